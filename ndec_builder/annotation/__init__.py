@@ -1,0 +1,1 @@
+"""Pairs to Label Studio and labels back: tasks, one project per annotator and round, agreement, decisions."""

@@ -1,0 +1,76 @@
+"""The virtual environment of the Label Studio server: it pins many packages, so it has one of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+
+LABEL_STUDIO_VERSION = "1.23.2"  # the page's layout and the API details used here were tried with this one
+_MARKER = ".ndec-installed"
+
+
+def default_environment() -> Path:
+    """`$NDEC_LABEL_STUDIO`, else `label-studio-VERSION` in `$NDEC_CACHE` or the user's cache folder."""
+    if named := os.environ.get("NDEC_LABEL_STUDIO"):
+        return Path(named)
+    cache = os.environ.get("NDEC_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (Path(cache) if cache else home / "ndec") / f"label-studio-{LABEL_STUDIO_VERSION}"
+
+
+def installed_version(env: Path) -> str | None:
+    """Version of label-studio in a virtual environment, read from its metadata; None when it has none."""
+    found = sorted(env.glob("lib*/python3*/site-packages/label_studio-*.dist-info"))
+    return found[0].name.removeprefix("label_studio-").removesuffix(".dist-info") if found else None
+
+
+def find_server(env: Path | None = None) -> Path:
+    """Return the path of the `label-studio` program.
+
+    Raises NdecError when the environment has none, or one of another version than LABEL_STUDIO_VERSION.
+    """
+    env = env or default_environment()
+    program, version = env / "bin" / "label-studio", installed_version(env)
+    if version is None or not program.is_file():
+        raise NdecError(
+            f"the Label Studio server is not installed in {env}; run `ndec annotate install`, "
+            "or set NDEC_LABEL_STUDIO to a virtual environment that has it"
+        )
+    if version != LABEL_STUDIO_VERSION:
+        raise NdecError(
+            f"{env} holds Label Studio {version}, and ndec was tried with {LABEL_STUDIO_VERSION}; "
+            f"run `ndec annotate install` with NDEC_LABEL_STUDIO set to a new folder (or unset)"
+        )
+    return program
+
+
+def install(env: Path | None = None) -> Path:
+    """Make the environment and install the server into it; returns its folder. Does nothing when it is complete.
+
+    The next call completes an install that was killed. Raises NdecError when pip fails or another version is there.
+    """
+    env = env or default_environment()
+    if (env / _MARKER).is_file() or installed_version(env) not in (None, LABEL_STUDIO_VERSION):
+        find_server(env)
+        return env
+    say(f"installing Label Studio {LABEL_STUDIO_VERSION} into {env} (about 1 GB, a minute or two)")
+    _run([sys.executable, "-m", "venv", str(env)], "make a virtual environment")
+    pip = [str(env / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, f"label-studio=={LABEL_STUDIO_VERSION}"], "install label-studio")
+    find_server(env)
+    (env / _MARKER).write_text(LABEL_STUDIO_VERSION + "\n", "utf-8")
+    return env
+
+
+def _run(command: list[str], what: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()[-5:]
+        raise NdecError(
+            f"could not {what} (exit code {done.returncode}): {' / '.join(lines)}; mend that and run it again"
+        )

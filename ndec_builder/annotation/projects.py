@@ -1,0 +1,112 @@
+"""ndec's projects in Label Studio: one per annotator and round, found by a key, however people rename them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.resources import shipped
+from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.core.workspace import Workspace
+
+_KEY = "ndec-key: "
+# The decision table, for the page's instruction panel.
+_INSTRUCTION = """
+<p><b>1 edited_copy</b>: the query can be made from the reference alone: identical, re-encoded, cropped, filtered,
+mirrored, or pasted whole on other content</p>
+<p><b>2 hard_negative</b>: the query shows scene content that the reference lacks: the whole against its crop, two crops
+of one original, another frame, angle or time, the same design but another instance</p>
+<p><b>3 unrelated</b>: nothing in common</p>
+<p><b>4 unsure</b>: cannot tell</p>
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """One annotator's pairs of one round; `id` and `found_title` are Label Studio's."""
+
+    id: int
+    found_title: str
+    tasks: int
+
+
+def workspace_key(workspace: Workspace) -> str:
+    """Random id of this workspace's annotation, made once: two workspaces on one server never mix."""
+    path = workspace.root / "annotation" / "key.json"
+    if not path.is_file():
+        write_json(path, {"key": secrets.token_hex(8)})
+    return str(read_json(path)["key"])
+
+
+def project_key(workspace: Workspace, split: str, round_: str, annotator: str) -> str:
+    return f"{workspace_key(workspace)}/{split}/{round_}/{annotator}"
+
+
+def project_title(workspace: Workspace, split: str, round_: str, annotator: str) -> str:
+    """The title that people see; Label Studio allows 50 characters, so a long workspace name is cut."""
+    rest = f" {split} {round_} {annotator}"
+    return f"ndec {workspace.root.absolute().name[: max(45 - len(rest), 4)]}{rest}"[:50]
+
+
+def find_projects(client: Any) -> dict[str, Project]:
+    """Every ndec project on the server by its key, which stands in the description."""
+    found: dict[str, Project] = {}
+    for project in client.projects.list(page_size=100):
+        _, mark, key = (project.description or "").partition(_KEY)
+        if mark:
+            found.setdefault(key.split()[0], Project(project.id, project.title or "", project.task_number or 0))
+    return found
+
+
+def create_project(client: Any, workspace: Workspace, split: str, round_: str, annotator: str) -> Project:
+    title = project_title(workspace, split, round_, annotator)
+    project = client.projects.create(
+        title=title,
+        description=f"Pairs of the split {split}, round {round_}, for {annotator}. Keep the next line: ndec finds this "
+        f"project by it.\n{_KEY}{project_key(workspace, split, round_, annotator)}",
+        expert_instruction=_INSTRUCTION,
+        show_instruction=False,
+        label_config=shipped("annotation/label_config.xml").read_text("utf-8"),
+        sampling="Sequential sampling",  # the order of import is the order of labelling
+        maximum_annotations=1,
+        show_skip_button=True,
+        enable_empty_annotation=False,
+        request_options={"max_retries": 0},
+    )
+    return Project(project.id, title, 0)
+
+
+def report_renamed(project: Project, title: str) -> None:
+    if project.found_title != title:
+        say(f"the project {title!r} is called {project.found_title!r} in Label Studio now; it is used all the same")
+
+
+def gone(title: str, url: str, split: str, round_: str) -> NdecError:
+    """The error for a project that somebody deleted."""
+    verb = {"first": "push", "double_check": "double-check", "adjudication": "adjudicate"}[round_]
+    return NdecError(
+        f"the project {title!r} is gone from {url}: somebody deleted it there, or this is another server. Labels "
+        f"pulled before are safe in the workspace; `ndec annotate {verb} --split {split}` makes the project again with "
+        "the pairs that have none"
+    )
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Only one push or pull works on a split at a time: two would import the same difference. Freed by the system."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NdecError(
+                f"another `ndec annotate` works on {directory}; wait for its end, then run this again"
+            ) from None
+        yield

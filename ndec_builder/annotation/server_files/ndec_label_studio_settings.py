@@ -1,0 +1,18 @@
+# mypy: ignore-errors
+"""Django settings of the server that ndec starts. Lives on the server's PYTHONPATH, never imported by ndec itself."""
+
+from __future__ import annotations
+
+from core.settings.base import *  # noqa: F403
+
+SENTRY_DSN = ""  # the next import reads it while the settings are half made: without it the server does not start
+
+from core.settings.label_studio import *  # noqa: E402, F403
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
+    DATABASES["default"]["OPTIONS"] = {  # noqa: F405
+        "timeout": 30,  # seconds to wait for a lock
+        "transaction_mode": "IMMEDIATE",  # take the write lock at once: no deadlock between two writers
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+MIDDLEWARE.append("ndec_one_key.OneKeyPerPair")  # noqa: F405

@@ -1,0 +1,111 @@
+"""Settings of `ndec annotate …`. Light: the command line imports this at start."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndec_builder.core.config import setting
+from ndec_builder.core.errors import UsageError, nearest
+
+SPLIT_NAMES = ("test", "train")
+ROUND_NAMES = ("first", "double_check", "adjudication")
+DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
+URL_HELP = "a Label Studio of your own; empty: that of `ndec annotate serve`, else $LABEL_STUDIO_URL"
+TOKEN_HELP = "file with its access token; empty: $LABEL_STUDIO_API_KEY"
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """`ndec annotate serve`: Label Studio and the image server on this machine."""
+
+    workspace: Path
+    port: int = setting(DEFAULT_PORT, "port of Label Studio on 127.0.0.1", result=False)
+    image_port: int = setting(DEFAULT_IMAGE_PORT, "port of the image server on 127.0.0.1", result=False)
+    start_seconds: float = setting(300.0, "how long Label Studio may take to start", result=False)
+
+    def __post_init__(self) -> None:
+        for name in ("port", "image_port"):
+            if not 1 <= getattr(self, name) <= 65535:
+                raise UsageError(f"{name} is {getattr(self, name)}; a port is a number from 1 to 65535")
+        if self.port == self.image_port:
+            raise UsageError(f"port and image_port are both {self.port}; give the image server another one")
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    """`ndec annotate push | double-check | adjudicate`: give pairs to annotators."""
+
+    workspace: Path
+    split: str = "test"
+    round: str = "first"
+    annotators: tuple[str, ...] = setting(("annotator-1",), "who labels; one Label Studio project each and per round")
+    overlap: float = setting(0.1, "share of the first round's pairs that two people see, for agreement figures")
+    double_check: str = setting("hard_negative", "what the second round looks at: pairs labelled hard_negative, or all")
+    chunk: int = setting(5000, "tasks sent in one request", result=False)
+    url: str = setting("", URL_HELP, result=False)
+    token_file: str = setting("", TOKEN_HELP, result=False)
+    image_url: str = setting("", "where browsers find the image server; empty: that of `serve`", result=False)
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        check_round(self.round)
+        if not self.annotators:
+            raise UsageError("no annotator is named; give --annotator NAME, once for each person")
+        for name in self.annotators:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+                raise UsageError(f"annotator {name!r}: a name is up to 40 letters, digits, dots, dashes or underscores")
+        if len(set(self.annotators)) < len(self.annotators):
+            raise UsageError(f"an annotator is named twice: {', '.join(self.annotators)}")
+        if not 0 <= self.overlap <= 1:
+            raise UsageError(f"overlap is {self.overlap}; it is a share between 0 and 1")
+        if self.double_check not in ("hard_negative", "all"):
+            raise UsageError(f"double_check is {self.double_check!r}; it is 'hard_negative' or 'all'")
+        if self.chunk < 1:
+            raise UsageError(f"chunk is {self.chunk}; it is at least 1")
+
+
+@dataclass(frozen=True)
+class PullConfig:
+    """`ndec annotate pull`: fetch new labels."""
+
+    workspace: Path
+    split: str = "test"
+    url: str = setting("", URL_HELP, result=False)
+    token_file: str = setting("", TOKEN_HELP, result=False)
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+
+
+@dataclass(frozen=True)
+class ResolveConfig:
+    """`ndec annotate resolve`: labels → decisions."""
+
+    workspace: Path
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+
+
+@dataclass(frozen=True)
+class StatusConfig:
+    """`ndec annotate status`: who has done how much."""
+
+    workspace: Path
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+
+
+def check_split(split: str) -> None:
+    if split not in SPLIT_NAMES:
+        raise UsageError(f"split {split!r} is unknown; it is one of {SPLIT_NAMES}{nearest(split, SPLIT_NAMES)}")
+
+
+def check_round(round_: str) -> None:
+    if round_ not in ROUND_NAMES:
+        raise UsageError(f"round {round_!r} is unknown; it is one of {ROUND_NAMES}{nearest(round_, ROUND_NAMES)}")

@@ -1,0 +1,88 @@
+"""Which pair goes to whom in which round. Pure functions; Label Studio Community has no assignment, so ndec assigns."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.annotation.labels import latest_labels
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import TASKS, table_of
+
+Pair = tuple[str, str, str]  # pair_id, query_id, reference_id
+
+
+def pairs_to_label(tables: Iterable[pa.Table]) -> list[Pair]:
+    """Pairs of the candidate tables in rank order, table after table, each once; duplicates of a reference left out."""
+    pairs: dict[str, Pair] = {}
+    for table in tables:
+        columns = ["rank", "pair_id", "query_id", "reference_id", "duplicate_of"]
+        for _, pair_id, query_id, reference_id, duplicate_of in sorted(
+            zip(*(table[name].to_pylist() for name in columns), strict=True), key=lambda row: (row[0], row[2], row[3])
+        ):
+            if duplicate_of is None:
+                pairs.setdefault(pair_id, (pair_id, query_id, reference_id))
+    return list(pairs.values())
+
+
+def double_check_pairs(labels: pa.Table, which: str) -> set[str]:
+    """Pairs whose first-round labels agree: on hard_negative, or (which = "all") on anything."""
+    return {
+        pair_id
+        for pair_id, rows in latest_labels(labels).items()
+        if (seen := {row["label"] for row in rows if row["round"] == "first"})
+        and len(seen) == 1
+        and (which == "all" or seen == {"hard_negative"})
+    }
+
+
+def disputed_pairs(decisions: pa.Table) -> set[str]:
+    """Pairs with labels but no decision: people disagree."""
+    columns = (decisions[name].to_pylist() for name in ("pair_id", "decision", "labels"))
+    return {pair_id for pair_id, decision, labels in zip(*columns, strict=True) if decision is None and labels > 0}
+
+
+def assign(
+    pairs: Sequence[Pair],
+    round_: str,
+    annotators: Sequence[str],
+    *,
+    tasks: pa.Table,
+    overlap: float = 0.0,
+    seen_by: Mapping[str, set[str]] | None = None,
+) -> pa.Table:
+    """Rows (schema TASKS) for the pairs that this round has not assigned yet: a new batch after those of `tasks`.
+
+    Each pair goes to the person with the fewest new ones, ties in the order named; never to one of `seen_by[pair_id]`.
+    A share `overlap` of the pairs, spread evenly over the ranks, goes to two people. Positions go on where the
+    annotator's last batch ended. Deterministic. Raises NdecError when nobody may look at a pair.
+    """
+    before = [row for row in tasks.to_pylist() if row["round"] == round_]
+    assigned = {row["pair_id"] for row in before}
+    new = [pair for pair in pairs if pair[0] not in assigned]
+    batch = 1 + max((row["batch"] for row in tasks.to_pylist()), default=0)
+    position: dict[str, int] = defaultdict(int)
+    for row in before:
+        position[row["annotator"]] = max(position[row["annotator"]], row["position"])
+    load = dict.fromkeys(annotators, 0)
+    rows: list[dict[str, Any]] = []
+    for index, (pair_id, query_id, reference_id) in enumerate(new):
+        barred = (seen_by or {}).get(pair_id, set())
+        free = sorted((name for name in annotators if name not in barred), key=lambda name: load[name])
+        if not free:
+            raise NdecError(
+                f"nobody is left for the round {round_!r}: {', '.join(sorted(barred))} saw pair {pair_id} before, and "
+                f"the annotators named are {', '.join(annotators)}; name one more person with --annotator"
+            )
+        two = int((index + 1) * overlap + 1e-9) > int(index * overlap + 1e-9)
+        for name in free[: 2 if two else 1]:
+            load[name] += 1
+            position[name] += 1
+            rows.append(
+                {"pair_id": pair_id, "round": round_, "annotator": name, "batch": batch, "position": position[name],
+                 "query_id": query_id, "reference_id": reference_id, "is_gold": False}
+            )  # fmt: skip
+    return table_of(TASKS, rows)

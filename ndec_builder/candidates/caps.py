@@ -1,0 +1,61 @@
+"""The total order of pairs, and the greedy walk along it that keeps no more than N pairs and obeys the caps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a greedy walk kept: positions in the walked arrays, in the total order, and who is at its cap."""
+
+    chosen: np.ndarray  # (≤ top,) int64
+    query_full: np.ndarray  # (queries,) bool
+    exhausted: bool  # every reference is at its cap: no further pair can be taken
+
+
+def id_ranks(ids: Sequence[str]) -> np.ndarray:
+    """Return (n,) int64: the place of every id among the sorted ids (by code point, as in the result tables)."""
+    ranks = np.empty(len(ids), dtype=np.int64)
+    ranks[np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)] = np.arange(len(ids))
+    return ranks
+
+
+def total_order(scores: np.ndarray, query_ranks: np.ndarray, reference_ranks: np.ndarray) -> np.ndarray:
+    """Return the positions (n,) int64 sorted by (score desc, query id, reference id); ids are given as ranks."""
+    return np.lexsort((reference_ranks, query_ranks, -scores))
+
+
+def walk(
+    queries: np.ndarray,
+    references: np.ndarray,
+    order: np.ndarray,
+    sizes: tuple[int, int],
+    *,
+    top: int,
+    max_per_query: int,
+    max_per_reference: int,
+) -> Walk:
+    """Walk pairs (queries[i], references[i]) along `order`; skip a pair whose query or reference is at its cap.
+
+    `sizes` = (number of queries, number of references). A cap of 0 is no cap. The result is what the greedy walk over
+    *all* pairs gives, as long as the given ones are a prefix of it for every query that is not full at the end.
+    """
+    query_cap = max_per_query or sizes[1]
+    reference_cap = max_per_reference or sizes[0]
+    query_count, reference_count = [0] * sizes[0], [0] * sizes[1]
+    chosen: list[int] = []
+    limit = min(top, sizes[1] * reference_cap)
+    for position in order.tolist():
+        if len(chosen) == limit:
+            break
+        query, reference = queries[position], references[position]
+        if query_count[query] < query_cap and reference_count[reference] < reference_cap:
+            query_count[query] += 1
+            reference_count[reference] += 1
+            chosen.append(position)
+    full = np.array(query_count, dtype=np.int64) >= query_cap
+    return Walk(np.array(chosen, dtype=np.int64), full, len(chosen) == sizes[1] * reference_cap)

@@ -1,0 +1,97 @@
+"""Exact and near-exact duplicates: the same bytes, or the same picture re-encoded or resized. They cost no labels.
+
+Near-exact is judged on thumbnails of 32 × 32 pixels (bicubic, antialiased), values 0…255, and is meant to be narrow:
+what a person could take for two pictures goes to a person. All must hold: the aspect ratios differ by at most
+ASPECT_TOLERANCE; the mean absolute difference in grey is at most MEAN_DIFFERENCE, and in the worst of the 64 tiles of
+4 × 4 pixels at most TILE_DIFFERENCE (frames of a still camera and graphics that differ in one spot fail here); the mean
+of red, green and blue in the worst of the 16 tiles of 8 × 8 pixels differs by at most COLOUR_DIFFERENCE (recoloured
+graphics fail here).
+
+On 66 pictures, re-encoded at JPEG quality 60 and 30 and halved in size, the 95 % quantiles were 1.3, 4.7 and 7.5. Among
+40 frames of a street camera some seconds apart none passed; among 1,419 clip-art graphics only renamed files and blank
+pages did, among 916 flags and maps also two flags that differ by a faint coat of arms.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.storage import read_uri
+
+DUPLICATE_SCORE = 0.5  # below this cosine nothing is decoded: no re-encoding falls that low, even in a coarse whitening
+SIDE = 32
+ASPECT_TOLERANCE = 0.02  # a resize rounds to whole pixels: 2 % covers sides down to 50 px
+MEAN_DIFFERENCE = 3.0
+TILE_DIFFERENCE = 7.0
+COLOUR_DIFFERENCE = 10.0
+GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601 luma
+
+Row = Mapping[str, Any]  # a row of an images table: uri, rotation and sha256 are read
+Resolve = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """pixels: (32, 32, 3) float32 RGB, 0…255; aspect: width / height of the full picture."""
+
+    pixels: np.ndarray
+    aspect: float
+
+
+def thumbnail(row: Row, resolve: Resolve) -> Thumbnail | None:
+    """Decode one image to its thumbnail; None when it cannot be read (it is then nobody's duplicate)."""
+    from PIL import Image
+
+    try:
+        image = decode(read_uri(resolve(row["uri"])), row.get("rotation") or 0)
+    except (OSError, DecodeError):
+        return None
+    small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return Thumbnail(np.asarray(small, dtype=np.float32), image.width / image.height)
+
+
+def near_exact(first: Thumbnail, second: Thumbnail) -> bool:
+    """Whether two thumbnails show the same picture by the module's thresholds."""
+    if abs(first.aspect / second.aspect - 1) > ASPECT_TOLERANCE:
+        return False
+    difference = first.pixels - second.pixels
+    grey = np.abs(difference @ GREY)
+    tiles = grey.reshape(8, 4, 8, 4).mean(axis=(1, 3))
+    colour = np.abs(difference.reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)))
+    return bool(grey.mean() <= MEAN_DIFFERENCE and tiles.max() <= TILE_DIFFERENCE and colour.max() <= COLOUR_DIFFERENCE)
+
+
+def find_duplicates(pairs: Sequence[tuple[Row, Row, float]], resolve: Resolve) -> list[bool]:
+    """Say for each pair (image row, image row, score) whether its two files show one picture."""
+    same_bytes = [first["sha256"] == second["sha256"] for first, second, _ in pairs]
+    near = [not same and score >= DUPLICATE_SCORE for same, (_, _, score) in zip(same_bytes, pairs, strict=True)]
+    rows = {
+        _key(row): row
+        for wanted, (first, second, _) in zip(near, pairs, strict=True)
+        if wanted
+        for row in (first, second)
+    }
+    small = _thumbnails(rows.values(), resolve)
+    result = []
+    for same, wanted, (first, second, _) in zip(same_bytes, near, pairs, strict=True):
+        left, right = small.get(_key(first)), small.get(_key(second))
+        result.append(same or (wanted and left is not None and right is not None and near_exact(left, right)))
+    return result
+
+
+def _thumbnails(rows: Iterable[Row], resolve: Resolve) -> dict[tuple[str, int], Thumbnail | None]:
+    rows = list(rows)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL; the order of results is that of rows
+        found = pool.map(lambda row: thumbnail(row, resolve), rows)
+        return {_key(row): small for row, small in zip(rows, found, strict=True)}
+
+
+def _key(row: Row) -> tuple[str, int]:
+    return row["uri"], row.get("rotation") or 0

@@ -1,0 +1,48 @@
+"""Which pool images become hard-negative queries, by the decisions on their pairs. Every other one gets its reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+# in the order they are looked at
+DROP_REASONS = ("duplicate", "edited_copy", "unsure", "undecided", "no_hard_negative")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """kept: query_id → reference ids it is a hard negative of, ascending; dropped: query_id → one of DROP_REASONS."""
+
+    kept: dict[str, list[str]]
+    dropped: dict[str, str]
+
+    @property
+    def drop_counts(self) -> dict[str, int]:
+        return {reason: list(self.dropped.values()).count(reason) for reason in DROP_REASONS}
+
+
+def kept_queries(candidates: pa.Table, decisions: pa.Table) -> Kept:
+    """Apply the rule: every pair decided hard_negative or unrelated, at least one hard_negative, none a duplicate.
+
+    `candidates`: all pairs of the split (mined and rechecked), `decisions`: schema DECISIONS. A pair without a decision
+    counts as undecided, whether or not it was ever shown to anyone.
+    """
+    decided = dict(zip(decisions["pair_id"].to_pylist(), decisions["decision"].to_pylist(), strict=True))
+    seen: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    columns = (candidates[name].to_pylist() for name in ("pair_id", "query_id", "reference_id", "duplicate_of"))
+    for pair, query_id, reference_id, duplicate_of in zip(*columns, strict=True):
+        label = "duplicate" if duplicate_of else decided.get(pair) or "undecided"
+        seen[query_id][label].append(reference_id)
+    kept, dropped = {}, {}
+    for query_id in sorted(seen):
+        labels = seen[query_id]
+        reason = next((name for name in DROP_REASONS[:-1] if labels.get(name)), None)
+        if reason is None and not labels.get("hard_negative"):
+            reason = "no_hard_negative"
+        if reason is None:
+            kept[query_id] = sorted(labels["hard_negative"])
+        else:
+            dropped[query_id] = reason
+    return Kept(kept, dropped)

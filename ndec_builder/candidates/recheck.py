@@ -1,0 +1,109 @@
+"""The second search: each pool image that would become a hard-negative query, against all references.
+
+Mining keeps few pairs per query, so a kept query may still be a copy of a reference nobody was shown. Every pair of it
+at or above the mining cut that is not yet a candidate goes back to annotation. Run, annotate and resolve until none is
+new: a second round finds nothing more, since decisions only shrink the set of kept queries.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.candidates.kept import kept_queries
+from ndec_builder.candidates.rows import all_candidates, candidate_table, load_sides
+from ndec_builder.candidates.search import Pairs, pairs_above
+from ndec_builder.candidates.settings import RecheckConfig
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.schemas import CANDIDATES, pair_id
+from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.workspace import Workspace
+
+RESULT_VERSION = 1
+
+
+def run(config: RecheckConfig) -> Path:
+    """Append new pairs of kept queries to candidates/<split>/recheck.parquet (schema CANDIDATES); return its path.
+
+    Ranks go on from the last candidate, in the total order within a round. The counts are in recheck.run.json. Raises
+    NdecError when the split is not mined or not decided yet, UsageError for a model it was not mined with.
+    """
+    record = RunRecord("recheck", config, RESULT_VERSION)
+    workspace = Workspace(config.workspace)
+    directory = workspace.candidates(config.split)
+    candidates = all_candidates(workspace, config.split)
+    _check_model(directory, config)
+    kept = kept_queries(candidates, read_table(workspace.annotation(config.split) / "decisions.parquet"))
+    cut = min(read_table(directory / "candidates.parquet", ["score"])["score"].to_pylist())
+    fresh = _new(workspace, config, candidates, sorted(kept.kept), cut)
+    path = directory / "recheck.parquet"
+    before = read_table(path) if path.is_file() else CANDIDATES.empty_table()
+    write_table(path, pa.concat_tables([before, fresh]))
+    record.write(
+        directory,
+        name="recheck.run.json",
+        counts={
+            "kept_queries": len(kept.kept),
+            "new_pairs": fresh["duplicate_of"].null_count,  # what annotators will see
+            "new_duplicates": len(fresh) - fresh["duplicate_of"].null_count,
+            "pairs": len(before) + len(fresh),
+        },
+        cut=cut,
+    )
+    say(f"{len(kept.kept)} queries searched again: {len(fresh)} new pairs at or above the mining cut {cut:.4f}")
+    return path
+
+
+def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:
+    """Return the pair ids of the second search that annotators still have to decide, in rank order."""
+    path = workspace.candidates(split) / "recheck.parquet"
+    if not path.is_file():
+        return []
+    table = read_table(path)
+    decisions = workspace.annotation(split) / "decisions.parquet"
+    decided: set[str] = set()
+    if decisions.is_file():
+        rows = read_table(decisions, ["pair_id", "decision"]).to_pylist()
+        decided = {row["pair_id"] for row in rows if row["decision"] is not None}
+    return [
+        row["pair_id"] for row in table.to_pylist() if row["duplicate_of"] is None and row["pair_id"] not in decided
+    ]
+
+
+def _new(
+    workspace: Workspace, config: RecheckConfig, candidates: pa.Table, query_ids: list[str], cut: float
+) -> pa.Table:
+    """The candidates to add: pairs of the kept queries with score ≥ cut that no round has seen."""
+    if not query_ids:
+        return CANDIDATES.empty_table()
+    pool, gallery, background = load_sides(workspace, config.split, config.model)
+    place = {image_id: position for position, image_id in enumerate(pool.ids)}
+    if gone := [image_id for image_id in query_ids if image_id not in place]:
+        raise NdecError(
+            f"{len(gone)} mined pool images, {gone[0]!r} first, are no longer in the pool embeddings; "
+            f"restore the pool, or mine and annotate again"
+        )
+    rows = np.array([place[image_id] for image_id in query_ids], dtype=np.int64)
+    found = pairs_above(pool.vectors[rows], gallery.vectors, cut)
+    pairs = Pairs(rows[found.queries], found.references, found.scores)
+    known = set(candidates["pair_id"].to_pylist())
+    unseen = [
+        position
+        for position, (query, reference) in enumerate(zip(pairs.queries, pairs.references, strict=True))
+        if pair_id(config.split, pool.ids[query], gallery.ids[reference]) not in known
+    ]
+    pairs = pairs.take(np.array(unseen, dtype=np.int64))
+    return candidate_table(workspace, config.split, pairs, (pool, gallery), background, first_rank=len(candidates) + 1)
+
+
+def _check_model(directory: Path, config: RecheckConfig) -> None:
+    mined_with = read_json(directory / "run.json")["config"]["model"]
+    if mined_with != config.model:
+        raise UsageError(
+            f"split {config.split} was mined with model {mined_with!r}, not {config.model!r}, and scores of two models "
+            f"cannot be compared with one cut; pass --model {mined_with}"
+        )

@@ -1,0 +1,42 @@
+"""Where each verb's settings and work live. Data only: the command line, `ndec init` and the Python API read it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb: the section of `ndec.toml`, the light module and name of its config class, the module with its `run`."""
+
+    section: str
+    settings: str
+    config: str
+    work: str
+
+    def config_class(self) -> type[Any]:
+        cls: type[Any] = getattr(importlib.import_module(f"ndec_builder.{self.settings}"), self.config)
+        return cls
+
+    def run(self, config: Any) -> Any:
+        return importlib.import_module(f"ndec_builder.{self.work}").run(config)
+
+
+COMMANDS = {
+    "corpus": Command("corpus", "sources.settings", "CorpusConfig", "sources.corpus"),
+    "ingest": Command("ingest", "sources.settings", "IngestConfig", "sources.folder"),
+    "edit": Command("edit", "edits.settings", "EditConfig", "edits.make"),
+    "embed": Command("embed", "embeddings.settings", "EmbedConfig", "embeddings.embed"),
+    "mine": Command("mine", "candidates.settings", "MineConfig", "candidates.mine"),
+    "recheck": Command("recheck", "candidates.settings", "RecheckConfig", "candidates.recheck"),
+    "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
+    "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),
+    "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
+    "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
+    "export": Command("export", "manifests.settings", "ExportConfig", "manifests.build"),
+    "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),
+    "train-asl": Command("train", "training.settings", "TrainConfig", "training.train"),
+    "benchmark": Command("benchmark", "evaluation.settings", "BenchmarkConfig", "evaluation.benchmark"),
+}

@@ -1,0 +1,110 @@
+"""Outside bytes → an upright RGB picture, or a reason why not. Files from outside are hostile."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+MAX_PIXELS = 200_000_000  # far above any photo; a decompression bomb is refused before its pixels are decoded
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked first, on the header, and it is an error, not a warning
+
+
+class DecodeError(ValueError):
+    """The bytes are no picture we can use; the text is the reason written to `rejects.parquet`."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header says, without decoding pixels; width and height as seen after EXIF turning."""
+
+    width: int
+    height: int
+    format: str
+
+
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read size and format. Raises DecodeError for anything that is not an image of FORMATS within the limit."""
+    with _open(data, max_pixels) as image:
+        width, height = image.size
+        if _exif_orientation(image) >= 5:  # 5–8 are the turned ones
+            width, height = height, width
+        return Header(width, height, str(image.format))
+
+
+def decode(data: bytes, rotation: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode to upright RGB: first frame, EXIF turned, transparency on white, then `rotation` degrees clockwise.
+
+    Raises DecodeError with the reason; a truncated file is an error, never a half-grey picture.
+    """
+    with _open(data, max_pixels) as image:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # palette and EXIF warnings say nothing that changes the pixels
+                image.seek(0)
+                image.load()
+                upright = ImageOps.exif_transpose(image) or image
+                rgb = _flatten(upright)
+        except DecodeError:
+            raise
+        except Exception as error:  # Pillow's plugins raise almost anything on broken bytes
+            raise DecodeError(f"cannot decode: {_short(error)}") from None
+    if rotation % 360:
+        turns = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
+        if rotation % 360 not in turns:
+            raise DecodeError(f"rotation {rotation} is not a multiple of 90")
+        rgb = rgb.transpose(turns[rotation % 360])
+    return rgb
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise DecodeError("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:
+        raise DecodeError(f"not an image of {', '.join(FORMATS)}: {_short(error)}") from None
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise DecodeError(f"too large: {width}x{height} pixels, the limit is {max_pixels}")
+    if width < 1 or height < 1:
+        image.close()
+        raise DecodeError(f"no pixels: {width}x{height}")
+    return image
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # a broken EXIF block says nothing about the orientation
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """RGB on white. 16-bit grey is scaled down, since Pillow's own conversion clips it to white."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        grey = np.asarray(image.convert("F"))
+        if not 0 <= grey.min() <= grey.max() <= 65535:
+            raise DecodeError(f"grey values {grey.min():g}…{grey.max():g} are outside 0…65535")
+        deep = image.mode.startswith("I;16") or grey.max() > 255
+        return Image.fromarray(np.round(grey / 257 if deep else grey).astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
+    return image.convert("RGB")
+
+
+def _short(error: Exception) -> str:
+    text = str(error).split(" <_io")[0].splitlines()
+    return (text[0] if text else type(error).__name__)[:160]

@@ -1,0 +1,30 @@
+"""Errors that reach a person: one paragraph that says what was wrong, the value seen, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NdecError(Exception):
+    """A failure that the user can mend. The command line prints its text alone, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(NdecError):
+    """The command, an option or a setting makes no sense as given."""
+
+    exit_code = 2
+
+
+class GapsError(NdecError):
+    """The work is finished, but with more gaps than the settings allow (rejected images, shards set aside)."""
+
+    exit_code = 3
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest of the choices, or an empty string when none is close."""
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

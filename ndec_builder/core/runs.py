@@ -1,0 +1,51 @@
+"""`run.json`: what was run, on what, with what result. Beside every stage's output; never part of the result files."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ndec_builder
+from ndec_builder.core.config import as_dict
+from ndec_builder.core.storage import write_json
+
+
+class RunRecord:
+    """Collects one run's facts and writes them. Usage: make it, do the work, `record.write(directory, counts=…)`."""
+
+    def __init__(self, stage: str, config: Any, result_version: int) -> None:
+        self.stage, self.config, self.result_version = stage, config, result_version
+        self.started_at = datetime.now(UTC)
+        self._clock = time.monotonic()
+
+    def write(
+        self,
+        directory: Path,
+        *,
+        counts: dict[str, Any],
+        inputs: dict[str, str] | None = None,
+        weights: dict[str, str] | None = None,
+        name: str = "run.json",
+        **more: Any,
+    ) -> Path:
+        """Write `directory/run.json` (or `name`). `inputs` and `weights` map a name to the sha256 of the file."""
+        return write_json(
+            directory / name,
+            {
+                "stage": self.stage,
+                "config": as_dict(self.config),
+                "code_version": ndec_builder.__version__,
+                "result_version": self.result_version,
+                "inputs": inputs or {},
+                "weights": weights or {},
+                "counts": counts,
+                "started_at": self.started_at.isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - self._clock, 3),
+                "host": {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()},
+                **more,
+            },
+        )

@@ -1,0 +1,174 @@
+"""Every table that passes from stage to stage, as a pyarrow schema. Breaking one of them is a new SCHEMA_VERSION.
+
+The field's words everywhere: a *query* is the possible copy, a *reference* the original; a pair is directed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.core.errors import NdecError
+
+SCHEMA_VERSION = "1"
+
+ROLES = ("reference", "basic", "pool", "query")
+SPLITS = ("test", "train")
+LABELS = ("edited_copy", "hard_negative", "unrelated", "unsure")
+ROUNDS = ("first", "double_check", "adjudication")
+
+LICENCE_COLUMNS = ("license", "author", "author_url", "title", "original_url", "landing_url")
+_LICENCE = [(name, pa.string()) for name in LICENCE_COLUMNS]
+
+
+def _schema(name: str, *columns: tuple[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(columns, metadata={"ndec_table": name, "ndec_schema_version": SCHEMA_VERSION})
+
+
+IMAGES = _schema(
+    "images",
+    ("image_id", pa.string()),
+    ("role", pa.string()),
+    ("uri", pa.string()),  # posix path relative to the workspace when inside it, else absolute path or fsspec URI
+    ("sha256", pa.string()),  # of the file's bytes
+    ("width", pa.int32()),  # pixels, after EXIF turning
+    ("height", pa.int32()),
+    ("format", pa.string()),  # PNG, JPEG, WEBP, GIF, BMP or TIFF
+    ("rotation", pa.int32()),  # clockwise degrees to apply on top of EXIF: 0, 90, 180, 270 (OpenImages metadata)
+    *_LICENCE,
+    ("group", pa.string()),  # author, burst, video …: never shared by training and test
+)
+REJECTS = _schema("rejects", ("image_id", pa.string()), ("uri", pa.string()), ("reason", pa.string()))
+EDITS = _schema(
+    "edits",  # how a derived image was made: the truth by construction
+    ("image_id", pa.string()),
+    ("role", pa.string()),
+    ("source_id", pa.string()),
+    ("source_role", pa.string()),
+    ("kind", pa.string()),  # edited_copy: made from its source; reverse_crop: the whole of which its source is a crop
+    ("edit", pa.string()),  # json: recipe, seed, [{operation, parameters}]
+)
+CANDIDATES = _schema(
+    "candidates",
+    ("pair_id", pa.string()),
+    ("split", pa.string()),
+    ("query_id", pa.string()),
+    ("reference_id", pa.string()),
+    ("score", pa.float32()),
+    ("score_normalized", pa.float32()),
+    ("rank", pa.int32()),  # from 1, in the total order
+    ("inliers", pa.int32()),
+    ("inlier_share", pa.float32()),
+    ("query_inside", pa.float32()),
+    ("reference_covered", pa.float32()),
+    ("seam", pa.float32()),
+    ("local_correlation", pa.float32()),
+    ("duplicate_of", pa.string()),  # the reference this query duplicates: same bytes, same pixels or near-exact
+    ("prelabel", pa.string()),
+    ("prelabel_confidence", pa.float32()),
+)
+TASKS = _schema(
+    "tasks",
+    ("pair_id", pa.string()),
+    ("round", pa.string()),
+    ("annotator", pa.string()),
+    ("batch", pa.int32()),
+    ("position", pa.int32()),  # order in which the annotator sees the pairs
+    ("query_id", pa.string()),
+    ("reference_id", pa.string()),
+    ("is_gold", pa.bool_()),
+)
+LABEL_ROWS = _schema(
+    "labels",
+    ("pair_id", pa.string()),
+    ("round", pa.string()),
+    ("annotator", pa.string()),
+    ("label", pa.string()),
+    ("seconds", pa.float32()),  # time spent on the pair, as Label Studio measured it
+    ("annotated_at", pa.timestamp("us", tz="UTC")),
+    ("is_gold", pa.bool_()),
+    ("batch", pa.int32()),
+)
+DECISIONS = _schema(
+    "decisions",
+    ("pair_id", pa.string()),
+    ("decision", pa.string()),  # a label, or null while undecided
+    ("basis", pa.string()),  # agreed, double_checked, adjudicated, auto_cleared
+    ("labels", pa.int32()),  # how many labels the decision rests on
+    ("agreement", pa.float32()),  # share of them that equal the decision
+)
+QUERIES = _schema(
+    "queries",
+    ("query_id", pa.string()),
+    ("kind", pa.string()),  # edited_copy, hard_negative, distractor
+    ("hard_kind", pa.string()),  # natural, reverse_crop, null
+    ("edit", pa.string()),
+    ("group", pa.string()),
+    ("uri", pa.string()),
+    ("sha256", pa.string()),
+    *_LICENCE,
+)
+_IMAGE_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("image_id", pa.string()),
+    ("group", pa.string()),
+    ("uri", pa.string()),
+    ("sha256", pa.string()),
+    *_LICENCE,
+]
+REFERENCES = _schema("references", *_IMAGE_COLUMNS)
+TRAIN_BASIC = _schema("train_basic", *_IMAGE_COLUMNS)
+TRAIN_PAIR_IMAGES = _schema("train_pair_images", *_IMAGE_COLUMNS)  # images of train_pairs that are not in train_basic
+GROUND_TRUTH = _schema("ground_truth", ("query_id", pa.string()), ("reference_id", pa.string()))
+TRAIN_PAIRS = _schema(
+    "train_pairs",
+    ("pair_id", pa.string()),
+    ("former_id", pa.string()),  # l_F of the paper: the basic image
+    ("latter_id", pa.string()),  # l_L: similar to l_F, and no edited copy of it
+    ("score", pa.float32()),
+    ("basis", pa.string()),
+)
+PREDICTIONS = _schema("predictions", ("query_id", pa.string()), ("reference_id", pa.string()), ("score", pa.float64()))
+
+MANIFEST_TABLES: dict[str, tuple[str, pa.Schema]] = {
+    # table → (split it is stored under, schema)
+    "queries": ("test", QUERIES),
+    "references": ("test", REFERENCES),
+    "ground_truth": ("test", GROUND_TRUTH),
+    "train_basic": ("train", TRAIN_BASIC),
+    "train_pairs": ("train", TRAIN_PAIRS),
+    "train_pair_images": ("train", TRAIN_PAIR_IMAGES),
+}
+
+
+def pair_id(split: str, query_id: str, reference_id: str) -> str:
+    """Return the 16-hex-digit id of a directed pair; rerunning anything never makes a second one."""
+    return hashlib.sha256("\x1f".join((split, query_id, reference_id)).encode()).hexdigest()[:16]
+
+
+def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Build a table from rows (missing keys become null). Raises NdecError for a key the schema does not have."""
+    rows = list(rows)
+    names = set(schema.names)
+    for row in rows:
+        if unknown := set(row) - names:
+            raise NdecError(
+                f"column {sorted(unknown)[0]!r} is not in the table {table_name(schema)!r} ({schema.names})"
+            )
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the table with exactly the schema's columns, order and types. Raises NdecError when one is missing."""
+    if missing := [name for name in schema.names if name not in table.column_names]:
+        raise NdecError(
+            f"the table {table_name(schema)!r} needs the columns {schema.names}; missing: {missing}, "
+            f"there: {table.column_names}"
+        )
+    return table.select(schema.names).cast(schema).replace_schema_metadata(schema.metadata)
+
+
+def table_name(schema: pa.Schema) -> str:
+    return (schema.metadata or {}).get(b"ndec_table", b"?").decode()

@@ -1,0 +1,115 @@
+"""Files that are either whole or absent: write beside, fsync, rename. Remote URIs are read through fsspec."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ndec_builder.core.errors import NdecError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it is fsynced and renamed to `path`, else removed.
+
+    The temporary name keeps the suffix of `path`, because some writers pick their format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes 0600; results are for everyone in the team
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write sorted, indented JSON: the same value gives the same bytes. NaN is refused, it is not JSON."""
+    return write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except json.JSONDecodeError as error:
+        raise NdecError(
+            f"{path} is not JSON ({error}); it may have been edited by hand: restore it or delete it"
+        ) from None
+
+
+def write_table(path: Path, table: pa.Table) -> Path:
+    """Write one parquet file; the same table gives the same bytes (one row group size, zstd, no timestamps)."""
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=131_072)
+    return path
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read one parquet file. Raises NdecError with the path when it is missing or is no parquet file."""
+    if not path.is_file():
+        raise NdecError(
+            f"{path} does not exist; run the stage that writes it first (`ndec status` shows which are done)"
+        )
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except pa.ArrowException as error:
+        raise NdecError(f"{path} cannot be read as parquet ({error}); make it again or restore it") from None
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of the canonical JSON of a value: equal settings and inputs give equal fingerprints."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
+
+
+def read_uri(uri: str | Path) -> bytes:
+    """Read a local path or any fsspec URI (s3://, gs://, zip://…) whole."""
+    if isinstance(uri, Path) or "://" not in uri:
+        return Path(uri).read_bytes()
+    import fsspec
+
+    with fsspec.open(uri, "rb") as file:
+        data: bytes = file.read()
+    return data

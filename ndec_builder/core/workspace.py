@@ -1,0 +1,105 @@
+"""Where everything lies. One directory is one benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import IMAGES, ROLES, SPLITS
+from ndec_builder.core.storage import read_table
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of one benchmark directory. Making the object touches nothing on disk."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "ndec.toml"
+
+    def images(self, role: str) -> Path:
+        """Table of the images of one role: reference, basic, pool or query."""
+        _one_of("role", role, ROLES)
+        return self.root / "images" / f"{role}.parquet"
+
+    @property
+    def edits(self) -> Path:
+        """How derived images were made (schema EDITS)."""
+        return self.root / "images" / "edits.parquet"
+
+    @property
+    def ground_truth(self) -> Path:
+        """Ground truth that the user brought with `ndec ingest query … --ground-truth`."""
+        return self.root / "images" / "ground_truth.parquet"
+
+    def files(self, role: str) -> Path:
+        """Folder for image files that ndec itself makes (edited copies)."""
+        return self.root / "files" / role
+
+    def embeddings(self, role: str, model: str) -> Path:
+        _one_of("role", role, ROLES)
+        return self.root / "embeddings" / role / slug(model)
+
+    def whitening(self, model: str) -> Path:
+        return self.root / "embeddings" / "whitening" / slug(model)
+
+    def candidates(self, split: str) -> Path:
+        _one_of("split", split, SPLITS)
+        return self.root / "candidates" / split
+
+    def annotation(self, split: str) -> Path:
+        _one_of("split", split, SPLITS)
+        return self.root / "annotation" / split
+
+    @property
+    def label_studio(self) -> Path:
+        """Data directory and secrets of the Label Studio that `ndec annotate serve` starts."""
+        return self.root / "label_studio"
+
+    def manifest(self, name: str) -> Path:
+        return self.root / "manifests" / name
+
+    def run(self, name: str) -> Path:
+        return self.root / "runs" / name
+
+    def report(self, name: str) -> Path:
+        return self.root / "reports" / name
+
+    def uri_of(self, path: Path) -> str:
+        """Posix path relative to the workspace when inside it, else absolute: a workspace can be moved."""
+        path = path.absolute()
+        root = self.root.absolute()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    def resolve(self, uri: str) -> str:
+        """Turn a table's uri into something `storage.read_uri` opens."""
+        return uri if "://" in uri or uri.startswith("/") else str(self.root / uri)
+
+    def read_images(self, role: str) -> pa.Table:
+        """Images of a role in the order of the table (ascending image_id). Raises NdecError when not ingested."""
+        path = self.images(role)
+        if not path.is_file():
+            raise NdecError(
+                f"this workspace ({self.root}) has no {role} images: {path} does not exist; "
+                f"run `ndec ingest {role} FOLDER --workspace {self.root}` first"
+            )
+        table = read_table(path)
+        if table.column_names != IMAGES.names:
+            raise NdecError(f"{path} has the columns {table.column_names}, expected {IMAGES.names}; ingest it again")
+        return table
+
+
+def slug(name: str) -> str:
+    """A model name as a folder name: `timm:resnet50` → `timm-resnet50`; a file path → its stem."""
+    stem = Path(name).stem if "/" in name and ":" not in name else name
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem)
+
+
+def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{what} {value!r} is unknown; it is one of {', '.join(choices)}")

@@ -1,0 +1,122 @@
+"""The demo's closing table: what was mined, what people kept, what hard negatives cost, what the filter wins back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.schemas import SPLITS
+from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.manifests.read import open_manifest
+
+FEW = 20  # natural hard-negative groups below which no figure is claimed
+
+
+@dataclass(frozen=True)
+class DemoTable:
+    """Rows of the closing table, as numbers; `as_text` is what a person reads."""
+
+    mined: dict[str, dict[str, Any]]  # split → pairs, duplicates, share of edited copies and of hard negatives
+    queries: dict[str, int]  # kind or hard kind → queries of the test set
+    train_pairs: int
+    natural_groups: int
+    labelled_by: list[str]
+    detectors: dict[str, dict[str, Any]]  # title → metrics.json
+    reports: dict[str, str]
+    seconds: float
+
+    @classmethod
+    def collect(cls, workspace: Workspace, manifest: Path, reports: dict[str, Path], seconds: float) -> DemoTable:
+        """Read everything back from the files that the stages wrote."""
+        data = open_manifest(manifest)
+        queries = data.table("queries").to_pylist()
+        hard = [row for row in queries if row["kind"] == "hard_negative"]
+        natural = {row["group"] for row in hard if row["hard_kind"] == "natural"}
+        annotators: set[str] = set()
+        for split in SPLITS:
+            annotators |= set(read_table(workspace.annotation(split) / "labels.parquet")["annotator"].to_pylist())
+        return cls(
+            mined={split: _mined(workspace, split) for split in SPLITS},
+            queries=dict(Counter(row["hard_kind"] or row["kind"] for row in queries)),
+            train_pairs=data.table("train_pairs").num_rows,
+            natural_groups=len(natural),
+            labelled_by=sorted(annotators),
+            detectors={title: read_json(path / "metrics.json") for title, path in reports.items()},
+            reports={title: str(path / "report.html") for title, path in reports.items()},
+            seconds=round(seconds, 1),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def as_text(self) -> str:
+        lines = ["", "The whole way, on the demo's own pictures (small: read the intervals, not the last digit)", ""]
+        if self.labelled_by == ["oracle"]:
+            lines += ["Labels come from the known truth of the demo (annotator `oracle`, simulated), through Label Studio.", ""]
+        for split, row in self.mined.items():
+            lines.append(
+                f"mined {split:<5}  {row['pairs']} pairs, {row['duplicates']} exact duplicates; labelled: "
+                f"{row['edited_copy']:.0%} edited copies, {row['hard_negative']:.0%} hard negatives, "
+                f"{row['unrelated']:.0%} unrelated"
+            )
+        kept = self.queries.get("natural", 0) + self.queries.get("reverse_crop", 0)
+        lines += [
+            f"hard negatives kept: {kept} queries ({self.queries.get('natural', 0)} natural from {self.natural_groups} scenes "
+            f"and families, {self.queries.get('reverse_crop', 0)} reverse crops), {self.train_pairs} training pairs",
+            f"with them in the test set: {self.queries.get('edited_copy', 0)} edited copies, "
+            f"{self.queries.get('distractor', 0)} distractors",
+            "",
+        ]
+        if self.natural_groups < FEW:
+            lines += [f"too few scenes ({self.natural_groups}, at least {FEW} are needed): no figure claimed", ""]
+        lines += self._detector_lines()
+        lines += ["", *(f"report: {path}" for path in self.reports.values()), f"{self.seconds / 60:.1f} minutes"]
+        return "\n".join(lines)
+
+    def _detector_lines(self) -> list[str]:
+        width = max(map(len, self.detectors)) + 2
+        lines = [
+            f"{'':{width}}{'μAP with → without hard negatives':<42}{'P@N':<8}{'filter keeps TP / FP':<24}"
+            f"recovered  gap_closed  held"
+        ]
+        for title, m in self.detectors.items():
+            precision = m["precision_after_filter"] if m["tp_kept"]["value"] is not None else m["precision_at_n"]
+            keeps = f"{_share(m['tp_kept'])} / {_share(m['fp_kept'])}" if m["tp_kept"]["value"] is not None else "–"
+            with_to_without = f"{_interval(m['uap'])} → {_interval(m['uap_without_hard_negatives'])}"
+            three = "".join(f"{_number(m[key]):<{w}}" for key, w in (("recovered", 11), ("gap_closed", 12), ("held", 4)))
+            lines.append(f"{title:{width}}{with_to_without:<42}{_number(precision):<8}{keeps:<24}{three}")
+        n, protocol = next((m["n"], m["protocol"]["search"]) for m in self.detectors.values())
+        return [*lines, f"N = {n}; search: {protocol}; brackets: 95 % intervals, bootstrap over groups"]
+
+
+def _mined(workspace: Workspace, split: str) -> dict[str, Any]:
+    """Pairs mined for a split and the shares of the decisions on them (rechecked pairs are not counted)."""
+    candidates = read_table(workspace.candidates(split) / "candidates.parquet")
+    decided = dict(
+        zip(*read_table(workspace.annotation(split) / "decisions.parquet", ["pair_id", "decision"]).to_pydict().values(), strict=True)
+    )
+    shown = [row["pair_id"] for row in candidates.to_pylist() if row["duplicate_of"] is None]
+    labels = Counter(decided.get(pair) for pair in shown)
+    total = max(1, len(shown))
+    return {
+        "pairs": candidates.num_rows,
+        "duplicates": candidates.num_rows - len(shown),
+        **{label: labels[label] / total for label in ("edited_copy", "hard_negative", "unrelated", "unsure")},
+    }
+
+
+def _number(interval: dict[str, Any]) -> str:
+    return "null" if interval["value"] is None else f"{interval['value']:.2f}"
+
+
+def _share(interval: dict[str, Any]) -> str:
+    return "null" if interval["value"] is None else f"{interval['value']:.0%}"
+
+
+def _interval(interval: dict[str, Any]) -> str:
+    if interval["value"] is None or interval["low"] is None:
+        return _number(interval)
+    return f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"

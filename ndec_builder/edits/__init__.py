@@ -1,0 +1,1 @@
+"""The operations that make an edited copy, with their parameters recorded."""

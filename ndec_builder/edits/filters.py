@@ -1,0 +1,81 @@
+"""Operations that change pixel values and keep every pixel in its place (or nearly so)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """Encode as JPEG of the given quality (1–95) and decode again."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+
+
+def jitter(image: Image.Image, brightness: float, contrast: float, saturation: float) -> Image.Image:
+    """Scale brightness, contrast and saturation by factors; 1 leaves the picture as it is."""
+    image = ImageEnhance.Brightness(image).enhance(brightness)
+    image = ImageEnhance.Contrast(image).enhance(contrast)
+    return ImageEnhance.Color(image).enhance(saturation)
+
+
+def grayscale(image: Image.Image) -> Image.Image:
+    return ImageOps.grayscale(image).convert("RGB")
+
+
+def blur(image: Image.Image, radius: float) -> Image.Image:
+    """Gaussian blur; the radius is a fraction of the shorter side."""
+    return image.filter(ImageFilter.GaussianBlur(radius * min(image.size)))
+
+
+def sharpen(image: Image.Image, percent: int) -> Image.Image:
+    """Unsharp mask of radius 2 px."""
+    return image.filter(ImageFilter.UnsharpMask(radius=2, percent=percent, threshold=2))
+
+
+def noise(image: Image.Image, sigma: float, seed: int) -> Image.Image:
+    """Add Gaussian noise of `sigma` grey levels, independent in every pixel and channel."""
+    pixels = np.asarray(image, np.float32)
+    pixels = pixels + np.random.default_rng(seed).standard_normal(pixels.shape, np.float32) * np.float32(sigma)
+    return _to_image(pixels)
+
+
+def pixelate(image: Image.Image, share: float) -> Image.Image:
+    """Blocks as large as `share` of the shorter side."""
+    block = max(1.0, share * min(image.size))
+    small = (max(1, round(image.width / block)), max(1, round(image.height / block)))
+    return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+
+
+def shuffle(image: Image.Image, share: float, radius: float, seed: int) -> Image.Image:
+    """Replace a `share` of the pixels by a random neighbour within `radius` (fraction of the shorter side)."""
+    pixels = np.asarray(image)
+    height, width = pixels.shape[:2]
+    rng = np.random.default_rng(seed)
+    reach = max(1, round(radius * min(height, width)))
+    rows, columns = np.nonzero(rng.random((height, width)) < share)
+    from_rows = np.clip(rows + rng.integers(-reach, reach + 1, len(rows)), 0, height - 1)
+    from_columns = np.clip(columns + rng.integers(-reach, reach + 1, len(rows)), 0, width - 1)
+    shuffled = pixels.copy()
+    shuffled[rows, columns] = pixels[from_rows, from_columns]
+    return Image.fromarray(shuffled)
+
+
+def vignette(image: Image.Image, strength: float) -> Image.Image:
+    """Darken towards the corners, by up to `strength` (0–1) in the corner itself."""
+    x = np.linspace(-1, 1, image.width, dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, image.height, dtype=np.float32)[:, None]
+    return _to_image(np.asarray(image, np.float32) * (1 - strength * (x**2 + y**2) / 2)[..., None])
+
+
+def tint(image: Image.Image, colour: Sequence[int], opacity: float) -> Image.Image:
+    """Lay one colour over the whole picture."""
+    return Image.blend(image, Image.new("RGB", image.size, (colour[0], colour[1], colour[2])), opacity)
+
+
+def _to_image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))

@@ -1,0 +1,203 @@
+"""`ndec edit`: edited copies of a role's images as queries, every parameter recorded."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from ndec_builder.core.console import say, track
+from ndec_builder.core.decode import SUFFIXES, DecodeError, decode
+from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
+from ndec_builder.core.storage import fingerprint, read_table, read_uri, sha256_bytes, write_bytes, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.edits.recipes import edit_image, edit_json, find_recipe
+from ndec_builder.edits.settings import EditConfig
+
+RESULT_VERSION = 1  # raised by hand when the same seed gives other copies
+JPEG_QUALITY = 95  # of the file itself; how lossy a copy is is the recipe's business
+BACKGROUND_SIDE = 512  # px, longest side kept in memory
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One copy, or the reason why there is none."""
+
+    query_id: str
+    source: dict[str, Any]
+    image: dict[str, Any] | None = None
+    edit: str = ""
+    reason: str = ""
+
+
+def run(config: EditConfig) -> Path:
+    """Write `count` edited copies as queries and return the path of the query table.
+
+    Copy i is made from the i-th image of a seeded shuffle of the role (shuffled anew when all were used) and has a
+    random stream of its own. Rows of other queries are kept, those of the same prefix replaced. A source that cannot
+    be decoded becomes a row of images/query-rejects.parquet; its number stays empty. Raises UsageError for a count
+    below 1, an unknown recipe or an id that is taken, GapsError after writing when too many sources were unusable.
+    """
+    record = RunRecord("edit", config, RESULT_VERSION)
+    if config.count < 1:
+        raise UsageError(f"count is {config.count}; ask for at least 1 edited copy")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", config.prefix):
+        raise UsageError(f"prefix {config.prefix!r} becomes a file name; use letters, digits, - _ and . only")
+    find_recipe(config.recipe)
+    workspace = Workspace(config.workspace)
+    sources = workspace.read_images(config.role)
+    if sources.num_rows == 0:
+        raise NdecError(f"there are no {config.role} images to copy in this workspace ({workspace.root}); ingest some")
+    backgrounds = read_backgrounds(config.backgrounds) if config.backgrounds else []
+    queries, edits = _others(workspace, config)
+
+    order = choose_sources(sources.num_rows, config.count, config.seed)
+    make = functools.partial(_make, config, workspace, backgrounds)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside the interpreter lock
+        rows = sources.take(order).to_pylist()
+        made = list(track(pool.map(make, range(config.count), rows), config.count, "making edited copies"))
+
+    _write(workspace, config, queries, edits, made)
+    failed = [one for one in made if one.image is None]
+    record.write(
+        workspace.files("query"),
+        counts={"copies": len(made) - len(failed), "rejected": len(failed), "other_queries": queries.num_rows},
+        inputs={config.role: fingerprint(sources["sha256"].to_pylist())},
+    )
+    say(f"made {len(made) - len(failed)} edited copies of {config.role} images (recipe {config.recipe})")
+    if len(failed) > config.max_reject_share * config.count:
+        reasons = Counter(one.reason for one in failed).most_common(3)
+        raise GapsError(
+            f"{len(failed)} of {config.count} copies could not be made, more than max_reject_share = "
+            f"{config.max_reject_share:g} allows: {'; '.join(f'{number}× {reason}' for reason, number in reasons)}. "
+            f"Each is a row of {_rejects_path(workspace)}; the others are written"
+        )
+    return workspace.images("query")
+
+
+def choose_sources(images: int, count: int, seed: int) -> np.ndarray:
+    """Row numbers (count,) int64: shuffles of all rows, one after the other, so that use differs by one at most."""
+    rng = np.random.default_rng(seed)
+    rounds = [rng.permutation(images) for _ in range(-(-count // images))]
+    return np.concatenate(rounds)[:count]
+
+
+def read_backgrounds(folder: Path) -> list[Image.Image]:
+    """Pictures of a folder by ascending name, at most 512 px a side. Raises UsageError when there are none."""
+    if not folder.is_dir():
+        raise UsageError(f"the backgrounds folder {folder} does not exist; pass a folder of pictures, or leave it out")
+    pictures = []
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES):
+        try:
+            picture = decode(path.read_bytes())
+        except DecodeError as error:
+            say(f"background {path.name} is left out: {error}")
+            continue
+        picture.thumbnail((BACKGROUND_SIDE, BACKGROUND_SIDE))
+        pictures.append(picture)
+    if not pictures:
+        raise UsageError(f"the backgrounds folder {folder} holds no picture that can be read; name another or none")
+    return pictures
+
+
+def _make(
+    config: EditConfig, workspace: Workspace, backgrounds: Sequence[Image.Image], index: int, source: dict[str, Any]
+) -> _Made:
+    query_id = f"{config.prefix}-{index:06d}"
+    try:
+        original = decode(read_uri(workspace.resolve(source["uri"])), source["rotation"] or 0)
+    except DecodeError as error:
+        return _Made(query_id, source, reason=str(error))
+    except OSError as error:
+        return _Made(query_id, source, reason=f"cannot read: {error.strerror or error}")
+    # a stream of its own for every copy: one that fails does not shift the others
+    edited = edit_image(original, config.recipe, np.random.default_rng([config.seed, index]), backgrounds)
+    buffer = io.BytesIO()
+    edited.image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    path = write_bytes(workspace.files("query") / f"{query_id}.jpg", buffer.getvalue())
+    image = {
+        **{name: source[name] for name in (*LICENCE_COLUMNS, "group")},
+        "image_id": query_id,
+        "role": "query",
+        "uri": workspace.uri_of(path),
+        "sha256": sha256_bytes(buffer.getvalue()),
+        "width": edited.image.width,
+        "height": edited.image.height,
+        "format": "JPEG",
+        "rotation": 0,
+    }
+    return _Made(query_id, source, image, edit_json(edited, config.recipe, config.seed))
+
+
+def _others(workspace: Workspace, config: EditConfig) -> tuple[pa.Table, pa.Table]:
+    """Query and edit rows that are not copies of this prefix. Raises UsageError when one of them has one of our ids."""
+    edits = read_table(workspace.edits) if workspace.edits.is_file() else table_of(EDITS, [])
+    queries = workspace.read_images("query") if workspace.images("query").is_file() else table_of(IMAGES, [])
+    roles = edits["role"].to_pylist()
+    ours = [role == "query" and mine for role, mine in zip(roles, _has_our_id(edits, config), strict=True)]
+    our_ids = set(edits.filter(pa.array(ours, pa.bool_()))["image_id"].to_pylist())
+    others = _without(queries, [name in our_ids for name in queries["image_id"].to_pylist()])
+    taken = [name for name in others["image_id"].to_pylist() if _is_our_id(name, config)]
+    if taken:
+        raise UsageError(f"the query id {taken[0]!r} belongs to an ingested image; choose other ids with --prefix")
+    return others, _without(edits, ours)
+
+
+def _is_our_id(name: str, config: EditConfig) -> bool:
+    return re.fullmatch(rf"{re.escape(config.prefix)}-[0-9]{{6,}}", name) is not None
+
+
+def _has_our_id(table: pa.Table, config: EditConfig) -> list[bool]:
+    return [_is_our_id(name, config) for name in table["image_id"].to_pylist()]
+
+
+def _without(table: pa.Table, rows: list[bool]) -> pa.Table:
+    return table.filter(pa.array([not row for row in rows], pa.bool_()))
+
+
+def _write(workspace: Workspace, config: EditConfig, queries: pa.Table, edits: pa.Table, made: list[_Made]) -> None:
+    """Write the edits first: a query whose edit is not on record would pass for an image without a match."""
+    good = [one for one in made if one.image is not None]
+    rows = [
+        {
+            "image_id": one.query_id,
+            "role": "query",
+            "source_id": one.source["image_id"],
+            "source_role": config.role,
+            "kind": "edited_copy",
+            "edit": one.edit,
+        }
+        for one in good
+    ]
+    edits = pa.concat_tables([edits, table_of(EDITS, rows)])
+    write_table(workspace.edits, edits.sort_by([("role", "ascending"), ("image_id", "ascending")]))
+    images = pa.concat_tables([queries, table_of(IMAGES, [one.image for one in good if one.image])])
+    write_table(workspace.images("query"), images.sort_by("image_id"))
+
+    path = _rejects_path(workspace)
+    rejects = read_table(path) if path.is_file() else table_of(REJECTS, [])
+    rejects = _without(rejects, _has_our_id(rejects, config))
+    failed = [{"image_id": m.query_id, "uri": m.source["uri"], "reason": m.reason} for m in made if m.image is None]
+    write_table(path, pa.concat_tables([rejects, table_of(REJECTS, failed)]).sort_by("image_id"))
+
+    written = {one.query_id for one in good}
+    for file in workspace.files("query").glob(f"{config.prefix}-*.jpg"):
+        if _is_our_id(file.stem, config) and file.stem not in written:  # left from an earlier run with a larger count
+            file.unlink()
+
+
+def _rejects_path(workspace: Workspace) -> Path:
+    return workspace.images("query").with_name("query-rejects.parquet")

@@ -1,0 +1,143 @@
+"""Named mixtures of operations as plain data, and the one function that draws from them.
+
+A recipe is a list of steps (operation, probability, parameter ranges), applied in that order: what happens to the
+picture itself first, what is laid on it then, encoding last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ndec_builder.core.errors import UsageError, nearest
+from ndec_builder.edits.operations import Edited, replay
+from ndec_builder.edits.samplers import SAMPLERS, Ranges
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`least` to `most` of the steps happen; within these bounds each by its own probability."""
+
+    steps: tuple[tuple[str, float, Ranges], ...]
+    least: int
+    most: int
+
+
+_JITTER: Ranges = {"brightness": (0.6, 1.5), "contrast": (0.6, 1.5), "saturation": (0.3, 1.8)}
+_ASPECT = (0.75, 1.33)
+
+RECIPES: dict[str, Recipe] = {
+    # Edited copies like those of DISC21: 1–4 operations, about one in three with a crop.
+    "copy": Recipe(
+        (
+            ("crop", 0.42, {"share": (0.2, 0.8), "aspect": _ASPECT}),
+            ("flip", 0.15, {}),
+            ("rotate", 0.10, {"angle": (-35, 35)}),
+            ("perspective", 0.08, {"inward": (0, 0.2)}),
+            ("jitter", 0.25, _JITTER),
+            ("grayscale", 0.08, {}),
+            ("tint", 0.08, {"opacity": (0.1, 0.35)}),
+            ("vignette", 0.05, {"strength": (0.3, 0.9)}),
+            ("blur", 0.10, {"radius": (0.004, 0.02)}),
+            ("sharpen", 0.05, {"percent": (80, 250)}),
+            ("noise", 0.08, {"sigma": (5, 30)}),
+            ("pixelate", 0.05, {"share": (0.01, 0.025)}),
+            ("shuffle", 0.03, {"share": (0.05, 0.3), "radius": (0.005, 0.02)}),
+            ("pad", 0.10, {"margin": (0, 0.3)}),
+            ("underlay", 0.12, {"share": (0.25, 0.7)}),
+            ("overlay", 0.06, {"share": (0.05, 0.3), "opacity": (0.7, 1)}),
+            ("sticker", 0.12, {"diameter": (0.1, 0.4)}),
+            ("text", 0.18, {"height": (0.06, 0.2)}),
+            ("resize", 0.15, {"factor": (0.4, 1), "squash": (0.8, 1.25)}),
+            ("jpeg", 0.30, {"quality": (20, 80)}),
+        ),
+        least=1,
+        most=4,
+    ),
+    "crop": Recipe((("crop", 1.0, {"share": (0.2, 0.8), "aspect": _ASPECT}),), least=1, most=1),
+    # What happens to a picture that is passed on unchanged: encoded again, scaled, a little warmer or brighter.
+    "light": Recipe(
+        (
+            ("jitter", 0.4, {"brightness": (0.9, 1.1), "contrast": (0.9, 1.1), "saturation": (0.85, 1.15)}),
+            ("resize", 0.6, {"factor": (0.5, 1), "squash": (1, 1)}),
+            ("jpeg", 0.8, {"quality": (50, 90)}),
+        ),
+        least=1,
+        most=3,
+    ),
+    # Training views: the operations and probabilities of the BoT baseline, which the paper's simple baseline uses.
+    "view": Recipe(
+        (
+            ("crop", 1.0, {"share": (0.2, 1), "aspect": _ASPECT}),
+            ("flip", 0.5, {}),
+            ("rotate", 0.3, {"angle": (-50, 50)}),
+            ("perspective", 0.3, {"inward": (0, 0.2)}),
+            ("jitter", 0.8, _JITTER),
+            ("grayscale", 0.3, {}),
+            ("blur", 0.5, {"radius": (0.002, 0.012)}),
+            ("pixelate", 0.3, {"share": (0.01, 0.03)}),
+            ("shuffle", 0.3, {"share": (0.05, 0.3), "radius": (0.005, 0.02)}),
+            ("pad", 0.3, {"margin": (0, 0.25)}),
+            ("underlay", 0.3, {"share": (0.3, 0.8)}),
+            ("overlay", 0.2, {"share": (0.05, 0.3), "opacity": (0.5, 1)}),
+            ("sticker", 0.3, {"diameter": (0.1, 0.4)}),
+            ("text", 0.3, {"height": (0.06, 0.2)}),
+            ("text", 0.3, {"height": (0.06, 0.2)}),
+        ),
+        least=1,
+        most=15,
+    ),
+}
+
+
+def edit_image(
+    image: Image.Image, recipe: str, rng: np.random.Generator, backgrounds: Sequence[Image.Image] = ()
+) -> Edited:
+    """Make one edited copy by a recipe. Its `edits` replay to the same pixels with `operations.apply_edits`.
+
+    Raises UsageError for an unknown recipe.
+    """
+    edits: list[dict[str, Any]] = [
+        {"operation": name, "parameters": SAMPLERS[name](rng, ranges, backgrounds)}
+        for name, _, ranges in _choose(find_recipe(recipe), rng)
+    ]
+    return replay(image, edits, backgrounds)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises UsageError with the nearest name."""
+    if name not in RECIPES:
+        raise UsageError(f"the recipe {name!r} is unknown; known: {', '.join(RECIPES)}{nearest(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def edit_json(edited: Edited, recipe: str, seed: int) -> str:
+    """The `edit` column of the edits table: how the copy was made, as canonical JSON."""
+    return json.dumps(
+        {
+            "recipe": recipe,
+            "seed": seed,
+            "edits": list(edited.edits),
+            "content_share": round(edited.content_share, 6),
+            "adds_content": edited.adds_content,
+        },
+        sort_keys=True,
+    )
+
+
+def _choose(recipe: Recipe, rng: np.random.Generator) -> list[tuple[str, float, Ranges]]:
+    """Each step by its probability; too many are thinned out at random, too few filled up by probability."""
+    chances = np.array([probability for _, probability, _ in recipe.steps])
+    chosen = np.flatnonzero(rng.random(len(chances)) < chances)
+    if len(chosen) > recipe.most:
+        chosen = rng.choice(chosen, recipe.most, replace=False)
+    elif len(chosen) < recipe.least:
+        left = np.setdiff1d(np.arange(len(chances)), chosen)
+        more = rng.choice(left, recipe.least - len(chosen), replace=False, p=chances[left] / chances[left].sum())
+        chosen = np.concatenate([chosen, more])
+    return [recipe.steps[int(index)] for index in np.sort(chosen)]

@@ -1,0 +1,156 @@
+"""Parameters at random, within ranges: one sampler per operation, JSON values only.
+
+A range is `(low, high)`. Numbers are rounded when drawn, so that the record is short and still exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ndec_builder.edits import layers
+
+Range = tuple[float, float]
+Ranges = Mapping[str, Range]
+Backgrounds = Sequence[Image.Image]
+Sampler = Callable[[np.random.Generator, Ranges, Backgrounds], dict[str, Any]]
+
+_WORDS = (
+    "SALE",
+    "NEW",
+    "WOW",
+    "LOL",
+    "TODAY",
+    "HELLO",
+    "BEST DAY",
+    "2021",
+    "SHARE",
+    "FOLLOW",
+    "FREE",
+    "NEWS",
+    "LOVE",
+    "PHOTO",
+)
+
+
+def draw(rng: np.random.Generator, bounds: Range) -> float:
+    """A number in the range, to four decimals."""
+    return round(float(rng.uniform(*bounds)), 4)
+
+
+def colour(rng: np.random.Generator) -> list[int]:
+    return [int(value) for value in rng.integers(0, 256, 3)]
+
+
+def seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))
+
+
+def box(rng: np.random.Generator, share: Range, aspect: Range) -> list[float]:
+    """A box (left, top, right, bottom) with a `share` of the area; `aspect` stretches it, in logarithm alike."""
+    side, stretch = float(np.sqrt(draw(rng, share))), float(np.exp(rng.uniform(*np.log(aspect)) / 2))
+    width, height = min(1.0, side * stretch), min(1.0, side / stretch)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return [round(float(value), 4) for value in (left, top, left + width, top + height)]
+
+
+def _numbers(*names: str) -> Sampler:
+    return lambda rng, ranges, _: {name: draw(rng, ranges[name]) for name in names}
+
+
+def _whole(name: str) -> Sampler:
+    return lambda rng, ranges, _: {name: round(draw(rng, ranges[name]))}
+
+
+def _with_seed(*names: str) -> Sampler:
+    return lambda rng, ranges, _: {**{name: draw(rng, ranges[name]) for name in names}, "seed": seed(rng)}
+
+
+def _nothing(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {}
+
+
+def _crop(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"box": box(rng, ranges["share"], ranges["aspect"])}
+
+
+def _resize(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    factor, squash = draw(rng, ranges["factor"]), draw(rng, ranges["squash"])
+    return {"width_factor": round(factor * squash, 4), "height_factor": factor}
+
+
+def _rotate(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"angle": draw(rng, ranges["angle"]), "expand": bool(rng.random() < 0.5), "fill": colour(rng)}
+
+
+def _perspective(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    square = ((0, 0), (1, 0), (1, 1), (0, 1))
+    corners = [[round(abs(side - draw(rng, ranges["inward"])), 4) for side in corner] for corner in square]
+    return {"corners": corners, "fill": colour(rng)}
+
+
+def _pad(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"margins": [draw(rng, ranges["margin"]) for _ in range(4)], "fill": colour(rng)}
+
+
+def _tint(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"colour": colour(rng), "opacity": draw(rng, ranges["opacity"])}
+
+
+def _text(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    words = " ".join(_WORDS[int(i)] for i in rng.integers(0, len(_WORDS), int(rng.integers(1, 4))))
+    return {
+        "text": words,
+        "position": [draw(rng, (0, 0.6)), draw(rng, (0, 0.85))],
+        "height": draw(rng, ranges["height"]),
+        "colour": colour(rng),
+        "opacity": draw(rng, (0.6, 1)),
+    }
+
+
+def _sticker(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {
+        "shape": layers.STICKERS[int(rng.integers(len(layers.STICKERS)))],
+        "centre": [draw(rng, (0.1, 0.9)), draw(rng, (0.1, 0.9))],
+        "diameter": draw(rng, ranges["diameter"]),
+        "colour": colour(rng),
+    }
+
+
+def _overlay(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {
+        "box": box(rng, ranges["share"], (0.7, 1.4)),
+        "opacity": draw(rng, ranges["opacity"]),
+        "background": layers.sample_background(rng, backgrounds),
+    }
+
+
+def _underlay(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"box": box(rng, ranges["share"], (0.8, 1.25)), "background": layers.sample_background(rng, backgrounds)}
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "crop": _crop,
+    "resize": _resize,
+    "flip": _nothing,
+    "rotate": _rotate,
+    "perspective": _perspective,
+    "pad": _pad,
+    "jpeg": _whole("quality"),
+    "jitter": _numbers("brightness", "contrast", "saturation"),
+    "grayscale": _nothing,
+    "blur": _numbers("radius"),
+    "sharpen": _whole("percent"),
+    "noise": _with_seed("sigma"),
+    "pixelate": _numbers("share"),
+    "shuffle": _with_seed("share", "radius"),
+    "vignette": _numbers("strength"),
+    "tint": _tint,
+    "text": _text,
+    "sticker": _sticker,
+    "overlay": _overlay,
+    "underlay": _underlay,
+}

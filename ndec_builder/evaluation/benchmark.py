@@ -1,0 +1,206 @@
+"""`ndec benchmark`: a dataset and a detector → predictions.csv, metrics.json, report.html."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import GapsError, UsageError
+from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.storage import read_json, sha256_file, write_json
+from ndec_builder.core.workspace import Workspace, slug
+from ndec_builder.evaluation.asymmetric import apply_filter, reject
+from ndec_builder.evaluation.bootstrap import GroupedList, Interval, intervals
+from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.estimates import KEYS, STRATA, SUBSETS, AsymmetricFilter, Evaluation
+from ndec_builder.evaluation.metrics import average_precision, rank
+from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
+from ndec_builder.evaluation.report import write_report
+from ndec_builder.evaluation.scoring import Scored, pair_ratios, score
+from ndec_builder.evaluation.settings import ACTIONS, SCOPES, BenchmarkConfig
+
+RESULT_VERSION = 1
+
+
+def run(config: BenchmarkConfig) -> Path:
+    """Judge one detector and return the report's directory.
+
+    Raises UsageError for settings that do not go together, NdecError for data that cannot be judged, GapsError (after
+    everything is written) when more images than `max_reject_share` could not be used.
+    """
+    config.check()
+    record = RunRecord("benchmark", config, RESULT_VERSION)
+    workspace = Workspace(config.workspace)
+    dataset = _dataset(config)
+    say(
+        f"{dataset.name}: {len(dataset.queries):,} queries, {len(dataset.references):,} references, "
+        f"{len(dataset.truth):,} ground-truth pairs"
+    )
+    baseline = None if config.baseline is None else _grouped(dataset, _baseline(config.baseline, dataset))
+    scored = score(config, workspace, dataset)
+    searched, n = _grouped(dataset, scored.predictions), config.n or len(dataset.truth)
+    norm_filter: AsymmetricFilter | None = None
+    final, uaps = scored.predictions, dict[str, float]()
+    if config.scorer == "asl":
+        norm_filter, final, uaps = _filtered(config, dataset, scored, searched, n)
+    truth_group = dataset.query_group[dataset.truth_queries()]
+    evaluation = Evaluation(searched, truth_group, n, dataset.subsets, norm_filter, baseline)
+    say(f"{len(searched.ranked):,} predictions; {config.replicates:,} bootstrap replicates")
+    numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
+    metrics = _metrics(config, dataset, scored, numbers, n, uaps)
+
+    out = config.out or workspace.report(config.name or _default_name(config))
+    write_predictions(out / "predictions.csv", final, dataset.query_ids, dataset.reference_ids)
+    write_json(out / "metrics.json", metrics)
+    write_report(out, dataset, metrics, scored.predictions, final, evaluation, config)
+    record.write(
+        out,
+        counts=metrics["data"],
+        inputs={"dataset": dataset.fingerprint, **_input_sums(config)},
+        weights=scored.weights,
+        rejects=scored.rejects,
+    )
+    say(f"wrote {out / 'report.html'}")
+    _check_rejects(config, scored, len(dataset.queries) + len(dataset.references), out)
+    return out
+
+
+def _check_rejects(config: BenchmarkConfig, scored: Scored, images: int, out: Path) -> None:
+    rejects = [(image, reason) for side in scored.rejects.values() for image, reason in side.items()]
+    if len(rejects) > config.max_reject_share * images:
+        raise GapsError(
+            f"{len(rejects)} of {images} images could not be used (first: {': '.join(rejects[0])}); the report "
+            f"{out} counts them as not found. Mend the images, or raise max_reject_share ({config.max_reject_share:g})"
+        )
+
+
+def _dataset(config: BenchmarkConfig) -> Dataset:
+    if config.manifest is not None:
+        return from_manifest(config.manifest)
+    assert config.queries and config.references and config.ground_truth
+    return from_folders(config.queries, config.references, config.ground_truth)
+
+
+def _grouped(dataset: Dataset, predictions: Predictions) -> GroupedList:
+    pairs = predictions.pairs(len(dataset.references))
+    ranked = rank(predictions.scores, dataset.is_match(predictions), len(dataset.truth), pairs)
+    queries = predictions.query[ranked.rows]
+    return GroupedList(ranked, dataset.query_group[queries], dataset.stratum[queries])
+
+
+def _filtered(
+    config: BenchmarkConfig, dataset: Dataset, scored: Scored, searched: GroupedList, n: int
+) -> tuple[AsymmetricFilter, Predictions, dict[str, float]]:
+    """The filter, the list that it leaves, and the μAP of that list under every scope and action."""
+    ratios = pair_ratios(scored)[searched.ranked.rows]
+    rejected = reject(ratios, config.threshold)
+    found = scored.predictions
+    lists = {}
+    for scope, action in itertools.product(SCOPES, ACTIONS):
+        rows, scores = apply_filter(searched.ranked, rejected, n, scope, action)
+        lists[f"{scope}+{action}"] = Predictions(found.query[rows], found.reference[rows], scores, found.protocol)
+    ranked = {name: _grouped(dataset, left) for name, left in lists.items()}
+    chosen = f"{config.scope}+{config.action}"
+    uaps = {name: average_precision(rows.ranked) for name, rows in ranked.items()}
+    hard = _best_of_hard_queries(dataset, found.query[searched.ranked.rows])
+    compared = np.sort(np.concatenate([np.flatnonzero(searched.ranked.is_match), hard]))
+    return AsymmetricFilter(ranked[chosen], rejected, compared, ratios), lists[chosen], uaps
+
+
+def _best_of_hard_queries(dataset: Dataset, queries: np.ndarray) -> np.ndarray:
+    """Ranks of the best pair of every hard negative query. queries: (m,) of the list in rank order."""
+    found, first = np.unique(queries, return_index=True)
+    return first[dataset.stratum[found] > 0]
+
+
+def _baseline(report: Path, dataset: Dataset) -> Predictions:
+    """The final list of an earlier run on the same data. Raises UsageError when it is no report or of other data."""
+    if not (report / "metrics.json").is_file() or not (report / "predictions.csv").is_file():
+        raise UsageError(f"--baseline {report} is no report: it lacks metrics.json or predictions.csv of a benchmark")
+    theirs = read_json(report / "metrics.json").get("dataset", {}).get("fingerprint")
+    if theirs != dataset.fingerprint:
+        raise UsageError(
+            f"the baseline {report} was run on other data (fingerprint {str(theirs)[:12]}, here "
+            f"{dataset.fingerprint[:12]}); run `ndec benchmark` for the baseline on this dataset first"
+        )
+    return read_predictions(report / "predictions.csv", dataset.query_ids, dataset.reference_ids)
+
+
+def _metrics(
+    config: BenchmarkConfig,
+    dataset: Dataset,
+    scored: Scored,
+    numbers: dict[str, Interval],
+    n: int,
+    uaps: dict[str, float],
+) -> dict[str, Any]:
+    """The content of `metrics.json`: top-level keys are of all queries, `by_hard_kind` of the subsets."""
+    undefined = asdict(Interval(None, None, None))
+    kinds = collections.Counter(dataset.kinds)
+
+    def values(subset: str) -> dict[str, Any]:
+        keys = {key: asdict(numbers[f"{subset}/{key}"]) for key in KEYS if f"{subset}/{key}" in numbers}
+        return {"n": n} | {key: keys.get(key, undefined) for key in KEYS}
+
+    without = numbers.get("without/uap")
+    return {
+        **values("all"),
+        "uap_without_hard_negatives": asdict(without) if without else undefined,
+        "by_hard_kind": {
+            subset: values(subset) if subset in dataset.subsets else None for subset in SUBSETS if subset != "all"
+        },
+        "uap_by_filter": uaps,
+        "protocol": {
+            "search": scored.predictions.protocol,
+            "ranking": "one list; score desc, negatives first among equals, then ids; / all ground-truth pairs",
+            "precision": f"cut at N = {n:,}, then filter, no refill",
+            "filter": _filter_text(config),
+            "filter_auc": "query_over_reference of each hard negative query's best pair above that of the true pairs",
+            "subsets": "queries left out of the one list; the search was over all of them",
+            "intervals": f"95 %, {config.replicates:,} bootstrap replicates over groups of queries, seed {config.seed}",
+        },
+        "detector": scored.about,
+        "baseline": None if config.baseline is None else config.baseline.name,
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "labels_by": dataset.labels_by,
+            "labels_simulated": dataset.labels_simulated,
+        },
+        "data": {
+            "queries": len(dataset.queries),
+            "references": len(dataset.references),
+            "ground_truth_pairs": len(dataset.truth),
+            "groups": int(dataset.query_group.max()) + 1,
+            "predictions": len(scored.predictions),
+            "unusable_images": sum(len(side) for side in scored.rejects.values()),
+            **{f"{kind}_queries": count for kind, count in sorted(kinds.items())},
+            **{f"{name}_hard_negatives": int((dataset.stratum == i).sum()) for i, name in enumerate(STRATA) if i},
+        },
+    }
+
+
+def _filter_text(config: BenchmarkConfig) -> str | None:
+    if config.scorer != "asl":
+        return None
+    return (
+        f"reject when query_over_reference > {config.threshold:g} (strictly); micro average precision: "
+        f"scope {config.scope}, action {config.action}"
+    )
+
+
+def _default_name(config: BenchmarkConfig) -> str:
+    source = config.model or str(config.checkpoint or config.predictions)
+    name = slug(Path(source).parent.name if Path(source).stem == "checkpoint" else source)
+    return f"{name}-{config.scorer}"
+
+
+def _input_sums(config: BenchmarkConfig) -> dict[str, str]:
+    files = {"ground_truth": config.ground_truth, "predictions": config.predictions}
+    return {name: sha256_file(path) for name, path in files.items() if path is not None}

@@ -1,0 +1,159 @@
+"""What a detector is judged on: queries, references and the ground truth, from a manifest or from plain folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import fingerprint, sha256_file
+from ndec_builder.evaluation.estimates import STRATA, SUBSETS
+from ndec_builder.evaluation.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Queries and references in ascending id order; every number elsewhere is a place in these two lists.
+
+    queries, references: tables with at least image_id, uri, sha256 and group · kinds: (nq,) edited_copy, hard_negative,
+    distractor, or `query` where a plain ground truth does not say · stratum: (nq,) int, place in STRATA · query_group:
+    (nq,) int, for the bootstrap · truth: (P,) int64 pair numbers, ascending · labels_by: who decided the labels ·
+    training: the manifest's training images, for a whitening; None for plain folders.
+    """
+
+    name: str
+    queries: pa.Table
+    references: pa.Table
+    kinds: Sequence[str]
+    stratum: np.ndarray
+    query_group: np.ndarray
+    truth: np.ndarray
+    resolve: Callable[[str], str]
+    labels_by: str
+    labels_simulated: bool
+    training: pa.Table | None
+
+    @cached_property
+    def query_ids(self) -> list[str]:
+        ids: list[str] = self.queries["image_id"].to_pylist()
+        return ids
+
+    @cached_property
+    def reference_ids(self) -> list[str]:
+        ids: list[str] = self.references["image_id"].to_pylist()
+        return ids
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """The subsets of the queries that differ from one another in this data."""
+        there = {int(stratum) for stratum in np.unique(self.stratum)}
+        if there <= {0}:
+            return ("all",)
+        return tuple(name for name, strata in SUBSETS.items() if name in ("all", "without") or there & set(strata[1:]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what decides a number: the images' bytes, the ids, the truth and the kinds."""
+        sides = [[t["image_id"].to_pylist(), t["sha256"].to_pylist()] for t in (self.queries, self.references)]
+        return fingerprint([sides, self.truth.tolist(), self.stratum.tolist(), self.query_group.tolist()])
+
+    def is_match(self, predictions: Predictions) -> np.ndarray:
+        """(m,) bool: which predictions are ground-truth pairs."""
+        pairs = predictions.pairs(len(self.references))
+        places = np.minimum(np.searchsorted(self.truth, pairs), len(self.truth) - 1)
+        return self.truth[places] == pairs
+
+    def truth_queries(self) -> np.ndarray:
+        """(P,) int64: the query of every ground-truth pair."""
+        return self.truth // len(self.references)
+
+
+def from_manifest(directory: Path) -> Dataset:
+    """The test part of a manifest. Raises NdecError when it has no positive pair or names unknown ids."""
+    from ndec_builder.manifests.read import open_manifest
+
+    manifest = open_manifest(directory)
+    queries = manifest.table("queries").rename_columns({"query_id": "image_id"})
+    queries, references = queries.sort_by("image_id"), manifest.table("references").sort_by("image_id")
+    kinds = queries["kind"].to_pylist()
+    hard_kinds = queries["hard_kind"].to_pylist()
+    strata = [_stratum(kind, hard_kind) for kind, hard_kind in zip(kinds, hard_kinds, strict=True)]
+    truth = manifest.table("ground_truth")
+    pairs = zip(truth["query_id"].to_pylist(), truth["reference_id"].to_pylist(), strict=True)
+    labels_by = str(manifest.info.get("labels_by", "nobody named in the manifest"))
+    return Dataset(
+        directory.resolve().name, queries, references, kinds, np.array(strata, dtype=np.int64), _groups(queries),
+        _truth(pairs, queries, references, str(directory)), manifest.resolve, labels_by, "simulated" in labels_by,
+        manifest.table("train_basic").sort_by("image_id"),
+    )  # fmt: skip
+
+
+def from_folders(queries: Path, references: Path, ground_truth: Path) -> Dataset:
+    """Two folders of images and a DISC21 ground truth csv; no table of the workspace is read or written.
+
+    Raises UsageError for a missing or empty folder, NdecError for ids of the csv that are in no folder.
+    """
+    from ndec_builder.sources.ground_truth import read_ground_truth
+
+    tables = [_folder_table(folder) for folder in (queries, references)]
+    truth = _truth(read_ground_truth(ground_truth), tables[0], tables[1], str(ground_truth))
+    unknown = np.zeros(len(tables[0]), dtype=np.int64)
+    return Dataset(
+        f"{queries.name} × {references.name}", tables[0], tables[1], ["query"] * len(tables[0]), unknown,
+        _groups(tables[0]), truth, str, f"the ground truth {ground_truth.name}", False, None,
+    )  # fmt: skip
+
+
+def _folder_table(folder: Path) -> pa.Table:
+    from ndec_builder.sources.folder import find_images
+
+    paths, outside = find_images(folder)
+    if outside:
+        raise UsageError(f"{outside[0]} is a symbolic link that leads out of {folder}; put the image itself there")
+    rows = [
+        {"image_id": path.stem, "uri": str(path.absolute()), "sha256": sha256_file(path), "group": None}
+        for path in sorted(paths, key=lambda path: path.stem)
+    ]
+    names = ("image_id", "uri", "sha256", "group")
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
+
+
+def _stratum(kind: str, hard_kind: str | None) -> int:
+    if kind != "hard_negative":
+        return 0
+    return STRATA.index(hard_kind) if hard_kind in STRATA[1:] else STRATA.index("unspecified")
+
+
+def _groups(queries: pa.Table) -> np.ndarray:
+    """(nq,) int64 group numbers; a query without a group is its own."""
+    names = [
+        ("group", group) if group else ("query", query)
+        for query, group in zip(queries["image_id"].to_pylist(), queries["group"].to_pylist(), strict=True)
+    ]
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
+
+
+def _truth(
+    pairs: Iterable[tuple[str, str | None]], queries: pa.Table, references: pa.Table, where: str
+) -> np.ndarray:
+    places = [{name: i for i, name in enumerate(table["image_id"].to_pylist())} for table in (queries, references)]
+    numbers = set()
+    for query, reference in pairs:
+        if reference is None:
+            continue
+        for name, known, what in ((query, places[0], "query"), (reference, places[1], "reference")):
+            if name not in known:
+                raise NdecError(
+                    f"the ground truth {where} names the {what} {name!r}, which is not among the {len(known):,} {what} "
+                    "images; an id is the file name without its ending: mend the ground truth or add the image"
+                )
+        numbers.add(places[0][query] * len(references) + places[1][reference])
+    if not numbers:
+        raise NdecError(f"the ground truth {where} has no positive pair; μAP is not defined without one")
+    return np.array(sorted(numbers), dtype=np.int64)

@@ -1,0 +1,175 @@
+"""Vectors and norms of a dataset's images by a model or a checkpoint. The trunk runs once per image set."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.core.console import progress, say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import atomic_path, fingerprint, read_json
+from ndec_builder.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ndec_builder.embeddings.backbones import Backbone
+
+CACHE_VERSION = 1
+Resolve = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trunk and what follows it. head: pooled features (n, dim) float32 → (n, d) float, not normalised.
+
+    Norms are those of the head's output: the layer that the norm-ratio loss trains. `about` goes into the report.
+    """
+
+    backbone: Backbone
+    trunk: str  # what the pooled features depend on: key of their cache
+    head: Callable[[np.ndarray], np.ndarray]
+    about: str
+    weights: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Features:
+    """One side of a dataset, without the images that cannot be used: those are in `rejects` (id → reason).
+
+    places: (n,) int64 rows of the images table, ascending · vectors: (n, d) float16, L2-normed · norms: (n,) float64,
+    before normalising.
+    """
+
+    places: np.ndarray
+    vectors: np.ndarray
+    norms: np.ndarray
+    rejects: dict[str, str]
+
+
+def of_checkpoint(path: Path, judged: Sequence[pa.Table], device: str = "auto") -> Detector:
+    """The detector of a training run. judged: the image tables it is to be judged on.
+
+    Raises NdecError when the file is no checkpoint of ndec, or when it was trained on one of those images or its group.
+    """
+    import torch
+
+    from ndec_builder.embeddings.backbones import best_device
+    from ndec_builder.training.checkpoint import load_detector
+
+    loaded = load_detector(path, best_device(device))
+    for table, what in zip(judged, ("queries", "references"), strict=True):
+        sums, groups = ({value for value in table[name].to_pylist() if value} for name in ("sha256", "group"))
+        loaded.refuse_overlap(sums, groups, what)
+    head = copy.deepcopy(loaded.head).cpu().double()
+
+    def apply(features: np.ndarray) -> np.ndarray:
+        # in float64, so that neither the batch nor the number of threads shows in the float16 vectors
+        with torch.inference_mode():
+            output: np.ndarray = head(torch.from_numpy(features.astype(np.float64))).numpy()
+        return output
+
+    trunk = loaded.fingerprint if loaded.whole_network else loaded.backbone.fingerprint
+    run = path if path.is_dir() else path.parent
+    about = f"{run.absolute().name} (recipe {loaded.recipe} on {loaded.backbone.name})"
+    return Detector(loaded.backbone, trunk, apply, about, {"checkpoint": loaded.fingerprint})
+
+
+def of_model(
+    workspace: Workspace, name: str, fit_on: tuple[pa.Table, Resolve] | None, batch_size: int, device: str = "auto"
+) -> Detector:
+    """A model with PCA whitening: the workspace's own for it, else fitted on `fit_on` (training images), else none."""
+    from ndec_builder.embeddings.backbones import best_device, load_backbone
+    from ndec_builder.embeddings.settings import EmbedConfig
+    from ndec_builder.embeddings.whitening import Whitening
+
+    backbone = load_backbone(name, best_device(device))
+    weights = dict(backbone.weights)
+    stored = workspace.whitening(name)
+    record = read_json(stored / "run.json") if (stored / "run.json").is_file() else {}
+    if record.get("weights") == weights and (stored / "whitening.npz").is_file():
+        whitening = Whitening.load(stored / "whitening.npz")
+        how = f"whitening of this workspace ({record['role']} images)"
+    elif fit_on is not None and fit_on[0].num_rows > 1:
+        table, resolve = fit_on
+        spread = np.linspace(0, table.num_rows - 1, min(EmbedConfig.whitening_images, table.num_rows)).round()
+        chosen = table.take(spread.astype(np.int64))
+        pooled, usable, _ = pooled_features(workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size)
+        key = fingerprint([CACHE_VERSION, backbone.fingerprint, batch_size, chosen["sha256"].to_pylist()])
+        path = workspace.root / "cache" / "whitening" / f"{key}.npz"
+        if path.is_file():
+            whitening = Whitening.load(path)
+        else:
+            whitening = Whitening.fit(pooled[usable], EmbedConfig.dim, EmbedConfig.shrinkage)
+            whitening.save(path)
+        how = f"whitening fitted on {int(usable.sum())} training images of the manifest"
+    else:
+        say(f"{name}: no whitening in this workspace and no training images to fit one on: used without")
+        return Detector(backbone, backbone.fingerprint, lambda features: features, f"{name}, not whitened", weights)
+    weights["whitening"] = whitening.fingerprint
+    return Detector(backbone, backbone.fingerprint, whitening.apply, f"{name}, {how}", weights)
+
+
+def features_of(
+    workspace: Workspace, detector: Detector, images: pa.Table, resolve: Resolve, batch_size: int
+) -> Features:
+    """Vectors and norms of a table's images (image_id, uri, sha256), the trunk's part from the cache where it is there.
+
+    Raises NdecError when no image can be used.
+    """
+    pooled, usable, reasons = pooled_features(
+        workspace, detector.backbone, detector.trunk, images, resolve, batch_size
+    )
+    if not usable.any():
+        raise NdecError(f"none of the {len(usable)} images can be used; the first: {next(iter(reasons.items()), '?')}")
+    output = np.asarray(detector.head(pooled[usable]), dtype=np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", output, output))
+    vectors = (output / np.where(norms > 0, norms, 1.0)[:, None]).astype(np.float16)
+    return Features(np.flatnonzero(usable), vectors, norms, reasons)
+
+
+def pooled_features(
+    workspace: Workspace, backbone: Backbone, trunk: str, images: pa.Table, resolve: Resolve, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """→ (features (n, dim) float32, zero where unusable; usable (n,) bool; id → reason of the others). Cached."""
+    from ndec_builder.embeddings.extract import extract
+
+    ids, sums = images["image_id"].to_pylist(), images["sha256"].to_pylist()
+    key = fingerprint([CACHE_VERSION, trunk, batch_size, sums])
+    path = workspace.root / "cache" / "features" / f"{key}.npz"
+    if (cached := _read_cache(path, len(ids))) is not None:
+        pooled, usable, reasons = cached
+    else:
+        with progress() as bar:
+            task = bar.add_task(f"embedding with {backbone.name}", total=len(ids))
+            advance = functools.partial(bar.advance, task)
+            extracted = extract(backbone, images, resolve, batch_size=batch_size, progress=advance)
+        place = {image_id: i for i, image_id in enumerate(ids)}
+        rows = np.array([place[image_id] for image_id in extracted.ids], dtype=np.int64)
+        pooled, usable = np.zeros((len(ids), backbone.dim), dtype=np.float32), np.zeros(len(ids), dtype=bool)
+        pooled[rows], usable[rows] = extracted.features, True
+        reasons = np.full(len(ids), "", dtype=object)
+        for reject in extracted.rejects:
+            reasons[place[reject["image_id"]]] = reject["reason"]
+        with atomic_path(path) as temporary:
+            np.savez(temporary, pooled=pooled, usable=usable, reasons=reasons.astype(np.str_))
+    rejects = {ids[i]: str(reasons[i]) for i in np.flatnonzero(~usable)}
+    return pooled, usable, rejects
+
+
+def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """What an earlier benchmark left; None when there is nothing whole: a cache is never worth a failure."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            pooled, usable, reasons = file["pooled"], file["usable"], file["reasons"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    return (pooled, usable, reasons) if len(pooled) == len(usable) == count else None

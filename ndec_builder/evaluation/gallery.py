@@ -1,0 +1,88 @@
+"""The pictures behind the worst mistakes: false positives at the top of the list, copies far down or left out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.storage import read_uri
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.estimates import STRATA
+from ndec_builder.evaluation.metrics import RankedList
+from ndec_builder.evaluation.predictions import Predictions
+
+THUMBNAIL = 200  # longest side in pixels
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One pair with its pictures as data URIs (empty when unreadable) and what there is to say about it."""
+
+    query_id: str
+    reference_id: str
+    query_picture: str
+    reference_picture: str
+    facts: tuple[str, ...]
+
+
+def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedList, count: int) -> list[Exhibit]:
+    """The first `count` negatives of the final list. ranked: `final` in rank order."""
+    ranks = np.flatnonzero(~ranked.is_match)[:count]
+    exhibits = []
+    for place in ranks:
+        row = ranked.rows[place]
+        query, reference = int(final.query[row]), int(final.reference[row])
+        stratum = STRATA[dataset.stratum[query]]
+        kind = dataset.kinds[query].replace("_", " ")
+        exhibits.append(_exhibit(dataset, query, reference, (
+            f"rank {place + 1:,}", f"score {final.scores[row]:.4f}",
+            f"query: {kind}" if stratum == "none" else f"query: {kind}, {stratum.replace('_', ' ')}",
+        )))  # fmt: skip
+    return exhibits
+
+
+def missed_copies(
+    dataset: Dataset, final: Predictions, ranked: RankedList, searched: Predictions, n: int, count: int
+) -> list[Exhibit]:
+    """Ground-truth pairs below the cut at N, the farthest first: those not found, those filtered out, then by rank.
+
+    Within those filtered out the best scored come first: the filter's own mistakes.
+    """
+    order = final.pairs(len(dataset.references))[ranked.rows].tolist()
+    ranks = {pair: place for place, pair in enumerate(order, start=1)}
+    scores = dict(zip(searched.pairs(len(dataset.references)).tolist(), searched.scores.tolist(), strict=True))
+    missed = []
+    for pair in dataset.truth.tolist():
+        if pair not in scores:
+            missed.append((0, 0, pair, "not found by the search"))
+        elif pair not in ranks:
+            missed.append((1, -scores[pair], pair, f"rejected by the norm ratio, score {scores[pair]:.4f}"))
+        elif ranks[pair] > n:
+            missed.append((2, -ranks[pair], pair, f"rank {ranks[pair]:,}, score {scores[pair]:.4f}"))
+    return [
+        _exhibit(dataset, pair // len(dataset.references), pair % len(dataset.references), (fact,))
+        for _, _, pair, fact in sorted(missed)[:count]
+    ]
+
+
+def _exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...]) -> Exhibit:
+    return Exhibit(
+        dataset.query_ids[query], dataset.reference_ids[reference],
+        _picture(dataset, dataset.queries.slice(query, 1).to_pylist()[0]),
+        _picture(dataset, dataset.references.slice(reference, 1).to_pylist()[0]), facts,
+    )  # fmt: skip
+
+
+def _picture(dataset: Dataset, row: dict[str, str]) -> str:
+    try:
+        image = decode(read_uri(dataset.resolve(row["uri"])))
+    except (DecodeError, OSError):
+        return ""
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

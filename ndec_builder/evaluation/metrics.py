@@ -1,0 +1,138 @@
+"""Micro average precision, precision at N, recall at a precision: the protocol of DISC21 and NDEC. numpy only.
+
+There is one ranked list over all (query, reference) predictions. Average precision per query is another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ndec_builder.core.errors import NdecError
+
+MAX_PREDICTIONS = 500_000  # the official evaluation of DISC21 takes no more rows, and a longer list raises the number
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """Predictions in rank order: score descending, negatives first among equal scores, then ids.
+
+    rows: (m,) int64, the place of each ranked row in the arrays that were ranked · scores: (m,) float64 ·
+    is_match: (m,) bool · positives: number of all ground-truth pairs, found or not.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    is_match: np.ndarray
+    positives: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keep(self, mask: np.ndarray) -> RankedList:
+        """The list without the rows where `mask` ((m,) bool, in rank order) is False; `positives` stays."""
+        return RankedList(self.rows[mask], self.scores[mask], self.is_match[mask], self.positives)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The first n rows of a list. precision is None when the list is empty; recall_at_n divides by all positives."""
+
+    n: int
+    tp: int
+    fp: int
+    precision: float | None
+    recall_at_n: float
+
+
+def pair_numbers(query_ids: Sequence[str], reference_ids: Sequence[str]) -> np.ndarray:
+    """A number per (query, reference), ascending in (query_id, reference_id): (m,) int64."""
+    _, query = np.unique(np.asarray(query_ids, dtype=np.str_), return_inverse=True)
+    names, reference = np.unique(np.asarray(reference_ids, dtype=np.str_), return_inverse=True)
+    return query.astype(np.int64) * max(1, len(names)) + reference
+
+
+def rank(
+    scores: np.ndarray, is_match: np.ndarray, positives: int, pairs: np.ndarray | None = None
+) -> RankedList:
+    """Sort predictions into the one list that every metric reads.
+
+    scores: (m,) float, higher is better · is_match: (m,) bool · positives: number of all ground-truth pairs ·
+    pairs: (m,) int64 from `pair_numbers` (or any numbering in id order), for the last tie rule and the duplicate check.
+    Raises NdecError for NaN scores, duplicate pairs, more than 500,000 rows, a ground truth without positives.
+    """
+    scores, is_match = np.asarray(scores, dtype=np.float64), np.asarray(is_match, dtype=bool)
+    if scores.ndim != 1 or scores.shape != is_match.shape:
+        raise NdecError(f"scores {scores.shape} and is_match {is_match.shape} must be two vectors of one length")
+    if len(scores) > MAX_PREDICTIONS:
+        raise NdecError(f"{len(scores):,} predictions; at most {MAX_PREDICTIONS:,} are evaluated: keep the best ones")
+    if (bad := np.isnan(scores)).any():
+        raise NdecError(f"the score of row {int(np.flatnonzero(bad)[0])} (from 0) is NaN; it must be a number")
+    if positives < 1:
+        raise NdecError("the ground truth has no positive pair; micro average precision is not defined without one")
+    if (found := int(is_match.sum())) > positives:
+        raise NdecError(f"{found} predictions are marked as matches, but there are only {positives} ground-truth pairs")
+    if pairs is None:
+        order = np.lexsort((is_match, -scores))
+    else:
+        pairs = np.asarray(pairs)
+        if pairs.shape != scores.shape:
+            raise NdecError(f"pairs {pairs.shape} and scores {scores.shape} must be two vectors of one length")
+        by_pair = np.sort(pairs)
+        if (twice := by_pair[1:] == by_pair[:-1]).any():
+            rows = np.flatnonzero(pairs == by_pair[1:][twice][0])[:2]
+            raise NdecError(
+                f"rows {rows[0]} and {rows[1]} (from 0) predict the same (query, reference) pair; "
+                "a pair may be predicted once: keep the better score"
+            )
+        order = np.lexsort((pairs, is_match, -scores))
+    return RankedList(order, scores[order], is_match[order], positives)
+
+
+def average_precision(ranked: RankedList) -> float:
+    """AP = Σ (r_k − r_{k−1})·p_k over the list, without interpolation, r = found / all ground-truth pairs."""
+    places = np.flatnonzero(ranked.is_match) + 1  # ranks from 1
+    return float(np.sum(np.arange(1, len(places) + 1) / places) / ranked.positives)
+
+
+def micro_average_precision(
+    scores: np.ndarray, is_match: np.ndarray, positives: int, pairs: np.ndarray | None = None
+) -> float:
+    """μAP of DISC21 (arXiv 2106.09672): `average_precision` of the one list over all predictions. Arguments of `rank`.
+
+    >>> micro_average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), positives=2)
+    0.8333333333333333
+    """
+    return average_precision(rank(scores, is_match, positives, pairs))
+
+
+def precision_at_n(ranked: RankedList, n: int | None = None) -> Cut:
+    """Cut the list at N (default: the number of ground-truth pairs) and count, as in Tables 1–2 of the NDEC paper.
+
+    A list shorter than N is counted whole: the denominator is what survives. Raises NdecError when n < 1.
+    """
+    n = ranked.positives if n is None else n
+    if n < 1:
+        raise NdecError(f"cannot cut a list at N = {n}; N must be at least 1")
+    top = ranked.is_match[:n]
+    tp = int(top.sum())
+    return Cut(n, tp, len(top) - tp, tp / len(top) if len(top) else None, tp / ranked.positives)
+
+
+def recall_at_precision(ranked: RankedList, precision: float = 0.9) -> float | None:
+    """The largest recall over all points of the list with at least this precision; None when there is no such point.
+
+    The best point of a run of equal scores is its last row, since negatives come first in it: points are thresholds.
+    """
+    recalls, precisions = curve(ranked)
+    reached = precisions >= precision
+    return float(recalls[reached].max()) if reached.any() else None
+
+
+def curve(ranked: RankedList) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision after each match of the list: two (found,) float64 arrays in rank order."""
+    places = np.flatnonzero(ranked.is_match) + 1
+    found = np.arange(1, len(places) + 1)
+    return found / ranked.positives, found / places

@@ -1,0 +1,1 @@
+"""Manifests: the dataset itself, built from decisions, validated, described and attributed."""

@@ -1,0 +1,138 @@
+"""README.md: the dataset card. Its YAML head makes `datasets.load_dataset(DIR, TABLE)` work as it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ndec_builder.core.schemas import MANIFEST_TABLES
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+MEANING = {
+    "queries": "possible copies: edited copies, hard negatives and distractors",
+    "references": "originals that the queries are searched in",
+    "ground_truth": "the reference of every query, null where it has none",
+    "train_basic": "training images, all of them different originals",
+    "train_pairs": "hard negative pairs for training: the latter is similar to the former and no edited copy of it",
+    "train_pair_images": "the latter images of train_pairs",
+}
+LOAD = (
+    "## Load it",
+    "",
+    "```python",
+    "import datasets",
+    'queries = datasets.load_dataset("PATH", "queries")["test"]',
+    "```",
+    "",
+    "The tables hold where each image is and its sha256, not its pixels; `manifest.json` says where a relative `uri`",
+    "starts (`images_root`). `ndec validate PATH` recomputes every count and hash.",
+    "",
+)
+
+
+def card(info: dict[str, Any]) -> str:
+    """Return the card of a dataset from its `manifest.json` (all but the hashes). Same info, same text."""
+    return "\n".join([*_head(info), *_body(info)]) + "\n"
+
+
+def _head(info: dict[str, Any]) -> list[str]:
+    rows = sum(info["counts"]["rows"].values())
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(info['name'])}",
+        "license: other",
+        "license_name: per-image",
+        "license_link: ATTRIBUTION.csv",
+        "task_categories:",
+        "- image-feature-extraction",
+        "tags:",
+        "- image-copy-detection",
+        "- hard-negatives",
+        "size_categories:",
+        f"- {next((name for limit, name in SIZES if rows < limit), '1M<n<10M')}",
+        "configs:",
+    ]
+    for table, (split, _) in MANIFEST_TABLES.items():
+        if not info["counts"]["rows"][table]:
+            continue  # `datasets` raises for a split without rows: an empty table is there, but is no config
+        lines += [f"- config_name: {table}", *(["  default: true"] if table == "queries" else []), "  data_files:"]
+        lines += [f"  - split: {split}", f"    path: data/{table}/{split}-*.parquet"]
+    return [*lines, "---", ""]
+
+
+def _body(info: dict[str, Any]) -> list[str]:
+    counts = info["counts"]
+    lines = [f"# {_plain(info['name'])} {info['version']}", "", info["description"], ""]
+    if "simulated" in info["labels_by"]:
+        lines += [
+            f"> **Labels by: {info['labels_by']}.** They follow from how the images were made; nobody looked at them.",
+            "",
+        ]
+    lines += ["| table | rows | what it holds |", "|---|---|---|"]
+    lines += [f"| {table} | {counts['rows'][table]:,} | {MEANING[table]} |" for table in MANIFEST_TABLES]
+    lines += ["", "| queries | count |", "|---|---|"]
+    lines += [f"| {kind} | {count:,} |" for kind, count in counts["queries"].items()]
+    lines += [f"| hard_negative, {kind} | {count:,} |" for kind, count in counts["hard_negatives"].items()]
+    lines += ["", *_images(info), *LOAD, "## How it was made", ""]
+    for split, facts in info["lineage"].items():
+        lines += _split(split, facts)
+    lines += _drops(info["dropped"])
+    lines += [
+        "## Licences",
+        "",
+        "Images keep their own licences: see `ATTRIBUTION.csv`.",
+        "",
+    ]
+    lines += ["| licence | images |", "|---|---|"]
+    lines += [f"| {_plain(licence)} | {count:,} |" for licence, count in counts["licenses"].items()]
+    return [*lines, "", "Training on queries or references is forbidden."]
+
+
+def _images(info: dict[str, Any]) -> list[str]:
+    """How many different scenes the images come from: figures rest on groups, not on images."""
+    groups = ", ".join(f"{count:,} in {table}" for table, count in info["counts"]["groups"].items())
+    lines = [f"Groups (scene, author, video; never shared by training and test): {groups}.", ""]
+    if source := info.get("corpus"):
+        counts = source["counts"]
+        names = ", ".join(_plain(f"{package['name']} {package['version']}") for package in source["packages"])
+        lines += [
+            f"The images are the mini corpus of ndec ({counts.get('usable')} usable originals; {counts.get('claim')})"
+            + (f", from the packages {names}." if names else ", made from the user's own photos."),
+            "",
+        ]
+    return lines
+
+
+def _split(split: str, facts: dict[str, Any]) -> list[str]:
+    mining = facts["mining"]
+    settings = mining["settings"]
+    lines = [
+        f"Split {split}: the {mining['counts'].get('pairs', 0):,} most similar pairs by {_plain(mining['model'])}, "
+        f"at most {settings['max_per_query'] or 'any number'} per pool image and "
+        f"{settings['max_per_reference'] or 'any number'} per reference, lowest score {mining['cut']:.4f}; "
+        f"{mining['counts'].get('duplicates', 0):,} of them were duplicates and shown to nobody. "
+        f"{mining['rechecked_pairs']:,} more pairs came from searching the kept queries again.",
+        "",
+    ]
+    if facts["labels"]:
+        lines += ["| round | annotator | label | count |", "|---|---|---|---|"]
+        lines += [
+            f"| {row['round']} | {_plain(row['annotator'])} | {row['label']} | {row['count']:,} |"
+            for row in facts["labels"]
+        ]
+        lines.append("")
+    return lines
+
+
+def _drops(dropped: dict[str, dict[str, int]]) -> list[str]:
+    rows = [(table, reason, count) for table, reasons in dropped.items() for reason, count in reasons.items() if count]
+    if not rows:
+        return []
+    lines = ["Left out, with the reason:", "", "| of | reason | count |", "|---|---|---|"]
+    return [*lines, *(f"| {table} | {reason} | {count:,} |" for table, reason, count in rows), ""]
+
+
+def _plain(text: str) -> str:
+    """Outside text in a Markdown table: no markup, no HTML, no second cell or line."""
+    safe = "".join("\\" + char if char in "\\`*_[]|#" else char for char in " ".join(text.split()))
+    return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,109 @@
+"""Where a dataset comes from: models, mining runs, who labelled how much. Facts only, no times and no paths."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.core.schemas import LABEL_ROWS, LICENCE_COLUMNS, SPLITS, conform
+from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.workspace import Workspace, slug
+
+ORACLE = "oracle"  # the annotator that answers from the known truth, in the demo and in tests
+MINING_SETTINGS = ("top", "max_per_query", "max_per_reference")
+UNKNOWN = "unknown"
+
+
+def lineage(workspace: Workspace) -> dict[str, Any]:
+    """Return {split: facts} for every split that was mined."""
+    splits = {}
+    for split in SPLITS:
+        if (workspace.candidates(split) / "run.json").is_file():
+            splits[split] = {**_mining(workspace, split), **_annotation(workspace, split)}
+    return splits
+
+
+def corpus(workspace: Workspace) -> dict[str, Any] | None:
+    """What `ndec corpus fetch` put into the workspace: counts and packages; None for images from elsewhere."""
+    path = workspace.root / "images" / "corpus.run.json"
+    if not path.is_file():
+        return None
+    run = read_json(path)
+    return {"counts": run.get("counts", {}), "packages": run.get("packages", [])}
+
+
+def annotators(facts: dict[str, Any]) -> list[str]:
+    return sorted({row["annotator"] for split in facts.values() for row in split["labels"]})
+
+
+def labels_by(names: list[str]) -> str:
+    """Say whether people labelled: a reader must never take simulated labels for human ones."""
+    if ORACLE not in names:
+        return "people" if names else "nobody"
+    return "known truth (simulated)" if names == [ORACLE] else "people and known truth (simulated)"
+
+
+def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
+    """Return every count of `manifest.json` that follows from the tables; `ndec validate` computes them again."""
+    queries = tables["queries"]
+    images = [tables[name] for name in ("queries", "references", "train_basic", "train_pair_images")]
+    hard_kinds = [kind for kind in queries["hard_kind"].to_pylist() if kind is not None]
+    licences = Counter(licence or UNKNOWN for table in images for licence in table["license"].to_pylist())
+    return {
+        "rows": {name: table.num_rows for name, table in tables.items()},
+        "queries": dict(sorted(Counter(queries["kind"].to_pylist()).items())),
+        "hard_negatives": dict(sorted(Counter(hard_kinds).items())),
+        "positive_pairs": tables["ground_truth"].num_rows - tables["ground_truth"]["reference_id"].null_count,
+        "groups": {
+            name: len(set(tables[name]["group"].to_pylist()) - {None, ""})
+            for name in ("queries", "references", "train_basic", "train_pair_images")
+        },
+        "licenses": dict(sorted(licences.items())),
+        "images_without_licence_columns": sum(_bare(table) for table in images),
+    }
+
+
+def _bare(table: pa.Table) -> int:
+    """How many images say neither licence nor where they come from."""
+    columns = [table[name].to_pylist() for name in LICENCE_COLUMNS]
+    return sum(not any(values) for values in zip(*columns, strict=True))
+
+
+def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
+    run = read_json(workspace.candidates(split) / "run.json")
+    recheck = workspace.candidates(split) / "recheck.parquet"
+    return {
+        "mining": {
+            "model": slug(run["config"]["model"]),  # a model can be given as a path, which is nobody's business
+            "settings": {name: run["config"].get(name) for name in MINING_SETTINGS},
+            "fingerprint": run.get("fingerprint"),
+            "cut": run.get("cut"),
+            "counts": run.get("counts", {}),
+            "weights": run.get("weights", {}),
+            "rechecked_pairs": read_table(recheck, ["pair_id"]).num_rows if recheck.is_file() else 0,
+        }
+    }
+
+
+def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
+    directory = workspace.annotation(split)
+    rows: Counter[tuple[str, str, str]] = Counter()
+    if (directory / "labels.parquet").is_file():
+        table = conform(read_table(directory / "labels.parquet"), LABEL_ROWS)
+        columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
+        rows.update(zip(*columns, strict=True))
+    decisions = {}
+    if (directory / "decisions.parquet").is_file():
+        found = read_table(directory / "decisions.parquet", ["decision"])["decision"].to_pylist()
+        decisions = dict(sorted(Counter(decision or "undecided" for decision in found).items()))
+    agreement = directory / "agreement.json"
+    return {
+        "labels": [
+            {"round": round_, "annotator": annotator, "label": label, "count": count}
+            for (round_, annotator, label), count in sorted(rows.items())
+        ],
+        "decisions": decisions,
+        "agreement": read_json(agreement) if agreement.is_file() else None,
+    }

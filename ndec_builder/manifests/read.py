@@ -1,0 +1,61 @@
+"""Opening a dataset directory: what training and evaluation read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.core.errors import NdecError, nearest
+from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, conform
+from ndec_builder.core.storage import read_json, read_table
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset on disk: `info` is its manifest.json."""
+
+    directory: Path
+    info: dict[str, Any]
+
+    def table(self, name: str) -> pa.Table:
+        """Read a table of MANIFEST_TABLES, all its files in order. Raises NdecError when unknown or missing."""
+        if name not in MANIFEST_TABLES:
+            raise NdecError(
+                f"a dataset has no table {name!r}{nearest(name, MANIFEST_TABLES)}; it has {list(MANIFEST_TABLES)}"
+            )
+        split, schema = MANIFEST_TABLES[name]
+        paths = sorted((self.directory / "data" / name).glob(f"{split}-*.parquet"))
+        if not paths:
+            raise NdecError(
+                f"{self.directory} lacks data/{name}/{split}-*.parquet; copy the whole directory, or export it again"
+            )
+        return conform(pa.concat_tables([read_table(path) for path in paths]), schema)
+
+    def resolve(self, uri: str) -> str:
+        """Turn a table's uri into something `storage.read_uri` opens."""
+        if "://" in uri or uri.startswith("/"):
+            return uri
+        return str(self.directory / self.info["images_root"] / uri)
+
+
+def open_manifest(directory: Path) -> Manifest:
+    """Open a dataset directory. Raises NdecError when it is none, or was written with another schema version."""
+    path = directory / "manifest.json"
+    if not directory.is_dir():
+        raise NdecError(f"the dataset directory {directory} does not exist; `ndec export` makes one under manifests/")
+    if not path.is_file():
+        raise NdecError(
+            f"{directory} is not a dataset: it has no manifest.json; pass the directory that `ndec export` wrote"
+        )
+    info = read_json(path)
+    if not isinstance(info, dict) or "schema_version" not in info:
+        raise NdecError(f"{path} has no schema_version, so it is not a dataset of ndec; export it again")
+    if info["schema_version"] != SCHEMA_VERSION:
+        raise NdecError(
+            f"{path} has schema version {info['schema_version']!r}, this ndec reads {SCHEMA_VERSION!r}; export it "
+            f"again with this version, or use the ndec it was made with ({info.get('ndec_version', 'not recorded')})"
+        )
+    return Manifest(directory, info)

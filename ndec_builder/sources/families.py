@@ -1,0 +1,43 @@
+"""Groups of look-alikes: pictures joined by name or by structure, so that no look-alike pair crosses a split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+ALIKE = (
+    0.75  # cosine of structures from which two pictures are of one design (seen on sheets: road signs, cards, flags)
+)
+
+
+def group_names(
+    image_ids: Sequence[str], families: Sequence[str | None], pairs: Iterable[tuple[int, int]], scenes: set[str]
+) -> list[str]:
+    """Return each picture's group: connected components over equal family names and look-alike `pairs` (indices).
+
+    A picture on its own is its own group, named by its id; else the smallest id of the component after `scene/` (when a
+    family in `scenes` is in it) or `family/`.
+    """
+    parent = list(range(len(image_ids)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[str, int] = {}
+    for index, family in enumerate(families):
+        if family is not None:
+            parent[root(index)] = root(first.setdefault(family, index))
+    for i, j in pairs:
+        parent[root(i)] = root(j)
+    roots = [root(index) for index in range(len(image_ids))]
+    sizes, smallest = Counter(roots), dict.fromkeys(roots, "")
+    of_scene = {roots[i] for i, family in enumerate(families) if family in scenes}
+    for component, image_id in zip(roots, image_ids, strict=True):
+        smallest[component] = min(smallest[component] or image_id, image_id)
+    return [
+        image_id if sizes[component] == 1 else f"{'scene' if component in of_scene else 'family'}/{smallest[component]}"
+        for component, image_id in zip(roots, image_ids, strict=True)
+    ]

@@ -1,0 +1,104 @@
+"""Ground truth of DISC21 form: csv `query_id,reference_id`, with or without header; an empty reference = no match."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ndec_builder.core.errors import NdecError, UsageError
+
+HEADER = ("query_id", "reference_id")
+Match = tuple[str, str | None]
+
+
+def read_ground_truth(path: Path) -> list[Match]:
+    """Return the rows in file order; `.jpg` endings are stripped, an empty reference is None.
+
+    Raises UsageError when the file is missing or no text, NdecError with line number and value for a row that has not
+    two columns, lacks a query or comes twice, and for a query listed both with and without a match.
+    """
+    if not path.is_file():
+        raise UsageError(f"the ground truth {path} is not a file; give a csv with the columns query_id,reference_id")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"the ground truth {path} is no csv: it is not UTF-8 text; export it as plain csv") from None
+    rows: list[Match] = []
+    first_line: dict[Match, int] = {}
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            line = reader.line_num
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
+                if len(cells) < 2:
+                    continue  # a blank line
+            elif not rows and tuple(cell.lower() for cell in cells) == HEADER:
+                continue
+            row = _row(path, line, cells)
+            if row in first_line:
+                raise NdecError(
+                    f"{path}, line {line}: the row {','.join(cells)!r} was already in line {first_line[row]}; "
+                    "every (query, reference) pair may come once: remove one of the two"
+                )
+            first_line[row] = line
+            rows.append(row)
+    except csv.Error as error:
+        raise NdecError(f"{path}, line {reader.line_num}: not csv ({error}); mend the quotes in that line") from None
+    if not rows:
+        raise NdecError(f"the ground truth {path} has no rows; it needs lines of the form query_id,reference_id")
+    _no_contradiction(path, rows, first_line)
+    return rows
+
+
+def check_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: Iterable[str] | None) -> None:
+    """Check that every id of a ground truth is an image. `reference_ids=None`: references are not known yet.
+
+    Raises NdecError naming the first unknown ids and how many there are.
+    """
+    queries = set(query_ids)
+    _refuse("query", [query for query, _ in rows if query not in queries], len(queries))
+    if reference_ids is not None:
+        references = set(reference_ids)
+        unknown = [reference for _, reference in rows if reference is not None and reference not in references]
+        _refuse("reference", unknown, len(references))
+
+
+def _row(path: Path, line: int, cells: list[str]) -> Match:
+    if len(cells) != 2:
+        raise NdecError(
+            f"{path}, line {line}: {len(cells)} columns ({','.join(cells)[:80]!r}), expected query_id,reference_id "
+            "(leave the reference empty where a query has no match)"
+        )
+    query, reference = (_strip_ending(cell) for cell in cells)
+    if not query:
+        raise NdecError(
+            f"{path}, line {line}: the query_id is empty ({','.join(cells)!r}); name the query in column one"
+        )
+    return query, reference or None
+
+
+def _strip_ending(name: str) -> str:
+    return name[:-4] if name.lower().endswith(".jpg") else name
+
+
+def _no_contradiction(path: Path, rows: list[Match], first_line: dict[Match, int]) -> None:
+    matched = {query for query, reference in rows if reference is not None}
+    for row in rows:
+        if row[1] is None and row[0] in matched:
+            raise NdecError(
+                f"{path}, line {first_line[row]}: query {row[0]!r} is listed without a match, but another line gives "
+                "it a reference; remove one of the two"
+            )
+
+
+def _refuse(what: str, unknown: list[str], known: int) -> None:
+    if unknown:
+        distinct = list(dict.fromkeys(unknown))
+        names = ", ".join(repr(name) for name in distinct[:5]) + (", …" if len(distinct) > 5 else "")
+        raise NdecError(
+            f"the ground truth names {len(distinct)} {what} ids that are not among the {known} {what} images: {names}; "
+            f"an image id is the file name without its ending: ingest the missing files, or give the right csv"
+        )

@@ -1,0 +1,78 @@
+"""`ndec status`: what is done in a workspace, and the natural next command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import ROLES, SPLITS
+from ndec_builder.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the way: whether its result is there, what is in it, and the command that makes it."""
+
+    name: str
+    done: bool
+    text: str
+    command: str
+
+
+def survey(root: Path) -> list[Stage]:
+    """Look at every stage, in order. Raises NdecError when the directory does not exist."""
+    if not root.is_dir():
+        raise NdecError(f"the workspace {root} does not exist; `ndec init {root}` makes it")
+    workspace = Workspace(root)
+    stages = [_images(workspace, role) for role in ROLES]
+    for split in SPLITS:
+        stages += [
+            _table(
+                f"candidates {split}", workspace.candidates(split) / "candidates.parquet", f"ndec mine --split {split}"
+            ),
+            _table(
+                f"labels {split}", workspace.annotation(split) / "labels.parquet", f"ndec annotate push --split {split}"
+            ),
+            _table(
+                f"decisions {split}",
+                workspace.annotation(split) / "decisions.parquet",
+                f"ndec annotate pull --split {split} && ndec annotate resolve --split {split}",
+            ),
+        ]
+    return [
+        *stages,
+        _folders("manifests", root / "manifests", "ndec export"),
+        _folders("runs", root / "runs", "ndec train-asl --manifest DIR"),
+        _folders("reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0"),
+    ]
+
+
+def report(stages: list[Stage], root: Path) -> str:
+    width = max(len(stage.name) for stage in stages)
+    lines = [f"{'done' if stage.done else '-':>5}  {stage.name:<{width}}  {stage.text}" for stage in stages]
+    # Queries, training pairs and the second split are wanted by some only: the next step is named after what is there.
+    following = next((s for s in stages if not s.done and s.name not in ("images basic", "images query")), None)
+    if following:
+        lines += ["", f"next: {following.command} --workspace {root}"]
+    return "\n".join(lines)
+
+
+def _images(workspace: Workspace, role: str) -> Stage:
+    return _table(f"images {role}", workspace.images(role), f"ndec ingest {role} FOLDER")
+
+
+def _table(name: str, path: Path, command: str) -> Stage:
+    if not path.is_file():
+        return Stage(name, False, "", command)
+    import pyarrow.parquet as pq
+
+    try:
+        return Stage(name, True, f"{pq.read_metadata(path).num_rows:,} rows", command)
+    except OSError as error:
+        raise NdecError(f"{path} cannot be read ({error}); make it again with `{command}`") from None
+
+
+def _folders(name: str, path: Path, command: str) -> Stage:
+    names = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    return Stage(name, bool(names), ", ".join(names), command)

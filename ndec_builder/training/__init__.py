@@ -1,0 +1,1 @@
+"""The ASL trainer: losses, views, the loop, checkpoints."""

@@ -1,0 +1,144 @@
+"""What one step sees. A batch is a function of (seed, step) alone, so a resumed run needs no generator's state."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.views import ViewMaker, view_kinds
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's inputs: rows in blocks of views, the original first in each block."""
+
+    inputs: Tensor  # (rows, dim) float32 trunk features, or (rows, 3, size, size) uint8 images
+    images: Tensor  # (rows,) int64: row of the training set
+    labels: Tensor  # (rows,) int64: CosFace class
+    content_share: Tensor  # (rows,) float32
+    adds_content: Tensor  # (rows,) bool
+    latter: Tensor  # (p,) int64: rows of originals, the hard negative pairs of the norm term
+    former: Tensor  # (p,) int64
+    originals: Tensor  # (blocks,) int64: rows
+
+    @property
+    def views(self) -> int:
+        return len(self.labels) // len(self.originals)
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(**{field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which images a step takes: `identities` basic ones, then latter and former of each drawn pair."""
+
+    images: np.ndarray  # (blocks,) int64
+    latter: np.ndarray  # (p,) int64: blocks
+    former: np.ndarray
+
+
+def plan_step(data: TrainingSet, seed: int, step: int, identities: int, pairs: int) -> Plan:
+    """Draw the images of a step: both lists are gone through whole, in an order shuffled anew each time."""
+    basic = _draw(data.basic, seed, 0, step, min(identities, data.basic))
+    drawn = _draw(len(data.pairs), seed, 1, step, min(pairs, len(data.pairs)))
+    sides = data.pairs[drawn]  # (p, 2) latter, former
+    blocks = len(basic) + np.arange(2 * len(drawn)).reshape(-1, 2)
+    blocks = blocks[data.directed[drawn]]
+    return Plan(np.concatenate([basic, sides.reshape(-1)]), blocks[:, 0], blocks[:, 1])
+
+
+def _draw(items: int, seed: int, stream: int, step: int, count: int) -> np.ndarray:
+    places = np.arange(step * count, (step + 1) * count)
+    return np.array([_order(items, seed, stream, int(p) // items)[p % items] for p in places], dtype=np.int64)
+
+
+@functools.lru_cache(maxsize=8)
+def _order(items: int, seed: int, stream: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, stream, epoch]).permutation(items)
+
+
+class CachedBatches:
+    """Batches out of cached trunk features: the original and `per_image − 1` other views, drawn anew each step."""
+
+    def __init__(
+        self, data: TrainingSet, features: np.ndarray, content_share: np.ndarray, adds_content: np.ndarray,
+        *, seed: int, identities: int, pairs: int, per_image: int,
+    ) -> None:  # fmt: skip
+        self.data, self.features, self.content_share, self.adds_content = data, features, content_share, adds_content
+        self.seed, self.identities, self.pairs = seed, identities, pairs
+        self.per_image = min(per_image, features.shape[1])
+
+    def __call__(self, step: int) -> Batch:
+        plan = plan_step(self.data, self.seed, step, self.identities, self.pairs)
+        generator = np.random.default_rng([self.seed, 2, step])
+        others = generator.permuted(np.tile(np.arange(1, self.features.shape[1]), (len(plan.images), 1)), axis=1)
+        views = np.concatenate([np.zeros((len(plan.images), 1), np.int64), others[:, : self.per_image - 1]], axis=1)
+        chosen = plan.images[:, None], views
+        inputs = torch.from_numpy(self.features[chosen].reshape(views.size, -1).astype(np.float32))
+        return assemble(self.data, plan, inputs, self.content_share[chosen], self.adds_content[chosen])
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class OnlineBatches:
+    """Batches of pictures whose views are made at the step, one step ahead of the training, in threads."""
+
+    def __init__(
+        self, data: TrainingSet, maker: ViewMaker, *, seed: int, identities: int, pairs: int, per_image: int,
+        threads: int,
+    ) -> None:  # fmt: skip
+        self.data, self.maker, self.kinds = data, maker, view_kinds(per_image)
+        self.seed, self.identities, self.pairs = seed, identities, pairs
+        self.pool = concurrent.futures.ThreadPoolExecutor(threads)
+        self.ahead: tuple[int, Callable[[], Batch]] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        make = self.ahead[1] if self.ahead is not None and self.ahead[0] == step else self._start(step)
+        self.ahead = step + 1, self._start(step + 1)
+        return make()
+
+    def _start(self, step: int) -> Callable[[], Batch]:
+        plan = plan_step(self.data, self.seed, step, self.identities, self.pairs)
+        futures = [
+            self.pool.submit(self.maker.views, int(row), self.kinds, step, block)
+            for block, row in enumerate(plan.images)
+        ]
+
+        def collect() -> Batch:
+            views = [view for future in futures for view in future.result()]
+            shape = len(plan.images), len(self.kinds)
+            inputs = torch.from_numpy(np.stack([view.pixels for view in views]))
+            share = np.array([view.content_share for view in views], np.float32).reshape(shape)
+            adds = np.array([view.adds_content for view in views], bool).reshape(shape)
+            return assemble(self.data, plan, inputs, share, adds)
+
+        return collect
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def assemble(data: TrainingSet, plan: Plan, inputs: Tensor, share: np.ndarray, adds: np.ndarray) -> Batch:
+    """`share` and `adds` are (blocks, views); the originals are at the blocks' first rows."""
+    views = share.shape[1]
+    images = np.repeat(plan.images, views)
+    return Batch(
+        inputs,
+        torch.from_numpy(images),
+        torch.from_numpy(data.classes[images]),
+        torch.from_numpy(share.reshape(-1)),
+        torch.from_numpy(adds.reshape(-1)),
+        torch.from_numpy(plan.latter * views),
+        torch.from_numpy(plan.former * views),
+        torch.arange(len(plan.images)) * views,
+    )

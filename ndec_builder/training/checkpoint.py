@@ -1,0 +1,139 @@
+"""Checkpoints: weights in safetensors, everything else about them in JSON beside. Nothing from outside is unpickled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import fingerprint, read_json, sha256_bytes, write_bytes, write_json
+from ndec_builder.embeddings.backbones import Backbone, load_backbone
+from ndec_builder.training.model import NORM_LAYER, Head
+
+CHECKPOINT_VERSION = 1
+WEIGHTS, CARD = "checkpoint.safetensors", "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained detector: features are `head(backbone(images))`; scores compare directions, the filter norms."""
+
+    backbone: Backbone  # with the checkpoint's own trunk weights when the whole network was trained
+    head: Head  # (n, backbone.dim) → (n, dim), free norm, float32
+    recipe: str
+    fingerprint: str  # of weights and backbone: part of the fingerprint of everything computed with it
+    whole_network: bool
+    train_groups: frozenset[str]
+    train_sha256: frozenset[str]  # of the training images' files
+
+    def refuse_overlap(self, sha256: set[str], groups: set[str], what: str) -> None:
+        """Raise NdecError when one of these images, or its group, was trained on; `what` names them in the message."""
+        images, same = self.train_sha256 & sha256, self.train_groups & groups
+        if images or same:
+            raise NdecError(
+                f"the detector was trained on {len(images)} of the {what} and on images of {len(same)} of their groups "
+                f"(first: {sorted(images or same)[0]}); a figure from it would be worth nothing. Train on other images"
+            )
+
+
+def save_checkpoint(
+    directory: Path, backbone: Backbone, head: Head, *, whole_network: bool, facts: dict[str, Any]
+) -> Path:
+    """Write checkpoint.safetensors and checkpoint.json; equal training gives equal bytes. Returns the weights' path.
+
+    `facts` are recipe, config, counts, train_groups, train_sha256 and the run's fingerprint.
+    """
+    tensors = {f"head.{name}": value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
+    if whole_network:
+        for name, value in backbone.trunk.state_dict().items():
+            tensors[f"trunk.{name}"] = value.detach().cpu().contiguous()
+    weights = save(tensors)
+    write_bytes(directory / WEIGHTS, weights)
+    write_json(
+        directory / CARD,
+        {
+            "version": CHECKPOINT_VERSION,
+            "weights_sha256": sha256_bytes(weights),
+            "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint, "weights": backbone.weights},
+            "whole_network": whole_network,
+            "head": head.shape,
+            "norm_layer": NORM_LAYER,
+            **facts,
+        },
+    )
+    return directory / WEIGHTS
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The JSON beside a checkpoint, given the run's directory, the weights or the JSON itself.
+
+    Raises NdecError when a file is missing, the version is another one, or the weights are not those it came with.
+    """
+    directory = path if path.is_dir() else path.parent
+    for name in (WEIGHTS, CARD):
+        if not (directory / name).is_file():
+            raise NdecError(
+                f"{path} is no checkpoint: {directory / name} does not exist; give the folder of a finished run "
+                "(runs/NAME) or train one with `ndec train-asl`"
+            )
+    card = read_json(directory / CARD)
+    version = card.get("version") if isinstance(card, dict) else None
+    if version != CHECKPOINT_VERSION:
+        raise NdecError(
+            f"{directory / CARD} has version {version!r}, this ndec reads version {CHECKPOINT_VERSION}; "
+            "train again, or use the ndec that wrote it"
+        )
+    found = sha256_bytes((directory / WEIGHTS).read_bytes())
+    if card.get("weights_sha256") != found:
+        raise NdecError(
+            f"{directory / WEIGHTS} has sha256 {found[:16]}…, but {CARD} says {str(card.get('weights_sha256'))[:16]}…; "
+            "the file is damaged or belongs to another run: copy both files again or train again"
+        )
+    return dict(card)
+
+
+def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
+    """Load a trained detector from a run's directory or one of its checkpoint files, frozen, on the device.
+
+    Raises NdecError when the checkpoint is missing, damaged or of another version, when its weights do not fit, or when
+    the backbone's own weights are no longer those it was trained on.
+    """
+    card = read_card(path)
+    directory = path if path.is_dir() else path.parent
+    backbone = load_backbone(card["backbone"]["name"], device=device)
+    if backbone.fingerprint != card["backbone"]["fingerprint"]:
+        raise NdecError(
+            f"the checkpoint {directory} was trained on {backbone.name} with the fingerprint "
+            f"{card['backbone']['fingerprint'][:16]}…, but that backbone here has {backbone.fingerprint[:16]}…; "
+            "its weights or its preprocessing changed: restore them or train again"
+        )
+    try:
+        tensors = load((directory / WEIGHTS).read_bytes())
+        head = Head(**card["head"])
+        head.load_state_dict(_part(tensors, "head."))
+        if card["whole_network"]:
+            backbone.trunk.load_state_dict(_part(tensors, "trunk."))
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        raise NdecError(
+            f"the weights in {directory / WEIGHTS} do not fit what {CARD} says ({' '.join(str(error).split())[:200]}); "
+            "one of the two was edited: restore them or train again"
+        ) from None
+    return Detector(
+        backbone,
+        head.to(device).eval().requires_grad_(False),
+        card["recipe"],
+        fingerprint([card["weights_sha256"], backbone.fingerprint]),
+        card["whole_network"],
+        frozenset(card["train_groups"]),
+        frozenset(card["train_sha256"]),
+    )
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,43 @@
+"""Trunk and head as one network, for training the whole of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.preprocess import normalise
+from ndec_builder.training.model import Head
+
+
+class WholeNetwork(nn.Module):
+    """(n, 3, size, size) uint8 → (n, dim) float32 of free norm.
+
+    The trunk stays in evaluation mode: its batch statistics are those it came with, since batches of a few images with
+    many views each would spoil them, and there is no dropout, so that a step depends on weights and batch alone.
+    """
+
+    def __init__(self, backbone: Backbone, head: Head, bf16: bool) -> None:
+        super().__init__()
+        parameters = list(backbone.trunk.parameters())
+        if not parameters:
+            raise NdecError(
+                f"the model {backbone.name} has no weights that can be trained (a frozen TorchScript file?); "
+                "train with the trunk frozen, or give another backbone"
+            )
+        for parameter in parameters:  # one by one: a TorchScript module has no requires_grad_ of its own
+            parameter.requires_grad_(True)
+        self.backbone, self.head, self.bf16 = backbone, head, bf16
+
+    def train(self, mode: bool = True) -> WholeNetwork:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        inputs = normalise(images, self.backbone)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
+            features = self.backbone(inputs)
+        output: Tensor = self.head(features.float())
+        return output

@@ -1,0 +1,43 @@
+"""Settings of `ndec train-asl`. Light: the command line imports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndec_builder.core.config import setting
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run; writes `runs/<name>/`. The paper gives no λ, scale or margin: 64 and 0.35 are CosFace's own."""
+
+    workspace: Path
+    manifest: Path
+    recipe: str = setting("asl", "baseline, asl-crop, asl-positive, asl-negative, asl or asl-copies")
+    name: str | None = setting(None, "folder under runs/; empty: the recipe's name", result=False)
+    backbone: str = setting("efficientnet-lite0", "the trunk, a name as in `ndec embed`")
+    seed: int = setting(0, "of the head's start, the batches and the views made online")
+    view_seed: int = setting(0, "of the cached views, so that runs with other seeds share them")
+    steps: int = setting(800, "optimizer steps; the norms of more steps fitted the training images better, new ones worse")
+    identities: int = setting(32, "images drawn a step, each with several views")
+    views_per_identity: int = setting(4, "views of an image in one step, the original among them")
+    pairs: int = setting(8, "hard negative pairs drawn a step, for the recipes that use them")
+    views: int = setting(5, "cached views of an image, the original among them; half of the others are crops")
+    dim: int = setting(256, "dimensions of the feature; at most those of the trunk and the number of images")
+    shrinkage: float = setting(0.1, "of the PCA whitening that the head starts as, as in `ndec embed`")
+    lr: float = setting(0.001, "peak learning rate of AdamW")
+    warmup: int = setting(100, "steps of linear warm-up before the cosine")
+    weight_decay: float = setting(0.0, "AdamW's weight decay")
+    scale: float = setting(64.0, "CosFace's s")
+    margin: float = setting(0.35, "CosFace's m")
+    metric_weight: float = setting(1.0, "the paper's λ: loss = norm ratio + λ · CosFace")
+    min_share_gap: float = setting(0.02, "views whose content shares differ by no more are no norm pair")
+    whole_network: bool = setting(False, "train the trunk too, with views made anew each step (slow on a CPU)")
+    trunk_lr: float = setting(0.0001, "peak learning rate of the trunk when it is trained")
+    max_reject_share: float = setting(0.05, "more unreadable training images than this: exit 3", result=False)
+    bf16: str = setting("auto", "auto (where the hardware has it), on or off: bfloat16 inside the trunk")
+    threads: int = setting(2, "CPU threads; fixed, so that results do not depend on the number of cores", result=False)
+    device: str = setting("auto", "auto, cpu or cuda", result=False)
+    save_every: int = setting(500, "steps between resumable states", result=False)
+    log_every: int = setting(25, "steps between lines of metrics.jsonl", result=False)

@@ -1,0 +1,181 @@
+"""`ndec train-asl`: a manifest's training tables → runs/<name>/, one detector."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from ndec_builder.core.config import result_fields
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.schemas import REJECTS, table_of
+from ndec_builder.core.storage import fingerprint, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
+from ndec_builder.manifests.read import Manifest, open_manifest
+from ndec_builder.training.batches import CachedBatches, OnlineBatches
+from ndec_builder.training.cache import CachedViews, cache_views, torch_threads
+from ndec_builder.training.checkpoint import read_card, save_checkpoint
+from ndec_builder.training.data import TrainingSet, read_images, read_training_set
+from ndec_builder.training.loop import train
+from ndec_builder.training.losses import CosFaceLoss
+from ndec_builder.training.model import Head, class_means, fit_head
+from ndec_builder.training.network import WholeNetwork
+from ndec_builder.training.recipes import Recipe, recipe_named
+from ndec_builder.training.settings import TrainConfig
+from ndec_builder.training.views import view_kinds, view_maker
+
+RESULT_VERSION = 1
+
+
+def run(config: TrainConfig) -> Path:
+    """Train one detector; returns runs/<name>/ with checkpoint.safetensors and .json, metrics.jsonl and run.json.
+
+    A finished run with the same settings, images and backbone is left as it is; a killed one goes on at its last state.
+    Raises UsageError for settings that make no sense, NdecError for a manifest that cannot be trained on or a loss that
+    is not finite, GapsError when more than `max_reject_share` of the images cannot be read.
+    """
+    recipe = recipe_named(config.recipe)
+    _check(config)
+    record = RunRecord("train-asl", config, RESULT_VERSION)
+    workspace = Workspace(config.workspace)
+    directory = workspace.run(config.name or config.recipe)
+    manifest = open_manifest(config.manifest)
+    images = read_images(manifest)
+    data = read_training_set(manifest, recipe)
+    _check_pairs(config, recipe, data, manifest)
+    device = best_device(config.device)
+    backbone = load_backbone(config.backbone, device=device)
+    say(f"{config.recipe}: {data.basic} basic images, {len(data.pairs)} hard negative pairs")
+    maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, config.view_seed)
+    kinds = view_kinds(1 if config.whole_network else config.views)
+    root = config.workspace / "cache" / "views"
+    cached = cache_views(root, backbone, images, maker, kinds, config.bf16, config.threads)
+    _check_rejects(cached, images.num_rows, config, directory)
+    data = data.without({row["image_id"] for row in cached.rejects})
+    cached = cached.of(data.images["image_id"].to_pylist())
+    settings = {name: value for name, value in result_fields(config).items() if name != "backbone"}
+    mark = fingerprint(
+        [RESULT_VERSION, settings, backbone.fingerprint, data.images["image_id"].to_pylist(),
+         data.images["sha256"].to_pylist(), data.classes.tolist(), data.pairs.tolist(), data.directed.tolist()]
+    )  # fmt: skip
+    if _finished(directory, mark):
+        say(f"{directory} is trained already with these settings on these images")
+        return directory
+    head = _fit(config, recipe, data, cached, manifest, backbone, directory, mark)
+    counts = {**data.facts(), "rejects": len(cached.rejects), "steps": config.steps}
+    path = save_checkpoint(
+        directory,
+        backbone,
+        head,
+        whole_network=config.whole_network,
+        facts={
+            "recipe": config.recipe,
+            "config": settings,
+            "fingerprint": mark,
+            "counts": counts,
+            "train_groups": sorted(set(data.images["group"].to_pylist()) - {None, ""}),
+            "train_sha256": sorted(set(data.images["sha256"].to_pylist())),
+        },
+    )
+    inputs = {"views": cached.fingerprint, "manifest": fingerprint(manifest.info)}
+    record.write(directory, counts=counts, weights=backbone.weights, inputs=inputs, fingerprint=mark)
+    say(f"trained {config.recipe}: {path}")
+    return directory
+
+
+def _fit(
+    config: TrainConfig,
+    recipe: Recipe,
+    data: TrainingSet,
+    cached: CachedViews,
+    manifest: Manifest,
+    backbone: Backbone,
+    directory: Path,
+    mark: str,
+) -> Head:
+    """Set head and class proxies to the whitened features, then train them, and the trunk when asked (in place)."""
+    device = best_device(config.device)
+    originals = cached.features[:, 0].astype(np.float32)
+    head = fit_head(originals[: data.basic], config.dim, config.shrinkage, config.seed)
+    cosface = CosFaceLoss(head.shape["dim"], data.class_count, config.scale, config.margin)
+    with torch.no_grad():
+        start = head(torch.from_numpy(originals))
+        cosface.weight.copy_(class_means(start, torch.from_numpy(data.classes), data.class_count))
+    head, cosface = head.to(device), cosface.to(device)
+    groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": config.lr}]
+    sizes = {
+        "seed": config.seed,
+        "identities": config.identities,
+        "pairs": config.pairs,
+        "per_image": config.views_per_identity,
+    }
+    network: nn.Module = head
+    batches: CachedBatches | OnlineBatches
+    if config.whole_network:
+        bf16 = backbone.autocast and (config.bf16 == "on" or (config.bf16 == "auto" and device == "cuda"))
+        network = WholeNetwork(backbone, head, bf16)
+        groups.append({"params": list(backbone.trunk.parameters()), "lr": config.trunk_lr})
+        maker = view_maker(data.images.to_pylist(), manifest.resolve, backbone.size, config.seed)
+        batches = OnlineBatches(data, maker, threads=config.threads, **sizes)
+    else:
+        batches = CachedBatches(data, cached.features, cached.content_share, cached.adds_content, **sizes)
+    # a step of the head alone is so small that a second thread only waits for the first
+    threads = config.threads if config.whole_network else 1
+    with torch_threads(threads), closing(batches), SummaryWriter(str(directory / "tensorboard")) as writer:
+        train(network, cosface, groups, batches, recipe, config, directory, mark, writer)
+    return head
+
+
+def _check(config: TrainConfig) -> None:
+    least = {"steps": 1, "identities": 1, "views_per_identity": 2, "views": 2, "pairs": 0, "dim": 1, "warmup": 0,
+             "save_every": 1, "log_every": 1, "threads": 1}  # fmt: skip
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; it must be at least {low}")
+    for name in ("lr", "trunk_lr", "scale"):
+        if not getattr(config, name) > 0:
+            raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; it must be above 0")
+
+
+def _check_pairs(config: TrainConfig, recipe: Recipe, data: TrainingSet, manifest: Manifest) -> None:
+    if not recipe.uses_pairs or (len(data.pairs) and config.pairs):
+        return
+    why = "pairs = 0 draws none of them" if len(data.pairs) else f"{manifest.directory} has no train_pairs"
+    if recipe.needs_pairs:
+        raise NdecError(
+            f"the recipe {config.recipe} learns from hard negative pairs, but {why}; mine, annotate and export the "
+            "train split first (`ndec mine --split train`), or use asl-crop or asl"
+        )
+    say(f"note: {why}; the recipe {config.recipe} learns norms from crops alone")
+
+
+def _check_rejects(cached: CachedViews, images: int, config: TrainConfig, directory: Path) -> None:
+    """Write rejects.parquet; raise GapsError when they are too many."""
+    write_table(directory / "rejects.parquet", table_of(REJECTS, cached.rejects))
+    if not cached.rejects:
+        return
+    reasons = Counter(row["reason"] for row in cached.rejects).most_common(3)
+    found = f"{len(cached.rejects)} of {images} training images cannot be read"
+    say(f"{found}; they are listed in {directory / 'rejects.parquet'}")
+    if len(cached.rejects) > config.max_reject_share * images:
+        raise GapsError(
+            f"{found}, more than max_reject_share = {config.max_reject_share:g} allows; most often: "
+            f"{'; '.join(f'{reason} ({count})' for reason, count in reasons)}. Nothing was trained: restore the files "
+            f"(see {directory / 'rejects.parquet'}) or raise max_reject_share"
+        )
+
+
+def _finished(directory: Path, mark: str) -> bool:
+    """Whether the checkpoint there is whole and comes from this very run."""
+    try:
+        return bool(read_card(directory)["fingerprint"] == mark)
+    except NdecError:
+        return False

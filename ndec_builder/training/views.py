@@ -1,0 +1,105 @@
+"""Views of training images: the original, crops of it and edited copies, each with its share of the content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ndec_builder.core.decode import decode
+from ndec_builder.core.storage import read_uri
+from ndec_builder.edits.recipes import edit_image
+from ndec_builder.embeddings.preprocess import to_array
+
+ORIGINAL, CROP, COPY = "original", "crop", "view"  # the last two are recipes of `edits`
+BACKGROUNDS = 24  # training images that the copies are pasted on; evaluation images never serve here
+
+
+@dataclass(frozen=True)
+class View:
+    """One input of the trunk and how it came about."""
+
+    pixels: np.ndarray  # (3, size, size) uint8
+    recipe: str  # original, crop or view
+    content_share: float  # of the original, 0 … 1
+    adds_content: bool  # shows something that the original lacks: no part in the norm term
+    edits: str  # json: the operations with their parameters
+
+
+def view_kinds(count: int) -> tuple[str, ...]:
+    """What the views of an image are: the original, then crops, then copies, half and half (one crop more if odd)."""
+    crops = count // 2
+    return (ORIGINAL, *(CROP,) * crops, *(COPY,) * (count - 1 - crops))
+
+
+def load_picture(uri: str, side: int) -> Image.Image:
+    """Decode one image to RGB with its longer side at most `side` px, so that the edits are cheap.
+
+    Raises core.decode.DecodeError, or OSError when the file cannot be read: both mean a row in the rejects.
+    """
+    picture = decode(read_uri(uri))
+    if max(picture.size) > side:
+        picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return picture
+
+
+def load_backgrounds(uris: Sequence[str], side: int) -> list[Image.Image]:
+    """Pictures to paste copies on: up to BACKGROUNDS, evenly spread over the training images that can be read."""
+    spread = np.linspace(0, len(uris) - 1, min(BACKGROUNDS, len(uris))).round().astype(int)
+    pictures = []
+    for row in dict.fromkeys(spread.tolist()):
+        try:
+            pictures.append(load_picture(uris[row], side))
+        except (ValueError, OSError):  # it is a reject of the views, counted there
+            continue
+    return pictures
+
+
+def view_generator(seed: int, sha256: str, *numbers: int) -> np.random.Generator:
+    """The generator of one view: depends on the seed, the image's bytes and the view's numbers, on no order."""
+    return np.random.default_rng([seed, int(sha256[:15], 16), *numbers])
+
+
+def make_view(
+    picture: Image.Image, kind: str, generator: np.random.Generator, size: int, backgrounds: Sequence[Image.Image]
+) -> View:
+    """Make one view of a picture for a trunk that takes `size` px."""
+    if kind == ORIGINAL:
+        return View(to_array(picture, size), kind, 1.0, False, "[]")
+    edited = edit_image(picture, kind, generator, backgrounds)
+    edits = json.dumps(list(edited.edits), sort_keys=True)
+    return View(to_array(edited.image, size), kind, float(edited.content_share), bool(edited.adds_content), edits)
+
+
+@dataclass(frozen=True)
+class ViewMaker:
+    """Makes views of the images of a training set; the same for the cache and for the online mode."""
+
+    uris: Sequence[str]  # resolved, row by row
+    sha256: Sequence[str]
+    size: int  # px of the trunk's input
+    seed: int
+    backgrounds: Sequence[Image.Image]
+
+    @property
+    def side(self) -> int:
+        return 2 * self.size  # a crop of a quarter of the area still has the trunk's resolution
+
+    def views(self, row: int, kinds: Sequence[str], *numbers: int) -> list[View]:
+        """Views of one image. Raises what `load_picture` raises."""
+        picture = load_picture(self.uris[row], self.side)
+        return [
+            make_view(
+                picture, kind, view_generator(self.seed, self.sha256[row], *numbers, i), self.size, self.backgrounds
+            )
+            for i, kind in enumerate(kinds)
+        ]
+
+
+def view_maker(images: Sequence[dict[str, str]], resolve: Callable[[str], str], size: int, seed: int) -> ViewMaker:
+    """A maker for rows with `uri` and `sha256`."""
+    uris = [resolve(row["uri"]) for row in images]
+    return ViewMaker(uris, [row["sha256"] for row in images], size, seed, load_backgrounds(uris, 2 * size))

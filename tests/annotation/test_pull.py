@@ -1,0 +1,69 @@
+"""Label Studio's answers → label rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+from ndec_builder.annotation.pull import new_labels, verdict
+
+TASKS = [
+    {"pair_id": p, "round": "first", "annotator": "ann", "batch": 1, "is_gold": False, "position": i}
+    for i, p in enumerate("abc")
+]
+
+
+def choice(*values: str, control: str = "verdict") -> list[dict[str, Any]]:
+    return [{"from_name": control, "to_name": "query", "type": "choices", "value": {"choices": list(values)}}]
+
+
+def answer(number: int, value: str, second: int, cancelled: bool = False) -> dict[str, Any]:
+    moment = f"2026-11-23T12:00:{second:02d}.000000Z"
+    return {"id": number, "result": choice(value), "updated_at": moment, "was_cancelled": cancelled, "lead_time": 1.5}
+
+
+def found(pair_id: str, *annotations: dict[str, Any]) -> Any:
+    return SimpleNamespace(data={"pair_id": pair_id}, annotations=list(annotations))
+
+
+def test_the_newest_annotation_counts_and_skips_do_not() -> None:
+    counts: Counter[str] = Counter()
+    tasks = [
+        found("a", answer(1, "unsure", 5), answer(2, "unrelated", 3)),
+        found("b", answer(3, "unsure", 5, cancelled=True)),
+        found("x", answer(4, "unsure", 5)),
+        found("c", {**answer(5, "unsure", 6), "result": choice("maybe")}),
+    ]
+    rows = new_labels(tasks, TASKS, [], counts)
+    assert [(row["pair_id"], row["label"], row["seconds"]) for row in rows] == [("a", "unsure", 1.5)]
+    assert rows[0]["annotated_at"].isoformat() == "2026-11-23T12:00:05+00:00"
+    assert counts == {"new": 1, "skipped": 1, "foreign": 1, "unreadable": 1, "withdrawn": 0}
+
+
+def test_only_differences_to_the_newest_pulled_label_are_rows() -> None:
+    counts: Counter[str] = Counter()
+    old = [
+        {"pair_id": "a", "label": "unsure"},
+        {"pair_id": "a", "label": "unrelated"},
+        {"pair_id": "b", "label": "unsure"},
+    ]
+    tasks = [found("a", answer(1, "unsure", 9)), found("b"), found("c", answer(2, "unrelated", 1))]
+    assert [(r["pair_id"], r["label"]) for r in new_labels(tasks, TASKS, old, counts)] == [
+        ("a", "unsure"),
+        ("c", "unrelated"),
+    ]
+    assert (counts["changed"], counts["new"], counts["withdrawn"]) == (1, 1, 1)
+    again = [*old, {"pair_id": "a", "label": "unsure"}, {"pair_id": "c", "label": "unrelated"}]
+    assert new_labels(tasks, TASKS, again, Counter()) == []
+
+
+def test_a_task_that_is_there_twice_gives_one_row() -> None:
+    tasks = [found("a", answer(1, "unsure", 1)), found("a", answer(2, "unrelated", 2))]
+    assert [row["label"] for row in new_labels(tasks, TASKS, [], Counter())] == ["unrelated"]
+
+
+def test_a_verdict_is_exactly_one_known_choice_of_the_right_control() -> None:
+    assert verdict(choice("hard_negative")) == "hard_negative"
+    assert verdict(choice("hard_negative", control="other")) is None
+    assert verdict([]) is None and verdict(choice("unsure", "unrelated")) is None and verdict(choice("maybe")) is None

@@ -1,0 +1,152 @@
+"""Labels → decisions and agreement: rules by example, properties, and scikit-learn's kappa as second computation."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from ndec_builder.annotation import resolve
+from ndec_builder.annotation.agreement import agreement, cohen_kappa
+from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
+from ndec_builder.annotation.status import as_text, labels_per_hour, status
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import LABEL_ROWS, LABELS, ROUNDS, TASKS, table_of
+from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.workspace import Workspace
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+Vote = tuple[str, str, str, str]  # pair_id, round, annotator, label
+
+
+def labels_of(votes: list[Vote]) -> pa.Table:
+    rows = [
+        {"pair_id": p, "round": r, "annotator": a, "label": label, "seconds": 3.0, "batch": 1, "is_gold": False}
+        | {"annotated_at": NOON + timedelta(seconds=4 * i)}
+        for i, (p, r, a, label) in enumerate(votes)
+    ]
+    return table_of(LABEL_ROWS, rows)
+
+
+def tasks_of(pair_ids: list[str]) -> pa.Table:
+    row = {"round": "first", "annotator": "ann", "batch": 1, "is_gold": False}
+    return table_of(TASKS, [row | {"pair_id": p, "position": i + 1} for i, p in enumerate(pair_ids)])
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ([], (None, None, 0, None)),
+        ([("first", "ann", "unrelated")], ("unrelated", "agreed", 1, 1.0)),
+        ([("first", "ann", "unsure"), ("first", "ben", "unsure")], ("unsure", "agreed", 2, 1.0)),
+        ([("first", "ann", "unsure"), ("first", "ben", "unrelated")], (None, None, 2, None)),
+        ([("first", "ann", "unrelated"), ("first", "ann", "hard_negative")], ("hard_negative", "agreed", 1, 1.0)),
+        (
+            [("first", "ann", "hard_negative"), ("double_check", "ben", "hard_negative")],
+            ("hard_negative", "double_checked", 2, 1.0),
+        ),
+        ([("first", "ann", "hard_negative"), ("double_check", "ben", "edited_copy")], (None, None, 2, None)),
+        (
+            [
+                ("first", "a", "hard_negative"),
+                ("double_check", "b", "edited_copy"),
+                ("adjudication", "c", "edited_copy"),
+            ],
+            ("edited_copy", "adjudicated", 3, 2 / 3),
+        ),
+        ([("adjudication", "a", "unsure"), ("adjudication", "b", "unrelated")], (None, None, 2, None)),
+    ],
+)
+def test_decisions_by_rule(votes: list[tuple[str, str, str]], expected: tuple[Any, ...]) -> None:
+    table = resolve.resolve(tasks_of(["p"]), labels_of([("p", *vote) for vote in votes]))
+    row = table.to_pylist()[0]
+    assert (row["decision"], row["basis"], row["labels"]) == expected[:3]
+    assert row["agreement"] == (None if expected[3] is None else pytest.approx(expected[3]))
+
+
+votes_strategy = st.lists(
+    st.tuples(st.sampled_from("pqrs"), st.sampled_from(ROUNDS), st.sampled_from("abc"), st.sampled_from(LABELS)),
+    max_size=40,
+)
+
+
+@given(votes=votes_strategy, seed=st.integers(0, 99))
+def test_only_the_newest_label_of_a_person_counts_and_order_between_people_does_not(
+    votes: list[Vote], seed: int
+) -> None:
+    tasks = tasks_of(list("srqp"))
+    table = resolve.resolve(tasks, labels_of(votes))
+    newest = list({vote[:3]: vote for vote in votes}.values())
+    random.Random(seed).shuffle(newest)
+    assert resolve.resolve(tasks, labels_of(newest)).equals(table)
+    assert table["pair_id"].to_pylist() == ["p", "q", "r", "s"]
+    for row in table.to_pylist():
+        mine = [vote for vote in newest if vote[0] == row["pair_id"]]
+        assert row["labels"] == len(mine)
+        if row["decision"]:  # recomputed: a decision is never one that the deciding people did not all give
+            last = [v[3] for v in mine if v[1] == "adjudication"] or [v[3] for v in mine]
+            assert set(last) == {row["decision"]}
+            assert row["agreement"] == pytest.approx(sum(v[3] == row["decision"] for v in mine) / len(mine))
+
+
+@given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=60))
+def test_kappa_equals_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    kappa = cohen_kappa(first, second)
+    if len(set(first) | set(second)) == 1:
+        assert kappa is None  # scikit-learn gives NaN
+    else:
+        assert kappa == pytest.approx(cohen_kappa_score(first, second), abs=1e-12)
+
+
+def test_agreement_counts_shared_pairs_only_and_is_null_without_them() -> None:
+    votes: list[Vote] = [("p", "first", "ann", "unrelated"), ("q", "first", "ben", "unsure")]
+    assert agreement(labels_of(votes))["rounds"]["first"] == {"pairs": 0, "raw_agreement": None, "kappa": None}
+    votes += [
+        ("q", "first", "ann", "unsure"),
+        ("p", "first", "ben", "hard_negative"),
+        ("p", "double_check", "cat", "unrelated"),
+    ]
+    figures = agreement(labels_of(votes))
+    assert figures["rounds"]["first"]["raw_agreement"] == 0.5
+    assert figures["rounds"]["first"]["kappa"] == pytest.approx(
+        cohen_kappa_score(["unrelated", "unsure"], ["hard_negative", "unsure"])
+    )
+    assert figures["rounds"]["double_check"] == {"pairs": 2, "raw_agreement": 0.5, "kappa": 0.0}
+    assert [(r["round"], r["annotator"], r["labels"]) for r in figures["raters"]] == [
+        ("first", "ann", 2), ("first", "ben", 2), ("double_check", "cat", 1),
+    ]  # fmt: skip
+    assert figures["raters"][0]["median_seconds_per_pair"] == 3.0
+
+
+def test_run_writes_the_same_bytes_twice_and_wants_tasks_and_labels(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    config = ResolveConfig(tmp_path, "train")
+    with pytest.raises(NdecError, match=r"ndec annotate push --split train"):
+        resolve.run(config)
+    directory = workspace.annotation("train")
+    write_table(directory / "tasks.parquet", tasks_of(["p", "q"]))
+    with pytest.raises(NdecError, match=r"ndec annotate pull --split train"):
+        resolve.run(config)
+    write_table(
+        directory / "labels.parquet", labels_of([("p", "first", "ann", "unsure"), ("q", "first", "ann", "unsure")])
+    )
+    first = resolve.run(config).read_bytes(), (directory / "agreement.json").read_bytes()
+    assert (resolve.run(config).read_bytes(), (directory / "agreement.json").read_bytes()) == first
+    assert read_table(directory / "decisions.parquet").num_rows == 2
+    assert read_json(directory / "run.json")["counts"] == {"pairs": 2, "unsure": 2, "basis": {"agreed": 2}}
+    rows = status(StatusConfig(tmp_path, "train"))
+    assert rows[0]["done"] == 2 and rows[0]["labels_per_hour"] == 900.0 and "900.0" in as_text(rows)
+
+
+def test_breaks_are_not_working_time() -> None:
+    moments = [NOON, NOON + timedelta(seconds=6), NOON + timedelta(hours=3), NOON + timedelta(hours=3, seconds=12)]
+    assert labels_per_hour(moments) == 400.0
+    assert labels_per_hour(moments[:1]) is None and labels_per_hour([NOON, NOON]) is None

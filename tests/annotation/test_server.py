@@ -1,0 +1,226 @@
+"""Start, stop and failure of the server process; a tiny program stands in for Label Studio here, the real one is in
+test_label_studio.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from needs import free_port
+
+from ndec_builder.annotation import environment
+from ndec_builder.annotation.connection import Connection, connect, verify
+from ndec_builder.annotation.server import LabelStudioServer, make_secrets, running_state, secrets_file, state_file
+from ndec_builder.annotation.settings import PullConfig, PushConfig, ServeConfig
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.core.workspace import Workspace
+
+STAND_IN = """#!{python}
+import http.server, json, os, sys
+if os.path.exists(os.environ["LABEL_STUDIO_BASE_DATA_DIR"] + "/die"):
+    print("no space left for the database"); sys.exit(7)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        token = "Token " + os.environ["LABEL_STUDIO_USER_TOKEN"]
+        bad = "whoami" in self.path and self.headers["Authorization"] != token
+        body = json.dumps({{"release": os.environ.get("STAND_IN_VERSION", "1.23.2"), "email": "x@y.z"}}).encode()
+        self.send_response(401 if bad else 200); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like the server's virtual environment."""
+    folder = tmp_path / "env"
+    (folder / "lib/python3.11/site-packages/label_studio-1.23.2.dist-info").mkdir(parents=True)
+    program = folder / "bin/label-studio"
+    program.parent.mkdir()
+    program.write_text(STAND_IN.format(python=sys.executable))
+    program.chmod(0o755)
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    data = workspace.label_studio
+    with LabelStudioServer(data, free_port(), env=env, image_url="http://i") as server:
+        state = running_state(data)
+        assert state and state["url"] == server.url
+        secret = make_secrets(data)
+        assert stat.S_IMODE(secrets_file(data).stat().st_mode) == 0o600 and len(secret["token"]) == 40
+        assert secret["token"] not in server.log.read_text() + state_file(data).read_text()
+        with pytest.raises(NdecError, match=r"runs on .* already"):
+            LabelStudioServer(data, free_port(), env=env).start()
+        with pytest.raises(NdecError, match=rf"port {server.port} .* in use .*--port"):
+            LabelStudioServer(tmp_path / "other", server.port, env=env).start()
+    assert running_state(data) is None and not state_file(data).exists()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(server.url)
+    with LabelStudioServer(data, free_port(), env=env):
+        assert make_secrets(data) == secret  # kept for the next start
+
+
+def test_a_server_that_dies_says_its_last_words(env: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "die").touch()
+    with pytest.raises(NdecError, match=r"exit code 7.*no space left for the database"):
+        LabelStudioServer(tmp_path / "data", free_port(), env=env).start()
+    assert not state_file(tmp_path / "data").exists()
+
+
+def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Path, tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    data.mkdir()
+    write_json(
+        state_file(data), {"pid": os.getpid(), "owner": 1, "url": "http://x", "image_url": ""}
+    )  # a reused number
+    assert running_state(data) is None
+    code = (
+        "import time; from pathlib import Path; from ndec_builder.annotation.server import LabelStudioServer as L\n"
+        f"L(Path({str(data)!r}), {port}, env=Path({str(env)!r})).start(); print('up', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout and owner.stdout.readline() == b"up\n"
+        owner.send_signal(signal.SIGKILL)  # as the system does when memory runs out: nothing is cleaned up
+    left = running_state(data)
+    assert left is not None
+    with LabelStudioServer(data, port, env=env):  # the same port: the one left behind has to be gone
+        now = running_state(data)
+        assert now and now["pid"] != left["pid"]
+
+
+def test_secrets_that_do_not_fit_the_database(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabelStudioServer, "_environment", lambda self, secret: {
+        **os.environ, "LABEL_STUDIO_BASE_DATA_DIR": str(self.data), "LABEL_STUDIO_USER_TOKEN": "another",
+    })  # fmt: skip
+    with pytest.raises(NdecError, match=r"refuses the token in .*secrets\.json"):
+        LabelStudioServer(tmp_path / "data", free_port(), env=env).start()
+
+
+def test_connecting_to_nothing_to_strangers_and_with_a_wrong_token(
+    env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(NdecError, match="ndec annotate serve"):
+        connect(workspace)
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("LABEL_STUDIO_URL", url)
+    with pytest.raises(UsageError, match="no access token"):
+        connect(workspace)
+    with pytest.raises(UsageError, match=r"token file .* does not exist"):
+        connect(workspace, token_file=str(tmp_path / "nope"))
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "f" * 40)
+    with pytest.raises(NdecError, match=f"no Label Studio answers at {url}"):
+        connect(workspace)
+    with LabelStudioServer(tmp_path / "data", free_port(), env=env) as server:
+        with pytest.raises(NdecError, match="refuses the access token") as caught:
+            connect(workspace, server.url)
+        assert "f" * 40 not in str(caught.value)
+        secret = read_json(secrets_file(tmp_path / "data"))
+        connection = Connection(server.url, secret["token"], "")
+        assert secret["token"] not in repr(connection)
+    monkeypatch.setenv("STAND_IN_VERSION", "2.0.0")
+    with (
+        pytest.raises(NdecError, match=r"runs Label Studio 2\.0\.0; ndec talks to version 1"),
+        LabelStudioServer(tmp_path / "data", free_port(), env=env) as server,
+    ):
+        verify(Connection(server.url, "", ""))
+
+
+def test_the_environment_of_the_server(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.find_server(env) == env / "bin/label-studio"
+    with pytest.raises(NdecError, match="ndec annotate install"):
+        environment.find_server(tmp_path / "nothing")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(environment, "_run", lambda command, what: commands.append(command))
+    assert environment.install(env) == env  # completed, then known to be complete
+    assert any("label-studio==1.23.2" in command for command in commands)
+    commands.clear()
+    environment.install(env)
+    assert commands == []
+    (env / "lib/python3.11/site-packages/label_studio-1.23.2.dist-info").rename(
+        env / "lib/python3.11/site-packages/label_studio-1.9.0.dist-info"
+    )
+    for call in (environment.find_server, environment.install):
+        with pytest.raises(NdecError, match=r"holds Label Studio 1\.9\.0.*1\.23\.2"):
+            call(env)
+    monkeypatch.setenv("NDEC_LABEL_STUDIO", str(env))
+    assert environment.default_environment() == env
+    monkeypatch.delenv("NDEC_LABEL_STUDIO")
+    monkeypatch.setenv("NDEC_CACHE", str(tmp_path))
+    assert environment.default_environment() == tmp_path / "label-studio-1.23.2"
+
+
+def test_serve_ends_label_studio_when_it_is_told_to_end(env: Path, tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    config = f"ServeConfig(Path({str(tmp_path / 'bench')!r}), port={free_port()}, image_port={free_port()})"
+    code = (
+        "from pathlib import Path; from ndec_builder.annotation.serve import run\n"
+        f"from ndec_builder.annotation.settings import ServeConfig\nrun({config})"
+    )
+    variables = {**os.environ, "NDEC_LABEL_STUDIO": str(env)}
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=variables) as process:
+        assert process.stderr
+        said = "".join(next(process.stderr) for _ in range(3))
+        assert "secrets.json" in said and make_secrets(tmp_path / "bench/label_studio")["token"] not in said
+        assert running_state(tmp_path / "bench/label_studio")
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    assert process.returncode == 0 and running_state(tmp_path / "bench/label_studio") is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: PushConfig(p, split="tset"), "split 'tset' is unknown.*did you mean 'test'"),
+        (lambda p: PullConfig(p, split="dev"), "split 'dev' is unknown"),
+        (lambda p: PushConfig(p, round="second"), "round 'second' is unknown"),
+        (lambda p: PushConfig(p, annotators=()), "no annotator"),
+        (lambda p: PushConfig(p, annotators=("a b",)), "annotator 'a b'"),
+        (lambda p: PushConfig(p, annotators=("ann", "ann")), "named twice"),
+        (lambda p: PushConfig(p, overlap=1.5), "overlap is 1.5"),
+        (lambda p: PushConfig(p, double_check="some"), "double_check is 'some'"),
+        (lambda p: ServeConfig(p, port=70000), "port is 70000"),
+        (lambda p: ServeConfig(p, port=8701), "both 8701"),
+    ],
+)
+def test_settings_that_make_no_sense(make: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        make(tmp_path)  # type: ignore[operator]
+
+
+def test_push_without_candidates_names_the_step_before(tmp_path: Path) -> None:
+    from ndec_builder.annotation import push
+
+    with pytest.raises(NdecError, match=r"no candidates .*ndec mine --split train"):
+        push.run(PushConfig(tmp_path, split="train"))
+
+
+def test_only_one_works_on_a_split_at_a_time(tmp_path: Path) -> None:
+    from ndec_builder.annotation.projects import locked
+
+    with locked(tmp_path), pytest.raises(NdecError, match="another `ndec annotate` works"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_port_below_1024_or_taken_is_said_before_anything_starts(env: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        begun = time.monotonic()
+        with pytest.raises(NdecError, match="in use"):
+            LabelStudioServer(tmp_path / "data", busy.getsockname()[1], env=env).start()
+        assert time.monotonic() - begun < 2 and not (tmp_path / "data").exists()

@@ -1,0 +1,98 @@
+"""A workspace written by hand: images tables, files, and embeddings in their stored layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from ndec_builder.core.schemas import IMAGES, table_of
+from ndec_builder.core.storage import fingerprint, sha256_file, write_json, write_table
+from ndec_builder.core.workspace import Workspace
+
+MODEL = "efficientnet-lite0"
+
+
+class Bench:
+    """Adds roles to a workspace. Pictures are described by their own 12 × 12 colour thumbnails, mean removed."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+
+    def add(
+        self, role: str, pictures: dict[str, Image.Image], *, groups: dict[str, str | None] | None = None, suffix=".png"
+    ) -> None:
+        rows = []
+        for image_id, picture in sorted(pictures.items()):
+            path = self.workspace.files(role) / f"{image_id}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "role": role,
+                    "uri": self.workspace.uri_of(path),
+                    "sha256": sha256_file(path),
+                    "width": picture.width,
+                    "height": picture.height,
+                    "format": "PNG",
+                    "rotation": 0,
+                    "license": "CC0-1.0",
+                    "group": (groups or {}).get(image_id),
+                }
+            )
+        write_table(self.workspace.images(role), table_of(IMAGES, rows))
+        self.embed(role, list(pictures), [describe(picture) for picture in pictures.values()])
+
+    def embed(
+        self, role: str, ids: Sequence[str], vectors: Sequence[np.ndarray], *, space: str = "s", model: str = MODEL
+    ) -> None:
+        directory = self.workspace.embeddings(role, model)
+        directory.mkdir(parents=True, exist_ok=True)
+        np.save(directory / "part-00000.npy", np.stack(vectors).astype(np.float16))
+        norms = pa.table({"image_id": list(ids), "norm": pa.array([1.0] * len(ids), pa.float32())})
+        write_table(directory / "part-00000.parquet", norms)
+        write_json(
+            directory / "run.json",
+            {
+                "stage": "embed",
+                "config": {"model": model, "role": role},
+                "inputs": {"images": fingerprint(self.workspace.read_images(role)["sha256"].to_pylist())},
+                "weights": {"weights.pth": "w"},
+                "counts": {"images": len(ids), "embedded": len(ids), "rejected": 0},
+                "parts": 1,
+                "dim": int(np.shape(vectors)[1]),
+                "space": space,
+            },
+        )
+
+
+def describe(picture: Image.Image) -> np.ndarray:
+    """A unit vector (432,) float32; crops and re-encodings stay close, other scenes are near zero."""
+    small = np.asarray(picture.convert("RGB").resize((12, 12), Image.Resampling.BOX), dtype=np.float32).ravel()
+    small -= small.mean()
+    return small / np.linalg.norm(small)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "bench")
+
+
+@pytest.fixture
+def decide() -> Callable[..., None]:
+    """Write decisions.parquet of a split from {pair_id: decision}."""
+    from ndec_builder.core.schemas import DECISIONS
+
+    def write(workspace: Workspace, split: str, decisions: dict[str, str | None]) -> None:
+        rows = [
+            {"pair_id": pair, "decision": label, "basis": "agreed", "labels": 1, "agreement": 1.0}
+            for pair, label in decisions.items()
+        ]
+        write_table(workspace.annotation(split) / "decisions.parquet", table_of(DECISIONS, rows))
+
+    return write

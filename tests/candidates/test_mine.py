@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from ndec_builder.candidates.mine import run
+from ndec_builder.candidates.settings import MineConfig
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import CANDIDATES, pair_id
+from ndec_builder.core.storage import read_json, read_table, sha256_file
+from pictures import scene, write_scenes
+
+MODEL = "efficientnet-lite0"
+
+
+def crop(seed: int, share: float = 0.9):
+    picture = scene(seed)
+    width, height = picture.size
+    return picture.crop((0, 0, int(width * share), int(height * share)))
+
+
+def stored(workspace, role):
+    directory = workspace.embeddings(role, MODEL)
+    ids = read_table(directory / "part-00000.parquet")["image_id"].to_pylist()
+    return dict(zip(ids, np.load(directory / "part-00000.npy").astype(np.float64), strict=True))
+
+
+@pytest.fixture
+def mined(bench):
+    """Four references, six pool images: a re-encoding of r1, crops of r1 and r2, and strangers; a basic set."""
+    bench.add("reference", {f"r{i}": scene(i) for i in range(1, 5)})
+    pool = {"p-dup": scene(1).resize((96, 72)), "p-crop1": crop(1), "p-crop2": crop(2)}
+    bench.add("pool", pool | {f"p-other{i}": scene(50 + i) for i in range(3)})
+    bench.add("basic", {f"b{i}": scene(100 + i) for i in range(8)})
+    return bench.workspace
+
+
+def test_pairs_scores_and_duplicates(mined):
+    directory = run(MineConfig(mined.root, top=5, max_per_query=2, max_per_reference=3))
+    table = read_table(directory / "candidates.parquet")
+    assert table.schema.equals(CANDIDATES, check_metadata=True)
+    rows = table.to_pylist()
+    pool, gallery, basic = (stored(mined, role) for role in ("pool", "reference", "basic"))
+    everything = sorted((-np.float32(p @ r), q, s) for q, p in pool.items() for s, r in gallery.items())
+    want, per_query, per_reference = [], {}, {}
+    for score, query, reference in everything:
+        if per_query.get(query, 0) < 2 and per_reference.get(reference, 0) < 3 and len(want) < 5:
+            per_query[query] = per_query.get(query, 0) + 1
+            per_reference[reference] = per_reference.get(reference, 0) + 1
+            want.append((query, reference, -score))
+    assert [(row["query_id"], row["reference_id"], np.float32(row["score"])) for row in rows] == want
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    for row in rows:
+        assert row["pair_id"] == pair_id("test", row["query_id"], row["reference_id"]) and row["split"] == "test"
+        background = sorted((float(np.float32(pool[row["query_id"]] @ b)) for b in basic.values()), reverse=True)[:3]
+        assert row["score_normalized"] == pytest.approx(row["score"] - sum(background) / 3, abs=1e-6)
+        assert row["inliers"] is None and row["prelabel"] is None
+    assert {row["query_id"]: row["duplicate_of"] for row in rows if row["duplicate_of"]} == {"p-dup": "r1"}
+    record = read_json(directory / "run.json")
+    assert record["cut"] == rows[-1]["score"] and record["background"] == "basic"
+    assert record["mean_score"] == pytest.approx(np.mean([row["score"] for row in rows]))
+    assert record["counts"]["duplicates"] == 1 and record["counts"]["pairs"] == 5 and record["counts"]["pool"] == 6
+    assert "p-crop1" in (directory / "contact_sheet.html").read_text("utf-8")
+
+
+def test_rerun_does_no_work_and_other_settings_do(mined, capsys):
+    config = MineConfig(mined.root, top=5)
+    directory = run(config)
+    before = {path.name: path.stat().st_mtime_ns for path in directory.iterdir()}
+    start = time.monotonic()
+    assert run(config) == directory
+    assert time.monotonic() - start < 2
+    assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+    assert "nothing to do" in capsys.readouterr().err
+    run(MineConfig(mined.root, top=4))
+    assert len(read_table(directory / "candidates.parquet")) == 4
+    (directory / "candidates.parquet").unlink()  # an interrupted run is not a finished one
+    run(MineConfig(mined.root, top=4))
+    assert len(read_table(directory / "candidates.parquet")) == 4
+
+
+def test_same_bytes_for_any_block_size(mined):
+    hashes = set()
+    for block in (1, 4, 1000):
+        directory = run(MineConfig(mined.root, top=6, block=block))
+        hashes.add(sha256_file(directory / "candidates.parquet"))
+        for name in ("candidates.parquet", "run.json"):
+            (directory / name).unlink()
+    assert len(hashes) == 1
+
+
+def test_more_than_there_are(mined, capsys):
+    directory = run(MineConfig(mined.root, top=1000, max_per_query=0, max_per_reference=0))
+    assert len(read_table(directory / "candidates.parquet")) == 24
+    assert "only 24 exist" in " ".join(capsys.readouterr().err.split())
+
+
+def test_train_skips_what_test_used_and_keeps_the_order_of_the_two(bench):
+    bench.add("reference", {"r1": crop(1), "r2": scene(2)}, groups={"r1": "g1", "r2": "g-ref"})
+    bench.add(
+        "pool",
+        {
+            "p1": crop(1),
+            "p1-twin": crop(1),  # same bytes
+            "p1-small": crop(1).resize((86, 64)),  # near-exact
+            "p3": crop(3),
+            "p4": crop(4),
+            "p5": crop(5),
+            "p6": crop(6),
+        },
+        groups={"p1": "g1", "p4": "g1", "p5": "g-ref", "p6": "g-free"},
+    )
+    bench.add("basic", {f"b{i}": scene(i) for i in (3, 4, 5, 6, 2)}, groups={"b6": "g-ref"})
+    run(MineConfig(bench.workspace.root, top=1))
+    directory = run(MineConfig(bench.workspace.root, split="train", top=20, max_per_query=0, max_per_reference=0))
+    rows = read_table(directory / "candidates.parquet").to_pylist()
+    assert {row["query_id"] for row in rows} == {"p3", "p6"}
+    assert {row["reference_id"] for row in rows} == {"b3", "b4", "b5"}  # b6: group of r2; b2: bytes of r2
+    record = read_json(directory / "run.json")
+    assert record["skipped"]["split"] == "test"
+    assert record["counts"]["pool_skipped"] == {
+        "duplicate of an image used by the other split": 2,
+        "group used by the other split": 2,
+        "used by the other split": 1,
+    }
+    before = (bench.workspace.candidates("test") / "run.json").stat().st_mtime_ns
+    run(MineConfig(bench.workspace.root, top=1))
+    assert (bench.workspace.candidates("test") / "run.json").stat().st_mtime_ns == before
+    again = run(MineConfig(bench.workspace.root, top=2))  # mined first: train's images are still open to it
+    assert read_json(again / "run.json")["skipped"] is None
+
+
+def test_nothing_left_to_mine(bench):
+    bench.add("reference", {"r1": scene(1)})
+    bench.add("pool", {"p1": crop(1)})
+    bench.add("basic", {"b1": scene(9)})
+    run(MineConfig(bench.workspace.root, top=1))
+    with pytest.raises(NdecError, match="no pool image is left to mine"):
+        run(MineConfig(bench.workspace.root, split="train"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"split": "dev"}, "test, train"), ({"top": 0}, "top is 0"), ({"max_per_query": -1}, "max_per_query is -1")],
+)
+def test_bad_settings(bench, options, message):
+    with pytest.raises(UsageError, match=message):
+        run(MineConfig(bench.workspace.root, **options))
+
+
+def test_embeddings_that_do_not_fit_together(mined, bench):
+    ids = [f"r{i}" for i in range(1, 5)]
+    bench.embed("reference", ids, [np.eye(16)[i] for i in range(4)], space="another")
+    with pytest.raises(NdecError, match="cannot be compared"):
+        run(MineConfig(mined.root))
+    bench.embed("reference", ids, [np.eye(16)[i] for i in range(4)])
+    with pytest.raises(NdecError, match="expected 16-d vectors as in the reference embeddings, got 432-d"):
+        run(MineConfig(mined.root))
+
+
+def test_missing_and_empty_roles(bench):
+    with pytest.raises(NdecError, match="ndec ingest pool"):
+        run(MineConfig(bench.workspace.root))
+    from ndec_builder.core.schemas import IMAGES
+    from ndec_builder.core.storage import write_table
+
+    write_table(bench.workspace.images("pool"), IMAGES.empty_table())
+    with pytest.raises(NdecError, match=r"pool table of .* is empty"):
+        run(MineConfig(bench.workspace.root))
+
+
+def test_straight_from_two_folders_with_the_default_backbone(tmp_path):
+    write_scenes(tmp_path / "references", 4)
+    (tmp_path / "pool").mkdir()
+    for seed in (1, 3):
+        scene(seed).save(tmp_path / "pool" / f"copy-{seed}.png")
+    write_scenes(tmp_path / "pool", 3, first_seed=60)
+    config = MineConfig(
+        tmp_path / "bench", top=2, pool=tmp_path / "pool", references=tmp_path / "references", max_per_reference=1
+    )
+    rows = read_table(run(config) / "candidates.parquet").to_pylist()
+    assert {(row["query_id"], row["reference_id"]) for row in rows} == {
+        ("copy-1", "scene-0001"),
+        ("copy-3", "scene-0003"),
+    }
+    assert all(row["score_normalized"] is None and row["duplicate_of"] == row["reference_id"] for row in rows)
+    before = sha256_file(run(config) / "run.json")
+    start = time.monotonic()
+    assert sha256_file(run(config) / "run.json") == before
+    assert time.monotonic() - start < 2

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ndec_builder.candidates.mine import run as mine
+from ndec_builder.candidates.recheck import new_pairs, run
+from ndec_builder.candidates.rows import all_candidates
+from ndec_builder.candidates.settings import MineConfig, RecheckConfig
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import CANDIDATES
+from ndec_builder.core.storage import read_json, read_table
+from pictures import scene
+
+
+def unit(*values: float) -> np.ndarray:
+    vector = np.array(values, dtype=np.float64)
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.fixture
+def mined(bench):
+    """q1 is near r1 and r2 (both above the cut), q2 near r3 alone, q3 near r1 but decided a copy."""
+    bench.add("reference", {f"r{i}": scene(i) for i in (1, 2, 3)})
+    bench.add("pool", {f"q{i}": scene(i + 10) for i in (1, 2, 3)})
+    bench.embed("reference", ["r1", "r2", "r3"], [unit(1, 0.1, 0), unit(1, -0.3, 0), unit(0, 0, 1)])
+    bench.embed("pool", ["q1", "q2", "q3"], [unit(1, 0, 0), unit(0, 0.5, 1), unit(1, 0.3, 0)])
+    mine(MineConfig(bench.workspace.root, top=3))
+    return bench.workspace
+
+
+def decisions_of(workspace, **labels):
+    table = all_candidates(workspace, "test").to_pylist()
+    return {row["pair_id"]: labels[row["query_id"]] for row in table}
+
+
+def test_new_pairs_until_none(mined, decide):
+    decide(mined, "test", decisions_of(mined, q1="hard_negative", q2="hard_negative", q3="edited_copy"))
+    path = run(RecheckConfig(mined.root))
+    table = read_table(path)
+    assert table.schema.equals(CANDIDATES, check_metadata=True)
+    rows = table.to_pylist()
+    assert [(row["query_id"], row["reference_id"], row["rank"]) for row in rows] == [("q1", "r2", 4)]
+    cut = read_table(mined.candidates("test") / "candidates.parquet")["score"].to_pylist()[-1]
+    assert rows[0]["score"] >= cut
+    assert new_pairs(mined) == [rows[0]["pair_id"]]
+    record = read_json(mined.candidates("test") / "recheck.run.json")
+    assert (
+        record["counts"] == {"kept_queries": 2, "new_pairs": 1, "new_duplicates": 0, "pairs": 1}
+        and record["cut"] == cut
+    )
+    assert read_json(mined.candidates("test") / "run.json")["stage"] == "mine"  # not overwritten
+    run(RecheckConfig(mined.root))  # without a decision: nothing twice
+    assert len(read_table(path)) == 1
+    decide(mined, "test", decisions_of(mined, q1="hard_negative", q2="hard_negative", q3="edited_copy"))
+    assert new_pairs(mined) == []
+    run(RecheckConfig(mined.root))
+    assert len(all_candidates(mined, "test")) == 4
+
+
+def test_ties_with_the_cut_are_found(bench, decide):
+    bench.add("reference", {"r1": scene(1), "r2": scene(2)})
+    bench.add("pool", {"q1": scene(11)})
+    bench.embed("reference", ["r1", "r2"], [unit(1, 1), unit(1, -1)])
+    bench.embed("pool", ["q1"], [unit(1, 0)])
+    mine(MineConfig(bench.workspace.root, top=1))
+    decide(bench.workspace, "test", decisions_of(bench.workspace, q1="hard_negative"))
+    assert read_table(run(RecheckConfig(bench.workspace.root)))["reference_id"].to_pylist() == ["r2"]
+
+
+def test_nothing_kept_gives_an_empty_table(mined, decide):
+    decide(mined, "test", decisions_of(mined, q1="unsure", q2="unrelated", q3="edited_copy"))
+    table = read_table(run(RecheckConfig(mined.root)))
+    assert len(table) == 0 and table.schema.equals(CANDIDATES, check_metadata=True)
+    assert new_pairs(mined) == []
+
+
+def test_bad_input(mined, decide, bench, tmp_path):
+    with pytest.raises(NdecError, match=r"decisions\.parquet does not exist"):
+        run(RecheckConfig(mined.root))
+    with pytest.raises(NdecError, match=r"candidates\.parquet does not exist"):
+        run(RecheckConfig(tmp_path / "nowhere"))
+    decide(mined, "test", decisions_of(mined, q1="hard_negative", q2="hard_negative", q3="edited_copy"))
+    with pytest.raises(UsageError, match="mined with model 'efficientnet-lite0', not 'timm:resnet18'"):
+        run(RecheckConfig(mined.root, model="timm:resnet18"))
+    bench.add("pool", {"q2": scene(12)})
+    bench.embed("pool", ["q2"], [unit(0, 0.5, 1)])
+    with pytest.raises(NdecError, match="1 mined pool images, 'q1' first, are no longer"):
+        run(RecheckConfig(mined.root))

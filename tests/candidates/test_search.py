@@ -1,0 +1,156 @@
+"""Search against a brute-force walk over all pairs, with many ties, random caps and block sizes."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndec_builder.candidates.search import best_scores, pairs_above, score_pairs, top_pairs
+from ndec_builder.core.errors import NdecError
+
+
+def brute_force(query_ids, queries, reference_ids, references, top, max_per_query, max_per_reference):
+    """All pairs by exact rational arithmetic, sorted in Python, walked greedily."""
+    rows = []
+    for query_id, query in zip(query_ids, queries, strict=True):
+        for reference_id, reference in zip(reference_ids, references, strict=True):
+            dot = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(query, reference, strict=True))
+            rows.append((-float(np.float32(float(dot))), query_id, reference_id))
+    taken, per_query, per_reference = [], {}, {}
+    for score, query_id, reference_id in sorted(rows):
+        if max_per_query and per_query.get(query_id, 0) >= max_per_query:
+            continue
+        if max_per_reference and per_reference.get(reference_id, 0) >= max_per_reference:
+            continue
+        if len(taken) == top:
+            break
+        per_query[query_id] = per_query.get(query_id, 0) + 1
+        per_reference[reference_id] = per_reference.get(reference_id, 0) + 1
+        taken.append((query_id, reference_id, -score))
+    return taken
+
+
+@st.composite
+def problems(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    levels = draw(st.sampled_from([2, 3, 1000]))  # two or three values per coordinate: ties everywhere
+    n, m, d = draw(st.integers(1, 24)), draw(st.integers(1, 40)), draw(st.integers(1, 5))
+    queries, references = (rng.integers(0, levels, (k, d)) / max(1, levels - 1) - 0.5 for k in (n, m))
+    names = [f"{i:x}" for i in rng.permutation(200)[: n + m]]
+    return (
+        (names[:n], queries.astype(np.float16), names[n:], references.astype(np.float16)),
+        {
+            "top": draw(st.integers(1, n * m + 3)),
+            "max_per_query": draw(st.integers(0, 4)),
+            "max_per_reference": draw(st.integers(0, 4)),
+        },
+        draw(st.integers(1, 30)),
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(problems())
+def test_top_pairs_equal_brute_force(problem):
+    (query_ids, queries, reference_ids, references), caps, block = problem
+    pairs = top_pairs(query_ids, queries, reference_ids, references, **caps, block=block)
+    got = [
+        (query_ids[q], reference_ids[r], float(s))
+        for q, r, s in zip(pairs.queries, pairs.references, pairs.scores, strict=True)
+    ]
+    assert got == brute_force(query_ids, queries, reference_ids, references, *caps.values())
+
+
+def test_hub_references_and_ties_beyond_the_first_depth():
+    """300 copies of one reference: every list of depth 8, 32, 128 ends in a tie, and the hub is capped."""
+    rng = np.random.default_rng(1)
+    hub = rng.normal(size=8)
+    references = np.vstack([np.tile(hub, (300, 1)), rng.normal(size=(20, 8))])
+    references = (references / np.linalg.norm(references, axis=1, keepdims=True)).astype(np.float16)
+    queries = np.tile(references[:1], (40, 1))
+    names = [f"r{i:03d}" for i in range(320)], [f"q{i:02d}" for i in range(40)]
+    pairs = top_pairs(names[1], queries, names[0], references, top=60, max_per_query=2, max_per_reference=1)
+    want = brute_force(names[1], queries, names[0], references, 60, 2, 1)
+    assert [(names[1][q], names[0][r]) for q, r in zip(pairs.queries, pairs.references, strict=True)] == [
+        row[:2] for row in want
+    ]
+
+
+def test_scores_closer_than_the_rounding_errors_of_faiss():
+    """One vector with its entries moved between places of equal query value, and two changed by some
+    2**-24: exact scores differ by a few float32 steps, and FAISS's float32 sums by more than that."""
+    sign = np.where(np.arange(1024) % 2, 1.0, -1.0)
+    queries = (sign * 2.0**-5).astype(np.float16)[None]
+    names = [f"r{i:03d}" for i in range(60)]
+    for seed in range(15, 30):
+        rng = np.random.default_rng(seed)
+        base = (rng.normal(size=1024) / 4).astype(np.float16)
+        references = np.tile(base, (60, 1))
+        for row in references:
+            row[::2], row[1::2] = rng.permutation(row[::2]), rng.permutation(row[1::2])
+            row[np.argsort(np.abs(row))[:2]] = rng.integers(-3, 4, 2) * 2.0**-24
+        exact = (references.astype(np.float64) @ queries[0].astype(np.float64)).astype(np.float32)
+        for top in (1, 2, 3, 5):
+            pairs = top_pairs(["q"], queries, names, references, top=top, max_per_query=top, max_per_reference=1)
+            assert pairs.references.tolist() == np.lexsort((np.arange(60), -exact))[:top].tolist()
+            np.testing.assert_array_equal(pairs.scores, np.sort(exact)[::-1][:top])
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1000])
+def test_same_bytes_for_any_block_size(block):
+    rng = np.random.default_rng(5)
+    queries, references = (rng.normal(size=(n, 96)) for n in (150, 400))
+    queries, references = (
+        (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float16) for v in (queries, references)
+    )
+    names = [f"{i:04d}" for i in range(400)]
+    want = top_pairs(names[:150], queries, names, references, top=90, block=150)
+    got = top_pairs(names[:150], queries, names, references, top=90, block=block)
+    for name in ("queries", "references", "scores"):
+        assert getattr(got, name).tobytes() == getattr(want, name).tobytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_pairs_above_and_best_scores(problem):
+    (_, queries, _, references), _, block = problem
+    exact = queries.astype(np.float64) @ references.astype(np.float64).T  # exact: few bits, see the module
+    exact = exact.astype(np.float32)
+    cut = float(np.sort(exact, axis=None)[exact.size // 2])
+    found = pairs_above(queries, references, cut, block)
+    want = {(int(q), int(r)) for q, r in np.argwhere(exact >= np.float32(cut))}
+    assert len(found) == len(want)
+    assert set(zip(found.queries.tolist(), found.references.tolist(), strict=True)) == want
+    best = best_scores(queries, references, 3, block)
+    np.testing.assert_array_equal(best, -np.sort(-exact, axis=1)[:, :3])
+
+
+def test_scores_of_normalised_vectors_are_exact():
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(6, 1280))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    rows, columns = np.array([0, 1, 2, 3]), np.array([5, 4, 3, 3])
+    scores = score_pairs(vectors, vectors, rows, columns)
+    for row, column, score in zip(rows, columns, scores, strict=True):
+        dot = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(vectors[row], vectors[column], strict=True))
+        assert score == np.float32(float(dot))
+        assert Fraction(float(np.float64(float(dot)))) == dot  # float64 holds it without rounding
+
+
+@pytest.mark.parametrize(
+    ("queries", "references", "message"),
+    [
+        (np.zeros((0, 4)), np.ones((2, 4)), "no query vectors"),
+        (np.ones((2, 4)), np.zeros((0, 4)), "no reference vectors"),
+        (np.ones((2, 3)), np.ones((2, 4)), "expected 4-d vectors as in the reference embeddings, got 3-d"),
+        (np.array([[1.0, np.nan]]), np.ones((2, 2)), "row 0 of the query vectors holds NaN"),
+        (np.ones((2, 2)), np.array([[1.0, 1.0], [np.inf, 0]]), "row 1 of the reference vectors holds NaN"),
+    ],
+)
+def test_bad_vectors(queries, references, message):
+    with pytest.raises(NdecError, match=message):
+        names = ["q"] * len(queries), ["r"] * len(references)
+        top_pairs(names[0], queries.astype(np.float16), names[1], references.astype(np.float16), top=1)

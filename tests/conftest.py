@@ -1,0 +1,43 @@
+"""Fixtures of the whole run: one real Label Studio, started when the first test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from needs import free_port, missing
+
+from ndec_builder.annotation.connection import Connection, own_connection
+from ndec_builder.annotation.environment import find_server
+from ndec_builder.annotation.image_server import ImageServer
+from ndec_builder.annotation.server import LabelStudioServer
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """A running server with its data in a workspace of its own: `label_studio_workspace(label_studio)`."""
+    try:
+        find_server()
+    except NdecError as error:
+        missing(f"no Label Studio server: {error}")
+    workspace = Workspace(tmp_path_factory.mktemp("label-studio") / "bench")
+    workspace.root.mkdir()
+    with LabelStudioServer(workspace.label_studio, free_port()) as server:
+        yield own_connection(workspace, server.url, "")
+
+
+@pytest.fixture
+def served(
+    label_studio: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Workspace, Connection]]:
+    """A fresh workspace whose verbs reach the session's server, with its own image server."""
+    workspace = Workspace(tmp_path / "bench")
+    workspace.root.mkdir()
+    monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+    with ImageServer(workspace, 0) as images:
+        yield workspace, replace(label_studio, image_url=images.url)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ndec_builder.core.errors import NdecError, UsageError, nearest
+from ndec_builder.core.resources import shipped
+from ndec_builder.core.workspace import Workspace, slug
+
+
+def test_uris_inside_the_workspace_are_relative_and_resolve_back(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    inside, outside = tmp_path / "files" / "a.jpg", tmp_path.parent / "b.jpg"
+    assert workspace.uri_of(inside) == "files/a.jpg"
+    assert workspace.resolve("files/a.jpg") == str(inside)
+    assert workspace.resolve(workspace.uri_of(outside)) == str(outside)
+    assert workspace.resolve("s3://bucket/c.jpg") == "s3://bucket/c.jpg"
+
+
+def test_unknown_roles_and_splits_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="role 'refs' is unknown"):
+        Workspace(tmp_path).images("refs")
+    with pytest.raises(UsageError, match="split 'val' is unknown"):
+        Workspace(tmp_path).candidates("val")
+    with pytest.raises(NdecError, match="ndec ingest pool"):
+        Workspace(tmp_path).read_images("pool")
+
+
+def test_model_names_become_folder_names() -> None:
+    assert slug("efficientnet-lite0") == "efficientnet-lite0"
+    assert "/" not in slug("timm:resnet50@/a/b.pth")
+    assert slug("models/sscd.torchscript.pt") == "sscd.torchscript"
+
+
+def test_nearest_name() -> None:
+    assert nearest("efficentnet", ["efficientnet", "timm"]) == "; did you mean 'efficientnet'?"
+    assert nearest("xyz", ["efficientnet"]) == ""
+
+
+def test_shipped_files_are_found_and_missing_ones_named() -> None:
+    assert shipped("annotation/label_config.xml").is_file()
+    with pytest.raises(NdecError, match=r"no-such\.xml"):
+        shipped("annotation/no-such.xml")

@@ -1,0 +1,70 @@
+"""Small models that need no download, and workspaces of scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ndec_builder.core.schemas import IMAGES, table_of
+from ndec_builder.core.storage import sha256_file, write_table
+from ndec_builder.core.workspace import Workspace
+from pictures import write_scenes
+
+
+class TinyNet(nn.Module):
+    """(n, 3, h, w) → (n, 12, h/8, w/8), non-negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.Conv2d(8, 12, 3, stride=2, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.second(torch.relu(self.first(images))))
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TorchScript file with random weights from a seed."""
+    path = tmp_path_factory.mktemp("models") / "tiny.pt"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.jit.script(TinyNet().eval()).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def timm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state_dict of the smallest MobileNetV3 with random weights, classifier included."""
+    import timm
+
+    path = tmp_path_factory.mktemp("models") / "mobilenet.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def ingest() -> Callable[[Path, str, list[Path]], None]:
+    """Write an images table as `ndec ingest` would."""
+
+    def write(root: Path, role: str, paths: list[Path]) -> None:
+        workspace = Workspace(root)
+        rows = [
+            {"image_id": p.stem, "role": role, "uri": workspace.uri_of(p), "sha256": sha256_file(p), "rotation": 0}
+            for p in paths
+        ]
+        write_table(workspace.images(role), table_of(IMAGES, rows))
+
+    return write
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, ingest: Callable[[Path, str, list[Path]], None]) -> Workspace:
+    """A workspace with 20 reference scenes of 64 × 48 px."""
+    ingest(tmp_path, "reference", write_scenes(tmp_path / "in", 20))
+    return Workspace(tmp_path)

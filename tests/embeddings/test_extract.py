@@ -1,0 +1,121 @@
+"""Extraction: order, independence of the batch, rejects, threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.embeddings.backbones import Backbone, load_backbone
+from ndec_builder.embeddings.extract import extract, use_bf16
+from ndec_builder.embeddings.preprocess import normalise, to_array
+from pictures import scene, write_scenes
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_file: Path) -> Backbone:
+    return load_backbone(f"{tiny_file}@64")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    return table(write_scenes(tmp_path_factory.mktemp("scenes"), 11))
+
+
+def table(paths: list[Path], rotations: list[int] | None = None) -> pa.Table:
+    columns = {"image_id": [path.stem for path in paths], "uri": [str(path) for path in paths]}
+    return pa.table(columns if rotations is None else {**columns, "rotation": rotations})
+
+
+def test_equals_the_model_one_image_at_a_time(tiny: Backbone, images: pa.Table) -> None:
+    got = extract(tiny, images, str, batch_size=4)
+    assert got.ids == images["image_id"].to_pylist() and got.features.shape == (11, 12) and not got.rejects
+    for i in range(11):
+        batch = torch.from_numpy(to_array(scene(i), 64)[None])
+        with torch.inference_mode():
+            alone = tiny(normalise(batch, tiny)).numpy()[0]
+        assert got.features[i] == pytest.approx(alone, rel=1e-4, abs=1e-5)
+
+
+def test_same_batch_shape_gives_the_same_bits(tiny: Backbone, images: pa.Table) -> None:
+    whole = extract(tiny, images, str, batch_size=4).features
+    assert np.array_equal(extract(tiny, images.slice(8), str, batch_size=4).features, whole[8:])
+    assert np.array_equal(extract(tiny, images, str, batch_size=4, threads=1).features, whole)
+
+
+def test_default_model_on_scenes_is_stable_in_any_batch(images: pa.Table) -> None:
+    backbone = load_backbone("efficientnet-lite0")
+    images = images.slice(0, 6)
+    whole = extract(backbone, images, str, batch_size=4).features
+    alone = np.concatenate([extract(backbone, images.slice(i, 1), str, batch_size=1).features for i in (0, 5)])
+    cosine = (whole[[0, 5]] * alone).sum(1) / np.linalg.norm(whole[[0, 5]], axis=1) / np.linalg.norm(alone, axis=1)
+    assert (cosine > 0.999).all()
+    full = extract(backbone, images, str, batch_size=4, bf16="off").features
+    cosine = (whole * full).sum(1) / np.linalg.norm(whole, axis=1) / np.linalg.norm(full, axis=1)
+    assert (cosine > 0.99).all()
+
+
+def test_bad_images_are_rejects_and_shift_nothing(tiny: Backbone, tmp_path: Path) -> None:
+    paths = write_scenes(tmp_path, 9)
+    whole = extract(tiny, table(paths), str, batch_size=4)
+    paths[1].write_bytes(b"no picture")
+    paths[4].write_bytes(paths[4].read_bytes()[:300])
+    paths[8].unlink()
+    got = extract(tiny, table(paths), str, batch_size=4)
+    kept = [0, 2, 3, 5, 6, 7]
+    assert got.ids == [paths[i].stem for i in kept]
+    assert np.array_equal(got.features, whole.features[kept])
+    reasons = {row["image_id"]: row["reason"] for row in got.rejects}
+    assert list(reasons) == [paths[i].stem for i in (1, 4, 8)]
+    assert "not an image" in reasons["scene-0001"] and "cannot decode" in reasons["scene-0004"]
+    assert "No such file" in reasons["scene-0008"]
+
+
+def test_all_bad_and_none_at_all(tiny: Backbone, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    got = extract(tiny, table([tmp_path / "a.png"]), str)
+    assert got.features.shape == (0, 12) and [row["reason"] for row in got.rejects] == ["empty file"]
+    assert extract(tiny, table([tmp_path / "a.png"]).slice(1), str).features.shape == (0, 12)
+
+
+def test_rotation_column_is_applied(tiny: Backbone, tmp_path: Path) -> None:
+    upright, turned = tmp_path / "upright.png", tmp_path / "turned.png"
+    scene(1).save(upright)
+    scene(1).rotate(90, expand=True).save(turned)  # counter-clockwise: 90 degrees clockwise put it right
+    got = extract(tiny, table([upright, turned], [0, 90]), str).features
+    assert np.array_equal(got[0], got[1])
+
+
+def test_threads_are_put_back(tiny: Backbone, images: pa.Table) -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    extract(tiny, images, str, threads=before + 1, progress=lambda _: seen.append(torch.get_num_threads()))
+    assert set(seen) == {before + 1} and torch.get_num_threads() == before
+
+
+def test_a_descriptor_that_is_not_finite_names_its_image(tiny_file: Path, images: pa.Table) -> None:
+    broken = load_backbone(f"{tiny_file}@64")
+    broken.pool.p = float("nan")
+    with pytest.raises(NdecError, match=r"not finite.*'scene-0000'"):
+        extract(broken, images, str)
+
+
+def test_settings(tiny: Backbone, images: pa.Table) -> None:
+    with pytest.raises(UsageError, match="at least 1; got 0 and 2"):
+        extract(tiny, images, str, batch_size=0)
+    with pytest.raises(UsageError, match="bf16 = 'yes'"):
+        extract(tiny, images, str, bf16="yes")
+    assert use_bf16("on", torch.device("cpu")) and not use_bf16("off", torch.device("cpu"))
+    assert use_bf16("auto", torch.device("cpu")) in (True, False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_and_cpu_agree(images: pa.Table) -> None:
+    cpu, cuda = (extract(load_backbone("efficientnet-lite0", d), images, str).features for d in ("cpu", "cuda"))
+    cosine = (cpu * cuda).sum(1) / np.linalg.norm(cpu, axis=1) / np.linalg.norm(cuda, axis=1)
+    assert (cosine > 0.99).all()

@@ -1,0 +1,261 @@
+"""The whole benchmark on a small manifest and on plain folders; every number again by another route."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.settings import BenchmarkConfig
+
+MODEL = "efficientnet-lite0"
+FILES = ["figures", "metrics.json", "predictions.csv", "report.html", "run.json"]
+
+
+def read_rows(report: Path) -> list[tuple[float, str, str]]:
+    with (report / "predictions.csv").open() as file:
+        return [(float(row["score"]), row["query_id"], row["reference_id"]) for row in csv.DictReader(file)]
+
+
+def plain_uap(rows: list[tuple[float, str, str]], truth: dict[str, str], left_out: set[str] = frozenset()) -> float:
+    """Micro average precision without the queries left out, walked row by row, worst order among equal scores."""
+    rows = [row for row in rows if row[1] not in left_out]
+    rows.sort(key=lambda row: (-row[0], truth.get(row[1]) == row[2]))
+    hits = [truth.get(query) == reference for _, query, reference in rows]
+    return sum(sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit) / len(truth)
+
+
+def truth_of(small: Any) -> dict[str, str]:
+    with small.ground_truth.open() as file:
+        return {query: reference for query, reference in csv.reader(file) if reference}
+
+
+def metrics_of(report: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text())
+    return metrics
+
+
+@pytest.fixture(scope="module")
+def folders(small: Any) -> Callable[..., BenchmarkConfig]:
+    def make(**more: Any) -> BenchmarkConfig:
+        return BenchmarkConfig(
+            workspace=small.workspace, queries=small.queries, references=small.references,
+            ground_truth=small.ground_truth, **{"replicates": 100, **more},
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def baseline(small: Any) -> Path:
+    return run(BenchmarkConfig(workspace=small.workspace, manifest=small.manifest, model=MODEL, replicates=100))
+
+
+def test_plain_folders(small: Any, folders: Callable[..., BenchmarkConfig]) -> None:
+    report = run(folders(model=MODEL, name="plain"))
+    assert report == small.workspace / "reports" / "plain"
+    assert sorted(path.name for path in report.iterdir()) == FILES
+    metrics, truth = metrics_of(report), truth_of(small)
+    rows = read_rows(report)
+    assert len(rows) == 16 * 12 and metrics["protocol"]["search"].startswith("all pairs of 16")
+    assert metrics["uap"]["value"] == pytest.approx(plain_uap(rows, truth))
+    top = sorted(rows, key=lambda row: (-row[0], truth.get(row[1]) == row[2]))[: metrics["n"]]
+    assert metrics["n"] == len(truth) == 8
+    assert metrics["tp"]["value"] == sum(truth.get(query) == reference for _, query, reference in top)
+    assert metrics["uap"]["low"] <= metrics["uap"]["value"] <= metrics["uap"]["high"]
+    assert metrics["by_hard_kind"] == {"natural": None, "reverse_crop": None, "without": None}
+    assert metrics["uap_without_hard_negatives"]["value"] is None and metrics["tp_kept"]["value"] is None
+    assert not (small.workspace / "images").exists()  # the workspace's own tables are left alone
+
+    again = run(folders(predictions=report / "predictions.csv", name="again"))
+    assert metrics_of(again)["uap"] == metrics["uap"]
+    assert (again / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
+
+
+def test_k_per_query(small: Any, folders: Callable[..., BenchmarkConfig]) -> None:
+    whole = read_rows(run(folders(model=MODEL, name="whole")))
+    report = run(folders(model=MODEL, name="k3", k=3))
+    expected = []
+    for query in {row[1] for row in whole}:
+        expected += sorted((row for row in whole if row[1] == query), key=lambda row: (-row[0], row[2]))[:3]
+    assert sorted(read_rows(report)) == sorted(expected)
+    assert "top 3 per query" in metrics_of(report)["protocol"]["search"]
+
+
+def test_manifest_with_hard_negatives(small: Any, baseline: Path) -> None:
+    metrics, rows, truth = metrics_of(baseline), read_rows(baseline), truth_of(small)
+    natural, reverse = {"q08", "q09"}, {"q10", "q11"}
+    left_out = {"natural": reverse, "reverse_crop": natural, "without": natural | reverse}
+    assert metrics["uap"]["value"] == pytest.approx(plain_uap(rows, truth))
+    for subset, queries in left_out.items():
+        assert metrics["by_hard_kind"][subset]["uap"]["value"] == pytest.approx(plain_uap(rows, truth, queries))
+    assert metrics["uap_without_hard_negatives"] == metrics["by_hard_kind"]["without"]["uap"]
+    assert metrics["data"]["natural_hard_negatives"] == metrics["data"]["reverse_crop_hard_negatives"] == 2
+    assert metrics["data"]["groups"] == 16  # 12 scenes and 4 distractors without a group
+    assert "10 training images" in metrics["detector"]
+    assert {metrics[key]["value"] for key in ("recovered", "gap_closed", "held")} == {None}
+
+
+def test_asl_filter_against_the_baseline(small: Any, baseline: Path, make_checkpoint: Callable[..., Path]) -> None:
+    common = {"workspace": small.workspace, "manifest": small.manifest, "model": MODEL, "replicates": 100}
+    asl = {"scorer": "asl", "asl_checkpoint": make_checkpoint("judge"), "baseline": baseline}
+    reports = {
+        f"{scope}+{action}": run(BenchmarkConfig(**common, **asl, scope=scope, action=action, name=f"{scope}-{action}"))
+        for scope in ("all", "topN")
+        for action in ("drop", "demote")
+    }
+    before, truth = read_rows(baseline), truth_of(small)
+    metrics = metrics_of(reports["all+drop"])
+    kept = {row[1:] for row in read_rows(reports["all+drop"])}
+    top = sorted(before, key=lambda row: (-row[0], truth.get(row[1]) == row[2]))[: metrics["n"]]
+    hits = [row for row in top if truth.get(row[1]) == row[2]]
+    hits_kept = [row for row in hits if row[1:] in kept]
+    top_kept = [row for row in top if row[1:] in kept]
+    assert 0 < len(kept) < len(before)
+    assert metrics["tp"]["value"] == len(hits)
+    assert metrics["tp_kept_count"]["value"] == len(hits_kept)
+    assert metrics["fp_kept_count"]["value"] == len(top_kept) - len(hits_kept)
+    if top_kept:
+        assert metrics["precision_after_filter"]["value"] == pytest.approx(len(hits_kept) / len(top_kept))
+    for name, report in reports.items():
+        own = metrics_of(report)
+        assert own["uap"]["value"] == pytest.approx(plain_uap(read_rows(report), truth))
+        assert own["uap_by_filter"] == metrics["uap_by_filter"]
+        assert own["uap_by_filter"][name] == pytest.approx(own["uap"]["value"])
+        assert own["uap_before_filter"]["value"] == pytest.approx(metrics_of(baseline)["uap"]["value"])
+    assert len(read_rows(reports["all+demote"])) == len(before)
+    base = metrics_of(baseline)
+    b, best = base["uap"]["value"], base["uap_without_hard_negatives"]["value"]
+    s, own_best = metrics["uap"]["value"], metrics["uap_without_hard_negatives"]["value"]
+    if best - b >= 0.02:
+        assert metrics["recovered"]["value"] == pytest.approx((s - b) / (best - b))
+        assert metrics["gap_closed"]["value"] == pytest.approx(1 - (own_best - s) / (best - b))
+        assert metrics["held"]["value"] == pytest.approx(s / own_best)
+    assert metrics["uap_minus_baseline"]["value"] == pytest.approx(s - b)
+    assert 0 <= metrics["filter_auc"]["value"] <= 1
+
+
+def test_checkpoint_gives_vectors_and_norms(small: Any, make_checkpoint: Callable[..., Path]) -> None:
+    common = {"workspace": small.workspace, "manifest": small.manifest, "replicates": 100}
+    common["checkpoint"] = make_checkpoint("own")
+    cosine = run(BenchmarkConfig(**common))
+    filtered = run(BenchmarkConfig(**common, scorer="asl", baseline=cosine))
+    assert (cosine.name, filtered.name) == ("own-cosine", "own-asl")
+    assert {row[1:] for row in read_rows(filtered)} < {row[1:] for row in read_rows(cosine)}
+    assert metrics_of(filtered)["detector"] == "own (recipe asl on efficientnet-lite0)"
+
+
+def test_an_identical_pair_is_kept_by_the_filter(
+    small: Any, tmp_path: Path, make_checkpoint: Callable[..., Path]
+) -> None:
+    for side in ("queries", "references"):
+        shutil.copytree(small.references, tmp_path / side)
+    (tmp_path / "truth.csv").write_text("".join(f"r{i:02d},r{i:02d}\n" for i in range(12)))
+    report = run(BenchmarkConfig(
+        workspace=tmp_path, queries=tmp_path / "queries", references=tmp_path / "references",
+        ground_truth=tmp_path / "truth.csv", checkpoint=make_checkpoint("own"), scorer="asl", replicates=100,
+    ))  # fmt: skip
+    assert metrics_of(report)["tp_kept"]["value"] == 1.0
+    assert metrics_of(report)["uap"]["value"] == 1.0
+
+
+def test_trunk_runs_once_and_the_same_run_gives_the_same_bytes(
+    small: Any, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("embedded again")
+
+    monkeypatch.setattr("ndec_builder.embeddings.extract.extract", never)
+    config = BenchmarkConfig(
+        workspace=small.workspace, manifest=small.manifest, model=MODEL, replicates=100, out=tmp_path / "elsewhere"
+    )
+    again = run(config)
+    assert again == tmp_path / "elsewhere"
+    for name in ("predictions.csv", "metrics.json"):
+        assert (again / name).read_bytes() == (baseline / name).read_bytes()
+    for cached in (small.workspace / "cache" / "features").iterdir():
+        cached.write_bytes(b"broken")
+    with pytest.raises(AssertionError, match="embedded again"):  # a broken cache is made again, not believed
+        run(config)
+
+
+def test_known_truth_is_said_beside_the_numbers(small: Any, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifests" / "oracle-1"
+    shutil.copytree(small.manifest, manifest)
+    for folder in ("queries", "references", "basic"):
+        shutil.copytree(small.workspace / folder, tmp_path / folder)
+    info = json.loads((manifest / "manifest.json").read_text())
+    (manifest / "manifest.json").write_text(json.dumps({**info, "labels_by": "known truth (simulated)"}))
+    (tmp_path / "p.csv").write_text("q00,r00,0.5\n")
+    common = {"workspace": tmp_path, "manifest": manifest, "predictions": tmp_path / "p.csv", "replicates": 100}
+    report = run(BenchmarkConfig(**common))
+    assert "Labels by: known truth (simulated)." in (report / "report.html").read_text()
+    assert metrics_of(report)["dataset"]["labels_simulated"] is True
+
+
+def test_unusable_images_are_counted_and_too_many_end_with_3(
+    small: Any, tmp_path: Path, folders: Callable[..., BenchmarkConfig]
+) -> None:
+    shutil.copytree(small.queries, tmp_path / "queries")
+    (tmp_path / "queries" / "q03.png").write_bytes(b"no image")
+    config = BenchmarkConfig(
+        workspace=small.workspace, queries=tmp_path / "queries", references=small.references,
+        ground_truth=small.ground_truth, model=MODEL, replicates=100, name="broken", max_reject_share=0.5,
+    )  # fmt: skip
+    report = run(config)
+    metrics = metrics_of(report)
+    assert metrics["data"]["unusable_images"] == 1
+    assert metrics["uap"]["value"] == pytest.approx(plain_uap(read_rows(report), truth_of(small)))
+    assert "q03" in json.loads((report / "run.json").read_text())["rejects"]["queries"]
+    with pytest.raises(GapsError, match=r"1 of 28 .* q03: not an image"):
+        run(BenchmarkConfig(**{**vars(config), "max_reject_share": 0.01}))
+
+
+def test_bad_input(
+    small: Any,
+    tmp_path: Path,
+    folders: Callable[..., BenchmarkConfig],
+    baseline: Path,
+    make_checkpoint: Callable[..., Path],
+) -> None:
+    def refused(kind: type[NdecError], words: str, **fields: Any) -> None:
+        with pytest.raises(kind, match=words):
+            run(BenchmarkConfig(**{**vars(folders(model=MODEL)), **fields}))
+
+    (tmp_path / "empty").mkdir()
+    for name, text in {"unknown": "q00,r77\n", "none": "q00,\n", "columns": "q00,r00,1\n"}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    refused(UsageError, "missing does not exist", queries=tmp_path / "missing")
+    refused(UsageError, "no image in", references=tmp_path / "empty")
+    refused(NdecError, "'r77'", ground_truth=tmp_path / "unknown.csv")
+    refused(NdecError, "no positive pair", ground_truth=tmp_path / "none.csv")
+    refused(NdecError, "line 1", ground_truth=tmp_path / "columns.csv")
+    refused(UsageError, "is no report", baseline=tmp_path)
+    refused(UsageError, "other data", baseline=baseline)  # folders know no groups and no kinds: another dataset
+    refused(UsageError, "no predictions file", model=None, predictions=tmp_path / "no.csv")
+    manifest = {"queries": None, "references": None, "ground_truth": None, "manifest": small.manifest}
+    leaking = make_checkpoint("leaking", groups=("scene3",))
+    refused(NdecError, "trained on", **manifest, model=None, checkpoint=leaking)
+    refused(NdecError, "trained on", **manifest, scorer="asl", asl_checkpoint=leaking)
+
+
+def test_norms_of_a_prediction_whose_image_cannot_be_read(
+    small: Any, tmp_path: Path, make_checkpoint: Callable[..., Path]
+) -> None:
+    shutil.copytree(small.queries, tmp_path / "queries")
+    (tmp_path / "queries" / "q03.png").write_bytes(b"no image")
+    (tmp_path / "p.csv").write_text("q03,r03,0.5\nq04,r04,0.4\n")
+    config = BenchmarkConfig(
+        workspace=small.workspace, queries=tmp_path / "queries", references=small.references,
+        ground_truth=small.ground_truth, predictions=tmp_path / "p.csv", scorer="asl",
+        asl_checkpoint=make_checkpoint("judge"), replicates=100,
+    )  # fmt: skip
+    with pytest.raises(NdecError, match="1 predictions name an image that cannot be read"):
+        run(config)

@@ -1,0 +1,68 @@
+"""Where a detector's vectors come from: whitening of the workspace, of the manifest, or none; caches that never mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import write_json
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.backbones import load_backbone
+from ndec_builder.embeddings.whitening import Whitening
+from ndec_builder.evaluation.dataset import from_folders, from_manifest
+from ndec_builder.evaluation.features import features_of, of_checkpoint, of_model, pooled_features
+
+MODEL = "efficientnet-lite0"
+
+
+def test_norms_are_those_of_the_head_and_vectors_are_its_direction(small: Any) -> None:
+    workspace, data = Workspace(small.workspace), from_manifest(small.manifest)
+    detector = of_model(workspace, MODEL, (data.training, data.resolve), 32)  # type: ignore[arg-type]
+    trunk = workspace, detector.backbone, detector.trunk
+    pooled, usable, rejects = pooled_features(*trunk, data.queries, data.resolve, 32)
+    features = features_of(workspace, detector, data.queries, data.resolve, 32)
+    assert usable.all() and not rejects and features.places.tolist() == list(range(16))
+    output = detector.head(pooled).astype(np.float64)
+    assert features.norms == pytest.approx(np.sqrt((output**2).sum(axis=1)))
+    expected = output / np.sqrt((output**2).sum(axis=1, keepdims=True))
+    assert np.abs(features.vectors - expected).max() < 1e-3  # float16
+
+
+def test_whitening_of_the_workspace_comes_first_and_only_for_its_own_weights(small: Any, tmp_path: Path) -> None:
+    workspace, data = Workspace(tmp_path), from_folders(small.queries, small.references, small.ground_truth)
+    assert of_model(workspace, MODEL, None, 32).about == f"{MODEL}, not whitened"
+    backbone = load_backbone(MODEL)
+    whitening = Whitening(np.zeros(backbone.dim, np.float32), np.eye(4, backbone.dim, dtype=np.float32))
+    whitening.save(workspace.whitening(MODEL) / "whitening.npz")
+    record = {"weights": backbone.weights, "role": "basic"}
+    write_json(workspace.whitening(MODEL) / "run.json", record)
+    found = of_model(workspace, MODEL, None, 32)
+    assert found.about == f"{MODEL}, whitening of this workspace (basic images)"
+    assert found.weights["whitening"] == whitening.fingerprint
+    assert found.head(np.ones((2, backbone.dim), np.float32)).shape == (2, 4)
+    write_json(workspace.whitening(MODEL) / "run.json", {**record, "weights": {"other": "0"}})
+    assert "not whitened" in of_model(workspace, MODEL, None, 32).about
+    assert len(data.queries) == 16
+
+
+def test_a_trained_trunk_never_reads_the_features_of_the_untrained_one(
+    small: Any, make_checkpoint: Callable[..., Path]
+) -> None:
+    data = from_manifest(small.manifest)
+    judged = (data.queries, data.references)
+    frozen = of_checkpoint(make_checkpoint("frozen"), judged)
+    whole = of_checkpoint(make_checkpoint("whole", whole_network=True), judged)
+    assert frozen.trunk == load_backbone(MODEL).fingerprint != whole.trunk
+
+
+def test_nothing_usable(small: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    table = pa.table({"image_id": ["a"], "uri": [str(tmp_path / "a.png")], "sha256": ["0"], "group": [""]})
+    with pytest.raises(NdecError, match=r"none of the 1 images .*'a', 'empty file'"):
+        features_of(Workspace(tmp_path), of_model(Workspace(tmp_path), MODEL, None, 32), table, str, 32)

@@ -1,0 +1,60 @@
+"""Matching against brute force, with plenty of ties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.evaluation.matching import match
+
+
+def brute_force(queries: np.ndarray, references: np.ndarray, k: int | None, limit: int) -> list[tuple[float, int, int]]:
+    rows = []
+    for q, left in enumerate(queries):
+        own = [
+            (-float(np.float32(sum(float(a) * float(b) for a, b in zip(left, right, strict=True)))), q, r)
+            for r, right in enumerate(references)
+        ]
+        rows += sorted(own)[: k or len(own)]
+    return [(-score, q, r) for score, q, r in sorted(rows)[:limit]]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_equals_brute_force(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sides = [rng.integers(-2, 3, (int(rng.integers(2, 14)), 6)).astype(float) for _ in range(2)]  # few values: ties
+    queries, references = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1) for x in sides)
+    queries, references = queries.astype(np.float16), references.astype(np.float16)
+    ids = [f"q{i:03d}" for i in range(len(queries))], [f"r{i:03d}" for i in range(len(references))]
+    for k, limit in ((None, 10_000), (None, 7), (2, 10_000), (3, 5), (99, 10_000)):
+        found = match(ids[0], queries, ids[1], references, k=k, limit=limit)
+        order = np.lexsort((found.reference, found.query, -found.scores))
+        got = [(float(found.scores[i]), int(found.query[i]), int(found.reference[i])) for i in order]
+        assert got == brute_force(queries, references, k, limit), (k, limit)
+
+
+def test_says_how_it_searched() -> None:
+    vectors = np.eye(4, dtype=np.float16)
+    ids = list("abcd")
+    assert match(ids, vectors, ids, vectors).protocol == "all pairs of 4 queries × 4 references, raw cosine"
+    assert "global top 5 of 4 queries" in match(ids, vectors, ids, vectors, limit=5).protocol
+    assert "top 2 per query" in match(ids, vectors, ids, vectors, k=2).protocol
+
+
+def test_a_pair_scores_the_same_whatever_is_searched_with_it() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40, 256))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    ids = [f"{i:02d}" for i in range(40)]
+    whole = match(ids, vectors, ids, vectors)
+    for i, j in ((0, 39), (17, 3)):
+        alone = match(ids[i : i + 1], vectors[i : i + 1], ids[j : j + 1], vectors[j : j + 1])
+        assert alone.scores[0] == whole.scores[(whole.query == i) & (whole.reference == j)][0]
+
+
+def test_bad_vectors() -> None:
+    with pytest.raises(NdecError, match="3-d"):
+        match(["a"], np.ones((1, 3), np.float16), ["b"], np.ones((1, 4), np.float16))
+    with pytest.raises(NdecError, match="NaN"):
+        match(["a"], np.full((1, 3), np.nan, np.float16), ["b"], np.ones((1, 3), np.float16))

@@ -1,0 +1,78 @@
+"""Predictions csv: round trip, and a clear line for everything that can be wrong in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.evaluation import predictions
+from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
+
+QUERIES, REFERENCES = ["q,1", 'q"2', "q3"], ["r1", "r2"]
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(0, 2), st.integers(0, 1)), st.floats(allow_nan=False, allow_infinity=False), min_size=1
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_written_predictions_read_back_exactly(tmp_path_factory: pytest.TempPathFactory, rows: dict) -> None:
+    path = tmp_path_factory.mktemp("csv") / "predictions.csv"
+    pairs = np.array(list(rows), np.int64)
+    given_rows = Predictions(pairs[:, 0], pairs[:, 1], np.array(list(rows.values())), "test")
+    write_predictions(path, given_rows, QUERIES, REFERENCES)
+    back = read_predictions(path, QUERIES, REFERENCES)
+    read = {(int(q), int(r)): float(s) for q, r, s in zip(back.query, back.reference, back.scores, strict=True)}
+    assert read == rows
+    assert list(zip(-back.scores, back.query, back.reference, strict=True)) == sorted(
+        zip(-back.scores, back.query, back.reference, strict=True)
+    )
+
+
+@pytest.mark.parametrize("header", ["", "query_id,reference_id,score\n", "\ufeffquery_id, reference_id, score\n"])
+def test_header_is_optional(tmp_path: Path, header: str) -> None:
+    (tmp_path / "p.csv").write_text(header + "q3,r2,0.25\n\nq3,r1,1e-3\n", "utf-8")
+    back = read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
+    assert back.query.tolist() == [2, 2] and back.reference.tolist() == [1, 0] and back.scores.tolist() == [0.25, 0.001]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("q3,r1,0.5\nq3,r9,0.5\n", "line 2: reference_id 'r9' is not in this dataset"),
+        ("query_id,reference_id,score\nqq3,r1,1\n", "line 2: query_id 'qq3' .* did you mean 'q3'"),
+        ("query,ref,distance\n", "line 1: the columns are query,ref,distance"),
+        ("q3,r1,0.5\nq3,r2\n", "line 2: 2 columns"),
+        ("q3,r1,0.5,7\n", "line 1: 4 columns"),
+        ("q3,r1,0.5\nq3,r2,nan\n", "line 2: the score 'nan'"),
+        ("q3,r1,0.5\nq3,r2,high\n", "line 2: the score 'high'"),
+        ("q3,r1,0.5\n\nq3,r1,0.4\n", r"line 3: the pair \(q3, r1\) was predicted on line 1"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "p.csv").write_text(text, "utf-8")
+    with pytest.raises(NdecError, match=words):
+        read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
+
+
+def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="no predictions file"):
+        read_predictions(tmp_path / "none.csv", QUERIES, REFERENCES)
+    (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(NdecError, match="UTF-8"):
+        read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
+    monkeypatch.setattr(predictions, "MAX_PREDICTIONS", 2)
+    (tmp_path / "p.csv").write_text("q3,r1,1\nq3,r2,2\nq,1,3\n".replace("q,1", '"q,1"').replace(",3\n", ",r1,3\n"))
+    with pytest.raises(NdecError, match="more than 2 predictions"):
+        read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
+
+
+def test_an_empty_list_is_a_list(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("query_id,reference_id,score\n")
+    assert len(read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)) == 0

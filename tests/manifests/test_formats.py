@@ -1,0 +1,78 @@
+"""The dataset as other people's libraries see it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ndec_builder.core.schemas import MANIFEST_TABLES
+from ndec_builder.manifests.build import run
+from ndec_builder.manifests.csvs import guarded
+from ndec_builder.manifests.read import open_manifest
+from ndec_builder.manifests.settings import ExportConfig
+from ndec_builder.manifests.validate import validate
+
+
+@pytest.fixture
+def directory(world):
+    return run(ExportConfig(world.workspace.root, distractors=2))
+
+
+def test_loads_with_datasets(directory, tmp_path):
+    import datasets
+
+    manifest = open_manifest(directory)
+    for name, (split, schema) in MANIFEST_TABLES.items():
+        loaded = datasets.load_dataset(str(directory), name, cache_dir=str(tmp_path / "cache"))
+        assert list(loaded) == [split]
+        assert loaded[split].column_names == schema.names
+        assert loaded[split].to_list() == manifest.table(name).to_pylist()
+    default = datasets.load_dataset(str(directory), cache_dir=str(tmp_path / "cache"))
+    assert default["test"].column_names[0] == "query_id"
+
+
+def test_empty_tables_are_no_configs(world):
+    import datasets
+
+    for path in (*world.workspace.candidates("train").iterdir(), *world.workspace.annotation("train").iterdir()):
+        path.unlink()
+    directory = run(ExportConfig(world.workspace.root))
+    names = datasets.get_dataset_config_names(str(directory))
+    assert names == [
+        "queries",
+        "references",
+        "ground_truth",
+        "train_basic",
+    ]  # `datasets` cannot load a split of no rows
+    assert open_manifest(directory).table("train_pairs").num_rows == 0
+    assert not [finding for finding in validate(directory) if finding.severity == "error"]
+
+
+def test_croissant_is_valid_and_reads_the_records(directory):
+    import mlcroissant
+
+    dataset = mlcroissant.Dataset(jsonld=str(directory / "croissant.json"))
+    issues = dataset.metadata.ctx.issues
+    assert not issues.errors
+    assert "1.1" in dataset.metadata.ctx.conforms_to.value
+    records = list(dataset.records("queries"))
+    assert {record["queries/query_id"].decode() for record in records} == set(
+        open_manifest(directory).table("queries")["query_id"].to_pylist()
+    )
+    described = json.loads((directory / "croissant.json").read_text())
+    assert len(described["distribution"]) == len(MANIFEST_TABLES) + 2
+
+
+def test_card_escapes_outside_text(world):
+    world.decide("test", {("p-hard", "r1"): "hard_negative"}, annotator="<b>|x")
+    text = (run(ExportConfig(world.workspace.root)) / "README.md").read_text()
+    assert "<b>" not in text and "&lt;b&gt;\\|x" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [("=1+1", "'=1+1"), ("@x", "'@x"), ("-1", "'-1"), ("\tx", "'\tx"), ("a=1", "a=1"), (None, ""), ("", "")],
+)
+def test_guarded(cell, text):
+    assert guarded(cell) == text

@@ -1,0 +1,116 @@
+"""The command line as a person meets it: one paragraph and the right exit code for every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pictures import write_scenes
+
+
+def ndec(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ndec_builder", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    write_scenes(tmp_path / "good", 3)
+    (tmp_path / "empty").mkdir()
+    bad = tmp_path / "bad"
+    write_scenes(bad, 2)
+    (bad / "cut.png").write_bytes((bad / "scene-0000.png").read_bytes()[:500])
+    (bad / "text.jpg").write_text("no picture")
+    (tmp_path / "wrong.csv").write_text("a,b,c\n1,2,3\n")
+    (tmp_path / "unknown.csv").write_text("query_id,reference_id\nscene-0000,nobody\n")
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "ndec.toml").write_text("[mine]\ntopp = 3\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["ingest", "reference", "missing"], 2, "missing"),
+        (["ingest", "reference", "empty"], 2, "no image in empty"),
+        (["ingest", "refs", "good"], 2, "role 'refs'"),
+        (["ingest", "reference", "bad"], 3, "truncated"),
+        (["ingest", "query", "good", "--ground-truth", "wrong.csv"], 1, "wrong.csv"),
+        (["ingest", "reference", "good", "--ground-truth", "unknown.csv"], 2, "role query"),
+        (["mine"], 1, "ndec ingest pool"),
+        (["mine", "--split", "validation"], 2, "validation"),
+        (["mine", "--workspace", "bench"], 2, "did you mean 'top'"),
+        (["mine", "--pool", "missing", "--references", "good"], 2, "missing"),
+        (["annotate", "push"], 1, "ndec mine"),
+        (["export"], 1, "ndec"),
+        (["validate", "good"], 1, "manifest"),
+        (["train-asl", "--manifest", "good"], 1, "manifest"),
+        (["benchmark"], 2, "--manifest"),
+        (["demo", "--size", "huge"], 2, "huge"),
+        (["status", "--workspace", "missing"], 1, "ndec init"),
+        (["mine", "--config", "none.toml"], 1, "none.toml"),
+        (["minne"], 2, "mine"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_paragraph_with_an_exit_code(
+    folders: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = ndec(*arguments, cwd=folders)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_unknown_id_in_a_ground_truth_is_named(folders: Path) -> None:
+    done = ndec(
+        "benchmark", "--queries", "good", "--references", "good", "--ground-truth", "unknown.csv", "--model",
+        "efficientnet-lite0", cwd=folders,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "nobody" in done.stderr
+
+
+def test_json_is_one_object_on_stdout(folders: Path) -> None:
+    done = ndec("ingest", "reference", "good", "--workspace", "fresh", "--json", cwd=folders)
+    assert json.loads(done.stdout)["result"].endswith("reference.parquet")
+    assert done.stdout.count("\n") == 1
+
+
+def test_status_names_what_is_done_and_the_next_command(folders: Path) -> None:
+    ndec("ingest", "reference", "good", "--workspace", "fresh", cwd=folders)
+    done = ndec("status", "--workspace", "fresh", cwd=folders)
+    assert "images reference" in done.stdout
+    assert "3 rows" in done.stdout
+    assert "next: ndec ingest pool FOLDER --workspace fresh" in done.stdout
+
+
+def test_version_init_and_doctor(folders: Path) -> None:
+    assert ndec("--version", cwd=folders).stdout.startswith("ndec 0.")
+    assert (folders / ndec("init", "new", cwd=folders).stdout.strip()).is_file()
+    again = ndec("init", "new", cwd=folders)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    findings = json.loads(ndec("doctor", "--json", cwd=folders).stdout)
+    assert {"torch", "faiss"} <= {finding["name"] for finding in findings if finding["state"] == "ok"}
+
+
+def test_doctor_says_when_both_faiss_flavours_are_there(tmp_path: Path) -> None:
+    for name in ("faiss_cpu", "faiss_gpu"):  # what pip leaves behind for each
+        info = tmp_path / "site" / f"{name}-1.10.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.10\n")
+    done = ndec("doctor", cwd=tmp_path, PYTHONPATH=f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
+    assert done.returncode == 1
+    assert "overwrite one another" in done.stdout

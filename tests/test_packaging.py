@@ -1,0 +1,33 @@
+"""The wheel holds what an installation needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "ndec_builder/py.typed",
+        "ndec_builder/shipped/annotation/label_config.xml",
+        "ndec_builder/shipped/annotation/guideline.md",
+        "ndec_builder/cli.py",
+    } <= names
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    script = "from ndec_builder.core.resources import shipped; print(shipped('annotation/label_config.xml'))"
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path / "site", env={"PYTHONPATH": str(tmp_path / "site")},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert str(tmp_path) in found.stdout

@@ -1,0 +1,148 @@
+"""Every command of the README but the two `make` lines is run, in order, on small folders of pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from needs import free_port, missing
+from pictures import scene
+
+from ndec_builder.annotation.connection import connect
+from ndec_builder.annotation.environment import find_server
+from ndec_builder.annotation.oracle import answer_all
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import read_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.edits.recipes import edit_image
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
+]
+SERVE = "ndec annotate serve"
+# The README's numbers are those of a real project; the folders of the test are small.
+SMALLER = {"--top": "24", "--count": "12", "--distractors": "3"}
+
+
+def write_photos(root: Path) -> None:
+    """Folders as a user has them: references, a pool with copies, wholes of which a reference is a crop, others."""
+    rng = np.random.default_rng(0)
+    for folder in ("references", "pool", "training", "queries"):
+        (root / folder).mkdir(parents=True)
+    for i in range(60):
+        picture = scene(1000 + i, (240, 180))
+        name, side = f"p{i:03d}", ("references" if i < 30 else "training")
+        if i % 3 == 0:  # the gallery holds a crop, the pool the whole: a hard negative
+            picture.crop((40, 30, 200, 150)).save(root / side / f"{name}.png")
+            picture.save(root / "pool" / f"whole-{name}.png")
+        else:
+            picture.save(root / side / f"{name}.png")
+        if i % 3 == 1:
+            edit_image(picture, "copy", rng).image.save(root / "pool" / f"copied-{name}.jpg")
+    for i in range(30):
+        scene(5000 + i, (240, 180)).save(root / "pool" / f"other-{i:03d}.png")
+    rows = ["query_id,reference_id"]
+    for i in (1, 2, 4):
+        edit_image(scene(1000 + i, (240, 180)), "light", rng).image.save(root / "queries" / f"q{i}.jpg")
+        rows.append(f"q{i},p{i:03d}")
+    (root / "ground_truth.csv").write_text("\n".join(rows) + "\n")
+
+
+def answer(query_id: str, reference_id: str) -> str:
+    """What a person would say of these pictures, read off their names."""
+    kind, _, name = query_id.partition("-")
+    if name != reference_id:
+        return "unrelated"
+    return {"whole": "hard_negative", "copied": "edited_copy"}[kind]
+
+
+def smaller(command: str) -> list[str]:
+    words = shlex.split(command)
+    assert words[0] == "ndec"
+    for i, word in enumerate(words[:-1]):
+        if word in SMALLER:
+            words[i + 1] = SMALLER[word]
+    return [sys.executable, "-m", "ndec_builder", *words[1:]]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Path]:
+    """The folders, with the workspace's ports set to free ones by the settings that `ndec init` wrote."""
+    write_photos(tmp_path / "photos")
+    yield tmp_path
+
+
+def start_server(workspace: Path) -> subprocess.Popen[bytes]:
+    """Run `ndec annotate serve` as in the README and wait until it answers."""
+    server = subprocess.Popen(smaller(SERVE), cwd=workspace, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            connect(Workspace(workspace))
+            return server
+        except NdecError:
+            time.sleep(1)
+    server.kill()
+    raise AssertionError(f"`{SERVE}` did not start: {server.communicate()[1].decode()[-2000:]}")
+
+
+def label_everything(workspace: Path) -> None:
+    """alice, bob, carol and dora answer all that is pushed to them, through Label Studio's API."""
+    connection = connect(Workspace(workspace))
+    for split, annotator, round_ in (
+        ("test", "alice", "first"),
+        ("test", "bob", "first"),
+        ("train", "carol", "first"),
+        ("test", "dora", "double_check"),
+    ):
+        tasks = Workspace(workspace).annotation(split) / "tasks.parquet"
+        if tasks.is_file() and annotator in read_table(tasks)["annotator"].to_pylist():
+            answer_all(Workspace(workspace), split, connection, answer, annotator, round_)
+
+
+@pytest.mark.server
+@pytest.mark.timeout(900)
+def test_every_command_of_the_readme(bench: Path) -> None:
+    try:
+        find_server()
+    except NdecError as error:
+        missing(str(error))
+    directory, server = bench, None
+    environment = {**os.environ, "LABEL_STUDIO_URL": ""}
+    try:
+        for command in COMMANDS:
+            if command.startswith("cd "):
+                directory = directory / command.removeprefix("cd ")
+                settings = directory / "ndec.toml"
+                ports = f"[annotate.serve]\nport = {free_port()}\nimage_port = {free_port()}"
+                text = settings.read_text("utf-8").replace("[annotate.serve]", ports)
+                settings.write_text(text if ports in text else f"{text}\n{ports}\n", "utf-8")
+            elif command == SERVE:
+                server = start_server(directory)
+            else:
+                done = subprocess.run(
+                    smaller(command), cwd=directory, env=environment, capture_output=True, text=True, timeout=600
+                )
+                assert done.returncode == 0, f"`{command}` failed:\n{done.stderr[-3000:]}"
+                if "annotate" in command and ("push" in command or "double-check" in command):
+                    label_everything(directory)
+    finally:
+        if server is not None:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
+    assert server is not None
+    assert server.returncode == 0
+    metrics = json.loads((directory / "reports" / "baseline-asl" / "metrics.json").read_text("utf-8"))
+    assert metrics["uap"]["value"] is not None
+    assert (directory / "reports" / "folders" / "report.html").is_file()

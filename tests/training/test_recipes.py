@@ -1,0 +1,30 @@
+"""The recipe table is the paper's Table 2."""
+
+from __future__ import annotations
+
+import pytest
+
+from ndec_builder.core.errors import UsageError
+from ndec_builder.training.recipes import RECIPES, recipe_named
+
+
+def test_the_table() -> None:
+    table = {name: (r.crop_norms, r.pair_norms, r.pair_classes, r.copy_norms) for name, r in RECIPES.items()}
+    assert table == {
+        "baseline": (False, False, "none", False),
+        "asl-crop": (True, False, "none", False),
+        "asl-positive": (False, True, "shared", False),
+        "asl-negative": (False, True, "own", False),
+        "asl": (True, True, "shared", False),
+        "asl-copies": (True, True, "shared", True),
+    }
+
+
+def test_which_recipes_use_and_need_pairs() -> None:
+    assert [n for n, r in RECIPES.items() if r.uses_pairs] == ["asl-positive", "asl-negative", "asl", "asl-copies"]
+    assert [n for n, r in RECIPES.items() if r.needs_pairs] == ["asl-positive", "asl-negative"]
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(UsageError, match=r"asl-positiv.*did you mean 'asl-positive'"):
+        recipe_named("asl-positiv")

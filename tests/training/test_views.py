@@ -1,0 +1,66 @@
+"""Views: what they are, that they are recorded, and that nothing but seed, bytes and number decides them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ndec_builder.core.decode import DecodeError
+from ndec_builder.core.storage import sha256_file
+from ndec_builder.edits.operations import replay
+from ndec_builder.embeddings.preprocess import to_array
+from ndec_builder.training.views import load_picture, view_kinds, view_maker
+from pictures import write_scenes
+
+
+@pytest.mark.parametrize(
+    ("count", "kinds"),
+    [(1, ("original",)), (2, ("original", "crop")), (4, ("original", "crop", "crop", "view"))],
+)
+def test_kinds(count: int, kinds: tuple[str, ...]) -> None:
+    assert view_kinds(count) == kinds
+
+
+def rows_of(paths: list[Path]) -> list[dict[str, str]]:
+    return [{"uri": str(path), "sha256": sha256_file(path)} for path in paths]
+
+
+def test_views_are_recorded_and_replay(tmp_path: Path) -> None:
+    paths = write_scenes(tmp_path, 4)
+    maker = view_maker(rows_of(paths), str, size=64, seed=3)
+    for row, path in enumerate(paths):
+        original, *others = maker.views(row, view_kinds(6))
+        picture = load_picture(str(path), maker.side)
+        assert (original.content_share, original.adds_content, original.edits) == (1.0, False, "[]")
+        np.testing.assert_array_equal(original.pixels, to_array(picture, 64))
+        for view in others:
+            again = replay(picture, json.loads(view.edits), maker.backgrounds)
+            np.testing.assert_array_equal(to_array(again.image, 64), view.pixels)
+            assert (again.content_share, again.adds_content) == (view.content_share, view.adds_content)
+        assert all(view.content_share < 1 and not view.adds_content for view in others if view.recipe == "crop")
+
+
+def test_views_depend_on_seed_and_number_only(tmp_path: Path) -> None:
+    paths = write_scenes(tmp_path, 3)
+    kinds = view_kinds(4)
+    maker, other = (view_maker(rows_of(paths), str, 32, seed) for seed in (0, 1))
+    again = view_maker(rows_of(paths), str, 32, 0)
+    backwards = [again.views(row, kinds) for row in (2, 1, 0)][::-1]
+    for row in range(3):
+        for one, two in zip(maker.views(row, kinds), backwards[row], strict=True):
+            assert one.edits == two.edits and (one.pixels == two.pixels).all()
+    assert [v.edits for v in maker.views(0, kinds)] != [v.edits for v in other.views(0, kinds)]
+    assert [v.edits for v in maker.views(0, kinds, 7)] != [v.edits for v in maker.views(0, kinds, 8)]
+
+
+def test_large_pictures_are_shrunk_and_bad_ones_are_errors(tmp_path: Path) -> None:
+    (path,) = write_scenes(tmp_path, 1)
+    assert load_picture(str(path), 48).size == (48, 36)
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(DecodeError):
+        load_picture(str(path), 48)
+    with pytest.raises(OSError, match="nothing"):
+        load_picture(str(tmp_path / "nothing.png"), 48)
