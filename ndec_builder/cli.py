@@ -332,7 +332,7 @@ def validate(
 def train_asl(
     manifest: Annotated[Path, typer.Option(help="Manifest directory.")],
     workspace: Workspace = HERE,
-    recipe: Annotated[str | None, typer.Option(help="asl, asl-crop, asl-positive, asl-negative or baseline.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="asl, asl-crop, asl-positive, asl-negative, asl-copies or baseline.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the recipe.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As `ndec embed --model`.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
@@ -365,6 +365,12 @@ def benchmark(
     scorer: Annotated[str | None, typer.Option(help="cosine, or asl: cosine with the norm-ratio filter.")] = None,
     asl_checkpoint: Annotated[Path | None, typer.Option(help="Independently trained ASL as post-processing.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Report directory of the baseline run.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="asl: reject above this query_over_reference.")] = None,
+    scope: Annotated[str | None, typer.Option(help="asl: filter all of the list, or its topN.")] = None,
+    action: Annotated[str | None, typer.Option(help="asl: drop rejected pairs, or demote them.")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Cut for precision at N; default: ground-truth pairs.")] = None,
+    k: Annotated[int | None, typer.Option("--k", help="Nearest references per query; default: global.")] = None,
+    replicates: Annotated[int | None, typer.Option(help="Bootstrap replicates for the 95 % intervals.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the report.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the report; default: WORKSPACE/reports/NAME.")] = None,
     config: Settings = None,
@@ -374,7 +380,8 @@ def benchmark(
     _run(
         "benchmark", workspace, config, as_json, manifest=manifest, queries=queries, references=references,
         ground_truth=ground_truth, model=model, checkpoint=checkpoint, predictions=predictions, scorer=scorer,
-        asl_checkpoint=asl_checkpoint, baseline=baseline, name=name, out=out,
+        asl_checkpoint=asl_checkpoint, baseline=baseline, threshold=threshold, scope=scope, action=action, n=n, k=k,
+        replicates=replicates, name=name, out=out,
     )  # fmt: skip
 
 

@@ -45,8 +45,8 @@ class DemoSize:
 
 
 SIZES = {
-    "full": DemoSize(top_test=450, top_train=400, copies=400, distractors=300, views=8, steps=1500),
-    "small": DemoSize(top_test=120, top_train=110, copies=100, distractors=80, views=5, steps=300),
+    "full": DemoSize(top_test=450, top_train=400, copies=400, distractors=300, views=5, steps=800),
+    "small": DemoSize(top_test=120, top_train=110, copies=100, distractors=80, views=4, steps=300),
 }
 
 
@@ -56,7 +56,8 @@ def run(config: DemoConfig) -> DemoTable:
     Raises UsageError for an unknown size or a directory that holds something else than a demo.
     """
     if config.size not in SIZES:
-        raise UsageError(f"size {config.size!r} is unknown{nearest(config.size, SIZES)}; it is one of {', '.join(SIZES)}")
+        hint = nearest(config.size, SIZES)
+        raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(SIZES)}")
     if config.out.is_dir() and any(config.out.iterdir()) and not (config.out / "images").is_dir():
         raise UsageError(f"{config.out} is not empty and holds no demo; give another directory with --out")
     size, started = SIZES[config.size], time.monotonic()
@@ -139,7 +140,7 @@ def _label(config: DemoConfig, server: Any, split: str, annotator: str, stage: _
         stage(f"pull {split}", "pull", split=split)
         return
     tasks = read_table(Workspace(config.out).annotation(split) / "tasks.parquet").num_rows
-    say(f"Open {server.url}, log in as {server.user} (password in {server.secrets}), and label the project of {split!r}.")
+    say(f"Open {server.url}, log in as {server.user} (password in {server.secrets}), and label the {split} project.")
     while True:
         stage(f"pull {split}", "pull", split=split)
         labelled = set(read_table(Workspace(config.out).annotation(split) / "labels.parquet")["pair_id"].to_pylist())

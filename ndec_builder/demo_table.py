@@ -55,17 +55,17 @@ class DemoTable:
     def as_text(self) -> str:
         lines = ["", "The whole way, on the demo's own pictures (small: read the intervals, not the last digit)", ""]
         if self.labelled_by == ["oracle"]:
-            lines += ["Labels come from the known truth of the demo (annotator `oracle`, simulated), through Label Studio.", ""]
+            lines += ["Labels: the known truth of the demo (annotator `oracle`, simulated), through Label Studio.", ""]
         for split, row in self.mined.items():
             lines.append(
                 f"mined {split:<5}  {row['pairs']} pairs, {row['duplicates']} exact duplicates; labelled: "
                 f"{row['edited_copy']:.0%} edited copies, {row['hard_negative']:.0%} hard negatives, "
                 f"{row['unrelated']:.0%} unrelated"
             )
-        kept = self.queries.get("natural", 0) + self.queries.get("reverse_crop", 0)
+        natural, reverse = self.queries.get("natural", 0), self.queries.get("reverse_crop", 0)
         lines += [
-            f"hard negatives kept: {kept} queries ({self.queries.get('natural', 0)} natural from {self.natural_groups} scenes "
-            f"and families, {self.queries.get('reverse_crop', 0)} reverse crops), {self.train_pairs} training pairs",
+            f"hard negatives kept: {natural + reverse} queries ({natural} natural of {self.natural_groups} scenes and "
+            f"families, {reverse} reverse crops), {self.train_pairs} training pairs",
             f"with them in the test set: {self.queries.get('edited_copy', 0)} edited copies, "
             f"{self.queries.get('distractor', 0)} distractors",
             "",
@@ -83,10 +83,13 @@ class DemoTable:
             f"recovered  gap_closed  held"
         ]
         for title, m in self.detectors.items():
-            precision = m["precision_after_filter"] if m["tp_kept"]["value"] is not None else m["precision_at_n"]
-            keeps = f"{_share(m['tp_kept'])} / {_share(m['fp_kept'])}" if m["tp_kept"]["value"] is not None else "–"
+            filtered = m["tp_kept"]["value"] is not None
+            precision = m["precision_after_filter"] if filtered else m["precision_at_n"]
+            keeps = f"{_share(m['tp_kept'])} / {_share(m['fp_kept'])}" if filtered else "–"
             with_to_without = f"{_interval(m['uap'])} → {_interval(m['uap_without_hard_negatives'])}"
-            three = "".join(f"{_number(m[key]):<{w}}" for key, w in (("recovered", 11), ("gap_closed", 12), ("held", 4)))
+            three = "".join(
+                f"{_number(m[key]):<{w}}" for key, w in (("recovered", 11), ("gap_closed", 12), ("held", 4))
+            )
             lines.append(f"{title:{width}}{with_to_without:<42}{_number(precision):<8}{keeps:<24}{three}")
         n, protocol = next((m["n"], m["protocol"]["search"]) for m in self.detectors.values())
         return [*lines, f"N = {n}; search: {protocol}; brackets: 95 % intervals, bootstrap over groups"]
@@ -95,9 +98,8 @@ class DemoTable:
 def _mined(workspace: Workspace, split: str) -> dict[str, Any]:
     """Pairs mined for a split and the shares of the decisions on them (rechecked pairs are not counted)."""
     candidates = read_table(workspace.candidates(split) / "candidates.parquet")
-    decided = dict(
-        zip(*read_table(workspace.annotation(split) / "decisions.parquet", ["pair_id", "decision"]).to_pydict().values(), strict=True)
-    )
+    decisions = read_table(workspace.annotation(split) / "decisions.parquet").to_pylist()
+    decided = {row["pair_id"]: row["decision"] for row in decisions}
     shown = [row["pair_id"] for row in candidates.to_pylist() if row["duplicate_of"] is None]
     labels = Counter(decided.get(pair) for pair in shown)
     total = max(1, len(shown))

@@ -48,7 +48,7 @@ def _torch() -> Finding:
 
     if torch.cuda.is_available():
         return Finding("torch", "ok", f"{torch.__version__} on {torch.cuda.get_device_name(0)}")
-    bf16 = "bf16 in hardware" if use_bf16("auto", torch.device("cpu")) else "no bf16 in hardware: embedding is about three times slower"
+    bf16 = "bf16 in hardware" if use_bf16("auto", torch.device("cpu")) else "no bf16 in hardware"
     return Finding("torch", "ok", f"{torch.__version__}, no CUDA device, {os.cpu_count()} cores, {bf16}")
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pictures import write_scenes
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from needs import free_port, missing
-from pictures import scene
 
 from ndec_builder.annotation.connection import connect
 from ndec_builder.annotation.environment import find_server
@@ -25,6 +24,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image
+from pictures import scene
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 COMMANDS = [
@@ -78,9 +78,22 @@ def smaller(command: str) -> list[str]:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Path]:
-    """The folders, with the workspace's ports set to free ones by the settings that `ndec init` wrote."""
+    """The folder `photos` in an empty directory."""
     write_photos(tmp_path / "photos")
     yield tmp_path
+
+
+def adapt_settings(path: Path) -> None:
+    """Free ports, and a short training: put under the headings of the file that `ndec init` wrote."""
+    text = path.read_text("utf-8")
+    for heading, values in {
+        "[annotate.serve]": f"port = {free_port()}\nimage_port = {free_port()}",
+        "[train]": "steps = 60\nviews = 3",
+        "[benchmark]": "replicates = 100",
+    }.items():
+        assert f"{heading}\n" in text
+        text = text.replace(f"{heading}\n", f"{heading}\n{values}\n")
+    path.write_text(text, "utf-8")
 
 
 def start_server(workspace: Path) -> subprocess.Popen[bytes]:
@@ -124,10 +137,7 @@ def test_every_command_of_the_readme(bench: Path) -> None:
         for command in COMMANDS:
             if command.startswith("cd "):
                 directory = directory / command.removeprefix("cd ")
-                settings = directory / "ndec.toml"
-                ports = f"[annotate.serve]\nport = {free_port()}\nimage_port = {free_port()}"
-                text = settings.read_text("utf-8").replace("[annotate.serve]", ports)
-                settings.write_text(text if ports in text else f"{text}\n{ports}\n", "utf-8")
+                adapt_settings(directory / "ndec.toml")
             elif command == SERVE:
                 server = start_server(directory)
             else:

@@ -19,7 +19,7 @@ class TrainConfig:
     backbone: str = setting("efficientnet-lite0", "the trunk, a name as in `ndec embed`")
     seed: int = setting(0, "of the head's start, the batches and the views made online")
     view_seed: int = setting(0, "of the cached views, so that runs with other seeds share them")
-    steps: int = setting(800, "optimizer steps; the norms of more steps fitted the training images better, new ones worse")
+    steps: int = setting(800, "optimizer steps; with more, norms fitted the training images better and new ones worse")
     identities: int = setting(32, "images drawn a step, each with several views")
     views_per_identity: int = setting(4, "views of an image in one step, the original among them")
     pairs: int = setting(8, "hard negative pairs drawn a step, for the recipes that use them")
