@@ -332,7 +332,9 @@ def validate(
 def train_asl(
     manifest: Annotated[Path, typer.Option(help="Manifest directory.")],
     workspace: Workspace = HERE,
-    recipe: Annotated[str | None, typer.Option(help="asl, asl-crop, asl-positive, asl-negative, asl-copies or baseline.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="asl, asl-crop, asl-positive, asl-negative, asl-copies or baseline.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the recipe.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As `ndec embed --model`.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,

@@ -139,9 +139,7 @@ def _groups(queries: pa.Table) -> np.ndarray:
     return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
-def _truth(
-    pairs: Iterable[tuple[str, str | None]], queries: pa.Table, references: pa.Table, where: str
-) -> np.ndarray:
+def _truth(pairs: Iterable[tuple[str, str | None]], queries: pa.Table, references: pa.Table, where: str) -> np.ndarray:
     places = [{name: i for i, name in enumerate(table["image_id"].to_pylist())} for table in (queries, references)]
     numbers = set()
     for query, reference in pairs:

@@ -123,9 +123,7 @@ def features_of(
 
     Raises NdecError when no image can be used.
     """
-    pooled, usable, reasons = pooled_features(
-        workspace, detector.backbone, detector.trunk, images, resolve, batch_size
-    )
+    pooled, usable, reasons = pooled_features(workspace, detector.backbone, detector.trunk, images, resolve, batch_size)
     if not usable.any():
         raise NdecError(f"none of the {len(usable)} images can be used; the first: {next(iter(reasons.items()), '?')}")
     output = np.asarray(detector.head(pooled[usable]), dtype=np.float64)

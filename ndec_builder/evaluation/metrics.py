@@ -54,9 +54,7 @@ def pair_numbers(query_ids: Sequence[str], reference_ids: Sequence[str]) -> np.n
     return query.astype(np.int64) * max(1, len(names)) + reference
 
 
-def rank(
-    scores: np.ndarray, is_match: np.ndarray, positives: int, pairs: np.ndarray | None = None
-) -> RankedList:
+def rank(scores: np.ndarray, is_match: np.ndarray, positives: int, pairs: np.ndarray | None = None) -> RankedList:
     """Sort predictions into the one list that every metric reads.
 
     scores: (m,) float, higher is better · is_match: (m,) bool · positives: number of all ground-truth pairs ·

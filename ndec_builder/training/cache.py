@@ -72,9 +72,7 @@ def cache_views(
     the first missing part.
     """
     ids = images["image_id"].to_pylist()
-    mark = fingerprint(
-        [RESULT_VERSION, backbone.fingerprint, ids, list(maker.sha256), list(kinds), maker.seed, bf16]
-    )
+    mark = fingerprint([RESULT_VERSION, backbone.fingerprint, ids, list(maker.sha256), list(kinds), maker.seed, bf16])
     directory = root / mark[:16]
     rows = images.select(["image_id", "uri"]).to_pylist()
     shards = plan(len(rows), SHARD_IMAGES)
@@ -159,9 +157,7 @@ def _write_shard(
     return Outcome(names, {"views": len(described), "rejects": len(rejects)})
 
 
-def _made(
-    rows: range, maker: ViewMaker, kinds: Sequence[str], threads: int
-) -> Iterator[tuple[int, list[View] | str]]:
+def _made(rows: range, maker: ViewMaker, kinds: Sequence[str], threads: int) -> Iterator[tuple[int, list[View] | str]]:
     """Each row with its views, or the reason why it has none; made in threads, some rows ahead of the trunk."""
     left = iter(rows)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
