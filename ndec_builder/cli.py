@@ -80,19 +80,20 @@ def demo(
     out: Annotated[Path, typer.Option(help="Workspace of the demo; run again to go on where it stopped.")] = Path(
         "ndec-demo"
     ),
-    size: Annotated[str, typer.Option(help="full (about ten minutes) or small (for CI).")] = "full",
+    size: Annotated[str, typer.Option(help="full (about eight minutes) or small (for CI).")] = "full",
     images: Annotated[Path | None, typer.Option(help="Your own photos in place of the mini corpus.")] = None,
     annotate_yourself: Annotated[
         bool,
         typer.Option("--annotate-yourself", help="Open the labelling page instead of letting the known truth answer."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same demo.")] = 0,
+    port: Annotated[int, typer.Option(help="Port of Label Studio; the image server takes the next one.")] = 8700,
     as_json: Json = False,
 ) -> None:
     """The whole way on real pictures: corpus, mine, Label Studio, export, train-asl, benchmark."""
     from ndec_builder.demo import DemoConfig, run
 
-    table = run(DemoConfig(out, size, images, annotate_yourself, seed))
+    table = run(DemoConfig(out, size, images, annotate_yourself, seed, port))
     typer.echo(json.dumps(table.as_dict()) if as_json else table.as_text())
 
 

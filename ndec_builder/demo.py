@@ -16,7 +16,7 @@ from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError, nearest
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo_table import DemoTable
 
@@ -30,6 +30,7 @@ class DemoConfig:
     images: Path | None = None
     annotate_yourself: bool = False
     seed: int = 0
+    port: int = 8700  # of Label Studio; the image server takes the next one
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def run(config: DemoConfig) -> DemoTable:
     if config.size not in SIZES:
         hint = nearest(config.size, SIZES)
         raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(SIZES)}")
-    if config.out.is_dir() and any(config.out.iterdir()) and not (config.out / "images").is_dir():
-        raise UsageError(f"{config.out} is not empty and holds no demo; give another directory with --out")
+    _claim(config)
     size, started = SIZES[config.size], time.monotonic()
     stage = _Stages(config.out, started)
 
@@ -70,22 +70,35 @@ def run(config: DemoConfig) -> DemoTable:
     stage.timed("annotate", lambda: _annotate(config, stage))
     manifest = stage("export", "export", name="demo", distractors=size.distractors, seed=config.seed)
     stage("validate", "validate", manifest=manifest)
-    run_dir = stage("train-asl", "train-asl", manifest=manifest, views=size.views, steps=size.steps, seed=config.seed)
-    judged: dict[str, Any] = {"manifest": manifest}
-    baseline = stage("benchmark baseline", "benchmark", **judged, model=MODEL, name="baseline")
-    filtered = stage(
-        "benchmark baseline + ASL", "benchmark", **judged, model=MODEL, scorer="asl", asl_checkpoint=run_dir,
-        baseline=baseline, name="baseline-asl",
-    )  # fmt: skip
-    asl = stage(
-        "benchmark ASL", "benchmark", **judged, checkpoint=run_dir, scorer="asl", baseline=baseline, name="asl"
-    )  # fmt: skip
+    fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
+    asl = stage("train-asl", "train-asl", **fit)
+    asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
+
+    def judge(name: str, **detector: Any) -> Path:
+        report: Path = stage(f"benchmark {name}", "benchmark", manifest=manifest, name=name, **detector)
+        return report
+
+    baseline = judge("baseline", model=MODEL)
+    with_filter = {"scorer": "asl", "baseline": baseline}
     reports = {
         f"{MODEL}, whitened": baseline,
-        "the same + ASL filter": filtered,
-        "ASL's own descriptor + filter": asl,
+        "the same + ASL filter": judge("baseline-asl", model=MODEL, asl_checkpoint=asl, **with_filter),
+        "ASL as in the paper": judge("asl", checkpoint=asl, **with_filter),
+        "asl-copies, beyond it": judge("asl-copies", checkpoint=asl_copies, **with_filter),
     }
     return DemoTable.collect(Workspace(config.out), manifest, reports, time.monotonic() - started)
+
+
+def _claim(config: DemoConfig) -> None:
+    """Mark the directory as this demo's. Raises UsageError when it holds something else or a demo of other settings."""
+    mark = config.out / "demo.json"
+    wanted = {"size": config.size, "seed": config.seed, "images": config.images and str(config.images.absolute())}
+    if not mark.is_file():
+        if config.out.is_dir() and any(config.out.iterdir()):
+            raise UsageError(f"{config.out} is not empty and holds no demo; give another directory with --out")
+        write_json(mark, wanted)
+    elif (found := read_json(mark)) != wanted:
+        raise UsageError(f"{config.out} holds a demo of {found}, not of {wanted}; give another directory with --out")
 
 
 class _Stages:
@@ -118,7 +131,8 @@ def _annotate(config: DemoConfig, stage: _Stages) -> None:
     from ndec_builder.annotation.settings import ServeConfig
 
     annotator = "you" if config.annotate_yourself else "oracle"
-    serve = build(ServeConfig, "annotate.serve", stage.settings, workspace=config.out)
+    ports = {"port": config.port, "image_port": config.port + 1}
+    serve = build(ServeConfig, "annotate.serve", stage.settings, workspace=config.out, **ports)
     with serving(serve) as server:
         for split in ("test", "train"):
             for _ in range(10):

@@ -23,6 +23,8 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/shipped/annotation/label_config.xml",
         "ndec_builder/shipped/annotation/guideline.md",
         "ndec_builder/cli.py",
+        "ndec_builder/evaluation/report.html.j2",
+        "ndec_builder/annotation/server_files/one_key.js",
     } <= names
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     script = "from ndec_builder.core.resources import shipped; print(shipped('annotation/label_config.xml'))"

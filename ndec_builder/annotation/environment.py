@@ -15,9 +15,14 @@ _MARKER = ".ndec-installed"
 
 
 def default_environment() -> Path:
-    """`$NDEC_LABEL_STUDIO`, else `label-studio-VERSION` in `$NDEC_CACHE` or the user's cache folder."""
+    """`$NDEC_LABEL_STUDIO`; else the one that `make install` put beside this environment (`.venv-label-studio` beside
+    `.venv`), when it is there; else `label-studio-VERSION` in `$NDEC_CACHE` or the user's cache folder.
+    """
     if named := os.environ.get("NDEC_LABEL_STUDIO"):
         return Path(named)
+    beside = Path(f"{sys.prefix}-label-studio")
+    if beside.is_dir():
+        return beside
     cache = os.environ.get("NDEC_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return (Path(cache) if cache else home / "ndec") / f"label-studio-{LABEL_STUDIO_VERSION}"

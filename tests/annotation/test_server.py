@@ -161,7 +161,10 @@ def test_the_environment_of_the_server(env: Path, tmp_path: Path, monkeypatch: p
     assert environment.default_environment() == env
     monkeypatch.delenv("NDEC_LABEL_STUDIO")
     monkeypatch.setenv("NDEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     assert environment.default_environment() == tmp_path / "label-studio-1.23.2"
+    (tmp_path / ".venv-label-studio").mkdir()
+    assert environment.default_environment() == tmp_path / ".venv-label-studio"
 
 
 def test_serve_ends_label_studio_when_it_is_told_to_end(env: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ndec_builder.sources.licences import parse_copyright, read_copyright, stamp_title
 from ndec_builder.sources.packages import Package
 
-DEBIAN = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+DEBIAN = """Format: copyright-format/1.0
 Source: https://example.org/fish
 
 Files: *
