@@ -66,7 +66,11 @@ def select(material: Material, distractors: int, seed: int) -> Selection:
             "`ndec ingest query FOLDER --ground-truth CSV`, then export again"
         )
     references = [_image(row) for row in material.references]
-    queries = [_own_query(row, matches, material.edits) for row in material.queries]
+    edits = {row["image_id"]: row["edit"] for row in material.edits if row["role"] == "query"}
+    queries = [
+        _query(row, "edited_copy" if row["image_id"] in matches else "distractor", edit=edits.get(row["image_id"]))
+        for row in material.queries
+    ]
     hard, test_drops = _hard_negatives(material, queries)
     _refuse_clash("queries", "query_id", queries + hard, "an ingested query and a pool image")
     closed = _Closed.of([*references, *queries, *hard])
@@ -108,12 +112,6 @@ def positives(material: Material) -> dict[str, str]:
                 f"every query has at most one: keep the best match in the ground truth and ingest it again"
             )
     return {query_id: next(iter(ids)) for query_id, ids in found.items() if ids}
-
-
-def _own_query(row: Row, matches: Mapping[str, str], edits: Iterable[Row]) -> Row:
-    edit = next((e["edit"] for e in edits if e["role"] == "query" and e["image_id"] == row["image_id"]), None)
-    kind = "edited_copy" if row["image_id"] in matches else "distractor"
-    return _query(row, kind, edit=edit)
 
 
 def _hard_negatives(material: Material, queries: Sequence[Row]) -> tuple[list[Row], dict[str, int]]:
