@@ -22,7 +22,7 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/py.typed",
         "ndec_builder/shipped/annotation/label_config.xml",
         "ndec_builder/shipped/annotation/guideline.md",
-        "ndec_builder/cli.py",
+        "ndec_builder/cli/__init__.py",
         "ndec_builder/evaluation/report.html.j2",
         "ndec_builder/annotation/server_files/one_key.js",
     } <= names

@@ -1,0 +1,53 @@
+"""The command line: parse → config → run. No logic; every verb has the same function in the Python API."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import ndec_builder
+from ndec_builder.cli import annotate, data, detectors, manifests, workspace
+from ndec_builder.core.errors import NdecError
+
+app = typer.Typer(
+    name="ndec",
+    help="Build image-copy-detection benchmarks with hard negatives; train and judge detectors on them.\n\n"
+    "ndec mine → annotators in Label Studio → ndec export → ndec train-asl → ndec benchmark",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"ndec {ndec_builder.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = False,
+) -> None: ...
+
+
+for verbs in (workspace.app, data.app):
+    app.add_typer(verbs)
+app.add_typer(annotate.app, name="annotate")
+for verbs in (manifests.app, detectors.app):
+    app.add_typer(verbs)
+
+
+def main() -> None:
+    """Entry point: a user's error is one paragraph and an exit code, never a traceback."""
+    try:
+        app()
+    except NdecError as error:
+        typer.echo(f"ndec: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("ndec: stopped; run the same command again to go on", err=True)
+        sys.exit(130)

@@ -1,0 +1,88 @@
+"""Verbs that turn pictures into candidate pairs: corpus, ingest, edit, embed, mine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, run
+
+app = typer.Typer()
+corpus = typer.Typer(help="The mini corpus of the demo.", no_args_is_help=True)
+app.add_typer(corpus, name="corpus")
+
+
+@corpus.command("fetch")
+def corpus_fetch(
+    workspace: Workspace = HERE,
+    size: Annotated[str | None, typer.Option(help="full or small.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Your own photos in place of the packages.")] = None,
+    seed: Seed = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Download the mini corpus by package name and lay it out as reference, basic and pool images."""
+    run("corpus", workspace, config, as_json, size=size, images=images, seed=seed)
+
+
+@app.command()
+def ingest(
+    role: Annotated[str, typer.Argument(help="reference, basic, pool or query.")],
+    source: Annotated[Path, typer.Argument(help="Folder with images.")],
+    workspace: Workspace = HERE,
+    ground_truth: Annotated[Path | None, typer.Option(help="DISC21 csv `query_id,reference_id` (role query).")] = None,
+    group_by: Annotated[str | None, typer.Option(help="image (each its own group) or folder.")] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """List a folder's images under a role. Bad images are rows of a rejects table."""
+    run("ingest", workspace, config, as_json, role=role, source=source, ground_truth=ground_truth, group_by=group_by)
+
+
+@app.command()
+def edit(
+    count: Annotated[int, typer.Option(help="How many edited-copy queries to make.")],
+    workspace: Workspace = HERE,
+    role: Annotated[str, typer.Option(help="Whose images to copy.")] = "reference",
+    recipe: Annotated[str | None, typer.Option(help="copy, crop, light or view.")] = None,
+    seed: Seed = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Write edited-copy queries, every parameter recorded."""
+    run("edit", workspace, config, as_json, role=role, count=count, recipe=recipe, seed=seed)
+
+
+@app.command()
+def embed(
+    role: Annotated[str, typer.Argument(help="reference, basic, pool or query.")],
+    workspace: Workspace = HERE,
+    model: Model = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; the result is the same for any number.")] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a role's images into vectors. Resumes where it stopped."""
+    run("embed", workspace, config, as_json, role=role, model=model, workers=workers)
+
+
+@app.command()
+def mine(
+    split: Split = "test",
+    workspace: Workspace = HERE,
+    top: Annotated[int | None, typer.Option(help="How many pairs.")] = None,
+    max_per_query: Annotated[int | None, typer.Option(help="Pairs per pool image.")] = None,
+    max_per_reference: Annotated[int | None, typer.Option(help="Pairs per reference.")] = None,
+    model: Model = None,
+    pool: Annotated[Path | None, typer.Option(help="Folder of pool images: ingested and embedded if missing.")] = None,
+    references: Annotated[Path | None, typer.Option(help="Folder of references (basic images for train).")] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Find the pairs closest to the references: the candidates that people look at."""
+    run(
+        "mine", workspace, config, as_json, split=split, top=top, max_per_query=max_per_query,
+        max_per_reference=max_per_reference, model=model, pool=pool, references=references,
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""What the verbs share: their common options, and how one is run and its result printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ndec_builder.commands import COMMANDS
+from ndec_builder.core.config import build, read_settings
+from ndec_builder.core.errors import NdecError
+
+Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Directory of this benchmark.")]
+Settings = Annotated[Path | None, typer.Option("--config", help="Settings file; default: WORKSPACE/ndec.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else on stderr.")]
+Split = Annotated[str, typer.Option(help="test: pool × reference. train: pool × basic.")]
+Seed = Annotated[int | None, typer.Option(help="Seed; the same seed gives the same bytes.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="efficientnet-lite0 (default), timm:NAME[@FILE], open_clip:NAME[@FILE], or a TorchScript file."),
+]
+HERE = Path()
+
+
+def run(verb: str, workspace: Path | None, settings: Path | None, as_json: bool, **flags: Any) -> None:
+    """Run a verb and print the path of its result (or one JSON object)."""
+    print_result(build_and_run(verb, workspace, settings, **flags), as_json)
+
+
+def build_and_run(verb: str, workspace: Path | None, settings: Path | None, **flags: Any) -> Any:
+    command = COMMANDS[verb]
+    fixed = {} if workspace is None else {"workspace": workspace}
+    if settings is not None and not settings.is_file():
+        raise NdecError(f"the settings file {settings} does not exist; `ndec init DIR` writes one with every setting")
+    values = read_settings(settings or (workspace or HERE) / "ndec.toml")
+    return command.run(build(command.config_class(), command.section, values, **fixed, **flags))
+
+
+def print_result(path: Path, as_json: bool) -> None:
+    if not as_json:
+        typer.echo(str(path))
+        return
+    record = (path if path.is_dir() else path.parent) / "run.json"
+    counts = json.loads(record.read_text("utf-8")).get("counts", {}) if record.is_file() else {}
+    typer.echo(json.dumps({"result": str(path), "counts": counts}))
