@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.core.errors import NdecError
 
@@ -32,8 +33,9 @@ IMAGES = _schema(
     "images",
     ("image_id", pa.string()),
     ("role", pa.string()),
-    ("uri", pa.string()),  # posix path relative to the workspace when inside it, else absolute path or fsspec URI
-    ("sha256", pa.string()),  # of the file's bytes
+    ("uri", pa.string()),  # posix path relative to the workspace when inside it, else absolute path or fsspec URI;
+    # `#bytes=…` or `#cell=…` behind it: inside that file (core/addresses.py)
+    ("sha256", pa.string()),  # of the image's bytes; with width, height and format null where it was never opened
     ("width", pa.int32()),  # pixels, after EXIF turning
     ("height", pa.int32()),
     ("format", pa.string()),  # PNG, JPEG, WEBP, GIF, BMP or TIFF
@@ -50,6 +52,12 @@ EDITS = _schema(
     ("source_role", pa.string()),
     ("kind", pa.string()),  # edited_copy: made from its source; reverse_crop: the whole of which its source is a crop
     ("edit", pa.string()),  # json: recipe, seed, [{operation, parameters}]
+)
+PAIRS = _schema(
+    "pairs",  # directed training pairs that came with a release, in its order
+    ("pair_id", pa.string()),
+    ("former_id", pa.string()),  # l_F, an image of the role basic
+    ("latter_id", pa.string()),  # l_L, an image of the role pool: similar to l_F, and no edited copy of it
 )
 CANDIDATES = _schema(
     "candidates",
@@ -146,6 +154,11 @@ MANIFEST_TABLES: dict[str, tuple[str, pa.Schema]] = {
 def pair_id(split: str, query_id: str, reference_id: str) -> str:
     """Return the 16-hex-digit id of a directed pair; rerunning anything never makes a second one."""
     return hashlib.sha256("\x1f".join((split, query_id, reference_id)).encode()).hexdigest()[:16]
+
+
+def content_keys(images: pa.Table) -> list[str]:
+    """What stands for each image's content in a fingerprint: its sha256, or the uri of one that was never opened."""
+    return pc.coalesce(images["sha256"], images["uri"]).to_pylist()  # type: ignore[no-any-return]
 
 
 def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -14,7 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ndec_builder.core.addresses import Cell, inflate, parse
+from ndec_builder.core.cells import CellReader
 from ndec_builder.core.errors import NdecError
+
+_cells = CellReader()
 
 
 @contextlib.contextmanager
@@ -105,11 +109,38 @@ def fingerprint(value: Any) -> str:
 
 
 def read_uri(uri: str | Path) -> bytes:
-    """Read a local path or any fsspec URI (s3://, gs://, zip://…) whole."""
+    """Read a local path, any fsspec URI (s3://, gs://, …) or an image inside one (core/addresses.py).
+
+    Raises OSError when it is not there or too short.
+    """
+    address = None if isinstance(uri, Path) else parse(uri)
+    if isinstance(address, Cell):
+        return _cells.read(address)
+    if address is not None:
+        data = _read_range(address.container, address.start, address.stop)
+        return inflate(data) if address.deflate else data
     if isinstance(uri, Path) or "://" not in uri:
         return Path(uri).read_bytes()
     import fsspec
 
     with fsspec.open(uri, "rb") as file:
-        data: bytes = file.read()
+        content: bytes = file.read()
+    return content
+
+
+def _read_range(container: str, start: int, stop: int) -> bytes:
+    """Bytes [start, stop) by one seek or one ranged request. Raises OSError when the file ends before."""
+    if "://" in container:
+        import fsspec
+
+        filesystem, path = fsspec.url_to_fs(container)
+        data: bytes = filesystem.cat_file(path, start=start, end=stop)
+    else:
+        handle = os.open(container, os.O_RDONLY)
+        try:
+            data = os.pread(handle, stop - start, start)
+        finally:
+            os.close(handle)
+    if len(data) != stop - start:
+        raise OSError(f"{container} ends at or before byte {start + len(data)}; expected bytes up to {stop}")
     return data

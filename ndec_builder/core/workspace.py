@@ -37,6 +37,11 @@ class Workspace:
         """Ground truth that the user brought with `ndec ingest query … --ground-truth`."""
         return self.root / "images" / "ground_truth.parquet"
 
+    @property
+    def pairs(self) -> Path:
+        """Directed training pairs of an ingested release (schema PAIRS)."""
+        return self.root / "images" / "pairs.parquet"
+
     def files(self, role: str) -> Path:
         """Folder for image files that ndec itself makes (edited copies)."""
         return self.root / "files" / role

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, GROUND_TRUTH, conform, pair_id, table_of
+from ndec_builder.core.schemas import CANDIDATES, GROUND_TRUTH, IMAGES, conform, content_keys, pair_id, table_of
 
 ids = st.text(min_size=1, max_size=8)
 
@@ -32,3 +32,8 @@ def test_conform_orders_columns_and_names_missing_ones() -> None:
     assert conform(table, GROUND_TRUTH).column_names == ["query_id", "reference_id"]
     with pytest.raises(NdecError, match=r"missing: \['reference_id'\]"):
         conform(table.drop_columns(["reference_id"]), GROUND_TRUTH)
+
+
+def test_an_image_that_was_never_opened_is_known_by_its_uri() -> None:
+    rows = [{"image_id": "a", "uri": "a.jpg", "sha256": "5a"}, {"image_id": "b", "uri": "s3://bucket/b.jpg"}]
+    assert content_keys(table_of(IMAGES, rows)) == ["5a", "s3://bucket/b.jpg"]
