@@ -158,7 +158,8 @@ def pair_id(split: str, query_id: str, reference_id: str) -> str:
 
 def content_keys(images: pa.Table) -> list[str]:
     """What stands for each image's content in a fingerprint: its sha256, or the uri of one that was never opened."""
-    return pc.coalesce(images["sha256"], images["uri"]).to_pylist()  # type: ignore[no-any-return]
+    keys: list[str] = pc.coalesce(images["sha256"], images["uri"]).to_pylist()
+    return keys
 
 
 def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
