@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ class Walk:
 
 def id_ranks(ids: Sequence[str]) -> np.ndarray:
     """Return (n,) int64: the place of every id among the sorted ids (by code point, as in the result tables)."""
+    if all(first < second for first, second in itertools.pairwise(ids)):  # as stored: millions need no sorting
+        return np.arange(len(ids))
     ranks = np.empty(len(ids), dtype=np.int64)
     ranks[np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)] = np.arange(len(ids))
     return ranks
@@ -46,16 +49,17 @@ def walk(
     """
     query_cap = max_per_query or sizes[1]
     reference_cap = max_per_reference or sizes[0]
-    query_count, reference_count = [0] * sizes[0], [0] * sizes[1]
+    query_count: dict[int, int] = {}  # not arrays of all queries: few of millions occur
+    reference_count: dict[int, int] = {}
     chosen: list[int] = []
     limit = min(top, sizes[1] * reference_cap)
-    for position in order.tolist():
+    ordered = zip(order.tolist(), queries[order].tolist(), references[order].tolist(), strict=True)
+    for position, query, reference in ordered:
         if len(chosen) == limit:
             break
-        query, reference = queries[position], references[position]
-        if query_count[query] < query_cap and reference_count[reference] < reference_cap:
-            query_count[query] += 1
-            reference_count[reference] += 1
+        taken, given = query_count.get(query, 0), reference_count.get(reference, 0)
+        if taken < query_cap and given < reference_cap:
+            query_count[query], reference_count[reference] = taken + 1, given + 1
             chosen.append(position)
-    full = np.array(query_count, dtype=np.int64) >= query_cap
+    full = np.bincount(queries[chosen], minlength=sizes[0]) >= query_cap
     return Walk(np.array(chosen, dtype=np.int64), full, len(chosen) == sizes[1] * reference_cap)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import setting
 
 DEFAULT_MODEL = "efficientnet-lite0"
+SEARCHES = ("auto", "bf16", "faiss", "ivf")
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def read_embeddings(directory: Path) -> Embeddings:
     Raises NdecError when the folder is not finished, a part has another width or type than run.json says, rows and ids
     do not pair up, an id comes twice, or a value is not finite.
     """
-    run = _read_run(directory)
+    run = read_run(directory)
     paths = sorted(directory.glob("part-*.npy"))
     if len(paths) != run["parts"]:
         raise NdecError(
@@ -82,7 +82,7 @@ def check_same_space(query: Embeddings, reference: Embeddings) -> None:
         )
 
 
-def _read_run(directory: Path) -> dict[str, Any]:
+def read_run(directory: Path) -> dict[str, Any]:
     if not (directory / "run.json").is_file():
         raise NdecError(f"{directory} holds no finished embeddings (no run.json); run `ndec embed` for that role")
     run: dict[str, Any] = read_json(directory / "run.json")
