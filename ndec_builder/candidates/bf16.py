@@ -2,10 +2,10 @@
 
 How far a bf16 product can be off. Write v' for a vector rounded to bf16 and e = v − v'. Then
 q·r − q'·r' = q·(r − r') + (q − q')·r', so |q·r − q'·r'| ≤ ‖q‖‖e_r‖ + ‖e_q‖‖r'‖ by Cauchy-Schwarz; the norms of the
-errors are computed, not estimated. Products of two bf16 are exact in float32; adding d of them in any order is off by at
-most d·2**-24·‖q'‖‖r'‖ (Higham 2002, eq. 3.5), twice that for safety. Both together are the margin. The sum is at last
-rounded to bf16. Rounding is monotone: a sum that reaches t still reaches round(t) when rounded, so a floor costs nothing
-more; a bound from a rounded score c costs half a unit in its last place, at most 2**-8·|c|.
+errors are computed, not estimated. Products of two bf16 are exact in float32; adding d of them in any order is off by
+at most d·2**-24·‖q'‖‖r'‖ (Higham 2002, eq. 3.5), twice that for safety. Both together are the margin. The sum is at
+last rounded to bf16. Rounding is monotone: a sum that reaches t still reaches round(t) when rounded, so a floor costs
+nothing more; a bound from a rounded score c costs half a unit in its last place, at most 2**-8·|c|.
 """
 
 from __future__ import annotations

@@ -96,5 +96,4 @@ def bounds_of(cut: np.ndarray, margin: float | np.ndarray) -> np.ndarray:
 def lowest_rough(floors: np.ndarray, margin: float) -> np.ndarray:
     """The float32 that a rough score reaches at least when the exact score reaches its floor; two steps down."""
     low = (floors.astype(np.float64) - margin).astype(np.float32)
-    low = np.nextafter(np.nextafter(low, np.float32(-np.inf)), np.float32(-np.inf))
-    return low
+    return np.nextafter(np.nextafter(low, np.float32(-np.inf)), np.float32(-np.inf))

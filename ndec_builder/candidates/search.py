@@ -29,7 +29,9 @@ GUESS_SLACK = 2  # the guess aims at so many times the pairs wanted …
 GUESS_SPARE = 32  # … and this many pairs of the sample more; a guess that was too high costs a second search
 
 
-def search_block(vectors: np.ndarray, references: np.ndarray, engine: FirstPass, wanted: Wanted) -> tuple[Pairs, np.ndarray]:
+def search_block(
+    vectors: np.ndarray, references: np.ndarray, engine: FirstPass, wanted: Wanted
+) -> tuple[Pairs, np.ndarray]:
     """Return the wanted pairs of a block (b, d) with exact scores, and bounds (b,) float32 on those left out.
 
     A row's pairs are a prefix, in the order of scores, of all its wanted pairs: they score more than its bound.

@@ -54,11 +54,9 @@ class Selection:
         self._hold(pairs.take(np.flatnonzero(~again[pairs.queries])))
 
     def settle(self) -> Walk:
-        """Walk along the pairs held, raise the floors, drop what is below them; `best` are the pairs taken, in order."""
+        """Walk along the pairs held, raise the floors, drop what is below them; `best`: the pairs taken, in order."""
         pairs = join([no_pairs(), *self.parts])
-        order = total_order(
-            pairs.scores, self.query_ranks[pairs.queries], self.reference_ranks[pairs.references]
-        )
+        order = total_order(pairs.scores, self.query_ranks[pairs.queries], self.reference_ranks[pairs.references])
         walked = walk(
             pairs.queries,
             pairs.references,

@@ -81,8 +81,8 @@ class MappedVectors:
         names = read_table(path.with_suffix(".parquet"), columns=["image_id"])["image_id"]
         name = names[row - int(self.starts[part])].as_py()
         raise NdecError(
-            f"the vector of {name!r} in {path.name} holds NaN or infinity; delete {path} and run `ndec embed` again: it "
-            "makes what is missing"
+            f"the vector of {name!r} in {path.name} holds NaN or infinity; delete {path} and run `ndec embed` again: "
+            "it makes what is missing"
         )
 
 

@@ -4,22 +4,52 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from needs import missing
 
+from ndec_builder.candidates import search
+from ndec_builder.candidates.bf16 import Bf16Error, Bf16Pass
+from ndec_builder.candidates.flat import FlatPass
 from ndec_builder.candidates.search import best_scores, pairs_above, score_pairs, top_pairs
 from ndec_builder.core.errors import NdecError
 
+ENGINES = {"bf16": Bf16Pass, "faiss": FlatPass}
 
-def brute_force(query_ids, queries, reference_ids, references, top, max_per_query, max_per_reference):
+
+def engine_of(name, references, tile):
+    """A first pass that looks at `tile` references at a time, so that small problems have many tiles."""
+    try:
+        return ENGINES[name](references, tile)
+    except Bf16Error as error:
+        missing(str(error))
+
+
+@pytest.fixture(params=ENGINES, autouse=True)
+def every_first_pass(request, monkeypatch):
+    """Every test runs with both first passes, whatever `auto` would take for so few vectors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small products are slower on several
+    faiss.omp_set_num_threads(1)
+    monkeypatch.setattr(search, "choose", lambda _, __, references: engine_of(request.param, references, 512))
+    yield request.param
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
+
+
+def brute_force(query_ids, queries, reference_ids, references, top, max_per_query, max_per_reference, offsets=None):
     """All pairs by exact rational arithmetic, sorted in Python, walked greedily."""
     rows = []
+    taken_off = dict(zip(query_ids, [0.0] * len(query_ids) if offsets is None else offsets, strict=True))
     for query_id, query in zip(query_ids, queries, strict=True):
         for reference_id, reference in zip(reference_ids, references, strict=True):
             dot = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(query, reference, strict=True))
-            rows.append((-float(np.float32(float(dot))), query_id, reference_id))
+            score = np.float32(float(np.float32(float(dot))) - taken_off[query_id])
+            rows.append((-float(score), query_id, reference_id))
     taken, per_query, per_reference = [], {}, {}
     for score, query_id, reference_id in sorted(rows):
         if max_per_query and per_query.get(query_id, 0) >= max_per_query:
@@ -52,16 +82,60 @@ def problems(draw):
     )
 
 
-@settings(max_examples=120, deadline=None)
-@given(problems())
-def test_top_pairs_equal_brute_force(problem):
+FORMS = st.tuples(st.sampled_from(sorted(ENGINES)), st.integers(1, 30), st.integers(1, 9), st.sampled_from([3, 2048]))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(problems(), FORMS, st.sampled_from([None, 0.0, 0.5]))
+def test_top_pairs_equal_brute_force(problem, form, spread):
+    """Any first pass, tile, block and size of the sample, with and without offsets: the walk over all pairs."""
     (query_ids, queries, reference_ids, references), caps, block = problem
-    pairs = top_pairs(query_ids, queries, reference_ids, references, **caps, block=block)
+    name, tile, _, sample = form
+    offsets = None if spread is None else np.random.default_rng(block).integers(-2, 3, len(queries)) * spread / 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "SAMPLE", sample)
+        patch.setattr(search, "GUESS_SPARE", 1)
+        engine = engine_of(name, references, tile)
+        pairs = top_pairs(
+            query_ids, queries, reference_ids, references, **caps, block=block, engine=engine, offsets=offsets
+        )
     got = [
         (query_ids[q], reference_ids[r], float(s))
         for q, r, s in zip(pairs.queries, pairs.references, pairs.scores, strict=True)
     ]
-    assert got == brute_force(query_ids, queries, reference_ids, references, *caps.values())
+    assert got == brute_force(query_ids, queries, reference_ids, references, *caps.values(), offsets)
+
+
+@pytest.mark.parametrize(("top", "max_per_query", "max_per_reference"), [(300, 1, 3), (900, 2, 0), (2500, 0, 2)])
+def test_floors_guesses_and_dense_tiles_change_nothing(every_first_pass, top, max_per_query, max_per_reference):
+    """Thousands of queries around a few hubs, so that every shortcut is taken: the sample, rising floors, full
+    references, tiles cut to their best, lists that are too short. Against a walk over the full float64 matrix."""
+    rng = np.random.default_rng(top)
+    references = rng.normal(size=(90, 16))
+    queries = np.repeat(references[rng.integers(0, 6, 40)], 60, axis=0) + rng.normal(size=(2400, 16)) / 3
+    queries, references = (unit16(v) for v in (queries, references))
+    queries[1::7] = queries[0]  # ties between queries
+    references[50:] = references[:40]  # and between references
+    names = [f"{i:04d}" for i in range(2400)]
+    scores = (queries.astype(np.float64) @ references.astype(np.float64).T).astype(np.float32)
+    per_query, per_reference, want = np.zeros(2400, int), np.zeros(90, int), []
+    for q, r in zip(*np.unravel_index(np.argsort(-scores, axis=None, kind="stable"), scores.shape), strict=True):
+        if len(want) < top and per_query[q] < (max_per_query or 90) and per_reference[r] < (max_per_reference or 2400):
+            per_query[q], per_reference[r] = per_query[q] + 1, per_reference[r] + 1
+            want.append((q, r))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "SAMPLE", 64)
+        patch.setattr("ndec_builder.candidates.selection.SETTLE_AT", 500)
+        caps = {"top": top, "max_per_query": max_per_query, "max_per_reference": max_per_reference}
+        for tile, block in ((32, 100), (64, 1000)):
+            engine = engine_of(every_first_pass, references, tile)
+            pairs = top_pairs(names, queries, names[:90], references, **caps, block=block, engine=engine)
+            assert list(zip(pairs.queries, pairs.references, strict=True)) == want
+            np.testing.assert_array_equal(pairs.scores, scores[pairs.queries, pairs.references])
+
+
+def unit16(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
 def test_hub_references_and_ties_beyond_the_first_depth():
@@ -113,7 +187,7 @@ def test_same_bytes_for_any_block_size(block):
         assert getattr(got, name).tobytes() == getattr(want, name).tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problems())
 def test_pairs_above_and_best_scores(problem):
     (_, queries, _, references), _, block = problem
@@ -126,6 +200,10 @@ def test_pairs_above_and_best_scores(problem):
     assert set(zip(found.queries.tolist(), found.references.tolist(), strict=True)) == want
     best = best_scores(queries, references, 3, block)
     np.testing.assert_array_equal(best, -np.sort(-exact, axis=1)[:, :3])
+    cuts = exact[:, 0]  # a cut for each query
+    found = pairs_above(queries, references, cuts, block)
+    want = {(int(q), int(r)) for q, r in np.argwhere(exact >= cuts[:, None])}
+    assert sorted(zip(found.queries.tolist(), found.references.tolist(), strict=True)) == sorted(want)
 
 
 def test_scores_of_normalised_vectors_are_exact():
