@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TILE = 2048  # queries × references of one product: 8 MB of scores, read back while a cache still holds them
 DENSE = 2  # a tile with more than so many times the depth of wanted scores is cut to the best of each query first
 HALF_UNIT = 2.0**-8  # of bf16, relative; 8 significant bits
+CPU_FLAGS = Path("/proc/cpuinfo")
 SMALLEST = 2.0**-126  # below the normal numbers the hardware flushes to zero
 
 
@@ -35,7 +36,7 @@ class Bf16Error(RuntimeError):
 def has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware (AMX tiles or AVX-512 dot products); Linux only."""
     try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+        flags = CPU_FLAGS.read_text("utf-8", errors="replace")
     except OSError:
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
@@ -85,9 +86,9 @@ class Bf16Pass:
                 _keep(tile, low[columns], row_low[rows], first, start, found)
         if found.held > len(block) * wanted.depth:
             found.prune()
-        rows, places, _ = found.pairs()
+        queries, places, _ = found.pairs()
         half = HALF_UNIT * np.abs(np.where(np.isneginf(found.cut), 0, found.cut)).astype(np.float64)
-        return Rough(rows, places, bounds_of(found.cut, margin + half + SMALLEST))
+        return Rough(queries, places, bounds_of(found.cut, margin + half + SMALLEST))
 
     def _check(self, queries: np.ndarray, references: np.ndarray) -> None:
         """Compare one product with the exact one. Raises Bf16Error: another library's sums may round in between."""

@@ -114,7 +114,8 @@ def pairs_above(
     rows: np.ndarray = np.arange(len(queries))
     depth, found = 4 * FIRST_DEPTH, [no_pairs()]
     while len(rows):
-        depth, deeper = min(depth, len(references)), [np.empty(0, np.int64)]
+        depth = min(depth, len(references))
+        deeper: list[np.ndarray] = [np.empty(0, np.int64)]
         for some, vectors in blocks(queries, rows, block):
             pairs, bounds = search_block(vectors, references, engine, Wanted(floors, cuts[some], depth))
             done = bounds < cuts[some]
@@ -137,7 +138,8 @@ def best_scores(
     rows: np.ndarray = np.arange(len(queries))
     depth = max(FIRST_DEPTH, 2 * count)
     while len(rows):
-        depth, deeper = min(depth, len(references)), [np.empty(0, np.int64)]
+        depth = min(depth, len(references))
+        deeper: list[np.ndarray] = [np.empty(0, np.int64)]
         for some, vectors in blocks(queries, rows, block):
             none = np.full(len(some), -np.inf, dtype=np.float32)
             pairs, _ = search_block(vectors, references, engine, Wanted(floors, none, depth))

@@ -51,7 +51,7 @@ class MappedVectors:
             inside = stored[here] - self.starts[part]
             mapped = np.load(self.paths[part], mmap_mode="r", allow_pickle=False)
             if inside[-1] - inside[0] == len(inside) - 1 and (np.diff(inside) == 1).all():  # the usual case, and faster
-                out[here[0] : here[-1] + 1] = mapped[inside[0] : inside[-1] + 1]
+                out[here] = mapped[inside[0] : inside[-1] + 1]
             else:
                 out[here] = mapped[inside]
         self._check(out, stored)
@@ -132,7 +132,7 @@ def _check_part(path: Path, run: dict[str, Any], names: int) -> int:
     made = f"the folder was made with model={run['config']['model']} (run.json)"
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise NdecError(f"{path} cannot be read ({error}); delete it and run `ndec embed` again") from None
     if mapped.ndim != 2 or mapped.shape[1] != run["dim"]:
         got = f"{mapped.shape[1]}-d vectors" if mapped.ndim == 2 else f"an array of the shape {mapped.shape}"
@@ -147,5 +147,5 @@ def _check_part(path: Path, run: dict[str, Any], names: int) -> int:
 def sha256_of_vectors(vectors: MappedVectors) -> str:
     digest = hashlib.sha256(repr(vectors.shape).encode())
     for block in vectors.blocks():
-        digest.update(np.ascontiguousarray(block))
+        digest.update(block.tobytes())
     return digest.hexdigest()

@@ -1,0 +1,108 @@
+"""The promise of every exact first pass: what it leaves out is below a floor, or not above the query's bound."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from needs import missing
+
+from ndec_builder.candidates import bf16, first_pass
+from ndec_builder.candidates.bf16 import Bf16Error, Bf16Pass
+from ndec_builder.candidates.first_pass import choose
+from ndec_builder.candidates.flat import FlatPass, GpuPass
+from ndec_builder.candidates.rough import Wanted
+from ndec_builder.candidates.search import pairs_above, top_pairs
+from ndec_builder.core.errors import UsageError
+
+
+def unit16(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def make(kind, references, tile):
+    try:
+        return Bf16Pass(references, tile) if kind == "bf16" else FlatPass(references, tile)
+    except Bf16Error as error:
+        missing(str(error))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(["bf16", "faiss"]), st.integers(1, 70), st.integers(1, 12))
+def test_what_is_left_out_is_below_a_floor_or_the_bound(seed, kind, tile, depth):
+    rng = np.random.default_rng(seed)
+    n, m, d = rng.integers(1, [40, 90, 40]).tolist()
+    queries, references = rng.normal(size=(n, d)), rng.normal(size=(m, d))
+    if rng.random() < 0.5:  # close to one another: differences vanish in bf16
+        queries, references = queries / 50 + queries[0], references / 50 + queries[0]
+    queries, references = unit16(queries), unit16(references)
+    exact = (queries.astype(np.float64) @ references.astype(np.float64).T).astype(np.float32)
+    floors = [rng.choice(np.array([-np.inf, -0.5, 0, 0.1, np.median(exact)], np.float32), size) for size in (m, n)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rough = make(kind, references, tile).search(queries, Wanted(*floors, min(depth, m)))
+    torch.set_num_threads(threads)
+    found = set(zip(rough.rows.tolist(), rough.columns.tolist(), strict=True))
+    assert len(found) == len(rough.rows)
+    wanted = (exact >= floors[0][None]) & (exact >= floors[1][:, None]) & (exact > rough.bounds[:, None])
+    assert {(int(q), int(r)) for q, r in np.argwhere(wanted)} <= found
+
+
+def test_a_sum_that_bf16_rounds_down_still_counts(monkeypatch):
+    """1 + 2**-8 is half way between two bf16 numbers and rounds to 1: no input is rounded, only the sum is."""
+    queries = np.array([[1, 1]], np.float16)
+    references = np.array([[1, 2.0**-9]] * 200 + [[1, 2.0**-8]] * 3, np.float16)
+    monkeypatch.setattr("ndec_builder.candidates.search.choose", lambda _, __, vectors: make("bf16", vectors, 512))
+    assert sorted(pairs_above(queries, references, 1.003).references) == [200, 201, 202]
+
+
+def test_products_that_are_off_are_noticed(monkeypatch):
+    rng = np.random.default_rng(0)
+    references = unit16(rng.normal(size=(300, 64)))
+    real = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b: real(a, b) * 1.02)
+    with pytest.raises(Bf16Error, match="off by"):
+        Bf16Pass(references)
+    monkeypatch.setattr(first_pass, "has_bf16", lambda: True)
+    monkeypatch.setattr(first_pass, "SMALL", 0)
+    monkeypatch.setattr(first_pass, "gpus", lambda: 0)
+    assert isinstance(choose("auto", (10, 64), references), FlatPass)  # says so and goes on
+
+
+def test_the_choice(monkeypatch, tmp_path):
+    references = unit16(np.random.default_rng(0).normal(size=(30, 8)))
+    monkeypatch.setattr(first_pass, "gpus", lambda: 0)
+    assert isinstance(choose("auto", (10, 8), references), FlatPass)  # too small to load torch for
+    monkeypatch.setattr(first_pass, "SMALL", 0)
+    for has, kind in ((True, Bf16Pass), (False, FlatPass)):
+        monkeypatch.setattr(first_pass, "has_bf16", lambda has=has: has)
+        assert isinstance(choose("auto", (10, 8), references), kind)
+        assert isinstance(choose("faiss", (10, 8), references), FlatPass)
+    with pytest.raises(UsageError, match="neither amx_bf16 nor avx512_bf16"):
+        choose("bf16", (10, 8), references)
+    with pytest.raises(UsageError, match="'flat' is unknown; it is one of auto, bf16, faiss, ivf"):
+        choose("flat", (10, 8), references)
+    for flags, has in (("flags : avx2 amx_bf16 amx_tile", True), ("flags: avx512_bf16", True), ("flags: avx2", False)):
+        (tmp_path / "cpuinfo").write_text(flags)
+        monkeypatch.setattr(bf16, "CPU_FLAGS", tmp_path / "cpuinfo")
+        assert bf16.has_bf16() is has
+    monkeypatch.setattr(bf16, "CPU_FLAGS", tmp_path / "absent")
+    assert not bf16.has_bf16()
+
+
+@pytest.mark.gpu
+def test_all_gpus_find_the_same_pairs():
+    if not (hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()):
+        pytest.skip("no GPU that FAISS sees")
+    rng = np.random.default_rng(3)
+    references, queries = unit16(rng.normal(size=(5000, 128))), unit16(rng.normal(size=(3000, 128)))
+    names = [f"{i:04d}" for i in range(5000)]
+    want, got = (
+        top_pairs(names[:3000], queries, names, references, top=1000, block=700, engine=kind(references))
+        for kind in (FlatPass, GpuPass)
+    )
+    for name in ("queries", "references", "scores"):
+        assert getattr(got, name).tobytes() == getattr(want, name).tobytes()
