@@ -30,12 +30,17 @@ def run(verb: str, workspace: Path | None, settings: Path | None, as_json: bool,
 
 
 def build_and_run(verb: str, workspace: Path | None, settings: Path | None, **flags: Any) -> Any:
+    return COMMANDS[verb].run(configured(verb, workspace, settings, **flags))
+
+
+def configured(verb: str, workspace: Path | None, settings: Path | None, **flags: Any) -> Any:
+    """The config of a verb: defaults, then the settings file, then the flags."""
     command = COMMANDS[verb]
     fixed = {} if workspace is None else {"workspace": workspace}
     if settings is not None and not settings.is_file():
         raise NdecError(f"the settings file {settings} does not exist; `ndec init DIR` writes one with every setting")
     values = read_settings(settings or (workspace or HERE) / "ndec.toml")
-    return command.run(build(command.config_class(), command.section, values, **fixed, **flags))
+    return build(command.config_class(), command.section, values, **fixed, **flags)
 
 
 def print_result(path: Path, as_json: bool) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ndec_builder.core.addresses import Cell, inflate, parse
 from ndec_builder.core.cells import CellReader
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import SCHEMA_VERSION
 
 _cells = CellReader()
 
@@ -83,15 +84,27 @@ def write_table(path: Path, table: pa.Table) -> Path:
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read one parquet file. Raises NdecError with the path when it is missing or is no parquet file."""
+    """Read one parquet file. Raises NdecError with the path when it is missing, no parquet file or of a newer version."""
     if not path.is_file():
         raise NdecError(
             f"{path} does not exist; run the stage that writes it first (`ndec status` shows which are done)"
         )
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
-    except pa.ArrowException as error:
+        table = pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise NdecError(f"{path} cannot be read as parquet ({error}); make it again or restore it") from None
+    refuse_newer(table.schema, path)
+    return table
+
+
+def refuse_newer(schema: pa.Schema, path: Path) -> None:
+    """Raise NdecError when the file says that a newer ndec wrote it: guessing at its columns would be worse."""
+    found = (schema.metadata or {}).get(b"ndec_schema_version", SCHEMA_VERSION.encode()).decode("utf-8", "replace")
+    if found.isdigit() and int(found) > int(SCHEMA_VERSION):
+        raise NdecError(
+            f"{path} was made by a newer version of ndec: its schema version is {found}, this ndec reads up to "
+            f"{SCHEMA_VERSION}; install a newer ndec (`pip install -U ndec-builder`)"
+        )
 
 
 def sha256_bytes(data: bytes) -> str:

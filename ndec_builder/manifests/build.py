@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-import ndec_builder
 from ndec_builder.candidates.kept import Kept, kept_queries
 from ndec_builder.candidates.rows import all_candidates
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.runs import RunRecord
-from ndec_builder.core.schemas import DECISIONS, EDITS, GROUND_TRUTH, MANIFEST_TABLES, SCHEMA_VERSION, SPLITS
-from ndec_builder.core.storage import read_table, sha256_file, write_json, write_table, write_text
+from ndec_builder.core.schemas import DECISIONS, EDITS, GROUND_TRUTH, IMAGES, SPLITS, TRAIN_PAIRS, conform, pair_id
+from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.card import card
-from ndec_builder.manifests.croissant import croissant
-from ndec_builder.manifests.csvs import attribution_csv, ground_truth_csv
-from ndec_builder.manifests.lineage import annotators, corpus, count_tables, labels_by, lineage
+from ndec_builder.manifests.columns import filled, first_of_each, joined, mask, places, texts
+from ndec_builder.manifests.lineage import corpus, ingested_pairs, lineage
+from ndec_builder.manifests.pack import pack
+from ndec_builder.manifests.presets import NDEC, compose
 from ndec_builder.manifests.settings import ExportConfig
-from ndec_builder.manifests.tables import Material, Selection, TrainPair, select
+from ndec_builder.manifests.tables import Material, Selection, select
+from ndec_builder.manifests.write import write_dataset
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
+INGESTED = "ingested"  # basis of a pair that came with another dataset
 
 
 def run(config: ExportConfig) -> Path:
     """Write manifests/<name>-<version>/ and return it. The same workspace and settings give the same bytes.
 
     Raises UsageError for a name, version or count that cannot be, NdecError for a test set without positives, a split
-    that is not decided, and ids that clash. `manifest.json` is written last: without it there is no dataset.
+    that is not decided, parts that a preset lacks, ids that clash, images that cannot be packed, and a place that
+    cannot be written. `manifest.json` is written last: without it there is no dataset.
     """
-    _check(config)
+    config.check()
     record = RunRecord("export", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    selection = select(read_material(workspace), config.distractors, config.seed)
+    material, preset = read_material(workspace, config.hard_queries), None
+    if config.preset == "ndec":
+        material, preset = compose(material, NDEC, config.partial)
+    selection = select(material, config.distractors, config.seed)
     directory = workspace.manifest(f"{config.name}-{config.version}")
-    (directory / "manifest.json").unlink(missing_ok=True)
-    info = write_dataset(directory, config, selection, lineage(workspace), corpus(workspace))
-    rows = info["counts"]["rows"]
-    record.write(directory, counts=info["counts"] | {"dropped": info["dropped"]})
+    try:
+        (directory / "manifest.json").unlink(missing_ok=True)
+        packed, shards = None, list[Path]()
+        if config.materialize != "none":
+            done = pack(directory, selection.tables, workspace.resolve, _rotations(material), config)
+            selection = Selection(done.tables, selection.dropped, selection.distractors_drawn)
+            packed, shards = done.facts, done.shards
+        info = write_dataset(
+            directory, config, selection, lineage(workspace), corpus(workspace), preset, ingested_pairs(workspace),
+            packed, shards,
+        )  # fmt: skip
+        rows = info["counts"]["rows"]
+        record.write(directory, counts=info["counts"] | {"dropped": info["dropped"]})
+    except OSError as error:
+        raise NdecError(
+            f"the dataset cannot be written to {directory} ({error.strerror or error}); export to a workspace on a disk "
+            "with room that you may write to"
+        ) from None
     _say_result(config, info)
     say(
         f"{directory}: {rows['queries']} queries, {rows['references']} references, {rows['train_pairs']} training pairs"
@@ -51,85 +69,55 @@ def run(config: ExportConfig) -> Path:
     return directory
 
 
-def read_material(workspace: Workspace) -> Material:
+def read_material(workspace: Workspace, hard_queries: Path | None = None) -> Material:
     """Read all that a dataset is made from. A workspace without training decisions gives empty training pairs."""
-    pool = {row["image_id"]: row for row in _images(workspace, "pool")}
     tables = {split: _candidates(workspace, split) for split in SPLITS}
-    mined = {name for table in tables.values() if table is not None for name in table["query_id"].to_pylist()}
-    edits = read_table(workspace.edits) if workspace.edits.is_file() else EDITS.empty_table()
+    edits = conform(read_table(workspace.edits), EDITS) if workspace.edits.is_file() else EDITS.empty_table()
+    truth = GROUND_TRUTH.empty_table()
+    if workspace.ground_truth.is_file():
+        truth = read_table(workspace.ground_truth, GROUND_TRUTH.names)
+    queries = _images(workspace, "query")
+    hard = read_hard_queries(hard_queries, queries) if hard_queries else pa.array([], pa.string())
+    released = _released_pairs(workspace)
+    pairs = pa.concat_tables([_train_pairs(workspace, tables["train"]), released])
+    pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))  # own decisions come first
+    mined = [table["query_id"] for table in tables.values() if table is not None]
     return Material(
-        references=sorted(workspace.read_images("reference").to_pylist(), key=lambda row: row["image_id"]),
-        pool=pool,
-        queries=_images(workspace, "query"),
+        references=conform(workspace.read_images("reference"), IMAGES).sort_by("image_id"),
+        pool=_images(workspace, "pool"),
+        queries=queries,
         basic=_images(workspace, "basic"),
-        edits=edits.to_pylist(),
-        truth=_truth(workspace),
-        kept=_kept(workspace, tables["test"]),
-        train_pairs=_train_pairs(workspace, tables["train"]),
-        mined=frozenset(mined),
+        edits=edits,
+        truth=truth,
+        kept=_kept(workspace, tables["test"], bool(len(hard))),
+        train_pairs=pairs,
+        mined=joined([*mined, released["latter_id"]]).combine_chunks(),
+        hard_queries=hard,
     )
 
 
-def write_dataset(
-    directory: Path,
-    config: ExportConfig,
-    selection: Selection,
-    facts: dict[str, Any],
-    source: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write every file of the dataset into `directory`; return the content of its manifest.json."""
-    names = annotators(facts)
-    counts = count_tables(selection.tables)
-    info: dict[str, Any] = {
-        "name": config.name,
-        "version": config.version,
-        "schema_version": SCHEMA_VERSION,
-        "ndec_version": ndec_builder.__version__,
-        "description": _description(counts),
-        "images_root": Path(os.path.relpath(config.workspace.absolute(), directory.absolute())).as_posix(),
-        "settings": {
-            "distractors": config.distractors,
-            "distractors_drawn": selection.distractors_drawn,
-            "seed": config.seed,
-        },
-        "counts": counts,
-        "dropped": selection.dropped,
-        "lineage": facts,
-        "corpus": source,
-        "annotators": names,
-        "labels_by": labels_by(names),
-    }
-    paths = []
-    for name, (split, _) in MANIFEST_TABLES.items():
-        path = directory / "data" / name / f"{split}-00000-of-00001.parquet"
-        paths.append(write_table(path, selection.tables[name]))
-    paths.append(write_text(directory / "ground_truth.csv", ground_truth_csv(selection.tables["ground_truth"])))
-    paths.append(write_text(directory / "ATTRIBUTION.csv", attribution_csv(selection.tables)))
-    files = {path.relative_to(directory).as_posix(): (sha256_file(path), path.stat().st_size) for path in paths}
-    described = croissant(config.name, config.version, info["description"], list(counts["licenses"]), files)
-    paths.append(write_json(directory / "croissant.json", described))
-    paths.append(write_text(directory / "README.md", card(info)))
-    info["files"] = {
-        path.relative_to(directory).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        for path in paths
-    }
-    write_json(directory / "manifest.json", info)
-    return info
+def read_hard_queries(path: Path, queries: pa.Table) -> pa.Array:
+    """Ids of a list, one a line, BOM and CRLF allowed. Raises UsageError without the file, NdecError for unknown ids."""
+    if not path.is_file():
+        raise UsageError(f"--hard-queries {path} is not a file; give a text file with one query id a line")
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(f"--hard-queries {path} is not UTF-8 text; give one query id a line") from None
+    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    unknown = sorted(set(ids) - set(queries["image_id"].to_pylist()))
+    if unknown or not ids:
+        raise NdecError(
+            f"--hard-queries {path} names {len(ids)} ids, {len(unknown)} of them are no ingested query"
+            f"{f' ({unknown[0]!r} first)' if unknown else ''}; list ids of `ndec ingest query`, one a line"
+        )
+    return texts(ids)
 
 
-def _check(config: ExportConfig) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", config.name):
-        raise UsageError(f"name {config.name!r} becomes a folder name; use letters, digits, - _ and . only")
-    if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", config.version):
-        raise UsageError(f"version {config.version!r} is no semantic version; write it like 1.0.0")
-    if config.distractors < 0 or config.seed < 0:
-        raise UsageError(f"distractors is {config.distractors} and seed {config.seed}; both must be 0 or more")
-
-
-def _images(workspace: Workspace, role: str) -> list[dict[str, Any]]:
+def _images(workspace: Workspace, role: str) -> pa.Table:
     if not workspace.images(role).is_file():
-        return []
-    return sorted(workspace.read_images(role).to_pylist(), key=lambda row: row["image_id"])
+        return IMAGES.empty_table()
+    return conform(workspace.read_images(role), IMAGES).sort_by("image_id")
 
 
 def _candidates(workspace: Workspace, split: str) -> pa.Table | None:
@@ -141,50 +129,62 @@ def _decisions(workspace: Workspace, split: str) -> pa.Table:
     path = workspace.annotation(split) / "decisions.parquet"
     if not path.is_file():
         raise NdecError(
-            f"split {split} is mined but not decided: {path} does not exist; "
-            f"run `ndec annotate push`, label, then `ndec annotate pull` and `ndec annotate resolve`"
+            f"split {split} is mined but not decided: {path} does not exist; run `ndec annotate push --split {split}`, "
+            f"let people label, then `ndec annotate pull` and `ndec annotate resolve`"
         )
     return read_table(path, DECISIONS.names)
 
 
-def _kept(workspace: Workspace, candidates: pa.Table | None) -> Kept:
+def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> Kept:
+    if candidates is None and declared:
+        return Kept({}, {})
     if candidates is None:
         raise NdecError(
             f"split test is not mined in {workspace.root}, so there are no hard negatives to export; "
-            f"run `ndec mine --split test`, label the pairs, then export"
+            f"run `ndec mine --split test`, label the pairs, then export (or name ingested queries that are hard "
+            f"negatives with --hard-queries FILE)"
         )
     return kept_queries(candidates, _decisions(workspace, "test"))
 
 
-def _train_pairs(workspace: Workspace, candidates: pa.Table | None) -> list[TrainPair]:
+def _train_pairs(workspace: Workspace, candidates: pa.Table | None) -> pa.Table:
     if candidates is None:
-        return []
-    decided = {row["pair_id"]: row for row in _decisions(workspace, "train").to_pylist()}
-    return [
-        TrainPair(row["pair_id"], row["reference_id"], row["query_id"], row["score"], decided[row["pair_id"]]["basis"])
-        for row in candidates.to_pylist()
-        if row["duplicate_of"] is None and decided.get(row["pair_id"], {}).get("decision") == "hard_negative"
-    ]
+        return TRAIN_PAIRS.empty_table()
+    decisions = _decisions(workspace, "train")
+    place = places(candidates["pair_id"], decisions["pair_id"])
+    rows = decisions.take(pa.array(np.where(place < 0, None, place), pa.int64()))
+    hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~filled(candidates["duplicate_of"])
+    names = {"reference_id": "former_id", "query_id": "latter_id"}
+    pairs = candidates.select(["pair_id", *names, "score"]).rename_columns(["pair_id", *names.values(), "score"])
+    return conform(pairs.append_column("basis", rows["basis"]).filter(pa.array(hard)), TRAIN_PAIRS)
 
 
-def _truth(workspace: Workspace) -> dict[str, list[str]]:
-    if not workspace.ground_truth.is_file():
-        return {}
-    truth: dict[str, list[str]] = defaultdict(list)
-    for row in read_table(workspace.ground_truth, GROUND_TRUTH.names).to_pylist():
-        if row["reference_id"] is not None:
-            truth[row["query_id"]].append(row["reference_id"])
-    return truth
-
-
-def _description(counts: dict[str, Any]) -> str:
-    kinds = counts["queries"]
-    return (
-        f"A benchmark for image copy detection with hard negatives: {counts['rows']['queries']} queries "
-        f"({kinds.get('edited_copy', 0)} edited copies, {kinds.get('hard_negative', 0)} hard negatives, "
-        f"{kinds.get('distractor', 0)} distractors) against {counts['rows']['references']} references, with "
-        f"{counts['rows']['train_basic']} images and {counts['rows']['train_pairs']} hard negative pairs to train on."
+def _released_pairs(workspace: Workspace) -> pa.Table:
+    """Pairs that came with another dataset, under the same ids as mined ones; without a score."""
+    if not workspace.pairs.is_file():
+        return TRAIN_PAIRS.empty_table()
+    table = read_table(workspace.pairs, ["former_id", "latter_id"])
+    formers, latters = table["former_id"].to_pylist(), table["latter_id"].to_pylist()
+    ids = [pair_id("train", latter, former) for former, latter in zip(formers, latters, strict=True)]
+    return pa.Table.from_pydict(
+        {
+            "pair_id": ids,
+            "former_id": formers,
+            "latter_id": latters,
+            "score": pa.nulls(len(ids), pa.float32()),
+            "basis": [INGESTED] * len(ids),
+        },
+        schema=TRAIN_PAIRS,
     )
+
+
+def _rotations(material: Material) -> dict[str, int]:
+    """uri → degrees of every image that must be turned."""
+    found = {}
+    for table in (material.references, material.queries, material.basic, material.pool):
+        turned = table.filter(pc.not_equal(pc.fill_null(table["rotation"], 0), 0))
+        found.update(zip(turned["uri"].to_pylist(), turned["rotation"].to_pylist(), strict=True))
+    return found
 
 
 def _say_result(config: ExportConfig, info: dict[str, Any]) -> None:

@@ -24,10 +24,17 @@ LOAD = (
     'queries = datasets.load_dataset("PATH", "queries")["test"]',
     "```",
     "",
-    "The tables hold where each image is and its sha256, not its pixels; `manifest.json` says where a relative `uri`",
-    "starts (`images_root`). `ndec validate PATH` recomputes every count and hash.",
-    "",
 )
+IMAGES = {
+    "elsewhere": "The tables hold where each image is and its sha256, not its pixels; `manifest.json` says where a "
+    "relative `uri` starts (`images_root`).",
+    "folder": "The images are in `images/`; `uri` is a path from this folder, `sha256` that of the packed file.",
+    "tar": "The images are in the WebDataset shards `images/TABLE-*.tar`; `uri` is `SHARD#bytes=FIRST-LAST` (both "
+    "included, as in an HTTP Range header), `sha256` that of these bytes.",
+    "attribution_only": "The images are not passed on with this dataset: `ndec fetch PATH` downloads them from their "
+    "URLs, compares each with its sha256 and reports what is gone or was changed.",
+}
+CHECK = "`ndec validate PATH` recomputes every count and hash."
 
 
 def card(info: dict[str, Any]) -> str:
@@ -73,9 +80,12 @@ def _body(info: dict[str, Any]) -> list[str]:
     lines += ["", "| queries | count |", "|---|---|"]
     lines += [f"| {kind} | {count:,} |" for kind, count in counts["queries"].items()]
     lines += [f"| hard_negative, {kind} | {count:,} |" for kind, count in counts["hard_negatives"].items()]
-    lines += ["", *_images(info), *LOAD, "## How it was made", ""]
+    lines += ["", *_images(info), *LOAD, *_where(info["images"]), "## How it was made", "", *_preset(info["preset"])]
     for split, facts in info["lineage"].items():
         lines += _split(split, facts)
+    if pairs := info["ingested_pairs"]:
+        lines += [f"{pairs['rows']:,} training pairs came with another dataset and were not labelled again here.", ""]
+    lines += [f"Written by ndec {info['ndec_version']}.", ""]
     lines += _drops(info["dropped"])
     lines += [
         "## Licences",
@@ -121,7 +131,51 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
             for row in facts["labels"]
         ]
         lines.append("")
-    return lines
+    return lines + _quality(facts)
+
+
+def _where(images: dict[str, Any]) -> list[str]:
+    lines = [IMAGES[images["form"]], CHECK]
+    if images.get("encoded_anew"):
+        size = f"longest side at most {images['resize']} px, " if images["resize"] else ""
+        lines.append(
+            f"{images['encoded_anew']:,} images were encoded anew when they were packed ({size}format "
+            f"{images['image_format']}, quality {images['quality']}); the rest has its original bytes."
+        )
+    return [*lines, ""]
+
+
+def _preset(preset: dict[str, Any] | None) -> list[str]:
+    if preset is None:
+        return []
+    lines = ["It has the parts of the NDEC benchmark" + (", not all of them:" if preset["partial"] else ".")]
+    if preset["differs"]:
+        lines += ["", "| part | here | published |", "|---|---|---|"]
+        lines += [f"| {part} | {n['found']:,} | {n['published']:,} |" for part, n in preset["differs"].items()]
+    return [*lines, ""]
+
+
+def _quality(facts: dict[str, Any]) -> list[str]:
+    """Agreement and the bound on wrong labels, where they were computed; nothing is said of what was not."""
+    agreement = facts["agreement"] or {}
+    lines = []
+    for name, numbers in (agreement.get("rounds") or {}).items():
+        if numbers.get("kappa") is not None:
+            lines.append(f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over {numbers['pairs']:,} shared pairs.")
+    for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", "Bound on the share of wrong decisions")):
+        if (value := agreement.get(key)) is not None:
+            lines.append(f"* {text}: {_number(value)}.")
+    if facts["decisions"]:
+        counts = ", ".join(f"{count:,} {_plain(decision)}" for decision, count in facts["decisions"].items())
+        lines.append(f"* Decisions: {counts}.")
+    return [*lines, ""] if lines else []
+
+
+def _number(value: Any) -> str:
+    """A figure as it was recorded: a number, or an interval or breakdown by name."""
+    if isinstance(value, dict):
+        return ", ".join(f"{_plain(str(key))} {_number(part)}" for key, part in value.items() if part is not None)
+    return f"{value:.4g}" if isinstance(value, float) else _plain(str(value))
 
 
 def _drops(dropped: dict[str, dict[str, int]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from ndec_builder.core.schemas import MANIFEST_TABLES
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv"}
+FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv", ".tar": "application/x-tar"}
 KEYS = {
     "queries": "query_id",
     "references": "image_id",
@@ -73,18 +73,16 @@ CONTEXT: dict[str, Any] = {
 }
 
 
-def croissant(
-    name: str, version: str, description: str, licences: Sequence[str], files: Mapping[str, tuple[str, int]]
-) -> dict[str, Any]:
-    """Return the JSON-LD. `files`: relative posix path → (sha256, bytes) of the parquet and csv files."""
-    return {
+def croissant(info: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    """Return the JSON-LD of a manifest.json. `files`: relative posix path → (sha256, bytes) of parquet, csv and tar."""
+    value: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "name": name,
-        "version": version,
-        "description": description,
+        "name": info["name"],
+        "version": info["version"],
+        "description": info["description"],
         "conformsTo": CONFORMS_TO,
-        "license": list(licences),
+        "license": list(info["counts"]["licenses"]),
         "citeAs": CITATION,
         "isLiveDataset": False,
         "distribution": [
@@ -101,6 +99,9 @@ def croissant(
         ],
         "recordSet": [_record_set(table, split, schema) for table, (split, schema) in MANIFEST_TABLES.items()],
     }
+    if info["authors"]:
+        value["creator"] = [{"@type": "sc:Person", "name": name} for name in info["authors"]]
+    return value
 
 
 def _record_set(table: str, split: str, schema: pa.Schema) -> dict[str, Any]:

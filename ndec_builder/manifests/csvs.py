@@ -1,14 +1,18 @@
-"""The two csv files of a dataset: ground truth in DISC21 form, and the attribution of every image."""
+"""The two csv files of a dataset: ground truth in DISC21 form, and the attribution of every image. Written in pieces."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.core.schemas import LICENCE_COLUMNS
+from ndec_builder.core.storage import atomic_path
 
 IMAGE_TABLES = {
     "queries": "query_id",
@@ -16,37 +20,48 @@ IMAGE_TABLES = {
     "train_basic": "image_id",
     "train_pair_images": "image_id",
 }
-FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_START = r"^[=+\-@\t\r]"
+BATCH = 65_536  # rows turned into text at once
 
 
-def ground_truth_csv(table: pa.Table) -> str:
+def ground_truth_csv(table: pa.Table) -> Iterator[bytes]:
     """`query_id,reference_id` with header, one line per query, the reference empty where there is none.
 
     Cells are exact, never guarded: programs join on them.
     """
-    rows = zip(table["query_id"].to_pylist(), table["reference_id"].to_pylist(), strict=True)
-    return _csv(("query_id", "reference_id"), ((query, reference or "") for query, reference in rows))
+    yield _text([("query_id", "reference_id")])
+    for batch in table.select(["query_id", "reference_id"]).to_batches(BATCH):
+        yield _text(zip(*(pc.fill_null(column, "").to_pylist() for column in batch.columns), strict=True))
 
 
-def attribution_csv(tables: dict[str, pa.Table]) -> str:
+def attribution_csv(tables: dict[str, pa.Table]) -> Iterator[bytes]:
     """One line per image: table, id, licence columns. Cells that a spreadsheet would run get an apostrophe."""
-    rows = (
-        [name, *(guarded(row[column]) for column in (key, *LICENCE_COLUMNS))]
-        for name, key in IMAGE_TABLES.items()
-        for row in tables[name].select([key, *LICENCE_COLUMNS]).to_pylist()
-    )
-    return _csv(("table", "image_id", *LICENCE_COLUMNS), rows)
+    yield _text([("table", "image_id", *LICENCE_COLUMNS)])
+    for name, key in IMAGE_TABLES.items():
+        for batch in tables[name].select([key, *LICENCE_COLUMNS]).to_batches(BATCH):
+            cells = [guarded(column).to_pylist() for column in batch.columns]
+            yield _text(zip([name] * len(batch), *cells, strict=True))
 
 
-def guarded(cell: str | None) -> str:
-    """Return the cell as text; one that starts like a formula is defused with an apostrophe (OWASP, CSV injection)."""
-    text = cell or ""
-    return "'" + text if text.startswith(FORMULA_START) else text
+def guarded(column: pa.Array) -> pa.Array:
+    """Text, null as empty; what starts like a formula is defused with an apostrophe (OWASP, CSV injection)."""
+    text = pc.fill_null(column, "")
+    return pc.if_else(pc.match_substring_regex(text, FORMULA_START), pc.binary_join_element_wise("'", text, ""), text)
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> Path:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.writelines(pieces)
+    return path
+
+
+def same_content(path: Path, pieces: Iterable[bytes]) -> bool:
+    """Whether a file holds exactly these bytes, looked at piece by piece."""
+    with path.open("rb") as file:
+        return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
+
+
+def _text(rows: Iterable[Sequence[Any]]) -> bytes:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue().encode("utf-8")

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.core.schemas import LABEL_ROWS, LICENCE_COLUMNS, SPLITS, conform
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.workspace import Workspace, slug
+from ndec_builder.manifests.columns import filled, joined, tally
+from ndec_builder.manifests.csvs import IMAGE_TABLES
 
 ORACLE = "oracle"  # the annotator that answers from the known truth, in the demo and in tests
 MINING_SETTINGS = ("top", "max_per_query", "max_per_reference")
@@ -34,6 +38,13 @@ def corpus(workspace: Workspace) -> dict[str, Any] | None:
     return {"counts": run.get("counts", {}), "packages": run.get("packages", [])}
 
 
+def ingested_pairs(workspace: Workspace) -> dict[str, Any] | None:
+    """The training pairs that came with another dataset: how many, and the sha256 of their table."""
+    if not workspace.pairs.is_file():
+        return None
+    return {"rows": read_table(workspace.pairs, ["former_id"]).num_rows, "sha256": sha256_file(workspace.pairs)}
+
+
 def annotators(facts: dict[str, Any]) -> list[str]:
     return sorted({row["annotator"] for split in facts.values() for row in split["labels"]})
 
@@ -48,27 +59,27 @@ def labels_by(names: list[str]) -> str:
 def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
     """Return every count of `manifest.json` that follows from the tables; `ndec validate` computes them again."""
     queries = tables["queries"]
-    images = [tables[name] for name in ("queries", "references", "train_basic", "train_pair_images")]
-    hard_kinds = [kind for kind in queries["hard_kind"].to_pylist() if kind is not None]
-    licences = Counter(licence or UNKNOWN for table in images for licence in table["license"].to_pylist())
+    images = {name: tables[name] for name in IMAGE_TABLES}
     return {
         "rows": {name: table.num_rows for name, table in tables.items()},
-        "queries": dict(sorted(Counter(queries["kind"].to_pylist()).items())),
-        "hard_negatives": dict(sorted(Counter(hard_kinds).items())),
+        "queries": tally(queries["kind"]),
+        "hard_negatives": tally(queries["hard_kind"]),
         "positive_pairs": tables["ground_truth"].num_rows - tables["ground_truth"]["reference_id"].null_count,
         "groups": {
-            name: len(set(tables[name]["group"].to_pylist()) - {None, ""})
-            for name in ("queries", "references", "train_basic", "train_pair_images")
+            name: int(pc.count_distinct(table["group"].filter(pa.array(filled(table["group"])))).as_py())
+            for name, table in images.items()
         },
-        "licenses": dict(sorted(licences.items())),
-        "images_without_licence_columns": sum(_bare(table) for table in images),
+        "licenses": tally(joined(table["license"] for table in images.values()), missing=UNKNOWN),
+        "images_without_licence_columns": sum(int(bare_rows(table).sum()) for table in images.values()),
     }
 
 
-def _bare(table: pa.Table) -> int:
-    """How many images say neither licence nor where they come from."""
-    columns = [table[name].to_pylist() for name in LICENCE_COLUMNS]
-    return sum(not any(values) for values in zip(*columns, strict=True))
+def bare_rows(table: pa.Table) -> np.ndarray:
+    """(n,) bool: which images say neither licence nor where they come from."""
+    said = np.zeros(table.num_rows, dtype=bool)
+    for name in LICENCE_COLUMNS:
+        said |= filled(table[name])
+    return ~said
 
 
 def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
@@ -82,6 +93,7 @@ def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
             "cut": run.get("cut"),
             "counts": run.get("counts", {}),
             "weights": run.get("weights", {}),
+            "candidates_sha256": sha256_file(workspace.candidates(split) / "candidates.parquet"),
             "rechecked_pairs": read_table(recheck, ["pair_id"]).num_rows if recheck.is_file() else 0,
         }
     }
@@ -105,5 +117,6 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
             for (round_, annotator, label), count in sorted(rows.items())
         ],
         "decisions": decisions,
+        "decisions_sha256": sha256_file(directory / "decisions.parquet") if decisions else None,
         "agreement": read_json(agreement) if agreement.is_file() else None,
     }

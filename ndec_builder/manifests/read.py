@@ -11,6 +11,8 @@ import pyarrow as pa
 from ndec_builder.core.errors import NdecError, nearest
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, conform
 from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.manifests.csvs import IMAGE_TABLES
+from ndec_builder.manifests.places import image_place
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,20 @@ class Manifest:
     info: dict[str, Any]
 
     def table(self, name: str) -> pa.Table:
-        """Read a table of MANIFEST_TABLES, all its files in order. Raises NdecError when unknown or missing."""
+        """Read a table of MANIFEST_TABLES, all its files in order; null uris become the places that `ndec fetch` fills.
+
+        Raises NdecError when it is unknown, missing, or made by a newer version.
+        """
+        table = self.stored(name)
+        if self.form != "attribution_only" or name not in IMAGE_TABLES:
+            return table
+        columns = (table[column].to_pylist() for column in (IMAGE_TABLES[name], "sha256"))
+        uris = [image_place(name, image_id or "", sha256) for image_id, sha256 in zip(*columns, strict=True)]
+        column = table.column_names.index("uri")
+        return table.set_column(column, table.schema.field(column), pa.array(uris, pa.string()))
+
+    def stored(self, name: str) -> pa.Table:
+        """The table as it stands in its files."""
         if name not in MANIFEST_TABLES:
             raise NdecError(
                 f"a dataset has no table {name!r}{nearest(name, MANIFEST_TABLES)}; it has {list(MANIFEST_TABLES)}"
@@ -33,6 +48,12 @@ class Manifest:
                 f"{self.directory} lacks data/{name}/{split}-*.parquet; copy the whole directory, or export it again"
             )
         return conform(pa.concat_tables([read_table(path) for path in paths]), schema)
+
+    @property
+    def form(self) -> str:
+        """Where the images are: elsewhere, folder, tar or attribution_only."""
+        images = self.info.get("images")
+        return str(images.get("form", "elsewhere")) if isinstance(images, dict) else "elsewhere"
 
     def resolve(self, uri: str) -> str:
         """Turn a table's uri into something `storage.read_uri` opens."""
@@ -54,8 +75,13 @@ def open_manifest(directory: Path) -> Manifest:
     if not isinstance(info, dict) or "schema_version" not in info:
         raise NdecError(f"{path} has no schema_version, so it is not a dataset of ndec; export it again")
     if info["schema_version"] != SCHEMA_VERSION:
+        newer = " was made by a newer version of ndec: it" if _is_newer(info["schema_version"]) else ""
         raise NdecError(
-            f"{path} has schema version {info['schema_version']!r}, this ndec reads {SCHEMA_VERSION!r}; export it "
+            f"{path}{newer} has schema version {info['schema_version']!r}, this ndec reads {SCHEMA_VERSION!r}; export it "
             f"again with this version, or use the ndec it was made with ({info.get('ndec_version', 'not recorded')})"
         )
     return Manifest(directory, info)
+
+
+def _is_newer(version: object) -> bool:
+    return isinstance(version, str) and version.isdigit() and int(version) > int(SCHEMA_VERSION)

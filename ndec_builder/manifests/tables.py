@@ -1,4 +1,4 @@
-"""From decided pairs to the six tables of a dataset, by the design's "From pairs to a dataset". Pure functions.
+"""From decided pairs to the six tables of a dataset, by the design's "From pairs to a dataset". Pure functions on columns.
 
 Whatever is left out is counted with its reason. Where an image or a group would be on both sides, training loses it.
 """
@@ -6,45 +6,44 @@ Whatever is left out is counted with its reason. Where an image or a group would
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.candidates.kept import Kept
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import LICENCE_COLUMNS, MANIFEST_TABLES, table_of
-
-Row = dict[str, Any]
-NO_GROUP = (None, "")
-
-
-@dataclass(frozen=True)
-class TrainPair:
-    """A pair decided hard_negative: former = basic image, latter = pool image."""
-
-    pair_id: str
-    former_id: str
-    latter_id: str
-    score: float
-    basis: str
+from ndec_builder.core.schemas import MANIFEST_TABLES, QUERIES, REFERENCES, TRAIN_PAIRS, conform
+from ndec_builder.manifests.columns import (
+    Column,
+    filled,
+    first_of_each,
+    joined,
+    mask,
+    places,
+    reasons,
+    repeated,
+    texts,
+    within,
+)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a dataset is made from. Image rows are those of the images tables, ascending by image_id."""
+    """What a dataset is made from. The first four are images tables, ascending by image_id."""
 
-    references: Sequence[Row]
-    pool: Mapping[str, Row]
-    queries: Sequence[Row]  # edited copies and whatever the user ingested
-    basic: Sequence[Row]
-    edits: Sequence[Row]
-    truth: Mapping[str, Sequence[str]]  # query_id → reference ids, from the user's ground truth
+    references: pa.Table
+    pool: pa.Table
+    queries: pa.Table  # edited copies and whatever the user ingested
+    basic: pa.Table
+    edits: pa.Table
+    truth: pa.Table  # schema GROUND_TRUTH: the user's
     kept: Kept  # of split test
-    train_pairs: Sequence[TrainPair]
-    mined: frozenset[str]  # pool images in any candidate pair of either split
+    train_pairs: pa.Table  # schema TRAIN_PAIRS: decided hard_negative, or ingested as such
+    mined: pa.Array  # pool images in any candidate pair of either split, or in an ingested pair
+    hard_queries: pa.Array  # ids of ingested queries that are hard negatives
 
 
 @dataclass(frozen=True)
@@ -65,24 +64,25 @@ def select(material: Material, distractors: int, seed: int) -> Selection:
             "`ndec edit --role reference --count N`, or bring your own with "
             "`ndec ingest query FOLDER --ground-truth CSV`, then export again"
         )
-    references = [_image(row) for row in material.references]
-    edits = {row["image_id"]: row["edit"] for row in material.edits if row["role"] == "query"}
-    queries = [
-        _query(row, "edited_copy" if row["image_id"] in matches else "distractor", edit=edits.get(row["image_id"]))
-        for row in material.queries
-    ]
+    references = conform(material.references, REFERENCES)
+    queries = _ingested(material, matches)
     hard, test_drops = _hard_negatives(material, queries)
-    _refuse_clash("queries", "query_id", queries + hard, "an ingested query and a pool image")
-    closed = _Closed.of([*references, *queries, *hard])
+    _refuse_clash("queries", [queries["query_id"], hard["query_id"]], "an ingested query and a pool image")
+    closed = _Closed.of(references, queries, hard)
     train, train_drops = _training(material, closed)
     drawn = _distractors(material, closed, train, distractors, seed)
-    everything = sorted(queries + hard + drawn, key=lambda row: row["query_id"])
-    truth = [{"query_id": row["query_id"], "reference_id": matches.get(row["query_id"])} for row in everything]
-    rows = {"queries": everything, "references": references, "ground_truth": truth, **train}
+    everything = pa.concat_tables([queries, hard, drawn]).sort_by("query_id").combine_chunks()
+    truth = pa.table(
+        {
+            "query_id": everything["query_id"],
+            "reference_id": texts(matches.get(name) for name in everything["query_id"].to_pylist()),
+        }
+    )
+    tables = {"queries": everything, "references": references, "ground_truth": truth, **train}
     return Selection(
-        {name: table_of(schema, rows[name]) for name, (_, schema) in MANIFEST_TABLES.items()},
+        {name: conform(tables[name], schema) for name, (_, schema) in MANIFEST_TABLES.items()},
         {"test_pool_images": test_drops, **train_drops},
-        len(drawn),
+        drawn.num_rows,
     )
 
 
@@ -91,130 +91,138 @@ def positives(material: Material) -> dict[str, str]:
 
     Raises NdecError for a reference that is not there and for a query with more than one, which this protocol excludes.
     """
-    known = {row["image_id"] for row in material.references}
-    found: dict[str, set[str]] = {row["image_id"]: set() for row in material.queries}
-    for row in material.edits:
-        made = (row["role"], row["kind"], row["source_role"]) == ("query", "edited_copy", "reference")
-        if made and row["image_id"] in found:
-            found[row["image_id"]].add(row["source_id"])
-    for query_id, matches in material.truth.items():
-        if query_id in found:
-            found[query_id].update(matches)
-    for query_id, reference_ids in found.items():
-        if unknown := sorted(reference_ids - known):
+    edits = material.edits
+    made = mask(pc.equal(edits["role"], "query")) & mask(pc.equal(edits["kind"], "edited_copy"))
+    edits = edits.filter(pa.array(made & mask(pc.equal(edits["source_role"], "reference"))))
+    truth = material.truth.filter(pc.is_valid(material.truth["reference_id"]))
+    query_ids = joined([edits["image_id"], truth["query_id"]])
+    reference_ids = joined([edits["source_id"], truth["reference_id"]])
+    there = pa.array(within(query_ids, material.queries["image_id"]))
+    query_ids, reference_ids = query_ids.filter(there), reference_ids.filter(there)
+    unknown = reference_ids.filter(pa.array(~within(reference_ids, material.references["image_id"])))
+    pairs: dict[str, set[str]] = {}
+    for query_id, reference_id in zip(query_ids.to_pylist(), reference_ids.to_pylist(), strict=True):
+        pairs.setdefault(query_id, set()).add(reference_id)
+    if len(unknown):
+        gone = unknown[0].as_py()
+        query_id = min(name for name, ids in pairs.items() if gone in ids)
+        raise NdecError(
+            f"the query {query_id!r} is a copy of the reference {gone!r}, which is not among the "
+            f"{len(material.references)} reference images; ingest that image or correct the ground truth"
+        )
+    for query_id, ids in pairs.items():
+        if len(ids) > 1:
             raise NdecError(
-                f"the query {query_id!r} is a copy of the reference {unknown[0]!r}, which is not among the "
-                f"{len(known)} reference images; ingest that image or correct the ground truth"
-            )
-        if len(reference_ids) > 1:
-            raise NdecError(
-                f"the query {query_id!r} has {len(reference_ids)} references ({', '.join(sorted(reference_ids)[:3])}); "
+                f"the query {query_id!r} has {len(ids)} references ({', '.join(sorted(ids)[:3])}); "
                 f"every query has at most one: keep the best match in the ground truth and ingest it again"
             )
-    return {query_id: next(iter(ids)) for query_id, ids in found.items() if ids}
+    return {query_id: next(iter(ids)) for query_id, ids in pairs.items()}
 
 
-def _hard_negatives(material: Material, queries: Sequence[Row]) -> tuple[list[Row], dict[str, int]]:
+def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
+    """Role query as rows of QUERIES: with a reference edited_copy, declared ones hard_negative, the rest distractor."""
+    ids = material.queries["image_id"]
+    hard = within(ids, material.hard_queries)
+    matched = within(ids, texts(matches))
+    if (both := hard & matched).any():
+        raise NdecError(
+            f"{int(both.sum())} queries are declared hard negatives and have a reference in the ground truth, "
+            f"{ids.filter(pa.array(both))[0].as_py()!r} first; a hard negative has none: correct one of the two lists"
+        )
+    kinds = np.where(matched, "edited_copy", np.where(hard, "hard_negative", "distractor"))
+    own = material.edits.filter(pc.equal(material.edits["role"], "query"))
+    place = places(ids, own["image_id"])
+    edits = own["edit"].take(pa.array(np.where(place < 0, None, place), pa.int64()))
+    hard_kinds = pa.array(np.where(hard, "natural", None), pa.string())
+    return _queries(material.queries, pa.array(kinds, pa.string()), hard_kinds, edits)
+
+
+def _hard_negatives(material: Material, queries: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     """Kept pool images as queries, one per file; the drop counts hold every other pool image that was mined."""
-    references = {row["image_id"] for row in material.references}
-    wholes = {
-        row["image_id"]
-        for row in material.edits
-        if (row["role"], row["kind"]) == ("pool", "reverse_crop") and row["source_id"] in references
-    }
-    taken = {row["sha256"] for row in [*material.references, *queries]}
+    edits = material.edits
+    whole = mask(pc.equal(edits["role"], "pool")) & mask(pc.equal(edits["kind"], "reverse_crop"))
+    whole &= within(edits["source_id"], material.references["image_id"])
+    wholes = edits["image_id"].filter(pa.array(whole))
     drops = Counter(material.kept.dropped.values())
-    rows = []
-    for query_id in sorted(material.kept.kept):
-        row = material.pool.get(query_id)
-        if row is None:
-            drops["no_longer_in_pool"] += 1
-        elif row["sha256"] in taken:
-            drops["same_bytes_as_another_image"] += 1
-        else:
-            taken.add(row["sha256"])
-            rows.append(_query(row, "hard_negative", "reverse_crop" if query_id in wholes else "natural"))
-    return rows, dict(sorted(drops.items()))
+    place = places(texts(sorted(material.kept.kept)), material.pool["image_id"])
+    if gone := int((place < 0).sum()):
+        drops["no_longer_in_pool"] += gone
+    rows = material.pool.take(pa.array(place[place >= 0]))
+    taken = within(rows["sha256"], joined([material.references["sha256"], queries["sha256"]]))
+    fresh = ~taken & first_of_each(rows["sha256"])
+    if same := int((~fresh).sum()):
+        drops["same_bytes_as_another_image"] += same
+    rows = rows.filter(pa.array(fresh))
+    hard_kinds = np.where(within(rows["image_id"], wholes), "reverse_crop", "natural")
+    kinds = pa.array(["hard_negative"] * len(rows), pa.string())
+    found = _queries(rows, kinds, pa.array(hard_kinds, pa.string()), pa.nulls(len(rows), pa.string()))
+    return found, dict(sorted(drops.items()))
 
 
 @dataclass(frozen=True)
 class _Closed:
     """Files and groups that one side has; the other may not."""
 
-    hashes: frozenset[str]
-    groups: frozenset[str]
+    hashes: pa.ChunkedArray
+    groups: pa.ChunkedArray
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> _Closed:
-        rows = list(rows)
-        return cls(
-            frozenset(row["sha256"] for row in rows), frozenset(row["group"] for row in rows) - frozenset(NO_GROUP)
-        )
+    def of(cls, *tables: pa.Table) -> _Closed:
+        groups = joined(table["group"] for table in tables)
+        return cls(joined(table["sha256"] for table in tables), groups.filter(pa.array(filled(groups))))
 
-    def reason(self, row: Row) -> str | None:
-        if row["sha256"] in self.hashes:
-            return "same_bytes_as_a_test_image"
-        return "group_of_a_test_image" if row["group"] in self.groups else None
+    def tests(self, rows: pa.Table, prefix: str = "") -> list[tuple[str, np.ndarray]]:
+        return [
+            (f"{prefix}same_bytes_as_a_test_image", within(rows["sha256"], self.hashes)),
+            (f"{prefix}group_of_a_test_image", within(rows["group"], self.groups)),
+        ]
 
 
-def _training(material: Material, closed: _Closed) -> tuple[dict[str, list[Row]], dict[str, dict[str, int]]]:
+def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table], dict[str, dict[str, int]]]:
     """The three training tables without anything of the test side, and the drops of basic images and of pairs."""
-    basic_drops, pair_drops = Counter[str](), Counter[str]()
-    basic: dict[str, Row] = {}
-    for row in material.basic:
-        if reason := closed.reason(row):
-            basic_drops[reason] += 1
-        else:
-            basic[row["image_id"]] = _image(row)
-    pairs, latters = [], {}
-    for pair in sorted(material.train_pairs, key=lambda pair: pair.pair_id):
-        latter = material.pool.get(pair.latter_id)
-        if latter is None:
-            pair_drops["latter_no_longer_in_pool"] += 1
-        elif reason := closed.reason(latter):
-            pair_drops[f"latter_{reason}"] += 1
-        elif pair.former_id not in basic:
-            pair_drops["former_not_in_train_basic"] += 1
-        else:
-            pairs.append(vars(pair))
-            latters[pair.latter_id] = _image(latter)
-    extra = [latters[image_id] for image_id in sorted(latters)]
-    _refuse_clash("training images", "image_id", [*basic.values(), *extra], "a basic image and a pool image")
-    tables = {"train_basic": list(basic.values()), "train_pairs": pairs, "train_pair_images": extra}
-    drops = {"train_basic": dict(sorted(basic_drops.items())), "train_pairs": dict(sorted(pair_drops.items()))}
-    return tables, drops
+    fits, basic_drops = reasons(len(material.basic), closed.tests(material.basic))
+    basic = conform(material.basic.filter(pa.array(fits)), REFERENCES)
+    pairs = conform(material.train_pairs.sort_by("pair_id"), TRAIN_PAIRS)
+    place = places(pairs["latter_id"], material.pool["image_id"])
+    latters = material.pool.take(pa.array(np.where(place < 0, None, place), pa.int64()))
+    tests = [
+        ("latter_no_longer_in_pool", place < 0),
+        *closed.tests(latters, "latter_"),
+        ("former_not_in_train_basic", ~within(pairs["former_id"], basic["image_id"])),
+    ]
+    fits, pair_drops = reasons(len(pairs), tests)
+    pairs = pairs.filter(pa.array(fits))
+    extra = conform(material.pool.take(pa.array(np.unique(place[fits]))), REFERENCES)
+    _refuse_clash("training images", [basic["image_id"], extra["image_id"]], "a basic image and a pool image")
+    tables = {"train_basic": basic, "train_pairs": pairs, "train_pair_images": extra}
+    return tables, {"train_basic": basic_drops, "train_pairs": pair_drops}
 
 
-def _distractors(
-    material: Material, closed: _Closed, train: Mapping[str, list[Row]], count: int, seed: int
-) -> list[Row]:
+def _distractors(material: Material, closed: _Closed, train: dict[str, pa.Table], count: int, seed: int) -> pa.Table:
     """Draw unmined pool images that share no file with anything, and no group with a training image or a reference."""
-    training = _Closed.of([*train["train_basic"], *train["train_pair_images"]])
-    groups = _Closed.of(material.references).groups | training.groups
-    taken_ids = {row["image_id"] for row in material.queries}
-    hashes = set(closed.hashes | training.hashes)
-    free = []
-    for image_id in sorted(material.pool):
-        row = material.pool[image_id]
-        if image_id in material.mined or image_id in taken_ids or row["group"] in groups or row["sha256"] in hashes:
-            continue
-        hashes.add(row["sha256"])
-        free.append(row)
-    order = np.random.default_rng(seed).permutation(len(free))[:count]
-    return [_query(free[position], "distractor") for position in order]
+    pool = material.pool
+    if not count:
+        return QUERIES.empty_table()
+    training = _Closed.of(train["train_basic"], train["train_pair_images"])
+    groups = joined([_Closed.of(material.references).groups, training.groups])
+    bad = within(pool["image_id"], material.mined) | within(pool["image_id"], material.queries["image_id"])
+    bad |= within(pool["group"], groups) | within(pool["sha256"], joined([closed.hashes, training.hashes]))
+    free = pool.filter(pa.array(~bad))
+    free = free.filter(pa.array(first_of_each(free["sha256"])))
+    chosen = free.take(pa.array(np.random.default_rng(seed).permutation(len(free))[:count]))
+    nothing = pa.nulls(len(chosen), pa.string())
+    return _queries(chosen, pa.array(["distractor"] * len(chosen), pa.string()), nothing, nothing)
 
 
-def _query(row: Row, kind: str, hard_kind: str | None = None, edit: str | None = None) -> Row:
-    rest = {name: row[name] for name in ("group", "uri", "sha256", *LICENCE_COLUMNS)}
-    return {"query_id": row["image_id"], "kind": kind, "hard_kind": hard_kind, "edit": edit, **rest}
+def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: Column) -> pa.Table:
+    rows = images.rename_columns({"image_id": "query_id"})
+    for name, column in (("kind", kinds), ("hard_kind", hard_kinds), ("edit", edits)):
+        rows = rows.append_column(name, column)
+    return conform(rows, QUERIES)
 
 
-def _image(row: Row) -> Row:
-    return {name: row[name] for name in ("image_id", "group", "uri", "sha256", *LICENCE_COLUMNS)}
-
-
-def _refuse_clash(table: str, key: str, rows: Iterable[Row], who: str) -> None:
-    twice = [name for name, times in Counter(row[key] for row in rows).items() if times > 1]
+def _refuse_clash(table: str, ids: Iterable[Column], who: str) -> None:
+    twice = repeated(joined(ids)).to_pylist()
     if twice:
         raise NdecError(
             f"{len(twice)} ids name two {table}, {min(twice)!r} first: {who} have the same id; "

@@ -6,8 +6,12 @@ from pathlib import Path
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.manifests.checks import Finding, check_tables
-from ndec_builder.manifests.file_checks import check_descriptions, check_files, check_images, read_tables
+from ndec_builder.manifests.checks import check_tables
+from ndec_builder.manifests.csvs import IMAGE_TABLES
+from ndec_builder.manifests.file_checks import check_descriptions, check_files, check_info, read_tables
+from ndec_builder.manifests.findings import Finding
+from ndec_builder.manifests.image_checks import check_images, check_shards
+from ndec_builder.manifests.leaks import check_near, check_pixels
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ValidateConfig
 
@@ -19,11 +23,11 @@ def run(config: ValidateConfig) -> Path:
 
     Raises NdecError listing the errors (code, what, what to do), or when the directory is no dataset at all.
     """
-    findings = validate(config.manifest, images=config.images)
+    findings = examine(config)
     for finding in findings:
-        if finding.severity == "warning":
+        if not finding.is_error:
             say(str(finding))
-    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    errors = [str(finding) for finding in findings if finding.is_error]
     if errors:
         more = f"\n… and {len(errors) - MAX_LISTED} more" if len(errors) > MAX_LISTED else ""
         listed = "\n".join(errors[:MAX_LISTED])
@@ -33,17 +37,31 @@ def run(config: ValidateConfig) -> Path:
 
 
 def validate(directory: Path, *, images: bool = True) -> list[Finding]:
-    """Return all findings in the order files, descriptions, tables, images. Raises NdecError when it is no dataset.
+    return examine(ValidateConfig(directory, images=images))
 
-    A dataset with unreadable tables is not looked at any further.
+
+def examine(config: ValidateConfig) -> list[Finding]:
+    """Return all findings in the order manifest.json, files, descriptions, tables, images.
+
+    Raises NdecError when it is no dataset. A dataset with unreadable tables is not looked at any further.
     """
-    manifest = open_manifest(directory)
-    findings = list(check_files(manifest))
+    manifest = open_manifest(config.manifest)
+    findings = list(check_info(manifest.info))
+    if findings and any(finding.code == "M111" for finding in findings):
+        return findings  # nothing that follows could trust it
+    findings += check_files(manifest)
     tables, unreadable = read_tables(manifest)
     if unreadable:
         return findings + unreadable
-    findings += check_tables(tables, manifest.info)
+    findings += check_tables(tables, manifest.info, manifest.form)
     findings += check_descriptions(manifest, tables)
-    if images:
-        findings += check_images(manifest, tables)
+    if config.images or config.pixels or config.model:
+        findings += check_shards(manifest)
+        openable = tables | {name: manifest.table(name) for name in IMAGE_TABLES}
+        if config.images:
+            findings += check_images(manifest, openable)
+        if config.pixels:
+            findings += check_pixels(manifest, openable)
+        if config.model:
+            findings += check_near(manifest, openable, config.model, config.near_duplicate)
     return findings

@@ -1,0 +1,160 @@
+"""`ndec diff A B`: what changed between two versions of a dataset, and whether the version says so."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.core.schemas import MANIFEST_TABLES
+from ndec_builder.manifests.checks import KEYS
+from ndec_builder.manifests.columns import mask, places, within
+from ndec_builder.manifests.findings import KEPT
+from ndec_builder.manifests.read import Manifest, open_manifest
+from ndec_builder.manifests.settings import SEMANTIC, DiffConfig
+
+LEVELS = ("none", "patch", "minor", "major")
+TEST_TABLES = ("queries", "references", "ground_truth")
+# columns on which a number or a training run depends; the others describe
+DECIDING = {
+    "queries": ("kind", "hard_kind", "group", "sha256"),
+    "references": ("sha256",),
+    "ground_truth": ("reference_id",),
+    "train_basic": ("group", "sha256"),
+    "train_pairs": ("former_id", "latter_id"),
+    "train_pair_images": ("group", "sha256"),
+}
+SHOWN = 3
+NOT_COMPARED = ("files", "name", "version")  # hashes follow from the rest; name and version stand on top
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """Rows by key: how many came, went and changed, the first of each, and the changed columns with their rows."""
+
+    table: str
+    added: int
+    removed: int
+    changed: int
+    columns: dict[str, int]
+    examples: dict[str, list[str]]
+
+    @property
+    def level(self) -> str:
+        """How grave: major where numbers on the test set can differ, minor for the training side, patch for the rest."""
+        if not (self.added or self.removed or self.changed):
+            return "none"
+        deciding = self.added or self.removed or set(self.columns) & set(DECIDING[self.table])
+        if not deciding:
+            return "patch"
+        return "major" if self.table in TEST_TABLES else "minor"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """info: flat key of manifest.json → (before, after); None where it is not there."""
+
+    before: Manifest
+    after: Manifest
+    tables: list[TableChange]
+    info: dict[str, tuple[Any, Any]]
+
+    @property
+    def needed(self) -> str:
+        """The part of the version that must be raised: the gravest of all changes."""
+        levels = [change.level for change in self.tables] + (["patch"] if self.info else [])
+        if "schema_version" in self.info:
+            levels.append("major")
+        return max(levels, key=LEVELS.index, default="none")
+
+    @property
+    def adequate(self) -> bool:
+        """Whether the version was raised enough. Below 1.0.0 a raised minor is enough; a pre-release promises nothing."""
+        old, new = (_version(manifest.info.get("version")) for manifest in (self.before, self.after))
+        if old is None or new is None:
+            return False
+        if self.needed == "none":
+            return new >= old
+        if new[:3] == old[:3]:
+            return new[3] != old[3]  # 1.0.0-rc1 → 1.0.0-rc2 → 1.0.0
+        raised = next(level for level, a, b in zip(("major", "minor", "patch"), old, new, strict=False) if a != b)
+        wanted = "minor" if self.needed == "major" and old[0] == 0 else self.needed
+        return new[:3] > old[:3] and LEVELS.index(raised) >= LEVELS.index(wanted)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "before": {name: self.before.info.get(name) for name in ("name", "version")},
+            "after": {name: self.after.info.get(name) for name in ("name", "version")},
+            "tables": {change.table: {**vars(change), "level": change.level} for change in self.tables},
+            "manifest": {key: {"before": old, "after": new} for key, (old, new) in self.info.items()},
+            "needed": self.needed,
+            "adequate": self.adequate,
+        }
+
+    def as_text(self) -> str:
+        old, new = (f"{m.info.get('name')} {m.info.get('version')}" for m in (self.before, self.after))
+        lines = [f"{old} → {new}"]
+        for change in self.tables:
+            if change.level == "none":
+                continue
+            lines.append(f"{change.table}: {change.added:,} added, {change.removed:,} removed, {change.changed:,} changed")
+            lines += [f"  {kind}: {', '.join(names[:SHOWN])}" for kind, names in change.examples.items() if names]
+            lines += [f"  column {name}: {rows:,} rows" for name, rows in change.columns.items()]
+        lines += [f"{key}: {_short(old)} → {_short(new)}" for key, (old, new) in self.info.items()]
+        if self.needed == "none":
+            lines.append("nothing changed")
+        verdict = "is raised enough" if self.adequate else "is NOT raised enough"
+        return "\n".join([*lines, f"version: these changes ask for {self.needed}; it {verdict}"])
+
+
+def run(config: DiffConfig) -> Changes:
+    """Compare two dataset directories. Raises NdecError when one of them is none or a table cannot be read."""
+    before, after = open_manifest(config.before), open_manifest(config.after)
+    tables = [_compare(name, before.stored(name), after.stored(name)) for name in MANIFEST_TABLES]
+    flat = [_flat({k: v for k, v in m.info.items() if k not in NOT_COMPARED}) for m in (before, after)]
+    keys = sorted(flat[0].keys() | flat[1].keys())
+    info = {key: (flat[0].get(key), flat[1].get(key)) for key in keys if flat[0].get(key) != flat[1].get(key)}
+    return Changes(before, after, tables, info)
+
+
+def _compare(name: str, before: pa.Table, after: pa.Table) -> TableChange:
+    key = KEYS[name]
+    added, removed = ~within(after[key], before[key]), ~within(before[key], after[key])
+    place = places(before[key], after[key])
+    old = before.filter(pa.array(place >= 0))
+    new = after.take(pa.array(place[place >= 0]))
+    columns, any_changed = {}, np.zeros(old.num_rows, dtype=bool)
+    for column in old.column_names:
+        same = mask(pc.equal(old[column], new[column])) | (mask(pc.is_null(old[column])) & mask(pc.is_null(new[column])))
+        if not same.all():
+            columns[column] = int((~same).sum())
+            any_changed |= ~same
+    rows = {"added": after[key].filter(pa.array(added)), "removed": before[key].filter(pa.array(removed))}
+    rows["changed"] = old[key].filter(pa.array(any_changed))
+    examples = {kind: sorted(values.slice(0, KEPT).to_pylist()) for kind, values in rows.items()}
+    return TableChange(name, int(added.sum()), int(removed.sum()), int(any_changed.sum()), columns, examples)
+
+
+def _version(text: Any) -> tuple[int, int, int, str] | None:
+    match = re.fullmatch(SEMANTIC, text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    return int(match[1]), int(match[2]), int(match[3]), match[4] or "~"  # a release comes after its pre-releases
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    parts: dict[str, Any] = {}
+    for key, part in value.items():
+        parts |= _flat(part, f"{name}.{key}" if name else str(key))
+    return parts
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "…"
