@@ -37,10 +37,8 @@ COMMANDS = {
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
     "export": Command("export", "manifests.settings", "ExportConfig", "manifests.build"),
     "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),
-    "diff": Command("diff", "manifests.settings", "DiffConfig", "manifests.diff"),
     "fetch": Command("fetch", "manifests.settings", "FetchConfig", "manifests.fetch"),
-    "export-release": Command("export-release", "manifests.settings", "ReleaseConfig", "manifests.release"),
     "train-asl": Command("train", "training.settings", "TrainConfig", "training.train"),
     "benchmark": Command("benchmark", "evaluation.settings", "BenchmarkConfig", "evaluation.benchmark"),
-    "export-results": Command("export-results", "evaluation.formats", "ResultsConfig", "evaluation.results"),
+    "export-results": Command("export-results", "evaluation.result_settings", "ResultsConfig", "evaluation.results"),
 }

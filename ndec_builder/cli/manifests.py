@@ -1,4 +1,4 @@
-"""Verbs around the dataset: export, validate, diff, fetch, and the layouts of others: export-release, export-results."""
+"""Verbs around the dataset: export, validate, diff, fetch, and other layouts: export-release, export-results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Workspace, configured, run
+from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Workspace, configured, print_result, run
 
 app = typer.Typer()
 Manifest = Annotated[Path, typer.Argument(help="Manifest directory.")]
@@ -48,7 +48,9 @@ def export(
 def validate(
     manifest: Manifest,
     images: Annotated[bool | None, typer.Option("--images/--no-images", help="Hash the image files too.")] = None,
-    pixels: Annotated[bool | None, typer.Option("--pixels", help="Decode all; compare pixels of the two sides.")] = None,
+    pixels: Annotated[
+        bool | None, typer.Option("--pixels", help="Decode all; compare pixels of the two sides.")
+    ] = None,
     model: Model = None,
     near_duplicate: Annotated[float | None, typer.Option(help="With --model: cosine that is too close.")] = None,
     config: Settings = None,
@@ -100,11 +102,13 @@ def fetch(
 def export_release(
     manifest: Manifest,
     out: Annotated[Path, typer.Option(help="New folder.")],
-    config: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Write a dataset in the layout of the NDEC release: negative_pair, query_images_h5, ground truth csv."""
-    run("export-release", None, config, as_json, manifest=manifest, out=out)
+    from ndec_builder.manifests.release import ReleaseConfig
+    from ndec_builder.manifests.release import run as export_layout
+
+    print_result(export_layout(ReleaseConfig(manifest, out)), as_json)
 
 
 @app.command("export-results")

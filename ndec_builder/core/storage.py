@@ -84,7 +84,7 @@ def write_table(path: Path, table: pa.Table) -> Path:
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read one parquet file. Raises NdecError with the path when it is missing, no parquet file or of a newer version."""
+    """Read one parquet file. Raises NdecError with the path when it is missing, broken or of a newer version."""
     if not path.is_file():
         raise NdecError(
             f"{path} does not exist; run the stage that writes it first (`ndec status` shows which are done)"

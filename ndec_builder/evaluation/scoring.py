@@ -53,6 +53,11 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
     return Scored(scored.predictions, about, _norms(sides, dataset), weights, scored.rejects or _rejects(sides))
 
 
+def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
+    """Queries' and references' vectors by the detector of the settings: the trunk's part comes from the cache."""
+    return _embed(_detector(config, workspace, dataset), config, workspace, dataset)
+
+
 def pair_ratios(scored: Scored) -> np.ndarray:
     """query_over_reference of every prediction, (m,) float64 in the order of the predictions.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,10 +16,11 @@ from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import DECISIONS, EDITS, GROUND_TRUTH, IMAGES, SPLITS, TRAIN_PAIRS, conform, pair_id
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.columns import filled, first_of_each, joined, mask, places, texts
+from ndec_builder.manifests.columns import filled, first_of_each, joined, mask, places, take, texts, within
 from ndec_builder.manifests.lineage import corpus, ingested_pairs, lineage
 from ndec_builder.manifests.pack import pack
 from ndec_builder.manifests.presets import NDEC, compose
+from ndec_builder.manifests.release import FOLDERS, folders_csv
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.tables import Material, Selection, select
 from ndec_builder.manifests.write import write_dataset
@@ -39,13 +39,14 @@ def run(config: ExportConfig) -> Path:
     config.check()
     record = RunRecord("export", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    material, preset = read_material(workspace, config.hard_queries), None
+    material, preset = read_material(workspace, config.hard_queries, config.preset), None
     if config.preset == "ndec":
         material, preset = compose(material, NDEC, config.partial)
     selection = select(material, config.distractors, config.seed)
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
-        (directory / "manifest.json").unlink(missing_ok=True)
+        for name in ("manifest.json", FOLDERS):
+            (directory / name).unlink(missing_ok=True)
         packed, shards = None, list[Path]()
         if config.materialize != "none":
             done = pack(directory, selection.tables, workspace.resolve, _rotations(material), config)
@@ -53,14 +54,14 @@ def run(config: ExportConfig) -> Path:
             packed, shards = done.facts, done.shards
         info = write_dataset(
             directory, config, selection, lineage(workspace), corpus(workspace), preset, ingested_pairs(workspace),
-            packed, shards,
+            packed, shards, _folders(workspace, material, selection),
         )  # fmt: skip
         rows = info["counts"]["rows"]
         record.write(directory, counts=info["counts"] | {"dropped": info["dropped"]})
     except OSError as error:
         raise NdecError(
-            f"the dataset cannot be written to {directory} ({error.strerror or error}); export to a workspace on a disk "
-            "with room that you may write to"
+            f"the dataset cannot be written to {directory} ({error.strerror or error}); export "
+            "to a workspace on a disk with room that you may write to"
         ) from None
     _say_result(config, info)
     say(
@@ -69,8 +70,11 @@ def run(config: ExportConfig) -> Path:
     return directory
 
 
-def read_material(workspace: Workspace, hard_queries: Path | None = None) -> Material:
-    """Read all that a dataset is made from. A workspace without training decisions gives empty training pairs."""
+def read_material(workspace: Workspace, hard_queries: Path | None = None, preset: str = "own") -> Material:
+    """Read all that a dataset is made from. A workspace without training decisions gives empty training pairs.
+
+    Without declared hard queries, and without a preset that finds them by their ids, split test must be mined.
+    """
     tables = {split: _candidates(workspace, split) for split in SPLITS}
     edits = conform(read_table(workspace.edits), EDITS) if workspace.edits.is_file() else EDITS.empty_table()
     truth = GROUND_TRUTH.empty_table()
@@ -89,7 +93,7 @@ def read_material(workspace: Workspace, hard_queries: Path | None = None) -> Mat
         basic=_images(workspace, "basic"),
         edits=edits,
         truth=truth,
-        kept=_kept(workspace, tables["test"], bool(len(hard))),
+        kept=_kept(workspace, tables["test"], bool(len(hard)) or preset != "own"),
         train_pairs=pairs,
         mined=joined([*mined, released["latter_id"]]).combine_chunks(),
         hard_queries=hard,
@@ -97,7 +101,7 @@ def read_material(workspace: Workspace, hard_queries: Path | None = None) -> Mat
 
 
 def read_hard_queries(path: Path, queries: pa.Table) -> pa.Array:
-    """Ids of a list, one a line, BOM and CRLF allowed. Raises UsageError without the file, NdecError for unknown ids."""
+    """Ids of a list, one a line, BOM and CRLF allowed. Raises UsageError without it, NdecError for unknown ids."""
     if not path.is_file():
         raise UsageError(f"--hard-queries {path} is not a file; give a text file with one query id a line")
     try:
@@ -152,7 +156,7 @@ def _train_pairs(workspace: Workspace, candidates: pa.Table | None) -> pa.Table:
         return TRAIN_PAIRS.empty_table()
     decisions = _decisions(workspace, "train")
     place = places(candidates["pair_id"], decisions["pair_id"])
-    rows = decisions.take(pa.array(np.where(place < 0, None, place), pa.int64()))
+    rows = take(decisions, place)
     hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~filled(candidates["duplicate_of"])
     names = {"reference_id": "former_id", "query_id": "latter_id"}
     pairs = candidates.select(["pair_id", *names, "score"]).rename_columns(["pair_id", *names.values(), "score"])
@@ -178,9 +182,19 @@ def _released_pairs(workspace: Workspace) -> pa.Table:
     )
 
 
+def _folders(workspace: Workspace, material: Material, selection: Selection) -> bytes | None:
+    """Where the pairs of an ingested release lay in it; None without one."""
+    released = _released_pairs(workspace)
+    released = released.filter(pa.array(within(released["pair_id"], selection.tables["train_pairs"]["pair_id"])))
+    if not released.num_rows:
+        return None
+    uris = material.pool["uri"].take(pa.array(places(released["latter_id"], material.pool["image_id"])))
+    return folders_csv(released["pair_id"].to_pylist(), uris.to_pylist())
+
+
 def _rotations(material: Material) -> dict[str, int]:
     """uri → degrees of every image that must be turned."""
-    found = {}
+    found: dict[str, int] = {}
     for table in (material.references, material.queries, material.basic, material.pool):
         turned = table.filter(pc.not_equal(pc.fill_null(table["rotation"], 0), 0))
         found.update(zip(turned["uri"].to_pylist(), turned["rotation"].to_pylist(), strict=True))

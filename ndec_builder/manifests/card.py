@@ -161,7 +161,9 @@ def _quality(facts: dict[str, Any]) -> list[str]:
     lines = []
     for name, numbers in (agreement.get("rounds") or {}).items():
         if numbers.get("kappa") is not None:
-            lines.append(f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over {numbers['pairs']:,} shared pairs.")
+            lines.append(
+                f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over {numbers['pairs']:,} shared pairs."
+            )
     for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", "Bound on the share of wrong decisions")):
         if (value := agreement.get(key)) is not None:
             lines.append(f"* {text}: {_number(value)}.")

@@ -18,6 +18,7 @@ from ndec_builder.manifests.columns import (
     mask,
     places,
     repeated,
+    take,
     texts,
     within,
 )
@@ -101,7 +102,9 @@ def check_train_pairs(tables: Tables) -> Iterator[Finding]:
     yield from found("M212", _at(extra, ~within(extra, latters)))
     yield from found("M213", _at(extra, within(extra, basic)))
     columns = (column.to_pylist() for column in (ids, latters, formers))
-    turned = [name != pair_id("train", latter or "", former or "") for name, latter, former in zip(*columns, strict=True)]
+    turned = [
+        name != pair_id("train", latter or "", former or "") for name, latter, former in zip(*columns, strict=True)
+    ]
     yield from found("M214", _at(ids, np.array(turned, dtype=bool)))
     joint = pc.binary_join_element_wise(formers, latters, "\x1f")
     yield from found("M215", _at(ids, within(joint, pc.binary_join_element_wise(latters, formers, "\x1f"))))
@@ -160,7 +163,7 @@ def _of_another_reference(queries: pa.Table, references: pa.Table, truth: pa.Tab
     for sha256, image_id in zip(shared["sha256"].to_pylist(), shared["image_id"].to_pylist(), strict=True):
         owners.setdefault(sha256, set()).add(image_id)
     place = places(queries["query_id"], truth["query_id"])
-    matches = truth["reference_id"].take(pa.array(np.where(place < 0, None, place), pa.int64()))
+    matches = take(truth["reference_id"], place)
     for row in np.flatnonzero(hit):
         result[row] = bool(owners[queries["sha256"][row].as_py()] - {matches[row].as_py()})
     return result

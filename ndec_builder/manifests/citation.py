@@ -24,7 +24,7 @@ def citation(info: dict[str, Any]) -> str:
     authors = info["authors"] or [NOT_STATED]
     lines = [
         "cff-version: 1.2.0",
-        'message: "If you use this dataset, please cite it, the paper whose protocol it follows, and its image sources."',
+        'message: "If you use this dataset, cite it, the paper of its protocol, and its image sources."',
         "type: dataset",
         f"title: {json.dumps(info['name'], ensure_ascii=False)}",
         f"version: {json.dumps(info['version'])}",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Column = pa.ChunkedArray | pa.Array
+Column: TypeAlias = pa.ChunkedArray | pa.Array
 
 
 def joined(columns: Iterable[Column]) -> pa.ChunkedArray:
     """String columns one after the other, as one column."""
-    chunks = [chunk for column in columns for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else [column])]
+    chunks = [
+        chunk for column in columns for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else [column])
+    ]
     return pa.chunked_array(chunks, type=pa.string())
 
 
@@ -46,6 +49,11 @@ def places(column: Column, values: Column) -> np.ndarray:
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
+def take(values: Any, place: np.ndarray) -> Any:
+    """Rows of a column or table at these places; null, or a row of nulls, at a negative place."""
+    return values.take(pa.array(place, pa.int64(), mask=place < 0))
+
+
 def codes(column: Column) -> np.ndarray:
     """(n,) int64: equal values have equal numbers; null is −1."""
     encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -73,7 +81,9 @@ def tally(column: Column, missing: str | None = None) -> dict[str, int]:
     if not len(column):
         return {}
     result: dict[str, int] = {}
-    for entry in pc.value_counts(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).to_pylist():
+    for entry in pc.value_counts(
+        column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    ).to_pylist():
         name = entry["values"] or missing
         if name is not None:
             result[name] = result.get(name, 0) + entry["counts"]

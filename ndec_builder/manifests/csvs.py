@@ -1,9 +1,10 @@
-"""The two csv files of a dataset: ground truth in DISC21 form, and the attribution of every image. Written in pieces."""
+"""The two csv files of a dataset: ground truth in DISC21 form, and the attribution of every image. In pieces."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def guarded(column: pa.Array) -> pa.Array:
     """Text, null as empty; what starts like a formula is defused with an apostrophe (OWASP, CSV injection)."""
     text = pc.fill_null(column, "")
     return pc.if_else(pc.match_substring_regex(text, FORMULA_START), pc.binary_join_element_wise("'", text, ""), text)
+
+
+def guarded_text(cell: str) -> str:
+    """`guarded` for one cell."""
+    return f"'{cell}" if re.match(FORMULA_START, cell) else cell
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes]) -> Path:

@@ -45,7 +45,7 @@ class TableChange:
 
     @property
     def level(self) -> str:
-        """How grave: major where numbers on the test set can differ, minor for the training side, patch for the rest."""
+        """Major where numbers on the test set can differ, minor for the training side, patch for the rest."""
         if not (self.added or self.removed or self.changed):
             return "none"
         deciding = self.added or self.removed or set(self.columns) & set(DECIDING[self.table])
@@ -73,7 +73,7 @@ class Changes:
 
     @property
     def adequate(self) -> bool:
-        """Whether the version was raised enough. Below 1.0.0 a raised minor is enough; a pre-release promises nothing."""
+        """Whether the version was raised enough. Below 1.0.0 a minor is enough; a pre-release promises nothing."""
         old, new = (_version(manifest.info.get("version")) for manifest in (self.before, self.after))
         if old is None or new is None:
             return False
@@ -101,7 +101,9 @@ class Changes:
         for change in self.tables:
             if change.level == "none":
                 continue
-            lines.append(f"{change.table}: {change.added:,} added, {change.removed:,} removed, {change.changed:,} changed")
+            lines.append(
+                f"{change.table}: {change.added:,} added, {change.removed:,} removed, {change.changed:,} changed"
+            )
             lines += [f"  {kind}: {', '.join(names[:SHOWN])}" for kind, names in change.examples.items() if names]
             lines += [f"  column {name}: {rows:,} rows" for name, rows in change.columns.items()]
         lines += [f"{key}: {_short(old)} → {_short(new)}" for key, (old, new) in self.info.items()]
@@ -129,7 +131,9 @@ def _compare(name: str, before: pa.Table, after: pa.Table) -> TableChange:
     new = after.take(pa.array(place[place >= 0]))
     columns, any_changed = {}, np.zeros(old.num_rows, dtype=bool)
     for column in old.column_names:
-        same = mask(pc.equal(old[column], new[column])) | (mask(pc.is_null(old[column])) & mask(pc.is_null(new[column])))
+        same = mask(pc.equal(old[column], new[column])) | (
+            mask(pc.is_null(old[column])) & mask(pc.is_null(new[column]))
+        )
         if not same.all():
             columns[column] = int((~same).sum())
             any_changed |= ~same

@@ -1,4 +1,4 @@
-"""What must hold between the files of a dataset: hashes, the csv files, card, citation, croissant.json, manifest.json."""
+"""What must hold between the files of a dataset: hashes, csv files, card, citation, Croissant, manifest.json."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ndec_builder.manifests.findings import Finding, Tables, found
 from ndec_builder.manifests.lineage import annotators, labels_by
 from ndec_builder.manifests.places import climbs_out
 from ndec_builder.manifests.read import Manifest
+from ndec_builder.manifests.release import FOLDERS, read_folders
 from ndec_builder.manifests.settings import SEMANTIC
 
 UNLISTED = ("manifest.json", "run.json", "fetch.csv")  # a file cannot hold its own hash; the others are logs
@@ -94,6 +96,7 @@ def check_descriptions(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
         yield Finding("M106", 0, csv_trouble(truth, ["query_id", "reference_id"]))
     if attribution.is_file() and not same_content(attribution, attribution_csv(tables)):
         yield Finding("M107", 0, csv_trouble(attribution, ["table", "image_id"]))
+    yield from _check_folders(manifest, tables)
     checks: dict[str, tuple[str, Callable[[str], Iterable[str]]]] = {
         "README.md": ("M108", lambda text: _missing(text, _card_lines(manifest, tables))),
         "croissant.json": ("M109", lambda text: _croissant_trouble(text, manifest)),
@@ -103,6 +106,17 @@ def check_descriptions(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
         path = manifest.directory / name
         if path.is_file() and (wrong := list(trouble(path.read_bytes().decode("utf-8", "replace")))):
             yield Finding(code, 0, wrong[0])
+
+
+def _check_folders(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
+    try:
+        folders = read_folders(manifest.directory / FOLDERS)
+    except NdecError as error:
+        yield Finding("M117", 0, str(error))
+        return
+    unknown = folders.keys() - set(tables["train_pairs"]["pair_id"].to_pylist())
+    twice = {name for name, times in Counter(folders.values()).items() if times > 1}
+    yield from found("M117", [*unknown, *(f"folder {name}" for name in twice)])
 
 
 def csv_trouble(path: Path, columns: list[str]) -> str:

@@ -26,7 +26,9 @@ def check_shards(manifest: Manifest) -> Iterator[Finding]:
     for path in sorted((manifest.directory / "images").glob("*.tar")):
         try:
             with tarfile.open(path, "r:") as tar:
-                outside += [f"{path.name}: {member.name}" for member in tar if climbs_out(member.name) or not member.isreg()]
+                outside += [
+                    f"{path.name}: {member.name}" for member in tar if climbs_out(member.name) or not member.isreg()
+                ]
         except (tarfile.TarError, OSError) as error:
             broken.append(f"{path.name} ({error})")
     yield from found("M114", broken)
@@ -38,7 +40,7 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
 
     tables: with the uris that are to be opened (`Manifest.table`).
     """
-    sums = {}
+    sums: dict[str | None, str | None] = {}
     for name in IMAGE_TABLES:
         sums.update(zip(tables[name]["uri"].to_pylist(), tables[name]["sha256"].to_pylist(), strict=True))
     local = sorted(uri for uri in sums if uri and "://" not in uri)  # members of a shard in the order of their ids
@@ -55,7 +57,6 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
                     wrong.append(uri)
     yield from found("M305", wrong)
     yield from found("M309" if manifest.form in ("folder", "tar") else "M306", gone)
-
 
 
 def _sha256(uri: str) -> str | None:

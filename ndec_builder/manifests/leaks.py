@@ -60,7 +60,9 @@ def check_near(manifest: Manifest, tables: Tables, model: str, threshold: float)
     from ndec_builder.embeddings.whitening import Whitening
 
     images = _images(tables)
-    keys = pa.array([f"{t}/{n}" for t, n in zip(images["table"].to_pylist(), images["image_id"].to_pylist(), strict=True)])
+    keys = pa.array(
+        [f"{t}/{n}" for t, n in zip(images["table"].to_pylist(), images["image_id"].to_pylist(), strict=True)]
+    )
     images = images.set_column(images.column_names.index("image_id"), "image_id", keys)
     with progress() as bar:
         task = bar.add_task(f"embedding with {model}", total=images.num_rows)

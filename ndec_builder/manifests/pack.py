@@ -1,4 +1,4 @@
-"""`ndec export --materialize`: the images themselves, in folders or WebDataset shards; the tables then point into them."""
+"""`ndec export --materialize`: the images in folders or WebDataset shards; the tables then point there."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def pack(
                             uris.append(image_place(name, row[key], sums[-1]) + ending)
                             write_bytes(directory / uris[-1], data)
                         else:
-                            uris.append(writer.add(file_key(row[key]), ending, data, _sidecar(row, name, key, sums[-1])))
+                            uris.append(
+                                writer.add(file_key(row[key]), ending, data, _sidecar(row, name, key, sums[-1]))
+                            )
                     if len(bad) >= MAX_BAD:
                         break
             shards += writer.paths
@@ -145,7 +147,9 @@ def _sidecar(row: Row, table: str, key: str, sha256: str) -> bytes:
 
 def _with(table: pa.Table, uris: list[str], sums: list[str]) -> pa.Table:
     for name, values in (("uri", uris), ("sha256", sums)):
-        table = table.set_column(table.column_names.index(name), table.schema.field(name), pa.array(values, pa.string()))
+        table = table.set_column(
+            table.column_names.index(name), table.schema.field(name), pa.array(values, pa.string())
+        )
     return table
 
 
@@ -159,14 +163,16 @@ class _Tar:
         self.size = limit  # the first image begins the first shard
 
     def add(self, key: str, ending: str, data: bytes, sidecar: bytes) -> str:
-        """Append a sample; returns its uri. A sample is never parted, and one above the limit has a shard of its own."""
-        needed = sum(tarfile.BLOCKSIZE + -(-len(part) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE for part in (data, sidecar))
+        """Append a sample; returns its uri. It is never parted; one above the limit has its own shard."""
+        needed = sum(
+            tarfile.BLOCKSIZE + -(-len(part) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE for part in (data, sidecar)
+        )
         if self.size + needed > self.limit or not self.paths:
             self.stack.close()
             self.paths.append(self.directory / "images" / f"{self.table}-{len(self.paths):05d}.tar")
             self.stack = ExitStack()
             temporary = self.stack.enter_context(atomic_path(self.paths[-1]))
-            self.tar = self.stack.enter_context(tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT))
+            self.tar = self.stack.enter_context(tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT))  # noqa: SIM115
             self.size = tarfile.RECORDSIZE  # what closing it may add
         start = self._append(key + ending, data)
         self._append(f"{key}.json", sidecar)

@@ -1,4 +1,4 @@
-"""Preset `ndec`: the parts of the NDEC benchmark, checked before anything is written. All that is missing is said at once."""
+"""Preset `ndec`: the parts of the NDEC benchmark, checked before anything is written, all that lacks said at once."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Composition:
 NDEC = Composition(1_000_000, 5_009, 19_991, 24_252, 900_000, 100_000)
 WHERE = {
     "references": "the DISC21 references: `ndec ingest reference SOURCE`",
-    "edited_copies": "the DISC21 queries Q25000–Q49999 with their ground truth: `ndec ingest query … --ground-truth CSV`",
+    "edited_copies": "the DISC21 queries Q25000–Q49999 and their truth: `ndec ingest query … --ground-truth CSV`",
     "easy_negatives": "the DISC21 queries Q25000–Q49999 without a reference: `ndec ingest query SOURCE`",
-    "hard_negatives": "queries of the NDEC release, or mine and label your own: `ndec mine --split test`, `ndec annotate`",
+    "hard_negatives": "queries of the NDEC release, or your own: `ndec mine --split test`, `ndec annotate`",
     "basic": "the DISC21 training images: `ndec ingest basic SOURCE`",
-    "pairs": "negative_pair of the NDEC release, or mine and label your own: `ndec mine --split train`, `ndec annotate`",
+    "pairs": "negative_pair of the release, or your own: `ndec mine --split train`, `ndec annotate`",
 }
 EXACT = ("references", "edited_copies", "easy_negatives")  # the other parts: see `_wrong`
 
@@ -74,12 +74,11 @@ def compose(material: Material, published: Composition, partial: bool) -> tuple[
     wrong = [part for part in vars(published) if _wrong(part, getattr(found, part), getattr(published, part), partial)]
     if wrong:
         lines = [
-            f"  {part}: {getattr(found, part):,} of {getattr(published, part):,}: {WHERE[part]}" for part in wrong
+            f"{part}: {getattr(found, part):,} of {getattr(published, part):,} ({WHERE[part]})" for part in wrong
         ]
         raise NdecError(
-            "this workspace lacks parts of NDEC (found, of how many published, from where):\n"
-            + "\n".join(lines)
-            + "\ningest them, or add --partial for a part of NDEC, which the manifest then says"
+            f"this workspace lacks parts of NDEC (found, of how many published, from where): {'; '.join(lines)}. "
+            "Ingest them, or add --partial for a part of NDEC, which the manifest then says"
         )
     differs = {
         part: {"found": count, "published": getattr(published, part)}
@@ -94,7 +93,7 @@ def _wrong(part: str, found: int, published: int, partial: bool) -> bool:
         return part in ("references", "edited_copies") and not found
     if part in EXACT:
         return found != published
-    # own decisions make another number of hard negatives and pairs; formers of pairs may come on top of the basic images
+    # own decisions make other numbers of hard negatives and pairs; formers may come on top of the basic images
     return found < published if part == "basic" else not found
 
 

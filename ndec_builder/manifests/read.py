@@ -77,8 +77,8 @@ def open_manifest(directory: Path) -> Manifest:
     if info["schema_version"] != SCHEMA_VERSION:
         newer = " was made by a newer version of ndec: it" if _is_newer(info["schema_version"]) else ""
         raise NdecError(
-            f"{path}{newer} has schema version {info['schema_version']!r}, this ndec reads {SCHEMA_VERSION!r}; export it "
-            f"again with this version, or use the ndec it was made with ({info.get('ndec_version', 'not recorded')})"
+            f"{path}{newer} has schema version {info['schema_version']!r}, this ndec reads {SCHEMA_VERSION!r}; export "
+            f"it again with this version, or use the ndec it was made with ({info.get('ndec_version', 'not recorded')})"
         )
     return Manifest(directory, info)
 

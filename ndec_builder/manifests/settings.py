@@ -49,7 +49,9 @@ class ExportConfig:
             ("image-format", self.image_format, IMAGE_FORMATS),
         ):
             if value not in choices:
-                raise UsageError(f"--{what} {value!r} is unknown{nearest(value, choices)}; choose of {', '.join(choices)}")
+                raise UsageError(
+                    f"--{what} {value!r} is unknown{nearest(value, choices)}; choose of {', '.join(choices)}"
+                )
         if self.attribution_only and self.materialize != "none":
             raise UsageError(
                 f"--attribution-only passes no images on, --materialize {self.materialize} packs them; give one of them"

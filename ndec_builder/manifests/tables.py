@@ -1,4 +1,4 @@
-"""From decided pairs to the six tables of a dataset, by the design's "From pairs to a dataset". Pure functions on columns.
+"""From decided pairs to the six tables of a dataset, by the design's "From pairs to a dataset". On columns.
 
 Whatever is left out is counted with its reason. Where an image or a group would be on both sides, training loses it.
 """
@@ -25,6 +25,7 @@ from ndec_builder.manifests.columns import (
     places,
     reasons,
     repeated,
+    take,
     texts,
     within,
 )
@@ -132,8 +133,8 @@ def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
     kinds = np.where(matched, "edited_copy", np.where(hard, "hard_negative", "distractor"))
     own = material.edits.filter(pc.equal(material.edits["role"], "query"))
     place = places(ids, own["image_id"])
-    edits = own["edit"].take(pa.array(np.where(place < 0, None, place), pa.int64()))
-    hard_kinds = pa.array(np.where(hard, "natural", None), pa.string())
+    edits = take(own["edit"], place)
+    hard_kinds = pa.array(["natural" if declared else None for declared in hard], pa.string())
     return _queries(material.queries, pa.array(kinds, pa.string()), hard_kinds, edits)
 
 
@@ -184,7 +185,7 @@ def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table],
     basic = conform(material.basic.filter(pa.array(fits)), REFERENCES)
     pairs = conform(material.train_pairs.sort_by("pair_id"), TRAIN_PAIRS)
     place = places(pairs["latter_id"], material.pool["image_id"])
-    latters = material.pool.take(pa.array(np.where(place < 0, None, place), pa.int64()))
+    latters = take(material.pool, place)
     tests = [
         ("latter_no_longer_in_pool", place < 0),
         *closed.tests(latters, "latter_"),

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 import ndec_builder
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION
-from ndec_builder.core.storage import sha256_file, write_json, write_table, write_text
+from ndec_builder.core.storage import sha256_file, write_bytes, write_json, write_table, write_text
 from ndec_builder.manifests.card import card
 from ndec_builder.manifests.citation import citation
 from ndec_builder.manifests.croissant import croissant
 from ndec_builder.manifests.csvs import IMAGE_TABLES, attribution_csv, ground_truth_csv, write_pieces
 from ndec_builder.manifests.lineage import annotators, count_tables, labels_by
+from ndec_builder.manifests.release import FOLDERS
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.tables import Selection
 
@@ -34,10 +35,12 @@ def write_dataset(
     ingested: Facts | None = None,
     packed: Facts | None = None,
     shards: Sequence[Path] = (),
+    folders: bytes | None = None,
 ) -> Facts:
     """Write every file of the dataset into `directory`, manifest.json last; return what that holds.
 
-    facts: lineage · source: the corpus · ingested: pairs of another dataset · packed: how the images were packed, with the tar files in `shards`.
+    facts: lineage · source: the corpus · ingested: pairs of another dataset · packed: how the images were packed, with
+    the tar files in `shards` · folders: the content of pair_folders.csv.
     """
     tables = without_uris(selection.tables) if config.attribution_only else selection.tables
     names = annotators(facts)
@@ -74,6 +77,8 @@ def write_dataset(
         paths.append(write_table(path, tables[name]))
     paths.append(write_pieces(directory / "ground_truth.csv", ground_truth_csv(tables["ground_truth"])))
     paths.append(write_pieces(directory / "ATTRIBUTION.csv", attribution_csv(tables)))
+    if folders is not None:
+        paths.append(write_bytes(directory / FOLDERS, folders))
     paths += shards
     files = {path.relative_to(directory).as_posix(): (sha256_file(path), path.stat().st_size) for path in paths}
     described = croissant(info, files)
@@ -93,7 +98,9 @@ def without_uris(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
     for name in IMAGE_TABLES:
         table = tables[name]
         column = table.column_names.index("uri")
-        kept = pc.if_else(pc.match_substring_regex(table["uri"], "^https?://"), table["uri"], pa.scalar(None, pa.string()))
+        kept = pc.if_else(
+            pc.match_substring_regex(table["uri"], "^https?://"), table["uri"], pa.scalar(None, pa.string())
+        )
         result[name] = table.set_column(column, table.schema.field(column), kept)
     return result
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from ndec_builder.core.schemas import MANIFEST_TABLES
 from ndec_builder.manifests.build import run
-from ndec_builder.manifests.csvs import guarded
+from ndec_builder.manifests.csvs import guarded, guarded_text
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
@@ -75,4 +76,5 @@ def test_card_escapes_outside_text(world):
     [("=1+1", "'=1+1"), ("@x", "'@x"), ("-1", "'-1"), ("\tx", "'\tx"), ("a=1", "a=1"), (None, ""), ("", "")],
 )
 def test_guarded(cell, text):
-    assert guarded(cell) == text
+    assert guarded(pa.array([cell], pa.string())).to_pylist() == [text]
+    assert guarded_text(cell or "") == text

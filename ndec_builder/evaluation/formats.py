@@ -1,0 +1,167 @@
+"""Forms of results that other tools read: submission csv, TREC run, descriptor HDF5. Same content, same bytes."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import atomic_path
+from ndec_builder.evaluation.predictions import COLUMNS, Predictions
+
+SUBMISSION = ("query", "reference", "query_ids", "reference_ids")
+ISC2021 = ("vectors", "image_names")
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """ids: (n,) str, ascending in a submission · vectors: (n, d) float32."""
+
+    ids: list[str]
+    vectors: np.ndarray
+
+
+def write_csv6(path: Path, predictions: Predictions, query_ids: Sequence[str], reference_ids: Sequence[str]) -> int:
+    """Write the submission csv: header, six decimals, order (score desc, query_id, reference_id).
+
+    Returns how many different scores the rounding made equal to another one: ties that the exact list did not have.
+    """
+    order = _total_order(predictions)
+    texts = [f"{score:.6f}" for score in predictions.scores[order].tolist()]
+    texts = ["0.000000" if text == "-0.000000" else text for text in texts]  # one zero, or readers would see two values
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        columns = zip(predictions.query[order].tolist(), predictions.reference[order].tolist(), texts, strict=True)
+        writer.writerows((query_ids[q], reference_ids[r], text) for q, r, text in columns)
+    return len(np.unique(predictions.scores)) - len(set(texts))
+
+
+def write_trec(
+    path: Path, predictions: Predictions, query_ids: Sequence[str], reference_ids: Sequence[str], tag: str
+) -> Path:
+    """Write a TREC run: `query Q0 reference rank score tag`, by query, ranks from 1 by (score desc, reference_id).
+
+    Scores read back exactly. Raises NdecError for an id with white space: the form parts its columns by it.
+    """
+    used = {query_ids[q] for q in np.unique(predictions.query)} | {
+        reference_ids[r] for r in np.unique(predictions.reference)
+    }
+    if bad := sorted(name for name in used if not name or re.search(r"\s", name)):
+        raise NdecError(f"{len(bad)} ids hold white space, {bad[0]!r} first, and a TREC run cannot carry them; use csv")
+    order = np.lexsort((predictions.reference, -predictions.scores, predictions.query))
+    tag = re.sub(r"\s+", "-", tag.strip()) or "ndec"
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        before, rank = -1, 0
+        columns = (values[order].tolist() for values in (predictions.query, predictions.reference, predictions.scores))
+        for query, reference, score in zip(*columns, strict=True):
+            rank = rank + 1 if query == before else 1
+            before = query
+            file.write(f"{query_ids[query]} Q0 {reference_ids[reference]} {rank} {score!r} {tag}\n")
+    return path
+
+
+def write_submission(path: Path, queries: Descriptors, references: Descriptors) -> Path:
+    """Write the descriptor submission: float32 `query`, `reference`, bytes `query_ids`, `reference_ids`, ids ascending.
+
+    Raises NdecError for sides of different width, ids twice, more ids than vectors, or a value that is not finite.
+    """
+    sides = {"query": _sorted(queries, "query"), "reference": _sorted(references, "reference")}
+    widths = {name: side.vectors.shape[1] for name, side in sides.items()}
+    if len(set(widths.values())) > 1:
+        raise NdecError(
+            f"queries have {widths['query']} dimensions and references {widths['reference']}; use one model"
+        )
+    arrays = {name: side.vectors for name, side in sides.items()}
+    return _write(path, arrays | {f"{name}_ids": _bytes(side.ids) for name, side in sides.items()})
+
+
+def read_submission(path: Path) -> tuple[Descriptors, Descriptors]:
+    """Read what `write_submission` wrote, or anyone's file of that form."""
+    query, reference, query_ids, reference_ids = _read(path, SUBMISSION)
+    return Descriptors(_texts(query_ids), query), Descriptors(_texts(reference_ids), reference)
+
+
+def write_isc2021(path: Path, descriptors: Descriptors) -> Path:
+    """Write the isc2021 form of one side: float32 `vectors`, bytes `image_names`, in the order given."""
+    _check(descriptors, "image")
+    return _write(path, {"vectors": descriptors.vectors.astype(np.float32), "image_names": _bytes(descriptors.ids)})
+
+
+def read_isc2021(path: Path) -> Descriptors:
+    """Read the isc2021 form; names as they stand in the file, with folder and ending if they have them."""
+    vectors, names = _read(path, ISC2021)
+    return Descriptors(_texts(names), vectors)
+
+
+def reduce(queries: np.ndarray, references: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """PCA fitted on the references, in float64, each component's largest entry positive; L2-normed again, float32."""
+    wide = references.astype(np.float64)
+    mean = wide.mean(axis=0)
+    centred = wide - mean
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = vectors[:, ::-1][:, :dim]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    small = [(side.astype(np.float64) - mean) @ axes for side in (queries, references)]
+    norms = [np.maximum(np.linalg.norm(side, axis=1, keepdims=True), np.finfo(np.float64).tiny) for side in small]
+    first, second = ((side / norm).astype(np.float32) for side, norm in zip(small, norms, strict=True))
+    return first, second
+
+
+def _total_order(predictions: Predictions) -> np.ndarray:
+    return np.lexsort((predictions.reference, predictions.query, -predictions.scores))
+
+
+def _sorted(side: Descriptors, what: str) -> Descriptors:
+    _check(side, what)
+    order = sorted(range(len(side.ids)), key=side.ids.__getitem__)
+    return Descriptors([side.ids[row] for row in order], side.vectors[order].astype(np.float32))
+
+
+def _check(side: Descriptors, what: str) -> None:
+    if side.vectors.ndim != 2 or len(side.ids) != len(side.vectors):
+        raise NdecError(f"{len(side.ids)} {what} ids do not fit vectors of shape {side.vectors.shape}; expected (n, d)")
+    if len(set(side.ids)) < len(side.ids):
+        raise NdecError(f"{len(side.ids) - len(set(side.ids))} {what} ids come twice; an image has one descriptor")
+    if not np.isfinite(side.vectors).all():
+        raise NdecError(f"a {what} descriptor holds a value that is not finite; embed the images again")
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    import h5py
+
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, track_times=False)
+    return path
+
+
+def _read(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
+    """The arrays of an HDF5 file. Raises NdecError when it is none, lacks one, or ids and vectors do not pair up."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if missing := [name for name in names if name not in file]:
+                raise NdecError(f"{path} lacks {missing}; it holds {sorted(file)}, expected {list(names)}")
+            arrays = [file[name][()] for name in names]
+    except OSError as error:
+        raise NdecError(f"{path} cannot be read as HDF5 ({error}); get it again from where it is whole") from None
+    half = len(arrays) // 2
+    for vectors, ids in zip(arrays[:half], arrays[half:], strict=True):
+        if vectors.ndim != 2 or len(vectors) != len(ids):
+            raise NdecError(f"{path}: vectors of shape {vectors.shape} and {len(ids)} ids do not pair up")
+    return arrays
+
+
+def _bytes(ids: list[str]) -> np.ndarray:
+    return np.array([name.encode("utf-8") for name in ids], dtype=np.bytes_)
+
+
+def _texts(ids: np.ndarray) -> list[str]:
+    return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in ids.tolist()]

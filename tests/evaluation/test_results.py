@@ -1,0 +1,82 @@
+"""`ndec export-results` on a real report: the scores that come out are the ones that went in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.evaluation.benchmark import run as benchmark
+from ndec_builder.evaluation.formats import read_submission
+from ndec_builder.evaluation.result_settings import ResultsConfig
+from ndec_builder.evaluation.results import benchmark_of, run
+from ndec_builder.evaluation.settings import BenchmarkConfig
+
+
+@pytest.fixture(scope="module")
+def report(small, make_checkpoint) -> Path:
+    config = BenchmarkConfig(
+        workspace=small.workspace, manifest=small.manifest, checkpoint=make_checkpoint("results"), replicates=100
+    )
+    return benchmark(config)
+
+
+def export(small, report: Path, form: str, **options: object) -> Path:
+    return run(ResultsConfig(workspace=small.workspace, report=report, format=form, **options))  # type: ignore[arg-type]
+
+
+def test_csv_is_the_reports_list(small, report: Path) -> None:
+    assert export(small, report, "csv").read_bytes() == (report / "predictions.csv").read_bytes()
+
+
+def test_six_decimals_and_trec_have_every_pair(small, report: Path, tmp_path: Path) -> None:
+    exact = [line.split(",") for line in (report / "predictions.csv").read_text().splitlines()[1:]]
+    six = [line.split(",") for line in export(small, report, "csv6").read_text().splitlines()[1:]]
+    assert [(q, r, float(f"{float(s):.6f}")) for q, r, s in exact] == [(q, r, float(s)) for q, r, s in six]
+    trec = [line.split() for line in export(small, report, "trec", out=tmp_path / "run").read_text().splitlines()]
+    assert sorted((row[0], row[2], row[4]) for row in trec) == sorted(map(tuple, exact))
+    assert {row[5] for row in trec} == {report.name}
+
+
+def test_descriptors_give_the_scores_of_the_report(small, report: Path) -> None:
+    queries, references = read_submission(export(small, report, "hdf5"))
+    assert queries.ids == sorted(queries.ids) and queries.vectors.shape[1] <= 256
+    products = queries.vectors.astype(np.float64) @ references.vectors.astype(np.float64).T
+    for line in (report / "predictions.csv").read_text().splitlines()[1:]:
+        query, reference, score = line.split(",")
+        assert products[queries.ids.index(query), references.ids.index(reference)] == pytest.approx(
+            float(score), abs=1e-6
+        )
+
+
+def test_pca_is_the_way_out_of_too_many_dimensions(small, report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, _ = read_submission(export(small, report, "hdf5", pca=5))
+    assert queries.vectors.shape[1] == 5
+    with pytest.raises(UsageError, match="dimensions only"):
+        export(small, report, "hdf5", pca=200)
+    monkeypatch.setattr("ndec_builder.evaluation.results.MAX_DIM", 4)
+    with pytest.raises(NdecError, match=r"a submission at most 4; add --pca 4"):
+        export(small, report, "hdf5")
+
+
+def test_bad_input(small, report: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'hdf' is unknown; did you mean 'hdf5'"):
+        export(small, report, "hdf")
+    with pytest.raises(UsageError, match="--pca reduces descriptors"):
+        export(small, report, "csv", pca=5)
+    with pytest.raises(UsageError, match="1 to 256"):
+        export(small, report, "hdf5", pca=300)
+    with pytest.raises(UsageError, match="is no report"):
+        export(small, tmp_path, "csv")
+    given = BenchmarkConfig(
+        workspace=small.workspace,
+        manifest=small.manifest,
+        predictions=report / "predictions.csv",
+        replicates=100,
+        name="given",
+    )
+    with pytest.raises(UsageError, match="predictions alone"):
+        export(small, benchmark(given), "hdf5")
+    assert benchmark_of(report).manifest == small.manifest
