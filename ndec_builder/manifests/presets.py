@@ -73,9 +73,7 @@ def compose(material: Material, published: Composition, partial: bool) -> tuple[
     )
     wrong = [part for part in vars(published) if _wrong(part, getattr(found, part), getattr(published, part), partial)]
     if wrong:
-        lines = [
-            f"{part}: {getattr(found, part):,} of {getattr(published, part):,} ({WHERE[part]})" for part in wrong
-        ]
+        lines = [f"{part}: {getattr(found, part):,} of {getattr(published, part):,} ({WHERE[part]})" for part in wrong]
         raise NdecError(
             f"this workspace lacks parts of NDEC (found, of how many published, from where): {'; '.join(lines)}. "
             "Ingest them, or add --partial for a part of NDEC, which the manifest then says"
