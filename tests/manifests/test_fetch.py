@@ -149,7 +149,7 @@ def test_what_is_gone_or_changed_is_reported_and_ends_with_three(directory: Path
         and sha256_bytes(b"another picture") in rows["references/r3"]["detail"]
     )
     assert rows["queries/mine"]["state"] == "refused" and rows["queries/stranger"]["state"] == "fetched"
-    assert not [path for path in (directory / "images").rglob("r3*")]  # changed bytes are not kept
+    assert not list((directory / "images").rglob("r3*"))  # changed bytes are not kept
     assert "M306" in {finding.code for finding in validate(directory)}
 
 
