@@ -1,12 +1,15 @@
-"""`ndec status`: what is done in a workspace, and the natural next command."""
+"""`ndec status`: what is done in a workspace, how far a run is that is going now, and the natural next command."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.progress import Progress, read_progress
 from ndec_builder.core.schemas import ROLES, SPLITS
+from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
 
 
@@ -18,6 +21,7 @@ class Stage:
     done: bool
     text: str
     command: str
+    progress: Progress | None = None  # of its unfinished run
 
 
 def survey(root: Path) -> list[Stage]:
@@ -26,6 +30,7 @@ def survey(root: Path) -> list[Stage]:
         raise NdecError(f"the workspace {root} does not exist; `ndec init {root}` makes it")
     workspace = Workspace(root)
     stages = [_images(workspace, role) for role in ROLES]
+    stages += [stage for role in ROLES for stage in _embeddings(root, role)]
     for split in SPLITS:
         stages += [
             _table(
@@ -51,15 +56,47 @@ def survey(root: Path) -> list[Stage]:
 def report(stages: list[Stage], root: Path) -> str:
     width = max(len(stage.name) for stage in stages)
     lines = [f"{'done' if stage.done else '-':>5}  {stage.name:<{width}}  {stage.text}" for stage in stages]
+    if command := next_command(stages, root):
+        lines += ["", f"next: {command}"]
+    return "\n".join(lines)
+
+
+def next_command(stages: list[Stage], root: Path) -> str | None:
     # Queries, training pairs and the second split are wanted by some only: the next step is named after what is there.
     following = next((s for s in stages if not s.done and s.name not in ("images basic", "images query")), None)
-    if following:
-        lines += ["", f"next: {following.command} --workspace {root}"]
-    return "\n".join(lines)
+    if following is None or (following.progress and following.progress.running):
+        return None
+    return f"{following.command} --workspace {root}"
+
+
+def as_dict(stages: list[Stage], root: Path) -> dict[str, Any]:
+    """One JSON object: the stages, with the progress of unfinished runs, and the next command."""
+    return {
+        "workspace": str(root),
+        "stages": [asdict(stage) for stage in stages],
+        "next": next_command(stages, root),
+    }
 
 
 def _images(workspace: Workspace, role: str) -> Stage:
     return _table(f"images {role}", workspace.images(role), f"ndec ingest {role} FOLDER")
+
+
+def _embeddings(root: Path, role: str) -> list[Stage]:
+    """One stage for each model; mining makes what is missing, so that none is no gap."""
+    stages = []
+    for directory in sorted((root / "embeddings" / role).glob("*/")):
+        name, progress = f"embeddings {role} {directory.name}", read_progress(directory)
+        command = f"ndec embed {role} --model "
+        if progress is not None:
+            command += progress.what.rpartition(" with ")[2]  # the folder's name has lost some characters of it
+            stages.append(Stage(name, False, progress.text(), command, progress))
+        elif (directory / "run.json").is_file():
+            run = read_json(directory / "run.json")
+            counts = run.get("counts", {})
+            text = f"{counts.get('embedded', 0):,} vectors, {run.get('dim')}-d, {counts.get('rejected', 0):,} rejected"
+            stages.append(Stage(name, True, text, command + run.get("config", {}).get("model", directory.name)))
+    return stages
 
 
 def _table(name: str, path: Path, command: str) -> Stage:

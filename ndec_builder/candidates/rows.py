@@ -14,9 +14,10 @@ from ndec_builder.candidates.caps import id_ranks, total_order
 from ndec_builder.candidates.duplicates import find_duplicates
 from ndec_builder.candidates.search import Pairs, best_scores
 from ndec_builder.candidates.splits import Rows
+from ndec_builder.core.columns import images_fingerprint
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
-from ndec_builder.core.storage import fingerprint, read_json, read_table
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def _is_embedded(workspace: Workspace, role: str, model: str) -> bool:
     path = workspace.embeddings(role, model) / "run.json"
     if not path.is_file() or not workspace.images(role).is_file():
         return False
-    files = workspace.read_images(role)["sha256"].to_pylist()
-    return bool(read_json(path).get("inputs", {}).get("images") == fingerprint(files))
+    images = workspace.read_images(role, ["image_id", "uri", "sha256", "rotation"])
+    return bool(read_json(path).get("inputs", {}).get("images") == images_fingerprint(images))
 
 
 def candidate_table(

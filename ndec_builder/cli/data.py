@@ -60,12 +60,18 @@ def embed(
     role: Annotated[str, typer.Argument(help="reference, basic, pool or query.")],
     workspace: Workspace = HERE,
     model: Model = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; the result is the same for any number.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Shards at a time; any number gives the same result.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local (processes of this machine) or ray (a cluster).")] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Images a shard: what a kill costs each worker.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Running Ray cluster; default: start one here.")] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a role's images into vectors. Resumes where it stopped."""
-    run("embed", workspace, config, as_json, role=role, model=model, workers=workers)
+    """Turn a role's images into vectors. Resumes where it stopped; `ndec status` shows how far it is."""
+    run(
+        "embed", workspace, config, as_json, role=role, model=model, workers=workers, engine=engine,
+        shard_size=shard_size, ray_address=ray_address,
+    )  # fmt: skip
 
 
 @app.command()

@@ -56,8 +56,8 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def status(workspace: Workspace = HERE, as_json: Json = False) -> None:
-    """What is done in this workspace, stage by stage, and the natural next command."""
-    from ndec_builder.status import report, survey
+    """What is done in this workspace, how far a run is that is going now, and the natural next command."""
+    from ndec_builder.status import as_dict, report, survey
 
     stages = survey(workspace)
-    typer.echo(json.dumps([vars(stage) for stage in stages]) if as_json else report(stages, workspace))
+    typer.echo(json.dumps(as_dict(stages, workspace)) if as_json else report(stages, workspace))

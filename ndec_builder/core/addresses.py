@@ -13,6 +13,8 @@ import re
 import zlib
 from dataclasses import dataclass
 
+from ndec_builder.core.remote import AbsentError
+
 _FRAGMENT = re.compile(r"#(?:bytes=(\d+)-(\d+)(&deflate)?|cell=(\d+)/(\d+)/([^#]+))\Z")
 MAX_INFLATED = 1 << 30  # a member that unpacks to more is a bomb, not an image
 
@@ -70,7 +72,7 @@ def inflate(data: bytes) -> bytes:
     try:
         out = unpacker.decompress(data, MAX_INFLATED)
     except zlib.error as error:
-        raise OSError(f"damaged archive member ({error})") from None
+        raise AbsentError(f"damaged archive member ({error})") from None
     if not unpacker.eof:
-        raise OSError("the archive member is cut, or unpacks to more than 1 GiB")
+        raise AbsentError("the archive member is cut, or unpacks to more than 1 GiB")
     return out

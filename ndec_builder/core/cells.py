@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ndec_builder.core.addresses import Cell
+from ndec_builder.core.remote import AbsentError
 
 CACHE_BYTES = 256 << 20  # row groups kept in memory, for each process; the newest one stays whatever its size
 
@@ -26,10 +27,12 @@ class CellReader:
         """Raises OSError when file, row group, row or column are not there or the value is null or no bytes."""
         values = self._values(cell)
         if cell.row >= len(values):
-            raise OSError(f"row group {cell.row_group} of {cell.container} has {len(values)} rows, not row {cell.row}")
+            raise AbsentError(
+                f"row group {cell.row_group} of {cell.container} has {len(values)} rows, not row {cell.row}"
+            )
         value = values[cell.row].as_py()
         if not isinstance(value, bytes):
-            raise OSError(f"{cell.column} is {'empty' if value is None else 'no binary value'} in that row")
+            raise AbsentError(f"{cell.column} is {'empty' if value is None else 'no binary value'} in that row")
         return value
 
     def _values(self, cell: Cell) -> pa.ChunkedArray:
@@ -51,10 +54,10 @@ def read_column(container: str, row_group: int, column: str) -> pa.ChunkedArray:
         with fsspec.open(container, "rb") as file:
             parquet = pq.ParquetFile(file)
             if row_group >= parquet.num_row_groups:
-                raise OSError(f"{container} has {parquet.num_row_groups} row groups, not number {row_group}")
+                raise AbsentError(f"{container} has {parquet.num_row_groups} row groups, not number {row_group}")
             values = parquet.read_row_group(row_group, columns=[column]).column(0)
         for name in column.split(".")[1:] if pa.types.is_struct(values.type) else ():
             values = pc.struct_field(values, name)
     except (pa.ArrowException, KeyError, IndexError) as error:
-        raise OSError(f"no column {column!r} can be read from {container} ({error})") from None
+        raise AbsentError(f"no column {column!r} can be read from {container} ({error})") from None
     return values

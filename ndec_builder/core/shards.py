@@ -1,41 +1,35 @@
 """The shard runner: an immutable plan, one shard → its files, then a marker. Resumes by looking at the markers.
 
-A stage hands over `work(shard) -> {file name: what}`; which process runs it, and how many there are, never changes a
-result file. A shard whose marker carries another fingerprint is done again; one that fails three times is set aside.
+A stage hands over `work(shard) -> Outcome`; which process or machine runs it, and how many there are, never changes a
+result file. A shard that fails is tried again behind the others, MAX_TRIES times in all; then it is set aside. That
+also holds for a shard that takes its worker process down. A machine that is lost does not count as a try.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import functools
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ndec_builder.core import plans
 from ndec_builder.core.console import progress, say
+from ndec_builder.core.engines import Engine, Failed, Pool
 from ndec_builder.core.errors import GapsError, NdecError
-from ndec_builder.core.storage import read_json, sha256_file, write_json
+from ndec_builder.core.plans import Done, Plan, Shard
+from ndec_builder.core.progress import ProgressFile
+from ndec_builder.core.remote import RemoteReadError
+from ndec_builder.core.storage import sha256_file
 
 MAX_TRIES = 3
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A range of a stage's items: [start, stop)."""
-
-    index: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        return f"part-{self.index:05d}"
+MAX_LOSSES = 20  # machines lost under one shard: then it is not by chance
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one shard left behind: its files, relative to the stage directory, and what it counted."""
+    """What the work of one shard left behind: its files, relative to the plan's folder, and what it counted."""
 
     files: tuple[str, ...]
     counts: dict[str, int]
@@ -44,114 +38,95 @@ class Outcome:
 Work = Callable[[Shard], Outcome]
 
 
-def plan(items: int, shard_size: int) -> list[Shard]:
-    """Cut `items` into shards of `shard_size`; the cut depends on nothing else."""
-    if shard_size < 1:
-        raise NdecError(f"shard_size is {shard_size}; it must be at least 1")
-    return [
-        Shard(index, start, min(start + shard_size, items)) for index, start in enumerate(range(0, items, shard_size))
-    ]
-
-
 def run_shards(
-    directory: Path, shards: Sequence[Shard], work: Work, fingerprint: str, *, workers: int = 1, what: str = "shards"
-) -> dict[str, int]:
-    """Run every shard that has no valid marker; return the summed counts of all shards.
+    folder: Path, plan: Plan, work: Work, engine: Engine | None = None, *, what: str = "shards", unit: str = "items"
+) -> list[Done]:
+    """Run every shard that has no valid marker in `folder` (`plans.open_plan`); return the results of all, in order.
 
-    `work` runs in this process for one worker, else in spawned ones, so it must be picklable. Raises GapsError naming
-    the shards set aside after MAX_TRIES; all others are finished by then, and a rerun tries only those again.
+    `work` must be picklable. Raises GapsError naming the shards set aside; all others are finished by then, and a rerun
+    tries only those again. An NdecError of the work stops the run at once: a person has to act.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    outcomes = {shard.index: done for shard in shards if (done := _finished(directory, shard, fingerprint))}
-    left = [shard for shard in shards if shard.index not in outcomes]
-    if outcomes and left:
-        say(f"{what}: {len(outcomes)} of {len(shards)} shards are done already, {len(left)} left")
+    engine = engine or Engine()
+    shards = plan.shards
+    plans.clear_failures(folder)
+    results = {shard.index: done for shard in shards if (done := plans.finished(folder, plan, shard))}
+    left = [shard for shard in shards if shard.index not in results]
+    if results and left:
+        say(f"{what}: {len(results)} of {len(shards)} shards are done already, {len(left)} left")
     failed: dict[int, str] = {}
-    total, done_items = (
-        sum(s.stop - s.start for s in shards),
-        sum(s.stop - s.start for s in shards if s.index in outcomes),
-    )
-    with progress() as bar:
-        task = bar.add_task(what, total=total, completed=done_items)
-        for shard, result in _results(left, work, workers):
-            if isinstance(result, Exception):
-                failed[shard.index] = f"{type(result).__name__}: {result}"
-                continue
-            _mark(directory, shard, fingerprint, result)
-            outcomes[shard.index] = result
-            bar.advance(task, shard.stop - shard.start)
-    if failed:
-        first = min(failed)
-        raise GapsError(
-            f"{what}: {len(failed)} of {len(shards)} shards were set aside after {MAX_TRIES} tries; shard {first} "
-            f"failed with {failed[first]}. The others are done and kept: mend the cause and run the same command again"
-        )
-    counts: dict[str, int] = {}
-    for index in sorted(outcomes):
-        for name, value in outcomes[index].counts.items():
-            counts[name] = counts.get(name, 0) + value
-    return counts
-
-
-def _results(shards: list[Shard], work: Work, workers: int) -> Iterator[tuple[Shard, Outcome | Exception]]:
-    """Yield each shard with its outcome, or with the last error after MAX_TRIES. NdecErrors are not tried again."""
-    if workers <= 1 or len(shards) <= 1:
-        for shard in shards:
-            yield shard, _try(work, shard)
-        return
-    context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unusable state
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
-        futures = {pool.submit(_try, work, shard): shard for shard in shards}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except concurrent.futures.process.BrokenProcessPool as error:
-                raise NdecError(
-                    "a worker process died (out of memory, or killed). Finished shards are kept: "
-                    "run the same command again, with fewer --workers if memory was short"
-                ) from error
-
-
-def _try(work: Work, shard: Shard) -> Outcome | Exception:
-    error: Exception = RuntimeError("never tried")
-    for _ in range(MAX_TRIES):
+    if left:
+        isolate = bool(plans.suspects(folder) & {shard.name for shard in left})
+        pool = engine.open(functools.partial(perform, work, folder), len(left), isolate=isolate)
+        status = ProgressFile(folder, shards, results, what=what, unit=unit, engine=engine.name)
         try:
-            return work(shard)
-        except NdecError:
-            raise  # a person has to act: trying again cannot help
-        except Exception as caught:
-            error = caught
-    return error
+            _run(pool, left, folder, plan, status, results, failed)
+        finally:
+            status.close()
+            pool.close()
+    if failed:
+        raise GapsError(_gaps(what, folder, shards, failed))
+    return [results[shard.index] for shard in shards]
 
 
-def _marker(directory: Path, shard: Shard) -> Path:
-    return directory / f"{shard.name}.done.json"
+def _run(
+    pool: Pool,
+    left: list[Shard],
+    folder: Path,
+    plan: Plan,
+    status: ProgressFile,
+    results: dict[int, Done],
+    failed: dict[int, str],
+) -> None:
+    waiting, tries, losses = deque(left), Counter[int](), Counter[int]()
+    with progress() as bar:
+        task = bar.add_task(status.what, total=plan.items, completed=status.items_done)
+        while waiting or pool.busy():
+            while waiting and pool.free():
+                pool.submit(waiting.popleft())
+            shard, result = pool.next()
+            if isinstance(result, Done):
+                plans.mark(folder, plan, shard, result)
+                results[shard.index] = result
+                bar.advance(task, shard.items)
+                status.done(shard)
+                continue
+            if result.fatal is not None:
+                raise result.fatal
+            counter, limit = (losses, MAX_LOSSES) if result.innocent else (tries, MAX_TRIES)
+            counter[shard.index] += 1
+            if counter[shard.index] < limit:
+                waiting.append(shard)
+            else:
+                failed[shard.index] = result.text
+                plans.set_aside(folder, shard, result.text, counter[shard.index])
+                status.failed(shard)
 
 
-def _mark(directory: Path, shard: Shard, fingerprint: str, outcome: Outcome) -> None:
-    write_json(
-        _marker(directory, shard),
-        {
-            "fingerprint": fingerprint,
-            "start": shard.start,
-            "stop": shard.stop,
-            "files": {name: sha256_file(directory / name) for name in outcome.files},
-            "counts": outcome.counts,
-        },
+def perform(work: Work, folder: Path, shard: Shard) -> Done | Failed:
+    """Do one shard, wherever this runs; every error comes back as a value that any process can unpickle."""
+    started = folder / f"{shard.name}.started"
+    try:
+        with contextlib.suppress(OSError):  # a full disk shows in the work, with a better message
+            started.touch()
+        outcome = work(shard)
+        done = Done({name: sha256_file(folder / name) for name in outcome.files}, outcome.counts)
+    except RemoteReadError as error:  # the network may be back when the shard is tried again
+        return Failed(str(error))
+    except NdecError as error:
+        return Failed(str(error), fatal=error)
+    except Exception as error:
+        return Failed(f"{type(error).__name__}: {error}")
+    finally:
+        with contextlib.suppress(OSError):
+            started.unlink()
+    return done
+
+
+def _gaps(what: str, folder: Path, shards: list[Shard], failed: dict[int, str]) -> str:
+    first = shards[min(failed)]
+    names = ", ".join(str(index) for index in sorted(failed)[:10]) + (" …" if len(failed) > 10 else "")
+    return (
+        f"{what}: {len(failed)} of {len(shards)} shards were set aside after {MAX_TRIES} tries: {names}. Shard "
+        f"{first.index} (rows {first.start} to {first.stop - 1}) failed with: {failed[first.index]}. The others are "
+        f"done and kept in {folder}: mend the cause and run the same command again"
     )
-
-
-def _finished(directory: Path, shard: Shard, fingerprint: str) -> Outcome | None:
-    """The outcome of an earlier run, when its marker fits and its files are all there."""
-    path = _marker(directory, shard)
-    if not path.is_file():
-        return None
-    marker: dict[str, Any] = read_json(path)
-    fits = (marker.get("fingerprint"), marker.get("start"), marker.get("stop")) == (
-        fingerprint,
-        shard.start,
-        shard.stop,
-    )
-    if not fits or not all((directory / name).is_file() for name in marker["files"]):
-        return None
-    return Outcome(tuple(marker["files"]), marker["counts"])

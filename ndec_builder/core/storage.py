@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,20 +21,28 @@ import pyarrow.parquet as pq
 from ndec_builder.core.addresses import Cell, inflate, parse
 from ndec_builder.core.cells import CellReader
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.remote import AbsentError, is_remote, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
 _cells = CellReader()
+
+
+class WriteError(NdecError):
+    """A file could not be written: no room, no right, a limit."""
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is fsynced and renamed to `path`, else removed.
 
-    The temporary name keeps the suffix of `path`, because some writers pick their format by it.
+    The temporary name keeps the suffix of `path`, because some writers pick their format by it. Raises WriteError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent)
-    os.close(handle)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise write_error(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -39,8 +51,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Say in one paragraph why `path` was not written and what to do."""
+    advice = "mend that and run the same command again: what is finished is kept"
+    # numpy's tofile only says how much it wrote, without an errno
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or " written" in str(error):
+        advice = "make room there and run the same command again: what is finished is kept"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "give yourself the right to write there, or work on a copy in another --workspace"
+    with contextlib.suppress(OSError):
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+        advice = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB are free on that disk; {advice}"
+    return WriteError(f"cannot write {path}: {error.strerror or error}; {advice}")
+
+
+def remove_partials(output: Path) -> None:
+    """Remove the temporary files that a killed writer of `output` (a file, or a folder with all in it) left behind."""
+    found = [*output.parent.glob(f".{glob.escape(output.stem)}-*.partial*")]
+    if output.is_dir():
+        found += output.rglob(".*.partial*")
+    for path in found:
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -107,6 +144,16 @@ def refuse_newer(schema: pa.Schema, path: Path) -> None:
         )
 
 
+def read_rows(path: Path, start: int, stop: int) -> pa.Table:
+    """Rows [start, stop) of a parquet file; only the row groups that hold them are read."""
+    with pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+        ends = list(itertools.accumulate(sizes))
+        wanted = [i for i, end in enumerate(ends) if end > start and end - sizes[i] < stop]
+        before = ends[wanted[0]] - sizes[wanted[0]] if wanted else 0
+        return file.read_row_groups(wanted).slice(start - before, stop - start)
+
+
 def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -124,15 +171,20 @@ def fingerprint(value: Any) -> str:
 def read_uri(uri: str | Path) -> bytes:
     """Read a local path, any fsspec URI (s3://, gs://, …) or an image inside one (core/addresses.py).
 
-    Raises OSError when it is not there or too short.
+    A remote read that fails is tried again (core/remote.py). Raises OSError when it is not there or too short.
     """
-    address = None if isinstance(uri, Path) else parse(uri)
+    text = str(uri)
+    return retried(lambda: _read_once(text), text) if is_remote(text) else _read_once(text)
+
+
+def _read_once(uri: str) -> bytes:
+    address = parse(uri)
     if isinstance(address, Cell):
         return _cells.read(address)
     if address is not None:
         data = _read_range(address.container, address.start, address.stop)
         return inflate(data) if address.deflate else data
-    if isinstance(uri, Path) or "://" not in uri:
+    if "://" not in uri:
         return Path(uri).read_bytes()
     import fsspec
 
@@ -155,5 +207,5 @@ def _read_range(container: str, start: int, stop: int) -> bytes:
         finally:
             os.close(handle)
     if len(data) != stop - start:
-        raise OSError(f"{container} ends at or before byte {start + len(data)}; expected bytes up to {stop}")
+        raise AbsentError(f"{container} ends at or before byte {start + len(data)}; expected bytes up to {stop}")
     return data

@@ -85,16 +85,19 @@ class Workspace:
         """Turn a table's uri into something `storage.read_uri` opens."""
         return uri if "://" in uri or uri.startswith("/") else str(self.root / uri)
 
-    def read_images(self, role: str) -> pa.Table:
-        """Images of a role in the order of the table (ascending image_id). Raises NdecError when not ingested."""
+    def read_images(self, role: str, columns: list[str] | None = None) -> pa.Table:
+        """Images of a role in the order of the table (ascending image_id), all columns or some.
+
+        Raises NdecError when not ingested.
+        """
         path = self.images(role)
         if not path.is_file():
             raise NdecError(
                 f"this workspace ({self.root}) has no {role} images: {path} does not exist; "
                 f"run `ndec ingest {role} FOLDER --workspace {self.root}` first"
             )
-        table = read_table(path)
-        if table.column_names != IMAGES.names:
+        table = read_table(path, columns)
+        if table.column_names != (columns or IMAGES.names):
             raise NdecError(f"{path} has the columns {table.column_names}, expected {IMAGES.names}; ingest it again")
         return table
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ndec_builder.core.columns import images_fingerprint
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
+from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.locks import locked
+from ndec_builder.core.plans import Done, Plan, Shard, check_files, close_plans, open_plan, plans_folder
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.shards import Outcome, Shard, plan, run_shards
-from ndec_builder.core.storage import fingerprint, read_json, read_table, write_table
+from ndec_builder.core.shards import Outcome, run_shards
+from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.model_names import RESULT_VERSION, parse
+from ndec_builder.embeddings.parts import Piece, read_piece, write_part, write_parts
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.space import fit_whitening, fitted_whitening, whitening_path
-from ndec_builder.embeddings.store import write_part
 from ndec_builder.embeddings.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -29,27 +34,42 @@ if TYPE_CHECKING:
 _loaded: dict[tuple[str, str, str], Backbone] = {}  # one backbone per worker process, not one per shard
 
 
+SNAPSHOT = ["image_id", "uri", "sha256", "width", "height", "format", "rotation"]  # what reading an image may need
+
+
 def run(config: EmbedConfig) -> Path:
     """Embed all images of a role and return the folder of the vectors.
 
     A finished run with the same images, weights and settings is left as it is and loads no model; a folder made with
     others is made again. Raises GapsError, with everything written, when more than `max_reject_share` of the images are
-    unusable.
+    unusable, and when shards had to be set aside; NdecError when another process is embedding the role.
     """
     record = RunRecord("embed", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    images = workspace.read_images(config.role)
+    images = workspace.read_images(config.role, SNAPSHOT)
     if images.num_rows == 0:
         raise NdecError(f"there are no {config.role} images in this workspace ({workspace.root}); ingest some first")
     _check(config)
     directory = workspace.embeddings(config.role, config.model)
-    whitening = (fitted_whitening(config) or fit_whitening(config)) if config.whiten else None
+    whitening = _whitening(config)
     space = fingerprint([parse(config.model).fingerprint(), config.bf16, whitening.fingerprint if whitening else None])
     mark = _fingerprint(config, images, space)
     if not _is_finished(directory, mark):
-        _embed(config, directory, images, mark, space, whitening, record)
+        with locked(directory):
+            _embed(config, directory, images, mark, space, whitening, record)
+    elif plans_folder(directory).is_dir():  # killed after the last file was written, before it tidied up
+        close_plans(directory)
     _check_rejects(config, directory, images.num_rows)
     return directory
+
+
+def _whitening(config: EmbedConfig) -> Whitening | None:
+    if not config.whiten:
+        return None
+    if (fitted := fitted_whitening(config)) is not None:
+        return fitted
+    with locked(whitening_path(config).parent, wait=True):  # two roles may be embedded at once: one fits for both
+        return fitted_whitening(config) or fit_whitening(config)
 
 
 def _embed(
@@ -62,27 +82,48 @@ def _embed(
     record: RunRecord,
 ) -> None:
     (directory / "run.json").unlink(missing_ok=True)  # while it is made again it must not pass for finished
-    shards = plan(images.num_rows, config.shard_size)
-    work = EmbedShard(config, directory)
-    counts = run_shards(
-        directory, shards, work, mark, workers=config.workers, what=f"embedding {config.role} with {config.model}"
-    )
-    _remove_parts_beyond(directory, shards)
-    rejects = [row for shard in shards for row in read_table(directory / _rejects_name(shard)).to_pylist()]
+    # in whole batches, so that an image lies in the same batch whatever the shard size
+    plan = Plan(images.num_rows, -(-config.shard_size // config.batch_size) * config.batch_size, mark)
+    folder = open_plan(directory, plan).absolute()
+    write_table(folder / "images.parquet", images)  # an ingest during the run must not change what a shard reads
+    work = EmbedShard(replace(config, workspace=config.workspace.absolute()), folder)
+    what = f"embedding {config.role} with {config.model}"
+    results = run_shards(folder, plan, work, _engine(config), what=what, unit="images")
+    parts = write_parts(directory, _pieces(folder, plan, results))
+    rejects = [row for shard in plan.shards for row in read_table(folder / _rejects_name(shard)).to_pylist()]
     write_table(directory / "rejects.parquet", table_of(REJECTS, rejects))
-    dim = whitening.dim if whitening else counts["dim"] // len(shards)
+    embedded = sum(done.counts["embedded"] for done in results)
+    dim = whitening.dim if whitening else results[0].counts["dim"]
     record.write(
         directory,
-        counts={"images": images.num_rows, "embedded": counts["embedded"], "rejected": len(rejects)},
-        inputs={"images": fingerprint(images["sha256"].to_pylist())},
+        counts={"images": images.num_rows, "embedded": embedded, "rejected": len(rejects)},
+        inputs={"images": images_fingerprint(images)},
         weights=parse(config.model).weights_sha256(),
         fingerprint=mark,
         space=space,
-        parts=len(shards),
+        parts=parts,
         dim=dim,
         layer="whitened" if whitening else "pooled",  # whose norms are stored
     )
-    say(f"embedded {counts['embedded']} of {images.num_rows} {config.role} images, {dim}-d")
+    close_plans(directory)
+    say(f"embedded {embedded} of {images.num_rows} {config.role} images, {dim}-d")
+
+
+def _engine(config: EmbedConfig) -> Engine:
+    gpu = config.device == "cuda" or (config.device == "auto" and Path("/dev/nvidiactl").exists())
+    return Engine(
+        config.engine,
+        workers=config.workers or int(gpu and config.engine == "local"),
+        threads=config.threads,
+        gpus=config.task_gpus,
+        address=config.ray_address,
+    )
+
+
+def _pieces(folder: Path, plan: Plan, results: list[Done]) -> Iterator[Piece]:
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(folder, shard, done)
+        yield read_piece(folder, shard.name)
 
 
 @dataclass(frozen=True)
@@ -90,17 +131,16 @@ class EmbedShard:
     """The work of one shard; picklable, so that worker processes can be handed it."""
 
     config: EmbedConfig
-    directory: Path
+    folder: Path
 
     def __call__(self, shard: Shard) -> Outcome:
         from ndec_builder.embeddings.extract import extract
 
-        config, workspace = self.config, Workspace(self.config.workspace)
-        images = workspace.read_images(config.role).slice(shard.start, shard.stop - shard.start)
+        config = self.config
         extracted = extract(
             _backbone(config),
-            images,
-            workspace.resolve,
+            read_rows(self.folder / "images.parquet", shard.start, shard.stop),
+            Workspace(config.workspace).resolve,
             batch_size=config.batch_size,
             bf16=config.bf16,
             threads=config.threads,
@@ -108,8 +148,8 @@ class EmbedShard:
         vectors = extracted.features
         if config.whiten:
             vectors = Whitening.load(whitening_path(config)).apply(vectors)
-        files = write_part(self.directory, shard, extracted.ids, vectors)
-        rejects = write_table(self.directory / _rejects_name(shard), table_of(REJECTS, extracted.rejects))
+        files = write_part(self.folder, shard.name, extracted.ids, vectors)
+        rejects = write_table(self.folder / _rejects_name(shard), table_of(REJECTS, extracted.rejects))
         counts = {"embedded": len(vectors), "rejected": len(extracted.rejects), "dim": vectors.shape[1]}
         return Outcome((*files, rejects.name), counts)
 
@@ -126,7 +166,7 @@ def _backbone(config: EmbedConfig) -> Backbone:
 
 
 def _check(config: EmbedConfig) -> None:
-    for name in ("batch_size", "shard_size", "workers", "threads", "dim", "whitening_images"):
+    for name in ("batch_size", "shard_size", "threads", "dim", "whitening_images"):
         if getattr(config, name) < 1:
             raise UsageError(f"{name} is {getattr(config, name)}; it must be at least 1")
 
@@ -134,8 +174,7 @@ def _check(config: EmbedConfig) -> None:
 def _fingerprint(config: EmbedConfig, images: pa.Table, space: str) -> str:
     """What the vectors depend on: images by id, bytes and rotation, the space, and the settings that change results."""
     settings = result_fields(replace(config, model=""))  # the model counts by its weights, which are in `space`
-    columns = [images[name].to_pylist() for name in ("image_id", "sha256", "rotation")]
-    return fingerprint([RESULT_VERSION, settings, columns, space])
+    return fingerprint([RESULT_VERSION, settings, images_fingerprint(images), space])
 
 
 def _is_finished(directory: Path, mark: str) -> bool:
@@ -160,14 +199,5 @@ def _check_rejects(config: EmbedConfig, directory: Path, count: int) -> None:
     )
 
 
-def _remove_parts_beyond(directory: Path, shards: list[Shard]) -> None:
-    """Remove what an earlier run with more shards left behind."""
-    names = {shard.name for shard in shards} | {_rejects_name(shard).removesuffix(".parquet") for shard in shards}
-    for pattern in ("part-*", "rejects-*"):
-        for path in directory.glob(pattern):
-            if path.name.split(".")[0] not in names:
-                path.unlink()
-
-
 def _rejects_name(shard: Shard) -> str:
-    return f"rejects-{shard.index:05d}.parquet"
+    return f"{shard.name}.rejects.parquet"

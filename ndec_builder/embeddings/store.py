@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.shards import Shard
-from ndec_builder.core.storage import atomic_path, read_json, read_table, write_table
-
-PART = pa.schema([("image_id", pa.string()), ("norm", pa.float32())])  # norm: of the layer named in run.json
+from ndec_builder.core.storage import read_json, read_table
 
 
 @dataclass(frozen=True)
@@ -26,23 +22,6 @@ class Embeddings:
     norms: np.ndarray  # (n,) float32, before normalising
     space: str  # equal for vectors that can be compared: model, weights and whitening
     model: str
-
-
-def normalised(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split (n, d) float32 into directions (n, d) float16 and lengths (n,) float32; a zero vector stays zero."""
-    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    directions = vectors / np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
-    return directions.astype(np.float16), norms.astype(np.float32)
-
-
-def write_part(directory: Path, shard: Shard, ids: list[str], vectors: np.ndarray) -> tuple[str, str]:
-    """Normalise (n, d) float32 vectors once and write them; returns the two file names."""
-    directions, norms = normalised(vectors)
-    names = f"{shard.name}.npy", f"{shard.name}.parquet"
-    with atomic_path(directory / names[0]) as temporary:
-        np.save(temporary, directions)
-    write_table(directory / names[1], pa.table([pa.array(ids, pa.string()), pa.array(norms)], schema=PART))
-    return names
 
 
 def read_embeddings(directory: Path) -> Embeddings:

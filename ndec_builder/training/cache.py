@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from ndec_builder.core.engines import Engine
+from ndec_builder.core.plans import Plan, Shard
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.shards import Outcome, Shard, plan, run_shards
+from ndec_builder.core.shards import Outcome, run_shards
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, write_table
 from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.embeddings.extract import autocast
@@ -75,16 +77,18 @@ def cache_views(
     mark = fingerprint([RESULT_VERSION, backbone.fingerprint, ids, list(maker.sha256), list(kinds), maker.seed, bf16])
     directory = root / mark[:16]
     rows = images.select(["image_id", "uri"]).to_pylist()
-    shards = plan(len(rows), SHARD_IMAGES)
+    plan = Plan(len(rows), SHARD_IMAGES, mark)
+    shards = plan.shards
     for shard in shards:
         _forget_if_mended(directory, shard, maker, ids)
     with torch_threads(threads):
         run_shards(
             directory,
-            shards,
+            plan,
             lambda shard: _write_shard(directory, shard, rows, backbone, maker, kinds, bf16, threads),
-            mark,
+            Engine(here=True),
             what="views",
+            unit="images",
         )
     return _read(directory, shards, len(kinds), mark)
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from ndec_builder.core.columns import images_fingerprint
 from ndec_builder.core.schemas import IMAGES, table_of
-from ndec_builder.core.storage import fingerprint, sha256_file, write_json, write_table
+from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
 MODEL = "efficientnet-lite0"
@@ -61,7 +62,7 @@ class Bench:
             {
                 "stage": "embed",
                 "config": {"model": model, "role": role},
-                "inputs": {"images": fingerprint(self.workspace.read_images(role)["sha256"].to_pylist())},
+                "inputs": {"images": images_fingerprint(self.workspace.read_images(role))},
                 "weights": {"weights.pth": "w"},
                 "counts": {"images": len(ids), "embedded": len(ids), "rejected": 0},
                 "parts": 1,

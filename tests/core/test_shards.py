@@ -1,7 +1,8 @@
+"""The runner: same bytes for any workers, resume, shards set aside, workers that die, kills of the whole command."""
+
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import subprocess
 import sys
@@ -9,118 +10,220 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import shard_work
+from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import GapsError, NdecError
-from ndec_builder.core.shards import Outcome, Shard, plan, run_shards
-from ndec_builder.core.storage import sha256_file, write_text
+from ndec_builder.core.plans import Done, Plan, Shard, finished, mark, open_plan
+from ndec_builder.core.remote import RemoteReadError
+from ndec_builder.core.shards import Outcome, perform, run_shards
+from ndec_builder.core.storage import read_json, sha256_file
+
+TEN = Plan(10, 3, "f" * 64)
 
 
-def square(directory: Path, shard: Shard) -> Outcome:
-    """The work of the tests: squares of the shard's items; each run is counted in a side file."""
-    with (directory / "calls.log").open("a") as log:
-        log.write(f"{shard.index}\n")
-    write_text(directory / f"{shard.name}.txt", " ".join(str(i * i) for i in range(shard.start, shard.stop)))
-    return Outcome((f"{shard.name}.txt",), {"items": shard.stop - shard.start})
+def results(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(folder.glob("shard-*.txt"))}
 
 
-def slow(directory: Path, shard: Shard) -> Outcome:
-    time.sleep(0.05)
-    return square(directory, shard)
-
-
-def poisoned(directory: Path, shard: Shard) -> Outcome:
-    if shard.index == 1 and not (directory / "mended").exists():
-        (directory / "tries").open("a").write("x")
-        raise ValueError("poison")
-    return square(directory, shard)
-
-
-def results(directory: Path) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in sorted(directory.glob("part-*.txt"))}
-
-
-def calls(directory: Path) -> int:
-    return len((directory / "calls.log").read_text().split())
+def calls(folder: Path) -> int:
+    return len((folder / "calls.log").read_text().split())
 
 
 @given(st.integers(0, 200), st.integers(1, 50))
 def test_the_plan_covers_every_item_once(items: int, size: int) -> None:
-    covered = [i for shard in plan(items, size) for i in range(shard.start, shard.stop)]
+    covered = [i for shard in Plan(items, size, "f").shards for i in range(shard.start, shard.stop)]
     assert covered == list(range(items))
 
 
 def test_a_shard_of_nothing_is_refused() -> None:
     with pytest.raises(NdecError, match="shard_size is 0"):
-        plan(3, 0)
+        Plan(3, 0, "f")
 
 
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_any_number_of_workers_gives_the_same_bytes_in_order(tmp_path: Path) -> None:
     for workers in (1, 2):
-        (tmp_path / str(workers)).mkdir()
-        counts = run_shards(
-            tmp_path / str(workers),
-            plan(10, 3),
-            functools.partial(square, tmp_path / str(workers)),
-            "f",
-            workers=workers,
-        )
-        assert counts == {"items": 10}
-    assert results(tmp_path / "1") == results(tmp_path / "2")
+        folder = open_plan(tmp_path / str(workers), TEN)
+        done = run_shards(folder, TEN, functools.partial(shard_work.square, folder), Engine(workers=workers))
+        assert [shard.counts["items"] for shard in done] == [3, 3, 3, 1]
+    assert results(open_plan(tmp_path / "1", TEN)) == results(open_plan(tmp_path / "2", TEN))
 
 
-def test_finished_shards_are_not_done_again_unless_the_fingerprint_or_a_file_changed(tmp_path: Path) -> None:
-    work = functools.partial(square, tmp_path)
-    run_shards(tmp_path, plan(10, 3), work, "f")
-    run_shards(tmp_path, plan(10, 3), work, "f")
-    assert calls(tmp_path) == 4
-    (tmp_path / "part-00002.txt").unlink()
-    assert run_shards(tmp_path, plan(10, 3), work, "f") == {"items": 10}
-    assert calls(tmp_path) == 5
-    run_shards(tmp_path, plan(10, 3), work, "other")
-    assert calls(tmp_path) == 9
+def test_finished_shards_are_not_done_again_unless_a_file_or_the_marker_is_gone(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    work = functools.partial(shard_work.square, folder)
+    run_shards(folder, TEN, work)
+    run_shards(folder, TEN, work)
+    assert calls(folder) == 4
+    (folder / "shard-00002.txt").unlink()
+    (folder / "shard-00003.done.json").write_text("[half")
+    assert len(run_shards(folder, TEN, work)) == 4
+    assert calls(folder) == 6
+
+
+def test_other_inputs_make_a_new_plan_and_the_old_one_goes(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    run_shards(folder, TEN, functools.partial(shard_work.square, folder))
+    other = open_plan(tmp_path, Plan(10, 3, "g" * 64))
+    assert other != folder and not folder.exists() and not list(other.glob("*.done.json"))
+    (other / "plan.json").write_text('{"items": 11}')  # markers of another plan prove nothing
+    run_shards(other, Plan(10, 3, "g" * 64), functools.partial(shard_work.square, other))
+    assert not list(open_plan(tmp_path, Plan(10, 3, "g" * 64)).glob("*.done.json"))
 
 
 def test_a_poisoned_shard_is_set_aside_after_three_tries_and_only_it_is_tried_again(tmp_path: Path) -> None:
-    work = functools.partial(poisoned, tmp_path)
-    with pytest.raises(GapsError, match="shard 1 failed with ValueError: poison"):
-        run_shards(tmp_path, plan(10, 3), work, "f")
-    assert (tmp_path / "tries").read_text() == "xxx"
-    assert calls(tmp_path) == 3
-    (tmp_path / "mended").touch()
-    assert run_shards(tmp_path, plan(10, 3), work, "f") == {"items": 10}
-    assert calls(tmp_path) == 4
+    folder = open_plan(tmp_path, TEN)
+    work = functools.partial(shard_work.poisoned, folder)
+    with pytest.raises(GapsError, match=r"aside after 3 tries: 1\. Shard 1 \(rows 3 to 5\) .*ValueError: poison"):
+        run_shards(folder, TEN, work)
+    assert (folder / "tries").read_text() == "xxx" and calls(folder) == 3
+    assert read_json(folder / "shard-00001.failed.json")["tries"] == 3
+    (folder / "mended").touch()
+    assert len(run_shards(folder, TEN, work)) == 4
+    assert calls(folder) == 4 and not list(folder.glob("*.failed.json"))
 
 
-SCRIPT = """
-import functools, sys
-from pathlib import Path
-import importlib.util
-spec = importlib.util.spec_from_file_location("shard_work", sys.argv[2]); module = importlib.util.module_from_spec(spec)
-sys.modules["shard_work"] = module; spec.loader.exec_module(module)
-from ndec_builder.core.shards import plan, run_shards
-directory = Path(sys.argv[1])
-run_shards(directory, plan(40, 2), functools.partial(module.slow, directory), "f")
-"""
+def test_a_shard_that_kills_its_worker_is_found_and_set_aside_alone(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    (folder / "deadly").touch()
+    with pytest.raises(GapsError, match=r"tries: 1\. .*its worker process died of SIGSEGV"):
+        run_shards(folder, TEN, functools.partial(shard_work.poisoned, folder), Engine(workers=2))
+    assert (folder / "tries").read_text() == "xxx"
+    assert sorted(results(folder)) == ["shard-00000.txt", "shard-00002.txt", "shard-00003.txt"]
+
+
+def test_the_work_may_fail_for_a_while(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    tries: list[int] = []
+
+    def away(shard: Shard) -> Outcome:
+        tries.append(shard.index)
+        if shard.index == 0 and tries.count(0) < 3:
+            raise RemoteReadError("the network is down")
+        return shard_work.square(folder, shard)
+
+    assert len(run_shards(folder, TEN, away)) == 4
+    assert tries == [0, 1, 2, 3, 0, 0]  # behind the others: time passes
+
+
+def test_what_a_person_must_mend_stops_the_run_at_once(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    with pytest.raises(NdecError, match="disk is full") as caught:
+        run_shards(folder, TEN, functools.partial(shard_work.stop, folder), Engine(workers=2))
+    assert not isinstance(caught.value, GapsError)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 8), st.sets(st.integers(0, 29)))
+def test_a_resumed_run_does_exactly_what_is_left(
+    tmp_path_factory: pytest.TempPathFactory, items: int, size: int, before: set[int]
+) -> None:
+    plan = Plan(items, size, "f" * 64)
+    folder = open_plan(tmp_path_factory.mktemp("plan"), plan)
+    work = functools.partial(shard_work.square, folder)
+    early = {shard.index for shard in plan.shards if shard.index in before}
+    for shard in plan.shards:
+        if shard.index in early:
+            run_one(folder, plan, shard)
+    (folder / "calls.log").write_text("")
+    run_shards(folder, plan, work, Engine(here=True))
+    assert {int(line) for line in (folder / "calls.log").read_text().split()} == {
+        shard.index for shard in plan.shards
+    } - early
+    text = " ".join((folder / f"{shard.name}.txt").read_text() for shard in plan.shards)
+    assert text == " ".join(str(i * i) for i in range(items))
+
+
+def run_one(folder: Path, plan: Plan, shard: Shard) -> None:
+    done = perform(functools.partial(shard_work.square, folder), folder, shard)
+    assert isinstance(done, Done)
+    mark(folder, plan, shard, done)
+    assert finished(folder, plan, shard) == done
+
+
+def command(output: Path, work: str, size: int, where: str) -> list[str]:
+    return [sys.executable, "-m", "shard_work", str(output), work, str(size), where]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the commands below find the module of the works."""
+    tests = Path(shard_work.__file__).parent
+    monkeypatch.setenv("PYTHONPATH", f"{tests}:{tests.parent}")
 
 
 def test_killed_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for folder in (whole, killed):
-        folder.mkdir()
-    command = [sys.executable, "-c", SCRIPT]
-    subprocess.run([*command, str(whole), __file__], check=True)
+    subprocess.run(command(whole, "slow", 2, "here"), check=True)
+    folder = next((whole / "shards").iterdir())
     kills = 0
-    while kills < 5:
-        child = subprocess.Popen([*command, str(killed), __file__], start_new_session=True)
-        time.sleep(1.2 + 0.07 * kills)
+    while kills < 4:
+        child = subprocess.Popen(command(killed, "slow", 2, "here"))
+        wanted = 3 * kills
+        wait_for(lambda: len(list(killed.glob("shards/*/*.done.json"))) > wanted)  # noqa: B023
         if child.poll() is not None:
             break
-        os.killpg(child.pid, signal.SIGKILL)
+        child.kill()
         child.wait()
         kills += 1
-    subprocess.run([*command, str(killed), __file__], check=True)
-    assert kills >= 1
-    assert results(killed) == results(whole)
-    assert not list(killed.glob(".*partial*.json"))
+    subprocess.run(command(killed, "slow", 2, "here"), check=True)
+    assert kills >= 2
+    assert results(killed / "shards" / folder.name) == results(folder)
+    assert not list(killed.rglob("*partial*"))
+
+
+def test_a_shard_that_killed_the_command_itself_is_isolated_by_the_next(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    folder = open_plan(output, Plan(40, 10, "f" * 64))
+    (folder / "deadly").touch()
+    first = subprocess.run(command(output, "poisoned", 10, "local"), capture_output=True, text=True)
+    assert first.returncode == -signal.SIGSEGV  # four shards: no process was started for them
+    second = subprocess.run(command(output, "poisoned", 10, "local"), capture_output=True, text=True)
+    assert "GapsError" in second.stderr and "tries: 1." in second.stderr
+    assert len(results(folder)) == 3
+
+
+def test_workers_that_cannot_start_stop_the_run(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    work = functools.partial(shard_work.square, folder)
+    with pytest.raises(NdecError, match="worker processes cannot start"):
+        run_shards(folder, TEN, Unloadable(work), Engine(workers=2))
+
+
+class Unloadable:
+    """Pickles, and cannot be unpickled: as a work of a script without a main guard."""
+
+    def __init__(self, work: object) -> None:
+        self.work = work
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit(3)",)
+
+    def __call__(self, shard: Shard) -> Outcome:
+        raise AssertionError
+
+
+def test_workers_end_when_the_command_is_killed(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    child = subprocess.Popen(command(output, "forever", 2, "processes"))
+    wait_for(lambda: bool(list(output.glob("shards/*/pid"))))
+    worker = int(next(output.glob("shards/*/pid")).read_text())
+    child.kill()
+    child.wait()
+    wait_for(lambda: not alive(worker))
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)

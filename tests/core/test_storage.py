@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from ndec_builder.core.storage import (
     atomic_path,
     fingerprint,
     read_json,
+    read_rows,
     read_table,
     read_uri,
     sha256_file,
@@ -80,3 +84,40 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 def test_uris_are_read_locally_and_through_fsspec(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"123")
     assert read_uri(str(tmp_path / "a.bin")) == read_uri(f"file://{tmp_path}/a.bin") == b"123"
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 9))
+def test_rows_of_a_table_without_the_rest(
+    tmp_path_factory: pytest.TempPathFactory, start: int, length: int, group: int
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "t.parquet"
+    pq.write_table(pa.table({"a": range(25)}), path, row_group_size=group)
+    assert read_rows(path, start, start + length)["a"].to_pylist() == list(range(25))[start : start + length]
+
+
+def test_no_room_is_one_paragraph_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: the same system calls fail."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(
+            NdecError, match=r"cannot write .*a\.json: File too large.*make room there and run the same"
+        ):
+            write_json(tmp_path / "a.json", "x" * 20_000)
+        with (
+            pytest.raises(NdecError, match=r"cannot write .*b\.npy: .*make room"),
+            atomic_path(tmp_path / "b.npy") as b,
+        ):
+            np.save(b, np.zeros(20_000))
+        table = pa.table({"a": np.random.default_rng(0).random(20_000)})
+        with pytest.raises(NdecError, match=r"cannot write .*c\.parquet: .*make room"):
+            write_table(tmp_path / "c.parquet", table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_paragraph(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NdecError, match=r"cannot write .*file/a\.json: .*run the same command again"):
+        write_json(tmp_path / "file" / "a.json", 1)

@@ -7,12 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
-from ndec_builder.core.shards import Shard
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.locks import locked
+from ndec_builder.core.plans import Shard, plans_folder
+from ndec_builder.core.progress import read_progress
+from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings import embed
 from ndec_builder.embeddings.backbones import load_backbone
@@ -21,6 +26,7 @@ from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.store import read_embeddings
 from ndec_builder.embeddings.whitening import Whitening
+from ndec_builder.status import survey
 from pictures import write_scenes
 
 Ingest = Callable[[Path, str, list[Path]], None]
@@ -32,7 +38,7 @@ def config(workspace: Workspace, tiny_file: Path) -> EmbedConfig:
 
 
 def results(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "run.json"}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file() and path.name != "run.json"}
 
 
 def count_work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -64,16 +70,17 @@ def test_vectors_are_whitened_normalised_features(config: EmbedConfig, workspace
     gram = expected @ expected.T / np.outer(stored.norms, stored.norms)
     assert stored.vectors.astype(float) @ stored.vectors.astype(float).T == pytest.approx(gram, abs=5e-3)
     info = read_json(directory / "run.json")
-    assert (info["layer"], info["dim"], info["parts"]) == ("whitened", stored.vectors.shape[1], 4)
+    assert (info["layer"], info["dim"], info["parts"]) == ("whitened", stored.vectors.shape[1], 1)
     assert info["counts"] == {"images": 20, "embedded": 20, "rejected": 0} and len(info["weights"]) == 1
 
 
-def test_same_bytes_for_one_and_two_workers(config: EmbedConfig, tmp_path: Path) -> None:
+def test_same_files_for_any_workers_and_shard_size(config: EmbedConfig) -> None:
     directory = run(config)
     one = results(directory)
-    for path in directory.iterdir():
-        path.unlink()
-    assert results(run(replace(config, workers=2, threads=1))) == one
+    assert set(one) == {"part-00000.npy", "part-00000.parquet", "rejects.parquet"}
+    for workers, size in ((2, 6), (1, 1), (1, 100)):
+        (directory / "run.json").unlink()
+        assert results(run(replace(config, workers=workers, shard_size=size))) == one, (workers, size)
 
 
 def test_finished_run_loads_no_model(config: EmbedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,30 +90,149 @@ def test_finished_run_loads_no_model(config: EmbedConfig, monkeypatch: pytest.Mo
     assert results(run(config)) == before
 
 
-def test_only_the_unfinished_shard_is_done_again(config: EmbedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let an error that a person must mend stop the run at shard `count`."""
+    work = embed.EmbedShard.__call__
+
+    def failing(self: embed.EmbedShard, shard: Shard) -> object:
+        if shard.index == count:
+            raise NdecError("stopped by the test")
+        return work(self, shard)
+
+    monkeypatch.setattr(embed.EmbedShard, "__call__", failing)
+
+
+def test_a_stopped_run_goes_on_at_the_unfinished_shards(
+    config: EmbedConfig, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = run(config)
     before = results(directory)
-    done = count_work(monkeypatch)
-    (directory / "part-00002.done.json").unlink()  # as a kill before the marker leaves it
-    (directory / "part-00002.npy").unlink()
     (directory / "run.json").unlink()
+    with monkeypatch.context() as patch, pytest.raises(NdecError, match="stopped by the test"):
+        stop_after(patch, 2)
+        run(config)
+    progress = read_progress(directory)
+    assert progress is not None and not progress.running
+    assert (progress.shards_done, progress.shards_left, progress.items_done, progress.items) == (2, 1, 16, 20)
+    (stage,) = [stage for stage in survey(workspace.root) if stage.name == "embeddings reference tiny"]
+    assert not stage.done and "stopped; 2 shards done, 0 failed, 1 left" in stage.text
+    done = count_work(monkeypatch)
     assert results(run(config)) == before and done == [2]
+    assert not plans_folder(directory).exists() and read_progress(directory) is None
+
+
+def test_going_back_to_a_shard_size_goes_on_with_its_shards(
+    config: EmbedConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size, last in ((6, 2), (12, 1)):
+        with monkeypatch.context() as patch, pytest.raises(NdecError, match="stopped by the test"):
+            stop_after(patch, last)
+            run(replace(config, shard_size=size))
+    assert "2 shards of 8 are done already; --shard-size 8 would go on with them" in capsys.readouterr().err
+    done = count_work(monkeypatch)
+    run(config)
+    assert done == [2]
+
+
+def test_an_ingest_in_mid_run_changes_nothing(
+    config: EmbedConfig, workspace: Workspace, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = results(run(config))
+    (workspace.embeddings("reference", config.model) / "run.json").unlink()
+    work = embed.EmbedShard.__call__
+
+    def ingesting(self: embed.EmbedShard, shard: Shard) -> object:
+        if shard.index == 1:
+            ingest(workspace.root, "reference", write_scenes(workspace.root / "more", 20, first_seed=500))
+        return work(self, shard)
+
+    monkeypatch.setattr(embed.EmbedShard, "__call__", ingesting)
+    assert results(run(config)) == before
+
+
+def test_a_shard_damaged_on_disk_is_found_and_made_anew(config: EmbedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = run(config)
+    before = results(directory)
+    (directory / "run.json").unlink()
+    with monkeypatch.context() as patch, pytest.raises(NdecError, match="stopped by the test"):
+        stop_after(patch, 2)
+        run(config)
+    (vectors,) = plans_folder(directory).glob("*/shard-00001.npy")
+    vectors.write_bytes(vectors.read_bytes()[:-1] + b"x")
+    with pytest.raises(NdecError, match=r"shard-00001\.npy has changed since it was written"):
+        run(config)
+    done = count_work(monkeypatch)
+    assert results(run(config)) == before and done == [1]
+
+
+def test_a_second_command_on_the_same_role_is_told_so(config: EmbedConfig, workspace: Workspace) -> None:
+    with locked(workspace.embeddings("reference", config.model)), pytest.raises(NdecError, match=r"is writing .*tiny"):
+        run(config)
+
+
+def test_a_read_that_fails_twice_then_works(
+    config: EmbedConfig, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = results(run(config))
+    reads = flaky(workspace, monkeypatch, failures=2)
+    (workspace.embeddings("reference", config.model) / "run.json").unlink()
+    assert results(run(config)) == before  # not one reject
+    assert reads.count(reads[0]) == 3
+
+
+def test_storage_that_stays_away_sets_shards_aside_and_a_rerun_does_them(
+    config: EmbedConfig, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = results(run(config))
+    directory = workspace.embeddings("reference", config.model)
+    (directory / "run.json").unlink()
+    with monkeypatch.context() as patch:
+        flaky(workspace, patch, failures=10**6, only="scene-0009")
+        with pytest.raises(GapsError, match=r"1 of 3 shards were set aside after 3 tries: 1\. .*scene-0009.*5 tries"):
+            run(config)
+    assert not (directory / "run.json").is_file() and list(plans_folder(directory).glob("*/shard-00001.failed.json"))
+    done = count_work(monkeypatch)
+    flaky(workspace, monkeypatch, failures=0)
+    assert results(run(config)) == before and done == [1]
+
+
+def flaky(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, failures: int, only: str = "") -> list[str]:
+    """Put the images behind a file system whose reads fail so many times for each file; return the log of reads."""
+    reads: list[str] = []
+
+    class Flaky(LocalFileSystem):
+        protocol = "flaky"
+        cachable = False
+
+        def _open(self, path: str, *args: object, **options: object) -> object:
+            if path.endswith(".png"):
+                reads.append(path)
+                if only in path and reads.count(path) <= failures:
+                    raise OSError("connection reset by the test")
+            return super()._open(path, *args, **options)
+
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    monkeypatch.setattr("ndec_builder.core.remote.FIRST_WAIT", 0.0)
+    table = workspace.read_images("reference")
+    paths = [str(workspace.root / "in" / f"{name}.png") for name in table["image_id"].to_pylist()]
+    uris = pa.array([f"flaky://{path}" for path in paths])
+    index = table.column_names.index("uri")
+    write_table(workspace.images("reference"), table.set_column(index, table.schema.field(index), uris))
+    return reads
 
 
 def test_another_model_or_other_images_are_done_again(
     config: EmbedConfig, workspace: Workspace, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = count_work(monkeypatch)
-    directory = run(config)
-    run(replace(config, shard_size=4))
-    assert len(list(directory.glob("part-*.npy"))) == 5
-    run(config)  # four shards of six: what five shards left behind is gone
-    assert len(list(directory.glob("part-*.npy"))) == 4 and len(list(directory.glob("rejects-*"))) == 4
+    run(config)
     done.clear()
     ingest(workspace.root, "reference", write_scenes(workspace.root / "in", 20, first_seed=100))
-    run(config)
-    assert done == [0, 1, 2, 3]
+    directory = run(config)
+    assert done == [0, 1, 2]
     assert read_embeddings(directory).ids[0] == "scene-0100"
+    run(replace(config, batch_size=5))
+    assert done == [0, 1, 2, 0, 1]
 
 
 def test_the_whitening_is_fitted_once_on_basic(config: EmbedConfig, workspace: Workspace, ingest: Ingest) -> None:
@@ -168,6 +294,8 @@ def test_all_images_unusable(config: EmbedConfig, workspace: Workspace) -> None:
         ({"model": "resnet"}, UsageError, "model 'resnet' is unknown"),
         ({"batch_size": 0}, UsageError, "batch_size is 0"),
         ({"device": "tpu"}, UsageError, "device 'tpu'"),
+        ({"engine": "rai"}, UsageError, "engine 'rai' is unknown; did you mean 'ray'"),
+        ({"workers": -1}, UsageError, "workers and gpus cannot be negative"),
     ],
 )
 def test_bad_settings(config: EmbedConfig, change: dict, error: type[NdecError], message: str) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.shards import Shard
 from ndec_builder.core.storage import write_json, write_table
-from ndec_builder.embeddings.store import PART, check_same_space, normalised, read_embeddings, write_part
+from ndec_builder.embeddings.parts import PART, normalised, write_part
+from ndec_builder.embeddings.store import check_same_space, read_embeddings
 
 
 def make(directory: Path, parts: int = 2, dim: int = 5, space: str = "s") -> np.ndarray:
@@ -24,7 +24,7 @@ def make(directory: Path, parts: int = 2, dim: int = 5, space: str = "s") -> np.
         rows = slice(index * 3, index * 3 + 3)
         write_part(
             directory,
-            Shard(index, rows.start, rows.stop),
+            f"part-{index:05d}",
             [f"i{n}" for n in range(rows.start, rows.stop)],
             vectors[rows],
         )

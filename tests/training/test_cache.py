@@ -61,7 +61,7 @@ def test_a_second_run_reads_and_a_lost_part_is_made_again(
     monkeypatch.setattr(cache, "describe", lambda *a: described.append(1) or real(*a))
     again = build(tmp_path / "cache", backbone, images, maker)
     assert not described and (again.features == first.features).all()
-    (part,) = (tmp_path / "cache").glob("*/part-00001.npy")
+    (part,) = (tmp_path / "cache").glob("*/shard-00001.npy")
     before = part.read_bytes()
     part.unlink()
     build(tmp_path / "cache", backbone, images, maker)
@@ -95,7 +95,7 @@ def test_bad_images_are_rejects_and_come_back(tmp_path: Path, backbone: Backbone
 def test_the_parts_record_the_operations(tmp_path: Path, backbone: Backbone) -> None:
     images, maker = make(write_scenes(tmp_path / "in", 2))
     build(tmp_path / "cache", backbone, images, maker)
-    (path,) = (tmp_path / "cache").glob("*/part-00000.parquet")
+    (path,) = (tmp_path / "cache").glob("*/shard-00000.parquet")
     rows = read_table(path).to_pylist()
     assert [row["recipe"] for row in rows] == list(KINDS) * 2
     assert all('"operation": "crop"' in row["edits"] for row in rows if row["recipe"] == "crop")

@@ -1,0 +1,51 @@
+"""Fingerprints of table columns, from their buffers: nine million rows in seconds and without a Python object a row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.core.storage import fingerprint
+
+
+def columns_fingerprint(columns: Mapping[str, pa.ChunkedArray]) -> str:
+    """sha256 that depends on names, values and order of text and integer columns, not on how they are chunked."""
+    return fingerprint({name: _digest(column) for name, column in columns.items()})
+
+
+def images_fingerprint(images: pa.Table) -> str:
+    """What embeddings depend on: ids, contents (the uri of one that was never opened) and rotations, in order."""
+    return columns_fingerprint(
+        {
+            "image_id": images["image_id"],
+            "content": pc.coalesce(images["sha256"], images["uri"]),
+            "rotation": images["rotation"],
+        }
+    )
+
+
+def _digest(column: pa.ChunkedArray) -> str:
+    """Numbers: their int64 bytes. Text: lengths and bytes, each as one stream. Null: −1, or a length of −1."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    numbers, data = hashlib.sha256(), hashlib.sha256()
+    for chunk in column.chunks:
+        lengths = pc.fill_null(pc.binary_length(chunk) if is_text else chunk, -1)
+        numbers.update(lengths.to_numpy(zero_copy_only=False).astype(np.int64).data)
+        if is_text:
+            data.update(_bytes_of(pc.fill_null(chunk, "")))
+    return fingerprint([is_text, len(column), numbers.hexdigest(), data.hexdigest()])
+
+
+def _bytes_of(text: pa.Array) -> Any:
+    """The bytes of all its strings after one another, without a copy."""
+    _, offsets, values = text.buffers()
+    if values is None or not len(text):
+        return b""
+    kind = np.int64 if pa.types.is_large_string(text.type) else np.int32
+    ends = np.frombuffer(offsets, kind)[text.offset : text.offset + len(text) + 1]
+    return memoryview(values)[int(ends[0]) : int(ends[-1])]

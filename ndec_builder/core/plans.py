@@ -1,0 +1,156 @@
+"""How a long run is cut into shards, and which are done: files only, so that a kill at any instant loses little.
+
+shards/<fingerprint>-<shard size>/    one plan; never changed, a run with other inputs or another size makes its own
+    plan.json                         items, shard size, fingerprint
+    shard-00007.*                     what the work wrote
+    shard-00007.done.json             the marker: written last, with the sha256 of those files
+    shard-00007.failed.json           set aside: the error and how often it was tried
+    shard-00007.started               being worked on in the process of the command itself
+    progress.json                     for `ndec status`
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import read_json, sha256_file, write_json
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A range of a stage's items: [start, stop)."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"shard-{self.index:05d}"
+
+    @property
+    def items(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cuts `items` into shards of `shard_size`. The fingerprint stands for everything that the results depend on."""
+
+    items: int
+    shard_size: int
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if self.shard_size < 1:
+            raise UsageError(f"shard_size is {self.shard_size}; it must be at least 1")
+
+    @property
+    def shards(self) -> list[Shard]:
+        starts = range(0, self.items, self.shard_size)
+        return [Shard(index, start, min(start + self.shard_size, self.items)) for index, start in enumerate(starts)]
+
+    @property
+    def name(self) -> str:
+        return f"{self.fingerprint[:16]}-{self.shard_size}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one shard left behind: file name → sha256, and what it counted."""
+
+    files: dict[str, str]
+    counts: dict[str, int]
+
+
+def plans_folder(output: Path) -> Path:
+    """Where the unfinished work for an output folder lies."""
+    return output / "shards"
+
+
+def open_plan(output: Path, plan: Plan) -> Path:
+    """Return the folder of a plan, made on first use; the plans of other inputs are removed.
+
+    A plan of the same inputs with another shard size is kept until the run is finished: going back to that size goes on
+    where it stopped.
+    """
+    folder = plans_folder(output) / plan.name
+    for other in sorted(plans_folder(output).glob("*/")):
+        if not other.name.startswith(plan.fingerprint[:16] + "-"):
+            shutil.rmtree(other)
+        elif other != folder and (done := len(list(other.glob("*.done.json")))):
+            size = other.name.rpartition("-")[2]
+            say(f"{done} shards of {size} are done already; --shard-size {size} would go on with them")
+    wanted = {"items": plan.items, "shard_size": plan.shard_size, "fingerprint": plan.fingerprint}
+    if not (folder / "plan.json").is_file() or _read(folder / "plan.json") != wanted:
+        shutil.rmtree(folder, ignore_errors=True)  # markers without the plan they belong to prove nothing
+        write_json(folder / "plan.json", wanted)
+    return folder
+
+
+def close_plans(output: Path) -> None:
+    """Remove the work files of a finished run."""
+    shutil.rmtree(plans_folder(output), ignore_errors=True)
+
+
+def marker(folder: Path, shard: Shard) -> Path:
+    return folder / f"{shard.name}.done.json"
+
+
+def mark(folder: Path, plan: Plan, shard: Shard, done: Done) -> None:
+    write_json(marker(folder, shard), _claim(plan, shard) | {"files": done.files, "counts": done.counts})
+
+
+def finished(folder: Path, plan: Plan, shard: Shard) -> Done | None:
+    """The result of an earlier run, when its marker fits and its files are all there."""
+    if not marker(folder, shard).is_file():
+        return None
+    found = _read(marker(folder, shard))
+    if {name: found.get(name) for name in ("fingerprint", "start", "stop")} != _claim(plan, shard):
+        return None
+    if not all((folder / name).is_file() for name in found["files"]):
+        return None
+    return Done(found["files"], found["counts"])
+
+
+def check_files(folder: Path, shard: Shard, done: Done) -> None:
+    """Raise NdecError when a file is no longer what its marker says; the marker goes, so that a rerun makes it anew."""
+    for name, sha256 in done.files.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
+            marker(folder, shard).unlink(missing_ok=True)
+            raise NdecError(
+                f"{folder / name} has changed since it was written (a damaged disk?); run the same command again, it "
+                "makes this shard anew"
+            )
+
+
+def set_aside(folder: Path, shard: Shard, error: str, tries: int) -> None:
+    write_json(folder / f"{shard.name}.failed.json", {"error": error, "tries": tries})
+
+
+def clear_failures(folder: Path) -> None:
+    for path in folder.glob("*.failed.json"):
+        path.unlink()
+
+
+def suspects(folder: Path) -> set[str]:
+    """Names of shards that were being worked on when the process of the command itself ended."""
+    return {path.name.partition(".")[0] for path in folder.glob("*.started")}
+
+
+def _claim(plan: Plan, shard: Shard) -> dict[str, Any]:
+    return {"fingerprint": plan.fingerprint, "start": shard.start, "stop": shard.stop}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; whatever else is there counts as nothing."""
+    try:
+        value = read_json(path)
+    except NdecError:
+        return {}
+    return value if isinstance(value, dict) else {}

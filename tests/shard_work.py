@@ -1,0 +1,62 @@
+"""Works for the tests of the shard runner; as a command it runs one: OUTPUT WORK SHARD_SIZE WHERE."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from ndec_builder.core.engines import Engine
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import locked
+from ndec_builder.core.plans import Plan, Shard, open_plan
+from ndec_builder.core.shards import Outcome, run_shards
+from ndec_builder.core.storage import write_text
+
+
+def square(folder: Path, shard: Shard) -> Outcome:
+    """The work of the tests: squares of the shard's items; each run is counted in a side file."""
+    with (folder / "calls.log").open("a") as log:
+        log.write(f"{shard.index}\n")
+    write_text(folder / f"{shard.name}.txt", " ".join(str(i * i) for i in range(shard.start, shard.stop)))
+    return Outcome((f"{shard.name}.txt",), {"items": shard.items})
+
+
+def slow(folder: Path, shard: Shard) -> Outcome:
+    time.sleep(0.05)
+    return square(folder, shard)
+
+
+def poisoned(folder: Path, shard: Shard) -> Outcome:
+    """Shard 1 fails until it is mended: by an error, or by taking its process down."""
+    if shard.index == 1 and not (folder / "mended").exists():
+        with (folder / "tries").open("a") as file:
+            file.write("x")
+        if (folder / "deadly").exists():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        raise ValueError("poison")
+    return square(folder, shard)
+
+
+def stop(folder: Path, shard: Shard) -> Outcome:
+    raise NdecError("the disk is full; make room")
+
+
+def forever(folder: Path, shard: Shard) -> Outcome:
+    write_text(folder / "pid", str(os.getpid()))
+    time.sleep(60)
+    raise AssertionError
+
+
+def main(output: Path, work: str, size: str, where: str) -> None:
+    with locked(output):
+        plan = Plan(40, int(size), "f" * 64)
+        folder = open_plan(output, plan)
+        run_shards(folder, plan, functools.partial(globals()[work], folder), Engine(here=where == "here"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
