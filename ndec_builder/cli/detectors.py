@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Workspace, run
+from ndec_builder.cli.options import HERE, Json, Seed, Settings, Workspace, run
+from ndec_builder.core.errors import UsageError
 
 app = typer.Typer()
 
@@ -17,7 +18,7 @@ def train_asl(
     manifest: Annotated[Path, typer.Option(help="Manifest directory.")],
     workspace: Workspace = HERE,
     recipe: Annotated[
-        str | None, typer.Option(help="asl, asl-crop, asl-positive, asl-negative, asl-copies or baseline.")
+        str | None, typer.Option(help="asl, asl-crop, asl-positive, asl-negative, triplet, asl-copies or baseline.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the recipe.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As `ndec embed --model`.")] = None,
@@ -45,8 +46,15 @@ def benchmark(
     ] = None,
     references: Annotated[Path | None, typer.Option(help="Folder of references.")] = None,
     ground_truth: Annotated[Path | None, typer.Option(help="DISC21 csv `query_id,reference_id`.")] = None,
-    model: Model = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Run directory or checkpoint of `ndec train-asl`.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="As `ndec embed --model`; several, also with --checkpoint: an ensemble.")
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="Run directory or checkpoint of `ndec train-asl`; several: an ensemble.")
+    ] = None,
+    descriptors: Annotated[
+        list[Path] | None, typer.Option(help="ISC2021 HDF5: a file a side, or one; one more is the background.")
+    ] = None,
     predictions: Annotated[Path | None, typer.Option(help="csv `query_id,reference_id,score` of any detector.")] = None,
     scorer: Annotated[str | None, typer.Option(help="cosine, or asl: cosine with the norm-ratio filter.")] = None,
     asl_checkpoint: Annotated[Path | None, typer.Option(help="Independently trained ASL as post-processing.")] = None,
@@ -54,6 +62,18 @@ def benchmark(
     threshold: Annotated[float | None, typer.Option(help="asl: reject above this query_over_reference.")] = None,
     scope: Annotated[str | None, typer.Option(help="asl: filter all of the list, or its topN.")] = None,
     action: Annotated[str | None, typer.Option(help="asl: drop rejected pairs, or demote them.")] = None,
+    test_size: Annotated[list[int] | None, typer.Option(help="Input size in px; several are averaged.")] = None,
+    norm_factor: Annotated[float | None, typer.Option(help="Score normalisation: factor × background score.")] = None,
+    norm_n: Annotated[int | None, typer.Option(help="Score normalisation: best background scores that count.")] = None,
+    norm_kind: Annotated[str | None, typer.Option(help="Score normalisation: mean or min of them.")] = None,
+    target_precision: Annotated[float | None, typer.Option(help="Precision of the advised threshold.")] = None,
+    table: Annotated[int | None, typer.Option(help="Make the paper's table 1 or 2 on this manifest.")] = None,
+    figure: Annotated[int | None, typer.Option(help="Make the paper's figure 6, 7 or 8 on this manifest.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Of a table or figure: NAME=csv, HDF5 files, model or run. Repeat it.")
+    ] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help="Of table 2; default: all recipes. Repeat it.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Of table 2: runs a recipe.")] = None,
     n: Annotated[int | None, typer.Option("--n", help="Cut for precision at N; default: ground-truth pairs.")] = None,
     k: Annotated[int | None, typer.Option("--k", help="Nearest references per query; default: global.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Bootstrap replicates for the 95 % intervals.")] = None,
@@ -63,9 +83,19 @@ def benchmark(
     as_json: Json = False,
 ) -> None:
     """Judge a detector: μAP, precision at N, recall at 90 % precision, with and without the hard negatives."""
-    run(
-        "benchmark", workspace, config, as_json, manifest=manifest, queries=queries, references=references,
-        ground_truth=ground_truth, model=model, checkpoint=checkpoint, predictions=predictions, scorer=scorer,
-        asl_checkpoint=asl_checkpoint, baseline=baseline, threshold=threshold, scope=scope, action=action, n=n, k=k,
-        replicates=replicates, name=name, out=out,
-    )  # fmt: skip
+    flags = {
+        "manifest": manifest, "queries": queries, "references": references, "ground_truth": ground_truth,
+        "model": model and tuple(model), "checkpoint": checkpoint and tuple(checkpoint),
+        "descriptors": descriptors and tuple(descriptors), "predictions": predictions, "scorer": scorer,
+        "asl_checkpoint": asl_checkpoint, "baseline": baseline, "threshold": threshold, "scope": scope,
+        "action": action, "n": n, "k": k, "replicates": replicates, "name": name, "out": out,
+        "test_size": test_size and tuple(test_size), "norm_factor": norm_factor, "norm_n": norm_n,
+        "norm_kind": norm_kind, "target_precision": target_precision,
+    }  # fmt: skip
+    paper = {"table": table, "figure": figure, "method": method and tuple(method), "recipe": recipe and tuple(recipe),
+             "seeds": seeds}  # fmt: skip
+    if table is None and figure is None:
+        if given := [f"--{name}" for name, value in paper.items() if value]:
+            raise UsageError(f"{given[0]} belongs to --table or --figure; give one of them too")
+        return run("benchmark", workspace, config, as_json, **flags)
+    return run("paper", workspace, config, as_json, **flags, **paper)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,18 @@ from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace, slug
-from ndec_builder.evaluation.asymmetric import apply_filter, reject
-from ndec_builder.evaluation.bootstrap import GroupedList, Interval, intervals
+from ndec_builder.evaluation.advice import advise
+from ndec_builder.evaluation.bootstrap import Interval, intervals
+from ndec_builder.evaluation.breakdown import Copies, by_edit_kind, edit_kinds
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
-from ndec_builder.evaluation.estimates import KEYS, STRATA, SUBSETS, AsymmetricFilter, Evaluation
-from ndec_builder.evaluation.metrics import average_precision, rank
+from ndec_builder.evaluation.estimates import KEYS, STRATA, SUBSETS, Evaluation
+from ndec_builder.evaluation.judging import grouped, judge
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
 from ndec_builder.evaluation.report import write_report
-from ndec_builder.evaluation.scoring import Scored, pair_ratios, score
-from ndec_builder.evaluation.settings import ACTIONS, SCOPES, BenchmarkConfig
+from ndec_builder.evaluation.scoring import Scored
+from ndec_builder.evaluation.settings import BenchmarkConfig
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 def run(config: BenchmarkConfig) -> Path:
@@ -37,28 +37,22 @@ def run(config: BenchmarkConfig) -> Path:
     config.check()
     record = RunRecord("benchmark", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    dataset = _dataset(config)
+    dataset = open_dataset(config)
     say(
         f"{dataset.name}: {len(dataset.queries):,} queries, {len(dataset.references):,} references, "
         f"{len(dataset.truth):,} ground-truth pairs"
     )
-    baseline = None if config.baseline is None else _grouped(dataset, _baseline(config.baseline, dataset))
-    scored = score(config, workspace, dataset)
-    searched, n = _grouped(dataset, scored.predictions), config.n or len(dataset.truth)
-    norm_filter: AsymmetricFilter | None = None
-    final, uaps = scored.predictions, dict[str, float]()
-    if config.scorer == "asl":
-        norm_filter, final, uaps = _filtered(config, dataset, scored, searched, n)
-    truth_group = dataset.query_group[dataset.truth_queries()]
-    evaluation = Evaluation(searched, truth_group, n, dataset.subsets, norm_filter, baseline)
-    say(f"{len(searched.ranked):,} predictions; {config.replicates:,} bootstrap replicates")
+    baseline = None if config.baseline is None else grouped(dataset, _baseline(config.baseline, dataset))
+    judged = judge(config, workspace, dataset, baseline)
+    scored, evaluation, n = judged.scored, judged.evaluation, judged.evaluation.n
+    say(f"{len(scored.predictions):,} predictions; {config.replicates:,} bootstrap replicates")
     numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
-    metrics = _metrics(config, dataset, scored, numbers, n, uaps)
+    metrics = _metrics(config, dataset, scored, numbers, n, judged.uaps) | _details(config, dataset, scored, evaluation)
 
     out = config.out or workspace.report(config.name or _default_name(config))
-    write_predictions(out / "predictions.csv", final, dataset.query_ids, dataset.reference_ids)
+    write_predictions(out / "predictions.csv", judged.final, dataset.query_ids, dataset.reference_ids)
     write_json(out / "metrics.json", metrics)
-    write_report(out, dataset, metrics, scored.predictions, final, evaluation, config)
+    write_report(out, dataset, metrics, scored.predictions, judged.final, evaluation, config)
     record.write(
         out,
         counts=metrics["data"],
@@ -80,43 +74,11 @@ def _check_rejects(config: BenchmarkConfig, scored: Scored, images: int, out: Pa
         )
 
 
-def _dataset(config: BenchmarkConfig) -> Dataset:
+def open_dataset(config: BenchmarkConfig) -> Dataset:
     if config.manifest is not None:
         return from_manifest(config.manifest)
     assert config.queries and config.references and config.ground_truth
     return from_folders(config.queries, config.references, config.ground_truth)
-
-
-def _grouped(dataset: Dataset, predictions: Predictions) -> GroupedList:
-    pairs = predictions.pairs(len(dataset.references))
-    ranked = rank(predictions.scores, dataset.is_match(predictions), len(dataset.truth), pairs)
-    queries = predictions.query[ranked.rows]
-    return GroupedList(ranked, dataset.query_group[queries], dataset.stratum[queries])
-
-
-def _filtered(
-    config: BenchmarkConfig, dataset: Dataset, scored: Scored, searched: GroupedList, n: int
-) -> tuple[AsymmetricFilter, Predictions, dict[str, float]]:
-    """The filter, the list that it leaves, and the μAP of that list under every scope and action."""
-    ratios = pair_ratios(scored)[searched.ranked.rows]
-    rejected = reject(ratios, config.threshold)
-    found = scored.predictions
-    lists = {}
-    for scope, action in itertools.product(SCOPES, ACTIONS):
-        rows, scores = apply_filter(searched.ranked, rejected, n, scope, action)
-        lists[f"{scope}+{action}"] = Predictions(found.query[rows], found.reference[rows], scores, found.protocol)
-    ranked = {name: _grouped(dataset, left) for name, left in lists.items()}
-    chosen = f"{config.scope}+{config.action}"
-    uaps = {name: average_precision(rows.ranked) for name, rows in ranked.items()}
-    hard = _best_of_hard_queries(dataset, found.query[searched.ranked.rows])
-    compared = np.sort(np.concatenate([np.flatnonzero(searched.ranked.is_match), hard]))
-    return AsymmetricFilter(ranked[chosen], rejected, compared, ratios), lists[chosen], uaps
-
-
-def _best_of_hard_queries(dataset: Dataset, queries: np.ndarray) -> np.ndarray:
-    """Ranks of the best pair of every hard negative query. queries: (m,) of the list in rank order."""
-    found, first = np.unique(queries, return_index=True)
-    return first[dataset.stratum[found] > 0]
 
 
 def _baseline(report: Path, dataset: Dataset) -> Predictions:
@@ -186,6 +148,25 @@ def _metrics(
     }
 
 
+def _details(config: BenchmarkConfig, dataset: Dataset, scored: Scored, evaluation: Evaluation) -> dict[str, Any]:
+    """`by_edit_kind` and `threshold_advice` of metrics.json."""
+    groups = int(dataset.query_group.max()) + 1
+    advice = advise(evaluation.final, evaluation.truth_group, config.target_precision, groups, config.seed)
+    details: dict[str, Any] = {"threshold_advice": advice, "by_edit_kind": None}
+    if "edit" not in dataset.queries.column_names:
+        return details
+    queries = dataset.truth_queries()
+    edits = dataset.queries["edit"].take(queries).to_pylist()
+    ranked = evaluation.searched.ranked
+    order = scored.predictions.pairs(len(dataset.references))[ranked.rows]
+    found = np.isin(dataset.truth, order[: evaluation.n])
+    kept = None
+    if evaluation.filter is not None:
+        kept = np.isin(dataset.truth, order[~evaluation.filter.rejected])
+    copies = Copies(dataset.query_group[queries], found, kept, edit_kinds(edits))
+    return details | {"by_edit_kind": by_edit_kind(copies, groups, min(config.replicates, 1000), config.seed)}
+
+
 def _filter_text(config: BenchmarkConfig) -> str | None:
     if config.scorer != "asl":
         return None
@@ -196,11 +177,13 @@ def _filter_text(config: BenchmarkConfig) -> str | None:
 
 
 def _default_name(config: BenchmarkConfig) -> str:
-    source = config.model or str(config.checkpoint or config.predictions)
-    name = slug(Path(source).parent.name if Path(source).stem == "checkpoint" else source)
-    return f"{name}-{config.scorer}"
+    files = [*config.checkpoints, *config.descriptors[:1], *([config.predictions] if config.predictions else [])]
+    sources = [*(str(path) for path in files), *config.models]
+    names = [slug(Path(s).parent.name if Path(s).stem == "checkpoint" else s) for s in sources]
+    return f"{'+'.join(names)}-{config.scorer}"
 
 
 def _input_sums(config: BenchmarkConfig) -> dict[str, str]:
     files = {"ground_truth": config.ground_truth, "predictions": config.predictions}
+    files |= {f"descriptors {path.name}": path for path in config.descriptors}
     return {name: sha256_file(path) for name, path in files.items() if path is not None}

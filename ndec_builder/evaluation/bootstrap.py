@@ -46,10 +46,11 @@ def intervals(
     """
     values = estimate(np.ones((groups, 1), dtype=np.int32))
     batches = [estimate(weights) for weights in replicate_weights(groups, replicates, seed)]
-    return {name: _interval(value[0], np.concatenate([b[name] for b in batches])) for name, value in values.items()}
+    return {name: interval_of(value[0], np.concatenate([b[name] for b in batches])) for name, value in values.items()}
 
 
-def _interval(value: float, replicates: np.ndarray) -> Interval:
+def interval_of(value: float, replicates: np.ndarray) -> Interval:
+    """The value with the quantiles of its replicates (b,); none when more than 5 % of them are undefined (NaN)."""
     defined = replicates[~np.isnan(replicates)]
     if np.isnan(value) or len(defined) < 0.95 * len(replicates):
         return Interval(None if np.isnan(value) else float(value), None, None)

@@ -117,19 +117,69 @@ def of_model(
 
 
 def features_of(
-    workspace: Workspace, detector: Detector, images: pa.Table, resolve: Resolve, batch_size: int
+    workspace: Workspace,
+    detector: Detector,
+    images: pa.Table,
+    resolve: Resolve,
+    batch_size: int,
+    sizes: Sequence[int] = (),
 ) -> Features:
     """Vectors and norms of a table's images (image_id, uri, sha256), the trunk's part from the cache where it is there.
 
-    Raises NdecError when no image can be used.
+    With several input `sizes` the unit vectors are averaged and the norms' geometric mean is taken. Raises NdecError
+    when no image can be used.
     """
-    pooled, usable, reasons = pooled_features(workspace, detector.backbone, detector.trunk, images, resolve, batch_size)
-    if not usable.any():
-        raise NdecError(f"none of the {len(usable)} images can be used; the first: {next(iter(reasons.items()), '?')}")
-    output = np.asarray(detector.head(pooled[usable]), dtype=np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", output, output))
-    vectors = (output / np.where(norms > 0, norms, 1.0)[:, None]).astype(np.float16)
+    total, logs = 0.0, 0.0
+    for size in sizes or (detector.backbone.size,):
+        backbone, trunk = _at_size(detector, size)
+        pooled, usable, reasons = pooled_features(workspace, backbone, trunk, images, resolve, batch_size)
+        if not usable.any():
+            first = next(iter(reasons.items()), "?")
+            raise NdecError(f"none of the {len(usable)} images can be used; the first: {first}")
+        output = np.asarray(detector.head(pooled[usable]), dtype=np.float64)
+        norms = _lengths(output)
+        total = total + output / np.where(norms > 0, norms, 1.0)[:, None]
+        logs = logs + np.log(np.maximum(norms, np.finfo(np.float64).tiny)) / max(1, len(sizes))
+    if len(sizes) > 1:
+        norms = np.exp(logs)
+    length = _lengths(np.asarray(total))
+    vectors = (total / np.where(length > 0, length, 1.0)[:, None]).astype(np.float16)
     return Features(np.flatnonzero(usable), vectors, norms, reasons)
+
+
+def join(members: Sequence[Features]) -> Features:
+    """The ensemble: unit vectors side by side, scaled to length 1 again, so that a score is the members' mean cosine.
+
+    Norms: the geometric mean, so that query_over_reference is that of the members' ratios. An image that one member
+    cannot use is left out.
+    """
+    if len(members) == 1:
+        return members[0]
+    places = functools.reduce(np.intersect1d, [member.places for member in members])
+    rows = [np.searchsorted(member.places, places) for member in members]
+    parts = [member.vectors[i].astype(np.float64) for member, i in zip(members, rows, strict=True)]
+    joined = np.concatenate(parts, axis=1)
+    lengths = _lengths(joined)
+    logs = [np.log(np.maximum(m.norms[i], np.finfo(np.float64).tiny)) for m, i in zip(members, rows, strict=True)]
+    rejects: dict[str, str] = {}
+    for member in members:
+        rejects |= member.rejects
+    vectors = (joined / np.where(lengths > 0, lengths, 1.0)[:, None]).astype(np.float16)
+    return Features(places, vectors, np.exp(np.mean(logs, axis=0)), rejects)
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    lengths: np.ndarray = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return lengths
+
+
+def _at_size(detector: Detector, size: int) -> tuple[Backbone, str]:
+    """The trunk with another input size, and the key of its features."""
+    if size == detector.backbone.size:
+        return detector.backbone, detector.trunk
+    backbone = copy.copy(detector.backbone)  # shares the weights
+    backbone.size = size
+    return backbone, fingerprint([detector.trunk, size])
 
 
 def pooled_features(

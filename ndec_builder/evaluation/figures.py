@@ -20,7 +20,7 @@ MAX_POINTS = 2_000  # of a curve or a scatter: more cannot be seen, and a report
 
 def precision_recall(curves: Sequence[tuple[str, RankedList]]) -> str:
     """Precision over recall of up to three named lists, each with its own colour and line style. → SVG."""
-    figure, axes = _canvas()
+    figure, axes = canvas()
     styles = [(BLUE, "-"), (ORANGE, "--"), (BLACK, ":")]
     for (name, ranked), (colour, style) in zip(curves, styles, strict=False):
         recall, precision = curve(ranked)
@@ -28,7 +28,7 @@ def precision_recall(curves: Sequence[tuple[str, RankedList]]) -> str:
         axes.plot(recall[shown], precision[shown], style, color=colour, label=name, linewidth=2)
     axes.set(xlabel="recall (found / all ground-truth pairs)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def ratio_scatter(scores: np.ndarray, ratios: np.ndarray, classes: np.ndarray, threshold: float) -> str:
@@ -36,7 +36,7 @@ def ratio_scatter(scores: np.ndarray, ratios: np.ndarray, classes: np.ndarray, t
 
     At most MAX_POINTS of each class are drawn: the best-scored ones, so that nothing near the top is missing.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     looks = ((2, "distractor", GREY, "."), (1, "hard negative", ORANGE, "x"), (0, "edited copy", BLUE, "o"))
     for number, name, colour, marker in looks:
         rows = np.flatnonzero(classes == number)
@@ -45,10 +45,10 @@ def ratio_scatter(scores: np.ndarray, ratios: np.ndarray, classes: np.ndarray, t
     axes.axvline(np.log2(threshold), color=BLACK, linewidth=1, linestyle=":")
     axes.set(xlabel="log2 query_over_reference (right of the dotted line: rejected)", ylabel="score")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-def _canvas() -> tuple[Figure, Axes]:
+def canvas() -> tuple[Figure, Axes]:
     # the object interface, never pyplot: no global state, no display needed
     from matplotlib.figure import Figure
 
@@ -63,7 +63,7 @@ def _thinned(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, max(count - 1, 0), min(count, MAX_POINTS)).round().astype(np.int64))
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
     import matplotlib
 
     buffer = io.StringIO()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.asymmetric import query_over_reference
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.features import Detector, Features, features_of, of_checkpoint, of_model
-from ndec_builder.evaluation.matching import match
+from ndec_builder.evaluation.descriptors import read_descriptors
+from ndec_builder.evaluation.features import Detector, Features, features_of, join, of_checkpoint, of_model
+from ndec_builder.evaluation.matching import Normalisation, match
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
@@ -41,13 +44,21 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
     if config.predictions is not None:
         found = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
         scored = Scored(found, f"predictions {config.predictions.name}")
+    elif config.descriptors:
+        scored = _described(config, workspace, dataset)
     else:
-        detector = _detector(config, workspace, dataset)
-        scored = _search(detector, _embed(detector, config, workspace, dataset), dataset, config.k)
+        scored = _searched(_detectors(config, workspace, dataset), config, workspace, dataset)
     if config.asl_checkpoint is None:
         return scored
-    judge = of_checkpoint(config.asl_checkpoint, (dataset.queries, dataset.references), config.device)
-    sides = _embed(judge, config, workspace, dataset)
+    return with_norms_of(config.asl_checkpoint, scored, config, workspace, dataset)
+
+
+def with_norms_of(
+    checkpoint: Path, scored: Scored, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+) -> Scored:
+    """The same list with the norms of an independently trained ASL: post-processing, as in Table 1 of the paper."""
+    judge = of_checkpoint(checkpoint, (dataset.queries, dataset.references), config.device)
+    sides = _embed([judge], replace(config, test_size=()), workspace, dataset)
     weights = scored.weights | {f"asl {name}": value for name, value in judge.weights.items()}
     about = f"{scored.about}; norms of {judge.about}"
     return Scored(scored.predictions, about, _norms(sides, dataset), weights, scored.rejects or _rejects(sides))
@@ -73,35 +84,81 @@ def pair_ratios(scored: Scored) -> np.ndarray:
     return query_over_reference(query, reference)
 
 
-def _detector(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Detector:
-    if config.checkpoint is not None:
-        return of_checkpoint(config.checkpoint, (dataset.queries, dataset.references), config.device)
-    assert config.model is not None
-    fit_on = None if dataset.training is None else (dataset.training, dataset.resolve)
-    return of_model(workspace, config.model, fit_on, config.batch_size, config.device)
+def _detectors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> list[Detector]:
+    judged, fit_on = (dataset.queries, dataset.references), None
+    if dataset.training is not None:
+        fit_on = dataset.training, dataset.resolve
+    return [of_checkpoint(path, judged, config.device) for path in config.checkpoints] + [
+        of_model(workspace, name, fit_on, config.batch_size, config.device) for name in config.models
+    ]
 
 
 def _embed(
-    detector: Detector, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+    detectors: Sequence[Detector], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
 ) -> tuple[Features, Features]:
     sides = [
-        features_of(workspace, detector, table, dataset.resolve, config.batch_size)
+        join([features_of(workspace, detector, table, dataset.resolve, config.batch_size, config.test_size)
+              for detector in detectors])
         for table in (dataset.queries, dataset.references)
-    ]
+    ]  # fmt: skip
     return sides[0], sides[1]
 
 
-def _search(detector: Detector, sides: tuple[Features, Features], dataset: Dataset, k: int | None) -> Scored:
+def _searched(detectors: Sequence[Detector], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
+    sides = _embed(detectors, config, workspace, dataset)
+    background = None
+    if config.norm_factor:
+        if dataset.training is None or not len(dataset.training):
+            raise UsageError(
+                "score normalisation needs a background that holds no match: the training images of a manifest; plain "
+                "folders have none (leave --norm-factor out)"
+            )
+        background = join([
+            features_of(workspace, detector, dataset.training, dataset.resolve, config.batch_size, config.test_size)
+            for detector in detectors
+        ]).vectors  # fmt: skip
     queries, references = sides
-    query_ids, reference_ids = dataset.query_ids, dataset.reference_ids
+    predictions = _match(config, dataset, (queries.places, references.places),
+                         (queries.vectors, references.vectors), background)  # fmt: skip
+    about = " + ".join(detector.about for detector in detectors)
+    if config.test_size:
+        about += f", at {' and '.join(map(str, config.test_size))} px"
+    weights = {
+        name if len(detectors) == 1 else f"{number} {name}": value
+        for number, detector in enumerate(detectors, start=1)
+        for name, value in detector.weights.items()
+    }
+    return Scored(predictions, about, _norms(sides, dataset), weights, _rejects(sides))
+
+
+def _described(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
+    """Descriptors from files; score normalisation takes the background from them too."""
+    found = read_descriptors(config.descriptors, dataset.query_ids, dataset.reference_ids)
+    if config.norm_factor and found.background is None:
+        raise UsageError(
+            "score normalisation of descriptors needs a background: give one more HDF5 file with --descriptors, of "
+            "training images"
+        )
+    predictions = _match(config, dataset, found.places, found.vectors, found.background)
+    about = f"descriptors {', '.join(path.name for path in config.descriptors)}"
+    return Scored(predictions, about, None, found.weights, found.rejects)
+
+
+def _match(
+    config: BenchmarkConfig,
+    dataset: Dataset,
+    places: tuple[np.ndarray, np.ndarray],
+    vectors: tuple[np.ndarray, np.ndarray],
+    background: np.ndarray | None,
+) -> Predictions:
+    normalisation = None
+    if config.norm_factor and background is not None:
+        normalisation = Normalisation(background, config.norm_factor, config.norm_n, config.norm_kind)
     found = match(
-        [query_ids[i] for i in queries.places], queries.vectors,
-        [reference_ids[i] for i in references.places], references.vectors, k=k,
+        [dataset.query_ids[i] for i in places[0]], vectors[0],
+        [dataset.reference_ids[i] for i in places[1]], vectors[1], k=config.k, normalisation=normalisation,
     )  # fmt: skip
-    predictions = Predictions(
-        queries.places[found.query], references.places[found.reference], found.scores, found.protocol
-    )
-    return Scored(predictions, detector.about, _norms(sides, dataset), detector.weights, _rejects(sides))
+    return Predictions(places[0][found.query], places[1][found.reference], found.scores, found.protocol)
 
 
 def _norms(sides: tuple[Features, Features], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

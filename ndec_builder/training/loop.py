@@ -16,7 +16,14 @@ from ndec_builder.core.console import progress
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_text
 from ndec_builder.training.batches import Batch
-from ndec_builder.training.losses import CosFaceLoss, NormRatioLoss, norms, ordered_view_pairs, original_copy_pairs
+from ndec_builder.training.losses import (
+    CosFaceLoss,
+    NormRatioLoss,
+    TripletLoss,
+    norms,
+    ordered_view_pairs,
+    original_copy_pairs,
+)
 from ndec_builder.training.recipes import Recipe
 from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.state import load_state, save_state
@@ -28,6 +35,7 @@ class Terms:
 
     loss: Tensor
     norm_ratio: Tensor
+    triplet: Tensor
     cosface: Tensor
     pairs: int  # norm-ratio pairs of the step
     above_one: float  # share of them whose ratio is above 1, as the loss wants it
@@ -36,14 +44,24 @@ class Terms:
 def step_terms(
     features: Tensor, batch: Batch, recipe: Recipe, cosface: CosFaceLoss, metric_weight: float, min_share_gap: float
 ) -> Terms:
-    """Equation 2 on one batch: norm ratio over view pairs and hard negative pairs, plus λ · CosFace over all rows."""
+    """Equation 2 on one batch: norm ratio over view pairs and hard negative pairs, plus λ · CosFace over all rows.
+
+    The recipe `triplet` has a triplet term in the norm ratio's place.
+    """
     i, j = norm_pairs(batch, recipe, min_share_gap)
     norm_ratio = NormRatioLoss()(features, i, j)
     metric = cosface(features, batch.labels)
+    triplet = _triplet(features, batch) if recipe.triplet else features.new_zeros(())
     with torch.no_grad():
         length = norms(features)
         above = float((length[i] > length[j]).float().mean()) if len(i) else 0.0
-    return Terms(norm_ratio + metric_weight * metric, norm_ratio, metric, len(i), above)
+    return Terms(norm_ratio + triplet + metric_weight * metric, norm_ratio, triplet, metric, len(i), above)
+
+
+def _triplet(features: Tensor, batch: Batch) -> Tensor:
+    """Former as anchor, its other views as positives, latter as negative."""
+    views = batch.former[:, None] + torch.arange(1, batch.views, device=batch.former.device)
+    return TripletLoss()(features, batch.former, views, batch.latter)
 
 
 def norm_pairs(batch: Batch, recipe: Recipe, min_share_gap: float) -> tuple[Tensor, Tensor]:
@@ -119,6 +137,7 @@ def _line(step: int, terms: Terms, lr: float, writer: Any) -> str:
     values = {
         "loss": terms.loss.item(),
         "norm_ratio_loss": terms.norm_ratio.item(),
+        "triplet_loss": terms.triplet.item(),
         "cosface_loss": terms.cosface.item(),
         "norm_pairs": terms.pairs,
         "ratio_above_one": terms.above_one,

@@ -34,6 +34,26 @@ class NormRatioLoss(nn.Module):
         return torch.exp(1 - length[more] / length[less]).mean()
 
 
+class TripletLoss(nn.Module):
+    """max(0, ‖a − p‖ − ‖a − n‖ + m) of unit features (Hermans et al. 2017), averaged over the anchors.
+
+    p is the farthest of an anchor's positives (batch hard); an anchor has one negative, its hard one.
+    """
+
+    def __init__(self, margin: float = 0.3) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, features: Tensor, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """`features` (n, d) float32; `anchors`, `negatives` (a,), `positives` (a, p) int64 rows. A zero when a is 0."""
+        if len(anchors) == 0:
+            return features.new_zeros(())
+        unit = functional.normalize(features, eps=NORM_EPS)
+        near = norms((unit[anchors, None] - unit[positives]).flatten(0, 1)).view(positives.shape).max(dim=1).values
+        far = norms(unit[anchors] - unit[negatives])
+        return functional.relu(near - far + self.margin).mean()
+
+
 class CosFaceLoss(nn.Module):
     """Large-margin cosine loss (CosFace, Wang et al. 2018): softmax cross-entropy of s·(cos θ − m·[own class]).
 

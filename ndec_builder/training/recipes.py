@@ -15,6 +15,8 @@ class Recipe:
     pair_norms: the norm-ratio term over the hard negative pairs, latter over former (section 4.3).
     pair_classes: `shared` gives latter and former one class in CosFace (ASL-Positive), `own` gives the latter a class
     of its own (ASL-Negative), `none` leaves the pairs out of training.
+    triplet: a triplet loss over the hard negative pairs in the norm-ratio term's place (section 5.4): the former is the
+    anchor, its own views are the positives, the latter is the negative. The rest is as in `asl`.
     copy_norms: the norm-ratio term over each original and every edited copy of it, also where the edit added content or
     took none away. Not in the paper: its rule says nothing on such copies and loses about half of them at ratio 1.
     """
@@ -23,6 +25,7 @@ class Recipe:
     pair_norms: bool
     pair_classes: str
     copy_norms: bool = False
+    triplet: bool = False
 
     @property
     def uses_pairs(self) -> bool:
@@ -31,7 +34,7 @@ class Recipe:
     @property
     def needs_pairs(self) -> bool:
         """Without pairs nothing of the norm term would be left; with crops the pairs are an addition."""
-        return self.pair_norms and not self.crop_norms
+        return (self.pair_norms or self.triplet) and not self.crop_norms
 
 
 RECIPES = {
@@ -39,6 +42,7 @@ RECIPES = {
     "asl-crop": Recipe(crop_norms=True, pair_norms=False, pair_classes="none"),
     "asl-positive": Recipe(crop_norms=False, pair_norms=True, pair_classes="shared"),
     "asl-negative": Recipe(crop_norms=False, pair_norms=True, pair_classes="own"),
+    "triplet": Recipe(crop_norms=False, pair_norms=False, pair_classes="shared", triplet=True),
     "asl": Recipe(crop_norms=True, pair_norms=True, pair_classes="shared"),
     "asl-copies": Recipe(crop_norms=True, pair_norms=True, pair_classes="shared", copy_norms=True),
 }

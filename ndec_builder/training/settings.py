@@ -14,7 +14,7 @@ class TrainConfig:
 
     workspace: Path
     manifest: Path
-    recipe: str = setting("asl", "baseline, asl-crop, asl-positive, asl-negative, asl or asl-copies")
+    recipe: str = setting("asl", "baseline, asl-crop, asl-positive, asl-negative, triplet, asl or asl-copies")
     name: str | None = setting(None, "folder under runs/; empty: the recipe's name", result=False)
     backbone: str = setting("efficientnet-lite0", "the trunk, a name as in `ndec embed`")
     seed: int = setting(0, "of the head's start, the batches and the views made online")

@@ -16,7 +16,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
-from ndec_builder.evaluation.features import features_of, of_checkpoint, of_model, pooled_features
+from ndec_builder.evaluation.features import Features, features_of, join, of_checkpoint, of_model, pooled_features
 
 MODEL = "efficientnet-lite0"
 
@@ -66,3 +66,35 @@ def test_nothing_usable(small: Any, tmp_path: Path) -> None:
     table = pa.table({"image_id": ["a"], "uri": [str(tmp_path / "a.png")], "sha256": ["0"], "group": [""]})
     with pytest.raises(NdecError, match=r"none of the 1 images .*'a', 'empty file'"):
         features_of(Workspace(tmp_path), of_model(Workspace(tmp_path), MODEL, None, 32), table, str, 32)
+
+
+def test_an_ensemble_scores_the_mean_cosine_of_its_members() -> None:
+    rng = np.random.default_rng(0)
+
+    def member(rows: list[int], dim: int) -> Features:
+        vectors = rng.normal(size=(len(rows), dim))
+        unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+        return Features(np.array(rows), unit, rng.uniform(0.5, 2, len(rows)), {})
+
+    one, two = member([0, 1, 2, 4], 8), member([0, 2, 3, 4], 32)
+    joined = join([one, two])
+    assert joined.places.tolist() == [0, 2, 4]
+    wide = [m.vectors[np.isin(m.places, joined.places)].astype(float) for m in (one, two)]
+    cosines = joined.vectors.astype(float) @ joined.vectors.astype(float).T
+    assert cosines == pytest.approx((wide[0] @ wide[0].T + wide[1] @ wide[1].T) / 2, abs=2e-3)
+    expected = np.sqrt(one.norms[[0, 2, 3]] * two.norms[[0, 1, 3]])
+    assert joined.norms == pytest.approx(expected)
+    assert join([one]) is one
+
+
+def test_several_test_sizes_are_averaged(small: Any, make_checkpoint: Callable[..., Path]) -> None:
+    workspace, data = Workspace(small.workspace), from_manifest(small.manifest)
+    detector = of_checkpoint(make_checkpoint("sizes"), (data.queries, data.references))
+    common = (workspace, detector, data.queries, data.resolve, 32)
+    alone = [features_of(*common, (size,)) for size in (96, 224)]
+    both, plain = features_of(*common, (96, 224)), features_of(*common)
+    assert np.array_equal(plain.vectors, alone[1].vectors) and not np.array_equal(alone[0].vectors, alone[1].vectors)
+    mean = sum(one.vectors.astype(float) for one in alone)
+    assert both.vectors.astype(float) == pytest.approx(mean / np.linalg.norm(mean, axis=1, keepdims=True), abs=2e-3)
+    assert both.norms == pytest.approx(np.sqrt(alone[0].norms * alone[1].norms))
+    assert detector.backbone.size == 224  # the detector itself is left as it was

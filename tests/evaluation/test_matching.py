@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.evaluation.matching import match
+from ndec_builder.evaluation.matching import Normalisation, match
 
 
 def brute_force(queries: np.ndarray, references: np.ndarray, k: int | None, limit: int) -> list[tuple[float, int, int]]:
@@ -58,3 +58,36 @@ def test_bad_vectors() -> None:
         match(["a"], np.ones((1, 3), np.float16), ["b"], np.ones((1, 4), np.float16))
     with pytest.raises(NdecError, match="NaN"):
         match(["a"], np.full((1, 3), np.nan, np.float16), ["b"], np.ones((1, 3), np.float16))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", ["mean", "min"])
+def test_normalised_scores_and_their_top_equal_brute_force(seed: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    queries, references, background = (
+        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+        for x in (rng.normal(size=(int(rng.integers(4, 15)), 6)) for _ in range(3))
+    )
+    n = int(rng.integers(1, 4))
+    normalisation = Normalisation(background, 1.5, n, kind)
+    ids = [f"q{i:03d}" for i in range(len(queries))], [f"r{i:03d}" for i in range(len(references))]
+    expected = []
+    for row, query in enumerate(queries.astype(float)):
+        best = sorted((float(np.float32(query @ other)) for other in background.astype(float)), reverse=True)[:n]
+        offset = 1.5 * (sum(best) / n if kind == "mean" else best[-1])
+        for column, reference in enumerate(references.astype(float)):
+            expected.append((float(np.float32(query @ reference)) - offset, row, column))
+    expected.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
+    for limit in (10_000, 9):
+        found = match(ids[0], queries, ids[1], references, normalisation=normalisation, limit=limit)
+        order = np.lexsort((found.reference, found.query, -found.scores))
+        assert found.scores[order] == pytest.approx([score for score, _, _ in expected[:limit]])
+        pairs = list(zip(found.query[order].tolist(), found.reference[order].tolist(), strict=True))
+        assert pairs == [(q, r) for _, q, r in expected[:limit]]
+    assert "background images" in found.protocol
+
+
+def test_a_background_that_is_too_small() -> None:
+    vectors = np.eye(4, dtype=np.float16)
+    with pytest.raises(NdecError, match="10 best background scores, but the background has 4"):
+        match(list("abcd"), vectors, list("abcd"), vectors, normalisation=Normalisation(vectors, 1.0, 10))

@@ -26,7 +26,7 @@ P = Path("x")
         ({"manifest": P, "model": "m", "action": "delete"}, "action 'delete'"),
         ({"manifest": P, "model": "m", "scorer": "asl"}, "--asl-checkpoint"),
         ({"manifest": P, "model": "m", "asl_checkpoint": P}, "by --scorer asl only"),
-        ({"manifest": P, "predictions": P, "k": 3}, "--k belongs to a search"),
+        ({"manifest": P, "predictions": P, "k": 3}, "belong to a search"),
         ({"manifest": P, "model": "m", "k": 0}, "--k is 0"),
         ({"manifest": P, "model": "m", "n": -1}, "--n is -1"),
         ({"manifest": P, "model": "m", "replicates": 5}, "--replicates is 5"),

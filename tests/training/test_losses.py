@@ -12,6 +12,7 @@ from pytorch_metric_learning.losses import CosFaceLoss as LibraryCosFace
 from ndec_builder.training.losses import (
     CosFaceLoss,
     NormRatioLoss,
+    TripletLoss,
     norms,
     ordered_view_pairs,
     original_copy_pairs,
@@ -115,3 +116,20 @@ def test_view_pairs_are_those_of_a_plain_loop(views: list[tuple[int, float, bool
 def test_original_copy_pairs() -> None:
     more, less = original_copy_pairs(rows(0, 3), views=3)
     assert list(zip(more.tolist(), less.tolist(), strict=True)) == [(0, 1), (0, 2), (3, 4), (3, 5)]
+
+
+def test_triplet_is_the_formula_and_takes_the_farthest_positive() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        features = rng.normal(size=(12, 5))
+        anchors, negatives = np.array([0, 4]), np.array([8, 9])
+        positives = np.array([[1, 2, 3], [5, 6, 7]])
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        expected = []
+        for anchor, own, negative in zip(anchors, positives, negatives, strict=True):
+            near = max(np.linalg.norm(unit[anchor] - unit[p]) for p in own)
+            expected.append(max(0.0, near - np.linalg.norm(unit[anchor] - unit[negative]) + 0.3))
+        rows = [torch.from_numpy(x) for x in (anchors, positives, negatives)]
+        assert float(TripletLoss()(torch.from_numpy(features), *rows)) == pytest.approx(np.mean(expected))
+    empty = torch.zeros(0, dtype=torch.int64)
+    assert float(TripletLoss()(torch.from_numpy(features), empty, empty.view(0, 3), empty)) == 0

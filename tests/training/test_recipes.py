@@ -15,14 +15,18 @@ def test_the_table() -> None:
         "asl-crop": (True, False, "none", False),
         "asl-positive": (False, True, "shared", False),
         "asl-negative": (False, True, "own", False),
+        "triplet": (False, False, "shared", False),
         "asl": (True, True, "shared", False),
         "asl-copies": (True, True, "shared", True),
     }
 
 
 def test_which_recipes_use_and_need_pairs() -> None:
-    assert [n for n, r in RECIPES.items() if r.uses_pairs] == ["asl-positive", "asl-negative", "asl", "asl-copies"]
-    assert [n for n, r in RECIPES.items() if r.needs_pairs] == ["asl-positive", "asl-negative"]
+    assert [n for n, r in RECIPES.items() if r.uses_pairs] == [
+        "asl-positive", "asl-negative", "triplet", "asl", "asl-copies",
+    ]  # fmt: skip
+    assert [n for n, r in RECIPES.items() if r.needs_pairs] == ["asl-positive", "asl-negative", "triplet"]
+    assert [n for n, r in RECIPES.items() if r.triplet] == ["triplet"]
 
 
 def test_an_unknown_recipe_is_named() -> None:

@@ -1,0 +1,81 @@
+"""From a source of predictions to what every number is computed from: the ranked list, the filter, the subsets."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.asymmetric import apply_filter, reject
+from ndec_builder.evaluation.bootstrap import GroupedList
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.estimates import AsymmetricFilter, Evaluation
+from ndec_builder.evaluation.metrics import average_precision, rank
+from ndec_builder.evaluation.predictions import Predictions
+from ndec_builder.evaluation.scoring import Scored, pair_ratios, score
+from ndec_builder.evaluation.settings import ACTIONS, SCOPES, BenchmarkConfig
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One detector on one dataset. final: the list that the filter leaves · uaps: μAP by scope and action of it."""
+
+    scored: Scored
+    evaluation: Evaluation
+    final: Predictions
+    uaps: dict[str, float]
+
+
+def judge(
+    config: BenchmarkConfig, workspace: Workspace, dataset: Dataset, baseline: GroupedList | None = None
+) -> Judged:
+    """Score the dataset and, with the scorer `asl`, filter. Raises what `scoring.score` raises."""
+    return judge_scored(config, dataset, score(config, workspace, dataset), baseline)
+
+
+def judge_scored(
+    config: BenchmarkConfig, dataset: Dataset, scored: Scored, baseline: GroupedList | None = None
+) -> Judged:
+    """`judge` on what was scored before: the same list with and without a filter is scored once."""
+    searched, n = grouped(dataset, scored.predictions), config.n or len(dataset.truth)
+    norm_filter: AsymmetricFilter | None = None
+    final, uaps = scored.predictions, dict[str, float]()
+    if config.scorer == "asl":
+        norm_filter, final, uaps = _filtered(config, dataset, scored, searched, n)
+    truth_group = dataset.query_group[dataset.truth_queries()]
+    evaluation = Evaluation(searched, truth_group, n, dataset.subsets, norm_filter, baseline)
+    return Judged(scored, evaluation, final, uaps)
+
+
+def grouped(dataset: Dataset, predictions: Predictions) -> GroupedList:
+    pairs = predictions.pairs(len(dataset.references))
+    ranked = rank(predictions.scores, dataset.is_match(predictions), len(dataset.truth), pairs)
+    queries = predictions.query[ranked.rows]
+    return GroupedList(ranked, dataset.query_group[queries], dataset.stratum[queries])
+
+
+def _filtered(
+    config: BenchmarkConfig, dataset: Dataset, scored: Scored, searched: GroupedList, n: int
+) -> tuple[AsymmetricFilter, Predictions, dict[str, float]]:
+    """The filter, the list that it leaves, and the μAP of that list under every scope and action."""
+    ratios = pair_ratios(scored)[searched.ranked.rows]
+    rejected = reject(ratios, config.threshold)
+    found = scored.predictions
+    lists = {}
+    for scope, action in itertools.product(SCOPES, ACTIONS):
+        rows, scores = apply_filter(searched.ranked, rejected, n, scope, action)
+        lists[f"{scope}+{action}"] = Predictions(found.query[rows], found.reference[rows], scores, found.protocol)
+    ranked = {name: grouped(dataset, left) for name, left in lists.items()}
+    chosen = f"{config.scope}+{config.action}"
+    uaps = {name: average_precision(rows.ranked) for name, rows in ranked.items()}
+    hard = _best_of_hard_queries(dataset, found.query[searched.ranked.rows])
+    compared = np.sort(np.concatenate([np.flatnonzero(searched.ranked.is_match), hard]))
+    return AsymmetricFilter(ranked[chosen], rejected, compared, ratios), lists[chosen], uaps
+
+
+def _best_of_hard_queries(dataset: Dataset, queries: np.ndarray) -> np.ndarray:
+    """Ranks of the best pair of every hard negative query. queries: (m,) of the list in rank order."""
+    found, first = np.unique(queries, return_index=True)
+    return first[dataset.stratum[found] > 0]

@@ -1,0 +1,156 @@
+"""Tables 1–2 and figures 6–8 on the small manifest: their numbers are those of the single benchmarks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ndec_builder.core.errors import UsageError
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation import benchmark, paper
+from ndec_builder.evaluation.dataset import from_manifest
+from ndec_builder.evaluation.judging import judge
+from ndec_builder.evaluation.metrics import average_precision
+from ndec_builder.evaluation.paper_figures import nested_uap
+from ndec_builder.evaluation.paper_numbers import TABLE_1, TABLE_2, is_ndec
+from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
+
+MODEL = "efficientnet-lite0"
+
+
+def config(small: Any, **fields: Any) -> PaperConfig:
+    common = {"workspace": small.workspace, "manifest": small.manifest, "replicates": 100, **fields}
+    return PaperConfig(**common)
+
+
+def test_the_paper_numbers_agree_with_their_own_precision() -> None:
+    assert len({**TABLE_1, **{f"table 2 {name}": row for name, row in TABLE_2.items()}}) == 20  # 18 different ones
+    for row in [*TABLE_1.values(), *TABLE_2.values()]:
+        assert round(100 * row.tp / (row.tp + row.fp), 2) == row.precision
+    assert is_ndec(49_252, 1_000_000, 5_009) and not is_ndec(748, 700, 400)
+
+
+def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable[..., Path]) -> None:
+    asl = make_checkpoint("judge")
+    report = benchmark.run(BenchmarkConfig(
+        workspace=small.workspace, manifest=small.manifest, model=MODEL, scorer="asl", asl_checkpoint=asl,
+        replicates=100, name="single",
+    ))  # fmt: skip
+    plain = benchmark.run(BenchmarkConfig(
+        workspace=small.workspace, manifest=small.manifest, model=MODEL, replicates=100, name="plain-single"
+    ))  # fmt: skip
+    methods = (f"BoT={plain / 'predictions.csv'}", f"Net={MODEL}", f"Own={asl}", f"Own+ASL={asl}")
+    out = paper.run(config(small, table=1, method=methods, asl_checkpoint=asl))
+    assert sorted(path.name for path in out.iterdir()) == ["run.json", "table1.csv", "table1.json", "table1.md"]
+    table = json.loads((out / "table1.json").read_text())
+    rows = {row["name"]: row for row in table["rows"]}
+    assert list(rows) == ["BoT", "BoT+ASL", "Net", "Net+ASL", "Own", "Own+ASL"]
+    metrics = json.loads((report / "metrics.json").read_text())
+    keys = {"uap": "uap", "tp": "tp_kept_count", "fp": "fp_kept_count", "precision": "precision_after_filter"}
+    for method in ("BoT+ASL", "Net+ASL"):
+        for name, key in keys.items():
+            assert rows[method]["numbers"]["all"][name]["value"] == pytest.approx(metrics[key]["value"]), name
+    own = rows["Net+ASL"]["numbers"]["all"]["uap"]["value"] - rows["Net"]["numbers"]["all"]["uap"]["value"]
+    assert rows["Net+ASL"]["uap_gain"]["value"] == pytest.approx(own)
+    assert rows["BoT"]["paper"] == [42.06, 2075, 2934, 41.43] and rows["Net"]["paper"] is None
+    assert rows["Own+ASL"]["note"] == "filtered by its own norms"
+    text = (out / "table1.md").read_text()
+    assert "**Different data**: 16 queries, 12 references" in text and "| BoT+ASL |" in text and "| 65.91 |" in text
+    with (out / "table1.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["method"] == "BoT" and line["subset"] == "paper (NDEC)"]
+    assert {line["number"]: line["value"] for line in lines}["tp"] == "2075"
+
+
+def test_table_2_trains_once_and_never_repeats_an_embedding(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("manifests", "queries", "references", "basic"):
+        shutil.copytree(small.workspace / name, tmp_path / name)
+    (tmp_path / "ndec.toml").write_text("[train]\nsteps = 3\nviews = 3\nviews_per_identity = 2\ndim = 4\npairs = 1\n")
+    from ndec_builder.embeddings.backbones import load_backbone
+
+    calls: list[int] = []
+    backbone = load_backbone(MODEL)
+    for module in ("train", "checkpoint"):  # one trunk for all, so that every call of it is counted
+        monkeypatch.setattr(f"ndec_builder.training.{module}.load_backbone", lambda *_, **__: backbone)
+    backbone.trunk.register_forward_hook(lambda *_: calls.append(1))
+    settings = PaperConfig(
+        workspace=tmp_path, manifest=tmp_path / "manifests" / "small-1", table=2, seeds=2, replicates=100,
+        recipe=("asl", "triplet", "baseline"),
+    )  # fmt: skip
+    out = paper.run(settings)
+    # 10 images with 3 views in one batch of 32, 16 queries and 12 references in one each: for all 6 runs together
+    assert len(calls) == 3
+    table = json.loads((out / "table2.json").read_text())
+    assert [(row["name"], row["note"]) for row in table["rows"]] == [
+        ("baseline", ""), ("triplet", "not filtered"), ("triplet", "filtered; its norms were not trained"),
+        ("asl", "filtered"),
+    ]  # fmt: skip
+    assert table["rows"][-1]["paper"] == [49.30, 1829, 648, 73.84]
+    singles = []
+    for seed in range(2):
+        report = benchmark.run(BenchmarkConfig(
+            workspace=tmp_path, manifest=settings.manifest, checkpoint=tmp_path / "runs" / f"table2-asl-{seed}",
+            scorer="asl", replicates=100,
+        ))  # fmt: skip
+        singles.append(json.loads((report / "metrics.json").read_text())["uap"]["value"])
+    row = table["rows"][-1]["numbers"]["all"]
+    assert row["uap"]["value"] == pytest.approx(np.mean(singles))
+    assert row["uap"]["low"] <= row["uap"]["value"] <= row["uap"]["high"]
+    before = (out / "table2.md").read_bytes()
+    monkeypatch.setattr("ndec_builder.training.loop.train", None)  # finished runs are only looked up
+    assert (paper.run(settings) / "table2.md").read_bytes() == before
+    with pytest.raises(UsageError, match=r"recipe 'als' is unknown.*'asl'"):
+        paper.run(PaperConfig(**{**vars(settings), "recipe": ("als",)}))
+
+
+def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
+    settings = config(small, figure=6, method=(f"Net={MODEL}",), shares=3, orders=2)
+    out = paper.run(settings)
+    assert sorted(path.name for path in out.iterdir()) == ["figure6.json", "figure6.png", "figure6.svg", "run.json"]
+    curve = json.loads((out / "figure6.json").read_text())["curves"][0]
+    assert curve["shares"] == [0.0, 0.5, 1.0]
+    data = from_manifest(small.manifest)
+    single = BenchmarkConfig(workspace=small.workspace, manifest=small.manifest, model=MODEL)
+    judged = judge(single, Workspace(small.workspace), data)
+    rows, queries = judged.evaluation.final, judged.final.query[judged.evaluation.final.ranked.rows]
+    hard = np.flatnonzero(data.stratum > 0)
+    expected = []
+    for share in (0.0, 0.5, 1.0):
+        values = []
+        for order in range(2):
+            shuffled = np.random.default_rng([settings.seed, order]).permutation(hard)
+            left_out = shuffled[round(share * len(hard)) :]
+            values.append(average_precision(rows.ranked.keep(~np.isin(queries, left_out))))
+        expected.append(np.mean(values))
+    assert [point["value"] for point in curve["uap"]] == pytest.approx(expected)
+    table = nested_uap(rows, queries, judged.evaluation.truth_group, data, settings)
+    assert table.shape == (3, 101)
+    assert (table[0] >= table[1] - 1e-12).all() and (table[1] >= table[2] - 1e-12).all()  # nested: only more negatives
+
+
+def test_figures_7_and_8(small: Any, make_checkpoint: Callable[..., Path]) -> None:
+    asl = make_checkpoint("judge")
+    seven = paper.run(config(small, figure=7, method=(f"Net={MODEL}", f"Own={asl}")))
+    bars = json.loads((seven / "figure7.json").read_text())
+    assert list(bars["methods"]) == ["Net", "Own"] and bars["paper"]["Simple"] == [72.42, 47.0]
+    assert bars["methods"]["Net"]["without"]["value"] >= bars["methods"]["Net"]["with"]["value"]
+    eight = paper.run(config(small, figure=8, method=(f"Own={asl}",), gallery=4))
+    rows = json.loads((eight / "figure8.json").read_text())["rows"]
+    assert all(pair["query_over_reference"] <= 1 for pair in rows["copies kept"] + rows["hard negatives wrongly kept"])
+    rejected = rows["copies wrongly rejected"] + rows["hard negatives rejected"]
+    assert all(pair["query_over_reference"] > 1 for pair in rejected)
+    assert sum(map(len, rows.values())) > 0 and all(len(pairs) <= 2 for pairs in rows.values())
+    assert (eight / "figure8.png").read_bytes()[:4] == b"\x89PNG" and "<svg" in (eight / "figure8.svg").read_text()
+    again = paper.run(config(small, figure=8, method=(f"Own={asl}",), gallery=4, name="again"))
+    for name in ("figure8.png", "figure8.svg", "figure8.json"):
+        assert (again / name).read_bytes() == (eight / name).read_bytes()
+    with pytest.raises(UsageError, match="shows norm ratios"):
+        paper.run(config(small, figure=8, method=(f"Net={MODEL}",)))
