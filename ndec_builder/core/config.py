@@ -101,6 +101,10 @@ def result_fields(config: Any) -> dict[str, Any]:
 
 def as_dict(config: Any) -> dict[str, Any]:
     """The resolved config for `run.json`, paths as text."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
+    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -55,8 +55,12 @@ def benchmark_of(report: Path) -> BenchmarkConfig:
     known: dict[str, Any] = {
         field.name: values[field.name] for field in fields(BenchmarkConfig) if field.name in values
     }
-    paths = {name for name, hint in hints.items() if hint is Path or Path in typing.get_args(hint)}
-    known |= {name: Path(known[name]) for name in paths & set(known) if known[name] is not None}
+    paths = {name for name, hint in hints.items() if "Path" in str(hint)}
+    for name in paths & set(known):
+        value = known[name]
+        if value is not None:
+            known[name] = [Path(path) for path in value] if isinstance(value, list) else Path(value)
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
     return BenchmarkConfig(**known)
 
 

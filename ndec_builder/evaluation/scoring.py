@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ndec_builder.candidates.normalization import Normalization
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.asymmetric import query_over_reference
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.descriptors import read_descriptors
 from ndec_builder.evaluation.features import Detector, Features, features_of, join, of_checkpoint, of_model
-from ndec_builder.evaluation.matching import Normalisation, match
+from ndec_builder.evaluation.matching import Background, match
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
@@ -66,7 +67,7 @@ def with_norms_of(
 
 def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
     """Queries' and references' vectors by the detector of the settings: the trunk's part comes from the cache."""
-    return _embed(_detector(config, workspace, dataset), config, workspace, dataset)
+    return _embed(_detectors(config, workspace, dataset), config, workspace, dataset)
 
 
 def pair_ratios(scored: Scored) -> np.ndarray:
@@ -151,12 +152,12 @@ def _match(
     vectors: tuple[np.ndarray, np.ndarray],
     background: np.ndarray | None,
 ) -> Predictions:
-    normalisation = None
+    normalised = None
     if config.norm_factor and background is not None:
-        normalisation = Normalisation(background, config.norm_factor, config.norm_n, config.norm_kind)
+        normalised = Background(background, Normalization(config.norm_factor, config.norm_n, config.norm_kind))
     found = match(
         [dataset.query_ids[i] for i in places[0]], vectors[0],
-        [dataset.reference_ids[i] for i in places[1]], vectors[1], k=config.k, normalisation=normalisation,
+        [dataset.reference_ids[i] for i in places[1]], vectors[1], k=config.k, background=normalised,
     )  # fmt: skip
     return Predictions(places[0][found.query], places[1][found.reference], found.scores, found.protocol)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
@@ -259,3 +260,36 @@ def test_norms_of_a_prediction_whose_image_cannot_be_read(
     )  # fmt: skip
     with pytest.raises(NdecError, match="1 predictions name an image that cannot be read"):
         run(config)
+
+
+def test_descriptors_ensembles_and_normalised_scores(
+    small: Any, tmp_path: Path, make_checkpoint: Callable[..., Path]
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    common = {"workspace": small.workspace, "manifest": small.manifest, "replicates": 100}
+    run_dir = make_checkpoint("member")
+    both = run(BenchmarkConfig(**common, model=MODEL, checkpoint=(run_dir,), name="both"))
+    assert " + " in metrics_of(both)["detector"]
+    single = {row[1:]: row[0] for row in read_rows(run(BenchmarkConfig(**common, checkpoint=run_dir, name="one")))}
+    plain = {row[1:]: row[0] for row in read_rows(run(BenchmarkConfig(**common, model=MODEL, name="two")))}
+    for score, *pair in read_rows(both):
+        assert score == pytest.approx((single[tuple(pair)] + plain[tuple(pair)]) / 2, abs=2e-3)
+    normalised = run(BenchmarkConfig(**common, model=MODEL, norm_factor=1.0, norm_n=3, name="normalised"))
+    assert "mean of its 3 best among 10 background images" in metrics_of(normalised)["protocol"]["search"]
+    offsets: dict[str, set[float]] = {}
+    for score, query, reference in read_rows(normalised):
+        offsets.setdefault(query, set()).add(round(plain[query, reference] - score, 5))
+    assert all(len(values) == 1 for values in offsets.values()) and len(set.union(*offsets.values())) > 8
+
+    rng = np.random.default_rng(0)
+    for name, count in (("queries", 16), ("references", 12)):
+        ids = sorted(path.stem for path in getattr(small, name).iterdir())
+        assert len(ids) == count
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["vectors"], file["image_names"] = rng.normal(size=(count, 8)).astype(np.float32), ids
+    files = (tmp_path / "queries.h5", tmp_path / "references.h5")
+    report = run(BenchmarkConfig(**common, descriptors=files, scorer="asl", asl_checkpoint=run_dir, name="others"))
+    assert metrics_of(report)["detector"].startswith("descriptors queries.h5, references.h5; norms of member")
+    assert json.loads((report / "run.json").read_text())["config"]["descriptors"] == [str(file) for file in files]
+    with pytest.raises(UsageError, match="needs a background"):
+        run(BenchmarkConfig(**common, descriptors=files, norm_factor=1.0))

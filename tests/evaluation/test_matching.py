@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ndec_builder.candidates.normalization import Normalization
 from ndec_builder.core.errors import NdecError
-from ndec_builder.evaluation.matching import Normalisation, match
+from ndec_builder.evaluation.matching import Background, match
 
 
 def brute_force(queries: np.ndarray, references: np.ndarray, k: int | None, limit: int) -> list[tuple[float, int, int]]:
@@ -69,17 +70,17 @@ def test_normalised_scores_and_their_top_equal_brute_force(seed: int, kind: str)
         for x in (rng.normal(size=(int(rng.integers(4, 15)), 6)) for _ in range(3))
     )
     n = int(rng.integers(1, 4))
-    normalisation = Normalisation(background, 1.5, n, kind)
+    normalisation = Background(background, Normalization(1.5, n, kind))
     ids = [f"q{i:03d}" for i in range(len(queries))], [f"r{i:03d}" for i in range(len(references))]
     expected = []
     for row, query in enumerate(queries.astype(float)):
         best = sorted((float(np.float32(query @ other)) for other in background.astype(float)), reverse=True)[:n]
         offset = 1.5 * (sum(best) / n if kind == "mean" else best[-1])
         for column, reference in enumerate(references.astype(float)):
-            expected.append((float(np.float32(query @ reference)) - offset, row, column))
+            expected.append((float(np.float32(float(np.float32(query @ reference)) - offset)), row, column))
     expected.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
     for limit in (10_000, 9):
-        found = match(ids[0], queries, ids[1], references, normalisation=normalisation, limit=limit)
+        found = match(ids[0], queries, ids[1], references, background=normalisation, limit=limit)
         order = np.lexsort((found.reference, found.query, -found.scores))
         assert found.scores[order] == pytest.approx([score for score, _, _ in expected[:limit]])
         pairs = list(zip(found.query[order].tolist(), found.reference[order].tolist(), strict=True))
@@ -90,4 +91,4 @@ def test_normalised_scores_and_their_top_equal_brute_force(seed: int, kind: str)
 def test_a_background_that_is_too_small() -> None:
     vectors = np.eye(4, dtype=np.float16)
     with pytest.raises(NdecError, match="10 best background scores, but the background has 4"):
-        match(list("abcd"), vectors, list("abcd"), vectors, normalisation=Normalisation(vectors, 1.0, 10))
+        match(list("abcd"), vectors, list("abcd"), vectors, background=Background(vectors, Normalization(1.0, 10)))
