@@ -26,7 +26,7 @@ class Command:
 
 COMMANDS = {
     "corpus": Command("corpus", "sources.settings", "CorpusConfig", "sources.corpus"),
-    "ingest": Command("ingest", "sources.settings", "IngestConfig", "sources.folder"),
+    "ingest": Command("ingest", "sources.settings", "IngestConfig", "sources.ingest"),
     "edit": Command("edit", "edits.settings", "EditConfig", "edits.make"),
     "embed": Command("embed", "embeddings.settings", "EmbedConfig", "embeddings.embed"),
     "mine": Command("mine", "candidates.settings", "MineConfig", "candidates.mine"),

@@ -70,7 +70,8 @@ def near_exact(first: Thumbnail, second: Thumbnail) -> bool:
 
 def find_duplicates(pairs: Sequence[tuple[Row, Row, float]], resolve: Resolve) -> list[bool]:
     """Say for each pair (image row, image row, score) whether its two files show one picture."""
-    same_bytes = [first["sha256"] == second["sha256"] for first, second, _ in pairs]
+    # an image that was never opened has no sha256: it equals nothing by its bytes
+    same_bytes = [first["sha256"] is not None and first["sha256"] == second["sha256"] for first, second, _ in pairs]
     near = [not same and score >= DUPLICATE_SCORE for same, (_, _, score) in zip(same_bytes, pairs, strict=True)]
     rows = {
         _key(row): row

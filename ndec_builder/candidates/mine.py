@@ -107,7 +107,7 @@ def _check(config: MineConfig) -> None:
 def _ingest(config: MineConfig) -> None:
     if config.pool is None and config.references is None:
         return
-    from ndec_builder.sources.folder import run as ingest
+    from ndec_builder.sources.ingest import run as ingest
     from ndec_builder.sources.settings import IngestConfig
 
     for role, folder in (("pool", config.pool), (GALLERY[config.split], config.references)):
@@ -120,7 +120,7 @@ def _closed(workspace: Workspace, split: str) -> tuple[set[str], set[str]]:
     if split != "train" or not workspace.images("reference").is_file():
         return set(), set()
     table = workspace.read_images("reference")
-    return set(table["group"].to_pylist()) - {None, ""}, set(table["sha256"].to_pylist())
+    return set(table["group"].to_pylist()) - {None, ""}, set(table["sha256"].to_pylist()) - {None}
 
 
 def _open_part(gallery: Side, closed: set[str], hashes: set[str]) -> tuple[Side, dict[str, str]]:

@@ -48,7 +48,7 @@ def skip_reasons(pool: Rows, used: Collection[str], groups: Collection[str]) -> 
 
     `groups` are closed from the start; the groups of used images are closed too. An image without a group has none.
     """
-    hashes = {pool[image_id]["sha256"] for image_id in used if image_id in pool}
+    hashes = {pool[image_id]["sha256"] for image_id in used if image_id in pool} - {None}
     closed = set(groups) | {pool[image_id]["group"] for image_id in used if image_id in pool}
     closed -= {None, ""}
     reasons = {}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, run
+from ndec_builder.sources.settings import KINDS
 
 app = typer.Typer()
 corpus = typer.Typer(help="The mini corpus of the demo.", no_args_is_help=True)
@@ -29,16 +30,29 @@ def corpus_fetch(
 
 @app.command()
 def ingest(
-    role: Annotated[str, typer.Argument(help="reference, basic, pool or query.")],
-    source: Annotated[Path, typer.Argument(help="Folder with images.")],
+    role: Annotated[str, typer.Argument(help="reference, basic, pool or query; all for ndec, disc21, copydays.")],
+    source: Annotated[str, typer.Argument(help="Folder, file, pattern such as part-{000..099}.tar, or fsspec URI.")],
     workspace: Workspace = HERE,
-    ground_truth: Annotated[Path | None, typer.Option(help="DISC21 csv `query_id,reference_id` (role query).")] = None,
-    group_by: Annotated[str | None, typer.Option(help="image (each its own group) or folder.")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"{', '.join(KINDS)}; guessed when plain.")] = None,
+    ground_truth: Annotated[Path | None, typer.Option(help="DISC21 csv or json of the role query.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="disc21: take only these ids, one a line.")] = None,
+    metadata: Annotated[Path | None, typer.Option(help="openimages: the csv with licences and rotation.")] = None,
+    images: Annotated[str | None, typer.Option(help="openimages csv: where train, validation, test lie.")] = None,
+    add: Annotated[bool, typer.Option("--add", help="Keep the images that the role has already.")] = False,
+    group_by: Annotated[str | None, typer.Option(help="image, folder, author or auto.")] = None,
+    look: Annotated[str | None, typer.Option(help="list (open no image), header, decode or auto.")] = None,
+    column: Annotated[str | None, typer.Option(help="parquet: the column with the images.")] = None,
+    verify_md5: Annotated[bool | None, typer.Option("--verify-md5", help="openimages: find placeholders.")] = None,
+    reverse_pairs: Annotated[bool | None, typer.Option("--reverse-pairs", help="ndec: T images are latters.")] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """List a folder's images under a role. Bad images are rows of a rejects table."""
-    run("ingest", workspace, config, as_json, role=role, source=source, ground_truth=ground_truth, group_by=group_by)
+    """List a source's images under a role. Bad images are rows of a rejects table."""
+    run(
+        "ingest", workspace, config, as_json, role=role, source=source, kind=kind, ground_truth=ground_truth, ids=ids,
+        metadata=metadata, images=images, add=add, group_by=group_by, look=look, column=column, verify_md5=verify_md5,
+        reverse_pairs=reverse_pairs,
+    )  # fmt: skip
 
 
 @app.command()

@@ -1,9 +1,13 @@
-"""Ground truth of DISC21 form: csv `query_id,reference_id`, with or without header; an empty reference = no match."""
+"""Ground truth of DISC21 form: csv `query_id,reference_id` with or without header, or json.
+
+An empty reference in the csv = no match. The json is {query: [reference, …]}; an empty list = no match.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +18,7 @@ Match = tuple[str, str | None]
 
 
 def read_ground_truth(path: Path) -> list[Match]:
-    """Return the rows in file order; `.jpg` endings are stripped, an empty reference is None.
+    """Return the rows in file order; `.jpg` endings are stripped, an empty reference is None; `.json` is json.
 
     Raises UsageError when the file is missing or no text, NdecError with line number and value for a row that has not
     two columns, lacks a query or comes twice, and for a query listed both with and without a match.
@@ -25,6 +29,8 @@ def read_ground_truth(path: Path) -> list[Match]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"the ground truth {path} is no csv: it is not UTF-8 text; export it as plain csv") from None
+    if path.suffix.lower() == ".json":
+        return _read_json(path, text)
     rows: list[Match] = []
     first_line: dict[Match, int] = {}
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -50,6 +56,36 @@ def read_ground_truth(path: Path) -> list[Match]:
     if not rows:
         raise NdecError(f"the ground truth {path} has no rows; it needs lines of the form query_id,reference_id")
     _no_contradiction(path, rows, first_line)
+    return rows
+
+
+def _read_json(path: Path, text: str) -> list[Match]:
+    """Rows of the json form, in its order."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise NdecError(f"{path} names the query {twice!r} twice; put all its references into one list")
+        return dict(pairs)
+
+    try:
+        value = json.loads(text, object_pairs_hook=once)
+    except ValueError as error:
+        raise NdecError(f"the ground truth {path} is not JSON ({error}); mend it") from None
+    if not isinstance(value, dict):
+        raise NdecError(
+            f"the ground truth {path} is a {type(value).__name__}; expected an object {{query: [reference, …]}}"
+        )
+    rows: list[Match] = []
+    for query, references in value.items():
+        if not isinstance(references, list) or not all(isinstance(name, str) and name for name in references):
+            raise NdecError(f"{path}: {query!r} has {references!r}; expected a list of references, empty for no match")
+        if len(set(references)) < len(references):
+            raise NdecError(f"{path}: {query!r} names a reference twice ({references}); remove one of the two")
+        rows += [(_strip_ending(query), _strip_ending(name)) for name in references] or [(_strip_ending(query), None)]
+    if not rows:
+        raise NdecError(f"the ground truth {path} has no rows; it needs an object {{query: [reference, …]}}")
     return rows
 
 

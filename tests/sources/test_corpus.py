@@ -20,7 +20,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.sources import corpus as corpus_module
 from ndec_builder.sources.corpus import group_pictures, run
-from ndec_builder.sources.folder import run as ingest
+from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.originals import Original
 from ndec_builder.sources.packages import Fetched, Package, default_cache
 from ndec_builder.sources.prepare import Prepared, prepare, shrink, to_jpeg

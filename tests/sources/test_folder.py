@@ -18,7 +18,7 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.folder import run
+from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
 from pictures import scene, write_scenes
 
@@ -178,8 +178,8 @@ def test_what_is_no_folder_of_images(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "tar"}, "kind 'tar'"),
-        ({"group_by": "author"}, "group_by 'author'"),
+        ({"kind": "tarr"}, "kind 'tarr' is unknown.*did you mean 'tar'"),
+        ({"group_by": "owner"}, "group_by 'owner'"),
         ({"ground_truth": Path("gt.csv")}, "role query"),
         ({"max_reject_share": 5.0}, "between 0 and 1"),
     ],

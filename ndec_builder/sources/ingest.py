@@ -1,0 +1,209 @@
+"""`ndec ingest ROLE SOURCE`: the images of a source become rows of images/<role>.parquet."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS, ROLES, table_of
+from ndec_builder.core.storage import read_table, sha256_file, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.ground_truth import Match, check_ids, read_ground_truth
+from ndec_builder.sources.kinds import guess_kind
+from ndec_builder.sources.listing import Found, Listing, refuse_twice, top_reasons
+from ndec_builder.sources.opened import opened_path
+from ndec_builder.sources.opening import RESULT_VERSION, close, open_listing, write_images
+from ndec_builder.sources.settings import MANY_ROLES, IngestConfig
+
+_MODULES = {
+    # kind: module of this package with `find(config, workspace) -> Found`
+    "folder": "folder", "list": "lists", "imagefolder": "folder", "tar": "tars", "parquet": "parquets",
+    "hf": "huggingface", "openimages": "openimages", "disc21": "disc21", "ndec": "release", "copydays": "copydays",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one role's table holds now."""
+
+    path: Path
+    images: int
+    total: int  # images that the source names, good and bad
+    rejects: list[dict[str, Any]]
+
+
+def run(config: IngestConfig) -> Path:
+    """Write images/<role>.parquet (schema IMAGES, ascending image_id), <role>-rejects.parquet and <role>.run.json.
+
+    A source with a ground truth or directed pairs also fills images/ground_truth.parquet and images/pairs.parquet.
+    Returns the table, or the folder of the tables for role `all`. Raises UsageError for a source that is not there, is
+    empty or holds an id twice, NdecError for an unsound ground truth, and GapsError (exit 3, everything written) when
+    something that the source names is missing or more than `max_reject_share` of the images are unusable.
+    """
+    config = replace(config, kind=config.kind or guess_kind(config.source))
+    _check(config)
+    workspace, record = Workspace(config.workspace), RunRecord("ingest", config, RESULT_VERSION)
+    if config.kind == "openimages" and (streamed := _stream(config, workspace, record)) is not None:
+        return streamed
+    finder: Callable[[IngestConfig, Workspace], Found] = importlib.import_module(
+        f"ndec_builder.sources.{_MODULES[config.kind]}"
+    ).find
+    found = finder(config, workspace)
+    truth, inputs = found.truth, dict(found.inputs)
+    if config.ground_truth is not None:
+        truth = read_ground_truth(config.ground_truth)
+        inputs[config.ground_truth.name] = sha256_file(config.ground_truth)
+    if truth is not None:
+        _check_truth(truth, found, workspace, config)
+    written = {role: _write_role(role, listing, found, config, workspace) for role, listing in found.listings.items()}
+    gaps = list(found.gaps)
+    if truth is not None:
+        truth = _write_truth(truth, written, config, workspace, gaps)
+    if found.pairs is not None:
+        _write_pairs(found.pairs, written, config, workspace, gaps)
+    for role, result in written.items():
+        counts = {"images": result.images, "rejects": len(result.rejects), "ground_truth": 0}
+        if role == "query":
+            counts["ground_truth"] = len(truth or ())
+        if found.pairs is not None:
+            counts["pairs"] = found.pairs.num_rows
+        record.write(result.path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=gaps)
+        say(f"ingest {role}: {result.images} images, {len(result.rejects)} rejected")
+    _report(written, gaps, config)
+    target = next(iter(written.values())).path
+    return target if config.role != "all" else target.parent
+
+
+def _check(config: IngestConfig) -> None:
+    if config.role == "all" and config.kind not in MANY_ROLES:
+        raise UsageError(
+            f"role 'all' is for sources that know the roles themselves ({', '.join(MANY_ROLES)}), not for kind "
+            f"{config.kind!r}; name one of {', '.join(ROLES)}"
+        )
+    if config.role not in (*ROLES, "all"):
+        raise UsageError(f"role {config.role!r} is unknown; it is one of {', '.join(ROLES)}, all")
+
+
+def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Path | None:
+    """A bare OpenImages csv goes its own way: nine million rows are sorted on disk. None: it is to be opened."""
+    from ndec_builder.sources.openimages_csv import is_bare, stream
+
+    if not is_bare(config):
+        return None
+    path, counts, inputs = stream(config, workspace)
+    opened_path(workspace, config.role).unlink(missing_ok=True)
+    record.write(path.parent, counts=counts, inputs=inputs, name=f"{config.role}.run.json", gaps=[])
+    say(f"ingest {config.role}: {counts['images']} images listed, none opened")
+    return path
+
+
+def _check_truth(truth: list[Match], found: Found, workspace: Workspace, config: IngestConfig) -> None:
+    """Every id of the ground truth must be an image, before anything is opened or written."""
+    queries = _listed(found.listings["query"]) if "query" in found.listings else []
+    if config.add and workspace.images("query").is_file():
+        queries += workspace.read_images("query")["image_id"].to_pylist()
+    references = _listed(found.listings["reference"]) if "reference" in found.listings else None
+    if workspace.images("reference").is_file() and (references is None or config.add):
+        references = (references or []) + workspace.read_images("reference")["image_id"].to_pylist()
+    check_ids(truth, queries, references)
+
+
+def _listed(listing: Listing) -> list[str]:
+    return [*listing.images["image_id"].to_pylist(), *(row["image_id"] for row in listing.rejects)]
+
+
+def _write_role(role: str, listing: Listing, found: Found, config: IngestConfig, workspace: Workspace) -> Written:
+    target = workspace.images(role)
+    folder = target.with_name(f".ingest-{role}")
+    named = len(listing.rejects)
+    tables, rejects = open_listing(listing, config, workspace, found.md5, folder)
+    if config.add and target.is_file():
+        tables = iter([merge(workspace.read_images(role), pa.concat_tables(tables), role)])
+    images = write_images(target, tables)
+    rejects.sort(key=lambda row: (row["image_id"], row["uri"]))
+    write_table(target.with_name(f"{role}-rejects.parquet"), table_of(REJECTS, rejects))
+    opened_path(workspace, role).unlink(missing_ok=True)  # what was learned of the images that were here before
+    close(folder)
+    return Written(target, images, listing.images.num_rows + named, rejects)
+
+
+def merge(old: pa.Table, new: pa.Table, role: str) -> pa.Table:
+    """Both tables, ascending by id; of an image that is in both with the same bytes the old row stays.
+
+    Raises NdecError naming ids that stand for two pictures.
+    """
+    both = new.filter(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks()))
+    if both.num_rows:
+        before = old.take(pc.index_in(both["image_id"], value_set=old["image_id"].combine_chunks()))
+        same_file = pc.fill_null(pc.equal(before["sha256"], both["sha256"]), False)
+        same = pc.or_(same_file, pc.equal(before["uri"], both["uri"]))
+        if differing := both.filter(pc.invert(same))["image_id"].to_pylist():
+            raise NdecError(
+                f"{len(differing)} ids would stand for two pictures of the role {role}, e.g. {differing[0]!r}: the "
+                "role "
+                "has images of that name with other bytes. Rename the files, or leave --add out to replace the role"
+            )
+        new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=both["image_id"].combine_chunks())))
+    table = pa.concat_tables([old, new])
+    table = table.take(pc.sort_indices(table, [("image_id", "ascending")]))
+    refuse_twice(table)
+    return table.cast(IMAGES)
+
+
+def _write_truth(
+    truth: list[Match], written: dict[str, Written], config: IngestConfig, workspace: Workspace, gaps: list[str]
+) -> list[Match]:
+    """Write the ground truth of the images that are good, ascending."""
+    bad = {role: {row["image_id"] for row in result.rejects} for role, result in written.items()}
+    kept = [match for match in truth if match[0] not in bad.get("query", ())]
+    whole = [match for match in kept if match[1] is None or match[1] not in bad.get("reference", ())]
+    if lost := len(kept) - len(whole):
+        gaps.append(f"{lost} queries lost their reference, which is unusable, and are left without a row of truth")
+    if config.add and workspace.ground_truth.is_file():
+        old = read_table(workspace.ground_truth).to_pylist()
+        whole = list({*whole, *((row["query_id"], row["reference_id"]) for row in old)})
+    whole.sort(key=lambda match: (match[0], match[1] or ""))
+    rows = ({"query_id": query, "reference_id": reference} for query, reference in whole)
+    write_table(workspace.ground_truth, table_of(GROUND_TRUTH, rows))
+    return whole
+
+
+def _write_pairs(
+    pairs: pa.Table, written: dict[str, Written], config: IngestConfig, workspace: Workspace, gaps: list[str]
+) -> None:
+    """Write the directed pairs of which both images are good, in the order of the source."""
+    bad = pa.array(sorted({r["image_id"] for role in ("basic", "pool") for r in written[role].rejects}), pa.string())
+    lost = pc.or_(pc.is_in(pairs["former_id"], value_set=bad), pc.is_in(pairs["latter_id"], value_set=bad))
+    if count := pc.sum(lost).as_py() or 0:
+        gaps.append(f"{count} pairs lost an image, which is unusable, and are left out")
+    kept = pairs.filter(pc.invert(lost))
+    if config.add and workspace.pairs.is_file():
+        old = read_table(workspace.pairs)
+        there = pc.is_in(kept["pair_id"], value_set=old["pair_id"].combine_chunks())
+        kept = pa.concat_tables([old, kept.filter(pc.invert(there))])
+    write_table(workspace.pairs, kept)
+
+
+def _report(written: dict[str, Written], gaps: list[str], config: IngestConfig) -> None:
+    """Raise GapsError when something is missing or too much is unusable; everything is written by then."""
+    sentences = list(gaps)
+    for role, result in written.items():
+        if len(result.rejects) > config.max_reject_share * result.total:
+            sentences.append(
+                f"{len(result.rejects)} of {result.total} images in {config.source} are unusable, more than "
+                "max_reject_share "
+                f"{config.max_reject_share:g} allows. Top reasons: {top_reasons(result.rejects)}. The "
+                f"{result.total - len(result.rejects)} good ones are in {result.path}, the others with their reason in "
+                f"{role}-rejects.parquet beside it; mend or remove the files, or raise the share"
+            )
+    if sentences:
+        raise GapsError(". ".join(sentences))

@@ -1,0 +1,60 @@
+"""What kind a source is, when that is plain from its name and its first entries. Opens no image."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+from ndec_builder.core.decode import SUFFIXES
+from ndec_builder.core.errors import UsageError
+from ndec_builder.sources.settings import KINDS
+
+_BY_ENDING = {
+    ".tar": "tar", ".parquet": "parquet", ".txt": "list", ".lst": "list", ".list": "list",
+    ".zip": "disc21", ".tgz": "tar",
+}  # fmt: skip
+_PACKED_TAR = re.compile(r"\.tar\.\w+$")
+_LOOKED_AT = 1_000  # entries of a folder that are looked at
+
+
+def guess_kind(source: Path | str) -> str:
+    """Return a name of KINDS. Raises UsageError for a file whose kind is not plain."""
+    name = str(source)
+    if "://" not in name and Path(name).is_dir():
+        return _kind_of_folder(Path(name))
+    if _PACKED_TAR.search(name):
+        return "tar"
+    suffix = Path(name).suffix.lower()
+    if suffix in _BY_ENDING:
+        return _BY_ENDING[suffix]
+    if suffix == ".csv" and Path(name).is_file() and _has_image_ids(Path(name)):
+        return "openimages"
+    if "://" in name or not Path(name).exists() or suffix in SUFFIXES:
+        return "folder"  # which says what is wrong with it
+    raise UsageError(
+        f"{source} is a file, not a folder, and its name does not say what kind; give --kind, one of {', '.join(KINDS)}"
+    )
+
+
+def _has_image_ids(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"ImageID" in file.readline(4096)
+
+
+def _kind_of_folder(folder: Path) -> str:
+    entries = {path.name for path in itertools.islice(folder.iterdir(), _LOOKED_AT)}
+    if "negative_pair" in entries or "query_images_h5" in entries:
+        return "ndec"
+    if "original" in entries and entries & {"crops", "jpeg", "jpegqual", "strong"}:
+        return "copydays"
+    if entries & {"dataset_dict.json", "state.json", "metadata.csv", "metadata.jsonl", "metadata.parquet"}:
+        return "hf"
+    endings = {Path(name).suffix.lower() for name in entries}
+    if ".tar" in endings and not endings & SUFFIXES:
+        return "tar"
+    if ".parquet" in endings and not endings & SUFFIXES:
+        return "parquet"
+    if "data" in entries and (folder / "data").is_dir() and any((folder / "data").glob("*.parquet")):
+        return "hf"
+    return "folder"

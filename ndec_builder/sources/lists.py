@@ -1,0 +1,62 @@
+"""Kind `list`: a text file with one path or URI a line; relative paths start at the list's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ndec_builder.core.addresses import container
+from ndec_builder.core.errors import UsageError
+from ndec_builder.core.storage import sha256_file
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.listing import Found, Lister, name_all, stem
+from ndec_builder.sources.settings import IngestConfig
+
+
+def find(config: IngestConfig, workspace: Workspace) -> Found:
+    """Local files that are not there are rejects, all named in the gaps; remote ones are taken at their word.
+
+    Raises UsageError for a list that is missing, empty, no text, or of which no file is there.
+    """
+    path = Path(config.source)
+    lines = read_lines(path, "image list")
+    lister = Lister(config.role, config.license, local=not any("://" in line for line in lines))
+    missing = []
+    for line in dict.fromkeys(lines):
+        address = line[len(container(line)) :]
+        image_id = stem(line)
+        if "://" in line:
+            lister.add(image_id, line, group=_group(config, line, image_id))
+            continue
+        file = path.parent / container(line)
+        uri = workspace.uri_of(file) + address
+        try:
+            status = file.stat()
+        except (OSError, ValueError):
+            missing.append(line)
+            lister.reject(image_id, uri, "no such file")
+            continue
+        lister.add(image_id, uri, group=_group(config, line, image_id), stamp=(status.st_size, status.st_mtime_ns))
+    if len(missing) == len(set(lines)):
+        raise UsageError(
+            f"none of the {len(missing)} files that {path} names is there; relative paths start at {path.parent}. "
+            + name_all("missing", missing)
+        )
+    gaps = (f"{name_all('files of the list are missing', missing)}",) if missing else ()
+    return Found({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path)})
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines that are not blank, stripped. Raises UsageError for a file that is missing, empty or no UTF-8 text."""
+    if not path.is_file():
+        raise UsageError(f"the {what} {path} is not a file; give a text file with one entry a line")
+    try:
+        lines = [line.strip() for line in path.read_bytes().decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise UsageError(f"the {what} {path} is not UTF-8 text; save it as plain text") from None
+    if not any(lines):
+        raise UsageError(f"the {what} {path} is empty; it needs one entry a line")
+    return [line for line in lines if line]
+
+
+def _group(config: IngestConfig, line: str, image_id: str) -> str:
+    return Path(line).parent.name or image_id if config.group_by == "folder" else image_id

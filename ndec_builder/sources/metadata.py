@@ -1,0 +1,54 @@
+"""What a source says about an image → licence columns, group and rotation. Names differ, the meaning does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ndec_builder.core.errors import NdecError
+
+NAMES = {
+    # column: the names under which sources give it, the first one there counts
+    "license": ("license", "License", "licence"),
+    "author": ("author", "Author", "creator"),
+    "author_url": ("author_url", "AuthorProfileURL"),
+    "title": ("title", "Title", "caption", "text"),
+    "original_url": ("original_url", "OriginalURL", "url", "URL"),
+    "landing_url": ("landing_url", "OriginalLandingURL"),
+}
+TURNS = (0, 90, 180, 270)
+
+
+def licence_columns(metadata: Mapping[str, Any]) -> dict[str, str | None]:
+    """The licence columns that the metadata fills; a title that is no text is left out."""
+    found: dict[str, str | None] = {}
+    for column, names in NAMES.items():
+        value = next((metadata[name] for name in names if isinstance(metadata.get(name), str)), None)
+        if value:
+            found[column] = value
+    return found
+
+
+def metadata_group(metadata: Mapping[str, Any], group_by: str, image_id: str, folder: str) -> str:
+    """`author`: who made it, `folder`: where it lies, `image`: itself; auto: what the metadata calls its group."""
+    if group_by == "author":
+        columns = licence_columns(metadata)
+        return columns.get("author_url") or columns.get("author") or image_id
+    if group_by == "folder":
+        return folder or image_id
+    given = metadata.get("group") if group_by == "auto" else None
+    return str(given) if given not in (None, "") else image_id
+
+
+def metadata_rotation(metadata: Mapping[str, Any]) -> int:
+    """Clockwise degrees from `rotation` (ours: clockwise). Raises NdecError for other turns than quarters."""
+    value = metadata.get("rotation")
+    if value in (None, ""):
+        return 0
+    try:
+        degrees = int(float(str(value))) % 360
+    except ValueError:
+        degrees = -1
+    if degrees not in TURNS:
+        raise NdecError(f"the rotation {value!r} is none of {TURNS}; mend the metadata")
+    return degrees

@@ -1,0 +1,104 @@
+"""Sources on another machine, through fsspec: what is listed, and what a range of a file holds."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.workspace import Workspace
+
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+
+
+def is_remote(source: Path | str) -> bool:
+    return "://" in str(source)
+
+
+def find_remote(source: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Yield (uri, name below the source, (bytes, 0)) of the files with these endings. Raises UsageError, NdecError."""
+    filesystem, root = connect(source)
+    try:
+        files: dict[str, dict[str, Any]] = filesystem.find(root, detail=True)
+    except OSError as error:
+        raise NdecError(f"{source} cannot be listed ({error}); is the address right, and are you allowed to?") from None
+    for path in sorted(files):
+        if PurePosixPath(path).suffix.lower() in suffixes:
+            name = path.removeprefix(root.rstrip("/")).lstrip("/")
+            yield filesystem.unstrip_protocol(path), name, (files[path].get("size") or 0, 0)
+
+
+def connect(source: str) -> tuple[Any, str]:
+    """The fsspec file system of a URI and the path on it. Raises UsageError for a protocol that is not installed."""
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.url_to_fs(source)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{source} cannot be reached: {error}; install the fsspec driver of its protocol") from None
+    return filesystem, str(path)
+
+
+def containers(source: Path | str, suffix: str, workspace: Workspace, what: str) -> list[tuple[str, str]]:
+    """Return (uri as stored, what opens it) of the archives that a source means, ascending.
+
+    The source is a file, a folder (its files with that ending, at any depth), or a pattern with `*`, `?`, `{a,b}` or
+    `{000..012}`; local or any fsspec URI. Raises UsageError naming every file of a pattern in braces that is not there.
+    """
+    names = expand(str(source))
+    found: list[str] = []
+    missing: list[str] = []
+    for name in names:
+        matches = _matches(name, suffix)
+        found += matches
+        if not matches:
+            missing.append(name)
+    if missing and len(names) > 1:
+        raise UsageError(f"{len(missing)} of {len(names)} files are missing: {', '.join(missing)}; {what}")
+    if not found:
+        raise UsageError(f"no {suffix} file at {source}; {what}")
+    return [(name if is_remote(name) else workspace.uri_of(Path(name)), name) for name in sorted(set(found))]
+
+
+def expand(pattern: str) -> list[str]:
+    """Write out `{a,b}` and `{000..012}`, several times too."""
+    match = _BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last, words = match.groups()
+    if words is not None:
+        middle = words.split(",")
+    else:
+        middle = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    return [done for text in middle for done in expand(pattern[: match.start()] + text + pattern[match.end() :])]
+
+
+def _matches(name: str, suffix: str) -> list[str]:
+    if is_remote(name):
+        filesystem, path = connect(name)
+        if any(character in path for character in "*?["):
+            paths = filesystem.glob(path)
+        elif filesystem.isdir(path):
+            paths = [p for p in filesystem.find(path) if p.endswith(suffix)]
+        else:
+            paths = [path] if filesystem.exists(path) else []
+        return [filesystem.unstrip_protocol(p) for p in paths]
+    local = Path(name)
+    if local.is_dir():
+        return [str(file) for file in local.rglob(f"*{suffix}") if file.is_file()]
+    if local.is_file():
+        return [name]
+    if local.parent.is_dir() and any(character in local.name for character in "*?["):
+        return [str(file) for file in local.parent.iterdir() if fnmatch.fnmatch(file.name, local.name)]
+    return []
+
+
+def open_container(name: str) -> Any:
+    """A seekable binary file, local or remote. Raises OSError; NdecError for a protocol that is not installed."""
+    if not is_remote(name):
+        return Path(name).open("rb")
+    filesystem, path = connect(name)
+    return filesystem.open(path, "rb", block_size=1 << 18)  # headers lie apart: small blocks waste the least

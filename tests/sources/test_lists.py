@@ -1,0 +1,192 @@
+"""Image lists, class folders, folders of another machine, and CopyDays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndec_builder.core.errors import GapsError, UsageError
+from ndec_builder.core.schemas import IMAGES
+from ndec_builder.core.storage import read_table, sha256_file, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources import opening
+from ndec_builder.sources.ingest import run
+from ndec_builder.sources.kinds import guess_kind
+from ndec_builder.sources.listing import Lister
+from ndec_builder.sources.settings import IngestConfig
+from pictures import scene, write_scenes
+
+
+def ingest(tmp_path: Path, source: str | Path, role: str = "pool", **more: Any) -> dict[str, dict[str, Any]]:
+    run(IngestConfig(tmp_path / "ws", role, source, **more))
+    name = role if role != "all" else "query"
+    return {row["image_id"]: row for row in Workspace(tmp_path / "ws").read_images(name).to_pylist()}
+
+
+def test_a_list_of_paths_and_uris(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "a", 2)
+    write_scenes(tmp_path / "b", 1, first_seed=7)
+    (tmp_path / "l.txt").write_bytes(
+        b"\xef\xbb\xbfa/scene-0001.png\r\n\r\n" + f"{tmp_path}/b/scene-0007.png\r\n".encode()
+    )
+    rows = ingest(tmp_path, tmp_path / "l.txt")
+    assert list(rows) == ["scene-0001", "scene-0007"]
+    assert rows["scene-0007"]["sha256"] == sha256_file(tmp_path / "b" / "scene-0007.png")
+    (tmp_path / "l.txt").write_text(f"a/scene-0001.png\nfile://{tmp_path}/b/scene-0007.png\n")
+    assert [row["sha256"] for row in ingest(tmp_path, tmp_path / "l.txt").values()] == [None, None]
+    assert ingest(tmp_path, tmp_path / "l.txt", look="decode") == {
+        **rows, "scene-0007": {**rows["scene-0007"], "uri": f"file://{tmp_path}/b/scene-0007.png"},
+    }  # fmt: skip
+
+
+def test_missing_files_of_a_list_are_all_named(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "a", 1)
+    (tmp_path / "l.txt").write_text("a/scene-0000.png\na/x.png\nnone/y.png\na/z.png\n")
+    with pytest.raises(GapsError, match=r"3 files of the list are missing: a/x.png, a/z.png, none/y.png"):
+        ingest(tmp_path, tmp_path / "l.txt", max_reject_share=1.0)
+    assert read_table(tmp_path / "ws" / "images" / "pool.parquet")["image_id"].to_pylist() == ["scene-0000"]
+    assert read_table(tmp_path / "ws" / "images" / "pool-rejects.parquet")["reason"].to_pylist() == ["no such file"] * 3
+    (tmp_path / "l.txt").write_text("a/x.png\na/y.png\n")
+    with pytest.raises(UsageError, match=r"none of the 2 files .* a/x.png, a/y.png"):
+        ingest(tmp_path, tmp_path / "l.txt")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"\n \n", "is empty"), (b"\xff\xfe\x00", "is not UTF-8"), (None, "is not a")]
+)
+def test_what_is_no_list(tmp_path: Path, data: bytes | None, message: str) -> None:
+    if data is not None:
+        (tmp_path / "l.txt").write_bytes(data)
+    with pytest.raises(UsageError, match=message):
+        ingest(tmp_path, tmp_path / "l.txt")
+
+
+def test_class_folders_become_groups(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_scenes(tmp_path / "in" / name, 2)  # one name in two classes
+    rows = ingest(tmp_path, tmp_path / "in", kind="imagefolder")
+    assert {i: row["group"] for i, row in rows.items()} == {
+        "cat__scene-0000": "cat", "cat__scene-0001": "cat", "dog__scene-0000": "dog", "dog__scene-0001": "dog",
+    }  # fmt: skip
+
+
+def test_a_folder_of_another_machine_is_listed_and_not_opened(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "in" / "deep", 2)
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"")
+    rows = ingest(tmp_path, f"file://{tmp_path}/in")
+    assert list(rows) == ["broken", "scene-0000", "scene-0001"]
+    assert {row["sha256"] for row in rows.values()} == {row["width"] for row in rows.values()} == {None}
+    assert list(ingest(tmp_path, f"file://{tmp_path}/in", look="header", max_reject_share=1.0)) == [
+        "scene-0000",
+        "scene-0001",
+    ]
+    with pytest.raises(UsageError, match="no image in file://"):
+        ingest(tmp_path, f"file://{tmp_path}/none")
+    with pytest.raises(UsageError, match=r"cannot be reached: .*nosuch"):
+        ingest(tmp_path, "nosuch://bucket/folder")
+
+
+@pytest.fixture
+def copydays(tmp_path: Path) -> Path:
+    root = tmp_path / "cd"
+    names = (
+        "original/200000",
+        "original/200100",
+        "crops/10/200000",
+        "crops/10/200100",
+        "jpeg/3/200001",
+        "strong/200102",
+    )
+    for seed, name in enumerate(names):
+        path = root / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene(seed, (48, 36)).save(path)
+    return root
+
+
+def test_copydays_names_tie_copies_to_originals(tmp_path: Path, copydays: Path) -> None:
+    rows = ingest(tmp_path, copydays, "all")
+    workspace = Workspace(tmp_path / "ws")
+    assert workspace.read_images("reference")["image_id"].to_pylist() == ["200000", "200100"]
+    truth = {row["query_id"]: row["reference_id"] for row in read_table(workspace.ground_truth).to_pylist()}
+    assert truth == {
+        "crops__10__200000": "200000", "crops__10__200100": "200100", "jpeg__3__200001": "200000",
+        "strong__200102": "200100",
+    }  # fmt: skip
+    assert {i: row["group"] for i, row in rows.items()} == truth
+    scene(9, (48, 36)).save(copydays / "strong" / "209901.jpg")
+    scene(9, (48, 36)).save(copydays / "strong" / "cover.jpg")
+    with pytest.raises(GapsError, match=r"1 copies have no original: strong/209901.jpg. 1 files .*: strong/cover.jpg"):
+        ingest(tmp_path, copydays, "all")
+
+
+def test_what_is_no_copydays(tmp_path: Path, copydays: Path) -> None:
+    with pytest.raises(UsageError, match="none for the role 'pool'"):
+        ingest(tmp_path, copydays)
+    (copydays / "original").rename(copydays / "orig")
+    with pytest.raises(UsageError, match=r"needs a folder original .* there: crops, jpeg, orig, strong"):
+        ingest(tmp_path, copydays, "all", kind="copydays")
+
+
+def test_the_kind_is_guessed_when_it_is_plain(tmp_path: Path, copydays: Path) -> None:
+    write_scenes(tmp_path / "pics", 1)
+    (tmp_path / "tars").mkdir()
+    for name in ("tars/a.tar", "l.txt", "a.parquet"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "oi.csv").write_text("ImageID,Subset\n")
+    (tmp_path / "other.csv").write_text("a,b\n")
+    kinds = {"cd": "copydays", "pics": "folder", "tars": "tar", "l.txt": "list", "a.parquet": "parquet",
+             "oi.csv": "openimages",             }  # fmt: skip
+    assert {name: guess_kind(tmp_path / name) for name in kinds} == kinds
+    assert guess_kind("s3://bucket/part-{00..99}.tar") == "tar"
+    with pytest.raises(UsageError, match="give --kind"):
+        guess_kind(tmp_path / "other.csv")
+
+
+def test_a_broken_off_run_goes_on_and_a_table_in_pieces_has_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scenes(tmp_path / "in", 7)
+    ingest(tmp_path, tmp_path / "in")
+    target = tmp_path / "ws" / "images" / "pool.parquet"
+    whole = target.read_bytes()
+    monkeypatch.setattr(opening, "SHARD", 2)
+    opened: list[str] = []
+    real = opening.read_facts
+
+    def counted(uri: str, *more: Any) -> Any:
+        opened.append(Path(uri).name)
+        if len(opened) == 6 and monkeypatch_is_on:
+            raise KeyboardInterrupt
+        return real(uri, *more)
+
+    monkeypatch_is_on = True
+    monkeypatch.setattr(opening, "read_facts", counted)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(tmp_path, tmp_path / "in", workers=1)
+    monkeypatch_is_on = False
+    before = len(opened)
+    ingest(tmp_path, tmp_path / "in", workers=1)
+    assert 0 < len(opened) - before < 7  # finished shards are not opened again
+    assert target.read_bytes() == whole
+    opened.clear()
+    ingest(tmp_path, tmp_path / "in", workers=1)
+    assert len(opened) == 7  # a finished run keeps no shards: files may have changed
+
+
+def test_tables_in_pieces_equal_tables_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lister = Lister("pool")
+    for number in range(700):
+        lister.add(f"i{number:04d}", f"{number}.jpg", title=f"t{number % 7}", group=None)
+    table = lister.finish().images
+    monkeypatch.setattr(opening, "ROW_GROUP", 300)
+    write_table(tmp_path / "once.parquet", table)
+    opening.write_images(tmp_path / "pieces.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
+    assert read_table(tmp_path / "pieces.parquet").equals(table)
+    monkeypatch.setattr(opening, "ROW_GROUP", 131_072)
+    opening.write_images(tmp_path / "large.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
+    assert (tmp_path / "large.parquet").read_bytes() == (tmp_path / "once.parquet").read_bytes()
+    assert opening.write_images(tmp_path / "none.parquet", iter(())) == 0
+    assert read_table(tmp_path / "none.parquet").schema.equals(IMAGES)
