@@ -137,8 +137,8 @@ def test_the_kind_is_guessed_when_it_is_plain(tmp_path: Path, copydays: Path) ->
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "oi.csv").write_text("ImageID,Subset\n")
     (tmp_path / "other.csv").write_text("a,b\n")
-    kinds = {"cd": "copydays", "pics": "folder", "tars": "tar", "l.txt": "list", "a.parquet": "parquet",
-             "oi.csv": "openimages",             }  # fmt: skip
+    kinds = {"cd": "copydays", "pics": "folder", "tars": "tar", "l.txt": "list", "a.parquet": "parquet"}
+    kinds["oi.csv"] = "openimages"
     assert {name: guess_kind(tmp_path / name) for name in kinds} == kinds
     assert guess_kind("s3://bucket/part-{00..99}.tar") == "tar"
     with pytest.raises(UsageError, match="give --kind"):
