@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS, ROLES, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_table
@@ -122,6 +123,11 @@ def _listed(listing: Listing) -> list[str]:
 
 
 def _write_role(role: str, listing: Listing, found: Found, config: IngestConfig, workspace: Workspace) -> Written:
+    with locked(workspace.images(role)):
+        return _write_locked(role, listing, found, config, workspace)
+
+
+def _write_locked(role: str, listing: Listing, found: Found, config: IngestConfig, workspace: Workspace) -> Written:
     target = workspace.images(role)
     folder = target.with_name(f".ingest-{role}")
     named = len(listing.rejects)

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.decode import DecodeError, decode, read_header
+from ndec_builder.core.engines import Engine
+from ndec_builder.core.plans import Plan, Shard, open_plan
 from ndec_builder.core.schemas import IMAGES, REJECTS, table_of
-from ndec_builder.core.shards import Outcome, Shard, plan, run_shards
+from ndec_builder.core.shards import Outcome, run_shards
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, read_uri, sha256_bytes, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import Listing
@@ -49,10 +51,11 @@ def open_listing(
     look = look_of(config, listing)
     if look == "list" or not listing.images.num_rows:
         return iter([listing.images]), list(listing.rejects)
-    shards = plan(listing.images.num_rows, SHARD)
     mark = fingerprint([RESULT_VERSION, listing.stamp, look, result_fields(config), sorted(md5.items())])
+    plan = Plan(listing.images.num_rows, SHARD, mark)
+    folder, shards = open_plan(folder, plan), plan.shards
     work = OpenShard(listing.images, workspace, folder, look, config.max_pixels, config.workers, md5)
-    run_shards(folder, shards, work, mark, what=f"opening {listing.images.num_rows} images")
+    run_shards(folder, plan, work, Engine(here=True), what="opening images", unit="images")
     bad = [read_table(folder / f"{shard.name}-rejects.parquet").to_pylist() for shard in shards]
     good = (read_table(folder / f"{shard.name}.parquet") for shard in shards)
     return good, [*listing.rejects, *(row for rows in bad for row in rows)]
