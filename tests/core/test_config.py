@@ -89,4 +89,4 @@ def _any(cls: type, name: str) -> object:
     import typing
 
     hint = typing.get_type_hints(cls)[name]
-    return {str: "x", int: 1, Path: Path("x")}.get(hint)
+    return {str: "x", int: 1, Path: Path("x"), Path | str: "x"}.get(hint)
