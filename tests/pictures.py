@@ -31,3 +31,15 @@ def write_scenes(folder: Path, count: int, first_seed: int = 0, suffix: str = ".
     for i, path in enumerate(paths):
         scene(first_seed + i).save(path)
     return paths
+
+
+def textured(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
+    """A scene with detail at every scale, as photos have it: hundreds of keypoints."""
+    rng = np.random.default_rng(seed)
+    pixels = np.asarray(scene(seed, size), np.float32)
+    for cells in (10, 24, 60):
+        noise = rng.integers(0, 256, (cells * size[1] // size[0] + 1, cells, 3), dtype=np.uint8)
+        pixels = (
+            pixels + (np.asarray(Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC), np.float32) - 128) / 3
+        )
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
+from ndec_builder.candidates.geometry_table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.rows import GALLERY, Side, candidate_table, load_sides
 from ndec_builder.candidates.search import top_pairs
 from ndec_builder.candidates.settings import MineConfig
@@ -19,7 +20,7 @@ from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2  # 2: geometry
 
 
 def run(config: MineConfig) -> Path:
@@ -69,6 +70,9 @@ def run(config: MineConfig) -> Path:
             f"{gallery.role} images"
         )
     table = candidate_table(workspace, config.split, pairs, (pool, gallery), background)
+    (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # of an earlier mining
+    if config.geometry:
+        table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
     write_table(directory / "candidates.parquet", table)
     _write_sheet(workspace, config.split, table, pool, gallery)
     scores = table["score"].to_pylist()
@@ -80,6 +84,7 @@ def run(config: MineConfig) -> Path:
             "pool": len(pool.ids),
             gallery.role: len(gallery.ids),
             "duplicates": len(scores) - table["duplicate_of"].null_count,
+            "fitted": sum((inliers or 0) > 0 for inliers in table["inliers"].to_pylist()),
             "queries": len(set(table["query_id"].to_pylist())),
             "pool_skipped": count_reasons(pool_reasons),
             f"{gallery.role}_skipped": count_reasons(gallery_reasons),
@@ -99,7 +104,7 @@ def run(config: MineConfig) -> Path:
 def _check(config: MineConfig) -> None:
     if config.split not in GALLERY:
         raise UsageError(f"--split {config.split!r} is unknown; it is one of {', '.join(GALLERY)}")
-    for name, lowest in (("top", 1), ("max_per_query", 0), ("max_per_reference", 0), ("block", 1)):
+    for name, lowest in (("top", 1), ("max_per_query", 0), ("max_per_reference", 0), ("block", 1), ("workers", 1)):
         if getattr(config, name) < lowest:
             raise UsageError(f"{name} is {getattr(config, name)}; it must be at least {lowest}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ndec_builder.candidates.geometry_table import GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.kept import kept_queries
 from ndec_builder.candidates.rows import all_candidates, candidate_table, load_sides
 from ndec_builder.candidates.search import Pairs, pairs_above
@@ -40,6 +41,8 @@ def run(config: RecheckConfig) -> Path:
     kept = kept_queries(candidates, read_table(workspace.annotation(config.split) / "decisions.parquet"))
     cut = min(read_table(directory / "candidates.parquet", ["score"])["score"].to_pylist())
     fresh = _new(workspace, config, candidates, sorted(kept.kept), cut)
+    if (directory / GEOMETRY_FILE).is_file():  # as the split was mined
+        fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=1)
     path = directory / "recheck.parquet"
     before = read_table(path) if path.is_file() else CANDIDATES.empty_table()
     write_table(path, pa.concat_tables([before, fresh]))

@@ -108,7 +108,7 @@ def candidate_table(
 ) -> pa.Table:
     """Return the pairs as candidates (schema CANDIDATES), in the total order, ranked from `first_rank`.
 
-    score_normalized is null without a background. Geometry and pre-label columns are null: nothing computes them here.
+    score_normalized is null without a background. Geometry and pre-label columns are null here.
     """
     pool, gallery = sides
     order = total_order(pairs.scores, id_ranks(pool.ids)[pairs.queries], id_ranks(gallery.ids)[pairs.references])

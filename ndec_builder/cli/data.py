@@ -98,6 +98,8 @@ def mine(
     model: Model = None,
     pool: Annotated[Path | None, typer.Option(help="Folder of pool images: ingested and embedded if missing.")] = None,
     references: Annotated[Path | None, typer.Option(help="Folder of references (basic images for train).")] = None,
+    geometry: Annotated[bool | None, typer.Option(help="Measure how each query lies on its reference.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that measure; the result is the same.")] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -105,4 +107,5 @@ def mine(
     run(
         "mine", workspace, config, as_json, split=split, top=top, max_per_query=max_per_query,
         max_per_reference=max_per_reference, model=model, pool=pool, references=references,
+        geometry=geometry, workers=workers,
     )  # fmt: skip

@@ -78,6 +78,29 @@ CANDIDATES = _schema(
     ("prelabel", pa.string()),
     ("prelabel_confidence", pa.float32()),
 )
+GEOMETRY = _schema(
+    "geometry",  # how the query of a candidate pair lies on its reference; null where nothing fits
+    ("pair_id", pa.string()),
+    ("homography", pa.list_(pa.float64())),  # nine, by rows: pixels of the decoded query → of the decoded reference
+    ("mirrored", pa.bool_()),  # the homography mirrors the query
+    ("inliers", pa.int32()),
+    ("inlier_share", pa.float32()),
+    ("matches", pa.int32()),
+    ("match_density", pa.float32()),
+    ("query_inside", pa.float32()),
+    ("reference_covered", pa.float32()),
+    ("seam", pa.float32()),  # null where the reference has no border inside the query
+    ("local_correlation", pa.float32()),
+    ("median_correlation", pa.float32()),
+    ("agreeing_share", pa.float32()),
+    ("global_correlation", pa.float32()),
+    ("shift", pa.float32()),
+    ("perspective", pa.float32()),
+    ("stretch", pa.float32()),
+    ("scale", pa.float32()),
+    ("epipolar_share", pa.float32()),
+    ("unreadable", pa.string()),  # why a picture could not be looked at; null otherwise
+)
 TASKS = _schema(
     "tasks",
     ("pair_id", pa.string()),

@@ -1,0 +1,108 @@
+"""Geometry of whole tables: the same rows for any workers and after a kill, nulls with reasons, joined by pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ndec_builder.candidates import geometry_table
+from ndec_builder.candidates.geometry import fit
+from ndec_builder.candidates.geometry_table import COLUMNS, add_geometry, measure, read_geometry, with_geometry
+from ndec_builder.core.decode import decode
+from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
+from ndec_builder.core.workspace import Workspace
+from pictures import textured
+
+SIZE = (160, 120)
+
+
+@pytest.fixture
+def workspace(bench: Any) -> Workspace:
+    """Six references, and pool pictures that are crops of them, unrelated, mirrored."""
+    references = {f"r{i}": textured(i, SIZE) for i in range(6)}
+    pool = {f"q{i}": textured(i, SIZE).crop((10, 10, 150, 110)) for i in range(4)}
+    pool |= {"q4": textured(40, SIZE), "q5": textured(5, SIZE).transpose(0)}
+    bench.add("reference", references)
+    bench.add("pool", pool)
+    return bench.workspace
+
+
+def candidates(duplicate: str | None = None) -> Any:
+    rows = [
+        {"pair_id": f"p{i}", "split": "test", "query_id": f"q{i}", "reference_id": f"r{i}", "score": 0.9 - i / 100,
+         "rank": i + 1, "duplicate_of": "r0" if f"p{i}" == duplicate else None}
+        for i in range(6)
+    ]  # fmt: skip
+    return table_of(CANDIDATES, rows)
+
+
+def test_every_shown_pair_is_measured_as_the_two_pictures_are(workspace: Workspace) -> None:
+    table = add_geometry(workspace, "test", candidates(duplicate="p1"), name="geometry.parquet", workers=1)
+    assert table.schema.equals(CANDIDATES) and table["pair_id"].to_pylist() == [f"p{i}" for i in range(6)]
+    rows = {row["pair_id"]: row for row in table.to_pylist()}
+    assert {rows["p1"][name] for name in COLUMNS} == {None}  # nobody is shown a duplicate
+    assert rows["p4"]["inliers"] == 0 and rows["p4"]["query_inside"] is None
+    geometry = {row["pair_id"]: row for row in read_geometry(workspace, "test").to_pylist()}
+    assert set(geometry) == {"p0", "p2", "p3", "p4", "p5"}
+    assert geometry["p5"]["mirrored"] and not geometry["p0"]["mirrored"]
+    for pair in ("p0", "p5"):
+        pictures = [
+            np.asarray(decode((workspace.files(role) / f"{name}{pair[1]}.png").read_bytes()))
+            for role, name in (("pool", "q"), ("reference", "r"))
+        ]
+        alone = fit(*pictures)
+        assert alone.homography is not None
+        np.testing.assert_array_equal(np.reshape(geometry[pair]["homography"], (3, 3)), alone.homography)
+        for name in COLUMNS:
+            value = getattr(alone, name)
+            assert rows[pair][name] == (None if np.isnan(value) else pytest.approx(value, rel=1e-6))
+
+
+def test_any_number_of_workers_and_shards_gives_the_same_rows(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = measure(workspace, "test", candidates(), tmp_path / "one", workers=1)
+    monkeypatch.setattr(geometry_table, "SHARD_SIZE", 2)
+    two = measure(workspace, "test", candidates(), tmp_path / "two", workers=2)
+    assert one.equals(two) and one.schema.equals(GEOMETRY)
+    assert not (tmp_path / "two").exists()  # the shards have done their duty
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measure(workspace, "test", candidates(), tmp_path / "whole", workers=1)
+    monkeypatch.setattr(geometry_table, "SHARD_SIZE", 2)
+    calls: list[str] = []
+    real = geometry_table._row
+
+    def stop_at_the_third(pair: dict[str, Any], look: Any) -> dict[str, Any]:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(pair["pair_id"])
+        return real(pair, look)
+
+    monkeypatch.setattr(geometry_table, "_row", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        measure(workspace, "test", candidates(), tmp_path / "killed", workers=1)
+    monkeypatch.setattr(geometry_table, "_row", lambda pair, look: calls.append(pair["pair_id"]) or real(pair, look))
+    assert measure(workspace, "test", candidates(), tmp_path / "killed", workers=1).equals(whole)
+    assert calls == [f"p{i}" for i in range(6)]  # the first shard was not done again
+
+
+def test_pictures_that_vanished_are_rows_with_a_reason(workspace: Workspace) -> None:
+    (workspace.files("pool") / "q2.png").unlink()
+    (workspace.files("reference") / "r3.png").write_bytes(b"no picture")
+    table = add_geometry(workspace, "test", candidates(), name="geometry.parquet", workers=1)
+    geometry = {row["pair_id"]: row for row in read_geometry(workspace, "test").to_pylist()}
+    assert "q2.png" in geometry["p2"]["unreadable"] and "not an image" in geometry["p3"]["unreadable"]
+    assert table["inliers"].to_pylist()[2:4] == [None, None] and table["inliers"].to_pylist()[0] > 8
+
+
+def test_geometry_is_joined_by_pair_not_by_place() -> None:
+    rows = table_of(GEOMETRY, [{"pair_id": "p5", "inliers": 5}, {"pair_id": "p0", "inliers": 50}])
+    assert with_geometry(candidates(), rows)["inliers"].to_pylist() == [50, None, None, None, None, 5]
+    assert with_geometry(candidates(), GEOMETRY.empty_table()).equals(candidates())
