@@ -21,8 +21,10 @@ from ndec_builder.candidates.geometry import SIGNALS, Geometry, fit_pictures, si
 from ndec_builder.candidates.keypoints import Picture, describe
 from ndec_builder.candidates.rows import GALLERY
 from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.engines import Engine
+from ndec_builder.core.plans import Plan, Shard, check_files, open_plan
 from ndec_builder.core.schemas import GEOMETRY, table_of
-from ndec_builder.core.shards import Outcome, Shard, plan, run_shards
+from ndec_builder.core.shards import Outcome, run_shards
 from ndec_builder.core.storage import fingerprint, read_table, read_uri, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -41,7 +43,7 @@ def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str
     """
     directory = workspace.candidates(split)
     path = directory / name
-    geometry = measure(workspace, split, table, directory / "geometry-shards", workers)
+    geometry = measure(workspace, split, table, directory / "geometry", workers)
     if path.is_file():
         before = read_table(path)
         before = before.filter(pc.invert(pc.is_in(before["pair_id"], geometry["pair_id"].combine_chunks())))
@@ -68,12 +70,23 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
     pairs.sort(key=lambda pair: (pair["reference_id"], pair["pair_id"]))  # a reference is described once a shard
     if not pairs:
         return GEOMETRY.empty_table()
-    identity = [[pair[name] for name in pair if not name.endswith("_uri")] for pair in pairs]
+    identity = [  # an image that was never opened is known by its uri
+        [
+            pair["pair_id"],
+            *((pair[f"{side}_sha256"] or pair[f"{side}_uri"], pair[f"{side}_rotation"]) for side in sides),
+        ]
+        for pair in pairs
+    ]
     mark = fingerprint([RESULT_VERSION, identity])
-    listed = write_table(scratch / "pairs.parquet", pa.Table.from_pylist(pairs))
-    shards = plan(len(pairs), SHARD_SIZE)
-    run_shards(scratch, shards, _Work(workspace.root, listed), mark, workers=workers, what="geometry of the pairs")
-    parts = [read_table(scratch / f"{shard.name}.parquet") for shard in shards]
+    plan = Plan(len(pairs), SHARD_SIZE, mark)
+    folder = open_plan(scratch, plan).absolute()
+    write_table(folder / "pairs.parquet", pa.Table.from_pylist(pairs))
+    work = _Work(workspace.root.absolute(), folder)
+    results = run_shards(folder, plan, work, Engine(workers=workers), what="geometry of the pairs", unit="pairs")
+    parts = []
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(folder, shard, done)
+        parts.append(read_table(folder / f"{shard.name}.parquet"))
     shutil.rmtree(scratch)
     return pa.concat_tables(parts).sort_by("pair_id")
 
@@ -101,19 +114,18 @@ def _rows(workspace: Workspace, role: str) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Work:
-    """One shard of pairs, as `pairs` lists them; picklable."""
+    """One shard of the pairs listed in `folder`; picklable."""
 
     root: Path
-    pairs: Path
+    folder: Path
 
     def __call__(self, shard: Shard) -> Outcome:
         single_threaded()
-        rows = read_table(self.pairs).slice(shard.start, shard.stop - shard.start).to_pylist()
+        rows = read_table(self.folder / "pairs.parquet").slice(shard.start, shard.items).to_pylist()
         look = _kept(Workspace(self.root).resolve)
         table = table_of(GEOMETRY, (_row(pair, look) for pair in rows))
-        name = f"{shard.name}.parquet"
-        write_table(self.pairs.parent / name, table)
-        return Outcome((name,), {"pairs": table.num_rows, "fitted": table.num_rows - table["homography"].null_count})
+        path = write_table(self.folder / f"{shard.name}.parquet", table)
+        return Outcome((path.name,), {"pairs": table.num_rows})
 
 
 def _row(pair: dict[str, Any], look: Callable[[str, int], Picture]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def run(config: MineConfig) -> Path:
 def _check(config: MineConfig) -> None:
     if config.split not in GALLERY:
         raise UsageError(f"--split {config.split!r} is unknown; it is one of {', '.join(GALLERY)}")
-    for name, lowest in (("top", 1), ("max_per_query", 0), ("max_per_reference", 0), ("block", 1), ("workers", 1)):
+    for name, lowest in (("top", 1), ("max_per_query", 0), ("max_per_reference", 0), ("block", 1), ("workers", 0)):
         if getattr(config, name) < lowest:
             raise UsageError(f"{name} is {getattr(config, name)}; it must be at least {lowest}")
 

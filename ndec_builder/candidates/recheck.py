@@ -42,7 +42,7 @@ def run(config: RecheckConfig) -> Path:
     cut = min(read_table(directory / "candidates.parquet", ["score"])["score"].to_pylist())
     fresh = _new(workspace, config, candidates, sorted(kept.kept), cut)
     if (directory / GEOMETRY_FILE).is_file():  # as the split was mined
-        fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=1)
+        fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=0)
     path = directory / "recheck.parquet"
     before = read_table(path) if path.is_file() else CANDIDATES.empty_table()
     write_table(path, pa.concat_tables([before, fresh]))

@@ -24,7 +24,7 @@ class MineConfig:
     max_per_reference: int = setting(10, "at most so many pairs per reference: hub images attract all; 0: no limit")
     model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched; embedded first where missing")
     geometry: bool = setting(True, "fit a homography to every pair and measure it: some 30 ms a pair and core")
-    workers: int = setting(1, "processes that measure pairs; the result is the same for any number", result=False)
+    workers: int = setting(0, "processes that measure pairs; 0: as many as the cores allow", result=False)
     block: int = setting(16384, "pool images searched at a time; changes memory and time only", result=False)
 
 
