@@ -56,7 +56,7 @@ def test_pairs_scores_and_duplicates(mined):
         assert row["pair_id"] == pair_id("test", row["query_id"], row["reference_id"]) and row["split"] == "test"
         background = sorted((float(np.float32(pool[row["query_id"]] @ b)) for b in basic.values()), reverse=True)[:3]
         assert row["score_normalized"] == pytest.approx(row["score"] - sum(background) / 3, abs=1e-6)
-        assert row["inliers"] is None and row["prelabel"] is None
+        assert (row["inliers"] is None) == (row["duplicate_of"] is not None) and row["prelabel"] is None
     assert {row["query_id"]: row["duplicate_of"] for row in rows if row["duplicate_of"]} == {"p-dup": "r1"}
     record = read_json(directory / "run.json")
     assert record["cut"] == rows[-1]["score"] and record["background"] == "basic"
