@@ -27,6 +27,7 @@ class Command:
 COMMANDS = {
     "corpus": Command("corpus", "sources.settings", "CorpusConfig", "sources.corpus"),
     "ingest": Command("ingest", "sources.settings", "IngestConfig", "sources.ingest"),
+    "descriptors": Command("descriptors", "embeddings.settings", "DescriptorsConfig", "embeddings.descriptors"),
     "edit": Command("edit", "edits.settings", "EditConfig", "edits.make"),
     "embed": Command("embed", "embeddings.settings", "EmbedConfig", "embeddings.embed"),
     "mine": Command("mine", "candidates.settings", "MineConfig", "candidates.mine"),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, run
+from ndec_builder.core.errors import UsageError
 from ndec_builder.sources.settings import KINDS
 
 app = typer.Typer()
@@ -42,13 +43,18 @@ def ingest(
     group_by: Annotated[str | None, typer.Option(help="image, folder, author or auto.")] = None,
     look: Annotated[str | None, typer.Option(help="list (open no image), header, decode or auto.")] = None,
     column: Annotated[str | None, typer.Option(help="parquet: the column with the images.")] = None,
+    model: Annotated[str | None, typer.Option(help="descriptors: name under which they are kept.")] = None,
     verify_md5: Annotated[bool | None, typer.Option("--verify-md5", help="openimages: find placeholders.")] = None,
     reverse_pairs: Annotated[bool | None, typer.Option("--reverse-pairs", help="ndec: T images are latters.")] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
     """List a source's images under a role. Bad images are rows of a rejects table."""
-    run(
+    if kind == "descriptors" or (kind is None and source.lower().endswith((".h5", ".hdf5"))):
+        return run("descriptors", workspace, config, as_json, role=role, source=source, model=model)
+    if model is not None:
+        raise UsageError("--model names descriptors that are taken over; images get vectors by `ndec embed --model`")
+    return run(
         "ingest", workspace, config, as_json, role=role, source=source, kind=kind, ground_truth=ground_truth, ids=ids,
         metadata=metadata, images=images, add=add, group_by=group_by, look=look, column=column, verify_md5=verify_md5,
         reverse_pairs=reverse_pairs,

@@ -73,10 +73,10 @@ def template(sections: dict[str, type]) -> str:
     """The text of a fresh `ndec.toml`: every setting with its comment, all commented out at their defaults."""
     lines = ["# Settings of this benchmark. Every line shows the default; remove the `#` to change it. Flags override."]
     for section, cls in sections.items():
-        lines += ["", f"[{section}]"]
-        for field in dataclasses.fields(cls):
-            if "help" in field.metadata:
-                lines.append(f"# {field.name} = {_toml(field.default)}".ljust(44) + f"  # {field.metadata['help']}")
+        settings = [field for field in dataclasses.fields(cls) if "help" in field.metadata]
+        lines += ["", f"[{section}]"] if settings else []
+        for field in settings:
+            lines.append(f"# {field.name} = {_toml(field.default)}".ljust(44) + f"  # {field.metadata['help']}")
     return "\n".join(lines) + "\n"
 
 

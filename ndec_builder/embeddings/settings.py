@@ -31,3 +31,13 @@ class EmbedConfig:
     ray_address: str = setting("", "of a running Ray cluster; empty: $RAY_ADDRESS, else a local one", result=False)
     task_gpus: float = setting(0.0, "GPUs of a Ray task, 1 or a share of one; its CPUs are `threads`", result=False)
     max_reject_share: float = setting(0.05, "more unusable images than this: exit 3", result=False)
+
+
+@dataclass(frozen=True)
+class DescriptorsConfig:
+    """`ndec ingest ROLE FILE --kind descriptors`: take over descriptors that another team made."""
+
+    workspace: Path
+    role: str
+    source: Path | str  # HDF5 file of ISC2021 form
+    model: str = ""  # name under which they are kept; empty: the file's name without its ending

@@ -23,7 +23,7 @@ from ndec_builder.sources.kinds import guess_kind
 from ndec_builder.sources.listing import Found, Listing, refuse_twice, top_reasons
 from ndec_builder.sources.opened import opened_path
 from ndec_builder.sources.opening import RESULT_VERSION, close, open_listing, write_images
-from ndec_builder.sources.settings import MANY_ROLES, IngestConfig
+from ndec_builder.sources.settings import KINDS, MANY_ROLES, IngestConfig
 
 _MODULES = {
     # kind: module of this package with `find(config, workspace) -> Found`
@@ -89,6 +89,10 @@ def _check(config: IngestConfig) -> None:
         raise UsageError(
             f"role 'all' is for sources that know the roles themselves ({', '.join(MANY_ROLES)}), not for kind "
             f"{config.kind!r}; name one of {', '.join(ROLES)}"
+        )
+    if config.kind not in _MODULES:
+        raise UsageError(
+            f"{config.source} holds no images, it is {KINDS[config.kind]}: `ndec ingest` on the command line"
         )
     if config.role not in (*ROLES, "all"):
         raise UsageError(f"role {config.role!r} is unknown; it is one of {', '.join(ROLES)}, all")

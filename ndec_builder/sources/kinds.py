@@ -11,7 +11,8 @@ from ndec_builder.core.errors import UsageError
 from ndec_builder.sources.settings import KINDS
 
 _BY_ENDING = {
-    ".tar": "tar", ".parquet": "parquet", ".txt": "list", ".lst": "list", ".list": "list",
+    ".tar": "tar", ".parquet": "parquet", ".txt": "list", ".lst": "list", ".list": "list", ".h5": "descriptors",
+    ".hdf5": "descriptors",
     ".zip": "disc21", ".tgz": "tar",
 }  # fmt: skip
 _PACKED_TAR = re.compile(r"\.tar\.\w+$")

@@ -20,6 +20,7 @@ KINDS = {
     "disc21": "DISC21 images as folder or zips, read in place; the id's first letter says the role",
     "ndec": "the NDEC release: negative_pair, query_images_h5, public_ground_truth_h5.csv",
     "copydays": "CopyDays: original, crops/NN, jpeg/NN, strong",
+    "descriptors": "HDF5 descriptors of ISC2021 form; they become an embeddings folder",
 }
 MANY_ROLES = ("ndec", "disc21", "copydays")  # kinds that know the roles themselves: `ndec ingest all`
 GROUPS = ("auto", "image", "folder", "author")
