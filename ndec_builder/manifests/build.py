@@ -22,7 +22,8 @@ from ndec_builder.manifests.pack import pack
 from ndec_builder.manifests.presets import NDEC, compose
 from ndec_builder.manifests.release import FOLDERS, folders_csv
 from ndec_builder.manifests.settings import ExportConfig
-from ndec_builder.manifests.tables import Material, Selection, select
+from ndec_builder.manifests.tables import Material, Selection
+from ndec_builder.manifests.unopened import select_opened
 from ndec_builder.manifests.write import write_dataset
 
 RESULT_VERSION = 2
@@ -42,7 +43,7 @@ def run(config: ExportConfig) -> Path:
     material, preset = read_material(workspace, config.hard_queries, config.preset), None
     if config.preset == "ndec":
         material, preset = compose(material, NDEC, config.partial)
-    selection = select(material, config.distractors, config.seed)
+    material, selection = select_opened(workspace, material, config.distractors, config.seed)
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
         for name in ("manifest.json", FOLDERS):

@@ -8,14 +8,15 @@ import pytest
 
 from decided_world import World
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, PAIRS, pair_id, table_of
-from ndec_builder.core.storage import sha256_file, write_table
+from ndec_builder.core.schemas import GROUND_TRUTH, table_of
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.build import run as export
 from ndec_builder.manifests.csvs import ground_truth_csv
 from ndec_builder.manifests.release import ReleaseConfig, folders_csv, read_folders, run
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
+from ndec_builder.sources.ingest import run as ingest
+from ndec_builder.sources.settings import IngestConfig
 from pictures import scene
 
 # folder → (former, latter): a gap in the numbers, a former used twice
@@ -47,39 +48,12 @@ def layout(tmp_path: Path) -> Path:
 
 
 def ingested(layout: Path, workspace: Workspace) -> Workspace:
-    """The workspace that an ingested release makes, written by hand: each image once, pairs in the folders' order."""
-
-    def images(role: str, paths: list[Path]) -> None:
-        first = {path.stem: path for path in reversed(paths)}
-        rows = [
-            {
-                "image_id": name,
-                "role": role,
-                "uri": str(path),
-                "sha256": sha256_file(path),
-                "width": 48,
-                "height": 32,
-                "format": "JPEG",
-                "license": "cc-by-nc-4.0",
-            }
-            for name, path in sorted(first.items())
-        ]
-        write_table(workspace.images(role), table_of(IMAGES, rows))
-
-    pairs = layout / "negative_pair"
-    images("query", sorted((layout / "query_images_h5").iterdir()))
-    images("basic", sorted(path for path in pairs.rglob("*.jpg") if path.stem.startswith("T")))
-    images("pool", sorted(path for path in pairs.rglob("*.jpg") if not path.stem.startswith("T")))
-    reference = layout.parent / "R000001.jpg"
-    scene(900, (48, 32)).save(reference)
-    images("reference", [reference])
-    rows = [
-        {"pair_id": pair_id("train", latter, former), "former_id": former, "latter_id": latter}
-        for former, latter in FOLDERS.values()
-    ]
-    write_table(workspace.pairs, table_of(PAIRS, rows))
-    truth = [{"query_id": query, "reference_id": reference} for query, reference in QUERIES.items()]
-    write_table(workspace.ground_truth, table_of(GROUND_TRUTH, truth))
+    """The workspace of an ingested release, and of the one reference that its truth names."""
+    disc = layout.parent / "references"
+    disc.mkdir()
+    scene(900, (48, 32)).save(disc / "R000001.jpg")
+    ingest(IngestConfig(workspace.root, "reference", disc, kind="disc21", license="cc-by-nc-4.0"))
+    ingest(IngestConfig(workspace.root, "all", layout, license="cc-by-nc-4.0"))
     return workspace
 
 
