@@ -19,7 +19,7 @@ install: $(VENV)/.installed $(SERVER_VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) $(CONSTRAINTS) -e '.[cpu,annotate,dev]'
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) $(CONSTRAINTS) -e '.[cpu,annotate,cluster,dev]'
 	touch $@
 
 # The Label Studio server pins many packages: it lives in an environment of its own.

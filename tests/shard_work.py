@@ -27,6 +27,8 @@ def square(folder: Path, shard: Shard) -> Outcome:
 
 def slow(folder: Path, shard: Shard) -> Outcome:
     time.sleep(0.05)
+    with (folder / "where.log").open("a") as log:  # a node has one worker here: its parent process is the node's raylet
+        log.write(f"{shard.index} {os.getppid()}\n")
     return square(folder, shard)
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.console import say
@@ -96,17 +92,3 @@ def gone(title: str, url: str, split: str, round_: str) -> NdecError:
         f"pulled before are safe in the workspace; `ndec annotate {verb} --split {split}` makes the project again with "
         "the pairs that have none"
     )
-
-
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Only one push or pull works on a split at a time: two would import the same difference. Freed by the system."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NdecError(
-                f"another `ndec annotate` works on {directory}; wait for its end, then run this again"
-            ) from None
-        yield

@@ -17,6 +17,7 @@ from ndec_builder.annotation.labels import read_labels, read_tasks
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, table_of
 from ndec_builder.core.storage import sha256_file, write_table
@@ -41,7 +42,7 @@ def run(config: PullConfig) -> Path:
     client = connection.client()
     counts: Counter[str] = Counter()
     lost: list[NdecError] = []
-    with projects.locked(directory):
+    with locked(directory):
         labels = read_labels(workspace, config.split)
         with talking(connection, "looking for ndec's projects"):
             there = projects.find_projects(client)

@@ -18,6 +18,7 @@ from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tasks import assign, disputed_pairs, double_check_pairs, pairs_to_label
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import TASKS, conform, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_table
@@ -37,7 +38,7 @@ def run(config: PushConfig) -> Path:
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
     path = directory / "tasks.parquet"
-    with projects.locked(directory):
+    with locked(directory):
         before = conform(read_table(path), TASKS) if path.is_file() else table_of(TASKS, [])
         labels = read_labels(workspace, config.split)
         new = _new_tasks(config, workspace, before, labels)

@@ -12,6 +12,7 @@ from ndec_builder.annotation.agreement import agreement
 from ndec_builder.annotation.labels import latest_labels, read_labels, read_tasks
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import DECISIONS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
@@ -54,6 +55,7 @@ def resolve(tasks: pa.Table, labels: pa.Table) -> pa.Table:
     return table_of(DECISIONS, decisions)
 
 
+@one_writer(lambda config: Workspace(config.workspace).annotation(config.split))
 def run(config: ResolveConfig) -> Path:
     """Write decisions.parquet and agreement.json; returns the path of the decisions."""
     record = RunRecord("annotate resolve", config, RESULT_VERSION)

@@ -16,6 +16,7 @@ from ndec_builder.candidates.splits import OtherSplit, count_reasons, mined_firs
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
@@ -23,6 +24,7 @@ from ndec_builder.core.workspace import Workspace
 RESULT_VERSION = 2  # 2: geometry
 
 
+@one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
 def run(config: MineConfig) -> Path:
     """Mine one split; return candidates/<split>/ with candidates.parquet, contact_sheet.html and run.json.
 

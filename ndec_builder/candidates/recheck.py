@@ -19,6 +19,7 @@ from ndec_builder.candidates.search import Pairs, pairs_above
 from ndec_builder.candidates.settings import RecheckConfig
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import CANDIDATES, pair_id
 from ndec_builder.core.storage import read_json, read_table, write_table
@@ -27,6 +28,7 @@ from ndec_builder.core.workspace import Workspace
 RESULT_VERSION = 1
 
 
+@one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
 def run(config: RecheckConfig) -> Path:
     """Append new pairs of kept queries to candidates/<split>/recheck.parquet (schema CANDIDATES); return its path.
 

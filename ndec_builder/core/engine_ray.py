@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -123,16 +124,26 @@ def _connect(ray: Any, address: str) -> None:
     """Join the cluster at `address` (or $RAY_ADDRESS); without one start a cluster of this machine alone."""
     address = address or os.environ.get("RAY_ADDRESS", "")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with contextlib.suppress(AttributeError):  # its messages about lost nodes go to stdout, which is for the result
+        ray._private.worker._worker_logs_enabled = False
     try:
         if address:
+            _knock(address)
             ray.init(address=address, **quiet)
         else:
             ray.init(address="local", include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise NdecError(
             f"no Ray cluster answers at {address or 'this machine'} ({_first_line(error)}); see `ray status`, or leave "
             "out --ray-address to start one here"
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits minutes for an address where nobody is. Raises OSError."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,27 +1,31 @@
 """One writer for each output: an advisory lock beside it, which the system frees when the process dies.
 
-`flock` also holds across machines on NFS (Linux maps it to a lock of the server). Lock files stay where they are:
-removing one would let two processes lock two files of one name.
+`flock` also holds across machines on NFS (Linux maps it to a lock of the server). The lock file is removed by its
+holder, so whoever gets a lock looks whether it is still that of the file with that name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import functools
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, TypeAlias, TypeVar
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import remove_partials, write_error
 
+Config = TypeVar("Config")
+Run: TypeAlias = Callable[[Config], Path]
 PATIENCE = 1.0  # seconds: `ndec status` holds a lock for an instant, and a killed process needs one to be gone
 
 
@@ -34,23 +38,46 @@ def lock_path(output: Path) -> Path:
 def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only writer of a file or folder, and remove what a killed writer left half done there.
 
-    Raises NdecError, naming the process, when another one is; with `wait` waits for its end instead.
+    Raises NdecError, naming the process, when another one is; with `wait` waits for its end instead. Who has no right
+    to write there gets no lock and no error: a finished run needs none, and any write will say so.
     """
     path = lock_path(output)
+    made = [folder for folder in path.absolute().parents if not os.access(folder, os.F_OK)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")  # "w" would wipe the holder's name
+        file = _acquired(path, output, wait)
     except OSError as error:
-        raise write_error(output, error) from error
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise write_error(output, error) from error
+        yield
+        return
     with file:
-        _acquire(file, output, wait)
         file.truncate(0)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": _command(), "since": _now()}
         with contextlib.suppress(OSError):  # a full disk: the lock holds without its name
             file.write(json.dumps(holder))
             file.flush()
-        remove_partials(output)
-        yield
+        try:
+            remove_partials(output)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                for folder in made:  # nothing came of it: leave no empty folders behind
+                    folder.rmdir()
+
+
+def one_writer(output: Callable[[Any], Path]) -> Callable[[Run[Config]], Run[Config]]:
+    """Decorate a stage's `run(config)`: it is the only writer of `output(config)` while it runs."""
+
+    def decorate(run: Run[Config]) -> Run[Config]:
+        @functools.wraps(run)
+        def alone(config: Config) -> Path:
+            with locked(output(config)):
+                return run(config)
+
+        return alone
+
+    return decorate
 
 
 def is_locked(output: Path) -> bool:
@@ -65,21 +92,35 @@ def is_locked(output: Path) -> bool:
     return False
 
 
-def _acquire(file: Any, output: Path, wait: bool) -> None:
+def _acquired(path: Path, output: Path, wait: bool) -> TextIO:
+    """The open lock file, locked."""
     started, told = time.monotonic(), False
     while True:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")  # "w" would wipe the holder's name
+        except FileNotFoundError:  # the holder has just removed the folder that it had made
+            continue
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+            file.close()  # its holder has just removed it
+            continue
         except BlockingIOError:
-            if not wait and time.monotonic() - started > PATIENCE:
+            late = time.monotonic() - started > PATIENCE
+            if late and not wait:
                 raise NdecError(_busy(file, output)) from None
+            if late and not told:
+                say(f"waiting for another process that makes {output}")
+                told = True
+        except FileNotFoundError:  # between its two questions
+            file.close()
+            continue
         except OSError as error:
             say(f"{output.parent} cannot be locked ({error.strerror}); see to it that only one command writes {output}")
-            return
-        if wait and not told and time.monotonic() - started > PATIENCE:
-            say(f"waiting for another process that makes {output}")
-            told = True
+            return file
+        file.close()
         time.sleep(0.05)
 
 

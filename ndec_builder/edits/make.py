@@ -20,6 +20,7 @@ from PIL import Image
 from ndec_builder.core.console import say, track
 from ndec_builder.core.decode import SUFFIXES, DecodeError, decode
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_table, read_uri, sha256_bytes, write_bytes, write_table
@@ -43,6 +44,7 @@ class _Made:
     reason: str = ""
 
 
+@one_writer(lambda config: Workspace(config.workspace).images("query"))
 def run(config: EditConfig) -> Path:
     """Write `count` edited copies as queries and return the path of the query table.
 

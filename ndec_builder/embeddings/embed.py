@@ -15,7 +15,7 @@ from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
-from ndec_builder.core.locks import locked
+from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.plans import Done, Plan, Shard, check_files, close_plans, open_plan, plans_folder
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
@@ -37,6 +37,7 @@ _loaded: dict[tuple[str, str, str], Backbone] = {}  # one backbone per worker pr
 SNAPSHOT = ["image_id", "uri", "sha256", "width", "height", "format", "rotation"]  # what reading an image may need
 
 
+@one_writer(lambda config: Workspace(config.workspace).embeddings(config.role, config.model))
 def run(config: EmbedConfig) -> Path:
     """Embed all images of a role and return the folder of the vectors.
 
@@ -55,8 +56,7 @@ def run(config: EmbedConfig) -> Path:
     space = fingerprint([parse(config.model).fingerprint(), config.bf16, whitening.fingerprint if whitening else None])
     mark = _fingerprint(config, images, space)
     if not _is_finished(directory, mark):
-        with locked(directory):
-            _embed(config, directory, images, mark, space, whitening, record)
+        _embed(config, directory, images, mark, space, whitening, record)
     elif plans_folder(directory).is_dir():  # killed after the last file was written, before it tidied up
         close_plans(directory)
     _check_rejects(config, directory, images.num_rows)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace, slug
@@ -28,6 +29,7 @@ from ndec_builder.evaluation.settings import BenchmarkConfig
 RESULT_VERSION = 2
 
 
+@one_writer(lambda config: config.out or Workspace(config.workspace).report(config.name or _default_name(config)))
 def run(config: BenchmarkConfig) -> Path:
     """Judge one detector and return the report's directory.
 

@@ -12,6 +12,7 @@ from ndec_builder.candidates.kept import Kept, kept_queries
 from ndec_builder.candidates.rows import all_candidates
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import DECISIONS, EDITS, GROUND_TRUTH, IMAGES, SPLITS, TRAIN_PAIRS, conform, pair_id
 from ndec_builder.core.storage import read_table
@@ -30,6 +31,7 @@ RESULT_VERSION = 2
 INGESTED = "ingested"  # basis of a pair that came with another dataset
 
 
+@one_writer(lambda config: Workspace(config.workspace).manifest(f"{config.name}-{config.version}"))
 def run(config: ExportConfig) -> Path:
     """Write manifests/<name>-<version>/ and return it. The same workspace and settings give the same bytes.
 

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, write_table
@@ -35,6 +36,7 @@ from ndec_builder.training.views import view_kinds, view_maker
 RESULT_VERSION = 1
 
 
+@one_writer(lambda config: Workspace(config.workspace).run(config.name or config.recipe))
 def run(config: TrainConfig) -> Path:
     """Train one detector; returns runs/<name>/ with checkpoint.safetensors and .json, metrics.jsonl and run.json.
 

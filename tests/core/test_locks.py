@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from ndec_builder.commands import COMMANDS
 from ndec_builder.core import locks
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import is_locked, lock_path, locked
+from ndec_builder.core.storage import write_json
+from ndec_builder.core.workspace import Workspace
 
 HOLD = """
 import sys, time
@@ -42,7 +46,10 @@ def test_a_second_process_is_told_who_the_first_is_and_a_kill_frees(
     assert not is_locked(output)
     with locked(output):
         assert is_locked(output)
-    assert not output.exists() and lock_path(output).parent == output.parent  # the result folder holds results only
+    assert lock_path(output).parent == output.parent and not lock_path(output).exists()
+    with locked(tmp_path / "new" / "stage" / "out"):
+        pass
+    assert not (tmp_path / "new").exists()  # nothing is left of a run that made nothing
 
 
 def test_waiting_for_the_first(tmp_path: Path) -> None:
@@ -73,13 +80,58 @@ def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
         assert all(path.exists() for path in kept[:2])
 
 
-def test_a_read_only_folder_is_one_paragraph(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
+def test_a_crowd_is_one_at_a_time(tmp_path: Path) -> None:
+    """Lock files come and go, and never do two hold the lock of one output."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def enter() -> None:
+        for _ in range(5):
+            with locked(tmp_path / "out", wait=True):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(most) == 30 and max(most) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_without_the_right_to_write_a_finished_run_passes_and_a_write_says_so() -> None:
     user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)  # root may write everywhere, nobody may not
-    try:
-        with pytest.raises(NdecError, match=r"cannot write .*give yourself the right"), locked(tmp_path / "out"):
-            pass
-    finally:
-        os.seteuid(user)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)  # root may write everywhere, nobody may not
+        try:
+            with locked(folder / "out"):
+                pass
+            with pytest.raises(NdecError, match=r"cannot write .*give yourself the right"), locked(folder / "out"):
+                write_json(folder / "out" / "a.json", 1)
+        finally:
+            os.seteuid(user)
+
+
+def test_every_stage_that_writes_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock comes first: while another holds the output, a stage says so before it looks at anything else."""
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    workspace = Workspace(tmp_path)
+    stages = {
+        "edit": ({"role": "reference", "count": 1}, workspace.images("query")),
+        "embed": ({"role": "pool"}, workspace.embeddings("pool", "efficientnet-lite0")),
+        "mine": ({"split": "test"}, workspace.candidates("test")),
+        "recheck": ({"split": "train"}, workspace.candidates("train")),
+        "resolve": ({"split": "test"}, workspace.annotation("test")),
+        "export": ({"name": "a", "version": "1.0.0"}, workspace.manifest("a-1.0.0")),
+        "train-asl": ({"manifest": tmp_path, "name": "r"}, workspace.run("r")),
+        "benchmark": ({"manifest": tmp_path, "name": "b"}, workspace.report("b")),
+    }
+    for verb, (settings, output) in stages.items():
+        config = COMMANDS[verb].config_class()(workspace=tmp_path, **settings)
+        with locked(output), pytest.raises(NdecError, match=r"is writing .* at this moment"):
+            COMMANDS[verb].run(config)
