@@ -1,0 +1,88 @@
+"""What the fused scorer sees of a pair: descriptor scores and the signals of geometry, as one row of numbers.
+
+Order-sensitive: the rows of (q, r) and (r, q) differ, as the question "is q a copy of r" does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ndec_builder.candidates.geometry import SIGNALS
+
+FEATURES = (
+    "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",
+    "query_inside", "query_outside", "reference_covered", "seam", "seam_seen", "local_correlation",
+    "median_correlation", "global_correlation", "compared", "shift", "perspective", "stretch", "scale",
+    "epipolar_share", "mirrored", "log_query_over_reference",
+)  # fmt: skip
+BACKGROUND_NEIGHBOURS = 5  # of the background set, whose mean score is taken off in score_normalized
+
+BACKGROUND_IMAGES = 1000
+
+
+def features(
+    score: np.ndarray, background: np.ndarray, signals: np.ndarray, ratio: np.ndarray | None = None
+) -> np.ndarray:
+    """Rows (n, len(FEATURES)) float32, finite.
+
+    score: (n,) cosine · background: (n,) mean cosine of the query's BACKGROUND_NEIGHBOURS best training images ·
+    signals: (n, 16) of `Geometry.vector()`, NaN where there is nothing to measure · ratio: (n,) query_over_reference
+    of an ASL network, None without one (its feature is then 0).
+    """
+    value = {name: signals[:, column].astype(np.float64) for column, name in enumerate(SIGNALS)}
+    verified = np.isfinite(value["scale"])  # a homography was fitted
+
+    def where_fitted(numbers: np.ndarray) -> np.ndarray:
+        return np.where(verified, np.nan_to_num(numbers), 0.0)
+
+    compared = verified & np.isfinite(value["local_correlation"])
+    seam_seen = verified & np.isfinite(value["seam"])
+    columns = {
+        "score": score,
+        "score_normalized": score - background,
+        "verified": verified,
+        "log_inliers": where_fitted(np.log1p(value["inliers"])),
+        "inlier_share": where_fitted(value["inlier_share"]),
+        "log_matches": np.log1p(value["matches"]),
+        "match_density": value["match_density"],
+        "query_inside": where_fitted(value["query_inside"]),
+        "query_outside": where_fitted(1 - value["query_inside"]),
+        "reference_covered": where_fitted(value["reference_covered"]),
+        "seam": where_fitted(value["seam"]),
+        "seam_seen": seam_seen,
+        "local_correlation": where_fitted(value["local_correlation"]),
+        "median_correlation": where_fitted(value["median_correlation"]),
+        "global_correlation": where_fitted(value["global_correlation"]),
+        "compared": compared,
+        "shift": where_fitted(value["shift"]),
+        "perspective": where_fitted(np.log1p(np.clip(value["perspective"], 0, 10))),
+        "stretch": where_fitted(value["stretch"]),
+        "scale": where_fitted(np.clip(value["scale"], -2.5, 2.5)),
+        "epipolar_share": where_fitted(value["epipolar_share"]),
+        "mirrored": where_fitted(value["mirrored"]),
+        "log_query_over_reference": np.zeros(len(score)) if ratio is None else np.log(ratio),
+    }
+    return np.stack([np.asarray(columns[name], dtype=np.float32) for name in FEATURES], axis=1)
+
+
+def background_rows(count: int) -> np.ndarray:
+    """Rows of the training images that serve as background: all, or BACKGROUND_IMAGES evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, BACKGROUND_IMAGES)).round().astype(np.int64))
+
+
+def background_scores(queries: np.ndarray, background: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+    """Mean of each query's BACKGROUND_NEIGHBOURS best cosines against the background vectors, (n,) float64.
+
+    queries (n, d), background (m, d) float32, L2-normed · own: (n,) row of the background that the query was made
+    from, −1 where it is none: it does not count.
+    """
+    means = np.empty(len(queries))
+    for start in range(0, len(queries), 1024):
+        part = slice(start, start + 1024)
+        scores = queries[part].astype(np.float32) @ background.T.astype(np.float32)
+        if own is not None:
+            rows = np.flatnonzero(own[part] >= 0)
+            scores[rows, own[part][rows]] = -np.inf
+        best = np.sort(scores, axis=1)[:, ::-1][:, :BACKGROUND_NEIGHBOURS].astype(np.float64)
+        means[part] = np.where(np.isfinite(best), best, 0.0).mean(axis=1)
+    return means

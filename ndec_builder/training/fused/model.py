@@ -1,0 +1,137 @@
+"""The fused model: a few small networks over the features, averaged and calibrated; stored as safetensors and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import read_json, sha256_bytes, write_bytes, write_json
+from ndec_builder.embeddings.whitening import Whitening
+from ndec_builder.training.fused.features import FEATURES
+
+FUSED_VERSION = 1
+WEIGHTS, CARD = "fused.safetensors", "fused.json"
+CLIP = 5.0  # standard deviations: a feature far outside what was trained on counts as this far
+
+
+@dataclass(frozen=True, eq=False)
+class FusedModel:
+    """P(query is an edited copy of reference) = σ(slope · mean of the networks' logits + offset).
+
+    mean, std: (f,) float32 that the features are standardised by · layers: arrays named `network.layer.weight|bias`,
+    float32 · whitening: of the descriptor whose score is a feature · background: (m, d) float16 vectors of training
+    images, for the normalised score · card: what fused.json says.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    layers: dict[str, np.ndarray]
+    slope: float
+    offset: float
+    whitening: Whitening
+    background: np.ndarray
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def networks(self) -> int:
+        return len({name.split(".")[0] for name in self.layers})
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """(n, f) float32 features → (n,) float64 logits, the same bits for a row whatever n is."""
+        rows = np.clip((features - self.mean) / self.std, -CLIP, CLIP).astype(np.float64)
+        total = np.zeros(len(rows))
+        for network in range(self.networks):
+            values = rows
+            for layer in range(3):
+                weight, bias = (self.layers[f"{network}.{layer}.{part}"] for part in ("weight", "bias"))
+                # einsum without BLAS: a row's sum does not depend on how many rows there are
+                values = np.einsum("nf,hf->nh", values, weight.astype(np.float64)) + bias
+                if layer < 2:
+                    values = np.maximum(values, 0.0)
+            total += values[:, 0]
+        return self.slope * total / self.networks + self.offset
+
+    def probability(self, features: np.ndarray) -> np.ndarray:
+        """(n,) float64 in 0 … 1, in the order of the logits."""
+        return 1 / (1 + np.exp(-self.logits(features)))
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.card["weights_sha256"])
+
+    def refuse_overlap(self, sha256: set[str], groups: set[str], what: str) -> None:
+        """Raise NdecError when one of these images, or its group, was trained on."""
+        images, same = set(self.card["train_sha256"]) & sha256, set(self.card["train_groups"]) & groups
+        if images or same:
+            raise NdecError(
+                f"the fused scorer was fitted on {len(images)} of the {what} and on images of {len(same)} of their "
+                f"groups (first: {sorted(images or same)[0]}); a figure from it would be worth nothing. Fit one on "
+                "other images: `ndec train-asl --recipe fused --manifest DIR`, then pass --fused-model runs/fused"
+            )
+
+
+def save_model(directory: Path, model: FusedModel, facts: dict[str, Any]) -> Path:
+    """Write fused.safetensors and fused.json; equal fits give equal bytes. Returns the weights' path."""
+    from safetensors.numpy import save
+
+    tensors = {f"layers.{name}": np.ascontiguousarray(value) for name, value in model.layers.items()}
+    tensors |= {
+        "mean": model.mean,
+        "std": model.std,
+        "whitening.mean": model.whitening.mean,
+        "whitening.matrix": np.ascontiguousarray(model.whitening.matrix),
+        "background": model.background,
+    }
+    weights = save(tensors)
+    write_bytes(directory / WEIGHTS, weights)
+    write_json(
+        directory / CARD,
+        {
+            "version": FUSED_VERSION,
+            "weights_sha256": sha256_bytes(weights),
+            "features": list(FEATURES),
+            "slope": model.slope,
+            "offset": model.offset,
+            **facts,
+        },
+    )
+    return directory / WEIGHTS
+
+
+def load_model(path: Path) -> FusedModel:
+    """Load a model from a run's directory or one of its two files.
+
+    Raises NdecError when a file is missing or damaged, or comes from a version with other features.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    directory = path if path.is_dir() else path.parent
+    for name in (WEIGHTS, CARD):
+        if not (directory / name).is_file():
+            raise NdecError(
+                f"{path} is no fused scorer: {directory / name} does not exist; give the folder of a finished "
+                "`ndec train-asl --recipe fused` (runs/fused)"
+            )
+    card = read_json(directory / CARD)
+    if not isinstance(card, dict) or card.get("version") != FUSED_VERSION or card.get("features") != list(FEATURES):
+        version = card.get("version") if isinstance(card, dict) else None
+        raise NdecError(
+            f"{directory / CARD} is of version {version!r} or has other features; this ndec reads version "
+            f"{FUSED_VERSION} with {len(FEATURES)} features: fit it again"
+        )
+    data = (directory / WEIGHTS).read_bytes()
+    if card.get("weights_sha256") != sha256_bytes(data):
+        raise NdecError(f"{directory / WEIGHTS} is damaged or belongs to another {CARD}; copy both again or fit again")
+    try:
+        tensors = load(data)
+        layers = {n.removeprefix("layers."): v for n, v in tensors.items() if n.startswith("layers.")}
+        whitening = Whitening(tensors["whitening.mean"], tensors["whitening.matrix"])
+        scaling = float(card["slope"]), float(card["offset"])
+        return FusedModel(tensors["mean"], tensors["std"], layers, *scaling, whitening, tensors["background"], card)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise NdecError(f"{directory / WEIGHTS} cannot be read ({error}); fit the fused scorer again") from None

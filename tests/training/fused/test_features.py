@@ -1,0 +1,67 @@
+"""The features of a pair: finite, in the documented order, and the background mean against a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ndec_builder.candidates.geometry import SIGNALS, Geometry, fit
+from ndec_builder.training.fused.features import (
+    BACKGROUND_NEIGHBOURS,
+    FEATURES,
+    background_rows,
+    background_scores,
+    features,
+)
+from pictures import scene
+
+
+def column(rows: np.ndarray, name: str) -> np.ndarray:
+    return rows[:, FEATURES.index(name)]
+
+
+def test_a_pair_without_a_fit_is_finite_and_says_so() -> None:
+    nothing = Geometry(None, False, 5, 0, 0.0, 0.1).vector()
+    rows = features(np.array([0.7]), np.array([0.4]), nothing[None])
+    assert np.isfinite(rows).all()
+    assert column(rows, "verified")[0] == 0
+    assert column(rows, "log_matches")[0] == pytest.approx(np.log(6))
+    assert column(rows, "score_normalized")[0] == pytest.approx(0.3)
+    assert column(rows, "query_outside")[0] == 0  # not "all outside": nothing is known
+
+
+def test_the_rows_of_a_pair_and_its_reverse_differ() -> None:
+    whole = scene(3, (300, 220))
+    part = whole.crop((60, 40, 220, 170))
+    signals = np.stack([fit(np.asarray(a), np.asarray(b)).vector() for a, b in ((part, whole), (whole, part))])
+    rows = features(np.full(2, 0.9), np.full(2, 0.5), signals)
+    assert column(rows, "verified").all()
+    assert column(rows, "query_outside")[0] < 0.05 < 0.3 < column(rows, "query_outside")[1]
+    assert column(rows, "seam_seen").tolist() == [0, 1]
+
+
+def test_the_norm_ratio_enters_as_its_logarithm() -> None:
+    signals = np.full((2, len(SIGNALS)), np.nan)
+    signals[:, SIGNALS.index("matches")] = 0
+    signals[:, SIGNALS.index("match_density")] = 0
+    rows = features(np.zeros(2), np.zeros(2), signals, np.array([1.0, 2.0]))
+    assert column(rows, "log_query_over_reference").tolist() == pytest.approx([0, np.log(2)])
+
+
+def test_background_scores_leave_the_own_image_out() -> None:
+    rng = np.random.default_rng(0)
+    unit = lambda n: (v := rng.normal(size=(n, 6))) / np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+    background, queries = unit(12).astype(np.float32), unit(7).astype(np.float32)
+    own = np.array([-1, 0, 3, 11, -1, 5, 2])
+    expected = []
+    for query, row in zip(queries, own, strict=True):
+        scores = sorted((float(query @ b) for i, b in enumerate(background) if i != row), reverse=True)
+        expected.append(sum(scores[:BACKGROUND_NEIGHBOURS]) / BACKGROUND_NEIGHBOURS)
+    np.testing.assert_allclose(background_scores(queries, background, own), expected, atol=1e-6)
+
+
+def test_background_rows_are_all_or_evenly_spread() -> None:
+    assert background_rows(4).tolist() == [0, 1, 2, 3]
+    many = background_rows(5000)
+    assert len(many) == 1000
+    assert (many[0], many[-1]) == (0, 4999)

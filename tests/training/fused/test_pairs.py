@@ -1,0 +1,68 @@
+"""The synthetic pairs: kinds and truth as documented, the same for the same seed, no rival of the same group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.fused.pairs import Sample, contained, crop_box, rivals, samples_of_image, samples_of_pair
+from pictures import scene
+
+
+def test_an_image_gives_copies_a_reverse_crop_and_crops_that_are_no_copies() -> None:
+    picture, two_crops = scene(0), 0
+    for seed in range(30):
+        samples = samples_of_image(4, picture, np.random.default_rng(seed), [scene(9)], copies=2)
+        kinds = [sample.kind for sample in samples]
+        assert kinds[:3] == ["copy", "copy", "reverse"]
+        assert [sample.is_copy for sample in samples][:3] == [True, True, False]
+        assert samples[0].reference is None
+        reverse = samples[2]
+        assert reverse.reference is not None
+        assert reverse.reference.width * reverse.reference.height < 0.85 * picture.width * picture.height
+        two_crops += kinds.count("two_crops")
+    assert 15 < two_crops <= 30
+
+
+def test_equal_seeds_give_equal_pixels() -> None:
+    first, second = (samples_of_image(0, scene(1), np.random.default_rng(5), [scene(9)], 2) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.query.tobytes() == other.query.tobytes()
+
+
+def test_a_hard_pair_is_passed_on_whole() -> None:
+    latter, former = scene(1, (200, 150)), scene(2)
+    samples = samples_of_pair(7, 3, (latter, former), np.random.default_rng(0), [], weight=2.5)
+    hard = [sample for sample in samples if sample.kind == "hard"]
+    assert [(s.source, s.row, s.is_copy, s.weight) for s in hard] == [(7, 3, False, 2.5)] * 3
+    for sample in hard:  # only scaled: the aspect, and so all of the content, is still there
+        assert sample.query.width / sample.query.height == pytest.approx(200 / 150, rel=0.03)
+    assert [(s.source, s.row) for s in samples if s.kind == "copy_of_hard"] == [(7, 7), (3, 3)]
+
+
+def test_rivals_are_the_closest_of_other_groups_and_classes() -> None:
+    images = pa.table({"image_id": list("abcdef"), "group": ["x", "x", None, "y", None, "z"]})
+    data = TrainingSet(images, 6, np.array([0, 1, 2, 0, 3, 4]), np.zeros((0, 2), np.int64), np.zeros(0, bool))
+    sample = Sample("copy", True, scene(0), None, 0, 0)
+    scores = np.array([1.0, 0.9, 0.5, 0.8, 0.5, 0.4])
+    found = rivals(sample, scores, data, 2)
+    assert [(rival.kind, rival.is_copy, rival.row) for rival in found] == [("rival", False, 2), ("rival", False, 4)]
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "share"),
+    [
+        ([0.2, 0.2, 0.4, 0.4], [0.0, 0.0, 1.0, 1.0], 1.0),
+        ([0.0, 0.0, 0.4, 0.4], [0.2, 0.0, 1.0, 1.0], 0.5),
+        ([0.0, 0.0, 0.2, 0.2], [0.5, 0.5, 1.0, 1.0], 0.0),
+    ],
+)
+def test_contained_share(inner: list[float], outer: list[float], share: float) -> None:
+    assert contained(inner, outer) == pytest.approx(share)
+
+
+def test_crop_box_is_read_from_the_record() -> None:
+    edits = ({"operation": "flip", "parameters": {}}, {"operation": "crop", "parameters": {"box": [0, 0, 0.5, 1]}})
+    assert crop_box(edits) == [0, 0, 0.5, 1]

@@ -1,0 +1,76 @@
+"""The run on a small manifest: same bytes for any number of workers and again after a kill; refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.training.fused.model import CARD, WEIGHTS, load_model
+from ndec_builder.training.fused.run import run
+from ndec_builder.training.fused.settings import FusedConfig
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture
+def fused(
+    tmp_path: Path, tiny: str, tables: Rows, write_manifest: Callable[[Rows], Path]
+) -> Callable[..., FusedConfig]:
+    manifest = write_manifest(tables)
+
+    def make(workspace: str = "one", **changes: Any) -> FusedConfig:
+        values = {"backbone": tiny, "dim": 8, "folds": 2, "networks": 1, "epochs": 3, "workers": 1, **changes}
+        return FusedConfig(tmp_path / workspace, manifest, **values)
+
+    return make
+
+
+def test_the_same_bytes_for_one_and_two_workers_and_after_lost_shards(fused: Callable[..., FusedConfig]) -> None:
+    one, two = run(fused("one")), run(fused("two", workers=2))
+    assert (one / WEIGHTS).read_bytes() == (two / WEIGHTS).read_bytes()
+    assert (one / CARD).read_bytes() == (two / CARD).read_bytes()
+    before = (one / WEIGHTS).stat().st_mtime_ns
+    assert run(fused("one")) == one
+    assert (one / WEIGHTS).stat().st_mtime_ns == before  # a finished run does nothing
+    (one / CARD).unlink()  # what a kill before the last step leaves
+    assert (run(fused("one")) / WEIGHTS).read_bytes() == (two / WEIGHTS).read_bytes()
+
+
+def test_the_card_names_what_was_trained_on_and_refuses_it(fused: Callable[..., FusedConfig], tables: Rows) -> None:
+    model = load_model(run(fused()))
+    assert {row["sha256"] for row in tables["train_basic"]} <= set(model.card["train_sha256"])
+    assert "scene-0" in model.card["train_groups"]
+    assert set(model.card["figures"]["pairs"]) >= {"copy", "hard", "reverse", "copy_of_hard", "rival"}
+    with pytest.raises(NdecError, match="worth nothing"):
+        model.refuse_overlap({tables["train_basic"][0]["sha256"]}, set(), "queries")
+    with pytest.raises(NdecError, match="groups"):
+        model.refuse_overlap(set(), {"scene-1"}, "references")
+    model.refuse_overlap({"other"}, {"elsewhere"}, "queries")
+
+
+def test_bad_input(
+    fused: Callable[..., FusedConfig], tmp_path: Path, tables: Rows, write_manifest: Callable[[Rows], Path]
+) -> None:
+    with pytest.raises(UsageError, match="folds = 1"):
+        fused(folds=1)
+    config = fused()
+    with pytest.raises(NdecError, match="is no fused scorer"):
+        load_model(tmp_path)
+    directory = run(config)
+    card = json.loads((directory / CARD).read_text("utf-8"))
+    (directory / CARD).write_text(json.dumps({**card, "version": 0}), "utf-8")
+    with pytest.raises(NdecError, match="version 0"):
+        load_model(directory)
+    (directory / CARD).write_text(json.dumps(card), "utf-8")
+    (directory / WEIGHTS).write_bytes(b"x" + (directory / WEIGHTS).read_bytes()[1:])
+    with pytest.raises(NdecError, match="damaged"):
+        load_model(directory)
+    tables["train_pairs"] = []
+    write_manifest(tables)
+    with pytest.raises(NdecError, match="no train_pairs"):
+        run(config)
