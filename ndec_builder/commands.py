@@ -40,6 +40,7 @@ COMMANDS = {
     "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),
     "fetch": Command("fetch", "manifests.settings", "FetchConfig", "manifests.fetch"),
     "train-asl": Command("train", "training.settings", "TrainConfig", "training.train"),
+    "train-fused": Command("fused", "training.fused.settings", "FusedConfig", "training.fused.run"),  # --recipe fused
     "paper": Command("benchmark", "evaluation.settings", "PaperConfig", "evaluation.paper"),  # --table, --figure
     "benchmark": Command("benchmark", "evaluation.settings", "BenchmarkConfig", "evaluation.benchmark"),
     "export-results": Command("export-results", "evaluation.result_settings", "ResultsConfig", "evaluation.results"),

@@ -18,7 +18,8 @@ def train_asl(
     manifest: Annotated[Path, typer.Option(help="Manifest directory.")],
     workspace: Workspace = HERE,
     recipe: Annotated[
-        str | None, typer.Option(help="asl, asl-crop, asl-positive, asl-negative, triplet, asl-copies or baseline.")
+        str | None,
+        typer.Option(help="asl, asl-crop, asl-positive, asl-negative, triplet, asl-copies, baseline, or fused."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the recipe.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As `ndec embed --model`.")] = None,
@@ -30,8 +31,11 @@ def train_asl(
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Train with the norm ratio and CosFace. Resumes where it stopped."""
-    run(
+    """Train with the norm ratio and CosFace, or fit the fused scorer. Resumes where it stopped."""
+    if recipe == "fused":  # no network is trained: `steps` and the trunk's options say nothing
+        flags = {"manifest": manifest, "name": name, "backbone": backbone, "seed": seed}
+        return run("train-fused", workspace, config, as_json, **flags)
+    return run(
         "train-asl", workspace, config, as_json, manifest=manifest, recipe=recipe, name=name, backbone=backbone,
         steps=steps, whole_network=whole_network, seed=seed,
     )  # fmt: skip
@@ -56,8 +60,12 @@ def benchmark(
         list[Path] | None, typer.Option(help="ISC2021 HDF5: a file a side, or one; one more is the background.")
     ] = None,
     predictions: Annotated[Path | None, typer.Option(help="csv `query_id,reference_id,score` of any detector.")] = None,
-    scorer: Annotated[str | None, typer.Option(help="cosine, or asl: cosine with the norm-ratio filter.")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="cosine; asl: with the norm-ratio filter; fused: judge the best pairs.")
+    ] = None,
     asl_checkpoint: Annotated[Path | None, typer.Option(help="Independently trained ASL as post-processing.")] = None,
+    fused_model: Annotated[Path | None, typer.Option(help="fused: run of `train-asl --recipe fused`.")] = None,
+    rescored: Annotated[int | None, typer.Option(help="fused: best pairs of each query that are judged.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Report directory of the baseline run.")] = None,
     threshold: Annotated[float | None, typer.Option(help="asl: reject above this query_over_reference.")] = None,
     scope: Annotated[str | None, typer.Option(help="asl: filter all of the list, or its topN.")] = None,
@@ -87,7 +95,8 @@ def benchmark(
         "manifest": manifest, "queries": queries, "references": references, "ground_truth": ground_truth,
         "model": model and tuple(model), "checkpoint": checkpoint and tuple(checkpoint),
         "descriptors": descriptors and tuple(descriptors), "predictions": predictions, "scorer": scorer,
-        "asl_checkpoint": asl_checkpoint, "baseline": baseline, "threshold": threshold, "scope": scope,
+        "asl_checkpoint": asl_checkpoint, "fused_model": fused_model, "rescored": rescored, "baseline": baseline,
+        "threshold": threshold, "scope": scope,
         "action": action, "n": n, "k": k, "replicates": replicates, "name": name, "out": out,
         "test_size": test_size and tuple(test_size), "norm_factor": norm_factor, "norm_n": norm_n,
         "norm_kind": norm_kind, "target_precision": target_precision,

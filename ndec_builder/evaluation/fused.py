@@ -12,8 +12,10 @@ import numpy as np
 from ndec_builder.candidates.geometry import SIGNALS, fit_pictures, single_threaded
 from ndec_builder.candidates.keypoints import Picture, describe
 from ndec_builder.core.decode import DecodeError
-from ndec_builder.core.errors import UsageError
-from ndec_builder.core.shards import Outcome, Shard, plan, run_shards
+from ndec_builder.core.engines import Engine
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.plans import Plan, Shard, check_files, open_plan
+from ndec_builder.core.shards import Outcome, run_shards
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
@@ -33,7 +35,7 @@ BELOW = 3.0  # taken off the cosine of pairs that are not judged: every judged p
 class SignalsShard:
     """Geometry of pairs [start, stop) of a list that is sorted by query; picklable."""
 
-    directory: Path
+    folder: Path  # absolute, of the plan
     query_uris: Sequence[str]
     reference_uris: Sequence[str]
 
@@ -45,7 +47,7 @@ class SignalsShard:
             if query is not None and reference is not None:
                 rows[place - shard.start] = fit_pictures(query, reference).vector()
         name = f"{shard.name}.npy"
-        with atomic_path(self.directory / name) as temporary:
+        with atomic_path(self.folder / name) as temporary:
             np.save(temporary, rows)
         return Outcome((name,), {"pairs": len(rows)})
 
@@ -106,25 +108,25 @@ def rescore(
 def pair_signals(
     workspace: Workspace, dataset: Dataset, query: np.ndarray, reference: np.ndarray, workers: int
 ) -> np.ndarray:
-    """(n, 16) float64 signals of pairs, sorted by query; kept in the workspace by the images' bytes."""
+    """(n, 17) float64 signals of pairs, sorted by query; kept in the workspace by the images' bytes."""
     sums = [table["sha256"].to_pylist() for table in (dataset.queries, dataset.references)]
     pairs = [(sums[0][q], sums[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
-    mark = fingerprint([GEOMETRY_VERSION, SIDE, pairs])
-    directory = workspace.root / "cache" / "geometry" / mark[:16]
+    plan = Plan(len(pairs), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, SIDE, pairs]))
+    folder = open_plan(workspace.root / "cache" / "geometry" / plan.fingerprint[:16], plan).absolute()
     uris = [
         [dataset.resolve(uri) for uri in table["uri"].to_pylist()] for table in (dataset.queries, dataset.references)
     ]
-    work = SignalsShard(directory, [uris[0][q] for q in query.tolist()], [uris[1][r] for r in reference.tolist()])
-    shards = plan(len(pairs), SHARD_PAIRS)
-    run_shards(directory, shards, work, mark, workers=workers, what="fitting pairs")
-    return np.concatenate([np.load(directory / f"{shard.name}.npy") for shard in shards])
+    work = SignalsShard(folder, [uris[0][q] for q in query.tolist()], [uris[1][r] for r in reference.tolist()])
+    results = run_shards(folder, plan, work, Engine(workers=workers), what="fitting pairs", unit="pairs")
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(folder, shard, done)
+    return np.concatenate([np.load(folder / f"{shard.name}.npy") for shard in plan.shards])
 
 
 def own_sides(
     workspace: Workspace, dataset: Dataset, model: FusedModel, batch_size: int, device: str
 ) -> tuple[Features, Features]:
     """Queries and references by the descriptor of the model. Raises NdecError when its weights changed since."""
-    from ndec_builder.core.errors import NdecError
     from ndec_builder.embeddings.backbones import best_device, load_backbone
 
     stored = model.card["backbone"]

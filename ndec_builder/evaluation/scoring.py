@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from ndec_builder.evaluation.features import Detector, Features, features_of, jo
 from ndec_builder.evaluation.matching import Background, match
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
+
+if TYPE_CHECKING:
+    from ndec_builder.training.fused.model import FusedModel
 
 Rejects = dict[str, dict[str, str]]
 
@@ -42,6 +46,7 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
 
     Raises NdecError when a checkpoint was trained on images of the dataset, or no image of a side can be used.
     """
+    fused = _fused_model(config, dataset) if config.scorer == "fused" else None
     if config.predictions is not None:
         found = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
         scored = Scored(found, f"predictions {config.predictions.name}")
@@ -49,6 +54,8 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
         scored = _described(config, workspace, dataset)
     else:
         scored = _searched(_detectors(config, workspace, dataset), config, workspace, dataset)
+    if fused is not None:
+        return _rescored(fused, config, workspace, dataset, scored)
     if config.asl_checkpoint is None:
         return scored
     return with_norms_of(config.asl_checkpoint, scored, config, workspace, dataset)
@@ -68,6 +75,32 @@ def with_norms_of(
 def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
     """Queries' and references' vectors by the detector of the settings: the trunk's part comes from the cache."""
     return _embed(_detectors(config, workspace, dataset), config, workspace, dataset)
+
+
+def _fused_model(config: BenchmarkConfig, dataset: Dataset) -> FusedModel:
+    """The fused scorer, after a look at whether it knows images of the dataset."""
+    from ndec_builder.training.fused.model import load_model
+
+    assert config.fused_model is not None
+    model = load_model(config.fused_model)
+    for table, what in ((dataset.queries, "queries"), (dataset.references, "references")):
+        sums, groups = ({value for value in table[name].to_pylist() if value} for name in ("sha256", "group"))
+        model.refuse_overlap(sums, groups, what)
+    return model
+
+
+def _rescored(
+    model: FusedModel, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset, scored: Scored
+) -> Scored:
+    """The same list, the best pairs of each query judged by the fused scorer."""
+    from ndec_builder.evaluation.fused import own_sides, rescore
+
+    assert config.fused_model is not None
+    sides = own_sides(workspace, dataset, model, config.batch_size, config.device)
+    found = rescore(workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers)
+    about = f"{scored.about}; fused scorer {config.fused_model.name}"
+    weights = scored.weights | {"fused": model.fingerprint}
+    return replace(scored, predictions=found, about=about, weights=weights, rejects=scored.rejects or _rejects(sides))
 
 
 def pair_ratios(scored: Scored) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import setting
 from ndec_builder.core.errors import UsageError, nearest
 
-SCORERS = ("cosine", "asl")
+SCORERS = ("cosine", "asl", "fused")
 SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
@@ -29,11 +29,14 @@ class BenchmarkConfig:
     predictions: Path | None = None
     descriptors: tuple[Path, ...] = ()  # isc2021 HDF5: a file a side, or one for both; one more is the background
     asl_checkpoint: Path | None = None  # an independently trained ASL as post-processing: Table 1 of the paper
+    fused_model: Path | None = None  # run of `ndec train-asl --recipe fused`
     baseline: Path | None = None  # report directory of the run to compare with
     name: str | None = None  # of the folder under reports/; made from the model and the scorer when not given
     out: Path | None = None  # another place for the report than reports/<name>
 
-    scorer: str = setting("cosine", "cosine, or asl: reject a pair whose query has the larger norm")
+    scorer: str = setting(
+        "cosine", "cosine; asl: reject a pair whose query has the larger norm; fused: judge the best pairs"
+    )
     threshold: float = setting(1.0, "asl: reject when query_over_reference is strictly greater")
     scope: str = setting("all", "asl: for μAP, filter the whole list (all) or its first N (topN)")
     action: str = setting("drop", "asl: drop rejected pairs, or demote them below all others")
@@ -41,6 +44,8 @@ class BenchmarkConfig:
     k: int | None = setting(None, "search the k nearest references per query; the default is the global top 500,000")
     replicates: int = setting(1000, "bootstrap replicates for the 95 % intervals")
     seed: int = setting(0, "seed of the bootstrap")
+    rescored: int = setting(10, "fused: best pairs of each query that are judged; the rest stays below them")
+    workers: int = setting(0, "fused: processes that fit pairs; 0: as many as the cores allow", result=False)
     test_size: tuple[int, ...] = setting((), "input sizes in px whose features are averaged; none: the model's own")
     norm_factor: float = setting(0.0, "score normalisation: factor × a query's background score is taken off; 0: raw")
     norm_n: int = setting(10, "how many best scores of a query against the background (training images) count")
@@ -94,6 +99,11 @@ class BenchmarkConfig:
                 f"the norms of {self.models[0]} were not trained, so an ensemble with it has none to compare; give "
                 "--asl-checkpoint FILE for the filter, or checkpoints alone"
             )
+        if (self.scorer == "fused") != (self.fused_model is not None):
+            raise UsageError(
+                "--scorer fused and --fused-model RUN go together: fit one with `ndec train-asl --recipe fused "
+                "--manifest DIR`, then pass --fused-model runs/fused"
+            )
         if self.scorer != "asl" and self.asl_checkpoint is not None:
             raise UsageError(f"--asl-checkpoint is used by --scorer asl only, and the scorer is {self.scorer!r}")
         if self.predictions is not None and (self.k is not None or self.norm_factor):
@@ -111,6 +121,7 @@ class BenchmarkConfig:
                 raise UsageError(f"--{what} {value!r} is unknown{nearest(value, choices)}; choose {known}")
         for name, number, low in (
             ("n", self.n, 1), ("k", self.k, 1), ("replicates", self.replicates, 100), ("norm-n", self.norm_n, 1),
+            ("rescored", self.rescored, 1),
             ("norm-factor", self.norm_factor, 0), ("test-size", min(self.test_size, default=None), 32),
         ):  # fmt: skip
             if number is not None and not number >= low:

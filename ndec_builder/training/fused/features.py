@@ -12,8 +12,8 @@ from ndec_builder.candidates.geometry import SIGNALS
 FEATURES = (
     "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",
     "query_inside", "query_outside", "reference_covered", "seam", "seam_seen", "local_correlation",
-    "median_correlation", "global_correlation", "compared", "shift", "perspective", "stretch", "scale",
-    "epipolar_share", "mirrored", "log_query_over_reference",
+    "median_correlation", "agreeing_share", "global_correlation", "compared", "shift", "perspective", "stretch",
+    "scale", "epipolar_share", "mirrored", "log_query_over_reference",
 )  # fmt: skip
 BACKGROUND_NEIGHBOURS = 5  # of the background set, whose mean score is taken off in score_normalized
 
@@ -26,7 +26,7 @@ def features(
     """Rows (n, len(FEATURES)) float32, finite.
 
     score: (n,) cosine · background: (n,) mean cosine of the query's BACKGROUND_NEIGHBOURS best training images ·
-    signals: (n, 16) of `Geometry.vector()`, NaN where there is nothing to measure · ratio: (n,) query_over_reference
+    signals: (n, 17) of `Geometry.vector()`, NaN where there is nothing to measure · ratio: (n,) query_over_reference
     of an ASL network, None without one (its feature is then 0).
     """
     value = {name: signals[:, column].astype(np.float64) for column, name in enumerate(SIGNALS)}
@@ -52,6 +52,7 @@ def features(
         "seam_seen": seam_seen,
         "local_correlation": where_fitted(value["local_correlation"]),
         "median_correlation": where_fitted(value["median_correlation"]),
+        "agreeing_share": where_fitted(value["agreeing_share"]),
         "global_correlation": where_fitted(value["global_correlation"]),
         "compared": compared,
         "shift": where_fitted(value["shift"]),

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ndec_builder.candidates.geometry import SIGNALS, fit_pictures, single_threaded
 from ndec_builder.candidates.keypoints import Picture, describe
-from ndec_builder.core.shards import Outcome, Shard
+from ndec_builder.core.plans import Shard
+from ndec_builder.core.shards import Outcome
 from ndec_builder.core.storage import write_table
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.preprocess import to_array
@@ -44,7 +45,7 @@ _backbones: dict[str, Backbone] = {}  # one a process
 class MeasureShard:
     """The work of one shard: items 0 … n − 1 are the basic images, then come the pairs. Picklable."""
 
-    directory: Path
+    folder: Path  # absolute, of the plan
     config: FusedConfig
     data: TrainingSet
     uris: Sequence[str]  # of data.images
@@ -56,7 +57,7 @@ class MeasureShard:
         with torch_threads(1):
             table = self._measure(shard)
         name = f"{shard.name}.parquet"
-        write_table(self.directory / name, table)
+        write_table(self.folder / name, table)
         return Outcome((name,), {"pairs": table.num_rows})
 
     def _measure(self, shard: Shard) -> pa.Table:

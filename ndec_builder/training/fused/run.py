@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
+from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.plans import Plan, check_files, open_plan
 from ndec_builder.core.runs import RunRecord
-from ndec_builder.core.shards import plan, run_shards
+from ndec_builder.core.shards import run_shards
 from ndec_builder.core.storage import fingerprint, read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import best_device, load_backbone
@@ -61,7 +64,7 @@ def run(config: FusedConfig) -> Path:
         say(f"{directory} is fitted already with these settings on these images")
         return directory
     vectors = unit(whitening.apply(originals))
-    table = _measure(config, data, uris, vectors, whitening, root / "fused" / mark[:16], mark)
+    table = _measure(config, data, uris, vectors, whitening, root / "fused", mark)
     say(f"fitting {config.networks} networks on {len(table.kind)} pairs, {config.folds} folds")
     with torch_threads(1):
         background = vectors[background_rows(data.basic)].astype(np.float16)
@@ -88,16 +91,17 @@ def _measure(
     uris: list[str],
     vectors: np.ndarray,
     whitening: Whitening,
-    directory: Path,
+    output: Path,
     mark: str,
 ) -> PairTable:
     """Make and measure the training pairs, in shards that are kept."""
-    shards = plan(data.basic + len(data.pairs), SHARD_ITEMS)
-    work = MeasureShard(directory, config, data, uris, vectors, whitening)
-    run_shards(directory, shards, work, mark, workers=config.workers, what="measuring training pairs")
-    import pyarrow as pa
-
-    table = pa.concat_tables([read_table(directory / f"{shard.name}.parquet") for shard in shards])
+    plan = Plan(data.basic + len(data.pairs), SHARD_ITEMS, mark)
+    folder = open_plan(output, plan).absolute()
+    work = MeasureShard(folder, config, data, uris, vectors, whitening)
+    results = run_shards(folder, plan, work, Engine(workers=config.workers), what="measuring training pairs")
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(folder, shard, done)
+    table = pa.concat_tables([read_table(folder / f"{shard.name}.parquet") for shard in plan.shards])
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     features = np.stack([columns[name] for name in FEATURES], axis=1)
     text = {name: columns[name].astype(np.str_) for name in ("kind", "group")}

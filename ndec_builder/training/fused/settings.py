@@ -31,10 +31,10 @@ class FusedConfig:
     seed: int = setting(0, "seed of copies and networks")
     bf16: str = setting("auto", "auto (where the hardware has it), on or off: bfloat16 inside the trunk")
     device: str = setting("auto", "auto, cpu or cuda", result=False)
-    workers: int = setting(2, "processes that measure pairs", result=False)
+    workers: int = setting(0, "processes that measure pairs; 0: as many as the cores allow", result=False)
 
     def __post_init__(self) -> None:
-        least = {"copies": 1, "rivals": 0, "folds": 2, "networks": 1, "hidden": 1, "epochs": 1, "dim": 1, "workers": 1}
+        least = {"copies": 1, "rivals": 0, "folds": 2, "networks": 1, "hidden": 1, "epochs": 1, "dim": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UsageError(f"{name} = {getattr(self, name)} makes no sense for the fused scorer; at least {low}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ndec_builder.candidates.geometry import SIGNALS, Geometry, fit
 from ndec_builder.training.fused.features import (
@@ -13,7 +14,6 @@ from ndec_builder.training.fused.features import (
     background_scores,
     features,
 )
-from pictures import scene
 
 
 def column(rows: np.ndarray, name: str) -> np.ndarray:
@@ -31,7 +31,8 @@ def test_a_pair_without_a_fit_is_finite_and_says_so() -> None:
 
 
 def test_the_rows_of_a_pair_and_its_reverse_differ() -> None:
-    whole = scene(3, (300, 220))
+    coarse = np.random.default_rng(3).integers(0, 256, (55, 75, 3), dtype=np.uint8)  # corners everywhere
+    whole = Image.fromarray(coarse).resize((300, 220), Image.Resampling.BICUBIC)
     part = whole.crop((60, 40, 220, 170))
     signals = np.stack([fit(np.asarray(a), np.asarray(b)).vector() for a, b in ((part, whole), (whole, part))])
     rows = features(np.full(2, 0.9), np.full(2, 0.5), signals)

@@ -38,9 +38,9 @@ def test_the_model_learns_what_tells_copies_apart_and_says_which_feature(config:
     model, figures = fit(train, WHITENING, BACKGROUND, config)
     assert roc_auc_score(other.is_copy, model.logits(other.features)) > 0.93
     lost = figures["auc_lost_when_shuffled"]
-    assert lost["local_correlation"]["hard"] > 0.2 > 0.03 > abs(lost["local_correlation"]["reverse"])
+    assert lost["local_correlation"]["hard"] > 0.2 > 2 * abs(lost["local_correlation"]["reverse"])
     assert lost["query_outside"]["reverse"] > 0.2
-    assert abs(lost["shift"]["hard"]) < 0.03
+    assert abs(lost["shift"]["hard"]) < 0.05
     predicted = model.probability(other.features)
     for low, high in ((0.0, 0.2), (0.8, 1.01)):
         there = (predicted >= low) & (predicted < high)

@@ -1,0 +1,99 @@
+"""Re-scoring by the fused scorer: which pairs, in which order, on the whole benchmark, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.embeddings.backbones import load_backbone
+from ndec_builder.embeddings.whitening import Whitening
+from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.fused import best_rows
+from ndec_builder.evaluation.predictions import Predictions
+from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.training.fused.features import FEATURES
+from ndec_builder.training.fused.model import FusedModel, save_model
+
+MODEL = "efficientnet-lite0"
+
+
+@pytest.fixture(scope="module")
+def fused(small, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
+    """A model by hand: the logit is 3 · local_correlation − 4 · query_outside, through the ReLUs by two units each."""
+    backbone = load_backbone(MODEL)
+    rng = np.random.default_rng(0)
+    whitening = Whitening(np.zeros(backbone.dim, np.float32), rng.normal(size=(16, backbone.dim)).astype(np.float32))
+    size = len(FEATURES)
+    first = np.zeros((2, size), np.float32)
+    first[0, FEATURES.index("local_correlation")] = first[1, FEATURES.index("query_outside")] = 1
+    layers = {
+        "0.0.weight": first, "0.0.bias": np.zeros(2, np.float32),
+        "0.1.weight": np.eye(2, dtype=np.float32), "0.1.bias": np.zeros(2, np.float32),
+        "0.2.weight": np.array([[3, -4]], np.float32), "0.2.bias": np.zeros(1, np.float32),
+    }  # fmt: skip
+    background = np.zeros((8, 16), np.float16)
+    scaling = np.zeros(size, np.float32), np.ones(size, np.float32)
+    model = FusedModel(*scaling, layers, 1.0, 0.0, whitening, background)
+    directory = tmp_path_factory.mktemp("runs") / "fused"
+    facts = {"backbone": {"name": MODEL, "fingerprint": backbone.fingerprint}, "train_sha256": [], "train_groups": []}
+    save_model(directory, model, facts)
+    return directory
+
+
+def test_the_best_of_each_query_are_those_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(1)
+    query, reference = np.divmod(rng.permutation(20 * 9), 9)
+    scores = np.round(rng.normal(size=180), 1)  # with ties
+    found = best_rows(Predictions(query, reference, scores, ""), 3)
+    expected = set()
+    for q in range(20):
+        own = sorted(np.flatnonzero(query == q), key=lambda i: (-scores[i], reference[i]))
+        expected |= set(own[:3])
+    assert set(found) == expected
+    assert [(query[i], reference[i]) for i in found] == sorted((query[i], reference[i]) for i in expected)
+
+
+def test_judged_pairs_stand_above_all_others(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = {"workspace": tmp_path, "manifest": small.manifest, "model": MODEL, "replicates": 100}
+    plain = run(BenchmarkConfig(**config, name="plain"))
+    report = run(BenchmarkConfig(**config, scorer="fused", fused_model=fused, rescored=2, workers=1, baseline=plain))
+    before, after = (
+        [line.split(",") for line in (folder / "predictions.csv").read_text().splitlines()[1:]]
+        for folder in (plain, report)
+    )
+    assert {(q, r) for q, r, _ in before} == {(q, r) for q, r, _ in after}
+    judged = [(q, r) for q, r, score in after if float(score) >= 0]
+    queries = {q for q, _, _ in before}
+    assert len(judged) == 2 * len(queries)
+    assert after[: len(judged)] == [row for row in after if float(row[2]) >= 0]
+    rest = {(q, r): float(s) for q, r, s in before}
+    for q, r, score in after[len(judged) :]:
+        assert float(score) == pytest.approx(rest[q, r] - 3)
+    metrics = json.loads((report / "metrics.json").read_text("utf-8"))
+    assert "re-scored by the fused scorer" in metrics["protocol"]["search"]
+    assert metrics["recovered"]["value"] is not None or metrics["uap"]["value"] is not None
+    two = run(BenchmarkConfig(**config, scorer="fused", fused_model=fused, rescored=2, workers=2, name="two"))
+    assert (two / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
+
+
+def test_it_refuses_what_it_was_fitted_on_and_half_a_command(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    card = json.loads((fused / "fused.json").read_text("utf-8"))
+    other = tmp_path / "leaky"
+    other.mkdir()
+    (other / "fused.safetensors").write_bytes((fused / "fused.safetensors").read_bytes())
+    (other / "fused.json").write_text(json.dumps(card | {"train_groups": ["scene3"]}), "utf-8")
+    config = {"workspace": tmp_path, "manifest": small.manifest, "model": MODEL, "scorer": "fused"}
+    with pytest.raises(NdecError, match="worth nothing"):
+        run(BenchmarkConfig(**config, fused_model=other))
+    changed = card | {"backbone": {**card["backbone"], "fingerprint": "0" * 64}}
+    (other / "fused.json").write_text(json.dumps(changed), "utf-8")
+    with pytest.raises(NdecError, match="weights or preprocessing changed"):
+        run(BenchmarkConfig(**config, fused_model=other))
+    with pytest.raises(UsageError, match="go together"):
+        run(BenchmarkConfig(**config))
+    with pytest.raises(UsageError, match="go together"):
+        run(BenchmarkConfig(**config | {"scorer": "cosine"}, fused_model=fused))
