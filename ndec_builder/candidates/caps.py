@@ -18,8 +18,13 @@ class Walk:
     exhausted: bool  # every reference is at its cap: no further pair can be taken
 
 
-def id_ranks(ids: Sequence[str]) -> np.ndarray:
-    """Return (n,) int64: the place of every id among the sorted ids (by code point, as in the result tables)."""
+def id_ranks(ids: Sequence[str] | range) -> np.ndarray:
+    """Return (n,) int64: the place of every id among the sorted ids (by code point, as in the result tables).
+
+    A range stands for rows that are in the order of their ids already: millions of ids need not be in memory.
+    """
+    if isinstance(ids, range):
+        return np.asarray(ids, dtype=np.int64)
     if all(first < second for first, second in itertools.pairwise(ids)):  # as stored: millions need no sorting
         return np.arange(len(ids))
     ranks = np.empty(len(ids), dtype=np.int64)

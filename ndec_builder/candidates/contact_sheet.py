@@ -46,6 +46,7 @@ def write_contact_sheet(
             "rank": row["rank"],
             "score": row["score"],
             "duplicate": row["duplicate_of"] is not None,
+            "hint": "same photo" if row.get("same_photo") else "same author" if row.get("same_author") else None,
             "query": {"id": row["query_id"], "role": roles[0], "picture": pictures[0, row["query_id"]]},
             "reference": {"id": row["reference_id"], "role": roles[1], "picture": pictures[1, row["reference_id"]]},
         }

@@ -15,17 +15,25 @@ pages did, among 916 flags and maps also two flags that differ by a faint coat o
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.storage import read_uri
+from ndec_builder.core.engines import Engine
+from ndec_builder.core.plans import Plan, Shard, check_files, open_plan
+from ndec_builder.core.shards import Outcome, run_shards
+from ndec_builder.core.storage import fingerprint, read_json, read_uri, write_json
+from ndec_builder.core.workspace import Workspace
 
 DUPLICATE_SCORE = 0.5  # below this cosine nothing is decoded: no re-encoding falls that low, even in a coarse whitening
+SHARD = 2048  # pairs compared between two points to go on from: some minutes
+VERSION = 1  # of what counts as a duplicate
 SIDE = 32
 ASPECT_TOLERANCE = 0.02  # a resize rounds to whole pixels: 2 % covers sides down to 50 px
 MEAN_DIFFERENCE = 3.0
@@ -85,6 +93,47 @@ def find_duplicates(pairs: Sequence[tuple[Row, Row, float]], resolve: Resolve) -
         left, right = small.get(_key(first)), small.get(_key(second))
         result.append(same or (wanted and left is not None and right is not None and near_exact(left, right)))
     return result
+
+
+def check_pairs(
+    workspace: Workspace, scratch: Path, pairs: Sequence[tuple[Row, Row, float]], workers: int = 1
+) -> list[bool]:
+    """`find_duplicates` for any number of pairs, in shards that are kept under `scratch` until all are done.
+
+    A run that was killed goes on where it stopped. Raises GapsError when a shard fails again and again.
+    """
+    if len(pairs) <= SHARD:
+        return find_duplicates(pairs, workspace.resolve)
+    lists = [[_plain(first), _plain(second), score] for first, second, score in pairs]
+    plan = Plan(len(lists), SHARD, fingerprint([VERSION, lists]))
+    folder = open_plan(scratch, plan).absolute()
+    write_json(folder / "pairs.json", lists)
+    work = CheckShard(workspace.root.absolute(), folder)
+    results = run_shards(folder, plan, work, Engine(workers=workers), what="comparing pictures", unit="pairs")
+    marks: list[bool] = []
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(folder, shard, done)
+        marks += read_json(folder / f"{shard.name}.json")
+    shutil.rmtree(scratch)
+    return marks
+
+
+@dataclass(frozen=True)
+class CheckShard:
+    """The work of one shard of pairs; picklable, so that worker processes can be handed it."""
+
+    root: Path
+    folder: Path
+
+    def __call__(self, shard: Shard) -> Outcome:
+        pairs = read_json(self.folder / "pairs.json")[shard.start : shard.stop]
+        marks = find_duplicates([tuple(pair) for pair in pairs], Workspace(self.root).resolve)
+        path = write_json(self.folder / f"{shard.name}.json", marks)
+        return Outcome((path.name,), {"duplicates": sum(marks)})
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {name: row.get(name) for name in ("uri", "rotation", "sha256")}
 
 
 def _thumbnails(rows: Iterable[Row], resolve: Resolve) -> dict[tuple[str, int], Thumbnail | None]:

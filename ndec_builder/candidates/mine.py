@@ -7,21 +7,32 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.candidates.attribution import Attribution, read_attribution
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
+from ndec_builder.candidates.find import Found, find_pairs
 from ndec_builder.candidates.geometry_table import GEOMETRY_FILE, add_geometry
-from ndec_builder.candidates.rows import GALLERY, Side, candidate_table, load_sides
-from ndec_builder.candidates.search import top_pairs
-from ndec_builder.candidates.settings import MineConfig
-from ndec_builder.candidates.splits import OtherSplit, count_reasons, mined_first, near_duplicates, skip_reasons
+from ndec_builder.candidates.inputs import hash_inputs, inputs_of
+from ndec_builder.candidates.normalization import Normalization
+from ndec_builder.candidates.rows import RANKINGS, Extras, candidate_table
+from ndec_builder.candidates.settings import SEARCHES, MineConfig
+from ndec_builder.candidates.sides import BACKGROUND, GALLERY, Side, load_sides
+from ndec_builder.candidates.splits import (
+    SKIP_COLUMNS,
+    OtherSplit,
+    count_reasons,
+    mined_first,
+    near_duplicates,
+    skip_reasons,
+)
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
-from ndec_builder.core.storage import fingerprint, read_json, read_table, write_table
+from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 2  # 2: geometry
+RESULT_VERSION = 3  # 2: geometry, 3: same_photo, same_author, settings of the normalisation
 
 
 @one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
@@ -31,47 +42,27 @@ def run(config: MineConfig) -> Path:
     Folders given are ingested and embedded first. The same inputs and settings again do no work. Raises UsageError for
     settings out of range, NdecError for an empty side or embeddings that do not fit together.
     """
-    _check(config)
+    normalization = _check(config)
     record = RunRecord("mine", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.candidates(config.split)
     _ingest(config)
-    pool, gallery, background = load_sides(workspace, config.split, config.model)
     first = mined_first(workspace, config.split)
-    closed, closed_hashes = _closed(workspace, config.split)
-    inputs = {side.role: side.fingerprint for side in (pool, gallery, background) if side is not None}
-    mark = fingerprint(
-        {
-            "settings": result_fields(config) | {"split": config.split},
-            "version": RESULT_VERSION,
-            "inputs": inputs,
-            "skip": first.fingerprint if first else None,
-            "closed": sorted(closed | closed_hashes),
-            "images": {side.role: _identity(side) for side in (pool, gallery)},
-        }
-    )
-    if _is_done(directory, mark):
+    if (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0]):
         say(f"{directory}: mined already with these settings and inputs; nothing to do")
         return directory
+    attribution = read_attribution(config.attribution) if config.attribution else {}
+    pool, gallery, background = load_sides(workspace, config.split, config.model)
+    _check_background(config, background)
+    mark, inputs = _mark(config, workspace, first)  # the embeddings are there by now
+    closed, closed_hashes = _closed(workspace, config.split)
     gallery, gallery_reasons = _open_part(gallery, closed, closed_hashes)
-    pool, pool_reasons = _pool_part(workspace, pool, first, closed)
-    pairs = top_pairs(
-        pool.ids,
-        pool.vectors,
-        gallery.ids,
-        gallery.vectors,
-        top=config.top,
-        max_per_query=config.max_per_query,
-        max_per_reference=config.max_per_reference,
-        block=config.block,
-    )
-    if len(pairs) < config.top:
-        say(
-            f"asked for {config.top} pairs; only {len(pairs)} exist under --max-per-query {config.max_per_query} and "
-            f"--max-per-reference {config.max_per_reference}, with {len(pool.ids)} pool and {len(gallery.ids)} "
-            f"{gallery.role} images"
-        )
-    table = candidate_table(workspace, config.split, pairs, (pool, gallery), background)
+    pool, pool_reasons = _pool_part(workspace, config, pool, first, closed)
+    _check_attribution(config, attribution, pool, gallery)
+    extras = Extras(background, normalization, config.rank_by, attribution, config.workers)
+    found = find_pairs(config, pool, gallery, extras)
+    _say_fewer(config, found, pool, gallery)
+    table = candidate_table(workspace, config.split, found.pairs, (pool, gallery), extras)
     (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # of an earlier mining
     if config.geometry:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
@@ -83,9 +74,11 @@ def run(config: MineConfig) -> Path:
         counts={
             "pairs": len(scores),
             "asked": config.top,
-            "pool": len(pool.ids),
-            gallery.role: len(gallery.ids),
+            "pool": len(pool),
+            gallery.role: len(gallery),
             "duplicates": len(scores) - table["duplicate_of"].null_count,
+            "same_photo": _count(table, "same_photo"),
+            "same_author": _count(table, "same_author"),
             "fitted": sum((inliers or 0) > 0 for inliers in table["inliers"].to_pylist()),
             "queries": len(set(table["query_id"].to_pylist())),
             "pool_skipped": count_reasons(pool_reasons),
@@ -95,20 +88,74 @@ def run(config: MineConfig) -> Path:
         weights=read_json(workspace.embeddings("pool", config.model) / "run.json").get("weights", {}),
         fingerprint=mark,
         skipped={"split": first.split, "fingerprint": first.fingerprint} if first else None,
-        cut=scores[-1],
+        cut=min(scores),
         mean_score=sum(scores) / len(scores),
         background=background.role if background else None,
+        recall=found.recall.as_dict() if found.recall else None,  # None: the search was exact
     )
-    say(f"{directory}: {len(scores)} pairs, scores {scores[0]:.4f} … {scores[-1]:.4f}")
+    say(f"{directory}: {len(scores)} pairs, scores {max(scores):.4f} … {min(scores):.4f}")
+    if found.recall:
+        say(f"APPROXIMATE search (ivf): {found.recall}")
     return directory
 
 
-def _check(config: MineConfig) -> None:
-    if config.split not in GALLERY:
-        raise UsageError(f"--split {config.split!r} is unknown; it is one of {', '.join(GALLERY)}")
-    for name, lowest in (("top", 1), ("max_per_query", 0), ("max_per_reference", 0), ("block", 1), ("workers", 0)):
-        if getattr(config, name) < lowest:
-            raise UsageError(f"{name} is {getattr(config, name)}; it must be at least {lowest}")
+def _check(config: MineConfig) -> Normalization:
+    for name, value, known in (
+        ("--split", config.split, GALLERY),
+        ("--rank-by", config.rank_by, RANKINGS),
+        ("--search", config.search, SEARCHES),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} {value!r} is unknown; it is one of {', '.join(known)}")
+    lowest = {"top": 1, "max_per_query": 0, "max_per_reference": 0, "block": 1, "workers": 0}
+    for name, least in (lowest | dict.fromkeys(("ivf_lists", "ivf_probes", "ivf_pq_bytes"), 0)).items():
+        if getattr(config, name) < least:
+            raise UsageError(f"{name} is {getattr(config, name)}; it must be at least {least}")
+    return Normalization(config.normalization_factor, config.normalization_neighbours, config.normalization_mode)
+
+
+def _check_background(config: MineConfig, background: Side | None) -> None:
+    if config.rank_by == "normalized" and background is None:
+        role = BACKGROUND.get(config.split)
+        if role is None:
+            raise UsageError(f"rank_by is normalized, but split {config.split} has no background images; use raw")
+        raise NdecError(
+            f"rank_by is normalized, and that takes {role} images to normalise against; run `ndec ingest {role} "
+            f"FOLDER` and `ndec embed {role} --model {config.model}`, or rank by raw"
+        )
+
+
+def _check_attribution(config: MineConfig, attribution: Attribution, pool: Side, gallery: Side) -> None:
+    if not attribution:
+        return
+    known = sum(len(side.only(attribution)) for side in (pool, gallery))
+    say(f"{config.attribution}: {known} of its {len(attribution)} images are in this search")
+    if not known:
+        raise UsageError(
+            f"none of the {len(attribution)} images of {config.attribution}, {min(attribution)!r} first, is a pool or "
+            f"{gallery.role} image (there, {gallery.ids[0].as_py()!r} is the first); an image id is a file name "
+            "without its ending"
+        )
+
+
+def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) -> tuple[str, dict[str, str]]:
+    """Fingerprint of everything that the result hangs on, and the inputs' own."""
+    inputs = hash_inputs(
+        workspace.candidates(config.split), inputs_of(workspace, config.split, config.model), workspace.root
+    )
+    if config.attribution is not None:
+        if not config.attribution.is_file():
+            raise UsageError(f"the attribution table {config.attribution} does not exist")
+        inputs["attribution"] = sha256_file(config.attribution)
+    approximate = [config.ivf_lists, config.ivf_probes, config.ivf_pq_bytes] if config.search == "ivf" else None
+    parts = {
+        "settings": result_fields(config) | {"split": config.split},
+        "approximate": approximate,
+        "version": RESULT_VERSION,
+        "inputs": inputs,
+        "skip": first.fingerprint if first else None,
+    }
+    return fingerprint(parts), inputs
 
 
 def _ingest(config: MineConfig) -> None:
@@ -126,18 +173,21 @@ def _closed(workspace: Workspace, split: str) -> tuple[set[str], set[str]]:
     """Groups and file hashes of the references: training pairs from them would be left out of every manifest anyway."""
     if split != "train" or not workspace.images("reference").is_file():
         return set(), set()
-    table = workspace.read_images("reference")
+    table = read_table(workspace.images("reference"), ["group", "sha256"])
     return set(table["group"].to_pylist()) - {None, ""}, set(table["sha256"].to_pylist()) - {None}
 
 
 def _open_part(gallery: Side, closed: set[str], hashes: set[str]) -> tuple[Side, dict[str, str]]:
+    if not closed and not hashes:
+        return gallery, {}
+    columns = read_table(gallery.table, SKIP_COLUMNS).to_pydict()
     reasons = {
-        image_id: "group of a reference" if row["group"] in closed else "same bytes as a reference"
-        for image_id, row in gallery.rows.items()
-        if row["group"] in closed or row["sha256"] in hashes
+        image_id: "group of a reference" if group in closed else "same bytes as a reference"
+        for image_id, sha256, group in zip(*(columns[name] for name in SKIP_COLUMNS), strict=True)
+        if group in closed or sha256 in hashes
     }
     left = gallery.without(reasons)
-    if not left.ids:
+    if not len(left):
         raise NdecError(
             f"every {gallery.role} image has the bytes or the group of a reference, so none may be trained on; "
             f"ingest other images with `ndec ingest {gallery.role} FOLDER`"
@@ -146,25 +196,22 @@ def _open_part(gallery: Side, closed: set[str], hashes: set[str]) -> tuple[Side,
 
 
 def _pool_part(
-    workspace: Workspace, pool: Side, first: OtherSplit | None, closed: set[str]
+    workspace: Workspace, config: MineConfig, pool: Side, first: OtherSplit | None, closed: set[str]
 ) -> tuple[Side, dict[str, str]]:
     """Leave out what the split mined first used, its duplicates and groups. Raises NdecError when nothing is left."""
     used = first.used if first else frozenset()
-    reasons = skip_reasons(pool.rows, used, closed)
-    near = near_duplicates(pool.rows, pool.ids, pool.vectors, used, workspace.resolve)
+    if not used and not closed:
+        return pool, {}
+    reasons = skip_reasons(read_table(pool.table, SKIP_COLUMNS), used, closed)
+    near = near_duplicates(workspace, pool, used, config.split, config.workers)
     reasons |= dict.fromkeys(near - set(reasons), "duplicate of an image used by the other split")
     left = pool.without(reasons)
-    if not left.ids:
+    if not len(left):
         raise NdecError(
             f"no pool image is left to mine: {count_reasons(reasons)}; ingest more with `ndec ingest pool FOLDER`, "
             f"or mine the first split again with a smaller --top"
         )
     return left, reasons
-
-
-def _identity(side: Side) -> str:
-    """What mining reads of the images beside their vectors."""
-    return fingerprint([(i, side.rows[i]["sha256"], side.rows[i]["group"], side.rows[i]["rotation"]) for i in side.ids])
 
 
 def _is_done(directory: Path, mark: str) -> bool:
@@ -175,14 +222,27 @@ def _is_done(directory: Path, mark: str) -> bool:
     return True
 
 
+def _say_fewer(config: MineConfig, found: Found, pool: Side, gallery: Side) -> None:
+    if len(found.pairs) < config.top:
+        say(
+            f"asked for {config.top} pairs; only {len(found.pairs)} exist under --max-per-query {config.max_per_query} "
+            f"and --max-per-reference {config.max_per_reference}, with {len(pool)} pool and {len(gallery)} "
+            f"{gallery.role} images"
+        )
+
+
+def _count(table: pa.Table, column: str) -> int:
+    return sum(bool(value) for value in table[column].to_pylist())
+
+
 def _write_sheet(workspace: Workspace, split: str, table: pa.Table, pool: Side, gallery: Side) -> None:
     rows: list[dict[str, Any]] = table.to_pylist()
     roles = ("query (pool)", "reference") if split == "test" else ("latter (pool)", "former (basic)")
     write_contact_sheet(
         workspace.candidates(split) / "contact_sheet.html",
         rows,
-        pool.rows,
-        gallery.rows,
+        pool.rows([row["query_id"] for row in rows]),
+        gallery.rows([row["reference_id"] for row in rows]),
         workspace.resolve,
         title=f"Mined pairs, split {split}",
         roles=roles,

@@ -11,21 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ndec_builder.candidates.attribution import read_attribution
 from ndec_builder.candidates.geometry_table import GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.kept import kept_queries
-from ndec_builder.candidates.rows import all_candidates, candidate_table, load_sides
-from ndec_builder.candidates.search import Pairs, pairs_above
-from ndec_builder.candidates.settings import RecheckConfig
+from ndec_builder.candidates.normalization import Normalization, normalized
+from ndec_builder.candidates.rows import Extras, all_candidates, candidate_table
+from ndec_builder.candidates.search import pairs_above
+from ndec_builder.candidates.settings import MineConfig, RecheckConfig
+from ndec_builder.candidates.sides import Side, load_sides
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
-from ndec_builder.core.schemas import CANDIDATES, pair_id
+from ndec_builder.core.schemas import CANDIDATES, conform, pair_id
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 @one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
@@ -41,13 +45,16 @@ def run(config: RecheckConfig) -> Path:
     candidates = all_candidates(workspace, config.split)
     _check_model(directory, config)
     kept = kept_queries(candidates, read_table(workspace.annotation(config.split) / "decisions.parquet"))
-    cut = min(read_table(directory / "candidates.parquet", ["score"])["score"].to_pylist())
+    ranked_by = read_json(directory / "run.json")["config"].get("rank_by", "raw")
+    column = "score_normalized" if ranked_by == "normalized" else "score"
+    cut = min(read_table(directory / "candidates.parquet", [column])[column].to_pylist())
     fresh = _new(workspace, config, candidates, sorted(kept.kept), cut)
     if (directory / GEOMETRY_FILE).is_file():  # as the split was mined
-        fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=0)
+        fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=config.workers)
     path = directory / "recheck.parquet"
     before = read_table(path) if path.is_file() else CANDIDATES.empty_table()
-    write_table(path, pa.concat_tables([before, fresh]))
+    both = pa.concat_tables([CANDIDATES.empty_table(), before, fresh], promote_options="default")
+    write_table(path, conform(both, CANDIDATES))
     record.write(
         directory,
         name="recheck.run.json",
@@ -82,27 +89,49 @@ def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:
 def _new(
     workspace: Workspace, config: RecheckConfig, candidates: pa.Table, query_ids: list[str], cut: float
 ) -> pa.Table:
-    """The candidates to add: pairs of the kept queries with score ≥ cut that no round has seen."""
+    """The candidates to add: pairs of the kept queries at or above the cut that no round has seen."""
     if not query_ids:
         return CANDIDATES.empty_table()
     pool, gallery, background = load_sides(workspace, config.split, config.model)
-    place = {image_id: position for position, image_id in enumerate(pool.ids)}
-    if gone := [image_id for image_id in query_ids if image_id not in place]:
+    gone = set(query_ids) - set(pool.ids.filter(pc.is_in(pool.ids, value_set=pa.array(query_ids))).to_pylist())
+    if gone:
         raise NdecError(
-            f"{len(gone)} mined pool images, {gone[0]!r} first, are no longer in the pool embeddings; "
+            f"{len(gone)} mined pool images, {min(gone)!r} first, are no longer in the pool embeddings; "
             f"restore the pool, or mine and annotate again"
         )
-    rows = np.array([place[image_id] for image_id in query_ids], dtype=np.int64)
-    found = pairs_above(pool.vectors[rows], gallery.vectors, cut)
-    pairs = Pairs(rows[found.queries], found.references, found.scores)
+    queries = pool.only(query_ids)
+    references = gallery.vectors.load()
+    extras = _extras(workspace, config, background)
+    # with normalised ranks the cut is one of normalised scores: another raw one for each query
+    offsets = np.zeros(len(queries))
+    if extras.rank_by == "normalized" and background is not None:
+        offsets = extras.normalization.offsets(queries.vectors, background.vectors.load())
+    low = np.nextafter((cut + offsets).astype(np.float32), np.float32(-np.inf))
+    pairs = pairs_above(queries.vectors, references, low)
+    reached = normalized(pairs.scores, offsets[pairs.queries]) >= np.float32(cut)
+    pairs = pairs.take(np.flatnonzero(reached))
+    names = zip(queries.names(pairs.queries), gallery.names(pairs.references), strict=True)
     known = set(candidates["pair_id"].to_pylist())
-    unseen = [
-        position
-        for position, (query, reference) in enumerate(zip(pairs.queries, pairs.references, strict=True))
-        if pair_id(config.split, pool.ids[query], gallery.ids[reference]) not in known
-    ]
+    unseen = [position for position, (q, r) in enumerate(names) if pair_id(config.split, q, r) not in known]
     pairs = pairs.take(np.array(unseen, dtype=np.int64))
-    return candidate_table(workspace, config.split, pairs, (pool, gallery), background, first_rank=len(candidates) + 1)
+    return candidate_table(workspace, config.split, pairs, (queries, gallery), extras, len(candidates) + 1)
+
+
+def _extras(workspace: Workspace, config: RecheckConfig, background: Side | None) -> Extras:
+    """As the split was mined: its ranks, its normalisation, its attribution table where that is still there."""
+    mined = read_json(workspace.candidates(config.split) / "run.json")["config"]
+    attribution = Path(mined["attribution"]) if mined.get("attribution") else None
+    return Extras(
+        background,
+        Normalization(
+            mined.get("normalization_factor", MineConfig.normalization_factor),
+            mined.get("normalization_neighbours", MineConfig.normalization_neighbours),
+            mined.get("normalization_mode", MineConfig.normalization_mode),
+        ),
+        mined.get("rank_by", MineConfig.rank_by),
+        read_attribution(attribution) if attribution and attribution.is_file() else {},
+        config.workers,
+    )
 
 
 def _check_model(directory: Path, config: RecheckConfig) -> None:

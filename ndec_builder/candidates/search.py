@@ -24,7 +24,7 @@ __all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs"
 
 BLOCK = 8192
 FIRST_DEPTH = 8
-SAMPLE = 2048  # queries searched first, to guess where the cut will be
+SAMPLE = 1024  # queries searched first, to guess where the cut will be
 GUESS_SLACK = 2  # the guess aims at so many times the pairs wanted …
 GUESS_SPARE = 32  # … and this many pairs of the sample more; a guess that was too high costs a second search
 
@@ -52,9 +52,9 @@ def blocks(queries: Vectors, rows: np.ndarray, size: int) -> Iterator[tuple[np.n
 
 
 def top_pairs(
-    query_ids: Sequence[str],
+    query_ids: Sequence[str] | range,
     queries: Vectors,
-    reference_ids: Sequence[str],
+    reference_ids: Sequence[str] | range,
     references: np.ndarray,
     *,
     top: int,

@@ -24,8 +24,17 @@ class MineConfig:
     max_per_reference: int = setting(10, "at most so many pairs per reference: hub images attract all; 0: no limit")
     model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched; embedded first where missing")
     geometry: bool = setting(True, "fit a homography to every pair and measure it: some 30 ms a pair and core")
-    workers: int = setting(0, "processes that measure pairs; 0: as many as the cores allow", result=False)
-    block: int = setting(16384, "pool images searched at a time; changes memory and time only", result=False)
+    workers: int = setting(0, "processes that look at pictures; 0: as many as the cores allow", result=False)
+    block: int = setting(8192, "pool images searched at a time; changes memory and time only", result=False)
+    rank_by: str = setting("raw", "raw or normalized: the score that ranks pairs; normalized needs basic images")
+    normalization_factor: float = setting(1.0, "score_normalized = score - factor * background score; D2LV 2, SSCD 1")
+    normalization_neighbours: int = setting(3, "basic images nearest to the query that make its background score")
+    normalization_mode: str = setting("mean", "background score: the mean of these neighbours, or min: the last alone")
+    search: str = setting("auto", "auto, bf16 or faiss: all exact, the same result; ivf: approximate", result=False)
+    ivf_lists: int = setting(0, "ivf: lists that the references are sorted into; 0: by their number", result=False)
+    ivf_probes: int = setting(0, "ivf: lists looked into for each pool image; 0: a sixteenth of them", result=False)
+    ivf_pq_bytes: int = setting(0, "ivf: bytes a reference is compressed to; 0: kept as float16", result=False)
+    attribution: Path | None = None  # csv of photo ids, urls or authors of images whose tables lack them
 
 
 @dataclass(frozen=True)
@@ -35,3 +44,4 @@ class RecheckConfig:
     workspace: Path
     split: str = "test"
     model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched: the one the split was mined with")
+    workers: int = setting(0, "processes that look at pictures; 0: as many as the cores allow", result=False)

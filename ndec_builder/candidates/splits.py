@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
-from ndec_builder.candidates.duplicates import DUPLICATE_SCORE, Resolve, find_duplicates
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.candidates.duplicates import DUPLICATE_SCORE, check_pairs
 from ndec_builder.candidates.search import pairs_above
+from ndec_builder.candidates.sides import Side
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import fingerprint, read_json, read_table
 from ndec_builder.core.workspace import Workspace
 
-Rows = dict[str, dict[str, Any]]  # image_id → row of its images table
+SKIP_COLUMNS = ["image_id", "sha256", "group"]
+CLOSEST = 3  # used images whose pixels a pool image is compared with: a re-encoding is the closest one, or equals it
 
 
 @dataclass(frozen=True)
@@ -43,41 +48,52 @@ def mined_first(workspace: Workspace, split: str) -> OtherSplit | None:
     return OtherSplit(other, frozenset(used))
 
 
-def skip_reasons(pool: Rows, used: Collection[str], groups: Collection[str]) -> dict[str, str]:
+def skip_reasons(pool: pa.Table, used: Collection[str], groups: Collection[str]) -> dict[str, str]:
     """Return {image_id: reason} of the pool images to leave out: used, same bytes as a used one, or of a closed group.
 
-    `groups` are closed from the start; the groups of used images are closed too. An image without a group has none.
+    `pool`: SKIP_COLUMNS of the images table. `groups` are closed from the start; the groups of used images are closed
+    too. An image without a group has none, and one that was never opened has no bytes.
     """
-    hashes = {pool[image_id]["sha256"] for image_id in used if image_id in pool} - {None}
-    closed = set(groups) | {pool[image_id]["group"] for image_id in used if image_id in pool}
-    closed -= {None, ""}
-    reasons = {}
-    for image_id, row in pool.items():
-        if image_id in used:
-            reasons[image_id] = "used by the other split"
-        elif row["sha256"] in hashes:
-            reasons[image_id] = "duplicate of an image used by the other split"
-        elif row["group"] in closed:
-            reasons[image_id] = "group used by the other split"
+    if not used and not set(groups) - {None, ""}:
+        return {}
+    is_used = _among(pool["image_id"], used)
+    hashes, own = (set(pool[name].filter(is_used).to_pylist()) for name in ("sha256", "group"))
+    closed = (own | set(groups)) - {None, ""}
+    twin, grouped = _among(pool["sha256"], hashes - {None}), _among(pool["group"], closed)
+    reasons: dict[str, str] = {}
+    for mask, reason in (
+        (grouped, "group used by the other split"),
+        (twin, "duplicate of an image used by the other split"),
+        (is_used, "used by the other split"),  # the strongest comes last and stays
+    ):
+        reasons |= dict.fromkeys(pool["image_id"].filter(mask).to_pylist(), reason)
     return reasons
 
 
-def near_duplicates(pool: Rows, ids: list[str], vectors: Any, used: Collection[str], resolve: Resolve) -> set[str]:
-    """Return the pool images that are re-encodings or resizes of used ones. `vectors`: (n, d) float16, as `ids`."""
-    import numpy as np
-
-    is_used = np.array([image_id in used for image_id in ids], dtype=bool)
+def near_duplicates(workspace: Workspace, pool: Side, used: Collection[str], split: str, workers: int = 1) -> set[str]:
+    """Return the pool images that are re-encodings or resizes of used ones; those in `used` itself aside."""
+    is_used = _among(pool.ids, used).to_numpy(zero_copy_only=False)
     if not is_used.any() or is_used.all():
         return set()
-    left, right = np.flatnonzero(is_used), np.flatnonzero(~is_used)
-    found = pairs_above(vectors[left], vectors[right], DUPLICATE_SCORE)
-    pairs = [
-        (pool[ids[left[q]]], pool[ids[right[r]]], float(score))
-        for q, r, score in zip(found.queries, found.references, found.scores, strict=True)
-    ]
-    marks = find_duplicates(pairs, resolve)
-    return {second["image_id"] for mark, (_, second, _) in zip(marks, pairs, strict=True) if mark}
+    left, right = np.flatnonzero(~is_used), np.flatnonzero(is_used)
+    found = pairs_above(pool.vectors.take(left), pool.vectors.take(right).load(), DUPLICATE_SCORE)
+    found = found.take(np.lexsort((found.references, -found.scores, found.queries)))
+    place = np.arange(len(found)) - np.searchsorted(found.queries, found.queries)
+    found = found.take(np.flatnonzero(place < CLOSEST))
+    first, second = pool.names(left[found.queries]), pool.names(right[found.references])
+    rows = pool.rows([*first, *second])
+    marks = check_pairs(
+        workspace,
+        workspace.candidates(split) / "skipped",
+        [(rows[a], rows[b], float(score)) for a, b, score in zip(first, second, found.scores, strict=True)],
+        workers,
+    )
+    return {image_id for mark, image_id in zip(marks, first, strict=True) if mark}
 
 
 def count_reasons(reasons: dict[str, str]) -> dict[str, int]:
     return dict(sorted(Counter(reasons.values()).items()))
+
+
+def _among(column: pa.ChunkedArray | pa.Array, values: Collection[str]) -> pa.ChunkedArray | pa.Array:
+    return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()))

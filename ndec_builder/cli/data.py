@@ -106,12 +106,18 @@ def mine(
     references: Annotated[Path | None, typer.Option(help="Folder of references (basic images for train).")] = None,
     geometry: Annotated[bool | None, typer.Option(help="Measure how each query lies on its reference.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that measure; the result is the same.")] = None,
+    rank_by: Annotated[str | None, typer.Option(help="raw or normalized scores.")] = None,
+    search: Annotated[str | None, typer.Option(help="auto, bf16, faiss (all exact), or ivf (approximate).")] = None,
+    attribution: Annotated[
+        Path | None,
+        typer.Option(help="csv: image_id with photo_id, url, author or author_url."),
+    ] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Find the pairs closest to the references: the candidates that people look at."""
     run(
         "mine", workspace, config, as_json, split=split, top=top, max_per_query=max_per_query,
-        max_per_reference=max_per_reference, model=model, pool=pool, references=references,
-        geometry=geometry, workers=workers,
+        max_per_reference=max_per_reference, model=model, pool=pool, references=references, geometry=geometry,
+        workers=workers, rank_by=rank_by, search=search, attribution=attribution,
     )  # fmt: skip

@@ -77,6 +77,8 @@ CANDIDATES = _schema(
     ("duplicate_of", pa.string()),  # the reference this query duplicates: same bytes, same pixels or near-exact
     ("prelabel", pa.string()),
     ("prelabel_confidence", pa.float32()),
+    ("same_photo", pa.bool_()),  # one Flickr photo by the metadata: a true duplicate; null where they do not say
+    ("same_author", pa.bool_()),  # a prior for a hard negative; null where the metadata do not say
 )
 GEOMETRY = _schema(
     "geometry",  # how the query of a candidate pair lies on its reference; null where nothing fits

@@ -50,13 +50,27 @@ class Bench:
         self.embed(role, list(pictures), [describe(picture) for picture in pictures.values()])
 
     def embed(
-        self, role: str, ids: Sequence[str], vectors: Sequence[np.ndarray], *, space: str = "s", model: str = MODEL
+        self,
+        role: str,
+        ids: Sequence[str],
+        vectors: Sequence[np.ndarray],
+        *,
+        space: str = "s",
+        model: str = MODEL,
+        part: int = 0,
     ) -> None:
+        """Store vectors in parts of `part` rows; 0: in one."""
         directory = self.workspace.embeddings(role, model)
         directory.mkdir(parents=True, exist_ok=True)
-        np.save(directory / "part-00000.npy", np.stack(vectors).astype(np.float16))
-        norms = pa.table({"image_id": list(ids), "norm": pa.array([1.0] * len(ids), pa.float32())})
-        write_table(directory / "part-00000.parquet", norms)
+        for old in directory.glob("part-*"):
+            old.unlink()
+        size = part or max(1, len(ids))
+        starts = range(0, max(1, len(ids)), size)
+        for index, start in enumerate(starts):
+            some = slice(start, start + size)
+            np.save(directory / f"part-{index:05d}.npy", np.asarray(vectors[some], dtype=np.float16))
+            norms = pa.table({"image_id": ids[some], "norm": pa.array([1.0] * len(ids[some]), pa.float32())})
+            write_table(directory / f"part-{index:05d}.parquet", norms)
         write_json(
             directory / "run.json",
             {
@@ -65,7 +79,7 @@ class Bench:
                 "inputs": {"images": images_fingerprint(self.workspace.read_images(role))},
                 "weights": {"weights.pth": "w"},
                 "counts": {"images": len(ids), "embedded": len(ids), "rejected": 0},
-                "parts": 1,
+                "parts": len(starts),
                 "dim": int(np.shape(vectors)[1]),
                 "space": space,
             },

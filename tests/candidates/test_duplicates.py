@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
+from ndec_builder.candidates import duplicates
 from ndec_builder.candidates.duplicates import (
     ASPECT_TOLERANCE,
     COLOUR_DIFFERENCE,
@@ -16,6 +20,7 @@ from ndec_builder.candidates.duplicates import (
     find_duplicates,
     near_exact,
 )
+from ndec_builder.core.workspace import Workspace
 from pictures import scene
 
 SIZE = (240, 180)
@@ -99,3 +104,66 @@ def test_thresholds_are_what_the_module_says():
     blue[:8, :8, 2] += 0.1
     assert not verdict(blue)
     assert verdict(flat, 1 + ASPECT_TOLERANCE - 1e-6) and not verdict(flat, 1 - ASPECT_TOLERANCE - 0.01)
+
+
+def test_images_that_were_never_opened_have_no_bytes_in_common():
+    row = {"uri": "gone.png", "sha256": None, "rotation": 0}
+    assert find_duplicates([(row, dict(row), 0.1)], str) == [False]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("BMP", {}), ("TIFF", {}), ("GIF", {}), ("PNG", {"compress_level": 1}), ("WEBP", {"lossless": True})],
+)
+def test_same_pixels_in_another_file(tmp_path, name, options):
+    few = BASE.quantize(64).convert("RGB")  # GIF holds it without loss
+    (tmp_path / "a").write_bytes(_encode(few))
+    (tmp_path / "b").write_bytes(_encode(few, name, **options))
+    pair = ({"uri": "a", "sha256": "1", "rotation": 0}, {"uri": "b", "sha256": "2", "rotation": 0}, 0.9)
+    assert find_duplicates([pair], lambda uri: str(tmp_path / uri)) == [True]
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from ndec_builder.candidates import duplicates
+from ndec_builder.core.workspace import Workspace
+duplicates.SHARD = 2
+real = duplicates.find_duplicates
+def slowly(pairs, resolve):
+    marks = real(pairs, resolve)
+    time.sleep(0.3)
+    return marks
+duplicates.find_duplicates = slowly
+root = Path(sys.argv[1])
+rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "aabbcc"]
+duplicates.check_pairs(Workspace(root), root / "marks", [(rows[0], row, 0.9) for row in rows * 3])
+"""
+
+
+def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    for name, picture in (("a", BASE), ("b", BASE.resize((120, 90))), ("c", scene(9, SIZE))):
+        (tmp_path / name).write_bytes(_encode(picture))
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "marks").glob("part-?????.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = len(list((tmp_path / "marks").glob("part-?????.json")))
+    assert 3 <= done < 9
+    compared = []
+    real = duplicates.find_duplicates
+
+    def counted(pairs, resolve):
+        compared.extend(pairs)
+        return real(pairs, resolve)
+
+    monkeypatch.setattr(duplicates, "SHARD", 2)
+    monkeypatch.setattr(duplicates, "find_duplicates", counted)
+    rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "aabbcc"]
+    pairs = [(rows[0], row, 0.9) for row in rows * 3]
+    marks = duplicates.check_pairs(Workspace(tmp_path), tmp_path / "marks", pairs)
+    assert marks == [True, True, True, True, False, False] * 3
+    assert len(compared) <= 2 * (9 - done) + 2  # the killed shard may have been written without its marker
+    assert not (tmp_path / "marks").exists()

@@ -8,8 +8,8 @@ import pytest
 from ndec_builder.candidates.mine import run
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import CANDIDATES, pair_id
-from ndec_builder.core.storage import read_json, read_table, sha256_file
+from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
+from ndec_builder.core.storage import read_json, read_table, sha256_file, write_table
 from pictures import scene, write_scenes
 
 MODEL = "efficientnet-lite0"
@@ -91,6 +91,107 @@ def test_same_bytes_for_any_block_size(mined):
     assert len(hashes) == 1
 
 
+def test_same_bytes_for_any_part_size_and_search(mined, bench):
+    hashes = set()
+    vectors = stored(mined, "pool")
+    for part, search in ((1, "faiss"), (4, "auto"), (0, "auto")):
+        names = list(vectors) if part else list(vectors)[::-1]  # a table in another order
+        bench.embed("pool", names, [vectors[name] for name in names], part=part)
+        directory = run(MineConfig(mined.root, top=6, max_per_query=2, search=search))
+        hashes.add(sha256_file(directory / "candidates.parquet"))
+        for name in ("candidates.parquet", "run.json"):
+            (directory / name).unlink()
+    assert len(hashes) == 1
+
+
+def test_ranked_by_normalized_scores(mined):
+    options = {"normalization_factor": 2.0, "normalization_neighbours": 2, "normalization_mode": "min"}
+    directory = run(MineConfig(mined.root, top=6, max_per_query=0, rank_by="normalized", **options))
+    rows = read_table(directory / "candidates.parquet").to_pylist()
+    pool, gallery, basic = (stored(mined, role) for role in ("pool", "reference", "basic"))
+    want = []
+    for query, p in pool.items():
+        background = sorted((float(np.float32(p @ b)) for b in basic.values()), reverse=True)[1]
+        for reference, r in gallery.items():
+            want.append((-np.float32(float(np.float32(p @ r)) - 2 * background), query, reference))
+    want.sort()
+    assert [(row["query_id"], row["reference_id"]) for row in rows] == [(q, r) for _, q, r in want[:6]]
+    np.testing.assert_array_equal([row["score_normalized"] for row in rows], [-score for score, _, _ in want[:6]])
+    for row in rows:
+        assert row["score"] == np.float32(pool[row["query_id"]] @ gallery[row["reference_id"]])
+    assert read_json(directory / "run.json")["cut"] == min(row["score"] for row in rows)
+
+
+def test_same_photo_and_same_author(bench, tmp_path):
+    """p1 is r1 by its photo id though no picture says so; p2 has r2's author; nothing is known of p3 and r3."""
+    bench.add("reference", {f"r{i}": scene(i) for i in (1, 2, 3)})
+    bench.add("pool", {f"p{i}": scene(i + 10) for i in (1, 2, 3)})
+    table = bench.workspace.read_images("pool").to_pylist()
+    table[0]["original_url"] = "https://c1.staticflickr.com/5/4129/77_46f356962f_o.jpg"
+    table[1] |= {
+        "landing_url": "https://www.flickr.com/photos/ann/5",
+        "author_url": "https://www.flickr.com/people/ann/",
+    }
+    write_table(bench.workspace.images("pool"), table_of(IMAGES, table))
+    for role, letter in (("reference", "r"), ("pool", "p")):
+        bench.embed(role, [f"{letter}{i}" for i in (1, 2, 3)], list(np.eye(3)))
+    path = tmp_path / "yfcc.csv"
+    path.write_text("image_id,photo_id,author_url\nr1.jpg,77,\nr2,78,https://www.flickr.com/people/ann\n")
+    config = MineConfig(bench.workspace.root, top=3, attribution=path)
+    rows = read_table(run(config) / "candidates.parquet").to_pylist()
+    told = {row["query_id"]: (row["same_photo"], row["same_author"], row["duplicate_of"]) for row in rows}
+    assert told == {"p1": (True, None, "r1"), "p2": (False, True, None), "p3": (None, None, None)}
+    directory = run(config)
+    counts = read_json(directory / "run.json")["counts"]
+    assert (counts["same_photo"], counts["same_author"], counts["duplicates"]) == (1, 1, 1)
+    page = (directory / "contact_sheet.html").read_text("utf-8")
+    assert page.count("same photo") == 1 and page.count("same author") == 1
+    before = (directory / "run.json").read_bytes()
+    run(config)
+    assert (directory / "run.json").read_bytes() == before
+    path.write_text("image_id,photo_id\nr1,99\n")  # another table: mined again
+    assert read_table(run(config) / "candidates.parquet")["same_photo"].to_pylist().count(True) == 0
+    path.write_text("image_id,photo_id\nR000001,99\n")
+    with pytest.raises(UsageError, match=r"none of the 1 images of .*yfcc\.csv, 'R000001' first"):
+        run(config)
+    with pytest.raises(UsageError, match="does not exist"):
+        run(MineConfig(bench.workspace.root, top=3, attribution=tmp_path / "gone.csv"))
+
+
+def test_approximate_search_says_how_approximate(mined, capsys):
+    directory = run(MineConfig(mined.root, top=5, search="ivf", ivf_lists=2, ivf_probes=2))
+    recall = read_json(directory / "run.json")["recall"]
+    assert recall["queries"] == 6 and recall["nearest"] == 1.0
+    assert "APPROXIMATE search (ivf): recall on 6 sampled queries: 100.00%" in " ".join(capsys.readouterr().err.split())
+    exact = run(MineConfig(mined.root, top=5))  # not taken for the same
+    assert read_json(exact / "run.json")["recall"] is None
+
+
+def test_vectors_that_are_not_numbers_or_not_whole(mined, bench):
+    part = mined.embeddings("pool", MODEL) / "part-00000.npy"
+    vectors = np.load(part)
+    spoiled = vectors.copy()
+    spoiled[3, 5] = np.nan
+    np.save(part, spoiled)
+    with pytest.raises(NdecError, match=r"the vector of 'p-other0' in part-00000\.npy holds NaN.*ndec embed"):
+        run(MineConfig(mined.root, top=3))
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(NdecError, match=r"part-00000\.npy cannot be read"):
+        run(MineConfig(mined.root, top=3))
+    part.unlink()
+    with pytest.raises(NdecError, match="has 0 part-"):
+        run(MineConfig(mined.root, top=3))
+    np.save(part, vectors[:, :16])
+    with pytest.raises(NdecError, match=r"expected 432-d vectors, got 16-d vectors in part-00000\.npy"):
+        run(MineConfig(mined.root, top=3))
+
+
+def test_a_pool_of_which_nothing_could_be_embedded(mined, bench):
+    bench.embed("pool", [], np.zeros((0, 432)))
+    with pytest.raises(NdecError, match=r"none of the pool images could be embedded: .*rejects\.parquet"):
+        run(MineConfig(mined.root, top=3))
+
+
 def test_more_than_there_are(mined, capsys):
     directory = run(MineConfig(mined.root, top=1000, max_per_query=0, max_per_reference=0))
     assert len(read_table(directory / "candidates.parquet")) == 24
@@ -143,7 +244,15 @@ def test_nothing_left_to_mine(bench):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"split": "dev"}, "test, train"), ({"top": 0}, "top is 0"), ({"max_per_query": -1}, "max_per_query is -1")],
+    [
+        ({"split": "dev"}, "test, train"),
+        ({"top": 0}, "top is 0"),
+        ({"max_per_query": -1}, "max_per_query is -1"),
+        ({"search": "flat"}, "auto, bf16, faiss, ivf"),
+        ({"rank_by": "mean"}, "raw, normalized"),
+        ({"normalization_mode": "max"}, "mean, min"),
+        ({"ivf_lists": -1}, "ivf_lists is -1"),
+    ],
 )
 def test_bad_settings(bench, options, message):
     with pytest.raises(UsageError, match=message):
@@ -163,9 +272,6 @@ def test_embeddings_that_do_not_fit_together(mined, bench):
 def test_missing_and_empty_roles(bench):
     with pytest.raises(NdecError, match="ndec ingest pool"):
         run(MineConfig(bench.workspace.root))
-    from ndec_builder.core.schemas import IMAGES
-    from ndec_builder.core.storage import write_table
-
     write_table(bench.workspace.images("pool"), IMAGES.empty_table())
     with pytest.raises(NdecError, match=r"pool table of .* is empty"):
         run(MineConfig(bench.workspace.root))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-import numpy as np
+import pyarrow as pa
 
+from ndec_builder.candidates.sides import load_side
 from ndec_builder.candidates.splits import count_reasons, near_duplicates, skip_reasons
 from pictures import scene
+
+MODEL = "efficientnet-lite0"
 
 
 def _row(image_id, sha256, group=None):
@@ -11,34 +14,34 @@ def _row(image_id, sha256, group=None):
 
 
 def test_used_images_their_bytes_and_groups_are_skipped_but_null_groups_are_no_group():
-    pool = {
-        row["image_id"]: row
-        for row in (
+    pool = pa.Table.from_pylist(
+        [
             _row("used", "1", "g"),
             _row("used-alone", "2"),
+            _row("used-unopened", None),
             _row("twin", "1", "other"),
             _row("sibling", "3", "g"),
             _row("free", "4"),
             _row("free-empty", "5", ""),
+            _row("free-unopened", None),
             _row("closed", "6", "ref-group"),
-        )
-    }
-    reasons = skip_reasons(pool, {"used", "used-alone", "gone-since"}, {"ref-group", ""})
-    assert set(reasons) == {"used", "used-alone", "twin", "sibling", "closed"}
+        ]
+    )
+    reasons = skip_reasons(pool, {"used", "used-alone", "used-unopened", "gone-since"}, {"ref-group", ""})
+    assert set(reasons) == {"used", "used-alone", "used-unopened", "twin", "sibling", "closed"}
     assert count_reasons(reasons) == {
         "duplicate of an image used by the other split": 1,
         "group used by the other split": 2,
-        "used by the other split": 2,
+        "used by the other split": 3,
     }
+    assert skip_reasons(pool, set(), {"", None}) == {}
 
 
 def test_near_duplicates_of_used_images(bench):
     pictures = {"a-used": scene(1), "b-half": scene(1).resize((96, 72)), "c-free": scene(2)}
     bench.add("pool", pictures)
-    rows = {row["image_id"]: row for row in bench.workspace.read_images("pool").to_pylist()}
-
-    vectors = np.load(bench.workspace.embeddings("pool", "efficientnet-lite0") / "part-00000.npy")
-    resolve = bench.workspace.resolve
-    assert near_duplicates(rows, list(pictures), vectors, {"a-used"}, resolve) == {"b-half"}
-    assert near_duplicates(rows, list(pictures), vectors, set(), resolve) == set()
-    assert near_duplicates(rows, list(pictures), vectors, set(pictures), resolve) == set()
+    workspace = bench.workspace
+    pool = load_side(workspace, "pool", MODEL)
+    assert near_duplicates(workspace, pool, {"a-used"}, "train") == {"b-half"}
+    assert near_duplicates(workspace, pool, set(), "train") == set()
+    assert near_duplicates(workspace, pool, set(pictures), "train") == set()
