@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 
@@ -17,6 +18,14 @@ def unit16(vectors):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def vectors():
     rng = np.random.default_rng(7)
@@ -29,7 +38,7 @@ def exact(vectors):
     return (vectors[0].astype(np.float64) @ vectors[1].astype(np.float64).T).astype(np.float32)
 
 
-@pytest.mark.parametrize("options", [IvfOptions(), IvfOptions(lists=20, probes=2, pq_bytes=8)])
+@pytest.mark.parametrize("options", [IvfOptions(), IvfOptions(lists=20, probes=2, pq_bytes=4)])
 def test_pairs_have_exact_scores_and_most_are_found(vectors, options):
     queries, references = vectors
     engine = IvfPass(references, options)
