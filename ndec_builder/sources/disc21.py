@@ -35,7 +35,7 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
             f"DISC21 has images for {', '.join(ROLE_OF.values())}, none for the role {config.role!r}; to use them as "
             f"{config.role} all the same, give --kind folder"
         )
-    listers = {role: Lister(role, config.license, local=not is_remote(config.source)) for role in roles}
+    listers = {role: Lister(role, config.license) for role in roles}
     seen: set[str] = set()
     other: list[str] = []
     for image_id, uri, stamp, problem in _files(config.source, workspace):

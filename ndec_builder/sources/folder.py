@@ -34,7 +34,7 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     Raises UsageError when the folder is missing, is a file, holds no image, or two files would get one id.
     """
     classes = config.kind == "imagefolder"
-    lister = Lister(config.role, config.license, local=not is_remote(config.source))
+    lister = Lister(config.role, config.license)
     by_folder = config.group_by == "folder" or (classes and config.group_by == "auto")
     for uri, file in files_below(config.source, workspace):
         parent = PurePosixPath(file.name).parent

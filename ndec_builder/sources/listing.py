@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.core.console import say
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS
 from ndec_builder.sources.ground_truth import Match
 
 _FLUSH = 50_000  # rows kept as Python objects before they become a record batch
+_SAID = 10  # batches between two lines that say how far the listing is
 _NAMED = 50  # so many missing things are named in a message; the rejects table has all
 _COLUMNS = ["image_id", "uri", "rotation", *LICENCE_COLUMNS, "group"]
 
@@ -29,7 +31,7 @@ class Listing:
     images: pa.Table
     rejects: list[dict[str, Any]]
     stamp: str  # changes when a file's size or time does: a broken-off run goes on only with the same files
-    local: bool  # all on this machine, so opening them downloads nothing
+    local: bool  # some are on this machine, so that opening them downloads nothing
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Found:
 class Lister:
     """Collects the rows of one role, in any order, in little memory. Usage: `add`, `reject`, then `finish`."""
 
-    def __init__(self, role: str, license: str | None = None, *, local: bool = True) -> None:
-        self.role, self.license, self.local = role, license or None, local
+    def __init__(self, role: str, license: str | None = None) -> None:
+        self.role, self.license, self.local = role, license or None, False
         self.rejects: list[dict[str, Any]] = []
         self._rows: list[tuple[Any, ...]] = []
         self._batches: list[pa.Table] = []
@@ -67,6 +69,7 @@ class Lister:
         """One image. Ids and uris that are no valid Unicode become rejects: they cannot stand in a table."""
         if printable(uri) != uri or printable(image_id) != image_id:
             return self.reject(image_id, uri, "the file name is not UTF-8; rename the file")
+        self.local |= "://" not in uri
         licence["license"] = licence.get("license") or self.license
         self._rows.append((image_id, uri, rotation, *(licence.get(name) for name in LICENCE_COLUMNS), group))
         self._stamp.update(f"{uri}\x1f{stamp}\x1e".encode())
@@ -83,6 +86,8 @@ class Lister:
             pa.array(list(values), IMAGES.field(name).type) for name, values in zip(_COLUMNS, columns, strict=True)
         ]
         self._batches.append(pa.table(arrays, names=_COLUMNS))
+        if len(self._batches) % _SAID == 0:
+            say(f"{len(self._batches) * _FLUSH:,} {self.role} images listed so far")
         self._rows = []
 
     def finish(self) -> Listing:

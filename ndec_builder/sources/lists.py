@@ -19,7 +19,7 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     """
     path = Path(config.source)
     lines = read_lines(path, "image list")
-    lister = Lister(config.role, config.license, local=not any("://" in line for line in lines))
+    lister = Lister(config.role, config.license)
     missing = []
     for line in dict.fromkeys(lines):
         address = line[len(container(line)) :]

@@ -33,13 +33,6 @@ _AHEAD = 4  # files in flight per thread: keeps the threads busy and the memory 
 _FACTS = ("sha256", "width", "height", "format")
 
 
-def look_of(config: IngestConfig, listing: Listing) -> str:
-    """How closely to look at the images of a listing: list, header or decode."""
-    if config.look != "auto":
-        return config.look
-    return "decode" if listing.local else "list"
-
-
 def open_listing(
     listing: Listing, config: IngestConfig, workspace: Workspace, md5: Mapping[str, str], folder: Path
 ) -> tuple[Iterator[pa.Table], list[dict[str, Any]]]:
@@ -48,8 +41,8 @@ def open_listing(
     `folder` keeps the shards until `close` removes it; shards of an earlier run with the same listing, files and
     settings are not opened again.
     """
-    look = look_of(config, listing)
-    if look == "list" or not listing.images.num_rows:
+    look = config.look
+    if look == "list" or (look == "auto" and not listing.local) or not listing.images.num_rows:
         return iter([listing.images]), list(listing.rejects)
     mark = fingerprint([RESULT_VERSION, listing.stamp, look, result_fields(config), sorted(md5.items())])
     plan = Plan(listing.images.num_rows, SHARD, mark)
@@ -87,6 +80,8 @@ class OpenShard:
         return Outcome(names, {"good": len(good), "bad": len(bad)})
 
     def _read(self, row: Mapping[str, Any]) -> dict[str, Any] | str:
+        if self.look == "auto" and "://" in row["uri"]:
+            return {}  # on another machine: listed, not downloaded
         wanted = self.md5.get(row["image_id"])
         return read_facts(self.workspace.resolve(row["uri"]), self.look, self.max_pixels, wanted)
 
@@ -117,7 +112,7 @@ def read_facts(uri: str, look: str, max_pixels: int, md5: str | None = None) -> 
         if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
             return "the MD5 is not the metadata's OriginalMD5: a placeholder of a photo that is gone, or a resized copy"
         header = read_header(data, max_pixels)
-        if look == "decode":
+        if look != "header":
             decode(data, max_pixels=max_pixels)
     except DecodeError as error:
         return str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import Found, Lister, stem
 from ndec_builder.sources.metadata import NAMES, licence_columns, metadata_group, metadata_rotation
-from ndec_builder.sources.remote import containers, is_remote, open_container
+from ndec_builder.sources.remote import containers, is_remote, open_container, scanned
 from ndec_builder.sources.settings import IngestConfig
 
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
@@ -34,13 +34,23 @@ class Column:
     form: str
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of a file: where its image is, what stands beside it, and why it cannot be used (empty: it can)."""
+
+    image_id: str
+    uri: str
+    values: Mapping[str, Any]
+    problem: str
+
+
 def find(config: IngestConfig, workspace: Workspace) -> Found:
     """The rows of the files. An id is the id column's value, else the stem of the path, else file and row number.
 
     Bytes are addressed by row group and row; a row whose bytes are null is taken from its path, relative to the file.
     Raises UsageError when there is no file, no image column, or no row; NdecError for a file that is no parquet.
     """
-    lister = Lister(config.role, config.license, local=not is_remote(config.source))
+    lister = Lister(config.role, config.license)
     count = 0
     for uri, name in containers(config.source, ".parquet", workspace, WHAT):
         count += list_file(lister, uri, name, config, workspace)
@@ -51,13 +61,23 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
 
 def list_file(lister: Lister, uri: str, name: str, config: IngestConfig, workspace: Workspace) -> int:
     """Add the rows of one file to the lister; return how many there are."""
+    rows = scanned(lambda: _scan(uri, name, config, workspace), name)
+    for row in rows:
+        if row.problem:
+            lister.reject(row.image_id, row.uri, row.problem)
+        else:
+            _add(lister, row.image_id, row.uri, row.values, config)
+    return len(rows)
+
+
+def _scan(uri: str, name: str, config: IngestConfig, workspace: Workspace) -> list[Row]:
     try:
         with open_container(name) as file:
             parquet = pq.ParquetFile(file)
             column = image_column(parquet.schema_arrow, config.column, name)
             _warn_of_large_groups(parquet, column, name)
-            return _list_rows(lister, parquet, column, uri, name, config, workspace)
-    except (pa.ArrowException, OSError) as error:
+            return list(_rows(parquet, column, uri, name, workspace))
+    except pa.ArrowException as error:
         raise NdecError(f"{name} cannot be read as parquet ({error}); make it again or restore it") from None
 
 
@@ -91,15 +111,7 @@ def _form(kind: pa.DataType) -> str:
     return "path" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else ""
 
 
-def _list_rows(
-    lister: Lister,
-    parquet: pq.ParquetFile,
-    column: Column,
-    uri: str,
-    name: str,
-    config: IngestConfig,
-    workspace: Workspace,
-) -> int:
+def _rows(parquet: pq.ParquetFile, column: Column, uri: str, name: str, workspace: Workspace) -> Iterator[Row]:
     known = {*(n for names in NAMES.values() for n in names), *_ID_NAMES, "group", "rotation"}
     columns = [n for n in parquet.schema_arrow.names if n in known and n != column.name]
     has_path = column.form == "struct" and parquet.schema_arrow.field(column.name).type.get_field_index("path") >= 0
@@ -115,14 +127,11 @@ def _list_rows(
         for row, values in enumerate(rows):
             value = values.get(column.name)
             path = value.get("path") if isinstance(value, dict) else value
-            name_of = image_id(values, path, stem(name), count)
             where = _address(uri, name, column, row_group, row, path, row in empty, workspace)
-            if where:
-                _add(lister, name_of, where, values, config)
-            else:
-                lister.reject(name_of, f"{uri}#cell={row_group}/{row}/{column.name}", "no image in this row")
+            problem = "" if where else "no image in this row"
+            where = where or f"{uri}#cell={row_group}/{row}/{column.name}"
+            yield Row(image_id(values, path, stem(name), count), where, values, problem)
             count += 1
-    return count
 
 
 def _address(

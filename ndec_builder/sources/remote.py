@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.remote import retried
 from ndec_builder.core.workspace import Workspace
 
+Value = TypeVar("Value")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
@@ -21,10 +23,7 @@ def is_remote(source: Path | str) -> bool:
 def find_remote(source: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Yield (uri, name below the source, (bytes, 0)) of the files with these endings. Raises UsageError, NdecError."""
     filesystem, root = connect(source)
-    try:
-        files: dict[str, dict[str, Any]] = filesystem.find(root, detail=True)
-    except OSError as error:
-        raise NdecError(f"{source} cannot be listed ({error}); is the address right, and are you allowed to?") from None
+    files: dict[str, dict[str, Any]] = scanned(lambda: filesystem.find(root, detail=True), source)
     for path in sorted(files):
         if PurePosixPath(path).suffix.lower() in suffixes:
             name = path.removeprefix(root.rstrip("/")).lstrip("/")
@@ -78,14 +77,7 @@ def expand(pattern: str) -> list[str]:
 
 def _matches(name: str, suffix: str) -> list[str]:
     if is_remote(name):
-        filesystem, path = connect(name)
-        if any(character in path for character in "*?["):
-            paths = filesystem.glob(path)
-        elif filesystem.isdir(path):
-            paths = [p for p in filesystem.find(path) if p.endswith(suffix)]
-        else:
-            paths = [path] if filesystem.exists(path) else []
-        return [filesystem.unstrip_protocol(p) for p in paths]
+        return scanned(lambda: _matches_remote(name, suffix), name)
     local = Path(name)
     if local.is_dir():
         return [str(file) for file in local.rglob(f"*{suffix}") if file.is_file()]
@@ -96,8 +88,30 @@ def _matches(name: str, suffix: str) -> list[str]:
     return []
 
 
+def _matches_remote(name: str, suffix: str) -> list[str]:
+    filesystem, path = connect(name)
+    if any(character in path for character in "*?["):
+        paths = filesystem.glob(path)
+    elif filesystem.isdir(path):
+        paths = [p for p in filesystem.find(path) if p.endswith(suffix)]
+    else:
+        paths = [path] if filesystem.exists(path) else []
+    return [filesystem.unstrip_protocol(p) for p in paths]
+
+
+def scanned(read: Callable[[], Value], name: str) -> Value:
+    """`read()`, tried again with growing waits when `name` is on another machine. Raises NdecError when it fails."""
+    try:
+        return retried(read, name) if is_remote(name) else read()
+    except OSError as error:
+        raise NdecError(
+            f"{name} cannot be read ({error.strerror or error}); is it complete, is the address right, and are you "
+            "allowed to?"
+        ) from None
+
+
 def open_container(name: str) -> Any:
-    """A seekable binary file, local or remote. Raises OSError; NdecError for a protocol that is not installed."""
+    """A seekable binary file, local or remote. Raises OSError; UsageError for a protocol that is not installed."""
     if not is_remote(name):
         return Path(name).open("rb")
     filesystem, path = connect(name)

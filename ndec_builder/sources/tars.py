@@ -15,7 +15,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import Found, Lister, name_all, stem
 from ndec_builder.sources.metadata import licence_columns, metadata_group, metadata_rotation
-from ndec_builder.sources.remote import containers, is_remote, open_container
+from ndec_builder.sources.remote import containers, is_remote, open_container, scanned
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.zips import Member, climbs_out
 
@@ -41,11 +41,13 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     no place of their own, and when there is none.
     """
     shards = containers(config.source, ".tar", workspace, WHAT) if not _is_packed_name(config) else _packed(config)
-    lister = Lister(config.role, config.license, local=not is_remote(config.source))
+    lister = Lister(config.role, config.license)
     gaps: list[str] = []
     count = 0
     for uri, name in shards:
-        for sample in samples(uri, name, gaps):
+        found, cuts = scanned(lambda uri=uri, name=name: _scan(uri, name), name)  # type: ignore[misc]
+        gaps += cuts
+        for sample in found:
             for member in sample.images:
                 count += 1
                 if member.problem:
@@ -67,6 +69,11 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
             f"no image in {config.source}: no member of {name_all('shards', [n for _, n in shards])} is one"
         )
     return Found({config.role: lister.finish()}, tuple(gaps))
+
+
+def _scan(uri: str, name: str) -> tuple[list[Sample], list[str]]:
+    gaps: list[str] = []
+    return list(samples(uri, name, gaps)), gaps
 
 
 def _is_packed_name(config: IngestConfig) -> bool:
@@ -107,7 +114,7 @@ def samples(uri: str, name: str, gaps: list[str]) -> Iterator[Sample]:
 
 def members(uri: str, name: str, gaps: list[str]) -> Iterator[tuple[Member, bytes | None]]:
     """Yield image members (without their bytes) and the texts beside them, and what is wrong with a member."""
-    with _open(name) as file:
+    with open_container(name) as file:
         start = file.read(4)
         file.seek(0)
         if packed := _PACKED.get(start[:2]):
@@ -143,13 +150,6 @@ def _ends_well(file: Any, end: int, size: int) -> bool:
     """A whole tar ends in two blocks of zeros; without them it may have been cut between two members."""
     file.seek(-(-end // 512) * 512)
     return file.read(512) == bytes(512) if size else False
-
-
-def _open(name: str) -> Any:
-    try:
-        return open_container(name)
-    except OSError as error:
-        raise NdecError(f"{name} cannot be opened ({error.strerror or error})") from None
 
 
 def _member(uri: str, entry: tarfile.TarInfo) -> Member:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ndec_builder.core.addresses import Slice
 from ndec_builder.core.errors import NdecError
-from ndec_builder.sources.remote import open_container
+from ndec_builder.sources.remote import open_container, scanned
 
 _LOCAL_HEADER = 30  # bytes before name and extra field; the two lengths are its last four bytes
 
@@ -37,6 +37,10 @@ def zip_members(uri: str, name: str, suffixes: frozenset[str]) -> Iterator[Membe
 
     Raises NdecError for a file that is no zip, or a zip with a path that climbs out: who made it meant harm.
     """
+    yield from scanned(lambda: _scan(uri, name, suffixes), name)
+
+
+def _scan(uri: str, name: str, suffixes: frozenset[str]) -> list[Member]:
     try:
         with open_container(name) as file, zipfile.ZipFile(file) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
@@ -46,10 +50,9 @@ def zip_members(uri: str, name: str, suffixes: frozenset[str]) -> Iterator[Membe
                     "to be "
                     "trusted and is refused whole: get it from its maker again"
                 )
-            for info in members:
-                if PurePosixPath(info.filename).suffix.lower() in suffixes:
-                    yield _member(uri, file, info)
-    except (OSError, zipfile.BadZipFile) as error:
+            wanted = (info for info in members if PurePosixPath(info.filename).suffix.lower() in suffixes)
+            return [_member(uri, file, info) for info in wanted]
+    except zipfile.BadZipFile as error:
         raise NdecError(f"{name} cannot be read as a zip file ({error}); is it complete?") from None
 
 

@@ -38,6 +38,8 @@ def test_written_predictions_read_back_exactly(tmp_path_factory: pytest.TempPath
 @pytest.mark.parametrize("header", ["", "query_id,reference_id,score\n", "\ufeffquery_id, reference_id, score\n"])
 def test_header_is_optional(tmp_path: Path, header: str) -> None:
     (tmp_path / "p.csv").write_text(header + "q3,r2,0.25\n\nq3,r1,1e-3\n", "utf-8")
+    if "\ufeff" in header:  # as a spreadsheet writes it
+        (tmp_path / "p.csv").write_bytes((header + "q3,r2,0.25\n\nq3,r1,1e-3\n").replace("\n", "\r\n").encode())
     back = read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
     assert back.query.tolist() == [2, 2] and back.reference.tolist() == [1, 0] and back.scores.tolist() == [0.25, 0.001]
 

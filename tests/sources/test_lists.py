@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,8 @@ def test_a_list_of_paths_and_uris(tmp_path: Path) -> None:
     assert list(rows) == ["scene-0001", "scene-0007"]
     assert rows["scene-0007"]["sha256"] == sha256_file(tmp_path / "b" / "scene-0007.png")
     (tmp_path / "l.txt").write_text(f"a/scene-0001.png\nfile://{tmp_path}/b/scene-0007.png\n")
-    assert [row["sha256"] for row in ingest(tmp_path, tmp_path / "l.txt").values()] == [None, None]
+    mixed = ingest(tmp_path, tmp_path / "l.txt").values()  # what is on another machine is not downloaded
+    assert [row["sha256"] for row in mixed] == [rows["scene-0001"]["sha256"], None]
     assert ingest(tmp_path, tmp_path / "l.txt", look="decode") == {
         **rows, "scene-0007": {**rows["scene-0007"], "uri": f"file://{tmp_path}/b/scene-0007.png"},
     }  # fmt: skip
@@ -145,35 +150,66 @@ def test_the_kind_is_guessed_when_it_is_plain(tmp_path: Path, copydays: Path) ->
         guess_kind(tmp_path / "other.csv")
 
 
-def test_a_broken_off_run_goes_on_and_a_table_in_pieces_has_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_scenes(tmp_path / "in", 7)
+SLOW = """
+import sys, time; from pathlib import Path
+from ndec_builder.sources import opening
+from ndec_builder.sources.ingest import run
+from ndec_builder.sources.settings import IngestConfig
+real, opening.SHARD = opening.read_facts, 3
+def slow(*given):
+    time.sleep(0.05)
+    return real(*given)
+opening.read_facts = slow
+run(IngestConfig(Path(sys.argv[1]), "pool", sys.argv[2], workers=1))
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scenes(tmp_path / "in", 30)
     ingest(tmp_path, tmp_path / "in")
     target = tmp_path / "ws" / "images" / "pool.parquet"
     whole = target.read_bytes()
-    monkeypatch.setattr(opening, "SHARD", 2)
+    target.unlink()
+    child = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path / "ws"), str(tmp_path / "in")])
+    folder = target.with_name(".ingest-pool")
+    while len(list(folder.rglob("*.done.json"))) < 3:
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done = len(list(folder.rglob("*.done.json")))
+    assert 3 <= done < 10 and not target.exists()
     opened: list[str] = []
     real = opening.read_facts
 
     def counted(uri: str, *more: Any) -> Any:
-        opened.append(Path(uri).name)
-        if len(opened) == 6 and monkeypatch_is_on:
+        opened.append(uri)
+        return real(uri, *more)
+
+    monkeypatch.setattr(opening, "SHARD", 3)
+    monkeypatch.setattr(opening, "read_facts", counted)
+    ingest(tmp_path, tmp_path / "in")
+    assert len(opened) == 30 - 3 * done  # finished shards are not opened again
+    assert target.read_bytes() == whole
+    assert not folder.exists()
+
+
+def test_what_changed_meanwhile_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write_scenes(tmp_path / "in", 6)
+    monkeypatch.setattr(opening, "SHARD", 2)
+    real = opening.read_facts
+
+    def broken_off(uri: str, *more: Any) -> Any:
+        if uri.endswith("scene-0004.png"):
             raise KeyboardInterrupt
         return real(uri, *more)
 
-    monkeypatch_is_on = True
-    monkeypatch.setattr(opening, "read_facts", counted)
+    monkeypatch.setattr(opening, "read_facts", broken_off)
     with pytest.raises(KeyboardInterrupt):
         ingest(tmp_path, tmp_path / "in", workers=1)
-    monkeypatch_is_on = False
-    before = len(opened)
-    ingest(tmp_path, tmp_path / "in", workers=1)
-    assert 0 < len(opened) - before < 7  # finished shards are not opened again
-    assert target.read_bytes() == whole
-    opened.clear()
-    ingest(tmp_path, tmp_path / "in", workers=1)
-    assert len(opened) == 7  # a finished run keeps no shards: files may have changed
+    monkeypatch.setattr(opening, "read_facts", real)
+    scene(99).save(paths[0])
+    assert ingest(tmp_path, tmp_path / "in")["scene-0000"]["sha256"] == sha256_file(paths[0])
 
 
 def test_tables_in_pieces_equal_tables_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

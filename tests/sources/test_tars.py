@@ -7,15 +7,21 @@ import hashlib
 import io
 import json
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.annotation.image_server import Pictures
+from ndec_builder.core import remote
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table, read_uri
 from ndec_builder.core.workspace import Workspace
@@ -212,3 +218,38 @@ def test_patterns_are_written_out() -> None:
     assert expand("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand("{x,y}/{0..1}") == ["x/0", "x/1", "y/0", "y/1"]
     assert expand("plain{.tar") == ["plain{.tar"]
+
+
+class Flaky(LocalFileSystem):
+    """A storage that fails so many times before it answers."""
+
+    protocol = "flaky"
+    left = 0
+
+    def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        if Flaky.left:
+            Flaky.left -= 1
+            raise TimeoutError("no answer")
+        return super()._open(path, mode, **more)
+
+
+def test_a_scan_that_fails_twice_is_tried_again(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    with zipfile.ZipFile(tmp_path / "Q.zip", "w") as archive:
+        archive.writestr("Q00001.jpg", jpeg(5))
+    pq.write_table(pa.table({"id": ["p"], "jpg": [jpeg(6)]}), tmp_path / "p.parquet")
+    for source, kind, role, expected in (
+        (f"flaky://{shards}/part-000.tar", "tar", "pool", ["00000", "00001", "00002"]),
+        (f"flaky://{tmp_path}/Q.zip", "disc21", "query", ["Q00001"]),
+        (f"flaky://{tmp_path}/p.parquet", "parquet", "pool", ["p"]),
+    ):
+        Flaky.left = 2
+        run(IngestConfig(tmp_path / "ws", role, source, kind=kind))
+        assert Workspace(tmp_path / "ws").read_images(role)["image_id"].to_pylist() == expected
+        Flaky.left = 99
+        with pytest.raises(NdecError, match=r"could not be read in 5 tries .*no answer"):
+            run(IngestConfig(tmp_path / "ws", role, source, kind=kind))
+    with pytest.raises((NdecError, UsageError), match=r"none\.tar"):
+        Flaky.left = 0
+        run(IngestConfig(tmp_path / "ws", "pool", f"flaky://{tmp_path}/none.tar", kind="tar"))
