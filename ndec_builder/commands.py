@@ -34,6 +34,7 @@ COMMANDS = {
     "recheck": Command("recheck", "candidates.settings", "RecheckConfig", "candidates.recheck"),
     "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
     "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),
+    "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.handover"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
     "export": Command("export", "manifests.settings", "ExportConfig", "manifests.build"),

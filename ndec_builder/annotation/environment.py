@@ -49,20 +49,24 @@ def find_server(env: Path | None = None) -> Path:
     if version != LABEL_STUDIO_VERSION:
         raise NdecError(
             f"{env} holds Label Studio {version}, and ndec was tried with {LABEL_STUDIO_VERSION}; "
-            f"run `ndec annotate install` with NDEC_LABEL_STUDIO set to a new folder (or unset)"
+            f"run `ndec annotate install --upgrade`, or set NDEC_LABEL_STUDIO to another folder"
         )
     return program
 
 
-def install(env: Path | None = None) -> Path:
+def install(env: Path | None = None, *, upgrade: bool = False) -> Path:
     """Make the environment and install the server into it; returns its folder. Does nothing when it is complete.
 
-    The next call completes an install that was killed. Raises NdecError when pip fails or another version is there.
+    The next call completes an install that was killed. `upgrade` brings another version there to LABEL_STUDIO_VERSION.
+    Raises NdecError when pip fails, or when another version is there and nobody asked for the upgrade.
     """
     env = env or default_environment()
-    if (env / _MARKER).is_file() or installed_version(env) not in (None, LABEL_STUDIO_VERSION):
-        find_server(env)
+    there = installed_version(env)
+    if there == LABEL_STUDIO_VERSION and (env / _MARKER).is_file():
         return env
+    if there not in (None, LABEL_STUDIO_VERSION) and not upgrade:
+        find_server(env)
+    (env / _MARKER).unlink(missing_ok=True)
     say(f"installing Label Studio {LABEL_STUDIO_VERSION} into {env} (about 1 GB, a minute or two)")
     _run([sys.executable, "-m", "venv", str(env)], "make a virtual environment")
     pip = [str(env / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -1,22 +1,23 @@
-"""The workspace's pictures over http on 127.0.0.1, for the labelling page. Nothing else on the disk is reachable."""
+"""What the labelling page needs over http: pictures by id, a pair aligned, the guideline. Nothing else is reachable."""
 
 from __future__ import annotations
 
-import io
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import quote, unquote, urlsplit
 
-from ndec_builder.annotation.server import HOST, check_port_is_free
-from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.schemas import ROLES
-from ndec_builder.core.storage import read_uri
+from PIL import Image
+
+from ndec_builder.annotation import guideline
+from ndec_builder.annotation.pictures import Pictures
+from ndec_builder.annotation.ports import HOST, check_port_is_free, is_loopback, reached_as
 from ndec_builder.core.workspace import Workspace
 
-_SHOWN_AS_IS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
-_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+MISSING_HEADER = "X-Ndec-Missing"
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 def image_path(role: str, image_id: str) -> str:
@@ -24,75 +25,64 @@ def image_path(role: str, image_id: str) -> str:
     return f"/image/{role}/{quote(image_id, safe='')}"
 
 
-class Pictures:
-    """Finds an image of the workspace by (role, image_id); the tables are read again when they change."""
+def compare_views() -> dict[str, tuple[Callable[[Image.Image, Image.Image], bytes], str]]:
+    from ndec_builder.annotation.compare import VIEWS  # OpenCV: only when somebody compares
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self._tables: dict[str, tuple[int, dict[str, tuple[str, str, int]]]] = {}
-        self._lock = threading.Lock()
-
-    def load(self, role: str, image_id: str) -> tuple[bytes, str] | None:
-        """Return (bytes, media type), or None for an unknown image.
-
-        Formats that browsers do not show and images with a `rotation` are decoded and sent as JPEG.
-        Raises OSError or DecodeError when the file is gone or broken.
-        """
-        row = self._rows(role).get(image_id)
-        if row is None:
-            return None
-        uri, format_, rotation = row
-        data = read_uri(self.workspace.resolve(uri))
-        if format_ in _SHOWN_AS_IS and not rotation:
-            return data, _SHOWN_AS_IS[format_]
-        out = io.BytesIO()
-        decode(data, rotation).save(out, "JPEG", quality=95)
-        return out.getvalue(), "image/jpeg"
-
-    def _rows(self, role: str) -> dict[str, tuple[str, str, int]]:
-        path = self.workspace.images(role) if role in ROLES else None
-        if path is None or not path.is_file():
-            return {}
-        changed = path.stat().st_mtime_ns
-        with self._lock:
-            if self._tables.get(role, (None,))[0] != changed:
-                table = self.workspace.read_images(role).select(["image_id", "uri", "format", "rotation"])
-                columns = [column.to_pylist() for column in table.columns]
-                rows = {i: (uri, format_, rotation or 0) for i, uri, format_, rotation in zip(*columns, strict=True)}
-                self._tables[role] = (changed, rows)
-            return self._tables[role][1]
+    return VIEWS
 
 
 class _Handler(BaseHTTPRequestHandler):
     pictures: Pictures
+    allowed: frozenset[str] | None  # host names that may be asked for; None: any
+    aligning: threading.Lock  # one fit at a time: it keeps a core busy for about a second
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         # A web page that points its own name at 127.0.0.1 sends that name: it must not read the pictures.
         host = self.headers.get("Host", "").rsplit(":", 1)[0] if self.headers.get("Host") != "[::1]" else "[::1]"
-        if host not in _LOOPBACK:
+        if self.allowed is not None and host not in self.allowed:
             return self._answer(HTTPStatus.FORBIDDEN, b"wrong host name", "text/plain")
-        parts = urlsplit(self.path).path.split("/")
-        if len(parts) != 4 or parts[:2] != ["", "image"]:
-            return self._answer(HTTPStatus.NOT_FOUND, b"pictures are at /image/ROLE/IMAGE_ID", "text/plain")
-        try:
-            found = self.pictures.load(parts[2], unquote(parts[3]))
-        except (OSError, DecodeError) as error:
-            return self._answer(HTTPStatus.GONE, f"the file cannot be read: {error}".encode(), "text/plain")
-        if found is None:
-            return self._answer(HTTPStatus.NOT_FOUND, b"no such image in this workspace", "text/plain")
-        return self._answer(HTTPStatus.OK, *found)
+        match [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]:
+            case ["image", role, image_id]:
+                return self._picture(role, image_id)
+            case ["compare", query_role, query_id, reference_role, reference_id, view] if view in compare_views():
+                return self._compare(query_role, query_id, reference_role, reference_id, view)
+            case ["guideline"]:
+                return self._answer(HTTPStatus.OK, guideline.page(), "text/html; charset=utf-8")
+            case ["examples", name] if (found := guideline.example(name)) is not None:
+                return self._answer(HTTPStatus.OK, found, "image/jpeg")
+        return self._answer(HTTPStatus.NOT_FOUND, b"pictures are at /image/ROLE/IMAGE_ID", "text/plain")
 
     do_HEAD = do_GET
 
-    def _answer(self, status: HTTPStatus, body: bytes, media_type: str) -> None:
+    def _picture(self, role: str, image_id: str) -> None:
+        shown = self.pictures.show(role, image_id)
+        if shown is None:
+            return self._answer(HTTPStatus.NOT_FOUND, b"no such image in this workspace", "text/plain")
+        return self._answer(HTTPStatus.OK, shown.body, shown.media_type, missing=bool(shown.missing))
+
+    def _compare(self, query_role: str, query_id: str, reference_role: str, reference_id: str, view: str) -> None:
+        query, reference = self.pictures.open(query_role, query_id), self.pictures.open(reference_role, reference_id)
+        if query is None or reference is None:
+            return self._answer(
+                HTTPStatus.NOT_FOUND, b"no such pair of readable images in this workspace", "text/plain"
+            )
+        render, media_type = compare_views()[view]
+        with self.aligning:
+            body = render(query, reference)
+        return self._answer(HTTPStatus.OK, body, media_type)
+
+    def _answer(self, status: HTTPStatus, body: bytes, media_type: str, *, missing: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Access-Control-Allow-Origin", "*")  # without it Label Studio's page shows no picture
+        self.send_header("Access-Control-Expose-Headers", MISSING_HEADER)
         self.send_header("Cross-Origin-Resource-Policy", "cross-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cache-Control", "max-age=3600" if status == HTTPStatus.OK else "no-store")
+        if missing:  # the page takes no label for a pair with a placeholder
+            self.send_header(MISSING_HEADER, "1")
+        self.send_header("Cache-Control", "no-store" if missing or status != HTTPStatus.OK else "max-age=3600")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -109,14 +99,21 @@ class _Server(ThreadingHTTPServer):
 
 
 class ImageServer:
-    """Context manager: serves the workspace's pictures in a thread. Port 0 takes a free one; see `url`."""
+    """Context manager: serves the workspace's pictures in a thread. Port 0 takes a free one; see `url`.
 
-    def __init__(self, workspace: Workspace, port: int) -> None:
+    On another host than loopback everybody who reaches the port sees the pictures: there is no password.
+    """
+
+    def __init__(self, workspace: Workspace, port: int, host: str = HOST) -> None:
         if port:
-            check_port_is_free(port, "--image-port")
-        handler = type("Handler", (_Handler,), {"pictures": Pictures(workspace)})
-        self._server = _Server((HOST, port), handler)
-        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+            check_port_is_free(port, "--image-port", host)
+        members = {
+            "pictures": Pictures(workspace),
+            "allowed": _LOOPBACK if is_loopback(host) else None,
+            "aligning": threading.Lock(),
+        }
+        self._server = _Server((host, port), type("Handler", (_Handler,), members))
+        self.url = f"http://{reached_as(host)}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="ndec-images", daemon=True)
 
     def __enter__(self) -> ImageServer:

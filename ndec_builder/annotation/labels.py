@@ -27,7 +27,13 @@ def read_tasks(workspace: Workspace, split: str) -> pa.Table:
 def read_labels(workspace: Workspace, split: str) -> pa.Table:
     """The labels pulled so far; an empty table before the first pull."""
     path = workspace.annotation(split) / "labels.parquet"
-    return conform(read_table(path), LABEL_ROWS) if path.is_file() else table_of(LABEL_ROWS, [])
+    if not path.is_file():
+        return table_of(LABEL_ROWS, [])
+    table = read_table(path)
+    for name in ("project", "login"):  # tables written before these were kept
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, LABEL_ROWS.field(name).type))
+    return conform(table, LABEL_ROWS)
 
 
 def latest_labels(labels: pa.Table) -> dict[str, list[dict[str, Any]]]:

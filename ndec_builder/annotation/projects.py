@@ -31,6 +31,7 @@ class Project:
     id: int
     found_title: str
     tasks: int
+    annotated: int = 0  # tasks with a label
 
 
 def workspace_key(workspace: Workspace) -> str:
@@ -57,19 +58,39 @@ def find_projects(client: Any) -> dict[str, Project]:
     for project in client.projects.list(page_size=100):
         _, mark, key = (project.description or "").partition(_KEY)
         if mark:
-            found.setdefault(key.split()[0], Project(project.id, project.title or "", project.task_number or 0))
+            counts = (project.task_number or 0, project.num_tasks_with_annotations or 0)
+            found.setdefault(key.split()[0], Project(project.id, project.title or "", *counts))
     return found
 
 
-def create_project(client: Any, workspace: Workspace, split: str, round_: str, annotator: str) -> Project:
+def annotated_now(client: Any, project: int) -> int:
+    return int(client.projects.get(id=project).num_tasks_with_annotations or 0)
+
+
+def page(hints: bool) -> str:
+    """The labelling page; with `hints` it shows what the computer thinks of the pair."""
+    text = shipped("annotation/label_config.xml").read_text("utf-8")
+    mark = '<View className="ndec-row">'
+    return text.replace(mark, f'<Header size="6" value="$hint"/>\n  {mark}', 1) if hints else text
+
+
+def same_page(found: str, expected: str) -> bool:
+    """Is it the page that ndec made, however Label Studio spaces it?"""
+    return "".join(found.split()) == "".join(expected.split())
+
+
+def create_project(
+    client: Any, workspace: Workspace, split: str, round_: str, annotator: str, image_url: str, hints: bool = False
+) -> Project:
     title = project_title(workspace, split, round_, annotator)
+    guideline = f'<p><a href="{image_url}/guideline" target="_blank">The guideline with pictures</a></p>'
     project = client.projects.create(
         title=title,
         description=f"Pairs of the split {split}, round {round_}, for {annotator}. Keep the next line: ndec finds this "
         f"project by it.\n{_KEY}{project_key(workspace, split, round_, annotator)}",
-        expert_instruction=_INSTRUCTION,
+        expert_instruction=_INSTRUCTION + guideline,
         show_instruction=False,
-        label_config=shipped("annotation/label_config.xml").read_text("utf-8"),
+        label_config=page(hints),
         sampling="Sequential sampling",  # the order of import is the order of labelling
         maximum_annotations=1,
         show_skip_button=True,

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections import ChainMap, Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation import projects
-from ndec_builder.annotation.connection import connect, talking
+from ndec_builder.annotation import held, projects
+from ndec_builder.annotation.answers import Found, changed_tasks, compare, labelled_tasks, new_labels
+from ndec_builder.annotation.connection import Connection, connect, talking
+from ndec_builder.annotation.held import Held
+from ndec_builder.annotation.imports import relist, task_data
 from ndec_builder.annotation.labels import read_labels, read_tasks
+from ndec_builder.annotation.pictures import missing_images
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
-from ndec_builder.core.schemas import LABEL_ROWS, LABELS, table_of
+from ndec_builder.core.schemas import LABEL_ROWS, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
-# A slow request may carry a time stamp a little before one that was pulled already; looking twice costs nothing.
-_LOOK_BACK = timedelta(seconds=60)
+RESULT_VERSION = 2
+Row = dict[str, Any]
 
 
 def run(config: PullConfig) -> Path:
@@ -37,98 +38,130 @@ def run(config: PullConfig) -> Path:
     record = RunRecord("annotate pull", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
-    tasks = read_tasks(workspace, config.split)
+    read_tasks(workspace, config.split)
     connection = connect(workspace, config.url, config.token_file)
-    client = connection.client()
-    counts: Counter[str] = Counter()
-    lost: list[NdecError] = []
     with locked(directory):
-        labels = read_labels(workspace, config.split)
-        with talking(connection, "looking for ndec's projects"):
-            there = projects.find_projects(client)
-        rows: list[dict[str, Any]] = []
-        for round_, annotator in sorted(set(zip(*(tasks[c].to_pylist() for c in ("round", "annotator")), strict=True))):
-            title = projects.project_title(workspace, config.split, round_, annotator)
-            project = there.get(projects.project_key(workspace, config.split, round_, annotator))
-            if project is None:
-                lost.append(projects.gone(title, connection.url, config.split, round_))
-                continue
-            projects.report_renamed(project, title)
-            own = [row for row in tasks.to_pylist() if (row["round"], row["annotator"]) == (round_, annotator)]
-            old = [row for row in labels.to_pylist() if (row["round"], row["annotator"]) == (round_, annotator)]
-            since = max((row["annotated_at"] for row in old), default=None)
-            with talking(connection, f"pulling the project {title!r}"):
-                rows += new_labels(changed_tasks(client, project.id, since), own, old, counts)
-        rows.sort(key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"]))
-        path = write_table(directory / "labels.parquet", pa.concat_tables([labels, table_of(LABEL_ROWS, rows)]))
-    _report(counts)
+        counts, lost = pull_labels(workspace, config.split, connection)
+    _report(counts, directory)
+    if missing := missing_images(workspace):
+        say(f"{len(missing)} pictures could not be shown (the first: {next(iter(missing))}); see missing_images.json")
     inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}
-    record.write(directory, counts={"labels": labels.num_rows + len(rows), **dict(counts)}, inputs=inputs)
+    record.write(directory, counts=dict(counts), inputs=inputs)
     if lost:
         raise lost[0]
-    return path
+    return directory / "labels.parquet"
 
 
-def changed_tasks(client: Any, project: int, since: datetime | None) -> Iterable[Any]:
-    """Tasks of a project with their annotations; those touched after `since` (less a margin), or all."""
-    query = {}
-    if since is not None:
-        moment = (since - _LOOK_BACK).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        item = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": moment}
-        query = {"query": json.dumps({"filters": {"conjunction": "and", "items": [item]}})}
-    return client.tasks.list(project=project, fields="all", page_size=1000, **query)
+def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tuple[Counter[str], list[NdecError]]:
+    """Append what is new to labels.parquet and to incidents.parquet; (counts, an error for each project that is gone).
 
-
-def new_labels(
-    found: Iterable[Any], tasks: list[dict[str, Any]], labels: list[dict[str, Any]], counts: Counter[str]
-) -> list[dict[str, Any]]:
-    """Rows (LABEL_ROWS) for answers that differ from the newest pulled one of the same pair.
-
-    `found` are Label Studio's tasks (`.data`, `.annotations`), `tasks` and `labels` ndec's rows of the same project. Of
-    a pair's annotations the newest counts; what was skipped or cancelled does not. Adds to `counts`: new, changed,
-    skipped, withdrawn (labelled once, no annotation left), foreign (no pair of ours), unreadable (no known choice).
+    The labels are written before what ndec knows of Label Studio: killed between the two, the next pull sees the same
+    answers again and adds none twice.
     """
-    known = {row["pair_id"]: row for row in tasks}
-    newest = {row["pair_id"]: row["label"] for row in labels}
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for task in found:
-        pair_id = task.data.get("pair_id")
-        if pair_id in known:
-            answers.setdefault(pair_id, []).extend(task.annotations or [])
-        else:
-            counts["foreign"] += 1
-    rows = []
-    for pair_id, answered in answers.items():
-        given = [annotation for annotation in answered if not annotation.get("was_cancelled")]
-        if not given:
-            counts["skipped"] += bool(answered)
-            counts["withdrawn"] += pair_id in newest
+    directory, client = workspace.annotation(split), connection.client()
+    labels, holds, counts = read_labels(workspace, split), Held(directory), Counter[str]()
+    rows: list[Row] = []
+    incidents: list[Row] = []
+    lost: list[NdecError] = []
+    pairs: dict[str, Row] = {}
+    own: dict[held.Rater, dict[str, Row]] = {}
+    for row in read_tasks(workspace, split).to_pylist():
+        pairs.setdefault(row["pair_id"], row)
+        own.setdefault((row["round"], row["annotator"]), {})[row["pair_id"]] = row
+    given: dict[held.Rater, list[Row]] = {}
+    for row in labels.to_pylist():
+        given.setdefault((row["round"], row["annotator"]), []).append(row)
+    with talking(connection, "looking for ndec's projects"):
+        there = projects.find_projects(client)
+        logins = {user.id: str(user.email or "") for user in client.users.list()}
+    for rater in sorted(own):
+        title = projects.project_title(workspace, split, *rater)
+        project = there.get(projects.project_key(workspace, split, *rater))
+        for number in holds.projects_of(rater):
+            if project is None or number != project.id:
+                row = {"round": rater[0], "annotator": rater[1], "project": number, "detail": title}
+                incidents += held.gone([row], "project_deleted")
+                holds.forget(number)
+        if project is None:
+            lost.append(projects.gone(title, connection.url, split, rater[0]))
             continue
-        annotation = max(given, key=lambda a: (_moment(a), a["id"]))
-        label = verdict(annotation.get("result") or [])
-        if label is None:
-            counts["unreadable"] += 1
-        elif label != newest.get(pair_id):
-            counts["changed" if pair_id in newest else "new"] += 1
-            task_row = known[pair_id]
-            rows.append(
-                {"label": label, "seconds": annotation.get("lead_time"), "annotated_at": _moment(annotation)}
-                | {name: task_row[name] for name in ("pair_id", "round", "annotator", "is_gold", "batch")}
-            )
-    return rows
+        known = ChainMap(own[rater], pairs)
+        with talking(connection, f"pulling the project {title!r}"):
+            found = _look(client, connection, holds, rater, project, given.get(rater, []))
+            incidents += found.incidents + _changed_project(client, workspace, split, rater, project)
+            incidents += edited_tasks(found.tasks, known, split, rater, project.id)
+            more, changed = new_labels(found.tasks, known, given.get(rater, []), counts, rater, project.id, logins)
+            rows, incidents = rows + more, incidents + changed
+        projects.report_renamed(project, title)
+    rows.sort(key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"]))
+    write_table(directory / "labels.parquet", pa.concat_tables([labels, table_of(LABEL_ROWS, rows)]))
+    counts["labels"] = labels.num_rows + len(rows)
+    fresh = held.record_incidents(directory, incidents)
+    counts["withdrawn"] = fresh["annotation_deleted"]
+    counts["incidents"] = sum(fresh.values())
+    for kind, number in sorted(fresh.items()):
+        say(f"{number} × {kind} in Label Studio since the last look; kept in {directory / 'incidents.parquet'}")
+    holds.write()
+    return counts, lost
 
 
-def verdict(result: list[dict[str, Any]]) -> str | None:
-    """The choice of the control `verdict` in an annotation's result, or None when it is not exactly one known label."""
-    choices = [c for item in result if item.get("from_name") == "verdict" for c in item["value"].get("choices", [])]
-    return choices[0] if len(choices) == 1 and choices[0] in LABELS else None
+def _look(
+    client: Any,
+    connection: Connection,
+    holds: Held,
+    rater: held.Rater,
+    project: projects.Project,
+    labels: list[Row],
+) -> Found:
+    """The tasks touched since the last label of this project, and what is gone from it.
+
+    The number of labelled tasks that Label Studio counts before and after the look has to enclose the number known
+    after it; else something was deleted without a trace (or a clock was set back), and all of them are compared.
+    """
+    if len(holds.project(project.id)) != project.tasks:
+        relist(client, connection, holds, rater, project.id)  # records the tasks that are gone
+    since = max((row["annotated_at"] for row in labels if row["project"] == project.id), default=None)
+    found = Found()
+    if project.annotated or labels:
+        found = compare(changed_tasks(client, project.id, since), holds, rater, project.id)
+    known = sum(row["annotation"] is not None for row in holds.project(project.id).values())
+    after = projects.annotated_now(client, project.id) if known or project.annotated else 0
+    if not project.annotated <= known <= after:
+        found.add(compare(labelled_tasks(client, project.id), holds, rater, project.id, complete=True))
+    return found
 
 
-def _moment(annotation: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(annotation["updated_at"]).astimezone(UTC)
+def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], split: str, rater: held.Rater, project: int) -> list[Row]:
+    """Incidents for tasks whose pictures are others than those that ndec sent."""
+    incidents = []
+    for task in tasks:
+        row = pairs.get(task.data.get("pair_id"))
+        if row is None:
+            continue
+        expected = task_data(split, "", row)
+        for name in ("query", "reference"):
+            if not str(task.data.get(name, "")).endswith(expected[name]):
+                detail = f"{name}: {task.data.get(name)}"
+                base = {"round": rater[0], "annotator": rater[1], "project": project, "task": task.id}
+                incidents.append(base | {"kind": "task_edited", "pair_id": row["pair_id"], "detail": detail})
+    return incidents
 
 
-def _report(counts: Counter[str]) -> None:
+def _changed_project(
+    client: Any, workspace: Workspace, split: str, rater: held.Rater, project: projects.Project
+) -> list[Row]:
+    """Incidents for a project that was renamed, or whose page was changed."""
+    row = {"round": rater[0], "annotator": rater[1], "project": project.id}
+    incidents = []
+    if project.found_title != projects.project_title(workspace, split, *rater):
+        incidents.append(row | {"kind": "project_renamed", "detail": project.found_title})
+    page = client.projects.get(id=project.id).label_config or ""
+    if not any(projects.same_page(page, projects.page(hints)) for hints in (False, True)):
+        incidents.append(row | {"kind": "project_edited", "detail": "the labelling page is not ndec's any more"})
+    return incidents
+
+
+def _report(counts: Counter[str], directory: Path) -> None:
     say(f"pulled {counts['new']} new and {counts['changed']} changed labels; {counts['skipped']} pairs were skipped")
     if counts["withdrawn"]:
         say(f"{counts['withdrawn']} labels were deleted in Label Studio; they stay here until answered anew")
@@ -136,3 +169,5 @@ def _report(counts: Counter[str]) -> None:
         say(f"{counts['foreign']} tasks in ndec's projects are not ndec's pairs; they are left alone")
     if counts["unreadable"]:
         say(f"{counts['unreadable']} annotations hold no known choice; was the labelling interface changed by hand?")
+    if handed := held.handed_over(directory):
+        say(f"moving {len(handed)} pairs to somebody else was interrupted; run that `leave` or `push` again")

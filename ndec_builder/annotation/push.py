@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation import projects
-from ndec_builder.annotation.connection import NO_RETRY, Connection, connect, talking
-from ndec_builder.annotation.image_server import image_path
+from ndec_builder.annotation import held, projects
+from ndec_builder.annotation.connection import Connection, connect, talking
+from ndec_builder.annotation.handover import share_with_newcomers
+from ndec_builder.annotation.imports import bring_up_to_date
 from ndec_builder.annotation.labels import read_labels
 from ndec_builder.annotation.resolve import resolve
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tasks import assign, disputed_pairs, double_check_pairs, pairs_to_label
-from ndec_builder.core.console import say, track
+from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
@@ -25,7 +24,6 @@ from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 1
-REFERENCE_ROLE = {"test": "reference", "train": "basic"}  # test mines pool × reference, train pool × basic
 
 
 def run(config: PushConfig) -> Path:
@@ -45,24 +43,26 @@ def run(config: PushConfig) -> Path:
         connection = connect(workspace, config.url, config.token_file, config.image_url)
         tasks = pa.concat_tables([before, new])
         write_table(path, tasks)
-        labelled = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
-        wanted: dict[str, list[dict[str, Any]]] = {}
-        for row in tasks.to_pylist():
-            if row["round"] == config.round:
-                # An annotator with nothing left has an empty list: a lost project is made again all the same.
-                left = wanted.setdefault(row["annotator"], [])
-                if (row["pair_id"], row["round"], row["annotator"]) not in labelled:
-                    left.append(row)
-        imported = _bring_up_to_date(config, workspace, connection, wanted)
+        tasks = share_with_newcomers(config, workspace, connection, tasks)
+        labels, hints = read_labels(workspace, config.split), _hints(config, workspace)
+        imported = bring_up_to_date(
+            workspace, config.split, config.round, connection, tasks, labels, config.chunk, hints
+        )
+        held.end_handover(directory)
+        raters = set(zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True))
+        annotators = sorted(annotator for round_, annotator in raters if round_ == config.round)
+        where = _addresses(config, workspace, connection, annotators)
     say(f"{config.round} round of {config.split}: {new.num_rows} new tasks, {imported} sent to {connection.url}")
-    counts = {"tasks": tasks.num_rows, "new": new.num_rows, "imported": imported, "annotators": len(wanted)}
+    for line in where:
+        say(line)
+    counts = {"tasks": tasks.num_rows, "new": new.num_rows, "imported": imported, "annotators": len(annotators)}
     record.write(directory, counts=counts, inputs=_inputs(workspace, config.split))
     return path
 
 
 def _new_tasks(config: PushConfig, workspace: Workspace, tasks: pa.Table, labels: pa.Table) -> pa.Table:
     """Rows that this push adds to the tasks table."""
-    candidates = _candidate_files(workspace, config.split)
+    candidates, load = _candidate_files(workspace, config.split), _open_load(config, tasks, labels)
     pairs = pairs_to_label(read_table(path) for path in candidates)
     if config.round == "first":
         decided_file = workspace.annotation(config.split) / "decisions.parquet"
@@ -72,7 +72,15 @@ def _new_tasks(config: PushConfig, workspace: Workspace, tasks: pa.Table, labels
             decided = set(table.filter(table["decision"].is_valid())["pair_id"].to_pylist())
         pairs = [pair for pair in pairs if pair[0] not in decided]
         overlap = config.overlap if len(config.annotators) > 1 else 0.0
-        return assign(pairs, "first", config.annotators, tasks=tasks, overlap=overlap)
+        return assign(
+            pairs,
+            "first",
+            config.annotators,
+            tasks=tasks,
+            overlap=overlap,
+            overlap_people=config.overlap_people,
+            load=load,
+        )
     if not labels.num_rows:
         raise NdecError(
             f"there is no label of the split {config.split!r} yet, so nothing to look at again; "
@@ -87,7 +95,39 @@ def _new_tasks(config: PushConfig, workspace: Workspace, tasks: pa.Table, labels
     else:
         chosen = disputed_pairs(resolve(tasks, labels))
     pairs = [pair for pair in pairs if pair[0] in chosen]
-    return assign(pairs, config.round, config.annotators, tasks=tasks, seen_by=seen_by)
+    return assign(pairs, config.round, config.annotators, tasks=tasks, seen_by=seen_by, load=load)
+
+
+def _open_load(config: PushConfig, tasks: pa.Table, labels: pa.Table) -> dict[str, int]:
+    """Pairs that each person still has to label in this round."""
+    done = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
+    columns = zip(*(tasks[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True)
+    return dict(Counter(key[2] for key in columns if key[1] == config.round and key not in done))
+
+
+def _hints(config: PushConfig, workspace: Workspace) -> dict[str, str]:
+    """What the computer thinks of each pair, for the page; nothing unless it is switched on, since it biases people."""
+    if not config.hints:
+        return {}
+    names = ["pair_id", "rank", "score", "prelabel", "prelabel_confidence"]
+    hints = {}
+    for path in _candidate_files(workspace, config.split):
+        for row in read_table(path, names).to_pylist():
+            thought = f" · {row['prelabel']} ({row['prelabel_confidence']:.0%})" if row["prelabel"] else ""
+            hints[row["pair_id"]] = f"rank {row['rank']} · similarity {row['score']:.3f}{thought}"
+    return hints
+
+
+def _addresses(config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str]) -> list[str]:
+    """Where each annotator labels."""
+    with talking(connection, "looking for ndec's projects"):
+        there = projects.find_projects(connection.client())
+    keys = {name: projects.project_key(workspace, config.split, config.round, name) for name in annotators}
+    return [
+        f"{name}: {connection.url}/projects/{there[key].id}/data?labeling=1"
+        for name, key in keys.items()
+        if key in there
+    ]
 
 
 def _candidate_files(workspace: Workspace, split: str) -> list[Path]:
@@ -99,74 +139,6 @@ def _candidate_files(workspace: Workspace, split: str) -> list[Path]:
         )
     recheck = workspace.candidates(split) / "recheck.parquet"
     return [first, recheck] if recheck.is_file() else [first]
-
-
-def _bring_up_to_date(
-    config: PushConfig, workspace: Workspace, connection: Connection, wanted: dict[str, list[dict[str, Any]]]
-) -> int:
-    """Make each annotator's project if it is not there and import the missing tasks; returns how many were imported."""
-    client = connection.client()
-    imported = 0
-    with talking(connection, "looking for ndec's projects"):
-        there = projects.find_projects(client)
-    for annotator, rows in sorted(wanted.items()):
-        project = there.get(projects.project_key(workspace, config.split, config.round, annotator))
-        title = projects.project_title(workspace, config.split, config.round, annotator)
-        if project is None:
-            say(f"making the project {title!r}")
-            with talking(connection, f"making the project {title!r}"):
-                project = projects.create_project(client, workspace, config.split, config.round, annotator)
-        projects.report_renamed(project, title)
-        data = [task_data(config.split, connection.image_url, row) for row in sorted(rows, key=lambda r: r["position"])]
-        imported += import_missing(client, connection, project.id, data, config.chunk)
-    return imported
-
-
-def task_data(split: str, image_url: str, row: dict[str, Any]) -> dict[str, Any]:
-    """What Label Studio gets of a pair: its pictures and its number. No score, rank or pre-label: they bias people."""
-    return {
-        "pair_id": row["pair_id"],
-        "query": image_url + image_path("pool", row["query_id"]),
-        "reference": image_url + image_path(REFERENCE_ROLE[split], row["reference_id"]),
-        "position": row["position"],
-    }
-
-
-def import_missing(
-    client: Any, connection: Connection, project: int, data: Sequence[dict[str, Any]], chunk: int
-) -> int:
-    """Import the tasks whose pair_id the project lacks, in the given order; returns how many.
-
-    Label Studio does not deduplicate and may have stored everything although the request failed: so look first,
-    look again after a failure, and take out doubles that a lost connection left behind (never one that has a label).
-    """
-    there = _remove_doubles(client, connection, project)
-    missing = [task for task in data if task["pair_id"] not in there]
-    chunks = [missing[start : start + chunk] for start in range(0, len(missing), chunk)]
-    for part in track(chunks, len(chunks), "importing tasks"):
-        try:
-            with talking(connection, "importing tasks"):
-                request = [{"data": task} for task in part]
-                client.projects.import_tasks(id=project, request=request, request_options=NO_RETRY)
-        except NdecError:
-            there = _remove_doubles(client, connection, project)
-            if not all(task["pair_id"] in there for task in part):
-                raise
-    return len(missing)
-
-
-def _remove_doubles(client: Any, connection: Connection, project: int) -> set[str]:
-    """Delete unlabelled tasks of a pair that is there twice; returns the pair_ids that are there."""
-    tasks: dict[str, list[Any]] = defaultdict(list)
-    with talking(connection, "listing tasks"):
-        for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
-            tasks[str(task.data.get("pair_id"))].append(task)
-        for same in tasks.values():
-            same.sort(key=lambda task: (-(task.total_annotations or 0), task.id))
-            for task in same[1:]:
-                if not task.total_annotations:
-                    client.tasks.delete(id=str(task.id))
-    return set(tasks)
 
 
 def _inputs(workspace: Workspace, split: str) -> dict[str, str]:

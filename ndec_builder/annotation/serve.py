@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
-from ndec_builder.annotation.connection import Connection, own_connection
+from ndec_builder.annotation.connection import Connection, connect, own_connection
 from ndec_builder.annotation.image_server import ImageServer
-from ndec_builder.annotation.server import LabelStudioServer
+from ndec_builder.annotation.ports import is_loopback
+from ndec_builder.annotation.server import LabelStudioServer, running_state
 from ndec_builder.annotation.settings import ServeConfig
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
+
+_STOP_SECONDS = 40.0  # Label Studio is given 15 s to end, then killed
 
 
 @contextlib.contextmanager
@@ -27,27 +32,91 @@ def serving(config: ServeConfig) -> Iterator[Connection]:
 
 def run(config: ServeConfig) -> None:
     """Run in the foreground and say where to go. Returns on Ctrl-C; raises NdecError when Label Studio dies."""
+    if config.url:
+        return _serve_images(config)
     say("starting Label Studio; the first start takes about half a minute …")
     with _both(config) as (server, connection):
         with contextlib.suppress(KeyboardInterrupt):
             say(f"Label Studio: {connection.url}   user: {connection.user}   password: in {connection.secrets}")
+            say(f"guideline for annotators: {connection.image_url}/guideline")
             say("leave this running; in another terminal: `ndec annotate push`, later `pull`. Ctrl-C stops it.")
             while True:
                 server.check_alive()
                 time.sleep(1)
         say("stopping …")
+    return None
+
+
+def stop(workspace: Workspace) -> bool:
+    """End what `serve` runs for this workspace in another terminal; False when nothing runs."""
+    state = running_state(workspace.label_studio)
+    if state is None:
+        return False
+    owned = _parent(state["pid"]) == state["owner"]  # else its `ndec` was killed, and the number may be somebody else's
+    if owned:
+        os.kill(state["owner"], signal.SIGTERM)
+    else:
+        os.killpg(state["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while running_state(workspace.label_studio) is not None:
+        if time.monotonic() > deadline:
+            raise NdecError(f"process {state['pid']} did not end within {_STOP_SECONDS:.0f} s; end it by hand")
+        time.sleep(0.1)
+    return True
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return None
+
+
+def _serve_images(config: ServeConfig) -> None:
+    """Pictures only: the Label Studio is one that runs already, elsewhere."""
+    workspace = _existing(config)
+    connection = connect(workspace, config.url, config.token_file)
+    _warn_when_open(config)
+    with _ending_on_signals(), ImageServer(workspace, config.image_port, config.host) as images:
+        say(f"Label Studio {connection.url} answers, user {connection.user}; pictures: {images.url}")
+        say(
+            f"push with LABEL_STUDIO_URL={connection.url} and `image_url = {images.url}`; one key a pair needs ndec's "
+            "middleware there (docs/annotation.md)"
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(1)
+
+
+def _existing(config: ServeConfig) -> Workspace:
+    workspace = Workspace(config.workspace)
+    if not workspace.root.is_dir():
+        raise NdecError(f"the workspace {workspace.root} does not exist; make it with `ndec init {workspace.root}`")
+    return workspace
+
+
+def _warn_when_open(config: ServeConfig) -> None:
+    if not is_loopback(config.host):
+        say(
+            f"WARNING: everybody who reaches {config.host} port {config.image_port} sees this workspace's pictures "
+            "without a password, and Label Studio's password travels unencrypted; use this in a network you trust"
+        )
 
 
 @contextlib.contextmanager
 def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]:
-    workspace = Workspace(config.workspace)
-    if not workspace.root.is_dir():
-        raise NdecError(f"the workspace {workspace.root} does not exist; make it with `ndec init {workspace.root}`")
+    workspace = _existing(config)
+    _warn_when_open(config)
     with (
         _ending_on_signals(),
-        ImageServer(workspace, config.image_port) as images,
+        ImageServer(workspace, config.image_port, config.host) as images,
         LabelStudioServer(
-            workspace.label_studio, config.port, image_url=images.url, wait=config.start_seconds
+            workspace.label_studio,
+            config.port,
+            image_url=images.url,
+            wait=config.start_seconds,
+            host=config.host,
+            database=config.database,
         ) as server,
     ):
         yield server, own_connection(workspace, server.url, images.url)

@@ -1,12 +1,14 @@
-"""One Label Studio on 127.0.0.1, with its data, password and token in the workspace. Only its own process is ended."""
+"""One Label Studio with its data, password and token in the workspace. Only its own process is ended."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import secrets
 import signal
-import socket
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -15,12 +17,13 @@ from typing import Any
 
 import requests
 
-from ndec_builder.annotation.environment import find_server
+from ndec_builder.annotation.database import Database, read_database
+from ndec_builder.annotation.environment import LABEL_STUDIO_VERSION, find_server
+from ndec_builder.annotation.ports import HOST, check_port_is_free, reached_as
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 
-HOST = "127.0.0.1"
 USER = "annotator@ndec.local"
 _SERVER_FILES = Path(__file__).parent / "server_files"
 _STOP_SECONDS = 15.0
@@ -45,20 +48,6 @@ def make_secrets(data: Path) -> dict[str, str]:
     values = {"user": USER, "password": secrets.token_urlsafe(12), "token": secrets.token_hex(20)}
     _write_private(path, values)
     return values
-
-
-def check_port_is_free(port: int, option: str) -> None:
-    """Raise NdecError when something listens on the port: Label Studio would silently move to the next one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            return
-        except PermissionError:
-            reason = "may not be opened by this user (ports below 1024 belong to the system)"
-        except OSError:
-            reason = "is in use by another program"
-    raise NdecError(f"port {port} on {HOST} {reason}; choose another one with `{option} NUMBER`, or end that program")
 
 
 def running_state(data: Path) -> dict[str, Any] | None:
@@ -93,31 +82,69 @@ class LabelStudioServer:
     """Context manager: `with LabelStudioServer(data, port) as server: server.url`. NdecError if it cannot start."""
 
     def __init__(
-        self, data: Path, port: int, *, image_url: str = "", env: Path | None = None, wait: float = 300
+        self,
+        data: Path,
+        port: int,
+        *,
+        image_url: str = "",
+        env: Path | None = None,
+        wait: float = 300,
+        host: str = HOST,
+        database: str = "",
     ) -> None:
         self.data, self.port, self.image_url, self.env, self.wait = data.absolute(), port, image_url, env, wait
-        self.url = f"http://{HOST}:{port}"
+        self.host, self.database = host, database
+        self.url = f"http://{reached_as(host)}:{port}"
         self.log = self.data / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         program = find_server(self.env)
         self._end_orphan()
-        check_port_is_free(self.port, "--port")
+        check_port_is_free(self.port, "--port", self.host)
         secret = make_secrets(self.data)
-        command = [str(program), "start", "--no-browser", "--internal-host", HOST, "--port", str(self.port)]
+        database = self._find_database(secret)
+        self._prepare_upgrade(database)
+        command = [str(program), "start", "--no-browser", "--internal-host", self.host, "--port", str(self.port)]
         command += ["--log-level", "WARNING", "--enable-legacy-api-token"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(secret),
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(secret, database),
                 cwd=self.data, start_new_session=True,
             )  # fmt: skip
         try:
             write_json(state_file(self.data), self._state())
             self._wait_until_up(secret["token"])
+            write_json(self.data / "version.json", {"label_studio": LABEL_STUDIO_VERSION})
         except BaseException:
             self.stop()
             raise
+
+    def _find_database(self, secret: dict[str, str]) -> Database | None:
+        """The chosen database; a new password goes into the secrets, so that the next start needs the address only."""
+        database = read_database(self.database, secret.get("database_password", ""))
+        if database is not None:
+            if database.password and database.password != secret.get("database_password"):
+                _write_private(secrets_file(self.data), secret | {"database_password": database.password})
+            database.check_answers()
+        return database
+
+    def _prepare_upgrade(self, database: Database | None) -> None:
+        """Label Studio changes an older database when it starts: keep a copy. It cannot read one of a newer version."""
+        path = self.data / "version.json"
+        made_by = str(read_json(path)["label_studio"]) if path.is_file() else LABEL_STUDIO_VERSION
+        if _numbers(made_by) > _numbers(LABEL_STUDIO_VERSION):
+            raise NdecError(
+                f"{self.data} was made by Label Studio {made_by}, and this ndec uses {LABEL_STUDIO_VERSION}, which "
+                "cannot read it; use the ndec that made it, or move the folder away: `ndec annotate push` makes the "
+                "projects again"
+            )
+        store = self.data / "label_studio.sqlite3"
+        if made_by != LABEL_STUDIO_VERSION and database is None and store.is_file():
+            copy = self.data / f"label_studio-{made_by}.sqlite3"
+            with contextlib.closing(sqlite3.connect(store)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
+                old.backup(new)
+            say(f"upgrading from Label Studio {made_by}; the database as it was is kept in {copy}")
 
     def _state(self) -> dict[str, Any]:
         assert self._process is not None
@@ -191,25 +218,43 @@ class LabelStudioServer:
         lines = self.log.read_text("utf-8", errors="replace").strip().splitlines()[-4:]
         return f"its last words in {self.log}: {' / '.join(lines) or '(none)'}"
 
-    def _environment(self, secret: dict[str, str]) -> dict[str, str]:
+    def _environment(self, secret: dict[str, str], database: Database | None) -> dict[str, str]:
         """The person's environment, less what would steer Python or Label Studio elsewhere, plus our settings."""
-        foreign = ("LABEL_STUDIO_", "DJANGO_", "PYTHON", "VIRTUAL_ENV", "POSTGRE_", "SENTRY_", "FRONTEND_SENTRY_")
+        foreign = (
+            "LABEL_STUDIO_",
+            "DJANGO_",
+            "NDEC_DATABASE_",
+            "PYTHON",
+            "VIRTUAL_ENV",
+            "POSTGRE_",
+            "SENTRY_",
+            "FRONTEND_SENTRY_",
+        )
         env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return env | {
-            "LABEL_STUDIO_BASE_DATA_DIR": str(self.data),
-            "LABEL_STUDIO_USERNAME": secret["user"],
-            "LABEL_STUDIO_PASSWORD": secret["password"],
-            "LABEL_STUDIO_USER_TOKEN": secret["token"],
-            "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
-            "COLLECT_ANALYTICS": "false",
-            "LATEST_VERSION_CHECK": "false",
-            "SENTRY_DSN": "",
-            "FRONTEND_SENTRY_DSN": "",
-            "TASK_LOCK_TTL": "300",  # one annotator per project: a lock only keeps a closed tab's pair from coming back
-            "PYTHONPATH": str(_SERVER_FILES),
-            "PYTHONDONTWRITEBYTECODE": "1",  # the files may lie in a folder that this user cannot write
-            "DJANGO_SETTINGS_MODULE": "ndec_label_studio_settings",
-        }
+        chosen = database.variables() if database else {}
+        return (
+            env
+            | chosen
+            | {
+                "LABEL_STUDIO_BASE_DATA_DIR": str(self.data),
+                "LABEL_STUDIO_USERNAME": secret["user"],
+                "LABEL_STUDIO_PASSWORD": secret["password"],
+                "LABEL_STUDIO_USER_TOKEN": secret["token"],
+                "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+                "COLLECT_ANALYTICS": "false",
+                "LATEST_VERSION_CHECK": "false",
+                "SENTRY_DSN": "",
+                "FRONTEND_SENTRY_DSN": "",
+                "TASK_LOCK_TTL": "300",  # one annotator per project: a lock only delays a closed tab's pair
+                "PYTHONPATH": str(_SERVER_FILES),
+                "PYTHONDONTWRITEBYTECODE": "1",  # the files may lie in a folder that this user cannot write
+                "DJANGO_SETTINGS_MODULE": "ndec_label_studio_settings",
+            }
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _write_private(path: Path, value: dict[str, str]) -> None:

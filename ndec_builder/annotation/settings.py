@@ -21,8 +21,16 @@ class ServeConfig:
     """`ndec annotate serve`: Label Studio and the image server on this machine."""
 
     workspace: Path
-    port: int = setting(DEFAULT_PORT, "port of Label Studio on 127.0.0.1", result=False)
-    image_port: int = setting(DEFAULT_IMAGE_PORT, "port of the image server on 127.0.0.1", result=False)
+    port: int = setting(DEFAULT_PORT, "port of Label Studio", result=False)
+    image_port: int = setting(DEFAULT_IMAGE_PORT, "port of the image server", result=False)
+    host: str = setting(
+        "127.0.0.1", "address that both listen on; another one opens the pictures to that network", result=False
+    )
+    database: str = setting(
+        "", "postgresql://USER@HOST:PORT/NAME; empty: $NDEC_DATABASE_URL, else SQLite", result=False
+    )
+    url: str = setting("", "a Label Studio that runs already: serve the pictures only", result=False)
+    token_file: str = setting("", TOKEN_HELP, result=False)
     start_seconds: float = setting(300.0, "how long Label Studio may take to start", result=False)
 
     def __post_init__(self) -> None:
@@ -41,8 +49,10 @@ class PushConfig:
     split: str = "test"
     round: str = "first"
     annotators: tuple[str, ...] = setting(("annotator-1",), "who labels; one Label Studio project each and per round")
-    overlap: float = setting(0.1, "share of the first round's pairs that two people see, for agreement figures")
+    overlap: float = setting(0.1, "share of the first round's pairs that several people see, for agreement figures")
+    overlap_people: int = setting(2, "how many people see those pairs: 2 or 3")
     double_check: str = setting("hard_negative", "what the second round looks at: pairs labelled hard_negative, or all")
+    hints: bool = setting(False, "show rank, similarity and pre-label on the page; they bias people")
     chunk: int = setting(5000, "tasks sent in one request", result=False)
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
@@ -54,16 +64,38 @@ class PushConfig:
         if not self.annotators:
             raise UsageError("no annotator is named; give --annotator NAME, once for each person")
         for name in self.annotators:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
-                raise UsageError(f"annotator {name!r}: a name is up to 40 letters, digits, dots, dashes or underscores")
+            check_annotator(name)
         if len(set(self.annotators)) < len(self.annotators):
             raise UsageError(f"an annotator is named twice: {', '.join(self.annotators)}")
         if not 0 <= self.overlap <= 1:
             raise UsageError(f"overlap is {self.overlap}; it is a share between 0 and 1")
+        if self.overlap_people not in (2, 3):
+            raise UsageError(f"overlap_people is {self.overlap_people}; a pair of the overlap is seen by 2 or 3 people")
         if self.double_check not in ("hard_negative", "all"):
             raise UsageError(f"double_check is {self.double_check!r}; it is 'hard_negative' or 'all'")
         if self.chunk < 1:
             raise UsageError(f"chunk is {self.chunk}; it is at least 1")
+
+
+@dataclass(frozen=True)
+class LeaveConfig:
+    """`ndec annotate leave`: somebody stops; the pairs that they have not labelled go to others."""
+
+    workspace: Path
+    annotator: str = ""
+    split: str = "test"
+    others: tuple[str, ...] = setting((), "who takes them over; empty: everybody else of the same round")
+    chunk: int = setting(5000, "tasks sent in one request", result=False)
+    url: str = setting("", URL_HELP, result=False)
+    token_file: str = setting("", TOKEN_HELP, result=False)
+    image_url: str = setting("", "where browsers find the image server; empty: that of `serve`", result=False)
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        for name in (self.annotator, *self.others):
+            check_annotator(name)
+        if self.annotator in self.others:
+            raise UsageError(f"{self.annotator} leaves and cannot take over the pairs; name somebody else")
 
 
 @dataclass(frozen=True)
@@ -104,6 +136,11 @@ class StatusConfig:
 def check_split(split: str) -> None:
     if split not in SPLIT_NAMES:
         raise UsageError(f"split {split!r} is unknown; it is one of {SPLIT_NAMES}{nearest(split, SPLIT_NAMES)}")
+
+
+def check_annotator(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        raise UsageError(f"annotator {name!r}: a name is up to 40 letters, digits, dots, dashes or underscores")
 
 
 def check_round(round_: str) -> None:

@@ -52,13 +52,16 @@ def assign(
     *,
     tasks: pa.Table,
     overlap: float = 0.0,
+    overlap_people: int = 2,
+    load: Mapping[str, int] | None = None,
     seen_by: Mapping[str, set[str]] | None = None,
 ) -> pa.Table:
     """Rows (schema TASKS) for the pairs that this round has not assigned yet: a new batch after those of `tasks`.
 
-    Each pair goes to the person with the fewest new ones, ties in the order named; never to one of `seen_by[pair_id]`.
-    A share `overlap` of the pairs, spread evenly over the ranks, goes to two people. Positions go on where the
-    annotator's last batch ended. Deterministic. Raises NdecError when nobody may look at a pair.
+    Each pair goes to the person with the fewest open ones (`load` before this, and the new), ties in the order named;
+    never to one of `seen_by[pair_id]`. A share `overlap` of the pairs, spread evenly over the ranks, goes to
+    `overlap_people` of them, or to all when they are fewer. Positions go on where the annotator's last batch ended.
+    Deterministic. Raises NdecError when nobody may look at a pair.
     """
     before = [row for row in tasks.to_pylist() if row["round"] == round_]
     assigned = {row["pair_id"] for row in before}
@@ -67,19 +70,19 @@ def assign(
     position: dict[str, int] = defaultdict(int)
     for row in before:
         position[row["annotator"]] = max(position[row["annotator"]], row["position"])
-    load = dict.fromkeys(annotators, 0)
+    open_pairs = {name: (load or {}).get(name, 0) for name in annotators}
     rows: list[dict[str, Any]] = []
     for index, (pair_id, query_id, reference_id) in enumerate(new):
         barred = (seen_by or {}).get(pair_id, set())
-        free = sorted((name for name in annotators if name not in barred), key=lambda name: load[name])
+        free = sorted((name for name in annotators if name not in barred), key=lambda name: open_pairs[name])
         if not free:
             raise NdecError(
                 f"nobody is left for the round {round_!r}: {', '.join(sorted(barred))} saw pair {pair_id} before, and "
                 f"the annotators named are {', '.join(annotators)}; name one more person with --annotator"
             )
-        two = int((index + 1) * overlap + 1e-9) > int(index * overlap + 1e-9)
-        for name in free[: 2 if two else 1]:
-            load[name] += 1
+        several = int((index + 1) * overlap + 1e-9) > int(index * overlap + 1e-9)
+        for name in free[: overlap_people if several else 1]:
+            open_pairs[name] += 1
             position[name] += 1
             rows.append(
                 {"pair_id": pair_id, "round": round_, "annotator": name, "batch": batch, "position": position[name],

@@ -14,22 +14,37 @@ app = typer.Typer(help="Label the mined pairs in Label Studio: serve, push, pull
 
 
 @app.command("install")
-def annotate_install() -> None:
+def annotate_install(
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Bring another version there to ndec's.")] = False,
+) -> None:
     """Install the Label Studio server into an environment of its own."""
     from ndec_builder.annotation.environment import install
 
-    typer.echo(str(install()))
+    typer.echo(str(install(upgrade=upgrade)))
 
 
 @app.command("serve")
 def annotate_serve(
     workspace: Workspace = HERE,
-    port: Annotated[int | None, typer.Option(help="Port of Label Studio on 127.0.0.1.")] = None,
-    image_port: Annotated[int | None, typer.Option(help="Port of the image server on 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of Label Studio.")] = None,
+    image_port: Annotated[int | None, typer.Option(help="Port of the image server.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine only.")] = None,
+    database: Annotated[str | None, typer.Option(help="postgresql://USER@HOST:PORT/NAME; default: SQLite.")] = None,
+    url: Annotated[str | None, typer.Option(help="A Label Studio that runs already: serve the pictures only.")] = None,
     config: Settings = None,
 ) -> None:
-    """Run Label Studio and the image server on this machine until Ctrl-C."""
-    build_and_run("serve", workspace, config, port=port, image_port=image_port)
+    """Run Label Studio and the image server until Ctrl-C (or `ndec annotate stop`)."""
+    flags = {"port": port, "image_port": image_port, "host": host, "database": database, "url": url}
+    build_and_run("serve", workspace, config, **flags)
+
+
+@app.command("stop")
+def annotate_stop(workspace: Workspace = HERE) -> None:
+    """Stop what `serve` runs for this workspace in another terminal."""
+    from ndec_builder.annotation.serve import stop
+    from ndec_builder.core.workspace import Workspace as Bench
+
+    typer.echo("stopped" if stop(Bench(workspace)) else "nothing runs for this workspace")
 
 
 Annotators = Annotated[list[str] | None, typer.Option("--annotator", help="Who labels; give it several times.")]
@@ -40,12 +55,16 @@ def annotate_push(
     split: Split = "test",
     workspace: Workspace = HERE,
     annotator: Annotators = None,
-    overlap: Annotated[float | None, typer.Option(help="Share of pairs seen by two people.")] = None,
+    overlap: Annotated[float | None, typer.Option(help="Share of pairs seen by several people.")] = None,
+    overlap_people: Annotated[int | None, typer.Option(help="How many see those: 2 or 3.")] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """First round: make one project per annotator and import the pairs that are not there yet."""
-    _push("first", split, workspace, annotator, config, as_json, overlap=overlap)
+    """First round: make one project per annotator and import the pairs that are not there yet.
+
+    Somebody new gets open pairs of the others.
+    """
+    _push("first", split, workspace, annotator, config, as_json, overlap=overlap, overlap_people=overlap_people)
 
 
 @app.command("double-check")
@@ -83,6 +102,19 @@ def _push(
 ) -> None:
     names = tuple(annotator) if annotator else None
     run("push", workspace, config, as_json, split=split, round=round_, annotators=names, **flags)
+
+
+@app.command("leave")
+def annotate_leave(
+    annotator: Annotated[str, typer.Argument(help="Who stops labelling.")],
+    split: Split = "test",
+    workspace: Workspace = HERE,
+    to: Annotated[list[str] | None, typer.Option("--to", help="Who takes over; default: the others.")] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Somebody stops: their open pairs go to others, their labels stay."""
+    run("leave", workspace, config, as_json, split=split, annotator=annotator, others=tuple(to) if to else None)
 
 
 @app.command("pull")

@@ -124,6 +124,32 @@ LABEL_ROWS = _schema(
     ("annotated_at", pa.timestamp("us", tz="UTC")),
     ("is_gold", pa.bool_()),
     ("batch", pa.int32()),
+    ("project", pa.int32()),  # Label Studio's project that the label was given in
+    ("login", pa.string()),  # Label Studio's user who gave it
+)
+PROJECT_TASKS = _schema(
+    "project_tasks",  # what Label Studio held when ndec looked last: a deletion shows against it
+    ("round", pa.string()),
+    ("annotator", pa.string()),
+    ("project", pa.int32()),
+    ("task", pa.int64()),
+    ("pair_id", pa.string()),  # of ours, or of a task that somebody added by hand: null
+    ("annotation", pa.int64()),  # the newest that is no skip; null: open
+    ("label", pa.string()),
+)
+INCIDENTS = _schema(
+    "incidents",  # append-only: what was edited or deleted in Label Studio behind ndec's back
+    ("seen_at", pa.timestamp("us", tz="UTC")),
+    ("kind", pa.string()),  # annotation_changed, annotation_deleted, task_edited, task_deleted, project_…
+    ("round", pa.string()),
+    ("annotator", pa.string()),
+    ("project", pa.int32()),
+    ("task", pa.int64()),
+    ("pair_id", pa.string()),
+    ("label", pa.string()),  # as it was
+    ("new_label", pa.string()),
+    ("login", pa.string()),  # who did it, where Label Studio tells
+    ("detail", pa.string()),
 )
 DECISIONS = _schema(
     "decisions",

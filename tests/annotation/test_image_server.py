@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import requests
 from PIL import Image
 
 from ndec_builder.annotation.image_server import ImageServer, image_path
+from ndec_builder.annotation.pictures import missing_images
+from ndec_builder.annotation.ports import is_loopback
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import write_table
@@ -70,13 +73,46 @@ def test_serves_files_as_they_are_and_turns_the_rest_into_jpeg(server: tuple[str
         ("/image/basic/a", 404),
         ("/image/..%2Fpool/a", 404),
         ("/image/pool/..%2F..%2Foutside%2Fsecret.txt", 404),
-        ("/image/pool/broken", 410),
-        ("/image/pool/gone", 410),
+        ("/compare/pool/a/pool/nobody/flip.webp", 404),
+        ("/compare/pool/a/pool/broken/flip.webp", 404),
+        ("/compare/pool/a/pool/a/secret", 404),
+        ("/examples/nothing.jpg", 404),
+        ("/examples/..%2Fguideline.md", 404),
     ],
 )
 def test_everything_else_is_refused(server: tuple[str, Path], path: str, status: int) -> None:
     answer = requests.get(server[0] + path)
     assert answer.status_code == status and b"secret" not in answer.content
+
+
+@pytest.mark.parametrize(("image_id", "reason"), [("gone", "does not exist"), ("broken", "cannot decode|not an image")])
+def test_a_picture_that_cannot_be_read_is_a_marked_placeholder_and_noted(
+    server: tuple[str, Path], tmp_path: Path, image_id: str, reason: str
+) -> None:
+    workspace = Workspace(tmp_path / "bench")
+    answer = requests.get(server[0] + image_path("pool", image_id))
+    assert (
+        answer.status_code == 200 and answer.headers["X-Ndec-Missing"] and answer.headers["Cache-Control"] == "no-store"
+    )
+    assert "X-Ndec-Missing" in answer.headers["Access-Control-Expose-Headers"]
+    assert Image.open(io.BytesIO(answer.content)).size == (960, 720)
+    noted = missing_images(workspace)
+    assert list(noted) == [f"pool/{image_id}"] and re.search(reason, noted[f"pool/{image_id}"]["reason"])
+    name = "gone.png" if image_id == "gone" else "broken.tif"
+    scene(3, (40, 30)).save(server[1] / name)  # it is back
+    assert "X-Ndec-Missing" not in requests.get(server[0] + image_path("pool", image_id)).headers
+    assert missing_images(workspace) == {}
+
+
+def test_another_host_is_served_by_its_own_name(server: tuple[str, Path], tmp_path: Path) -> None:
+    with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
+        port = images.url.rsplit(":", 1)[1]
+        assert images.url == f"http://{socket.gethostname()}:{port}"
+        answer = requests.get(f"http://127.0.0.1:{port}/image/pool/a", headers={"Host": "studio.example"})
+        assert answer.status_code == 200
+    assert (
+        is_loopback("127.0.0.1") and is_loopback("::1") and not is_loopback("0.0.0.0") and not is_loopback("10.0.0.1")
+    )
 
 
 @pytest.mark.parametrize(

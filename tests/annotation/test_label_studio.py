@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ndec_builder.annotation import projects, pull, push, resolve
+from ndec_builder.annotation import imports, projects, pull, push, resolve
 from ndec_builder.annotation.connection import Connection
 from ndec_builder.annotation.oracle import answer_all
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, StatusConfig
@@ -86,7 +86,7 @@ def test_an_interrupted_import_is_completed_without_doubles(
     workspace, connection = served
     make_candidates(workspace, count=7)
     config = PushConfig(workspace.root, annotators=("ann",), chunk=3, image_url=connection.image_url)
-    real = push.talking
+    real = imports.talking
     calls = {"left": 2}
 
     def dying(*args: Any) -> Any:  # killed before the second chunk is sent
@@ -96,7 +96,7 @@ def test_an_interrupted_import_is_completed_without_doubles(
                 raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(push, "talking", dying)
+    monkeypatch.setattr(imports, "talking", dying)
     with pytest.raises(KeyboardInterrupt):
         push.run(config)
     monkeypatch.undo()

@@ -103,7 +103,7 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
 
 
 def test_secrets_that_do_not_fit_the_database(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LabelStudioServer, "_environment", lambda self, secret: {
+    monkeypatch.setattr(LabelStudioServer, "_environment", lambda self, secret, database: {
         **os.environ, "LABEL_STUDIO_BASE_DATA_DIR": str(self.data), "LABEL_STUDIO_USER_TOKEN": "another",
     })  # fmt: skip
     with pytest.raises(NdecError, match=r"refuses the token in .*secrets\.json"):

@@ -6,12 +6,14 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
-from ndec_builder.annotation.pull import new_labels, verdict
+from ndec_builder.annotation.answers import new_labels, verdict
 
-TASKS = [
-    {"pair_id": p, "round": "first", "annotator": "ann", "batch": 1, "is_gold": False, "position": i}
-    for i, p in enumerate("abc")
-]
+PAIRS = {p: {"pair_id": p, "batch": 1, "is_gold": False, "position": i} for i, p in enumerate("abc")}
+LOGINS = {7: "ann@x"}
+
+
+def rows_of(found: list[Any], labels: list[dict[str, Any]], counts: Counter[str]) -> list[dict[str, Any]]:
+    return new_labels(found, PAIRS, labels, counts, ("first", "ann"), 4, LOGINS)[0]
 
 
 def choice(*values: str, control: str = "verdict") -> list[dict[str, Any]]:
@@ -20,7 +22,14 @@ def choice(*values: str, control: str = "verdict") -> list[dict[str, Any]]:
 
 def answer(number: int, value: str, second: int, cancelled: bool = False) -> dict[str, Any]:
     moment = f"2026-11-23T12:00:{second:02d}.000000Z"
-    return {"id": number, "result": choice(value), "updated_at": moment, "was_cancelled": cancelled, "lead_time": 1.5}
+    return {
+        "id": number,
+        "result": choice(value),
+        "updated_at": moment,
+        "was_cancelled": cancelled,
+        "lead_time": 1.5,
+        "completed_by": 7,
+    }
 
 
 def found(pair_id: str, *annotations: dict[str, Any]) -> Any:
@@ -35,10 +44,11 @@ def test_the_newest_annotation_counts_and_skips_do_not() -> None:
         found("x", answer(4, "unsure", 5)),
         found("c", {**answer(5, "unsure", 6), "result": choice("maybe")}),
     ]
-    rows = new_labels(tasks, TASKS, [], counts)
+    rows = rows_of(tasks, [], counts)
     assert [(row["pair_id"], row["label"], row["seconds"]) for row in rows] == [("a", "unsure", 1.5)]
+    assert (rows[0]["project"], rows[0]["login"], rows[0]["annotator"]) == (4, "ann@x", "ann")
     assert rows[0]["annotated_at"].isoformat() == "2026-11-23T12:00:05+00:00"
-    assert counts == {"new": 1, "skipped": 1, "foreign": 1, "unreadable": 1, "withdrawn": 0}
+    assert counts == {"new": 1, "skipped": 1, "foreign": 1, "unreadable": 1}
 
 
 def test_only_differences_to_the_newest_pulled_label_are_rows() -> None:
@@ -49,18 +59,18 @@ def test_only_differences_to_the_newest_pulled_label_are_rows() -> None:
         {"pair_id": "b", "label": "unsure"},
     ]
     tasks = [found("a", answer(1, "unsure", 9)), found("b"), found("c", answer(2, "unrelated", 1))]
-    assert [(r["pair_id"], r["label"]) for r in new_labels(tasks, TASKS, old, counts)] == [
+    assert [(r["pair_id"], r["label"]) for r in rows_of(tasks, old, counts)] == [
         ("a", "unsure"),
         ("c", "unrelated"),
     ]
-    assert (counts["changed"], counts["new"], counts["withdrawn"]) == (1, 1, 1)
+    assert (counts["changed"], counts["new"]) == (1, 1)
     again = [*old, {"pair_id": "a", "label": "unsure"}, {"pair_id": "c", "label": "unrelated"}]
-    assert new_labels(tasks, TASKS, again, Counter()) == []
+    assert rows_of(tasks, again, Counter()) == []
 
 
 def test_a_task_that_is_there_twice_gives_one_row() -> None:
     tasks = [found("a", answer(1, "unsure", 1)), found("a", answer(2, "unrelated", 2))]
-    assert [row["label"] for row in new_labels(tasks, TASKS, [], Counter())] == ["unrelated"]
+    assert [row["label"] for row in rows_of(tasks, [], Counter())] == ["unrelated"]
 
 
 def test_a_verdict_is_exactly_one_known_choice_of_the_right_control() -> None:

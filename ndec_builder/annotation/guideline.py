@@ -1,0 +1,31 @@
+"""The annotators' guideline as a web page with its pictures, one click from the labelling page."""
+
+from __future__ import annotations
+
+import re
+
+from ndec_builder.core.resources import shipped
+
+_STYLE = """body { font: 17px/1.5 sans-serif; max-width: 1080px; margin: 24px auto; padding: 0 20px; color: #222; }
+table { border-collapse: collapse; margin: 14px 0; }
+td, th { border: 1px solid #bbb; padding: 6px 10px; text-align: left; }
+img { max-width: 100%; border-radius: 4px; vertical-align: middle; } code { background: #eee; padding: 1px 4px; }
+blockquote { border-left: 5px solid #2f6fde; margin-left: 0; padding-left: 16px; font-size: 20px; }"""
+
+
+def page() -> bytes:
+    """The guideline as HTML; its pictures are at /examples/NAME.jpg."""
+    from markdown_it import MarkdownIt
+
+    text = shipped("annotation/guideline.md").read_text("utf-8")
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    head = f'<meta charset="utf-8"><title>Guideline for annotators</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'.encode()
+
+
+def example(name: str) -> bytes | None:
+    """A picture of the guideline; None when it has none of that name."""
+    if not re.fullmatch(r"[a-z0-9-]+\.jpg", name):
+        return None
+    path = shipped("annotation/examples") / name
+    return path.read_bytes() if path.is_file() else None
