@@ -1,8 +1,10 @@
-"""The labelling page in a real browser: one key a pair, and the labels land where they belong."""
+"""The page in a real browser: one key a pair, back, drafts, pre-labels, missing pictures, the aligned view."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +21,24 @@ from ndec_builder.core.workspace import Workspace
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 KEYS = {"1": "edited_copy", "2": "hard_negative", "3": "unrelated", "4": "unsure"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-SCREENSHOT = Path(__file__).parents[2] / "test-artefacts" / "annotation_page.png"
+ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 # Two pictures shown whole, side by side, and the choices above them, without scrolling.
 LAYOUT = """() => {
   const box = (e) => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
   return {
     pictures: [...document.querySelectorAll('.ndec img')].map(box),
     choices: [...document.querySelectorAll('.ndec .lsf-choice__item')].map(box),
+    text: document.body.innerText,
   };
 }"""
 
 
-def test_one_key_labels_a_pair(served: tuple[Workspace, Connection], make_candidates: Any) -> None:
+@contextlib.contextmanager
+def labelling(connection: Connection, project: int) -> Iterator[Any]:
+    """A page of Chromium that is logged in and shows the first pair of the project."""
     chromium = shutil.which("chromium") or missing("no chromium for the browser test: install the package `chromium`")
-    sync_api = pytest.importorskip("playwright.sync_api") if chromium else None
-    workspace, connection = served
-    pairs = make_candidates(workspace, count=6, size=(1024, 768))
-    push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
-    key = projects.project_key(workspace, "test", "first", "ann")
-    project = projects.find_projects(connection.client())[key]
+    sync_api = pytest.importorskip("playwright.sync_api")
     password = read_json(connection.secrets)["password"] if connection.secrets else ""
-    pressed = ["2", "1", "3", "4", "2"]
-
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
@@ -49,37 +47,115 @@ def test_one_key_labels_a_pair(served: tuple[Workspace, Connection], make_candid
         page.fill("input[name=password]", password)
         page.press("input[name=password]", "Enter")
         page.wait_for_selector("input[name=password]", state="detached")
-        page.goto(f"{connection.url}/projects/{project.id}/data?labeling=1")
+        page.goto(f"{connection.url}/projects/{project}/data?labeling=1")
+        yield page
+        browser.close()
+
+
+def number_of(workspace: Workspace, connection: Connection) -> int:
+    key = projects.project_key(workspace, "test", "first", "ann")
+    return projects.find_projects(connection.client())[key].id
+
+
+def given(workspace: Workspace) -> dict[str, str]:
+    rows = read_table(pull.run(PullConfig(workspace.root))).to_pylist()
+    assert all(row["seconds"] > 0 for row in rows)
+    return {row["pair_id"]: row["label"] for row in rows}
+
+
+def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Connection], make_candidates: Any) -> None:
+    workspace, connection = served
+    pairs = make_candidates(workspace, count=22, size=(1024, 768))
+    push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
+    pressed = [str(1 + (7 * i + i // 3) % 4) for i in range(20)]
+    with labelling(connection, number_of(workspace, connection)) as page:
         shown = ""
         for index, digit in enumerate(pressed):
             shown = _next_pair(page, shown)
             if index == 0:
-                SCREENSHOT.parent.mkdir(exist_ok=True)
-                page.screenshot(path=str(SCREENSHOT))
+                ARTEFACTS.mkdir(exist_ok=True)
+                page.wait_for_selector("#ndec-keys")
+                page.screenshot(path=str(ARTEFACTS / "labelling-page.png"))
                 layout = page.evaluate(LAYOUT)
             page.keyboard.press(digit)
             page.keyboard.press("3")  # an impatient second key must not land on this pair or the next
+            if index == 9:  # a slip: back, correct, and on with the open pair
+                here = _next_pair(page, shown)
+                page.keyboard.press("Backspace")
+                back = _next_pair(page, here)
+                assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == KEYS[digit]
+                pressed[9] = "4" if digit == "1" else "1"
+                page.keyboard.press(pressed[9])
+                page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
+                shown = back
         _next_pair(page, shown)  # the last answer is saved
-        browser.close()
-
-    labels = read_table(pull.run(PullConfig(workspace.root))).to_pylist()
-    assert {row["pair_id"]: row["label"] for row in labels} == {
+    assert given(workspace) == {
         pair_id("test", *pair): KEYS[digit] for pair, digit in zip(pairs, pressed, strict=False)
     }
-    assert all(row["seconds"] > 0 for row in labels)
     (left, _, left_end, left_bottom), (right, _, right_end, right_bottom) = layout["pictures"]
     assert left < left_end <= right < right_end <= 1440 and max(left_bottom, right_bottom) <= 900
     assert min(left_end - left, right_end - right) > 600, "the pictures are small"
     assert len(layout["choices"]) == 4 and all(0 < box[1] < 200 for box in layout["choices"])
+    assert not any(word in layout["text"].lower() for word in ("similarity", "rank", "pre-label", "score"))
+
+
+def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
+    served: tuple[Workspace, Connection], make_candidates: Any
+) -> None:
+    workspace, connection = served
+    pairs = make_candidates(workspace, count=4, size=(640, 480))
+    push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
+    project = number_of(workspace, connection)
+    client = connection.client()
+    tasks = sorted(client.tasks.list(project=project, include="id,data"), key=lambda task: task.data["position"])
+    # A pre-label that fills the choice in: the same key must keep it, not switch it off.
+    filled = [{"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": ["hard_negative"]}}]
+    client.predictions.create(task=tasks[0].id, result=filled, score=0.9, model_version="prelabel")
+    client.projects.update(id=project, show_collab_predictions=True, model_version="prelabel")
+    query = workspace.files("pool") / f"{pairs[2][0]}.jpg"  # the third pair's picture vanishes
+    query.rename(query.with_suffix(".away"))
+    with labelling(connection, project) as page:
+        shown = _next_pair(page, "")
+        checked = "document.querySelector('.ndec input[type=radio]:checked')?.name"
+        assert page.evaluate(checked) == "hard_negative"
+        page.keyboard.press("2")
+        shown = _next_pair(page, shown)
+        with page.expect_response(
+            lambda answer: "/drafts" in answer.url, timeout=20_000
+        ):  # a choice by mouse is a draft
+            page.click(".ndec input[name=unsure]")
+        page.reload()
+        shown = _next_pair(page, shown)
+        page.wait_for_function(f"{checked} === 'unsure'", timeout=20_000)
+        page.keyboard.press("c")
+        page.wait_for_function("document.querySelector('#ndec-view img')?.naturalWidth > 0", timeout=30_000)
+        page.keyboard.press("d")
+        page.wait_for_function("document.querySelector('#ndec-view[data-key=d] img')?.naturalWidth > 0", timeout=30_000)
+        page.keyboard.press("Escape")
+        assert page.query_selector("#ndec-view") is None
+        page.keyboard.press("4")
+        shown = _next_pair(page, shown)
+        page.keyboard.press("1")  # the placeholder is no picture to judge
+        page.wait_for_selector("#ndec-tell:not([hidden])", timeout=20_000)
+        assert "missing" in page.inner_text("#ndec-tell")
+        page.click("[data-testid=bottombar-skip-button]")
+        shown = _next_pair(page, shown)
+        page.keyboard.press("3")
+        page.wait_for_function("document.querySelectorAll('.ndec img').length === 0", timeout=20_000)
+    labels = given(workspace)
+    assert labels == {
+        pair_id("test", *pairs[i]): label for i, label in ((0, "hard_negative"), (1, "unsure"), (3, "unrelated"))
+    }
+    assert list(read_json(workspace.root / "annotation" / "missing_images.json")) == [f"pool/{pairs[2][0]}"]
 
 
 def _next_pair(page: Any, shown: str) -> str:
-    """Wait until two whole pictures other than `shown` are there; Label Studio gives each a fresh blob address."""
+    """Wait until two whole pictures other than `shown` are there and keys count; each has a fresh blob address."""
     page.wait_for_function(
         """shown => {
           const images = [...document.querySelectorAll('.ndec img')];
           const there = images.length === 2 && images.every((i) => i.complete && i.naturalWidth > 0);
-          return there && images.map((i) => i.src).join(' ') !== shown;
+          return there && !document.documentElement.dataset.ndecBusy && images.map((i) => i.src).join(' ') !== shown;
         }""",
         arg=shown,
         timeout=30_000,

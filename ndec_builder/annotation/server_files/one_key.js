@@ -152,7 +152,8 @@
   const ACTIONS = { c: () => view("c"), d: () => view("d"), g: guideline, Escape: closeView };
   const run = async (work) => {
     busy = true;
-    try { await work(); } finally { busy = false; }
+    document.documentElement.dataset.ndecBusy = "1"; // to be seen from outside: a key pressed now is ignored
+    try { await work(); } finally { busy = false; delete document.documentElement.dataset.ndecBusy; }
     closeView();
   };
 
