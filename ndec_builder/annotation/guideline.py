@@ -9,6 +9,7 @@ from ndec_builder.core.resources import shipped
 _STYLE = """body { font: 17px/1.5 sans-serif; max-width: 1080px; margin: 24px auto; padding: 0 20px; color: #222; }
 table { border-collapse: collapse; margin: 14px 0; }
 td, th { border: 1px solid #bbb; padding: 6px 10px; text-align: left; }
+thead:not(:has(th:not(:empty))) { display: none; }
 img { max-width: 100%; border-radius: 4px; vertical-align: middle; } code { background: #eee; padding: 1px 4px; }
 blockquote { border-left: 5px solid #2f6fde; margin-left: 0; padding-left: 16px; font-size: 20px; }"""
 
