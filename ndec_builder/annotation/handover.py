@@ -18,6 +18,7 @@ from ndec_builder.annotation.pull import pull_labels
 from ndec_builder.annotation.settings import LeaveConfig, PushConfig
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.storage import write_table
@@ -40,7 +41,7 @@ def run(config: LeaveConfig) -> Path:
     connection = connect(workspace, config.url, config.token_file, config.image_url)
     stuck: list[Row] = []
     moved = dropped = 0
-    with projects.locked(directory):
+    with locked(directory):
         tasks = read_tasks(workspace, config.split)
         rounds = _rounds_of(config, tasks)
         for round_ in rounds:
