@@ -45,6 +45,8 @@ def folders(tmp_path: Path) -> Path:
         (["ingest", "reference", "missing"], 2, "missing"),
         (["ingest", "reference", "empty"], 2, "no image in empty"),
         (["ingest", "refs", "good"], 2, "role 'refs'"),
+        (["ingest", "all", "good"], 2, "role 'all'"),
+        (["ingest", "pool", "s3://bucket/part-{0..3}.tar", "--kind", "tra"], 2, "did you mean 'tar'"),
         (["ingest", "reference", "bad"], 3, "truncated"),
         (["ingest", "query", "good", "--ground-truth", "wrong.csv"], 1, "wrong.csv"),
         (["ingest", "reference", "good", "--ground-truth", "unknown.csv"], 2, "role query"),
@@ -85,7 +87,9 @@ def test_an_unknown_id_in_a_ground_truth_is_named(folders: Path) -> None:
 
 def test_json_is_one_object_on_stdout(folders: Path) -> None:
     done = ndec("ingest", "reference", "good", "--workspace", "fresh", "--json", cwd=folders)
-    assert json.loads(done.stdout)["result"].endswith("reference.parquet")
+    result = json.loads(done.stdout)
+    assert result["result"].endswith("reference.parquet")
+    assert result["counts"] == {"images": 3, "rejects": 0, "ground_truth": 0}
     assert done.stdout.count("\n") == 1
 
 

@@ -47,6 +47,16 @@ def print_result(path: Path, as_json: bool) -> None:
     if not as_json:
         typer.echo(str(path))
         return
-    record = (path if path.is_dir() else path.parent) / "run.json"
-    counts = json.loads(record.read_text("utf-8")).get("counts", {}) if record.is_file() else {}
-    typer.echo(json.dumps({"result": str(path), "counts": counts}))
+    typer.echo(json.dumps({"result": str(path), "counts": _counts(path)}))
+
+
+def _counts(path: Path) -> dict[str, Any]:
+    """What the run record beside a result counted; a folder of images tables has one record for each role."""
+    whole = (path if path.is_dir() else path.parent) / "run.json"
+    own = path.with_name(f"{path.stem}.run.json")
+    for record in (whole, own):
+        if record.is_file():
+            counts: dict[str, Any] = json.loads(record.read_text("utf-8")).get("counts", {})
+            return counts
+    roles = sorted(path.glob("*.run.json")) if path.is_dir() else []
+    return {record.name.split(".")[0]: json.loads(record.read_text("utf-8")).get("counts", {}) for record in roles}

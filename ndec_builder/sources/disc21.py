@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def _wanted(config: IngestConfig) -> set[str] | None:
             f"{config.ids} holds {name_all('entries that are no DISC21 ids', bad)}; one id a line, e.g. R000001"
         )
     if len(set(ids)) < len(ids):
-        twice = sorted({i for i in ids if ids.count(i) > 1}) if len(ids) < 10_000 else []
-        raise NdecError(f"{config.ids} names {len(ids) - len(set(ids))} ids twice {twice[:20]}; remove the repetitions")
+        twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
+        raise NdecError(f"{config.ids}: {name_all('ids come twice', twice)}; remove the repetitions")
     return set(ids)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -64,8 +65,7 @@ def _read_json(path: Path, text: str) -> list[Match]:
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         if len({name for name, _ in pairs}) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
             raise NdecError(f"{path} names the query {twice!r} twice; put all its references into one list")
         return dict(pairs)
 

@@ -50,6 +50,8 @@ def run(config: IngestConfig) -> Path:
     empty or holds an id twice, NdecError for an unsound ground truth, and GapsError (exit 3, everything written) when
     something that the source names is missing or more than `max_reject_share` of the images are unusable.
     """
+    if not str(config.source):
+        raise UsageError("the source is empty; give a folder, a file, a pattern or a URI")
     config = replace(config, kind=config.kind or guess_kind(config.source))
     _check(config)
     workspace, record = Workspace(config.workspace), RunRecord("ingest", config, RESULT_VERSION)
@@ -94,6 +96,11 @@ def _check(config: IngestConfig) -> None:
         raise UsageError(
             f"{config.source} holds no images, it is {KINDS[config.kind]}: `ndec ingest` on the command line"
         )
+    for option, kind in (("ids", "disc21"), ("metadata", "openimages"), ("images", "openimages")):
+        if getattr(config, option) is not None and config.kind != kind:
+            raise UsageError(
+                f"--{option} belongs to kind {kind!r}; {config.source} is read as {config.kind!r} (--kind)"
+            )
     if config.role not in (*ROLES, "all"):
         raise UsageError(f"role {config.role!r} is unknown; it is one of {', '.join(ROLES)}, all")
 

@@ -108,7 +108,7 @@ def test_a_list_chooses_and_what_it_misses_is_named(tmp_path: Path, disc: Path) 
     assert Workspace(tmp_path / "ws").read_images("reference")["image_id"].to_pylist() == ["R000002"]
     for text, message in (
         ("R1\nX\n", "2 entries that are no DISC21 ids: R1, X"),
-        ("R000001\nR000001\n", "1 ids twice"),
+        ("R000001\nR000001\n", "1 ids come twice: R000001"),
         ("\n", "empty"),
     ):
         names.write_text(text)

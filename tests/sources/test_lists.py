@@ -93,6 +93,15 @@ def test_a_folder_of_another_machine_is_listed_and_not_opened(tmp_path: Path) ->
         ingest(tmp_path, "nosuch://bucket/folder")
 
 
+def test_options_of_another_kind_and_an_empty_source(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "in", 1)
+    for option, kind in (("ids", "disc21"), ("metadata", "openimages"), ("images", "openimages")):
+        with pytest.raises(UsageError, match=f"--{option} belongs to kind '{kind}'; .* is read as 'folder'"):
+            ingest(tmp_path, tmp_path / "in", **{option: tmp_path / "x"})
+    with pytest.raises(UsageError, match="the source is empty"):
+        ingest(tmp_path, "")
+
+
 @pytest.fixture
 def copydays(tmp_path: Path) -> Path:
     root = tmp_path / "cd"
