@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ndec_builder.candidates.checkpoint import Checkpoint
 from ndec_builder.candidates.first_pass import choose
 from ndec_builder.candidates.ivf import IvfOptions
 from ndec_builder.candidates.pairs import Pairs, score_pairs
@@ -25,8 +27,12 @@ class Found:
     recall: Recall | None
 
 
-def find_pairs(config: MineConfig, pool: Side, gallery: Side, extras: Extras) -> Found:
-    """Search the pool among the gallery, which is read into memory; the pool is streamed."""
+def find_pairs(config: MineConfig, pool: Side, gallery: Side, extras: Extras, scratch: Path, fingerprint: str) -> Found:
+    """Search the pool among the gallery, which is read into memory; the pool is streamed.
+
+    How far it is stands in files under `scratch`, which are for this `fingerprint` only; they are removed by the caller
+    when its result is written.
+    """
     if pool.vectors.dim != gallery.vectors.dim:
         raise NdecError(
             f"expected {gallery.vectors.dim}-d vectors as in the {gallery.role} embeddings, got {pool.vectors.dim}-d "
@@ -34,7 +40,12 @@ def find_pairs(config: MineConfig, pool: Side, gallery: Side, extras: Extras) ->
         )
     offsets = None
     if config.rank_by == "normalized" and extras.background is not None:
-        offsets = extras.normalization.offsets(pool.vectors, extras.background.vectors.load(), config.search)
+        kept = Checkpoint(scratch / "background.npz", fingerprint)
+        if (state := kept.load()) is not None:
+            offsets = state["offsets"]
+        else:
+            offsets = extras.normalization.offsets(pool.vectors, extras.background.vectors.load(), config.search)
+            kept.save(offsets=offsets)
     references = gallery.vectors.load()
     engine = choose(
         config.search,
@@ -53,6 +64,7 @@ def find_pairs(config: MineConfig, pool: Side, gallery: Side, extras: Extras) ->
         block=config.block,
         engine=engine,
         offsets=offsets,
+        checkpoint=Checkpoint(scratch / "search.npz", fingerprint),
     )
     recall = None
     if config.search == "ivf":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def run(config: MineConfig) -> Path:
     pool, pool_reasons = _pool_part(workspace, config, pool, first, closed)
     _check_attribution(config, attribution, pool, gallery)
     extras = Extras(background, normalization, config.rank_by, attribution, config.workers)
-    found = find_pairs(config, pool, gallery, extras)
+    scratch = directory / "search"
+    found = find_pairs(config, pool, gallery, extras, scratch, mark)
     _say_fewer(config, found, pool, gallery)
     table = candidate_table(workspace, config.split, found.pairs, (pool, gallery), extras)
     (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # of an earlier mining
@@ -93,6 +95,7 @@ def run(config: MineConfig) -> Path:
         background=background.role if background else None,
         recall=found.recall.as_dict() if found.recall else None,  # None: the search was exact
     )
+    shutil.rmtree(scratch, ignore_errors=True)
     say(f"{directory}: {len(scores)} pairs, scores {max(scores):.4f} … {min(scores):.4f}")
     if found.recall:
         say(f"APPROXIMATE search (ivf): {found.recall}")

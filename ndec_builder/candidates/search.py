@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ndec_builder.candidates.caps import id_ranks
+from ndec_builder.candidates.checkpoint import Checkpoint, say_resumed
 from ndec_builder.candidates.first_pass import choose
 from ndec_builder.candidates.pairs import Pairs, Vectors, check_vectors, join, no_pairs, score_pairs
 from ndec_builder.candidates.rough import FirstPass, Wanted
@@ -43,10 +44,10 @@ def search_block(
     return Pairs(rough.rows, rough.columns, scores).take(keep), rough.bounds
 
 
-def blocks(queries: Vectors, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (row numbers, their vectors), `size` rows at a time; all rows are read as slices."""
+def blocks(queries: Vectors, rows: np.ndarray, size: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (row numbers, their vectors), `size` rows at a time from `first` on; all rows are read as slices."""
     whole = len(rows) == len(queries)
-    for start in range(0, len(rows), max(1, size)):
+    for start in range(first, len(rows), max(1, size)):
         some = rows[start : start + max(1, size)]
         yield some, queries[start : start + len(some)] if whole else queries[some]
 
@@ -64,32 +65,44 @@ def top_pairs(
     search: str = "auto",
     engine: FirstPass | None = None,
     offsets: np.ndarray | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Pairs:
     """Return the global top pairs in the order (score desc, query_id, reference_id), caps kept.
 
     Exactly the pairs of a greedy walk along all n × m pairs that skips a pair whose query or reference is at its cap
     (0: no cap) and stops at `top`; fewer where no more exist. Vectors are float16 (n, d), (m, d). `search` names the
     first pass (see `first_pass.choose`), or one is handed over. `offsets` (n,) float64 are taken off the scores of each
-    query first; the scores returned are then the differences. Raises NdecError for bad vectors (`check_vectors`).
+    query first; the scores returned are then the differences. With a `checkpoint` the search goes on where it stopped.
+    Raises NdecError for bad vectors (`check_vectors`).
     """
     check_vectors(queries, references)
     engine = engine or choose(search, queries.shape, references)
     offsets = np.zeros(len(queries)) if offsets is None else offsets
     selection = Selection(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
     depth = min(max(FIRST_DEPTH, 2 * max_per_query), len(references))
-    sample = _sample_scores(queries, references, engine, depth, max_per_query, offsets)
-    slack = GUESS_SLACK
+    slack, done = GUESS_SLACK, 0
     rows: np.ndarray = np.arange(len(queries))
     bounds = np.full(len(queries), np.inf, dtype=np.float32)
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        sample, rows, bounds = state["sample"], state["rows"], state["bounds"]
+        depth, slack, done = (int(state[name]) for name in ("depth", "slack", "done"))
+        selection.restore(state)
+        say_resumed(done, len(rows))
+    else:
+        sample = _sample_scores(queries, references, engine, depth, max_per_query, offsets)
     while len(rows):
         guess = _guess(sample, slack * top / len(queries))
-        for some, vectors in blocks(queries, rows, block):
+        for some, vectors in blocks(queries, rows, block, done):
             pairs, left_out = _search_shifted(
                 vectors, references, engine, np.maximum(selection.floors, guess), offsets[some], depth
             )
             selection.add(Pairs(some[pairs.queries], pairs.references, pairs.scores))
             # what the guess left out, all of it below the guess, may yet be wanted
             bounds[some] = np.maximum(left_out, np.nextafter(guess, np.float32(-np.inf)))
+            done += len(some)
+            if checkpoint is not None and checkpoint.due():
+                rest = {"sample": sample, "rows": rows, "bounds": bounds, "depth": depth, "slack": slack, "done": done}
+                checkpoint.save(**rest, **selection.state())
         walked = selection.settle()
         complete = len(selection.best) == top or walked.exhausted
         cut = selection.best.scores[-1] if complete and len(selection.best) else np.float32(-np.inf)
@@ -99,7 +112,7 @@ def top_pairs(
             selection.forget(rows)
         if len(rows) > SAMPLE:
             say(f"{len(rows)} of {len(queries)} queries are searched deeper: their lists end above the cut {cut:.4f}")
-        depth, slack = min(4 * depth, len(references)), 8 * slack
+        depth, slack, done = min(4 * depth, len(references)), 8 * slack, 0
     return selection.best
 
 

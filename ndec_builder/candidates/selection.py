@@ -46,6 +46,20 @@ class Selection:
         if self.held > self.limit:
             self.settle()
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that `restore` needs."""
+        pairs = join([no_pairs(), *self.parts])
+        return {
+            "floors": self.floors,
+            "pair_queries": pairs.queries,
+            "pair_references": pairs.references,
+            "pair_scores": pairs.scores,
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.floors = state["floors"]
+        self._hold(Pairs(state["pair_queries"], state["pair_references"], state["pair_scores"]))
+
     def forget(self, queries: np.ndarray) -> None:
         """Drop the pairs of queries (row numbers) that are about to be searched again."""
         again = np.zeros(len(self.query_ranks), dtype=bool)
