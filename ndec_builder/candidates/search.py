@@ -23,7 +23,7 @@ from ndec_builder.core.console import say
 
 __all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs", "top_pairs"]
 
-BLOCK = 8192
+BLOCK = 16384
 FIRST_DEPTH = 8
 SAMPLE = 1024  # queries searched first, to guess where the cut will be
 GUESS_SLACK = 2  # the guess aims at so many times the pairs wanted …
@@ -80,7 +80,7 @@ def top_pairs(
     offsets = np.zeros(len(queries)) if offsets is None else offsets
     selection = Selection(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
     depth = min(max(FIRST_DEPTH, 2 * max_per_query), len(references))
-    slack, done = GUESS_SLACK, 0
+    slack, done, sample = GUESS_SLACK, 0, np.empty(0, np.float32)
     rows: np.ndarray = np.arange(len(queries))
     bounds = np.full(len(queries), np.inf, dtype=np.float32)
     if checkpoint is not None and (state := checkpoint.load()) is not None:
@@ -88,8 +88,13 @@ def top_pairs(
         depth, slack, done = (int(state[name]) for name in ("depth", "slack", "done"))
         selection.restore(state)
         say_resumed(done, len(rows))
-    else:
-        sample = _sample_scores(queries, references, engine, depth, max_per_query, offsets)
+    elif len(queries) >= 4 * SAMPLE:  # few queries are not worth a look ahead
+        ahead = np.linspace(0, len(queries) - 1, SAMPLE).astype(np.int64)
+        anything = np.full(len(references), -np.inf, dtype=np.float32)
+        pairs, bounds[ahead] = _search_shifted(queries[ahead], references, engine, anything, offsets[ahead], depth)
+        selection.add(Pairs(ahead[pairs.queries], pairs.references, pairs.scores))
+        sample = _best_of_each(pairs, max_per_query or depth)
+        rows = np.delete(rows, ahead)  # they are searched already
     while len(rows):
         guess = _guess(sample, slack * top / len(queries))
         for some, vectors in blocks(queries, rows, block, done):
@@ -190,18 +195,11 @@ def shift(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return (scores.astype(np.float64) - offsets).astype(np.float32) + np.float32(0)
 
 
-def _sample_scores(
-    queries: Vectors, references: np.ndarray, engine: FirstPass, depth: int, max_per_query: int, offsets: np.ndarray
-) -> np.ndarray:
-    """Best scores of SAMPLE queries, descending, as many of each as its cap lets through; empty for few queries."""
-    if len(queries) < 4 * SAMPLE:
-        return np.empty(0, np.float32)
-    rows = np.linspace(0, len(queries) - 1, SAMPLE).astype(np.int64)
-    anything = np.full(len(references), -np.inf, dtype=np.float32)
-    pairs, _ = _search_shifted(queries[rows], references, engine, anything, offsets[rows], depth)
+def _best_of_each(pairs: Pairs, count: int) -> np.ndarray:
+    """The `count` best scores of every query, all in one, descending."""
     pairs = pairs.take(np.lexsort((-pairs.scores, pairs.queries)))
     place = np.arange(len(pairs)) - np.searchsorted(pairs.queries, pairs.queries)
-    return -np.sort(-pairs.scores[place < (max_per_query or depth)])
+    return -np.sort(-pairs.scores[place < count])
 
 
 def _guess(sample: np.ndarray, per_query: float) -> np.float32:
