@@ -88,19 +88,31 @@ def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
     base: Replicates | None = None
     rows = []
     for name in sorted(names, key=lambda name: (name != "baseline", list(RECIPES).index(name))):
-        runs = [_trained(config, workspace, name, seed) for seed in range(config.seeds)]
-        plain, filtered = _both([Method(name, {"checkpoint": (run,)}) for run in runs], config, workspace, dataset)
+        plain, filtered = recipe_values(config, workspace, dataset, name)
         paper = TABLE_2.get(name)
         if name == "baseline":
-            base = _values(plain, config, dataset)
+            base = plain
             rows.append(_row(name, base, False, None, paper))
             continue
         if name == "triplet":  # the paper filtered this row and does not say how: both are shown
-            rows.append(_row(name, _values(plain, config, dataset), False, base, paper, "not filtered"))
+            rows.append(_row(name, plain, False, base, paper, "not filtered"))
         note = "filtered; its norms were not trained" if name == "triplet" else "filtered"
-        values = _values(filtered, config, dataset)
-        rows.append(_row(name, values, True, base, paper, note if paper else f"{note}; not in the paper"))
+        rows.append(_row(name, filtered, True, base, paper, note if paper else f"{note}; not in the paper"))
     return rows
+
+
+def recipe_values(
+    config: PaperConfig, workspace: Workspace, dataset: Dataset, recipe: str
+) -> tuple[Replicates, Replicates]:
+    """Train a recipe with every seed and judge the runs: the numbers without and with the filter by their own norms."""
+    plain, filtered = [], []
+    for seed in range(config.seeds):
+        method = Method(recipe, {"checkpoint": (_trained(config, workspace, recipe, seed),)})
+        settings = config_of(method, config, scorer="asl")
+        scored = score(settings, workspace, dataset)  # once for both
+        plain.append(judge_scored(replace(settings, scorer="cosine"), dataset, scored).evaluation)
+        filtered.append(judge_scored(settings, dataset, scored).evaluation)
+    return _values(plain, config, dataset), _values(filtered, config, dataset)
 
 
 def _trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -> Path:
@@ -112,19 +124,6 @@ def _trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) 
     fixed = {"workspace": workspace.root, "manifest": config.manifest, "device": config.device}
     name = f"table2-{recipe}-{seed}"
     return train.run(build(TrainConfig, "train", settings, **fixed, recipe=recipe, seed=seed, name=name))
-
-
-def _both(
-    methods: Sequence[Method], config: PaperConfig, workspace: Workspace, dataset: Dataset
-) -> tuple[list[Evaluation], list[Evaluation]]:
-    """Each method without and with the filter by its own norms; it is scored once."""
-    plain, filtered = [], []
-    for method in methods:
-        settings = config_of(method, config, scorer="asl")
-        scored = score(settings, workspace, dataset)
-        plain.append(judge_scored(replace(settings, scorer="cosine"), dataset, scored).evaluation)
-        filtered.append(judge_scored(settings, dataset, scored).evaluation)
-    return plain, filtered
 
 
 def _values(runs: Sequence[Evaluation], config: PaperConfig, dataset: Dataset) -> Replicates:

@@ -7,13 +7,18 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.model import HIDDEN
+from ndec_builder.training.team import Team
 from ndec_builder.training.views import ViewMaker, view_kinds
+
+ALONE = Team()
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,19 @@ class Batch:
     latter: Tensor  # (p,) int64: rows of originals, the hard negative pairs of the norm term
     former: Tensor  # (p,) int64
     originals: Tensor  # (blocks,) int64: rows
+    all_labels: Tensor  # (all rows of the step,) int64: classes over all processes, what a sampled table must hold
+    keep: Tensor | None = None  # (rows, HIDDEN) float32: dropout of the norm branch, 0 or 1 / (1 − p); None: no dropout
 
     @property
     def views(self) -> int:
         return len(self.labels) // len(self.originals)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(**{field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)})
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values[field.name] = None if value is None else value.to(device)
+        return Batch(**values)
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,17 @@ class Plan:
     images: np.ndarray  # (blocks,) int64
     latter: np.ndarray  # (p,) int64: blocks
     former: np.ndarray
+    basic: int  # how many of the blocks are basic images, the first ones
+
+    def part(self, team: Team) -> tuple[Plan, np.ndarray]:
+        """What one process takes, and its blocks' places in the whole: every size-th image and every size-th pair."""
+        pairs = (len(self.images) - self.basic) // 2
+        mine = self.basic + 2 * np.arange(pairs)[team.rank :: team.size, None] + np.arange(2)
+        first = np.arange(self.basic)[team.rank :: team.size]
+        blocks = np.concatenate([first, mine.reshape(-1)])
+        own = np.isin(self.latter, blocks)
+        latter, former = (np.searchsorted(blocks, side[own]) for side in (self.latter, self.former))
+        return Plan(self.images[blocks], latter, former, len(first)), blocks
 
 
 def plan_step(data: TrainingSet, seed: int, step: int, identities: int, pairs: int) -> Plan:
@@ -53,7 +75,7 @@ def plan_step(data: TrainingSet, seed: int, step: int, identities: int, pairs: i
     sides = data.pairs[drawn]  # (p, 2) latter, former
     blocks = len(basic) + np.arange(2 * len(drawn)).reshape(-1, 2)
     blocks = blocks[data.directed[drawn]]
-    return Plan(np.concatenate([basic, sides.reshape(-1)]), blocks[:, 0], blocks[:, 1])
+    return Plan(np.concatenate([basic, sides.reshape(-1)]), blocks[:, 0], blocks[:, 1], len(basic))
 
 
 def _draw(items: int, seed: int, stream: int, step: int, count: int) -> np.ndarray:
@@ -71,20 +93,24 @@ class CachedBatches:
 
     def __init__(
         self, data: TrainingSet, features: np.ndarray, content_share: np.ndarray, adds_content: np.ndarray,
-        *, seed: int, identities: int, pairs: int, per_image: int,
+        *, seed: int, identities: int, pairs: int, per_image: int, dropout: float = 0.0, team: Team = ALONE,
     ) -> None:  # fmt: skip
+        self.team = team
         self.data, self.features, self.content_share, self.adds_content = data, features, content_share, adds_content
-        self.seed, self.identities, self.pairs = seed, identities, pairs
+        self.seed, self.identities, self.pairs, self.dropout = seed, identities, pairs, dropout
         self.per_image = min(per_image, features.shape[1])
 
     def __call__(self, step: int) -> Batch:
-        plan = plan_step(self.data, self.seed, step, self.identities, self.pairs)
+        whole = plan_step(self.data, self.seed, step, self.identities, self.pairs)
+        plan, blocks = whole.part(self.team)
         generator = np.random.default_rng([self.seed, 2, step])
-        others = generator.permuted(np.tile(np.arange(1, self.features.shape[1]), (len(plan.images), 1)), axis=1)
-        views = np.concatenate([np.zeros((len(plan.images), 1), np.int64), others[:, : self.per_image - 1]], axis=1)
+        others = generator.permuted(np.tile(np.arange(1, self.features.shape[1]), (len(whole.images), 1)), axis=1)
+        views = np.concatenate([np.zeros((len(blocks), 1), np.int64), others[blocks, : self.per_image - 1]], axis=1)
         chosen = plan.images[:, None], views
         inputs = torch.from_numpy(self.features[chosen].reshape(views.size, -1).astype(np.float32))
-        return assemble(self.data, plan, inputs, self.content_share[chosen], self.adds_content[chosen])
+        keep = draw_keep(self.seed, step, (len(whole.images), views.shape[1]), blocks, self.dropout)
+        share, adds = self.content_share[chosen], self.adds_content[chosen]
+        return assemble(self.data, whole, plan, inputs, share, adds, keep)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -95,10 +121,11 @@ class OnlineBatches:
 
     def __init__(
         self, data: TrainingSet, maker: ViewMaker, *, seed: int, identities: int, pairs: int, per_image: int,
-        threads: int,
+        threads: int, dropout: float = 0.0, team: Team = ALONE,
     ) -> None:  # fmt: skip
+        self.team = team
         self.data, self.maker, self.kinds = data, maker, view_kinds(per_image)
-        self.seed, self.identities, self.pairs = seed, identities, pairs
+        self.seed, self.identities, self.pairs, self.dropout = seed, identities, pairs, dropout
         self.pool = concurrent.futures.ThreadPoolExecutor(threads)
         self.ahead: tuple[int, Callable[[], Batch]] | None = None
 
@@ -108,10 +135,11 @@ class OnlineBatches:
         return make()
 
     def _start(self, step: int) -> Callable[[], Batch]:
-        plan = plan_step(self.data, self.seed, step, self.identities, self.pairs)
+        whole = plan_step(self.data, self.seed, step, self.identities, self.pairs)
+        plan, blocks = whole.part(self.team)
         futures = [
-            self.pool.submit(self.maker.views, int(row), self.kinds, step, block)
-            for block, row in enumerate(plan.images)
+            self.pool.submit(self.maker.views, int(row), self.kinds, step, int(block))
+            for block, row in zip(blocks, plan.images, strict=True)
         ]
 
         def collect() -> Batch:
@@ -120,7 +148,8 @@ class OnlineBatches:
             inputs = torch.from_numpy(np.stack([view.pixels for view in views]))
             share = np.array([view.content_share for view in views], np.float32).reshape(shape)
             adds = np.array([view.adds_content for view in views], bool).reshape(shape)
-            return assemble(self.data, plan, inputs, share, adds)
+            keep = draw_keep(self.seed, step, (len(whole.images), shape[1]), blocks, self.dropout)
+            return assemble(self.data, whole, plan, inputs, share, adds, keep)
 
         return collect
 
@@ -128,7 +157,20 @@ class OnlineBatches:
         self.pool.shutdown(cancel_futures=True)
 
 
-def assemble(data: TrainingSet, plan: Plan, inputs: Tensor, share: np.ndarray, adds: np.ndarray) -> Batch:
+def draw_keep(seed: int, step: int, shape: tuple[int, int], blocks: np.ndarray, dropout: float) -> Tensor | None:
+    """The dropout of a step as a function of (seed, step): a resumed run, and one of two processes, sees the same.
+
+    `shape` is (blocks of the whole step, views), `blocks` those of this process.
+    """
+    if not dropout:
+        return None
+    chance = np.random.default_rng([seed, 3, step]).random((*shape, HIDDEN), dtype=np.float32)[blocks]
+    return torch.from_numpy((chance >= dropout).astype(np.float32) / np.float32(1 - dropout)).flatten(0, 1)
+
+
+def assemble(
+    data: TrainingSet, whole: Plan, plan: Plan, inputs: Tensor, share: np.ndarray, adds: np.ndarray, keep: Tensor | None
+) -> Batch:
     """`share` and `adds` are (blocks, views); the originals are at the blocks' first rows."""
     views = share.shape[1]
     images = np.repeat(plan.images, views)
@@ -141,4 +183,6 @@ def assemble(data: TrainingSet, plan: Plan, inputs: Tensor, share: np.ndarray, a
         torch.from_numpy(plan.latter * views),
         torch.from_numpy(plan.former * views),
         torch.arange(len(plan.images)) * views,
+        torch.from_numpy(np.repeat(data.classes[whole.images], views)),
+        keep,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ndec_builder.core.console import progress
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_text
-from ndec_builder.training.batches import Batch
+from ndec_builder.training.batches import ALONE, Batch
+from ndec_builder.training.class_table import SampledCosFace
 from ndec_builder.training.losses import (
     CosFaceLoss,
     NormRatioLoss,
@@ -27,11 +30,12 @@ from ndec_builder.training.losses import (
 from ndec_builder.training.recipes import Recipe
 from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.state import load_state, save_state
+from ndec_builder.training.team import Team
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The loss of one step and what it is made of."""
+    """The loss of one step over all processes' rows, and what it is made of. `loss` alone carries gradients."""
 
     loss: Tensor
     norm_ratio: Tensor
@@ -41,21 +45,87 @@ class Terms:
     above_one: float  # share of them whose ratio is above 1, as the loss wants it
 
 
+class Objective(nn.Module):
+    """Network and losses as one module: a batch → Terms. What DistributedDataParallel wraps."""
+
+    def __init__(
+        self, network: nn.Module, cosface: CosFaceLoss | SampledCosFace, recipe: Recipe, config: TrainConfig, team: Team
+    ) -> None:
+        super().__init__()
+        self.network, self.cosface = network, cosface
+        self.recipe, self.config, self.team = recipe, config, team
+
+    def forward(self, batch: Batch) -> Terms:
+        features = self.network(batch.inputs, batch.keep)
+        return step_terms(
+            features, batch, self.recipe, self.cosface, self.config.metric_weight, self.config.min_share_gap, self.team
+        )
+
+
 def step_terms(
-    features: Tensor, batch: Batch, recipe: Recipe, cosface: CosFaceLoss, metric_weight: float, min_share_gap: float
+    features: Tensor,
+    batch: Batch,
+    recipe: Recipe,
+    cosface: CosFaceLoss | SampledCosFace,
+    metric_weight: float,
+    min_share_gap: float,
+    team: Team = ALONE,
 ) -> Terms:
     """Equation 2 on one batch: norm ratio over view pairs and hard negative pairs, plus λ · CosFace over all rows.
 
-    The recipe `triplet` has a triplet term in the norm ratio's place.
+    The recipe `triplet` has a triplet term in the norm ratio's place. With several processes each term is the mean over
+    the pairs and rows of all of them; the gradient of `loss` is `team.size` times this process's part of it, since
+    DistributedDataParallel then takes the mean.
     """
     i, j = norm_pairs(batch, recipe, min_share_gap)
-    norm_ratio = NormRatioLoss()(features, i, j)
-    metric = cosface(features, batch.labels)
-    triplet = _triplet(features, batch) if recipe.triplet else features.new_zeros(())
+    zero = features.new_zeros(())
+    parts = torch.stack([
+        NormRatioLoss()(features, i, j),
+        _triplet(features, batch) if recipe.triplet else zero,
+        cosface(features, batch.labels),
+    ])  # fmt: skip
     with torch.no_grad():
         length = norms(features)
-        above = float((length[i] > length[j]).float().mean()) if len(i) else 0.0
-    return Terms(norm_ratio + triplet + metric_weight * metric, norm_ratio, triplet, metric, len(i), above)
+        counts = features.new_tensor([len(i), len(batch.former) if recipe.triplet else 0, len(batch.labels)])
+        totals = team.sums(counts)
+        shares = counts / totals.clamp_min(1)
+        above = (length[i] > length[j]).sum()
+        values = team.sums(torch.cat([parts * shares, above[None] / totals[0].clamp_min(1)]))
+    weights = features.new_tensor([1.0, 1.0, metric_weight])
+    loss = (weights * shares * parts).sum() * team.size
+    if team.size > 1:  # the value is that of the whole step, the gradient this process's part
+        loss = loss + ((weights * values[:3]).sum() - loss).detach()
+    return Terms(loss, values[0], values[1], values[2], int(totals[0]), float(values[3]))
+
+
+def norm_pairs(batch: Batch, recipe: Recipe, min_share_gap: float) -> tuple[Tensor, Tensor]:
+    """Rows (more content, less content) of all pairs that the recipe puts into the norm term, each pair once."""
+    count = len(batch.labels)
+    codes = [batch.labels[:0]]  # a pair (i, j) as i · count + j
+    if recipe.crop_norms:
+        # within a block: an image that was drawn twice may lie in two processes
+        blocks = torch.arange(count, device=batch.labels.device) // batch.views
+        more, less = ordered_view_pairs(blocks, batch.content_share, batch.adds_content, min_share_gap)
+        codes.append(more * count + less)
+    if recipe.copy_norms:
+        more, less = original_copy_pairs(batch.originals, batch.views)
+        codes.append(more * count + less)
+    if recipe.pair_norms:
+        more, less = pair_view_rows(batch, recipe.copy_norms)
+        codes.append(more * count + less)
+    pairs = torch.unique(torch.cat(codes))
+    return pairs // count, pairs % count
+
+
+def pair_view_rows(batch: Batch, adding: bool) -> tuple[Tensor, Tensor]:
+    """Each latter's original over its former's original and views: what holds less than the former holds less too.
+
+    Views that add content take part when `adding`.
+    """
+    views = batch.former[:, None] + torch.arange(batch.views, device=batch.former.device)
+    more = batch.latter[:, None].expand_as(views)
+    chosen = torch.ones_like(views, dtype=torch.bool) if adding else ~batch.adds_content[views]
+    return more[chosen], views[chosen]
 
 
 def _triplet(features: Tensor, batch: Batch) -> Tensor:
@@ -64,32 +134,17 @@ def _triplet(features: Tensor, batch: Batch) -> Tensor:
     return TripletLoss()(features, batch.former, views, batch.latter)
 
 
-def norm_pairs(batch: Batch, recipe: Recipe, min_share_gap: float) -> tuple[Tensor, Tensor]:
-    """Rows (more content, less content) of all pairs that the recipe puts into the norm term, each pair once."""
-    count = len(batch.labels)
-    codes = [batch.labels[:0]]  # a pair (i, j) as i · count + j
-    if recipe.crop_norms:
-        more, less = ordered_view_pairs(batch.images, batch.content_share, batch.adds_content, min_share_gap)
-        codes.append(more * count + less)
-    if recipe.copy_norms:
-        more, less = original_copy_pairs(batch.originals, batch.views)
-        codes.append(more * count + less)
-    if recipe.pair_norms:
-        codes.append(batch.latter * count + batch.former)
-    pairs = torch.unique(torch.cat(codes))
-    return pairs // count, pairs % count
-
-
-def rate(step: int, steps: int, warmup: int) -> float:
-    """Share of the peak learning rate at a step (from 0): linear warm-up, then a half cosine down to 0."""
+def rate(step: int, steps: int, warmup: int, flat: int = 0) -> float:
+    """Share of the peak learning rate at a step (from 0): linear warm-up, flat, then a half cosine down to 0."""
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    past = max(0, step - warmup - flat)
+    return 0.5 * (1 + math.cos(math.pi * past / max(1, steps - warmup - flat)))
 
 
 def train(
     network: nn.Module,
-    cosface: CosFaceLoss,
+    cosface: CosFaceLoss | SampledCosFace,
     groups: list[dict[str, Any]],
     batches: Callable[[int], Batch],
     recipe: Recipe,
@@ -97,40 +152,60 @@ def train(
     directory: Path,
     mark: str,
     writer: Any,
+    team: Team = ALONE,
 ) -> None:
     """Train `network` (inputs → features of free norm) and the class proxies in place, from the last saved state.
 
     `groups`: parameter groups with their peak `lr`. `mark` is the run's fingerprint: a state with another one is not
-    used. Writes `directory/state.safetensors` every `save_every` steps and `metrics.jsonl` every `log_every`.
+    used. Rank 0 writes `directory/state.safetensors` every `save_every` steps and `metrics.jsonl` every `log_every`.
     Raises NdecError at a loss that is not finite, before it touches the weights; the last saved state stays.
     """
     peaks = [group["lr"] for group in groups]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    model = nn.ModuleDict({"network": network, "cosface": cosface})
+    average = copy.deepcopy(network).requires_grad_(False) if config.ema else None
+    model = nn.ModuleDict({"network": network, "cosface": cosface} | ({"average": average} if average else {}))
     state_path = directory / "state.safetensors"
     device = cosface.weight.device
     first, lines = load_state(state_path, model, optimizer, mark)
+    objective: nn.Module = Objective(network, cosface, recipe, config, team)
+    if team.size > 1:
+        objective = DistributedDataParallel(objective, broadcast_buffers=False, find_unused_parameters=True)
     with progress() as bar:
         task = bar.add_task(f"training {config.recipe}", total=config.steps, completed=first)
         for step in range(first, config.steps):
-            share = rate(step, config.steps, config.warmup)
+            share = rate(step, config.steps, config.warmup, config.flat)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
             batch = batches(step).to(device)
-            terms = step_terms(
-                network(batch.inputs), batch, recipe, cosface, config.metric_weight, config.min_share_gap
-            )
+            if isinstance(cosface, SampledCosFace):
+                cosface.draw(batch.all_labels, step)
+            terms = objective(batch)
             if not bool(torch.isfinite(terms.loss)):
                 raise NdecError(_not_finite(step, terms, batch, state_path))
             optimizer.zero_grad()
             terms.loss.backward()
             optimizer.step()
+            if isinstance(cosface, SampledCosFace):
+                gradient = cosface.rows.grad
+                assert gradient is not None, "every drawn row takes part in the softmax"
+                cosface.update(team.sums(gradient) / team.size, config.lr * share)
+            if average is not None:
+                _move(average, network, config.ema)
             if step % config.log_every == 0 or step == config.steps - 1:
                 lines.append(_line(step, terms, config.lr * share, writer))
-            if (step + 1) % config.save_every == 0 or step == config.steps - 1:
+            if team.leads and ((step + 1) % config.save_every == 0 or step == config.steps - 1):
                 save_state(state_path, model, optimizer, step + 1, lines, mark)
                 write_text(directory / "metrics.jsonl", "".join(line + "\n" for line in lines))
             bar.advance(task)
+    if average is not None:
+        network.load_state_dict(average.state_dict())
+
+
+@torch.no_grad()
+def _move(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average ← decay · average + (1 − decay) · network."""
+    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
 
 
 def _line(step: int, terms: Terms, lr: float, writer: Any) -> str:

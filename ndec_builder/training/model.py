@@ -45,8 +45,11 @@ class Head(nn.Module):
             "hidden": self.hidden.out_features,
         }
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, keep: Tensor | None = None) -> Tensor:
+        """`keep` (n, hidden) float32: in training, what dropout multiplies g's hidden units with (see `batches`)."""
         inner = torch.relu(self.hidden((features - self.mean) / self.std))
+        if keep is not None:
+            inner = inner * keep
         log_length = MAX_LOG_LENGTH * torch.tanh(self.log_length(inner) / MAX_LOG_LENGTH)
         output: Tensor = self.direction(features) * torch.exp(log_length)
         return output

@@ -35,9 +35,9 @@ class WholeNetwork(nn.Module):
         self.backbone.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         inputs = normalise(images, self.backbone)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.backbone(inputs)
-        output: Tensor = self.head(features.float())
+        output: Tensor = self.head(features.float(), keep)
         return output

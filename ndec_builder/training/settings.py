@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ndec_builder.core.config import setting
+from ndec_builder.core.errors import UsageError, nearest
+
+EPOCH = 8_000  # iterations of the paper's simple baseline (BoT) an epoch
+PRESETS: dict[str, dict[str, float | int | bool]] = {
+    "none": {},
+    # batch 128 = 32 × 4, Adam 3.5e-4, 25 epochs: warm-up for 5, flat to 10, cosine to 25; original + 19 views. AdamW
+    # without weight decay is Adam.
+    "paper": {
+        "identities": 32, "views_per_identity": 4, "views": 20, "steps": 25 * EPOCH, "warmup": 5 * EPOCH,
+        "flat": 5 * EPOCH, "lr": 3.5e-4, "trunk_lr": 3.5e-4, "weight_decay": 0.0, "whole_network": True,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,15 +35,20 @@ class TrainConfig:
     identities: int = setting(32, "images drawn a step, each with several views")
     views_per_identity: int = setting(4, "views of an image in one step, the original among them")
     pairs: int = setting(8, "hard negative pairs drawn a step, for the recipes that use them")
-    views: int = setting(5, "cached views of an image, the original among them; half of the others are crops")
+    views: int = setting(7, "cached views of an image: the original, crops, and as many edited copies")
     dim: int = setting(256, "dimensions of the feature; at most those of the trunk and the number of images")
     shrinkage: float = setting(0.1, "of the PCA whitening that the head starts as, as in `ndec embed`")
     lr: float = setting(0.001, "peak learning rate of AdamW")
-    warmup: int = setting(100, "steps of linear warm-up before the cosine")
+    preset: str = setting("none", "none, or paper: the schedule of the paper's simple baseline, unless set otherwise")
+    warmup: int = setting(100, "steps of linear warm-up")
+    flat: int = setting(0, "steps at the peak learning rate after the warm-up, before the cosine")
+    ema: float = setting(0.0, "decay of an average of the weights, kept in the checkpoint; 0: the last weights")
+    class_sample: int = setting(0, "classes a step takes part in CosFace, drawn anew each step; 0: all of them")
     weight_decay: float = setting(0.0, "AdamW's weight decay")
     scale: float = setting(64.0, "CosFace's s")
     margin: float = setting(0.35, "CosFace's m")
     metric_weight: float = setting(1.0, "the paper's λ: loss = norm ratio + λ · CosFace")
+    norm_dropout: float = setting(0.7, "dropout inside the norm branch: some hundred pairs are else learned by heart")
     min_share_gap: float = setting(0.02, "views whose content shares differ by no more are no norm pair")
     whole_network: bool = setting(False, "train the trunk too, with views made anew each step (slow on a CPU)")
     trunk_lr: float = setting(0.0001, "peak learning rate of the trunk when it is trained")
@@ -41,3 +58,13 @@ class TrainConfig:
     device: str = setting("auto", "auto, cpu or cuda", result=False)
     save_every: int = setting(500, "steps between resumable states", result=False)
     log_every: int = setting(25, "steps between lines of metrics.jsonl", result=False)
+
+
+def with_preset(config: TrainConfig) -> TrainConfig:
+    """The config with the preset's values where it has the defaults. Raises UsageError for an unknown preset."""
+    if config.preset not in PRESETS:
+        close = nearest(config.preset, PRESETS)
+        raise UsageError(f"preset {config.preset!r} is unknown{close}; it is one of {', '.join(PRESETS)}")
+    defaults = {field.name: field.default for field in fields(config)}
+    values = {n: v for n, v in PRESETS[config.preset].items() if getattr(config, n) == defaults[n]}
+    return replace(config, **values)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +25,18 @@ from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.batches import CachedBatches, OnlineBatches
 from ndec_builder.training.cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.checkpoint import read_card, save_checkpoint
+from ndec_builder.training.class_table import SampledCosFace
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.loop import train
 from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, class_means, fit_head
 from ndec_builder.training.network import WholeNetwork
 from ndec_builder.training.recipes import Recipe, recipe_named
-from ndec_builder.training.settings import TrainConfig
+from ndec_builder.training.settings import TrainConfig, with_preset
+from ndec_builder.training.team import Team, team
 from ndec_builder.training.views import view_kinds, view_maker
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 @one_writer(lambda config: Workspace(config.workspace).run(config.name or config.recipe))
@@ -44,8 +47,14 @@ def run(config: TrainConfig) -> Path:
     Raises UsageError for settings that make no sense, NdecError for a manifest that cannot be trained on or a loss that
     is not finite, GapsError when more than `max_reject_share` of the images cannot be read.
     """
-    recipe = recipe_named(config.recipe)
+    config = with_preset(config)
     _check(config)
+    with team(best_device(config.device)) as members:
+        return _run(config, members)
+
+
+def _run(config: TrainConfig, team: Team) -> Path:
+    recipe = recipe_named(config.recipe)
     record = RunRecord("train-asl", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.run(config.name or config.recipe)
@@ -59,8 +68,9 @@ def run(config: TrainConfig) -> Path:
     maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, config.view_seed)
     kinds = view_kinds(1 if config.whole_network else config.views)
     root = config.workspace / "cache" / "views"
-    cached = cache_views(root, backbone, images, maker, kinds, config.bf16, config.threads)
-    _check_rejects(cached, images.num_rows, config, directory)
+    with team.leader_first():
+        cached = cache_views(root, backbone, images, maker, kinds, config.bf16, config.threads)
+    _check_rejects(cached, images.num_rows, config, directory, team)
     data = data.without({row["image_id"] for row in cached.rejects})
     cached = cached.of(data.images["image_id"].to_pylist())
     settings = {name: value for name, value in result_fields(config).items() if name != "backbone"}
@@ -71,7 +81,9 @@ def run(config: TrainConfig) -> Path:
     if _finished(directory, mark):
         say(f"{directory} is trained already with these settings on these images")
         return directory
-    head = _fit(config, recipe, data, cached, manifest, backbone, directory, mark)
+    head = _fit(config, recipe, data, cached, manifest, backbone, directory, mark, team)
+    if not team.leads:
+        return directory
     counts = {**data.facts(), "rejects": len(cached.rejects), "steps": config.steps}
     path = save_checkpoint(
         directory,
@@ -102,22 +114,25 @@ def _fit(
     backbone: Backbone,
     directory: Path,
     mark: str,
+    team: Team,
 ) -> Head:
     """Set head and class proxies to the whitened features, then train them, and the trunk when asked (in place)."""
     device = best_device(config.device)
     originals = cached.features[:, 0].astype(np.float32)
     head = fit_head(originals[: data.basic], config.dim, config.shrinkage, config.seed)
-    cosface = CosFaceLoss(head.shape["dim"], data.class_count, config.scale, config.margin)
+    cosface = _proxies(config, head.shape["dim"], data.class_count)
     with torch.no_grad():
         start = head(torch.from_numpy(originals))
         cosface.weight.copy_(class_means(start, torch.from_numpy(data.classes), data.class_count))
     head, cosface = head.to(device), cosface.to(device)
     groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": config.lr}]
-    sizes = {
+    sizes: dict[str, Any] = {
         "seed": config.seed,
         "identities": config.identities,
         "pairs": config.pairs,
         "per_image": config.views_per_identity,
+        "dropout": config.norm_dropout,
+        "team": team,
     }
     network: nn.Module = head
     batches: CachedBatches | OnlineBatches
@@ -131,17 +146,30 @@ def _fit(
         batches = CachedBatches(data, cached.features, cached.content_share, cached.adds_content, **sizes)
     # a step of the head alone is so small that a second thread only waits for the first
     threads = config.threads if config.whole_network else 1
-    with torch_threads(threads), closing(batches), SummaryWriter(str(directory / "tensorboard")) as writer:
-        train(network, cosface, groups, batches, recipe, config, directory, mark, writer)
+    logs = directory / "tensorboard" / (f"rank-{team.rank}" if team.rank else "")
+    with torch_threads(threads), closing(batches), SummaryWriter(str(logs)) as writer:
+        train(network, cosface, groups, batches, recipe, config, directory, mark, writer, team)
     return head
 
 
+def _proxies(config: TrainConfig, dim: int, classes: int) -> CosFaceLoss | SampledCosFace:
+    """CosFace over all classes, or over a sample of a table that the optimizer does not hold."""
+    if not config.class_sample or config.class_sample >= classes:
+        return CosFaceLoss(dim, classes, config.scale, config.margin)
+    return SampledCosFace(dim, classes, config.class_sample, config.seed, config.scale, config.margin)
+
+
 def _check(config: TrainConfig) -> None:
-    least = {"steps": 1, "identities": 1, "views_per_identity": 2, "views": 2, "pairs": 0, "dim": 1, "warmup": 0,
-             "save_every": 1, "log_every": 1, "threads": 1}  # fmt: skip
+    least = {
+        "steps": 1, "identities": 1, "views_per_identity": 2, "views": 2, "pairs": 0, "dim": 1, "warmup": 0, "flat": 0,
+        "class_sample": 0, "save_every": 1, "log_every": 1, "threads": 1,
+    }  # fmt: skip
     for name, low in least.items():
         if getattr(config, name) < low:
             raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; it must be at least {low}")
+    for name in ("norm_dropout", "ema"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; 0 ≤ {name} < 1 does")
     for name in ("lr", "trunk_lr", "scale"):
         if not getattr(config, name) > 0:
             raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; it must be above 0")
@@ -159,9 +187,10 @@ def _check_pairs(config: TrainConfig, recipe: Recipe, data: TrainingSet, manifes
     say(f"note: {why}; the recipe {config.recipe} learns norms from crops alone")
 
 
-def _check_rejects(cached: CachedViews, images: int, config: TrainConfig, directory: Path) -> None:
+def _check_rejects(cached: CachedViews, images: int, config: TrainConfig, directory: Path, team: Team) -> None:
     """Write rejects.parquet; raise GapsError when they are too many."""
-    write_table(directory / "rejects.parquet", table_of(REJECTS, cached.rejects))
+    if team.leads:
+        write_table(directory / "rejects.parquet", table_of(REJECTS, cached.rejects))
     if not cached.rejects:
         return
     reasons = Counter(row["reason"] for row in cached.rejects).most_common(3)

@@ -14,7 +14,8 @@ from ndec_builder.core.storage import read_uri
 from ndec_builder.edits.recipes import edit_image
 from ndec_builder.embeddings.preprocess import to_array
 
-ORIGINAL, CROP, COPY = "original", "crop", "view"  # the last two are recipes of `edits`
+ORIGINAL, CROP = "original", "crop"
+COPIES = ("copy", "view")  # with `crop`, recipes of `edits`: a mix like that of test copies, and BoT's training views
 BACKGROUNDS = 24  # training images that the copies are pasted on; evaluation images never serve here
 
 
@@ -23,16 +24,18 @@ class View:
     """One input of the trunk and how it came about."""
 
     pixels: np.ndarray  # (3, size, size) uint8
-    recipe: str  # original, crop or view
+    recipe: str  # original, crop, copy or view
     content_share: float  # of the original, 0 … 1
     adds_content: bool  # shows something that the original lacks: no part in the norm term
     edits: str  # json: the operations with their parameters
 
 
 def view_kinds(count: int) -> tuple[str, ...]:
-    """What the views of an image are: the original, then crops, then copies, half and half (one crop more if odd)."""
+    """What the views of an image are: the original, crops, then copies of both kinds in turn; as many crops as copies
+    (one crop more where that does not come out even).
+    """
     crops = count // 2
-    return (ORIGINAL, *(CROP,) * crops, *(COPY,) * (count - 1 - crops))
+    return (ORIGINAL, *(CROP,) * crops, *(COPIES[i % 2] for i in range(count - 1 - crops)))
 
 
 def load_picture(uri: str, side: int) -> Image.Image:

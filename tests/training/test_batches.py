@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ndec_builder.training.batches import CachedBatches, plan_step
+from ndec_builder.training.batches import Batch, CachedBatches, plan_step
 from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.team import Team
 
 
 def training_set(basic: int = 11, extra: int = 3) -> TrainingSet:
@@ -56,6 +57,34 @@ def test_rows_belong_together() -> None:
         allowed = {tuple(pair) for pair, directed in zip(data.pairs.tolist(), data.directed, strict=True) if directed}
         got = list(zip(rows[batch.latter].tolist(), rows[batch.former].tolist(), strict=True))
         assert set(got) <= allowed and views[batch.latter].eq(0).all() and views[batch.former].eq(0).all()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_parts_of_several_processes_are_the_whole(size: int) -> None:
+    data = training_set()
+
+    def draw(rank: int, size: int) -> Batch:
+        whole = batches(data)
+        whole.team, whole.dropout = Team(rank, size), 0.5
+        return whole(3)
+
+    whole, parts = draw(0, 1), [draw(rank, size) for rank in range(size)]
+    assert whole.keep is not None
+    kept = {
+        (code, row): keep
+        for code, row, keep in zip(whole.inputs[:, 0].tolist(), whole.images.tolist(), whole.keep.tolist(), strict=True)
+    }
+    seen = []
+    pairs = []
+    for part in parts:
+        assert part.keep is not None and torch.equal(part.all_labels, whole.labels)
+        for code, row, keep in zip(part.inputs[:, 0].tolist(), part.images.tolist(), part.keep.tolist(), strict=True):
+            assert kept[code, row] == keep
+            seen.append(code)
+        pairs += list(zip(part.images[part.latter].tolist(), part.images[part.former].tolist(), strict=True))
+    assert sorted(seen) == sorted(whole.inputs[:, 0].tolist())
+    expected = zip(whole.images[whole.latter].tolist(), whole.images[whole.former].tolist(), strict=True)
+    assert sorted(pairs) == sorted(expected)
 
 
 def test_a_step_does_not_depend_on_those_before() -> None:

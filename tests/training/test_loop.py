@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.training.batches import Batch, CachedBatches
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.loop import norm_pairs, rate, step_terms, train
 from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, fit_head
 from ndec_builder.training.recipes import RECIPES
-from ndec_builder.training.settings import TrainConfig
+from ndec_builder.training.settings import TrainConfig, with_preset
 
 IMAGES, VIEWS, DIM = 12, 4, 10
 
@@ -80,18 +80,24 @@ def test_the_loss_of_a_step_recomputed(recipe: str) -> None:
                     wanted.add((i, j))
                 if rules.copy_norms and i % VIEWS == 0 and i != j:
                     wanted.add((i, j))
-            if rules.crop_norms and batch.images[i] == batch.images[j] and i // VIEWS != j // VIEWS:  # drawn twice
-                plain = not batch.adds_content[i] and not batch.adds_content[j]
-                if plain and batch.content_share[i] > batch.content_share[j] + 0.02:
-                    wanted.add((i, j))
     if rules.pair_norms:
-        wanted |= set(zip(batch.latter.tolist(), batch.former.tolist(), strict=True))
+        for latter, former in zip(batch.latter.tolist(), batch.former.tolist(), strict=True):
+            rows = range(former, former + VIEWS)
+            wanted |= {(latter, row) for row in rows if rules.copy_norms or not batch.adds_content[row]}
     more, less = norm_pairs(batch, rules, 0.02)
     assert sorted(wanted) == list(zip(more.tolist(), less.tolist(), strict=True))
     expected = np.mean([np.exp(1 - length[i] / length[j]) for i, j in wanted]) if wanted else 0.0
     metric = float(cosface(x, batch.labels).detach())
     assert float(terms.norm_ratio.detach()) == pytest.approx(expected, rel=1e-5)
-    assert float(terms.loss.detach()) == pytest.approx(expected + 0.5 * metric, rel=1e-5)
+    triplet = float(terms.triplet.detach())
+    unit = x.detach().numpy().astype(np.float64) / length[:, None]
+    apart = [
+        max(np.linalg.norm(unit[former] - unit[former + v]) for v in range(1, VIEWS))
+        - np.linalg.norm(unit[former] - unit[latter])
+        for latter, former in zip(batch.latter.tolist(), batch.former.tolist(), strict=True)
+    ]
+    assert triplet == pytest.approx(np.mean(np.maximum(0, np.array(apart) + 0.3)) if rules.triplet else 0.0, rel=1e-4)
+    assert float(terms.loss.detach()) == pytest.approx(expected + triplet + 0.5 * metric, rel=1e-5)
     assert terms.above_one == pytest.approx(np.mean([length[i] > length[j] for i, j in wanted]) if wanted else 0.0)
 
 
@@ -100,6 +106,42 @@ def test_the_schedule() -> None:
     assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert rates[10] == 1 and rates[55] == pytest.approx(0.5) and rates[99] < 0.001
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_paper_preset_is_the_schedule_of_its_simple_baseline(tmp_path: Path) -> None:
+    config = with_preset(TrainConfig(tmp_path, tmp_path, preset="paper"))
+    assert config.identities * config.views_per_identity == 128 and config.views_per_identity == 4
+    assert config.steps == 25 * 8000 and config.whole_network and config.weight_decay == 0 and config.views == 20
+    for rates in (config.lr, config.trunk_lr):
+        assert rates == 3.5e-4
+    epochs = [rate(8000 * epoch, config.steps, config.warmup, config.flat) for epoch in range(25)]
+    assert epochs[0] < 1e-4 and epochs[1] == pytest.approx(0.2, abs=1e-4) and epochs[4] == pytest.approx(0.8, abs=1e-4)
+    assert epochs[5:11] == [1.0] * 6  # flat from epoch 5 to 10
+    assert epochs[10:] == sorted(epochs[10:], reverse=True) and epochs[24] < 0.02
+    middle = rate(int(17.5 * 8000), config.steps, config.warmup, config.flat)
+    assert middle == pytest.approx(0.5)  # half of the cosine from 10 to 25
+    own = with_preset(TrainConfig(tmp_path, tmp_path, preset="paper", steps=99, lr=0.5))
+    assert (own.steps, own.lr, own.flat) == (99, 0.5, 40_000)
+    assert with_preset(TrainConfig(tmp_path, tmp_path)) == TrainConfig(tmp_path, tmp_path)
+    with pytest.raises(UsageError, match=r"preset 'papr' is unknown; did you mean 'paper'"):
+        with_preset(TrainConfig(tmp_path, tmp_path, preset="papr"))
+
+
+def test_the_average_of_the_weights(tmp_path: Path) -> None:
+    seen: list[torch.Tensor] = []
+    head, cosface, draw = parts()
+    average = head.direction.weight.detach().clone()
+
+    def watched(step: int) -> Batch:
+        seen.append(head.direction.weight.detach().clone())
+        return draw(step)
+
+    groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": 0.01}]
+    train(head, cosface, groups, watched, RECIPES["asl"], settings(steps=4, ema=0.75), tmp_path, "mark", Silent())
+    last, _ = fit(tmp_path / "plain", steps=4, lr=0.01)
+    for weight in [*seen[1:], last.direction.weight.detach()]:
+        average = 0.75 * average + 0.25 * weight
+    assert torch.allclose(head.direction.weight, average, atol=1e-7)
 
 
 def test_training_lowers_the_loss_and_writes_every_step(tmp_path: Path) -> None:

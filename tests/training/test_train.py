@@ -67,9 +67,18 @@ def test_a_finished_run_is_left_alone_and_recipes_share_the_views(config: Make, 
     train.run(config(seed=3, name="seed-3"))
 
 
-def test_killed_for_real_and_resumed(config: Make, tmp_path: Path) -> None:
-    whole = results(train.run(config(name="whole")))
-    values = {name: str(v) if isinstance(v, Path) else v for name, v in vars(config(name="killed")).items()}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema": 0.9, "class_sample": 9, "flat": 3},
+        {"whole_network": True, "identities": 3, "trunk_lr": 0.01, "ema": 0.5},
+    ],
+)
+def test_killed_for_real_and_resumed(config: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
+    whole = results(train.run(config(name="whole", **changes)))
+    values = vars(config(name="killed", **changes))
+    values = {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
     script = (
         "import json, os, signal, sys\n"
         "from pathlib import Path\n"
@@ -91,7 +100,8 @@ def test_killed_for_real_and_resumed(config: Make, tmp_path: Path) -> None:
     )
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "runs" / "killed" / "checkpoint.json").exists()
-    assert results(train.run(config(name="killed"))) == whole
+    assert (tmp_path / "runs" / "killed" / "state.safetensors").exists()
+    assert results(train.run(config(name="killed", **changes))) == whole
 
 
 def test_whole_network_training(config: Make, tiny: str) -> None:

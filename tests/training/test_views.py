@@ -18,7 +18,12 @@ from pictures import write_scenes
 
 @pytest.mark.parametrize(
     ("count", "kinds"),
-    [(1, ("original",)), (2, ("original", "crop")), (4, ("original", "crop", "crop", "view"))],
+    [
+        (1, ("original",)),
+        (2, ("original", "crop")),
+        (4, ("original", "crop", "crop", "copy")),
+        (7, ("original", "crop", "crop", "crop", "copy", "view", "copy")),
+    ],
 )
 def test_kinds(count: int, kinds: tuple[str, ...]) -> None:
     assert view_kinds(count) == kinds
