@@ -145,7 +145,7 @@ def main() -> None:
         f"`{' '.join(['python', *sys.argv])}`, {time.monotonic() - started:.0f} s", "",
         f"{data.name}: {len(data.queries)} queries ({int((data.stratum == 1).sum())} natural hard negatives in "
         f"{natural} groups, {int((data.stratum == 2).sum())} reverse crops, {len(data.truth)} copies), "
-        f"{len(data.references)} references. All pairs, raw cosine; filter at 1, scope all, drop; {config.seeds} seeds, "
+        f"{len(data.references)} references. All pairs, raw; filter at 1, scope all, drop; {config.seeds} seeds, "
         f"{config.replicates:,} replicates over groups and seeds jointly. Labels by {data.labels_by}.", "",
         *([] if natural >= FEW_GROUPS else ["**Too few natural groups: no figure is claimed.**", ""]),
         *targets(values),

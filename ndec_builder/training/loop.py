@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Callable
@@ -162,7 +161,7 @@ def train(
     """
     peaks = [group["lr"] for group in groups]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    average = copy.deepcopy(network).requires_grad_(False) if config.ema else None
+    average = Average(network, config.ema) if config.ema else None
     model = nn.ModuleDict({"network": network, "cosface": cosface} | ({"average": average} if average else {}))
     state_path = directory / "state.safetensors"
     device = cosface.weight.device
@@ -190,7 +189,7 @@ def train(
                 assert gradient is not None, "every drawn row takes part in the softmax"
                 cosface.update(team.sums(gradient) / team.size, config.lr * share)
             if average is not None:
-                _move(average, network, config.ema)
+                average.move(network)
             if step % config.log_every == 0 or step == config.steps - 1:
                 lines.append(_line(step, terms, config.lr * share, writer))
             if team.leads and ((step + 1) % config.save_every == 0 or step == config.steps - 1):
@@ -198,14 +197,30 @@ def train(
                 write_text(directory / "metrics.jsonl", "".join(line + "\n" for line in lines))
             bar.advance(task)
     if average is not None:
-        network.load_state_dict(average.state_dict())
+        average.put_into(network)
 
 
-@torch.no_grad()
-def _move(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · network."""
-    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+class Average(nn.Module):
+    """Exponential moving average of a network's parameters: average ← decay · average + (1 − decay) · parameter.
+
+    A module with buffers, so that it is saved and resumed with the rest.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        for number, parameter in enumerate(network.parameters()):
+            self.register_buffer(str(number), parameter.detach().clone())
+
+    @torch.no_grad()
+    def move(self, network: nn.Module) -> None:
+        for kept, new in zip(self.buffers(), network.parameters(), strict=True):
+            kept.lerp_(new, 1 - self.decay)
+
+    @torch.no_grad()
+    def put_into(self, network: nn.Module) -> None:
+        for kept, old in zip(self.buffers(), network.parameters(), strict=True):
+            old.copy_(kept)
 
 
 def _line(step: int, terms: Terms, lr: float, writer: Any) -> str:
