@@ -69,20 +69,15 @@ def test_the_parts_of_several_processes_are_the_whole(size: int) -> None:
         return whole(3)
 
     whole, parts = draw(0, 1), [draw(rank, size) for rank in range(size)]
-    assert whole.keep is not None
-    kept = {
-        (code, row): keep
-        for code, row, keep in zip(whole.inputs[:, 0].tolist(), whole.images.tolist(), whole.keep.tolist(), strict=True)
-    }
-    seen = []
-    pairs = []
-    for part in parts:
-        assert part.keep is not None and torch.equal(part.all_labels, whole.labels)
-        for code, row, keep in zip(part.inputs[:, 0].tolist(), part.images.tolist(), part.keep.tolist(), strict=True):
-            assert kept[code, row] == keep
-            seen.append(code)
-        pairs += list(zip(part.images[part.latter].tolist(), part.images[part.former].tolist(), strict=True))
-    assert sorted(seen) == sorted(whole.inputs[:, 0].tolist())
+
+    def rows(batch: Batch) -> list[tuple[float, int, list[float]]]:
+        assert batch.keep is not None
+        return list(zip(batch.inputs[:, 0].tolist(), batch.images.tolist(), batch.keep.tolist(), strict=True))
+
+    assert sorted(row for part in parts for row in rows(part)) == sorted(rows(whole))
+    assert all(torch.equal(part.all_labels, whole.labels) for part in parts)
+    sides = [(part.images[part.latter].tolist(), part.images[part.former].tolist()) for part in parts]
+    pairs = [pair for latter, former in sides for pair in zip(latter, former, strict=True)]
     expected = zip(whole.images[whole.latter].tolist(), whole.images[whole.former].tolist(), strict=True)
     assert sorted(pairs) == sorted(expected)
 
