@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from needs import free_port, missing
@@ -22,51 +19,18 @@ from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.plans import Plan, open_plan
 from ndec_builder.core.shards import run_shards
 from ndec_builder.core.storage import sha256_file
+from two_nodes import TwoNodes, two_nodes
 
 pytestmark = pytest.mark.cluster
 FORTY = Plan(40, 2, "f" * 64)
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
-
-
-class TwoNodes:
-    """A head and a second node, each a real raylet with one CPU, on loopback."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-        self.second: Any = self.cluster.add_node(**NODE)
-
-    @property
-    def address(self) -> str:
-        return str(self.cluster.address)
-
-    def lose_the_second(self) -> None:
-        self.cluster.remove_node(self.second, allow_graceful=False)  # SIGKILL to its raylet, by its id
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[TwoNodes]:
     if importlib.util.find_spec("ray") is None:
         missing("Ray is not installed: pip install 'ndec-builder[cluster]'")
-    tests = Path(shard_work.__file__).parent
-    with pytest.MonkeyPatch.context() as patch:
-        folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: Ray puts sockets into it
-        (folder / "ray").mkdir()
-        patch.setenv("RAY_TMPDIR", str(folder))
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_health_check_failure_threshold", "2")  # a lost node is noticed sooner
-        patch.setenv("RAY_health_check_period_ms", "1000")
-        patch.setenv("PYTHONPATH", f"{tests}:{tests.parent}")  # the nodes find the module of the works
-        patch.delenv("RAY_ADDRESS", raising=False)
-        # everything on loopback; Ray itself would replace 127.0.0.1 by the address of this machine
-        patch.setattr("ray._private.services.get_node_ip_address", lambda address=None: "127.0.0.1")
-        two = TwoNodes()
-        try:
-            yield two
-        finally:
-            two.cluster.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+    with two_nodes() as nodes:
+        yield nodes
 
 
 def results(folder: Path) -> dict[str, str]:
