@@ -101,6 +101,14 @@ def test_status_names_what_is_done_and_the_next_command(folders: Path) -> None:
     assert "next: ndec ingest pool FOLDER --workspace fresh" in done.stdout
 
 
+def test_status_as_json_is_one_object(folders: Path) -> None:
+    ndec("ingest", "reference", "good", "--workspace", "fresh", cwd=folders)
+    found = json.loads(ndec("status", "--workspace", "fresh", "--json", cwd=folders).stdout)
+    assert found["next"] == "ndec ingest pool FOLDER --workspace fresh" and found["workspace"] == "fresh"
+    (stage,) = [stage for stage in found["stages"] if stage["name"] == "images reference"]
+    assert stage["done"] and stage["text"] == "3 rows" and stage["progress"] is None
+
+
 def test_version_init_and_doctor(folders: Path) -> None:
     assert ndec("--version", cwd=folders).stdout.startswith("ndec 0.")
     assert (folders / ndec("init", "new", cwd=folders).stdout.strip()).is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -194,6 +195,31 @@ def test_storage_that_stays_away_sets_shards_aside_and_a_rerun_does_them(
     done = count_work(monkeypatch)
     flaky(workspace, monkeypatch, failures=0)
     assert results(run(config)) == before and done == [1]
+
+
+def test_a_full_disk_is_one_paragraph_and_after_room_is_made_the_run_goes_on(
+    config: EmbedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = run(config)
+    before = results(directory)
+    (directory / "run.json").unlink()
+    work = embed.EmbedShard.__call__
+
+    def filling(self: embed.EmbedShard, shard: Shard) -> object:
+        if shard.index == 1:  # a limit on the size of files: the same system calls fail as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+        return work(self, shard)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(NdecError, match=r"cannot write .*make room there and run"):
+            patch.setattr(embed.EmbedShard, "__call__", filling)
+            run(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(directory.rglob("*partial*"))
+    done = count_work(monkeypatch)
+    assert results(run(config)) == before and done == [1, 2]
 
 
 def flaky(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, failures: int, only: str = "") -> list[str]:

@@ -211,8 +211,8 @@ def table(results: list[Result], images: int, seed: int) -> str:
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.strip() or 'unknown'}, {os.cpu_count()} cores "
         f"{platform.machine()}; {images} images, batches of {BATCH}, seed {seed}.",
-        "Compared: sha256 of every file under embeddings/ and candidates/, run.json aside, with an uninterrupted run of "
-        "1 worker and shards of 64.",
+        "Compared: sha256 of every file under embeddings/ and candidates/, run.json aside, with an uninterrupted run "
+        "of 1 worker and shards of 64.",
         "",
         f"| {columns} | files left over | seconds |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -1,0 +1,14 @@
+"""The fault run at its small size; the full one is `python tests/faults/kill_mining.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_four_kills_change_no_byte() -> None:
+    script = Path(__file__).with_name("kill_mining.py")
+    done = subprocess.run([sys.executable, str(script), "--quick"], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 kills in all; 2 of 2 ways gave the same bytes." in done.stdout
