@@ -29,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from ndec_builder.core.storage import sha256_file  # noqa: E402
 
 BATCH = 8
+RECORDS = ("run.json", "inputs.json")  # they tell of the run: seconds, sizes and times of the files that were read
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ def prepare(folder: Path, references: int, pool: int) -> Path:
 
 
 def hashes(workspace: Path) -> dict[str, str]:
-    """sha256 of every result file; run.json tells of the run, not of the result."""
+    """sha256 of every result file, records of the run aside."""
     files = [path for top in ("embeddings", "candidates") for path in sorted((workspace / top).rglob("*"))]
     return {
         str(path.relative_to(workspace)): sha256_file(path)
         for path in files
-        if path.is_file() and path.name != "run.json" and not path.name.endswith(".lock")
+        if path.is_file() and path.name not in RECORDS and not path.name.endswith(".lock")
     }
 
 
@@ -178,8 +179,11 @@ def lose_a_node(workspace: Path, way: Way) -> Result:
 
 def finish(workspace: Path, way: Way, commands: int, workers: int, began: float) -> Result:
     leftovers = [path for path in workspace.rglob("*") if ".partial" in path.name or path.name == "shards"]
-    same = hashes(workspace) == hashes(workspace.parent / "whole")
-    return Result(way, commands, workers, same, len(leftovers), time.monotonic() - began)
+    found, wanted = hashes(workspace), hashes(workspace.parent / "whole")
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            print(f"{way}: {name} differs", file=sys.stderr, flush=True)
+    return Result(way, commands, workers, found == wanted, len(leftovers), time.monotonic() - began)
 
 
 def run(ways: tuple[Way, ...], references: int, pool: int, seed: int) -> list[Result]:
@@ -211,8 +215,8 @@ def table(results: list[Result], images: int, seed: int) -> str:
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.strip() or 'unknown'}, {os.cpu_count()} cores "
         f"{platform.machine()}; {images} images, batches of {BATCH}, seed {seed}.",
-        "Compared: sha256 of every file under embeddings/ and candidates/, run.json aside, with an uninterrupted run "
-        "of 1 worker and shards of 64.",
+        "Compared: sha256 of every file under embeddings/ and candidates/ but run.json and inputs.json, with an "
+        "uninterrupted run of 1 worker and shards of 64.",
         "",
         f"| {columns} | files left over | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
