@@ -245,7 +245,9 @@ def main() -> None:
     text = table(results, sum(sizes) + -(-sizes[0] // 3), arguments.seed)
     print(text)
     if not arguments.quick:
-        (Path(__file__).parent / "results" / "kill_mining.md").write_text(text)
+        target = Path(__file__).parent / "results" / "kill_mining.md"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text)
     sys.exit(not all(result.same and not result.leftovers for result in results))
 
 
