@@ -101,7 +101,7 @@ class Processes:
         worker.connection.close()
         self._workers.remove(worker)
         death = _cause_of_death(worker.process.exitcode)
-        if worker.ready:
+        if worker.ready or (worker.process.exitcode or 0) < 0:  # killed while it started: no fault of the program
             return Failed(f"its worker process {death}")
         text = (
             f"the worker processes cannot start: one {death} before it had a shard, with the message above. A Python "

@@ -189,17 +189,36 @@ def test_workers_that_cannot_start_stop_the_run(tmp_path: Path) -> None:
     folder = open_plan(tmp_path, TEN)
     work = functools.partial(shard_work.square, folder)
     with pytest.raises(NdecError, match="worker processes cannot start"):
-        run_shards(folder, TEN, Unloadable(work), Engine(workers=2))
+        run_shards(folder, TEN, Unloadable("raise SystemExit(3)", work), Engine(workers=2))
+
+
+def test_a_worker_killed_while_it_starts_is_only_one_try(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    once = f"import os, pathlib; pathlib.Path({str(folder / 'once')!r}).touch(exist_ok=False)"
+    killed = f"""
+try:
+    {once}
+    os.kill(os.getpid(), 9)
+except FileExistsError:
+    pass
+"""
+    work = functools.partial(shard_work.square, folder)
+    assert len(run_shards(folder, TEN, Unloadable(killed, work), Engine(workers=2))) == 4
+
+
+def load(script: str, work: object) -> object:
+    exec(script)
+    return work
 
 
 class Unloadable:
-    """Pickles, and cannot be unpickled: as a work of a script without a main guard."""
+    """Runs a script when a worker process unpickles it, and is the work then."""
 
-    def __init__(self, work: object) -> None:
-        self.work = work
+    def __init__(self, script: str, work: object) -> None:
+        self.script, self.work = script, work
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("raise SystemExit(3)",)
+    def __reduce__(self) -> tuple[object, tuple[str, object]]:
+        return load, (self.script, self.work)
 
     def __call__(self, shard: Shard) -> Outcome:
         raise AssertionError
