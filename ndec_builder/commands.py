@@ -31,6 +31,7 @@ COMMANDS = {
     "edit": Command("edit", "edits.settings", "EditConfig", "edits.make"),
     "embed": Command("embed", "embeddings.settings", "EmbedConfig", "embeddings.embed"),
     "mine": Command("mine", "candidates.settings", "MineConfig", "candidates.mine"),
+    "prelabel": Command("prelabel", "candidates.settings", "PrelabelConfig", "candidates.prelabel"),
     "recheck": Command("recheck", "candidates.settings", "RecheckConfig", "candidates.recheck"),
     "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
     "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),

@@ -1,11 +1,11 @@
-"""How well people agree: share of equal labels and Cohen's kappa (1960) where two people saw the same pairs."""
+"""How well people agree: equal labels, Cohen's kappa (1960), Krippendorff's alpha where several saw the same pairs."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -32,12 +32,32 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     return (observed * count - by_chance) / (count * count - by_chance)
 
 
+def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float | None:
+    """Nominal α = 1 − D_o/D_e of the labels that each pair got (Krippendorff 2011); pairs with one label are left out.
+
+    Each pair counts m_u·(m_u − 1) ordered couples of labels, divided by m_u − 1. None without a pair of two labels, and
+    when all labels are the same.
+    """
+    totals: Counter[str] = Counter()
+    unequal = 0.0
+    for unit in units:
+        if len(unit) < 2:
+            continue
+        counts = Counter(unit)
+        totals.update(counts)
+        same = sum(number * (number - 1) for number in counts.values())
+        unequal += (len(unit) * (len(unit) - 1) - same) / (len(unit) - 1)
+    number = sum(totals.values())
+    expected = number * number - sum(count * count for count in totals.values())
+    return 1 - (number - 1) * unequal / expected if expected else None
+
+
 def agreement(labels: pa.Table) -> dict[str, Any]:
     """The content of agreement.json, from a labels table (newest label per pair, round and annotator counts).
 
     `raters`: labels given, counts by label, median seconds per pair. `comparisons`: every two raters who are different
     people and share pairs. `rounds`: comparisons that end in that round, pooled; kappa is their mean weighted by pairs,
-    null when nobody's pairs overlap.
+    null when nobody's pairs overlap; alpha is over the round's own labels. `kappa` and `alpha`: over all rounds.
     """
     given: dict[Rater, dict[str, dict[str, Any]]] = defaultdict(dict)
     for pair_id, rows in sorted(latest_labels(labels).items()):
@@ -49,10 +69,23 @@ def agreement(labels: pa.Table) -> dict[str, Any]:
         for one, two in itertools.combinations(raters, 2)
         if one[1] != two[1] and (comparison := _compare(one, given[one], two, given[two]))
     ]
+    units: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for (round_, _), answers in given.items():
+        for pair_id, row in answers.items():
+            units[pair_id].append((round_, row["label"]))
+    alphas = {
+        name: krippendorff_alpha([label for round_, label in unit if round_ == name] for unit in units.values())
+        for name in ROUNDS
+    }
     return {
+        "kappa": _pool(comparisons)["kappa"],
+        "alpha": krippendorff_alpha([label for _, label in unit] for unit in units.values()),
         "raters": [_rater(rater, list(given[rater].values())) for rater in raters],
         "comparisons": comparisons,
-        "rounds": {name: _pool([c for c in comparisons if c["later_round"] == name]) for name in ROUNDS},
+        "rounds": {
+            name: _pool([c for c in comparisons if c["later_round"] == name]) | {"alpha": alphas[name]}
+            for name in ROUNDS
+        },
     }
 
 

@@ -45,3 +45,14 @@ class RecheckConfig:
     split: str = "test"
     model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched: the one the split was mined with")
     workers: int = setting(0, "processes that look at pictures; 0: as many as the cores allow", result=False)
+
+
+@dataclass(frozen=True)
+class PrelabelConfig:
+    """Judge mined pairs by score and geometry: how probable each is an edited copy."""
+
+    workspace: Path
+    split: str = "test"
+    model: str = setting(DEFAULT_MODEL, "backbone whose embeddings were mined")
+    count: int = setting(400, "synthetic copies to learn from; half as many reverse crops, twice as many other pairs")
+    seed: int = setting(0, "of the synthetic edits")

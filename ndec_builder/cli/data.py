@@ -121,3 +121,17 @@ def mine(
         max_per_reference=max_per_reference, model=model, pool=pool, references=references, geometry=geometry,
         workers=workers, rank_by=rank_by, search=search, attribution=attribution,
     )  # fmt: skip
+
+
+@app.command()
+def prelabel(
+    split: Split = "test",
+    workspace: Workspace = HERE,
+    model: Model = None,
+    count: Annotated[int | None, typer.Option(help="Synthetic copies to learn from.")] = None,
+    seed: Seed = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Judge every mined pair: how probable it is an edited copy. Orders the annotators' queue, decides nothing."""
+    run("prelabel", workspace, config, as_json, split=split, model=model, count=count, seed=seed)

@@ -1,0 +1,108 @@
+"""Which pairs need another look, and which need none: the posterior of each pair against the error that is allowed.
+
+The audit is the check on all of it: kept pairs drawn at random, labelled without pre-label by two people who have not
+seen them; where they disagree a third decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.annotation.intervals import clopper_pearson_upper
+from ndec_builder.annotation.posterior import Posterior, dawid_skene
+from ndec_builder.core.schemas import LABELS
+
+AUDIT_ROUND = "audit"
+
+
+def draw(pair_ids: Iterable[str], count: int, salt: str = "audit") -> list[str]:
+    """The first `count` pairs in the order of a hash: a random draw that anyone can repeat and that only grows."""
+    return sorted(pair_ids, key=lambda pair: hashlib.sha256(f"{salt}\x1f{pair}".encode()).digest())[:count]
+
+
+def newest(labels: pa.Table) -> pa.Table:
+    """The newest label of each (pair, round, annotator), in the table's order. Gold pairs are left out."""
+    labels = labels.filter(pa.array([not gold for gold in labels["is_gold"].to_pylist()], pa.bool_()))
+    keys = zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True)
+    last = {key: row for row, key in enumerate(keys)}
+    return labels.take(pa.array(sorted(last.values()), pa.int64()))
+
+
+def posterior_of(labels: pa.Table, copy_probability: Mapping[str, float]) -> tuple[list[str], Posterior]:
+    """Pair ids (ascending) and their posterior, from all newest labels but those of the audit, which has to stay apart.
+
+    `copy_probability`: P(edited copy) of the pre-label by pair; pairs without one have the common prior.
+    """
+    rows = newest(labels)
+    rows = rows.filter(pa.array([name != AUDIT_ROUND for name in rows["round"].to_pylist()], pa.bool_()))
+    pair_ids = sorted(set(rows["pair_id"].to_pylist()))
+    place = {pair: number for number, pair in enumerate(pair_ids)}
+    pairs = np.array([place[pair] for pair in rows["pair_id"].to_pylist()], np.int64)
+    given = np.array([LABELS.index(label) for label in rows["label"].to_pylist()], np.int64)
+    prior = np.array([copy_probability.get(pair, np.nan) for pair in pair_ids])
+    return pair_ids, dawid_skene(pairs, rows["annotator"].to_pylist(), given, prior)
+
+
+def uncertain(pair_ids: list[str], posterior: Posterior, tolerance: float) -> set[str]:
+    """Pairs where "copy or no copy" is wrong with a probability above `tolerance`: one more person looks at them.
+
+    Only that question can spoil a dataset: an unrelated pair kept as a hard negative is an easy negative, no error.
+    """
+    copies = posterior.probabilities[:, 0]
+    doubt = np.minimum(copies, 1 - copies)
+    return {pair for pair, value in zip(pair_ids, doubt, strict=True) if value > tolerance}
+
+
+def clearing_threshold(
+    probabilities: np.ndarray, is_copy: np.ndarray, allowed: float, confidence: float = 0.95
+) -> float | None:
+    """The lowest P(edited copy) above which the checked pairs show an error of at most `allowed`, one-sided bound.
+
+    `probabilities` (n,) and `is_copy` (n,) bool are those of pairs that people judged without seeing a pre-label. None
+    when no threshold is proven: there are too few checked pairs, or too many of them are no copies. Auto-clearing may
+    only discard pairs as edited copies, so copies below the threshold cost time and nothing else. Thresholds are tried
+    from the highest down and the first failure ends it (fixed-sequence testing): trying many does not cheat the bound.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    scores, wrong = probabilities[order], np.cumsum(~is_copy[order])
+    need = int(np.ceil(np.log(1 - confidence) / np.log(1 - allowed)))  # checked pairs that prove it without an error
+    ends = np.flatnonzero(np.diff(scores, append=-np.inf)) + 1  # pairs of one score are cleared together
+    best, last = None, 0
+    for count in ends[ends >= need].tolist():
+        if last and count - last < need // 4 and count < len(scores):
+            continue  # fewer looks
+        if clopper_pearson_upper(int(wrong[count - 1]), count, confidence) > allowed:
+            break
+        best, last = float(scores[count - 1]), count
+    return best
+
+
+def audit_verdicts(labels: pa.Table) -> dict[str, str | None]:
+    """What the audit found for each audited pair: the label that most gave, once two agree; None while open."""
+    votes: dict[str, list[str]] = defaultdict(list)
+    rows = newest(labels)
+    columns = (rows[name].to_pylist() for name in ("pair_id", "round", "label"))
+    for pair, round_, label in zip(*columns, strict=True):
+        if round_ == AUDIT_ROUND:
+            votes[pair].append(label)
+    verdicts: dict[str, str | None] = {}
+    for pair, given in sorted(votes.items()):
+        label, number = Counter(given).most_common(1)[0]
+        verdicts[pair] = label if number >= 2 else None
+    return verdicts
+
+
+def residual_bound(kept: Iterable[str], verdicts: Mapping[str, str | None]) -> dict[str, float | int | None]:
+    """n audited kept pairs, k of them edited copies, and the one-sided 95 % Clopper–Pearson bound of their rate.
+
+    `kept`: pairs that were decided hard_negative before the audit. `bound` is null without an audited pair.
+    """
+    audited = [verdicts[pair] for pair in kept if verdicts.get(pair) is not None]
+    copies = sum(label == "edited_copy" for label in audited)
+    bound = clopper_pearson_upper(copies, len(audited)) if audited else None
+    return {"n": len(audited), "k": copies, "bound": bound}

@@ -1,0 +1,142 @@
+"""`ndec prelabel`: how probable each mined pair is an edited copy, calibrated on synthetic edits of the user's images.
+
+Writes the columns prelabel and prelabel_confidence of the candidates, and `prelabel.json` with the weights and how well
+the probabilities hold. A pre-label orders people's queue; it decides nothing unless auto-clearing is switched on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.candidates.geometry import SIGNALS
+from ndec_builder.candidates.geometry_table import read_geometry
+from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
+from ndec_builder.candidates.prelabel_pairs import FEATURES, KnownPairs, features_from, make_known_pairs
+from ndec_builder.candidates.rows import GALLERY, load_side
+from ndec_builder.candidates.settings import PrelabelConfig
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.storage import fingerprint, read_table, write_json, write_table
+from ndec_builder.core.workspace import Workspace
+
+RESULT_VERSION = 1
+FOLDS = 5
+
+
+def run(config: PrelabelConfig) -> Path:
+    """Learn from synthetic pairs, judge every mined and rechecked pair; returns the path of candidates.parquet.
+
+    prelabel is edited_copy or hard_negative (which here stands for "no copy"), prelabel_confidence its probability.
+    Raises NdecError without geometry or with too few images, UsageError for a count below 20.
+    """
+    if config.count < 20:
+        raise UsageError(f"count is {config.count}; learning takes at least 20 synthetic copies")
+    record = RunRecord("prelabel", config, RESULT_VERSION)
+    workspace = Workspace(config.workspace)
+    directory = workspace.candidates(config.split)
+    tables = {
+        name: read_table(directory / name)
+        for name in ("candidates.parquet", "recheck.parquet")
+        if name == "candidates.parquet" or (directory / name).is_file()
+    }
+    geometry = read_geometry(workspace, config.split)
+    if not geometry.num_rows:
+        raise NdecError(
+            f"the pairs of split {config.split!r} have no geometry ({directory / 'geometry.parquet'} does not exist); "
+            f"run `ndec mine --split {config.split} --geometry` again"
+        )
+    gallery = load_side(workspace, GALLERY[config.split], config.model)
+    if len(gallery.ids) < 20:
+        raise NdecError(f"{len(gallery.ids)} {gallery.role} images are too few to learn pre-labels from; 20 are needed")
+    scratch = directory / "prelabel"
+    known = make_known_pairs(workspace, gallery, config.model, config.count, config.seed, scratch)
+    shutil.rmtree(scratch)
+    model, report = learn(known)
+    logits = [model.logits(pair_features(table, geometry)) for table in tables.values()]
+    probabilities, share = shifted_prior(np.concatenate(logits), float(known.is_copy.mean()))
+    start = 0
+    for (name, table), part in zip(tables.items(), logits, strict=True):
+        write_table(directory / name, with_prelabels(table, probabilities[start : start + len(part)]))
+        start += len(part)
+    report |= {"share_of_copies": share, "pairs": start}
+    write_json(directory / "prelabel.json", report)
+    inputs = {"geometry": fingerprint(geometry["pair_id"].to_pylist()), gallery.role: gallery.fingerprint}
+    record.write(
+        directory, name="prelabel.run.json", counts={"pairs": start, "learnt_from": len(known.kinds)}, inputs=inputs
+    )
+    say(
+        f"{start} pairs judged: {share:.0%} edited copies by the geometry; on synthetic pairs AUC {report['auc']:.3f}, "
+        f"calibration error {report['calibration_error']:.3f}"
+    )
+    return directory / "candidates.parquet"
+
+
+def learn(known: KnownPairs) -> tuple[Logistic, dict[str, object]]:
+    """Fit on all known pairs, and say how well it does on groups that a fold has not seen."""
+    held = out_of_fold(known)
+    y = known.is_copy
+    model = fit_logistic(known.features, y)
+    kinds = sorted(set(known.kinds))
+    order = np.argsort(held, kind="stable")
+    bins = np.array_split(order, 10)
+    return model, {
+        "learnt_from": {kind: known.kinds.count(kind) for kind in kinds},
+        "auc": auc(held, y),
+        "calibration_error": calibration_error(held, y),
+        "reliability": [[float(held[b].mean()), float(y[b].mean()), len(b)] for b in bins if len(b)],
+        "mean_probability": {kind: float(held[np.array(known.kinds) == kind].mean()) for kind in kinds},
+        "intercept": model.intercept,
+        "weights": dict(zip(FEATURES, (float(w) for w in model.weights), strict=True)),
+    }
+
+
+def out_of_fold(known: KnownPairs) -> np.ndarray:
+    """Probabilities (n,) from FOLDS fits, each judging the groups that it was not fitted on."""
+    names = sorted(set(known.groups))
+    fold = {name: number % FOLDS for number, name in enumerate(np.random.default_rng(0).permutation(names))}
+    place = np.array([fold[group] for group in known.groups])
+    held = np.zeros(len(place))
+    for number in range(FOLDS):
+        test = place == number
+        if test.any():
+            held[test] = fit_logistic(known.features[~test], known.is_copy[~test]).probabilities(known.features[test])
+    return held
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve: P(positive above negative) + ½ P(equal)."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    n = int(positive.sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+
+def pair_features(table: pa.Table, geometry: pa.Table) -> np.ndarray:
+    """Features (n, d) of a candidates table in its order, from its GEOMETRY rows."""
+    rows = {row["pair_id"]: row for row in geometry.to_pylist()}
+    features = []
+    for pair, score in zip(table["pair_id"].to_pylist(), table["score"].to_pylist(), strict=True):
+        row = rows.get(pair, {})
+        values = {name: float(row.get(name) or 0.0) for name in SIGNALS}
+        fitted = row.get("homography") is not None
+        features.append(features_from(score, values, fitted, row.get("seam") is None))
+    return np.array(features)
+
+
+def with_prelabels(table: pa.Table, probabilities: np.ndarray) -> pa.Table:
+    """Fill prelabel and prelabel_confidence from P(edited copy) (n,); null for duplicates, which nobody is shown."""
+    shown = np.array([mark is None for mark in table["duplicate_of"].to_pylist()], dtype=bool)
+    labels = [
+        ("edited_copy" if p >= 0.5 else "hard_negative") if seen else None
+        for p, seen in zip(probabilities, shown, strict=True)
+    ]
+    confidences = [float(max(p, 1 - p)) if seen else None for p, seen in zip(probabilities, shown, strict=True)]
+    for name, values in (("prelabel", labels), ("prelabel_confidence", confidences)):
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+    return table

@@ -1,0 +1,101 @@
+"""Who is looked at again, what may be cleared, and what the audit proves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndec_builder.annotation.policy import (
+    audit_verdicts,
+    clearing_threshold,
+    draw,
+    newest,
+    posterior_of,
+    residual_bound,
+    uncertain,
+)
+from ndec_builder.core.schemas import LABEL_ROWS, table_of
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def label_table(*rows: tuple[str, str, str, str], gold: tuple[str, ...] = ()) -> Any:
+    """Rows (pair_id, round, annotator, label)."""
+    return table_of(
+        LABEL_ROWS,
+        [
+            {"pair_id": pair, "round": round_, "annotator": name, "label": label, "seconds": 3.0, "batch": 1,
+             "annotated_at": START + timedelta(seconds=number), "is_gold": pair in gold}
+            for number, (pair, round_, name, label) in enumerate(rows)
+        ],
+    )  # fmt: skip
+
+
+@given(st.sets(st.text("abcdef0123456789", min_size=4, max_size=8), max_size=30), st.integers(0, 30))
+@settings(max_examples=50)
+def test_a_draw_only_grows_and_hangs_on_no_order(pairs: set[str], count: int) -> None:
+    fewer, more = draw(sorted(pairs), count), draw(sorted(pairs, reverse=True), count + 3)
+    assert more[: len(fewer)] == fewer and len(fewer) == min(count, len(pairs))
+
+
+def test_a_draw_is_as_good_as_random() -> None:
+    pairs = [f"{number:06d}" for number in range(20_000)]
+    share = np.mean([int(pair) < 10_000 for pair in draw(pairs, 4000)])
+    assert share == pytest.approx(0.5, abs=0.03)
+
+
+def test_doubtful_pairs_are_seen_again_and_clear_ones_are_not() -> None:
+    labels = label_table(
+        ("agree", "first", "a", "edited_copy"), ("against", "first", "a", "hard_negative"),
+        ("plain", "first", "b", "hard_negative"), ("both", "first", "a", "hard_negative"),
+        ("both", "double_check", "b", "hard_negative"), ("disputed", "first", "a", "edited_copy"),
+        ("disputed", "double_check", "b", "hard_negative"),
+    )  # fmt: skip
+    pairs, posterior = posterior_of(labels, {"agree": 0.97, "against": 0.97, "both": 0.6, "disputed": 0.5})
+    again = uncertain(pairs, posterior, 0.02)
+    assert {"against", "disputed"} <= again and not again & {"agree", "both"}
+
+
+def test_audit_labels_and_gold_pairs_do_not_enter_the_posterior() -> None:
+    labels = label_table(
+        ("p", "first", "a", "hard_negative"), ("p", "audit", "b", "edited_copy"), ("p", "audit", "c", "edited_copy"),
+        ("g", "first", "a", "edited_copy"), gold=("g",),
+    )  # fmt: skip
+    pairs, posterior = posterior_of(labels, {})
+    assert pairs == ["p"] and posterior.probabilities[0].argmax() == 1
+
+
+def test_the_newest_label_counts() -> None:
+    labels = label_table(("p", "first", "a", "unrelated"), ("q", "first", "a", "unsure"), ("p", "first", "a", "unsure"))
+    assert newest(labels)["label"].to_pylist() == ["unsure", "unsure"]
+
+
+def test_clearing_needs_proof() -> None:
+    rng = np.random.default_rng(0)
+    sure = np.concatenate([np.full(400, 0.99), rng.uniform(0, 0.9, 400)])
+    copies = np.concatenate([np.ones(400, bool), rng.random(400) < 0.3])
+    threshold = clearing_threshold(sure, copies, allowed=0.02)
+    assert threshold == 0.99
+    assert clearing_threshold(sure[:100], copies[:100], allowed=0.02) is None  # 149 checked pairs are the least
+    assert clearing_threshold(sure, copies & (np.arange(800) % 10 > 0), allowed=0.02) is None  # one in ten is wrong
+    assert clearing_threshold(np.zeros(0), np.zeros(0, bool), allowed=0.02) is None
+
+
+def test_the_audit_takes_two_who_agree() -> None:
+    labels = label_table(
+        ("one", "audit", "a", "hard_negative"), ("two", "audit", "a", "hard_negative"),
+        ("two", "audit", "b", "hard_negative"), ("split", "audit", "a", "hard_negative"),
+        ("split", "audit", "b", "edited_copy"), ("third", "audit", "a", "hard_negative"),
+        ("third", "audit", "b", "edited_copy"), ("third", "audit", "c", "edited_copy"),
+        ("two", "first", "c", "unrelated"),
+    )  # fmt: skip
+    verdicts = audit_verdicts(labels)
+    assert verdicts == {"one": None, "two": "hard_negative", "split": None, "third": "edited_copy"}
+    bound = residual_bound(["one", "two", "third", "unseen"], verdicts)
+    assert (bound["n"], bound["k"]) == (2, 1) and bound["bound"] == pytest.approx(0.9747, abs=1e-3)
+    assert residual_bound([], verdicts) == {"n": 0, "k": 0, "bound": None}
