@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ndec_builder.annotation.intervals import clopper_pearson_upper
 from ndec_builder.annotation.posterior import Posterior, dawid_skene
+from ndec_builder.annotation.tasks import Pair
 from ndec_builder.core.schemas import LABELS
 
 AUDIT_ROUND = "audit"
@@ -95,6 +96,36 @@ def audit_verdicts(labels: pa.Table) -> dict[str, str | None]:
         label, number = Counter(given).most_common(1)[0]
         verdicts[pair] = label if number >= 2 else None
     return verdicts
+
+
+def copy_probabilities(candidates: Iterable[pa.Table]) -> dict[str, float]:
+    """P(edited copy) of the pre-label by pair; pairs without one are left out."""
+    found = {}
+    for table in candidates:
+        columns = (table[name].to_pylist() for name in ("pair_id", "prelabel", "prelabel_confidence"))
+        for pair, label, confidence in zip(*columns, strict=True):
+            if label is not None and confidence is not None:
+                found[pair] = confidence if label == "edited_copy" else 1 - confidence
+    return found
+
+
+def informative_first(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:
+    """Pairs (pair_id, query_id, reference_id) with the least certain pre-label first; without one they come first."""
+    return sorted(pairs, key=lambda pair: abs(copy_probability.get(pair[0], 0.5) - 0.5))  # stable: ties stay in rank
+
+
+def kept_by_one(labels: pa.Table) -> list[str]:
+    """Pairs that two or more people labelled in the first round, and whose first label was hard_negative.
+
+    What one person alone would have kept: the audited slice of a round with overlap, a random share of the pairs.
+    """
+    rows = newest(labels)
+    rows = rows.filter(pa.array([name == "first" for name in rows["round"].to_pylist()], pa.bool_()))
+    rows = rows.sort_by([("annotated_at", "ascending"), ("annotator", "ascending")])
+    given: dict[str, list[str]] = defaultdict(list)
+    for pair, label in zip(rows["pair_id"].to_pylist(), rows["label"].to_pylist(), strict=True):
+        given[pair].append(label)
+    return sorted(pair for pair, seen in given.items() if len(seen) >= 2 and seen[0] == "hard_negative")
 
 
 def residual_bound(kept: Iterable[str], verdicts: Mapping[str, str | None]) -> dict[str, float | int | None]:

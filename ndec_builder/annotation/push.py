@@ -12,6 +12,7 @@ from ndec_builder.annotation.connection import Connection, connect, talking
 from ndec_builder.annotation.handover import share_with_newcomers
 from ndec_builder.annotation.imports import bring_up_to_date
 from ndec_builder.annotation.labels import read_labels
+from ndec_builder.annotation.policy import copy_probabilities, informative_first, posterior_of, uncertain
 from ndec_builder.annotation.resolve import resolve
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tasks import assign, disputed_pairs, double_check_pairs, pairs_to_label
@@ -63,7 +64,8 @@ def run(config: PushConfig) -> Path:
 def _new_tasks(config: PushConfig, workspace: Workspace, tasks: pa.Table, labels: pa.Table) -> pa.Table:
     """Rows that this push adds to the tasks table."""
     candidates, load = _candidate_files(workspace, config.split), _open_load(config, tasks, labels)
-    pairs = pairs_to_label(read_table(path) for path in candidates)
+    tables = [read_table(path) for path in candidates]
+    pairs = pairs_to_label(tables)
     if config.round == "first":
         decided_file = workspace.annotation(config.split) / "decisions.parquet"
         decided: set[str] = set()
@@ -71,6 +73,8 @@ def _new_tasks(config: PushConfig, workspace: Workspace, tasks: pa.Table, labels
             table = read_table(decided_file, ["pair_id", "decision"])
             decided = set(table.filter(table["decision"].is_valid())["pair_id"].to_pylist())
         pairs = [pair for pair in pairs if pair[0] not in decided]
+        if config.order == "informative":
+            pairs = informative_first(pairs, copy_probabilities(tables))
         overlap = config.overlap if len(config.annotators) > 1 else 0.0
         return assign(
             pairs,
@@ -90,7 +94,9 @@ def _new_tasks(config: PushConfig, workspace: Workspace, tasks: pa.Table, labels
     for row in [*tasks.to_pylist(), *labels.to_pylist()]:
         if row["round"] != config.round:
             seen_by[row["pair_id"]].add(row["annotator"])
-    if config.round == "double_check":
+    if config.round == "double_check" and config.double_check == "uncertain":
+        chosen = uncertain(*posterior_of(labels, copy_probabilities(tables)), config.tolerance)
+    elif config.round == "double_check":
         chosen = double_check_pairs(labels, config.double_check)
     else:
         chosen = disputed_pairs(resolve(tasks, labels))

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from ndec_builder.annotation.agreement import agreement
 from ndec_builder.annotation.labels import latest_labels, read_labels, read_tasks
+from ndec_builder.annotation.policy import kept_by_one, residual_bound
+from ndec_builder.annotation.quality import annotators, known_truth
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
@@ -18,7 +20,7 @@ from ndec_builder.core.schemas import DECISIONS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2  # 2: annotators and the residual bound in agreement.json
 
 
 def decide(rows: list[dict[str, Any]]) -> tuple[str | None, str | None]:
@@ -55,6 +57,22 @@ def resolve(tasks: pa.Table, labels: pa.Table) -> pa.Table:
     return table_of(DECISIONS, decisions)
 
 
+def _quality(labels: pa.Table, decisions: pa.Table) -> dict[str, Any]:
+    """Per annotator accuracy, speed, drift and flags; the bound on edited copies left among kept hard negatives.
+
+    residual: n pairs that the first of two people kept, k of them edited copies by the final decision. The bound holds
+    for pairs that one person alone decided; what was double-checked is cleaner.
+    """
+    columns = (decisions[name].to_pylist() for name in ("pair_id", "decision"))
+    verdicts = dict(zip(*columns, strict=True))
+    residual = residual_bound(kept_by_one(labels), verdicts)
+    return {
+        "annotators": annotators(labels, known_truth(labels, decisions, {})),
+        "residual": {"n": residual["n"], "k": residual["k"]},
+        "residual_bound": residual["bound"],
+    }
+
+
 @one_writer(lambda config: Workspace(config.workspace).annotation(config.split))
 def run(config: ResolveConfig) -> Path:
     """Write decisions.parquet and agreement.json; returns the path of the decisions."""
@@ -68,7 +86,7 @@ def run(config: ResolveConfig) -> Path:
             f"`ndec annotate pull --split {config.split} --workspace {workspace.root}`"
         )
     decisions = resolve(tasks, labels)
-    write_json(directory / "agreement.json", agreement(labels))
+    write_json(directory / "agreement.json", agreement(labels) | _quality(labels, decisions))
     path = write_table(directory / "decisions.parquet", decisions)
     counts = Counter(decision or "undecided" for decision in decisions["decision"].to_pylist())
     bases = Counter(basis for basis in decisions["basis"].to_pylist() if basis)

@@ -51,7 +51,11 @@ class PushConfig:
     annotators: tuple[str, ...] = setting(("annotator-1",), "who labels; one Label Studio project each and per round")
     overlap: float = setting(0.1, "share of the first round's pairs that several people see, for agreement figures")
     overlap_people: int = setting(2, "how many people see those pairs: 2 or 3")
-    double_check: str = setting("hard_negative", "what the second round looks at: pairs labelled hard_negative, or all")
+    double_check: str = setting(
+        "hard_negative", "what the second round looks at: hard_negative, all or uncertain pairs"
+    )
+    tolerance: float = setting(0.02, "uncertain: copy or no copy is wrong with a higher probability than this")
+    order: str = setting("rank", "of the first round: rank, or informative (least certain pre-labels first)")
     hints: bool = setting(False, "show rank, similarity and pre-label on the page; they bias people")
     chunk: int = setting(5000, "tasks sent in one request", result=False)
     url: str = setting("", URL_HELP, result=False)
@@ -71,8 +75,12 @@ class PushConfig:
             raise UsageError(f"overlap is {self.overlap}; it is a share between 0 and 1")
         if self.overlap_people not in (2, 3):
             raise UsageError(f"overlap_people is {self.overlap_people}; a pair of the overlap is seen by 2 or 3 people")
-        if self.double_check not in ("hard_negative", "all"):
-            raise UsageError(f"double_check is {self.double_check!r}; it is 'hard_negative' or 'all'")
+        if self.double_check not in ("hard_negative", "all", "uncertain"):
+            raise UsageError(f"double_check is {self.double_check!r}; it is 'hard_negative', 'all' or 'uncertain'")
+        if not 0 < self.tolerance < 0.5:
+            raise UsageError(f"tolerance is {self.tolerance}; it is a probability between 0 and 0.5")
+        if self.order not in ("rank", "informative"):
+            raise UsageError(f"order is {self.order!r}; it is 'rank' or 'informative'")
         if self.chunk < 1:
             raise UsageError(f"chunk is {self.chunk}; it is at least 1")
 

@@ -1,12 +1,18 @@
-"""`ndec annotate status`: who has labelled how much, from the tables in the workspace (as of the last pull)."""
+"""`ndec annotate status`: who has labelled how much and how fast, from the workspace's tables (as of the last pull)."""
 
 from __future__ import annotations
 
+import statistics
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ndec_builder.annotation.labels import read_labels, read_tasks
+from ndec_builder.annotation.quality import annotators
 from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.workspace import Workspace
@@ -15,20 +21,35 @@ _PAUSE_SECONDS = 300.0  # a longer gap between two labels is a break, not work
 
 
 def status(config: StatusConfig) -> list[dict[str, Any]]:
-    """One row per round and annotator: pairs, done, left, labels_per_hour (null before the second label)."""
+    """One row per round and annotator: pairs, done, left, labels_per_hour (null before the second label), hours_left,
+    median_seconds, and flags in words. Column by column: 150,000 pairs take about a second.
+    """
     workspace = Workspace(config.workspace)
-    tasks, labels = read_tasks(workspace, config.split).to_pylist(), read_labels(workspace, config.split).to_pylist()
+    tasks, labels = read_tasks(workspace, config.split), read_labels(workspace, config.split)
+    given = _by_rater(labels)
+    people = {row["annotator"]: row["flags"] for row in annotators(labels, {})}
     rows = []
-    raters = {(task["round"], task["annotator"]) for task in tasks}
-    for round_, annotator in sorted(raters, key=lambda rater: (ROUNDS.index(rater[0]), rater[1])):
-        own = [row for row in labels if (row["round"], row["annotator"]) == (round_, annotator)]
-        pairs = sum((task["round"], task["annotator"]) == (round_, annotator) for task in tasks)
-        done = len({row["pair_id"] for row in own})
+    counts = {key: len(own) for key, own in _by_rater(tasks).items()}
+    for round_, annotator in sorted(counts, key=lambda rater: (ROUNDS.index(rater[0]), rater[1])):
+        own = labels.take(pa.array(given.get((round_, annotator), np.zeros(0, np.int64))))
+        done = pc.count_distinct(own["pair_id"]).as_py()
+        left, speed = counts[round_, annotator] - done, labels_per_hour(own["annotated_at"].to_pylist())
+        seconds = [value for value in own["seconds"].to_pylist() if value is not None]
         rows.append(
-            {"split": config.split, "round": round_, "annotator": annotator, "pairs": pairs, "done": done,
-             "left": pairs - done, "labels_per_hour": labels_per_hour([row["annotated_at"] for row in own])}
+            {"split": config.split, "round": round_, "annotator": annotator, "pairs": counts[round_, annotator],
+             "done": done, "left": left, "labels_per_hour": speed,
+             "hours_left": round(left / speed, 1) if speed else None,
+             "median_seconds": round(statistics.median(seconds), 1) if seconds else None,
+             "flags": "; ".join(people.get(annotator, []))}
         )  # fmt: skip
     return rows
+
+
+def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:
+    """Row numbers of each (round, annotator)."""
+    keyed = table.select(["round", "annotator"]).append_column("row", pa.array(np.arange(table.num_rows)))
+    groups = keyed.group_by(["round", "annotator"]).aggregate([("row", "list")])
+    return {(row["round"], row["annotator"]): np.array(row["row_list"], np.int64) for row in groups.to_pylist()}
 
 
 def labels_per_hour(moments: list[datetime]) -> float | None:
@@ -40,7 +61,7 @@ def labels_per_hour(moments: list[datetime]) -> float | None:
 
 def as_text(rows: list[dict[str, Any]]) -> str:
     """The rows as a table for the terminal."""
-    names = ["round", "annotator", "pairs", "done", "left", "labels_per_hour"]
+    names = ["round", "annotator", "pairs", "done", "left", "labels_per_hour", "hours_left", "median_seconds", "flags"]
     cells = [names, *([("-" if row[name] is None else str(row[name])) for name in names] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)

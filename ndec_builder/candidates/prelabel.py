@@ -15,9 +15,9 @@ import pyarrow as pa
 from ndec_builder.candidates.geometry import SIGNALS
 from ndec_builder.candidates.geometry_table import read_geometry
 from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
-from ndec_builder.candidates.prelabel_pairs import FEATURES, KnownPairs, features_from, make_known_pairs
-from ndec_builder.candidates.rows import GALLERY, load_side
+from ndec_builder.candidates.prelabel_pairs import FEATURES, Gallery, KnownPairs, features_from, make_known_pairs
 from ndec_builder.candidates.settings import PrelabelConfig
+from ndec_builder.candidates.sides import GALLERY, load_side
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.runs import RunRecord
@@ -50,9 +50,10 @@ def run(config: PrelabelConfig) -> Path:
             f"the pairs of split {config.split!r} have no geometry ({directory / 'geometry.parquet'} does not exist); "
             f"run `ndec mine --split {config.split} --geometry` again"
         )
-    gallery = load_side(workspace, GALLERY[config.split], config.model)
+    role = GALLERY[config.split]
+    gallery = Gallery.of(load_side(workspace, role, config.model))
     if len(gallery.ids) < 20:
-        raise NdecError(f"{len(gallery.ids)} {gallery.role} images are too few to learn pre-labels from; 20 are needed")
+        raise NdecError(f"{len(gallery.ids)} {role} images are too few to learn pre-labels from; 20 are needed")
     scratch = directory / "prelabel"
     known = make_known_pairs(workspace, gallery, config.model, config.count, config.seed, scratch)
     shutil.rmtree(scratch)
@@ -65,7 +66,7 @@ def run(config: PrelabelConfig) -> Path:
         start += len(part)
     report |= {"share_of_copies": share, "pairs": start}
     write_json(directory / "prelabel.json", report)
-    inputs = {"geometry": fingerprint(geometry["pair_id"].to_pylist()), gallery.role: gallery.fingerprint}
+    inputs = {"geometry": fingerprint(geometry["pair_id"].to_pylist()), role: fingerprint(gallery.ids)}
     record.write(
         directory, name="prelabel.run.json", counts={"pairs": start, "learnt_from": len(known.kinds)}, inputs=inputs
     )

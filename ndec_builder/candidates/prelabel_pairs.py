@@ -12,7 +12,7 @@ from PIL import Image
 
 from ndec_builder.candidates.geometry import SIGNALS, Geometry, fit_pictures
 from ndec_builder.candidates.keypoints import Picture, describe
-from ndec_builder.candidates.rows import Side
+from ndec_builder.candidates.sides import Side
 from ndec_builder.core.console import track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.schemas import IMAGES, table_of
@@ -21,10 +21,27 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image
 
 TOO_ALIKE = 0.97  # cosine: perhaps one picture twice in the gallery
+MOST_IMAGES = 20_000  # among which neighbours are looked for
 CROP_SHARE = (0.25, 0.75)  # of a reverse crop's whole that its reference shows
 FEATURES = (
     "score", "fitted", *SIGNALS, "outside_seam", "no_seam", "outside_no_fit"
 )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Images to learn from, held in memory: ids (n,), rows of their table by id, vectors (n, d) float32 L2-normed."""
+
+    ids: list[str]
+    rows: dict[str, dict[str, Any]]
+    vectors: np.ndarray
+
+    @classmethod
+    def of(cls, side: Side, most: int = MOST_IMAGES, seed: int = 0) -> Gallery:
+        """The embedded images of a role; `most` of them, drawn at random, where there are more."""
+        places = np.sort(np.random.default_rng(seed).permutation(len(side))[:most])
+        ids = side.names(places)
+        return cls(ids, side.rows(ids), side.vectors[places].astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +71,7 @@ def features_from(score: float, values: dict[str, float], fitted: bool, no_seam:
 
 
 def make_known_pairs(
-    workspace: Workspace, gallery: Side, model: str, count: int, seed: int, scratch: Path, *, neighbours: bool = True
+    workspace: Workspace, gallery: Gallery, model: str, count: int, seed: int, scratch: Path, *, neighbours: bool = True
 ) -> KnownPairs:
     """Make `count` edited copies and half as many reverse crops of gallery images, and pair them.
 
@@ -83,13 +100,13 @@ def make_known_pairs(
 
 def _pair_up(
     workspace: Workspace,
-    gallery: Side,
+    gallery: Gallery,
     made: list[tuple[str, int, np.ndarray]],
     vectors: np.ndarray,
     pictures: dict[int, Picture],
     neighbours: bool,
 ) -> KnownPairs:
-    stored = gallery.vectors.astype(np.float32)
+    stored = gallery.vectors
 
     def look(place: int) -> Picture | None:
         if place not in pictures and (image := _open(workspace, gallery.rows[gallery.ids[place]])) is not None:
@@ -122,7 +139,7 @@ def _pair_up(
     return KnownPairs(np.array(features), kinds, groups)
 
 
-def _nearest(gallery: Side, stored: np.ndarray, vector: np.ndarray, place: int) -> tuple[int | None, float]:
+def _nearest(gallery: Gallery, stored: np.ndarray, vector: np.ndarray, place: int) -> tuple[int | None, float]:
     """The nearest image of another group that is no near-duplicate of image `place`; None when there is none."""
     scores, own = stored @ vector, gallery.rows[gallery.ids[place]]["group"]
     alike = stored @ stored[place]

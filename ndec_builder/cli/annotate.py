@@ -72,11 +72,12 @@ def annotate_double_check(
     split: Split = "test",
     workspace: Workspace = HERE,
     annotator: Annotators = None,
+    which: Annotated[str | None, typer.Option(help="hard_negative (default), all, or uncertain.")] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Second round: the kept pairs go to people other than those who labelled them first."""
-    _push("double_check", split, workspace, annotator, config, as_json)
+    """Second round: the kept (or the uncertain) pairs go to people other than those who labelled them first."""
+    _push("double_check", split, workspace, annotator, config, as_json, double_check=which)
 
 
 @app.command("adjudicate")

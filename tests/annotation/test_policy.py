@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from ndec_builder.annotation.policy import (
     audit_verdicts,
     clearing_threshold,
+    copy_probabilities,
     draw,
+    informative_first,
+    kept_by_one,
     newest,
     posterior_of,
     residual_bound,
     uncertain,
 )
-from ndec_builder.core.schemas import LABEL_ROWS, table_of
+from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, table_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -99,3 +102,26 @@ def test_the_audit_takes_two_who_agree() -> None:
     bound = residual_bound(["one", "two", "third", "unseen"], verdicts)
     assert (bound["n"], bound["k"]) == (2, 1) and bound["bound"] == pytest.approx(0.9747, abs=1e-3)
     assert residual_bound([], verdicts) == {"n": 0, "k": 0, "bound": None}
+
+
+def test_the_least_certain_pre_labels_come_first_and_ties_stay_in_rank() -> None:
+    pairs = [(name, "q", "r") for name in ("sure", "half", "none", "no")]
+    ordered = informative_first(pairs, {"sure": 0.99, "half": 0.5, "no": 0.01})
+    assert [pair[0] for pair in ordered] == ["half", "none", "sure", "no"]
+
+
+def test_pre_labels_are_read_as_probabilities_of_a_copy() -> None:
+    rows = [
+        {"pair_id": "a", "prelabel": "edited_copy", "prelabel_confidence": 0.75}, {"pair_id": "b"},
+        {"pair_id": "c", "prelabel": "hard_negative", "prelabel_confidence": 0.75},
+    ]  # fmt: skip
+    assert copy_probabilities([table_of(CANDIDATES, rows)]) == {"a": 0.75, "c": 0.25}
+
+
+def test_what_one_person_alone_would_have_kept() -> None:
+    labels = label_table(
+        ("kept", "first", "b", "hard_negative"), ("kept", "first", "a", "edited_copy"),
+        ("dropped", "first", "a", "edited_copy"), ("dropped", "first", "b", "hard_negative"),
+        ("single", "first", "a", "hard_negative"), ("single", "double_check", "b", "hard_negative"),
+    )  # fmt: skip
+    assert kept_by_one(labels) == ["kept"]

@@ -108,7 +108,8 @@ def test_kappa_equals_scikit_learn(pairs: list[tuple[str, str]]) -> None:
 
 def test_agreement_counts_shared_pairs_only_and_is_null_without_them() -> None:
     votes: list[Vote] = [("p", "first", "ann", "unrelated"), ("q", "first", "ben", "unsure")]
-    assert agreement(labels_of(votes))["rounds"]["first"] == {"pairs": 0, "raw_agreement": None, "kappa": None}
+    none = {"pairs": 0, "raw_agreement": None, "kappa": None, "alpha": None}
+    assert agreement(labels_of(votes))["rounds"]["first"] == none
     votes += [
         ("q", "first", "ann", "unsure"),
         ("p", "first", "ben", "hard_negative"),
@@ -150,3 +151,19 @@ def test_breaks_are_not_working_time() -> None:
     moments = [NOON, NOON + timedelta(seconds=6), NOON + timedelta(hours=3), NOON + timedelta(hours=3, seconds=12)]
     assert labels_per_hour(moments) == 400.0
     assert labels_per_hour(moments[:1]) is None and labels_per_hour([NOON, NOON]) is None
+
+
+def test_agreement_json_bounds_the_copies_that_one_person_would_have_kept(tmp_path: Path) -> None:
+    directory = Workspace(tmp_path).annotation("test")
+    pairs = [f"p{i:03d}" for i in range(300)]
+    votes: list[Vote] = [(pair, "first", "ann", "hard_negative") for pair in pairs]
+    votes += [(pair, "first", "ben", "edited_copy" if pair == "p007" else "hard_negative") for pair in pairs]
+    votes += [("p007", "adjudication", "cleo", "edited_copy")]
+    write_table(directory / "tasks.parquet", tasks_of(pairs))
+    write_table(directory / "labels.parquet", labels_of(votes))
+    resolve.run(ResolveConfig(tmp_path))
+    found = read_json(directory / "agreement.json")
+    assert found["residual"] == {"n": 300, "k": 1} and 0.0157 < found["residual_bound"] < 0.0158
+    ann, ben, _ = found["annotators"]
+    assert (ann["annotator"], ann["checked"]["right"], ann["checked"]["n"]) == ("ann", 299, 300)
+    assert ben["checked"]["right"] == 300 and found["alpha"] is not None and found["kappa"] is not None
