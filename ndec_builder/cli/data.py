@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, run
+from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, print_models, run
 from ndec_builder.core.errors import UsageError
 from ndec_builder.sources.settings import KINDS
 
@@ -77,17 +77,23 @@ def edit(
 
 @app.command()
 def embed(
-    role: Annotated[str, typer.Argument(help="reference, basic, pool or query.")],
+    role: Annotated[str | None, typer.Argument(help="reference, basic, pool or query.")] = None,
     workspace: Workspace = HERE,
     model: Model = None,
     workers: Annotated[int | None, typer.Option(help="Shards at a time; any number gives the same result.")] = None,
     engine: Annotated[str | None, typer.Option(help="local (processes of this machine) or ray (a cluster).")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Images a shard: what a kill costs each worker.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Running Ray cluster; default: start one here.")] = None,
+    list_models: Annotated[bool, typer.Option("--list-models", help="Print all kinds of models and stop.")] = False,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Turn a role's images into vectors. Resumes where it stopped; `ndec status` shows how far it is."""
+    if list_models:
+        print_models(as_json)
+        return
+    if role is None:
+        raise UsageError("whose images? Write `ndec embed reference`, basic, pool or query (or --list-models)")
     run(
         "embed", workspace, config, as_json, role=role, model=model, workers=workers, engine=engine,
         shard_size=shard_size, ray_address=ray_address,

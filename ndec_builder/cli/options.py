@@ -19,7 +19,7 @@ Split = Annotated[str, typer.Option(help="test: pool × reference. train: pool �
 Seed = Annotated[int | None, typer.Option(help="Seed; the same seed gives the same bytes.")]
 Model = Annotated[
     str | None,
-    typer.Option(help="efficientnet-lite0 (default), timm:NAME[@FILE], open_clip:NAME[@FILE], or a TorchScript file."),
+    typer.Option(help="efficientnet-lite0 (default), KIND:FILE, timm:NAME[@FILE] …: `ndec embed --list-models`."),
 ]
 HERE = Path()
 
@@ -60,3 +60,16 @@ def _counts(path: Path) -> dict[str, Any]:
             return counts
     roles = sorted(path.glob("*.run.json")) if path.is_dir() else []
     return {record.name.split(".")[0]: json.loads(record.read_text("utf-8")).get("counts", {}) for record in roles}
+
+
+def print_models(as_json: bool) -> None:
+    """The kinds of models: how each is written, what it needs, its licence, commercial use of its weights."""
+    from ndec_builder.embeddings.catalogue import rows
+
+    if as_json:
+        typer.echo(json.dumps({"models": rows()}, ensure_ascii=False))
+        return
+    for row in rows():
+        typer.echo(row["form"])
+        for name in ("needs", "input", "license", "commercial"):
+            typer.echo(f"    {name + ':':<12}{row[name]}")

@@ -1,18 +1,36 @@
-"""Outside bytes → an upright RGB picture, or a reason why not. Files from outside are hostile."""
+"""Outside bytes → an upright sRGB picture, or a reason why not. Files from outside are hostile.
+
+Pillow decodes every format. For JPEG, simplejpeg, torchvision and OpenCV call the same libjpeg-turbo, give the same
+pixels and are no faster (`benchmarks/embedding.py` prints the table); what costs is resizing, see `preprocess`.
+"""
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageFile
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_PIXELS = 200_000_000  # far above any photo; a decompression bomb is refused before its pixels are decoded
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked first, on the header, and it is an error, not a warning
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # Pillow's default, said aloud: some libraries switch it on for the process
+Target = Callable[[int, int], tuple[int, int]]  # (width, height) of a picture → of what is made of it
+
+TURNS = {  # EXIF orientation → what puts the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class DecodeError(ValueError):
@@ -37,19 +55,24 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
         return Header(width, height, str(image.format))
 
 
-def decode(data: bytes, rotation: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode to upright RGB: first frame, EXIF turned, transparency on white, then `rotation` degrees clockwise.
+def decode(data: bytes, rotation: int = 0, max_pixels: int = MAX_PIXELS, target: Target | None = None) -> Image.Image:
+    """Decode to upright sRGB: first frame, EXIF turned, transparency on white, then `rotation` degrees clockwise.
 
-    Raises DecodeError with the reason; a truncated file is an error, never a half-grey picture.
+    With `target` a JPEG is scaled down by 2, 4 or 8 while it is decoded, never below the target's width and height: for
+    who makes it that small anyway. Raises DecodeError with the reason; a truncated file is an error, never a half-grey
+    picture.
     """
     with _open(data, max_pixels) as image:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # palette and EXIF warnings say nothing that changes the pixels
                 image.seek(0)
+                if target is not None and image.format == "JPEG":
+                    image.draft(None, target(*image.size))
                 image.load()
-                upright = ImageOps.exif_transpose(image) or image
-                rgb = _flatten(upright)
+                rgb = _flatten(image)
+                if (turn := TURNS.get(_exif_orientation(image))) is not None:
+                    rgb = rgb.transpose(turn)
         except DecodeError:
             raise
         except Exception as error:  # Pillow's plugins raise almost anything on broken bytes
@@ -90,19 +113,37 @@ def _exif_orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """RGB on white. 16-bit grey is scaled down, since Pillow's own conversion clips it to white."""
+    """sRGB on white. 16-bit grey is scaled down, since Pillow's own conversion clips it to white."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         grey = np.asarray(image.convert("F"))
         if not 0 <= grey.min() <= grey.max() <= 65535:
             raise DecodeError(f"grey values {grey.min():g}…{grey.max():g} are outside 0…65535")
         deep = image.mode.startswith("I;16") or grey.max() > 255
         return Image.fromarray(np.round(grey / 257 if deep else grey).astype(np.uint8)).convert("RGB")
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK" and profile and (transform := _to_srgb(profile, "CMYK")):
+        return ImageCms.applyTransform(image, transform) or image.convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        white = Image.new("RGB", rgba.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")
+        rgb = Image.new("RGB", rgba.size, (255, 255, 255))
+        rgb.paste(rgba, mask=rgba.getchannel("A"))
+    else:
+        rgb = image.convert("RGB")
+    if profile and image.mode != "CMYK" and (transform := _to_srgb(profile, "RGB")):
+        return ImageCms.applyTransform(rgb, transform) or rgb
+    return rgb
+
+
+@functools.lru_cache(maxsize=64)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform of an embedded colour profile into sRGB; None when there is nothing to do or it is broken."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != mode or "sRGB" in (source.profile.profile_description or ""):
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except Exception:  # a damaged profile is no damaged picture: show it as everybody without colour management does
+        return None
 
 
 def _short(error: Exception) -> str:

@@ -137,6 +137,7 @@ class EmbedShard:
         from ndec_builder.embeddings.extract import extract
 
         config = self.config
+        whitening = Whitening.load(whitening_path(config)) if config.whiten else None
         extracted = extract(
             _backbone(config),
             read_rows(self.folder / "images.parquet", shard.start, shard.stop),
@@ -144,10 +145,9 @@ class EmbedShard:
             batch_size=config.batch_size,
             bf16=config.bf16,
             threads=config.threads,
+            finish=whitening.apply if whitening else None,
         )
         vectors = extracted.features
-        if config.whiten:
-            vectors = Whitening.load(whitening_path(config)).apply(vectors)
         files = write_part(self.folder, shard.name, extracted.ids, vectors)
         rejects = write_table(self.folder / _rejects_name(shard), table_of(REJECTS, extracted.rejects))
         counts = {"embedded": len(vectors), "rejected": len(extracted.rejects), "dim": vectors.shape[1]}
@@ -166,9 +166,11 @@ def _backbone(config: EmbedConfig) -> Backbone:
 
 
 def _check(config: EmbedConfig) -> None:
-    for name in ("batch_size", "shard_size", "threads", "dim", "whitening_images"):
+    for name in ("batch_size", "shard_size", "threads", "whitening_images"):
         if getattr(config, name) < 1:
             raise UsageError(f"{name} is {getattr(config, name)}; it must be at least 1")
+    if config.dim < 0:
+        raise UsageError(f"dim is {config.dim}; it must be at least 1, or 0 for what suits the model")
 
 
 def _fingerprint(config: EmbedConfig, images: pa.Table, space: str) -> str:

@@ -4,21 +4,25 @@ efficientnet-lite0           the default: code and weights come with the install
 timm:NAME[@FILE]             a timm model; weights from FILE (.safetensors, .pth), else from its hub
 open_clip:NAME@FILE_OR_TAG   the image tower of an open_clip model
 FILE[@SIZE]                  a TorchScript file, SSCD for one; SIZE is the input side in px, 288 unless given
+KIND:FILE[@SIZE][,p=P]       multigrain, isc21, bot or onnx; P is the exponent of the GeM pooling
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.storage import fingerprint, sha256_file
+from ndec_builder.embeddings.catalogue import KINDS
 from ndec_builder.embeddings.settings import DEFAULT_MODEL
 
-RESULT_VERSION = 1  # raised by hand when the descriptors of any backbone change: preprocessing, pooling, layer
+RESULT_VERSION = 2  # raised by hand when the descriptors of any backbone change: preprocessing, pooling, layer
 TORCHSCRIPT_SIZE = 288  # px, what SSCD was trained with
+FILE_KINDS = ("multigrain", "isc21", "bot", "onnx")
 _SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".jit")
 
 
@@ -27,11 +31,17 @@ class ModelName:
     """A model name taken apart. `weights` is None when they come from a hub, then `tag` may say which."""
 
     name: str
-    kind: str  # lite, timm, open_clip or torchscript
+    kind: str  # a key of catalogue.KINDS
     architecture: str
     weights: Path | None
     tag: str | None = None
     size: int | None = None
+    p: float | None = None  # the exponent of the GeM pooling, where it was given
+
+    @property
+    def whitening_dim(self) -> int:
+        """Dimensions that a whitening keeps unless the settings say otherwise."""
+        return KINDS[self.kind].whitening_dim
 
     def weights_sha256(self) -> dict[str, str]:
         """File name → sha256; empty when the weights come from a hub."""
@@ -40,7 +50,15 @@ class ModelName:
     def fingerprint(self) -> str:
         """Equal for models that make equal descriptors; a file counts by its content, not by its name or place."""
         return fingerprint(
-            [RESULT_VERSION, self.kind, self.architecture, self.tag, self.size, sorted(self.weights_sha256().values())]
+            [
+                RESULT_VERSION,
+                self.kind,
+                self.architecture,
+                self.tag,
+                self.size,
+                self.p,
+                sorted(self.weights_sha256().values()),
+            ]
         )
 
 
@@ -51,6 +69,9 @@ def parse(name: str) -> ModelName:
     for kind in ("timm", "open_clip"):
         if name.startswith(kind + ":"):
             return _library_model(name, kind)
+    for kind in FILE_KINDS:
+        if name.startswith(kind + ":"):
+            return _file_model(name, kind)
     path, _, size = name.partition("@")
     if "/" in path or path.endswith(_SUFFIXES):
         if size and not size.isdigit():
@@ -59,9 +80,22 @@ def parse(name: str) -> ModelName:
             )
         return ModelName(name, "torchscript", "", _existing(path), size=int(size) if size else TORCHSCRIPT_SIZE)
     raise UsageError(
-        f"the model {name!r} is unknown. There are: {DEFAULT_MODEL}, timm:NAME[@FILE], "
-        f"open_clip:NAME@FILE, the path of a TorchScript file ({', '.join(_SUFFIXES)}){nearest(name, [DEFAULT_MODEL])}"
+        f"the model {name!r} is unknown. There are: {DEFAULT_MODEL}, timm:NAME[@FILE], open_clip:NAME@FILE, "
+        f"{', '.join(f'{kind}:FILE' for kind in FILE_KINDS)}, the path of a TorchScript file "
+        f"({', '.join(_SUFFIXES)}); `ndec embed --list-models` explains them{nearest(name, [DEFAULT_MODEL])}"
     )
+
+
+def _file_model(name: str, kind: str) -> ModelName:
+    """KIND:FILE[@SIZE][,p=P]."""
+    found = re.fullmatch(r"(?P<path>.+?)(?:@(?P<size>\d+))?(?:,p=(?P<p>\d+(?:\.\d+)?))?", name.removeprefix(kind + ":"))
+    if not found:
+        raise UsageError(f"{name!r} names no file; write {KINDS[kind].form}")
+    size, p = found["size"], found["p"]
+    if (size and int(size) < 32) or (p and float(p) < 1):
+        raise UsageError(f"{name!r}: SIZE is at least 32 px and P at least 1; write {KINDS[kind].form}")
+    path = _existing(found["path"])
+    return ModelName(name, kind, "", path, size=int(size) if size else None, p=float(p) if p else None)
 
 
 def _library_model(name: str, kind: str) -> ModelName:

@@ -20,6 +20,11 @@ from ndec_builder.embeddings.whitening import Whitening
 FIT_ROLES = ("basic", "pool", "reference", "query")
 
 
+def whitening_dim(config: EmbedConfig) -> int:
+    """Dimensions that the whitening keeps: the setting, else what suits the model."""
+    return config.dim or parse(config.model).whitening_dim
+
+
 def whitening_path(config: EmbedConfig) -> Path:
     return Workspace(config.workspace).whitening(config.model) / "whitening.npz"
 
@@ -54,7 +59,7 @@ def fit_whitening(config: EmbedConfig) -> Whitening:
         bf16=config.bf16,
         threads=config.threads,
     )
-    whitening = Whitening.fit(extracted.features, config.dim, config.shrinkage)
+    whitening = Whitening.fit(extracted.features, whitening_dim(config), config.shrinkage)
     path = whitening.save(whitening_path(config))
     record.write(
         path.parent,
@@ -84,7 +89,7 @@ def _settings(config: EmbedConfig) -> str:
         [
             RESULT_VERSION,
             parse(config.model).fingerprint(),
-            config.dim,
+            whitening_dim(config),
             config.shrinkage,
             config.whitening_images,
             config.bf16,

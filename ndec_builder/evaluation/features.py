@@ -86,6 +86,7 @@ def of_model(
 ) -> Detector:
     """A model with PCA whitening: the workspace's own for it, else fitted on `fit_on` (training images), else none."""
     from ndec_builder.embeddings.backbones import best_device, load_backbone
+    from ndec_builder.embeddings.model_names import parse
     from ndec_builder.embeddings.settings import EmbedConfig
     from ndec_builder.embeddings.whitening import Whitening
 
@@ -106,7 +107,7 @@ def of_model(
         if path.is_file():
             whitening = Whitening.load(path)
         else:
-            whitening = Whitening.fit(pooled[usable], EmbedConfig.dim, EmbedConfig.shrinkage)
+            whitening = Whitening.fit(pooled[usable], parse(name).whitening_dim, EmbedConfig.shrinkage)
             whitening.save(path)
         how = f"whitening fitted on {int(usable.sum())} training images of the manifest"
     else:

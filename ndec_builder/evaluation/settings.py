@@ -52,7 +52,7 @@ class BenchmarkConfig:
     norm_kind: str = setting("mean", "mean of the n best background scores, or min: the n-th best alone")
     target_precision: float = setting(0.9, "the precision that the advised threshold is for")
     gallery: int = setting(12, "pictures per gallery of the report", result=False)
-    batch_size: int = setting(32, "images per forward pass")
+    batch_size: int = setting(8, "images per forward pass; a GPU wants 64")
     device: str = setting("auto", "auto, cpu or cuda", result=False)
     max_reject_share: float = setting(0.05, "more unusable images than this: exit 3", result=False)
 

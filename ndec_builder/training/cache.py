@@ -20,13 +20,12 @@ from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.shards import Outcome, run_shards
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, write_table
 from ndec_builder.embeddings.backbones import Backbone
-from ndec_builder.embeddings.extract import autocast
-from ndec_builder.embeddings.preprocess import normalise
+from ndec_builder.embeddings.inference import Inference, to_host
 from ndec_builder.training.views import View, ViewMaker, view_kinds
 
 RESULT_VERSION = 1
 SHARD_IMAGES = 128
-BATCH = 32  # inputs of the trunk at a time; the last batch of a shard is filled up
+BATCH = 8  # inputs of the trunk at a time; the last batch of a shard is filled up
 VIEWS = pa.schema(
     [
         ("image_id", pa.string()),
@@ -129,6 +128,7 @@ def _write_shard(
     rejects: list[dict[str, Any]] = []
     parts: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
+    model = Inference(backbone, bf16)
     for row, views in _made(range(shard.start, shard.stop), maker, kinds, threads):
         if isinstance(views, str):
             rejects.append({**rows[row], "reason": views})
@@ -146,12 +146,12 @@ def _write_shard(
         ]
         waiting += [view.pixels for view in views]
         while len(waiting) >= BATCH:
-            parts.append(describe(backbone, np.stack(waiting[:BATCH]), bf16))
+            parts.append(describe(model, np.stack(waiting[:BATCH])))
             waiting = waiting[BATCH:]
     if waiting:
         filled = np.zeros((BATCH, *waiting[0].shape), np.uint8)
         filled[: len(waiting)] = waiting
-        parts.append(describe(backbone, filled, bf16)[: len(waiting)])
+        parts.append(describe(model, filled)[: len(waiting)])
     features = np.concatenate(parts) if parts else np.zeros((0, backbone.dim), np.float32)
     names = (f"{shard.name}.npy", f"{shard.name}.parquet", f"{shard.name}.rejects.parquet")
     with atomic_path(directory / names[0]) as temporary:
@@ -181,14 +181,9 @@ def _views_of(maker: ViewMaker, row: int, kinds: Sequence[str]) -> list[View] | 
         return str(error)
 
 
-def describe(backbone: Backbone, pixels: np.ndarray, bf16: str) -> np.ndarray:
+def describe(model: Inference, pixels: np.ndarray) -> np.ndarray:
     """(n, 3, s, s) uint8 → (n, dim) float32 from the frozen trunk, on its device."""
-    device = next(iter(backbone.state_dict().values())).device
-    with autocast(backbone, bf16, device) as precision:
-        inputs = normalise(torch.from_numpy(pixels).to(device), backbone)
-        with precision:
-            features: torch.Tensor = backbone(inputs)
-        return features.float().cpu().numpy()
+    return to_host(model(torch.from_numpy(pixels).permute(0, 2, 3, 1)))
 
 
 def _read(directory: Path, shards: list[Shard], views: int, mark: str) -> CachedViews:

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 
 from ndec_builder.core.decode import DecodeError, decode, read_header
 from pictures import scene
@@ -78,3 +78,97 @@ def bomb(width: int, height: int) -> bytes:
 def test_bad_bytes_have_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):
         decode(data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_eight_exif_orientations_as_pillow_turns_them(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(scene(5, (96, 64)), "JPEG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    assert np.array_equal(np.asarray(decode(data)), expected)
+    header = read_header(data)
+    assert (header.height, header.width) == expected.shape[:2]
+    reduced = decode(data, target=lambda width, height: (width // 2, height // 2))
+    assert reduced.size == (expected.shape[1] // 2, expected.shape[0] // 2)
+
+
+def test_a_jpeg_is_scaled_down_while_it_is_decoded_never_below_the_target() -> None:
+    picture = scene(6, (640, 480))
+    data = encoded(picture, "JPEG", quality=95)
+    sizes = {side: decode(data, target=lambda w, h, side=side: (side, side)).size for side in (480, 240, 100, 7)}
+    assert sizes == {480: (640, 480), 240: (320, 240), 100: (160, 120), 7: (80, 60)}
+    small = np.asarray(decode(data, target=lambda w, h: (160, 120)), float)
+    expected = np.asarray(picture.resize((160, 120), Image.Resampling.BOX), float)
+    assert np.abs(small - expected).mean() < 3
+    assert decode(encoded(picture, "PNG"), target=lambda w, h: (7, 7)).size == (640, 480)  # only JPEG can
+
+
+def test_a_progressive_jpeg_is_whole_or_a_reject() -> None:
+    data = encoded(scene(7, (200, 160)), "JPEG", progressive=True)
+    assert decode(data).size == (200, 160)
+    for share in (0.3, 0.6, 0.9, 0.99):
+        with pytest.raises(DecodeError, match="cannot decode"):
+            decode(data[: int(len(data) * share)], target=lambda w, h: (50, 50))
+
+
+def colour_profile(gamma: float) -> bytes:
+    """An RGB profile with sRGB's primaries and another tone curve, written out by hand (ICC.1:2001)."""
+
+    def s15(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    def xyz(x: float, y: float, z: float) -> bytes:
+        return b"XYZ \0\0\0\0" + s15(x) + s15(y) + s15(z)
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    name = b"desc\0\0\0\0" + struct.pack(">I", 6) + b"plain\0" + bytes(78)
+    tags = {
+        b"desc": name,
+        b"wtpt": xyz(0.9642, 1.0, 0.8249),
+        b"rXYZ": xyz(0.4360, 0.2225, 0.0139),
+        b"gXYZ": xyz(0.3851, 0.7169, 0.0971),
+        b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
+        b"rTRC": curve,
+        b"gTRC": curve,
+        b"bTRC": curve,
+    }
+    table, body, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for tag, value in tags.items():
+        value += bytes(-len(value) % 4)
+        table += tag + struct.pack(">II", start + len(body), len(value))
+        body += value
+    head = struct.pack(">I4sI4s4s4s", start + len(body), b"none", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + s15(0.9642) + s15(1) + s15(0.8249)
+    return (head + bytes(128 - len(head))) + struct.pack(">I", len(tags)) + table + body
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_an_embedded_profile_is_converted_to_srgb(format: str) -> None:
+    """Gamma 1 against the sRGB curve, computed from its formula: linear 0.2 is shown as 124, not 51."""
+    values = [26, 51, 128, 204, 255]
+    picture = Image.new("RGB", (16 * len(values), 16))
+    for i, value in enumerate(values):
+        picture.paste((value,) * 3, (16 * i, 0, 16 * i + 16, 16))
+    data = encoded(picture, format, icc_profile=colour_profile(1.0), **({"quality": 100} if format == "JPEG" else {}))
+    linear = np.array(values) / 255
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.asarray(decode(data))[8, 8::16, 1] == pytest.approx(expected, abs=3)
+
+
+def test_srgb_and_broken_profiles_change_nothing() -> None:
+    picture = scene(8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"no profile at all", colour_profile(1.0)[:200]):
+        assert np.array_equal(np.asarray(decode(encoded(picture, "PNG", icc_profile=profile))), np.asarray(picture))
+
+
+def test_cmyk_jpeg_and_animation() -> None:
+    cmyk = scene(9).convert("CMYK")
+    got = np.asarray(decode(encoded(cmyk, "JPEG", quality=95)), float)
+    assert np.abs(got - np.asarray(cmyk.convert("RGB"), float)).mean() < 6
+    first, second = scene(10), scene(11)
+    for format in ("GIF", "WEBP", "PNG", "TIFF"):
+        options = {"lossless": True} if format == "WEBP" else {}
+        moving = decode(encoded(first, format, save_all=True, append_images=[second], **options))
+        assert np.abs(np.asarray(moving, float) - np.asarray(first, float)).mean() < 12

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +15,9 @@ import torch
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.embeddings.extract import extract, use_bf16
-from ndec_builder.embeddings.preprocess import normalise, to_array
+from ndec_builder.embeddings.extract import Batch, Describing, extract, in_order, one_behind, use_bf16
+from ndec_builder.embeddings.inference import Inference
+from ndec_builder.embeddings.preprocess import longest_side, normalise, to_array, to_pixels
 from pictures import scene, write_scenes
 
 
@@ -93,8 +98,15 @@ def test_rotation_column_is_applied(tiny: Backbone, tmp_path: Path) -> None:
 def test_threads_are_put_back(tiny: Backbone, images: pa.Table) -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
-    extract(tiny, images, str, threads=before + 1, progress=lambda _: seen.append(torch.get_num_threads()))
-    assert set(seen) == {before + 1} and torch.get_num_threads() == before
+    extract(tiny, images, str, threads=3, progress=lambda _: seen.append(torch.get_num_threads()))
+    assert set(seen) == {1} and torch.get_num_threads() == before
+    with pytest.raises(NdecError):
+        extract(tiny, images, str, finish=_refuse)
+    assert torch.get_num_threads() == before and not [t for t in threading.enumerate() if t.name.startswith("lane")]
+
+
+def _refuse(features: np.ndarray) -> np.ndarray:
+    raise NdecError("not these")
 
 
 def test_a_descriptor_that_is_not_finite_names_its_image(tiny_file: Path, images: pa.Table) -> None:
@@ -105,7 +117,7 @@ def test_a_descriptor_that_is_not_finite_names_its_image(tiny_file: Path, images
 
 
 def test_settings(tiny: Backbone, images: pa.Table) -> None:
-    with pytest.raises(UsageError, match="at least 1; got 0 and 2"):
+    with pytest.raises(UsageError, match="at least 1 and threads at least 0; got 0 and 0"):
         extract(tiny, images, str, batch_size=0)
     with pytest.raises(UsageError, match="bf16 = 'yes'"):
         extract(tiny, images, str, bf16="yes")
@@ -119,3 +131,91 @@ def test_cuda_and_cpu_agree(images: pa.Table) -> None:
     cpu, cuda = (extract(load_backbone("efficientnet-lite0", d), images, str).features for d in ("cpu", "cuda"))
     cosine = (cpu * cuda).sum(1) / np.linalg.norm(cpu, axis=1) / np.linalg.norm(cuda, axis=1)
     assert (cosine > 0.99).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_in_bf16_is_the_same_for_any_number_of_lanes(images: pa.Table) -> None:
+    backbone = load_backbone("efficientnet-lite0", "cuda")
+    one, many = (extract(backbone, images, str, batch_size=4, bf16="on", threads=n).features for n in (1, 4))
+    assert np.array_equal(one, many)
+
+
+@pytest.mark.parametrize("bf16", ["on", "off"])
+def test_the_default_model_has_the_same_bits_for_any_number_of_lanes(images: pa.Table, bf16: str) -> None:
+    backbone = load_backbone("efficientnet-lite0")
+    one, two, five = (extract(backbone, images, str, batch_size=4, bf16=bf16, threads=n).features for n in (1, 2, 5))
+    assert np.array_equal(one, two) and np.array_equal(one, five)
+
+
+def test_finish_is_applied_to_every_batch_and_to_none(tiny: Backbone, images: pa.Table) -> None:
+    whole = extract(tiny, images, str, batch_size=4)
+    double = extract(tiny, images, str, batch_size=4, finish=lambda features: features[:, :5] * 2)
+    assert np.array_equal(double.features, whole.features[:, :5] * 2) and double.ids == whole.ids
+    assert extract(tiny, images.slice(11), str, finish=lambda features: features[:, :5]).features.shape == (0, 5)
+
+
+def test_the_order_of_a_gpu_gives_the_same_descriptors(tiny: Backbone, images: pa.Table) -> None:
+    """The path that overlaps copies with computing, run on the processor: one batch behind, none lost."""
+    rows = images.to_pylist()
+    work = Describing(Inference(tiny, "off"), 4, np.asarray)
+    batches = [Batch(rows[i : i + 4], [Path(row["uri"]).read_bytes() for row in rows[i : i + 4]]) for i in (0, 4, 8)]
+    got = list(one_behind(map(work.decode, batches), work))
+    assert [row["image_id"] for batch in got for row in batch.rows] == images["image_id"].to_pylist()
+    features = np.concatenate([batch.features for batch in got])
+    assert np.array_equal(features, extract(tiny, images, str, batch_size=4, bf16="off").features)
+
+
+def test_in_order_keeps_order_and_bounds() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(20):
+            taken.append(i)
+            yield i
+
+    def work(i: int) -> int:
+        time.sleep(0.01 * (i % 3 == 0))
+        return i * i
+
+    with ThreadPoolExecutor(4) as pool:
+        results = in_order(pool, work, items(), 5)
+        assert next(results) == 0 and len(taken) <= 6
+        assert list(results) == [i * i for i in range(1, 20)]
+    assert taken == list(range(20))
+
+
+def test_pictures_that_keep_their_shape(tiny_file: Path, tmp_path: Path) -> None:
+    """Groups of one shape inside a batch: each descriptor is that of the picture alone, in the order of the rows."""
+    backbone = load_backbone(f"{tiny_file}@96")
+    backbone.keep_shape = True
+    sizes = [(120, 80), (80, 120), (100, 100), (120, 82), (80, 120), (300, 40), (120, 80)]
+    paths = []
+    for i, size in enumerate(sizes):
+        paths.append(tmp_path / f"{i}.png")
+        scene(i, size).save(paths[-1])
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    got = extract(backbone, table(paths), str, batch_size=4, bf16="off", threads=2)
+    assert got.ids == ["0", "1", "3", "4", "5", "6"] and [row["image_id"] for row in got.rejects] == ["2"]
+    for i, feature in zip((0, 1, 3, 4, 5, 6), got.features, strict=True):
+        pixels = to_pixels(scene(i, sizes[i]), longest_side(96)(*sizes[i]))
+        with torch.inference_mode():
+            alone = backbone(normalise(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2), backbone)).numpy()[0]
+        assert feature == pytest.approx(alone, rel=1e-4, abs=1e-5)
+    again = extract(backbone, table(paths).slice(4), str, batch_size=4, bf16="off", threads=1)
+    assert np.array_equal(again.features, got.features[3:])  # a batch's neighbours in other batches do not matter
+
+
+def test_remote_images_are_read(tiny: Backbone, images: pa.Table) -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    uris = []
+    for row in images.to_pylist():
+        store.pipe(f"/pictures/{row['image_id']}.png", Path(row["uri"]).read_bytes())
+        uris.append(f"memory://pictures/{row['image_id']}.png")
+    uris[3] = "memory://pictures/absent.png"
+    got = extract(tiny, pa.table({"image_id": images["image_id"], "uri": uris}), str, batch_size=4)
+    expected = extract(tiny, images, str, batch_size=4).features
+    assert [row["image_id"] for row in got.rejects] == ["scene-0003"] and "cannot read" in got.rejects[0]["reason"]
+    assert np.array_equal(got.features, np.delete(expected, 3, axis=0))

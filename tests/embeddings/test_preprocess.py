@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ndec_builder.embeddings.preprocess import normalise, to_array
+from ndec_builder.embeddings.preprocess import longest_side, normalise, square, to_array, to_pixels
 from pictures import scene
 
 
@@ -38,3 +38,25 @@ def test_normalise() -> None:
     expected = (batch / 255 - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
     assert got.numpy() == pytest.approx(expected, abs=1e-6)
     assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_resized_as_pillow_does_within_two_grey_levels() -> None:
+    picture = scene(3, (300, 200))
+    expected = np.asarray(picture.resize((96, 64), Image.Resampling.BICUBIC), int)
+    got = to_pixels(picture, (96, 64))
+    assert got.shape == (64, 96, 3) and np.abs(got - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((1024, 768), (512, 384)),
+        ((768, 1024), (384, 512)),
+        ((100, 100), (512, 512)),
+        ((1024, 700), (512, 352)),
+        ((4000, 10), (512, 32)),
+    ],
+)
+def test_targets(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    assert longest_side(512)(*size) == shape
+    assert square(224)(*size) == (224, 224)

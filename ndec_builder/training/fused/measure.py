@@ -17,6 +17,7 @@ from ndec_builder.core.plans import Shard
 from ndec_builder.core.shards import Outcome
 from ndec_builder.core.storage import write_table
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
+from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.cache import BATCH, torch_threads
@@ -118,12 +119,13 @@ class MeasureShard:
         """(n, d) float32 whitened, L2-normed vectors, in batches of one shape."""
         name = self.config.backbone
         backbone = _backbones.get(name) or _backbones.setdefault(name, load_backbone(name))
+        model = Inference(backbone, self.config.bf16)
         parts = []
         for start in range(0, len(pictures), BATCH):
             some = [to_array(picture, backbone.size) for picture in pictures[start : start + BATCH]]
             filled = np.zeros((BATCH, *some[0].shape), np.uint8)
             filled[: len(some)] = some
-            parts.append(describe_batch(backbone, filled, self.config.bf16)[: len(some)])
+            parts.append(describe_batch(model, filled)[: len(some)])
         return unit(self.whitening.apply(np.concatenate(parts)))
 
     def _fit(self, query: Picture, sample: Sample) -> np.ndarray:

@@ -1,0 +1,32 @@
+"""What a benchmark says about the machine it ran on, and where its table goes."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FLAGS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+
+
+def machine() -> str:
+    """One line: date, cores, CPU, flags that matter, commit, command."""
+    text = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    model = next((line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), "?")
+    flags = [flag for flag in FLAGS if flag in text] or ["none of " + ", ".join(FLAGS)]
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return (
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC · {os.cpu_count()} cores, {model}, "
+        f"{' '.join(flags)} · commit {git.stdout.strip() or '?'} · `python {' '.join(sys.argv)}`"
+    )
+
+
+def write_result(name: str, text: str) -> None:
+    path = Path(__file__).parent / "results" / f"{name}.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text + "\n", "utf-8")
+    print(text)

@@ -1,0 +1,7 @@
+"""Backbones: a trunk and its pooling behind one interface, one short module for each published format."""
+
+from ndec_builder.embeddings.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from ndec_builder.embeddings.backbones.load import best_device, load_backbone
+from ndec_builder.embeddings.backbones.state import read_state
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "best_device", "load_backbone", "read_state"]

@@ -1,0 +1,81 @@
+"""What every backbone is: images in, one descriptor each out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ndec_builder.core.decode import Target
+from ndec_builder.core.errors import NdecError
+from ndec_builder.embeddings.model_names import ModelName
+from ndec_builder.embeddings.pooling import GeM
+from ndec_builder.embeddings.preprocess import longest_side, square
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Triple = tuple[float, float, float]
+
+
+class Backbone(nn.Module):
+    """Images (n, 3, h, w) float32, normalised with `mean` and `std` → descriptors (n, dim) float32, not normalised.
+
+    Feature maps (n, c, h, w) of the trunk are pooled by GeM; a trunk that ends in vectors keeps its own pooling, since
+    transformers' tokens are signed and GeM would cut off half of them.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        name: ModelName,
+        size: int,
+        mean: Triple,
+        std: Triple,
+        license: str,
+        *,
+        p: float = 3.0,
+        keep_shape: bool = False,
+        autocast: bool = True,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.pool = trunk, GeM(p)
+        self.name, self.size, self.mean, self.std, self.license = name.name, size, mean, std, license
+        self.keep_shape = keep_shape  # the longest side is `size`; else pictures are squashed to size × size
+        self.autocast = autocast  # whether bfloat16 may be used in the trunk
+        self.fingerprint, self.weights = name.fingerprint(), name.weights_sha256()
+        self.register_buffer("place", torch.zeros(()), persistent=False)  # tells the device of a trunk without weights
+        self.dim = self._probe_dim()
+
+    @property
+    def device(self) -> torch.device:
+        place: torch.Tensor = self.place  # type: ignore[assignment]
+        return place.device
+
+    @property
+    def target(self) -> Target:
+        """(width, height) of a picture → (width, height) of what the backbone is shown."""
+        return longest_side(self.size) if self.keep_shape else square(self.size)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.pooled(self.trunk(images))
+
+    def pooled(self, output: Any) -> torch.Tensor:
+        """What a trunk answers → (n, dim) float32."""
+        if isinstance(output, (tuple, list)):
+            output = output[0]
+        descriptors: torch.Tensor = self.pool(output) if output.ndim == 4 else output.float()
+        return descriptors
+
+    def _probe_dim(self) -> int:
+        self.eval()
+        try:
+            with torch.inference_mode():
+                shape = tuple(self(torch.zeros(1, 3, self.size, self.size)).shape)
+        except RuntimeError as error:
+            raise NdecError(
+                f"the model {self.name} does not take images of {self.size}x{self.size} px "
+                f"({str(error).strip().splitlines()[-1]}); give its size as FILE@SIZE"
+            ) from None
+        if len(shape) != 2:
+            raise NdecError(f"the model {self.name} answers with the shape {shape}; expected (n, d) or (n, c, h, w)")
+        return shape[1]

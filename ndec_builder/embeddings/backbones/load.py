@@ -1,0 +1,34 @@
+"""A model's name → the backbone, through the module that its kind names."""
+
+from __future__ import annotations
+
+import importlib
+
+import torch
+
+from ndec_builder.core.errors import UsageError
+from ndec_builder.embeddings.backbones.base import Backbone
+from ndec_builder.embeddings.catalogue import KINDS
+from ndec_builder.embeddings.model_names import parse
+
+
+def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
+    """Load a backbone by name (see `model_names`), frozen in evaluation mode, channels_last, on the device.
+
+    Raises UsageError for a name that does not exist, NdecError for weights that are missing, refused or do not fit.
+    """
+    model = parse(name)
+    module = importlib.import_module(f"ndec_builder.embeddings.backbones.{KINDS[model.kind].module}")
+    backbone: Backbone = module.build(model).eval()
+    return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def best_device(wanted: str = "auto") -> str:
+    """`auto` → cuda when there is one, else cpu. Raises UsageError when CUDA is asked for and absent."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise UsageError(f"device {wanted!r} is unknown; it is one of auto, cpu, cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda was asked for, but this torch sees no CUDA device; pass --device cpu")
+    return wanted

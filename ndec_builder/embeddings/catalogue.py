@@ -1,0 +1,93 @@
+"""The kinds of backbones as rows: how a name is spotted, what it needs, its licence. Data only, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One published form of weights. Licences are those of the weights as published; the user's copy is the user's."""
+
+    form: str  # how it is written on the command line
+    module: str  # ndec_builder/embeddings/backbones/<module>.py
+    needs: str
+    input: str
+    license: str
+    commercial: str  # yes, no, or on what it depends
+    whitening_dim: int = 256
+
+
+KINDS: dict[str, Kind] = {
+    "lite": Kind(
+        "efficientnet-lite0",
+        "lite",
+        "nothing: weights and code are installed with ndec",
+        "224 px, squashed",
+        "Apache-2.0 (trained on ImageNet)",
+        "yes",
+    ),
+    "torchscript": Kind(
+        "FILE[@SIZE]",
+        "torchscript",
+        "a TorchScript file (.pt, .pth, .ts, .jit), SSCD for one",
+        "SIZE px, 288 unless given, squashed",
+        "SSCD: MIT; others: see where the file comes from",
+        "SSCD: yes",
+    ),
+    "multigrain": Kind(
+        "multigrain:FILE[@SIZE][,p=P]",
+        "multigrain",
+        "MultiGrain's .pth with model_state (features.*)",
+        "longest side 512 px, shape kept; GeM p from the file, the DISC21 benchmark used p=7",
+        "CC-BY-NC-4.0",
+        "no",
+        whitening_dim=1500,
+    ),
+    "isc21": Kind(
+        "isc21:FILE[@SIZE][,p=P]",
+        "isc21",
+        "the ISC21 descriptor winner's .pth.tar (arch, args, state_dict); v107 saw ISC ground truth, v98 did not",
+        "512 px, squashed",
+        "MIT (code; trained on DISC21, whose terms apply)",
+        "code yes; ask about DISC21-trained weights",
+    ),
+    "bot": Kind(
+        "bot:FILE[@SIZE][,p=P]",
+        "bot",
+        "a bare state_dict of BoT, D²LV or the NDEC baselines (base.N.*, projector_feat_bn.*)",
+        "256 px, squashed",
+        "MIT (code; trained on DISC21, whose terms apply)",
+        "code yes; ask about DISC21-trained weights",
+    ),
+    "timm": Kind(
+        "timm:NAME[@FILE]",
+        "timm_model",
+        "a timm name; weights from FILE (.safetensors, .pth), else from its hub",
+        "the model's own, squashed",
+        "by model: `timm.get_pretrained_cfg(NAME).license`",
+        "by model",
+    ),
+    "open_clip": Kind(
+        "open_clip:NAME@FILE or @TAG",
+        "open_clip_model",
+        "an open_clip name and its weights, a file or a tag of its hub",
+        "the model's own, squashed",
+        "by model and training set, see its card",
+        "by model",
+    ),
+    "onnx": Kind(
+        "onnx:FILE[@SIZE]",
+        "onnx_file",
+        "an ONNX file with one input (n, 3, h, w), and `pip install 'ndec-builder[onnx]'`",
+        "the file's own, else 224 px, squashed; ImageNet mean and deviation",
+        "see where the file comes from",
+        "see there",
+    ),
+}
+
+
+def rows() -> list[dict[str, str]]:
+    """The rows of `ndec embed --list-models`."""
+    names = ("form", "needs", "input", "license", "commercial")
+    return [{"kind": kind} | {name: asdict(row)[name] for name in names} for kind, row in KINDS.items()]

@@ -1,0 +1,55 @@
+"""A backbone as it runs when nothing is trained: in the precision of the hardware, in its folded form where it has one.
+
+Descriptors hang on nothing but the images, the batch's shape and the precision: one thread computes a batch, and how
+many batches are computed side by side is no business of theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ndec_builder.core.errors import UsageError
+from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.preprocess import normalise
+
+
+def use_bf16(setting: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: `auto` asks the hardware (AMX or AVX512-BF16 on a CPU). Raises UsageError."""
+    if setting not in ("auto", "on", "off"):
+        raise UsageError(f"bf16 = {setting!r} is unknown; it is one of auto, on, off")
+    if setting != "auto":
+        return setting == "on"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public question for this in all supported versions; an absent answer means plain float32
+    answers = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(answers)
+
+
+class Inference:
+    """Pixels (n, h, w, 3) uint8 on the host → descriptors (n, dim) float32 on the backbone's device."""
+
+    def __init__(self, backbone: Backbone, bf16: str) -> None:
+        self.backbone, self.device = backbone, backbone.device
+        self.half = use_bf16(bf16, self.device) and backbone.autocast
+        fold: Any = getattr(backbone.trunk, "for_inference", None)
+        self.folded = fold(torch.bfloat16 if self.half else torch.float32) if fold else None
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """`pixels` may lie in pinned memory: they are copied without waiting."""
+        with torch.inference_mode():
+            batch = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels_last without a copy
+            images = normalise(batch, self.backbone)
+            if self.folded is not None:
+                return self.backbone.pooled(self.folded(images))
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+                descriptors: torch.Tensor = self.backbone(images)
+            return descriptors.float()
+
+
+def to_host(descriptors: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = descriptors.cpu().numpy()
+    return array
