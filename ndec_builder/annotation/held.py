@@ -10,8 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.annotation.pictures import missing_images
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, conform, table_of
 from ndec_builder.core.storage import read_json, read_table, write_json, write_table
+from ndec_builder.core.workspace import Workspace
 
 Rater = tuple[str, str]  # round, annotator
 Row = dict[str, Any]
@@ -71,6 +73,18 @@ def record_incidents(directory: Path, rows: Sequence[Row]) -> Counter[str]:
     if fresh:
         write_table(directory / "incidents.parquet", pa.concat_tables([known, table_of(INCIDENTS, fresh)]))
     return Counter(row["kind"] for row in fresh)
+
+
+def notes(root: Path, split: str) -> list[str]:
+    """One line for each kind of trouble that a pull or the page met so far; nothing when all is well."""
+    workspace = Workspace(root)
+    kinds = Counter(read_incidents(workspace.annotation(split))["kind"].to_pylist())
+    lines = [f"{number} × {kind} in Label Studio so far (incidents.parquet)" for kind, number in sorted(kinds.items())]
+    if missing := missing_images(workspace):
+        lines.append(
+            f"{len(missing)} pictures could not be shown, the first: {next(iter(missing))} (missing_images.json)"
+        )
+    return lines
 
 
 def gone(rows: Iterable[Row], kind: str) -> list[Row]:

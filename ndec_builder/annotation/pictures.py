@@ -11,7 +11,6 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
@@ -54,8 +53,8 @@ class Pictures:
                 shown = Shown(data, _SHOWN_AS_IS[format_])
             else:
                 shown = Shown(_jpeg(decode(data, rotation)), "image/jpeg")
-        except (OSError, DecodeError, NdecError, ValueError, ImportError) as error:
-            # fsspec's backends raise their own kinds of these; the address may hold a key, so only the kind is shown
+        except Exception as error:  # fsspec's backends raise their own kinds
+            # An address may hold a key: of a foreign error only the kind is shown.
             reason = "the file does not exist" if isinstance(error, FileNotFoundError) else type(error).__name__
             reason = str(error) if isinstance(error, DecodeError) else reason
             self._note(f"{role}/{image_id}", reason)
@@ -70,7 +69,7 @@ class Pictures:
             return None
         try:
             return decode(read_uri(self.workspace.resolve(row[0])), row[2])
-        except (OSError, DecodeError, NdecError, ValueError, ImportError):
+        except Exception:  # as above
             return None
 
     def _note(self, name: str, reason: str) -> None:

@@ -146,7 +146,10 @@ def annotate_recheck(
 def annotate_status(split: Split = "test", workspace: Workspace = HERE, as_json: Json = False) -> None:
     """Per annotator and round: done, left, pairs an hour."""
     from ndec_builder.annotation import status
+    from ndec_builder.annotation.held import notes
     from ndec_builder.annotation.settings import StatusConfig
 
     rows = status.status(StatusConfig(workspace, split))
     typer.echo(json.dumps(rows) if as_json else status.as_text(rows))
+    for note in notes(workspace, split):
+        typer.echo(note, err=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import re
 import socket
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import pytest
 import requests
-from PIL import Image
+from PIL import Image, ImageOps
 
+from ndec_builder.annotation.compare import align, difference, flip
 from ndec_builder.annotation.image_server import ImageServer, image_path
 from ndec_builder.annotation.pictures import missing_images
 from ndec_builder.annotation.ports import is_loopback
@@ -134,3 +138,54 @@ def test_a_busy_port_is_named(tmp_path: Path) -> None:
         port = busy.getsockname()[1]
         with pytest.raises(NdecError, match=rf"port {port} .* in use .*--image-port"):
             ImageServer(Workspace(tmp_path), port)
+
+
+def test_pictures_inside_a_tar_and_on_remote_storage(tmp_path: Path) -> None:
+    inside, remote = io.BytesIO(), io.BytesIO()
+    scene(1, (40, 30)).save(inside, "PNG")
+    scene(2, (40, 30)).save(remote, "JPEG")
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        member = tarfile.TarInfo("a.png")
+        member.size = len(inside.getvalue())
+        tar.addfile(member, io.BytesIO(inside.getvalue()))
+    with tarfile.open(tmp_path / "shard.tar") as tar:
+        start = tar.getmembers()[0].offset_data
+    fsspec.filesystem("memory").pipe("/ndec-test/b.jpg", remote.getvalue())
+    uris = {"a": f"{tmp_path}/shard.tar#bytes={start}-{start + member.size - 1}", "b": "memory://ndec-test/b.jpg"}
+    workspace = Workspace(tmp_path / "bench")
+    rows = [{"image_id": i, "role": "pool", "uri": uri, "format": f, "rotation": 0}
+            for (i, uri), f in zip(uris.items(), ("PNG", "JPEG"), strict=True)]  # fmt: skip
+    write_table(workspace.images("pool"), table_of(IMAGES, rows))
+    with ImageServer(workspace, 0) as images:
+        assert requests.get(images.url + image_path("pool", "a")).content == inside.getvalue()
+        assert requests.get(images.url + image_path("pool", "b")).content == remote.getvalue()
+
+
+def test_the_guideline_and_its_pictures(server: tuple[str, Path]) -> None:
+    page = requests.get(server[0] + "/guideline")
+    assert page.headers["Content-Type"].startswith("text/html") and "from the reference alone" in page.text
+    pictures = re.findall(r'src="(examples/[a-z-]+\.jpg)"', page.text)
+    assert len(pictures) == 12
+    for path in pictures:
+        assert Image.open(io.BytesIO(requests.get(f"{server[0]}/{path}").content)).size == (610, 220)
+
+
+def test_the_aligned_view_shows_what_moved_and_what_lies_outside() -> None:
+    """A whole against its mirrored crop: the frame holds the whole, equal pixels are black."""
+    texture = np.random.default_rng(7).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    whole = Image.fromarray(texture).resize((640, 480), Image.Resampling.BICUBIC)
+    box = (160, 120, 480, 360)
+    crop = ImageOps.mirror(whole.crop(box))
+    aligned = align(whole, crop)
+    assert aligned is not None and aligned.mirrored
+    inside = aligned.in_reference & aligned.in_query
+    assert aligned.in_query.mean() > 0.97 and abs(inside.mean() - 0.25) < 0.02
+    gap = np.abs(aligned.query[inside].astype(int) - aligned.reference[inside].astype(int))
+    assert np.median(gap) <= 3 and gap.mean() < 6
+    moving = Image.open(io.BytesIO(flip(whole, crop)))
+    assert moving.n_frames == 2 and moving.format == "WEBP"
+    shown = np.asarray(Image.open(io.BytesIO(difference(whole, crop))).convert("RGB"))[30:].astype(int)
+    outside = ~aligned.in_reference & aligned.in_query
+    assert shown[inside].mean() < 20 and (shown[outside][:, 2] > shown[outside][:, 0] + 5).mean() > 0.9  # blue
+    flat = Image.new("RGB", (200, 150), (90, 90, 90))
+    assert align(flat, whole) is None and Image.open(io.BytesIO(flip(flat, whole))).n_frames == 1

@@ -24,34 +24,6 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
-STAND_IN = """#!{python}
-import http.server, json, os, sys
-if os.path.exists(os.environ["LABEL_STUDIO_BASE_DATA_DIR"] + "/die"):
-    print("no space left for the database"); sys.exit(7)
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        token = "Token " + os.environ["LABEL_STUDIO_USER_TOKEN"]
-        bad = "whoami" in self.path and self.headers["Authorization"] != token
-        body = json.dumps({{"release": os.environ.get("STAND_IN_VERSION", "1.23.2"), "email": "x@y.z"}}).encode()
-        self.send_response(401 if bad else 200); self.end_headers(); self.wfile.write(body)
-    def log_message(self, *a): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
-"""
-
-
-@pytest.fixture
-def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks like the server's virtual environment."""
-    folder = tmp_path / "env"
-    (folder / "lib/python3.11/site-packages/label_studio-1.23.2.dist-info").mkdir(parents=True)
-    program = folder / "bin/label-studio"
-    program.parent.mkdir()
-    program.write_text(STAND_IN.format(python=sys.executable))
-    program.chmod(0o755)
-    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    return folder
-
 
 def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)

@@ -1,0 +1,101 @@
+"""Serving: stopping from another terminal, upgrades, an existing server, hints only when switched on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from needs import free_port
+
+from ndec_builder.annotation import environment, projects, push
+from ndec_builder.annotation.serve import stop
+from ndec_builder.annotation.server import LabelStudioServer, make_secrets, running_state
+from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import CANDIDATES, table_of
+from ndec_builder.core.storage import read_json, write_json, write_table
+from ndec_builder.core.workspace import Workspace
+
+
+def serve(workspace: Path, env: Path, *more: str, lines: int, **variables: str) -> tuple[subprocess.Popen[str], str]:
+    """Start `ndec annotate serve` and wait for its first lines."""
+    command = [sys.executable, "-m", "ndec_builder", "annotate", "serve", "--workspace", str(workspace), *more]
+    environment = {**os.environ, "NDEC_LABEL_STUDIO": str(env), **variables}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr
+    return process, "".join(next(process.stderr) for _ in range(lines))
+
+
+def test_stop_ends_what_another_terminal_runs(env: Path, tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    workspace = Workspace(tmp_path / "bench")
+    assert not stop(workspace)
+    ports = ("--port", str(free_port()), "--image-port", str(free_port()))
+    process, _ = serve(workspace.root, env, *ports, lines=3)
+    with process:
+        assert running_state(workspace.label_studio) and stop(workspace)
+        assert process.wait(30) == 0 and running_state(workspace.label_studio) is None
+
+
+def test_pictures_alone_for_a_label_studio_that_runs_already(env: Path, tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    with LabelStudioServer(tmp_path / "other", free_port(), env=env) as server:
+        token, port = make_secrets(tmp_path / "other")["token"], free_port()
+        more = ("--url", server.url, "--image-port", str(port), "--host", "0.0.0.0")
+        process, said = serve(tmp_path / "bench", env, *more, lines=3, LABEL_STUDIO_API_KEY=token)
+        with process:
+            assert "WARNING: everybody who reaches 0.0.0.0" in said and token not in said
+            assert requests.get(f"http://127.0.0.1:{port}/guideline").status_code == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        assert not (tmp_path / "bench" / "label_studio").exists()
+
+
+def test_upgrades_keep_the_database_as_it_was(
+    env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    with LabelStudioServer(data, free_port(), env=env):
+        pass
+    assert read_json(data / "version.json") == {"label_studio": "1.23.2"}
+    with sqlite3.connect(data / "label_studio.sqlite3") as store:
+        store.execute("CREATE TABLE kept (x)")
+    write_json(data / "version.json", {"label_studio": "1.9.0"})
+    with LabelStudioServer(data, free_port(), env=env):
+        pass
+    with sqlite3.connect(data / "label_studio-1.9.0.sqlite3") as copy:
+        assert copy.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    assert "upgrading from Label Studio 1.9.0" in capsys.readouterr().err
+    write_json(data / "version.json", {"label_studio": "1.100.0"})
+    with pytest.raises(NdecError, match=r"made by Label Studio 1\.100\.0.* cannot read it"):
+        LabelStudioServer(data, free_port(), env=env).start()
+
+    metadata = env / "lib/python3.11/site-packages"
+    (metadata / "label_studio-1.23.2.dist-info").rename(metadata / "label_studio-1.9.0.dist-info")
+    commands: list[list[str]] = []
+
+    def pip(command: list[str], what: str) -> None:
+        commands.append(command)
+        if what.startswith("install"):
+            (metadata / "label_studio-1.9.0.dist-info").rename(metadata / "label_studio-1.23.2.dist-info")
+
+    monkeypatch.setattr(environment, "_run", pip)
+    with pytest.raises(NdecError, match="install --upgrade"):
+        environment.install(env)
+    assert environment.install(env, upgrade=True) == env and "label-studio==1.23.2" in commands[-1]
+
+
+def test_hints_are_shown_only_when_somebody_switches_them_on(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    row = {"pair_id": "p", "query_id": "q", "reference_id": "r", "rank": 3, "score": 0.875, "prelabel": "edited_copy"}
+    table = table_of(CANDIDATES, [row | {"prelabel_confidence": 0.97}])
+    write_table(workspace.candidates("test") / "candidates.parquet", table)
+    assert push._hints(PushConfig(tmp_path), workspace) == {} and "$hint" not in projects.page(False)
+    shown = push._hints(PushConfig(tmp_path, hints=True), workspace)
+    assert shown == {"p": "rank 3 · similarity 0.875 · edited_copy (97%)"} and projects.page(True).count("$hint") == 1

@@ -1,0 +1,208 @@
+"""kill -9 of the server, of `push` and of `pull` at random moments: no label lost, no pair there twice.
+
+    python tests/faults/kill_annotation.py [--quick] [--kills 50] [--seed 0] [--database sqlite|postgresql]
+
+While two annotators label through the API without a pause, pairs are added, and one of the three is killed after a
+random part of the time that it usually takes. Then the same command runs again. At the end everything is compared: the
+labels that Label Studio confirmed with labels.parquet, its tasks with the tasks table, and each earlier labels.parquet
+with the beginning of the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+from annotation_load import database, make_pairs  # noqa: E402
+from annotators import Annotator  # noqa: E402
+from needs import free_port  # noqa: E402
+from report import write_report  # noqa: E402
+
+from ndec_builder.annotation import projects  # noqa: E402
+from ndec_builder.annotation.connection import own_connection  # noqa: E402
+from ndec_builder.annotation.held import read_incidents  # noqa: E402
+from ndec_builder.annotation.labels import read_labels  # noqa: E402
+from ndec_builder.annotation.server import LabelStudioServer, running_state  # noqa: E402
+from ndec_builder.core.storage import read_table  # noqa: E402
+from ndec_builder.core.workspace import Workspace  # noqa: E402
+
+NAMES = ("ann", "ben")
+FIRST, MORE = 300, 40  # pairs at the start, and added before each kill of a push
+
+
+@dataclass
+class Fault:
+    """One run: what was killed, and what was found afterwards."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    ended_before: Counter[str] = field(default_factory=Counter)  # the process was faster than the kill
+    rewritten: int = 0  # times that labels.parquet did not begin with what it held before
+
+
+class Bench:
+    """A workspace, its server, and two annotators who never stop."""
+
+    def __init__(self, root: Path, server: LabelStudioServer, seed: int) -> None:
+        self.workspace, self.server, self.random = Workspace(root), server, random.Random(seed)
+        self.pairs, self.fault, self.typical = FIRST, Fault(), {"push": 4.0, "pull": 4.0}
+        self.stop = threading.Event()
+        self.numbers: dict[str, int] = {}
+        token = own_connection(self.workspace, server.url, "").token
+        self.people = {
+            name: Annotator(lambda: server.url, token, lambda name=name: self.numbers.get(name), self.stop, True, 0.05)  # type: ignore[misc]
+            for name in NAMES
+        }
+        self.threads = [threading.Thread(target=person.work, daemon=True) for person in self.people.values()]
+
+    def command(self, verb: str) -> subprocess.Popen[bytes]:
+        annotators = [part for name in NAMES for part in ("--annotator", name)] if verb == "push" else []
+        arguments = [sys.executable, "-m", "ndec_builder", "annotate", verb, "--workspace", str(self.workspace.root)]
+        log = (self.workspace.root / "commands.log").open("ab")
+        with log:
+            return subprocess.Popen([*arguments, *annotators], stdout=log, stderr=log)
+
+    def finish(self, verb: str) -> None:
+        """Run the command to its end."""
+        begun = time.monotonic()
+        code = self.command(verb).wait(300)
+        if code != 0:
+            log = (self.workspace.root / "commands.log").read_text(errors="replace")
+            raise AssertionError(f"`{verb}` ended with {code} after a kill: {log[-1500:]}")
+        self.typical[verb] = time.monotonic() - begun
+
+    def kill_command(self, verb: str) -> None:
+        if verb == "push":
+            self.pairs += MORE
+            make_pairs(self.workspace, self.pairs)
+        before = read_labels(self.workspace, "test")
+        process = self.command(verb)
+        # The first half is Python loading libraries: kills there prove little.
+        time.sleep(self.random.uniform(0.4, 1.05) * self.typical[verb])
+        if process.poll() is None:
+            process.kill()
+            self.fault.kills[verb] += 1
+        else:
+            self.fault.ended_before[verb] += 1
+        process.wait()
+        self.finish(verb)
+        after = read_labels(self.workspace, "test")
+        self.fault.rewritten += not after.slice(0, before.num_rows).equals(before)
+
+    def kill_server(self) -> None:
+        """End the server in the middle of labelling, and half the time of a push or pull too; start it again."""
+        self.pairs += MORE
+        make_pairs(self.workspace, self.pairs)
+        verb = self.random.choice(["push", "pull", ""])
+        process = self.command(verb) if verb else None
+        time.sleep(self.random.uniform(0.2, 1.0) * self.typical.get(verb, 2.0))
+        state = running_state(self.server.data)
+        assert state is not None
+        os.killpg(state["pid"], signal.SIGKILL)
+        self.fault.kills["server"] += 1
+        if process is not None:
+            process.wait(300)
+        self.server.stop()
+        self.server.start()
+        self.finish("push")
+        self.finish("pull")
+
+    def find_projects(self) -> None:
+        client = own_connection(self.workspace, self.server.url, "").client()
+        there = projects.find_projects(client)
+        self.numbers = {name: there[projects.project_key(self.workspace, "test", "first", name)].id for name in NAMES}
+
+    def run(self, kills: list[str]) -> dict[str, int]:
+        """Kill in this order (server, push, pull); returns what was found."""
+        make_pairs(self.workspace, self.pairs)
+        self.finish("push")
+        self.find_projects()
+        for thread in self.threads:
+            thread.start()
+        for victim in kills:
+            time.sleep(self.random.uniform(0.0, 0.5))
+            if victim == "server":
+                self.kill_server()
+            else:
+                self.kill_command(victim)
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(120)
+        self.finish("push")
+        self.finish("pull")
+        return self.compare()
+
+    def compare(self) -> dict[str, int]:
+        client = own_connection(self.workspace, self.server.url, "").client()
+        tasks = read_table(self.workspace.annotation("test") / "tasks.parquet").to_pylist()
+        labels = read_labels(self.workspace, "test").to_pylist()
+        pulled = {(row["annotator"], row["pair_id"]): row["label"] for row in labels}
+        saved = {(name, p): label for name, person in self.people.items() for p, label in person.saved.items()}
+        there: Counter[tuple[str, str]] = Counter()
+        for name, number in self.numbers.items():
+            for task in client.tasks.list(project=number, page_size=1000, include="id,data"):
+                there[name, task.data["pair_id"]] += 1
+        given = Counter((row["annotator"], row["pair_id"]) for row in tasks)
+        return {
+            "labels confirmed": len(saved),
+            "lost labels": sum(key not in pulled for key in saved),
+            "wrong labels": sum(pulled.get(key, label) != label for key, label in saved.items()),
+            "labels twice in the table": len(labels) - len(pulled),
+            "table rewritten": self.fault.rewritten,
+            "pairs in the table": len(given),
+            "pairs given out twice": sum(number > 1 for number in given.values()),
+            "double tasks": sum(number > 1 for number in there.values()),
+            "missing tasks": sum(key not in there for key in given),
+            "tasks of nobody": sum(key not in given for key in there),
+            "false incidents": read_incidents(self.workspace.annotation("test")).num_rows,
+        }
+
+
+BAD = (
+    "lost labels", "wrong labels", "labels twice in the table", "table rewritten", "pairs given out twice",
+    "double tasks", "missing tasks", "tasks of nobody", "false incidents",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--kills", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    given = parser.parse_args()
+    count = given.kills or (4 if given.quick else 50)
+    order = [("push", "pull", "server", "pull", "push")[i % 5] for i in range(count)]
+    with tempfile.TemporaryDirectory(prefix="ndec-kills-") as folder, database(given.database) as address:
+        root = Path(folder) / "bench"
+        root.mkdir()
+        server = LabelStudioServer(Workspace(root).label_studio, free_port(), image_url="http://i", database=address)
+        begun = time.monotonic()
+        with server, contextlib.suppress(KeyboardInterrupt):
+            bench = Bench(root, server, given.seed)
+            found = bench.run(order)
+    kills, early = bench.fault.kills, bench.fault.ended_before
+    rows = [("kills", f"{kills.total()}: " + ", ".join(f"{n} of {v}" for v, n in sorted(kills.items())), "")]
+    rows.append(("ended before the kill", str(early.total()), ""))
+    rows += [(name, str(value), "0" if name in BAD else "") for name, value in found.items()]
+    rows.append(("seconds", f"{time.monotonic() - begun:.0f}", ""))
+    title = f"kill -9 of server, push and pull ({given.database}, seed {given.seed})"
+    write_report("kill_annotation", title, ("what", "found", "limit"), rows, given.quick)
+    sys.exit(1 if any(found[name] for name in BAD) else 0)
+
+
+if __name__ == "__main__":
+    main()
