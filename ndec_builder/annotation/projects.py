@@ -63,8 +63,10 @@ def find_projects(client: Any) -> dict[str, Project]:
     return found
 
 
-def annotated_now(client: Any, project: int) -> int:
-    return int(client.projects.get(id=project).num_tasks_with_annotations or 0)
+def look_again(client: Any, project: int) -> tuple[int, str]:
+    """(tasks with a label, the labelling page) of a project as they are now."""
+    found = client.projects.get(id=project)
+    return int(found.num_tasks_with_annotations or 0), found.label_config or ""
 
 
 def page(hints: bool) -> str:

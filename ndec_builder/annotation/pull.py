@@ -87,8 +87,8 @@ def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tup
             continue
         known = ChainMap(own[rater], pairs)
         with talking(connection, f"pulling the project {title!r}"):
-            found = _look(client, connection, holds, rater, project, given.get(rater, []))
-            incidents += found.incidents + _changed_project(client, workspace, split, rater, project)
+            found, page = _look(client, connection, holds, rater, project, given.get(rater, []))
+            incidents += found.incidents + _changed_project(workspace, split, rater, project, page)
             incidents += edited_tasks(found.tasks, known, split, rater, project.id)
             more, changed = new_labels(found.tasks, known, given.get(rater, []), counts, rater, project.id, logins)
             rows, incidents = rows + more, incidents + changed
@@ -112,8 +112,8 @@ def _look(
     rater: held.Rater,
     project: projects.Project,
     labels: list[Row],
-) -> Found:
-    """The tasks touched since the last label of this project, and what is gone from it.
+) -> tuple[Found, str]:
+    """(The tasks touched since the last label of this project and what is gone from it, the project's page.)
 
     The number of labelled tasks that Label Studio counts before and after the look has to enclose the number known
     after it; else something was deleted without a trace (or a clock was set back), and all of them are compared.
@@ -125,10 +125,10 @@ def _look(
     if project.annotated or labels:
         found = compare(changed_tasks(client, project.id, since), holds, rater, project.id)
     known = sum(row["annotation"] is not None for row in holds.project(project.id).values())
-    after = projects.annotated_now(client, project.id) if known or project.annotated else 0
+    after, page = projects.look_again(client, project.id)
     if not project.annotated <= known <= after:
         found.add(compare(labelled_tasks(client, project.id), holds, rater, project.id, complete=True))
-    return found
+    return found, page
 
 
 def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], split: str, rater: held.Rater, project: int) -> list[Row]:
@@ -148,14 +148,13 @@ def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], split: str, rater: 
 
 
 def _changed_project(
-    client: Any, workspace: Workspace, split: str, rater: held.Rater, project: projects.Project
+    workspace: Workspace, split: str, rater: held.Rater, project: projects.Project, page: str
 ) -> list[Row]:
     """Incidents for a project that was renamed, or whose page was changed."""
     row = {"round": rater[0], "annotator": rater[1], "project": project.id}
     incidents = []
     if project.found_title != projects.project_title(workspace, split, *rater):
         incidents.append(row | {"kind": "project_renamed", "detail": project.found_title})
-    page = client.projects.get(id=project.id).label_config or ""
     if not any(projects.same_page(page, projects.page(hints)) for hints in (False, True)):
         incidents.append(row | {"kind": "project_edited", "detail": "the labelling page is not ndec's any more"})
     return incidents
