@@ -29,19 +29,22 @@ def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any
     order of time; flags. A gold or other truth of "no_copy" is met by any label but edited_copy.
     """
     table = labels.select(["pair_id", "annotator", "label", "seconds", "annotated_at", "is_gold"])
-    names = np.array(table["annotator"].to_pylist(), object)
+    names, people = _codes(table["annotator"])
     given = np.array(table["label"].to_pylist(), object)
+    answers, words = _codes(table["label"])
     known = np.array([truth.get(pair) for pair in table["pair_id"].to_pylist()], object)
     right = np.where(known == "no_copy", given != "edited_copy", given == known)
     checked = np.array([value is not None for value in known], bool)
-    gold = np.array(table["is_gold"].to_pylist(), object).astype(bool)
-    seconds = np.array([np.nan if s is None else s for s in table["seconds"].to_pylist()], float)
+    gold = table["is_gold"].to_numpy()
+    seconds = table["seconds"].cast(pa.float64()).to_numpy()
     moments = table["annotated_at"].cast(pa.int64()).to_numpy()
     rows = []
-    for name in sorted(set(names.tolist())):
-        own = np.flatnonzero(names == name)
+    every = np.bincount(answers, minlength=len(words))
+    for number, name in sorted(enumerate(people), key=lambda item: item[1]):
+        own = np.flatnonzero(names == number)
         own = own[np.argsort(moments[own], kind="stable")]
-        others = given[names != name]
+        counts = dict(zip(words, np.bincount(answers[own], minlength=len(words)).tolist(), strict=True))
+        others = dict(zip(words, (every - np.bincount(answers[own], minlength=len(words))).tolist(), strict=True))
         row = {
             "annotator": name,
             "labels": len(own),
@@ -54,28 +57,37 @@ def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any
                 if len(part)
             ],
         }
-        rows.append(row | {"flags": flags(row, given[own], others)})
+        rows.append(row | {"flags": flags(row, counts, others)})
     return rows
 
 
-def flags(row: Mapping[str, Any], given: np.ndarray, others: np.ndarray) -> list[str]:
-    """What a person should look at, in words; empty when nothing stands out or there are too few labels."""
+def flags(row: Mapping[str, Any], counts: Mapping[str, int], others: Mapping[str, int]) -> list[str]:
+    """What a person should look at, in words; empty when nothing stands out or there are too few labels.
+
+    `counts` and `others`: how often this annotator, and all others together, gave each label.
+    """
     found: list[str] = []
     if row["labels"] < MIN_LABELS:
         return found
-    labels, counts = np.unique(given.astype(str), return_counts=True)
-    top, share = labels[counts.argmax()], counts.max() / len(given)
-    alone = float((others.astype(str) == top).mean()) if len(others) else 0.0
+    top = max(counts, key=lambda label: (counts[label], label))
+    share, theirs = counts[top] / row["labels"], sum(others.values())
+    alone = others[top] / theirs if theirs else 0.0
     fast = row["median_seconds"] is not None and row["median_seconds"] < FAST_SECONDS
     if fast:
         found.append(f"fast: {row['median_seconds']:.1f} s a pair")
-    if share >= ONE_LABEL_SHARE and (fast or (len(others) and alone < OTHERS_SHARE)):
+    if share >= ONE_LABEL_SHARE and (fast or (theirs and alone < OTHERS_SHARE)):
         found.append(f"one answer: {top} on {share:.0%} of the pairs, the others on {alone:.0%}")
     for kind in ("gold", "checked"):
         part = row[kind]
         if part["n"] and part["high"] < LOW_ACCURACY:
             found.append(f"inaccurate: {part['right']} of {part['n']} {kind} pairs right")
     return found
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Each value's number (n,) and the values."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
 
 def _share(right: np.ndarray) -> dict[str, Any]:

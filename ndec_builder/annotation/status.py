@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -33,13 +32,13 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
     for round_, annotator in sorted(counts, key=lambda rater: (ROUNDS.index(rater[0]), rater[1])):
         own = labels.take(pa.array(given.get((round_, annotator), np.zeros(0, np.int64))))
         done = pc.count_distinct(own["pair_id"]).as_py()
-        left, speed = counts[round_, annotator] - done, labels_per_hour(own["annotated_at"].to_pylist())
-        seconds = [value for value in own["seconds"].to_pylist() if value is not None]
+        left, speed = counts[round_, annotator] - done, _speed(own["annotated_at"])
+        seconds = pc.drop_null(own["seconds"]).to_numpy()
         rows.append(
             {"split": config.split, "round": round_, "annotator": annotator, "pairs": counts[round_, annotator],
              "done": done, "left": left, "labels_per_hour": speed,
              "hours_left": round(left / speed, 1) if speed else None,
-             "median_seconds": round(statistics.median(seconds), 1) if seconds else None,
+             "median_seconds": round(float(np.median(seconds)), 1) if len(seconds) else None,
              "flags": "; ".join(people.get(annotator, []))}
         )  # fmt: skip
     return rows
@@ -50,6 +49,13 @@ def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:
     keyed = table.select(["round", "annotator"]).append_column("row", pa.array(np.arange(table.num_rows)))
     groups = keyed.group_by(["round", "annotator"]).aggregate([("row", "list")])
     return {(row["round"], row["annotator"]): np.array(row["row_list"], np.int64) for row in groups.to_pylist()}
+
+
+def _speed(moments: pa.ChunkedArray) -> float | None:
+    """`labels_per_hour` of a column of times, without a Python object for each."""
+    gaps = np.diff(np.sort(moments.cast(pa.int64()).to_numpy())) / 1e6
+    working = gaps[gaps <= _PAUSE_SECONDS]
+    return round(3600 * len(working) / float(working.sum()), 1) if working.sum() > 0 else None
 
 
 def labels_per_hour(moments: list[datetime]) -> float | None:

@@ -120,7 +120,7 @@ def test_agreement_counts_shared_pairs_only_and_is_null_without_them() -> None:
     assert figures["rounds"]["first"]["kappa"] == pytest.approx(
         cohen_kappa_score(["unrelated", "unsure"], ["hard_negative", "unsure"])
     )
-    assert figures["rounds"]["double_check"] == {"pairs": 2, "raw_agreement": 0.5, "kappa": 0.0}
+    assert figures["rounds"]["double_check"] == {"pairs": 2, "raw_agreement": 0.5, "kappa": 0.0, "alpha": None}
     assert [(r["round"], r["annotator"], r["labels"]) for r in figures["raters"]] == [
         ("first", "ann", 2), ("first", "ben", 2), ("double_check", "cat", 1),
     ]  # fmt: skip
