@@ -191,8 +191,10 @@ def _folders(workspace: Workspace, material: Material, selection: Selection) -> 
     released = released.filter(pa.array(within(released["pair_id"], selection.tables["train_pairs"]["pair_id"])))
     if not released.num_rows:
         return None
-    uris = material.pool["uri"].take(pa.array(places(released["latter_id"], material.pool["image_id"])))
-    return folders_csv(released["pair_id"].to_pylist(), uris.to_pylist())
+    latters = take(material.pool["uri"], places(released["latter_id"], material.pool["image_id"]))
+    formers = take(material.basic["uri"], places(released["former_id"], material.basic["image_id"]))
+    uris = zip(latters.to_pylist(), formers.to_pylist(), strict=True)
+    return folders_csv(released["pair_id"].to_pylist(), list(uris))
 
 
 def _rotations(material: Material) -> dict[str, int]:

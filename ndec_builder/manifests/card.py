@@ -168,7 +168,7 @@ def _quality(facts: dict[str, Any]) -> list[str]:
         if (value := agreement.get(key)) is not None:
             lines.append(f"* {text}: {_number(value)}.")
     if facts["decisions"]:
-        counts = ", ".join(f"{count:,} {_plain(decision)}" for decision, count in facts["decisions"].items())
+        counts = ", ".join(f"{count:,} {decision}" for decision, count in facts["decisions"].items())
         lines.append(f"* Decisions: {counts}.")
     return [*lines, ""] if lines else []
 

@@ -7,6 +7,7 @@ not part of that release: they come from DISC21.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ndec_builder.manifests.read import Manifest, open_manifest
 PAIRS, QUERIES, TRUTH = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
 FOLDERS = "pair_folders.csv"  # beside manifest.json, where pairs came from a release
 FOLDER_HEADER = "pair_id,folder"
+FOLDER = "[0-9]{5,}"
 BATCH = 256
 
 
@@ -93,18 +95,25 @@ def copies_of(manifest: Manifest) -> Iterator[Copy]:
         raise NdecError(f"{len(unknown)} images of pairs are in no table, {unknown[0]!r} first; run `ndec validate`")
     folders = read_folders(manifest.directory / FOLDERS)
     named = [(folders.get(pair["pair_id"], f"{place:05d}"), pair) for place, pair in enumerate(pairs)]
-    for folder, pair in sorted(named, key=lambda item: item[0]):
+    for folder, pair in sorted(named, key=lambda item: (len(item[0]), item[0])):
         yield Copy(f"{PAIRS}/{folder}/{pair['former_id']}", *basic[pair["former_id"]])
         yield Copy(f"{PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
 
 
-def folders_csv(ids: list[str], latter_uris: list[str]) -> bytes:
-    """`pair_id,folder` of pairs that came from a release: the folder of its latter, else its place.
+def folders_csv(ids: list[str], uris: list[tuple[str, str]]) -> bytes:
+    """`pair_id,folder` of pairs that came from a release, in its order. uris: of latter and former.
 
-    So a release that was ingested comes out again with the same folders, also from packed images.
+    An image lies in the folder of its first pair, so that folder is the first one not yet taken. Where that leaves a
+    pair without one, all are numbered by their places. So a release comes out again with the same folders, also from
+    packed images.
     """
-    names = [PurePosixPath(container(uri)).parent.name for uri in latter_uris]
-    if len(set(names)) < len(names) or not all(len(name) == 5 and name.isdigit() for name in names):
+    names: list[str] = []
+    taken: set[str] = set()
+    for pair in uris:
+        parents = (PurePosixPath(container(uri)).parent.name for uri in pair)
+        names.append(next((name for name in parents if re.fullmatch(FOLDER, name) and name not in taken), ""))
+        taken.add(names[-1])
+    if "" in taken:
         names = [f"{place:05d}" for place in range(len(ids))]
     rows = "".join(f"{pair},{name}\n" for pair, name in sorted(zip(ids, names, strict=True)))
     return f"{FOLDER_HEADER}\n{rows}".encode()
@@ -119,7 +128,7 @@ def read_folders(path: Path) -> dict[str, str]:
         if number == 1 and line == FOLDER_HEADER:
             continue
         pair, _, folder = line.partition(",")
-        if number == 1 or not (len(folder) == 5 and folder.isdecimal()) or pair in folders:
+        if number == 1 or not re.fullmatch(FOLDER, folder) or pair in folders:
             raise NdecError(f"{path}, line {number}: {line[:80]!r} is not `pair_id,folder` with five digits; {COPY}")
         folders[pair] = folder
     return folders

@@ -94,7 +94,10 @@ def test_folders_that_do_not_fit_are_found(layout: Path, tmp_path: Path) -> None
     for text in (good.replace("00004", "0000x"), good + "ffff,00009\n", good.replace("00004", "00001"), "a,b\n"):
         path.write_text(text)
         assert "M117" in {finding.code for finding in validate(directory)}, text
-    assert folders_csv(["b", "a"], ["x/1.jpg", "x/2.jpg"]) == b"pair_id,folder\na,00001\nb,00000\n"
+    assert folders_csv(["b", "a"], [("x/1.jpg", "y/1.jpg")] * 2) == b"pair_id,folder\na,00001\nb,00000\n"
+    # the second pair's latter was used before, so its folder is its former's; five digits or more
+    shared = [("r/00007/l.jpg", "r/00007/T1.jpg"), ("r/00007/l.jpg", "r/100000/T2.jpg")]
+    assert folders_csv(["a", "b"], shared) == b"pair_id,folder\na,00007\nb,100000\n"
 
 
 def test_ground_truth_in_pieces_is_the_whole() -> None:
