@@ -302,6 +302,7 @@ LINKED: dict[str, tuple[str, Change]] = {  # a dataset whose images stay in the 
     "an image without a uri": ("M220", setter("references", "image_id", "r1", uri=None)),
     "a uri that climbs out": ("M223", setter("references", "image_id", "r1", uri="files/../../../etc/passwd")),
     "an edit that is no JSON": ("M224", setter("queries", "query_id", "copy-000000", edit="{crop")),
+    "a rotation that is none": ("M226", setter("references", "image_id", "r1", rotation=45)),
     "a score above one": ("M225", every("train_pairs", lambda row: {"score": 1.5})),
     "a basis that is none": ("M225", every("train_pairs", lambda row: {"basis": "guessed"})),
     "a hard negative with a reference's bytes": (

@@ -168,6 +168,7 @@ QUERIES = _schema(
     ("group", pa.string()),
     ("uri", pa.string()),
     ("sha256", pa.string()),
+    ("rotation", pa.int32()),  # as in images; 0 where the dataset packed the image upright
     *_LICENCE,
 )
 _IMAGE_COLUMNS: list[tuple[str, pa.DataType]] = [
@@ -175,6 +176,7 @@ _IMAGE_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("group", pa.string()),
     ("uri", pa.string()),
     ("sha256", pa.string()),
+    ("rotation", pa.int32()),
     *_LICENCE,
 ]
 REFERENCES = _schema("references", *_IMAGE_COLUMNS)

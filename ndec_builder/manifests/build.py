@@ -52,7 +52,7 @@ def run(config: ExportConfig) -> Path:
             (directory / name).unlink(missing_ok=True)
         packed, shards = None, list[Path]()
         if config.materialize != "none":
-            done = pack(directory, selection.tables, workspace.resolve, _rotations(material), config)
+            done = pack(directory, selection.tables, workspace.resolve, config)
             selection = Selection(done.tables, selection.dropped, selection.distractors_drawn)
             packed, shards = done.facts, done.shards
         info = write_dataset(
@@ -195,15 +195,6 @@ def _folders(workspace: Workspace, material: Material, selection: Selection) -> 
     formers = take(material.basic["uri"], places(released["former_id"], material.basic["image_id"]))
     uris = zip(latters.to_pylist(), formers.to_pylist(), strict=True)
     return folders_csv(released["pair_id"].to_pylist(), list(uris))
-
-
-def _rotations(material: Material) -> dict[str, int]:
-    """uri → degrees of every image that must be turned."""
-    found: dict[str, int] = {}
-    for table in (material.references, material.queries, material.basic, material.pool):
-        turned = table.filter(pc.not_equal(pc.fill_null(table["rotation"], 0), 0))
-        found.update(zip(turned["uri"].to_pylist(), turned["rotation"].to_pylist(), strict=True))
-    return found
 
 
 def _say_result(config: ExportConfig, info: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ KEYS = {
 HARD_KINDS = ("natural", "reverse_crop")
 BASES = ("agreed", "double_checked", "adjudicated", "auto_cleared", "ingested")
 TEST, TRAIN = ("queries", "references"), ("train_basic", "train_pair_images")
+TURNS = pa.array([0, 90, 180, 270], pa.int32())
 ROUNDING = 1e-3  # a cosine of float16 vectors may pass 1 by about this
 
 
@@ -121,6 +122,8 @@ def check_images_columns(tables: Tables, form: str) -> Iterator[Finding]:
         table = tables[name]
         ids, uri = table[key], table["uri"]
         yield from found("M219", _at(ids, ~mask(pc.match_substring_regex(table["sha256"], "^[0-9a-f]{64}$"))), name)
+        turned = mask(pc.is_valid(table["rotation"])) & ~mask(pc.is_in(table["rotation"], value_set=TURNS))
+        yield from found("M226", _at(ids, turned), name)
         web = mask(pc.match_substring_regex(uri, "^https?://"))
         if form == "attribution_only":
             yield from found("M221", _at(ids, filled(uri) & ~web), name)

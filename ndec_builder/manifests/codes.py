@@ -64,6 +64,7 @@ CODES = {
     "M223": Code(ERROR, "uris climb out of their folder, or do not point into the packed images", EXPORT),
     "M224": Code(ERROR, "the edit of queries is not JSON", EXPORT),
     "M225": Code(ERROR, "basis or score of pairs is none that can be", EXPORT),
+    "M226": Code(ERROR, "rotation is not 0, 90, 180 or 270 degrees", EXPORT),
     "M301": Code(ERROR, "queries have the bytes of a reference that is not their match",
                  "name that reference in the ground truth, or take the image out"),
     "M302": Code(WARNING, "queries with the same bytes", "take one out, or its predictions count twice"),

@@ -115,12 +115,18 @@ def _record_set(table: str, split: str, schema: pa.Schema) -> dict[str, Any]:
     }
 
 
+def _data_type(kind: pa.DataType) -> str:
+    if pa.types.is_floating(kind):
+        return "sc:Float"
+    return "sc:Integer" if pa.types.is_integer(kind) else "sc:Text"
+
+
 def _field(table: str, column: pa.Field, file: str) -> dict[str, Any]:
     value: dict[str, Any] = {
         "@type": "cr:Field",
         "@id": f"{table}/{column.name}",
         "name": column.name,
-        "dataType": "sc:Float" if pa.types.is_floating(column.type) else "sc:Text",
+        "dataType": _data_type(column.type),
         "source": {"fileObject": {"@id": file}, "extract": {"column": column.name}},
     }
     if target := FOREIGN_KEYS.get((table, column.name)):

@@ -21,12 +21,12 @@ LEVELS = ("none", "patch", "minor", "major")
 TEST_TABLES = ("queries", "references", "ground_truth")
 # columns on which a number or a training run depends; the others describe
 DECIDING = {
-    "queries": ("kind", "hard_kind", "group", "sha256"),
-    "references": ("sha256",),
+    "queries": ("kind", "hard_kind", "group", "sha256", "rotation"),
+    "references": ("sha256", "rotation"),
     "ground_truth": ("reference_id",),
-    "train_basic": ("group", "sha256"),
+    "train_basic": ("group", "sha256", "rotation"),
     "train_pairs": ("former_id", "latter_id"),
-    "train_pair_images": ("group", "sha256"),
+    "train_pair_images": ("group", "sha256", "rotation"),
 }
 SHOWN = 3
 NOT_COMPARED = ("files", "name", "version")  # hashes follow from the rest; name and version stand on top

@@ -21,6 +21,7 @@ from ndec_builder.manifests.csvs import IMAGE_TABLES
 from ndec_builder.manifests.findings import Finding, Tables, found
 from ndec_builder.manifests.read import Manifest
 
+COLUMNS = ["uri", "sha256", "rotation"]
 BATCH = 256  # images in memory at once
 WHITENING_IMAGES, WHITENING_DIM, SHRINKAGE = 2000, 256, 0.1  # as `ndec embed`
 FEWEST_TO_WHITEN = 50
@@ -48,7 +49,7 @@ def check_pixels(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
 
 
 def check_near(manifest: Manifest, tables: Tables, model: str, threshold: float) -> Iterator[Finding]:
-    """Training images whose cosine with a query or reference is at least the threshold, whitened on training images.
+    """Training images whose cosine with a query or reference is at least the threshold, whitened on all images.
 
     Raises UsageError for a threshold that no cosine has.
     """
@@ -71,9 +72,9 @@ def check_near(manifest: Manifest, tables: Tables, model: str, threshold: float)
     ids = np.array(extracted.ids)
     train = np.array([name.split("/")[0] in TRAIN for name in extracted.ids], dtype=bool)
     features = extracted.features
-    if train.sum() >= FEWEST_TO_WHITEN:
-        spread = np.linspace(0, train.sum() - 1, min(WHITENING_IMAGES, int(train.sum()))).astype(np.int64)
-        features = Whitening.fit(features[train][spread], WHITENING_DIM, SHRINKAGE).apply(features)
+    if len(features) >= FEWEST_TO_WHITEN:
+        spread = np.linspace(0, len(features) - 1, min(WHITENING_IMAGES, len(features))).astype(np.int64)
+        features = Whitening.fit(features[spread], WHITENING_DIM, SHRINKAGE).apply(features)
     vectors = (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)).astype(np.float16)
     if train.any() and not train.all():
         best = best_scores(vectors[train], vectors[~train], 1)[:, 0]
@@ -82,17 +83,17 @@ def check_near(manifest: Manifest, tables: Tables, model: str, threshold: float)
 
 
 def _images(tables: Tables) -> pa.Table:
-    """All images: table, image_id, uri, sha256; each file of a table once is enough."""
+    """All images of the four tables: image_id, uri, sha256, rotation and table."""
     parts = []
     for name in (*TEST, *TRAIN):
-        part = tables[name].select([IMAGE_TABLES[name], "uri", "sha256"]).rename_columns(["image_id", "uri", "sha256"])
+        part = tables[name].select([IMAGE_TABLES[name], *COLUMNS]).rename_columns(["image_id", *COLUMNS])
         parts.append(part.append_column("table", pa.array([name] * part.num_rows, pa.string())))
     return pa.concat_tables(parts)
 
 
 def _pixels(manifest: Manifest, row: dict[str, Any]) -> bytes | None:
     try:
-        image = decode(read_uri(manifest.resolve(row["uri"])))
+        image = decode(read_uri(manifest.resolve(row["uri"])), row["rotation"] or 0)
     except (OSError, DecodeError, NdecError, TypeError, AttributeError):  # no uri is no picture
         return None
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -47,13 +47,12 @@ def pack(
     directory: Path,
     tables: dict[str, pa.Table],
     resolve: Callable[[str], str],
-    rotations: Mapping[str, int],
     config: ExportConfig,
 ) -> Packed:
     """Write all images under `directory`/images in the order of the tables. The same input gives the same bytes.
 
-    rotations: uri → clockwise degrees, where not 0; such an image is turned and encoded anew. Raises NdecError for
-    images that cannot be read, or whose bytes are no longer those of the tables.
+    An image with a rotation is turned and encoded anew. Raises NdecError for images that cannot be read, or whose bytes
+    are no longer those of the tables.
     """
     shutil.rmtree(directory / "images", ignore_errors=True)  # of an earlier export under the same name and version
     total = sum(tables[name].num_rows for name in IMAGE_TABLES)
@@ -64,7 +63,7 @@ def pack(
             uris, sums = [], []
             with _Tar(directory, name, config.shard_megabytes * 10**6) as writer:
                 for rows in _batches(tables[name]):
-                    made = pool.map(lambda row: _made(row, resolve, rotations.get(row["uri"], 0), config), rows)
+                    made = pool.map(lambda row: _made(row, resolve, config), rows)
                     for row, item in zip(rows, made, strict=True):
                         bar.advance(task)
                         if isinstance(item, str):
@@ -107,13 +106,13 @@ def _batches(table: pa.Table) -> Iterator[list[Row]]:
         yield batch.to_pylist()
 
 
-def _made(row: Row, resolve: Callable[[str], str], rotation: int, config: ExportConfig) -> tuple[bytes, str] | str:
+def _made(row: Row, resolve: Callable[[str], str], config: ExportConfig) -> tuple[bytes, str] | str:
     """The bytes to pack and their ending, or why there are none."""
     try:
         data = read_uri(resolve(row["uri"]))
         if sha256_bytes(data) != row["sha256"]:
             return "its bytes are not those that were ingested"
-        return encoded(data, rotation, config)
+        return encoded(data, row["rotation"] or 0, config)
     except (OSError, DecodeError, NdecError) as error:
         return str(error)
 
@@ -146,10 +145,10 @@ def _sidecar(row: Row, table: str, key: str, sha256: str) -> bytes:
 
 
 def _with(table: pa.Table, uris: list[str], sums: list[str]) -> pa.Table:
-    for name, values in (("uri", uris), ("sha256", sums)):
-        table = table.set_column(
-            table.column_names.index(name), table.schema.field(name), pa.array(values, pa.string())
-        )
+    columns = {"uri": uris, "sha256": sums, "rotation": [0] * len(uris)}  # packed upright
+    for name, values in columns.items():
+        field = table.schema.field(name)
+        table = table.set_column(table.column_names.index(name), field, pa.array(values, field.type))
     return table
 
 

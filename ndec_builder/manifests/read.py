@@ -47,7 +47,10 @@ class Manifest:
             raise NdecError(
                 f"{self.directory} lacks data/{name}/{split}-*.parquet; copy the whole directory, or export it again"
             )
-        return conform(pa.concat_tables([read_table(path) for path in paths]), schema)
+        table = pa.concat_tables([read_table(path) for path in paths])
+        if "rotation" in schema.names and "rotation" not in table.column_names:  # written before there was one
+            table = table.append_column("rotation", pa.nulls(table.num_rows, pa.int32()))
+        return conform(table, schema)
 
     @property
     def form(self) -> str:

@@ -78,7 +78,7 @@ class ValidateConfig:
     images: bool = setting(True, "also hash every image file that can be found beside the manifest", result=False)
     pixels: bool = setting(False, "also decode all images: no training image may have the pixels of a test image")
     model: str | None = setting(None, "also embed all images with this model and look for near-duplicates")
-    near_duplicate: float = setting(0.95, "with model: cosine from which a training image is too close to a test image")
+    near_duplicate: float = setting(0.8, "with model: cosine from which a training image is too close to a test image")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ def cache_views(
     the first missing part.
     """
     ids = images["image_id"].to_pylist()
-    mark = fingerprint([RESULT_VERSION, backbone.fingerprint, ids, list(maker.sha256), list(kinds), maker.seed, bf16])
+    turned = [list(maker.rotations)] if any(maker.rotations) else []
+    mark = fingerprint(
+        [RESULT_VERSION, backbone.fingerprint, ids, list(maker.sha256), list(kinds), maker.seed, bf16, *turned]
+    )
     directory = root / mark[:16]
     rows = images.select(["image_id", "uri"]).to_pylist()
     plan = Plan(len(rows), SHARD_IMAGES, mark)

@@ -14,7 +14,7 @@ from ndec_builder.training.recipes import Recipe
 if TYPE_CHECKING:
     from ndec_builder.manifests.read import Manifest
 
-COLUMNS = ["image_id", "uri", "sha256", "group"]
+COLUMNS = ["image_id", "uri", "sha256", "group", "rotation"]
 
 
 @dataclass(frozen=True)

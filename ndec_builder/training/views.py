@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,24 +39,24 @@ def view_kinds(count: int) -> tuple[str, ...]:
     return (ORIGINAL, *(CROP,) * crops, *(COPIES[i % 2] for i in range(count - 1 - crops)))
 
 
-def load_picture(uri: str, side: int) -> Image.Image:
-    """Decode one image to RGB with its longer side at most `side` px, so that the edits are cheap.
+def load_picture(uri: str, side: int, rotation: int = 0) -> Image.Image:
+    """Decode one image to upright RGB with its longer side at most `side` px, so that the edits are cheap.
 
     Raises core.decode.DecodeError, or OSError when the file cannot be read: both mean a row in the rejects.
     """
-    picture = decode(read_uri(uri))
+    picture = decode(read_uri(uri), rotation)
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return picture
 
 
-def load_backgrounds(uris: Sequence[str], side: int) -> list[Image.Image]:
+def load_backgrounds(uris: Sequence[str], rotations: Sequence[int], side: int) -> list[Image.Image]:
     """Pictures to paste copies on: up to BACKGROUNDS, evenly spread over the training images that can be read."""
     spread = np.linspace(0, len(uris) - 1, min(BACKGROUNDS, len(uris))).round().astype(int)
     pictures = []
     for row in dict.fromkeys(spread.tolist()):
         try:
-            pictures.append(load_picture(uris[row], side))
+            pictures.append(load_picture(uris[row], side, rotations[row]))
         except (ValueError, OSError):  # it is a reject of the views, counted there
             continue
     return pictures
@@ -86,6 +87,7 @@ class ViewMaker:
     size: int  # px of the trunk's input
     seed: int
     backgrounds: Sequence[Image.Image]
+    rotations: Sequence[int]  # clockwise degrees of each image
 
     @property
     def side(self) -> int:
@@ -93,7 +95,7 @@ class ViewMaker:
 
     def views(self, row: int, kinds: Sequence[str], *numbers: int) -> list[View]:
         """Views of one image. Raises what `load_picture` raises."""
-        picture = load_picture(self.uris[row], self.side)
+        picture = load_picture(self.uris[row], self.side, self.rotations[row])
         return [
             make_view(
                 picture, kind, view_generator(self.seed, self.sha256[row], *numbers, i), self.size, self.backgrounds
@@ -102,7 +104,9 @@ class ViewMaker:
         ]
 
 
-def view_maker(images: Sequence[dict[str, str]], resolve: Callable[[str], str], size: int, seed: int) -> ViewMaker:
-    """A maker for rows with `uri` and `sha256`."""
+def view_maker(images: Sequence[dict[str, Any]], resolve: Callable[[str], str], size: int, seed: int) -> ViewMaker:
+    """A maker for rows with `uri`, `sha256` and perhaps `rotation`."""
     uris = [resolve(row["uri"]) for row in images]
-    return ViewMaker(uris, [row["sha256"] for row in images], size, seed, load_backgrounds(uris, 2 * size))
+    rotations = [row.get("rotation") or 0 for row in images]
+    backgrounds = load_backgrounds(uris, rotations, 2 * size)
+    return ViewMaker(uris, [row["sha256"] for row in images], size, seed, backgrounds, rotations)

@@ -62,9 +62,7 @@ def test_read_only_storage(open_folder: Path) -> None:
         with nobody():
             assert {finding.code for finding in validate(directory)} == {"M401"}
             for options in ({"name": "other"}, {}, {"name": "packed", "materialize": "tar"}):
-                with pytest.raises(
-                    NdecError, match=r"cannot be written to .*\(Permission denied\).*room that you may write to"
-                ):
+                with pytest.raises(NdecError, match=r"cannot (be written to|write) .*Permission denied"):
                     export(ExportConfig(world.workspace.root, **options))
         assert {finding.code for finding in validate(directory)} == {"M401"}  # the failed export left it whole
     finally:

@@ -11,8 +11,9 @@ import pytest
 
 from damage import ATTRIBUTED, FOLDED, LINKED, TARRED, setter
 from decided_world import make_world
-from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import write_table
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import IMAGES, table_of
+from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.manifests.build import run as export
 from ndec_builder.manifests.codes import CODES
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
@@ -118,9 +119,6 @@ def test_the_same_pixels_in_another_file_are_a_leak(world) -> None:
     path = world.workspace.files("basic") / "b1.bmp"
     scene(2, (48, 32)).save(path)  # the pixels of r2
     rows = world.workspace.read_images("basic").to_pylist()
-    from ndec_builder.core.schemas import IMAGES, table_of
-    from ndec_builder.core.storage import sha256_file
-
     for row in rows:
         if row["image_id"] == "b1":
             row |= {"uri": world.workspace.uri_of(path), "sha256": sha256_file(path)}
@@ -132,6 +130,27 @@ def test_the_same_pixels_in_another_file_are_a_leak(world) -> None:
     (world.workspace.files("reference") / "r3.png").write_bytes(b"no picture")
     found = {finding.code: finding for finding in examine(ValidateConfig(directory, pixels=True))}
     assert "references/r3" in found["M312"].examples
+
+
+def test_a_re_encoded_training_image_is_a_near_duplicate(world) -> None:
+    def table(role: str, pictures: dict) -> None:
+        rows = []
+        for name, picture in sorted(pictures.items()):
+            path = world.workspace.files(role) / f"{name}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path, quality=60 if role == "basic" else 95)
+            row = {"image_id": name, "role": role, "uri": world.workspace.uri_of(path), "sha256": sha256_file(path)}
+            rows.append(row | {"width": 192, "height": 144, "format": "JPEG", "rotation": 0})
+        write_table(world.workspace.images(role), table_of(IMAGES, rows))
+
+    table("reference", {f"r{n}": scene(n) for n in (1, 2, 3)})
+    table("basic", {"b1": scene(2).resize((160, 120)), "b2": scene(91), "b-far": scene(92)})
+    directory = export(ExportConfig(world.workspace.root))
+    model = {"model": "efficientnet-lite0", "images": False}
+    found = {finding.code: finding for finding in examine(ValidateConfig(directory, near_duplicate=0.9, **model))}
+    assert found["M311"].examples == ("train_basic/b1",)
+    with pytest.raises(UsageError, match="it is a cosine"):
+        examine(ValidateConfig(directory, near_duplicate=1.5, **model))
 
 
 def test_no_dataset(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ndec_builder.core.decode import DecodeError
 from ndec_builder.core.storage import sha256_file
@@ -69,3 +70,12 @@ def test_large_pictures_are_shrunk_and_bad_ones_are_errors(tmp_path: Path) -> No
         load_picture(str(path), 48)
     with pytest.raises(OSError, match="nothing"):
         load_picture(str(tmp_path / "nothing.png"), 48)
+
+
+def test_an_image_with_a_rotation_is_seen_upright(tmp_path: Path) -> None:
+    paths = write_scenes(tmp_path, 1)
+    turned = tmp_path / "turned.png"
+    Image.open(paths[0]).transpose(Image.Transpose.ROTATE_90).save(turned)  # counter-clockwise: 90 degrees to turn back
+    rows = [{"uri": str(path), "sha256": "0" * 64, "rotation": turn} for path, turn in ((paths[0], None), (turned, 90))]
+    first, second = (view_maker([row], str, 32, 0).views(0, ("original", "view")) for row in rows)
+    assert [view.pixels.tobytes() for view in first] == [view.pixels.tobytes() for view in second]
