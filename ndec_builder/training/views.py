@@ -50,13 +50,13 @@ def load_picture(uri: str, side: int, rotation: int = 0) -> Image.Image:
     return picture
 
 
-def load_backgrounds(uris: Sequence[str], rotations: Sequence[int], side: int) -> list[Image.Image]:
+def load_backgrounds(uris: Sequence[str], side: int, rotations: Sequence[int] | None = None) -> list[Image.Image]:
     """Pictures to paste copies on: up to BACKGROUNDS, evenly spread over the training images that can be read."""
     spread = np.linspace(0, len(uris) - 1, min(BACKGROUNDS, len(uris))).round().astype(int)
     pictures = []
     for row in dict.fromkeys(spread.tolist()):
         try:
-            pictures.append(load_picture(uris[row], side, rotations[row]))
+            pictures.append(load_picture(uris[row], side, rotations[row] if rotations else 0))
         except (ValueError, OSError):  # it is a reject of the views, counted there
             continue
     return pictures
@@ -108,5 +108,5 @@ def view_maker(images: Sequence[dict[str, Any]], resolve: Callable[[str], str], 
     """A maker for rows with `uri`, `sha256` and perhaps `rotation`."""
     uris = [resolve(row["uri"]) for row in images]
     rotations = [row.get("rotation") or 0 for row in images]
-    backgrounds = load_backgrounds(uris, rotations, 2 * size)
+    backgrounds = load_backgrounds(uris, 2 * size, rotations)
     return ViewMaker(uris, [row["sha256"] for row in images], size, seed, backgrounds, rotations)

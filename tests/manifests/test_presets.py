@@ -14,7 +14,8 @@ from ndec_builder.candidates.kept import Kept
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import EDITS, GROUND_TRUTH, IMAGES, PAIRS, TRAIN_PAIRS, pair_id, table_of
 from ndec_builder.core.storage import write_table
-from ndec_builder.manifests.build import read_material, run
+from ndec_builder.manifests.build import run
+from ndec_builder.manifests.gather import read_material
 from ndec_builder.manifests.presets import NDEC, Composition, compose
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.tables import Material, select

@@ -48,12 +48,12 @@ def layout(tmp_path: Path) -> Path:
 
 
 def ingested(layout: Path, workspace: Workspace) -> Workspace:
-    """The workspace of an ingested release, and of the one reference that its truth names."""
-    disc = layout.parent / "references"
-    disc.mkdir()
-    scene(900, (48, 32)).save(disc / "R000001.jpg")
-    ingest(IngestConfig(workspace.root, "reference", disc, kind="disc21", license="cc-by-nc-4.0"))
-    ingest(IngestConfig(workspace.root, "all", layout, license="cc-by-nc-4.0"))
+    """The workspace of that release, and one reference of DISC21."""
+    references = layout.parent / "disc21"
+    references.mkdir()
+    scene(900, (48, 32)).save(references / "R000001.jpg")
+    ingest(IngestConfig(workspace.root, "all", layout, kind="ndec", license="cc-by-nc-4.0"))
+    ingest(IngestConfig(workspace.root, "reference", references, license="cc-by-nc-4.0"))
     return workspace
 
 
