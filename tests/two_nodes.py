@@ -33,6 +33,13 @@ class TwoNodes:
         self.cluster.remove_node(self.second, allow_graceful=False)  # SIGKILL to its processes
 
 
+def on_loopback() -> contextlib.AbstractContextManager[object]:
+    """Ray would replace 127.0.0.1 by the address of this machine; in every process that joins it must not."""
+    import ray._private.services as services
+
+    return mock.patch.object(services, "get_node_ip_address", lambda address=None: "127.0.0.1")
+
+
 @contextlib.contextmanager
 def two_nodes(cpus: int = 1) -> Iterator[TwoNodes]:
     """Start both nodes; the environment that they need holds until the end, and child processes inherit it."""
@@ -47,14 +54,10 @@ def two_nodes(cpus: int = 1) -> Iterator[TwoNodes]:
         "RAY_ADDRESS": "",
         "PYTHONPATH": f"{tests}:{tests.parent}",  # the nodes find ndec and the works of the tests
     }
-    with mock.patch.dict(os.environ, environment):
-        import ray._private.services as services
-
-        # everything on loopback; Ray itself would replace 127.0.0.1 by the address of this machine
-        with mock.patch.object(services, "get_node_ip_address", lambda address=None: "127.0.0.1"):
-            nodes = TwoNodes(cpus)
-            try:
-                yield nodes
-            finally:
-                nodes.cluster.shutdown()
-                shutil.rmtree(folder, ignore_errors=True)
+    with mock.patch.dict(os.environ, environment), on_loopback():
+        nodes = TwoNodes(cpus)
+        try:
+            yield nodes
+        finally:
+            nodes.cluster.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,7 @@ tests/faults/results/kill_mining.md; needs the extra `cluster` for the lines wit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import random
@@ -234,7 +235,12 @@ def table(results: list[Result], images: int, seed: int) -> str:
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
         workspace, workers, shard_size, engine, address = sys.argv[2:]
-        work(Path(workspace), int(workers), int(shard_size), engine, address)
+        with contextlib.ExitStack() as stack:
+            if address:
+                from two_nodes import on_loopback
+
+                stack.enter_context(on_loopback())
+            work(Path(workspace), int(workers), int(shard_size), engine, address)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="4 kills on few images, no Ray")
