@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
-from ndec_builder.core.locks import one_writer
+from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, write_table
@@ -39,7 +39,6 @@ from ndec_builder.training.views import view_kinds, view_maker
 RESULT_VERSION = 2
 
 
-@one_writer(lambda config: Workspace(config.workspace).run(config.name or config.recipe))
 def run(config: TrainConfig) -> Path:
     """Train one detector; returns runs/<name>/ with checkpoint.safetensors and .json, metrics.jsonl and run.json.
 
@@ -49,7 +48,8 @@ def run(config: TrainConfig) -> Path:
     """
     config = with_preset(config)
     _check(config)
-    with team(best_device(config.device)) as members:
+    directory = Workspace(config.workspace).run(config.name or config.recipe)
+    with team(best_device(config.device)) as members, locked(directory) if members.leads else nullcontext():
         return _run(config, members)
 
 
