@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ndec_builder.candidates.geometry import SIGNALS, fit_pictures, single_threaded
 from ndec_builder.candidates.keypoints import Picture, describe
@@ -36,14 +37,14 @@ class SignalsShard:
     """Geometry of pairs [start, stop) of a list that is sorted by query; picklable."""
 
     folder: Path  # absolute, of the plan
-    query_uris: Sequence[str]
-    reference_uris: Sequence[str]
+    queries: Sequence[tuple[str, int]]  # uri and rotation of each pair's query
+    references: Sequence[tuple[str, int]]
 
     def __call__(self, shard: Shard) -> Outcome:
         single_threaded()
         rows = np.full((shard.stop - shard.start, len(SIGNALS)), np.nan)
         for place in range(shard.start, shard.stop):
-            query, reference = _described(self.query_uris[place]), _described(self.reference_uris[place])
+            query, reference = _described(*self.queries[place]), _described(*self.references[place])
             if query is not None and reference is not None:
                 rows[place - shard.start] = fit_pictures(query, reference).vector()
         name = f"{shard.name}.npy"
@@ -53,10 +54,10 @@ class SignalsShard:
 
 
 @lru_cache(maxsize=512)
-def _described(uri: str) -> Picture | None:
+def _described(uri: str, rotation: int) -> Picture | None:
     """A picture with its keypoints; None when it cannot be read (it then has no vector, and no pair, either)."""
     try:
-        return describe(np.asarray(load_picture(uri, SIDE).convert("RGB")))
+        return describe(np.asarray(load_picture(uri, SIDE, rotation).convert("RGB")))
     except (OSError, DecodeError):
         return None
 
@@ -109,18 +110,27 @@ def pair_signals(
     workspace: Workspace, dataset: Dataset, query: np.ndarray, reference: np.ndarray, workers: int
 ) -> np.ndarray:
     """(n, 17) float64 signals of pairs, sorted by query; kept in the workspace by the images' bytes."""
-    sums = [table["sha256"].to_pylist() for table in (dataset.queries, dataset.references)]
-    pairs = [(sums[0][q], sums[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
-    plan = Plan(len(pairs), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, SIDE, pairs]))
+    sides = [_pictures(dataset, table) for table in (dataset.queries, dataset.references)]
+    chosen = [[side[row] for row in rows.tolist()] for side, rows in zip(sides, (query, reference), strict=True)]
+    # a picture is known by its bytes, one that was never opened by its uri
+    names = [[(sha256 or uri, rotation) for sha256, uri, rotation in side] for side in chosen]
+    plan = Plan(len(query), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, SIDE, names]))
     folder = open_plan(workspace.root / "cache" / "geometry" / plan.fingerprint[:16], plan).absolute()
-    uris = [
-        [dataset.resolve(uri) for uri in table["uri"].to_pylist()] for table in (dataset.queries, dataset.references)
-    ]
-    work = SignalsShard(folder, [uris[0][q] for q in query.tolist()], [uris[1][r] for r in reference.tolist()])
+    work = SignalsShard(folder, *([(uri, rotation) for _, uri, rotation in side] for side in chosen))
     results = run_shards(folder, plan, work, Engine(workers=workers), what="fitting pairs", unit="pairs")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
     return np.concatenate([np.load(folder / f"{shard.name}.npy") for shard in plan.shards])
+
+
+def _pictures(dataset: Dataset, table: pa.Table) -> list[tuple[str | None, str, int]]:
+    """(sha256, resolved uri, rotation) of each image."""
+    turned = "rotation" in table.column_names
+    rotations = table["rotation"].to_pylist() if turned else [0] * len(table)
+    return [
+        (sha256, dataset.resolve(uri), rotation or 0)
+        for sha256, uri, rotation in zip(table["sha256"].to_pylist(), table["uri"].to_pylist(), rotations, strict=True)
+    ]
 
 
 def own_sides(

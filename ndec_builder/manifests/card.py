@@ -164,7 +164,8 @@ def _quality(facts: dict[str, Any]) -> list[str]:
             lines.append(
                 f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over {numbers['pairs']:,} shared pairs."
             )
-    for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", "Bound on the share of wrong decisions")):
+    kept_alone = "Edited copies among the pairs that one person alone kept, upper 95 % bound"
+    for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", kept_alone)):
         if (value := agreement.get(key)) is not None:
             lines.append(f"* {text}: {_number(value)}.")
     if facts["decisions"]:

@@ -50,6 +50,7 @@ class MeasureShard:
     config: FusedConfig
     data: TrainingSet
     uris: Sequence[str]  # of data.images
+    rotations: Sequence[int]  # of the same, clockwise degrees
     vectors: np.ndarray  # (images, d) float32, L2-normed, whitened
     whitening: Whitening
 
@@ -91,7 +92,7 @@ class MeasureShard:
         return pa.table(columns, schema=MEASURED)
 
     def _samples(self, shard: Shard) -> Iterator[Sample]:
-        backgrounds = _backgrounds(tuple(self.uris[: self.data.basic]))
+        backgrounds = _backgrounds(tuple(self.uris[: self.data.basic]), tuple(self.rotations[: self.data.basic]))
         sums = self.data.images["sha256"].to_pylist()
         for item in range(shard.start, shard.stop):
             if item < self.data.basic:
@@ -105,7 +106,7 @@ class MeasureShard:
                 yield from samples_of_pair(latter, former, pictures, generator, backgrounds, self.config.hard_weight)
 
     def _picture(self, row: int) -> Image.Image:
-        return load_picture(self.uris[row], SIDE)
+        return load_picture(self.uris[row], SIDE, self.rotations[row])
 
     def _references(self, samples: Sequence[Sample]) -> np.ndarray:
         """(n, d) float32 vectors of the references; those cut out here are described, the others are known."""
@@ -132,7 +133,7 @@ class MeasureShard:
         if sample.reference is not None:
             reference = describe(np.asarray(sample.reference.convert("RGB")))
         else:
-            reference = _described(self.uris[sample.row])
+            reference = _described(self.uris[sample.row], self.rotations[sample.row])
         return fit_pictures(query, reference).vector()
 
 
@@ -142,10 +143,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _described(uri: str) -> Picture:
-    return describe(np.asarray(load_picture(uri, SIDE).convert("RGB")))
+def _described(uri: str, rotation: int) -> Picture:
+    return describe(np.asarray(load_picture(uri, SIDE, rotation).convert("RGB")))
 
 
 @lru_cache(maxsize=1)
-def _backgrounds(uris: tuple[str, ...]) -> list[Image.Image]:
-    return load_backgrounds(uris, SIDE)
+def _backgrounds(uris: tuple[str, ...], rotations: tuple[int, ...]) -> list[Image.Image]:
+    return load_backgrounds(uris, SIDE, rotations)

@@ -97,7 +97,8 @@ def _measure(
     """Make and measure the training pairs, in shards that are kept."""
     plan = Plan(data.basic + len(data.pairs), SHARD_ITEMS, mark)
     folder = open_plan(output, plan).absolute()
-    work = MeasureShard(folder, config, data, uris, vectors, whitening)
+    rotations = [rotation or 0 for rotation in data.images["rotation"].to_pylist()]
+    work = MeasureShard(folder, config, data, uris, rotations, vectors, whitening)
     results = run_shards(folder, plan, work, Engine(workers=config.workers), what="measuring training pairs")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
