@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,9 +78,9 @@ def _exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...
     )  # fmt: skip
 
 
-def _picture(dataset: Dataset, row: dict[str, str]) -> str:
+def _picture(dataset: Dataset, row: dict[str, Any]) -> str:
     try:
-        image = decode(read_uri(dataset.resolve(row["uri"])))
+        image = decode(read_uri(dataset.resolve(row["uri"])), row.get("rotation") or 0)
     except (DecodeError, OSError):
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL))

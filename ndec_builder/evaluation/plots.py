@@ -87,7 +87,8 @@ def _side_by_side(dataset: Dataset, query: int, reference: int, side: int = 160)
     board = np.full((side, 2 * side + 8, 3), 255, np.uint8)
     for table, row, left in ((dataset.queries, query, 0), (dataset.references, reference, side + 8)):
         try:
-            image = decode(read_uri(dataset.resolve(table["uri"][row].as_py())))
+            shown = table.slice(row, 1).to_pylist()[0]
+            image = decode(read_uri(dataset.resolve(shown["uri"])), shown.get("rotation") or 0)
         except (DecodeError, OSError):
             continue
         image.thumbnail((side, side))
