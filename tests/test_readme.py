@@ -44,7 +44,7 @@ def write_photos(root: Path) -> None:
         picture = scene(1000 + i, (240, 180))
         name, side = f"p{i:03d}", ("references" if i < 30 else "training")
         if i % 3 == 0:  # the gallery holds a crop, the pool the whole: a hard negative
-            picture.crop((40, 30, 200, 150)).save(root / side / f"{name}.png")
+            picture.crop((16, 12, 228, 172)).save(root / side / f"{name}.png")
             picture.save(root / "pool" / f"whole-{name}.png")
         else:
             picture.save(root / side / f"{name}.png")

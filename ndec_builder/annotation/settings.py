@@ -90,7 +90,7 @@ class LeaveConfig:
     """`ndec annotate leave`: somebody stops; the pairs that they have not labelled go to others."""
 
     workspace: Path
-    annotator: str = ""
+    annotator: str
     split: str = "test"
     others: tuple[str, ...] = setting((), "who takes them over; empty: everybody else of the same round")
     chunk: int = setting(5000, "tasks sent in one request", result=False)

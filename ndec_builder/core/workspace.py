@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,8 @@ class Workspace:
 
     def uri_of(self, path: Path) -> str:
         """Posix path relative to the workspace when inside it, else absolute: a workspace can be moved."""
-        path = path.absolute()
-        root = self.root.absolute()
+        # `..` is taken out: a stored address says one place, and datasets refuse addresses that climb
+        path, root = (Path(os.path.normpath(each.absolute())) for each in (path, self.root))
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
     def resolve(self, uri: str) -> str:

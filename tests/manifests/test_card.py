@@ -32,7 +32,10 @@ def test_agreement_and_residual_bound_are_printed_where_they_are(world: World) -
     text = card(world)
     assert "* Round first: Cohen's kappa 0.812 over 40 shared pairs." in text and "Round double_check" not in text
     assert "* Cohen's kappa: 0.79." in text
-    assert "* Edited copies among the pairs that one person alone kept, upper 95 % bound: confidence 0.95, share 0.0123." in text
+    assert (
+        "* Edited copies among the pairs that one person alone kept, upper 95 % bound: confidence 0.95, share 0.0123."
+        in text
+    )
 
 
 def test_head_is_yaml_and_names_the_tables(world: World) -> None:

@@ -20,11 +20,12 @@ from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.image_server import Pictures
+from ndec_builder.annotation.pictures import Pictures, Shown
 from ndec_builder.core import remote
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table, read_uri
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.extract import extract
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.remote import expand
@@ -104,25 +105,17 @@ def test_patterns_single_files_and_addresses_of_another_machine_give_the_same_im
 def test_the_image_server_and_embedding_read_members(tmp_path: Path, shards: Path) -> None:
     ingest(tmp_path, shards)
     workspace = Workspace(tmp_path / "ws")
-    assert Pictures(workspace).load("pool", "10001") == (jpeg(11), "image/jpeg")
+    assert Pictures(workspace).show("pool", "10001") == Shown(jpeg(11), "image/jpeg")
 
-    class Mean:
-        """The mean colour as descriptor; what `extract` asks of a backbone."""
-
-        name, size, dim, autocast, mean, std = "mean", 32, 3, False, (0.0,) * 3, (1.0,) * 3
-
-        def state_dict(self) -> dict[str, Any]:
-            import torch
-
-            return {"w": torch.zeros(1)}
-
-        def __call__(self, images: Any) -> Any:
-            return images.mean(dim=(2, 3))
-
-    extracted = extract(Mean(), workspace.read_images("pool"), workspace.resolve)  # type: ignore[arg-type]
-    assert extracted.rejects == [] and len(extracted.ids) == 6
-    pixels = np.asarray(scene(11, (48, 36)), np.float64).mean(axis=(0, 1)) / 255
-    assert np.abs(extracted.features[4] - pixels).max() < 0.03
+    backbone = load_backbone("efficientnet-lite0")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "10001.jpg").write_bytes(jpeg(11))
+    plain = pa.table({"image_id": ["10001"], "uri": [str(tmp_path / "plain" / "10001.jpg")]})
+    inside = extract(backbone, workspace.read_images("pool"), workspace.resolve)
+    outside = extract(backbone, plain, str)
+    assert inside.rejects == [] and len(inside.ids) == 6
+    here = inside.features[inside.ids.index("10001")]
+    assert here @ outside.features[0] > 0.999 * np.linalg.norm(here) * np.linalg.norm(outside.features[0])
 
 
 def test_members_that_lead_out_links_and_devices_are_rejects(tmp_path: Path) -> None:

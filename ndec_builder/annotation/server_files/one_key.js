@@ -5,6 +5,7 @@
   const LABELS = { 1: "edited_copy", 2: "hard_negative", 3: "unrelated", 4: "unsure" };
   const PATIENCE_MS = 20000; // a save that takes longer has failed: let the person try again
   const POLL_MS = 20;
+  const NEXT_MS = 3000; // after a save the way to the next pair opens a moment later than the buttons
   const VIEWS = { c: ["flip.webp", "Query and reference in turns, laid over each other"],
                   d: ["difference.jpg", "Difference: black where both are equal"] };
   let busy = false;
@@ -84,10 +85,11 @@
   };
 
   const forward = async () => { // to the open pair: the newest of this sitting
+    const next = () => store()?.canGoNextTask && usable($("[data-testid=next-task]"));
     for (;;) {
       await until(() => ready() && (updateButton() || submitButton()), PATIENCE_MS); // the page is drawn anew after a save
-      const button = usable($("[data-testid=next-task]"));
-      if (!updateButton() || !button || !store()?.canGoNextTask) return;
+      if (!await until(() => submitButton() || next(), NEXT_MS) || submitButton()) return;
+      const button = next();
       const [id, left] = [task(), shown()];
       button.click();
       if (!await until(() => task() !== id, PATIENCE_MS)) return;
