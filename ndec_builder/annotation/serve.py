@@ -124,7 +124,10 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
 
 @contextlib.contextmanager
 def _ending_on_signals() -> Iterator[None]:
-    """A closed terminal or a `kill` ends Label Studio too, as Ctrl-C does; signals reach the main thread only."""
+    """A closed terminal or a `kill` ends Label Studio too, as Ctrl-C does; signals reach the main thread only.
+
+    SIGINT is among them: a shell starts background jobs with it ignored, and Python then raises nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,7 +135,7 @@ def _ending_on_signals() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -97,6 +97,21 @@
     }
   };
 
+  // A choice that is clicked while Label Studio still loads the annotation shows as on, but does not count, and a second
+  // click would switch it off: then another one is clicked in between.
+  const choose = async (label, button, isOn) => {
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      if (attempt > 0) {
+        const other = radio(Object.values(LABELS).find((name) => name !== label));
+        other?.click();
+        await until(() => other?.checked, 1000);
+      }
+      if (attempt > 0 || !isOn) radio(label)?.click();
+      if (await until(() => radio(label)?.checked && button(), 3000)) return true;
+    }
+    return false;
+  };
+
   const answer = async (label) => {
     if (await isMissing()) return tell("A picture of this pair is missing. Press Skip, and tell whoever runs the project.");
     const choice = radio(label);
@@ -105,9 +120,8 @@
     const button = () => usable(correcting ? updateButton() : submitButton());
     // A choice that is on already (draft, pre-label, label made before) must not be clicked: that switches it off.
     const same = choice.checked;
-    if (!same) choice.click();
     if (same && correcting && !button()) return forward();
-    if (!await until(() => radio(label)?.checked && button(), 3000)) return tell("This label could not be chosen: press the key again.");
+    if (!await choose(label, button, same)) return tell("This label could not be chosen: press the key again.");
     const [id, left] = [task(), shown()];
     if (!await save(button())) return tell("The label was not saved: press the key again.");
     if (correcting) return forward();
