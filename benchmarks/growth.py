@@ -19,7 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vectors import DIM, machine, names_of, read_vectors, write_result, write_vectors
+from machine import machine, write_result
+from vectors import DIM, names_of, read_vectors, write_vectors
 
 TOP = 2_000  # the same for both pools: memory must not hang on the pool
 POOL, REFERENCES = 9_000_000, 1_000_000

@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from vectors import DIM, machine, names_of, read_vectors, write_result, write_vectors
+from machine import machine, write_result
+from vectors import DIM, names_of, read_vectors, write_vectors
 
 CAPS = {"max_per_query": 1, "max_per_reference": 10}
 NO_CAPS = {"max_per_query": 0, "max_per_reference": 0}

@@ -1,12 +1,7 @@
-"""Synthetic vectors for the search benchmarks, and what a benchmark says about the machine it ran on."""
+"""Synthetic vectors for the search benchmarks."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +10,6 @@ from ndec_builder.embeddings.mapped import MappedVectors
 
 DIM = 512
 PART = 50_000  # rows of one part file, as `ndec embed` writes several
-FLAGS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
 
 def write_vectors(folder: Path, pool: int, references: int, seed: int = 0) -> None:
@@ -49,27 +43,6 @@ def read_vectors(folder: Path, role: str, rows: int | None = None) -> MappedVect
 
 def names_of(role: str, count: int) -> list[str]:
     return [f"{role}{row:08d}" for row in range(count)]
-
-
-def machine() -> str:
-    """One line: date, cores, CPU, flags that matter, commit, command."""
-    text = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").is_file() else ""
-    model = next((line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), "?")
-    flags = [flag for flag in FLAGS if flag in text]
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC · {os.cpu_count()} cores, {model or platform.machine()}, "
-        f"{' '.join(flags)} · commit {git.stdout.strip() or '?'} · `python {' '.join(sys.argv)}`"
-    )
-
-
-def write_result(name: str, text: str) -> None:
-    path = Path(__file__).parent / "results" / f"{name}.md"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text + "\n", "utf-8")
-    print(text)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
