@@ -1,0 +1,99 @@
+"""Which of ndec's servers on this machine can be reached from outside it: read from Linux' own tables in /proc.
+
+A socket that is not bound to loopback is open to whoever reaches the machine, whatever the program meant.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_LISTENS = "0A"
+_OURS = re.compile(r"label[-_]studio|ndec_builder|(^|[\s/])ndec(\s|$)")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening TCP socket. pid 0 and an empty command: its process belongs to somebody else."""
+
+    address: str
+    port: int
+    pid: int
+    command: str
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether other machines can reach it."""
+        found = ipaddress.ip_address(self.address)
+        mapped = getattr(found, "ipv4_mapped", None)
+        return not (mapped or found).is_loopback
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether ndec or a Label Studio holds it."""
+        return bool(_OURS.search(self.command))
+
+    def __str__(self) -> str:
+        where = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{where}:{self.port} (process {self.pid}: {self.command[:80]})"
+
+
+def open_to_others(proc: Path = Path("/proc")) -> list[Listener]:
+    """ndec's and Label Studio's sockets that listen wider than loopback, by port; empty where there is no /proc."""
+    found = (listener for listener in listeners(proc) if listener.is_wide and listener.is_ours)
+    return sorted(found, key=lambda listener: (listener.port, listener.address))
+
+
+def listeners(proc: Path = Path("/proc")) -> list[Listener]:
+    """Every listening TCP socket of this machine (of this container), in no fixed order."""
+    sockets = {inode: place for name in ("tcp", "tcp6") for inode, place in _table(proc / "net" / name)}
+    if not sockets:
+        return []
+    owners = _owners(proc, set(sockets))
+    return [Listener(*place, *owners.get(inode, (0, ""))) for inode, place in sockets.items()]
+
+
+def _table(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
+    """(inode, (address, port)) of the listening rows of /proc/net/tcp or tcp6."""
+    try:
+        lines = path.read_text("ascii").splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        cells = line.split()
+        if len(cells) > 9 and cells[3] == _LISTENS:
+            address, _, port = cells[1].partition(":")
+            yield cells[9], (_address(address), int(port, 16))
+
+
+def _address(text: str) -> str:
+    """The kernel prints an address as 32-bit words in the machine's byte order."""
+    words = [bytes.fromhex(text[i : i + 8]) for i in range(0, len(text), 8)]
+    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    return str(ipaddress.ip_address(packed))
+
+
+def _owners(proc: Path, inodes: set[str]) -> dict[str, tuple[int, str]]:
+    """inode → (pid, command line) of the processes that this user may look into."""
+    owners: dict[str, tuple[int, str]] = {}
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    for folder in proc.glob("[0-9]*"):
+        try:
+            held = {target for entry in (folder / "fd").iterdir() if (target := _target(entry))}
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        except OSError:  # it ended, or it is somebody else's
+            continue
+        for name in held & wanted.keys():
+            owners[wanted[name]] = (int(folder.name), command)
+    return owners
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # closed between the two looks
+        return ""
