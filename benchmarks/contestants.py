@@ -28,7 +28,7 @@ from ndec_builder.embeddings.parts import write_part
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.whitening import Whitening
 
-MODEL, SIDE, LOOP_BATCH = "efficientnet-lite0", 224, 32
+MODEL, SIDE, LOOP_BATCHES = "efficientnet-lite0", 224, (8, 32)
 Run = Callable[[], dict[str, float]]
 DEFAULTS = EmbedConfig(Path(), "pool")
 warnings.filterwarnings("ignore")
@@ -127,33 +127,33 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def loop(
-    folder: Path, fast: bool, reader: Callable[[Path, Backbone, int], Iterator[torch.Tensor]] | None = None
+    folder: Path, fast: bool, reader: Callable[[Path, Backbone, int, int], Iterator[torch.Tensor]] | None = None
 ) -> Run:
-    """A DataLoader's batches through the package's own model; the number of reader processes is tried out once."""
+    """A DataLoader's batches through the package's own model; batch and number of reader processes are tried out once."""
     backbone = load_backbone(MODEL).to(memory_format=torch.channels_last if fast else torch.contiguous_format)
     half = fast and use_bf16("auto", torch.device("cpu"))
 
-    def batches(workers: int) -> Iterator[torch.Tensor]:
+    def batches(batch: int, workers: int) -> Iterator[torch.Tensor]:
         if reader is not None:
-            return reader(folder, backbone, workers)
-        return iter(torch.utils.data.DataLoader(Photos(folder, backbone), LOOP_BATCH, num_workers=workers))
+            return reader(folder, backbone, batch, workers)
+        return iter(torch.utils.data.DataLoader(Photos(folder, backbone), batch, num_workers=workers))
 
-    def once(workers: int) -> dict[str, float]:
+    def once(batch: int, workers: int) -> dict[str, float]:
         started, count = time.perf_counter(), 0
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            for images in batches(workers):
+            for images in batches(batch, workers):
                 if fast:
                     images = images.contiguous(memory_format=torch.channels_last)
                 backbone(images).float().numpy()
                 count += len(images)
         return {"images_per_second": count / (time.perf_counter() - started)}
 
-    tried = {workers: once(workers)["images_per_second"] for workers in {1, len(os.sched_getaffinity(0))}}
-    best = max(tried, key=tried.__getitem__)
-    return lambda: once(best)
+    ways = itertools.product(LOOP_BATCHES, {1, len(os.sched_getaffinity(0))})
+    best = max(ways, key=lambda way: once(*way)["images_per_second"])
+    return lambda: once(*best)
 
 
-def clip_retrieval_reader(peers: Path) -> Callable[[Path, Backbone, int], Iterator[torch.Tensor]]:
+def clip_retrieval_reader(peers: Path) -> Callable[[Path, Backbone, int, int], Iterator[torch.Tensor]]:
     """clip-retrieval's FilesReader, loaded from its file alone: the package itself pins NumPy below 2."""
     path = peers / "clip_retrieval" / "clip_inference" / "reader.py"
     spec = importlib.util.spec_from_file_location("clip_retrieval_reader", path)
@@ -161,9 +161,9 @@ def clip_retrieval_reader(peers: Path) -> Callable[[Path, Backbone, int], Iterat
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def read(folder: Path, backbone: Backbone, workers: int) -> Iterator[torch.Tensor]:
+    def read(folder: Path, backbone: Backbone, batch: int, workers: int) -> Iterator[torch.Tensor]:
         reader = module.FilesReader(
-            lambda keys: keys, transform_of(backbone), None, str(folder), LOOP_BATCH, workers, enable_text=False
+            lambda keys: keys, transform_of(backbone), None, str(folder), batch, workers, enable_text=False
         )
         return (batch["image_tensor"] for batch in reader)
 

@@ -4,7 +4,7 @@
     python benchmarks/search.py --quick    # a fifth of the pool, a fifth of the references
 
 Every run has a process of its own, child of this one, one after the other, reading the same part files. Identical pairs
-and order are asserted. Seconds are those of the search, without starting Python and importing.
+and order are asserted. Seconds are those of the search, without starting Python and importing. Takes six minutes.
 """
 
 from __future__ import annotations
@@ -133,10 +133,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ndec-search-") as name:
         folder = Path(name)
         write_vectors(folder, pool, references)
-        full = {name: measure(name, folder, pool, top) for name in ("auto", "flat")}
-        small = {name: measure(name, folder, part, top // 10) for name in ("flat", "faiss", "range", "uncapped")}
-        assert full["auto"]["sha256"] == full["flat"]["sha256"], "pairs or their order differ"
-        assert small["faiss"]["sha256"] == small["flat"]["sha256"], "pairs or their order differ"
+        # the peer runs before and after ours, and its faster run counts: the machine's own pace changes
+        runs = [(name, measure(name, folder, pool, top)) for name in ("auto", "flat", "faiss", "flat")]
+        full = {name: min((r for n, r in runs if n == name), key=lambda r: r["seconds"]) for name in dict(runs)}
+        small = {name: measure(name, folder, part, top // 10) for name in ("flat", "range", "uncapped")}
+        for name, run in runs:
+            assert run["sha256"] == full["flat"]["sha256"], f"pairs of {name} or their order differ"
         want, got = (
             {tuple(pair) for pair in np.load(folder / f"{n}-{part}.npy").tolist()} for n in ("uncapped", "range")
         )
@@ -164,7 +166,7 @@ def table(pool: int, references: int, top: int, part: int, full: dict, small: di
     rows = [
         (first, pool, top, full["auto"], full["flat"]),
         (f"IndexFlatIP, best {DEPTH} of each, merge", pool, top, full["flat"], full["flat"]),
-        ("ndec, bf16 off", part, top // 10, small["faiss"], small["flat"]),
+        ("ndec, bf16 off", pool, top, full["faiss"], full["flat"]),
         (f"IndexFlatIP, best {DEPTH} of each, merge", part, top // 10, small["flat"], small["flat"]),
         ("range_search_max_results, no caps", part, top // 10, small["range"], small["flat"]),
     ]

@@ -60,7 +60,10 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
     read gives a row of nulls with its reason.
     """
     shown = table.filter(pc.is_null(table["duplicate_of"]))
-    sides = {"query": _rows(workspace, "pool"), "reference": _rows(workspace, GALLERY[split])}
+    sides = {
+        side: _rows(workspace, role, shown[f"{side}_id"])
+        for side, role in (("query", "pool"), ("reference", GALLERY[split]))
+    }
     pairs: list[dict[str, Any]] = []
     for row in shown.select(["pair_id", "query_id", "reference_id"]).to_pylist():
         pair = {"pair_id": row["pair_id"], "reference_id": row["reference_id"]}
@@ -107,9 +110,11 @@ def read_geometry(workspace: Workspace, split: str) -> pa.Table:
     return pa.concat_tables([GEOMETRY.empty_table(), *(read_table(path) for path in paths if path.is_file())])
 
 
-def _rows(workspace: Workspace, role: str) -> dict[str, dict[str, Any]]:
-    """image_id → row of the role's images table."""
-    return {row["image_id"]: row for row in workspace.read_images(role).select(["image_id", *_ROW]).to_pylist()}
+def _rows(workspace: Workspace, role: str, image_ids: pa.ChunkedArray) -> dict[str, dict[str, Any]]:
+    """image_id → row of the role's images table, of these images alone: a pool has millions."""
+    table = workspace.read_images(role, ["image_id", *_ROW])
+    table = table.filter(pc.is_in(table["image_id"], value_set=image_ids.combine_chunks()))
+    return {row["image_id"]: row for row in table.to_pylist()}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ndec_builder.core.console import say
 
 __all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs", "top_pairs"]
 
-BLOCK = 16384
+BLOCK = 32768
 FIRST_DEPTH = 8
 SAMPLE = 1024  # queries searched first, to guess where the cut will be
 GUESS_SLACK = 2  # the guess aims at so many times the pairs wanted …
@@ -122,9 +122,17 @@ def top_pairs(
 
 
 def pairs_above(
-    queries: Vectors, references: np.ndarray, cut: float | np.ndarray, block: int = BLOCK, search: str = "auto"
+    queries: Vectors,
+    references: np.ndarray,
+    cut: float | np.ndarray,
+    block: int = BLOCK,
+    search: str = "auto",
+    closest: int = 0,
 ) -> Pairs:
-    """Return every pair with score ≥ cut, in no particular order; `cut` may differ from query to query, (n,)."""
+    """Return every pair with score ≥ cut, in no particular order; `cut` may differ from query to query, (n,).
+
+    `closest`: of each query only so many, by (score descending, reference row ascending); 0: all of them.
+    """
     check_vectors(queries, references)
     engine = choose(search, queries.shape, references)
     cuts = np.broadcast_to(np.asarray(cut, dtype=np.float32), (len(queries),))
@@ -138,6 +146,8 @@ def pairs_above(
             pairs, bounds = search_block(vectors, references, engine, Wanted(floors, cuts[some], depth))
             done = bounds < cuts[some]
             pairs = pairs.take(np.flatnonzero(done[pairs.queries]))
+            if closest:  # block by block: near copies of a hub would fill the memory
+                pairs = _closest_of_each(pairs, closest)
             found.append(Pairs(some[pairs.queries], pairs.references, pairs.scores))
             deeper.append(some[~done])
         rows, depth = np.concatenate(deeper), 4 * depth
@@ -195,11 +205,16 @@ def shift(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return (scores.astype(np.float64) - offsets).astype(np.float32) + np.float32(0)
 
 
+def _closest_of_each(pairs: Pairs, count: int) -> Pairs:
+    """The `count` best pairs of every query, by (score descending, reference row ascending)."""
+    pairs = pairs.take(np.lexsort((pairs.references, -pairs.scores, pairs.queries)))
+    place = np.arange(len(pairs)) - np.searchsorted(pairs.queries, pairs.queries)
+    return pairs.take(np.flatnonzero(place < count))
+
+
 def _best_of_each(pairs: Pairs, count: int) -> np.ndarray:
     """The `count` best scores of every query, all in one, descending."""
-    pairs = pairs.take(np.lexsort((-pairs.scores, pairs.queries)))
-    place = np.arange(len(pairs)) - np.searchsorted(pairs.queries, pairs.queries)
-    return -np.sort(-pairs.scores[place < count])
+    return -np.sort(-_closest_of_each(pairs, count).scores)
 
 
 def _guess(sample: np.ndarray, per_query: float) -> np.float32:

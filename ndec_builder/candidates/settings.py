@@ -17,15 +17,15 @@ class MineConfig:
 
     workspace: Path
     split: str = "test"
-    pool: Path | None = None  # folder ingested as role pool first
-    references: Path | None = None  # folder ingested first, as role reference (test) or basic (train)
+    pool: Path | str | None = None  # folder, pattern or URI ingested as role pool first
+    references: Path | str | None = None  # the same, as role reference (test) or basic (train)
     top: int = setting(1000, "pairs to mine: the global top N of all pool × reference pairs")
     max_per_query: int = setting(1, "at most so many pairs per pool image; 0: no limit")
     max_per_reference: int = setting(10, "at most so many pairs per reference: hub images attract all; 0: no limit")
     model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched; embedded first where missing")
     geometry: bool = setting(True, "fit a homography to every pair and measure it: some 30 ms a pair and core")
     workers: int = setting(0, "processes that look at pictures; 0: as many as the cores allow", result=False)
-    block: int = setting(16384, "pool images searched at a time; changes memory and time only", result=False)
+    block: int = setting(32768, "pool images searched at a time; changes memory and time only", result=False)
     rank_by: str = setting("raw", "raw or normalized: the score that ranks pairs; normalized needs basic images")
     normalization_factor: float = setting(1.0, "score_normalized = score - factor * background score; D2LV 2, SSCD 1")
     normalization_neighbours: int = setting(3, "basic images nearest to the query that make its background score")
@@ -35,6 +35,7 @@ class MineConfig:
     ivf_probes: int = setting(0, "ivf: lists looked into for each pool image; 0: a sixteenth of them", result=False)
     ivf_pq_bytes: int = setting(0, "ivf: bytes a reference is compressed to; 0: kept as float16", result=False)
     attribution: Path | None = None  # csv of photo ids, urls or authors of images whose tables lack them
+    settings: Path | None = None  # file whose [embed] embeds what is missing; None: the ndec.toml of the workspace
 
 
 @dataclass(frozen=True)

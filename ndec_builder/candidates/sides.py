@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ndec_builder.core.columns import images_fingerprint
+from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
@@ -68,8 +69,8 @@ class Side:
         return len(self.ids)
 
 
-def load_side(workspace: Workspace, role: str, model: str) -> Side:
-    """Open a role's vectors; embeds them first where that is missing. Raises NdecError when not ingested, or none is
+def load_side(workspace: Workspace, role: str, model: str, settings: Path | None = None) -> Side:
+    """Open a role's vectors; embeds them first where that is missing, by [embed] of the settings file. Raises NdecError when not ingested, or none is
     embedded, or for ids that the images table does not have."""
     table = workspace.images(role)
     if not table.is_file():
@@ -80,7 +81,8 @@ def load_side(workspace: Workspace, role: str, model: str) -> Side:
         from ndec_builder.embeddings.embed import run as embed
         from ndec_builder.embeddings.settings import EmbedConfig
 
-        embed(EmbedConfig(workspace=workspace.root, role=role, model=model))
+        values = read_settings(settings or workspace.root / "ndec.toml")
+        embed(build(EmbedConfig, "embed", values, workspace=workspace.root, role=role, model=model))
     directory = workspace.embeddings(role, model)
     stored = map_embeddings(directory)
     if not len(stored.ids):
@@ -98,12 +100,14 @@ def load_side(workspace: Workspace, role: str, model: str) -> Side:
     return Side(role, table, stored.ids, stored.vectors, stored.space, stored.model)
 
 
-def load_sides(workspace: Workspace, split: str, model: str) -> tuple[Side, Side, Side | None]:
+def load_sides(
+    workspace: Workspace, split: str, model: str, settings: Path | None = None
+) -> tuple[Side, Side, Side | None]:
     """Return pool, gallery and, where it is embedded already, the background that scores are normalised against.
 
     Raises NdecError when their vectors cannot be compared.
     """
-    pool, gallery = (load_side(workspace, role, model) for role in ("pool", GALLERY[split]))
+    pool, gallery = (load_side(workspace, role, model, settings) for role in ("pool", GALLERY[split]))
     role = BACKGROUND.get(split)
     background = load_side(workspace, role, model) if role and is_embedded(workspace, role, model) else None
     for side in (pool, background):

@@ -76,10 +76,9 @@ def near_duplicates(workspace: Workspace, pool: Side, used: Collection[str], spl
     if not is_used.any() or is_used.all():
         return set()
     left, right = np.flatnonzero(~is_used), np.flatnonzero(is_used)
-    found = pairs_above(pool.vectors.take(left), pool.vectors.take(right).load(), DUPLICATE_SCORE)
+    used_vectors = pool.vectors.take(right).load()
+    found = pairs_above(pool.vectors.take(left), used_vectors, DUPLICATE_SCORE, closest=CLOSEST)
     found = found.take(np.lexsort((found.references, -found.scores, found.queries)))
-    place = np.arange(len(found)) - np.searchsorted(found.queries, found.queries)
-    found = found.take(np.flatnonzero(place < CLOSEST))
     first, second = pool.names(left[found.queries]), pool.names(right[found.references])
     rows = pool.rows([*first, *second])
     marks = check_pairs(

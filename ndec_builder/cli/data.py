@@ -108,8 +108,10 @@ def mine(
     max_per_query: Annotated[int | None, typer.Option(help="Pairs per pool image.")] = None,
     max_per_reference: Annotated[int | None, typer.Option(help="Pairs per reference.")] = None,
     model: Model = None,
-    pool: Annotated[Path | None, typer.Option(help="Folder of pool images: ingested and embedded if missing.")] = None,
-    references: Annotated[Path | None, typer.Option(help="Folder of references (basic images for train).")] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="Pool images, as `ndec ingest` takes them; embedded if missing.")
+    ] = None,
+    references: Annotated[str | None, typer.Option(help="The same for references (basic images for train).")] = None,
     geometry: Annotated[bool | None, typer.Option(help="Measure how each query lies on its reference.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that measure; the result is the same.")] = None,
     rank_by: Annotated[str | None, typer.Option(help="raw or normalized scores.")] = None,
@@ -126,6 +128,7 @@ def mine(
         "mine", workspace, config, as_json, split=split, top=top, max_per_query=max_per_query,
         max_per_reference=max_per_reference, model=model, pool=pool, references=references, geometry=geometry,
         workers=workers, rank_by=rank_by, search=search, attribution=attribution,
+        settings=config,
     )  # fmt: skip
 
 

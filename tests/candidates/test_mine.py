@@ -283,15 +283,18 @@ def test_straight_from_two_folders_with_the_default_backbone(tmp_path):
     for seed in (1, 3):
         scene(seed).save(tmp_path / "pool" / f"copy-{seed}.png")
     write_scenes(tmp_path / "pool", 3, first_seed=60)
-    config = MineConfig(
-        tmp_path / "bench", top=2, pool=tmp_path / "pool", references=tmp_path / "references", max_per_reference=1
-    )
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "ndec.toml").write_text("[embed]\nbatch_size = 3\n")
+    references = (tmp_path / "references").as_uri()  # a folder as a URI, the other as a path
+    config = MineConfig(tmp_path / "bench", top=2, pool=tmp_path / "pool", references=references, max_per_reference=1)
     rows = read_table(run(config) / "candidates.parquet").to_pylist()
     assert {(row["query_id"], row["reference_id"]) for row in rows} == {
         ("copy-1", "scene-0001"),
         ("copy-3", "scene-0003"),
     }
     assert all(row["score_normalized"] is None and row["duplicate_of"] == row["reference_id"] for row in rows)
+    embedded = tmp_path / "bench" / "embeddings" / "pool" / config.model / "run.json"
+    assert read_json(embedded)["config"]["batch_size"] == 3
     before = sha256_file(run(config) / "run.json")
     start = time.monotonic()
     assert sha256_file(run(config) / "run.json") == before

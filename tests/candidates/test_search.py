@@ -204,6 +204,14 @@ def test_pairs_above_and_best_scores(problem):
     found = pairs_above(queries, references, cuts, block)
     want = {(int(q), int(r)) for q, r in np.argwhere(exact >= cuts[:, None])}
     assert sorted(zip(found.queries.tolist(), found.references.tolist(), strict=True)) == sorted(want)
+    found = pairs_above(queries, references, cuts, block, closest=2)
+    want = {
+        (row, int(column))
+        for row, scores in enumerate(exact)
+        for column in np.argsort(-scores, kind="stable")[:2]
+        if scores[column] >= cuts[row]
+    }
+    assert sorted(zip(found.queries.tolist(), found.references.tolist(), strict=True)) == sorted(want)
 
 
 def test_scores_of_normalised_vectors_are_exact():
