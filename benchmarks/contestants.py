@@ -129,7 +129,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 def loop(
     folder: Path, fast: bool, reader: Callable[[Path, Backbone, int, int], Iterator[torch.Tensor]] | None = None
 ) -> Run:
-    """A DataLoader's batches through the package's own model; batch and number of reader processes are tried out once."""
+    """Batches of a DataLoader through the package's own model; their size and the reader processes are tried out."""
     backbone = load_backbone(MODEL).to(memory_format=torch.channels_last if fast else torch.contiguous_format)
     half = fast and use_bf16("auto", torch.device("cpu"))
 

@@ -122,8 +122,8 @@ def report(
         f"| bound: {cores} cores / ({decode * 1000:.2f} ms decode + {model * 1000:.2f} ms model, core time an image) | "
         f"{bound:.1f} | {rate[OURS] / bound:.0%} | ≥ 85 % |",
         "",
-        "Loops: torch's DataLoader with Pillow, the best of batch 8 and 32 with 1 and {cores} reader processes; "
-        "torch's own number of threads.",
+        f"Loops: torch's DataLoader with Pillow, the best of batch 8 and 32 with 1 and {cores} reader processes, "
+        "and torch's own number of threads.",
         "",
         "## Decoders",
         "",

@@ -70,8 +70,10 @@ class Side:
 
 
 def load_side(workspace: Workspace, role: str, model: str, settings: Path | None = None) -> Side:
-    """Open a role's vectors; embeds them first where that is missing, by [embed] of the settings file. Raises NdecError when not ingested, or none is
-    embedded, or for ids that the images table does not have."""
+    """Open a role's vectors; embeds them first where that is missing, by [embed] of the settings file.
+
+    Raises NdecError when not ingested, or none is embedded, or for ids that the images table does not have.
+    """
     table = workspace.images(role)
     if not table.is_file():
         workspace.read_images(role)  # says what to do
