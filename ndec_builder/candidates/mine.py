@@ -53,7 +53,7 @@ def run(config: MineConfig) -> Path:
         say(f"{directory}: mined already with these settings and inputs; nothing to do")
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}
-    pool, gallery, background = load_sides(workspace, config.split, config.model, config.settings)
+    pool, gallery, background = load_sides(workspace, config.split, config.model, config.embed_settings)
     _check_background(config, background)
     mark, inputs = _mark(config, workspace, first)  # the embeddings are there by now
     closed, closed_hashes = _closed(workspace, config.split)

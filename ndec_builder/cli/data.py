@@ -128,7 +128,7 @@ def mine(
         "mine", workspace, config, as_json, split=split, top=top, max_per_query=max_per_query,
         max_per_reference=max_per_reference, model=model, pool=pool, references=references, geometry=geometry,
         workers=workers, rank_by=rank_by, search=search, attribution=attribution,
-        settings=config,
+        embed_settings=config,
     )  # fmt: skip
 
 
