@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
     "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),
     "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.handover"),
+    "auto-clear": Command("annotate.auto_clear", "annotation.settings", "AutoClearConfig", "annotation.auto_clear"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
     "export": Command("export", "manifests.settings", "ExportConfig", "manifests.build"),

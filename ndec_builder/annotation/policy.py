@@ -71,7 +71,7 @@ def clearing_threshold(
     """
     order = np.argsort(-probabilities, kind="stable")
     scores, wrong = probabilities[order], np.cumsum(~is_copy[order])
-    need = int(np.ceil(np.log(1 - confidence) / np.log(1 - allowed)))  # checked pairs that prove it without an error
+    need = pairs_to_prove(allowed, confidence)
     ends = np.flatnonzero(np.diff(scores, append=-np.inf)) + 1  # pairs of one score are cleared together
     best, last = None, 0
     for count in ends[ends >= need].tolist():
@@ -81,6 +81,11 @@ def clearing_threshold(
             break
         best, last = float(scores[count - 1]), count
     return best
+
+
+def pairs_to_prove(allowed: float, confidence: float = 0.95) -> int:
+    """Checked pairs that prove a rate of at most `allowed` when none of them is wrong."""
+    return int(np.ceil(np.log(1 - confidence) / np.log(1 - allowed)))
 
 
 def audit_verdicts(labels: pa.Table) -> dict[str, str | None]:

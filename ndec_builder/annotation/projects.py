@@ -109,7 +109,7 @@ def report_renamed(project: Project, title: str) -> None:
 
 def gone(title: str, url: str, split: str, round_: str) -> NdecError:
     """The error for a project that somebody deleted."""
-    verb = {"first": "push", "double_check": "double-check", "adjudication": "adjudicate"}[round_]
+    verb = {"first": "push", "double_check": "double-check", "adjudication": "adjudicate", "audit": "audit"}[round_]
     return NdecError(
         f"the project {title!r} is gone from {url}: somebody deleted it there, or this is another server. Labels "
         f"pulled before are safe in the workspace; `ndec annotate {verb} --split {split}` makes the project again with "

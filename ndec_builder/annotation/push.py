@@ -1,8 +1,7 @@
-"""`ndec annotate push | double-check | adjudicate`: assign pairs, then bring them to Label Studio."""
+"""`ndec annotate push | double-check | adjudicate | audit`: assign pairs, then bring them to Label Studio."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,11 +10,10 @@ from ndec_builder.annotation import held, projects
 from ndec_builder.annotation.connection import Connection, connect, talking
 from ndec_builder.annotation.handover import share_with_newcomers
 from ndec_builder.annotation.imports import bring_up_to_date
-from ndec_builder.annotation.labels import read_labels
-from ndec_builder.annotation.policy import copy_probabilities, informative_first, posterior_of, uncertain
-from ndec_builder.annotation.resolve import resolve
+from ndec_builder.annotation.labels import read_labels, read_set_aside
+from ndec_builder.annotation.planning import new_tasks
+from ndec_builder.annotation.policy import AUDIT_ROUND
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.tasks import assign, disputed_pairs, double_check_pairs, pairs_to_label
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -39,8 +37,9 @@ def run(config: PushConfig) -> Path:
     path = directory / "tasks.parquet"
     with locked(directory):
         before = conform(read_table(path), TASKS) if path.is_file() else table_of(TASKS, [])
-        labels = read_labels(workspace, config.split)
-        new = _new_tasks(config, workspace, before, labels)
+        tables = [read_table(file) for file in _candidate_files(workspace, config.split)]
+        labels, set_aside = read_labels(workspace, config.split), read_set_aside(workspace, config.split)
+        new = new_tasks(config, tables, before, labels, set_aside)
         connection = connect(workspace, config.url, config.token_file, config.image_url)
         tasks = pa.concat_tables([before, new])
         write_table(path, tasks)
@@ -61,59 +60,9 @@ def run(config: PushConfig) -> Path:
     return path
 
 
-def _new_tasks(config: PushConfig, workspace: Workspace, tasks: pa.Table, labels: pa.Table) -> pa.Table:
-    """Rows that this push adds to the tasks table."""
-    candidates, load = _candidate_files(workspace, config.split), _open_load(config, tasks, labels)
-    tables = [read_table(path) for path in candidates]
-    pairs = pairs_to_label(tables)
-    if config.round == "first":
-        decided_file = workspace.annotation(config.split) / "decisions.parquet"
-        decided: set[str] = set()
-        if decided_file.is_file():
-            table = read_table(decided_file, ["pair_id", "decision"])
-            decided = set(table.filter(table["decision"].is_valid())["pair_id"].to_pylist())
-        pairs = [pair for pair in pairs if pair[0] not in decided]
-        if config.order == "informative":
-            pairs = informative_first(pairs, copy_probabilities(tables))
-        overlap = config.overlap if len(config.annotators) > 1 else 0.0
-        return assign(
-            pairs,
-            "first",
-            config.annotators,
-            tasks=tasks,
-            overlap=overlap,
-            overlap_people=config.overlap_people,
-            load=load,
-        )
-    if not labels.num_rows:
-        raise NdecError(
-            f"there is no label of the split {config.split!r} yet, so nothing to look at again; "
-            f"label the first round, then run `ndec annotate pull --split {config.split}`"
-        )
-    seen_by: dict[str, set[str]] = defaultdict(set)
-    for row in [*tasks.to_pylist(), *labels.to_pylist()]:
-        if row["round"] != config.round:
-            seen_by[row["pair_id"]].add(row["annotator"])
-    if config.round == "double_check" and config.double_check == "uncertain":
-        chosen = uncertain(*posterior_of(labels, copy_probabilities(tables)), config.tolerance)
-    elif config.round == "double_check":
-        chosen = double_check_pairs(labels, config.double_check)
-    else:
-        chosen = disputed_pairs(resolve(tasks, labels))
-    pairs = [pair for pair in pairs if pair[0] in chosen]
-    return assign(pairs, config.round, config.annotators, tasks=tasks, seen_by=seen_by, load=load)
-
-
-def _open_load(config: PushConfig, tasks: pa.Table, labels: pa.Table) -> dict[str, int]:
-    """Pairs that each person still has to label in this round."""
-    done = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
-    columns = zip(*(tasks[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True)
-    return dict(Counter(key[2] for key in columns if key[1] == config.round and key not in done))
-
-
 def _hints(config: PushConfig, workspace: Workspace) -> dict[str, str]:
     """What the computer thinks of each pair, for the page; nothing unless it is switched on, since it biases people."""
-    if not config.hints:
+    if not config.hints or config.round == AUDIT_ROUND:  # the audit is the check on all of it
         return {}
     names = ["pair_id", "rank", "score", "prelabel", "prelabel_confidence"]
     hints = {}

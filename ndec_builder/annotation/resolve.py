@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.annotation.agreement import agreement
-from ndec_builder.annotation.labels import latest_labels, read_labels, read_tasks
-from ndec_builder.annotation.policy import kept_by_one, residual_bound
+from ndec_builder.annotation.audit import Audit, as_text, kept_pairs, look, overruled, sample, votes_of, write_sample
+from ndec_builder.annotation.clearing import Clearing, check_of, clearable, read_cleared
+from ndec_builder.annotation.labels import (
+    candidate_tables,
+    counting_labels,
+    gold_truth,
+    latest_labels,
+    no_gold,
+    read_set_aside,
+    read_tasks,
+)
+from ndec_builder.annotation.policy import AUDIT_ROUND, copy_probabilities, kept_by_one, residual_bound
 from ndec_builder.annotation.quality import annotators, known_truth
 from ndec_builder.annotation.settings import ResolveConfig
+from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
@@ -20,7 +34,7 @@ from ndec_builder.core.schemas import DECISIONS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 2  # 2: annotators and the residual bound in agreement.json
+RESULT_VERSION = 3  # 2: annotators and the residual bound in agreement.json; 3: audit, auto-clearing, no gold
 
 
 def decide(rows: list[dict[str, Any]]) -> tuple[str | None, str | None]:
@@ -39,37 +53,102 @@ def decide(rows: list[dict[str, Any]]) -> tuple[str | None, str | None]:
     return seen.pop(), "double_checked" if by_round["double_check"] else "agreed"
 
 
-def resolve(tasks: pa.Table, labels: pa.Table) -> pa.Table:
-    """One row (schema DECISIONS) per pair of the tasks, ascending pair_id, undecided ones with a null decision.
+def resolve(tasks: pa.Table, labels: pa.Table, cleared: Collection[str] = (), *, audited: bool = True) -> pa.Table:
+    """One row (schema DECISIONS) per pair of the tasks and of `cleared`, ascending pair_id, undecided ones with a null
+    decision. Gold pairs are no pairs of the dataset and left out.
 
-    `labels` counts the newest labels of every round; `agreement` is the share of them equal to the decision.
+    `labels` counts the newest labels of every round; `agreement` is the share of them equal to the decision. What two
+    people of the audit say overrules a hard_negative, unless `audited` is off (the audit measures what was kept before
+    it). A pair of `cleared` without a label is an edited_copy, auto_cleared; with one, people decide.
     """
-    newest = latest_labels(labels)
+    newest = latest_labels(no_gold(labels))
+    votes_in_audit = votes_of(labels) if audited else {}
     decisions = []
-    for pair_id in sorted(set(tasks["pair_id"].to_pylist())):
-        rows = newest.get(pair_id, [])
+    for pair_id in sorted({*no_gold(tasks)["pair_id"].to_pylist(), *cleared}):
+        rows = [row for row in newest.get(pair_id, []) if audited or row["round"] != AUDIT_ROUND]
         decision, basis = decide(rows)
+        if decision == "hard_negative":
+            decision, basis = overruled(votes_in_audit.get(pair_id, ())) or (decision, basis)
+        if not rows and pair_id in cleared:
+            decision, basis = "edited_copy", "auto_cleared"
         votes = Counter(row["label"] for row in rows)
         decisions.append(
             {"pair_id": pair_id, "decision": decision, "basis": basis, "labels": len(rows),
-             "agreement": votes[decision] / len(rows) if decision else None}
+             "agreement": votes[decision] / len(rows) if decision and rows else None}
         )  # fmt: skip
     return table_of(DECISIONS, decisions)
 
 
-def _quality(labels: pa.Table, decisions: pa.Table) -> dict[str, Any]:
-    """Per annotator accuracy, speed, drift and flags; the bound on edited copies left among kept hard negatives.
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """Decisions, and what is known of how good they are."""
 
-    residual: n pairs that the first of two people kept, k of them edited copies by the final decision. The bound holds
-    for pairs that one person alone decided; what was double-checked is cleaner.
+    decisions: pa.Table
+    kept: list[str]  # hard negatives that a dataset would keep, before the audit overrules some
+    sample: list[str]  # of those, drawn for the audit
+    audit: Audit
+    clearing: Clearing | None  # None: nothing was auto-cleared
+    withdrawn: int  # pairs that were cleared and are not any more
+
+    @property
+    def cleared(self) -> int:
+        return int(pc.sum(pc.equal(self.decisions["basis"], "auto_cleared")).as_py() or 0)
+
+
+def resolved(workspace: Workspace, split: str, tasks: pa.Table) -> Resolved:
+    """Decide every pair of a split from the labels that count; looks at the audit and at the check of auto-clearing."""
+    labels, candidates = counting_labels(workspace, split), candidate_tables(workspace, split)
+    clearing, cleared = _still_cleared(workspace, split, tasks, labels, candidates)
+    without = resolve(tasks, labels, cleared, audited=False)
+    kept = kept_pairs(pa.concat_tables(candidates) if candidates else None, without, split)
+    given = tasks.filter(pc.equal(tasks["round"], AUDIT_ROUND))["pair_id"].to_pylist()
+    drawn = sample(kept, set(given))
+    return Resolved(
+        resolve(tasks, labels, cleared) if given else without,
+        kept,
+        drawn,
+        look(len(kept), drawn, votes_of(labels)),
+        clearing,
+        read_cleared(workspace, split).num_rows - len(cleared),
+    )
+
+
+def standing(workspace: Workspace, split: str, tasks: pa.Table) -> set[str]:
+    """Pairs that are auto-cleared and still may be, as the labels of today tell."""
+    if not read_cleared(workspace, split).num_rows:
+        return set()
+    labels, candidates = counting_labels(workspace, split), candidate_tables(workspace, split)
+    return _still_cleared(workspace, split, tasks, labels, candidates)[1]
+
+
+def _still_cleared(
+    workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table, candidates: list[pa.Table]
+) -> tuple[Clearing | None, set[str]]:
+    table = read_cleared(workspace, split)
+    if not table.num_rows:
+        return None, set()
+    clearing = check_of(table, candidates, tasks, resolve(tasks, labels, audited=False))
+    allowed = clearable(copy_probabilities(candidates), clearing, ())
+    return clearing, {pair for pair in table["pair_id"].to_pylist() if pair in allowed}
+
+
+def _quality(labels: pa.Table, found: Resolved, gold: Mapping[str, str]) -> dict[str, Any]:
+    """Per annotator accuracy, speed, drift and flags; bounds on edited copies left among kept hard negatives.
+
+    audit: the random sample of kept pairs, labelled anew by two; its bound holds for what the dataset keeps. residual:
+    n pairs that the first of two people kept, k of them edited copies by the final decision; that bound holds for pairs
+    that one person alone decided; what was double-checked is cleaner. auto_clear: null unless something was cleared.
     """
-    columns = (decisions[name].to_pylist() for name in ("pair_id", "decision"))
+    columns = (found.decisions[name].to_pylist() for name in ("pair_id", "decision"))
     verdicts = dict(zip(*columns, strict=True))
     residual = residual_bound(kept_by_one(labels), verdicts)
+    clearing = found.clearing
     return {
-        "annotators": annotators(labels, known_truth(labels, decisions, {})),
+        "annotators": annotators(labels, known_truth(labels, found.decisions, gold)),
         "residual": {"n": residual["n"], "k": residual["k"]},
         "residual_bound": residual["bound"],
+        "audit": found.audit.as_json() if found.audit.drawn else None,
+        "auto_clear": clearing.as_json() | {"pairs": found.cleared, "withdrawn": found.withdrawn} if clearing else None,
     }
 
 
@@ -79,17 +158,30 @@ def run(config: ResolveConfig) -> Path:
     record = RunRecord("annotate resolve", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
-    tasks, labels = read_tasks(workspace, config.split), read_labels(workspace, config.split)
+    tasks = read_tasks(workspace, config.split)
+    labels = counting_labels(workspace, config.split)
     if not labels.num_rows:
         raise NdecError(
             f"no label of the split {config.split!r} was pulled yet; label some pairs, then run "
             f"`ndec annotate pull --split {config.split} --workspace {workspace.root}`"
         )
-    decisions = resolve(tasks, labels)
-    write_json(directory / "agreement.json", agreement(labels) | _quality(labels, decisions))
-    path = write_table(directory / "decisions.parquet", decisions)
-    counts = Counter(decision or "undecided" for decision in decisions["decision"].to_pylist())
-    bases = Counter(basis for basis in decisions["basis"].to_pylist() if basis)
-    inputs = {name: sha256_file(directory / name) for name in ("tasks.parquet", "labels.parquet")}
-    record.write(directory, counts={"pairs": decisions.num_rows, **counts, "basis": dict(bases)}, inputs=inputs)
+    found = resolved(workspace, config.split, tasks)
+    quality = _quality(labels, found, gold_truth(workspace, config.split))
+    set_aside = read_set_aside(workspace, config.split).num_rows
+    write_json(directory / "agreement.json", agreement(no_gold(labels)) | quality | {"labels_set_aside": set_aside})
+    path = write_table(directory / "decisions.parquet", found.decisions)
+    if found.clearing and found.withdrawn:
+        why = found.clearing.refused or "the proven threshold rose"
+        say(
+            f"{found.withdrawn} pairs are not cleared any more: {why}; "
+            f"`ndec annotate push --split {config.split}` gives them to people"
+        )
+    if found.audit.drawn:
+        write_sample(directory, found.kept, found.sample)
+        say(as_text(found.audit))
+    counts = Counter(decision or "undecided" for decision in found.decisions["decision"].to_pylist())
+    bases = Counter(basis for basis in found.decisions["basis"].to_pylist() if basis)
+    names = ("tasks.parquet", "labels.parquet", "set_aside.parquet", "cleared.parquet", "gold.parquet")
+    inputs = {name: sha256_file(directory / name) for name in names if (directory / name).is_file()}
+    record.write(directory, counts={"pairs": found.decisions.num_rows, **counts, "basis": dict(bases)}, inputs=inputs)
     return path

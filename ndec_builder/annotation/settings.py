@@ -10,7 +10,7 @@ from ndec_builder.core.config import setting
 from ndec_builder.core.errors import UsageError, nearest
 
 SPLIT_NAMES = ("test", "train")
-ROUND_NAMES = ("first", "double_check", "adjudication")
+ROUND_NAMES = ("first", "double_check", "adjudication", "audit")
 DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
 URL_HELP = "a Label Studio of your own; empty: that of `ndec annotate serve`, else $LABEL_STUDIO_URL"
 TOKEN_HELP = "file with its access token; empty: $LABEL_STUDIO_API_KEY"
@@ -56,6 +56,11 @@ class PushConfig:
     )
     tolerance: float = setting(0.02, "uncertain: copy or no copy is wrong with a higher probability than this")
     order: str = setting("rank", "of the first round: rank, or informative (least certain pre-labels first)")
+    audit_pairs: int = setting(300, "audit: kept hard negatives drawn at random, seen by two; 300 clean ones prove 1 %")
+    check_pairs: int = setting(
+        0, "first round: pairs drawn at random above check_above that two people see first, to prove auto-clearing"
+    )
+    check_above: float = setting(0.9, "probability of an edited copy above which these are drawn")
     hints: bool = setting(False, "show rank, similarity and pre-label on the page; they bias people")
     chunk: int = setting(5000, "tasks sent in one request", result=False)
     url: str = setting("", URL_HELP, result=False)
@@ -83,6 +88,32 @@ class PushConfig:
             raise UsageError(f"order is {self.order!r}; it is 'rank' or 'informative'")
         if self.chunk < 1:
             raise UsageError(f"chunk is {self.chunk}; it is at least 1")
+        if self.audit_pairs < 1:
+            raise UsageError(f"audit_pairs is {self.audit_pairs}; draw at least 1 pair, 300 to prove a rate of 1 %")
+        if self.check_pairs < 0:
+            raise UsageError(f"check_pairs is {self.check_pairs}; it is a number of pairs, 0 for none")
+        check_probability("check_above", self.check_above)
+
+
+@dataclass(frozen=True)
+class AutoClearConfig:
+    """`ndec annotate auto-clear`: discard what the pre-label calls edited copies, where a random slice proves it."""
+
+    workspace: Path
+    split: str = "test"
+    above: float = setting(
+        0.9, "probability of an edited copy above which the slice was drawn: check_above of the push"
+    )
+    allowed: float = setting(0.02, "share of the cleared pairs that may be no copies, as a one-sided 95 % bound")
+    undo: bool = False  # give the cleared pairs back to people
+    url: str = setting("", URL_HELP, result=False)
+    token_file: str = setting("", TOKEN_HELP, result=False)
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        check_probability("above", self.above)
+        if not 0 < self.allowed < 0.5:
+            raise UsageError(f"allowed is {self.allowed}; it is a share between 0 and 0.5")
 
 
 @dataclass(frozen=True)
@@ -144,6 +175,11 @@ class StatusConfig:
 def check_split(split: str) -> None:
     if split not in SPLIT_NAMES:
         raise UsageError(f"split {split!r} is unknown; it is one of {SPLIT_NAMES}{nearest(split, SPLIT_NAMES)}")
+
+
+def check_probability(name: str, value: float) -> None:
+    if not 0.5 <= value < 1:
+        raise UsageError(f"{name} is {value}; it is a probability of at least 0.5 and below 1")
 
 
 def check_annotator(name: str) -> None:

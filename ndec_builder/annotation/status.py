@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.labels import read_labels, read_tasks
+from ndec_builder.annotation.audit import Audit, live
+from ndec_builder.annotation.audit import as_text as audit_text
+from ndec_builder.annotation.labels import counting_labels, read_labels, read_tasks
 from ndec_builder.annotation.quality import annotators
 from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.core.schemas import ROUNDS
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
 
 _PAUSE_SECONDS = 300.0  # a longer gap between two labels is a break, not work
@@ -44,6 +47,18 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
     return rows
 
 
+def found_so_far(config: StatusConfig) -> dict[str, Any]:
+    """The audit as of the last pull (null before there are decisions), and what is auto-cleared as of `resolve`."""
+    workspace = Workspace(config.workspace)
+    directory = workspace.annotation(config.split)
+    decisions, agreed = directory / "decisions.parquet", directory / "agreement.json"
+    audit = live(directory, counting_labels(workspace, config.split))
+    if audit is None and decisions.is_file():
+        hard = pc.sum(pc.equal(read_table(decisions, ["decision"])["decision"], "hard_negative")).as_py() or 0
+        audit = Audit(hard, 0, 0, 0, 0, None) if hard else None
+    return {"audit": audit, "auto_clear": read_json(agreed).get("auto_clear") if agreed.is_file() else None}
+
+
 def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:
     """Row numbers of each (round, annotator)."""
     keyed = table.select(["round", "annotator"]).append_column("row", pa.array(np.arange(table.num_rows)))
@@ -63,6 +78,15 @@ def labels_per_hour(moments: list[datetime]) -> float | None:
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(sorted(moments))]
     working = [gap for gap in gaps if gap <= _PAUSE_SECONDS]
     return round(3600 * len(working) / sum(working), 1) if sum(working) > 0 else None
+
+
+def findings(found: dict[str, Any]) -> list[str]:
+    """The audit and auto-clearing in a line each; nothing of what there is not."""
+    lines = [audit_text(found["audit"])] if found["audit"] else []
+    if cleared := found["auto_clear"]:
+        text = f"auto-cleared as edited copies: {cleared['pairs']:,} pairs"
+        lines.append(text + (f"; refused now: {cleared['refused']}" if cleared["refused"] else ""))
+    return lines
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:

@@ -89,3 +89,48 @@ def assign(
                  "query_id": query_id, "reference_id": reference_id, "is_gold": False}
             )  # fmt: skip
     return table_of(TASKS, rows)
+
+
+def give(
+    pairs: Mapping[str, Pair],
+    people: Mapping[str, int],
+    round_: str,
+    annotators: Sequence[str],
+    *,
+    tasks: pa.Table,
+    load: Mapping[str, int] | None = None,
+    seen_by: Mapping[str, set[str]] | None = None,
+) -> pa.Table:
+    """Rows (schema TASKS) by which each pair of `people` reaches that many different persons in this round.
+
+    In the order of `people`; whoever has the pair in this round already counts. As in `assign`, pairs go to the person
+    with the fewest open ones and never to one of `seen_by[pair_id]`. Raises NdecError when there are too few people.
+    """
+    before = [row for row in tasks.to_pylist() if row["round"] == round_]
+    has: dict[str, set[str]] = defaultdict(set)
+    position: dict[str, int] = defaultdict(int)
+    for row in before:
+        has[row["pair_id"]].add(row["annotator"])
+        position[row["annotator"]] = max(position[row["annotator"]], row["position"])
+    batch = 1 + max((row["batch"] for row in tasks.to_pylist()), default=0)
+    open_pairs = {name: (load or {}).get(name, 0) for name in annotators}
+    rows: list[dict[str, Any]] = []
+    for pair_id, wanted in people.items():
+        _, query_id, reference_id = pairs[pair_id]
+        barred = (seen_by or {}).get(pair_id, set()) | has[pair_id]
+        missing = wanted - len(has[pair_id])
+        free = sorted((name for name in annotators if name not in barred), key=lambda name: open_pairs[name])
+        if len(free) < missing:
+            raise NdecError(
+                f"too few people for the round {round_!r}: pair {pair_id} needs {missing} more who have not seen it, "
+                f"and of those named ({', '.join(annotators)}) {', '.join(free) or 'nobody'} has not; name "
+                f"{missing - len(free)} more with --annotator"
+            )
+        for name in free[: max(missing, 0)]:
+            open_pairs[name] += 1
+            position[name] += 1
+            rows.append(
+                {"pair_id": pair_id, "round": round_, "annotator": name, "batch": batch, "position": position[name],
+                 "query_id": query_id, "reference_id": reference_id, "is_gold": False}
+            )  # fmt: skip
+    return table_of(TASKS, rows)

@@ -57,6 +57,9 @@ def annotate_push(
     annotator: Annotators = None,
     overlap: Annotated[float | None, typer.Option(help="Share of pairs seen by several people.")] = None,
     overlap_people: Annotated[int | None, typer.Option(help="How many see those: 2 or 3.")] = None,
+    check_pairs: Annotated[
+        int | None, typer.Option(help="Random pairs of a high pre-label for two people, to prove `auto-clear`.")
+    ] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +67,8 @@ def annotate_push(
 
     Somebody new gets open pairs of the others.
     """
-    _push("first", split, workspace, annotator, config, as_json, overlap=overlap, overlap_people=overlap_people)
+    flags = {"overlap": overlap, "overlap_people": overlap_people, "check_pairs": check_pairs}
+    _push("first", split, workspace, annotator, config, as_json, **flags)
 
 
 @app.command("double-check")
@@ -90,6 +94,40 @@ def annotate_adjudicate(
 ) -> None:
     """Last round: pairs on which people still disagree go to one more person."""
     _push("adjudication", split, workspace, annotator, config, as_json)
+
+
+@app.command("audit")
+def annotate_audit(
+    split: Split = "test",
+    workspace: Workspace = HERE,
+    annotator: Annotators = None,
+    pairs: Annotated[int | None, typer.Option(help="Kept hard negatives to draw at random; default: 300.")] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Draw kept hard negatives at random for two people who have not seen them; run it again for the disputed ones.
+
+    After `pull` and `resolve`, agreement.json, `status` and the card hold the upper bound of edited copies left.
+    """
+    _push("audit", split, workspace, annotator, config, as_json, audit_pairs=pairs)
+
+
+@app.command("auto-clear")
+def annotate_auto_clear(
+    split: Split = "test",
+    workspace: Workspace = HERE,
+    above: Annotated[float | None, typer.Option(help="The probability that the slice was drawn above.")] = None,
+    allowed: Annotated[float | None, typer.Option(help="Share of no copies among the cleared that is allowed.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Give the cleared pairs back to people.")] = False,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Discard pairs that the pre-label calls edited copies, above a confidence that a random slice of labels proves.
+
+    Off unless run. First `push --check-pairs 149` (or more), let two people label them, `pull`. It never accepts a hard
+    negative, and `resolve` takes it back when later labels contradict.
+    """
+    run("auto-clear", workspace, config, as_json, split=split, above=above, allowed=allowed, undo=undo)
 
 
 def _push(
@@ -144,12 +182,17 @@ def annotate_recheck(
 
 @app.command("status")
 def annotate_status(split: Split = "test", workspace: Workspace = HERE, as_json: Json = False) -> None:
-    """Per annotator and round: done, left, pairs an hour."""
+    """Per annotator and round: done, left, speed, accuracy on gold, flags; the audit's bound; what was auto-cleared."""
     from ndec_builder.annotation import status
     from ndec_builder.annotation.held import notes
     from ndec_builder.annotation.settings import StatusConfig
 
-    rows = status.status(StatusConfig(workspace, split))
-    typer.echo(json.dumps(rows) if as_json else status.as_text(rows))
+    settings = StatusConfig(workspace, split)
+    rows, found = status.status(settings), status.found_so_far(settings)
+    if as_json:
+        audit = found["audit"].as_json() if found["audit"] else None
+        typer.echo(json.dumps({"annotators": rows, "audit": audit, "auto_clear": found["auto_clear"]}))
+    else:
+        typer.echo("\n".join([status.as_text(rows), *status.findings(found)]))
     for note in notes(workspace, split):
         typer.echo(note, err=True)

@@ -19,7 +19,7 @@ SCHEMA_VERSION = "1"
 ROLES = ("reference", "basic", "pool", "query")
 SPLITS = ("test", "train")
 LABELS = ("edited_copy", "hard_negative", "unrelated", "unsure")
-ROUNDS = ("first", "double_check", "adjudication")
+ROUNDS = ("first", "double_check", "adjudication", "audit")
 
 LICENCE_COLUMNS = ("license", "author", "author_url", "title", "original_url", "landing_url")
 _LICENCE = [(name, pa.string()) for name in LICENCE_COLUMNS]
@@ -151,12 +151,43 @@ INCIDENTS = _schema(
     ("login", pa.string()),  # who did it, where Label Studio tells
     ("detail", pa.string()),
 )
+GOLD = _schema(
+    "gold",  # pairs of known truth, mixed into people's queues unseen; never part of a dataset
+    ("pair_id", pa.string()),
+    ("query_id", pa.string()),
+    ("query_role", pa.string()),  # gold: made for this, listed in images/gold.parquet; else an image of that role
+    ("reference_id", pa.string()),
+    ("reference_role", pa.string()),
+    ("truth", pa.string()),  # a label, or no_copy: any label but edited_copy is right
+    ("kind", pa.string()),  # edited_copy, reverse_crop or two_crops
+    ("source_id", pa.string()),  # the user's image that both pictures show
+    ("source_role", pa.string()),
+    ("edit", pa.string()),  # json, as in the edits table
+)
+SET_ASIDE = _schema(
+    "set_aside",  # append-only: labels that do not count any more; their rows in labels stay
+    ("pair_id", pa.string()),
+    ("round", pa.string()),
+    ("annotator", pa.string()),
+    ("label", pa.string()),
+    ("annotated_at", pa.timestamp("us", tz="UTC")),
+    ("set_aside_at", pa.timestamp("us", tz="UTC")),
+    ("by", pa.string()),  # who sent the work back
+    ("why", pa.string()),
+)
+CLEARED = _schema(
+    "cleared",  # pairs that nobody has to look at: edited copies by the pre-label, checked on a random slice
+    ("pair_id", pa.string()),
+    ("probability", pa.float64()),  # of an edited copy
+    ("above", pa.float64()),  # the slice was drawn among pairs of at least this probability
+    ("allowed", pa.float64()),  # share of no copies that the check had to exclude
+)
 DECISIONS = _schema(
     "decisions",
     ("pair_id", pa.string()),
     ("decision", pa.string()),  # a label, or null while undecided
     ("basis", pa.string()),  # agreed, double_checked, adjudicated, auto_cleared
-    ("labels", pa.int32()),  # how many labels the decision rests on
+    ("labels", pa.int32()),  # how many labels the decision rests on; 0 when auto_cleared
     ("agreement", pa.float32()),  # share of them that equal the decision
 )
 QUERIES = _schema(

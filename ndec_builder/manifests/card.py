@@ -168,10 +168,37 @@ def _quality(facts: dict[str, Any]) -> list[str]:
     for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", kept_alone)):
         if (value := agreement.get(key)) is not None:
             lines.append(f"* {text}: {_number(value)}.")
+    lines += _proof(agreement)
     if facts["decisions"]:
         counts = ", ".join(f"{count:,} {decision}" for decision, count in facts["decisions"].items())
         lines.append(f"* Decisions: {counts}.")
     return [*lines, ""] if lines else []
+
+
+def _proof(agreement: dict[str, Any]) -> list[str]:
+    """What random checks proved: the audit of the kept pairs, and that of what nobody looked at."""
+    lines = []
+    audit, cleared = agreement.get("audit"), agreement.get("auto_clear")
+    if audit and audit["bound"] is not None:
+        lines.append(
+            f"* Audit: {audit['audited']:,} of the {audit['kept']:,} kept hard negatives, drawn at random, were "
+            f"labelled anew by two people without a pre-label: {audit['copies']:,} edited copies, "
+            f"{audit['doubtful']:,} doubtful. At most {audit['bound']:.2%} of the kept hard negatives are copies "
+            "(one-sided 95 % bound, doubtful pairs counted as copies)."
+        )
+    if cleared and cleared["threshold"] is not None:
+        lines.append(
+            f"* Nobody looked at {cleared['pairs']:,} pairs that were discarded as edited copies by a pre-label of at "
+            f"least {cleared['threshold']:.4f}; of {cleared['checked']:,} random pairs there that two people labelled, "
+            f"{cleared['wrong']:,} were none: at most {cleared['bound']:.2%} (one-sided 95 % bound)."
+        )
+    for person in agreement.get("annotators") or []:
+        if (gold := person["gold"])["n"]:
+            lines.append(
+                f"* {_plain(person['annotator'])}: {gold['right']:,} of {gold['n']:,} gold pairs right "
+                f"(95 % interval {gold['low']:.3f}–{gold['high']:.3f})."
+            )
+    return lines
 
 
 def _number(value: Any) -> str:

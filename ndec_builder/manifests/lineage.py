@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.schemas import LABEL_ROWS, LICENCE_COLUMNS, SPLITS, conform
+from ndec_builder.annotation.labels import counting_labels, no_gold
+from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.workspace import Workspace, slug
 from ndec_builder.manifests.columns import filled, joined, tally
@@ -103,7 +104,7 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
     directory = workspace.annotation(split)
     rows: Counter[tuple[str, str, str]] = Counter()
     if (directory / "labels.parquet").is_file():
-        table = conform(read_table(directory / "labels.parquet"), LABEL_ROWS)
+        table = no_gold(counting_labels(workspace, split))  # gold pairs and labels that were sent back decided nothing
         columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
         rows.update(zip(*columns, strict=True))
     decisions = {}

@@ -38,6 +38,21 @@ def test_agreement_and_residual_bound_are_printed_where_they_are(world: World) -
     )
 
 
+def test_what_random_checks_proved_is_printed(world: World) -> None:
+    audit = {"kept": 5000, "audited": 300, "copies": 0, "doubtful": 1, "bound": 0.0157}
+    cleared = {"pairs": 812, "threshold": 0.987654, "checked": 200, "wrong": 1, "bound": 0.0235}
+    gold = {"n": 40, "right": 39, "low": 0.871, "high": 0.996}
+    agreement = {"audit": audit, "auto_clear": cleared, "annotators": [{"annotator": "a|b", "gold": gold}]}
+    write_json(world.workspace.annotation("test") / "agreement.json", agreement)
+    text = card(world)
+    assert "* Audit: 300 of the 5,000 kept hard negatives, drawn at random," in text
+    assert "At most 1.57% of the kept hard negatives are copies (one-sided 95 % bound" in text
+    assert (
+        "* Nobody looked at 812 pairs that were discarded as edited copies by a pre-label of at least 0.9877;" in text
+    )
+    assert "* a\\|b: 39 of 40 gold pairs right (95 % interval 0.871–0.996)." in text
+
+
 def test_head_is_yaml_and_names_the_tables(world: World) -> None:
     text = card(world, name="a.b-c")
     head = yaml.safe_load(text.split("---")[1])

@@ -1,0 +1,165 @@
+"""The audit of what was kept: hard negatives drawn at random, labelled anew by two people who have not seen them.
+
+Where the two disagree a third decides. No pre-label is in sight. The sample is the beginning of the order of a hash
+over the kept pairs, so that anyone can draw it again, and a longer one holds a shorter one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.annotation.intervals import clopper_pearson_upper
+from ndec_builder.annotation.policy import AUDIT_ROUND, draw, newest
+from ndec_builder.candidates.kept import kept_queries
+from ndec_builder.core.storage import read_json, write_json
+
+GOAL = 0.01  # upper bound of the rate of edited copies among kept hard negatives
+NO_COPY = ("hard_negative", "unrelated")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the audit has found so far. Disputed and unsure pairs count as edited copies until somebody decides."""
+
+    kept: int  # hard negatives that are kept without the audit
+    drawn: int  # random sample of them that was given to people
+    audited: int  # of the sample, labelled by two or more
+    copies: int  # of those, edited copies
+    doubtful: int  # of those, disputed or unsure
+    bound: float | None  # one-sided 95 % upper bound of the rate of edited copies; None without an audited pair
+
+    @property
+    def open(self) -> int:
+        return self.drawn - self.audited
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"open": self.open, "confidence": 0.95}
+
+
+def kept_pairs(candidates: pa.Table | None, decisions: pa.Table, split: str) -> list[str]:
+    """Pairs that a dataset would keep as hard negatives: in the split test those of kept queries, in train all.
+
+    `candidates`: all pairs of the split; without them every pair decided hard_negative.
+    """
+    hard = set(decisions.filter(pc.equal(decisions["decision"], "hard_negative"))["pair_id"].to_pylist())
+    if candidates is None:
+        return sorted(hard)
+    kept = kept_queries(candidates, decisions).kept if split == "test" else None
+    columns = (candidates[name].to_pylist() for name in ("pair_id", "query_id", "duplicate_of"))
+    return sorted(
+        pair
+        for pair, query, duplicate in zip(*columns, strict=True)
+        if pair in hard and duplicate is None and (kept is None or query in kept)
+    )
+
+
+def votes_of(labels: pa.Table) -> dict[str, list[str]]:
+    """The newest labels of the audit round by pair, in the order of time in the table."""
+    rows = newest(labels)
+    votes: dict[str, list[str]] = defaultdict(list)
+    columns = (rows[name].to_pylist() for name in ("pair_id", "round", "label"))
+    for pair, round_, label in zip(*columns, strict=True):
+        if round_ == AUDIT_ROUND:
+            votes[pair].append(label)
+    return dict(votes)
+
+
+def verdict(votes: Sequence[str]) -> str:
+    """What a pair's audit labels say of the one question that counts: open, copy, clean or doubtful.
+
+    open: fewer than two labels. copy, clean: at least two say so, and more than say the contrary.
+    """
+    if len(votes) < 2:
+        return "open"
+    copies, clean = votes.count("edited_copy"), sum(label in NO_COPY for label in votes)
+    if copies >= 2 and copies > clean:
+        return "copy"
+    return "clean" if clean >= 2 and clean > copies else "doubtful"
+
+
+def disputed(votes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Pairs that one more person has to decide, ascending. Two who are unsure are an answer."""
+    return sorted(pair for pair, given in votes.items() if verdict(given) == "doubtful" and given.count("unsure") < 2)
+
+
+def overruled(votes: Sequence[str]) -> tuple[str | None, str | None] | None:
+    """(decision, basis) that the audit puts in place of hard_negative; None when it leaves the decision as it is."""
+    found = verdict(votes)
+    if found == "copy":
+        return "edited_copy", "adjudicated"
+    if found == "doubtful":
+        return ("unsure", "adjudicated") if votes.count("unsure") >= 2 else (None, None)
+    return None
+
+
+def sample(kept: Iterable[str], given: Collection[str]) -> list[str]:
+    """The kept pairs of the audit: the longest beginning of their random order that was given to people.
+
+    `given`: pairs of the audit round. Pairs kept since the draw break it off where they stand: draw again then.
+    """
+    kept = list(kept)
+    return list(takewhile(lambda pair: pair in given, draw(kept, len(kept))))
+
+
+def look(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence[str]]) -> Audit:
+    """Count the verdicts of the sample `drawn` and bound the rate of edited copies among all `kept` pairs.
+
+    The bound is Clopper and Pearson's, one-sided, 95 %.
+    """
+    found = [verdict(votes.get(pair, ())) for pair in drawn]
+    audited = len(found) - found.count("open")
+    copies, doubtful = found.count("copy"), found.count("doubtful")
+    bound = clopper_pearson_upper(copies + doubtful, audited) if audited else None
+    return Audit(kept, len(drawn), audited, copies, doubtful, bound)
+
+
+def write_sample(directory: Path, kept: Sequence[str], drawn: Sequence[str]) -> None:
+    """Keep the sample beside the decisions that it was drawn from: `live` needs no look at all labels then."""
+    write_json(directory / "audit.json", {"kept": len(kept), "sample": list(drawn)})
+
+
+def live(directory: Path, labels: pa.Table) -> Audit | None:
+    """The audit as the labels pulled so far tell, with the kept pairs of the last decisions; None before a draw."""
+    path = directory / "audit.json"
+    if not path.is_file():
+        return None
+    stored = read_json(path)
+    return look(stored["kept"], stored["sample"], votes_of(labels.filter(pc.equal(labels["round"], AUDIT_ROUND))))
+
+
+def pairs_needed(copies: int, goal: float = GOAL) -> int:
+    """The fewest audited pairs that prove a rate of at most `goal` when `copies` of them are edited copies."""
+    low, high = copies, 1
+    while clopper_pearson_upper(copies, high) > goal:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if clopper_pearson_upper(copies, middle) <= goal else (middle, high)
+    return high
+
+
+def as_text(audit: Audit) -> str:
+    """One line for people: what was found, the bound, and what is missing to the goal."""
+    if not audit.drawn:
+        return (
+            f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with two people who "
+            "have not seen them bounds the rate of edited copies among them"
+        )
+    text = (
+        f"audit: {audit.audited:,} of {audit.drawn:,} drawn pairs labelled by two, {audit.copies} edited copies, "
+        f"{audit.doubtful} doubtful (they count as copies)"
+    )
+    if audit.bound is None:
+        return text
+    text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %)"
+    if audit.bound > GOAL:
+        text += f"; {GOAL:.0%} takes {pairs_needed(audit.copies + audit.doubtful):,} audited pairs and no further copy"
+    return text

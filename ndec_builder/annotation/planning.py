@@ -1,0 +1,164 @@
+"""Which pairs a push adds to people's queues: the first labelling, the second look, the disputed ones, the audit."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pyarrow as pa
+
+from ndec_builder.annotation.audit import disputed, kept_pairs, votes_of
+from ndec_builder.annotation.clearing import slice_pairs
+from ndec_builder.annotation.intervals import clopper_pearson_upper
+from ndec_builder.annotation.labels import without_set_aside
+from ndec_builder.annotation.policy import (
+    AUDIT_ROUND,
+    copy_probabilities,
+    draw,
+    informative_first,
+    posterior_of,
+    uncertain,
+)
+from ndec_builder.annotation.resolve import resolve, standing
+from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.annotation.tasks import Pair, assign, disputed_pairs, double_check_pairs, give, pairs_to_label
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import read_table
+from ndec_builder.core.workspace import Workspace
+
+
+def new_tasks(
+    config: PushConfig, tables: list[pa.Table], tasks: pa.Table, labels: pa.Table, set_aside: pa.Table
+) -> pa.Table:
+    """Rows (schema TASKS) that this push adds to `tasks`; gold pairs are mixed in later.
+
+    `tables`: the candidates; `labels`: all that were pulled, `set_aside`: those that do not count. Raises NdecError
+    when a later round has nothing to look at, or too few people.
+    """
+    pairs, counting = pairs_to_label(tables), without_set_aside(labels, set_aside)
+    if config.round == "first":
+        return _first(config, tables, pairs, tasks, labels)
+    if not counting.num_rows:
+        raise NdecError(
+            f"there is no label of the split {config.split!r} yet, so nothing to look at again; "
+            f"label the first round, then run `ndec annotate pull --split {config.split}`"
+        )
+    seen_by, load = _seen_by(config.round, tasks, labels), open_load(config.round, tasks, labels)
+    if config.round == AUDIT_ROUND:
+        return _audit(config, tables, pairs, tasks, counting, seen_by, load)
+    if config.round == "double_check" and config.double_check == "uncertain":
+        chosen = uncertain(*posterior_of(counting, copy_probabilities(tables)), config.tolerance)
+    elif config.round == "double_check":
+        chosen = double_check_pairs(counting, config.double_check)
+    else:
+        chosen = disputed_pairs(resolve(tasks, counting))
+    pairs = [pair for pair in pairs if pair[0] in chosen]
+    return assign(pairs, config.round, config.annotators, tasks=tasks, seen_by=seen_by, load=load)
+
+
+def _first(
+    config: PushConfig, tables: list[pa.Table], pairs: list[Pair], tasks: pa.Table, labels: pa.Table
+) -> pa.Table:
+    """The first labelling; the slice that checks auto-clearing comes first and goes to two people."""
+    workspace = Workspace(config.workspace)
+    by_id = {pair[0]: pair for pair in pairs}
+    decided_file = workspace.annotation(config.split) / "decisions.parquet"
+    if decided_file.is_file():
+        table = read_table(decided_file, ["pair_id", "decision"])
+        decided = set(table.filter(table["decision"].is_valid())["pair_id"].to_pylist())
+        pairs = [pair for pair in pairs if pair[0] not in decided]
+    cleared = standing(workspace, config.split, tasks)
+    pairs = [pair for pair in pairs if pair[0] not in cleared]
+    probabilities = copy_probabilities(tables)
+    slice_ = _slice(config, probabilities)
+    chosen = give(
+        by_id,
+        dict.fromkeys(slice_, 2),
+        "first",
+        config.annotators,
+        tasks=tasks,
+        load=open_load("first", tasks, labels),
+        seen_by=_seen_by("first", tasks, labels),
+    )
+    tasks = pa.concat_tables([tasks, chosen])
+    if config.order == "informative":
+        pairs = informative_first(pairs, probabilities)
+    rest = assign(
+        pairs,
+        "first",
+        config.annotators,
+        tasks=tasks,
+        overlap=config.overlap if len(config.annotators) > 1 else 0.0,
+        overlap_people=config.overlap_people,
+        load=open_load("first", tasks, labels),
+    )
+    return pa.concat_tables([chosen, rest])
+
+
+def _slice(config: PushConfig, probabilities: dict[str, float]) -> list[str]:
+    if not config.check_pairs:
+        return []
+    if not probabilities:
+        raise NdecError(
+            f"check_pairs is {config.check_pairs}, but the pairs of the split {config.split!r} have no pre-label to "
+            f"check; run `ndec prelabel --split {config.split}` first"
+        )
+    found = slice_pairs(probabilities, config.check_above, config.check_pairs)
+    if len(found) < config.check_pairs:
+        say(
+            f"only {len(found)} pairs have a pre-label of at least {config.check_above:g}: all of them go to two "
+            "people, and auto-clearing can save nothing"
+        )
+    return found
+
+
+def _audit(
+    config: PushConfig,
+    tables: list[pa.Table],
+    pairs: list[Pair],
+    tasks: pa.Table,
+    labels: pa.Table,
+    seen_by: dict[str, set[str]],
+    load: dict[str, int],
+) -> pa.Table:
+    """Two people for each drawn pair, one more for each pair on which those of the audit disagree."""
+    workspace = Workspace(config.workspace)
+    cleared = standing(workspace, config.split, tasks)
+    decisions = resolve(tasks, labels, cleared, audited=False)
+    kept = kept_pairs(pa.concat_tables(tables), decisions, config.split)
+    if not kept:
+        raise NdecError(
+            f"no pair of the split {config.split!r} is kept as a hard negative yet, so there is nothing to audit; "
+            f"label and double-check first, then run `ndec annotate pull --split {config.split}`"
+        )
+    if len(kept) < config.audit_pairs:
+        say(
+            f"{len(kept)} pairs are kept, fewer than the {config.audit_pairs} asked for: all are audited; without an "
+            f"edited copy among them the bound is {clopper_pearson_upper(0, len(kept)):.2%}"
+        )
+    people = dict.fromkeys(draw(kept, config.audit_pairs), 2)
+    votes = votes_of(labels)
+    given = Counter(row["pair_id"] for row in tasks.to_pylist() if row["round"] == AUDIT_ROUND)
+    for pair in disputed(votes):
+        if given[pair] == len(votes[pair]):  # nobody has it open
+            people[pair] = given[pair] + 1
+    by_id = {pair[0]: pair for pair in pairs}
+    return give(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
+
+
+def _seen_by(round_: str, tasks: pa.Table, labels: pa.Table) -> dict[str, set[str]]:
+    """Who had each pair in another round, or labelled it in any: labels that were sent back too."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for table in (tasks, labels):
+        columns = (table[name].to_pylist() for name in ("pair_id", "round", "annotator"))
+        for pair, found, name in zip(*columns, strict=True):
+            if found != round_ or table is labels:
+                seen[pair].add(name)
+    return seen
+
+
+def open_load(round_: str, tasks: pa.Table, labels: pa.Table) -> dict[str, int]:
+    """Pairs that each person still has to label in this round."""
+    done = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
+    columns = zip(*(tasks[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True)
+    return dict(Counter(key[2] for key in columns if key[1] == round_ and key not in done))

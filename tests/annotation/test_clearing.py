@@ -1,0 +1,192 @@
+"""Auto-clearing: proven by a random slice or refused, only ever as edited copies, withdrawn when labels contradict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndec_builder.annotation import auto_clear, resolve
+from ndec_builder.annotation.clearing import check, clearable, slice_of, slice_pairs
+from ndec_builder.annotation.planning import new_tasks
+from ndec_builder.annotation.settings import AutoClearConfig, PushConfig, ResolveConfig
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, SET_ASIDE, TASKS, pair_id, table_of
+from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.workspace import Workspace
+
+PAIRS, HIGH = 600, 400
+
+
+def probabilities() -> dict[str, float]:
+    """400 pairs at 0.90…0.99, 200 below; ids as hashes are."""
+    values = np.concatenate([np.linspace(0.99, 0.90, HIGH), np.linspace(0.89, 0.05, PAIRS - HIGH)])
+    return {pair_id("test", f"q{n}", f"r{n}"): float(np.float32(value)) for n, value in enumerate(values)}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    rows = [
+        {"pair_id": pair, "split": "test", "query_id": f"q{n}", "reference_id": f"r{n}", "score": 0.9, "rank": n + 1,
+         "prelabel": "edited_copy" if value >= 0.5 else "hard_negative", "prelabel_confidence": max(value, 1 - value)}
+        for n, (pair, value) in enumerate(probabilities().items())
+    ]  # fmt: skip
+    write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, rows))
+    return workspace
+
+
+def push(workspace: Workspace, **settings_: Any) -> pa.Table:
+    """The plan of a first push, written as the tasks table."""
+    config = PushConfig(workspace.root, annotators=("ann", "ben"), overlap=0.0, **settings_)
+    table = read_table(workspace.candidates("test") / "candidates.parquet")
+    tasks = new_tasks(config, [table], table_of(TASKS, []), table_of(LABEL_ROWS, []), table_of(SET_ASIDE, []))
+    write_table(workspace.annotation("test") / "tasks.parquet", tasks)
+    return tasks
+
+
+def answer(workspace: Workspace, wrong: set[str], pairs: set[str]) -> None:
+    """Both people label these pairs: copies, but for `wrong`."""
+    tasks = read_table(workspace.annotation("test") / "tasks.parquet").to_pylist()
+    rows = [
+        {name: task[name] for name in ("pair_id", "round", "annotator", "batch", "is_gold")}
+        | {"label": "hard_negative" if task["pair_id"] in wrong else "edited_copy", "seconds": 3.0}
+        for task in tasks
+        if task["pair_id"] in pairs
+    ]
+    write_table(workspace.annotation("test") / "labels.parquet", table_of(LABEL_ROWS, rows))
+
+
+def test_the_slice_comes_first_and_goes_to_two(bench: Workspace) -> None:
+    tasks = push(bench, check_pairs=160, order="informative").to_pylist()
+    first = {row["pair_id"] for row in tasks if row["position"] <= 160}
+    assert first == set(slice_pairs(probabilities(), 0.9, 160))
+    people = [{row["annotator"] for row in tasks if row["pair_id"] == pair} for pair in first]
+    assert all(names == {"ann", "ben"} for names in people)
+    assert len(tasks) == PAIRS + 160  # all others once, since overlap is off
+
+
+def test_clearing_discards_as_copies_and_resolve_takes_it_back_on_contradiction(
+    bench: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = bench.annotation("test")
+    values, slice_ = probabilities(), set(slice_pairs(probabilities(), 0.9, 160))
+    push(bench, check_pairs=160)
+    answer(bench, set(), slice_)
+    monkeypatch.setattr(auto_clear, "_take_out", lambda config, workspace, chosen: without(workspace, chosen))
+    auto_clear.run(AutoClearConfig(bench.root))
+    cleared = read_table(directory / "cleared.parquet").to_pylist()
+    lowest = min(values[pair] for pair in slice_)  # nothing is cleared below what was checked
+    high = {pair for pair, value in values.items() if value >= lowest} - slice_
+    assert {row["pair_id"] for row in cleared} == high and 230 < len(high) <= 240
+    decisions = {r["pair_id"]: r for r in read_table(resolve.run(ResolveConfig(bench.root))).to_pylist()}
+    auto = {pair for pair, row in decisions.items() if row["basis"] == "auto_cleared"}
+    assert auto == {row["pair_id"] for row in cleared}
+    assert {decisions[pair]["decision"] for pair in auto} == {"edited_copy"}
+    assert {decisions[pair]["labels"] for pair in auto} == {0}
+    said = read_json(directory / "agreement.json")["auto_clear"]
+    assert (said["pairs"], said["withdrawn"], said["checked"], said["wrong"], said["refused"]) == (
+        len(high),
+        0,
+        160,
+        0,
+        "",
+    )
+    assert said["bound"] == pytest.approx(1 - 0.05 ** (1 / 160))
+
+    # Nobody is given a cleared pair …
+    config = PushConfig(bench.root, annotators=("ann", "ben"), overlap=0.0)
+    inputs = [read_table(bench.candidates("test") / "candidates.parquet")]
+    left, labels = read_table(directory / "tasks.parquet"), read_table(directory / "labels.parquet")
+    assert new_tasks(config, inputs, left, labels, table_of(SET_ASIDE, [])).num_rows == 0
+    # … until labels contradict: then all of them are open again.
+    answer(bench, set(sorted(slice_)[:9]), slice_)
+    decisions = {r["pair_id"]: r for r in read_table(resolve.run(ResolveConfig(bench.root))).to_pylist()}
+    assert all(decisions[pair]["decision"] is None for pair in auto if pair in decisions)
+    said = read_json(directory / "agreement.json")["auto_clear"]
+    assert said["withdrawn"] == len(high) and said["pairs"] == 0 and "contradicts" in said["refused"]
+    assert f"{len(high)} pairs are not cleared any more" in capsys.readouterr().err
+    labels = read_table(directory / "labels.parquet")
+    again = new_tasks(config, inputs, left, labels, table_of(SET_ASIDE, []))
+    assert set(again["pair_id"].to_pylist()) == auto
+
+
+def without(workspace: Workspace, chosen: dict[str, float]) -> pa.Table:
+    rows = read_table(workspace.annotation("test") / "tasks.parquet").to_pylist()
+    return table_of(TASKS, [row for row in rows if row["pair_id"] not in chosen])
+
+
+@pytest.mark.parametrize(
+    ("checked", "wrong", "message"),
+    [
+        (100, 0, "holds 100 pairs .* 149 are needed .*--check-pairs 149"),
+        (160, 3, "contradicts: 3 of its 160 pairs"),
+        (160, -20, "20 of them not decided by two people yet"),
+    ],
+)
+def test_clearing_is_refused_and_says_why(bench: Workspace, checked: int, wrong: int, message: str) -> None:
+    slice_ = slice_pairs(probabilities(), 0.9, checked)
+    push(bench, check_pairs=checked)
+    highest = sorted(slice_, key=lambda pair: -probabilities()[pair])
+    answer(bench, set(highest[: max(wrong, 0)]), set(slice_[: checked + min(wrong, 0)]))
+    before = read_table(bench.annotation("test") / "tasks.parquet")
+    with pytest.raises(NdecError, match=message):
+        auto_clear.run(AutoClearConfig(bench.root))
+    assert not (bench.annotation("test") / "cleared.parquet").exists()
+    assert read_table(bench.annotation("test") / "tasks.parquet").equals(before)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**20), st.floats(0, 0.2), st.integers(0, 400))
+def test_nothing_below_the_proof_and_no_labelled_pair_is_cleared(seed: int, error: float, drawn: int) -> None:
+    """SIMULATED verdicts: whatever they are, what is cleared lies above a threshold that they prove."""
+    rng = np.random.default_rng(seed)
+    values = probabilities()
+    order = slice_pairs(values, 0.9)
+    given_ = set(order[:drawn])
+    verdicts: dict[str, str | None] = {
+        pair: str(rng.choice(["edited_copy", "hard_negative"], p=[1 - error, error])) for pair in given_
+    }
+    found = check(values, 0.9, given_, verdicts, 0.02)
+    cleared = clearable(values, found, given_)
+    assert slice_of(values, 0.9, given_) == order[:drawn]
+    assert not set(cleared) & given_ and all(value >= 0.9 for value in cleared.values())
+    assert bool(found.refused) == (found.threshold is None) and (not found.refused or not cleared)
+    if found.threshold is not None:
+        inside = [pair for pair in given_ if values[pair] >= found.threshold]
+        assert found.checked == len(inside) and found.wrong == sum(verdicts[p] != "edited_copy" for p in inside)
+        assert found.bound is not None and found.bound <= 0.02
+
+
+def test_too_many_wrong_clearings_are_rare_with_simulated_verdicts() -> None:
+    """SIMULATED: where 4 % of the pairs above 0.9 are no copies, 2 % is claimed in at most 5 % of the draws."""
+    values, claimed = probabilities(), 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        verdicts: dict[str, str | None] = {
+            pair: "hard_negative" if rng.random() < 0.04 else "edited_copy" for pair in values
+        }
+        given_ = set(slice_pairs(values, 0.9, 200))
+        claimed += check(values, 0.9, given_, verdicts, 0.02).threshold is not None
+    assert claimed <= 16  # 10 of 200 are allowed on average; more than 16 happen once in fifty
+
+
+def test_a_check_needs_pre_labels_and_settings_that_make_sense(tmp_path: Path) -> None:
+    rows = [{"pair_id": "p", "split": "test", "query_id": "q", "reference_id": "r", "score": 0.9, "rank": 1}]
+    empty = table_of(TASKS, []), table_of(LABEL_ROWS, []), table_of(SET_ASIDE, [])
+    with pytest.raises(NdecError, match="no pre-label to check; run `ndec prelabel"):
+        new_tasks(PushConfig(tmp_path, check_pairs=5), [table_of(CANDIDATES, rows)], *empty)
+    for make, message in (
+        (lambda: AutoClearConfig(tmp_path, above=0.3), "above is 0.3"),
+        (lambda: AutoClearConfig(tmp_path, allowed=0.7), "allowed is 0.7"),
+        (lambda: PushConfig(tmp_path, check_above=1.0), "check_above is 1.0"),
+        (lambda: PushConfig(tmp_path, check_pairs=-1), "check_pairs is -1"),
+        (lambda: PushConfig(tmp_path, audit_pairs=0), "audit_pairs is 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            make()
