@@ -38,6 +38,7 @@ COMMANDS = {
     "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.handover"),
     "auto-clear": Command("annotate.auto_clear", "annotation.settings", "AutoClearConfig", "annotation.auto_clear"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
+    "relearn": Command("annotate.relearn", "annotation.settings", "RelearnConfig", "annotation.relearn"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
     "export": Command("export", "manifests.settings", "ExportConfig", "manifests.build"),
     "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.prior import read_relearnt, with_relearnt
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, GOLD, LABEL_ROWS, SET_ASIDE, TASKS, conform, table_of
 from ndec_builder.core.storage import read_table
@@ -81,12 +82,17 @@ def no_gold(table: pa.Table) -> pa.Table:
 
 
 def candidate_tables(workspace: Workspace, split: str) -> list[pa.Table]:
-    """The mined pairs and those of the second search (schema CANDIDATES); none before mining."""
+    """The mined pairs and those of the second search (schema CANDIDATES); none before mining.
+
+    Their pre-labels are the relearnt ones where there are any.
+    """
     folder = workspace.candidates(split)
     names = ("candidates.parquet", "recheck.parquet")
     if not (folder / names[0]).is_file():
         return []
-    return [conform(read_table(folder / name), CANDIDATES) for name in names if (folder / name).is_file()]
+    tables = [conform(read_table(folder / name), CANDIDATES) for name in names if (folder / name).is_file()]
+    relearnt = read_relearnt(workspace, split)
+    return [with_relearnt(table, relearnt) for table in tables]
 
 
 def latest_labels(labels: pa.Table) -> dict[str, list[dict[str, Any]]]:

@@ -13,11 +13,13 @@ from ndec_builder.annotation.labels import without_set_aside
 from ndec_builder.annotation.policy import (
     AUDIT_ROUND,
     copy_probabilities,
+    doubtful,
     draw,
     informative_first,
     posterior_of,
-    uncertain,
+    prior_of,
 )
+from ndec_builder.annotation.prior import read_relearnt
 from ndec_builder.annotation.resolve import resolve, standing
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tasks import Pair, assign, disputed_pairs, double_check_pairs, give, pairs_to_label
@@ -47,7 +49,8 @@ def new_tasks(
     if config.round == AUDIT_ROUND:
         return _audit(config, tables, pairs, tasks, counting, seen_by, load)
     if config.round == "double_check" and config.double_check == "uncertain":
-        chosen = uncertain(*posterior_of(counting, copy_probabilities(tables)), config.tolerance)
+        prior = prior_of(tables, read_relearnt(Workspace(config.workspace), config.split))
+        chosen = doubtful(*posterior_of(counting, prior), config.tolerance, config.discard_tolerance)
     elif config.round == "double_check":
         chosen = double_check_pairs(counting, config.double_check)
     else:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from ndec_builder.annotation.intervals import clopper_pearson_upper
 from ndec_builder.annotation.posterior import Posterior, dawid_skene
+from ndec_builder.annotation.prior import Three
 from ndec_builder.annotation.tasks import Pair
 from ndec_builder.core.schemas import LABELS
 
@@ -34,10 +35,11 @@ def newest(labels: pa.Table) -> pa.Table:
     return labels.take(pa.array(sorted(last.values()), pa.int64()))
 
 
-def posterior_of(labels: pa.Table, copy_probability: Mapping[str, float]) -> tuple[list[str], Posterior]:
+def posterior_of(labels: pa.Table, prior: Mapping[str, float] | Mapping[str, Three]) -> tuple[list[str], Posterior]:
     """Pair ids (ascending) and their posterior, from all newest labels but those of the audit, which has to stay apart.
 
-    `copy_probability`: P(edited copy) of the pre-label by pair; pairs without one have the common prior.
+    `prior`: by pair P(edited copy) of the pre-label, or the probabilities of all three CLASSES; pairs without one have
+    the common prior.
     """
     rows = newest(labels)
     rows = rows.filter(pa.array([name != AUDIT_ROUND for name in rows["round"].to_pylist()], pa.bool_()))
@@ -45,18 +47,22 @@ def posterior_of(labels: pa.Table, copy_probability: Mapping[str, float]) -> tup
     place = {pair: number for number, pair in enumerate(pair_ids)}
     pairs = np.array([place[pair] for pair in rows["pair_id"].to_pylist()], np.int64)
     given = np.array([LABELS.index(label) for label in rows["label"].to_pylist()], np.int64)
-    prior = np.array([copy_probability.get(pair, np.nan) for pair in pair_ids])
-    return pair_ids, dawid_skene(pairs, rows["annotator"].to_pylist(), given, prior)
+    three = any(isinstance(value, tuple) for value in prior.values())
+    unknown = (np.nan,) * 3 if three else np.nan
+    believed = np.array([prior.get(pair, unknown) for pair in pair_ids])
+    return pair_ids, dawid_skene(pairs, rows["annotator"].to_pylist(), given, believed)
 
 
-def uncertain(pair_ids: list[str], posterior: Posterior, tolerance: float) -> set[str]:
-    """Pairs where "copy or no copy" is wrong with a probability above `tolerance`: one more person looks at them.
+def doubtful(pair_ids: list[str], posterior: Posterior, keep: float, discard: float) -> set[str]:
+    """Pairs that one more person looks at: what is taken for no copy is one with a probability above `keep`, or what is
+    taken for a copy is none with one above `discard`.
 
-    Only that question can spoil a dataset: an unrelated pair kept as a hard negative is an easy negative, no error.
+    Only copy or not can spoil a dataset: an unrelated pair kept as a hard negative is an easy negative, no error. A
+    copy that is kept spoils it; a hard negative that is discarded is one fewer, so `discard` may be larger.
     """
     copies = posterior.probabilities[:, 0]
-    doubt = np.minimum(copies, 1 - copies)
-    return {pair for pair, value in zip(pair_ids, doubt, strict=True) if value > tolerance}
+    doubt = np.where(copies < 0.5, copies > keep, 1 - copies > discard)
+    return {pair for pair, open_ in zip(pair_ids, doubt, strict=True) if open_}
 
 
 def clearing_threshold(
@@ -112,6 +118,14 @@ def copy_probabilities(candidates: Iterable[pa.Table]) -> dict[str, float]:
             if label is not None and confidence is not None:
                 found[pair] = confidence if label == "edited_copy" else 1 - confidence
     return found
+
+
+def prior_of(tables: Sequence[pa.Table], relearnt: Mapping[str, Three]) -> dict[str, Three] | dict[str, float]:
+    """The prior of `posterior_of` for the pairs of candidates tables."""
+    first = copy_probabilities(tables)
+    if not relearnt:
+        return first
+    return {pair: (p, (1 - p) / 2, (1 - p) / 2) for pair, p in first.items()} | dict(relearnt)
 
 
 def informative_first(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:

@@ -43,8 +43,9 @@ def dawid_skene(
 ) -> Posterior:
     """Estimate from label j: pair `pairs[j]` (0..n−1), `annotators[j]`, `labels[j]` (index into LABELS).
 
-    `copy_probability` (n,): the pre-label's P(edited copy), NaN where there is none. Pairs without labels keep their
-    prior. Deterministic: it starts from the smoothed votes.
+    `copy_probability` (n,): the pre-label's P(edited copy), NaN where there is none; or (n, 3): a probability of each
+    of CLASSES, a row with NaN where there is none. Pairs without labels keep their prior. Deterministic: it starts from
+    the smoothed votes.
     """
     names = sorted(set(annotators))
     who = np.searchsorted(names, list(annotators)) if names else np.zeros(0, int)
@@ -76,10 +77,14 @@ def _good_annotator() -> np.ndarray:
 
 
 def _prior(copy_probability: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """(n, 3): the pre-label's probability of a copy, the rest shared out as the other classes are."""
-    copies = np.where(np.isnan(copy_probability), shares[0], np.clip(copy_probability, *PRIOR_RANGE))
+    """(n, 3): the pre-label's probability of a copy, the rest shared out as the other classes are, or as it says."""
     rest = shares[1:] / shares[1:].sum()
-    return np.column_stack([copies, (1 - copies)[:, None] * rest])
+    if copy_probability.ndim == 1:
+        copies = np.where(np.isnan(copy_probability), shares[0], np.clip(copy_probability, *PRIOR_RANGE))
+        return np.column_stack([copies, (1 - copies)[:, None] * rest])
+    unknown = np.isnan(copy_probability).any(axis=1, keepdims=True)
+    given = np.clip(np.where(unknown, shares, copy_probability), *PRIOR_RANGE)
+    return np.asarray(given / given.sum(axis=1, keepdims=True))
 
 
 def _posterior(

@@ -10,7 +10,7 @@ from ndec_builder.annotation import held, projects
 from ndec_builder.annotation.connection import Connection, connect, talking
 from ndec_builder.annotation.handover import share_with_newcomers
 from ndec_builder.annotation.imports import bring_up_to_date
-from ndec_builder.annotation.labels import read_labels, read_set_aside
+from ndec_builder.annotation.labels import candidate_tables, read_labels, read_set_aside
 from ndec_builder.annotation.planning import new_tasks
 from ndec_builder.annotation.policy import AUDIT_ROUND
 from ndec_builder.annotation.settings import PushConfig
@@ -37,7 +37,8 @@ def run(config: PushConfig) -> Path:
     path = directory / "tasks.parquet"
     with locked(directory):
         before = conform(read_table(path), TASKS) if path.is_file() else table_of(TASKS, [])
-        tables = [read_table(file) for file in _candidate_files(workspace, config.split)]
+        _candidate_files(workspace, config.split)  # says what to do where there are none
+        tables = candidate_tables(workspace, config.split)
         labels, set_aside = read_labels(workspace, config.split), read_set_aside(workspace, config.split)
         new = new_tasks(config, tables, before, labels, set_aside)
         connection = connect(workspace, config.url, config.token_file, config.image_url)
@@ -66,8 +67,8 @@ def _hints(config: PushConfig, workspace: Workspace) -> dict[str, str]:
         return {}
     names = ["pair_id", "rank", "score", "prelabel", "prelabel_confidence"]
     hints = {}
-    for path in _candidate_files(workspace, config.split):
-        for row in read_table(path, names).to_pylist():
+    for table in candidate_tables(workspace, config.split):
+        for row in table.select(names).to_pylist():
             thought = f" · {row['prelabel']} ({row['prelabel_confidence']:.0%})" if row["prelabel"] else ""
             hints[row["pair_id"]] = f"rank {row['rank']} · similarity {row['score']:.3f}{thought}"
     return hints

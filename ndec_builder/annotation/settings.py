@@ -54,7 +54,8 @@ class PushConfig:
     double_check: str = setting(
         "hard_negative", "what the second round looks at: hard_negative, all or uncertain pairs"
     )
-    tolerance: float = setting(0.02, "uncertain: copy or no copy is wrong with a higher probability than this")
+    tolerance: float = setting(0.01, "uncertain: what is taken for no copy is one with a higher probability")
+    discard_tolerance: float = setting(0.1, "uncertain: what is taken for a copy is none with a higher probability")
     order: str = setting("rank", "of the first round: rank, or informative (least certain pre-labels first)")
     audit_pairs: int = setting(300, "audit: kept hard negatives drawn at random, seen by two; 300 clean ones prove 1 %")
     check_pairs: int = setting(
@@ -82,8 +83,9 @@ class PushConfig:
             raise UsageError(f"overlap_people is {self.overlap_people}; a pair of the overlap is seen by 2 or 3 people")
         if self.double_check not in ("hard_negative", "all", "uncertain"):
             raise UsageError(f"double_check is {self.double_check!r}; it is 'hard_negative', 'all' or 'uncertain'")
-        if not 0 < self.tolerance < 0.5:
-            raise UsageError(f"tolerance is {self.tolerance}; it is a probability between 0 and 0.5")
+        for name in ("tolerance", "discard_tolerance"):
+            if not 0 < getattr(self, name) < 0.5:
+                raise UsageError(f"{name} is {getattr(self, name)}; it is a probability between 0 and 0.5")
         if self.order not in ("rank", "informative"):
             raise UsageError(f"order is {self.order!r}; it is 'rank' or 'informative'")
         if self.chunk < 1:
@@ -145,6 +147,17 @@ class PullConfig:
     split: str = "test"
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+
+
+@dataclass(frozen=True)
+class RelearnConfig:
+    """`ndec annotate relearn`: pre-labels from the labels that people gave so far."""
+
+    workspace: Path
+    split: str = "test"
 
     def __post_init__(self) -> None:
         check_split(self.split)

@@ -31,12 +31,16 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
 
 
-def fit_logistic(features: np.ndarray, positive: np.ndarray, ridge: float = RIDGE) -> Logistic:
-    """Maximise the ridge-penalised likelihood of `positive` (n,) bool given features (n, d); deterministic.
+def fit_logistic(
+    features: np.ndarray, positive: np.ndarray, ridge: float = RIDGE, weight: np.ndarray | None = None
+) -> Logistic:
+    """Maximise the ridge-penalised likelihood of `positive` (n,) given features (n, d); deterministic.
 
+    `positive` is bool, or the probability of being positive where nobody is sure; `weight` (n,): how much a row counts.
     The intercept is not penalised. Raises ValueError when only one class is there.
     """
     y = positive.astype(np.float64)
+    w = np.ones(len(y)) if weight is None else weight
     if y.min() == y.max():
         raise ValueError("both classes are needed to fit a logistic regression")
     mean, scale = features.mean(axis=0), features.std(axis=0)
@@ -44,13 +48,13 @@ def fit_logistic(features: np.ndarray, positive: np.ndarray, ridge: float = RIDG
     x = np.column_stack([np.ones(len(y)), (features - mean) / scale])
     penalty = np.diag([0.0] + [ridge] * features.shape[1])
     beta: np.ndarray = np.zeros(x.shape[1])
-    loss = _loss(x, y, beta, penalty)
+    loss = _loss(x, y, w, beta, penalty)
     for _ in range(_STEPS):
         p = sigmoid(x @ beta)
-        gradient = x.T @ (p - y) + penalty @ beta
-        step = np.linalg.solve(x.T @ (x * (p * (1 - p))[:, None]) + penalty + 1e-9 * np.eye(len(beta)), gradient)
+        gradient = x.T @ (w * (p - y)) + penalty @ beta
+        step = np.linalg.solve(x.T @ (x * (w * p * (1 - p))[:, None]) + penalty + 1e-9 * np.eye(len(beta)), gradient)
         size = 1.0
-        while (tried := _loss(x, y, beta - size * step, penalty)) > loss + 1e-12 and size > 1e-6:
+        while (tried := _loss(x, y, w, beta - size * step, penalty)) > loss + 1e-12 and size > 1e-6:
             size /= 2
         beta = beta - size * step
         if loss - tried < 1e-10:
@@ -59,9 +63,9 @@ def fit_logistic(features: np.ndarray, positive: np.ndarray, ridge: float = RIDG
     return Logistic(mean, scale, beta[1:], float(beta[0]))
 
 
-def _loss(x: np.ndarray, y: np.ndarray, beta: np.ndarray, penalty: np.ndarray) -> float:
+def _loss(x: np.ndarray, y: np.ndarray, w: np.ndarray, beta: np.ndarray, penalty: np.ndarray) -> float:
     z = x @ beta
-    return float((np.logaddexp(0, z) - y * z).sum() + beta @ penalty @ beta / 2)
+    return float((w * (np.logaddexp(0, z) - y * z)).sum() + beta @ penalty @ beta / 2)
 
 
 def calibration_error(probabilities: np.ndarray, positive: np.ndarray, bins: int = 10) -> float:

@@ -164,6 +164,14 @@ def annotate_pull(
     run("pull", workspace, config, as_json, split=split)
 
 
+@app.command("relearn")
+def annotate_relearn(
+    split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False
+) -> None:
+    """Learn pre-labels from the labels pulled so far; second looks, queue and auto-clearing use them from then on."""
+    run("relearn", workspace, config, as_json, split=split)
+
+
 @app.command("resolve")
 def annotate_resolve(
     split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False

@@ -80,6 +80,13 @@ CANDIDATES = _schema(
     ("same_photo", pa.bool_()),  # one Flickr photo by the metadata: a true duplicate; null where they do not say
     ("same_author", pa.bool_()),  # a prior for a hard negative; null where the metadata do not say
 )
+PRELABELS = _schema(
+    "prelabels",  # what each pair probably is, learnt from the labels of other pairs (`ndec annotate relearn`)
+    ("pair_id", pa.string()),
+    ("edited_copy", pa.float32()),  # probabilities; the three add up to 1
+    ("hard_negative", pa.float32()),
+    ("unrelated", pa.float32()),
+)
 GEOMETRY = _schema(
     "geometry",  # how the query of a candidate pair lies on its reference; null where nothing fits
     ("pair_id", pa.string()),

@@ -14,13 +14,13 @@ from ndec_builder.annotation.policy import (
     audit_verdicts,
     clearing_threshold,
     copy_probabilities,
+    doubtful,
     draw,
     informative_first,
     kept_by_one,
     newest,
     posterior_of,
     residual_bound,
-    uncertain,
 )
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, table_of
 
@@ -60,7 +60,7 @@ def test_doubtful_pairs_are_seen_again_and_clear_ones_are_not() -> None:
         ("disputed", "double_check", "b", "hard_negative"),
     )  # fmt: skip
     pairs, posterior = posterior_of(labels, {"agree": 0.97, "against": 0.97, "both": 0.6, "disputed": 0.5})
-    again = uncertain(pairs, posterior, 0.02)
+    again = doubtful(pairs, posterior, 0.02, 0.02)
     assert {"against", "disputed"} <= again and not again & {"agree", "both"}
 
 

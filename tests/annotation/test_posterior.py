@@ -54,3 +54,12 @@ def test_a_prelabel_never_outweighs_two_people() -> None:
 def test_nothing_in_nothing_out() -> None:
     found = dawid_skene(np.zeros(0, int), [], np.zeros(0, int), np.array([np.nan, 0.5]))
     np.testing.assert_allclose(found.probabilities[0], 1 / 3)
+
+
+def test_a_prior_of_three_classes_is_bayes_rule_too() -> None:
+    prior = np.array([[0.2, 0.7, 0.1], [np.nan, np.nan, np.nan]])
+    found = dawid_skene(np.array([0, 1]), ["a", "a"], np.array([0, 2]), prior, rounds=0)
+    right, wrong = posterior.SKILL, (1 - posterior.SKILL) / 3
+    first, second = prior[0] * (right, wrong, wrong), np.array([wrong, wrong, right]) / 3
+    for row, expected in zip(found.probabilities, (first, second), strict=True):
+        np.testing.assert_allclose(row, expected / expected.sum())

@@ -51,3 +51,20 @@ def test_auc_counts_ties_half() -> None:
     rng = np.random.default_rng(0)
     scores, y = rng.integers(0, 9, 300).astype(float), rng.random(300) < 0.4
     assert auc(scores, y) == pytest.approx(roc_auc_score(y, scores), abs=1e-12)
+
+
+def test_weights_and_probabilities_are_repeated_rows() -> None:
+    """A row of weight 2 is two rows; one that is positive with probability ¼ is a quarter of a positive one."""
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(60, 3))
+    share = np.where(np.arange(60) % 3 == 0, 0.25, (features[:, 0] > 0).astype(float))
+    weight = np.where(np.arange(60) % 2 == 0, 2.0, 1.0)
+    whole = fit_logistic(features, share, weight=weight)
+    parts = np.concatenate([features, features])
+    positive = np.concatenate([np.ones(60, bool), np.zeros(60, bool)])
+    split = fit_logistic(parts, positive, weight=np.concatenate([weight * share, weight * (1 - share)]))
+    np.testing.assert_allclose(whole.probabilities(features), split.probabilities(features), atol=1e-6)
+    doubled = np.repeat(np.arange(60), weight.astype(int))
+    at_once = fit_logistic(features[doubled], share[doubled])
+    # the means that features are centred by differ, and only the intercept, which is free, feels them
+    np.testing.assert_allclose(at_once.probabilities(features), whole.probabilities(features), atol=5e-3)
