@@ -52,9 +52,10 @@ def bench(tmp_path: Path) -> tuple[Workspace, dict[str, str]]:
         local = float(np.clip(rng.normal(0.9 if truth[pair] == "edited_copy" else 0.4, 0.2), -1, 1))
         candidates.append(
             {"pair_id": pair, "split": "test", "query_id": query, "reference_id": reference, "score": 0.5,
-             "rank": number + 1, "prelabel": "edited_copy" if fits else "hard_negative", "prelabel_confidence": 0.6,
-             "duplicate_of": "r000" if number == 7 else None}
+             "rank": number + 1, "prelabel": "edited_copy" if fits else "hard_negative", "prelabel_confidence": 0.6}
         )  # fmt: skip
+        if number == 7:
+            candidates[-1] |= {"duplicate_of": "r000", "prelabel": None, "prelabel_confidence": None}
         geometry.append({"pair_id": pair, "inliers": 0, "inlier_share": 0.0, "matches": 3, "match_density": 0.1})
         if fits:
             geometry[-1] |= {"inliers": 40, "local_correlation": local, "homography": list(np.eye(3).ravel())}
