@@ -7,7 +7,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from ndec_builder.annotation import held
-from ndec_builder.annotation.clearing import Clearing, check, clearable, given_to_two, slice_of, verdicts_of_two
+from ndec_builder.annotation.clearing import (
+    CLEARED_BY,
+    Clearing,
+    check,
+    clearable,
+    given_to_two,
+    slice_of,
+    verdicts_of_two,
+    write_cleared_by,
+)
 from ndec_builder.annotation.connection import connect
 from ndec_builder.annotation.handover import take_back
 from ndec_builder.annotation.labels import candidate_tables, counting_labels, read_labels, read_tasks
@@ -38,7 +47,8 @@ def run(config: AutoClearConfig) -> Path:
     directory = workspace.annotation(config.split)
     with locked(directory):
         if config.undo:
-            (directory / "cleared.parquet").unlink(missing_ok=True)
+            for name in ("cleared.parquet", CLEARED_BY):
+                (directory / name).unlink(missing_ok=True)
             say(f"nothing is auto-cleared now; `ndec annotate push --split {config.split}` gives the pairs to people")
             record.write(directory, name="auto-clear.run.json", counts={"pairs": 0})
             return directory
@@ -52,6 +62,7 @@ def run(config: AutoClearConfig) -> Path:
         ]
         write_table(directory / "tasks.parquet", tasks)
         held.end_handover(directory)
+        write_cleared_by(directory, copy_probabilities(candidate_tables(workspace, config.split)))
         write_table(directory / "cleared.parquet", table_of(CLEARED, rows))
     say(
         f"{len(rows)} pairs with P(edited copy) ≥ {clearing.threshold:.4f} are cleared as edited copies; of "

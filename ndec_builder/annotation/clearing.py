@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from ndec_builder.annotation.intervals import clopper_pearson_upper
 from ndec_builder.annotation.labels import no_gold
 from ndec_builder.annotation.policy import clearing_threshold, copy_probabilities, draw, pairs_to_prove
 from ndec_builder.core.schemas import CLEARED, conform, table_of
-from ndec_builder.core.storage import read_table
+from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
 SALT = "auto-clear"
+CLEARED_BY = "cleared-by.parquet"
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,13 @@ def _why(above: float, allowed: float, drawn: int, unknown: int, wrong: int, bou
     )
 
 
-def check_of(cleared: pa.Table, candidates: Iterable[pa.Table], tasks: pa.Table, decisions: pa.Table) -> Clearing:
-    """The check behind a table CLEARED (not empty), as the labels of today tell: `decisions` are those of people."""
+def check_of(cleared: pa.Table, probabilities: Mapping[str, float], tasks: pa.Table, decisions: pa.Table) -> Clearing:
+    """The check behind a table CLEARED (not empty), as the labels of today tell: `decisions` are those of people.
+
+    `probabilities`: those that were cleared by, of all pairs.
+    """
     above, allowed = cleared["above"][0].as_py(), cleared["allowed"][0].as_py()
-    return check(copy_probabilities(candidates), above, given_to_two(tasks), verdicts_of_two(decisions), allowed)
+    return check(probabilities, above, given_to_two(tasks), verdicts_of_two(decisions), allowed)
 
 
 def given_to_two(tasks: pa.Table) -> set[str]:
@@ -112,6 +117,21 @@ def read_cleared(workspace: Workspace, split: str) -> pa.Table:
     """What `ndec annotate auto-clear` discarded (schema CLEARED); empty where it was never run."""
     path = workspace.annotation(split) / "cleared.parquet"
     return conform(read_table(path), CLEARED) if path.is_file() else table_of(CLEARED, [])
+
+
+def write_cleared_by(directory: Path, probabilities: Mapping[str, float]) -> None:
+    """Keep P(edited copy) of all pairs as they were cleared by: relearning later changes what is believed of pairs."""
+    columns = {"pair_id": list(probabilities), "probability": list(probabilities.values())}
+    write_table(directory / CLEARED_BY, pa.table(columns).sort_by("pair_id"))
+
+
+def cleared_by(workspace: Workspace, split: str, candidates: Iterable[pa.Table]) -> dict[str, float]:
+    """P(edited copy) that the cleared pairs were cleared by; that of today where none were kept."""
+    path = workspace.annotation(split) / CLEARED_BY
+    if not path.is_file():
+        return copy_probabilities(candidates)
+    table = read_table(path)
+    return dict(zip(table["pair_id"].to_pylist(), table["probability"].to_pylist(), strict=True))
 
 
 def clearable(probabilities: Mapping[str, float], clearing: Clearing, labelled: Collection[str]) -> dict[str, float]:

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 
 import pyarrow as pa
 
-from ndec_builder.annotation.audit import disputed, kept_pairs, votes_of
-from ndec_builder.annotation.clearing import slice_pairs
+from ndec_builder.annotation.audit import disputed, kept_pairs, unconfirmed, votes_of
+from ndec_builder.annotation.clearing import cleared_by, slice_pairs
 from ndec_builder.annotation.intervals import clopper_pearson_upper
 from ndec_builder.annotation.labels import without_set_aside
 from ndec_builder.annotation.policy import (
@@ -72,8 +72,11 @@ def _first(
         pairs = [pair for pair in pairs if pair[0] not in decided]
     cleared = standing(workspace, config.split, tasks)
     pairs = [pair for pair in pairs if pair[0] not in cleared]
+    if config.sample:
+        drawn = set(draw(by_id, config.sample, "sample"))
+        pairs = [pair for pair in pairs if pair[0] in drawn]
     probabilities = copy_probabilities(tables)
-    slice_ = _slice(config, probabilities)
+    slice_ = _slice(config, cleared_by(workspace, config.split, tables))
     chosen = give(
         by_id,
         dict.fromkeys(slice_, 2),
@@ -124,7 +127,10 @@ def _audit(
     seen_by: dict[str, set[str]],
     load: dict[str, int],
 ) -> pa.Table:
-    """Two people for each drawn pair, one more for each pair on which those of the audit disagree."""
+    """Two people for each drawn pair, one more for each on which those of the audit disagree, or that they condemn.
+
+    A disputed pair needs somebody; a condemned one is confirmed only where somebody is left.
+    """
     workspace = Workspace(config.workspace)
     cleared = standing(workspace, config.split, tasks)
     decisions = resolve(tasks, labels, cleared, audited=False)
@@ -142,8 +148,13 @@ def _audit(
     people = dict.fromkeys(draw(kept, config.audit_pairs), 2)
     votes = votes_of(labels)
     given = Counter(row["pair_id"] for row in tasks.to_pylist() if row["round"] == AUDIT_ROUND)
-    for pair in disputed(votes):
-        if given[pair] == len(votes[pair]):  # nobody has it open
+    seen = defaultdict(set, seen_by)
+    for row in tasks.to_pylist():
+        if row["round"] == AUDIT_ROUND:
+            seen[row["pair_id"]].add(row["annotator"])
+    for pair in [*disputed(votes), *unconfirmed(votes)]:
+        left = set(config.annotators) - seen[pair]
+        if given[pair] == len(votes[pair]) and (left or pair not in unconfirmed(votes)):  # nobody has it open
             people[pair] = given[pair] + 1
     by_id = {pair[0]: pair for pair in pairs}
     return give(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)

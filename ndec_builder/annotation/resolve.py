@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.agreement import agreement
 from ndec_builder.annotation.audit import Audit, as_text, kept_pairs, look, overruled, sample, votes_of, write_sample
-from ndec_builder.annotation.clearing import Clearing, check_of, clearable, read_cleared
+from ndec_builder.annotation.clearing import Clearing, check_of, clearable, cleared_by, read_cleared
 from ndec_builder.annotation.labels import (
     candidate_tables,
     counting_labels,
@@ -23,7 +23,7 @@ from ndec_builder.annotation.labels import (
     read_set_aside,
     read_tasks,
 )
-from ndec_builder.annotation.policy import AUDIT_ROUND, copy_probabilities, kept_by_one, residual_bound
+from ndec_builder.annotation.policy import AUDIT_ROUND, kept_by_one, residual_bound
 from ndec_builder.annotation.quality import annotators, known_truth
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.core.console import say
@@ -127,8 +127,9 @@ def _still_cleared(
     table = read_cleared(workspace, split)
     if not table.num_rows:
         return None, set()
-    clearing = check_of(table, candidates, tasks, resolve(tasks, labels, audited=False))
-    allowed = clearable(copy_probabilities(candidates), clearing, ())
+    probabilities = cleared_by(workspace, split, candidates)
+    clearing = check_of(table, probabilities, tasks, resolve(tasks, labels, audited=False))
+    allowed = clearable(probabilities, clearing, ())
     return clearing, {pair for pair in table["pair_id"].to_pylist() if pair in allowed}
 
 

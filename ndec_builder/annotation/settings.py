@@ -57,6 +57,7 @@ class PushConfig:
     tolerance: float = setting(0.01, "uncertain: what is taken for no copy is one with a higher probability")
     discard_tolerance: float = setting(0.1, "uncertain: what is taken for a copy is none with a higher probability")
     order: str = setting("rank", "of the first round: rank, or informative (least certain pre-labels first)")
+    sample: int = setting(0, "first round: only so many pairs, drawn at random, to relearn from; 0: all")
     audit_pairs: int = setting(300, "audit: kept hard negatives drawn at random, seen by two; 300 clean ones prove 1 %")
     check_pairs: int = setting(
         0, "first round: pairs drawn at random above check_above that two people see first, to prove auto-clearing"
@@ -92,6 +93,8 @@ class PushConfig:
             raise UsageError(f"chunk is {self.chunk}; it is at least 1")
         if self.audit_pairs < 1:
             raise UsageError(f"audit_pairs is {self.audit_pairs}; draw at least 1 pair, 300 to prove a rate of 1 %")
+        if self.sample < 0:
+            raise UsageError(f"sample is {self.sample}; it is a number of pairs, 0 for all")
         if self.check_pairs < 0:
             raise UsageError(f"check_pairs is {self.check_pairs}; it is a number of pairs, 0 for none")
         check_probability("check_above", self.check_above)

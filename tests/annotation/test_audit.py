@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.audit import Audit, as_text, disputed, live, look, overruled, pairs_needed, sample, verdict
+from ndec_builder.annotation.audit import (
+    Audit,
+    as_text,
+    disputed,
+    live,
+    look,
+    overruled,
+    pairs_needed,
+    sample,
+    unconfirmed,
+    verdict,
+)
 from ndec_builder.annotation.planning import new_tasks
 from ndec_builder.annotation.policy import draw
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
@@ -129,6 +140,39 @@ def test_with_simulated_annotators_the_bound_covers_the_true_rate() -> None:
     assert covered >= 53  # 57 of 60 are expected; 52 or fewer happen once in a hundred
 
 
+@pytest.mark.parametrize(
+    ("votes", "again"),
+    [
+        *(("hh", False), ("hc", False), ("cc", True), ("ccc", False), ("cch", True), ("cccc", False), ("ccch", True)),
+        *(("??", True), ("??h", True), ("??hh", False), ("h", False)),
+    ],
+)
+def test_what_counts_against_the_dataset_is_confirmed(votes: str, again: bool) -> None:
+    words = {"c": "edited_copy", "h": "hard_negative", "?": "unsure"}
+    assert unconfirmed({"p": [words[vote] for vote in votes]}) == (["p"] if again else [])
+
+
+def test_confirmation_spares_clean_pairs_and_finds_copies() -> None:
+    """SIMULATED: people of 8 % error; six of them at most look at a pair."""
+    rng = np.random.default_rng(7)
+
+    def say(truth: str) -> str:
+        return truth if rng.random() > 0.08 else str(rng.choice([label for label in LABELS if label != truth]))
+
+    found = {}
+    for truth in ("hard_negative", "edited_copy"):
+        votes = {str(n): [say(truth), say(truth)] for n in range(6000)}
+        plain = {pair: given + [say(truth)] * (pair in disputed({pair: given})) for pair, given in votes.items()}
+        for _ in range(4):
+            for pair in {*disputed(votes), *unconfirmed(votes)}:
+                votes[pair] = [*votes[pair], say(truth)]
+        found[truth] = [
+            np.mean([verdict(given) in ("copy", "doubtful") for given in some.values()]) for some in (plain, votes)
+        ]
+    assert found["hard_negative"][1] < 0.0005 < 0.002 < found["hard_negative"][0]
+    assert found["edited_copy"][1] > 0.975
+
+
 def first_round(count: int) -> list[Vote]:
     return [(f"p{number:03d}", "first", "ann" if number % 2 else "ben", "hard_negative") for number in range(count)]
 
@@ -163,6 +207,19 @@ def test_each_drawn_pair_goes_to_two_who_have_not_seen_it_then_disputed_ones_to_
     assert (
         plan(tmp_path, votes, tasks, ("ann", "ben", "cleo", "dora", "eve")).num_rows == 0
     )  # it is open with the third
+
+
+def test_a_copy_of_the_audit_is_confirmed_where_somebody_is_left(tmp_path: Path) -> None:
+    votes = first_round(30)
+    tasks = tasks_of(votes)
+    audit = plan(tmp_path, votes, tasks, ("cleo", "dora"))
+    tasks, rows = pa.concat_tables([tasks, audit]), audit.to_pylist()
+    copy = rows[0]["pair_id"]
+    label = {True: "edited_copy", False: "hard_negative"}
+    votes += [(r["pair_id"], "audit", r["annotator"], label[r["pair_id"] == copy]) for r in rows]
+    assert plan(tmp_path, votes, tasks, ("cleo", "dora")).num_rows == 0  # nobody is left: two have to do
+    more = plan(tmp_path, votes, tasks, ("cleo", "dora", "eve")).to_pylist()
+    assert [(row["pair_id"], row["annotator"]) for row in more] == [(copy, "eve")]
 
 
 def test_too_few_people_and_nothing_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

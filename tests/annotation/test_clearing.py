@@ -16,7 +16,7 @@ from ndec_builder.annotation.clearing import check, clearable, slice_of, slice_p
 from ndec_builder.annotation.planning import new_tasks
 from ndec_builder.annotation.settings import AutoClearConfig, PushConfig, ResolveConfig
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, SET_ASIDE, TASKS, pair_id, table_of
+from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, PRELABELS, SET_ASIDE, TASKS, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -62,6 +62,14 @@ def answer(workspace: Workspace, wrong: set[str], pairs: set[str]) -> None:
     write_table(workspace.annotation("test") / "labels.parquet", table_of(LABEL_ROWS, rows))
 
 
+def test_a_sample_is_drawn_at_random_and_grows(bench: Workspace) -> None:
+    few = push(bench, sample=50)["pair_id"].to_pylist()
+    more = push(bench, sample=120)["pair_id"].to_pylist()
+    assert len(few) == 50 and len(more) == 120 and set(few) <= set(more)
+    with pytest.raises(UsageError, match="sample is -1"):
+        PushConfig(bench.root, sample=-1)
+
+
 def test_the_slice_comes_first_and_goes_to_two(bench: Workspace) -> None:
     tasks = push(bench, check_pairs=160, order="informative").to_pylist()
     first = {row["pair_id"] for row in tasks if row["position"] <= 160}
@@ -98,6 +106,15 @@ def test_clearing_discards_as_copies_and_resolve_takes_it_back_on_contradiction(
         "",
     )
     assert said["bound"] == pytest.approx(1 - 0.05 ** (1 / 160))
+
+    # Pre-labels that are learnt anew move neither the slice nor what was cleared.
+    rows = [
+        {"pair_id": p, "edited_copy": 0.95 - v / 2, "hard_negative": v / 2, "unrelated": 0.05}
+        for p, v in values.items()
+    ]
+    write_table(directory / "prelabels.parquet", table_of(PRELABELS, rows))
+    again = {r["pair_id"]: r for r in read_table(resolve.run(ResolveConfig(bench.root))).to_pylist()}
+    assert {pair for pair, row in again.items() if row["basis"] == "auto_cleared"} == auto
 
     # Nobody is given a cleared pair …
     config = PushConfig(bench.root, annotators=("ann", "ben"), overlap=0.0)
