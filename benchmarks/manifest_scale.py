@@ -14,17 +14,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from machine import machine, write_result
 
 SIZES = {"references": 1_000_000, "copies": 5_009, "easy": 19_991, "hard": 24_252, "basic": 900_000, "pairs": 100_000}
 LIMITS = {"export": "≤ 120 s", "validate --no-images": "≤ 60 s, ≤ 3 GB"}
@@ -166,19 +165,12 @@ def row(what: str, seconds: float, cpu: float, memory: float) -> str:
     return f"| {what} | {seconds:.1f} | {cpu:.1f} | {memory:.2f} | {LIMITS.get(what, '')} |"
 
 
-def machine() -> str:
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    named = ", ".join(flag for flag in ("avx512f", "amx_bf16") if flag in flags)
-    return f"{os.cpu_count()} cores ({platform.machine()}; {named}), Python {platform.python_version()}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a hundredth of the size")
     parser.add_argument("--keep", type=Path, help="build in this folder and leave it there")
     options = parser.parse_args()
     sizes = {name: size // 100 if options.quick else size for name, size in SIZES.items()}
-    here = Path(__file__).parent
     with tempfile.TemporaryDirectory() as temporary:
         root = (options.keep or Path(temporary)) / "bench"
         print("making the synthetic workspace", file=sys.stderr)
@@ -186,25 +178,23 @@ def main() -> None:
         if not options.quick:
             (root / "full").touch()
         lines = measure(root, lambda what: print(what, file=sys.stderr))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout
     counts = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
     table = [
         "# Manifests at the size of NDEC",
+        "",
+        machine(),
         "",
         f"Synthetic workspace ({counts}; no image exists). Image hashes apart.",
         "",
         "| step | seconds | CPU seconds | peak memory, GB | must reach |",
         "|---|---|---|---|---|",
         *lines,
-        "",
-        f"{date.today()}, commit {commit.strip()}, {machine()}, "
-        f"`python benchmarks/manifest_scale.py{' --quick' if options.quick else ''}`",
     ]
-    text = "\n".join(table) + "\n"
-    print(text)
-    if not options.quick:
-        (here / "results").mkdir(exist_ok=True)
-        (here / "results" / "manifest_scale.md").write_text(text)
+    text = "\n".join(table)
+    if options.quick:
+        print(text)
+    else:
+        write_result("manifest_scale", text)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
-import datetime
 import hashlib
-import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -27,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from machine import machine, write_result
 
 ROWS, QUICK_ROWS, CHUNK = 9_178_275, 200_000, 100_000
 LIMITS = {"seconds": 90, "GB": 3.0}
@@ -131,25 +129,20 @@ def main() -> None:
 
 def report(rows: int, size: int, seconds: float, usage: resource.struct_rusage, verdict: str) -> None:
     peak, processor = usage.ru_maxrss * 1024 / 1e9, usage.ru_utime + usage.ru_stime
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
         "# Ingest of the OpenImages metadata csv",
         "",
-        f"{datetime.date.today()} · {os.cpu_count()} cores, {platform.machine()}, amx_bf16 {'amx_bf16' in flags} · "
-        f"commit {commit} · `python benchmarks/openimages_csv.py{' --quick' if rows == QUICK_ROWS else ''}`",
+        machine(),
         "",
         "| rows | csv | seconds | limit | CPU seconds | peak memory | limit | check |",
         "|---|---|---|---|---|---|---|---|",
         f"| {rows:,} | {size / 1e9:.2f} GB | {seconds:.1f} | {LIMITS['seconds']} | {processor:.1f} | {peak:.2f} GB | "
         f"{LIMITS['GB']} GB | {verdict} |",
     ]
-    text = "\n".join(lines) + "\n"
-    target = Path(__file__).parent / "results" / "openimages_csv.md"
     if rows == ROWS:
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(text, "utf-8")
-    print(text)
+        write_result("openimages_csv", "\n".join(lines))
+    else:
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":
