@@ -35,9 +35,7 @@ class MineConfig:
     ivf_probes: int = setting(0, "ivf: lists looked into for each pool image; 0: a sixteenth of them", result=False)
     ivf_pq_bytes: int = setting(0, "ivf: bytes a reference is compressed to; 0: kept as float16", result=False)
     attribution: Path | None = None  # csv of photo ids, urls or authors of images whose tables lack them
-    embed_settings: Path | None = (
-        None  # file whose [embed] is used; None: the ndec.toml of the workspace
-    )
+    embed_settings: Path | None = None  # file whose [embed] is used; None: the ndec.toml of the workspace
 
 
 @dataclass(frozen=True)
