@@ -1,1 +1,36 @@
 """Pairs to Label Studio and labels back: tasks, one project per annotator and round, agreement, decisions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ndec_builder.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from ndec_builder.annotation.agreement import cohen_kappa, krippendorff_alpha
+    from ndec_builder.annotation.intervals import clopper_pearson, wilson
+    from ndec_builder.annotation.posterior import Posterior, dawid_skene
+    from ndec_builder.annotation.settings import (
+        LeaveConfig,
+        PullConfig,
+        PushConfig,
+        ResolveConfig,
+        ServeConfig,
+        StatusConfig,
+    )
+
+__all__ = [
+    "LeaveConfig",
+    "Posterior",
+    "PullConfig",
+    "PushConfig",
+    "ResolveConfig",
+    "ServeConfig",
+    "StatusConfig",
+    "clopper_pearson",
+    "cohen_kappa",
+    "dawid_skene",
+    "krippendorff_alpha",
+    "wilson",
+]
+__getattr__, __dir__ = lazy(__name__, __file__)

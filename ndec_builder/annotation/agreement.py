@@ -20,6 +20,9 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     """κ = (p_o − p_e)/(1 − p_e) of two label lists in the same order of pairs.
 
     None without pairs, and when both give one and the same label throughout (p_e = 1: chance explains everything).
+
+    >>> cohen_kappa(["edited_copy", "hard_negative", "unrelated"], ["edited_copy", "hard_negative", "hard_negative"])
+    0.5
     """
     count = len(first)
     if count == 0:
@@ -37,6 +40,9 @@ def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float | None:
 
     Each pair counts m_u·(m_u − 1) ordered couples of labels, divided by m_u − 1. None without a pair of two labels, and
     when all labels are the same.
+
+    >>> krippendorff_alpha([("edited_copy", "edited_copy"), ("unrelated", "unrelated"), ("hard_negative",)])
+    1.0
     """
     totals: Counter[str] = Counter()
     unequal = 0.0

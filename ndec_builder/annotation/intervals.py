@@ -7,7 +7,12 @@ from statistics import NormalDist
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share; (0, 1) without trials."""
+    """Wilson's score interval (1927) of a share, two-sided; (0, 1) without trials.
+
+    >>> low, high = wilson(9, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.596, 0.982)
+    """
     if trials == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf(0.5 + confidence / 2)

@@ -31,6 +31,7 @@ class Pairs:
     scores: np.ndarray  # float32
 
     def take(self, positions: np.ndarray) -> Pairs:
+        """The pairs at these positions, (k,) int64 or a mask (n,) bool, in their order."""
         return Pairs(self.queries[positions], self.references[positions], self.scores[positions])
 
     def __len__(self) -> int:

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ndec_builder.api import configure
 from ndec_builder.commands import COMMANDS
-from ndec_builder.core.config import build, read_settings
-from ndec_builder.core.errors import NdecError
 
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Directory of this benchmark.")]
 Settings = Annotated[Path | None, typer.Option("--config", help="Settings file; default: WORKSPACE/ndec.toml.")]
@@ -35,12 +34,7 @@ def build_and_run(verb: str, workspace: Path | None, settings: Path | None, **fl
 
 def configured(verb: str, workspace: Path | None, settings: Path | None, **flags: Any) -> Any:
     """The config of a verb: defaults, then the settings file, then the flags."""
-    command = COMMANDS[verb]
-    fixed = {} if workspace is None else {"workspace": workspace}
-    if settings is not None and not settings.is_file():
-        raise NdecError(f"the settings file {settings} does not exist; `ndec init DIR` writes one with every setting")
-    values = read_settings(settings or (workspace or HERE) / "ndec.toml")
-    return build(command.config_class(), command.section, values, **fixed, **flags)
+    return configure(COMMANDS[verb].config_class(), workspace, file=settings, **flags)
 
 
 def print_result(path: Path, as_json: bool) -> None:

@@ -48,25 +48,29 @@ def build(cls: type[Config], section: str, settings: dict[str, Any], **flags: An
             raise UsageError(
                 f"unknown setting {name!r} in [{section}] of ndec.toml{nearest(name, known)} Known: {known}"
             )
-        values[name] = _cast(value, hints[name], f"[{section}] {name}")
+        values[name] = as_typed(value, hints[name], f"[{section}] {name} of ndec.toml")
     values.update({name: value for name, value in flags.items() if value is not None})
     return cls(**values)
 
 
-def _cast(value: Any, hint: Any, where: str) -> Any:
-    """Accept what the annotation says (int for float and str for Path too); lists become tuples."""
+def as_typed(value: Any, hint: Any, where: str) -> Any:
+    """Accept what the annotation says (int for float and str for Path too); lists become tuples. Else UsageError."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for option in options:  # what it is already, before what it could become: a URI of `Path | str` stays text
+        origin = typing.get_origin(option) or option
+        fits = isinstance(origin, type) and origin is not tuple and isinstance(value, origin)
+        if fits and not (origin is int and isinstance(value, bool)):
+            return value
     for option in options:
         origin = typing.get_origin(option) or option
-        if origin is tuple and isinstance(value, list):
-            return tuple(value)
+        if origin is tuple and isinstance(value, (list, tuple)):
+            of = typing.get_args(option)[:1]
+            return tuple(Path(entry) if of == (Path,) and isinstance(entry, str) else entry for entry in value)
         if origin is Path and isinstance(value, str):
             return Path(value)
         if origin is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-        if isinstance(origin, type) and isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
-            return value
-    raise UsageError(f"{where} = {value!r} in ndec.toml has the wrong type; expected {hint}")
+    raise UsageError(f"{where} is {value!r}, which has the wrong type; expected {getattr(hint, '__name__', hint)}")
 
 
 def template(sections: dict[str, type]) -> str:

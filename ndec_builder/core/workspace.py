@@ -21,6 +21,7 @@ class Workspace:
 
     @property
     def settings(self) -> Path:
+        """Its settings file, ndec.toml."""
         return self.root / "ndec.toml"
 
     def images(self, role: str) -> Path:
@@ -48,17 +49,21 @@ class Workspace:
         return self.root / "files" / role
 
     def embeddings(self, role: str, model: str) -> Path:
+        """Folder of the vectors of one role and model. Raises UsageError for an unknown role."""
         _one_of("role", role, ROLES)
         return self.root / "embeddings" / role / slug(model)
 
     def whitening(self, model: str) -> Path:
+        """Folder of the whitening that all roles of a model share."""
         return self.root / "embeddings" / "whitening" / slug(model)
 
     def candidates(self, split: str) -> Path:
+        """Folder of the mined pairs of a split. Raises UsageError for an unknown one."""
         _one_of("split", split, SPLITS)
         return self.root / "candidates" / split
 
     def annotation(self, split: str) -> Path:
+        """Folder of tasks, labels and decisions of a split. Raises UsageError for an unknown one."""
         _one_of("split", split, SPLITS)
         return self.root / "annotation" / split
 
@@ -68,12 +73,15 @@ class Workspace:
         return self.root / "label_studio"
 
     def manifest(self, name: str) -> Path:
+        """Folder of one dataset, `<name>-<version>`."""
         return self.root / "manifests" / name
 
     def run(self, name: str) -> Path:
+        """Folder of one training run."""
         return self.root / "runs" / name
 
     def report(self, name: str) -> Path:
+        """Folder of one report."""
         return self.root / "reports" / name
 
     def uri_of(self, path: Path) -> str:

@@ -80,6 +80,10 @@ class Edited:
 def apply_edits(image: Image.Image, edits: Sequence[Record], backgrounds: Sequence[Image.Image] = ()) -> Image.Image:
     """Replay recorded edits: the same picture and backgrounds give the same pixels.
 
+    >>> crop = {"operation": "crop", "parameters": {"box": [0.0, 0.0, 0.5, 1.0]}}
+    >>> apply_edits(Image.new("RGB", (200, 100)), [crop]).size
+    (100, 100)
+
     Raises NdecError for an unknown operation, for parameters it does not take and for a background that is another one.
     """
     return replay(image, edits, backgrounds).image

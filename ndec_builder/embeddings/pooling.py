@@ -19,6 +19,11 @@ class GeM(nn.Module):
         self.p = p
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Pool maps (n, c, h, w) of any float type to (n, c) float32.
+
+        >>> GeM(p=1.0)(torch.tensor([[[[1.0, 3.0]]]]))
+        tensor([[2.]])
+        """
         with torch.autocast(maps.device.type, enabled=False):  # bfloat16 has too few digits for a cube and its root
             powers = maps.float().clamp(min=EPSILON).pow(self.p)
             return powers.mean(dim=(-2, -1)).pow(1.0 / self.p)

@@ -53,10 +53,12 @@ class Whitening:
 
     @property
     def dim(self) -> int:
+        """Dimensions of what comes out."""
         return len(self.matrix)
 
     @property
     def fingerprint(self) -> str:
+        """sha256 over mean and matrix, in hex: embeddings with another one are of another space."""
         return sha256_bytes(self.mean.tobytes() + self.matrix.tobytes())
 
     def apply(self, features: np.ndarray) -> np.ndarray:

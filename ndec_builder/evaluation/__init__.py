@@ -1,1 +1,66 @@
 """Metrics, matching, asymmetric scoring, intervals and the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ndec_builder.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from ndec_builder.evaluation.asymmetric import (
+        FilteredCut,
+        apply_filter,
+        cut_then_filter,
+        query_over_reference,
+        reject,
+    )
+    from ndec_builder.evaluation.bootstrap import Interval, intervals
+    from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+    from ndec_builder.evaluation.estimates import gap_figures
+    from ndec_builder.evaluation.matching import Background, match
+    from ndec_builder.evaluation.metrics import (
+        Cut,
+        RankedList,
+        average_precision,
+        curve,
+        micro_average_precision,
+        pair_numbers,
+        precision_at_n,
+        rank,
+        recall_at_precision,
+    )
+    from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
+    from ndec_builder.evaluation.result_settings import ResultsConfig
+    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
+
+__all__ = [
+    "Background",
+    "BenchmarkConfig",
+    "Cut",
+    "Dataset",
+    "FilteredCut",
+    "Interval",
+    "PaperConfig",
+    "Predictions",
+    "RankedList",
+    "ResultsConfig",
+    "apply_filter",
+    "average_precision",
+    "curve",
+    "cut_then_filter",
+    "from_folders",
+    "from_manifest",
+    "gap_figures",
+    "intervals",
+    "match",
+    "micro_average_precision",
+    "pair_numbers",
+    "precision_at_n",
+    "query_over_reference",
+    "rank",
+    "read_predictions",
+    "recall_at_precision",
+    "reject",
+    "write_predictions",
+]
+__getattr__, __dir__ = lazy(__name__, __file__)

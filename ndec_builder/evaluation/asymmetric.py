@@ -35,6 +35,9 @@ class FilteredCut:
 def query_over_reference(query_norms: np.ndarray, reference_norms: np.ndarray) -> np.ndarray:
     """‖query‖ / ‖reference‖ per pair, float64, to 6 decimals: float32 networks know no more, and one picture in two
     files has to give exactly 1. Raises NdecError for a norm that is not finite and positive.
+
+    >>> query_over_reference(np.array([3.0, 2.0]), np.array([2.0, 2.0])).tolist()
+    [1.5, 1.0]
     """
     query, reference = np.asarray(query_norms, dtype=np.float64), np.asarray(reference_norms, dtype=np.float64)
     for what, norms in (("query", query), ("reference", reference)):
@@ -44,7 +47,11 @@ def query_over_reference(query_norms: np.ndarray, reference_norms: np.ndarray) -
 
 
 def reject(ratios: np.ndarray, threshold: float = 1.0) -> np.ndarray:
-    """True where query_over_reference is strictly greater: an identical pair (exactly 1) is kept."""
+    """True where query_over_reference is strictly greater: an identical pair (exactly 1) is kept.
+
+    >>> reject(np.array([1.5, 1.0])).tolist()
+    [True, False]
+    """
     return np.asarray(ratios) > threshold
 
 

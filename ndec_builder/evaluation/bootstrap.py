@@ -43,6 +43,10 @@ def intervals(
 
     Differences and ratios formed inside `estimate` are paired: both sides see the same draw. Undefined replicates are
     left out of the quantiles; with more than 5 % of them there is no interval.
+
+    >>> hits = np.array([[1.0], [1.0], [1.0], [0.0]])  # four groups of one query each
+    >>> intervals(lambda w: {"share": (hits * w).sum(0) / w.sum(0)}, groups=4)["share"]
+    Interval(value=0.75, low=0.25, high=1.0)
     """
     values = estimate(np.ones((groups, 1), dtype=np.int32))
     batches = [estimate(weights) for weights in replicate_weights(groups, replicates, seed)]

@@ -40,11 +40,13 @@ class Dataset:
 
     @cached_property
     def query_ids(self) -> list[str]:
+        """Ids of the queries, ascending."""
         ids: list[str] = self.queries["image_id"].to_pylist()
         return ids
 
     @cached_property
     def reference_ids(self) -> list[str]:
+        """Ids of the references, ascending."""
         ids: list[str] = self.references["image_id"].to_pylist()
         return ids
 

@@ -110,6 +110,9 @@ def precision_at_n(ranked: RankedList, n: int | None = None) -> Cut:
     """Cut the list at N (default: the number of ground-truth pairs) and count, as in Tables 1–2 of the NDEC paper.
 
     A list shorter than N is counted whole: the denominator is what survives. Raises NdecError when n < 1.
+
+    >>> precision_at_n(rank(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), positives=2))
+    Cut(n=2, tp=1, fp=1, precision=0.5, recall_at_n=0.5)
     """
     n = ranked.positives if n is None else n
     if n < 1:
@@ -123,6 +126,9 @@ def recall_at_precision(ranked: RankedList, precision: float = 0.9) -> float | N
     """The largest recall over all points of the list with at least this precision; None when there is no such point.
 
     The best point of a run of equal scores is its last row, since negatives come first in it: points are thresholds.
+
+    >>> recall_at_precision(rank(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), positives=2))
+    0.5
     """
     recalls, precisions = curve(ranked)
     reached = precisions >= precision

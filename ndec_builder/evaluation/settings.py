@@ -58,10 +58,12 @@ class BenchmarkConfig:
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The models whose features are used; more than one is an ensemble."""
         return (self.model,) if isinstance(self.model, str) else tuple(self.model or ())
 
     @property
     def checkpoints(self) -> tuple[Path, ...]:
+        """The trained detectors whose features are used."""
         return (self.checkpoint,) if isinstance(self.checkpoint, Path) else tuple(self.checkpoint or ())
 
     def check(self) -> None:

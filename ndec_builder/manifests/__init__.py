@@ -1,1 +1,25 @@
 """Manifests: the dataset itself, built from decisions, validated, described and attributed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ndec_builder.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from ndec_builder.manifests.findings import Finding
+    from ndec_builder.manifests.read import Manifest, open_manifest
+    from ndec_builder.manifests.release import ReleaseConfig
+    from ndec_builder.manifests.settings import DiffConfig, ExportConfig, FetchConfig, ValidateConfig
+
+__all__ = [
+    "DiffConfig",
+    "ExportConfig",
+    "FetchConfig",
+    "Finding",
+    "Manifest",
+    "ReleaseConfig",
+    "ValidateConfig",
+    "open_manifest",
+]
+__getattr__, __dir__ = lazy(__name__, __file__)

@@ -27,14 +27,17 @@ class Finding:
 
     @property
     def severity(self) -> str:
+        """error or warning: what the code's table says."""
         return CODES[self.code].severity
 
     @property
     def is_error(self) -> bool:
+        """Whether it makes the dataset invalid."""
         return self.severity == ERROR
 
     @property
     def what(self) -> str:
+        """What is wrong, in words, with the first rows that it concerns."""
         more = f" and {self.rows - SHOWN:,} more" if self.rows > SHOWN else ""
         names = f": {', '.join(self.examples[:SHOWN])}{more}" if self.examples else ""
         return f"{CODES[self.code].meaning}{f' ({self.detail})' if self.detail else ''}{names}"
@@ -43,6 +46,7 @@ class Finding:
         return f"{self.code} {self.severity}: {self.what}; {CODES[self.code].remedy}"
 
     def as_dict(self) -> dict[str, Any]:
+        """For JSON: code, severity, what, remedy, count, rows."""
         return {
             "code": self.code,
             "severity": self.severity,

@@ -1,1 +1,14 @@
 """Where images come from: folders, ground-truth lists and the mini corpus of the package registries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ndec_builder.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from ndec_builder.sources.ground_truth import read_ground_truth
+    from ndec_builder.sources.settings import CorpusConfig, IngestConfig
+
+__all__ = ["CorpusConfig", "IngestConfig", "read_ground_truth"]
+__getattr__, __dir__ = lazy(__name__, __file__)

@@ -19,6 +19,10 @@ class NormRatioLoss(nn.Module):
 
     At ratio 1 a pair costs 1, and less the larger the ratio is; pairs of equal content are the caller's to leave out
     (`ordered_view_pairs` does), since each would add a constant and a pull apart.
+
+    >>> features = torch.tensor([[2.0, 0.0], [0.0, 1.0]])  # norms 2 and 1
+    >>> round(NormRatioLoss()(features, more=torch.tensor([0]), less=torch.tensor([1])).item(), 4)  # exp(1 - 2)
+    0.3679
     """
 
     def forward(self, features: Tensor, more: Tensor, less: Tensor) -> Tensor:
@@ -59,6 +63,11 @@ class CosFaceLoss(nn.Module):
 
     `weight` (classes, dim) float32 holds one proxy a class; rows need not be normalised. Memory: 3 tables of that size
     with Adam, plus (batch, classes) logits.
+
+    >>> loss = CosFaceLoss(dim=2, classes=2, scale=1.0, margin=0.0)
+    >>> _ = loss.weight.data.copy_(torch.eye(2))
+    >>> round(loss(torch.tensor([[5.0, 0.0]]), torch.tensor([0])).item(), 4)  # log(1 + exp(0 - 1)), whatever the norm
+    0.3133
     """
 
     def __init__(self, dim: int, classes: int, scale: float = 64.0, margin: float = 0.35) -> None:

@@ -48,6 +48,7 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the trunk's weights are."""
         place: torch.Tensor = self.place  # type: ignore[assignment]
         return place.device
 
@@ -57,6 +58,7 @@ class Backbone(nn.Module):
         return longest_side(self.size) if self.keep_shape else square(self.size)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (n, 3, h, w) float32, normalised with `mean` and `std` → (n, dim) float32."""
         return self.pooled(self.trunk(images))
 
     def pooled(self, output: Any) -> torch.Tensor:

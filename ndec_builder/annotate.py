@@ -1,0 +1,86 @@
+"""`ndec annotate …` as functions: Label Studio between the mined pairs and the decisions.
+
+from ndec_builder import annotate
+
+with annotate.serving(ndec.configure(annotate.ServeConfig, "my-bench")) as server:   # or `ndec annotate serve`
+    annotate.push(ndec.configure(annotate.PushConfig, "my-bench", annotators=("alice", "bob")))
+    print(server.url)
+annotate.pull(…)
+annotate.resolve(…)
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndec_builder.annotation.settings import (
+    LeaveConfig,
+    PullConfig,
+    PushConfig,
+    ResolveConfig,
+    ServeConfig,
+    StatusConfig,
+)
+from ndec_builder.api import run_verb
+
+if TYPE_CHECKING:
+    from ndec_builder.annotation.connection import Connection
+
+__all__ = [
+    "LeaveConfig",
+    "PullConfig",
+    "PushConfig",
+    "ResolveConfig",
+    "ServeConfig",
+    "StatusConfig",
+    "leave",
+    "pull",
+    "push",
+    "resolve",
+    "serve",
+    "serving",
+    "status",
+]
+
+
+def serve(config: ServeConfig) -> None:
+    """Run Label Studio and the image server in the foreground until Ctrl-C, on loopback unless told otherwise."""
+    from ndec_builder.annotation.serve import run
+
+    run(config)
+
+
+def serving(config: ServeConfig) -> AbstractContextManager[Connection]:
+    """The same as a context: both servers run inside `with`; the connection has `.url` and `.user`."""
+    from ndec_builder.annotation.serve import serving as context
+
+    return context(config)
+
+
+def push(config: PushConfig) -> Path:
+    """Give the pairs of a round to annotators, one project each; returns tasks.parquet. Never a pair twice."""
+    return run_verb("push", config)
+
+
+def leave(config: LeaveConfig) -> Path:
+    """Somebody stops: their open pairs go to others, their labels stay; returns tasks.parquet."""
+    return run_verb("leave", config)
+
+
+def pull(config: PullConfig) -> Path:
+    """Fetch new labels into the append-only labels.parquet and return it."""
+    return run_verb("pull", config)
+
+
+def resolve(config: ResolveConfig) -> Path:
+    """One decision a pair, with agreement figures beside; returns decisions.parquet."""
+    return run_verb("resolve", config)
+
+
+def status(config: StatusConfig) -> list[dict[str, Any]]:
+    """Per annotator and round: pairs done and left, pairs an hour."""
+    from ndec_builder.annotation.status import status as rows
+
+    return rows(config)

@@ -1,0 +1,185 @@
+"""The verbs of the command line as functions on the same configs, for notebooks and scripts.
+
+    import ndec_builder as ndec
+
+    config = ndec.configure(ndec.MineConfig, "my-bench", top=1000)   # defaults < my-bench/ndec.toml < what is given
+    candidates = ndec.mine(config)                                   # the path that `ndec mine` prints
+
+A config can also be made by hand (`ndec.MineConfig(workspace=Path("my-bench"))`); then `ndec.toml` is not read. All
+raise NdecError (`.exit_code` 1), UsageError (2) or GapsError (3: finished, with gaps) with one paragraph of text. The
+verbs of annotation are in `ndec.annotate`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ndec_builder.commands import COMMANDS, Command
+from ndec_builder.core.config import as_typed, build, read_settings
+from ndec_builder.core.errors import NdecError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from ndec_builder.candidates.settings import MineConfig, PrelabelConfig, RecheckConfig
+    from ndec_builder.edits.settings import EditConfig
+    from ndec_builder.embeddings.settings import DescriptorsConfig, EmbedConfig
+    from ndec_builder.evaluation.result_settings import ResultsConfig
+    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
+    from ndec_builder.manifests.settings import ExportConfig, FetchConfig, ValidateConfig
+    from ndec_builder.sources.settings import CorpusConfig, IngestConfig
+    from ndec_builder.training.fused.settings import FusedConfig
+    from ndec_builder.training.settings import TrainConfig
+
+Config = TypeVar("Config")
+
+
+def configure(
+    config: type[Config], workspace: Path | str | None = None, *, file: Path | str | None = None, **settings: Any
+) -> Config:
+    """Make a config: its defaults, then its section of the settings file, then `settings` that are not None.
+
+    `workspace`: directory of the benchmark, for the configs that have one · `file`: settings file, default
+    WORKSPACE/ndec.toml. Texts become paths and lists tuples where the field is one. Raises UsageError for an unknown
+    setting (with the nearest name) or one of the wrong type, NdecError for a `file` that does not exist.
+
+    >>> from ndec_builder.candidates.settings import MineConfig
+    >>> configure(MineConfig, "my-bench", top=500).top
+    500
+    >>> configure(MineConfig, "my-bench", topp=500)
+    Traceback (most recent call last):
+    ndec_builder.core.errors.UsageError: MineConfig has no setting 'topp'; did you mean 'top'? ...
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    if unknown := sorted(set(settings) - set(fields)):
+        raise UsageError(
+            f"{config.__name__} has no setting {unknown[0]!r}{nearest(unknown[0], fields)} Known: {', '.join(fields)}"
+        )
+    if workspace is not None and "workspace" in fields:
+        settings["workspace"] = Path(workspace)
+    hints = typing.get_type_hints(config)
+    typed = {
+        name: as_typed(value, hints[name], f"{config.__name__}.{name}")
+        for name, value in settings.items()
+        if value is not None
+    }
+    given = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in typed]
+    if given:
+        raise UsageError(f"{config.__name__} needs {' and '.join(given)}; give {'it' if len(given) == 1 else 'them'}")
+    if file is not None and not Path(file).is_file():
+        raise NdecError(f"the settings file {file} does not exist; `ndec init DIR` writes one with every setting")
+    values = read_settings(Path(file) if file is not None else Path(workspace or ".") / "ndec.toml")
+    return build(config, _command_of(config).section, values, **typed)
+
+
+def _command_of(config: type[Any]) -> Command:
+    for command in COMMANDS.values():
+        if command.config == config.__name__:
+            return command
+    raise UsageError(
+        f"{config.__name__} has no section in ndec.toml: make it by hand. Those that have one: "
+        f"{', '.join(command.config for command in COMMANDS.values())}"
+    )
+
+
+def corpus(config: CorpusConfig) -> Path:
+    """`ndec corpus fetch`: download the mini corpus by package name, lay it out by role; returns the images folder."""
+    return run_verb("corpus", config)
+
+
+def ingest(config: IngestConfig) -> Path:
+    """`ndec ingest`: list a source's images under a role; returns images/<role>.parquet (schema IMAGES)."""
+    return run_verb("ingest", config)
+
+
+def ingest_descriptors(config: DescriptorsConfig) -> Path:
+    """`ndec ingest --kind descriptors`: take over the vectors of an ISC2021 HDF5 file; returns their folder."""
+    return run_verb("descriptors", config)
+
+
+def edit(config: EditConfig) -> Path:
+    """`ndec edit`: make edited copies as queries, every parameter recorded; returns images/query.parquet."""
+    return run_verb("edit", config)
+
+
+def embed(config: EmbedConfig) -> Path:
+    """`ndec embed`: a role's images → (n, d) float16 L2-normed vectors with float32 norms; returns their folder.
+
+    Goes on where it stopped; any number of workers gives the same bytes.
+    """
+    return run_verb("embed", config)
+
+
+def mine(config: MineConfig) -> Path:
+    """`ndec mine`: the exact global top pairs, pool × reference or pool × basic; returns candidates/<split>/.
+
+    Order: score descending, query_id, reference_id. Ingests and embeds what is missing; the same inputs and settings
+    again do no work.
+    """
+    return run_verb("mine", config)
+
+
+def prelabel(config: PrelabelConfig) -> Path:
+    """`ndec prelabel`: how probable it is that a mined pair is an edited copy, 0–1; returns candidates.parquet."""
+    return run_verb("prelabel", config)
+
+
+def recheck(config: RecheckConfig) -> Path:
+    """`ndec annotate recheck`: search each kept query against all references; returns recheck.parquet."""
+    return run_verb("recheck", config)
+
+
+def export(config: ExportConfig) -> Path:
+    """`ndec export`: decisions → the dataset; returns manifests/<name>-<version>/."""
+    return run_verb("export", config)
+
+
+def validate(config: ValidateConfig) -> Path:
+    """`ndec validate`: recompute every count, hash and key; returns the dataset's directory when nothing is wrong."""
+    return run_verb("validate", config)
+
+
+def fetch(config: FetchConfig) -> Path:
+    """`ndec fetch`: download the images of an attribution-only dataset; returns its directory."""
+    return run_verb("fetch", config)
+
+
+def train_asl(config: TrainConfig) -> Path:
+    """`ndec train-asl`: train with the norm ratio (equations 1 and 2 of the paper) and CosFace; returns runs/<name>/.
+
+    In it: checkpoint.safetensors and .json, metrics.jsonl. Goes on where it stopped.
+    """
+    return run_verb("train-asl", config)
+
+
+def train_fused(config: FusedConfig) -> Path:
+    """`ndec train-asl --recipe fused`: fit the scorer of descriptor and geometry together; returns runs/<name>/."""
+    return run_verb("train-fused", config)
+
+
+def benchmark(config: BenchmarkConfig) -> Path:
+    """`ndec benchmark`: judge a detector; returns the report's directory.
+
+    In it: metrics.json (every number with its 95 % interval), predictions.csv, report.html.
+    """
+    return run_verb("benchmark", config)
+
+
+def paper(config: PaperConfig) -> Path:
+    """`ndec benchmark --table | --figure`: the paper's tables 1–2, figures 6–8 on a dataset; returns the folder."""
+    return run_verb("paper", config)
+
+
+def export_results(config: ResultsConfig) -> Path:
+    """`ndec export-results`: a report's predictions or descriptors as csv, TREC or HDF5; returns the file."""
+    return run_verb("export-results", config)
+
+
+def run_verb(verb: str, config: Any) -> Path:
+    """Run a verb. Raises UsageError for the config of another one, before anything heavy is imported."""
+    command = COMMANDS[verb]
+    if not isinstance(config, command.config_class()):
+        raise UsageError(f"{verb} runs on a {command.config}, got {config!r:.80}; make one with `ndec.configure`")
+    path: Path = command.run(config)
+    return path

@@ -1,0 +1,47 @@
+"""Names that a package offers and loads when they are first used: `import ndec_builder` stays light.
+
+The package lists them for type checkers, as imports under `if TYPE_CHECKING:`; that list is read here too.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.errors import nearest
+
+
+def lazy(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package whose source is `file`.
+
+    An unknown name raises AttributeError with the nearest one.
+    """
+
+    def getattr_(name: str) -> Any:
+        offered = offered_by(file)
+        if name in offered:
+            module, original = offered[name]
+            if module == package:  # `from package import module`: the module itself is what is offered
+                return importlib.import_module(f"{module}.{original}")
+            return getattr(importlib.import_module(module), original)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}{nearest(name, offered)}")
+
+    return getattr_, lambda: sorted(offered_by(file))
+
+
+@functools.cache
+def offered_by(file: str) -> dict[str, tuple[str, str]]:
+    """Name → (module, its name there) of the imports under `if TYPE_CHECKING:` of a source file."""
+    tree = ast.parse(Path(file).read_text("utf-8"))
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for block in blocks
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
