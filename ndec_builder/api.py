@@ -70,7 +70,22 @@ def configure(
     if file is not None and not Path(file).is_file():
         raise NdecError(f"the settings file {file} does not exist; `ndec init DIR` writes one with every setting")
     values = read_settings(Path(file) if file is not None else Path(workspace or ".") / "ndec.toml")
+    _check_sections(values)
     return build(config, _command_of(config).section, values, **typed)
+
+
+def _check_sections(values: dict[str, Any]) -> None:
+    """Raise UsageError for a section that nothing reads: a typo there would be a setting silently left out."""
+    known = {command.section for command in COMMANDS.values()}
+    parents = {section.partition(".")[0] for section in known if "." in section}
+    for name, value in values.items():
+        inner = value if name in parents and isinstance(value, dict) else {}
+        for section in [f"{name}.{part}" for part in inner] or [name]:
+            if section not in known | parents:
+                raise UsageError(
+                    f"unknown section [{section}] in the settings file{nearest(section, known)} Known: "
+                    f"{', '.join(sorted(known))}"
+                )
 
 
 def _command_of(config: type[Any]) -> Command:

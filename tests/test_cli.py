@@ -126,4 +126,4 @@ def test_doctor_says_when_both_faiss_flavours_are_there(tmp_path: Path) -> None:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.10\n")
     done = ndec("doctor", cwd=tmp_path, PYTHONPATH=f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
     assert done.returncode == 1
-    assert "overwrite one another" in done.stdout
+    assert "overwrite one another" in done.stdout and "fix: `pip uninstall" in done.stdout

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, print_models, run
+from ndec_builder.candidates.settings import SEARCHES
+from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, among, print_models, run
 from ndec_builder.core.errors import UsageError
 from ndec_builder.sources.settings import KINDS
+
+ROLES = ("reference", "basic", "pool", "query")  # as in core/schemas.py, which imports pyarrow
 
 app = typer.Typer()
 corpus = typer.Typer(help="The mini corpus of the demo.", no_args_is_help=True)
@@ -31,10 +34,17 @@ def corpus_fetch(
 
 @app.command()
 def ingest(
-    role: Annotated[str, typer.Argument(help="reference, basic, pool or query; all for ndec, disc21, copydays.")],
+    role: Annotated[
+        str,
+        typer.Argument(
+            help="reference, basic, pool or query; all for ndec, disc21, copydays.", autocompletion=among(*ROLES, "all")
+        ),
+    ],
     source: Annotated[str, typer.Argument(help="Folder, file, pattern such as part-{000..099}.tar, or fsspec URI.")],
     workspace: Workspace = HERE,
-    kind: Annotated[str | None, typer.Option(help=f"{', '.join(KINDS)}; guessed when plain.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help=f"{', '.join(KINDS)}; guessed when plain.", autocompletion=among(*KINDS))
+    ] = None,
     ground_truth: Annotated[Path | None, typer.Option(help="DISC21 csv or json of the role query.")] = None,
     ids: Annotated[Path | None, typer.Option(help="disc21: take only these ids, one a line.")] = None,
     metadata: Annotated[Path | None, typer.Option(help="openimages: the csv with licences and rotation.")] = None,
@@ -66,7 +76,10 @@ def edit(
     count: Annotated[int, typer.Option(help="How many edited-copy queries to make.")],
     workspace: Workspace = HERE,
     role: Annotated[str, typer.Option(help="Whose images to copy.")] = "reference",
-    recipe: Annotated[str | None, typer.Option(help="copy, crop, light or view.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="copy, crop, light or view.", autocompletion=among("copy", "crop", "light", "view")),
+    ] = None,
     seed: Seed = None,
     config: Settings = None,
     as_json: Json = False,
@@ -77,7 +90,9 @@ def edit(
 
 @app.command()
 def embed(
-    role: Annotated[str | None, typer.Argument(help="reference, basic, pool or query.")] = None,
+    role: Annotated[
+        str | None, typer.Argument(help="reference, basic, pool or query.", autocompletion=among(*ROLES))
+    ] = None,
     workspace: Workspace = HERE,
     model: Model = None,
     workers: Annotated[int | None, typer.Option(help="Shards at a time; any number gives the same result.")] = None,
@@ -114,8 +129,13 @@ def mine(
     references: Annotated[str | None, typer.Option(help="The same for references (basic images for train).")] = None,
     geometry: Annotated[bool | None, typer.Option(help="Measure how each query lies on its reference.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that measure; the result is the same.")] = None,
-    rank_by: Annotated[str | None, typer.Option(help="raw or normalized scores.")] = None,
-    search: Annotated[str | None, typer.Option(help="auto, bf16, faiss (all exact), or ivf (approximate).")] = None,
+    rank_by: Annotated[
+        str | None, typer.Option(help="raw or normalized scores.", autocompletion=among("raw", "normalized"))
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(help="auto, bf16, faiss (all exact), or ivf (approximate).", autocompletion=among(*SEARCHES)),
+    ] = None,
     attribution: Annotated[
         Path | None,
         typer.Option(help="csv: image_id with photo_id, url, author or author_url."),

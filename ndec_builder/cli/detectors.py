@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Seed, Settings, Workspace, run
+from ndec_builder.cli.options import HERE, Json, Seed, Settings, Workspace, among, run
 from ndec_builder.core.errors import UsageError
+from ndec_builder.evaluation.settings import ACTIONS, SCOPES, SCORERS
+
+RECIPES = ("asl", "asl-crop", "asl-positive", "asl-negative", "triplet", "asl-copies", "baseline", "fused")
 
 app = typer.Typer()
 
@@ -19,7 +22,7 @@ def train_asl(
     workspace: Workspace = HERE,
     recipe: Annotated[
         str | None,
-        typer.Option(help="asl, asl-crop, asl-positive, asl-negative, triplet, asl-copies, baseline, or fused."),
+        typer.Option(help=f"{', '.join(RECIPES)}.", autocompletion=among(*RECIPES)),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the recipe.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As `ndec embed --model`.")] = None,
@@ -61,15 +64,22 @@ def benchmark(
     ] = None,
     predictions: Annotated[Path | None, typer.Option(help="csv `query_id,reference_id,score` of any detector.")] = None,
     scorer: Annotated[
-        str | None, typer.Option(help="cosine; asl: with the norm-ratio filter; fused: judge the best pairs.")
+        str | None,
+        typer.Option(
+            help="cosine; asl: with the norm-ratio filter; fused: judge the best pairs.", autocompletion=among(*SCORERS)
+        ),
     ] = None,
     asl_checkpoint: Annotated[Path | None, typer.Option(help="Independently trained ASL as post-processing.")] = None,
     fused_model: Annotated[Path | None, typer.Option(help="fused: run of `train-asl --recipe fused`.")] = None,
     rescored: Annotated[int | None, typer.Option(help="fused: best pairs of each query that are judged.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Report directory of the baseline run.")] = None,
     threshold: Annotated[float | None, typer.Option(help="asl: reject above this query_over_reference.")] = None,
-    scope: Annotated[str | None, typer.Option(help="asl: filter all of the list, or its topN.")] = None,
-    action: Annotated[str | None, typer.Option(help="asl: drop rejected pairs, or demote them.")] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="asl: filter all of the list, or its topN.", autocompletion=among(*SCOPES))
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option(help="asl: drop rejected pairs, or demote them.", autocompletion=among(*ACTIONS))
+    ] = None,
     test_size: Annotated[list[int] | None, typer.Option(help="Input size in px; several are averaged.")] = None,
     norm_factor: Annotated[float | None, typer.Option(help="Score normalisation: factor × background score.")] = None,
     norm_n: Annotated[int | None, typer.Option(help="Score normalisation: best background scores that count.")] = None,

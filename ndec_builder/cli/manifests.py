@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Workspace, configured, print_result, run
+from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Workspace, among, configured, print_result, run
+from ndec_builder.manifests.settings import FORMS, IMAGE_FORMATS
 
 app = typer.Typer()
 Manifest = Annotated[Path, typer.Argument(help="Manifest directory.")]
@@ -24,10 +25,14 @@ def export(
     preset: Annotated[str | None, typer.Option(help="own, or ndec: the parts and counts of NDEC.")] = None,
     partial: Annotated[bool | None, typer.Option("--partial", help="ndec: accept other counts.")] = None,
     hard_queries: Annotated[Path | None, typer.Option(help="Ids of ingested queries that are hard negatives.")] = None,
-    materialize: Annotated[str | None, typer.Option(help="Pack the images: none, folder or tar.")] = None,
+    materialize: Annotated[
+        str | None, typer.Option(help="Pack the images: none, folder or tar.", autocompletion=among(*FORMS))
+    ] = None,
     shard_megabytes: Annotated[int | None, typer.Option(help="Largest tar shard.")] = None,
     resize: Annotated[int | None, typer.Option(help="Packed images: longest side in pixels; 0 keeps it.")] = None,
-    image_format: Annotated[str | None, typer.Option(help="Packed images: keep, jpeg, png or webp.")] = None,
+    image_format: Annotated[
+        str | None, typer.Option(help="Packed images: keep, jpeg, png or webp.", autocompletion=among(*IMAGE_FORMATS))
+    ] = None,
     attribution_only: Annotated[
         bool | None, typer.Option("--attribution-only", help="Ids, URLs and hashes; no places of images.")
     ] = None,
@@ -114,7 +119,13 @@ def export_release(
 @app.command("export-results")
 def export_results(
     report: Annotated[Path, typer.Argument(help="Report directory of `ndec benchmark`.")],
-    format: Annotated[str, typer.Option(help="csv, csv6 (six decimals), trec or hdf5 (descriptors).")],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="csv, csv6 (six decimals), trec or hdf5 (descriptors).",
+            autocompletion=among("csv", "csv6", "trec", "hdf5"),
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="File to write; default: beside the predictions.")] = None,
     pca: Annotated[int | None, typer.Option(help="hdf5: reduce the descriptors to so many dimensions.")] = None,
     workspace: Workspace = HERE,

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ndec_builder.api import configure
+from ndec_builder.cli.closing import next_command
 from ndec_builder.commands import COMMANDS
+from ndec_builder.forecast import forecast
 
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Directory of this benchmark.")]
 Settings = Annotated[Path | None, typer.Option("--config", help="Settings file; default: WORKSPACE/ndec.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else on stderr.")]
-Split = Annotated[str, typer.Option(help="test: pool × reference. train: pool × basic.")]
+
+
+def among(*choices: str) -> Callable[[str], list[str]]:
+    """For shell completion: the choices that begin as typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete
+
+
+Split = Annotated[
+    str, typer.Option(help="test: pool × reference. train: pool × basic.", autocompletion=among("test", "train"))
+]
 Seed = Annotated[int | None, typer.Option(help="Seed; the same seed gives the same bytes.")]
 Model = Annotated[
     str | None,
@@ -24,8 +41,21 @@ HERE = Path()
 
 
 def run(verb: str, workspace: Path | None, settings: Path | None, as_json: bool, **flags: Any) -> None:
-    """Run a verb and print the path of its result (or one JSON object)."""
-    print_result(build_and_run(verb, workspace, settings, **flags), as_json)
+    """Run a verb and print the path of its result (or one JSON object).
+
+    A person at a terminal is also told what it is about to do, and what comes next; a pipe is not.
+    """
+    config = configured(verb, workspace, settings, **flags)
+    say_to_person(lambda: forecast(verb, config))
+    result = COMMANDS[verb].run(config)
+    print_result(result, as_json)
+    say_to_person(lambda: (command := next_command(verb, config, result)) and f"next: {command}")
+
+
+def say_to_person(text: Callable[[], str | None]) -> None:
+    """One line on stderr, when that is a terminal and there is something to say."""
+    if sys.stderr.isatty() and (line := text()):
+        typer.echo(line, err=True)
 
 
 def build_and_run(verb: str, workspace: Path | None, settings: Path | None, **flags: Any) -> Any:

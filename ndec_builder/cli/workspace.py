@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Workspace
+from ndec_builder.cli.options import HERE, Json, Workspace, print_result, say_to_person
 
 app = typer.Typer()
 
@@ -36,11 +36,15 @@ def demo(
 
 
 @app.command()
-def init(directory: Annotated[Path, typer.Argument(help="Workspace to make.")]) -> None:
+def init(
+    directory: Annotated[Path, typer.Argument(help="Workspace to make.")],
+    as_json: Json = False,
+) -> None:
     """Make a workspace with an `ndec.toml` that shows every setting."""
     from ndec_builder.init import run
 
-    typer.echo(str(run(directory)))
+    print_result(run(directory), as_json)
+    say_to_person(lambda: f"next: cd {directory} && ndec ingest reference FOLDER")
 
 
 @app.command()

@@ -1,0 +1,65 @@
+"""The last line of a verb: the natural next command. For people only: it is left out where stderr is no terminal."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+INGEST_NEXT = {
+    "reference": "ndec ingest pool FOLDER",
+    "pool": "ndec mine",
+    "basic": "ndec mine --split train",
+    "query": "ndec export",
+    "all": "ndec status",
+}
+
+
+def next_command(verb: str, config: Any, result: Path) -> str | None:
+    """What most people do after this verb, with the same workspace; None after verbs that end something."""
+    command = _command(verb, config, result)
+    workspace = getattr(config, "workspace", None)
+    if command is None or workspace is None or workspace == Path():
+        return command
+    first, _, page = command.partition("; ")
+    return f"{first} --workspace {shlex.quote(str(workspace))}" + (f"; {page}" if page else "")
+
+
+def _command(verb: str, config: Any, result: Path) -> str | None:
+    split = f" --split {config.split}" if getattr(config, "split", "test") != "test" else ""
+    dataset = shlex.quote(str(result))
+    match verb:
+        case "ingest":
+            return INGEST_NEXT.get(config.role, "ndec status")
+        case "descriptors":
+            return f"ndec mine --model {config.model or Path(config.source).stem}"
+        case "corpus":
+            return "ndec edit --count 400"
+        case "edit" | "embed":
+            return "ndec mine"
+        case "mine":
+            return f"ndec annotate serve; look at {result / 'contact_sheet.html'}"
+        case "prelabel":
+            return f"ndec annotate push{split}"
+        case "recheck":
+            return f"ndec annotate push{split}"
+        case "push" | "leave":
+            return f"ndec annotate status{split}"
+        case "pull":
+            return f"ndec annotate resolve{split}"
+        case "resolve":
+            return "ndec annotate recheck" if not split else "ndec export"
+        case "export":
+            return f"ndec train-asl --manifest {dataset}"
+        case "train-asl":
+            manifest = shlex.quote(str(config.manifest))
+            return f"ndec benchmark --manifest {manifest} --checkpoint {dataset} --scorer asl"
+        case "train-fused":
+            manifest = shlex.quote(str(config.manifest))
+            fused = f"--scorer fused --fused-model {dataset}"
+            return f"ndec benchmark --manifest {manifest} --model {config.backbone} {fused}"
+        case "benchmark":
+            return f"ndec status; look at {result / 'report.html'}"
+        case "fetch":
+            return f"ndec validate {dataset}"
+    return None

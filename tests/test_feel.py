@@ -1,0 +1,170 @@
+"""How the command line feels: what it says to a person, what it keeps from a pipe, what it does with a typo."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+from rich.progress import Progress
+
+import ndec_builder as ndec
+from ndec_builder import doctor
+from ndec_builder.cli import app
+from ndec_builder.core.console import RateColumn
+from ndec_builder.core.listening import Listener
+from ndec_builder.forecast import forecast
+from pictures import write_scenes
+
+NOT_JSON = {"annotate serve", "annotate stop", "annotate install"}  # they run a server, or install one
+
+
+def commands(group: click.Group | None = None, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in (group or typer.main.get_group(app)).commands.items():  # type: ignore[attr-defined]
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+def at_a_terminal(arguments: list[str], cwd: Path) -> tuple[str, str]:
+    """stdout (a pipe) and stderr (a terminal) of a command."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ndec_builder", *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=slave, text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        seen += part
+    os.close(master)
+    output = process.communicate()[0]
+    assert process.returncode == 0, seen.decode()
+    return output, seen.decode("utf-8", "replace")
+
+
+def test_a_person_is_told_before_and_after_and_a_pipe_is_not(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "photos", 5)
+    bench = tmp_path / "bench"
+    arguments = ["ingest", "pool", "photos", "--workspace", "bench"]
+    output, told = at_a_terminal(arguments, tmp_path)
+    assert output.strip().endswith("pool.parquet")
+    assert told.rstrip().endswith("next: ndec mine --workspace bench")
+    piped = subprocess.run(
+        [sys.executable, "-m", "ndec_builder", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "next:" not in piped.stderr and "\x1b" not in piped.stderr + piped.stdout
+    said = forecast("embed", ndec.configure(ndec.EmbedConfig, bench, role="pool"))
+    assert said and said.startswith("5 pool images in 1 shard, 1 at a time") and "a guess" in said
+
+
+def test_a_forecast_counts_the_work_that_is_left_and_uses_the_workspaces_own_rate(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "photos", 3)
+    for role in ("pool", "reference"):
+        ndec.ingest(ndec.configure(ndec.IngestConfig, tmp_path, role=role, source=tmp_path / "photos"))
+    config = ndec.configure(ndec.MineConfig, tmp_path, top=4)
+    said = forecast("mine", config)
+    assert said and "6 images to embed first; 3 pool × 3 reference images = 9 pairs" in said and "the best 4" in said
+    folder = ndec.Workspace(tmp_path).embeddings("basic", config.model)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"counts": {"embedded": 500}, "seconds": 10.0}))
+    said = forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool"))
+    assert said and "50 images/s in this workspace before" in said
+    (folder / "run.json").write_text("no json")
+    assert forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool")) is None
+
+
+def test_every_verb_speaks_json() -> None:
+    silent = {name for name, command in commands() if "--json" not in [o for p in command.params for o in p.opts]}
+    assert silent == NOT_JSON
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("ndec mi", {"mine"}),
+        ("ndec annotate pu", {"push", "pull"}),
+        ("ndec mine --split t", {"test", "train"}),
+        ("ndec ingest ", {"reference", "basic", "pool", "query", "all"}),
+        ("ndec benchmark --manifest x --scorer f", {"fused"}),
+    ],
+)
+def test_the_shell_completes_commands_and_values(words: str, offered: set[str]) -> None:
+    environment = {
+        **os.environ, "_NDEC_COMPLETE": "complete_bash", "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - (not words.endswith(" "))),
+    }  # fmt: skip
+    script = "import sys; sys.argv = ['ndec']; from ndec_builder.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "hint"),
+    [
+        (["mien"], "", "'mine'"),
+        (["annotate", "pussh"], "", "'push'"),
+        (["mine", "--topp", "3"], "", "--top"),
+        (["mine"], "[mine]\ntopp = 3\n", "did you mean 'top'"),
+        (["mine"], "[minne]\ntop = 3\n", "did you mean 'mine'"),
+        (["mine"], "[annotate.pusch]\noverlap = 0.2\n", "did you mean 'annotate.push'"),
+        (["train-asl", "--manifest", "x", "--recipe", "asl-copy"], "", "'asl-copies'"),
+    ],
+)
+def test_a_typo_is_answered_with_the_nearest_name(
+    arguments: list[str], settings: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ndec.toml").write_text(settings)
+    done = subprocess.run(
+        [sys.executable, "-m", "ndec_builder", *arguments], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 2 and hint in done.stderr and "Traceback" not in done.stderr
+
+
+def test_progress_shows_a_rate() -> None:
+    column, bar = RateColumn(), Progress()
+    task = bar.tasks[bar.add_task("x", total=10)]
+    assert column.render(task).plain == ""
+    task.finished_speed = 12.34
+    assert column.render(task).plain == "12.3/s"
+    task.finished_speed = 1234.5
+    assert column.render(task).plain == "1,234/s"
+
+
+def test_doctor_reads_what_the_cpu_can(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name\t: Old CPU\nflags\t\t: sse avx2 avx512f\n")
+    found = doctor._cpu(cpuinfo)
+    assert "Old CPU" in found.text and "AVX2, AVX-512;" in found.text and "no bfloat16" in found.text
+    cpuinfo.write_text("model name\t: New CPU\nflags\t\t: avx2 avx512f avx512_bf16 amx_bf16\n")
+    assert "AMX-BF16" in doctor._cpu(cpuinfo).text and "no bfloat16" not in doctor._cpu(cpuinfo).text
+
+
+def test_doctor_names_servers_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = Listener("0.0.0.0", 8700, 4711, "label-studio start")
+    monkeypatch.setattr("ndec_builder.core.listening.open_to_others", lambda: [wide])
+    found = doctor._listening()
+    assert found.state == "note" and "0.0.0.0:8700" in found.text and "without --host" in found.fix
+    assert "fix: unless you meant it" in doctor.report([found])
+
+
+def test_doctor_finds_every_part_and_says_how_to_mend_what_is_not_well() -> None:
+    findings = doctor.examine()
+    names = [finding.name for finding in findings]
+    assert names == [
+        "python", "cpu", "memory", "gpu", "torch", "faiss", "label-studio", "chromium", "disk", "listening",
+    ]  # fmt: skip
+    assert all(finding.fix for finding in findings if finding.state != "ok")
