@@ -13,7 +13,6 @@ import typer
 from ndec_builder.api import configure
 from ndec_builder.cli.closing import next_command
 from ndec_builder.commands import COMMANDS
-from ndec_builder.forecast import forecast
 
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Directory of this benchmark.")]
 Settings = Annotated[Path | None, typer.Option("--config", help="Settings file; default: WORKSPACE/ndec.toml.")]
@@ -46,10 +45,16 @@ def run(verb: str, workspace: Path | None, settings: Path | None, as_json: bool,
     A person at a terminal is also told what it is about to do, and what comes next; a pipe is not.
     """
     config = configured(verb, workspace, settings, **flags)
-    say_to_person(lambda: forecast(verb, config))
+    say_to_person(lambda: _forecast(verb, config))
     result = COMMANDS[verb].run(config)
     print_result(result, as_json)
     say_to_person(lambda: (command := next_command(verb, config, result)) and f"next: {command}")
+
+
+def _forecast(verb: str, config: Any) -> str | None:
+    from ndec_builder.forecast import forecast  # it reads tables: too heavy for the start of the command line
+
+    return forecast(verb, config)
 
 
 def say_to_person(text: Callable[[], str | None]) -> None:
