@@ -66,7 +66,7 @@ def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     cores = f"{os.cpu_count()} cores"
     if not cpuinfo.is_file():
         return Finding("cpu", "ok", f"{platform.processor() or platform.machine()}, {cores}")
-    facts = {}
+    facts: dict[str, str] = {}
     for line in cpuinfo.read_text("utf-8", "replace").splitlines():
         name, _, value = line.partition(":")
         facts.setdefault(name.strip(), value.strip())

@@ -120,7 +120,7 @@ def test_the_shell_completes_commands_and_values(words: str, offered: set[str]) 
         (["mine"], "[mine]\ntopp = 3\n", "did you mean 'top'"),
         (["mine"], "[minne]\ntop = 3\n", "did you mean 'mine'"),
         (["mine"], "[annotate.pusch]\noverlap = 0.2\n", "did you mean 'annotate.push'"),
-        (["train-asl", "--manifest", "x", "--recipe", "asl-copy"], "", "'asl-copies'"),
+        (["train-asl", "--manifest", "x", "--recipe", "asl-copie"], "", "'asl-copies'"),
     ],
 )
 def test_a_typo_is_answered_with_the_nearest_name(
@@ -136,7 +136,8 @@ def test_a_typo_is_answered_with_the_nearest_name(
 
 def test_progress_shows_a_rate() -> None:
     column, bar = RateColumn(), Progress()
-    task = bar.tasks[bar.add_task("x", total=10)]
+    bar.add_task("x", total=10)
+    task = bar.tasks[0]
     assert column.render(task).plain == ""
     task.finished_speed = 12.34
     assert column.render(task).plain == "12.3/s"
