@@ -19,6 +19,7 @@ from ndec_builder.annotation.settings import (
     LeaveConfig,
     PullConfig,
     PushConfig,
+    RelearnConfig,
     ResolveConfig,
     ServeConfig,
     StatusConfig,
@@ -32,12 +33,14 @@ __all__ = [
     "LeaveConfig",
     "PullConfig",
     "PushConfig",
+    "RelearnConfig",
     "ResolveConfig",
     "ServeConfig",
     "StatusConfig",
     "leave",
     "pull",
     "push",
+    "relearn",
     "resolve",
     "serve",
     "serving",
@@ -72,6 +75,11 @@ def leave(config: LeaveConfig) -> Path:
 def pull(config: PullConfig) -> Path:
     """Fetch new labels into the append-only labels.parquet and return it."""
     return run_verb("pull", config)
+
+
+def relearn(config: RelearnConfig) -> Path:
+    """Pre-labels from the labels that people gave so far; returns prelabels.parquet."""
+    return run_verb("relearn", config)
 
 
 def resolve(config: ResolveConfig) -> Path:
