@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndec_builder.annotation.settings import (
+    AutoClearConfig,
     LeaveConfig,
     PullConfig,
     PushConfig,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ndec_builder.annotation.connection import Connection
 
 __all__ = [
+    "AutoClearConfig",
     "LeaveConfig",
     "PullConfig",
     "PushConfig",
@@ -37,6 +39,7 @@ __all__ = [
     "ResolveConfig",
     "ServeConfig",
     "StatusConfig",
+    "auto_clear",
     "leave",
     "pull",
     "push",
@@ -75,6 +78,11 @@ def leave(config: LeaveConfig) -> Path:
 def pull(config: PullConfig) -> Path:
     """Fetch new labels into the append-only labels.parquet and return it."""
     return run_verb("pull", config)
+
+
+def auto_clear(config: AutoClearConfig) -> Path:
+    """Discard what the pre-label calls edited copies, where a random slice proves it; returns the split's folder."""
+    return run_verb("auto-clear", config)
 
 
 def relearn(config: RelearnConfig) -> Path:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ndec_builder.annotation.intervals import clopper_pearson, wilson
     from ndec_builder.annotation.posterior import Posterior, dawid_skene
     from ndec_builder.annotation.settings import (
+        AutoClearConfig,
         LeaveConfig,
         PullConfig,
         PushConfig,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AutoClearConfig",
     "LeaveConfig",
     "Posterior",
     "PullConfig",

@@ -39,6 +39,8 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
             return "ndec mine"
         case "mine":
             return f"ndec annotate serve; look at {result / 'contact_sheet.html'}"
+        case "auto-clear":
+            return f"ndec annotate resolve{split}"
         case "relearn":
             return f"ndec annotate double-check{split} --which uncertain"
         case "prelabel":
