@@ -12,25 +12,28 @@ from ndec_builder.candidates.pairs import largest_norm
 from ndec_builder.candidates.rough import Collector, Rough, Wanted, bounds_of, lowest_rough
 
 TILE = 65536  # references turned to float32 at a time: 128 MB at 512 dimensions
+KEPT = 1 << 26  # values: references up to 256 MB in float32 are turned once, not once a block
 GPU_DEPTH = 2048  # FAISS finds no more per query on a GPU
 
 
 class FlatPass:
-    """References (m, d) float16; float32 copies live for one tile only."""
+    """References (m, d) float16; float32 copies live for one tile only, where they are not few."""
 
     def __init__(self, references: np.ndarray, tile: int = TILE) -> None:
         self.references, self.tile = references, tile
         self.norm = largest_norm(references)
+        self.kept = references.astype(np.float32) if references.size <= KEPT else None
 
     def search(self, block: np.ndarray, wanted: Wanted) -> Rough:
         import faiss
 
+        all_references = self.references if self.kept is None else self.kept
         queries = block.astype(np.float32)
         margin = 2 * block.shape[1] * 2.0**-24 * largest_norm(block) * self.norm
         low, row_low = lowest_rough(wanted.references, margin), lowest_rough(wanted.queries, margin)
         found = Collector(len(block), wanted.depth)
         for start in range(0, len(self.references), self.tile):
-            references = self.references[start : start + self.tile].astype(np.float32)
+            references = all_references[start : start + self.tile].astype(np.float32, copy=False)
             k = min(wanted.depth, len(references))
             rough, columns = faiss.knn(queries, references, k, metric=faiss.METRIC_INNER_PRODUCT)
             keep_lists(rough, columns, (low[start : start + self.tile], row_low), start, found, len(references) > k)
