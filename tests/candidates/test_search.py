@@ -24,7 +24,10 @@ ENGINES = {"bf16": Bf16Pass, "faiss": FlatPass}
 def engine_of(name, references, tile):
     """A first pass that looks at `tile` references at a time, so that small problems have many tiles."""
     try:
-        return ENGINES[name](references, tile)
+        engine = ENGINES[name](references, tile)
+        if len(references) % 2 and isinstance(engine, FlatPass):
+            engine.kept = None  # as for references too many to be kept in float32
+        return engine
     except Bf16Error as error:
         missing(str(error))
 
