@@ -11,7 +11,7 @@ from ndec_builder.cli.options import HERE, Json, Seed, Settings, Workspace, amon
 from ndec_builder.core.errors import UsageError
 from ndec_builder.evaluation.settings import ACTIONS, SCOPES, SCORERS
 
-RECIPES = ("asl", "asl-crop", "asl-positive", "asl-negative", "triplet", "asl-copies", "baseline", "fused")
+RECIPES = ("asl", "asl-crop", "asl-positive", "asl-negative", "triplet", "asl-code", "asl-copies", "baseline", "fused")
 
 app = typer.Typer()
 
@@ -73,7 +73,9 @@ def benchmark(
     fused_model: Annotated[Path | None, typer.Option(help="fused: run of `train-asl --recipe fused`.")] = None,
     rescored: Annotated[int | None, typer.Option(help="fused: best pairs of each query that are judged.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Report directory of the baseline run.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="asl: reject above this query_over_reference.")] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="asl: reject above this query_over_reference; auto: the checkpoint's own.")
+    ] = None,
     scope: Annotated[
         str | None, typer.Option(help="asl: filter all of the list, or its topN.", autocompletion=among(*SCOPES))
     ] = None,
@@ -106,7 +108,7 @@ def benchmark(
         "model": model and tuple(model), "checkpoint": checkpoint and tuple(checkpoint),
         "descriptors": descriptors and tuple(descriptors), "predictions": predictions, "scorer": scorer,
         "asl_checkpoint": asl_checkpoint, "fused_model": fused_model, "rescored": rescored, "baseline": baseline,
-        "threshold": threshold, "scope": scope,
+        "threshold": _number_or_text(threshold), "scope": scope,
         "action": action, "n": n, "k": k, "replicates": replicates, "name": name, "out": out,
         "test_size": test_size and tuple(test_size), "norm_factor": norm_factor, "norm_n": norm_n,
         "norm_kind": norm_kind, "target_precision": target_precision,
@@ -118,3 +120,11 @@ def benchmark(
             raise UsageError(f"{given[0]} belongs to --table or --figure; give one of them too")
         return run("benchmark", workspace, config, as_json, **flags)
     return run("paper", workspace, config, as_json, **flags, **paper)
+
+
+def _number_or_text(text: str | None) -> float | str | None:
+    """What is no number is left for the config to judge."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text

@@ -60,6 +60,28 @@ RECIPES: dict[str, Recipe] = {
         most=4,
     ),
     "crop": Recipe((("crop", 1.0, {"share": (0.2, 0.8), "aspect": _ASPECT}),), least=1, most=1),
+    # A crop, and then what takes detail away but lays nothing on it: views that show less than their original.
+    "edited-crop": Recipe(
+        (
+            ("crop", 1.0, {"share": (0.2, 0.95), "aspect": _ASPECT}),
+            ("flip", 0.20, {}),
+            ("rotate", 0.08, {"angle": (-35, 35)}),
+            ("perspective", 0.08, {"inward": (0, 0.2)}),
+            ("jitter", 0.40, _JITTER),
+            ("grayscale", 0.10, {}),
+            ("tint", 0.10, {"opacity": (0.1, 0.35)}),
+            ("vignette", 0.06, {"strength": (0.3, 0.9)}),
+            ("blur", 0.15, {"radius": (0.004, 0.02)}),
+            ("sharpen", 0.06, {"percent": (80, 250)}),
+            ("noise", 0.10, {"sigma": (5, 30)}),
+            ("pixelate", 0.08, {"share": (0.01, 0.025)}),
+            ("shuffle", 0.05, {"share": (0.05, 0.3), "radius": (0.005, 0.02)}),
+            ("resize", 0.20, {"factor": (0.4, 1), "squash": (0.8, 1.25)}),
+            ("jpeg", 0.35, {"quality": (20, 80)}),
+        ),
+        least=2,
+        most=5,
+    ),
     # What happens to a picture that is passed on unchanged: encoded again, scaled, a little warmer or brighter.
     "light": Recipe(
         (

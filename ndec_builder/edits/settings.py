@@ -15,7 +15,7 @@ class EditConfig:
     workspace: Path
     count: int
     role: str = setting("reference", "whose images are copied")
-    recipe: str = setting("copy", "copy (a mix like DISC21's), crop, light or view")
+    recipe: str = setting("copy", "copy (a mix like DISC21's), crop, edited-crop, light or view")
     seed: int = setting(0, "same seed, same copies")
     prefix: str = setting("copy", "ids are PREFIX-000000 and so on; a rerun replaces the copies of its own prefix")
     backgrounds: Path | None = setting(None, "folder of pictures to paste copies on; drawn from a seed unless given")

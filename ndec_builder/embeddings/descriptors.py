@@ -1,34 +1,26 @@
-"""`ndec ingest --kind descriptors`: descriptors that another team made (HDF5 of ISC2021) → embeddings/<role>/<model>/.
-
-Either one side a file, `vectors` float (n, d) with `image_names` (bytes or text, perhaps with a folder and an ending),
-or a submission: `query`, `reference` with `query_ids`, `reference_ids`.
-"""
+"""`ndec ingest --kind descriptors`: descriptors of another team (HDF5 of ISC2021) → embeddings/<role>/<model>/."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.columns import images_fingerprint
 from ndec_builder.core.console import say
-from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import REJECTS, ROLES, table_of
 from ndec_builder.core.storage import fingerprint, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.hdf5 import Side, read_hdf5, some
 from ndec_builder.embeddings.parts import PART, PART_VECTORS, Piece, normalised, write_parts
 from ndec_builder.embeddings.settings import DescriptorsConfig
 
 RESULT_VERSION = 1
-SUBMISSION = {"query": ("query", "query_ids"), "reference": ("reference", "reference_ids")}
-_NAMED = 20
 
 
 def run(config: DescriptorsConfig) -> Path:
@@ -46,7 +38,6 @@ def run(config: DescriptorsConfig) -> Path:
     images = workspace.read_images(config.role) if workspace.images(config.role).is_file() else None
     order, missing = _order(names, images, path, config.role)
     directory = workspace.embeddings(config.role, config.model or path.stem)
-    _check_finite(names, vectors, path)
     zeros = {names[row] for row in order if not vectors[row].any()}
     order = [row for row in order if names[row] not in zeros]
     with locked(directory):
@@ -70,45 +61,22 @@ def run(config: DescriptorsConfig) -> Path:
     if rejects:
         raise GapsError(
             f"{len(rejects)} {config.role} images have no usable descriptor in {path}: "
-            f"{_some(sorted(missing | zeros))}; "
+            f"{some(sorted(missing | zeros))}; "
             f"the others are in {directory}. Ask for the missing ones, or ingest only the images that have one"
         )
     return directory
 
 
-def read_descriptors(path: Path, role: str) -> tuple[list[str], np.ndarray]:
-    """Return (ids without folder and picture ending, (n, d) float32), in the order of the file. Raises as `run`."""
-    import h5py
-
-    if not path.is_file():
-        raise UsageError(f"there is no descriptors file {path}; give an HDF5 file in the form of ISC2021")
-    try:
-        with h5py.File(path, "r") as file:
-            if "vectors" in file and "image_names" in file:
-                what, ids = "vectors", "image_names"
-            elif role in SUBMISSION and all(name in file for name in SUBMISSION[role]):
-                what, ids = SUBMISSION[role]
-            else:
-                raise NdecError(
-                    f"{path} holds {', '.join(sorted(file)) or 'nothing'}; expected vectors with image_names, or "
-                    "for the "
-                    "roles query and reference a submission: query, reference, query_ids, reference_ids"
-                )
-            vectors = np.asarray(file[what][()], dtype=np.float32)
-            names = [_image_id(name) for name in np.asarray(file[ids][()]).reshape(-1).tolist()]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise NdecError(f"{path} cannot be read as HDF5 descriptors ({text}); get it again, or convert it") from None
-    if vectors.ndim != 2 or len(vectors) != len(names) or not len(names):
-        raise NdecError(f"{path}: {what} has the shape {vectors.shape} for {len(names)} names; expected (n, d) and n")
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise NdecError(f"{path}: {len(twice)} images come twice: {_some(twice)}; an image has one descriptor")
-    return names, vectors
-
-
-def _image_id(name: Any) -> str:
-    path = PurePosixPath(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name))
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+def read_descriptors(path: Path, role: str) -> Side:
+    """The ids and vectors that a file has for a role. Raises as `hdf5.read_hdf5`, and NdecError for the other roles."""
+    sides = read_hdf5(path)
+    side = sides.get("vectors") or sides.get(role)
+    if side is None:
+        raise NdecError(
+            f"{path} is a submission, of the roles query and reference; descriptors of {role} images have the form "
+            "vectors with image_names"
+        )
+    return side
 
 
 def _order(names: list[str], images: pa.Table | None, path: Path, role: str) -> tuple[list[int], set[str]]:
@@ -120,17 +88,10 @@ def _order(names: list[str], images: pa.Table | None, path: Path, role: str) -> 
     if strangers := sorted(set(names) - set(ids)):
         raise NdecError(
             f"{len(strangers)} of the {len(names)} descriptors in {path} are of no {role} image: "
-            f"{_some(strangers)}; an id "
+            f"{some(strangers)}; an id "
             "is the file name without folder and ending: ingest those images too, or take their descriptors out"
         )
     return [place[name] for name in ids if name in place], set(ids) - set(names)
-
-
-def _check_finite(names: list[str], vectors: np.ndarray, path: Path) -> None:
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        bad = [names[row] for row in np.flatnonzero(~finite).tolist()]
-        raise NdecError(f"{path}: {len(bad)} descriptors hold NaN or infinity: {_some(bad)}; make them again")
 
 
 def _pieces(names: list[str], vectors: np.ndarray, order: list[int]) -> Iterator[Piece]:
@@ -139,7 +100,3 @@ def _pieces(names: list[str], vectors: np.ndarray, order: list[int]) -> Iterator
         directions, norms = normalised(vectors[rows])
         ids = pa.array([names[row] for row in rows], pa.string())
         yield directions, pa.table([ids, pa.array(norms)], schema=PART)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -20,11 +20,11 @@ from ndec_builder.evaluation.bootstrap import Interval, intervals
 from ndec_builder.evaluation.breakdown import Copies, by_edit_kind, edit_kinds
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.estimates import KEYS, STRATA, SUBSETS, Evaluation
-from ndec_builder.evaluation.judging import grouped, judge
+from ndec_builder.evaluation.judging import Judged, grouped, judge
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
 from ndec_builder.evaluation.report import write_report
 from ndec_builder.evaluation.scoring import Scored
-from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
 
 RESULT_VERSION = 2
 
@@ -46,10 +46,10 @@ def run(config: BenchmarkConfig) -> Path:
     )
     baseline = None if config.baseline is None else grouped(dataset, _baseline(config.baseline, dataset))
     judged = judge(config, workspace, dataset, baseline)
-    scored, evaluation, n = judged.scored, judged.evaluation, judged.evaluation.n
+    scored, evaluation = judged.scored, judged.evaluation
     say(f"{len(scored.predictions):,} predictions; {config.replicates:,} bootstrap replicates")
     numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
-    metrics = _metrics(config, dataset, scored, numbers, n, judged.uaps) | _details(config, dataset, scored, evaluation)
+    metrics = _metrics(config, dataset, judged, numbers) | _details(config, dataset, scored, evaluation)
 
     out = config.out or workspace.report(config.name or _default_name(config))
     write_predictions(out / "predictions.csv", judged.final, dataset.query_ids, dataset.reference_ids)
@@ -99,12 +99,11 @@ def _baseline(report: Path, dataset: Dataset) -> Predictions:
 def _metrics(
     config: BenchmarkConfig,
     dataset: Dataset,
-    scored: Scored,
+    judged: Judged,
     numbers: dict[str, Interval],
-    n: int,
-    uaps: dict[str, float],
 ) -> dict[str, Any]:
     """The content of `metrics.json`: top-level keys are of all queries, `by_hard_kind` of the subsets."""
+    scored, n = judged.scored, judged.evaluation.n
     undefined = asdict(Interval(None, None, None))
     kinds = collections.Counter(dataset.kinds)
 
@@ -119,12 +118,12 @@ def _metrics(
         "by_hard_kind": {
             subset: values(subset) if subset in dataset.subsets else None for subset in SUBSETS if subset != "all"
         },
-        "uap_by_filter": uaps,
+        "uap_by_filter": judged.uaps,
         "protocol": {
             "search": scored.predictions.protocol,
             "ranking": "one list; score desc, negatives first among equals, then ids; / all ground-truth pairs",
             "precision": f"cut at N = {n:,}, then filter, no refill",
-            "filter": _filter_text(config),
+            "filter": _filter_text(config, judged.evaluation),
             "filter_auc": "query_over_reference of each hard negative query's best pair above that of the true pairs",
             "subsets": "queries left out of the one list; the search was over all of them",
             "intervals": f"95 %, {config.replicates:,} bootstrap replicates over groups of queries, seed {config.seed}",
@@ -169,11 +168,12 @@ def _details(config: BenchmarkConfig, dataset: Dataset, scored: Scored, evaluati
     return details | {"by_edit_kind": by_edit_kind(copies, groups, min(config.replicates, 1000), config.seed)}
 
 
-def _filter_text(config: BenchmarkConfig) -> str | None:
-    if config.scorer != "asl":
+def _filter_text(config: BenchmarkConfig, evaluation: Evaluation) -> str | None:
+    if evaluation.filter is None:
         return None
+    own = " (the checkpoint's own, from training data)" if config.threshold == AUTO else ""
     return (
-        f"reject when query_over_reference > {config.threshold:g} (strictly); micro average precision: "
+        f"reject when query_over_reference > {evaluation.filter.threshold:g}{own}, strictly; micro average precision: "
         f"scope {config.scope}, action {config.action}"
     )
 

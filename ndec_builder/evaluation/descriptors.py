@@ -1,24 +1,20 @@
 """Descriptors that others made: HDF5 files in the forms of the ISC2021 challenge.
 
-A file a side: `vectors` float (n, d) and `image_names` (bytes or text, perhaps with a folder and an ending); or one
-submission: `query`, `reference` with `query_ids`, `reference_ids`. A file whose images are none of the dataset's is the
-background for score normalisation.
+A file a side, or one submission with both. A file whose images are none of the dataset's is the background for score
+normalisation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import sha256_file
-
-IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-Block = tuple[list[str], np.ndarray]  # ids and their vectors (n, d) float32
+from ndec_builder.embeddings.hdf5 import Side, read_hdf5
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,8 @@ def read_descriptors(paths: Sequence[Path], query_ids: Sequence[str], reference_
     Raises UsageError for a missing file; NdecError for one that is not of these forms, for unequal widths, NaN, an
     image that comes twice, a side without any vector, or a file in which only some images are the dataset's.
     """
-    blocks = [(path, block) for path in paths for block in _blocks(path)]
-    sides: dict[str, list[tuple[Path, Block]]] = {"queries": [], "references": [], "background": []}
+    blocks = [(path, block) for path in paths for block in read_hdf5(path).values()]
+    sides: dict[str, list[tuple[Path, Side]]] = {"queries": [], "references": [], "background": []}
     known = {"queries": set(query_ids), "references": set(reference_ids)}
     for path, block in blocks:
         sides[_side(path, block[0], known)].append((path, block))
@@ -73,46 +69,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def _blocks(path: Path) -> list[Block]:
-    import h5py
-
-    if not path.is_file():
-        raise UsageError(f"there is no descriptors file {path}; --descriptors wants HDF5 in the form of ISC2021")
-    try:
-        with h5py.File(path, "r") as file:
-            if "query" in file and "reference" in file:
-                pairs = (("query", "query_ids"), ("reference", "reference_ids"))
-            elif "vectors" in file and "image_names" in file:
-                pairs = (("vectors", "image_names"),)  # type: ignore[assignment]
-            else:
-                raise NdecError(
-                    f"{path} holds {sorted(file)}; expected `vectors` with `image_names`, or `query`, `reference`, "
-                    "`query_ids` and `reference_ids`"
-                )
-            return [_block(path, vectors, file[vectors][()], file[names][()]) for vectors, names in pairs]
-    except (OSError, KeyError) as error:
-        raise NdecError(f"{path} cannot be read as HDF5 descriptors ({' '.join(str(error).split())[:200]})") from None
-
-
-def _block(path: Path, what: str, vectors: Any, names: Any) -> Block:
-    vectors = np.asarray(vectors, dtype=np.float32)
-    ids = [_image_id(name) for name in np.asarray(names).reshape(-1).tolist()]
-    if vectors.ndim != 2 or len(vectors) != len(ids):
-        raise NdecError(f"{path}: {what} has the shape {vectors.shape} for {len(ids)} names; expected (n, d) and n")
-    if (bad := ~np.isfinite(vectors).all(axis=1)).any():
-        raise NdecError(f"{path}: the descriptor of {ids[int(np.flatnonzero(bad)[0])]!r} holds NaN or infinity")
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise NdecError(f"{path}: the image {twice!r} comes twice; one descriptor an image")
-    return ids, vectors
-
-
-def _image_id(name: Any) -> str:
-    """`b"queries/Q00001.jpg"` → `Q00001`; an ending that is no picture's stays."""
-    path = PurePosixPath(name.decode() if isinstance(name, bytes) else str(name))
-    return path.stem if path.suffix.lower() in IMAGE_ENDINGS else path.name
-
-
 def _side(path: Path, ids: list[str], known: dict[str, set[str]]) -> str:
     shares = {side: sum(name in names for name in ids) for side, names in known.items()}
     for side, count in shares.items():
@@ -128,7 +84,7 @@ def _side(path: Path, ids: list[str], known: dict[str, set[str]]) -> str:
     )
 
 
-def _placed(blocks: list[tuple[Path, Block]], ids: Sequence[str], side: str) -> tuple[np.ndarray, np.ndarray]:
+def _placed(blocks: list[tuple[Path, Side]], ids: Sequence[str], side: str) -> tuple[np.ndarray, np.ndarray]:
     """→ (places (n,) ascending, vectors (n, d)) of one side."""
     if not blocks:
         raise NdecError(f"the descriptors files hold none of the dataset's {side} ({len(ids):,} ids, {ids[0]!r} …)")

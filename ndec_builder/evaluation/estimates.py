@@ -41,13 +41,15 @@ class AsymmetricFilter:
 
     filtered: the list that μAP is computed on (scope and action applied) · rejected: (m,) bool in the rank order of the
     searched list · copies_and_hard: rows (in rank order) of the searched list that the AUC compares: each ground-truth
-    pair, and the best pair of each hard negative query · ratios: (m,) query_over_reference in rank order.
+    pair, and the best pair of each hard negative query · ratios: (m,) query_over_reference in rank order · threshold:
+    above which it rejects.
     """
 
     filtered: GroupedList
     rejected: np.ndarray
     copies_and_hard: np.ndarray
     ratios: np.ndarray
+    threshold: float
 
 
 @dataclass(frozen=True)

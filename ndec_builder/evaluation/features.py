@@ -37,6 +37,7 @@ class Detector:
     head: Callable[[np.ndarray], np.ndarray]
     about: str
     weights: dict[str, str]
+    threshold: float | None = None  # of the filter, as the checkpoint chose it on training data
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def of_checkpoint(path: Path, judged: Sequence[pa.Table], device: str = "auto") 
     trunk = loaded.fingerprint if loaded.whole_network else loaded.backbone.fingerprint
     run = path if path.is_dir() else path.parent
     about = f"{run.absolute().name} (recipe {loaded.recipe} on {loaded.backbone.name})"
-    return Detector(loaded.backbone, trunk, apply, about, {"checkpoint": loaded.fingerprint})
+    return Detector(loaded.backbone, trunk, apply, about, {"checkpoint": loaded.fingerprint}, loaded.threshold)
 
 
 def of_model(

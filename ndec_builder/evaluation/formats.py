@@ -14,9 +14,6 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import atomic_path
 from ndec_builder.evaluation.predictions import COLUMNS, Predictions
 
-SUBMISSION = ("query", "reference", "query_ids", "reference_ids")
-ISC2021 = ("vectors", "image_names")
-
 
 @dataclass(frozen=True)
 class Descriptors:
@@ -81,22 +78,10 @@ def write_submission(path: Path, queries: Descriptors, references: Descriptors) 
     return _write(path, arrays | {f"{name}_ids": _bytes(side.ids) for name, side in sides.items()})
 
 
-def read_submission(path: Path) -> tuple[Descriptors, Descriptors]:
-    """Read what `write_submission` wrote, or anyone's file of that form."""
-    query, reference, query_ids, reference_ids = _read(path, SUBMISSION)
-    return Descriptors(_texts(query_ids), query), Descriptors(_texts(reference_ids), reference)
-
-
 def write_isc2021(path: Path, descriptors: Descriptors) -> Path:
     """Write the isc2021 form of one side: float32 `vectors`, bytes `image_names`, in the order given."""
     _check(descriptors, "image")
     return _write(path, {"vectors": descriptors.vectors.astype(np.float32), "image_names": _bytes(descriptors.ids)})
-
-
-def read_isc2021(path: Path) -> Descriptors:
-    """Read the isc2021 form; names as they stand in the file, with folder and ending if they have them."""
-    vectors, names = _read(path, ISC2021)
-    return Descriptors(_texts(names), vectors)
 
 
 def reduce(queries: np.ndarray, references: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -141,27 +126,5 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     return path
 
 
-def _read(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    """The arrays of an HDF5 file. Raises NdecError when it is none, lacks one, or ids and vectors do not pair up."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            if missing := [name for name in names if name not in file]:
-                raise NdecError(f"{path} lacks {missing}; it holds {sorted(file)}, expected {list(names)}")
-            arrays = [file[name][()] for name in names]
-    except OSError as error:
-        raise NdecError(f"{path} cannot be read as HDF5 ({error}); get it again from where it is whole") from None
-    half = len(arrays) // 2
-    for vectors, ids in zip(arrays[:half], arrays[half:], strict=True):
-        if vectors.ndim != 2 or len(vectors) != len(ids):
-            raise NdecError(f"{path}: vectors of shape {vectors.shape} and {len(ids)} ids do not pair up")
-    return arrays
-
-
 def _bytes(ids: list[str]) -> np.ndarray:
     return np.array([name.encode("utf-8") for name in ids], dtype=np.bytes_)
-
-
-def _texts(ids: np.ndarray) -> list[str]:
-    return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in ids.tolist()]

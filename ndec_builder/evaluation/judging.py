@@ -14,7 +14,7 @@ from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.estimates import AsymmetricFilter, Evaluation
 from ndec_builder.evaluation.metrics import average_precision, rank
 from ndec_builder.evaluation.predictions import Predictions
-from ndec_builder.evaluation.scoring import Scored, pair_ratios, score
+from ndec_builder.evaluation.scoring import Scored, filter_threshold, pair_ratios, score
 from ndec_builder.evaluation.settings import ACTIONS, SCOPES, BenchmarkConfig
 
 
@@ -50,8 +50,14 @@ def judge_scored(
 
 
 def grouped(dataset: Dataset, predictions: Predictions) -> GroupedList:
+    """The predictions in rank order with their groups and strata. Raises what `rank` raises, with the ids."""
+
+    def name(row: int) -> str:
+        query, reference = (int(side[row]) for side in (predictions.query, predictions.reference))
+        return f"({dataset.query_ids[query]}, {dataset.reference_ids[reference]})"
+
     pairs = predictions.pairs(len(dataset.references))
-    ranked = rank(predictions.scores, dataset.is_match(predictions), len(dataset.truth), pairs)
+    ranked = rank(predictions.scores, dataset.is_match(predictions), len(dataset.truth), pairs, name)
     queries = predictions.query[ranked.rows]
     return GroupedList(ranked, dataset.query_group[queries], dataset.stratum[queries])
 
@@ -61,7 +67,8 @@ def _filtered(
 ) -> tuple[AsymmetricFilter, Predictions, dict[str, float]]:
     """The filter, the list that it leaves, and the μAP of that list under every scope and action."""
     ratios = pair_ratios(scored)[searched.ranked.rows]
-    rejected = reject(ratios, config.threshold)
+    threshold = filter_threshold(config, scored)
+    rejected = reject(ratios, threshold)
     found = scored.predictions
     lists = {}
     for scope, action in itertools.product(SCOPES, ACTIONS):
@@ -72,7 +79,7 @@ def _filtered(
     uaps = {name: average_precision(rows.ranked) for name, rows in ranked.items()}
     hard = _best_of_hard_queries(dataset, found.query[searched.ranked.rows])
     compared = np.sort(np.concatenate([np.flatnonzero(searched.ranked.is_match), hard]))
-    return AsymmetricFilter(ranked[chosen], rejected, compared, ratios), lists[chosen], uaps
+    return AsymmetricFilter(ranked[chosen], rejected, compared, ratios, threshold), lists[chosen], uaps
 
 
 def _best_of_hard_queries(dataset: Dataset, queries: np.ndarray) -> np.ndarray:

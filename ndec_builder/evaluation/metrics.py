@@ -5,7 +5,7 @@ There is one ranked list over all (query, reference) predictions. Average precis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ndec_builder.core.errors import NdecError
 
 MAX_PREDICTIONS = 500_000  # the official evaluation of DISC21 takes no more rows, and a longer list raises the number
+NAMED = 3  # bad rows that a message names
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,18 @@ def pair_numbers(query_ids: Sequence[str], reference_ids: Sequence[str]) -> np.n
     return query.astype(np.int64) * max(1, len(names)) + reference
 
 
-def rank(scores: np.ndarray, is_match: np.ndarray, positives: int, pairs: np.ndarray | None = None) -> RankedList:
+def rank(
+    scores: np.ndarray,
+    is_match: np.ndarray,
+    positives: int,
+    pairs: np.ndarray | None = None,
+    name: Callable[[int], str] = "row {} (from 0)".format,
+) -> RankedList:
     """Sort predictions into the one list that every metric reads.
 
     scores: (m,) float, higher is better · is_match: (m,) bool · positives: number of all ground-truth pairs ·
-    pairs: (m,) int64 from `pair_numbers` (or any numbering in id order), for the last tie rule and the duplicate check.
+    pairs: (m,) int64 from `pair_numbers` (or any numbering in id order), for ties and the duplicate check
+    · name: what a message calls a row.
     Raises NdecError for NaN scores, duplicate pairs, more than 500,000 rows, a ground truth without positives.
     """
     scores, is_match = np.asarray(scores, dtype=np.float64), np.asarray(is_match, dtype=bool)
@@ -67,7 +75,9 @@ def rank(scores: np.ndarray, is_match: np.ndarray, positives: int, pairs: np.nda
     if len(scores) > MAX_PREDICTIONS:
         raise NdecError(f"{len(scores):,} predictions; at most {MAX_PREDICTIONS:,} are evaluated: keep the best ones")
     if (bad := np.isnan(scores)).any():
-        raise NdecError(f"the score of row {int(np.flatnonzero(bad)[0])} (from 0) is NaN; it must be a number")
+        named = ", ".join(name(row) for row in np.flatnonzero(bad)[:NAMED].tolist())
+        more = f" and {int(bad.sum()) - NAMED} more" if bad.sum() > NAMED else ""
+        raise NdecError(f"the score of {named}{more} is NaN; it must be a number, higher for a likelier copy")
     if positives < 1:
         raise NdecError("the ground truth has no positive pair; micro average precision is not defined without one")
     if (found := int(is_match.sum())) > positives:
@@ -82,7 +92,7 @@ def rank(scores: np.ndarray, is_match: np.ndarray, positives: int, pairs: np.nda
         if (twice := by_pair[1:] == by_pair[:-1]).any():
             rows = np.flatnonzero(pairs == by_pair[1:][twice][0])[:2]
             raise NdecError(
-                f"rows {rows[0]} and {rows[1]} (from 0) predict the same (query, reference) pair; "
+                f"{name(int(rows[0]))} and {name(int(rows[1]))} predict the same (query, reference) pair; "
                 "a pair may be predicted once: keep the better score"
             )
         order = np.lexsort((pairs, is_match, -scores))

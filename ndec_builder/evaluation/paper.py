@@ -18,7 +18,7 @@ from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.paper_figures import figure_6, figure_7, figure_8
 from ndec_builder.evaluation.paper_numbers import FIGURE_6, FIGURE_7, is_ndec
 from ndec_builder.evaluation.plots import draw_6, draw_7, draw_8
-from ndec_builder.evaluation.settings import PaperConfig
+from ndec_builder.evaluation.settings import AUTO, PaperConfig
 from ndec_builder.evaluation.tables import SUBSETS_SHOWN, Row, table_1, table_2
 
 RESULT_VERSION = 1
@@ -87,7 +87,7 @@ def as_markdown(rows: Sequence[Row], what: str, facts: dict[str, Any], config: P
                  _cell("gain", row.uap_gain), _cell("gain", row.precision_gain),
                  _cell("tp_kept", own["tp_kept"]), _cell("fp_kept", own["fp_kept"]), *paper, row.note]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    for subset in SUBSETS_SHOWN[1:]:
+    for subset in SUBSETS_SHOWN:
         if not all(subset in row.numbers for row in rows):
             continue
         lines += ["", f"## {HEADINGS[subset]}", ""]
@@ -146,9 +146,10 @@ def _protocol(config: PaperConfig, dataset: Dataset) -> str:
     how = "raw cosine"
     if config.norm_factor:
         how = f"normalised scores (factor {config.norm_factor:g}, n = {config.norm_n}, {config.norm_kind})"
+    above = "each checkpoint's own threshold" if config.threshold == AUTO else f"{config.threshold:g}"
     seeds = f"; {config.seeds} training seeds, seeds and groups resampled jointly" if config.table == 2 else ""
     return (
-        f"Search: {search}; {how}. Filter: query_over_reference > {config.threshold:g} (strictly), scope "
+        f"Search: {search}; {how}. Filter: query_over_reference > {above} (strictly), scope "
         f"{config.scope}, action {config.action}. Intervals: 95 %, {config.replicates:,} bootstrap replicates over "
         f"{int(dataset.query_group.max()) + 1:,} groups of queries{seeds}."
     )

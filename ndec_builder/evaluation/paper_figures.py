@@ -9,6 +9,7 @@ import numpy as np
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.asymmetric import reject
 from ndec_builder.evaluation.bootstrap import (
     GroupedList,
     Interval,
@@ -20,7 +21,7 @@ from ndec_builder.evaluation.bootstrap import (
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.judging import judge
 from ndec_builder.evaluation.methods import Method, config_of, parse_methods
-from ndec_builder.evaluation.scoring import pair_ratios, score
+from ndec_builder.evaluation.scoring import filter_threshold, pair_ratios, score
 from ndec_builder.evaluation.seeds import interval, over_seeds
 from ndec_builder.evaluation.settings import PaperConfig
 
@@ -110,7 +111,7 @@ def figure_8(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dic
     best = np.zeros(len(found), dtype=bool)
     best[order[np.unique(found.query[order], return_index=True)[1]]] = True
     hard = best & (dataset.stratum[found.query] > 0)
-    rejected = ratios > (config.threshold)
+    rejected = reject(ratios, filter_threshold(config, scored))
     masks = (match & ~rejected, match & rejected, hard & rejected, hard & ~rejected)
     return {
         name: [

@@ -53,6 +53,8 @@ def draw_7(bars: Mapping[str, Mapping[str, Interval]], stem: Path) -> list[Path]
             if number.low is not None and number.high is not None:
                 error = [[height - 100 * number.low], [100 * number.high - height]]
                 axes.errorbar(place + 0.4 * side - 0.2, height, error, color="#222222", capsize=3, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.grid(visible=False, axis="x")
     labels = [*bars, *(f"paper:\n{name}" for name in FIGURE_7)]
     axes.set_xticks(range(len(names)), labels, fontsize=7)
     axes.set(ylabel="micro average precision (%)", ylim=(0, 100))
@@ -78,8 +80,11 @@ def draw_8(rows: Mapping[str, Sequence[Mapping[str, Any]]], dataset: Dataset, st
         for axes, pair in zip(line, pairs, strict=False):
             axes.imshow(_side_by_side(dataset, pair["query"], pair["reference"]))
             kind = STRATA[dataset.stratum[pair["query"]]].replace("_", " ")
-            text = f"query/reference {pair['query_over_reference']:.2f}" + ("" if kind == "none" else f", {kind}")
+            ratio = pair["query_over_reference"]
+            digits = 4 if ratio != 1 and round(ratio, 2) == 1 else 2  # 1.00 would not say on which side of 1 it is
+            text = f"query/reference {ratio:.{digits}f}" + ("" if kind == "none" else f", {kind}")
             axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top", fontsize=6)
+    figure.supxlabel("in each pair: left the query, right the reference; the number is that of their norms", fontsize=7)
     return _save(figure, stem)
 
 

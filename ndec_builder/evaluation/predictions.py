@@ -100,7 +100,9 @@ def _parse(cells: list[str], places: list[dict[str, int]], where: str) -> tuple[
     except ValueError:
         score = math.nan
     if math.isnan(score):
-        raise NdecError(f"{where}: the score {cells[2]!r} is not a number; higher is better")
+        raise NdecError(
+            f"{where}: the score {cells[2]!r} of ({cells[0]}, {cells[1]}) is not a number; higher is better"
+        )
     return (pair[0], pair[1]), score
 
 

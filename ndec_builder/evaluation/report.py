@@ -56,7 +56,7 @@ def write_report(
     """Write `report.html` and figures/*.svg into `out`. searched, final: the list before and after the filter."""
     import jinja2
 
-    figures = _figures(metrics, searched, evaluation, config.threshold)
+    figures = _figures(metrics, searched, evaluation)
     for figure in figures:
         write_text(out / "figures" / f"{figure['name']}.svg", figure["svg"])
     ranked = evaluation.final.ranked
@@ -98,9 +98,7 @@ def _cell(key: str, number: dict[str, float | None]) -> tuple[str, str]:
     return value or "–", "" if low is None else f"{low} … {high}"
 
 
-def _figures(
-    metrics: dict[str, Any], searched: Predictions, evaluation: Evaluation, threshold: float
-) -> list[dict[str, str]]:
+def _figures(metrics: dict[str, Any], searched: Predictions, evaluation: Evaluation) -> list[dict[str, str]]:
     final = evaluation.final
     curves = [("all queries", final.ranked)]
     if "without" in evaluation.subsets:
@@ -116,7 +114,7 @@ def _figures(
             "svg": precision_recall(curves),
         }
     ]
-    if evaluation.filter is not None:
+    if (judge := evaluation.filter) is not None:
         ranked = evaluation.searched.ranked
         shown = ranked.is_match.copy()  # the true pairs, and of every query its best pair: one point says enough
         shown[np.unique(searched.query[ranked.rows], return_index=True)[1]] = True
@@ -129,7 +127,7 @@ def _figures(
                 "alt": "Scatter of the score against log2 query_over_reference: true pairs as circles, the best pair "
                 "of each hard negative as a cross, of each other query as a dot. The filter rejects right of the line. "
                 f"AUC of the ratio: {_cell('filter_auc', metrics['filter_auc'])[0]}.",
-                "svg": ratio_scatter(ranked.scores[rows], evaluation.filter.ratios[rows], classes, threshold),
+                "svg": ratio_scatter(ranked.scores[rows], judge.ratios[rows], classes, judge.threshold),
             }
         )
     return figures

@@ -18,7 +18,7 @@ from ndec_builder.evaluation.descriptors import read_descriptors
 from ndec_builder.evaluation.features import Detector, Features, features_of, join, of_checkpoint, of_model
 from ndec_builder.evaluation.matching import Background, match
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
-from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
 
 if TYPE_CHECKING:
     from ndec_builder.training.fused.model import FusedModel
@@ -39,13 +39,17 @@ class Scored:
     norms: tuple[np.ndarray, np.ndarray] | None = None
     weights: dict[str, str] = field(default_factory=dict)
     rejects: Rejects = field(default_factory=dict)
+    threshold: float | None = None  # of the filter, as the detectors behind the norms chose it on training data
 
 
 def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
     """Read or search the predictions; with an independent ASL checkpoint, take the norms from that one.
 
-    Raises NdecError when a checkpoint was trained on images of the dataset, or no image of a side can be used.
+    Raises NdecError when a checkpoint was trained on images of the dataset, or no image of a side can be used;
+    UsageError when norms are to be compared that were not trained.
     """
+    if config.scorer == "asl":
+        _refuse_untrained_norms(config)
     fused = _fused_model(config, dataset) if config.scorer == "fused" else None
     if config.predictions is not None:
         found = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
@@ -69,12 +73,27 @@ def with_norms_of(
     sides = _embed([judge], replace(config, test_size=()), workspace, dataset)
     weights = scored.weights | {f"asl {name}": value for name, value in judge.weights.items()}
     about = f"{scored.about}; norms of {judge.about}"
-    return Scored(scored.predictions, about, _norms(sides, dataset), weights, scored.rejects or _rejects(sides))
+    rejects = scored.rejects or _rejects(sides)
+    return Scored(scored.predictions, about, _norms(sides, dataset), weights, rejects, judge.threshold)
 
 
 def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
     """Queries' and references' vectors by the detector of the settings: the trunk's part comes from the cache."""
     return _embed(_detectors(config, workspace, dataset), config, workspace, dataset)
+
+
+def _refuse_untrained_norms(config: BenchmarkConfig) -> None:
+    from ndec_builder.training.checkpoint import read_card
+    from ndec_builder.training.recipes import RECIPES
+
+    for path in [config.asl_checkpoint] if config.asl_checkpoint else config.checkpoints:
+        recipe = read_card(path)["recipe"]
+        if recipe in RECIPES and not RECIPES[recipe].trains_norms:
+            known = ", ".join(name for name, rules in RECIPES.items() if rules.trains_norms)
+            raise UsageError(
+                f"the norms of {path} were not trained (recipe {recipe}), so --scorer asl has nothing to compare; "
+                f"give a run of one of the recipes {known}, or leave --scorer out"
+            )
 
 
 def _fused_model(config: BenchmarkConfig, dataset: Dataset) -> FusedModel:
@@ -116,6 +135,25 @@ def pair_ratios(scored: Scored) -> np.ndarray:
             f"(rejects: {scored.rejects}); mend the images, or leave their predictions out"
         )
     return query_over_reference(query, reference)
+
+
+def filter_threshold(config: BenchmarkConfig, scored: Scored) -> float:
+    """The threshold of the settings; with `auto` the detectors' own. Raises UsageError when they have none."""
+    if config.threshold != AUTO:
+        return float(config.threshold)
+    if scored.threshold is None:
+        raise UsageError(
+            f"--threshold auto takes the one that `ndec train-asl` chose on training data, but {scored.about} has "
+            "none (trained with keep_copies = 0, as a whole network, by an older ndec or on too few images); train "
+            "again, or give a number"
+        )
+    return scored.threshold
+
+
+def _joint_threshold(detectors: Sequence[Detector]) -> float | None:
+    """Of an ensemble: the geometric mean, as its ratio is the geometric mean of the members'."""
+    known = [detector.threshold for detector in detectors if detector.threshold is not None]
+    return float(np.exp(np.mean(np.log(known)))) if len(known) == len(detectors) else None
 
 
 def _detectors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> list[Detector]:
@@ -162,7 +200,7 @@ def _searched(detectors: Sequence[Detector], config: BenchmarkConfig, workspace:
         for number, detector in enumerate(detectors, start=1)
         for name, value in detector.weights.items()
     }
-    return Scored(predictions, about, _norms(sides, dataset), weights, _rejects(sides))
+    return Scored(predictions, about, _norms(sides, dataset), weights, _rejects(sides), _joint_threshold(detectors))
 
 
 def _described(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:

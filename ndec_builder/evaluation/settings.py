@@ -12,6 +12,7 @@ SCORERS = ("cosine", "asl", "fused")
 SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
+AUTO = "auto"  # the filter's threshold that the checkpoint chose on training data
 TABLES, FIGURES = (1, 2), (6, 7, 8)
 
 
@@ -37,7 +38,9 @@ class BenchmarkConfig:
     scorer: str = setting(
         "cosine", "cosine; asl: reject a pair whose query has the larger norm; fused: judge the best pairs"
     )
-    threshold: float = setting(1.0, "asl: reject when query_over_reference is strictly greater")
+    threshold: float | str = setting(
+        1.0, 'asl: reject when query_over_reference is strictly greater; "auto": the checkpoint\'s own'
+    )
     scope: str = setting("all", "asl: for μAP, filter the whole list (all) or its first N (topN)")
     action: str = setting("drop", "asl: drop rejected pairs, or demote them below all others")
     n: int | None = setting(None, "cut for precision at N; the default is the number of ground-truth pairs")
@@ -128,7 +131,10 @@ class BenchmarkConfig:
         ):  # fmt: skip
             if number is not None and not number >= low:
                 raise UsageError(f"--{name} is {number}; it must be at least {low}")
-        if not self.threshold > 0:
+        if isinstance(self.threshold, str):
+            if self.threshold != AUTO:
+                raise UsageError(f"--threshold {self.threshold!r} is neither a number nor auto")
+        elif not self.threshold > 0:
             raise UsageError(f"--threshold is {self.threshold}; a ratio of norms is above 0, so it must be too")
         if not 0 < self.target_precision <= 1:
             raise UsageError(f"--target-precision is {self.target_precision}; a precision lies above 0 and up to 1")

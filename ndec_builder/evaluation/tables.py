@@ -107,15 +107,16 @@ def recipe_values(
     """Train a recipe with every seed and judge the runs: the numbers without and with the filter by their own norms."""
     plain, filtered = [], []
     for seed in range(config.seeds):
-        method = Method(recipe, {"checkpoint": (_trained(config, workspace, recipe, seed),)})
+        method = Method(recipe, {"checkpoint": (trained(config, workspace, recipe, seed),)})
         settings = config_of(method, config, scorer="asl")
-        scored = score(settings, workspace, dataset)  # once for both
-        plain.append(judge_scored(replace(settings, scorer="cosine"), dataset, scored).evaluation)
+        searched = replace(settings, scorer="cosine")
+        scored = score(searched, workspace, dataset)  # once for both
+        plain.append(judge_scored(searched, dataset, scored).evaluation)
         filtered.append(judge_scored(settings, dataset, scored).evaluation)
     return _values(plain, config, dataset), _values(filtered, config, dataset)
 
 
-def _trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -> Path:
+def trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -> Path:
     """The run of one recipe and seed; a finished one is only looked up."""
     from ndec_builder.training import train
     from ndec_builder.training.settings import TrainConfig

@@ -31,6 +31,7 @@ class Detector:
     whole_network: bool
     train_groups: frozenset[str]
     train_sha256: frozenset[str]  # of the training images' files
+    threshold: float | None = None  # of the filter, chosen on held-out training groups
 
     def refuse_overlap(self, sha256: set[str], groups: set[str], what: str) -> None:
         """Raise NdecError when one of these images, or its group, was trained on; `what` names them in the message."""
@@ -47,7 +48,7 @@ def save_checkpoint(
 ) -> Path:
     """Write checkpoint.safetensors and checkpoint.json; equal training gives equal bytes. Returns the weights' path.
 
-    `facts` are recipe, config, counts, train_groups, train_sha256 and the run's fingerprint.
+    `facts` are recipe, config, counts, threshold, train_groups, train_sha256 and the run's fingerprint.
     """
     tensors = {f"head.{name}": value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
     if whole_network:
@@ -78,8 +79,11 @@ def read_card(path: Path) -> dict[str, Any]:
     directory = path if path.is_dir() else path.parent
     for name in (WEIGHTS, CARD):
         if not (directory / name).is_file():
+            fused = (
+                "; it holds a fused scorer, which --fused-model takes" if (directory / "fused.json").is_file() else ""
+            )
             raise NdecError(
-                f"{path} is no checkpoint: {directory / name} does not exist; give the folder of a finished run "
+                f"{path} is no checkpoint: {directory / name} does not exist{fused}; give the folder of a finished run "
                 "(runs/NAME) or train one with `ndec train-asl`"
             )
     card = read_json(directory / CARD)
@@ -132,6 +136,7 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
         card["whole_network"],
         frozenset(card["train_groups"]),
         frozenset(card["train_sha256"]),
+        threshold["value"] if (threshold := card.get("threshold")) else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,14 @@ def norm_pairs(batch: Batch, recipe: Recipe, min_share_gap: float) -> tuple[Tens
     if recipe.crop_norms:
         # within a block: an image that was drawn twice may lie in two processes
         blocks = torch.arange(count, device=batch.labels.device) // batch.views
-        more, less = ordered_view_pairs(blocks, batch.content_share, batch.adds_content, min_share_gap)
+        left_out = torch.zeros_like(batch.adds_content) if recipe.adding else batch.adds_content
+        more, less = ordered_view_pairs(blocks, batch.content_share, left_out, min_share_gap)
         codes.append(more * count + less)
     if recipe.copy_norms:
         more, less = original_copy_pairs(batch.originals, batch.views)
         codes.append(more * count + less)
     if recipe.pair_norms:
-        more, less = pair_view_rows(batch, recipe.copy_norms)
+        more, less = pair_view_rows(batch, recipe.adding or recipe.copy_norms)
         codes.append(more * count + less)
     pairs = torch.unique(torch.cat(codes))
     return pairs // count, pairs % count
@@ -152,12 +153,14 @@ def train(
     mark: str,
     writer: Any,
     team: Team = ALONE,
+    ids: Sequence[str] = (),
 ) -> None:
     """Train `network` (inputs → features of free norm) and the class proxies in place, from the last saved state.
 
     `groups`: parameter groups with their peak `lr`. `mark` is the run's fingerprint: a state with another one is not
     used. Rank 0 writes `directory/state.safetensors` every `save_every` steps and `metrics.jsonl` every `log_every`.
-    Raises NdecError at a loss that is not finite, before it touches the weights; the last saved state stays.
+    Raises NdecError at a loss that is not finite, before it touches the weights; the last saved state stays. `ids` are
+    the images of the training set, row by row, for that message.
     """
     peaks = [group["lr"] for group in groups]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
@@ -180,7 +183,7 @@ def train(
                 cosface.draw(batch.all_labels, step)
             terms = objective(batch)
             if not bool(torch.isfinite(terms.loss)):
-                raise NdecError(_not_finite(step, terms, batch, state_path))
+                raise NdecError(_not_finite(step, terms, batch, state_path, ids))
             optimizer.zero_grad()
             terms.loss.backward()
             optimizer.step()
@@ -238,11 +241,12 @@ def _line(step: int, terms: Terms, lr: float, writer: Any) -> str:
     return json.dumps({"step": step, **values}, sort_keys=True)
 
 
-def _not_finite(step: int, terms: Terms, batch: Batch, state_path: Path) -> str:
-    images = sorted(set(batch.images.tolist()))
+def _not_finite(step: int, terms: Terms, batch: Batch, state_path: Path, ids: Sequence[str]) -> str:
+    rows = sorted(set(batch.images.tolist()))
+    images = ", ".join(ids[row] if ids else f"row {row}" for row in rows[:8]) + (" …" if len(rows) > 8 else "")
     kept = f"the last good state is kept in {state_path}" if state_path.is_file() else "no state was saved yet"
     return (
         f"the loss is {terms.loss.item()} at step {step} (norm ratio {terms.norm_ratio.item()}, CosFace "
-        f"{terms.cosface.item()}; its images are the rows {images[:8]} … of the training set); training stopped and "
-        f"{kept}. Lower lr or trunk_lr, or set bf16 = off"
+        f"{terms.cosface.item()}); its batch holds {len(rows)} images: {images}; training stopped and {kept}. "
+        "Lower lr or trunk_lr, or set bf16 = off"
     )

@@ -26,7 +26,7 @@ class TrainConfig:
 
     workspace: Path
     manifest: Path
-    recipe: str = setting("asl", "baseline, asl-crop, asl-positive, asl-negative, triplet, asl or asl-copies")
+    recipe: str = setting("asl", "baseline, asl-crop, asl-positive, asl-negative, triplet, asl, asl-code or asl-copies")
     name: str | None = setting(None, "folder under runs/; empty: the recipe's name", result=False)
     backbone: str = setting("efficientnet-lite0", "the trunk, a name as in `ndec embed`")
     seed: int = setting(0, "of the head's start, the batches and the views made online")
@@ -35,7 +35,7 @@ class TrainConfig:
     identities: int = setting(32, "images drawn a step, each with several views")
     views_per_identity: int = setting(4, "views of an image in one step, the original among them")
     pairs: int = setting(8, "hard negative pairs drawn a step, for the recipes that use them")
-    views: int = setting(7, "cached views of an image: the original, crops, and as many edited copies")
+    views: int = setting(11, "cached views of an image: the original, crops, and as many edited copies")
     dim: int = setting(256, "dimensions of the feature; at most those of the trunk and the number of images")
     shrinkage: float = setting(0.1, "of the PCA whitening that the head starts as, as in `ndec embed`")
     lr: float = setting(0.001, "peak learning rate of AdamW")
@@ -48,8 +48,11 @@ class TrainConfig:
     scale: float = setting(64.0, "CosFace's s")
     margin: float = setting(0.35, "CosFace's m")
     metric_weight: float = setting(1.0, "the paper's λ: loss = norm ratio + λ · CosFace")
-    norm_dropout: float = setting(0.7, "dropout inside the norm branch: some hundred pairs are else learned by heart")
+    norm_dropout: float = setting(0.85, "dropout inside the norm branch: some hundred pairs are else learned by heart")
     min_share_gap: float = setting(0.02, "views whose content shares differ by no more are no norm pair")
+    keep_copies: float = setting(
+        0.9, "share of held-out edited copies that the checkpoint's own filter threshold keeps; 0: choose none"
+    )
     whole_network: bool = setting(False, "train the trunk too, with views made anew each step (slow on a CPU)")
     trunk_lr: float = setting(0.0001, "peak learning rate of the trunk when it is trained")
     max_reject_share: float = setting(0.05, "more unreadable training images than this: exit 3", result=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbo
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.batches import CachedBatches, OnlineBatches
 from ndec_builder.training.cache import CachedViews, cache_views, torch_threads
+from ndec_builder.training.calibration import Threshold, choose_threshold, held_out, held_out_ratios
 from ndec_builder.training.checkpoint import read_card, save_checkpoint
 from ndec_builder.training.class_table import SampledCosFace
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
@@ -36,7 +38,7 @@ from ndec_builder.training.settings import TrainConfig, with_preset
 from ndec_builder.training.team import Team, team
 from ndec_builder.training.views import view_kinds, view_maker
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 
 
 def run(config: TrainConfig) -> Path:
@@ -81,6 +83,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
     if _finished(directory, mark):
         say(f"{directory} is trained already with these settings on these images")
         return directory
+    threshold = _calibrate(config, recipe, data, cached, manifest, backbone, directory, mark, team)
     head = _fit(config, recipe, data, cached, manifest, backbone, directory, mark, team)
     if not team.leads:
         return directory
@@ -95,6 +98,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
             "config": settings,
             "fingerprint": mark,
             "counts": counts,
+            "threshold": None if threshold is None else asdict(threshold),
             "train_groups": sorted(set(data.images["group"].to_pylist()) - {None, ""}),
             "train_sha256": sorted(set(data.images["sha256"].to_pylist())),
         },
@@ -148,8 +152,34 @@ def _fit(
     threads = config.threads if config.whole_network else 1
     logs = directory / "tensorboard" / (f"rank-{team.rank}" if team.rank else "")
     with torch_threads(threads), closing(batches), SummaryWriter(str(logs)) as writer:
-        train(network, cosface, groups, batches, recipe, config, directory, mark, writer, team)
+        ids = data.images["image_id"].to_pylist()
+        train(network, cosface, groups, batches, recipe, config, directory, mark, writer, team, ids)
     return head
+
+
+def _calibrate(
+    config: TrainConfig,
+    recipe: Recipe,
+    data: TrainingSet,
+    cached: CachedViews,
+    manifest: Manifest,
+    backbone: Backbone,
+    directory: Path,
+    mark: str,
+    team: Team,
+) -> Threshold | None:
+    """Train a head without a part of the groups and choose the filter's threshold on that part."""
+    if not config.keep_copies or config.whole_network or not recipe.trains_norms:
+        return None
+    held = held_out(data)
+    rest = data.without(held)
+    if rest.basic < 2 or (recipe.needs_pairs and not len(rest.pairs)):
+        return None
+    say(f"{config.recipe}: first without {len(held)} images, to choose the filter's threshold on them")
+    views = cached.of(rest.images["image_id"].to_pylist())
+    head = _fit(config, recipe, rest, views, manifest, backbone, directory / "held-out", mark, team)
+    ratios = held_out_ratios(head, data, cached, held, view_kinds(config.views))
+    return choose_threshold(*ratios, config.keep_copies)
 
 
 def _proxies(config: TrainConfig, dim: int, classes: int) -> CosFaceLoss | SampledCosFace:
@@ -167,7 +197,7 @@ def _check(config: TrainConfig) -> None:
     for name, low in least.items():
         if getattr(config, name) < low:
             raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; it must be at least {low}")
-    for name in ("norm_dropout", "ema"):
+    for name in ("norm_dropout", "ema", "keep_copies"):
         if not 0 <= getattr(config, name) < 1:
             raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; 0 ≤ {name} < 1 does")
     for name in ("lr", "trunk_lr", "scale"):

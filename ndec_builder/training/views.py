@@ -15,8 +15,8 @@ from ndec_builder.core.storage import read_uri
 from ndec_builder.edits.recipes import edit_image
 from ndec_builder.embeddings.preprocess import to_array
 
-ORIGINAL, CROP = "original", "crop"
-COPIES = ("copy", "view")  # with `crop`, recipes of `edits`: a mix like that of test copies, and BoT's training views
+ORIGINAL, CROP = "original", "edited-crop"  # crops and copies are recipes of `edits`
+COPIES = ("copy", "view")  # a mix like that of test copies, and BoT's training views
 BACKGROUNDS = 24  # training images that the copies are pasted on; evaluation images never serve here
 
 
@@ -25,7 +25,7 @@ class View:
     """One input of the trunk and how it came about."""
 
     pixels: np.ndarray  # (3, size, size) uint8
-    recipe: str  # original, crop, copy or view
+    recipe: str  # original, edited-crop, copy or view
     content_share: float  # of the original, 0 … 1
     adds_content: bool  # shows something that the original lacks: no part in the norm term
     edits: str  # json: the operations with their parameters
@@ -34,6 +34,9 @@ class View:
 def view_kinds(count: int) -> tuple[str, ...]:
     """What the views of an image are: the original, crops, then copies of both kinds in turn; as many crops as copies
     (one crop more where that does not come out even).
+
+    The crops are edited too: from bare ones the norm learns how large things are shown, not that edits take away (AUC
+    of the recipe `asl` .71 with bare crops, .78 with one bare and three edited ones, .80 with three edited ones).
     """
     crops = count // 2
     return (ORIGINAL, *(CROP,) * crops, *(COPIES[i % 2] for i in range(count - 1 - crops)))

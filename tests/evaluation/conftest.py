@@ -92,7 +92,7 @@ def one_backbone() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_checkpoint(small: Small):  # type: ignore[no-untyped-def]
-    """make(name, groups, whole_network): a checkpoint of an untrained head whose norms vary with the features."""
+    """make(name, groups, whole_network, recipe, threshold): an untrained head whose norms vary with the features."""
     import torch
 
     from ndec_builder.embeddings.backbones import load_backbone
@@ -105,8 +105,13 @@ def make_checkpoint(small: Small):  # type: ignore[no-untyped-def]
     with torch.no_grad():
         head.log_length.weight.fill_(0.05)
 
-    def make(name: str, groups: tuple[str, ...] = ("train0",), whole_network: bool = False) -> Path:
-        facts = {"recipe": "asl", "train_groups": list(groups), "train_sha256": ["0" * 64]}
+    def make(
+        name: str, groups: tuple[str, ...] = ("train0",), whole_network: bool = False, recipe: str = "asl",
+        threshold: float | None = None,
+    ) -> Path:  # fmt: skip
+        facts: dict[str, Any] = {"recipe": recipe, "train_groups": list(groups), "train_sha256": ["0" * 64]}
+        if threshold is not None:
+            facts["threshold"] = {"value": threshold}
         directory = small.workspace / "runs" / name
         return save_checkpoint(directory, backbone, head, whole_network=whole_network, facts=facts)
 

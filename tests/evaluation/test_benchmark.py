@@ -143,6 +143,31 @@ def test_asl_filter_against_the_baseline(small: Any, baseline: Path, make_checkp
     assert 0 <= metrics["filter_auc"]["value"] <= 1
 
 
+def test_the_threshold_that_the_checkpoints_chose(small: Any, make_checkpoint: Callable[..., Path]) -> None:
+    one, two = make_checkpoint("chose-1", threshold=1.02), make_checkpoint("chose-2", threshold=1.04)
+    common = {"workspace": small.workspace, "manifest": small.manifest, "replicates": 100, "scorer": "asl"}
+    for number, (source, value) in enumerate(
+        ((one, 1.02), ((one, two), (1.02 * 1.04) ** 0.5))  # an ensemble's ratio is a geometric mean, and so is this
+    ):
+        own, given = (
+            metrics_of(
+                run(BenchmarkConfig(**common, checkpoint=source, threshold=threshold, name=f"chose-{number}-{i}"))
+            )
+            for i, threshold in enumerate(("auto", value))
+        )
+        assert (
+            f"query_over_reference > {value:g} (the checkpoint's own, from training data)" in own["protocol"]["filter"]
+        )
+        own["protocol"], given["protocol"] = {}, {}
+        assert own == given
+    behind = metrics_of(
+        run(BenchmarkConfig(**common, model=MODEL, asl_checkpoint=two, threshold="auto", name="behind"))
+    )
+    assert "> 1.04 (the checkpoint's own" in behind["protocol"]["filter"]
+    with pytest.raises(UsageError, match=r"--threshold auto takes the one .*chose-none .*has none"):
+        run(BenchmarkConfig(**common, checkpoint=make_checkpoint("chose-none"), threshold="auto"))
+
+
 def test_checkpoint_gives_vectors_and_norms(small: Any, make_checkpoint: Callable[..., Path]) -> None:
     common = {"workspace": small.workspace, "manifest": small.manifest, "replicates": 100}
     common["checkpoint"] = make_checkpoint("own")
@@ -245,6 +270,15 @@ def test_bad_input(
     leaking = make_checkpoint("leaking", groups=("scene3",))
     refused(NdecError, "trained on", **manifest, model=None, checkpoint=leaking)
     refused(NdecError, "trained on", **manifest, scorer="asl", asl_checkpoint=leaking)
+    for recipe in ("baseline", "triplet"):
+        other = make_checkpoint(f"only-{recipe}", recipe=recipe)
+        words = (
+            rf"were not trained \(recipe {recipe}\).*asl-crop, asl-positive, asl-negative, asl, asl-code, asl-copies"
+        )
+        refused(UsageError, words, **manifest, scorer="asl", asl_checkpoint=other)
+        refused(UsageError, words, **manifest, scorer="asl", model=None, checkpoint=other)
+    (tmp_path / "fused.json").write_text("{}")
+    refused(NdecError, "is no checkpoint.*which --fused-model takes", **manifest, model=None, checkpoint=tmp_path)
 
 
 def test_norms_of_a_prediction_whose_image_cannot_be_read(

@@ -64,7 +64,7 @@ class Data:
         truth_group = np.array([self.group[q] for q, _ in self.truth])
         return Evaluation(
             searched, truth_group, self.n, tuple(SUBSETS),
-            AsymmetricFilter(searched.keep(~rejected), rejected, compared, ratios), self.grouped(self.baseline)[0],
+            AsymmetricFilter(searched.keep(~rejected), rejected, compared, ratios, 1.0), self.grouped(self.baseline)[0],
         )  # fmt: skip
 
     def compared(self, match: np.ndarray, queries: list[int]) -> np.ndarray:

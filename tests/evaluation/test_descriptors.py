@@ -56,9 +56,9 @@ def test_a_submission_in_one_file(tmp_path: Path) -> None:
         ({"vectors": vectors(3), "image_names": ["q1", "q2", "q3"]}, "none of the dataset's references"),
         ({"vectors": vectors(2), "image_names": ["q1", "r1"]}, "are queries of this dataset, but 'r1' is not"),
         ({"vectors": vectors(3), "image_names": ["q1", "q2"]}, r"shape \(3, 4\) for 2 names"),
-        ({"vectors": vectors(2), "image_names": ["q1", "q1"]}, "'q1' comes twice"),
-        ({"vectors": vectors(2) * np.nan, "image_names": ["q1", "q2"]}, "'q1' holds NaN"),
-        ({"features": vectors(2)}, r"holds \['features'\]; expected `vectors`"),
+        ({"vectors": vectors(2), "image_names": ["q1", "q1"]}, "1 images come twice: q1;"),
+        ({"vectors": vectors(2) * np.nan, "image_names": ["q1", "q2"]}, "2 descriptors hold NaN or infinity: q1, q2"),
+        ({"features": vectors(2)}, "holds features; expected vectors"),
         ({"query": vectors(3), "query_ids": QUERIES, "reference": vectors(2)}, "cannot be read as HDF5"),
         (
             {"query": vectors(3), "query_ids": QUERIES, "reference": vectors(2)[:, :3], "reference_ids": REFERENCES},

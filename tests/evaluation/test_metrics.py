@@ -145,7 +145,13 @@ def test_pair_numbers_follow_the_ids() -> None:
         ([0.1, float("nan")], [True, False], 1, None, "row 1 .* NaN"),
         ([0.1, 0.2], [True, False], 0, None, "no positive pair"),
         ([0.1, 0.2], [True, True], 1, None, "2 predictions are marked as matches"),
-        ([0.1, 0.2, 0.3], [True, False, False], 1, [4, 5, 4], "rows 0 and 2 .* same"),
+        (
+            [0.1, 0.2, 0.3],
+            [True, False, False],
+            1,
+            [4, 5, 4],
+            r"row 0 \(from 0\) and row 2 \(from 0\) predict the same",
+        ),
         ([0.1], [True, False], 1, None, "two vectors of one length"),
         ([0.1], [True], 1, [1, 2], "two vectors of one length"),
         (np.zeros(MAX_PREDICTIONS + 1), np.zeros(MAX_PREDICTIONS + 1, bool), 1, None, "500,001 predictions"),
@@ -154,6 +160,15 @@ def test_pair_numbers_follow_the_ids() -> None:
 def test_bad_input(scores, match, positives, pairs, words) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(NdecError, match=words):
         rank(np.asarray(scores), np.asarray(match), positives, None if pairs is None else np.asarray(pairs))
+
+
+def test_bad_rows_are_named_as_asked() -> None:
+    names = ["(q1, r1)", "(q1, r2)", "(q2, r1)", "(q2, r2)", "(q3, r1)"]
+    scores, match = np.full(5, np.nan), np.array([True, False, False, False, False])
+    with pytest.raises(NdecError, match=r"score of \(q1, r1\), \(q1, r2\), \(q2, r1\) and 2 more is NaN"):
+        rank(scores, match, 1, np.arange(5), names.__getitem__)
+    with pytest.raises(NdecError, match=r"\(q1, r2\) and \(q2, r2\) predict the same"):
+        rank(np.ones(5), match, 1, np.array([1, 7, 3, 7, 5]), names.__getitem__)
 
 
 def test_cut_at_zero_is_refused() -> None:

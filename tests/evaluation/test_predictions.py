@@ -52,7 +52,7 @@ def test_header_is_optional(tmp_path: Path, header: str) -> None:
         ("query,ref,distance\n", "line 1: the columns are query,ref,distance"),
         ("q3,r1,0.5\nq3,r2\n", "line 2: 2 columns"),
         ("q3,r1,0.5,7\n", "line 1: 4 columns"),
-        ("q3,r1,0.5\nq3,r2,nan\n", "line 2: the score 'nan'"),
+        ("q3,r1,0.5\nq3,r2,nan\n", r"line 2: the score 'nan' of \(q3, r2\)"),
         ("q3,r1,0.5\nq3,r2,high\n", "line 2: the score 'high'"),
         ("q3,r1,0.5\n\nq3,r1,0.4\n", r"line 3: the pair \(q3, r1\) was predicted on line 1"),
     ],

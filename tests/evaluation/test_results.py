@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.embeddings.hdf5 import read_hdf5
 from ndec_builder.evaluation.benchmark import run as benchmark
-from ndec_builder.evaluation.formats import read_submission
 from ndec_builder.evaluation.result_settings import ResultsConfig
 from ndec_builder.evaluation.results import benchmark_of, run
 from ndec_builder.evaluation.settings import BenchmarkConfig
@@ -41,19 +41,17 @@ def test_six_decimals_and_trec_have_every_pair(small, report: Path, tmp_path: Pa
 
 
 def test_descriptors_give_the_scores_of_the_report(small, report: Path) -> None:
-    queries, references = read_submission(export(small, report, "hdf5"))
-    assert queries.ids == sorted(queries.ids) and queries.vectors.shape[1] <= 256
-    products = queries.vectors.astype(np.float64) @ references.vectors.astype(np.float64).T
+    sides = read_hdf5(export(small, report, "hdf5"))
+    (queries, vectors), (references, others) = sides["query"], sides["reference"]
+    assert queries == sorted(queries) and vectors.shape[1] <= 256
+    products = vectors.astype(np.float64) @ others.astype(np.float64).T
     for line in (report / "predictions.csv").read_text().splitlines()[1:]:
         query, reference, score = line.split(",")
-        assert products[queries.ids.index(query), references.ids.index(reference)] == pytest.approx(
-            float(score), abs=1e-6
-        )
+        assert products[queries.index(query), references.index(reference)] == pytest.approx(float(score), abs=1e-6)
 
 
 def test_pca_is_the_way_out_of_too_many_dimensions(small, report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries, _ = read_submission(export(small, report, "hdf5", pca=5))
-    assert queries.vectors.shape[1] == 5
+    assert read_hdf5(export(small, report, "hdf5", pca=5))["query"][1].shape[1] == 5
     with pytest.raises(UsageError, match="dimensions only"):
         export(small, report, "hdf5", pca=200)
     monkeypatch.setattr("ndec_builder.evaluation.results.MAX_DIM", 4)

@@ -101,7 +101,8 @@ def config(
     def make(**changes: Any) -> TrainConfig:
         values = {
             "recipe": "asl", "backbone": tiny, "steps": 12, "identities": 6, "views": 5, "pairs": 2, "dim": 8,
-            "warmup": 2, "save_every": 5, "log_every": 1, "views_per_identity": 3, **changes,
+            "warmup": 2, "save_every": 5, "log_every": 1, "views_per_identity": 3, "keep_copies": 0.0,
+            **changes,
         }  # fmt: skip
         return TrainConfig(tmp_path, manifest, **values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def fit(directory: Path, batches: Any = None, **changes: Any) -> tuple[Head, Cos
     head, cosface, draw = parts()
     config = settings(**changes)
     groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": config.lr}]
-    train(head, cosface, groups, batches or draw, RECIPES[config.recipe], config, directory, "mark", Silent())
+    ids = draw.data.images["image_id"].to_pylist()
+    train(head, cosface, groups, batches or draw, RECIPES[config.recipe], config, directory, "mark", Silent(), ids=ids)
     return head, cosface
 
 
@@ -75,7 +77,7 @@ def test_the_loss_of_a_step_recomputed(recipe: str) -> None:
     for i in range(len(length)):
         for j in range(len(length)):
             if batch.images[i] == batch.images[j] and i // VIEWS == j // VIEWS:
-                plain = not batch.adds_content[i] and not batch.adds_content[j]
+                plain = rules.adding or not (batch.adds_content[i] or batch.adds_content[j])
                 if rules.crop_norms and plain and batch.content_share[i] > batch.content_share[j] + 0.02:
                     wanted.add((i, j))
                 if rules.copy_norms and i % VIEWS == 0 and i != j:
@@ -83,7 +85,7 @@ def test_the_loss_of_a_step_recomputed(recipe: str) -> None:
     if rules.pair_norms:
         for latter, former in zip(batch.latter.tolist(), batch.former.tolist(), strict=True):
             rows = range(former, former + VIEWS)
-            wanted |= {(latter, row) for row in rows if rules.copy_norms or not batch.adds_content[row]}
+            wanted |= {(latter, row) for row in rows if rules.adding or rules.copy_norms or not batch.adds_content[row]}
     more, less = norm_pairs(batch, rules, 0.02)
     assert sorted(wanted) == list(zip(more.tolist(), less.tolist(), strict=True))
     expected = np.mean([np.exp(1 - length[i] / length[j]) for i, j in wanted]) if wanted else 0.0
@@ -189,9 +191,12 @@ def test_nan_stops_before_it_touches_the_weights(tmp_path: Path) -> None:
             batch.inputs[3, 0] = float("nan")
         return batch
 
-    with pytest.raises(NdecError, match=r"loss is nan at step 8 .*last good state is kept") as caught:
+    with pytest.raises(NdecError, match=r"loss is nan at step 8 .*last good state is kept .*state.saf") as caught:
         fit(tmp_path / "bad", poisoned)
-    assert "Lower lr" in str(caught.value)
+    named = re.search(r"its batch holds (\d+) images: (.*?)( …)?; training stopped", str(caught.value))
+    rows = sorted(set(draw(8).images.tolist()))
+    assert named and "Lower lr" in str(caught.value)
+    assert (int(named[1]), named[2].split(", ")) == (len(rows), [f"i{row:02d}" for row in rows[:8]])
     assert len((tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()) == 6
     resumed, _ = fit(tmp_path / "bad")  # the input is mended: it goes on from step 6
     assert all(torch.isfinite(p).all() for p in resumed.parameters())

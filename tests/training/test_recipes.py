@@ -17,15 +17,18 @@ def test_the_table() -> None:
         "asl-negative": (False, True, "own", False),
         "triplet": (False, False, "shared", False),
         "asl": (True, True, "shared", False),
+        "asl-code": (True, True, "shared", False),
         "asl-copies": (True, True, "shared", True),
     }
 
 
 def test_which_recipes_use_and_need_pairs() -> None:
     assert [n for n, r in RECIPES.items() if r.uses_pairs] == [
-        "asl-positive", "asl-negative", "triplet", "asl", "asl-copies",
+        "asl-positive", "asl-negative", "triplet", "asl", "asl-code", "asl-copies",
     ]  # fmt: skip
     assert [n for n, r in RECIPES.items() if r.needs_pairs] == ["asl-positive", "asl-negative", "triplet"]
+    assert [n for n, r in RECIPES.items() if not r.trains_norms] == ["baseline", "triplet"]
+    assert [n for n, r in RECIPES.items() if r.adding] == ["asl-code"]
     assert [n for n, r in RECIPES.items() if r.triplet] == ["triplet"]
 
 

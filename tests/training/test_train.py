@@ -73,6 +73,7 @@ def test_a_finished_run_is_left_alone_and_recipes_share_the_views(config: Make, 
         {},
         {"ema": 0.9, "class_sample": 9, "flat": 3},
         {"whole_network": True, "identities": 3, "trunk_lr": 0.01, "ema": 0.5},
+        {"keep_copies": 0.9, "recipe": "asl-code"},  # killed while the head for the threshold is trained
     ],
 )
 def test_killed_for_real_and_resumed(config: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -100,7 +101,8 @@ def test_killed_for_real_and_resumed(config: Make, tmp_path: Path, changes: dict
     )
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "runs" / "killed" / "checkpoint.json").exists()
-    assert (tmp_path / "runs" / "killed" / "state.safetensors").exists()
+    where = "held-out" if "keep_copies" in changes else "."
+    assert (tmp_path / "runs" / "killed" / where / "state.safetensors").exists()
     assert results(train.run(config(name="killed", **changes))) == whole
 
 
@@ -176,6 +178,7 @@ def test_bad_images_are_left_out_and_too_many_stop(tmp_path: Path, config: Make)
         ({"steps": 0}, "steps = 0 makes no sense"),
         ({"views": 1}, "views = 1 makes no sense"),
         ({"lr": 0.0}, "lr = 0.0 makes no sense"),
+        ({"keep_copies": 1.0}, "keep_copies = 1.0 makes no sense"),
         ({"recipe": "asl-crops"}, "did you mean 'asl-crop'"),
         ({"device": "tpu"}, "device 'tpu' is unknown"),
     ],

@@ -21,9 +21,9 @@ from pictures import write_scenes
     ("count", "kinds"),
     [
         (1, ("original",)),
-        (2, ("original", "crop")),
-        (4, ("original", "crop", "crop", "copy")),
-        (7, ("original", "crop", "crop", "crop", "copy", "view", "copy")),
+        (2, ("original", "edited-crop")),
+        (4, ("original", "edited-crop", "edited-crop", "copy")),
+        (7, ("original", "edited-crop", "edited-crop", "edited-crop", "copy", "view", "copy")),
     ],
 )
 def test_kinds(count: int, kinds: tuple[str, ...]) -> None:

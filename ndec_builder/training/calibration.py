@@ -1,0 +1,94 @@
+"""The filter's threshold from training data: norms are trained once more without a part of the groups, judged on it.
+
+Norm ratios of images that a head was trained on look better than those of new ones: on them the ratio 1 of the paper
+seems to keep nearly all copies. So the threshold is taken from images whose groups the head did not see.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ndec_builder.training.cache import CachedViews
+from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.model import Head
+
+PARTS = 5  # one part in so many is held out
+FEWEST = 20  # held-out copies below which no threshold is chosen
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least query_over_reference, not below 1, that keeps `keep` of the held-out copies.
+
+    copies: how many there were · kept, kept_at_1: share of them at or below the threshold, and at or below 1 ·
+    hard: held-out hard negative pairs · rejected, rejected_at_1: share of them above; None when there are none.
+    """
+
+    value: float
+    keep: float
+    copies: int
+    kept: float
+    kept_at_1: float
+    hard: int
+    rejected: float | None
+    rejected_at_1: float | None
+
+
+def held_out(data: TrainingSet) -> set[str]:
+    """Ids of the images of every PARTS-th group, by a hash of its name; an image without a group is its own."""
+    names = zip(data.images["image_id"].to_pylist(), data.images["group"].to_pylist(), strict=True)
+    return {image for image, group in names if _hash(group or image) % PARTS == 0}
+
+
+def _hash(name: str) -> int:
+    return int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
+
+
+def choose_threshold(copies: np.ndarray, hard: np.ndarray, keep: float) -> Threshold | None:
+    """From query_over_reference of held-out copies (c,) and hard negative pairs (h,); None for too few copies."""
+    if len(copies) < FEWEST:
+        return None
+    least = math.ceil(keep * len(copies) - 1e-9)  # .8 · 25 is 20, not 21
+    value = max(1.0, float(np.sort(copies)[max(least, 1) - 1]))
+
+    def rejected(at: float) -> float | None:
+        return float((hard > at).mean()) if len(hard) else None
+
+    return Threshold(
+        value, keep, len(copies), float((copies <= value).mean()), float((copies <= 1).mean()), len(hard),
+        rejected(value), rejected(1.0),
+    )  # fmt: skip
+
+
+def held_out_ratios(
+    head: Head, data: TrainingSet, views: CachedViews, held: set[str], kinds: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """query_over_reference of held-out images: each edited copy over its original, each latter over its former.
+
+    `views` in the order of the training set, their kinds in `kinds`; copies are those of the kind `copy`, whose mix is
+    that of test copies.
+    """
+    ids = data.images["image_id"].to_pylist()
+    rows = np.array([row for row in range(data.basic) if ids[row] in held], dtype=np.int64)
+    columns = [column for column, kind in enumerate(kinds) if kind == "copy"]
+    lengths = _lengths(head, views.features)  # view 0 is the original
+    copies = lengths[rows][:, columns] / lengths[rows, :1]
+    inside = np.array([ids[a] in held and ids[b] in held for a, b in data.pairs.tolist()], dtype=bool)
+    latter, former = data.pairs[inside & data.directed].T
+    return copies.reshape(-1), lengths[latter, 0] / lengths[former, 0]
+
+
+def _lengths(head: Head, features: np.ndarray) -> np.ndarray:
+    """(n, views, dim) → (n, views) float64, computed in float64 as in testing."""
+    wide = copy.deepcopy(head).cpu().double()
+    with torch.inference_mode():
+        output = wide(torch.from_numpy(features.reshape(-1, features.shape[-1]).astype(np.float64)))
+        lengths: np.ndarray = output.norm(dim=1).numpy().reshape(features.shape[:2])
+    return lengths
