@@ -7,7 +7,7 @@ seen them; where they disagree a third decides.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -92,21 +92,6 @@ def clearing_threshold(
 def pairs_to_prove(allowed: float, confidence: float = 0.95) -> int:
     """Checked pairs that prove a rate of at most `allowed` when none of them is wrong."""
     return int(np.ceil(np.log(1 - confidence) / np.log(1 - allowed)))
-
-
-def audit_verdicts(labels: pa.Table) -> dict[str, str | None]:
-    """What the audit found for each audited pair: the label that most gave, once two agree; None while open."""
-    votes: dict[str, list[str]] = defaultdict(list)
-    rows = newest(labels)
-    columns = (rows[name].to_pylist() for name in ("pair_id", "round", "label"))
-    for pair, round_, label in zip(*columns, strict=True):
-        if round_ == AUDIT_ROUND:
-            votes[pair].append(label)
-    verdicts: dict[str, str | None] = {}
-    for pair, given in sorted(votes.items()):
-        label, number = Counter(given).most_common(1)[0]
-        verdicts[pair] = label if number >= 2 else None
-    return verdicts
 
 
 def copy_probabilities(candidates: Iterable[pa.Table]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.intervals import wilson
-from ndec_builder.annotation.policy import audit_verdicts, newest
+from ndec_builder.annotation.policy import AUDIT_ROUND, newest
 
 FAST_SECONDS = 1.5  # a median below it is no look at two pictures
 ONE_LABEL_SHARE = 0.97  # of an annotator's labels that are one and the same …
@@ -25,17 +25,19 @@ def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any
     """One row per annotator, by name. `truth`: pair → label, of gold and of pairs decided without this annotator alone.
 
     accuracy: share of the labels on pairs of known truth that equal it, with Wilson's 95 % interval (gold pairs and
-    others apart); seconds: median; windows: accuracy and seconds over five stretches of the annotator's work in the
-    order of time; flags. A gold or other truth of "no_copy" is met by any label but edited_copy.
+    others apart). Only labels that did not choose the pair count: those of the audit on audited pairs (their first
+    labels are why they were kept), of the first round on others (who adjudicates is always right). seconds: median;
+    windows: accuracy and seconds over five stretches of the annotator's work in the order of time; flags. A gold or
+    other truth of "no_copy" is met by any label but edited_copy.
     """
-    table = labels.select(["pair_id", "annotator", "label", "seconds", "annotated_at", "is_gold"])
+    table = labels.select(["pair_id", "round", "annotator", "label", "seconds", "annotated_at", "is_gold"])
     names, people = _codes(table["annotator"])
     given = np.array(table["label"].to_pylist(), object)
     answers, words = _codes(table["label"])
     known = np.array([truth.get(pair) for pair in table["pair_id"].to_pylist()], object)
     right = np.where(known == "no_copy", given != "edited_copy", given == known)
-    checked = np.array([value is not None for value in known], bool)
     gold = table["is_gold"].to_numpy()
+    checked = np.array([value is not None for value in known], bool) & (gold | _measuring(table))
     seconds = table["seconds"].cast(pa.float64()).to_numpy()
     moments = table["annotated_at"].cast(pa.int64()).to_numpy()
     rows = []
@@ -59,6 +61,13 @@ def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any
         }
         rows.append(row | {"flags": flags(row, counts, others)})
     return rows
+
+
+def _measuring(table: pa.Table) -> np.ndarray:
+    """Labels (n,) bool that were not the reason why their pair is of known truth."""
+    in_audit = pc.equal(table["round"], AUDIT_ROUND)
+    audited = pc.is_in(table["pair_id"], pc.unique(table.filter(in_audit)["pair_id"]))
+    return np.asarray(pc.if_else(audited, in_audit, pc.equal(table["round"], "first")).to_numpy())
 
 
 def flags(row: Mapping[str, Any], counts: Mapping[str, int], others: Mapping[str, int]) -> list[str]:
@@ -106,13 +115,24 @@ def _median(values: np.ndarray) -> float | None:
 
 
 def known_truth(labels: pa.Table, decisions: pa.Table, gold: Mapping[str, str]) -> dict[str, str]:
-    """Truth to measure people by: gold, audit verdicts, and decided pairs that two people labelled in the first round.
+    """Truth to measure people by: gold, audited pairs, and decided pairs that two people labelled in the first round.
 
     These were drawn at random. Pairs that got a second look because they were doubtful would make everybody look bad.
+    Of an audited pair it is the label that most people gave in all rounds, when one leads.
     """
-    rows = newest(labels.filter(pc.equal(labels["round"], "first")))
-    first = Counter(rows["pair_id"].to_pylist())
+    rows = newest(labels)
+    pairs, rounds = rows["pair_id"].to_pylist(), rows["round"].to_pylist()
+    first = Counter(pair for pair, round_ in zip(pairs, rounds, strict=True) if round_ == "first")
     decided = zip(decisions["pair_id"].to_pylist(), decisions["decision"].to_pylist(), strict=True)
     truth = {pair: label for pair, label in decided if label is not None and first[pair] >= 2}
-    truth |= {pair: label for pair, label in audit_verdicts(labels).items() if label is not None}
+    audited = {pair for pair, round_ in zip(pairs, rounds, strict=True) if round_ == AUDIT_ROUND}
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    for pair, label in zip(pairs, rows["label"].to_pylist(), strict=True):
+        if pair in audited:
+            votes[pair][label] += 1
+    for pair, given in votes.items():
+        (label, most), *rest = given.most_common(2)
+        truth.pop(pair, None)
+        if most >= 2 and (not rest or most > rest[0][1]):
+            truth[pair] = label
     return truth | dict(gold)

@@ -91,6 +91,32 @@ def test_truth_comes_from_random_draws_only() -> None:
     assert truth == {"a": "unrelated", "d": "edited_copy", "g": "no_copy"}
 
 
+def test_people_who_chose_the_pairs_are_not_measured_on_them() -> None:
+    """SIMULATED: what c keeps is audited by a and b, d settles it. c is measured on nothing, a and b fairly."""
+    rng, found = np.random.default_rng(2), Counter[str]()
+    for _ in range(20):
+        rows = []
+        for number in range(300):
+            votes = noisy(["hard_negative"] * 3, 0.1, rng)
+            if votes[2] != "hard_negative":
+                continue  # not kept, so not audited
+            if votes[0] != votes[1]:
+                votes += noisy(["hard_negative"], 0.1, rng)
+            people = [("audit", "a"), ("audit", "b"), ("first", "c"), ("audit", "d")]
+            rows += [
+                {"pair_id": f"p{number}", "round": round_, "annotator": name, "label": label, "seconds": 3.0,
+                 "annotated_at": START, "is_gold": False, "batch": 1}
+                for (round_, name), label in zip(people, votes, strict=False)
+            ]  # fmt: skip
+        table = table_of(LABEL_ROWS, rows)
+        for row in annotators(table, known_truth(table, table_of(DECISIONS, []), {})):
+            for name in ("n", "right"):
+                found[row["annotator"] + name] += row["checked"][name]
+    assert found["cn"] == 0
+    for name in ("a", "b"):
+        assert found[f"{name}right"] / found[f"{name}n"] == pytest.approx(0.9, abs=0.01)
+
+
 def brute_alpha(units: list[list[str]]) -> float:
     """α from the definition: all ordered couples, within pairs and over all values."""
     units = [unit for unit in units if len(unit) > 1]
