@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.annotation.audit import disputed, kept_pairs, unconfirmed, votes_of
 from ndec_builder.annotation.clearing import cleared_by, slice_pairs
@@ -12,6 +13,7 @@ from ndec_builder.annotation.intervals import clopper_pearson_upper
 from ndec_builder.annotation.labels import without_set_aside
 from ndec_builder.annotation.policy import (
     AUDIT_ROUND,
+    copies_last,
     copy_probabilities,
     doubtful,
     draw,
@@ -87,8 +89,11 @@ def _first(
         seen_by=_seen_by("first", tasks, labels),
     )
     tasks = pa.concat_tables([tasks, chosen])
-    if config.order == "informative":
-        pairs = informative_first(pairs, probabilities)
+    if config.order != "rank":
+        pairs = {"informative": informative_first, "copies_last": copies_last}[config.order](pairs, probabilities)
+    if config.count:
+        known = set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())
+        pairs = [pair for pair in pairs if pair[0] not in known][: config.count]
     rest = assign(
         pairs,
         "first",

@@ -132,6 +132,11 @@ def kept_by_one(labels: pa.Table) -> list[str]:
     return sorted(pair for pair, seen in given.items() if len(seen) >= 2 and seen[0] == "hard_negative")
 
 
+def copies_last(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:
+    """Pairs by P(edited copy), the lowest first: what auto-clearing may take comes last, unseen by then."""
+    return sorted(pairs, key=lambda pair: copy_probability.get(pair[0], 0.5))  # stable: ties stay in rank
+
+
 def residual_bound(kept: Iterable[str], verdicts: Mapping[str, str | None]) -> dict[str, float | int | None]:
     """n audited kept pairs, k of them edited copies, and the one-sided 95 % Clopper–Pearson bound of their rate.
 

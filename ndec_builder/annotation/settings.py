@@ -10,6 +10,7 @@ from ndec_builder.core.config import setting
 from ndec_builder.core.errors import UsageError, nearest
 
 SPLIT_NAMES = ("test", "train")
+ORDERS = ("rank", "informative", "copies_last")
 ROUND_NAMES = ("first", "double_check", "adjudication", "audit")
 DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
 URL_HELP = "a Label Studio of your own; empty: that of `ndec annotate serve`, else $LABEL_STUDIO_URL"
@@ -56,7 +57,10 @@ class PushConfig:
     )
     tolerance: float = setting(0.01, "uncertain: what is taken for no copy is one with a higher probability")
     discard_tolerance: float = setting(0.1, "uncertain: what is taken for a copy is none with a higher probability")
-    order: str = setting("rank", "of the first round: rank, or informative (least certain pre-labels first)")
+    order: str = setting(
+        "rank", "of the first round: rank, informative (least certain pre-labels first) or copies_last"
+    )
+    count: int = setting(0, "first round: only the next so many pairs of that order; 0: all")
     sample: int = setting(0, "first round: only so many pairs, drawn at random, to relearn from; 0: all")
     audit_pairs: int = setting(300, "audit: kept hard negatives drawn at random, seen by two; 300 clean ones prove 1 %")
     check_pairs: int = setting(
@@ -87,14 +91,15 @@ class PushConfig:
         for name in ("tolerance", "discard_tolerance"):
             if not 0 < getattr(self, name) < 0.5:
                 raise UsageError(f"{name} is {getattr(self, name)}; it is a probability between 0 and 0.5")
-        if self.order not in ("rank", "informative"):
-            raise UsageError(f"order is {self.order!r}; it is 'rank' or 'informative'")
+        if self.order not in ORDERS:
+            raise UsageError(f"order is {self.order!r}; it is one of {ORDERS}{nearest(self.order, ORDERS)}")
         if self.chunk < 1:
             raise UsageError(f"chunk is {self.chunk}; it is at least 1")
         if self.audit_pairs < 1:
             raise UsageError(f"audit_pairs is {self.audit_pairs}; draw at least 1 pair, 300 to prove a rate of 1 %")
-        if self.sample < 0:
-            raise UsageError(f"sample is {self.sample}; it is a number of pairs, 0 for all")
+        for name in ("count", "sample"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it is a number of pairs, 0 for all")
         if self.check_pairs < 0:
             raise UsageError(f"check_pairs is {self.check_pairs}; it is a number of pairs, 0 for none")
         check_probability("check_above", self.check_above)

@@ -58,6 +58,8 @@ def annotate_push(
     overlap: Annotated[float | None, typer.Option(help="Share of pairs seen by several people.")] = None,
     overlap_people: Annotated[int | None, typer.Option(help="How many see those: 2 or 3.")] = None,
     sample: Annotated[int | None, typer.Option(help="Only so many pairs, drawn at random, to relearn from.")] = None,
+    order: Annotated[str | None, typer.Option(help="rank (default), informative, or copies_last.")] = None,
+    count: Annotated[int | None, typer.Option(help="Only the next so many pairs of that order.")] = None,
     check_pairs: Annotated[
         int | None, typer.Option(help="Random pairs of a high pre-label for two people, to prove `auto-clear`.")
     ] = None,
@@ -69,6 +71,7 @@ def annotate_push(
     Somebody new gets open pairs of the others.
     """
     flags = {"overlap": overlap, "overlap_people": overlap_people, "sample": sample, "check_pairs": check_pairs}
+    flags |= {"order": order, "count": count}
     _push("first", split, workspace, annotator, config, as_json, **flags)
 
 

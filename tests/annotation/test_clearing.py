@@ -70,6 +70,19 @@ def test_a_sample_is_drawn_at_random_and_grows(bench: Workspace) -> None:
         PushConfig(bench.root, sample=-1)
 
 
+def test_likely_copies_come_last_and_in_instalments(bench: Workspace) -> None:
+    values = probabilities()
+    first = push(bench, order="copies_last", count=100)
+    table, nothing = read_table(bench.candidates("test") / "candidates.parquet"), table_of(SET_ASIDE, [])
+    config = PushConfig(bench.root, annotators=("ann", "ben"), overlap=0.0, order="copies_last", count=50)
+    more = new_tasks(config, [table], first, table_of(LABEL_ROWS, []), nothing)
+    given = [pair for rows in (first, more) for pair in rows["pair_id"].to_pylist()]
+    assert len(given) == 150 and set(given) == set(sorted(values, key=lambda pair: values[pair])[:150])
+    assert given[:100] == sorted(given[:100], key=lambda pair: values[pair])
+    with pytest.raises(UsageError, match="order is 'copies-last'"):
+        PushConfig(bench.root, order="copies-last")
+
+
 def test_the_slice_comes_first_and_goes_to_two(bench: Workspace) -> None:
     tasks = push(bench, check_pairs=160, order="informative").to_pylist()
     first = {row["pair_id"] for row in tasks if row["position"] <= 160}
