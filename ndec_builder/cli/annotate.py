@@ -70,7 +70,12 @@ def annotate_push(
 
     Somebody new gets open pairs of the others.
     """
-    flags = {"overlap": overlap, "overlap_people": overlap_people, "sample": sample, "check_pairs": check_pairs}
+    flags: dict[str, Any] = {
+        "overlap": overlap,
+        "overlap_people": overlap_people,
+        "sample": sample,
+        "check_pairs": check_pairs,
+    }
     flags |= {"order": order, "count": count}
     _push("first", split, workspace, annotator, config, as_json, **flags)
 
