@@ -25,8 +25,11 @@ def machine() -> str:
     )
 
 
-def write_result(name: str, text: str) -> None:
-    path = Path(__file__).parent / "results" / f"{name}.md"
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_result(name: str, text: str, folder: Path = RESULTS) -> None:
+    path = folder / f"{name}.md"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text + "\n", "utf-8")
     print(text)

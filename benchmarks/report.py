@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from machine import machine, write_result
+from machine import RESULTS, machine, write_result
 
 
-def write_report(name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], quick: bool) -> None:
-    """Print the table; a full run also writes it to benchmarks/results/NAME.md."""
+def write_report(
+    name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], quick: bool, folder: Path = RESULTS
+) -> None:
+    """Print the table; a full run also writes it to NAME.md in `folder`."""
     lines = [
         f"# {title}",
         "",
@@ -21,4 +24,4 @@ def write_report(name: str, title: str, head: Sequence[str], rows: Sequence[Sequ
     if quick:
         print("\n".join(lines))
     else:
-        write_result(name, "\n".join(lines))
+        write_result(name, "\n".join(lines), folder)

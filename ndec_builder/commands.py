@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
     "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),
     "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.handover"),
+    "send-back": Command("annotate.send_back", "annotation.settings", "SendBackConfig", "annotation.send_back"),
     "auto-clear": Command("annotate.auto_clear", "annotation.settings", "AutoClearConfig", "annotation.auto_clear"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
     "relearn": Command("annotate.relearn", "annotation.settings", "RelearnConfig", "annotation.relearn"),

@@ -16,6 +16,7 @@ from ndec_builder.annotation.labels import read_labels, read_tasks
 from ndec_builder.annotation.moves import Key, Row, for_newcomers, open_rows, spread
 from ndec_builder.annotation.pull import pull_labels
 from ndec_builder.annotation.settings import LeaveConfig, PushConfig
+from ndec_builder.annotation.suggestions import suggestions
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -57,7 +58,8 @@ def run(config: LeaveConfig) -> Path:
             tasks, stuck = result.tasks, stuck + result.stuck
             moved, dropped = moved + result.moved, dropped + result.dropped
             write_table(directory / "tasks.parquet", tasks)
-            bring_up_to_date(workspace, config.split, round_, connection, tasks, labels, config.chunk)
+            shown = suggestions(workspace, config.split, round_, tasks)
+            bring_up_to_date(workspace, config.split, round_, connection, tasks, labels, config.chunk, shown)
             held.end_handover(directory)
     say(
         f"{config.annotator} leaves: {moved} open pairs go to others, {dropped} second looks and gold pairs are dropped"

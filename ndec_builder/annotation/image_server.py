@@ -1,4 +1,4 @@
-"""What the labelling page needs over http: pictures by id, a pair aligned, the guideline. Nothing else is reachable."""
+"""What the labelling page needs over http: the pictures of a pair, aligned too, and the guideline. Nothing else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from PIL import Image
 from ndec_builder.annotation import guideline
 from ndec_builder.annotation.pictures import Pictures
 from ndec_builder.annotation.ports import HOST, check_port_is_free, is_loopback, reached_as
+from ndec_builder.annotation.shown_pairs import SIDES, ShownPairs
+from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.workspace import Workspace
 
 MISSING_HEADER = "X-Ndec-Missing"
@@ -33,6 +35,7 @@ def compare_views() -> dict[str, tuple[Callable[[Image.Image, Image.Image], byte
 
 class _Handler(BaseHTTPRequestHandler):
     pictures: Pictures
+    pairs: ShownPairs
     allowed: frozenset[str] | None  # host names that may be asked for; None: any
     aligning: threading.Lock  # one fit at a time: it keeps a core busy for about a second
     protocol_version = "HTTP/1.1"
@@ -43,20 +46,29 @@ class _Handler(BaseHTTPRequestHandler):
         if self.allowed is not None and host not in self.allowed:
             return self._answer(HTTPStatus.FORBIDDEN, b"wrong host name", "text/plain")
         match [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]:
-            case ["image", role, image_id]:
+            case ["pair", pair_id, side] if side in SIDES:
+                picture = self.pairs.find(pair_id, side)
+                return self._picture(*picture, name=f"{side} of pair {pair_id}") if picture else self._nothing()
+            case ["pair", pair_id, view] if view in compare_views():
+                query, reference = (self.pairs.find(pair_id, side) for side in SIDES)
+                return self._compare(*query, *reference, view) if query and reference else self._nothing()
+            case ["image", role, image_id] if role in ROLES:
                 return self._picture(role, image_id)
-            case ["compare", query_role, query_id, reference_role, reference_id, view] if view in compare_views():
-                return self._compare(query_role, query_id, reference_role, reference_id, view)
             case ["guideline"]:
                 return self._answer(HTTPStatus.OK, guideline.page(), "text/html; charset=utf-8")
             case ["examples", name] if (found := guideline.example(name)) is not None:
                 return self._answer(HTTPStatus.OK, found, "image/jpeg")
-        return self._answer(HTTPStatus.NOT_FOUND, b"pictures are at /image/ROLE/IMAGE_ID", "text/plain")
+        return self._nothing()
 
     do_HEAD = do_GET
 
-    def _picture(self, role: str, image_id: str) -> None:
-        shown = self.pictures.show(role, image_id)
+    def _nothing(self) -> None:
+        self._answer(
+            HTTPStatus.NOT_FOUND, b"pictures are at /pair/PAIR_ID/query and /image/ROLE/IMAGE_ID", "text/plain"
+        )
+
+    def _picture(self, role: str, image_id: str, name: str = "") -> None:
+        shown = self.pictures.show(role, image_id, name)
         if shown is None:
             return self._answer(HTTPStatus.NOT_FOUND, b"no such image in this workspace", "text/plain")
         return self._answer(HTTPStatus.OK, shown.body, shown.media_type, missing=bool(shown.missing))
@@ -109,6 +121,7 @@ class ImageServer:
             check_port_is_free(port, "--image-port", host)
         members = {
             "pictures": Pictures(workspace),
+            "pairs": ShownPairs(workspace),
             "allowed": _LOOPBACK if is_loopback(host) else None,
             "aligning": threading.Lock(),
         }

@@ -11,12 +11,12 @@ import pyarrow as pa
 from ndec_builder.annotation import held, projects
 from ndec_builder.annotation.connection import NO_RETRY, Connection, talking
 from ndec_builder.annotation.held import Held
-from ndec_builder.annotation.image_server import image_path
+from ndec_builder.annotation.shown_pairs import picture_path
+from ndec_builder.annotation.suggestions import NONE, Suggestion
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 
-REFERENCE_ROLE = {"test": "reference", "train": "basic"}  # test mines pool × reference, train pool × basic
 Row = dict[str, Any]
 
 
@@ -28,12 +28,13 @@ def bring_up_to_date(
     tasks: pa.Table,
     labels: pa.Table,
     chunk: int,
-    hints: Mapping[str, str] | None = None,
+    shown: Mapping[str, Suggestion] | None = None,
 ) -> int:
     """Make each annotator's project if it is not there and import the missing open pairs; returns how many.
 
-    Pairs that have a label of this annotator do not come back. What was deleted in Label Studio is recorded as an
-    incident first. Killed anywhere, the next call finishes the work: nothing is there twice.
+    `shown`: suggestions for the page; None when it has none. Pairs that have a label of this annotator do not come
+    back. What was deleted in Label Studio is recorded as an incident first. Killed anywhere, the next call finishes the
+    work: nothing is there twice.
     """
     directory, client = workspace.annotation(split), connection.client()
     labelled = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
@@ -48,10 +49,10 @@ def bring_up_to_date(
     with talking(connection, "looking for ndec's projects"):
         there = projects.find_projects(client)
     for annotator, rows in sorted(wanted.items()):
-        project = _found_or_made(workspace, split, (round_, annotator), connection, there, holds, bool(hints))
+        project = _found_or_made(workspace, split, (round_, annotator), connection, there, holds, shown is not None)
         ordered = sorted(rows, key=lambda row: row["position"])
-        data = [task_data(split, connection.image_url, row, (hints or {}).get(row["pair_id"], "")) for row in ordered]
-        imported += _import(client, connection, holds, (round_, annotator), project, data, chunk)
+        requests = [_request(connection.image_url, row, shown) for row in ordered]
+        imported += _import(client, connection, holds, (round_, annotator), project, requests, chunk)
     holds.write()
     return imported
 
@@ -90,7 +91,7 @@ def _import(
     holds: Held,
     rater: held.Rater,
     project: projects.Project,
-    data: Sequence[Row],
+    requests: Sequence[Row],
     chunk: int,
 ) -> int:
     """Import the tasks whose pair_id the project lacks, in the given order; returns how many.
@@ -101,25 +102,24 @@ def _import(
     if project.tasks != len(holds.project(project.id)):
         relist(client, connection, holds, rater, project.id)
     there = {row["pair_id"] for row in holds.project(project.id).values()}
-    missing = [task for task in data if task["pair_id"] not in there]
+    missing = [task for task in requests if task["data"]["pair_id"] not in there]
     chunks = [missing[start : start + chunk] for start in range(0, len(missing), chunk)]
     for part in track(chunks, len(chunks), "importing tasks"):
         try:
             with talking(connection, "importing tasks"):
-                request = [{"data": task} for task in part]
                 answer = client.projects.import_tasks(
-                    id=project.id, request=request, return_task_ids=True, request_options=NO_RETRY
+                    id=project.id, request=part, return_task_ids=True, request_options=NO_RETRY
                 )
             numbers = list(getattr(answer, "task_ids", None) or [])
         except NdecError:
             there = relist(client, connection, holds, rater, project.id)
-            if not all(task["pair_id"] in there for task in part):
+            if not all(task["data"]["pair_id"] in there for task in part):
                 raise
             continue
         if len(numbers) != len(part):  # a server that does not say: the next look lists them
             continue
         for number, task in zip(numbers, part, strict=True):
-            holds.add(rater, project.id, number, task["pair_id"])
+            holds.add(rater, project.id, number, task["data"]["pair_id"])
     return len(missing)
 
 
@@ -147,15 +147,25 @@ def relist(client: Any, connection: Connection, holds: Held, rater: held.Rater, 
     return set(tasks)
 
 
-def task_data(split: str, image_url: str, row: Row, hint: str = "") -> Row:
-    """What Label Studio gets of a pair: its pictures and its number. No score, rank or pre-label: they bias people.
+def _request(image_url: str, row: Row, shown: Mapping[str, Suggestion] | None) -> Row:
+    """A task as Label Studio takes it, with its prediction where suggestions are shown."""
+    if shown is None:
+        return {"data": task_data(image_url, row)}
+    suggestion = shown.get(row["pair_id"], NONE)
+    request = {"data": task_data(image_url, row, suggestion.text)}
+    return request | ({"predictions": suggestion.predictions} if suggestion.predictions else {})
 
-    `hint` is shown on the page; it is empty unless somebody switched it on.
+
+def task_data(image_url: str, row: Row, hint: str | None = None) -> Row:
+    """What Label Studio gets of a pair: its number and the addresses of its pictures, which say no more than that.
+
+    No score, rank or pre-label, since they bias people; nothing that tells a gold pair from another. `hint` is shown on
+    the page; None unless somebody switched it on.
     """
     data = {
         "pair_id": row["pair_id"],
-        "query": image_url + image_path("pool", row["query_id"]),
-        "reference": image_url + image_path(REFERENCE_ROLE[split], row["reference_id"]),
+        "query": image_url + picture_path(row["pair_id"], "query"),
+        "reference": image_url + picture_path(row["pair_id"], "reference"),
         "position": row["position"],
     }
-    return data | ({"hint": hint} if hint else {})
+    return data if hint is None else data | {"hint": hint}

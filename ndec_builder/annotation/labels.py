@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, GOLD, LABEL_ROWS, SET_ASIDE, TASKS, conform, table_of
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
+
+GOLD_ROLE = "gold"  # of the pictures made for gold pairs: no role of the workspace, so that nothing else takes them
 
 
 def read_tasks(workspace: Workspace, split: str) -> pa.Table:
@@ -60,6 +63,11 @@ def without_set_aside(labels: pa.Table, set_aside: pa.Table) -> pa.Table:
 
 def _keys(table: pa.Table) -> Iterator[tuple[str, str, str]]:
     return zip(*(table[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True)
+
+
+def gold_images(workspace: Workspace) -> Path:
+    """Table (schema IMAGES) of the pictures made for gold pairs."""
+    return workspace.root / "images" / "gold.parquet"
 
 
 def read_gold(workspace: Workspace, split: str) -> pa.Table:

@@ -31,12 +31,18 @@ def open_rows(tasks: Sequence[Row], labelled: Collection[Key], round_: str, anno
     return sorted(left, key=lambda row: row["position"])
 
 
-def spread(tasks: pa.Table, given: Sequence[Row], takers: Sequence[str], labelled: Collection[Key]) -> Spread:
+def spread(
+    tasks: pa.Table,
+    given: Sequence[Row],
+    takers: Sequence[str],
+    labelled: Collection[Key],
+    seen_by: Mapping[str, set[str]] | None = None,
+) -> Spread:
     """Give the rows `given` (all of one round) to `takers`: each to the one with the fewest open pairs, ties in order.
 
-    Never to somebody who has the pair already, in this round or another. A pair that somebody else of the round still
-    has keeps that look and loses this one when nobody can take it. The takers' new rows are a new batch at the end of
-    their queues. Deterministic.
+    Never to somebody who has the pair already, in this round or another, or is one of `seen_by[pair_id]`. A pair that
+    somebody else of the round still has keeps that look and loses this one when nobody can take it. The takers' new
+    rows are a new batch at the end of their queues. Deterministic.
     """
     rows: list[Row] = tasks.to_pylist()
     if not given:
@@ -44,7 +50,7 @@ def spread(tasks: pa.Table, given: Sequence[Row], takers: Sequence[str], labelle
     round_ = given[0]["round"]
     leaving = {(row["pair_id"], row["round"], row["annotator"]) for row in given}
     kept = [row for row in rows if (row["pair_id"], row["round"], row["annotator"]) not in leaving]
-    seen: dict[str, set[str]] = {}
+    seen = {pair: set(names) for pair, names in (seen_by or {}).items()}
     # The giver saw the pair, perhaps: it does not come back to them.
     for row in [*kept, *given]:
         seen.setdefault(row["pair_id"], set()).add(row["annotator"])

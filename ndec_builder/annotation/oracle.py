@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ndec_builder.annotation import projects
 from ndec_builder.annotation.connection import NO_RETRY, Connection, talking
-from ndec_builder.annotation.labels import read_tasks
+from ndec_builder.annotation.labels import gold_truth, read_tasks
 from ndec_builder.core.console import track
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LABELS
@@ -35,6 +35,9 @@ def answer_all(
             f"annotator {annotator!r} has no pairs in the round {round!r} of {split!r}; those who have: "
             f"{', '.join(names) or 'nobody'}. Give some: `ndec annotate push --split {split} --annotator {annotator}`"
         )
+    gold = {
+        pair: "hard_negative" if label == "no_copy" else label for pair, label in gold_truth(workspace, split).items()
+    }
     pairs = {row["pair_id"]: row for row in rows if row["annotator"] == annotator}
     client = connection.client()
     with talking(connection, "looking for unanswered pairs"):
@@ -47,7 +50,7 @@ def answer_all(
 
     def answer(item: tuple[int, dict[str, str]]) -> None:
         task, row = item
-        label = known_label(row["query_id"], row["reference_id"])
+        label = gold.get(row["pair_id"]) or known_label(row["query_id"], row["reference_id"])
         if label not in LABELS:
             raise NdecError(
                 f"known_label gave {label!r} for {row['query_id']} × {row['reference_id']}, not one of {LABELS}"

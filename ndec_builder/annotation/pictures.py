@@ -10,9 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ndec_builder.annotation.labels import GOLD_ROLE, gold_images
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.schemas import ROLES
-from ndec_builder.core.storage import read_json, read_uri, write_json
+from ndec_builder.core.storage import read_json, read_table, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
 
 _SHOWN_AS_IS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
@@ -36,8 +37,8 @@ class Pictures:
         self._missing: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def show(self, role: str, image_id: str) -> Shown | None:
-        """The picture for a browser, or None for an unknown image.
+    def show(self, role: str, image_id: str, name: str = "") -> Shown | None:
+        """The picture for a browser, or None for an unknown image; `name` stands on the placeholder in place of its id.
 
         Formats that browsers do not show and images with a `rotation` are decoded and sent as JPEG. A file that is gone
         or broken gives a placeholder, and is noted in `missing_file(workspace)` until it can be read again.
@@ -58,7 +59,7 @@ class Pictures:
             reason = "the file does not exist" if isinstance(error, FileNotFoundError) else type(error).__name__
             reason = str(error) if isinstance(error, DecodeError) else reason
             self._note(f"{role}/{image_id}", reason)
-            return Shown(placeholder(f"{role} {image_id}", reason), "image/png", reason)
+            return Shown(placeholder(name or f"{role} {image_id}", reason), "image/png", reason)
         self._note(f"{role}/{image_id}", "")
         return shown
 
@@ -88,13 +89,15 @@ class Pictures:
             write_json(path, known)
 
     def _rows(self, role: str) -> dict[str, tuple[str, str, int]]:
-        path = self.workspace.images(role) if role in ROLES else None
-        if path is None or not path.is_file():
+        if role != GOLD_ROLE and role not in ROLES:
+            return {}
+        path = gold_images(self.workspace) if role == GOLD_ROLE else self.workspace.images(role)
+        if not path.is_file():
             return {}
         changed = path.stat().st_mtime_ns
         with self._lock:
             if self._tables.get(role, (None,))[0] != changed:
-                table = self.workspace.read_images(role).select(["image_id", "uri", "format", "rotation"])
+                table = read_table(path, ["image_id", "uri", "format", "rotation"])
                 columns = [column.to_pylist() for column in table.columns]
                 rows = {i: (uri, format_, rotation or 0) for i, uri, format_, rotation in zip(*columns, strict=True)}
                 self._tables[role] = (changed, rows)

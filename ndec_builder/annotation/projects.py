@@ -97,6 +97,7 @@ def create_project(
         maximum_annotations=1,
         show_skip_button=True,
         enable_empty_annotation=False,
+        show_collab_predictions=False,  # a prediction must not fill the choice in: that biases people
         request_options={"max_retries": 0},
     )
     return Project(project.id, title, 0)

@@ -89,7 +89,7 @@ def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tup
         with talking(connection, f"pulling the project {title!r}"):
             found, page = _look(client, connection, holds, rater, project, given.get(rater, []))
             incidents += found.incidents + _changed_project(workspace, split, rater, project, page)
-            incidents += edited_tasks(found.tasks, known, split, rater, project.id)
+            incidents += edited_tasks(found.tasks, known, rater, project.id)
             more, changed = new_labels(found.tasks, known, given.get(rater, []), counts, rater, project.id, logins)
             rows, incidents = rows + more, incidents + changed
         projects.report_renamed(project, title)
@@ -131,14 +131,14 @@ def _look(
     return found, page
 
 
-def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], split: str, rater: held.Rater, project: int) -> list[Row]:
+def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], rater: held.Rater, project: int) -> list[Row]:
     """Incidents for tasks whose pictures are others than those that ndec sent."""
     incidents = []
     for task in tasks:
         row = pairs.get(task.data.get("pair_id"))
         if row is None:
             continue
-        expected = task_data(split, "", row)
+        expected = task_data("", row)
         for name in ("query", "reference"):
             if not str(task.data.get(name, "")).endswith(expected[name]):
                 detail = f"{name}: {task.data.get(name)}"

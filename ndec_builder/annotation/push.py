@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.annotation import held, projects
 from ndec_builder.annotation.connection import Connection, connect, talking
+from ndec_builder.annotation.gold import make_gold
 from ndec_builder.annotation.handover import share_with_newcomers
 from ndec_builder.annotation.imports import bring_up_to_date
 from ndec_builder.annotation.labels import candidate_tables, read_labels, read_set_aside
+from ndec_builder.annotation.mixing import gold_needed, mix
 from ndec_builder.annotation.planning import new_tasks
-from ndec_builder.annotation.policy import AUDIT_ROUND
 from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.annotation.suggestions import remember, suggestions
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -22,7 +25,8 @@ from ndec_builder.core.schemas import TASKS, conform, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2  # 2: pictures are addressed by pair
+GOLD_ROUNDS = ("first", "double_check")
 
 
 def run(config: PushConfig) -> Path:
@@ -40,14 +44,16 @@ def run(config: PushConfig) -> Path:
         _candidate_files(workspace, config.split)  # says what to do where there are none
         tables = candidate_tables(workspace, config.split)
         labels, set_aside = read_labels(workspace, config.split), read_set_aside(workspace, config.split)
-        new = new_tasks(config, tables, before, labels, set_aside)
+        new = _with_gold(config, workspace, before, new_tasks(config, tables, before, labels, set_aside))
         connection = connect(workspace, config.url, config.token_file, config.image_url)
         tasks = pa.concat_tables([before, new])
+        remember(directory, config.hints, config.check_above)
         write_table(path, tasks)
         tasks = share_with_newcomers(config, workspace, connection, tasks)
-        labels, hints = read_labels(workspace, config.split), _hints(config, workspace)
+        tasks = _gold_for_newcomers(config, workspace, tasks)
+        labels, shown = read_labels(workspace, config.split), suggestions(workspace, config.split, config.round, tasks)
         imported = bring_up_to_date(
-            workspace, config.split, config.round, connection, tasks, labels, config.chunk, hints
+            workspace, config.split, config.round, connection, tasks, labels, config.chunk, shown
         )
         held.end_handover(directory)
         raters = set(zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True))
@@ -61,17 +67,31 @@ def run(config: PushConfig) -> Path:
     return path
 
 
-def _hints(config: PushConfig, workspace: Workspace) -> dict[str, str]:
-    """What the computer thinks of each pair, for the page; nothing unless it is switched on, since it biases people."""
-    if not config.hints or config.round == AUDIT_ROUND:  # the audit is the check on all of it
-        return {}
-    names = ["pair_id", "rank", "score", "prelabel", "prelabel_confidence"]
-    hints = {}
-    for table in candidate_tables(workspace, config.split):
-        for row in table.select(names).to_pylist():
-            thought = f" · {row['prelabel']} ({row['prelabel_confidence']:.0%})" if row["prelabel"] else ""
-            hints[row["pair_id"]] = f"rank {row['rank']} · similarity {row['score']:.3f}{thought}"
-    return hints
+def _with_gold(config: PushConfig, workspace: Workspace, tasks: pa.Table, new: pa.Table) -> pa.Table:
+    """Mix gold pairs into the new rows; the audit and the adjudication have none."""
+    if not config.gold or not new.num_rows or config.round not in GOLD_ROUNDS:
+        return new
+    gold = make_gold(workspace, config.split, gold_needed(new, tasks, config.gold), config.gold_seed)
+    return mix(new, gold, config.gold, tasks, config.gold_seed)
+
+
+def _gold_for_newcomers(config: PushConfig, workspace: Workspace, tasks: pa.Table) -> pa.Table:
+    """Gold pairs for people whose first pairs are all taken over from others; returns the tasks table (written)."""
+    if not config.gold or config.round not in GOLD_ROUNDS:
+        return tasks
+    holds = held.Held(workspace.annotation(config.split))
+    rows = [row for row in tasks.to_pylist() if row["round"] == config.round]
+    has_gold = {row["annotator"] for row in rows if row["is_gold"]}
+    new = {name for name in config.annotators if name not in has_gold and not holds.projects_of((config.round, name))}
+    is_new = pa.array(
+        [row["round"] == config.round and row["annotator"] in new for row in tasks.to_pylist()], pa.bool_()
+    )
+    own, rest = tasks.filter(is_new), tasks.filter(pc.invert(is_new))
+    if not own.num_rows:
+        return tasks
+    tasks = pa.concat_tables([rest, _with_gold(config, workspace, rest, own)])
+    write_table(workspace.annotation(config.split) / "tasks.parquet", tasks)
+    return tasks
 
 
 def _addresses(config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str]) -> list[str]:

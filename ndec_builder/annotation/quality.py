@@ -54,11 +54,13 @@ def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any
             "gold": _share(right[own][gold[own] & checked[own]]),
             "checked": _share(right[own][~gold[own] & checked[own]]),
             "windows": [
-                {"labels": len(part), "accuracy": _mean(right[part][checked[part]]), "seconds": _median(seconds[part])}
+                {"labels": len(part), "accuracy": _mean(right[part][checked[part]]),
+                 "checked": int(checked[part].sum()), "right": int(right[part][checked[part]].sum()),
+                 "seconds": _median(seconds[part])}
                 for part in np.array_split(own, WINDOWS)
                 if len(part)
             ],
-        }
+        }  # fmt: skip
         rows.append(row | {"flags": flags(row, counts, others)})
     return rows
 
@@ -90,6 +92,16 @@ def flags(row: Mapping[str, Any], counts: Mapping[str, int], others: Mapping[str
         part = row[kind]
         if part["n"] and part["high"] < LOW_ACCURACY:
             found.append(f"inaccurate: {part['right']} of {part['n']} {kind} pairs right")
+    if row["windows"]:
+        start, end = row["windows"][0], row["windows"][-1]
+        if wilson(end["right"], end["checked"])[1] < wilson(start["right"], start["checked"])[0]:
+            found.append(
+                f"drift: {start['accuracy']:.0%} right in the first stretch, {end['accuracy']:.0%} in the last"
+            )
+    if found:
+        found.append(
+            f"look at some of them; `ndec annotate send-back {row['annotator']} --why TEXT` gives all to others"
+        )
     return found
 
 

@@ -23,14 +23,16 @@ from ndec_builder.annotation.labels import (
     read_set_aside,
     read_tasks,
 )
-from ndec_builder.annotation.policy import AUDIT_ROUND, kept_by_one, residual_bound
+from ndec_builder.annotation.policy import AUDIT_ROUND, kept_by_one, posterior_of, prior_of, residual_bound
+from ndec_builder.annotation.posterior import CLASSES
+from ndec_builder.annotation.prior import read_relearnt
 from ndec_builder.annotation.quality import annotators, known_truth
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
-from ndec_builder.core.schemas import DECISIONS, table_of
+from ndec_builder.core.schemas import DECISIONS, POSTERIOR, conform, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -153,6 +155,26 @@ def _quality(labels: pa.Table, found: Resolved, gold: Mapping[str, str]) -> dict
     }
 
 
+def _posterior(config: ResolveConfig, workspace: Workspace, labels: pa.Table) -> dict[str, Any] | None:
+    """Write posterior.parquet (schema POSTERIOR) where it is asked for; each person's accuracy and confusion matrix.
+
+    Rows of a matrix: what a pair is (POSTERIOR's classes); columns: the label given (LABELS).
+    """
+    path = workspace.annotation(config.split) / "posterior.parquet"
+    if not config.posterior:
+        path.unlink(missing_ok=True)  # one of other labels would mislead
+        return None
+    prior = prior_of(candidate_tables(workspace, config.split), read_relearnt(workspace, config.split))
+    pairs, found = posterior_of(labels, prior)
+    columns = dict(zip(CLASSES, found.probabilities.T.tolist(), strict=True))
+    write_table(path, conform(pa.table({"pair_id": pa.array(pairs, pa.string())} | columns), POSTERIOR))
+    people = {
+        name: {"accuracy": found.accuracy(name), "confusion": matrix.tolist()}
+        for name, matrix in found.confusion.items()
+    }
+    return {"shares": dict(zip(CLASSES, found.shares.tolist(), strict=True)), "annotators": people}
+
+
 @one_writer(lambda config: Workspace(config.workspace).annotation(config.split))
 def run(config: ResolveConfig) -> Path:
     """Write decisions.parquet and agreement.json; returns the path of the decisions."""
@@ -169,7 +191,8 @@ def run(config: ResolveConfig) -> Path:
     found = resolved(workspace, config.split, tasks)
     quality = _quality(labels, found, gold_truth(workspace, config.split))
     set_aside = read_set_aside(workspace, config.split).num_rows
-    write_json(directory / "agreement.json", agreement(no_gold(labels)) | quality | {"labels_set_aside": set_aside})
+    quality |= {"labels_set_aside": set_aside, "posterior": _posterior(config, workspace, labels)}
+    write_json(directory / "agreement.json", agreement(no_gold(labels)) | quality)
     path = write_table(directory / "decisions.parquet", found.decisions)
     if found.clearing and found.withdrawn:
         why = found.clearing.refused or "the proven threshold rose"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ndec_builder.core.config import setting
@@ -67,6 +68,8 @@ class PushConfig:
         0, "first round: pairs drawn at random above check_above that two people see first, to prove auto-clearing"
     )
     check_above: float = setting(0.9, "probability of an edited copy above which these are drawn")
+    gold: float = setting(0.0, "share of gold pairs among what people see: known truth, mixed in unseen; try 0.03")
+    gold_seed: int = setting(0, "which images gold pairs are made of, and where they lie in the queues")
     hints: bool = setting(False, "show rank, similarity and pre-label on the page; they bias people")
     chunk: int = setting(5000, "tasks sent in one request", result=False)
     url: str = setting("", URL_HELP, result=False)
@@ -103,6 +106,8 @@ class PushConfig:
         if self.check_pairs < 0:
             raise UsageError(f"check_pairs is {self.check_pairs}; it is a number of pairs, 0 for none")
         check_probability("check_above", self.check_above)
+        if not 0 <= self.gold <= 0.5:
+            raise UsageError(f"gold is {self.gold}; it is a share between 0 and 0.5")
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,48 @@ class LeaveConfig:
 
 
 @dataclass(frozen=True)
+class SendBackConfig:
+    """`ndec annotate send-back`: set somebody's labels aside and give their pairs to others."""
+
+    workspace: Path
+    annotator: str
+    why: str  # kept beside the labels
+    split: str = "test"
+    since: str = ""  # an ISO time; only labels given then or later
+    round: str = ""  # only labels of this round
+    by: str = ""  # who decided it; empty: the user of this machine
+    others: tuple[str, ...] = setting((), "who takes the pairs over; empty: everybody else of the same round")
+    chunk: int = setting(5000, "tasks sent in one request", result=False)
+    url: str = setting("", URL_HELP, result=False)
+    token_file: str = setting("", TOKEN_HELP, result=False)
+    image_url: str = setting("", "where browsers find the image server; empty: that of `serve`", result=False)
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        for name in (self.annotator, *self.others):
+            check_annotator(name)
+        if self.annotator in self.others:
+            raise UsageError(f"the pairs of {self.annotator} cannot go to {self.annotator} again; name somebody else")
+        if not self.why.strip():
+            raise UsageError("say why the labels are sent back: --why TEXT; it is kept beside them")
+        if self.round:
+            check_round(self.round)
+        self.moment  # noqa: B018  # raises for a time that cannot be read
+
+    @property
+    def moment(self) -> datetime | None:
+        """`since` with its time zone; that of this machine where it names none."""
+        if not self.since:
+            return None
+        try:
+            return datetime.fromisoformat(self.since).astimezone()
+        except ValueError:
+            raise UsageError(
+                f"since is {self.since!r}; give a time like 2026-11-24T10:30, or with a zone 2026-11-24T10:30+01:00"
+            ) from None
+
+
+@dataclass(frozen=True)
 class PullConfig:
     """`ndec annotate pull`: fetch new labels."""
 
@@ -177,6 +224,9 @@ class ResolveConfig:
 
     workspace: Path
     split: str = "test"
+    posterior: bool = setting(
+        False, "also write what each pair most probably is, and each person's errors, by Dawid & Skene"
+    )
 
     def __post_init__(self) -> None:
         check_split(self.split)

@@ -106,6 +106,8 @@ def give(
     In the order of `people`; whoever has the pair in this round already counts. As in `assign`, pairs go to the person
     with the fewest open ones and never to one of `seen_by[pair_id]`. Raises NdecError when there are too few people.
     """
+    if not people:
+        return table_of(TASKS, [])
     before = [row for row in tasks.to_pylist() if row["round"] == round_]
     has: dict[str, set[str]] = defaultdict(set)
     position: dict[str, int] = defaultdict(int)

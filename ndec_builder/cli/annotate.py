@@ -60,6 +60,7 @@ def annotate_push(
     sample: Annotated[int | None, typer.Option(help="Only so many pairs, drawn at random, to relearn from.")] = None,
     order: Annotated[str | None, typer.Option(help="rank (default), informative, or copies_last.")] = None,
     count: Annotated[int | None, typer.Option(help="Only the next so many pairs of that order.")] = None,
+    gold: Annotated[float | None, typer.Option(help="Share of gold pairs among what people see; try 0.03.")] = None,
     check_pairs: Annotated[
         int | None, typer.Option(help="Random pairs of a high pre-label for two people, to prove `auto-clear`.")
     ] = None,
@@ -75,6 +76,7 @@ def annotate_push(
         "overlap_people": overlap_people,
         "sample": sample,
         "check_pairs": check_pairs,
+        "gold": gold,
     }
     flags |= {"order": order, "count": count}
     _push("first", split, workspace, annotator, config, as_json, **flags)
@@ -165,6 +167,24 @@ def annotate_leave(
     run("leave", workspace, config, as_json, split=split, annotator=annotator, others=tuple(to) if to else None)
 
 
+@app.command("send-back")
+def annotate_send_back(
+    annotator: Annotated[str, typer.Argument(help="Whose labels are set aside.")],
+    why: Annotated[str, typer.Option(help="The reason; it is kept beside the labels.")],
+    split: Split = "test",
+    workspace: Workspace = HERE,
+    since: Annotated[str | None, typer.Option(help="Only labels given then or later, like 2026-11-24T10:30.")] = None,
+    round_: Annotated[str | None, typer.Option("--round", help="Only labels of this round.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who decided it; default: your user name.")] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help="Who takes the pairs over; default: the others.")] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Set somebody's labels aside, all or since a time; their pairs go to others. Nothing is deleted."""
+    flags = {"since": since, "round": round_, "by": by, "others": tuple(to) if to else None}
+    run("send-back", workspace, config, as_json, split=split, annotator=annotator, why=why, **flags)
+
+
 @app.command("pull")
 def annotate_pull(
     split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False
@@ -183,10 +203,16 @@ def annotate_relearn(
 
 @app.command("resolve")
 def annotate_resolve(
-    split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False
+    split: Split = "test",
+    workspace: Workspace = HERE,
+    posterior: Annotated[
+        bool | None, typer.Option("--posterior", help="Also what each pair most probably is, by Dawid & Skene.")
+    ] = None,
+    config: Settings = None,
+    as_json: Json = False,
 ) -> None:
     """Turn labels into one decision per pair, with agreement figures."""
-    run("resolve", workspace, config, as_json, split=split)
+    run("resolve", workspace, config, as_json, split=split, posterior=posterior)
 
 
 @app.command("recheck")
@@ -210,6 +236,6 @@ def annotate_status(split: Split = "test", workspace: Workspace = HERE, as_json:
         audit = found["audit"].as_json() if found["audit"] else None
         typer.echo(json.dumps({"annotators": rows, "audit": audit, "auto_clear": found["auto_clear"]}))
     else:
-        typer.echo("\n".join([status.as_text(rows), *status.findings(found)]))
+        typer.echo("\n".join([status.as_text(rows), status.finish(rows), *status.findings(found)]))
     for note in notes(workspace, split):
         typer.echo(note, err=True)

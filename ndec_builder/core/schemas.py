@@ -189,6 +189,13 @@ CLEARED = _schema(
     ("above", pa.float64()),  # the slice was drawn among pairs of at least this probability
     ("allowed", pa.float64()),  # share of no copies that the check had to exclude
 )
+POSTERIOR = _schema(
+    "posterior",  # what a labelled pair most probably is (Dawid & Skene), from all labels but those of the audit
+    ("pair_id", pa.string()),
+    ("edited_copy", pa.float64()),
+    ("hard_negative", pa.float64()),
+    ("unrelated", pa.float64()),
+)
 DECISIONS = _schema(
     "decisions",
     ("pair_id", pa.string()),

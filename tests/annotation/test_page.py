@@ -14,8 +14,8 @@ from needs import missing
 from ndec_builder.annotation import projects, pull, push
 from ndec_builder.annotation.connection import Connection
 from ndec_builder.annotation.settings import PullConfig, PushConfig
-from ndec_builder.core.schemas import pair_id
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
+from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
@@ -147,6 +147,58 @@ def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
         pair_id("test", *pairs[i]): label for i, label in ((0, "hard_negative"), (1, "unsure"), (3, "unrelated"))
     }
     assert list(read_json(workspace.root / "annotation" / "missing_images.json")) == [f"pool/{pairs[2][0]}"]
+
+
+def test_suggestions_are_shown_and_predicted_but_fill_nothing_in(
+    served: tuple[Workspace, Connection], make_candidates: Any
+) -> None:
+    """With hints on: a line of text and a prediction with its label; one key a pair, also the key of the suggestion."""
+    workspace, connection = served
+    make_candidates(workspace, count=4, size=(320, 240))
+    table = read_table(workspace.candidates("test") / "candidates.parquet")
+    rows = [
+        row | {"prelabel": "edited_copy", "prelabel_confidence": 0.9 + row["rank"] / 100} for row in table.to_pylist()
+    ]
+    write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, rows))
+    config = PushConfig(
+        workspace.root, annotators=("ann",), hints=True, gold=0.3, check_above=0.99, image_url=connection.image_url
+    )
+    tasks = read_table(push.run(config)).sort_by("position").to_pylist()
+    gold = {row["pair_id"] for row in tasks if row["is_gold"]}
+    assert len(gold) == 2 and len(tasks) == 6
+    project = number_of(workspace, connection)
+    listed = list(connection.client().tasks.list(project=project, fields="all"))
+    by_pair = {task.data["pair_id"]: task for task in listed}
+    for task in listed:  # gold pairs too: with hints on, one without would stand out
+        (prediction,) = task.predictions
+        (item,) = prediction["result"]
+        assert (item["from_name"], item["value"]) == ("verdict", {"choices": ["edited_copy"]})
+        assert prediction["model_version"] == "ndec-prelabel" and 0.9 < prediction["score"] <= 0.94
+        assert task.data["hint"].startswith("rank ") and "edited_copy (9" in task.data["hint"]
+        assert set(task.data) == {"pair_id", "query", "reference", "position", "hint"}
+    assert not connection.client().projects.get(id=project).show_collab_predictions
+    pressed = ["1", "2", "1", "4", "3", "1"]  # 1 is the suggested one
+    with labelling(connection, project) as page:
+        shown = ""
+        for index, digit in enumerate(pressed):
+            shown = _next_pair(page, shown)
+            assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked')") is None  # not filled in
+            hint = by_pair[tasks[index]["pair_id"]].data["hint"]
+            assert hint in page.evaluate("document.body.innerText")
+            page.keyboard.press(digit)
+            if index == 2:  # back over a suggested label, and corrected
+                here = _next_pair(page, shown)
+                page.keyboard.press("Backspace")
+                back = _next_pair(page, here)
+                assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == "edited_copy"
+                pressed[2] = "2"
+                page.keyboard.press("2")
+                page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
+                shown = back
+        page.wait_for_function("document.querySelectorAll('.ndec img').length === 0", timeout=20_000)
+    assert given(workspace) == {task["pair_id"]: KEYS[digit] for task, digit in zip(tasks, pressed, strict=True)}
+    labels = read_table(workspace.annotation("test") / "labels.parquet").to_pylist()
+    assert {row["pair_id"] for row in labels if row["is_gold"]} == gold
 
 
 def _next_pair(page: Any, shown: str) -> str:

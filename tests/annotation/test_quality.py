@@ -48,6 +48,7 @@ def test_answering_two_in_a_second_each_is_flagged_and_honest_work_is_not() -> N
     by_name = {row["annotator"]: row for row in annotators(table_of(LABEL_ROWS, rows), {})}
     assert any("fast" in flag for flag in by_name["lazy"]["flags"])
     assert any("one answer: hard_negative" in flag for flag in by_name["lazy"]["flags"])
+    assert any("`ndec annotate send-back lazy" in flag for flag in by_name["lazy"]["flags"])
     assert by_name["honest"]["flags"] == []
 
 
@@ -62,7 +63,8 @@ def test_drift_shows_and_low_accuracy_is_flagged() -> None:
     rows = work("tired", noisy(truth[:250], 0.02, rng) + noisy(truth[250:], 0.5, rng))
     (row,) = annotators(table_of(LABEL_ROWS, rows), {f"p{n:05d}": t for n, t in enumerate(truth)})
     assert row["windows"][0]["accuracy"] > 0.9 > 0.65 > row["windows"][-1]["accuracy"]
-    assert any("inaccurate" in flag for flag in row["flags"])
+    assert any("inaccurate" in flag for flag in row["flags"]) and any("drift" in flag for flag in row["flags"])
+    assert sum(window["checked"] for window in row["windows"]) == 500
     assert row["checked"]["n"] == 500 and row["gold"]["n"] == 0 and row["gold"]["share"] is None
 
 

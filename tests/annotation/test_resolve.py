@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -16,9 +17,9 @@ from sklearn.metrics import cohen_kappa_score
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.agreement import agreement, cohen_kappa
 from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
-from ndec_builder.annotation.status import as_text, labels_per_hour, status
+from ndec_builder.annotation.status import as_text, finish, labels_per_hour, status
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import LABEL_ROWS, LABELS, ROUNDS, TASKS, table_of
+from ndec_builder.core.schemas import LABEL_ROWS, LABELS, POSTERIOR, ROUNDS, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -153,6 +154,17 @@ def test_breaks_are_not_working_time() -> None:
     assert labels_per_hour(moments[:1]) is None and labels_per_hour([NOON, NOON]) is None
 
 
+def test_the_projected_finish_is_that_of_the_slowest() -> None:
+    rows = [
+        {"annotator": name, "pairs": 100, "left": left, "hours_left": hours}
+        for name, left, hours in [("ann", 40, 1.5), ("ann", 20, 0.5), ("ben", 30, 1.9), ("cleo", 100, None)]
+    ]
+    text = finish(rows)
+    assert text.startswith("190 of 400 pairs left") and "the last (ann) is done after 2.0 more hours" in text
+    assert text.endswith("no speed known yet of cleo")
+    assert finish(rows[:0]) == "0 of 0 pairs left"
+
+
 def test_agreement_json_bounds_the_copies_that_one_person_would_have_kept(tmp_path: Path) -> None:
     directory = Workspace(tmp_path).annotation("test")
     pairs = [f"p{i:03d}" for i in range(300)]
@@ -167,3 +179,27 @@ def test_agreement_json_bounds_the_copies_that_one_person_would_have_kept(tmp_pa
     ann, ben, _ = found["annotators"]
     assert (ann["annotator"], ann["checked"]["right"], ann["checked"]["n"]) == ("ann", 299, 300)
     assert ben["checked"]["right"] == 300 and found["alpha"] is not None and found["kappa"] is not None
+
+
+def test_the_posterior_is_an_option(tmp_path: Path) -> None:
+    """Bayes' rule by hand for one pair: the prior is the smoothed share, everybody is known to be good."""
+    directory = Workspace(tmp_path).annotation("test")
+    votes: list[Vote] = [(f"p{n}", "first", name, "hard_negative") for n in range(40) for name in ("ann", "ben")]
+    votes += [("odd", "first", "ann", "edited_copy"), ("odd", "first", "ben", "hard_negative")]
+    write_table(directory / "tasks.parquet", tasks_of(sorted({vote[0] for vote in votes})))
+    write_table(directory / "labels.parquet", labels_of(votes))
+    resolve.run(ResolveConfig(tmp_path))
+    assert not (directory / "posterior.parquet").exists()
+    assert read_json(directory / "agreement.json")["posterior"] is None
+    resolve.run(ResolveConfig(tmp_path, posterior=True))
+    table = read_table(directory / "posterior.parquet")
+    assert table.schema.equals(POSTERIOR) and table.num_rows == 41
+    found = read_json(directory / "agreement.json")["posterior"]
+    ann, ben = (np.array(found["annotators"][name]["confusion"]) for name in ("ann", "ben"))
+    shares = np.array(list(found["shares"].values()))
+    odds = shares * ann[:, 0] * ben[:, 1]
+    odd = next(row for row in table.to_pylist() if row["pair_id"] == "odd")
+    assert list(odd.values())[1:] == pytest.approx((odds / odds.sum()).tolist(), abs=1e-3)
+    assert found["annotators"]["ben"]["accuracy"] > 0.9
+    resolve.run(ResolveConfig(tmp_path))
+    assert not (directory / "posterior.parquet").exists()  # it would not be that of these labels for long

@@ -13,13 +13,11 @@ import pytest
 import requests
 from needs import free_port
 
-from ndec_builder.annotation import environment, projects, push
+from ndec_builder.annotation import environment
 from ndec_builder.annotation.serve import stop
 from ndec_builder.annotation.server import LabelStudioServer, make_secrets, running_state
-from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, table_of
-from ndec_builder.core.storage import read_json, write_json, write_table
+from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 
@@ -89,13 +87,3 @@ def test_upgrades_keep_the_database_as_it_was(
     with pytest.raises(NdecError, match="install --upgrade"):
         environment.install(env)
     assert environment.install(env, upgrade=True) == env and "label-studio==1.23.2" in commands[-1]
-
-
-def test_hints_are_shown_only_when_somebody_switches_them_on(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
-    row = {"pair_id": "p", "query_id": "q", "reference_id": "r", "rank": 3, "score": 0.875, "prelabel": "edited_copy"}
-    table = table_of(CANDIDATES, [row | {"prelabel_confidence": 0.97}])
-    write_table(workspace.candidates("test") / "candidates.parquet", table)
-    assert push._hints(PushConfig(tmp_path), workspace) == {} and "$hint" not in projects.page(False)
-    shown = push._hints(PushConfig(tmp_path, hints=True), workspace)
-    assert shown == {"p": "rank 3 · similarity 0.875 · edited_copy (97%)"} and projects.page(True).count("$hint") == 1

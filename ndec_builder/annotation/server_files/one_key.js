@@ -137,10 +137,10 @@
     await until(ready, PATIENCE_MS);
   };
 
-  // The third picture, from the image server: addresses are /image/ROLE/ID there.
+  // The third picture, from the image server: the address of the query is /pair/PAIR_ID/query there.
   const compareUrl = (file) => {
-    const [q, r] = [data().query, data().reference].map((url) => /^(https?:\/\/[^/]+)\/image\/(.+)$/.exec(url ?? ""));
-    return q && r ? `${q[1]}/compare/${q[2]}/${r[2]}/${file}` : null;
+    const pair = /^(https?:\/\/[^/]+\/pair\/[^/]+)\/query$/.exec(data().query ?? "");
+    return pair ? `${pair[1]}/${file}` : null;
   };
   const closeView = () => $("#ndec-view")?.remove();
   const view = (key) => {

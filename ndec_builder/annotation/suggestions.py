@@ -1,0 +1,84 @@
+"""What the computer thinks of a pair, for the page and for Label Studio: only where somebody switched it on.
+
+A suggestion is a line of text above the pictures and a prediction with its label and score. The label is not filled in:
+projects are made with `show_collab_predictions` off, since a choice that is on already biases people.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.annotation.clearing import cleared_by, given_to_two, slice_of
+from ndec_builder.annotation.labels import candidate_tables, read_gold
+from ndec_builder.annotation.policy import AUDIT_ROUND
+from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.core.workspace import Workspace
+
+MODEL_VERSION = "ndec-prelabel"  # the name of the predictions in Label Studio
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """One pair's: the line on the page, and the pre-label with its confidence where there is one."""
+
+    text: str
+    label: str | None = None
+    confidence: float = 0.0
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """What goes to Label Studio with the task."""
+        if self.label is None:
+            return []
+        choice = {"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [self.label]}}
+        return [{"model_version": MODEL_VERSION, "score": self.confidence, "result": [choice]}]
+
+
+NONE = Suggestion("no suggestion for this pair")
+
+
+def remember(directory: Path, shown: bool, above: float) -> None:
+    """Keep what the last push was told, for pairs that move to somebody else later."""
+    write_json(directory / "hints.json", {"shown": shown, "check_above": above})
+
+
+def suggestions(workspace: Workspace, split: str, round_: str, tasks: pa.Table) -> dict[str, Suggestion] | None:
+    """A suggestion for every pair, as the last push was told; None where none are shown.
+
+    Never in the audit, and never for the random slice that checks auto-clearing: people judge those blind. A gold pair
+    shows that of a mined pair of its kind, for there is no way to hide among suggestions without one.
+    """
+    path = workspace.annotation(split) / "hints.json"
+    told = read_json(path) if path.is_file() else {"shown": False}
+    if not told["shown"] or round_ == AUDIT_ROUND:
+        return None
+    tables = candidate_tables(workspace, split)
+    found: dict[str, Suggestion] = {}
+    for table in tables:
+        for row in table.select(["pair_id", "rank", "score", "prelabel", "prelabel_confidence"]).to_pylist():
+            found[row["pair_id"]] = _of(row)
+    mined = list(found.values())
+    by_label: dict[str | None, list[Suggestion]] = defaultdict(list)
+    for suggestion in mined:
+        by_label[suggestion.label].append(suggestion)
+    for row in read_gold(workspace, split).to_pylist():
+        alike = by_label.get("edited_copy" if row["truth"] == "edited_copy" else "hard_negative") or mined
+        if alike:
+            found[row["pair_id"]] = alike[int(row["pair_id"], 16) % len(alike)]
+    return found | dict.fromkeys(
+        slice_of(cleared_by(workspace, split, tables), told["check_above"], given_to_two(tasks)), NONE
+    )
+
+
+def _of(row: Mapping[str, Any]) -> Suggestion:
+    text = f"rank {row['rank']} · similarity {row['score']:.3f}"
+    if not row["prelabel"]:
+        return Suggestion(text)
+    confidence = row["prelabel_confidence"]
+    return Suggestion(f"{text} · {row['prelabel']} ({confidence:.0%})", row["prelabel"], confidence)

@@ -1,0 +1,71 @@
+"""Suggestions: off unless switched on, never in the audit or the slice, and no giveaway for gold pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ndec_builder.annotation import projects
+from ndec_builder.annotation.clearing import slice_pairs
+from ndec_builder.annotation.imports import task_data
+from ndec_builder.annotation.suggestions import NONE, remember, suggestions
+from ndec_builder.core.schemas import CANDIDATES, GOLD, TASKS, table_of
+from ndec_builder.core.storage import write_table
+from ndec_builder.core.workspace import Workspace
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    rows = [
+        {"pair_id": f"{n:016x}", "query_id": f"q{n}", "reference_id": "r", "rank": n + 1, "score": 0.875,
+         "prelabel": "edited_copy" if n < 20 else "hard_negative", "prelabel_confidence": 0.97}
+        for n in range(30)
+    ]  # fmt: skip
+    write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, rows))
+    gold = [
+        {"pair_id": "f" * 16, "truth": "edited_copy"}, {"pair_id": "e" * 16, "truth": "hard_negative"},
+    ]  # fmt: skip
+    write_table(workspace.annotation("test") / "gold.parquet", table_of(GOLD, gold))
+    return workspace
+
+
+def test_nothing_is_shown_unless_somebody_switches_it_on(bench: Workspace) -> None:
+    none = table_of(TASKS, [])
+    assert suggestions(bench, "test", "first", none) is None and "$hint" not in projects.page(False)
+    remember(bench.annotation("test"), False, 0.9)
+    assert suggestions(bench, "test", "first", none) is None
+    remember(bench.annotation("test"), True, 0.9)
+    assert suggestions(bench, "test", "audit", none) is None  # the audit is blind whatever is switched on
+    shown = suggestions(bench, "test", "double_check", none)
+    assert shown is not None and projects.page(True).count("$hint") == 1
+    first = shown["0" * 16]
+    assert first.text == "rank 1 · similarity 0.875 · edited_copy (97%)"
+    (prediction,) = first.predictions
+    assert prediction["score"] == pytest.approx(0.97) and prediction["result"][0]["value"] == {
+        "choices": ["edited_copy"]
+    }
+    assert shown[f"{25:016x}"].label == "hard_negative"
+    assert "hint" not in task_data("", {"pair_id": "p", "position": 1}) and NONE.predictions == []
+
+
+def test_gold_pairs_show_what_a_mined_pair_of_their_kind_shows(bench: Workspace) -> None:
+    remember(bench.annotation("test"), True, 0.9)
+    shown = suggestions(bench, "test", "first", table_of(TASKS, []))
+    assert shown is not None
+    mined = {pair: value for pair, value in shown.items() if not pair.startswith(("e", "f"))}
+    for pair, label in (("f" * 16, "edited_copy"), ("e" * 16, "hard_negative")):
+        assert shown[pair].label == label and shown[pair] in mined.values()
+
+
+def test_the_slice_that_checks_auto_clearing_is_judged_blind(bench: Workspace) -> None:
+    remember(bench.annotation("test"), True, 0.9)
+    chosen = slice_pairs({f"{n:016x}": 0.97 for n in range(20)}, 0.9, 6)
+    rows = [
+        {"pair_id": pair, "round": "first", "annotator": name, "is_gold": False}
+        for pair in chosen
+        for name in ("a", "b")
+    ]
+    shown = suggestions(bench, "test", "first", table_of(TASKS, rows))
+    assert shown is not None and {pair for pair, value in shown.items() if value == NONE} == set(chosen)
