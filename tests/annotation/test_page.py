@@ -171,18 +171,21 @@ def test_suggestions_are_shown_and_predicted_but_fill_nothing_in(
     by_pair = {task.data["pair_id"]: task for task in listed}
     for task in listed:  # gold pairs too: with hints on, one without would stand out
         (prediction,) = task.predictions
-        (item,) = prediction["result"]
+        (item,) = prediction.result
         assert (item["from_name"], item["value"]) == ("verdict", {"choices": ["edited_copy"]})
-        assert prediction["model_version"] == "ndec-prelabel" and 0.9 < prediction["score"] <= 0.94
+        assert prediction.model_version == "ndec-prelabel" and 0.9 < prediction.score <= 0.94
         assert task.data["hint"].startswith("rank ") and "edited_copy (9" in task.data["hint"]
         assert set(task.data) == {"pair_id", "query", "reference", "position", "hint"}
     assert not connection.client().projects.get(id=project).show_collab_predictions
+    ARTEFACTS.mkdir(exist_ok=True)
     pressed = ["1", "2", "1", "4", "3", "1"]  # 1 is the suggested one
     with labelling(connection, project) as page:
         shown = ""
         for index, digit in enumerate(pressed):
             shown = _next_pair(page, shown)
             assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked')") is None  # not filled in
+            if index == 0:
+                page.screenshot(path=str(ARTEFACTS / "labelling-page-hints.png"))
             hint = by_pair[tasks[index]["pair_id"]].data["hint"]
             assert hint in page.evaluate("document.body.innerText")
             page.keyboard.press(digit)
