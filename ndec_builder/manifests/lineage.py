@@ -107,10 +107,12 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
         table = no_gold(counting_labels(workspace, split))  # gold pairs and labels that were sent back decided nothing
         columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
         rows.update(zip(*columns, strict=True))
-    decisions = {}
+    decisions: dict[str, int] = {}
+    bases: dict[str, int] = {}
     if (directory / "decisions.parquet").is_file():
-        found = read_table(directory / "decisions.parquet", ["decision"])["decision"].to_pylist()
-        decisions = dict(sorted(Counter(decision or "undecided" for decision in found).items()))
+        table = read_table(directory / "decisions.parquet", ["decision", "basis"])
+        decisions = tally(table["decision"], missing="undecided")
+        bases = tally(table["basis"])
     agreement = directory / "agreement.json"
     return {
         "labels": [
@@ -118,6 +120,7 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
             for (round_, annotator, label), count in sorted(rows.items())
         ],
         "decisions": decisions,
+        "bases": bases,  # auto_cleared: nobody looked at these pairs
         "decisions_sha256": sha256_file(directory / "decisions.parquet") if decisions else None,
         "agreement": read_json(agreement) if agreement.is_file() else None,
     }

@@ -105,6 +105,7 @@ def test_manifest_says_what_is_in_it(world):
     assert info["lineage"]["test"]["mining"]["model"] == "net" and info["lineage"]["test"]["mining"]["cut"] == 0.5
     assert {"round": "first", "annotator": "anna", "label": "unsure", "count": 1} in info["lineage"]["test"]["labels"]
     assert info["lineage"]["test"]["decisions"]["undecided"] == 1
+    assert set(info["lineage"]["test"]["bases"]) == {"agreed"}
     assert "/secret" not in (directory / "manifest.json").read_text() + (directory / "README.md").read_text()
     there = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
     assert set(info["files"]) == there - {"manifest.json", "run.json"}
