@@ -16,11 +16,11 @@ import numpy as np
 from ndec_builder.annotation.posterior import dawid_skene
 from ndec_builder.candidates.logistic import Logistic, fit_logistic
 
-TREES = 150
+TREES = 30  # of a forest; four forests vote on a pair
 LEAF = 3  # pairs in a leaf at least: fewer learn single people's slips
 FEATURES_TRIED = 0.4  # share of the features looked at in each split
 ROUNDS = 8  # of calibration and people's errors in turns
-_LEAST_BELIEF = 0.02  # a class that a pair is believed to be with less weight than this teaches nothing
+_LEAST_BELIEF = 0.05  # a class that a pair is believed to be with less weight than this teaches nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,38 +60,37 @@ class Calibration:
         return np.column_stack([copy, (1 - copy) * alike, (1 - copy) * (1 - alike)])
 
 
-def cross_fit(features: np.ndarray, folds: np.ndarray, answers: Answers, first: np.ndarray) -> np.ndarray:
+def cross_fit(features: np.ndarray, folds: np.ndarray, answers: Answers) -> np.ndarray:
     """Probabilities (n, 3) for features (n, d), those of fold k from labels of the other folds (n,) alone.
 
-    `first` (n,): P(edited copy) before any label, NaN where unknown: where belief starts. Deterministic.
+    A forest is grown for every two folds left out. Those without k vote on k; what the one without k and j says of j
+    calibrates them, since it has seen the labels of neither. Belief starts from people alone: a pre-label that has
+    never seen a look-alike would talk the first labels down. Deterministic.
     """
     answers = answers.sorted()
     labelled = np.zeros(len(features), bool)
     labelled[answers.pairs] = True
-    numbers = sorted(set(folds.tolist()))
-    started = {k: answers.only(folds != k).belief(np.where(folds == k, np.nan, first)) for k in numbers}
+    numbers, unknown = sorted(set(folds.tolist())), np.full(len(features), np.nan)
     votes: dict[tuple[int, int], np.ndarray] = {}  # (k, j): of the pairs of fold j, by a forest of neither k nor j
-    for k, j in itertools.permutations(numbers, 2):
-        if k < j:
-            rows = labelled & (folds != k) & (folds != j)
-            forest = Forest(features[rows], answers.only(rows).belief(first)[rows], seed=len(votes))
-            votes[k, j], votes[j, k] = forest.votes(features[folds == j]), forest.votes(features[folds == k])
+    for k, j in itertools.combinations(numbers, 2):
+        rows = labelled & (folds != k) & (folds != j)
+        forest = Forest(features[rows], answers.only(rows).belief(unknown)[rows], seed=len(votes))
+        votes[k, j], votes[j, k] = forest.votes(features[folds == j]), forest.votes(features[folds == k])
     found = np.zeros((len(features), 3))
     for k in numbers:
+        others = [j for j in numbers if j != k]
+        seen = np.full((len(features), 3), 1 / 3)  # votes that saw no label of k, and none of the pair's own fold
+        for j in others:
+            seen[folds == j] = votes[k, j]
         rows = labelled & (folds != k)
-        own = np.full((len(features), 3), 1 / 3)
-        for j in numbers:
-            if j != k:
-                own[folds == j] = votes[k, j]
-        calibration, belief = _calibrate(own, rows, answers.only(rows), started[k])
-        found[folds == k] = calibration(Forest(features[rows], belief[rows], seed=k).votes(features[folds == k]))
+        calibration = _calibrate(seen, rows, answers.only(rows))
+        found[folds == k] = calibration(np.mean([votes[j, k] for j in others], axis=0))
     return found
 
 
-def _calibrate(
-    votes: np.ndarray, rows: np.ndarray, answers: Answers, belief: np.ndarray
-) -> tuple[Calibration, np.ndarray]:
-    """The calibration that the labels of `rows` fit best, and what these pairs are then believed to be."""
+def _calibrate(votes: np.ndarray, rows: np.ndarray, answers: Answers) -> Calibration:
+    """The calibration of votes that the labels of `rows` fit best: EM over it, what pairs are, and who errs how."""
+    belief = answers.belief(np.full(len(votes), np.nan))
     for _ in range(ROUNDS):
         copy, alike = _odds(votes[rows])
         other = 1 - belief[rows, 0]
@@ -100,7 +99,7 @@ def _calibrate(
             fit_logistic(copy, belief[rows, 0]), fit_logistic(alike, share, weight=np.maximum(other, 1e-6))
         )
         belief = answers.belief(calibration(votes))
-    return calibration, belief
+    return calibration
 
 
 def _odds(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

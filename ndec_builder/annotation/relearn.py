@@ -37,14 +37,15 @@ from ndec_builder.core.workspace import Workspace
 RESULT_VERSION = 1
 FOLDS = 5
 MIN_LABELS, MIN_EACH = 200, 40  # labelled pairs, and of copies and of others at least so many
+NOTHING = -9.0  # in place of what cannot be measured: below every value of a feature
 REPORT = "prelabels.json"
 
 
 def relearn(features: np.ndarray, groups: Sequence[str], answers: Answers, first: np.ndarray) -> np.ndarray:
     """Probabilities (n, 3) of CLASSES for pairs with features (n, d), each from the labels of other groups.
 
-    `first` (n,): P(edited copy) before any label, NaN where unknown: a feature, and where belief starts. Raises
-    NdecError with too few labels.
+    `first` (n,): P(edited copy) before any label, NaN where unknown: one more feature. What cannot be measured is NaN.
+    Raises NdecError with too few labels.
     """
     labelled = len(np.unique(answers.pairs))
     copies = len(np.unique(answers.pairs[answers.labels == 0]))
@@ -54,7 +55,8 @@ def relearn(features: np.ndarray, groups: Sequence[str], answers: Answers, first
             f"{MIN_LABELS} with {MIN_EACH} copies and {MIN_EACH} others are needed: label more, pull, and relearn"
         )
     known = np.where(np.isnan(first), 0.5, np.clip(first, 0.002, 0.998))
-    return cross_fit(np.column_stack([features, np.log(known / (1 - known))]), fold_of(groups), answers, first)
+    told = np.nan_to_num(np.column_stack([features, np.log(known / (1 - known))]), nan=NOTHING)
+    return cross_fit(told, fold_of(groups), answers)
 
 
 def fold_of(groups: Sequence[str]) -> np.ndarray:
@@ -90,12 +92,12 @@ def run(config: RelearnConfig) -> Path:
             f"the pairs of split {config.split!r} have no geometry, and that is what is learnt from; "
             f"run `ndec mine --split {config.split} --workspace {workspace.root}` with geometry on"
         )
-    table = _shown(workspace, config.split)
+    table = shown_pairs(workspace, config.split)
     pair_ids = table["pair_id"].to_pylist()
     first = copy_probabilities([table])
     prior = np.array([first.get(pair, np.nan) for pair in pair_ids])
     answers = answers_of(counting_labels(workspace, config.split), pair_ids)
-    groups = _groups(workspace, config.split, table["reference_id"].to_pylist())
+    groups = reference_groups(workspace, config.split, table["reference_id"].to_pylist())
     found = relearn(pair_features(table, geometry), groups, answers, prior)
     path = write_table(directory / FILE, prelabel_table(pair_ids, found))
     report = _report(found, prior, answers)
@@ -118,7 +120,7 @@ def prelabel_table(pair_ids: Sequence[str], probabilities: np.ndarray) -> pa.Tab
     return table_of(PRELABELS, rows)
 
 
-def _shown(workspace: Workspace, split: str) -> pa.Table:
+def shown_pairs(workspace: Workspace, split: str) -> pa.Table:
     """The pairs that people are shown: mined and of the second search, duplicates left out."""
     names = [workspace.candidates(split) / name for name in ("candidates.parquet", "recheck.parquet")]
     tables = [conform(read_table(path), CANDIDATES) for path in names if path.is_file()]
@@ -128,7 +130,7 @@ def _shown(workspace: Workspace, split: str) -> pa.Table:
     return table.filter(pc.is_null(table["duplicate_of"]))
 
 
-def _groups(workspace: Workspace, split: str, reference_ids: Sequence[str]) -> list[str]:
+def reference_groups(workspace: Workspace, split: str, reference_ids: Sequence[str]) -> list[str]:
     """The group of each reference, or its id where it has none."""
     table = workspace.read_images(GALLERY[split], ["image_id", "group"])
     known = dict(zip(table["image_id"].to_pylist(), table["group"].to_pylist(), strict=True))

@@ -57,7 +57,7 @@ class PushConfig:
         "hard_negative", "what the second round looks at: hard_negative, all or uncertain pairs"
     )
     tolerance: float = setting(0.01, "uncertain: what is taken for no copy is one with a higher probability")
-    discard_tolerance: float = setting(0.1, "uncertain: what is taken for a copy is none with a higher probability")
+    discard_tolerance: float = setting(0.05, "uncertain: what is taken for a copy is none with a higher probability")
     order: str = setting(
         "rank", "of the first round: rank, informative (least certain pre-labels first) or copies_last"
     )

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from ndec_builder.annotation import pair_model
 from ndec_builder.annotation.pair_model import Answers, cross_fit
 from ndec_builder.candidates.logistic import calibration_error
 from ndec_builder.candidates.prelabel import auc
-
-
-@pytest.fixture(autouse=True)
-def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_model, "TREES", 30)
 
 
 def made(pairs: int, errors: tuple[float, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, Answers]:
@@ -31,7 +24,7 @@ def made(pairs: int, errors: tuple[float, ...], seed: int = 0) -> tuple[np.ndarr
 
 def test_it_learns_the_truth_from_people_who_err() -> None:
     truth, features, folds, answers = made(2000, (0.03, 0.2))
-    found = cross_fit(features, folds, answers, np.full(2000, np.nan))
+    found = cross_fit(features, folds, answers)
     np.testing.assert_allclose(found.sum(1), 1)
     best = truth == np.array([0, 1, 2])[found.argmax(1)]
     assert auc(found[:, 0], truth == 0) > 0.95  # 0.96 is what the features allow
@@ -41,25 +34,23 @@ def test_it_learns_the_truth_from_people_who_err() -> None:
 
 def test_no_label_of_a_fold_enters_its_probabilities() -> None:
     _, features, folds, answers = made(400, (0.05,))
-    first = np.random.default_rng(3).random(400)
-    before = cross_fit(features, folds, answers, first)
+    before = cross_fit(features, folds, answers)
     own = folds[answers.pairs] == 2
     turned = Answers(answers.pairs, answers.annotators, np.where(own, (answers.labels + 1) % 3, answers.labels))
-    after = cross_fit(features, folds, turned, first)
+    after = cross_fit(features, folds, turned)
     np.testing.assert_array_equal(after[folds == 2], before[folds == 2])
     assert np.abs(after[folds != 2] - before[folds != 2]).max() > 0.01
 
 
 def test_the_same_labels_give_the_same_numbers_whatever_their_order() -> None:
     _, features, folds, answers = made(300, (0.05, 0.1))
-    first = np.full(300, np.nan)
     order = np.random.default_rng(1).permutation(len(answers.pairs))
     shuffled = Answers(answers.pairs[order], [answers.annotators[j] for j in order], answers.labels[order])
-    np.testing.assert_allclose(cross_fit(features, folds, shuffled, first), cross_fit(features, folds, answers, first))
+    np.testing.assert_allclose(cross_fit(features, folds, shuffled), cross_fit(features, folds, answers))
 
 
 def test_pairs_without_labels_are_judged_too() -> None:
     truth, features, folds, answers = made(900, (0.05,))
     some = answers.only(np.arange(900) < 400)
-    found = cross_fit(features, folds, some, np.full(900, np.nan))
+    found = cross_fit(features, folds, some)
     assert auc(found[400:, 0], truth[400:] == 0) > 0.9
