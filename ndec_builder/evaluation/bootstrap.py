@@ -15,6 +15,7 @@ from ndec_builder.evaluation.metrics import RankedList
 
 BATCH = 125  # replicates at once: a row of weights is then a few cache lines
 ROWS = 8192  # rows of the list weighted at once
+DENSE = 4_000_000  # entries of a table strata × matches × groups up to which it is made
 Estimates = Mapping[str, np.ndarray]
 
 
@@ -83,6 +84,12 @@ def negatives_before(rows: GroupedList, weights: np.ndarray, strata: int) -> np.
     is_match = rows.ranked.is_match
     segment = np.cumsum(is_match)  # of a negative: the number of matches above it
     matches = int(segment[-1]) if len(segment) else 0
+    cells = strata * (matches + 1) * len(weights)
+    if 0 < cells <= DENSE:  # few matches and groups: a count for each, then one product, exact in float64
+        places = (rows.stratum * (matches + 1) + segment) * len(weights) + rows.group
+        table = np.bincount(places[~is_match], minlength=cells).reshape(-1, len(weights))
+        inside = (table.astype(np.float64) @ weights.astype(np.float64)).reshape(strata, matches + 1, -1)
+        return np.cumsum(inside[:, :-1], axis=1).astype(np.int32)
     counts = np.zeros((strata, matches + 1, weights.shape[1]), dtype=np.int32)
     for stratum in range(strata):
         chosen = np.flatnonzero(~is_match & (rows.stratum == stratum))

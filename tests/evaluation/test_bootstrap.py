@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ndec_builder.evaluation.asymmetric import cut_then_filter
+from ndec_builder.evaluation import bootstrap
 from ndec_builder.evaluation.bootstrap import (
     GroupedList,
     intervals,
@@ -116,7 +117,9 @@ def literally(data: Data, times: np.ndarray) -> dict[str, float | None]:
     return values
 
 
-def test_every_number_equals_that_of_the_literally_resampled_list() -> None:
+@pytest.mark.parametrize("dense", [0, bootstrap.DENSE])  # long lists, and those with few matches and groups
+def test_every_number_equals_that_of_the_literally_resampled_list(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "DENSE", dense)
     for seed in range(60):
         data, rng = Data(seed), np.random.default_rng(1000 + seed)
         weights = rng.integers(0, 4, (GROUPS, 3)).astype(np.int32)
