@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ndec_builder.evaluation.asymmetric import cut_then_filter
 from ndec_builder.evaluation import bootstrap
+from ndec_builder.evaluation.asymmetric import cut_then_filter
 from ndec_builder.evaluation.bootstrap import (
     GroupedList,
     intervals,
