@@ -12,7 +12,7 @@ TEST_FLAGS ?=
 
 export NDEC_LABEL_STUDIO := $(abspath $(SERVER_VENV))
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint test-lowest audit clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed $(SERVER_VENV)/.installed
@@ -38,5 +38,19 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/mypy
 
+# The lower bounds of pyproject.toml, in an environment of their own: what needs no Label Studio and no browser.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) requirements/make_lowest.py > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -c .venv-lowest/lowest.txt -e '.[cpu]' \
+	  pytest pytest-timeout hypothesis datasets mlcroissant scikit-learn onnx onnxruntime
+	$(PYTHON) tests/faults/lowest.py --python .venv-lowest/bin/python
+
+# A report, never a verdict: without a network it says so and ends well.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install $(PIP_FLAGS) pip-audit
+	-.venv-audit/bin/pip-audit --progress-spinner off --disable-pip --no-deps -r requirements/constraints.txt
+
 clean:
-	rm -rf $(VENV) $(SERVER_VENV) build dist
+	rm -rf $(VENV) $(SERVER_VENV) .venv-lowest .venv-audit build dist

@@ -131,7 +131,11 @@ def newest(annotations: Sequence[Row]) -> Row | None:
 
 def verdict(result: Sequence[Row]) -> str | None:
     """The choice of the control `verdict` in an annotation's result, or None when it is not exactly one known label."""
-    choices = [c for item in result if item.get("from_name") == "verdict" for c in item["value"].get("choices", [])]
+    choices: list[Any] = []
+    for item in result:  # through the API a person may have written anything
+        value = item.get("value") if isinstance(item, dict) and item.get("from_name") == "verdict" else None
+        given = value.get("choices") if isinstance(value, dict) else None
+        choices += given if isinstance(given, list) else []
     return choices[0] if len(choices) == 1 and choices[0] in LABELS else None
 
 

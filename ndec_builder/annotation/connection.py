@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,9 +35,15 @@ class Connection:
 
     def client(self) -> Any:
         """The SDK's client (untyped here: the SDK declares most answers optional or as unions)."""
-        from label_studio_sdk.client import LabelStudio
+        return _client(self.url, self.token, os.getpid())
 
-        return LabelStudio(base_url=self.url, api_key=self.token, timeout=TIMEOUT_SECONDS)
+
+@functools.lru_cache(maxsize=4)
+def _client(url: str, token: str, process: int) -> Any:
+    """One client for a server: each keeps a socket open, and the SDK cannot close it. A forked process has its own."""
+    from label_studio_sdk.client import LabelStudio
+
+    return LabelStudio(base_url=url, api_key=token, timeout=TIMEOUT_SECONDS)
 
 
 def connect(workspace: Workspace, url: str = "", token_file: str = "", image_url: str = "") -> Connection:

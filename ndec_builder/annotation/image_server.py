@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from PIL import Image
 from ndec_builder.annotation import guideline
 from ndec_builder.annotation.pictures import Pictures
 from ndec_builder.annotation.ports import HOST, check_port_is_free, is_loopback, reached_as
+from ndec_builder.annotation.server import image_key
 from ndec_builder.annotation.shown_pairs import SIDES, ShownPairs
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.workspace import Workspace
@@ -37,6 +39,7 @@ class _Handler(BaseHTTPRequestHandler):
     pictures: Pictures
     pairs: ShownPairs
     allowed: frozenset[str] | None  # host names that may be asked for; None: any
+    key: str  # that an address begins with; empty: none is asked for
     aligning: threading.Lock  # one fit at a time: it keeps a core busy for about a second
     protocol_version = "HTTP/1.1"
 
@@ -45,7 +48,12 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "").rsplit(":", 1)[0] if self.headers.get("Host") != "[::1]" else "[::1]"
         if self.allowed is not None and host not in self.allowed:
             return self._answer(HTTPStatus.FORBIDDEN, b"wrong host name", "text/plain")
-        match [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]:
+        parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]
+        if self.key:
+            given, parts = parts[1] if len(parts) > 1 and parts[0] == "key" else "", parts[2:]
+            if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.key.encode()):
+                return self._answer(HTTPStatus.FORBIDDEN, b"wrong key", "text/plain")
+        match parts:
             case ["pair", pair_id, side] if side in SIDES:
                 picture = self.pairs.find(pair_id, side)
                 return self._picture(*picture, name=f"{side} of pair {pair_id}") if picture else self._nothing()
@@ -113,20 +121,22 @@ class _Server(ThreadingHTTPServer):
 class ImageServer:
     """Context manager: serves the workspace's pictures in a thread. Port 0 takes a free one; see `url`.
 
-    On another host than loopback everybody who reaches the port sees the pictures: there is no password.
+    On another host than loopback every address begins with a key that Label Studio's tasks hold (`url` has it).
     """
 
     def __init__(self, workspace: Workspace, port: int, host: str = HOST) -> None:
         if port:
             check_port_is_free(port, "--image-port", host)
+        key = "" if is_loopback(host) else image_key(workspace.label_studio)
         members = {
             "pictures": Pictures(workspace),
             "pairs": ShownPairs(workspace),
             "allowed": _LOOPBACK if is_loopback(host) else None,
+            "key": key,
             "aligning": threading.Lock(),
         }
         self._server = _Server((host, port), type("Handler", (_Handler,), members))
-        self.url = f"http://{reached_as(host)}:{self._server.server_address[1]}"
+        self.url = f"http://{reached_as(host)}:{self._server.server_address[1]}" + (f"/key/{key}" if key else "")
         self._thread = threading.Thread(target=self._server.serve_forever, name="ndec-images", daemon=True)
 
     def __enter__(self) -> ImageServer:

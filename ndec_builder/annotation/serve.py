@@ -98,8 +98,8 @@ def _existing(config: ServeConfig) -> Workspace:
 def _warn_when_open(config: ServeConfig) -> None:
     if not is_loopback(config.host):
         say(
-            f"WARNING: everybody who reaches {config.host} port {config.image_port} sees this workspace's pictures "
-            "without a password, and Label Studio's password travels unencrypted; use this in a network you trust"
+            f"WARNING: other machines reach {config.host}, and Label Studio's password and the pictures' key travel "
+            "unencrypted; use this in a network you trust"
         )
 
 

@@ -19,7 +19,7 @@ import requests
 
 from ndec_builder.annotation.database import Database, read_database
 from ndec_builder.annotation.environment import LABEL_STUDIO_VERSION, find_server
-from ndec_builder.annotation.ports import HOST, check_port_is_free, reached_as
+from ndec_builder.annotation.ports import HOST, check_port_is_free, is_loopback, reached_as
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
@@ -48,6 +48,15 @@ def make_secrets(data: Path) -> dict[str, str]:
     values = {"user": USER, "password": secrets.token_urlsafe(12), "token": secrets.token_hex(20)}
     _write_private(path, values)
     return values
+
+
+def image_key(data: Path) -> str:
+    """The key that the image server asks for where other machines reach it; made once, so that addresses stay good."""
+    values = make_secrets(data)
+    if "image_key" not in values:
+        values |= {"image_key": secrets.token_hex(16)}
+        _write_private(secrets_file(data), values)
+    return values["image_key"]
 
 
 def running_state(data: Path) -> dict[str, Any] | None:
@@ -249,6 +258,8 @@ class LabelStudioServer:
                 "PYTHONPATH": str(_SERVER_FILES),
                 "PYTHONDONTWRITEBYTECODE": "1",  # the files may lie in a folder that this user cannot write
                 "DJANGO_SETTINGS_MODULE": "ndec_label_studio_settings",
+                # a web page that points its own name at this machine must not reach it
+                "NDEC_HOSTS": "127.0.0.1 localhost [::1]" if is_loopback(self.host) else "*",
             }
         )
 

@@ -6,11 +6,14 @@ pixels and are no faster (`benchmarks/embedding.py` prints the table); what cost
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
@@ -18,6 +21,13 @@ from PIL import Image, ImageCms, ImageFile
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_PIXELS = 200_000_000  # far above any photo; a decompression bomb is refused before its pixels are decoded
+MAX_SCANS, MAX_SCAN_PIXELS = (
+    100,
+    5_000_000_000,
+)  # of a JPEG: a scan is a pass over all pixels for some bytes of file
+LARGE = 25_000_000  # pixels from which pictures are decoded one at a time: several at once would need gigabytes
+_STRIP = 256  # rows of 16-bit grey turned into 8 bits at a time
+_one_at_a_time = threading.Lock()
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked first, on the header, and it is an error, not a warning
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # Pillow's default, said aloud: some libraries switch it on for the process
 Target = Callable[[int, int], tuple[int, int]]  # (width, height) of a picture → of what is made of it
@@ -63,8 +73,10 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int = MAX_PIXELS, target:
     picture.
     """
     with _open(data, max_pixels) as image:
+        if data.startswith(b"\xff\xd8"):  # not by the format: Pillow calls some JPEGs MPO
+            _refuse_scans(data, image.width * image.height)
         try:
-            with warnings.catch_warnings():
+            with _alone_when_large(image), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # palette and EXIF warnings say nothing that changes the pixels
                 image.seek(0)
                 if target is not None and image.format == "JPEG":
@@ -104,6 +116,17 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
+def _refuse_scans(data: bytes, pixels: int) -> None:
+    """A progressive JPEG may have thousands of scans of some bytes each, and keep a core busy for hours."""
+    scans = data.count(b"\xff\xda")  # stands nowhere inside the pixels: a 0xff there is followed by 0
+    if scans > MAX_SCANS or scans * pixels > MAX_SCAN_PIXELS:
+        raise DecodeError(f"too slow to decode: {scans} scans of {pixels} pixels; photos have about ten")
+
+
+def _alone_when_large(image: Image.Image) -> contextlib.AbstractContextManager[Any]:
+    return _one_at_a_time if image.width * image.height > LARGE else contextlib.nullcontext()
+
+
 def _exif_orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(0x0112, 1)
@@ -115,11 +138,7 @@ def _exif_orientation(image: Image.Image) -> int:
 def _flatten(image: Image.Image) -> Image.Image:
     """sRGB on white. 16-bit grey is scaled down, since Pillow's own conversion clips it to white."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        grey = np.asarray(image.convert("F"))
-        if not 0 <= grey.min() <= grey.max() <= 65535:
-            raise DecodeError(f"grey values {grey.min():g}…{grey.max():g} are outside 0…65535")
-        deep = image.mode.startswith("I;16") or grey.max() > 255
-        return Image.fromarray(np.round(grey / 257 if deep else grey).astype(np.uint8)).convert("RGB")
+        return _grey(np.asarray(image), image.mode.startswith("I;16")).convert("RGB")
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" and profile and (transform := _to_srgb(profile, "CMYK")):
         return ImageCms.applyTransform(image, transform) or image.convert("RGB")
@@ -132,6 +151,18 @@ def _flatten(image: Image.Image) -> Image.Image:
     if profile and image.mode != "CMYK" and (transform := _to_srgb(profile, "RGB")):
         return ImageCms.applyTransform(rgb, transform) or rgb
     return rgb
+
+
+def _grey(values: np.ndarray, deep: bool) -> Image.Image:
+    """8-bit grey of (height, width) numbers in 0…65535, in strips: as float32 a large picture would fill the memory."""
+    low, high = values.min(), values.max()
+    if not 0 <= low <= high <= 65535:
+        raise DecodeError(f"grey values {low:g}…{high:g} are outside 0…65535")
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _STRIP):
+        strip = values[start : start + _STRIP].astype(np.float32)
+        grey[start : start + _STRIP] = np.round(strip / 257 if deep or high > 255 else strip)
+    return Image.fromarray(grey)
 
 
 @functools.lru_cache(maxsize=64)

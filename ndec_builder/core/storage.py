@@ -107,7 +107,7 @@ def write_json(path: Path, value: Any) -> Path:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a hundred thousand brackets
         raise NdecError(
             f"{path} is not JSON ({error}); it may have been edited by hand: restore it or delete it"
         ) from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ndec_builder.core import hdf5
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 
@@ -28,19 +29,13 @@ def read_hdf5(path: Path) -> dict[str, Side]:
     Raises UsageError when there is no such file; NdecError when it is not of these forms, ids and vectors do not pair
     up, an image comes twice, or a value is not finite.
     """
-    import h5py
-
     if not path.is_file():
         raise UsageError(f"there is no descriptors file {path}; give an HDF5 file in the form of ISC2021")
-    try:
-        with h5py.File(path, "r") as file:
-            form = next((form for form in (ONE_SIDE, SUBMISSION) if all(name in file for name in form)), None)
-            if form is None:
-                raise NdecError(f"{path} holds {listed(file)}; expected {EXPECTED}")
-            return {name: _side(path, name, file[name][()], file[ids][()]) for name, ids in form.items()}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise NdecError(f"{path} cannot be read as HDF5 descriptors ({text}); get it again, or convert it") from None
+    with hdf5.opened(path) as file:
+        form = next((form for form in (ONE_SIDE, SUBMISSION) if all(name in file for name in form)), None)
+        if form is None:
+            raise NdecError(f"{path} holds {listed(file)}; expected {EXPECTED}")
+        return {name: _side(path, name, hdf5.array(file, name), hdf5.array(file, ids)) for name, ids in form.items()}
 
 
 def some(names: list[str]) -> str:

@@ -84,7 +84,7 @@ class Whitening:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 whitening = cls(arrays["mean"], arrays["matrix"])
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # a damaged archive raises almost anything
             raise NdecError(f"{path} is no whitening that can be read ({error}); delete it and embed again") from None
         shapes = whitening.mean.shape, whitening.matrix.shape
         if whitening.matrix.ndim != 2 or shapes[0] != shapes[1][1:]:

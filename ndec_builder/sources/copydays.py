@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.folder import LEADS_OUT, check_folder, walk
+from ndec_builder.sources.folder import check_folder, walk
 from ndec_builder.sources.ground_truth import Match
 from ndec_builder.sources.listing import Found, Lister, name_all, stem
 from ndec_builder.sources.settings import IngestConfig
@@ -59,8 +59,8 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
             else:
                 image_id = "__".join(PurePosixPath(name).with_suffix("").parts)
                 truth.append((image_id, originals[number[1]]))
-            if file.outside:
-                listers[role].reject(image_id, workspace.uri_of(path), LEADS_OUT)
+            if file.problem:
+                listers[role].reject(image_id, workspace.uri_of(path), file.problem)
             else:
                 listers[role].add(image_id, workspace.uri_of(path), group=originals[number[1]], stamp=file.stamp)
     if not originals or not truth:

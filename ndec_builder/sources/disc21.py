@@ -11,7 +11,7 @@ from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.folder import LEADS_OUT, files_below
+from ndec_builder.sources.folder import files_below
 from ndec_builder.sources.listing import Found, Lister, name_all, stem
 from ndec_builder.sources.lists import read_lines
 from ndec_builder.sources.remote import is_remote
@@ -87,10 +87,10 @@ def _files(source: Path | str, workspace: Workspace) -> Iterator[tuple[str, str,
         yield from _zipped(str(source) if is_remote(source) else workspace.uri_of(Path(source)), str(source))
         return
     for uri, file in files_below(source, workspace, _ENDINGS, "image or zip"):
-        if file.name.lower().endswith(".zip") and not file.outside:
+        if file.name.lower().endswith(".zip") and not file.problem:
             yield from _zipped(uri, workspace.resolve(uri))
         else:
-            yield stem(file.name), uri, file.stamp, LEADS_OUT if file.outside else ""
+            yield stem(file.name), uri, file.stamp, file.problem
 
 
 def _zipped(uri: str, name: str) -> Iterator[tuple[str, str, object, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,15 +18,16 @@ from ndec_builder.sources.remote import find_remote, is_remote
 from ndec_builder.sources.settings import IngestConfig
 
 LEADS_OUT = "a symbolic link that leads out of the folder"
+NOT_PLAIN = "no plain file: a link into nothing, a pipe, a socket or a device"
 
 
 @dataclass(frozen=True)
 class File:
-    """An image file below a folder. name: its posix path from there · outside: a link that leads out of it."""
+    """An image file below a folder. name: its posix path from there · problem: why it is not opened (empty: it is)."""
 
     name: str
     stamp: tuple[int, int]  # bytes and time of change
-    outside: bool = False
+    problem: str = ""
 
 
 def find(config: IngestConfig, workspace: Workspace) -> Found:
@@ -39,8 +41,8 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     for uri, file in files_below(config.source, workspace):
         parent = PurePosixPath(file.name).parent
         image_id = "__".join((*parent.parts, stem(file.name))) if classes else stem(file.name)
-        if file.outside:
-            lister.reject(image_id, uri, LEADS_OUT)
+        if file.problem:
+            lister.reject(image_id, uri, file.problem)
             continue
         group = (parent.name or PurePosixPath(str(config.source)).name) if by_folder else image_id
         lister.add(image_id, uri, group=group, stamp=file.stamp)
@@ -64,7 +66,7 @@ def files_below(
         check_folder(folder)
         uri_root = workspace.uri_of(folder)
         for file in walk(folder, suffixes):
-            count += not file.outside
+            count += not file.problem
             yield file.name if uri_root == "." else f"{uri_root}/{file.name}", file
     if not count:
         raise UsageError(f"no {what} in {source}: nothing in it ends in {', '.join(sorted(suffixes))}")
@@ -78,7 +80,7 @@ def check_folder(folder: Path) -> None:
 
 
 def walk(folder: Path, suffixes: frozenset[str]) -> Iterator[File]:
-    """Yield files with these endings, without keeping more than one folder in memory; links out are marked."""
+    """Yield files with these endings, without keeping more than one folder in memory; what is no file is marked."""
     root = folder.resolve()
     waiting = [(os.fspath(folder), "")]
     while waiting:
@@ -86,27 +88,49 @@ def walk(folder: Path, suffixes: frozenset[str]) -> Iterator[File]:
         with os.scandir(parent) as entries:
             for entry in entries:
                 name = prefix + entry.name
-                linked_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root)
+                image = Path(name).suffix.lower() in suffixes
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append((entry.path, f"{name}/"))
-                elif linked_out and (entry.is_dir() or Path(name).suffix.lower() in suffixes):
-                    yield File(name, (0, 0), outside=True)
-                elif Path(name).suffix.lower() in suffixes and entry.is_file():
-                    status = entry.stat()
-                    yield File(name, (status.st_size, status.st_mtime_ns))
+                    continue
+                if not image and not entry.is_symlink():
+                    continue
+                status = _status(entry)
+                folder_linked = status is not None and stat.S_ISDIR(status.st_mode)
+                if entry.is_symlink() and _leads_out(entry.path, root):
+                    if image or folder_linked:
+                        yield File(name, (0, 0), LEADS_OUT)
+                elif image and not folder_linked:
+                    if status is not None and stat.S_ISREG(status.st_mode):
+                        yield File(name, (status.st_size, status.st_mtime_ns))
+                    else:
+                        yield File(name, (0, 0), NOT_PLAIN)  # a pipe would be waited for without end
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:  # a link into nothing, or to itself
+        return None
+
+
+def _leads_out(path: str, root: Path) -> bool:
+    try:
+        return not Path(path).resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # RuntimeError: a link to itself
+        return False
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return (files with an image ending below `folder`, ascending by id; symbolic links that lead out of it).
+    """Return (files with an image ending below `folder`, ascending by id; links out of it and what is no plain file).
 
     Raises UsageError when the folder is missing, is a file, holds no image, or two files would get one image id.
     """
     check_folder(folder)
     files = list(walk(folder, frozenset(SUFFIXES)))
-    inside = sorted((folder / f.name for f in files if not f.outside), key=lambda path: (path.stem, path.as_posix()))
+    inside = sorted((folder / f.name for f in files if not f.problem), key=lambda path: (path.stem, path.as_posix()))
     if not inside:
         raise UsageError(f"no image in {folder}: nothing in it ends in {', '.join(sorted(SUFFIXES))}")
     printed = [(path.stem.encode("utf-8", "replace"), path.as_posix().encode("utf-8", "replace")) for path in inside]
     ids, uris = zip(*printed, strict=True)
     refuse_twice(pa.table({"image_id": pa.array(ids).cast(pa.string()), "uri": pa.array(uris).cast(pa.string())}))
-    return inside, sorted(folder / f.name for f in files if f.outside)
+    return inside, sorted(folder / f.name for f in files if f.problem)

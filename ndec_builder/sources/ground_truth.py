@@ -71,7 +71,7 @@ def _read_json(path: Path, text: str) -> list[Match]:
 
     try:
         value = json.loads(text, object_pairs_hook=once)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NdecError(f"the ground truth {path} is not JSON ({error}); mend it") from None
     if not isinstance(value, dict):
         raise NdecError(

@@ -87,7 +87,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
                 yield from csv.DictReader(file, strict=True)
             else:
                 yield from (json.loads(line) for line in file if line.strip())
-    except (ValueError, csv.Error, pa.ArrowException) as error:
+    except (ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise NdecError(f"{path} cannot be read ({error}); mend that file") from None
 
 
@@ -97,8 +97,8 @@ def _saved(root: Path, config: IngestConfig, workspace: Workspace) -> Found:
     missing: list[str] = []
     for state in sorted(root.rglob("state.json")):
         try:
-            names = [entry["filename"] for entry in json.loads(state.read_text("utf-8"))["_data_files"]]
-        except (ValueError, KeyError, TypeError) as error:
+            names = [str(entry["filename"]) for entry in json.loads(state.read_text("utf-8"))["_data_files"]]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise NdecError(f"{state} is no state of save_to_disk ({error}); restore the directory") from None
         for name in names:
             file = state.parent / Path(name).name
@@ -131,6 +131,8 @@ def _list_arrow(lister: Lister, file: Path, config: IngestConfig, workspace: Wor
                         count += 1
                         if place is not None:
                             _add(lister, Slice(uri, *place).uri, image_id, row, file.parent.name, config, place)
+                        elif path and parquets.climbs(path):
+                            lister.reject(image_id, uri, parquets.CLIMBS)
                         elif path:
                             where = path if "://" in path else parquets.beside(str(file), path, workspace)
                             _add(lister, where, image_id, row, file.parent.name, config, None)

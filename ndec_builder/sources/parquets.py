@@ -23,6 +23,7 @@ _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_by
 _PATH_NAMES = ("uri", "image", "path", "image_path", "file_name", "filename", "file", "url", "URL")
 _ID_NAMES = ("image_id", "id", "__key__", "key", "ImageID")
 _LARGE_GROUP = 64 << 20  # bytes of a row group from which jumping between groups costs more than reading
+CLIMBS = "its path leads out of the folder of the file that names it"
 WHAT = "give a parquet file, a folder with parquet files, or a pattern such as `data/train-*.parquet`"
 
 
@@ -129,6 +130,8 @@ def _rows(parquet: pq.ParquetFile, column: Column, uri: str, name: str, workspac
             path = value.get("path") if isinstance(value, dict) else value
             where = _address(uri, name, column, row_group, row, path, row in empty, workspace)
             problem = "" if where else "no image in this row"
+            if where and path and "#cell=" not in where and climbs(path):
+                problem = CLIMBS
             where = where or f"{uri}#cell={row_group}/{row}/{column.name}"
             yield Row(image_id(values, path, stem(name), count), where, values, problem)
             count += 1
@@ -143,6 +146,11 @@ def _address(
     if not path:
         return ""
     return path if "://" in path else beside(name, path, workspace)
+
+
+def climbs(path: str) -> bool:
+    """Whether a relative path goes up: who made the file chose what it names, and that is not for them to choose."""
+    return "://" not in path and ".." in PurePosixPath(path.replace("\\", "/")).parts
 
 
 def beside(name: str, path: str, workspace: Workspace) -> str:

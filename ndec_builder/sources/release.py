@@ -19,7 +19,7 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.schemas import PAIRS, pair_id
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.folder import LEADS_OUT, File, walk
+from ndec_builder.sources.folder import File, walk
 from ndec_builder.sources.ground_truth import Match, read_ground_truth
 from ndec_builder.sources.listing import Found, Lister, name_all, stem
 from ndec_builder.sources.settings import IngestConfig
@@ -96,7 +96,7 @@ def _read_pairs(
     for name in sorted(members, key=lambda name: (len(name), name)):
         files = sorted(members[name], key=lambda file: file.name)
         training = [bool(_TRAINING.match(stem(file.name))) for file in files]
-        if not _NUMBER.match(name) or len(files) != 2 or sum(training) != 1 or any(f.outside for f in files):
+        if not _NUMBER.match(name) or len(files) != 2 or sum(training) != 1 or any(f.problem for f in files):
             odd.append(f"{name} ({', '.join(PurePosixPath(f.name).name for f in files)})")
             continue
         former, latter = sorted(files, key=lambda file: bool(_TRAINING.match(stem(file.name))) == config.reverse_pairs)
@@ -124,8 +124,8 @@ def _read_pairs(
 
 
 def _add(lister: Lister, workspace: Workspace, path: Path, file: File) -> None:
-    if file.outside:
-        lister.reject(path.stem, workspace.uri_of(path), LEADS_OUT)
+    if file.problem:
+        lister.reject(path.stem, workspace.uri_of(path), file.problem)
     else:
         lister.add(path.stem, workspace.uri_of(path), group=path.stem, stamp=file.stamp)
 

@@ -171,6 +171,6 @@ def _text(name: str, data: bytes) -> Mapping[str, Any]:
         return {"title": text.strip() or None}
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

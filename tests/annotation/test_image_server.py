@@ -111,10 +111,17 @@ def test_a_picture_that_cannot_be_read_is_a_marked_placeholder_and_noted(
 
 def test_another_host_is_served_by_its_own_name(server: tuple[str, Path], tmp_path: Path) -> None:
     with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
-        port = images.url.rsplit(":", 1)[1]
-        assert images.url == f"http://{socket.gethostname()}:{port}"
-        answer = requests.get(f"http://127.0.0.1:{port}/image/pool/a", headers={"Host": "studio.example"})
+        place, _, key = images.url.partition("/key/")
+        port = place.rsplit(":", 1)[1]
+        assert place == f"http://{socket.gethostname()}:{port}"
+        answer = requests.get(f"http://127.0.0.1:{port}/key/{key}/image/pool/a", headers={"Host": "studio.example"})
         assert answer.status_code == 200
+        secrets = Workspace(tmp_path / "bench").label_studio / "secrets.json"
+        assert key in secrets.read_text() and len(key) == 32 and secrets.stat().st_mode & 0o777 == 0o600
+        for path in ("", f"/key/{key[:-1]}", "/key/", f"/key/{key}x", "/key/%ff", f"/{key}"):
+            assert requests.get(f"http://127.0.0.1:{port}{path}/image/pool/a").status_code == 403
+    with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
+        assert images.url.endswith(f"/key/{key}")  # the tasks of yesterday still show their pictures
     assert (
         is_loopback("127.0.0.1") and is_loopback("::1") and not is_loopback("0.0.0.0") and not is_loopback("10.0.0.1")
     )

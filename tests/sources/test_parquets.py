@@ -72,6 +72,16 @@ def test_paths_and_the_images_table_of_another_workspace(tmp_path: Path) -> None
     assert rows["scene-0001"]["group"] == "g" and len(rows["scene-0001"]["sha256"]) == 64
 
 
+def test_a_path_that_goes_up_is_a_reject(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "p" / "pics", 1)
+    write_scenes(tmp_path / "private", 1, first_seed=7)
+    paths = ["pics/scene-0000.png", "../private/scene-0007.png", "pics/../../private/scene-0007.png"]
+    pq.write_table(pa.table({"id": ["a", "b", "c"], "path": paths}), tmp_path / "p" / "a.parquet")
+    assert list(ingest(tmp_path, tmp_path / "p" / "a.parquet", max_reject_share=1.0)) == ["a"]
+    rejects = read_table(tmp_path / "ws" / "images" / "pool-rejects.parquet").to_pylist()
+    assert [(row["image_id"], "leads out" in row["reason"]) for row in rejects] == [("b", True), ("c", True)]
+
+
 def test_the_column_can_be_named_and_wrong_ones_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"left": [png(1)], "right": [png(2)], "n": [1]}), path)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from core.settings.base import *  # noqa: F403
 
 SENTRY_DSN = ""  # the next import reads it while the settings are half made: without it the server does not start
@@ -15,4 +17,5 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
         "transaction_mode": "IMMEDIATE",  # take the write lock at once: no deadlock between two writers
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+ALLOWED_HOSTS = os.environ.get("NDEC_HOSTS", "*").split()
 MIDDLEWARE.append("ndec_one_key.OneKeyPerPair")  # noqa: F405

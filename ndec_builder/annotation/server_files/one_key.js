@@ -137,9 +137,9 @@
     await until(ready, PATIENCE_MS);
   };
 
-  // The third picture, from the image server: the address of the query is /pair/PAIR_ID/query there.
+  // The third picture, from the image server: the address of the query ends in /pair/PAIR_ID/query there.
   const compareUrl = (file) => {
-    const pair = /^(https?:\/\/[^/]+\/pair\/[^/]+)\/query$/.exec(data().query ?? "");
+    const pair = /^(https?:\/\/[^/]+(?:\/key\/[^/]+)?\/pair\/[^/]+)\/query$/.exec(data().query ?? "");
     return pair ? `${pair[1]}/${file}` : null;
   };
   const closeView = () => $("#ndec-view")?.remove();
@@ -161,7 +161,7 @@
   };
 
   const guideline = () => {
-    const origin = /^https?:\/\/[^/]+/.exec(data().query ?? "")?.[0];
+    const origin = /^https?:\/\/[^/]+(?:\/key\/[^/]+)?/.exec(data().query ?? "")?.[0];
     if (origin) window.open(`${origin}/guideline`, "ndec-guideline");
   };
 

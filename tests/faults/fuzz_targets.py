@@ -1,0 +1,358 @@
+"""Every parser of bytes that come from outside ndec, with sound seeds that are then damaged."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faults import zoo_archives, zoo_pictures
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import SCHEMA_VERSION
+
+IDS = ["a", "b", "c"]
+Work = Callable[[bytes, Path], object]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser. seeds: sound inputs · read: called with bytes and a fresh folder · allowed: how it may refuse."""
+
+    name: str
+    seeds: Callable[[], list[bytes]]
+    read: Work
+    allowed: tuple[type[BaseException], ...] = (NdecError,)
+
+
+def _file(name: str, read: Callable[[Path], object]) -> Work:
+    """A parser of a file of that name."""
+
+    def work(data: bytes, folder: Path) -> object:
+        path = folder / name
+        path.write_bytes(data)
+        return read(path)
+
+    return work
+
+
+def _found(kind: str, role: str, name: str) -> Work:
+    """The listing of a source, as `ndec ingest` makes it, then a look at every image in it."""
+    import importlib
+
+    from ndec_builder.core.workspace import Workspace
+    from ndec_builder.sources.ingest import _MODULES
+    from ndec_builder.sources.opening import read_facts
+    from ndec_builder.sources.settings import IngestConfig
+
+    module = importlib.import_module(f"ndec_builder.sources.{_MODULES[kind]}")
+
+    def read(path: Path) -> None:
+        source = path.parent if kind in ("hf", "folder") else path
+        workspace = Workspace(path.parent / "bench")
+        found = module.find(IngestConfig(workspace.root, role, source, kind=kind), workspace)
+        for listing in found.listings.values():
+            for row in listing.images.slice(0, 4).to_pylist():
+                if "://" not in row["uri"]:
+                    read_facts(workspace.resolve(row["uri"]), "decode", 1_000_000)
+
+    return _file(name, read)
+
+
+def _parquet() -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    picture = zoo_archives.picture(5)
+    tables = [
+        pa.table({"image_id": IDS, "image": [{"bytes": picture, "path": f"{name}.jpg"} for name in IDS]}),
+        pa.table({"id": IDS, "jpg": [picture] * 3, "author": IDS, "rotation": [0, 90, 180]}),
+        pa.table({"path": ["a.jpg", "b.jpg", "../c.jpg"], "license": IDS}),
+    ]
+    out = []
+    for table in tables:
+        sink = io.BytesIO()
+        pq.write_table(table, sink)
+        out.append(sink.getvalue())
+    return out
+
+
+def _hdf5() -> list[bytes]:
+    import h5py
+
+    out = []
+    vectors, names = np.eye(3, 8, dtype=np.float32), np.array([b"a", b"b", b"c"])
+    for arrays in (
+        {"vectors": vectors, "image_names": names},
+        {"query": vectors, "reference": vectors, "query_ids": names, "reference_ids": names},
+    ):
+        sink = io.BytesIO()
+        with h5py.File(sink, "w") as file:
+            for name, value in arrays.items():
+                file[name] = value
+        out.append(sink.getvalue())
+    return out
+
+
+def _weights() -> list[bytes]:
+    import torch
+    from safetensors.torch import save
+
+    state = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
+    new, old = io.BytesIO(), io.BytesIO()
+    torch.save({"state_dict": state}, new)
+    torch.save(state, old, _use_new_zipfile_serialization=False)
+    return [new.getvalue(), old.getvalue(), save(state)]
+
+
+def _npz() -> list[bytes]:
+    from ndec_builder.embeddings.whitening import Whitening
+
+    out = io.BytesIO()
+    fitted = Whitening.fit(np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32), 4)
+    np.savez(out, **{name: value for name, value in vars(fitted).items() if isinstance(value, np.ndarray)})
+    return [out.getvalue()]
+
+
+def _packed() -> list[bytes]:
+    tar, packed = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        zoo_archives.put(archive, "x/a.jpg", zoo_archives.picture(1))
+        zoo_archives.put(archive, "../copyright", b"licence")
+    with zipfile.ZipFile(packed, "w") as whole:
+        whole.writestr("x/a.jpg", zoo_archives.picture(1))
+        whole.writestr("../../METADATA", "licence")
+    return [gzip.compress(tar.getvalue()), packed.getvalue()]
+
+
+def _unpack(data: bytes, folder: Path) -> None:
+    """A package of the registries: whatever is in it stays below its folder."""
+    from ndec_builder.sources.packages import unpack_archive
+
+    outer = folder / "outer"
+    (outer / "in").mkdir(parents=True)
+    path = folder / ("p.whl" if data[:2] == b"PK" else "p.tar.gz")
+    path.write_bytes(data)
+    try:
+        unpack_archive(path, outer / "in")
+    finally:
+        assert [entry.name for entry in outer.iterdir()] == ["in"], "something was written outside"
+
+
+def _texts(*names: str) -> Callable[[], list[bytes]]:
+    return lambda: [name.encode() for name in names]
+
+
+def _settings(path: Path) -> None:
+    from ndec_builder.commands import COMMANDS
+    from ndec_builder.core.config import build, read_settings
+
+    values = read_settings(path)
+    for command in COMMANDS.values():
+        build_class = command.config_class()
+        names = build_class.__dataclass_fields__
+        fixed = {name: Path("x") for name in ("workspace", "manifest", "report", "source") if name in names}
+        fixed |= {name: "x" for name in ("role", "annotator", "format", "count") if name in names}
+        build(build_class, command.section, values, **fixed)
+
+
+def _read_manifest(path: Path) -> None:
+    from ndec_builder.manifests.read import open_manifest
+
+    manifest = open_manifest(path.parent)
+    for name in ("queries", "references", "ground_truth"):
+        manifest.table(name)
+
+
+def _answers(data: bytes, folder: Path) -> None:
+    """Annotations as Label Studio's API gives them; somebody may have written anything through it."""
+    from ndec_builder.annotation.answers import verdict
+
+    value = json.loads(data)
+    verdict(value if isinstance(value, list) else [value])
+
+
+def _image_request(data: bytes, folder: Path) -> None:
+    """A request to the image server: an answer or a closed connection, and never a file that is no picture."""
+    import socket
+
+    from ndec_builder.annotation.image_server import ImageServer
+    from ndec_builder.core.workspace import Workspace
+
+    with ImageServer(Workspace(folder), 0) as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(data + b"\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            answer = client.recv(65_536)
+        assert b"root:" not in answer and not answer.startswith(b"HTTP/1.1 500"), answer[:80]
+
+
+def _rcc() -> list[bytes]:
+    import struct
+
+    name = struct.pack(">HI", 5, 0) + "a.jpg".encode("utf-16-be")
+    tree = struct.pack(">IHIIQ", 0, 2, 1, 1, 0) + struct.pack(">IHIIQ", 0, 0, 0, 0, 0)
+    data = struct.pack(">I", 4) + b"data"
+    head = b"qres" + struct.pack(">IIII", 2, 20, 20 + len(tree), 20 + len(tree) + len(data))
+    return [head + tree + data + name]
+
+
+def targets() -> Iterator[Target]:
+    """All of them. Imports what they need."""
+    from ndec_builder.candidates.attribution import read_attribution
+    from ndec_builder.core import addresses, decode
+    from ndec_builder.core.storage import read_table
+    from ndec_builder.embeddings import descriptors as taken_over
+    from ndec_builder.embeddings.backbones.state import read_checkpoint
+    from ndec_builder.embeddings.whitening import Whitening
+    from ndec_builder.evaluation.descriptors import read_descriptors
+    from ndec_builder.evaluation.predictions import read_predictions
+    from ndec_builder.manifests.http import retry_after
+    from ndec_builder.sources.ground_truth import read_ground_truth
+    from ndec_builder.sources.lists import read_lines
+    from ndec_builder.sources.openimages_csv import read_batches
+    from ndec_builder.sources.rcc import read_rcc
+    from ndec_builder.training.checkpoint import read_card
+
+    def files() -> list[bytes]:
+        return [data for _, data in zoo_pictures.sound(0).values()]
+
+    manifest = (
+        f'{{"schema_version": "{SCHEMA_VERSION}", "name": "x", "version": "1.0.0", "files": {{}}, "counts": {{}}}}'
+    )
+    answer = '{"from_name": "verdict", "to_name": "query", "value": {"choices": ["unsure"]}}'
+    truth = _texts("query_id,reference_id\na,b\nc,\n", 'a,"b"\n', "\ufeffquery_id,reference_id\r\na.jpg,b.jpg\r\n")
+    yield Target(
+        "pictures (core/decode)", files, lambda data, _: decode.decode(data, max_pixels=10**6), (decode.DecodeError,)
+    )
+    yield Target(
+        "picture headers (core/decode)", files, lambda data, _: decode.read_header(data), (decode.DecodeError,)
+    )
+    yield Target(
+        "tar (sources/tars)",
+        lambda: [d for _, n, d in zoo_archives.tars(_chance()) if "cut" not in n][:30],
+        _found("tar", "pool", "x.tar"),
+    )
+    yield Target(
+        "zip (sources/zips, disc21)",
+        lambda: [d for _, n, d in zoo_archives.zips(_chance()) if len(d) < 10**5][:20],
+        _found("disc21", "reference", "x.zip"),
+    )
+    yield Target(
+        "deflate (core/addresses)",
+        lambda: [b"\x4b\x04\x00", b"\xcb\x48\xcd\xc9\xc9\x07\x00"],
+        lambda data, _: addresses.inflate(data),
+        (OSError,),
+    )
+    yield Target(
+        "addresses (core/addresses)",
+        _texts("a.tar#bytes=1-9", "b.zip#bytes=0-3&deflate", "c#cell=1/2/d.e"),
+        lambda data, _: addresses.parse(data.decode("utf-8", "replace")),
+        (),
+    )
+    yield Target("parquet of images (sources/parquets)", _parquet, _found("parquet", "pool", "x.parquet"))
+    yield Target("tables (core/storage)", _parquet, _file("x.parquet", read_table))
+    for ending, seeds in (
+        ("csv", _texts("file_name,author\na.jpg,me\n")),
+        ("jsonl", _texts('{"file_name": "a.jpg", "rotation": 90}\n')),
+    ):
+        yield Target(f"metadata.{ending} (sources/huggingface)", seeds, _found("hf", "pool", f"metadata.{ending}"))
+    yield Target("ground truth csv (sources/ground_truth)", truth, _file("x.csv", read_ground_truth))
+    yield Target(
+        "ground truth json (sources/ground_truth)", _texts('{"a": ["b"], "c": []}'), _file("x.json", read_ground_truth)
+    )
+    yield Target(
+        "lists (sources/lists)",
+        _texts("a.jpg\nhttps://x.example/b.jpg\n"),
+        _file("x.txt", lambda p: read_lines(p, "list")),
+    )
+    head = (
+        "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,OriginalSize,OriginalMD5,"
+    )
+    row = "000,train,http://x,http://y,http://l,http://a,me,title,12,aa==,http://t,90.0\n"
+    yield Target(
+        "OpenImages csv (sources/openimages_csv)",
+        _texts(f"{head}OriginalMD5,Thumbnail300KURL,Rotation\n{row}"),
+        _file("x.csv", lambda path: list(read_batches(path))),
+    )
+    yield Target(
+        "attribution csv (candidates/attribution)",
+        _texts("image_id,photo_id,url\na,1,https://www.flickr.com/photos/me/1\n"),
+        _file("x.csv", read_attribution),
+    )
+    yield Target(
+        "predictions csv (evaluation/predictions)",
+        _texts("query_id,reference_id,score\na,b,0.5\nb,c,-1e9\n"),
+        _file("x.csv", lambda path: read_predictions(path, IDS, IDS)),
+    )
+    yield Target(
+        "descriptors HDF5 (evaluation/descriptors)", _hdf5, _file("x.h5", lambda p: read_descriptors([p], IDS, IDS))
+    )
+    yield Target(
+        "descriptors HDF5 (embeddings/descriptors)",
+        _hdf5,
+        _file("x.h5", lambda p: taken_over.read_descriptors(p, "query")),
+    )
+    yield Target("weights pickle (backbones/state)", lambda: _weights()[:2], _file("x.pth", read_checkpoint))
+    yield Target(
+        "weights safetensors (backbones/state)", lambda: _weights()[2:], _file("x.safetensors", read_checkpoint)
+    )
+    yield Target("whitening npz (embeddings/whitening)", _npz, _file("x.npz", Whitening.load))
+    yield Target("manifest.json (manifests/read)", _texts(manifest), _file("manifest.json", _read_manifest))
+    yield Target(
+        "checkpoint.json (training/checkpoint)", _texts('{"version": 1, "weights_sha256": "00"}'), _card(read_card)
+    )
+    yield Target(
+        "ndec.toml (core/config)",
+        _texts("[embed]\ndim = 8\n", '[annotate.push]\nannotators = ["a"]\n', "[mine]\ntop = 3.5\n"),
+        _file("ndec.toml", _settings),
+    )
+    yield Target("Qt resources (sources/rcc)", _rcc, _file("x.rcc", lambda path: list(read_rcc(path))))
+    yield Target(
+        "packages (sources/packages)",
+        _packed,
+        _unpack,
+        (NdecError, OSError, tarfile.TarError, zipfile.BadZipFile, EOFError),
+    )
+    yield Target(
+        "answers of Label Studio (annotation/answers)", _texts(f"[{answer}]"), _answers, (ValueError, RecursionError)
+    )
+    yield Target(
+        "Retry-After (manifests/http)",
+        _texts("3", "Wed, 21 Oct 2026 07:28:00 GMT"),
+        lambda data, _: retry_after(data.decode("latin-1")),
+        (),
+    )
+    yield Target(
+        "requests (annotation/image_server)",
+        _texts(
+            "GET /image/pool/a HTTP/1.1\r\nHost: localhost",
+            "GET /examples/..%2f..%2fetc%2fpasswd HTTP/1.0",
+            "HEAD /compare/pool/a/pool/b/flip.webp HTTP/1.1\r\nHost: 127.0.0.1",
+        ),
+        _image_request,
+        (OSError,),
+    )
+
+
+def _card(read_card: Callable[[Path], Any]) -> Work:
+    def work(data: bytes, folder: Path) -> object:
+        (folder / "checkpoint.safetensors").write_bytes(_weights()[2])
+        (folder / "checkpoint.json").write_bytes(data)
+        return read_card(folder)
+
+    return work
+
+
+def _chance() -> Any:
+    import random
+
+    return random.Random(0)

@@ -1,0 +1,313 @@
+"""SIGKILL at random moments over all stages of the demo; the result files must be those of an uninterrupted run.
+
+    python tests/faults/kill_stages.py [--kills 31] [--demo DIR] [--seed 0] [--stage NAME …] [--quick]
+
+Each stage is the real command line in a process of its own, on a small workspace, beside a real Label Studio. It is
+killed up to three times in a row, each time at another moment, then runs to its end; then every file of the workspace
+is compared with that of a run that nobody killed. Half of the moments are drawn from the time that the command takes,
+half from its changes to files (renames, removals, files opened for writing), since that is where harm could come from.
+Writes tests/faults/results/kill_stages.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from faults import record  # noqa: E402
+from faults.forked import Command, Ended, warm_up  # noqa: E402
+from faults.small_bench import take_pictures  # noqa: E402
+
+from ndec_builder.core.storage import sha256_file  # noqa: E402
+
+# What may differ: how the run went, what only this Label Studio knows, and the copy that training goes on from.
+RECORDS = ("run.json", "inputs.json", "metrics.jsonl", "progress.json", "key.json", "project_tasks.parquet")
+CHAIN = 3  # kills in a row before a command may end
+SETTINGS = """
+[embed]
+threads = 1
+whitening_images = 32
+[train]
+views = 3
+identities = 8
+pairs = 4
+dim = 16
+save_every = 8
+threads = 1
+[benchmark]
+replicates = 100
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command line without its workspace. killed: it is one of the stages of the table, else it only prepares."""
+
+    name: str
+    arguments: tuple[str, ...]
+    killed: bool = True
+
+
+@dataclass
+class Tally:
+    """What happened to one stage."""
+
+    by_time: int = 0
+    by_change: int = 0
+    ended_before: int = 0
+    runs: int = 0
+    same: int = 0
+    left: int = 0
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def kills(self) -> int:
+        return self.by_time + self.by_change
+
+
+def stages(pictures: Path, manifest: str) -> list[Stage]:
+    people = ("--annotator", "ann", "--annotator", "ben", "--overlap", "0.5")
+
+    def prepare(*arguments: str) -> Stage:
+        return Stage(" ".join(arguments[:3]), arguments, killed=False)
+
+    def label(split: str) -> Stage:
+        return Stage("label", (split,), killed=False)
+
+    return [
+        prepare("ingest", "reference", str(pictures / "reference")),
+        prepare("ingest", "basic", str(pictures / "basic")),
+        Stage("ingest", ("ingest", "pool", str(pictures / "pool"))),
+        Stage("edit", ("edit", "--count", "12")),
+        prepare("embed", "reference", "--workers", "1"),
+        Stage("embed", ("embed", "pool", "--workers", "1", "--shard-size", "24")),
+        Stage("mine", ("mine", "--top", "20", "--workers", "1")),
+        Stage("push", ("annotate", "push", *people)),
+        label("test"),
+        Stage("pull", ("annotate", "pull")),
+        Stage("resolve", ("annotate", "resolve")),
+        prepare("annotate", "recheck"),
+        prepare("annotate", "push", *people),
+        label("test"),
+        prepare("annotate", "pull"),
+        prepare("annotate", "resolve"),
+        prepare("mine", "--split", "train", "--top", "16", "--workers", "1"),
+        prepare("annotate", "push", "--split", "train", *people),
+        label("train"),
+        prepare("annotate", "pull", "--split", "train"),
+        prepare("annotate", "resolve", "--split", "train"),
+        Stage("export", ("export", "--name", "small", "--distractors", "8", "--materialize", "tar")),
+        Stage("train-asl", ("train-asl", "--manifest", manifest, "--steps", "40")),
+        Stage("benchmark", ("benchmark", "--manifest", manifest, "--model", "efficientnet-lite0")),
+    ]
+
+
+class Bench:
+    """The workspace, always at the same path, and what it was before and after each stage."""
+
+    def __init__(self, folder: Path, demo: Path | None, size: int, seed: int) -> None:
+        self.folder, self.root, self.log = folder, folder / "bench", folder / "log.txt"
+        self.pictures = take_pictures(folder / "in", demo, references=size, basic=size, pool=2 * size)
+        self.stages = stages(self.pictures, str(self.root / "manifests" / "small-1.0.0"))
+        self.chance = random.Random(seed)
+        self.after: dict[str, dict[str, str]] = {}
+        self.usual: dict[str, Ended] = {}
+
+    def start(self, stage: Stage, die_at: int = -1) -> Command:
+        return Command([*stage.arguments, "--workspace", str(self.root)], self.log, die_at=die_at)
+
+    def finish(self, stage: Stage) -> Ended:
+        ended = self.start(stage).wait()
+        if ended.code:
+            raise SystemExit(f"{stage.name} ended with {ended.code}:\n{self.log.read_text('utf-8', 'replace')[-3000:]}")
+        return ended
+
+    def run_whole(self, wanted: set[str]) -> None:
+        """Every stage once, uninterrupted; keeps the workspace before it and the hashes after it."""
+        self.root.mkdir()
+        (self.root / "ndec.toml").write_text(SETTINGS, "utf-8")
+        for stage in self.stages:
+            if stage.name == "label":
+                label_all(self.root, stage.arguments[0])
+                continue
+            if stage.killed and stage.name in wanted:
+                shutil.copytree(self.root, self.before(stage))
+            ended = self.finish(stage)
+            if stage.killed and stage.name in wanted:
+                self.usual[stage.name] = ended
+                self.after[stage.name] = hashes(self.root)
+        shutil.rmtree(self.root)
+
+    def before(self, stage: Stage) -> Path:
+        return self.folder / "before" / stage.name
+
+    def kill(self, stage: Stage, kills: int) -> Tally:
+        """Kill a stage so many times in all; compare after each chain."""
+        tally, usual = Tally(), self.usual[stage.name]
+        while tally.kills < kills:
+            shutil.rmtree(self.root, ignore_errors=True)
+            shutil.copytree(self.before(stage), self.root)
+            begun = time.monotonic()
+            for _ in range(self.chance.randint(1, CHAIN)):
+                by_time = self.chance.random() < 0.5
+                command = self.start(stage, -1 if by_time else self.chance.randint(1, max(usual.changes, 1)))
+                if by_time:
+                    command.kill_after(self.chance.uniform(0, usual.seconds))
+                ended = command.wait()
+                if not ended.killed:
+                    tally.ended_before += 1
+                    break
+                tally.by_time += by_time
+                tally.by_change += not by_time
+                if tally.kills == kills:
+                    break
+            self.finish(stage)
+            self._compare(stage, tally)
+            tally.seconds += time.monotonic() - begun
+        shutil.rmtree(self.root)
+        return tally
+
+    def _compare(self, stage: Stage, tally: Tally) -> None:
+        found, wanted = hashes(self.root), self.after[stage.name]
+        wrong = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
+        if stage.name == "push":
+            wrong += wrong_tasks(self.root)
+        tally.runs += 1
+        tally.same += not wrong
+        tally.left += len(leftovers(self.root))
+        tally.wrong += wrong
+        for name in [*wrong, *map(str, leftovers(self.root))]:
+            print(f"{stage.name}: {name} differs or is left over", file=sys.stderr, flush=True)
+
+
+def hashes(root: Path) -> dict[str, str]:
+    """sha256 of every file of a workspace, records of the run aside."""
+    return {
+        str(path.relative_to(root)): sha256_file(path)
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.name.endswith(RECORDS) and "tensorboard" not in path.parts
+    }
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Temporary files, locks and work folders: none may be there after a finished run."""
+    return [
+        path
+        for path in root.rglob("*")
+        if ".partial" in path.name or path.suffix == ".lock" or path.name == "shards" or path.name.startswith(".ingest")
+    ]
+
+
+def label_all(root: Path, split: str) -> None:
+    """Two people answer through the API, and sometimes disagree."""
+    from ndec_builder.annotation.connection import connect
+    from ndec_builder.annotation.oracle import answer_all
+    from ndec_builder.core.workspace import Workspace
+
+    def label(query: str, reference: str, often: int) -> str:
+        draw = random.Random(f"{query} {reference}").randrange(100)
+        return "hard_negative" if draw % often else "unrelated"
+
+    for name, often in (("ann", 5), ("ben", 7)):
+        connection = connect(Workspace(root))
+        answer_all(Workspace(root), split, connection, lambda q, r, n=often: label(q, r, n), name, threads=1)  # type: ignore[misc]
+
+
+def wrong_tasks(root: Path) -> list[str]:
+    """Label Studio must hold each task of the table once; the projects are removed, the next run makes its own."""
+    from ndec_builder.annotation import projects
+    from ndec_builder.annotation.connection import connect
+    from ndec_builder.core.storage import read_table
+    from ndec_builder.core.workspace import Workspace
+
+    workspace = Workspace(root)
+    client = connect(workspace).client()
+    rows = read_table(workspace.annotation("test") / "tasks.parquet").to_pylist()
+    there, wrong = projects.find_projects(client), []
+    for name in sorted({row["annotator"] for row in rows}):
+        project = there.get(projects.project_key(workspace, "test", "first", name))
+        found = [] if project is None else client.tasks.list(project=project.id, page_size=1000, include="id,data")
+        ids = sorted(task.data["pair_id"] for task in found)
+        if ids != sorted(row["pair_id"] for row in rows if row["annotator"] == name):
+            wrong.append(f"Label Studio's tasks of {name}")
+    key = projects.workspace_key(workspace)
+    for name, project in there.items():
+        if name.startswith(f"{key}/"):
+            client.projects.delete(id=project.id)
+    extra = sum(name.startswith(f"{key}/") for name in there) - len({row["annotator"] for row in rows})
+    return wrong + ([f"{extra} projects too many"] if extra else [])
+
+
+@contextlib.contextmanager
+def label_studio(folder: Path) -> Iterator[None]:
+    """The server named by LABEL_STUDIO_URL, else one for this run."""
+    from needs import free_port
+
+    from ndec_builder.annotation.server import LabelStudioServer, make_secrets
+
+    if "LABEL_STUDIO_URL" in os.environ:
+        yield
+        return
+    with LabelStudioServer(folder / "label-studio", free_port()) as server:
+        os.environ["LABEL_STUDIO_URL"] = server.url
+        os.environ["LABEL_STUDIO_API_KEY"] = make_secrets(folder / "label-studio")["token"]
+        yield
+
+
+def run(kills: int, demo: Path | None, size: int, seed: int, only: list[str]) -> dict[str, Tally]:
+    warm_up()
+    with tempfile.TemporaryDirectory(prefix="kill-stages-") as name, label_studio(Path(name)):
+        bench = Bench(Path(name), demo, size, seed)
+        chosen = [stage for stage in bench.stages if stage.killed and (not only or stage.name in only)]
+        bench.run_whole({stage.name for stage in chosen})
+        tallies = {}
+        for stage in chosen:
+            tallies[stage.name] = bench.kill(stage, kills)
+            print(stage.name, bench.usual[stage.name], tallies[stage.name], file=sys.stderr, flush=True)
+        return tallies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=31, help="of each stage")
+    parser.add_argument("--demo", type=Path, help="workspace of a finished demo whose pictures are used")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stage", action="append", default=[])
+    parser.add_argument("--quick", action="store_true", help="writes no result file; fewer pictures")
+    given = parser.parse_args()
+    tallies = run(given.kills, given.demo, 16 if given.quick else 48, given.seed, given.stage)
+    rows = [
+        (name, t.by_time, t.by_change, t.ended_before, t.runs, t.same, t.left, f"{t.seconds:.0f}")
+        for name, t in tallies.items()
+    ]
+    kills, runs = sum(t.kills for t in tallies.values()), sum(t.runs for t in tallies.values())
+    same, left = sum(t.same for t in tallies.values()), sum(t.left for t in tallies.values())
+    head = ("stage", "killed at a time", "killed before a change to a file", "ended before the kill", "runs resumed",
+            "same bytes", "files left over", "seconds")  # fmt: skip
+    notes = [
+        f"{kills} kills in all; {same} of {runs} resumed runs gave the bytes of an uninterrupted one.",
+        "",
+        "Compared: sha256 of every file of the workspace but records of the run (run.json, inputs.json, metrics.jsonl, "
+        "TensorBoard) and what only this Label Studio knows (key.json, project_tasks.parquet); of `push` also that "
+        "Label Studio holds each task once.",
+    ]
+    title = "SIGKILL over all stages"
+    record.write("kill_stages", title, head, rows, notes, keep=not given.quick and not given.stage)
+    sys.exit(same != runs or bool(left))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Embed, search, push, label and pull in a loop for an hour: memory flat, file handles flat, no temporary file left.
+
+    python tests/faults/soak.py [--minutes 60] [--load 0.3] [--demo DIR] [--quick]
+
+One process does it all, as the Python API allows, beside a real Label Studio (that of LABEL_STUDIO_URL, or one of its
+own). Each round takes other pool pictures, so
+that every stage has work. Between two rounds it sleeps so long that the load stays below `--load` cores. The slope of
+the memory is that of a straight line through the rounds after a warm-up, with a 95 % interval from a block bootstrap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import numpy as np  # noqa: E402
+from faults import record  # noqa: E402
+from faults.small_bench import take_pictures  # noqa: E402
+from needs import free_port  # noqa: E402
+
+from ndec_builder.annotation.connection import connect  # noqa: E402
+from ndec_builder.annotation.oracle import answer_all  # noqa: E402
+from ndec_builder.annotation.server import LabelStudioServer, running_state  # noqa: E402
+from ndec_builder.commands import COMMANDS  # noqa: E402
+from ndec_builder.core.workspace import Workspace  # noqa: E402
+
+WARM_UP = 0.3  # share of the rounds before memory is looked at: caches fill, allocators settle
+FRESH = 8  # rounds with one set of projects
+FLAT = 0.02  # a growth of less than this share of the memory an hour is flat too, whatever its interval
+
+
+@dataclass(frozen=True)
+class Sample:
+    """After a round. memory and server in MiB of resident memory."""
+
+    seconds: float
+    memory: float
+    handles: int
+    threads: int
+    server: float
+    server_handles: int
+    leftovers: int
+
+
+def tree_of(pid: int) -> list[int]:
+    """A process and its children of children; nothing for number 0."""
+    found = [pid] if pid else []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) in found:
+            found.append(int(path.parent.name))
+    return found
+
+
+def memory_of(pid: int) -> float:
+    """Resident MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def processor_seconds(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def handles_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def leftovers(workspace: Path, scratch: Path) -> list[Path]:
+    """Temporary files and work folders that a finished round must not leave, in the workspace and in TMPDIR."""
+    inside = [p for p in workspace.rglob("*") if ".partial" in p.name or p.name == "shards" or p.name.endswith(".lock")]
+    return [*inside, *scratch.iterdir()]
+
+
+def run_verb(verb: str, **flags: object) -> None:
+    COMMANDS[verb].run(COMMANDS[verb].config_class()(**flags))
+
+
+class Soak:
+    def __init__(self, folder: Path, demo: Path | None, size: int) -> None:
+        self.folder, self.size = folder, size
+        self.root = folder / "bench"
+        self.pictures = take_pictures(folder / "in", demo, references=size, basic=size, pool=4 * size)
+        self.pool = sorted((self.pictures / "pool").iterdir())
+        self.workspace = Workspace(self.root)
+        for role in ("reference", "basic"):
+            run_verb("ingest", workspace=self.root, role=role, source=self.pictures / role)
+            run_verb("embed", workspace=self.root, role=role, workers=1, whitening_images=size)
+        self.labelled = 0
+
+    def round(self, number: int) -> None:
+        """Other pool pictures, vectors, pairs, tasks; a few answers; labels."""
+        chosen = self.folder / "pool"
+        shutil.rmtree(chosen, ignore_errors=True)
+        chosen.mkdir()
+        if number % FRESH == 0:  # the pool's pairs are all labelled by then: a new key makes new projects
+            shutil.rmtree(self.root / "annotation", ignore_errors=True)
+        for path in random.Random(number).sample(self.pool, self.size):
+            os.link(path, chosen / path.name)
+        run_verb("ingest", workspace=self.root, role="pool", source=chosen)
+        run_verb("embed", workspace=self.root, role="pool", workers=1, whitening_images=self.size)
+        run_verb("mine", workspace=self.root, top=self.size // 2, workers=1)
+        run_verb("push", workspace=self.root, annotators=("ann",))
+        connection = connect(self.workspace)
+        self.labelled += answer_all(self.workspace, "test", connection, lambda q, r: "hard_negative", "ann", threads=1)
+        run_verb("pull", workspace=self.root)
+        run_verb("resolve", workspace=self.root)
+
+
+@contextlib.contextmanager
+def label_studio(workspace: Workspace) -> Iterator[int]:
+    """The process number of this run's own server; 0 when the environment names one that runs already."""
+    if "LABEL_STUDIO_URL" in os.environ:
+        yield 0
+        return
+    with LabelStudioServer(workspace.label_studio, free_port(), image_url="http://127.0.0.1:1") as server:
+        state = running_state(server.data)
+        assert state is not None
+        yield int(state["pid"])
+
+
+def soak(minutes: float, load: float, demo: Path | None, size: int) -> tuple[list[Sample], Soak, float]:
+    with tempfile.TemporaryDirectory(prefix="ndec-soak-") as name:
+        folder = Path(name)
+        scratch = folder / "tmp"
+        scratch.mkdir()
+        tempfile.tempdir = str(scratch)  # what ndec and its libraries leave in TMPDIR shows here
+        os.environ["TMPDIR"] = str(scratch)
+        workspace = Workspace(folder / "bench")
+        workspace.root.mkdir()
+        samples: list[Sample] = []
+        with label_studio(workspace) as server:
+            bench = Soak(folder, demo, size)
+            begun = time.monotonic()
+            used = processor_seconds([os.getpid(), *tree_of(server)])
+            spent = 0.0
+            while time.monotonic() - begun < minutes * 60:
+                bench.round(len(samples))
+                pids = tree_of(server)
+                samples.append(
+                    Sample(
+                        time.monotonic() - begun,
+                        memory_of(os.getpid()),
+                        handles_of(os.getpid()),
+                        len(list(Path("/proc/self/task").iterdir())),
+                        sum(memory_of(pid) for pid in pids),
+                        sum(handles_of(pid) for pid in pids),
+                        len(leftovers(workspace.root, scratch)),
+                    )
+                )
+                if len(samples) % 10 == 1:
+                    print(samples[-1], file=sys.stderr, flush=True)
+                spent = processor_seconds([os.getpid(), *pids]) - used
+                time.sleep(max(0.0, spent / load - (time.monotonic() - begun)))
+            elapsed = time.monotonic() - begun
+        tempfile.tempdir = None
+        return samples, bench, spent / elapsed
+
+
+def slope(seconds: np.ndarray, values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """(an hour's growth by least squares, its 95 % interval): blocks of neighbouring rounds are drawn again."""
+    fit = np.polyfit(seconds, values, 1)
+    rest = values - np.polyval(fit, seconds)
+    chance, size = np.random.default_rng(seed), max(2, len(values) // 12)
+    slopes = []
+    for _ in range(1000):
+        starts = chance.integers(0, len(values) - size + 1, -(-len(values) // size))
+        drawn = np.concatenate([rest[s : s + size] for s in starts])[: len(values)]
+        slopes.append(np.polyfit(seconds, np.polyval(fit, seconds) + drawn, 1)[0])
+    low, high = np.quantile(slopes, [0.025, 0.975])
+    return fit[0] * 3600, low * 3600, high * 3600
+
+
+def judge(samples: list[Sample], bench: Soak, load: float) -> tuple[list[list[object]], bool]:
+    kept = samples[int(WARM_UP * len(samples)) :]
+    seconds = np.array([s.seconds for s in kept])
+    rows: list[list[object]] = [
+        ["rounds", len(samples), ""],
+        ["minutes", f"{samples[-1].seconds / 60:.0f}", ""],
+        ["mean load of ndec and Label Studio", f"{load:.2f} cores", ""],
+        ["labels given and pulled", bench.labelled, ""],
+    ]
+    fine = True
+    for name, what in (("memory", "memory of ndec"), ("server", "memory of Label Studio")):
+        values = np.array([getattr(s, name) for s in kept])
+        if not values.any():  # somebody else's server
+            continue
+        hour, low, high = slope(seconds, values)
+        flat = low <= 0 or hour < FLAT * values.mean()
+        rows.append([
+            f"{what}: MiB, and slope an hour",
+            f"{values[0]:.0f} → {values[-1]:.0f}; {hour:+.1f} [{low:+.1f}, {high:+.1f}]",
+            "flat" if flat else "GROWS",
+        ])  # fmt: skip
+        fine &= flat or name == "server"
+    for name, what in (("handles", "open files of ndec"), ("threads", "threads of ndec")):
+        found = [getattr(s, name) for s in kept]
+        quarter = -(-len(found) // 4)
+        flat = np.median(found[-quarter:]) <= np.median(found[:quarter]) + 1
+        rows.append([what, f"{min(found)} … {max(found)}, last {found[-1]}", "flat" if flat else "GROWS"])
+        fine &= flat
+    left = max(s.leftovers for s in samples)
+    rows.append(["temporary files, work folders and locks left after a round", left, "none" if not left else "LEFT"])
+    return rows, fine and not left
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--load", type=float, default=0.3, help="mean cores used at most")
+    parser.add_argument("--demo", type=Path, help="workspace of a finished demo whose pictures are used")
+    parser.add_argument("--quick", action="store_true", help="a minute, few pictures, no sleep")
+    given = parser.parse_args()
+    if given.quick:
+        given.minutes, given.load = min(given.minutes, 1.0), 9.0
+    samples, bench, load = soak(given.minutes, given.load, given.demo, 16 if given.quick else 48)
+    rows, fine = judge(samples, bench, load)
+    notes = [
+        f"Memory is resident MiB after the first {WARM_UP:.0%} of the rounds; flat: the interval of the slope holds 0, "
+        f"or the slope is below {FLAT:.0%} of the memory an hour. Label Studio is no part of ndec: its memory is "
+        "told, not judged.",
+        f"A round: other {bench.size} pool pictures → ingest, embed, mine with geometry, push, answers through the "
+        f"API, pull, resolve. Every {FRESH} rounds new projects.",
+    ]
+    title = "An hour of embed, search, push and pull in one process"
+    record.write("soak", title, ("what", "measured", "verdict"), rows, notes, keep=not given.quick)
+    sys.exit(not fine)
+
+
+if __name__ == "__main__":
+    main()
