@@ -22,7 +22,7 @@ from typing import Any, TextIO, TypeAlias, TypeVar
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import remove_partials, write_error
+from ndec_builder.core.storage import remove_abandoned, remove_partials, write_error
 
 Config = TypeVar("Config")
 Run: TypeAlias = Callable[[Config], Path]
@@ -58,6 +58,7 @@ def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
             file.flush()
         try:
             remove_partials(output)
+            remove_abandoned(output.parent)
             yield
         finally:
             path.unlink(missing_ok=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
 import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ from ndec_builder.core.remote import AbsentError, is_remote, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
 _cells = CellReader()
+_PARTIAL = re.compile(r"-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[^-]*\.partial")
 
 
 class WriteError(NdecError):
@@ -39,7 +44,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".partial{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-{_here()}-{os.getpid()}-", suffix=f".partial{path.suffix}", dir=path.parent
+        )
         os.close(handle)
     except OSError as error:
         raise write_error(path, error) from error
@@ -78,6 +85,33 @@ def remove_partials(output: Path) -> None:
         found += output.rglob(".*.partial*")
     for path in found:
         path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, *, below: bool = False) -> None:
+    """Remove temporary files in a folder (`below`: and in those under it) whose process on this machine is no more.
+
+    For folders in which several commands may write at once: what a living one writes stays.
+    """
+    if not folder.is_dir():
+        return
+    here = _here()
+    for path in folder.rglob(".*.partial*") if below else folder.glob(".*.partial*"):
+        found = _PARTIAL.search(path.name)
+        if found and found["machine"] == here and not _lives(int(found["process"])):
+            path.unlink(missing_ok=True)
+
+
+@functools.cache
+def _here() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

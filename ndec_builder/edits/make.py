@@ -23,7 +23,15 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.runs import RunRecord
 from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
-from ndec_builder.core.storage import fingerprint, read_table, read_uri, sha256_bytes, write_bytes, write_table
+from ndec_builder.core.storage import (
+    fingerprint,
+    read_table,
+    read_uri,
+    remove_abandoned,
+    sha256_bytes,
+    write_bytes,
+    write_table,
+)
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image, edit_json, find_recipe
 from ndec_builder.edits.settings import EditConfig
@@ -65,6 +73,7 @@ def run(config: EditConfig) -> Path:
         raise NdecError(f"there are no {config.role} images to copy in this workspace ({workspace.root}); ingest some")
     backgrounds = read_backgrounds(config.backgrounds) if config.backgrounds else []
     queries, edits = _others(workspace, config)
+    remove_abandoned(workspace.files("query"))
 
     order = choose_sources(sources.num_rows, config.count, config.seed)
     make = functools.partial(_make, config, workspace, backgrounds)

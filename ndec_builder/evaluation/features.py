@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ndec_builder.core.console import progress, say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import atomic_path, fingerprint, read_json
+from ndec_builder.core.storage import atomic_path, fingerprint, read_json, remove_abandoned
 from ndec_builder.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def pooled_features(
     ids, sums = images["image_id"].to_pylist(), images["sha256"].to_pylist()
     key = fingerprint([CACHE_VERSION, trunk, batch_size, sums])
     path = workspace.root / "cache" / "features" / f"{key}.npz"
+    remove_abandoned(path.parent)
     if (cached := _read_cache(path, len(ids))) is not None:
         pooled, usable, reasons = cached
     else:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ndec_builder.core.console import track
 from ndec_builder.core.schemas import EDITS, IMAGES, table_of
-from ndec_builder.core.storage import read_table, sha256_bytes, write_bytes, write_table
+from ndec_builder.core.storage import read_table, remove_abandoned, sha256_bytes, write_bytes, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.plant import copy_of, crop_of
 from ndec_builder.sources.prepare import Prepared
@@ -64,6 +64,8 @@ def fill(
         edit = {"image_id": query, "role": "pool", "source_id": other, "source_role": job.gallery, "kind": job.kind}
         return row, {**edit, "edit": made.edit}
 
+    for folder in (workspace.files(""), workspace.edits.parent):
+        remove_abandoned(folder, below=True)
     jobs = list(_jobs(pictures, roles))
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         for row, edit in track(pool.map(work, jobs), len(jobs), "write images"):

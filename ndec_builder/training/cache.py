@@ -18,7 +18,7 @@ from ndec_builder.core.engines import Engine
 from ndec_builder.core.plans import Plan, Shard
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.shards import Outcome, run_shards
-from ndec_builder.core.storage import atomic_path, fingerprint, read_table, write_table
+from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, write_table
 from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.embeddings.inference import Inference, to_host
 from ndec_builder.training.views import View, ViewMaker, view_kinds
@@ -80,6 +80,7 @@ def cache_views(
     directory = root / mark[:16]
     rows = images.select(["image_id", "uri"]).to_pylist()
     plan = Plan(len(rows), SHARD_IMAGES, mark)
+    remove_abandoned(directory)
     shards = plan.shards
     for shard in shards:
         _forget_if_mended(directory, shard, maker, ids)

@@ -23,6 +23,7 @@ from ndec_builder.core.storage import (
     read_rows,
     read_table,
     read_uri,
+    remove_abandoned,
     sha256_file,
     write_json,
     write_table,
@@ -121,3 +122,22 @@ def test_a_folder_that_cannot_be_made_is_one_paragraph(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NdecError, match=r"cannot write .*file/a\.json: .*run the same command again"):
         write_json(tmp_path / "file" / "a.json", 1)
+
+
+def test_what_dead_processes_left_is_removed_and_what_living_ones_write_stays(tmp_path: Path) -> None:
+    code = "import os, sys; from pathlib import Path; from ndec_builder.core.storage import atomic_path\n"
+    code += "with atomic_path(Path(sys.argv[1])) as path: print(path, flush=True); os.kill(os.getpid(), 9)"
+    dead = [tmp_path / "table.parquet", tmp_path / "deep" / "table.parquet"]
+    left = [
+        Path(subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True).stdout.strip())
+        for path in dead
+    ]
+    foreign = tmp_path / ".table-00000000-1-abcdefgh.partial.parquet"  # of another machine that shares the folder
+    foreign.touch()
+    assert all(path.is_file() for path in left)
+    with atomic_path(tmp_path / "table.parquet") as own:
+        remove_abandoned(tmp_path)
+        assert not left[0].exists() and left[1].exists() and own.exists() and foreign.exists()
+        remove_abandoned(tmp_path, below=True)
+        assert not left[1].exists() and own.exists() and foreign.exists()
+    remove_abandoned(tmp_path / "nothing")

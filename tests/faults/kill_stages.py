@@ -139,7 +139,8 @@ class Bench:
         """Every stage once, uninterrupted; keeps the workspace before it and the hashes after it."""
         self.root.mkdir()
         (self.root / "ndec.toml").write_text(SETTINGS, "utf-8")
-        for stage in self.stages:
+        last = max(number for number, stage in enumerate(self.stages) if stage.killed and stage.name in wanted)
+        for stage in self.stages[: last + 1]:
             if stage.name == "label":
                 label_all(self.root, stage.arguments[0])
                 continue
@@ -269,7 +270,11 @@ def label_studio(folder: Path) -> Iterator[None]:
 
 def run(kills: int, demo: Path | None, size: int, seed: int, only: list[str]) -> dict[str, Tally]:
     warm_up()
-    with tempfile.TemporaryDirectory(prefix="kill-stages-") as name, label_studio(Path(name)):
+    alone = bool(only) and not set(only) - {"ingest", "edit", "embed", "mine"}
+    with (
+        tempfile.TemporaryDirectory(prefix="kill-stages-") as name,
+        contextlib.nullcontext() if alone else label_studio(Path(name)),
+    ):
         bench = Bench(Path(name), demo, size, seed)
         chosen = [stage for stage in bench.stages if stage.killed and (not only or stage.name in only)]
         bench.run_whole({stage.name for stage in chosen})
@@ -285,10 +290,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=31, help="of each stage")
     parser.add_argument("--demo", type=Path, help="workspace of a finished demo whose pictures are used")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stage", action="append", default=[])
+    parser.add_argument("--stage", action="append", default=[], help="only this one; may be given several times")
+    parser.add_argument("--size", type=int, default=24, help="references and basic images; twice as many in the pool")
     parser.add_argument("--quick", action="store_true", help="writes no result file; fewer pictures")
     given = parser.parse_args()
-    tallies = run(given.kills, given.demo, 16 if given.quick else 48, given.seed, given.stage)
+    tallies = run(given.kills, given.demo, 12 if given.quick else given.size, given.seed, given.stage)
     rows = [
         (name, t.by_time, t.by_change, t.ended_before, t.runs, t.same, t.left, f"{t.seconds:.0f}")
         for name, t in tallies.items()
