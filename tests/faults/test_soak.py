@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults.soak import leftovers, slope
+from faults.soak import floor_rise, leftovers, slope
 
 from ndec_builder.annotation.connection import Connection
 
@@ -24,6 +24,8 @@ def test_a_leak_is_told_from_noise(an_hour: float, grows: bool) -> None:
     found, low, high = slope(HOUR, 900 + wander + an_hour * HOUR / 3600)
     assert low < found < high and bool(low > 0) is grows
     assert abs(found - an_hour) < 8
+    hump = np.where((HOUR > 1500) & (HOUR < 2200), 90.0, 0.0)  # something large was held for a while
+    assert abs(floor_rise(HOUR, 900 + wander + hump + an_hour * HOUR / 3600) - an_hour) < 12
 
 
 def test_what_a_round_leaves_is_seen(tmp_path: Path) -> None:
