@@ -192,7 +192,7 @@ def slope(seconds: np.ndarray, values: np.ndarray, seed: int = 0) -> tuple[float
 
 
 def floor_rise(seconds: np.ndarray, values: np.ndarray, blocks: int = 8) -> float:
-    """Slope an hour of the least values of so many stretches. What is needed for a while comes and goes; a leak stays."""
+    """Slope an hour of the least values of so many stretches. What is needed for a while goes again; a leak stays."""
     parts = [part for part in np.array_split(np.arange(len(values)), blocks) if len(part)]
     if len(parts) < 2:
         return 0.0
@@ -251,8 +251,8 @@ def main() -> None:
     rows, fine = judge(samples, bench, load)
     notes = [
         f"Memory is anonymous MiB after the first {WARM_UP:.0%} of the rounds. Its floor is the least of each of 8 "
-        f"stretches; flat: the floor rises by less than {FLAT:.0%} an hour. Label Studio is no part of ndec: its memory "
-        "is told, not judged.",
+        f"stretches; flat: the floor rises by less than {FLAT:.0%} an hour. Label Studio is no part of ndec: its "
+        "memory is told, not judged.",
         f"A round: other {bench.size} pool pictures → ingest, embed, mine with geometry, push, answers through the "
         f"API, pull, resolve. Every {FRESH} rounds new projects.",
     ]
