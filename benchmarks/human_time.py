@@ -338,7 +338,17 @@ POLICIES = (
     None,
     Policy("ndec, auto-clear on", auto_clear=True),
     Policy("ndec, auto-clear off", auto_clear=False),
+)
+MORE = (  # with one mix of people only
+    Policy("ndec, tighter tolerances", auto_clear=False, tolerance=0.005, discard_tolerance=0.02),
     Policy("ndec, likeliest first, stopped at 80 % of the hard negatives", auto_clear=False, wanted=0.8),
+    Policy(
+        "ndec, tighter tolerances, stopped at 80 % of the hard negatives",
+        auto_clear=False,
+        wanted=0.8,
+        tolerance=0.005,
+        discard_tolerance=0.02,
+    ),
 )
 
 
@@ -389,7 +399,7 @@ def report(bench: Bench, found: Mapping[str, list[dict[str, Any]]], seeds: int) 
 
 
 def _order(one: Mapping[str, Any]) -> tuple[int, int, int]:
-    names = [EVERYTHING, *(policy.name for policy in POLICIES if policy)]
+    names = [EVERYTHING, *(policy.name for policy in (*POLICIES, *MORE) if policy)]
     return list(MIXES).index(one["mix"]), names.index(one["policy"]), one["seed"]
 
 
@@ -398,6 +408,9 @@ def main() -> None:
     parser.add_argument("workspace", type=Path, help="made by benchmarks/human_time_pairs.py")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--untouched", action="store_true", help="also the half of the groups that nothing was tuned on"
+    )
     parser.add_argument("--quick", action="store_true", help="one seed, one mix; nothing is written")
     arguments = parser.parse_args()
     mixes = [MIXED] if arguments.quick else list(MIXES)
@@ -412,10 +425,10 @@ def main() -> None:
                 pool.submit(kept_trial, cache, part, pairs, policy, mix, seed)
                 for seed in range(seeds)
                 for mix in (mixes if pairs is bench else [MIXED])
-                for policy in POLICIES
-                if policy is None or mix == MIXED or policy.wanted == 1
+                for policy in (*POLICIES, *(MORE if mix == MIXED else ()))
             ]
             for part, pairs in parts(bench).items()
+            if pairs is bench or arguments.untouched
         }
         for part, trials in waiting.items():
             found[part] = sorted((one.result() for one in trials), key=_order)

@@ -18,6 +18,7 @@ from ndec_builder.annotation.policy import (
     doubtful,
     draw,
     informative_first,
+    likeliest_first,
     posterior_of,
     prior_of,
 )
@@ -89,7 +90,9 @@ def _first(
         seen_by=_seen_by("first", tasks, labels),
     )
     tasks = pa.concat_tables([tasks, chosen])
-    if config.order != "rank":
+    if config.order == "likeliest":
+        pairs = likeliest_first(pairs, read_relearnt(workspace, config.split))
+    elif config.order != "rank":
         pairs = {"informative": informative_first, "copies_last": copies_last}[config.order](pairs, probabilities)
     if config.count:
         known = set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())

@@ -17,6 +17,7 @@ from ndec_builder.annotation.intervals import clopper_pearson_upper
 from ndec_builder.annotation.posterior import Posterior, dawid_skene
 from ndec_builder.annotation.prior import Three
 from ndec_builder.annotation.tasks import Pair
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LABELS
 
 AUDIT_ROUND = "audit"
@@ -135,6 +136,19 @@ def kept_by_one(labels: pa.Table) -> list[str]:
 def copies_last(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:
     """Pairs by P(edited copy), the lowest first: what auto-clearing may take comes last, unseen by then."""
     return sorted(pairs, key=lambda pair: copy_probability.get(pair[0], 0.5))  # stable: ties stay in rank
+
+
+def likeliest_first(pairs: list[Pair], relearnt: Mapping[str, Three]) -> list[Pair]:
+    """Pairs by P(hard negative), the highest first: who wants a number of them stops when it is reached.
+
+    Raises NdecError where nothing was relearnt: mining's pre-labels tell copies only.
+    """
+    if not relearnt:
+        raise NdecError(
+            "order is 'likeliest', and that takes pre-labels learnt from people; label some pairs (`push --sample 600`), "
+            "pull, and run `ndec annotate relearn` first"
+        )
+    return sorted(pairs, key=lambda pair: -relearnt[pair[0]][1] if pair[0] in relearnt else -0.5)
 
 
 def residual_bound(kept: Iterable[str], verdicts: Mapping[str, str | None]) -> dict[str, float | int | None]:

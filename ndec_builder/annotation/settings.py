@@ -11,7 +11,7 @@ from ndec_builder.core.config import setting
 from ndec_builder.core.errors import UsageError, nearest
 
 SPLIT_NAMES = ("test", "train")
-ORDERS = ("rank", "informative", "copies_last")
+ORDERS = ("rank", "informative", "copies_last", "likeliest")
 ROUND_NAMES = ("first", "double_check", "adjudication", "audit")
 DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
 URL_HELP = "a Label Studio of your own; empty: that of `ndec annotate serve`, else $LABEL_STUDIO_URL"
@@ -59,7 +59,7 @@ class PushConfig:
     tolerance: float = setting(0.01, "uncertain: what is taken for no copy is one with a higher probability")
     discard_tolerance: float = setting(0.05, "uncertain: what is taken for a copy is none with a higher probability")
     order: str = setting(
-        "rank", "of the first round: rank, informative (least certain pre-labels first) or copies_last"
+        "rank", "of the first round: rank, informative (least certain first), copies_last or likeliest"
     )
     count: int = setting(0, "first round: only the next so many pairs of that order; 0: all")
     sample: int = setting(0, "first round: only so many pairs, drawn at random, to relearn from; 0: all")

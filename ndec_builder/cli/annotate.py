@@ -58,7 +58,7 @@ def annotate_push(
     overlap: Annotated[float | None, typer.Option(help="Share of pairs seen by several people.")] = None,
     overlap_people: Annotated[int | None, typer.Option(help="How many see those: 2 or 3.")] = None,
     sample: Annotated[int | None, typer.Option(help="Only so many pairs, drawn at random, to relearn from.")] = None,
-    order: Annotated[str | None, typer.Option(help="rank (default), informative, or copies_last.")] = None,
+    order: Annotated[str | None, typer.Option(help="rank (default), informative, copies_last or likeliest.")] = None,
     count: Annotated[int | None, typer.Option(help="Only the next so many pairs of that order.")] = None,
     gold: Annotated[float | None, typer.Option(help="Share of gold pairs among what people see; try 0.03.")] = None,
     check_pairs: Annotated[

@@ -112,6 +112,19 @@ def test_what_was_relearnt_stands_in_for_the_first_prelabels(bench: tuple[Worksp
     assert 0 < pushed.num_rows < COUNT
 
 
+def test_the_likeliest_hard_negatives_come_first(bench: tuple[Workspace, dict[str, str]]) -> None:
+    workspace, _ = bench
+    config = PushConfig(workspace.root, annotators=("p0", "p1"), overlap=0.0, order="likeliest", count=60)
+    nothing = table_of(TASKS, []), table_of(LABEL_ROWS, []), table_of(SET_ASIDE, [])
+    with pytest.raises(NdecError, match="relearn` first"):
+        new_tasks(config, candidate_tables(workspace, "test"), *nothing)
+    relearn.run(RelearnConfig(workspace.root))
+    found = read_relearnt(workspace, "test")
+    given = new_tasks(config, candidate_tables(workspace, "test"), *nothing)["pair_id"].to_pylist()
+    best = sorted((three[1] for three in found.values()), reverse=True)[:60]
+    assert [found[pair][1] for pair in given] == best
+
+
 def test_a_fold_is_a_group() -> None:
     groups = [f"g{n}" for n in range(200)]
     folds = fold_of(groups)
