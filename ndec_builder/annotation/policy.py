@@ -145,8 +145,8 @@ def likeliest_first(pairs: list[Pair], relearnt: Mapping[str, Three]) -> list[Pa
     """
     if not relearnt:
         raise NdecError(
-            "order is 'likeliest', and that takes pre-labels learnt from people; label some pairs (`push --sample 600`), "
-            "pull, and run `ndec annotate relearn` first"
+            "order is 'likeliest', and that takes pre-labels learnt from people; label some pairs "
+            "(`push --sample 600`), pull, and run `ndec annotate relearn` first"
         )
     return sorted(pairs, key=lambda pair: -relearnt[pair[0]][1] if pair[0] in relearnt else -0.5)
 
