@@ -107,7 +107,8 @@ class CachedBatches:
         others = generator.permuted(np.tile(np.arange(1, self.features.shape[1]), (len(whole.images), 1)), axis=1)
         views = np.concatenate([np.zeros((len(blocks), 1), np.int64), others[blocks, : self.per_image - 1]], axis=1)
         chosen = plan.images[:, None], views
-        inputs = torch.from_numpy(self.features[chosen].reshape(views.size, -1).astype(np.float32))
+        # torch widens float16 by the processor's own instruction, numpy in software
+        inputs = torch.from_numpy(self.features[chosen].reshape(views.size, -1)).float()
         keep = draw_keep(self.seed, step, (len(whole.images), views.shape[1]), blocks, self.dropout)
         share, adds = self.content_share[chosen], self.adds_content[chosen]
         return assemble(self.data, whole, plan, inputs, share, adds, keep)

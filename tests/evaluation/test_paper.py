@@ -62,6 +62,7 @@ def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable
     assert rows["BoT"]["paper"] == [42.06, 2075, 2934, 41.43] and rows["Net"]["paper"] is None
     assert rows["Own+ASL"]["note"] == "filtered by its own norms"
     text = (out / "table1.md").read_text()
+    assert "## all hard negatives" in text and "filter AUC" in text
     assert "**Different data**: 16 queries, 12 references" in text and "| BoT+ASL |" in text and "| 65.91 |" in text
     with (out / "table1.csv").open() as file:
         lines = [line for line in csv.DictReader(file) if line["method"] == "BoT" and line["subset"] == "paper (NDEC)"]
