@@ -12,14 +12,14 @@ TEST_FLAGS ?=
 
 export NDEC_LABEL_STUDIO := $(abspath $(SERVER_VENV))
 
-.PHONY: install demo test lint test-lowest audit clean
+.PHONY: install demo test lint docs test-lowest audit clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed $(SERVER_VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) $(CONSTRAINTS) -e '.[cpu,annotate,cluster,dev]'
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) $(CONSTRAINTS) -e '.[cpu,annotate,cluster,docs,dev]'
 	touch $@
 
 # The Label Studio server pins many packages: it lives in an environment of its own.
@@ -51,6 +51,10 @@ audit:
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install $(PIP_FLAGS) pip-audit
 	-.venv-audit/bin/pip-audit --progress-spinner off --disable-pip --no-deps -r requirements/constraints.txt
+
+# The docs site, with strict links, into build/site; `mkdocs serve` shows it while you write.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) $(SERVER_VENV) .venv-lowest .venv-audit build dist

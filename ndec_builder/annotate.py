@@ -22,6 +22,7 @@ from ndec_builder.annotation.settings import (
     PushConfig,
     RelearnConfig,
     ResolveConfig,
+    SendBackConfig,
     ServeConfig,
     StatusConfig,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "PushConfig",
     "RelearnConfig",
     "ResolveConfig",
+    "SendBackConfig",
     "ServeConfig",
     "StatusConfig",
     "auto_clear",
@@ -45,6 +47,7 @@ __all__ = [
     "push",
     "relearn",
     "resolve",
+    "send_back",
     "serve",
     "serving",
     "status",
@@ -73,6 +76,11 @@ def push(config: PushConfig) -> Path:
 def leave(config: LeaveConfig) -> Path:
     """Somebody stops: their open pairs go to others, their labels stay; returns tasks.parquet."""
     return run_verb("leave", config)
+
+
+def send_back(config: SendBackConfig) -> Path:
+    """Set somebody's labels aside, all or since a time; their pairs go to others. Returns tasks.parquet."""
+    return run_verb("send-back", config)
 
 
 def pull(config: PullConfig) -> Path:

@@ -17,6 +17,7 @@ from ndec_builder.core.plans import plans_folder
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
 
+MEASURED = 1000  # images of a run whose rate counts: in a smaller one most of the time goes into starting
 GALLERY = {"test": "reference", "train": "basic"}
 
 
@@ -105,7 +106,7 @@ def _embed_guess(root: Path, model: str, images: int) -> tuple[float, str]:
     records = [read_json(folder / "run.json") for folder in folders if (folder / "run.json").is_file()]
     runs = [(record["counts"]["embedded"], record["seconds"]) for record in records]
     done, seconds = max(runs, default=(0, 0.0))
-    if done >= 100 and seconds > 0:
+    if done >= MEASURED and seconds > 0:
         rate = done / seconds
         return images / rate, f"{rate:.0f} images/s in this workspace before"
     return sizing.embed_seconds(images, _cores()), "a guess from the rate of efficientnet-lite0 on another machine"

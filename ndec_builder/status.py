@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.annotation.server import running_state
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.progress import Progress, read_progress
 from ndec_builder.core.schemas import ROLES, SPLITS
-from ndec_builder.core.storage import read_json
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
 
 
@@ -36,9 +38,7 @@ def survey(root: Path) -> list[Stage]:
             _table(
                 f"candidates {split}", workspace.candidates(split) / "candidates.parquet", f"ndec mine --split {split}"
             ),
-            _table(
-                f"labels {split}", workspace.annotation(split) / "labels.parquet", f"ndec annotate push --split {split}"
-            ),
+            _labels(workspace, split),
             _table(
                 f"decisions {split}",
                 workspace.annotation(split) / "decisions.parquet",
@@ -48,8 +48,10 @@ def survey(root: Path) -> list[Stage]:
     return [
         *stages,
         _folders("manifests", root / "manifests", "ndec export"),
-        _folders("runs", root / "runs", "ndec train-asl --manifest DIR"),
-        _folders("reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0"),
+        _folders("runs", root / "runs", "ndec train-asl --manifest DIR", _run_facts),
+        _folders(
+            "reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0", _report_facts
+        ),
     ]
 
 
@@ -110,6 +112,43 @@ def _table(name: str, path: Path, command: str) -> Stage:
         raise NdecError(f"{path} cannot be read ({error}); make it again with `{command}`") from None
 
 
-def _folders(name: str, path: Path, command: str) -> Stage:
-    names = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
-    return Stage(name, bool(names), ", ".join(names), command)
+def _labels(workspace: Workspace, split: str) -> Stage:
+    """How many of the pairs given out have a label, and where Label Studio runs, if it does."""
+    directory, push = workspace.annotation(split), f"ndec annotate push --split {split}"
+    stage = _table(f"labels {split}", directory / "labels.parquet", push)
+    tasks = directory / "tasks.parquet"
+    if not tasks.is_file():
+        return stage
+    given = len(set(_column(tasks, "pair_id")))
+    labelled = len(set(_column(directory / "labels.parquet", "pair_id"))) if stage.done else 0
+    people = len(set(_column(tasks, "annotator")))
+    text = f"{labelled:,} of {given:,} pairs labelled, by {people} {'person' if people == 1 else 'people'}"
+    if labelled < given:
+        running = running_state(workspace.label_studio)
+        text += "; Label Studio runs" if running else "; Label Studio does not run (`ndec annotate serve`)"
+    return Stage(stage.name, stage.done, text, push if stage.done else f"ndec annotate pull --split {split}")
+
+
+def _column(path: Path, name: str) -> list[Any]:
+    values: list[Any] = read_table(path, [name])[name].to_pylist()
+    return values
+
+
+def _folders(name: str, path: Path, command: str, facts: Callable[[Path], str] = lambda folder: "") -> Stage:
+    names = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    texts = [f"{folder.name} ({about})" if (about := facts(folder)) else folder.name for folder in names]
+    return Stage(name, bool(names), ", ".join(texts), command)
+
+
+def _run_facts(folder: Path) -> str:
+    return "" if (folder / "run.json").is_file() else "unfinished: run the same command again"
+
+
+def _report_facts(folder: Path) -> str:
+    """The number that people look for first, with its interval; nothing for a table or figure."""
+    path = folder / "metrics.json"
+    uap = read_json(path).get("uap", {}) if path.is_file() else {}
+    if not isinstance(uap, dict) or uap.get("value") is None:
+        return ""
+    interval = f" [{uap['low']:.2f}, {uap['high']:.2f}]" if uap.get("low") is not None else ""
+    return f"μAP {uap['value']:.2f}{interval}"

@@ -18,12 +18,13 @@ from rich.progress import Progress
 import ndec_builder as ndec
 from ndec_builder import doctor
 from ndec_builder.cli import app
-from ndec_builder.core.console import RateColumn
+from ndec_builder.cli.closing import next_command
+from ndec_builder.core.console import RateColumn, TimeColumn
 from ndec_builder.core.listening import Listener
 from ndec_builder.forecast import forecast
 from pictures import write_scenes
 
-NOT_JSON = {"annotate serve", "annotate stop", "annotate install"}  # they run a server, or install one
+NOT_JSON = {"annotate serve"}  # it runs until Ctrl-C
 
 
 def commands(group: click.Group | None = None, path: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -61,7 +62,7 @@ def test_a_person_is_told_before_and_after_and_a_pipe_is_not(tmp_path: Path) -> 
     arguments = ["ingest", "pool", "photos", "--workspace", "bench"]
     output, told = at_a_terminal(arguments, tmp_path)
     assert output.strip().endswith("pool.parquet")
-    assert told.rstrip().endswith("next: ndec mine --workspace bench")
+    assert told.rstrip().endswith("next: ndec ingest reference FOLDER --workspace bench")
     piped = subprocess.run(
         [sys.executable, "-m", "ndec_builder", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -79,7 +80,7 @@ def test_a_forecast_counts_the_work_that_is_left_and_uses_the_workspaces_own_rat
     assert said and "6 images to embed first; 3 pool × 3 reference images = 9 pairs" in said and "the best 4" in said
     folder = ndec.Workspace(tmp_path).embeddings("basic", config.model)
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"counts": {"embedded": 500}, "seconds": 10.0}))
+    (folder / "run.json").write_text(json.dumps({"counts": {"embedded": 2000}, "seconds": 40.0}))
     said = forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool"))
     assert said and "50 images/s in this workspace before" in said
     (folder / "run.json").write_text("no json")
@@ -143,6 +144,40 @@ def test_progress_shows_a_rate() -> None:
     assert column.render(task).plain == "12.3/s"
     task.finished_speed = 1234.5
     assert column.render(task).plain == "1,234/s"
+
+
+def test_progress_shows_the_time_gone_until_it_can_tell_the_time_left() -> None:
+    column, bar = TimeColumn(), Progress()
+    bar.add_task("x", total=10)
+    task = bar.tasks[0]
+    task.start_time = task.get_time() - 12
+    assert column.render(task).plain == "0:00:12"
+    bar.update(0, completed=5)
+    bar.update(0, completed=6)
+    assert column.render(task).plain.endswith(" left")
+    bar.update(0, completed=10)
+    assert column.render(task).plain == "0:00:12"
+
+
+@pytest.mark.parametrize(
+    ("there", "role", "command"),
+    [
+        (["basic"], "basic", "ndec mine --pool FOLDER --references FOLDER"),
+        (["basic", "pool", "reference"], "basic", "ndec mine --split train"),
+        (["pool"], "pool", "ndec ingest reference FOLDER"),
+        (["pool", "reference"], "reference", "ndec mine"),
+        (["query"], "query", "ndec export"),
+    ],
+)
+def test_what_comes_after_an_ingest_follows_from_what_is_there(
+    there: list[str], role: str, command: str, tmp_path: Path
+) -> None:
+    for name in there:
+        path = ndec.Workspace(tmp_path).images(name)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    config = ndec.configure(ndec.IngestConfig, tmp_path, role=role, source="x")
+    assert next_command("ingest", config, tmp_path) == f"{command} --workspace {tmp_path}"
 
 
 def test_doctor_reads_what_the_cpu_can(tmp_path: Path) -> None:

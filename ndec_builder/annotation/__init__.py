@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         PushConfig,
         RelearnConfig,
         ResolveConfig,
+        SendBackConfig,
         ServeConfig,
         StatusConfig,
     )
@@ -29,6 +30,7 @@ __all__ = [
     "PushConfig",
     "RelearnConfig",
     "ResolveConfig",
+    "SendBackConfig",
     "ServeConfig",
     "StatusConfig",
     "clopper_pearson",

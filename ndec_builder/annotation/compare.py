@@ -65,6 +65,12 @@ def difference(query: Image.Image, reference: Image.Image) -> bytes:
     aligned = align(query, reference)
     if aligned is None:
         return _save(_nothing(), "JPEG", quality=90)
+    title = "DIFFERENCE   blue: only in the query   orange: only in the reference"
+    return _save(_titled(difference_pixels(aligned), title), "JPEG", quality=90)
+
+
+def difference_pixels(aligned: Aligned) -> np.ndarray:
+    """What `difference` shows, (h, w, 3) uint8, without its title."""
     gap = cv2.absdiff(aligned.query, aligned.reference).max(axis=2).astype(np.int32) * _GAIN
     shown = np.repeat(np.clip(gap, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     tints: list[tuple[np.ndarray, np.ndarray, tuple[float, float, float]]] = [
@@ -74,9 +80,7 @@ def difference(query: Image.Image, reference: Image.Image) -> bytes:
     for where, picture, tint in tints:
         shown[where] = (picture[where].mean(axis=1, keepdims=True) * np.array(tint)).astype(np.uint8)
     shown[~(aligned.in_query | aligned.in_reference)] = _GREY
-    return _save(
-        _titled(shown, "DIFFERENCE   blue: only in the query   orange: only in the reference"), "JPEG", quality=90
-    )
+    return shown
 
 
 VIEWS: dict[str, tuple[Callable[[Image.Image, Image.Image], bytes], str]] = {

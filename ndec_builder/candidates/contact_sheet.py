@@ -1,21 +1,37 @@
-"""The contact sheet: one self-contained page with the mined pairs side by side, for a person to scroll through."""
+"""The contact sheet: one page with all mined pairs side by side, for a person to filter, sort and scroll through.
+
+The pictures of the first pairs are inside it, so that it can be mailed around. Those of the others are read from where
+they lie, when they come in sight and are files of their own: nothing is fetched from the network.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ndec_builder.candidates.duplicates import Resolve, Row
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri, write_text
 
 THUMBNAIL_SIDE = 160  # pixels
-MAX_PAIRS = 500  # some 5 MB of page; beyond that a phone gives up
+MAX_PAIRS = 500  # with their pictures inside: some 5 MB of page; beyond that a phone gives up
+KEYS = {  # column of the candidates → what the page calls it
+    "rank": "rank",
+    "score": "score",
+    "inliers": "inliers",
+    "query_inside": "query inside",
+    "reference_covered": "reference covered",
+    "local_correlation": "local correlation",
+    "seam": "seam",
+}
 
 
 def write_contact_sheet(
@@ -29,9 +45,10 @@ def write_contact_sheet(
     roles: tuple[str, str],
     max_pairs: int = MAX_PAIRS,
 ) -> Path:
-    """Write the first `max_pairs` candidates (rows in rank order) as one HTML file with inline JPEG thumbnails.
+    """Write the candidates (rows in rank order) as one HTML file, the first `max_pairs` with inline JPEG thumbnails.
 
-    `roles` name the two sides. The page says when it leaves pairs out. Ids come from outside: they are escaped.
+    `roles` name the two sides. Without scripts the page shows those, and says so. Ids come from outside: they are
+    escaped.
     """
     import jinja2
 
@@ -46,23 +63,67 @@ def write_contact_sheet(
             "rank": row["rank"],
             "score": row["score"],
             "duplicate": row["duplicate_of"] is not None,
-            "hint": "same photo" if row.get("same_photo") else "same author" if row.get("same_author") else None,
+            "hint": _hint(row),
             "query": {"id": row["query_id"], "role": roles[0], "picture": pictures[0, row["query_id"]]},
             "reference": {"id": row["reference_id"], "role": roles[1], "picture": pictures[1, row["reference_id"]]},
         }
         for row in shown
     ]
     duplicates = sum(row["duplicate_of"] is not None for row in candidates)
-    left_out = f"; the first {len(shown)} are shown here" if len(shown) < len(candidates) else ""
+    left_out = f"; pictures of the first {len(shown)} are inside this page" if len(shown) < len(candidates) else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    data = _columns(path.parent, candidates, queries, references, resolve, roles, len(shown))
     page = environment.get_template("contact_sheet.html").render(
         title=title,
         summary=f"{len(candidates)} pairs, best score first, {duplicates} of them duplicates{left_out}.",
         pairs=pairs,
+        keys=[(key, name) for key, name in KEYS.items() if key in data],
+        hints=sorted({hint for hint in data["hint"] if hint}),
+        data=json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c"),
+        script=(Path(__file__).parent / "contact_sheet.js").read_text("utf-8"),
     )
     return write_text(path, page)
+
+
+def _columns(
+    folder: Path,
+    candidates: Sequence[Mapping[str, Any]],
+    queries: Mapping[str, Row],
+    references: Mapping[str, Row],
+    resolve: Resolve,
+    roles: tuple[str, str],
+    inside: int,
+) -> dict[str, Any]:
+    """What the page's script reads: one list a column; files as places in one list, each once."""
+    data: dict[str, Any] = {"roles": roles, "files": []}
+    data |= {
+        key: [_number(row.get(key)) for row in candidates] for key in KEYS if any(key in r for r in candidates[:1])
+    }
+    data |= {"query": [row["query_id"] for row in candidates], "reference": [row["reference_id"] for row in candidates]}
+    data |= {"duplicate": [int(row["duplicate_of"] is not None) for row in candidates]}
+    data |= {"hint": [_hint(row) or "" for row in candidates]}
+    places: dict[str, int] = {}
+    for name, table in (("query", queries), ("reference", references)):
+        files: list[tuple[int, int] | None] = [None] * len(candidates)
+        for i, row in enumerate(candidates[inside:], inside):
+            picture = table[row[f"{name}_id"]]
+            address = resolve(picture["uri"])
+            if "://" not in address and "#" not in address:
+                link = quote(os.path.relpath(address, folder))
+                files[i] = (places.setdefault(link, len(places)), picture.get("rotation") or 0)
+        data[f"{name}_file"] = files
+    data["files"] = list(places)
+    return data
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 5)
+
+
+def _hint(row: Mapping[str, Any]) -> str | None:
+    return "same photo" if row.get("same_photo") else "same author" if row.get("same_author") else None
 
 
 def _inline(row: Row, resolve: Resolve) -> str | None:

@@ -19,7 +19,7 @@ from ndec_builder.candidates.first_pass import choose
 from ndec_builder.candidates.pairs import Pairs, Vectors, check_vectors, join, no_pairs, score_pairs
 from ndec_builder.candidates.rough import FirstPass, Wanted
 from ndec_builder.candidates.selection import Caps, Selection
-from ndec_builder.core.console import say
+from ndec_builder.core.console import progress, say
 
 __all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs", "top_pairs"]
 
@@ -97,17 +97,27 @@ def top_pairs(
         rows = np.delete(rows, ahead)  # they are searched already
     while len(rows):
         guess = _guess(sample, slack * top / len(queries))
-        for some, vectors in blocks(queries, rows, block, done):
-            pairs, left_out = _search_shifted(
-                vectors, references, engine, np.maximum(selection.floors, guess), offsets[some], depth
-            )
-            selection.add(Pairs(some[pairs.queries], pairs.references, pairs.scores))
-            # what the guess left out, all of it below the guess, may yet be wanted
-            bounds[some] = np.maximum(left_out, np.nextafter(guess, np.float32(-np.inf)))
-            done += len(some)
-            if checkpoint is not None and checkpoint.due():
-                rest = {"sample": sample, "rows": rows, "bounds": bounds, "depth": depth, "slack": slack, "done": done}
-                checkpoint.save(**rest, **selection.state())
+        with progress() as bar:
+            task = bar.add_task("searching", total=len(rows), completed=done)
+            for some, vectors in blocks(queries, rows, block, done):
+                pairs, left_out = _search_shifted(
+                    vectors, references, engine, np.maximum(selection.floors, guess), offsets[some], depth
+                )
+                selection.add(Pairs(some[pairs.queries], pairs.references, pairs.scores))
+                # what the guess left out, all of it below the guess, may yet be wanted
+                bounds[some] = np.maximum(left_out, np.nextafter(guess, np.float32(-np.inf)))
+                done += len(some)
+                bar.update(task, completed=done)
+                if checkpoint is not None and checkpoint.due():
+                    rest = {
+                        "sample": sample,
+                        "rows": rows,
+                        "bounds": bounds,
+                        "depth": depth,
+                        "slack": slack,
+                        "done": done,
+                    }
+                    checkpoint.save(**rest, **selection.state())
         walked = selection.settle()
         complete = len(selection.best) == top or walked.exhausted
         cut = selection.best.scores[-1] if complete and len(selection.best) else np.float32(-np.inf)

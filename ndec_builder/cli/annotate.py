@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Settings, Split, Workspace, build_and_run, run
+from ndec_builder.cli.options import HERE, Json, Settings, Split, Workspace, build_and_run, print_result, run
 
 app = typer.Typer(help="Label the mined pairs in Label Studio: serve, push, pull, resolve.", no_args_is_help=True)
 
@@ -16,11 +16,12 @@ app = typer.Typer(help="Label the mined pairs in Label Studio: serve, push, pull
 @app.command("install")
 def annotate_install(
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Bring another version there to ndec's.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Install the Label Studio server into an environment of its own."""
     from ndec_builder.annotation.environment import install
 
-    typer.echo(str(install(upgrade=upgrade)))
+    print_result(install(upgrade=upgrade), as_json)
 
 
 @app.command("serve")
@@ -39,12 +40,14 @@ def annotate_serve(
 
 
 @app.command("stop")
-def annotate_stop(workspace: Workspace = HERE) -> None:
+def annotate_stop(workspace: Workspace = HERE, as_json: Json = False) -> None:
     """Stop what `serve` runs for this workspace in another terminal."""
     from ndec_builder.annotation.serve import stop
     from ndec_builder.core.workspace import Workspace as Bench
 
-    typer.echo("stopped" if stop(Bench(workspace)) else "nothing runs for this workspace")
+    stopped = stop(Bench(workspace))
+    words = "stopped" if stopped else "nothing runs for this workspace"
+    typer.echo(json.dumps({"stopped": stopped}) if as_json else words)
 
 
 Annotators = Annotated[list[str] | None, typer.Option("--annotator", help="Who labels; give it several times.")]
@@ -185,20 +188,25 @@ def annotate_send_back(
     run("send-back", workspace, config, as_json, split=split, annotator=annotator, why=why, **flags)
 
 
-@app.command("pull")
-def annotate_pull(
-    split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False
-) -> None:
-    """Fetch new labels into the append-only labels table."""
-    run("pull", workspace, config, as_json, split=split)
+def _of_a_split(verb: str, what: str) -> None:
+    """Register a verb whose only choice is the split."""
+
+    @app.command(verb, help=what)
+    def command(
+        split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False
+    ) -> None:
+        run(verb, workspace, config, as_json, split=split)
 
 
-@app.command("relearn")
-def annotate_relearn(
-    split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False
-) -> None:
-    """Learn pre-labels from the labels pulled so far; second looks, queue and auto-clearing use them from then on."""
-    run("relearn", workspace, config, as_json, split=split)
+_of_a_split("pull", "Fetch new labels into the append-only labels table.")
+_of_a_split(
+    "relearn",
+    "Learn pre-labels from the labels pulled so far; second looks, queue and auto-clearing use them from then on.",
+)
+_of_a_split(
+    "recheck",
+    "Search each kept query against all references once more; near matches go back to annotation (then push again).",
+)
 
 
 @app.command("resolve")
@@ -213,14 +221,6 @@ def annotate_resolve(
 ) -> None:
     """Turn labels into one decision per pair, with agreement figures."""
     run("resolve", workspace, config, as_json, split=split, posterior=posterior)
-
-
-@app.command("recheck")
-def annotate_recheck(
-    split: Split = "test", workspace: Workspace = HERE, config: Settings = None, as_json: Json = False
-) -> None:
-    """Search each kept query against all references once more; near matches go back to annotation (then push again)."""
-    run("recheck", workspace, config, as_json, split=split)
 
 
 @app.command("status")

@@ -6,14 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-INGEST_NEXT = {
-    "reference": "ndec ingest pool FOLDER",
-    "pool": "ndec mine",
-    "basic": "ndec mine --split train",
-    "query": "ndec export",
-    "all": "ndec status",
-}
-
 
 def next_command(verb: str, config: Any, result: Path) -> str | None:
     """What most people do after this verb, with the same workspace; None after verbs that end something."""
@@ -30,7 +22,7 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
     dataset = shlex.quote(str(result))
     match verb:
         case "ingest":
-            return INGEST_NEXT.get(config.role, "ndec status")
+            return _after_ingest(config)
         case "descriptors":
             return f"ndec mine --model {config.model or Path(config.source).stem}"
         case "corpus":
@@ -47,7 +39,7 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
             return f"ndec annotate push{split}"
         case "recheck":
             return f"ndec annotate push{split}"
-        case "push" | "leave":
+        case "push" | "leave" | "send-back":
             return f"ndec annotate status{split}"
         case "pull":
             return f"ndec annotate resolve{split}"
@@ -67,3 +59,14 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
         case "fetch":
             return f"ndec validate {dataset}"
     return None
+
+
+def _after_ingest(config: Any) -> str:
+    there = {role: (Path(config.workspace) / "images" / f"{role}.parquet").is_file() for role in ("reference", "pool")}
+    if config.role in ("query", "all"):
+        return "ndec export" if config.role == "query" else "ndec status"
+    if not any(there.values()):
+        return "ndec mine --pool FOLDER --references FOLDER"
+    if not all(there.values()):
+        return f"ndec ingest {'pool' if there['reference'] else 'reference'} FOLDER"
+    return "ndec mine --split train" if config.role == "basic" else "ndec mine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 from rich.console import Console
@@ -11,9 +12,9 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -32,17 +33,30 @@ class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """`12.3/s`; from a hundred on without decimals."""
         speed = task.finished_speed or task.speed
+        if speed is None and task.finished and task.elapsed:
+            speed = task.completed / task.elapsed
         return Text("" if not speed else f"{speed:,.0f}/s" if speed >= 100 else f"{speed:.1f}/s")
 
 
+class TimeColumn(ProgressColumn):
+    """The time left; until something is done (a shard is one step), and when all is, the time it took so far."""
+
+    def render(self, task: Task) -> Text:
+        """`0:01:20 left` or `0:00:12`."""
+        left = None if task.finished else task.time_remaining
+        seconds = (task.finished_time if task.finished else task.elapsed) if left is None else left
+        return Text(f"{timedelta(seconds=int(seconds or 0))}{' left' if left is not None else ''}")
+
+
 def progress() -> Progress:
-    """A progress display with rate and time left (then the time taken); silent when stderr is not a terminal."""
+    """A progress display that lives, with rate and time left (then the time taken); silent where stderr is a pipe."""
     return Progress(
+        SpinnerColumn(finished_text=" "),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TimeColumn(),
         console=stderr,
         disable=not stderr.is_terminal,
     )

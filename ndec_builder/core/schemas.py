@@ -247,6 +247,7 @@ MANIFEST_TABLES: dict[str, tuple[str, pa.Schema]] = {
     "train_pairs": ("train", TRAIN_PAIRS),
     "train_pair_images": ("train", TRAIN_PAIR_IMAGES),
 }
+TABLE_KEYS = {table: schema.names[0] for table, (_, schema) in MANIFEST_TABLES.items()}  # the first column is the key
 
 
 def pair_id(split: str, query_id: str, reference_id: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import ndec_builder
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import one_writer
@@ -44,8 +45,8 @@ def run(config: BenchmarkConfig) -> Path:
         f"{dataset.name}: {len(dataset.queries):,} queries, {len(dataset.references):,} references, "
         f"{len(dataset.truth):,} ground-truth pairs"
     )
-    baseline = None if config.baseline is None else grouped(dataset, _baseline(config.baseline, dataset))
-    judged = judge(config, workspace, dataset, baseline)
+    theirs = None if config.baseline is None else _baseline(config.baseline, dataset)
+    judged = judge(config, workspace, dataset, None if theirs is None else grouped(dataset, theirs))
     scored, evaluation = judged.scored, judged.evaluation
     say(f"{len(scored.predictions):,} predictions; {config.replicates:,} bootstrap replicates")
     numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
@@ -54,11 +55,17 @@ def run(config: BenchmarkConfig) -> Path:
     out = config.out or workspace.report(config.name or _default_name(config))
     write_predictions(out / "predictions.csv", judged.final, dataset.query_ids, dataset.reference_ids)
     write_json(out / "metrics.json", metrics)
-    write_report(out, dataset, metrics, scored.predictions, judged.final, evaluation, config)
+    inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
+    lineage = {
+        "ndec": ndec_builder.__version__,
+        **inputs,
+        **{f"weights {n}": sum_ for n, sum_ in scored.weights.items()},
+    }
+    write_report(out, dataset, metrics, scored.predictions, judged.final, evaluation, config, theirs, lineage)
     record.write(
         out,
         counts=metrics["data"],
-        inputs={"dataset": dataset.fingerprint, **_input_sums(config)},
+        inputs=inputs,
         weights=scored.weights,
         rejects=scored.rejects,
     )

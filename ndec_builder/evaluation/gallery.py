@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from ndec_builder.annotation.compare import align, difference_pixels
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri
 from ndec_builder.evaluation.dataset import Dataset
@@ -17,17 +19,24 @@ from ndec_builder.evaluation.metrics import RankedList
 from ndec_builder.evaluation.predictions import Predictions
 
 THUMBNAIL = 200  # longest side in pixels
+OVERLAY = 320
+SOURCE = 500  # of the pictures that are laid on each other: enough to see what differs
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One pair with its pictures as data URIs (empty when unreadable) and what there is to say about it."""
+    """One pair with its pictures as data URIs (empty when unreadable) and what there is to say about it.
+
+    overlay: the query laid on the reference by the fitted homography, as their difference: black where they are equal,
+    blue where only the query has something, orange where only the reference has; empty when nothing could be fitted.
+    """
 
     query_id: str
     reference_id: str
     query_picture: str
     reference_picture: str
     facts: tuple[str, ...]
+    overlay: str = ""
 
 
 def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedList, count: int) -> list[Exhibit]:
@@ -71,19 +80,36 @@ def missed_copies(
 
 
 def _exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...]) -> Exhibit:
+    left = _image(dataset, dataset.queries.slice(query, 1).to_pylist()[0])
+    right = _image(dataset, dataset.references.slice(reference, 1).to_pylist()[0])
     return Exhibit(
-        dataset.query_ids[query], dataset.reference_ids[reference],
-        _picture(dataset, dataset.queries.slice(query, 1).to_pylist()[0]),
-        _picture(dataset, dataset.references.slice(reference, 1).to_pylist()[0]), facts,
+        dataset.query_ids[query], dataset.reference_ids[reference], _inline(left, THUMBNAIL), _inline(right, THUMBNAIL),
+        facts, _overlay(left, right),
     )  # fmt: skip
 
 
-def _picture(dataset: Dataset, row: dict[str, Any]) -> str:
-    try:
-        image = decode(read_uri(dataset.resolve(row["uri"])), row.get("rotation") or 0)
-    except (DecodeError, OSError):
+def _overlay(query: Image.Image | None, reference: Image.Image | None) -> str:
+    if query is None or reference is None:
         return ""
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    aligned = align(query, reference)
+    return "" if aligned is None else _inline(Image.fromarray(difference_pixels(aligned)), OVERLAY)
+
+
+def _image(dataset: Dataset, row: dict[str, Any]) -> Image.Image | None:
+    try:
+        image = decode(read_uri(dataset.resolve(row["uri"])), row.get("rotation") or 0).convert("RGB")
+    except (DecodeError, OSError):
+        return None
+    image.thumbnail((SOURCE, SOURCE))
+    return image
+
+
+def _inline(image: Image.Image | None, side: int) -> str:
+    """A data URI of at most `side` pixels; empty without an image."""
+    if image is None:
+        return ""
+    small = image.copy()
+    small.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=80)
+    small.save(buffer, format="JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -35,23 +35,39 @@ class Curve:
     uap: tuple[Interval, ...]
 
 
+@dataclass(frozen=True)
+class Nesting:
+    """How figure 6 is sampled: points from none to all of the hard negatives, random orders, bootstrap replicates."""
+
+    shares: int = 5
+    orders: int = 5
+    replicates: int = 200
+    seed: int = 0
+
+
+def nested_curve(name: str, rows: GroupedList, queries: np.ndarray, truth_group: np.ndarray, dataset: Dataset,
+                 how: Nesting | PaperConfig) -> Curve:  # fmt: skip
+    """The curve of one ranked list; arguments of `nested_uap`."""
+    uap = nested_uap(rows, queries, truth_group, dataset, how)
+    shares = tuple(np.linspace(0, 1, how.shares).tolist())
+    return Curve(name, shares, tuple(interval_of(float(line[0]), line[1:]) for line in uap))
+
+
 def figure_6(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Curve]:
     """Nested random subsets of the hard negative queries, all other queries fixed. Raises UsageError without any."""
     if not (dataset.stratum > 0).any():
         raise UsageError(f"{dataset.name} has no hard negative queries, so figure 6 has nothing to vary")
-    shares = tuple(np.linspace(0, 1, config.shares).tolist())
     curves = []
     for method in parse_methods(config.method):
         judged = judge(_of(method, config), workspace, dataset)
         rows, found = judged.evaluation.final, judged.final
         queries = found.query[rows.ranked.rows]
-        uap = nested_uap(rows, queries, judged.evaluation.truth_group, dataset, config)
-        curves.append(Curve(method.name, shares, tuple(interval_of(float(line[0]), line[1:]) for line in uap)))
+        curves.append(nested_curve(method.name, rows, queries, judged.evaluation.truth_group, dataset, config))
     return curves
 
 
 def nested_uap(
-    rows: GroupedList, queries: np.ndarray, truth_group: np.ndarray, dataset: Dataset, config: PaperConfig
+    rows: GroupedList, queries: np.ndarray, truth_group: np.ndarray, dataset: Dataset, config: Nesting | PaperConfig
 ) -> np.ndarray:
     """(shares, 1 + replicates) float64: μAP on the data (mean over the orders), then on each replicate (one order).
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.estimates import SUBSETS, Evaluation
 from ndec_builder.evaluation.figures import precision_recall, ratio_scatter
 from ndec_builder.evaluation.gallery import missed_copies, worst_false_positives
+from ndec_builder.evaluation.hard_share import described, draw, hard_share_curves
+from ndec_builder.evaluation.paper_figures import Nesting
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
@@ -52,11 +56,28 @@ def write_report(
     final: Predictions,
     evaluation: Evaluation,
     config: BenchmarkConfig,
+    baseline: Predictions | None = None,
+    lineage: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Write `report.html` and figures/*.svg into `out`. searched, final: the list before and after the filter."""
+    """Write `report.html` and figures/*.svg into `out`.
+
+    searched, final: the list before and after the filter · baseline: the list behind `evaluation.baseline` · lineage:
+    what went in, name → version or sha256.
+    """
     import jinja2
 
     figures = _figures(metrics, searched, evaluation)
+    if curves := hard_share_curves(dataset, final, baseline, evaluation, config.seed):
+        about = f"Shaded: 95 %, {Nesting().replicates} bootstrap replicates over groups and {Nesting().orders} orders."
+        figures.append(
+            {
+                "name": "hard_share",
+                "title": "With more and more hard negatives",
+                "alt": described(curves),
+                "about": about,
+                "svg": draw(curves),
+            }
+        )
     for figure in figures:
         write_text(out / "figures" / f"{figure['name']}.svg", figure["svg"])
     ranked = evaluation.final.ranked
@@ -80,7 +101,8 @@ def write_report(
     )
     page = environment.get_template("report.html.j2").render(
         metrics=metrics, columns=_columns(metrics), titles=TITLES, rows=ROWS, cell=_cell, figures=figures,
-        galleries=galleries, settings={k: v for k, v in as_dict(config).items() if v is not None},
+        galleries=galleries, settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
+        lineage=lineage,
     )  # fmt: skip
     return write_text(out / "report.html", page)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.schemas import pair_id
+from ndec_builder.core.schemas import TABLE_KEYS, pair_id
 from ndec_builder.manifests.columns import (
     filled,
     first_of_each,
@@ -26,14 +26,6 @@ from ndec_builder.manifests.csvs import IMAGE_TABLES
 from ndec_builder.manifests.findings import Finding, Tables, found
 from ndec_builder.manifests.lineage import count_tables
 
-KEYS = {
-    "queries": "query_id",
-    "references": "image_id",
-    "ground_truth": "query_id",
-    "train_basic": "image_id",
-    "train_pairs": "pair_id",
-    "train_pair_images": "image_id",
-}
 HARD_KINDS = ("natural", "reverse_crop")
 BASES = ("agreed", "double_checked", "adjudicated", "auto_cleared", "ingested")
 TEST, TRAIN = ("queries", "references"), ("train_basic", "train_pair_images")
@@ -63,7 +55,7 @@ def check_counts(tables: Tables, info: dict[str, Any]) -> Iterator[Finding]:
 
 
 def check_keys(tables: Tables) -> Iterator[Finding]:
-    for table, name in KEYS.items():
+    for table, name in TABLE_KEYS.items():
         column = tables[table][name].combine_chunks()
         where = f"{table}.{name}"
         yield from found("M202", repeated(column), where)

@@ -8,18 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.core.schemas import MANIFEST_TABLES
+from ndec_builder.core.schemas import MANIFEST_TABLES, TABLE_KEYS
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv", ".tar": "application/x-tar"}
-KEYS = {
-    "queries": "query_id",
-    "references": "image_id",
-    "ground_truth": "query_id",
-    "train_basic": "image_id",
-    "train_pairs": "pair_id",
-    "train_pair_images": "image_id",
-}
 # column → the field it points to, in the form of Croissant's `references`
 FOREIGN_KEYS = {
     ("ground_truth", "query_id"): "queries/query_id",
@@ -110,7 +102,7 @@ def _record_set(table: str, split: str, schema: pa.Schema) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": table,
         "name": table,
-        "key": {"@id": f"{table}/{KEYS[table]}"},
+        "key": {"@id": f"{table}/{TABLE_KEYS[table]}"},
         "field": [_field(table, column, file) for column in schema],
     }
 

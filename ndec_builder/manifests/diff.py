@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.schemas import MANIFEST_TABLES
-from ndec_builder.manifests.checks import KEYS
+from ndec_builder.core.schemas import MANIFEST_TABLES, TABLE_KEYS
 from ndec_builder.manifests.columns import mask, places, within
 from ndec_builder.manifests.findings import KEPT
 from ndec_builder.manifests.read import Manifest, open_manifest
@@ -124,7 +123,7 @@ def run(config: DiffConfig) -> Changes:
 
 
 def _compare(name: str, before: pa.Table, after: pa.Table) -> TableChange:
-    key = KEYS[name]
+    key = TABLE_KEYS[name]
     added, removed = ~within(after[key], before[key]), ~within(before[key], after[key])
     place = places(before[key], after[key])
     old = before.filter(pa.array(place >= 0))

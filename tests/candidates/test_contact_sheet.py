@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 
+import pytest
+from needs import missing
 from PIL import Image
 
 from ndec_builder.candidates.contact_sheet import THUMBNAIL_SIDE, write_contact_sheet
@@ -68,4 +72,76 @@ def test_duplicates_are_marked_and_counted(tmp_path):
 def test_cap_is_said(tmp_path):
     page = _sheet(tmp_path, max_pairs=1)
     assert page.count("<figure") == 1
-    assert "the first 1 are shown here" in page
+    assert "pictures of the first 1 are inside this page" in page
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["rank"] == [1, 2] and data["query"] == [HOSTILE, "q1"] and data["duplicate"] == [1, 0]
+    assert data["files"][data["query_file"][1][0]] == "1.png" and data["query_file"][0] is None
+
+
+PAIRS = 50_000
+SCROLL = """() => new Promise((done) => {
+  let left = 60;
+  const step = () => { window.scrollBy(0, 4000); if (left-- > 0) requestAnimationFrame(step); else done(); };
+  requestAnimationFrame(step);
+})"""
+FIRST = """[...document.querySelectorAll('figure')]
+  .sort((a, b) => a.offsetTop - b.offsetTop || a.offsetLeft - b.offsetLeft)[0]?.innerText"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A sheet of 50,000 pairs; the pictures of the first 20 are inside it."""
+    folder = tmp_path_factory.mktemp("large")
+    queries, references = {}, {}
+    for i in range(200):
+        for name, table in (("q", queries), ("r", references)):
+            path = folder / f"{name}{i}.png"
+            scene(i, (160, 120)).save(path)
+            table[f"{name}{i}"] = {"uri": str(path), "rotation": 0}
+    for i in range(200, PAIRS):
+        queries[f"q{i}"] = queries[f"q{i % 200}"]
+    rows = [
+        {
+            "pair_id": f"{i:016x}", "query_id": f"q{i}", "reference_id": f"r{i * 7 % 200}", "rank": i + 1,
+            "score": 1 - i / PAIRS, "duplicate_of": "x" if i % 10 == 0 else None, "same_author": i % 4 == 0,
+            "inliers": i * 37 % 101, "query_inside": (i * 13 % 1000) / 1000, "local_correlation": None,
+        }
+        for i in range(PAIRS)
+    ]  # fmt: skip
+    path = folder / "sheet.html"
+    write_contact_sheet(path, rows, queries, references, str, title="T", roles=("pool", "reference"), max_pairs=20)
+    return path
+
+
+@pytest.mark.browser
+def test_fifty_thousand_pairs_are_filtered_sorted_and_scrolled_without_freezing(large):
+    chromium = shutil.which("chromium") or missing("no chromium for the browser test: install the package `chromium`")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(large.as_uri())
+        page.wait_for_function("document.getElementById('shown').textContent === '50,000 of 50,000 pairs'")
+        browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
+        page.evaluate(SCROLL)
+        page.select_option("#sort", "query_inside")
+        page.wait_for_function(f"{FIRST}?.startsWith('924 ')", timeout=20_000)  # 923 * 13 % 1000 = 999
+        page.fill("#text", "Q4999")
+        page.select_option("#duplicates", "0")
+        page.wait_for_function("document.getElementById('shown').textContent.startsWith('10 of')", timeout=20_000)
+        page.fill("#text", "")
+        page.select_option("#sort", "rank")
+        page.check("#turned")
+        page.wait_for_function(f"{FIRST}?.startsWith('50000 ')", timeout=20_000)
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight / 2)")
+        page.evaluate(SCROLL)
+        in_page = page.evaluate("document.querySelectorAll('figure').length")
+        loaded = page.evaluate("[...document.querySelectorAll('figure img')].filter((i) => i.naturalWidth > 0).length")
+        trace = json.loads(browser.stop_tracing())
+        browser.close()
+    tasks = [event for event in trace["traceEvents"] if event.get("ph") == "X" and event["name"].endswith("RunTask")]
+    assert len(tasks) > 100
+    # by the time that the page's thread used the processor: other tests may hold the machine
+    longest = max(event.get("tdur", event["dur"]) for event in tasks) / 1000
+    assert longest <= 200, f"the page stood still for {longest:.0f} ms"
+    assert in_page < 60 and loaded > 0

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from damage import ATTRIBUTED, FOLDED, LINKED, TARRED, setter
+from damage import setter
+from damages import ATTRIBUTED, FOLDED, LINKED, TARRED
 from decided_world import make_world
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, table_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from damage import LINKED
+from damages import LINKED
 from decided_world import World
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError

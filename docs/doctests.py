@@ -1,0 +1,19 @@
+"""Griffe extension: examples (`>>>`) of a docstring become code blocks; bare, Markdown takes them for quotations."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from griffe import Extension, Object
+
+EXAMPLE = re.compile(r"((?:^|\n)>>> .*(?:\n.+)*)")
+
+
+class Doctests(Extension):
+    """Fences every example of every object."""
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        """Called by griffe for each module, class, function and attribute that it has read."""
+        if obj.docstring is not None and ">>> " in obj.docstring.value:
+            obj.docstring.value = EXAMPLE.sub(r"\n\n```pycon\1\n```\n", obj.docstring.value)

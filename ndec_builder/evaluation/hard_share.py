@@ -1,0 +1,52 @@
+"""Figure 6 for one report: μAP over the share of the hard negatives, of this scorer and its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.estimates import Evaluation
+from ndec_builder.evaluation.figures import BLUE, ORANGE, canvas, svg_of
+from ndec_builder.evaluation.paper_figures import Curve, Nesting, nested_curve
+from ndec_builder.evaluation.predictions import Predictions
+
+LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
+
+
+def hard_share_curves(
+    dataset: Dataset, final: Predictions, baseline: Predictions | None, evaluation: Evaluation, seed: int
+) -> list[Curve]:
+    """One curve for the list that μAP is computed on, one for the baseline; none without hard negatives.
+
+    final, baseline: the predictions behind `evaluation.final` and `evaluation.baseline`.
+    """
+    if not (dataset.stratum > 0).any():
+        return []
+    how = Nesting(seed=seed)
+    lists = [("this scorer", evaluation.final, final)]
+    if baseline is not None and evaluation.baseline is not None:
+        lists.append(("baseline", evaluation.baseline, baseline))
+    return [
+        nested_curve(name, rows, found.query[rows.ranked.rows], evaluation.truth_group, dataset, how)
+        for name, rows, found in lists
+    ]
+
+
+def draw(curves: Sequence[Curve]) -> str:
+    """Lines with their bands, marker and line style for each. → SVG."""
+    figure, axes = canvas()
+    for curve, (colour, marker, style) in zip(curves, LOOKS, strict=False):
+        shares = [100 * share for share in curve.shares]
+        axes.plot(shares, [i.value for i in curve.uap], marker + style, color=colour, label=curve.name, linewidth=2)
+        bounds = [(i.low, i.high) for i in curve.uap]
+        if all(low is not None for low, _ in bounds):
+            axes.fill_between(shares, *zip(*bounds, strict=True), color=colour, alpha=0.2, linewidth=0)
+    axes.set(xlabel="hard negative queries in the test set (%)", ylabel="micro average precision", ylim=(0, 1))
+    axes.legend(frameon=False)
+    return svg_of(figure)
+
+
+def described(curves: Sequence[Curve]) -> str:
+    """The text in place of the picture."""
+    parts = [f"{c.name} from {c.uap[0].value:.4f} without to {c.uap[-1].value:.4f} with all of them" for c in curves]
+    return f"μAP falls as more hard negatives are in the test set, with 95 % bands: {'; '.join(parts)}."

@@ -1,0 +1,39 @@
+"""`ndec status` of a whole workspace: what is done, how far people are, the numbers of the reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
+from ndec_builder.core.storage import write_json, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.status import next_command, survey
+
+
+def text_of(root: Path, name: str) -> str:
+    return next(stage.text for stage in survey(root) if stage.name == name)
+
+
+def test_labels_are_counted_against_what_was_given_out(tmp_path: Path) -> None:
+    directory = Workspace(tmp_path).annotation("test")
+    tasks = [{"pair_id": pair, "annotator": who} for pair, who in (("a", "ann"), ("a", "ben"), ("b", "ben"))]
+    write_table(directory / "tasks.parquet", table_of(TASKS, tasks))
+    said = text_of(tmp_path, "labels test")
+    assert said == "0 of 2 pairs labelled, by 2 people; Label Studio does not run (`ndec annotate serve`)"
+    label = {"pair_id": "a", "round": "first", "annotator": "ann", "label": "unrelated"}
+    write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label]))
+    assert text_of(tmp_path, "labels test").startswith("1 of 2 pairs labelled, by 2 people; ")
+    write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"pair_id": "b"}]))
+    assert text_of(tmp_path, "labels test") == "2 of 2 pairs labelled, by 2 people"
+    assert next_command(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
+
+
+def test_reports_show_their_number_and_unfinished_runs_are_named(tmp_path: Path) -> None:
+    for name, uap in (("a", {"value": 0.5, "low": 0.41, "high": 0.6}), ("b", {"value": 1.0, "low": None})):
+        write_json(tmp_path / "reports" / name / "metrics.json", {"uap": uap})
+    (tmp_path / "reports" / "figure-6").mkdir()
+    assert text_of(tmp_path, "reports") == "a (μAP 0.50 [0.41, 0.60]), b (μAP 1.00), figure-6"
+    (tmp_path / "runs" / "asl").mkdir(parents=True)
+    assert text_of(tmp_path, "runs") == "asl (unfinished: run the same command again)"
+    write_json(tmp_path / "runs" / "asl" / "run.json", {})
+    assert text_of(tmp_path, "runs") == "asl"
