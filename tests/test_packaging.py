@@ -24,6 +24,8 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/shipped/annotation/guideline.md",
         "ndec_builder/cli/__init__.py",
         "ndec_builder/evaluation/report.html.j2",
+        "ndec_builder/candidates/contact_sheet.html",
+        "ndec_builder/candidates/contact_sheet.js",
         "ndec_builder/annotation/server_files/one_key.js",
     } <= names
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
@@ -33,3 +35,9 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert str(tmp_path) in found.stdout
+    script = "import ndec_builder as ndec; print(ndec.MineConfig('bench').top, ndec.annotate.push.__name__)"
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path / "site", env={"PYTHONPATH": str(tmp_path / "site")},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.stdout.split() == ["1000", "push"]
