@@ -79,7 +79,7 @@ def leave(config: LeaveConfig) -> Path:
 
 
 def send_back(config: SendBackConfig) -> Path:
-    """Set somebody's labels aside, all or since a time; their pairs go to others. Returns tasks.parquet."""
+    """Set somebody's labels aside, all or since a time; their pairs go to others. Returns set_aside.parquet."""
     return run_verb("send-back", config)
 
 
