@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ndec_builder.evaluation.dataset import Dataset
@@ -37,16 +38,20 @@ def draw(curves: Sequence[Curve]) -> str:
     figure, axes = canvas()
     for curve, (colour, marker, style) in zip(curves, LOOKS, strict=False):
         shares = [100 * share for share in curve.shares]
-        axes.plot(shares, [i.value for i in curve.uap], marker + style, color=colour, label=curve.name, linewidth=2)
-        bounds = [(i.low, i.high) for i in curve.uap]
-        if all(low is not None for low, _ in bounds):
-            axes.fill_between(shares, *zip(*bounds, strict=True), color=colour, alpha=0.2, linewidth=0)
+        values, low, high = ([_number(getattr(i, side)) for i in curve.uap] for side in ("value", "low", "high"))
+        axes.plot(shares, values, marker + style, color=colour, label=curve.name, linewidth=2)
+        axes.fill_between(shares, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="hard negative queries in the test set (%)", ylabel="micro average precision", ylim=(0, 1))
     axes.legend(frameon=False)
     return svg_of(figure)
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def described(curves: Sequence[Curve]) -> str:
     """The text in place of the picture."""
-    parts = [f"{c.name} from {c.uap[0].value:.4f} without to {c.uap[-1].value:.4f} with all of them" for c in curves]
+    ends = [(c.name, _number(c.uap[0].value), _number(c.uap[-1].value)) for c in curves]
+    parts = [f"{name} from {first:.4f} without to {last:.4f} with all of them" for name, first, last in ends]
     return f"μAP falls as more hard negatives are in the test set, with 95 % bands: {'; '.join(parts)}."
