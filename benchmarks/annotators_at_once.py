@@ -99,7 +99,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="ndec-race-") as folder, database(kind) as address:
             workspace = Workspace(Path(folder) / "bench")
             make_pairs(workspace, 2000 if given.quick else PAIRS)
-            with LabelStudioServer(workspace.label_studio, free_port(), database=address) as server:
+            with LabelStudioServer(workspace.label_studio, free_port(), database=address, wait=900) as server:
                 found[kind] = race(workspace, own_connection(workspace, server.url, ""), seconds)
     names = next(iter(found.values()))
     rows = [(name, *(f"{found[kind][name]:.4g}" for kind in kinds), "0" if name in BAD else "") for name in names]

@@ -43,6 +43,7 @@ from ndec_builder.core.storage import read_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
 
 NAMES = ("ann", "ben")
+PATIENCE = 900.0  # seconds: on a busy machine a start of Label Studio takes minutes
 FIRST, MORE = 300, 40  # pairs at the start, and added before each kill of a push
 
 
@@ -80,7 +81,7 @@ class Bench:
     def finish(self, verb: str) -> None:
         """Run the command to its end."""
         begun = time.monotonic()
-        code = self.command(verb).wait(300)
+        code = self.command(verb).wait(PATIENCE)
         if code != 0:
             log = (self.workspace.root / "commands.log").read_text(errors="replace")
             raise AssertionError(f"`{verb}` ended with {code} after a kill: {log[-1500:]}")
@@ -116,7 +117,7 @@ class Bench:
         os.killpg(state["pid"], signal.SIGKILL)
         self.fault.kills["server"] += 1
         if process is not None:
-            process.wait(300)
+            process.wait(PATIENCE)
         self.server.stop()
         self.server.start()
         self.finish("push")
@@ -194,7 +195,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ndec-kills-") as folder, database(given.database) as address:
         root = Path(folder) / "bench"
         root.mkdir()
-        server = LabelStudioServer(Workspace(root).label_studio, free_port(), image_url="http://i", database=address)
+        server = LabelStudioServer(
+            Workspace(root).label_studio, free_port(), image_url="http://i", database=address, wait=PATIENCE
+        )
         begun = time.monotonic()
         with server, contextlib.suppress(KeyboardInterrupt):
             bench = Bench(root, server, given.seed)
