@@ -1,6 +1,6 @@
 """kill -9 of the server, of `push` and of `pull` at random moments: no label lost, no pair there twice.
 
-    python tests/faults/kill_annotation.py [--quick] [--kills 50] [--seed 0] [--database sqlite|postgresql]
+    python tests/faults/kill_annotation.py [--quick] [--kills 50] [--minutes M] [--seed 0] [--database KIND]
 
 While two annotators label through the API without a pause, pairs are added, and one of the three is killed after a
 random part of the time that it usually takes. Then the same command runs again. At the end everything is compared: the
@@ -128,15 +128,17 @@ class Bench:
         there = projects.find_projects(client)
         self.numbers = {name: there[projects.project_key(self.workspace, "test", "first", name)].id for name in NAMES}
 
-    def run(self, victims: Iterable[str], kills: int | None = None) -> dict[str, int]:
-        """Kill in this order (server, push, pull), until there were `kills` real ones; returns what was found."""
+    def run(self, victims: Iterable[str], kills: int | None = None, minutes: float = 1e9) -> dict[str, int]:
+        """Kill in this order (server, push, pull), until there were `kills` real ones or the time is up; returns what
+        was found."""
+        deadline = time.monotonic() + 60 * minutes
         make_pairs(self.workspace, self.pairs)
         self.finish("push")
         self.find_projects()
         for thread in self.threads:
             thread.start()
         for victim in victims:
-            if kills is not None and self.fault.kills.total() >= kills:
+            if time.monotonic() > deadline or (kills is not None and self.fault.kills.total() >= kills):
                 break
             time.sleep(self.random.uniform(0.0, 0.5))
             if victim == "server":
@@ -187,6 +189,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--kills", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no further kill after so long")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     given = parser.parse_args()
     count = given.kills or (4 if given.quick else 50)
@@ -201,7 +204,7 @@ def main() -> None:
         begun = time.monotonic()
         with server, contextlib.suppress(KeyboardInterrupt):
             bench = Bench(root, server, given.seed)
-            found = bench.run(order, count)
+            found = bench.run(order, count, given.minutes)
     kills, early = bench.fault.kills, bench.fault.ended_before
     rows = [("kills", f"{kills.total()}: " + ", ".join(f"{n} of {v}" for v, n in sorted(kills.items())), str(count))]
     rows.append(("ended before the kill", str(early.total()), ""))
