@@ -43,12 +43,12 @@ def cost_table(trials: Sequence[Trial]) -> list[str]:
             value / (base[o["seed"]]["looks"] / base[o["seed"]]["found"]) for value, o in zip(each, some, strict=True)
         ]
         rows.append(
-            [mix, name, spread((one["looks"] for one in some), ",.0f"), spread(share), spread(each, ".2f"),
-             spread(than), spread((one["copy_error"] for one in some), ".2%"),
+            [mix, name, str(len(some)), spread((one["looks"] for one in some), ",.0f"), spread(share),
+             spread(each, ".2f"), spread(than), spread((one["copy_error"] for one in some), ".2%"),
              spread((one["any_error"] for one in some), ".2%"),
              spread(one["yield"] for one in some)]
         )  # fmt: skip
-    head = [WHO, "way", "decisions", "of the baseline's", "per clean hard negative found", "of the baseline's",
+    head = [WHO, "way", "seeds", "decisions", "of the baseline's", "per clean hard negative found", "of the baseline's",
             "wrong: copy or not", "wrong: any label", "hard negatives found"]  # fmt: skip
     return table(head, rows)
 
