@@ -1,98 +1,298 @@
 """The fused scorer against its baseline on the mini corpus, over seeds: `recovered`, `gap_closed`, `held` and the rest.
 
-    python benchmarks/fused_study.py OUT [--seeds 5] [--quick]
+    python benchmarks/fused_study.py OUT [--seeds 5] [--half untouched|tuned|all] [--port 8700] [--quick]
 
-For each seed: `ndec demo --seed S` in OUT/seed-S (another draw of roles, edits and scenes from the same corpus), then
-`ndec train-asl --recipe fused` and `ndec benchmark --scorer fused`. Everything resumes: run it again to go on. A seed
-takes about 15 minutes on 2 cores. Nothing is tuned here: settings are the defaults. The demo's labels are the known
-truth of its pairs (simulated annotator `oracle`).
+A seed draws roles, edits and scenes anew from the same corpus (the stages of `ndec demo` up to the manifest, labels are
+the known truth, given by the simulated annotator `oracle`), fits the scorer on the training tables (`ndec train-asl
+--recipe fused`) and judges the queries of one half of the groups. Halves are cut by a hash of the group's name, which
+is the same for all seeds: whatever was tuned was tuned on `tuned`. Everything resumes: run it again to go on.
+Intervals: bootstrap over groups, of all seeds by name, and over seeds jointly. With --only-prepare it stops before
+judging, so that the long part can be done in pieces.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import datetime
-import json
-import os
-import platform
-import subprocess
-import sys
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
-MODEL = "efficientnet-lite0"
-KINDS = ("all", "natural", "reverse_crop", "without")
-TARGETS = {"recovered": 0.8, "gap_closed": 0.75, "held": 0.85, "recall_at_p90": 0.3}
+import numpy as np
+import pyarrow as pa
+from machine import machine, write_result
+
+from ndec_builder import demo
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.bootstrap import Interval
+from ndec_builder.evaluation.dataset import Dataset, from_manifest
+from ndec_builder.evaluation.estimates import Evaluation
+from ndec_builder.evaluation.fused import own_sides, pair_features, with_scores
+from ndec_builder.evaluation.judging import grouped
+from ndec_builder.evaluation.metrics import average_precision
+from ndec_builder.evaluation.predictions import Predictions
+from ndec_builder.evaluation.scoring import score
+from ndec_builder.evaluation.seeds import Replicates, difference, interval, over_seeds
+from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.training.fused import run as fused_run
+from ndec_builder.training.fused.features import FEATURES
+from ndec_builder.training.fused.fit import PairTable, fit_networks
+from ndec_builder.training.fused.model import FusedModel, load_model
+from ndec_builder.training.fused.settings import FusedConfig
+
+MODEL, TOP = "efficientnet-lite0", 10
+FEW_GROUPS = 20  # natural groups in the judged half below which nothing is claimed
+SEARCHES = {
+    "all pairs": {},
+    "all pairs, normalised": {"norm_factor": 1.0},
+    "k = 10": {"k": 10},
+    "k = 1": {"k": 1},
+}
+SUBSETS = ("all", "natural", "reverse_crop", "without")
+PARTS = {  # of the features, as the issue names them
+    "score": ("score",),
+    "score, normalised": ("score_normalized",),
+    "log query_over_reference": ("log_query_over_reference",),
+    "inliers, their share": ("verified", "log_inliers", "inlier_share"),
+    "matches, their density": ("log_matches", "match_density"),
+    "query_inside": ("query_inside", "query_outside"),
+    "reference_covered": ("reference_covered",),
+    "seam": ("seam", "seam_seen"),
+    "correlation after alignment": (
+        "local_correlation", "median_correlation", "agreeing_share", "global_correlation", "compared", "shift",
+    ),
+    "plausibility of the homography": ("perspective", "stretch", "scale", "epipolar_share"),
+    "mirrored": ("mirrored",),
+}  # fmt: skip
 
 
-def ndec(*words: str | Path) -> None:
-    subprocess.run([sys.executable, "-m", "ndec_builder", *map(str, words)], check=True)
+@dataclass(frozen=True)
+class Judged:
+    """One seed and search: the baseline's list, the fused one, and what is needed to judge with other fits."""
+
+    data: Dataset
+    base: Predictions
+    fused: Predictions
+    chosen: np.ndarray
+    rows: np.ndarray
 
 
-def study(out: Path, seed: int, size: str) -> Path:
-    """Run one seed and return its workspace."""
+class Kept:
+    """Evaluation plus `tp_kept`: the share of the baseline's own true positives of its top N that stay in the top N.
+
+    Both cuts are those of the data; a replicate weights the pairs.
+    """
+
+    def __init__(self, one: Judged, groups: np.ndarray) -> None:
+        data = replace(one.data, query_group=groups)
+        self.before, self.after = grouped(data, one.base), grouped(data, one.fused)
+        n, queries = len(data.truth), data.truth_queries()
+        self.fused = Evaluation(self.after, groups[queries], n, data.subsets, None, self.before)
+        self.base = Evaluation(self.before, groups[queries], n, data.subsets)
+        first = [self._top(data, ranked, found, n) for ranked, found in
+                 ((self.before, one.base), (self.after, one.fused))]  # fmt: skip
+        self.group, self.there, self.both = groups[queries], first[0], first[0] & first[1]
+
+    @staticmethod
+    def _top(data: Dataset, rows: object, found: Predictions, n: int) -> np.ndarray:
+        order = found.pairs(len(data.references))[rows.ranked.rows]  # type: ignore[attr-defined]
+        result: np.ndarray = np.isin(data.truth, order[:n])
+        return result
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        values = {f"fused {key}": value for key, value in self.fused(weights).items()}
+        values |= {f"base {key}": value for key, value in self.base(weights).items()}
+        drawn = weights[self.group]
+        there = drawn[self.there].sum(axis=0)
+        kept = drawn[self.both].sum(axis=0)
+        values["kept"] = np.divide(kept, there, out=np.full(there.shape, np.nan), where=there > 0)
+        target = np.minimum(1.5 * values["base all/precision_at_n"], 0.9)
+        return values | {"precision over target": values["fused all/precision_at_n"] - target}
+
+
+def half_of(group: str) -> str:
+    return "tuned" if int(hashlib.sha256(group.encode()).hexdigest(), 16) % 2 == 0 else "untouched"
+
+
+def group_names(data: Dataset) -> list[str]:
+    return [g or q for g, q in zip(data.queries["group"].to_pylist(), data.query_ids, strict=True)]
+
+
+def restricted(data: Dataset, half: str) -> Dataset:
+    """The dataset with the queries of one half of the groups; all references stay."""
+    keep = np.array([half in ("all", half_of(name)) for name in group_names(data)])
+    place = np.cumsum(keep) - 1
+    queries, references = np.divmod(data.truth, len(data.references))
+    kept = keep[queries]
+    return replace(
+        data,
+        name=f"{data.name}, {half} groups",
+        queries=data.queries.filter(pa.array(keep)),
+        kinds=[kind for kind, there in zip(data.kinds, keep, strict=True) if there],
+        stratum=data.stratum[keep],
+        query_group=np.unique(data.query_group[keep], return_inverse=True)[1],
+        truth=place[queries[kept]] * len(data.references) + references[kept],
+    )
+
+
+def prepare(out: Path, seed: int, size: str, port: int) -> tuple[Path, FusedConfig]:
+    """One seed's manifest and fit; what is there already is not made again."""
     workspace = out / f"seed-{seed}"
-    ndec("demo", "--out", workspace, "--seed", str(seed), "--size", size)
     manifest = workspace / "manifests" / "demo-1.0.0"
-    here = ("--workspace", workspace, "--manifest", manifest)
-    ndec("train-asl", *here, "--recipe", "fused", "--seed", str(seed))
-    for k in (None, 1, 10):
-        name = "fused" if k is None else f"fused-k{k}"
-        base, cut = "baseline" if k is None else f"baseline-k{k}", () if k is None else ("--k", str(k))
-        if k is not None:
-            ndec("benchmark", *here, "--model", MODEL, "--name", base, *cut)
-        judged = ("--scorer", "fused", "--fused-model", workspace / "runs" / "fused")
-        ndec(
-            "benchmark",
-            *here,
-            "--model",
-            MODEL,
-            *judged,
-            "--baseline",
-            workspace / "reports" / base,
-            "--name",
-            name,
-            *cut,
-        )
-    return workspace
+    if not (manifest / "manifest.json").is_file():
+        manifest = demo.make_manifest(demo.DemoConfig(workspace, size=size, seed=seed, port=port))
+    config = FusedConfig(workspace, manifest, seed=seed)
+    fused_run.run(config)
+    return manifest, config
 
 
-def metrics(workspace: Path, report: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((workspace / "reports" / report / "metrics.json").read_text("utf-8"))
+def judge(workspace: Path, manifest: Path, model: FusedModel, half: str) -> dict[str, Judged]:
+    data = restricted(from_manifest(manifest), half)
+    space = Workspace(workspace)
+    sides = own_sides(space, data, model, 8, "cpu")
+    found = {}
+    for name, search in SEARCHES.items():
+        config = BenchmarkConfig(workspace=workspace, manifest=manifest, model=MODEL, device="cpu", **search)  # type: ignore[arg-type]
+        base = score(config, space, data).predictions
+        chosen, rows = pair_features(space, data, base, model, sides, TOP, 0)
+        fused = with_scores(base, chosen, model.probability(rows))
+        found[name] = Judged(data, base, fused, chosen, rows)
     return found
 
 
-def hits(workspace: Path, report: str) -> set[tuple[str, str]]:
-    """True pairs among the first N of a report's predictions."""
-    manifest = workspace / "manifests" / "demo-1.0.0"
-    truth = {tuple(row) for row in csv.reader((manifest / "ground_truth.csv").open(newline="")) if row[1]}
-    n = metrics(workspace, report)["n"]
-    rows = list(csv.reader((workspace / "reports" / report / "predictions.csv").open(newline="")))[1 : n + 1]
-    return {(query, reference) for query, reference, _ in rows} & truth
+def without(table: PairTable, columns: Sequence[str]) -> PairTable:
+    """The training pairs with these features at 0."""
+    rows = table.features.copy()
+    rows[:, [FEATURES.index(name) for name in columns]] = 0
+    return replace(table, features=rows)
 
 
-def cell(value: dict[str, Any] | None) -> str:
-    if value is None or value["value"] is None:
-        return "null"
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+def contributions(one: Judged, table: PairTable, model: FusedModel, config: FusedConfig) -> dict[str, np.ndarray]:
+    """Part → μAP with all hard negatives, with natural ones and without any: (3,) when it is left out, (3,) alone."""
+    small = replace(config, networks=2)
+
+    def uaps(columns: Sequence[str]) -> np.ndarray:
+        fitted = fit_networks(without(table, columns), model.whitening, model.background, small)
+        rows = one.rows.copy()
+        rows[:, [FEATURES.index(name) for name in columns]] = 0
+        ranked = grouped(one.data, with_scores(one.base, one.chosen, fitted.probability(rows)))
+        return np.array([average_precision(ranked.keep(np.isin(ranked.stratum, kept)).ranked)
+                         for kept in ((0, 1, 2, 3), (0, 1), (0,))])  # fmt: skip
+
+    full = uaps(())
+    values = {"all of them": np.concatenate([full, full])}
+    for part, columns in PARTS.items():
+        others = [name for name in FEATURES if name not in columns]
+        values[part] = np.concatenate([full - uaps(columns), uaps(others)])
+    return values
 
 
-def lines_of(workspace: Path, seed: int) -> list[str]:
-    lines = []
-    for search, base, fused in (("all pairs", "baseline", "fused"), ("k = 1", "baseline-k1", "fused-k1"),
-                                ("k = 10", "baseline-k10", "fused-k10")):  # fmt: skip
-        before, after = metrics(workspace, base), metrics(workspace, fused)
-        kept = len(hits(workspace, base) & hits(workspace, fused)) / max(1, len(hits(workspace, base)))
-        for kind in KINDS:
-            one, two = (m if kind == "all" else m["by_hard_kind"].get(kind) for m in (before, after))
-            if one is None or two is None:
-                continue
-            shown = [cell(one["uap"]), cell(two["uap"]), cell(one["precision_at_n"]), cell(two["precision_at_n"])]
-            shown += [cell(two["recall_at_p90"]), *(cell(two[key]) for key in ("recovered", "gap_closed", "held"))]
-            shown.append(f"{kept:.2f}" if kind == "all" else "")
-            lines.append(f"| {seed} | {search} | {kind} | " + " | ".join(shown) + " |")
+def cell(number: Interval, form: str = "{:.3f}") -> str:
+    if number.value is None:
+        return "–"
+    low, high = (form.format(x) if x is not None else "?" for x in (number.low, number.high))
+    return f"{form.format(number.value)} ({low} … {high})"
+
+
+def search_table(values: Replicates) -> list[str]:
+    keys = ("uap", "precision_at_n", "recall_at_p90")
+    lines = [
+        "| hard negatives | μAP base → fused | P@N base → fused | R@P90 base → fused | recovered | gap closed | held |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for subset in SUBSETS:
+        if f"fused {subset}/uap" not in values:
+            continue
+        pairs = [f"{cell(interval(values, f'base {subset}/{key}'))} → {cell(interval(values, f'fused {subset}/{key}'))}"
+                 for key in keys]  # fmt: skip
+        gaps = [cell(interval(values, f"fused {subset}/{key}")) for key in ("recovered", "gap_closed", "held")]
+        lines.append(f"| {subset.replace('_', ' ')} | {' | '.join(pairs + gaps)} |")
+    return [
+        *lines,
+        "",
+        f"The baseline's true positives of its top N still in the top N: {cell(interval(values, 'kept'))}.",
+    ]
+
+
+def target_table(values: Replicates, claim: bool) -> list[str]:
+    lines = ["| asked for (hard negatives: all; all pairs, raw) | measured | met |", "|---|---|---|"]
+
+    def row(what: str, number: Interval, low: float) -> None:
+        met = number.value is not None and number.value >= low
+        sure = met and number.low is not None and number.low >= low
+        verdict = "not claimed" if not claim else "yes, and its interval" if sure else "yes" if met else "no"
+        lines.append(f"| {what} | {cell(number)} | {verdict} |")
+
+    row("recovered ≥ .8", interval(values, "fused all/recovered"), 0.8)
+    row("gap_closed ≥ .75", interval(values, "fused all/gap_closed"), 0.75)
+    row("held ≥ .85", interval(values, "fused all/held"), 0.85)
+    row("P@N − min(1.5 × baseline's, .90) ≥ 0", interval(values, "precision over target"), 0.0)
+    row("R@P90 ≥ .3", interval(values, "fused all/recall_at_p90"), 0.3)
+    row("baseline's true positives kept ≥ .90", interval(values, "kept"), 0.9)
+    gain = difference(values, values, "fused without/uap", "base without/uap")
+    row("μAP without hard negatives − baseline's ≥ 0", gain, 0.0)
+    return lines
+
+
+def contribution_table(parts: Sequence[dict[str, np.ndarray]]) -> list[str]:
+    lines = ["| part | μAP lost without it: all | natural | none | μAP with it alone: all | natural | none |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for name in parts[0]:
+        table = np.stack([part[name] for part in parts])
+        mean, spread = table.mean(axis=0), table.std(axis=0)
+        lost = [f"{mean[i]:+.3f} ± {spread[i]:.3f}" if name in PARTS else f"({mean[i]:.3f})" for i in range(3)]
+        shown = [*lost, *(f"{value:.3f}" for value in mean[3:])]
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    return lines
+
+
+def natural_groups(data: Dataset) -> set[str]:
+    return {name for name, stratum in zip(group_names(data), data.stratum, strict=True) if stratum == 1}
+
+
+def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> list[str]:
+    seeds = range(1 if options.quick else options.seeds)
+    prepared = {seed: prepare(options.out, seed, "small" if options.quick else "full", options.port) for seed in seeds}
+    if options.only_prepare:
+        return []
+    judged: dict[int, dict[str, Judged]] = {}
+    parts = []
+    for seed, (manifest, config) in prepared.items():
+        model = load_model(fused_run.run(config))
+        judged[seed] = judge(config.workspace, manifest, model, options.half)
+        if not options.without_parts:
+            table = fused_run.measured_pairs(config)
+            parts.append(contributions(judged[seed]["all pairs"], table, model, config))
+        say(f"seed {seed}: judged")
+    names = sorted({name for seed in seeds for name in group_names(judged[seed]["k = 1"].data)})
+    number = {name: place for place, name in enumerate(names)}
+    groups = {s: np.array([number[n] for n in group_names(judged[s]["k = 1"].data)]) for s in seeds}
+    replicates = 100 if options.quick else options.replicates
+    values = {}
+    for search in SEARCHES:
+        runs = [Kept(judged[seed][search], groups[seed]) for seed in seeds]
+        values[search] = over_seeds(runs, len(names), replicates, 0)  # type: ignore[arg-type]
+        say(f"{search}: {replicates} replicates")
+    natural = [natural_groups(judged[seed]["k = 1"].data) for seed in seeds]
+    whole = [len(natural_groups(from_manifest(prepared[seed][0]))) for seed in seeds]
+    claim = min(map(len, natural)) >= FEW_GROUPS
+    sizes = [(len(one["k = 1"].data.queries), len(one["k = 1"].data.truth)) for one in judged.values()]
+    lines = [
+        "# The fused scorer on the mini corpus", "", machine(), "",
+        f"Queries of the groups `{options.half}`; {len(seeds)} seeds; queries and copies of each: "
+        f"{', '.join(f'{q} and {c}' for q, c in sizes)}; natural groups of each: "
+        f"{', '.join(f'{len(some)} of {count}' for some, count in zip(natural, whole, strict=True))}, "
+        f"{len(set.union(*natural))} different ones. Labels simulated (known truth). "
+        f"{replicates:,} replicates over groups and seeds jointly; `fused` judges the {TOP} best of each query.", "",
+        *([] if claim else [f"**Fewer than {FEW_GROUPS} natural groups: nothing is claimed.**", ""]),
+        *target_table(values["all pairs"], claim),
+    ]  # fmt: skip
+    for search in SEARCHES:
+        lines += ["", f"## Search: {search}", "", *search_table(values[search])]
+    if parts:
+        lines += ["", "## What each feature adds", "",
+                  "μAP at all pairs, raw; mean ± standard deviation over seeds; 2 networks each.", "",
+                  *contribution_table(parts)]  # fmt: skip
     return lines
 
 
@@ -100,24 +300,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one seed of the small demo")
+    parser.add_argument("--half", choices=("untouched", "tuned", "all"), default="untouched")
+    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--port", type=int, default=8700, help="of Label Studio; the next one is taken too")
+    parser.add_argument("--only-prepare", action="store_true", help="manifests and fits, then stop")
+    parser.add_argument("--without-parts", action="store_true", help="leave out what each feature adds")
+    parser.add_argument("--quick", action="store_true", help="one seed of the small demo, nothing written")
     options = parser.parse_args()
-    rows: list[str] = []
-    for seed in range(1 if options.quick else options.seeds):
-        rows += lines_of(study(options.out, seed, "small" if options.quick else "full"), seed)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout
-    header = ["seed", "search", "hard negatives", "μAP baseline", "μAP fused", "P@N baseline", "P@N fused",
-              "R@P90 fused", "recovered", "gap closed", "held", "baseline's TP kept"]  # fmt: skip
-    text = "\n".join([
-        "# The fused scorer on the mini corpus", "",
-        f"{datetime.date.today()} · {os.cpu_count()} cores, {platform.machine()} · commit {commit.strip()} · "
-        f"`python benchmarks/{Path(__file__).name}`; labels simulated (known truth); 95 % intervals over groups; "
-        f"targets {TARGETS}", "",
-        "| " + " | ".join(header) + " |", "|" + "---|" * len(header), *rows, "",
-    ])  # fmt: skip
-    if not options.quick:
-        (HERE / "results" / "fused_study.md").write_text(text, "utf-8")
-    print(text)
+    text = "\n".join(study(options))
+    if options.only_prepare:
+        return
+    if options.quick or options.half != "untouched":
+        print(text)
+    else:
+        write_result("fused_study", text)
 
 
 if __name__ == "__main__":

@@ -56,20 +56,9 @@ def run(config: DemoConfig) -> DemoTable:
 
     Raises UsageError for an unknown size or a directory that holds something else than a demo.
     """
-    if config.size not in SIZES:
-        hint = nearest(config.size, SIZES)
-        raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(SIZES)}")
-    _claim(config)
-    size, started = SIZES[config.size], time.monotonic()
+    started = time.monotonic()
     stage = _Stages(config.out, started)
-
-    stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)
-    stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
-    stage("mine test", "mine", split="test", top=size.top_test)
-    stage("mine train", "mine", split="train", top=size.top_train)
-    stage.timed("annotate", lambda: _annotate(config, stage))
-    manifest = stage("export", "export", name="demo", distractors=size.distractors, seed=config.seed)
-    stage("validate", "validate", manifest=manifest)
+    manifest, size = make_manifest(config, stage), SIZES[config.size]
     fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
     asl = stage("train-asl", "train-asl", **fit)
     asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
@@ -87,6 +76,23 @@ def run(config: DemoConfig) -> DemoTable:
         "asl-copies, beyond it": judge("asl-copies", checkpoint=asl_copies, **with_filter),
     }
     return DemoTable.collect(Workspace(config.out), manifest, reports, time.monotonic() - started)
+
+
+def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
+    """The stages up to the exported manifest, whose directory is returned. Raises UsageError as `run` does."""
+    if config.size not in SIZES:
+        hint = nearest(config.size, SIZES)
+        raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(SIZES)}")
+    _claim(config)
+    size, stage = SIZES[config.size], stages or _Stages(config.out, time.monotonic())
+    stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)
+    stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
+    stage("mine test", "mine", split="test", top=size.top_test)
+    stage("mine train", "mine", split="train", top=size.top_train)
+    stage.timed("annotate", lambda: _annotate(config, stage))
+    manifest = stage("export", "export", name="demo", distractors=size.distractors, seed=config.seed)
+    stage("validate", "validate", manifest=manifest)
+    return manifest
 
 
 def _claim(config: DemoConfig) -> None:

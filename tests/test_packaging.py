@@ -27,6 +27,8 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/candidates/contact_sheet.html",
         "ndec_builder/candidates/contact_sheet.js",
         "ndec_builder/annotation/server_files/one_key.js",
+        "ndec_builder/training/fused/default/fused.safetensors",
+        "ndec_builder/training/fused/default/fused.json",
     } <= names
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     script = "from ndec_builder.core.resources import shipped; print(shipped('annotation/label_config.xml'))"

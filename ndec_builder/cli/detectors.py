@@ -70,7 +70,9 @@ def benchmark(
         ),
     ] = None,
     asl_checkpoint: Annotated[Path | None, typer.Option(help="Independently trained ASL as post-processing.")] = None,
-    fused_model: Annotated[Path | None, typer.Option(help="fused: run of `train-asl --recipe fused`.")] = None,
+    fused_model: Annotated[
+        Path | None, typer.Option(help="fused: run of `train-asl --recipe fused`; default: the fit shipped with ndec.")
+    ] = None,
     rescored: Annotated[int | None, typer.Option(help="fused: best pairs of each query that are judged.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Report directory of the baseline run.")] = None,
     threshold: Annotated[

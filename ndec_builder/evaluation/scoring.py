@@ -98,13 +98,14 @@ def _refuse_untrained_norms(config: BenchmarkConfig) -> None:
 
 def _fused_model(config: BenchmarkConfig, dataset: Dataset) -> FusedModel:
     """The fused scorer, after a look at whether it knows images of the dataset."""
-    from ndec_builder.training.fused.model import load_model
+    from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
 
-    assert config.fused_model is not None
-    model = load_model(config.fused_model)
+    model = load_model(config.fused_model or DEFAULT_FIT)
     for table, what in ((dataset.queries, "queries"), (dataset.references, "references")):
-        sums, groups = ({value for value in table[name].to_pylist() if value} for name in ("sha256", "group"))
-        model.refuse_overlap(sums, groups, what)
+        sums, groups, ids = (
+            {value for value in table[name].to_pylist() if value} for name in ("sha256", "group", "image_id")
+        )
+        model.refuse_overlap(sums, groups, what, ids)
     return model
 
 
@@ -114,10 +115,10 @@ def _rescored(
     """The same list, the best pairs of each query judged by the fused scorer."""
     from ndec_builder.evaluation.fused import own_sides, rescore
 
-    assert config.fused_model is not None
-    sides = own_sides(workspace, dataset, model, config.batch_size, config.device)
+    sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
     found = rescore(workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers)
-    about = f"{scored.about}; fused scorer {config.fused_model.name}"
+    fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
+    about = f"{scored.about}; fused scorer {fit}"
     weights = scored.weights | {"fused": model.fingerprint}
     return replace(scored, predictions=found, about=about, weights=weights, rejects=scored.rejects or _rejects(sides))
 

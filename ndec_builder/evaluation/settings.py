@@ -30,7 +30,7 @@ class BenchmarkConfig:
     predictions: Path | None = None
     descriptors: tuple[Path, ...] = ()  # isc2021 HDF5: a file a side, or one for both; one more is the background
     asl_checkpoint: Path | None = None  # an independently trained ASL as post-processing: Table 1 of the paper
-    fused_model: Path | None = None  # run of `ndec train-asl --recipe fused`
+    fused_model: Path | None = None  # run of `ndec train-asl --recipe fused`; None: the fit that comes with ndec
     baseline: Path | None = None  # report directory of the run to compare with
     name: str | None = None  # of the folder under reports/; made from the model and the scorer when not given
     out: Path | None = None  # another place for the report than reports/<name>
@@ -104,11 +104,8 @@ class BenchmarkConfig:
                 f"the norms of {self.models[0]} were not trained, so an ensemble with it has none to compare; give "
                 "--asl-checkpoint FILE for the filter, or checkpoints alone"
             )
-        if (self.scorer == "fused") != (self.fused_model is not None):
-            raise UsageError(
-                "--scorer fused and --fused-model RUN go together: fit one with `ndec train-asl --recipe fused "
-                "--manifest DIR`, then pass --fused-model runs/fused"
-            )
+        if self.fused_model is not None and self.scorer != "fused":
+            raise UsageError("--fused-model RUN belongs to --scorer fused; give both, or neither")
         if self.scorer != "asl" and self.asl_checkpoint is not None:
             raise UsageError(f"--asl-checkpoint is used by --scorer asl only, and the scorer is {self.scorer!r}")
         if self.predictions is not None and (self.k is not None or self.norm_factor):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ndec_builder.candidates.geometry import SIGNALS
+from ndec_builder.training.fused.thumbs import PAIR_SIGNALS, THUMBS
 
 FEATURES = (
     "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",
     "query_inside", "query_outside", "reference_covered", "seam", "seam_seen", "local_correlation",
     "median_correlation", "agreeing_share", "global_correlation", "compared", "shift", "perspective", "stretch",
-    "scale", "epipolar_share", "mirrored", "log_query_over_reference",
+    "scale", "epipolar_share", "mirrored", "log_query_over_reference", *THUMBS,
 )  # fmt: skip
 BACKGROUND_NEIGHBOURS = 5  # of the background set, whose mean score is taken off in score_normalized
 
@@ -26,10 +26,10 @@ def features(
     """Rows (n, len(FEATURES)) float32, finite.
 
     score: (n,) cosine · background: (n,) mean cosine of the query's BACKGROUND_NEIGHBOURS best training images ·
-    signals: (n, 17) of `Geometry.vector()`, NaN where there is nothing to measure · ratio: (n,) query_over_reference
+    signals: (n, 20) of `pair_vector`, NaN where there is nothing to measure · ratio: (n,) query_over_reference
     of an ASL network, None without one (its feature is then 0).
     """
-    value = {name: signals[:, column].astype(np.float64) for column, name in enumerate(SIGNALS)}
+    value = {name: signals[:, column].astype(np.float64) for column, name in enumerate(PAIR_SIGNALS)}
     verified = np.isfinite(value["scale"])  # a homography was fitted
 
     def where_fitted(numbers: np.ndarray) -> np.ndarray:
@@ -62,6 +62,7 @@ def features(
         "epipolar_share": where_fitted(value["epipolar_share"]),
         "mirrored": where_fitted(value["mirrored"]),
         "log_query_over_reference": np.zeros(len(score)) if ratio is None else np.log(ratio),
+        **{name: np.nan_to_num(value[name]) for name in THUMBS},
     }
     return np.stack([np.asarray(columns[name], dtype=np.float32) for name in FEATURES], axis=1)
 

@@ -44,7 +44,7 @@ def fit(
     added: dict[str, np.ndarray] = {}
     for number in range(config.folds):
         there = np.flatnonzero(fold == number)
-        model = _networks(table.take(np.flatnonzero(fold != number)), whitening, background, config)
+        model = fit_networks(table.take(np.flatnonzero(fold != number)), whitening, background, config)
         part = table.features[there]
         held_out[there] = model.logits(part)
         for column, name in enumerate(FEATURES):
@@ -53,7 +53,7 @@ def fit(
             shuffled[:, column] = part[order, column]
             added.setdefault(name, np.zeros(len(fold)))[there] = model.logits(shuffled)
     slope, offset = calibrate(held_out, table.is_copy, table.weight)
-    model = replace(_networks(table, whitening, background, config), slope=slope, offset=offset)
+    model = replace(fit_networks(table, whitening, background, config), slope=slope, offset=offset)
     aucs = {kind: auc_against(held_out, table, kind) for kind in sorted(set(table.kind[~table.is_copy]))}
     drops = {
         name: {kind: round(aucs[kind] - auc_against(logits, table, kind), 4) for kind in aucs}
@@ -98,7 +98,7 @@ def calibrate(logits: np.ndarray, is_copy: np.ndarray, weight: np.ndarray) -> tu
     return (float(theta[0]), float(theta[1])) if theta[0] > 1e-3 else (1.0, 0.0)
 
 
-def _networks(table: PairTable, whitening: Whitening, background: np.ndarray, config: FusedConfig) -> FusedModel:
+def fit_networks(table: PairTable, whitening: Whitening, background: np.ndarray, config: FusedConfig) -> FusedModel:
     """Train the networks on all pairs of the table, one after the other."""
     mean = table.features.mean(axis=0, dtype=np.float64).astype(np.float32)
     std = np.maximum(table.features.std(axis=0, dtype=np.float64), 1e-4).astype(np.float32)

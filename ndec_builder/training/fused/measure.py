@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ndec_builder.candidates.geometry import SIGNALS, fit_pictures, single_threaded
+from ndec_builder.candidates.geometry import single_threaded
 from ndec_builder.candidates.keypoints import Picture, describe
 from ndec_builder.core.plans import Shard
 from ndec_builder.core.shards import Outcome
-from ndec_builder.core.storage import write_table
+from ndec_builder.core.storage import atomic_path, write_table
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.preprocess import to_array
@@ -23,9 +23,10 @@ from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.cache import BATCH, torch_threads
 from ndec_builder.training.cache import describe as describe_batch
 from ndec_builder.training.data import TrainingSet
-from ndec_builder.training.fused.features import FEATURES, background_rows, background_scores, features
+from ndec_builder.training.fused.features import background_rows, background_scores
 from ndec_builder.training.fused.pairs import Sample, rivals, samples_of_image, samples_of_pair
 from ndec_builder.training.fused.settings import FusedConfig
+from ndec_builder.training.fused.thumbs import PAIR_SIGNALS, pair_vector
 from ndec_builder.training.views import load_backgrounds, load_picture, view_generator
 
 SIDE = 448  # px, longer side of pictures that edits are made of: above the working size of geometry, cheap to edit
@@ -35,7 +36,13 @@ MEASURED = pa.schema(
         ("is_copy", pa.bool_()),
         ("weight", pa.float64()),
         ("group", pa.string()),  # that decides the fold: of the reference's image
-        *((name, pa.float32()) for name in FEATURES),
+        ("score", pa.float64()),
+        ("background", pa.float64()),
+        *((name, pa.float64()) for name in PAIR_SIGNALS),  # raw, so that other features of them need no new measuring
+        ("source", pa.int32()),  # row of data.images that the query was made from
+        ("image", pa.int32()),  # row of data.images that the reference is, or was cut from
+        ("query", pa.int32()),  # row of the shard's pooled features: of the query …
+        ("cut", pa.int32()),  # … and of the reference, −1 where that is a stored image
     ]
 )
 
@@ -57,14 +64,18 @@ class MeasureShard:
     def __call__(self, shard: Shard) -> Outcome:
         single_threaded()
         with torch_threads(1):
-            table = self._measure(shard)
-        name = f"{shard.name}.parquet"
-        write_table(self.folder / name, table)
-        return Outcome((name,), {"pairs": table.num_rows})
+            table, pooled = self._measure(shard)
+        names = (f"{shard.name}.parquet", f"{shard.name}.npy")
+        write_table(self.folder / names[0], table)
+        with atomic_path(self.folder / names[1]) as temporary:
+            np.save(temporary, pooled.astype(np.float16))
+        return Outcome(names, {"pairs": table.num_rows})
 
-    def _measure(self, shard: Shard) -> pa.Table:
+    def _measure(self, shard: Shard) -> tuple[pa.Table, np.ndarray]:
+        """The pairs, and the trunk's features (n, dim) float32 of the pictures made for them: queries, then cuts."""
         samples = list(self._samples(shard))
-        queries = self._embed([sample.query for sample in samples])
+        pooled = self._pooled([sample.query for sample in samples])
+        queries = self._vectors(pooled)
         rows = background_rows(self.data.basic)
         place = {row: number for number, row in enumerate(rows.tolist())}
         own = np.array([place.get(sample.source, -1) for sample in samples])
@@ -75,21 +86,30 @@ class MeasureShard:
                 more += [(number, rival) for rival in rivals(sample, scores[number], self.data, count)]
         places = [*range(len(samples)), *(place for place, _ in more)]
         samples += [rival for _, rival in more]
-        references = self._references(samples)
+        references = np.stack([self.vectors[sample.row] for sample in samples])
+        cut = np.full(len(samples), -1)
+        if made := [place for place, sample in enumerate(samples) if sample.reference is not None]:
+            cuts = self._pooled([picture for s in samples if (picture := s.reference) is not None])
+            references[made], cut[made] = self._vectors(cuts), len(pooled) + np.arange(len(made))
+            pooled = np.concatenate([pooled, cuts])
         score = np.einsum("ij,ij->i", queries[places], references)
         background = background_scores(queries, self.vectors[rows], own)[places]
-        described = {id(sample.query): describe(np.asarray(sample.query.convert("RGB"))) for sample in samples}
-        signals = np.array([self._fit(described[id(sample.query)], sample) for sample in samples])
-        measured = features(score, background, signals.reshape(len(samples), len(SIGNALS)))
+        signals = self._fit(samples)
         groups, ids = self.data.images["group"].to_pylist(), self.data.images["image_id"].to_pylist()
         columns = {
             "kind": [sample.kind for sample in samples],
             "is_copy": [sample.is_copy for sample in samples],
             "weight": [sample.weight for sample in samples],
             "group": [groups[sample.source] or ids[sample.source] for sample in samples],
-            **{name: measured[:, column] for column, name in enumerate(FEATURES)},
+            "score": score.astype(np.float64),
+            "background": background,
+            **{name: signals[:, column] for column, name in enumerate(PAIR_SIGNALS)},
+            "source": [sample.source for sample in samples],
+            "image": [sample.row for sample in samples],
+            "query": places,
+            "cut": cut,
         }
-        return pa.table(columns, schema=MEASURED)
+        return pa.table(columns, schema=MEASURED), pooled
 
     def _samples(self, shard: Shard) -> Iterator[Sample]:
         backgrounds = _backgrounds(tuple(self.uris[: self.data.basic]), tuple(self.rotations[: self.data.basic]))
@@ -103,21 +123,17 @@ class MeasureShard:
                 latter, former = self.data.pairs[item - self.data.basic].tolist()
                 generator = view_generator(self.config.seed, sums[latter], 1, int(sums[former][:15], 16))
                 pictures = self._picture(latter), self._picture(former)
-                yield from samples_of_pair(latter, former, pictures, generator, backgrounds, self.config.hard_weight)
+                yield from samples_of_pair(latter, former, pictures, generator, backgrounds)
 
     def _picture(self, row: int) -> Image.Image:
         return load_picture(self.uris[row], SIDE, self.rotations[row])
 
-    def _references(self, samples: Sequence[Sample]) -> np.ndarray:
-        """(n, d) float32 vectors of the references; those cut out here are described, the others are known."""
-        vectors = np.stack([self.vectors[sample.row] for sample in samples])
-        cut = [place for place, sample in enumerate(samples) if sample.reference is not None]
-        if cut:
-            vectors[cut] = self._embed([picture for s in samples if (picture := s.reference) is not None])
-        return vectors
+    def _vectors(self, pooled: np.ndarray) -> np.ndarray:
+        """(n, d) float32 whitened, L2-normed."""
+        return unit(self.whitening.apply(pooled))
 
-    def _embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """(n, d) float32 whitened, L2-normed vectors, in batches of one shape."""
+    def _pooled(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """(n, dim) float32 of the trunk, in batches of one shape."""
         name = self.config.backbone
         backbone = _backbones.get(name) or _backbones.setdefault(name, load_backbone(name))
         model = Inference(backbone, self.config.bf16)
@@ -127,14 +143,20 @@ class MeasureShard:
             filled = np.zeros((BATCH, *some[0].shape), np.uint8)
             filled[: len(some)] = some
             parts.append(describe_batch(model, filled)[: len(some)])
-        return unit(self.whitening.apply(np.concatenate(parts)))
+        return np.concatenate(parts)
 
-    def _fit(self, query: Picture, sample: Sample) -> np.ndarray:
-        if sample.reference is not None:
-            reference = describe(np.asarray(sample.reference.convert("RGB")))
-        else:
-            reference = _described(self.uris[sample.row], self.rotations[sample.row])
-        return fit_pictures(query, reference).vector()
+    def _fit(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(n, len(PAIR_SIGNALS)) of the pairs. A picture made here is described once for all its pairs."""
+        made = {id(picture): picture for s in samples for picture in (s.query, s.reference) if picture is not None}
+        described = {key: describe(np.asarray(picture.convert("RGB"))) for key, picture in made.items()}
+        rows = []
+        for sample in samples:
+            if sample.reference is not None:
+                reference = described[id(sample.reference)]
+            else:
+                reference = described_reference(self.uris[sample.row], self.rotations[sample.row])
+            rows.append(pair_vector(described[id(sample.query)], reference))
+        return np.array(rows).reshape(len(samples), len(PAIR_SIGNALS))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -142,9 +164,11 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-@lru_cache(maxsize=256)
-def _described(uri: str, rotation: int) -> Picture:
-    return describe(np.asarray(load_picture(uri, SIDE, rotation).convert("RGB")))
+@lru_cache(maxsize=1500)  # half a gigabyte: finding keypoints is most of what a pair costs
+def described_reference(uri: str, rotation: int) -> Picture:
+    """The keypoints of a stored picture, as a reference: without its colours, which geometry reads of queries alone."""
+    picture = describe(np.asarray(load_picture(uri, SIDE, rotation).convert("RGB")))
+    return replace(picture, rgb=picture.rgb[:0])
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ndec_builder.training.fused.features import FEATURES
 
 FUSED_VERSION = 1
 WEIGHTS, CARD = "fused.safetensors", "fused.json"
+DEFAULT_FIT = Path(__file__).parent / "default"  # the fit that comes with ndec; its card names what it was trained on
 CLIP = 5.0  # standard deviations: a feature far outside what was trained on counts as this far
 
 
@@ -63,9 +65,14 @@ class FusedModel:
     def fingerprint(self) -> str:
         return str(self.card["weights_sha256"])
 
-    def refuse_overlap(self, sha256: set[str], groups: set[str], what: str) -> None:
-        """Raise NdecError when one of these images, or its group, was trained on."""
+    def refuse_overlap(self, sha256: set[str], groups: set[str], what: str, ids: Set[str] = frozenset()) -> None:
+        """Raise NdecError when one of these images, or its group, was trained on.
+
+        ids: only compared with a fit whose ids name photos anywhere, as those of the mini corpus do: the same photo has
+        another sha256 once another version of Pillow has written it.
+        """
         images, same = set(self.card["train_sha256"]) & sha256, set(self.card["train_groups"]) & groups
+        images |= set(self.card.get("train_photos", ())) & ids
         if images or same:
             raise NdecError(
                 f"the fused scorer was fitted on {len(images)} of the {what} and on images of {len(same)} of their "

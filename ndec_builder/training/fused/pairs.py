@@ -60,11 +60,10 @@ def samples_of_pair(
     pictures: tuple[Image.Image, Image.Image],
     rng: np.random.Generator,
     backgrounds: list[Image.Image],
-    weight: float,
 ) -> list[Sample]:
     """The pairs of one hard negative pair. Its query is passed on whole: a crop of it may be a copy of the former."""
     queries = [pictures[0], edit_image(pictures[0], "light", rng).image, edit_image(pictures[0], "light", rng).image]
-    samples = [Sample("hard", False, query, None, former, latter, weight) for query in queries]
+    samples = [Sample("hard", False, query, None, former, latter) for query in queries]
     for row, picture in zip((latter, former), pictures, strict=True):
         samples.append(
             Sample("copy_of_hard", True, edit_image(picture, "copy", rng, backgrounds).image, None, row, row)

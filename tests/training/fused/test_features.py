@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndec_builder.candidates.geometry import SIGNALS, Geometry, fit
+from ndec_builder.candidates.geometry import Geometry
+from ndec_builder.candidates.keypoints import describe
 from ndec_builder.training.fused.features import (
     BACKGROUND_NEIGHBOURS,
     FEATURES,
@@ -14,6 +15,7 @@ from ndec_builder.training.fused.features import (
     background_scores,
     features,
 )
+from ndec_builder.training.fused.thumbs import PAIR_SIGNALS, THUMBS, pair_vector
 
 
 def column(rows: np.ndarray, name: str) -> np.ndarray:
@@ -21,12 +23,13 @@ def column(rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def test_a_pair_without_a_fit_is_finite_and_says_so() -> None:
-    nothing = Geometry(None, False, 5, 0, 0.0, 0.1).vector()
+    nothing = np.concatenate([Geometry(None, False, 5, 0, 0.0, 0.1).vector(), [0.3, 0.2, 0.1]])
     rows = features(np.array([0.7]), np.array([0.4]), nothing[None])
     assert np.isfinite(rows).all()
     assert column(rows, "verified")[0] == 0
     assert column(rows, "log_matches")[0] == pytest.approx(np.log(6))
     assert column(rows, "score_normalized")[0] == pytest.approx(0.3)
+    assert [column(rows, name)[0] for name in THUMBS] == pytest.approx([0.3, 0.2, 0.1])
     assert column(rows, "query_outside")[0] == 0  # not "all outside": nothing is known
 
 
@@ -34,7 +37,8 @@ def test_the_rows_of_a_pair_and_its_reverse_differ() -> None:
     coarse = np.random.default_rng(3).integers(0, 256, (55, 75, 3), dtype=np.uint8)  # corners everywhere
     whole = Image.fromarray(coarse).resize((300, 220), Image.Resampling.BICUBIC)
     part = whole.crop((60, 40, 220, 170))
-    signals = np.stack([fit(np.asarray(a), np.asarray(b)).vector() for a, b in ((part, whole), (whole, part))])
+    pictures = [describe(np.asarray(picture)) for picture in (part, whole)]
+    signals = np.stack([pair_vector(*pictures), pair_vector(*pictures[::-1])])
     rows = features(np.full(2, 0.9), np.full(2, 0.5), signals)
     assert column(rows, "verified").all()
     assert column(rows, "query_outside")[0] < 0.05 < 0.3 < column(rows, "query_outside")[1]
@@ -42,9 +46,9 @@ def test_the_rows_of_a_pair_and_its_reverse_differ() -> None:
 
 
 def test_the_norm_ratio_enters_as_its_logarithm() -> None:
-    signals = np.full((2, len(SIGNALS)), np.nan)
-    signals[:, SIGNALS.index("matches")] = 0
-    signals[:, SIGNALS.index("match_density")] = 0
+    signals = np.full((2, len(PAIR_SIGNALS)), np.nan)
+    signals[:, PAIR_SIGNALS.index("matches")] = 0
+    signals[:, PAIR_SIGNALS.index("match_density")] = 0
     rows = features(np.zeros(2), np.zeros(2), signals, np.array([1.0, 2.0]))
     assert column(rows, "log_query_over_reference").tolist() == pytest.approx([0, np.log(2)])
 

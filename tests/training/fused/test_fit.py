@@ -36,7 +36,7 @@ def table(count: int, seed: int) -> PairTable:
 def test_the_model_learns_what_tells_copies_apart_and_says_which_feature(config: FusedConfig) -> None:
     train, other = table(900, 0), table(600, 1)
     model, figures = fit(train, WHITENING, BACKGROUND, config)
-    assert roc_auc_score(other.is_copy, model.logits(other.features)) > 0.93
+    assert roc_auc_score(other.is_copy, model.logits(other.features)) > 0.92
     lost = figures["auc_lost_when_shuffled"]
     assert lost["local_correlation"]["hard"] > 0.2 > 2 * abs(lost["local_correlation"]["reverse"])
     assert lost["query_outside"]["reverse"] > 0.2

@@ -1,0 +1,108 @@
+"""Geometry of pairs is measured once: against a plain loop, for overlapping requests, after a kill and with damage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ndec_builder.candidates.geometry import SIGNALS, fit
+from ndec_builder.core.engines import Engine
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation import pair_signals as module
+from ndec_builder.evaluation.dataset import Dataset, from_manifest
+from ndec_builder.evaluation.pair_signals import pair_signals
+from ndec_builder.training.fused.measure import SIDE
+from ndec_builder.training.fused.thumbs import PAIR_SIGNALS
+from ndec_builder.training.views import load_picture
+
+QUERY, REFERENCE = np.array([0, 0, 1, 3, 10]), np.array([0, 5, 1, 3, 10])
+
+
+@pytest.fixture
+def data(small) -> Dataset:  # type: ignore[no-untyped-def]
+    return from_manifest(small.manifest)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs each fit in this process was asked for."""
+    counts: list[int] = []
+    true = module.pair_vector
+
+    def count(query, reference):  # type: ignore[no-untyped-def]
+        counts.append(1)
+        return true(query, reference)
+
+    monkeypatch.setattr(module, "pair_vector", count)
+    monkeypatch.setattr(module, "Engine", lambda workers: Engine(here=True))
+    return counts
+
+
+def test_signals_are_those_of_a_plain_loop(data: Dataset, tmp_path: Path) -> None:
+    found = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1)
+    assert found.shape == (5, len(PAIR_SIGNALS))
+    for row, q, r in zip(found, QUERY, REFERENCE, strict=True):
+        pictures = [
+            np.asarray(load_picture(data.resolve(table["uri"][int(i)].as_py()), SIDE))
+            for table, i in ((data.queries, q), (data.references, r))
+        ]
+        np.testing.assert_array_equal(row[: len(SIGNALS)], fit(*pictures).vector())
+    assert np.isfinite(found[0, SIGNALS.index("scale")])  # a copy is fitted
+
+
+def test_a_pair_is_measured_once_whatever_asks_for_it(data: Dataset, tmp_path: Path, measured: list[int]) -> None:
+    first = pair_signals(Workspace(tmp_path), data, QUERY[:3], REFERENCE[:3], 1)
+    assert len(measured) == 3
+    more = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1)
+    assert len(measured) == 5
+    np.testing.assert_array_equal(more[:3], first)
+    again = pair_signals(Workspace(tmp_path), data, QUERY[::-1], REFERENCE[::-1], 1)
+    assert len(measured) == 5
+    np.testing.assert_array_equal(again, more[::-1])
+
+
+def test_shards_of_a_killed_run_count(
+    data: Dataset, tmp_path: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARD_PAIRS", 2)
+    whole = pair_signals(Workspace(tmp_path / "whole"), data, QUERY, REFERENCE, 1)
+    counting = module.pair_vector
+    left = [3]
+
+    def killed(query, reference):  # type: ignore[no-untyped-def]
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return counting(query, reference)
+
+    monkeypatch.setattr(module, "pair_vector", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pair_signals(Workspace(tmp_path / "killed"), data, QUERY, REFERENCE, 1)
+    monkeypatch.setattr(module, "pair_vector", counting)
+    measured.clear()
+    # another request than the killed one: its two whole pairs are there, the half-done shard is made anew
+    found = pair_signals(Workspace(tmp_path / "killed"), data, QUERY[:4], REFERENCE[:4], 1)
+    assert len(measured) == 2
+    np.testing.assert_array_equal(found, whole[:4])
+
+
+def test_a_damaged_file_is_measured_again(data: Dataset, tmp_path: Path, measured: list[int]) -> None:
+    first = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1)
+    (path,) = (tmp_path / "cache" / "geometry").rglob("*.npz")
+    path.write_bytes(path.read_bytes()[:-30])
+    np.testing.assert_array_equal(pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1), first)
+    assert len(measured) == 10
+
+
+def test_an_image_that_cannot_be_read_has_no_signals(data: Dataset, tmp_path: Path) -> None:
+    uris = data.queries["uri"].to_pylist()
+    uris[1] = str(tmp_path / "gone.png")
+    column = data.queries.schema.get_field_index("uri")
+    lost = replace(data, queries=data.queries.set_column(column, "uri", [uris]), resolve=lambda uri: (
+        uri if uri.startswith("/") else data.resolve(uri)
+    ))  # fmt: skip
+    found = pair_signals(Workspace(tmp_path), lost, QUERY, REFERENCE, 1)
+    assert np.isnan(found[2]).all() and np.isfinite(found[0, 0])
