@@ -146,12 +146,15 @@ def prepare(out: Path, seed: int, size: str, port: int) -> tuple[Path, FusedConf
     return manifest, config
 
 
-def judge(workspace: Path, manifest: Path, model: FusedModel, half: str) -> dict[str, Judged]:
+def judge(
+    workspace: Path, manifest: Path, model: FusedModel, half: str, searches: Sequence[str] = tuple(SEARCHES)
+) -> dict[str, Judged]:
     data = restricted(from_manifest(manifest), half)
     space = Workspace(workspace)
     sides = own_sides(space, data, model, 8, "cpu")
     found = {}
-    for name, search in SEARCHES.items():
+    for name in searches:
+        search = SEARCHES[name]
         config = BenchmarkConfig(workspace=workspace, manifest=manifest, model=MODEL, device="cpu", **search)  # type: ignore[arg-type]
         base = score(config, space, data).predictions
         chosen, rows = pair_features(space, data, base, model, sides, TOP, 0)

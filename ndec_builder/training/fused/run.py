@@ -37,7 +37,7 @@ FITTING = ("folds", "networks", "hidden", "epochs", "hard_weight")  # settings t
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """What fitting starts from. vectors: (images, d) float32, whitened, L2-normed, of data.images."""
 
     manifest: Manifest
@@ -56,13 +56,13 @@ def run(config: FusedConfig) -> Path:
     """
     record = RunRecord("train-asl fused", config, RESULT_VERSION)
     directory = Workspace(config.workspace).run(config.name or "fused")
-    known = _prepare(config)
+    known = prepare_training(config)
     data, backbone = known.data, known.backbone
     mark = fingerprint([RESULT_VERSION, result_fields(config), backbone.fingerprint, _identity(data)])
     if _finished(directory, mark):
         say(f"{directory} is fitted already with these settings on these images")
         return directory
-    table = _measure(config, known)
+    table = measured_pairs(config, known)
     say(f"fitting {config.networks} networks on {len(table.kind)} pairs, {config.folds} folds")
     with torch_threads(1):
         background = known.vectors[background_rows(data.basic)].astype(np.float16)
@@ -83,12 +83,17 @@ def run(config: FusedConfig) -> Path:
     return directory
 
 
-def measured_pairs(config: FusedConfig) -> PairTable:
+def measured_pairs(config: FusedConfig, known: Prepared | None = None) -> PairTable:
     """The training pairs with their features; those that a run has measured are only read."""
-    return _measure(config, _prepare(config))
+    table, _ = measured(config, known or prepare_training(config))
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    rows = features(columns["score"], columns["background"], np.stack([columns[name] for name in PAIR_SIGNALS], axis=1))
+    kind, group = (columns[name].astype(np.str_) for name in ("kind", "group"))
+    weight = np.where(kind == "hard", config.hard_weight, columns["weight"])
+    return PairTable(rows, columns["is_copy"].astype(bool), weight, kind, group)
 
 
-def _prepare(config: FusedConfig) -> _Prepared:
+def prepare_training(config: FusedConfig) -> Prepared:
     """Read the training tables and describe their images. Raises NdecError as `run` does."""
     manifest = open_manifest(config.manifest)
     images = read_images(manifest)
@@ -106,11 +111,15 @@ def _prepare(config: FusedConfig) -> _Prepared:
         raise NdecError(f"{len(cached.rejects)} training images cannot be read, first {cached.rejects[0]}; mend them")
     originals = cached.of(data.images["image_id"].to_pylist()).features[:, 0].astype(np.float32)
     whitening = Whitening.fit(originals[: data.basic], config.dim, config.shrinkage)
-    return _Prepared(manifest, data, backbone, whitening, unit(whitening.apply(originals)))
+    return Prepared(manifest, data, backbone, whitening, unit(whitening.apply(originals)))
 
 
-def _measure(config: FusedConfig, known: _Prepared) -> PairTable:
-    """Make and measure the training pairs, in shards that are kept: other settings of the fit find them again."""
+def measured(config: FusedConfig, known: Prepared) -> tuple[pa.Table, list[Path]]:
+    """Make and measure the training pairs, in shards that are kept: other settings of the fit find them again.
+
+    Returns MEASURED, and files (n, dim) float16 of the trunk's features of the pictures made: `query` and `cut` are rows
+    of all of them together.
+    """
     data = known.data
     measuring = {name: value for name, value in result_fields(config).items() if name not in FITTING}
     mark = fingerprint([RESULT_VERSION, measuring, known.backbone.fingerprint, _identity(data)])
@@ -122,12 +131,17 @@ def _measure(config: FusedConfig, known: _Prepared) -> PairTable:
     results = run_shards(folder, plan, work, Engine(workers=config.workers), what="measuring training pairs")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
-    table = pa.concat_tables([read_table(folder / f"{shard.name}.parquet") for shard in plan.shards])
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    rows = features(columns["score"], columns["background"], np.stack([columns[name] for name in PAIR_SIGNALS], axis=1))
-    kind, group = (columns[name].astype(np.str_) for name in ("kind", "group"))
-    weight = np.where(kind == "hard", config.hard_weight, columns["weight"])
-    return PairTable(rows, columns["is_copy"].astype(bool), weight, kind, group)
+    made = [folder / f"{shard.name}.npy" for shard in plan.shards]
+    tables, start = [], 0
+    for shard, path in zip(plan.shards, made, strict=True):
+        table = read_table(folder / f"{shard.name}.parquet")
+        query, cut = (table[name].to_numpy() for name in ("query", "cut"))
+        moved = {"query": query + start, "cut": np.where(cut < 0, -1, cut + start)}
+        for name, rows in moved.items():
+            table = table.set_column(table.column_names.index(name), name, pa.array(rows))
+        tables.append(table)
+        start += len(np.load(path, mmap_mode="r"))
+    return pa.concat_tables(tables), made
 
 
 def _identity(data: TrainingSet) -> list[object]:
