@@ -117,8 +117,8 @@ def prepare_training(config: FusedConfig) -> Prepared:
 def measured(config: FusedConfig, known: Prepared) -> tuple[pa.Table, list[Path]]:
     """Make and measure the training pairs, in shards that are kept: other settings of the fit find them again.
 
-    Returns MEASURED, and files (n, dim) float16 of the trunk's features of the pictures made: `query` and `cut` are rows
-    of all of them together.
+    Returns MEASURED, and files (n, dim) float16 with the trunk's features of the pictures made; `query` and `cut` are
+    rows of all of them together.
     """
     data = known.data
     measuring = {name: value for name, value in result_fields(config).items() if name not in FITTING}
