@@ -3,9 +3,9 @@
     python benchmarks/fused_norms.py OUT [--seeds 2] [--recipe asl]
 
 OUT is that of `fused_study.py`: its manifests and measured pairs are used. For each seed two ASL heads are trained,
-each on one half of the training groups (frozen trunk, cached views). A training pair gets the ratio of the head that did not
-see its query's group, an evaluated pair the geometric mean of both. The same networks are then fitted with the feature
-`log_query_over_reference` and with it at 0. Only queries of the half `tuned` are looked at.
+each on one half of the training groups (frozen trunk, cached views). A training pair gets the ratio of the head that
+did not see its query's group, an evaluated pair the geometric mean of both. The same networks are then fitted with the
+feature `log_query_over_reference` and with it at 0. Only queries of the half `tuned` are looked at.
 """
 
 from __future__ import annotations
