@@ -44,7 +44,7 @@ def test_the_model_learns_what_tells_copies_apart_and_says_which_feature(config:
     predicted = model.probability(other.features)
     for low, high in ((0.0, 0.2), (0.8, 1.01)):
         there = (predicted >= low) & (predicted < high)
-        assert other.is_copy[there].mean() == pytest.approx(predicted[there].mean(), abs=0.08)
+        assert other.is_copy[there].mean() == pytest.approx(predicted[there].mean(), abs=0.12)
 
 
 def test_the_same_fit_gives_the_same_bytes_and_reads_back(config: FusedConfig, tmp_path: object) -> None:
