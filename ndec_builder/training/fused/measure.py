@@ -34,7 +34,6 @@ MEASURED = pa.schema(
     [
         ("kind", pa.string()),
         ("is_copy", pa.bool_()),
-        ("weight", pa.float64()),
         ("group", pa.string()),  # that decides the fold: of the reference's image
         ("score", pa.float64()),
         ("background", pa.float64()),
@@ -99,7 +98,6 @@ class MeasureShard:
         columns = {
             "kind": [sample.kind for sample in samples],
             "is_copy": [sample.is_copy for sample in samples],
-            "weight": [sample.weight for sample in samples],
             "group": [groups[sample.source] or ids[sample.source] for sample in samples],
             "score": score.astype(np.float64),
             "background": background,

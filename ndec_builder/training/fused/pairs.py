@@ -35,7 +35,6 @@ class Sample:
     reference: Image.Image | None
     row: int  # training image that the reference is, or was cut from
     source: int  # training image that the query was made from
-    weight: float = 1.0
 
 
 def samples_of_image(
@@ -50,7 +49,7 @@ def samples_of_image(
     samples.append(Sample("reverse", False, whole, part.image, row, row))
     other = edit_image(picture, "crop", rng)
     if contained(crop_box(other.edits), crop_box(part.edits)) < MAX_CONTAINED:
-        samples.append(Sample("two_crops", False, other.image, part.image, row, row, weight=0.5))
+        samples.append(Sample("two_crops", False, other.image, part.image, row, row))
     return samples
 
 
@@ -84,7 +83,7 @@ def rivals(sample: Sample, scores: np.ndarray, data: TrainingSet, count: int) ->
         own = data.classes[row] == data.classes[sample.source] or row == sample.source
         if own or (groups[row] is not None and groups[row] == groups[sample.source]):
             continue
-        found.append(replace(sample, kind="rival", is_copy=False, reference=None, row=row, weight=0.5))
+        found.append(replace(sample, kind="rival", is_copy=False, reference=None, row=row))
     return found
 
 

@@ -89,7 +89,7 @@ def measured_pairs(config: FusedConfig, known: Prepared | None = None) -> PairTa
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     rows = features(columns["score"], columns["background"], np.stack([columns[name] for name in PAIR_SIGNALS], axis=1))
     kind, group = (columns[name].astype(np.str_) for name in ("kind", "group"))
-    weight = np.where(kind == "hard", config.hard_weight, columns["weight"])
+    weight = np.where(kind == "hard", config.hard_weight, 1.0)
     return PairTable(rows, columns["is_copy"].astype(bool), weight, kind, group)
 
 

@@ -36,7 +36,7 @@ def test_a_hard_pair_is_passed_on_whole() -> None:
     latter, former = scene(1, (200, 150)), scene(2)
     samples = samples_of_pair(7, 3, (latter, former), np.random.default_rng(0), [])
     hard = [sample for sample in samples if sample.kind == "hard"]
-    assert [(s.source, s.row, s.is_copy, s.weight) for s in hard] == [(7, 3, False, 1.0)] * 3
+    assert [(s.source, s.row, s.is_copy) for s in hard] == [(7, 3, False)] * 3
     for sample in hard:  # only scaled: the aspect, and so all of the content, is still there
         assert sample.query.width / sample.query.height == pytest.approx(200 / 150, rel=0.03)
     assert [(s.source, s.row) for s in samples if s.kind == "copy_of_hard"] == [(7, 7), (3, 3)]
