@@ -254,7 +254,7 @@ def natural_groups(data: Dataset) -> set[str]:
 
 
 def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> list[str]:
-    seeds = range(1 if options.quick else options.seeds)
+    seeds = range(options.first, options.first + (1 if options.quick else options.seeds))
     prepared = {seed: prepare(options.out, seed, "small" if options.quick else "full", options.port) for seed in seeds}
     if options.only_prepare:
         return []
@@ -282,7 +282,7 @@ def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> li
     sizes = [(len(one["k = 1"].data.queries), len(one["k = 1"].data.truth)) for one in judged.values()]
     lines = [
         "# The fused scorer on the mini corpus", "", machine(), "",
-        f"Queries of the groups `{options.half}`; {len(seeds)} seeds; queries and copies of each: "
+        f"Queries of the groups `{options.half}`; seeds {', '.join(map(str, seeds))}; queries and copies of each: "
         f"{', '.join(f'{q} and {c}' for q, c in sizes)}; natural groups of each: "
         f"{', '.join(f'{len(some)} of {count}' for some, count in zip(natural, whole, strict=True))}, "
         f"{len(set.union(*natural))} different ones. Labels simulated (known truth). "
@@ -303,6 +303,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--half", choices=("untouched", "tuned", "all"), default="untouched")
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--port", type=int, default=8700, help="of Label Studio; the next one is taken too")
