@@ -56,8 +56,6 @@ def test_any_torchscript_descriptor_is_fitted_and_judged_with(small, tmp_path: P
     path.rename(moved)  # the same bytes under another name: the --model that is given is looked at too
     again = run(BenchmarkConfig(**common, model=f"{moved}@64", name="after"))
     assert (again / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
-    with pytest.raises((NdecError, UsageError), match=r"descriptor\.torchscript\.pt"):
-        run(BenchmarkConfig(**common, model=MODEL))
 
 
 def test_the_fit_that_comes_with_ndec_is_used_when_none_is_given(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
