@@ -39,6 +39,7 @@ from ndec_builder.training.fused.features import FEATURES
 from ndec_builder.training.fused.fit import PairTable, fit_networks
 from ndec_builder.training.fused.model import FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
+from ndec_builder.training.fused.thumbs import THUMBS
 
 MODEL, TOP = "efficientnet-lite0", 10
 FEW_GROUPS = 20  # natural groups in the judged half below which nothing is claimed
@@ -63,6 +64,7 @@ PARTS = {  # of the features, as the issue names them
     ),
     "plausibility of the homography": ("perspective", "stretch", "scale", "epipolar_share"),
     "mirrored": ("mirrored",),
+    "thumbnails": THUMBS,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ndec_builder.core.errors import UsageError, nearest
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.fused.features import FEATURES
 from ndec_builder.training.fused.model import CLIP, FusedModel
@@ -99,13 +100,24 @@ def calibrate(logits: np.ndarray, is_copy: np.ndarray, weight: np.ndarray) -> tu
 
 
 def fit_networks(table: PairTable, whitening: Whitening, background: np.ndarray, config: FusedConfig) -> FusedModel:
-    """Train the networks on all pairs of the table; not calibrated."""
+    """Train the networks on all pairs of the table; not calibrated.
+
+    Features in `config.left_out` have no weight. Raises UsageError for a name that is none.
+    """
+    if unknown := sorted(set(config.left_out) - set(FEATURES)):
+        raise UsageError(
+            f"left_out names {unknown[0]!r}{nearest(unknown[0], FEATURES)}; features: {', '.join(FEATURES)}"
+        )
+    unseen = [FEATURES.index(name) for name in config.left_out]
     mean = table.features.mean(axis=0, dtype=np.float64).astype(np.float32)
     std = np.maximum(table.features.std(axis=0, dtype=np.float64), 1e-4).astype(np.float32)
     rows = torch.from_numpy(np.clip((table.features - mean) / std, -CLIP, CLIP).astype(np.float32))
+    rows[:, unseen] = 0
     wanted = torch.from_numpy(table.is_copy.astype(np.float32))
     weight = torch.from_numpy((table.weight / table.weight.mean()).astype(np.float32))
     layers = _train(rows, wanted, weight, config)
+    for network in range(config.networks):
+        layers[f"{network}.0.weight"][:, unseen] = 0
     return FusedModel(mean, std, layers, 1.0, 0.0, whitening, background)
 
 

@@ -28,6 +28,7 @@ class FusedConfig:
     hidden: int = setting(32, "width of their two layers")
     epochs: int = setting(60, "passes over the training pairs")
     hard_weight: float = setting(4.0, "weight of a mined hard negative pair; all other pairs have 1")
+    left_out: tuple[str, ...] = setting(("score_normalized",), "features that the networks do not see")
     seed: int = setting(0, "seed of copies and networks")
     bf16: str = setting("auto", "auto (where the hardware has it), on or off: bfloat16 inside the trunk")
     device: str = setting("auto", "auto, cpu or cuda", result=False)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.fused.features import FEATURES
-from ndec_builder.training.fused.fit import PairTable, auc_against, calibrate, fit, fold_of
+from ndec_builder.training.fused.fit import PairTable, auc_against, calibrate, fit, fit_networks, fold_of
 from ndec_builder.training.fused.model import FusedModel, load_model, save_model
 from ndec_builder.training.fused.settings import FusedConfig
 
@@ -106,3 +109,13 @@ def test_the_model_type_is_frozen(config: FusedConfig) -> None:
     assert isinstance(model, FusedModel)
     with pytest.raises(AttributeError):
         model.slope = 2.0  # type: ignore[misc]
+
+
+def test_a_feature_left_out_changes_no_logit_and_an_unknown_one_is_named(config: FusedConfig) -> None:
+    train = table(300, 0)
+    model = fit_networks(train, WHITENING, BACKGROUND, replace(config, left_out=("local_correlation",)))
+    moved = train.features.copy()
+    moved[:, FEATURES.index("local_correlation")] += 3
+    np.testing.assert_array_equal(model.logits(moved), model.logits(train.features))
+    with pytest.raises(UsageError, match=r"'seem'.*seam"):
+        fit_networks(train, WHITENING, BACKGROUND, replace(config, left_out=("seem",)))
