@@ -129,7 +129,9 @@ def _alone_when_large(image: Image.Image) -> contextlib.AbstractContextManager[A
 
 def _exif_orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(0x0112, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = image.getexif().get(0x0112, 1)
     except Exception:  # a broken EXIF block says nothing about the orientation
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from faults.zoo_pictures import scan_bomb
 from PIL import Image, ImageCms, ImageOps
 
 from ndec_builder.core.decode import DecodeError, decode, read_header
@@ -172,3 +175,46 @@ def test_cmyk_jpeg_and_animation() -> None:
         options = {"lossless": True} if format == "WEBP" else {}
         moving = decode(encoded(first, format, save_all=True, append_images=[second], **options))
         assert np.abs(np.asarray(moving, float) - np.asarray(first, float)).mean() < 12
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_at_once() -> None:
+    """Each scan costs a pass over all blocks and a few bytes: 50 kB would keep a core busy for minutes."""
+    data = scan_bomb(640, 480, 3_000)
+    begun = time.monotonic()
+    with pytest.raises(DecodeError, match=r"too slow to decode: 30\d\d scans"):
+        decode(data)
+    assert time.monotonic() - begun < 2 and len(data) < 100_000
+    decode(scan_bomb(640, 480, 50))  # what an odd encoder may write is taken
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "top"), [("I;16", np.uint16, 65535), ("I", np.int32, 200), ("F", np.float32, 300)]
+)
+def test_grey_in_strips_is_grey_at_once(mode: str, dtype: type, top: int) -> None:
+    values = np.random.default_rng(1).integers(0, top, (700, 9)).astype(dtype)  # more rows than a strip, not a multiple
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "TIFF")
+    deep = mode == "I;16" or values.max() > 255
+    expected = np.round(values.astype(np.float32) / 257 if deep else values).astype(np.uint8)
+    assert np.array_equal(np.asarray(decode(out.getvalue()))[:, :, 0], expected)
+
+
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ndec_builder.core.decode.LARGE", 1_000)
+    at_once, most = [0], [0]
+    load = Image.Image.load
+
+    def slow(image: Image.Image, *rest: object) -> object:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.05)
+        at_once[0] -= 1
+        return load(image, *rest)
+
+    out = io.BytesIO()
+    scene(1, (64, 48)).save(out, "BMP")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", slow)
+    monkeypatch.setattr("ndec_builder.core.decode._flatten", lambda image: Image.new("RGB", image.size))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, [out.getvalue()] * 4))
+    assert most[0] == 1

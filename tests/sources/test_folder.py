@@ -224,3 +224,15 @@ def test_a_ground_truth_with_unknown_ids_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(NdecError, match=r"names 1 query ids .* 'Q1'"):
         ingest(tmp_path, "query", ground_truth=truth)
     assert not (tmp_path / "ws" / "images" / "query.parquet").exists()
+
+
+def test_what_is_no_plain_file_is_a_reject(tmp_path: Path) -> None:
+    """A link to itself ended the run once, and a pipe would be waited for without end."""
+    write_scenes(tmp_path / "in", 1)
+    (tmp_path / "in" / "self.png").symlink_to("self.png")
+    (tmp_path / "in" / "nothing.png").symlink_to("not-there.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    ingest(tmp_path, "pool", max_reject_share=1.0)
+    rejects = read_table(tmp_path / "ws" / "images" / "pool-rejects.parquet").to_pylist()
+    assert [row["image_id"] for row in rejects] == ["nothing", "pipe", "self"]
+    assert all("no plain file" in row["reason"] for row in rejects)

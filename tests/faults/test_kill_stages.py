@@ -1,0 +1,56 @@
+"""The fault runs over the real commands at their small size; the full ones are the scripts beside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ndec_builder.annotation.connection import Connection
+
+HERE = Path(__file__).parent
+
+
+def run(label_studio: Connection, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.token}
+    command = [sys.executable, str(HERE / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, env=os.environ | where)
+
+
+@pytest.mark.server
+def test_ten_kills_of_each_stage_change_no_byte(label_studio: Connection) -> None:
+    done = run(label_studio, "kill_stages.py", "--quick", "--kills", "10")
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert "100 kills in all" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def bad_worlds(label_studio: Connection) -> list[dict[str, object]]:
+    done = run(label_studio, "bad_worlds.py", "--quick", "--json")
+    found: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("fault", "least"),
+    [
+        ("full disk (file size limit)", 7),
+        ("full disk (tmpfs)", 0),  # where this user may not mount there is none
+        ("read-only folder", 3),
+        ("clock that jumps", 3),
+        ("two commands at once", 3),
+        ("store that fails", 1),
+        ("Label Studio is gone", 1),
+        ("Label Studio cut off", 1),
+        ("slow Label Studio", 1),
+    ],
+)
+def test_a_bad_world_is_told_and_costs_nothing(bad_worlds: list[dict[str, object]], fault: str, least: int) -> None:
+    found = [one for one in bad_worlds if str(one["fault"]).startswith(fault)]
+    assert len(found) >= least, bad_worlds
+    assert all(one["fine"] for one in found), found
