@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -107,7 +108,7 @@ def _install(folder: Path, name: str, registry: str) -> None:
         file = (_download_apt if registry == "apt" else _download_pypi)(name, downloads)
         try:
             (unpack_deb if file.suffix == ".deb" else unpack_archive)(file, unpacked)
-        except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
             raise NdecError(f"{file.name} cannot be unpacked ({error}); run the same command again") from None
         marker = {"name": name, "version": _version(file), "registry": registry, "sha256": sha256_file(file)}
         write_json(unpacked / MARKER, marker)

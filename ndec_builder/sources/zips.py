@@ -52,7 +52,8 @@ def _scan(uri: str, name: str, suffixes: frozenset[str]) -> list[Member]:
                 )
             wanted = (info for info in members if PurePosixPath(info.filename).suffix.lower() in suffixes)
             return [_member(uri, file, info) for info in wanted]
-    except zipfile.BadZipFile as error:
+    # a version of zip that Python does not know is a NotImplementedError
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
         raise NdecError(f"{name} cannot be read as a zip file ({error}); is it complete?") from None
 
 

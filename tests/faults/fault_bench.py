@@ -90,7 +90,10 @@ def decide(root: Path) -> None:
     from ndec_builder.core.workspace import Workspace
 
     for split in ("test", "train"):
-        pairs = read_table(Workspace(root).candidates(split) / "candidates.parquet")["pair_id"].to_pylist()
+        mined = Workspace(root).candidates(split) / "candidates.parquet"
+        if not mined.is_file():
+            continue
+        pairs = read_table(mined)["pair_id"].to_pylist()
         rows = [
             {"pair_id": pair, "decision": "hard_negative" if number % 3 else "unrelated", "basis": "agreed",
              "labels": 1, "agreement": 1.0}

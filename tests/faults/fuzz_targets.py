@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,7 +321,7 @@ def targets() -> Iterator[Target]:
         "packages (sources/packages)",
         _packed,
         _unpack,
-        (NdecError, OSError, tarfile.TarError, zipfile.BadZipFile, EOFError),
+        (NdecError, OSError, EOFError, ValueError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile),
     )
     yield Target(
         "answers of Label Studio (annotation/answers)", _texts(f"[{answer}]"), _answers, (ValueError, RecursionError)

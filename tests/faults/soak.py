@@ -179,9 +179,11 @@ def soak(minutes: float, load: float, demo: Path | None, size: int) -> tuple[lis
 
 def slope(seconds: np.ndarray, values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     """(an hour's growth by least squares, its 95 % interval): blocks of neighbouring rounds are drawn again."""
+    if len(values) < 3:
+        return 0.0, 0.0, 0.0
     fit = np.polyfit(seconds, values, 1)
     rest = values - np.polyval(fit, seconds)
-    chance, size = np.random.default_rng(seed), max(2, len(values) // 12)
+    chance, size = np.random.default_rng(seed), min(max(2, len(values) // 12), len(values))
     slopes = []
     for _ in range(1000):
         starts = chance.integers(0, len(values) - size + 1, -(-len(values) // size))
@@ -194,7 +196,7 @@ def slope(seconds: np.ndarray, values: np.ndarray, seed: int = 0) -> tuple[float
 def floor_rise(seconds: np.ndarray, values: np.ndarray, blocks: int = 8) -> float:
     """Slope an hour of the least values of so many stretches. What is needed for a while goes again; a leak stays."""
     parts = [part for part in np.array_split(np.arange(len(values)), blocks) if len(part)]
-    if len(parts) < 2:
+    if len(parts) < 3:
         return 0.0
     places = [part[values[part].argmin()] for part in parts]
     return float(np.polyfit(seconds[places], values[places], 1)[0] * 3600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import tarfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -55,10 +56,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ingest(IngestConfig(root, "basic", source, kind="tar", max_reject_share=1.0))
     edit(EditConfig(root, count=8))
     mine(MineConfig(root, top=12, workers=1))
-    mine(MineConfig(root, split="train", top=6, workers=1))
     decide(root)
     manifest = export(ExportConfig(root, name="odd", authors="<script>alert(1)</script>; =1+1; - [x](javascript:1)"))
-    benchmark(BenchmarkConfig(root, manifest=manifest, models=("efficientnet-lite0",), replicates=100, name="odd"))
+    benchmark(
+        BenchmarkConfig(workspace=root, manifest=manifest, model=("efficientnet-lite0",), replicates=100, name="odd")
+    )
     return root
 
 
@@ -110,7 +112,7 @@ def test_csv_cells_are_no_formulas(made: Path) -> None:
 
 def test_the_card_is_text(made: Path) -> None:
     card = (made / "manifests" / "odd-1.0.0" / "README.md").read_text("utf-8")
-    assert "<script" not in card.lower() and "](javascript:" not in card
+    assert "<script" not in card.lower() and not re.search(r"(?<!\\)\]\(javascript:", card)
     assert card.count("\n---\n") <= 2  # the YAML head ends where it should
 
 
