@@ -34,7 +34,6 @@ from ndec_builder.core.storage import sha256_file  # noqa: E402
 
 # What may differ: how the run went, what only this Label Studio knows, and the copy that training goes on from.
 RECORDS = ("run.json", "inputs.json", "metrics.jsonl", "progress.json", "key.json", "project_tasks.parquet")
-CHAIN = 3  # kills in a row before a command may end
 SETTINGS = """
 [embed]
 threads = 1
@@ -155,14 +154,14 @@ class Bench:
     def before(self, stage: Stage) -> Path:
         return self.folder / "before" / stage.name
 
-    def kill(self, stage: Stage, kills: int) -> Tally:
-        """Kill a stage so many times in all; compare after each chain."""
+    def kill(self, stage: Stage, kills: int, chain: int) -> Tally:
+        """Kill a stage so many times in all, up to `chain` times in a row; compare after each chain."""
         tally, usual = Tally(), self.usual[stage.name]
         while tally.kills < kills:
             shutil.rmtree(self.root, ignore_errors=True)
             shutil.copytree(self.before(stage), self.root)
             begun = time.monotonic()
-            for _ in range(self.chance.randint(1, CHAIN)):
+            for _ in range(self.chance.randint(1, chain)):
                 by_time = self.chance.random() < 0.5
                 command = self.start(stage, -1 if by_time else self.chance.randint(1, max(usual.changes, 1)))
                 if by_time:
@@ -268,7 +267,7 @@ def label_studio(folder: Path) -> Iterator[None]:
         yield
 
 
-def run(kills: int, demo: Path | None, size: int, seed: int, only: list[str]) -> dict[str, Tally]:
+def run(kills: int, chain: int, demo: Path | None, size: int, seed: int, only: list[str]) -> dict[str, Tally]:
     warm_up()
     alone = bool(only) and not set(only) - {"ingest", "edit", "embed", "mine"}
     with (
@@ -280,7 +279,7 @@ def run(kills: int, demo: Path | None, size: int, seed: int, only: list[str]) ->
         bench.run_whole({stage.name for stage in chosen})
         tallies = {}
         for stage in chosen:
-            tallies[stage.name] = bench.kill(stage, kills)
+            tallies[stage.name] = bench.kill(stage, kills, chain)
             print(stage.name, bench.usual[stage.name], tallies[stage.name], file=sys.stderr, flush=True)
         return tallies
 
@@ -288,13 +287,14 @@ def run(kills: int, demo: Path | None, size: int, seed: int, only: list[str]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=31, help="of each stage")
+    parser.add_argument("--chain", type=int, default=3, help="kills in a row at most before a command may end")
     parser.add_argument("--demo", type=Path, help="workspace of a finished demo whose pictures are used")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage", action="append", default=[], help="only this one; may be given several times")
     parser.add_argument("--size", type=int, default=24, help="references and basic images; twice as many in the pool")
     parser.add_argument("--quick", action="store_true", help="writes no result file; fewer pictures")
     given = parser.parse_args()
-    tallies = run(given.kills, given.demo, 12 if given.quick else given.size, given.seed, given.stage)
+    tallies = run(given.kills, given.chain, given.demo, 12 if given.quick else given.size, given.seed, given.stage)
     rows = [
         (name, t.by_time, t.by_change, t.ended_before, t.runs, t.same, t.left, f"{t.seconds:.0f}")
         for name, t in tallies.items()
