@@ -118,11 +118,14 @@ class Command:
         finally:
             os._exit(code)
 
+    def has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def kill_after(self, seconds: float) -> None:
         """SIGKILL, unless it has ended before."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if self.has_ended():
                 return
             time.sleep(0.002)
         os.kill(self.pid, signal.SIGKILL)
