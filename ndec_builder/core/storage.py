@@ -184,6 +184,9 @@ def read_rows(path: Path, start: int, stop: int) -> pa.Table:
         sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         ends = list(itertools.accumulate(sizes))
         wanted = [i for i, end in enumerate(ends) if end > start and end - sizes[i] < stop]
+        if not wanted:  # older versions of pyarrow cannot read no group at all
+            table: pa.Table = file.schema_arrow.empty_table()
+            return table
         before = ends[wanted[0]] - sizes[wanted[0]] if wanted else 0
         return file.read_row_groups(wanted).slice(start - before, stop - start)
 

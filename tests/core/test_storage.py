@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
@@ -87,6 +87,7 @@ def test_uris_are_read_locally_and_through_fsspec(tmp_path: Path) -> None:
     assert read_uri(str(tmp_path / "a.bin")) == read_uri(f"file://{tmp_path}/a.bin") == b"123"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 9))
 def test_rows_of_a_table_without_the_rest(
     tmp_path_factory: pytest.TempPathFactory, start: int, length: int, group: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -158,9 +159,9 @@ def _settings(path: Path) -> None:
     values = read_settings(path)
     for command in COMMANDS.values():
         build_class = command.config_class()
-        names = build_class.__dataclass_fields__
-        fixed = {name: Path("x") for name in ("workspace", "manifest", "report", "source") if name in names}
-        fixed |= {name: "x" for name in ("role", "annotator", "format", "count") if name in names}
+        missing = dataclasses.MISSING
+        needed = [f for f in dataclasses.fields(build_class) if f.default is missing and f.default_factory is missing]
+        fixed = {f.name: Path("x") if "Path" in str(f.type) else 1 if f.type == "int" else "x" for f in needed}
         build(build_class, command.section, values, **fixed)
 
 

@@ -7,6 +7,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -28,7 +29,7 @@ def sound(seed: int) -> dict[str, tuple[str, bytes]]:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a picture"
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = _profile("sRGB")
     made = {
         "jpeg": (rgb, "jpg", {"quality": 90}),
         "jpeg-progressive": (rgb, "jpg", {"progressive": True}),
@@ -240,9 +241,14 @@ def odd_forms(seed: int, chance: random.Random) -> Bytes:
             yield f"mode {mode}", ending, _encoded(picture.convert("L" if mode == "I" else mode), ending, {})
 
 
+def _profile(space: Literal["LAB", "XYZ", "sRGB"]) -> bytes:
+    """A colour profile; the time at which it was made, in its header, is always the same one."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+    return data[:24] + bytes(12) + data[36:]
+
+
 def _odd_profiles(picture: Image.Image, chance: random.Random) -> Bytes:
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    srgb, lab = _profile("sRGB"), _profile("LAB")
     broken = bytearray(srgb)
     for _ in range(20):
         broken[chance.randrange(len(broken))] = chance.randrange(256)
