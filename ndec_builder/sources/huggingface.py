@@ -62,7 +62,7 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
         for row in _rows(path):
             name = next((str(row[key]) for key in _FILE_NAMES if row.get(key)), "")
             file = path.parent / name
-            if not name or not file.resolve().is_relative_to(path.parent.resolve()) or not file.is_file():
+            if not name or not _is_inside(file, path.parent):
                 missing.append(name or f"a row of {path.name} without file_name")
                 continue
             done.add(file)
@@ -77,6 +77,14 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
     return Found({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path) for path in named})
 
 
+def _is_inside(file: Path, folder: Path) -> bool:
+    """Whether a file that the metadata names is there, below the folder of the metadata."""
+    try:
+        return file.resolve().is_relative_to(folder.resolve()) and file.is_file()
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
+        return False
+
+
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         if path.suffix == ".parquet":
@@ -86,7 +94,11 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
             if path.suffix == ".csv":
                 yield from csv.DictReader(file, strict=True)
             else:
-                yield from (json.loads(line) for line in file if line.strip())
+                for line in file:
+                    if line.strip():
+                        if not isinstance(row := json.loads(line), dict):
+                            raise ValueError(f"{line.strip()[:40]!r} is no object")
+                        yield row
     except (ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise NdecError(f"{path} cannot be read ({error}); mend that file") from None
 
