@@ -145,6 +145,23 @@ def test_images_with_metadata(tmp_path: Path) -> None:
         ingest(tmp_path, root, kind="hf")
 
 
+@pytest.mark.parametrize("line", ["9", "[]", '"a.png"', "[" * 100_000])
+def test_metadata_lines_that_are_no_objects(tmp_path: Path, line: str) -> None:
+    write_scenes(tmp_path / "p", 1)
+    (tmp_path / "p" / "metadata.jsonl").write_text(line + "\n")
+    with pytest.raises(NdecError, match=r"metadata\.jsonl cannot be read"):
+        ingest(tmp_path, tmp_path / "p", kind="hf")
+
+
+def test_metadata_that_names_what_no_file_can_be_called(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "p", 1)
+    names = ["scene-0000.png", "a\0b.png", "x" * 5_000]
+    lines = [json.dumps({"file_name": name}) for name in names]
+    (tmp_path / "p" / "metadata.jsonl").write_text("\n".join(lines))
+    with pytest.raises(GapsError, match="2 files that the metadata names are missing"):
+        ingest(tmp_path, tmp_path / "p", kind="hf")
+
+
 def test_broken_directories(tmp_path: Path, dataset: datasets.Dataset) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no directory of the datasets library"):
