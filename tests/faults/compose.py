@@ -17,16 +17,6 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- tables: made by tests/faults/compose.py -->", "<!-- end of tables -->"
 ORDER = ("kill_stages", "kill_mining", "kill_annotation", "bad_worlds", "hostile", "fuzz", "lowest", "soak")
-    "kill_stages",
-    "kill_mining",
-    "kill_annotation",
-    "bad_worlds",
-    "hostile",
-    "fuzz",
-    "lowest",
-    "soak_hour",
-    "soak",
-)
 
 
 def tables() -> str:
