@@ -130,14 +130,21 @@ def jump() -> None:
 
 
 def two_at_once(bench: Bench, verbs: list[str]) -> Iterator[Found]:
-    """The first command is stopped while it holds its lock; the second must say who it is; then the first goes on."""
+    """The first command is stopped while it holds its lock; the second must say so; then the first goes on.
+
+    It names the first one, unless that was stopped between taking the lock and writing its name into it.
+    """
     for verb in verbs:
         first = _stopped_in_the_middle(bench, verb)
         ended, text = bench.run(*bench.verbs[verb])
         os.kill(first.pid, signal.SIGCONT)
         done = first.wait()
         wrong = bench.same_as_whole(verb) if done.code == 0 else f"the first one ended with {done.code}"
-        fine = told(ended, text, f"process {first.pid} on") and "wait for its end" in text and not wrong
+        fine = (
+            told(ended, text, f"process {first.pid} on", "another process is writing")
+            and "wait for its end" in text
+            and not wrong
+        )
         yield Found("two commands at once", verb, fine, wrong or last_line(text))
 
 
