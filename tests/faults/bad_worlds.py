@@ -140,11 +140,8 @@ def two_at_once(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         os.kill(first.pid, signal.SIGCONT)
         done = first.wait()
         wrong = bench.same_as_whole(verb) if done.code == 0 else f"the first one ended with {done.code}"
-        fine = (
-            told(ended, text, f"process {first.pid} on", "another process is writing")
-            and "wait for its end" in text
-            and not wrong
-        )
+        said = told(ended, text, f"process {first.pid} on", "another process is writing")
+        fine = said and "wait for its end" in text and not wrong
         yield Found("two commands at once", verb, fine, wrong or last_line(text))
 
 
