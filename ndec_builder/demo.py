@@ -46,7 +46,7 @@ class DemoSize:
 
 
 SIZES = {
-    "full": DemoSize(top_test=450, top_train=400, copies=400, distractors=300, views=5, steps=800),
+    "full": DemoSize(top_test=450, top_train=400, copies=400, distractors=300, views=11, steps=800),
     "small": DemoSize(top_test=120, top_train=110, copies=100, distractors=80, views=4, steps=300),
 }
 
@@ -62,6 +62,7 @@ def run(config: DemoConfig) -> DemoTable:
     fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
     asl = stage("train-asl", "train-asl", **fit)
     asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
+    fused = stage("train-asl --recipe fused", "train-fused", manifest=manifest, seed=config.seed)
 
     def judge(name: str, **detector: Any) -> Path:
         report: Path = stage(f"benchmark {name}", "benchmark", manifest=manifest, name=name, **detector)
@@ -73,7 +74,8 @@ def run(config: DemoConfig) -> DemoTable:
         f"{MODEL}, whitened": baseline,
         "the same + ASL filter": judge("baseline-asl", model=MODEL, asl_checkpoint=asl, **with_filter),
         "ASL as in the paper": judge("asl", checkpoint=asl, **with_filter),
-        "asl-copies, beyond it": judge("asl-copies", checkpoint=asl_copies, **with_filter),
+        "asl-copies, own threshold": judge("asl-copies", checkpoint=asl_copies, threshold="auto", **with_filter),
+        "fused": judge("fused", model=MODEL, scorer="fused", fused_model=fused, baseline=baseline),
     }
     return DemoTable.collect(Workspace(config.out), manifest, reports, time.monotonic() - started)
 

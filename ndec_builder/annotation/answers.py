@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,10 +52,32 @@ def _tasks(client: Any, project: int, conjunction: str, items: list[Row]) -> Ite
     return found
 
 
-def compare(tasks: Iterable[Any], holds: Held, rater: Rater, project: int, *, complete: bool = False) -> Found:
+def is_there(client: Any, annotation: int) -> bool:
+    """Whether Label Studio holds this annotation, asked for by its id."""
+    from label_studio_sdk.core.api_error import ApiError
+
+    try:
+        client.annotations.get(annotation)
+    except ApiError as error:
+        if error.status_code == 404:
+            return False
+        raise
+    return True
+
+
+def compare(
+    tasks: Iterable[Any],
+    holds: Held,
+    rater: Rater,
+    project: int,
+    *,
+    complete: bool = False,
+    still: Callable[[int], bool] = lambda _: False,
+) -> Found:
     """Enter the tasks' newest annotations into what is held; labels that are not there any more are incidents.
 
-    `complete`: the tasks are all that have an answer, so what is not among them has none.
+    `complete`: the tasks are all that Label Studio counts as answered; what is not among them has no answer, unless
+    `still` finds its annotation: a server that was killed may have saved one and not yet counted it.
     """
     found = Found()
     seen = set()
@@ -70,7 +92,7 @@ def compare(tasks: Iterable[Any], holds: Held, rater: Rater, project: int, *, co
         row["label"] = None if answer is None else verdict(answer.get("result") or [])
     if complete:
         for row in holds.project(project).values():
-            if row["task"] not in seen and row["annotation"] is not None:
+            if row["task"] not in seen and row["annotation"] is not None and not still(row["annotation"]):
                 found.incidents += gone([row], "annotation_deleted")
                 row.update(annotation=None, label=None)
     return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import ChainMap, Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from ndec_builder.annotation import held, projects
-from ndec_builder.annotation.answers import Found, changed_tasks, compare, labelled_tasks, new_labels
+from ndec_builder.annotation.answers import Found, changed_tasks, compare, is_there, labelled_tasks, new_labels
 from ndec_builder.annotation.connection import Connection, connect, talking
 from ndec_builder.annotation.held import Held
 from ndec_builder.annotation.imports import relist, task_data
@@ -127,7 +128,8 @@ def _look(
     known = sum(row["annotation"] is not None for row in holds.project(project.id).values())
     after, page = projects.look_again(client, project.id)
     if not project.annotated <= known <= after:
-        found.add(compare(labelled_tasks(client, project.id), holds, rater, project.id, complete=True))
+        answered, still = labelled_tasks(client, project.id), partial(is_there, client)
+        found.add(compare(answered, holds, rater, project.id, complete=True, still=still))
     return found, page
 
 

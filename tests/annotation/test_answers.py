@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ndec_builder.annotation.answers import new_labels, verdict
+from ndec_builder.annotation.answers import compare, new_labels, verdict
+from ndec_builder.annotation.held import Held
 
 PAIRS = {p: {"pair_id": p, "batch": 1, "is_gold": False, "position": i} for i, p in enumerate("abc")}
 LOGINS = {7: "ann@x"}
@@ -77,3 +79,12 @@ def test_a_verdict_is_exactly_one_known_choice_of_the_right_control() -> None:
     assert verdict(choice("hard_negative")) == "hard_negative"
     assert verdict(choice("hard_negative", control="other")) is None
     assert verdict([]) is None and verdict(choice("unsure", "unrelated")) is None and verdict(choice("maybe")) is None
+
+
+def test_an_annotation_that_is_there_but_not_counted_was_not_deleted(tmp_path: Path) -> None:
+    holds, rater = Held(tmp_path), ("first", "ann")
+    for task, pair_id in ((1, "a"), (2, "b")):
+        holds.add(rater, 4, task, pair_id).update(annotation=10 + task, label="unrelated")
+    look = compare([], holds, rater, 4, complete=True, still=lambda annotation: annotation == 11)
+    assert [(row["kind"], row["pair_id"]) for row in look.incidents] == [("annotation_deleted", "b")]
+    assert [row["annotation"] for row in holds.project(4).values()] == [11, None]
