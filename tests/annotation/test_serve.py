@@ -47,12 +47,17 @@ def test_pictures_alone_for_a_label_studio_that_runs_already(env: Path, tmp_path
         token, port = make_secrets(tmp_path / "other")["token"], free_port()
         more = ("--url", server.url, "--image-port", str(port), "--host", "0.0.0.0")
         process, said = serve(tmp_path / "bench", env, *more, lines=3, LABEL_STUDIO_API_KEY=token)
-        with process:
-            assert "WARNING: everybody who reaches 0.0.0.0" in said and token not in said
-            assert requests.get(f"http://127.0.0.1:{port}/guideline").status_code == 200
+        try:
+            assert "WARNING: other machines reach 0.0.0.0" in said and token not in said
+            key = read_json(tmp_path / "bench" / "label_studio" / "secrets.json")["image_key"]
+            assert requests.get(f"http://127.0.0.1:{port}/guideline").status_code == 403
+            assert requests.get(f"http://127.0.0.1:{port}/key/{key}/guideline").status_code == 200
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
-        assert not (tmp_path / "bench" / "label_studio").exists()
+        finally:  # a failed assertion must not wait for a server that nobody stops
+            process.kill()
+            process.communicate()
+        assert [path.name for path in (tmp_path / "bench" / "label_studio").iterdir()] == ["secrets.json"]
 
 
 def test_upgrades_keep_the_database_as_it_was(
