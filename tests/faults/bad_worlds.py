@@ -33,7 +33,7 @@ from faults.kill_stages import hashes, label_studio, wrong_tasks  # noqa: E402
 from faults.proxy import Proxy  # noqa: E402
 
 NOBODY = 65_534
-LIMIT = 4_096  # bytes of a file: the disk is full
+LIMIT = 1_024  # bytes of a file: the disk is full
 SHARE = 0.2  # of a remote store's reads that fail
 
 
