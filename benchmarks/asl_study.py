@@ -11,7 +11,6 @@ are split in two halves by a hash of their group: settings were tuned on the hal
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+from halves import restricted
 from machine import machine, write_result
 
 from ndec_builder.core.config import build, read_settings
@@ -39,29 +38,6 @@ from ndec_builder.training.settings import TrainConfig
 OWN, FIRST_N = ", own threshold", ", own threshold, first N"
 FEW_GROUPS = 20  # natural groups below which nothing is claimed
 SUBSETS = ("all", "natural", "reverse_crop")
-
-
-def half_of(group: str) -> str:
-    return "tuned" if int(hashlib.sha256(group.encode()).hexdigest(), 16) % 2 == 0 else "untouched"
-
-
-def restricted(data: Dataset, half: str) -> Dataset:
-    """The dataset with the queries of one half of the groups; all references stay."""
-    groups = data.queries["group"].to_pylist()
-    names = [group or query for group, query in zip(groups, data.query_ids, strict=True)]
-    keep = np.array([half in ("all", half_of(name)) for name in names])
-    place = np.cumsum(keep) - 1
-    queries, references = np.divmod(data.truth, len(data.references))
-    kept = keep[queries]
-    return replace(
-        data,
-        name=f"{data.name}, {half} groups",
-        queries=data.queries.filter(pa.array(keep)),
-        kinds=[kind for kind, there in zip(data.kinds, keep, strict=True) if there],
-        stratum=data.stratum[keep],
-        query_group=np.unique(data.query_group[keep], return_inverse=True)[1],
-        truth=place[queries[kept]] * len(data.references) + references[kept],
-    )
 
 
 def cell(number: Interval, percent: bool = True, sign: bool = False) -> str:

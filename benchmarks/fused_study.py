@@ -13,13 +13,12 @@ judging, so that the long part can be done in pieces.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+from halves import group_names, restricted
 from machine import machine, write_result
 
 from ndec_builder import demo
@@ -110,31 +109,6 @@ class Kept:
         values["kept"] = np.divide(kept, there, out=np.full(there.shape, np.nan), where=there > 0)
         target = np.minimum(1.5 * values["base all/precision_at_n"], 0.9)
         return values | {"precision over target": values["fused all/precision_at_n"] - target}
-
-
-def half_of(group: str) -> str:
-    return "tuned" if int(hashlib.sha256(group.encode()).hexdigest(), 16) % 2 == 0 else "untouched"
-
-
-def group_names(data: Dataset) -> list[str]:
-    return [g or q for g, q in zip(data.queries["group"].to_pylist(), data.query_ids, strict=True)]
-
-
-def restricted(data: Dataset, half: str) -> Dataset:
-    """The dataset with the queries of one half of the groups; all references stay."""
-    keep = np.array([half in ("all", half_of(name)) for name in group_names(data)])
-    place = np.cumsum(keep) - 1
-    queries, references = np.divmod(data.truth, len(data.references))
-    kept = keep[queries]
-    return replace(
-        data,
-        name=f"{data.name}, {half} groups",
-        queries=data.queries.filter(pa.array(keep)),
-        kinds=[kind for kind, there in zip(data.kinds, keep, strict=True) if there],
-        stratum=data.stratum[keep],
-        query_group=np.unique(data.query_group[keep], return_inverse=True)[1],
-        truth=place[queries[kept]] * len(data.references) + references[kept],
-    )
 
 
 def prepare(out: Path, seed: int, size: str, port: int) -> tuple[Path, FusedConfig]:

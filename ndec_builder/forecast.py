@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core import sizing
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.plans import plans_folder
@@ -18,7 +19,6 @@ from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
 
 MEASURED = 1000  # images of a run whose rate counts: in a smaller one most of the time goes into starting
-GALLERY = {"test": "reference", "train": "basic"}
 
 
 def forecast(verb: str, config: Any) -> str | None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ndec_builder.annotation.labels import GOLD_ROLE, gold_images, read_gold
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import say, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError
@@ -28,7 +29,6 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.operations import Edited, replay
 from ndec_builder.edits.recipes import edit_image, edit_json
 
-GALLERY = {"test": "reference", "train": "basic"}
 TRUTH = {"edited_copy": "edited_copy", "reverse_crop": "hard_negative", "two_crops": "no_copy"}
 LEAST_CONTENT = 0.1  # share of the original that a gold copy still shows: less is a guess, not a measure of people
 LEAST_SIDE = 128  # px, of an image to make gold of

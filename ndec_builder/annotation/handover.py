@@ -13,7 +13,7 @@ from ndec_builder.annotation.connection import NO_RETRY, Connection, connect, ta
 from ndec_builder.annotation.held import Held
 from ndec_builder.annotation.imports import bring_up_to_date
 from ndec_builder.annotation.labels import read_labels, read_tasks
-from ndec_builder.annotation.moves import Key, Row, for_newcomers, open_rows, spread
+from ndec_builder.annotation.moves import Key, Row, for_newcomers, open_rows, spread, takers_of
 from ndec_builder.annotation.pull import pull_labels
 from ndec_builder.annotation.settings import LeaveConfig, PushConfig
 from ndec_builder.annotation.suggestions import suggestions
@@ -50,7 +50,7 @@ def run(config: LeaveConfig) -> Path:
             rows = open_rows(tasks.to_pylist(), labelled, round_, config.annotator)
             free = take_back(workspace, config.split, connection, (round_, config.annotator), rows)
             pull_labels(workspace, config.split, connection)
-            others = _others(config, tasks, round_)
+            others = takers_of(config.others, tasks, round_, config.annotator)
             labels = read_labels(workspace, config.split)
             labelled = _labelled(workspace, config.split)
             free = [row for row in free if (row["pair_id"], round_, config.annotator) not in labelled]
@@ -154,10 +154,3 @@ def _rounds_of(config: LeaveConfig, tasks: pa.Table) -> list[str]:
             f"{', '.join(sorted({name for _, name in pairs})) or 'nobody'}"
         )
     return rounds
-
-
-def _others(config: LeaveConfig, tasks: pa.Table, round_: str) -> list[str]:
-    if config.others:
-        return list(config.others)
-    pairs = zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True)
-    return sorted({name for found, name in pairs if found == round_ and name != config.annotator})

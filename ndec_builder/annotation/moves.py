@@ -31,6 +31,14 @@ def open_rows(tasks: Sequence[Row], labelled: Collection[Key], round_: str, anno
     return sorted(left, key=lambda row: row["position"])
 
 
+def takers_of(named: Sequence[str], tasks: pa.Table, round_: str, annotator: str) -> list[str]:
+    """Who takes over what `annotator` gives away: those named, else everybody else of the round, by name."""
+    if named:
+        return list(named)
+    pairs = zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True)
+    return sorted({name for found, name in pairs if found == round_ and name != annotator})
+
+
 def spread(
     tasks: pa.Table,
     given: Sequence[Row],

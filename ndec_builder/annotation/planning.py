@@ -28,6 +28,7 @@ from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tasks import Pair, assign, disputed_pairs, double_check_pairs, give, pairs_to_label
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import TASKS, table_of
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 
@@ -79,17 +80,13 @@ def _first(
         drawn = set(draw(by_id, config.sample, "sample"))
         pairs = [pair for pair in pairs if pair[0] in drawn]
     probabilities = copy_probabilities(tables)
-    slice_ = _slice(config, cleared_by(workspace, config.split, tables))
-    chosen = give(
-        by_id,
-        dict.fromkeys(slice_, 2),
-        "first",
-        config.annotators,
-        tasks=tasks,
-        load=open_load("first", tasks, labels),
-        seen_by=_seen_by("first", tasks, labels),
-    )
-    tasks = pa.concat_tables([tasks, chosen])
+    chosen = table_of(TASKS, [])
+    if config.check_pairs:
+        slice_, seen_by = _slice(config, cleared_by(workspace, config.split, tables)), _seen_by("first", tasks, labels)
+        load = open_load("first", tasks, labels)
+        people = dict.fromkeys(slice_, 2)
+        chosen = give(by_id, people, "first", config.annotators, tasks=tasks, load=load, seen_by=seen_by)
+        tasks = pa.concat_tables([tasks, chosen])
     if config.order == "likeliest":
         pairs = likeliest_first(pairs, read_relearnt(workspace, config.split))
     elif config.order != "rank":
@@ -110,8 +107,6 @@ def _first(
 
 
 def _slice(config: PushConfig, probabilities: dict[str, float]) -> list[str]:
-    if not config.check_pairs:
-        return []
     if not probabilities:
         raise NdecError(
             f"check_pairs is {config.check_pairs}, but the pairs of the split {config.split!r} have no pre-label to "

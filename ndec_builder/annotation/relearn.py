@@ -25,7 +25,7 @@ from ndec_builder.annotation.settings import RelearnConfig
 from ndec_builder.candidates.geometry_table import read_geometry
 from ndec_builder.candidates.logistic import calibration_error
 from ndec_builder.candidates.prelabel import auc, pair_features
-from ndec_builder.candidates.sides import GALLERY
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer

@@ -97,9 +97,9 @@ class Resolved:
         return int(pc.sum(pc.equal(self.decisions["basis"], "auto_cleared")).as_py() or 0)
 
 
-def resolved(workspace: Workspace, split: str, tasks: pa.Table) -> Resolved:
+def resolved(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table) -> Resolved:
     """Decide every pair of a split from the labels that count; looks at the audit and at the check of auto-clearing."""
-    labels, candidates = counting_labels(workspace, split), candidate_tables(workspace, split)
+    candidates = candidate_tables(workspace, split)
     clearing, cleared = _still_cleared(workspace, split, tasks, labels, candidates)
     without = resolve(tasks, labels, cleared, audited=False)
     kept = kept_pairs(pa.concat_tables(candidates) if candidates else None, without, split)
@@ -188,7 +188,7 @@ def run(config: ResolveConfig) -> Path:
             f"no label of the split {config.split!r} was pulled yet; label some pairs, then run "
             f"`ndec annotate pull --split {config.split} --workspace {workspace.root}`"
         )
-    found = resolved(workspace, config.split, tasks)
+    found = resolved(workspace, config.split, tasks, labels)
     quality = _quality(labels, found, gold_truth(workspace, config.split))
     set_aside = read_set_aside(workspace, config.split).num_rows
     quality |= {"labels_set_aside": set_aside, "posterior": _posterior(config, workspace, labels)}

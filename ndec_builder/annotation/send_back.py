@@ -13,7 +13,7 @@ import pyarrow as pa
 from ndec_builder.annotation.connection import connect
 from ndec_builder.annotation.imports import bring_up_to_date
 from ndec_builder.annotation.labels import read_labels, read_set_aside, read_tasks, without_set_aside
-from ndec_builder.annotation.moves import Key, Row, Spread, spread
+from ndec_builder.annotation.moves import Key, Row, Spread, spread, takers_of
 from ndec_builder.annotation.pull import pull_labels
 from ndec_builder.annotation.settings import SendBackConfig
 from ndec_builder.annotation.suggestions import suggestions
@@ -94,17 +94,10 @@ def move(config: SendBackConfig, tasks: pa.Table, labels: pa.Table, set_aside: p
             and (row["pair_id"], round_) in gone
             and not row["is_gold"]
         ]
-        takers = _others(config, total.tasks, round_)
+        takers = takers_of(config.others, total.tasks, round_, config.annotator)
         one = spread(total.tasks, rows, takers, labelled, seen)
         total = Spread(one.tasks, total.moved + one.moved, total.dropped + one.dropped, total.stuck + one.stuck)
     return total
-
-
-def _others(config: SendBackConfig, tasks: pa.Table, round_: str) -> list[str]:
-    if config.others:
-        return list(config.others)
-    pairs = zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True)
-    return sorted({name for found, name in pairs if found == round_ and name != config.annotator})
 
 
 def _rows(config: SendBackConfig, chosen: Collection[Row]) -> pa.Table:

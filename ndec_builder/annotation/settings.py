@@ -132,8 +132,8 @@ class AutoClearConfig:
 
 
 @dataclass(frozen=True)
-class LeaveConfig:
-    """`ndec annotate leave`: somebody stops; the pairs that they have not labelled go to others."""
+class _Moving:
+    """What giving somebody's pairs to others needs."""
 
     workspace: Path
     annotator: str
@@ -149,32 +149,25 @@ class LeaveConfig:
         for name in (self.annotator, *self.others):
             check_annotator(name)
         if self.annotator in self.others:
-            raise UsageError(f"{self.annotator} leaves and cannot take over the pairs; name somebody else")
+            raise UsageError(f"the pairs of {self.annotator} cannot go to {self.annotator} again; name somebody else")
 
 
 @dataclass(frozen=True)
-class SendBackConfig:
+class LeaveConfig(_Moving):
+    """`ndec annotate leave`: somebody stops; the pairs that they have not labelled go to others."""
+
+
+@dataclass(frozen=True)
+class SendBackConfig(_Moving):
     """`ndec annotate send-back`: set somebody's labels aside and give their pairs to others."""
 
-    workspace: Path
-    annotator: str
-    why: str  # kept beside the labels
-    split: str = "test"
+    why: str = ""  # kept beside the labels
     since: str = ""  # an ISO time; only labels given then or later
     round: str = ""  # only labels of this round
     by: str = ""  # who decided it; empty: the user of this machine
-    others: tuple[str, ...] = setting((), "who takes the pairs over; empty: everybody else of the same round")
-    chunk: int = setting(5000, "tasks sent in one request", result=False)
-    url: str = setting("", URL_HELP, result=False)
-    token_file: str = setting("", TOKEN_HELP, result=False)
-    image_url: str = setting("", "where browsers find the image server; empty: that of `serve`", result=False)
 
     def __post_init__(self) -> None:
-        check_split(self.split)
-        for name in (self.annotator, *self.others):
-            check_annotator(name)
-        if self.annotator in self.others:
-            raise UsageError(f"the pairs of {self.annotator} cannot go to {self.annotator} again; name somebody else")
+        super().__post_init__()
         if not self.why.strip():
             raise UsageError("say why the labels are sent back: --why TEXT; it is kept beside them")
         if self.round:

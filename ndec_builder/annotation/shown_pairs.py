@@ -6,12 +6,12 @@ import threading
 from pathlib import Path
 
 from ndec_builder.annotation.labels import read_gold
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 
 SIDES = ("query", "reference")
-REFERENCE_ROLE = {"test": "reference", "train": "basic"}  # test mines pool × reference, train pool × basic
 Picture = tuple[str, str]  # role, image_id
 
 
@@ -49,7 +49,7 @@ class ShownPairs:
         table = read_table(path, ["pair_id", "query_id", "reference_id"])
         columns = (table[name].to_pylist() for name in ("pair_id", "query_id", "reference_id"))
         pairs = {
-            pair: (("pool", query), (REFERENCE_ROLE[split], reference))
+            pair: (("pool", query), (GALLERY[split], reference))
             for pair, query, reference in zip(*columns, strict=True)
         }
         for row in read_gold(self.workspace, split).to_pylist():

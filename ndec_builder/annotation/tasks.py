@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +45,35 @@ def disputed_pairs(decisions: pa.Table) -> set[str]:
     return {pair_id for pair_id, decision, labels in zip(*columns, strict=True) if decision is None and labels > 0}
 
 
+class _Queues:
+    """The queues of a round while pairs are added: whoever has the fewest open pairs comes first, ties as named."""
+
+    def __init__(self, round_: str, annotators: Sequence[str], tasks: pa.Table, load: Mapping[str, int] | None) -> None:
+        rows = tasks.to_pylist()
+        self.round, self.batch = round_, 1 + max((row["batch"] for row in rows), default=0)
+        self.has: dict[str, set[str]] = defaultdict(set)  # pair_id → who has it in this round
+        self.position: dict[str, int] = defaultdict(int)
+        for row in rows:
+            if row["round"] == round_:
+                self.has[row["pair_id"]].add(row["annotator"])
+                self.position[row["annotator"]] = max(self.position[row["annotator"]], row["position"])
+        self.open = {name: (load or {}).get(name, 0) for name in annotators}
+        self.rows: list[dict[str, Any]] = []
+
+    def free(self, barred: Collection[str]) -> list[str]:
+        return sorted((name for name in self.open if name not in barred), key=lambda name: self.open[name])
+
+    def add(self, pair: Pair, names: Sequence[str]) -> None:
+        pair_id, query_id, reference_id = pair
+        for name in names:
+            self.open[name] += 1
+            self.position[name] += 1
+            self.rows.append(
+                {"pair_id": pair_id, "round": self.round, "annotator": name, "batch": self.batch,
+                 "position": self.position[name], "query_id": query_id, "reference_id": reference_id, "is_gold": False}
+            )  # fmt: skip
+
+
 def assign(
     pairs: Sequence[Pair],
     round_: str,
@@ -63,32 +92,19 @@ def assign(
     `overlap_people` of them, or to all when they are fewer. Positions go on where the annotator's last batch ended.
     Deterministic. Raises NdecError when nobody may look at a pair.
     """
-    before = [row for row in tasks.to_pylist() if row["round"] == round_]
-    assigned = {row["pair_id"] for row in before}
-    new = [pair for pair in pairs if pair[0] not in assigned]
-    batch = 1 + max((row["batch"] for row in tasks.to_pylist()), default=0)
-    position: dict[str, int] = defaultdict(int)
-    for row in before:
-        position[row["annotator"]] = max(position[row["annotator"]], row["position"])
-    open_pairs = {name: (load or {}).get(name, 0) for name in annotators}
-    rows: list[dict[str, Any]] = []
-    for index, (pair_id, query_id, reference_id) in enumerate(new):
-        barred = (seen_by or {}).get(pair_id, set())
-        free = sorted((name for name in annotators if name not in barred), key=lambda name: open_pairs[name])
+    queues = _Queues(round_, annotators, tasks, load)
+    new = [pair for pair in pairs if pair[0] not in queues.has]
+    for index, pair in enumerate(new):
+        barred = (seen_by or {}).get(pair[0], set())
+        free = queues.free(barred)
         if not free:
             raise NdecError(
-                f"nobody is left for the round {round_!r}: {', '.join(sorted(barred))} saw pair {pair_id} before, and "
+                f"nobody is left for the round {round_!r}: {', '.join(sorted(barred))} saw pair {pair[0]} before, and "
                 f"the annotators named are {', '.join(annotators)}; name one more person with --annotator"
             )
         several = int((index + 1) * overlap + 1e-9) > int(index * overlap + 1e-9)
-        for name in free[: overlap_people if several else 1]:
-            open_pairs[name] += 1
-            position[name] += 1
-            rows.append(
-                {"pair_id": pair_id, "round": round_, "annotator": name, "batch": batch, "position": position[name],
-                 "query_id": query_id, "reference_id": reference_id, "is_gold": False}
-            )  # fmt: skip
-    return table_of(TASKS, rows)
+        queues.add(pair, free[: overlap_people if several else 1])
+    return table_of(TASKS, queues.rows)
 
 
 def give(
@@ -106,33 +122,15 @@ def give(
     In the order of `people`; whoever has the pair in this round already counts. As in `assign`, pairs go to the person
     with the fewest open ones and never to one of `seen_by[pair_id]`. Raises NdecError when there are too few people.
     """
-    if not people:
-        return table_of(TASKS, [])
-    before = [row for row in tasks.to_pylist() if row["round"] == round_]
-    has: dict[str, set[str]] = defaultdict(set)
-    position: dict[str, int] = defaultdict(int)
-    for row in before:
-        has[row["pair_id"]].add(row["annotator"])
-        position[row["annotator"]] = max(position[row["annotator"]], row["position"])
-    batch = 1 + max((row["batch"] for row in tasks.to_pylist()), default=0)
-    open_pairs = {name: (load or {}).get(name, 0) for name in annotators}
-    rows: list[dict[str, Any]] = []
+    queues = _Queues(round_, annotators, tasks, load)
     for pair_id, wanted in people.items():
-        _, query_id, reference_id = pairs[pair_id]
-        barred = (seen_by or {}).get(pair_id, set()) | has[pair_id]
-        missing = wanted - len(has[pair_id])
-        free = sorted((name for name in annotators if name not in barred), key=lambda name: open_pairs[name])
+        has = queues.has.get(pair_id, set())
+        missing, free = max(wanted - len(has), 0), queues.free((seen_by or {}).get(pair_id, set()) | has)
         if len(free) < missing:
             raise NdecError(
                 f"too few people for the round {round_!r}: pair {pair_id} needs {missing} more who have not seen it, "
                 f"and of those named ({', '.join(annotators)}) {', '.join(free) or 'nobody'} has not; name "
                 f"{missing - len(free)} more with --annotator"
             )
-        for name in free[: max(missing, 0)]:
-            open_pairs[name] += 1
-            position[name] += 1
-            rows.append(
-                {"pair_id": pair_id, "round": round_, "annotator": name, "batch": batch, "position": position[name],
-                 "query_id": query_id, "reference_id": reference_id, "is_gold": False}
-            )  # fmt: skip
-    return table_of(TASKS, rows)
+        queues.add(pairs[pair_id], free[:missing])
+    return table_of(TASKS, queues.rows)

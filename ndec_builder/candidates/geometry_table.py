@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.candidates.geometry import SIGNALS, Geometry, fit_pictures, single_threaded
 from ndec_builder.candidates.keypoints import Picture, describe
-from ndec_builder.candidates.sides import GALLERY
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.engines import Engine
 from ndec_builder.core.plans import Plan, Shard, check_files, open_plan

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndec_builder.candidates.sides import BACKGROUND, GALLERY
+from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.candidates.sides import BACKGROUND
 from ndec_builder.core.storage import fingerprint, read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace
 

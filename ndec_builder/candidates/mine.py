@@ -15,8 +15,8 @@ from ndec_builder.candidates.geometry_table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.inputs import hash_inputs, inputs_of
 from ndec_builder.candidates.normalization import Normalization
 from ndec_builder.candidates.rows import RANKINGS, Extras, candidate_table
-from ndec_builder.candidates.settings import SEARCHES, MineConfig
-from ndec_builder.candidates.sides import BACKGROUND, GALLERY, Side, load_sides
+from ndec_builder.candidates.settings import GALLERY, SEARCHES, MineConfig
+from ndec_builder.candidates.sides import BACKGROUND, Side, load_sides
 from ndec_builder.candidates.splits import (
     SKIP_COLUMNS,
     OtherSplit,

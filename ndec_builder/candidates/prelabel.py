@@ -16,8 +16,8 @@ from ndec_builder.candidates.geometry import SIGNALS
 from ndec_builder.candidates.geometry_table import read_geometry
 from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
 from ndec_builder.candidates.prelabel_pairs import FEATURES, Gallery, KnownPairs, features_from, make_known_pairs
-from ndec_builder.candidates.settings import PrelabelConfig
-from ndec_builder.candidates.sides import GALLERY, load_side
+from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
+from ndec_builder.candidates.sides import load_side
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.runs import RunRecord

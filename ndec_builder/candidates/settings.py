@@ -9,6 +9,7 @@ from ndec_builder.core.config import setting
 
 DEFAULT_MODEL = "efficientnet-lite0"
 SEARCHES = ("auto", "bf16", "faiss", "ivf")
+GALLERY = {"test": "reference", "train": "basic"}  # split → role of the images that the pool is searched in
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.columns import images_fingerprint
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.errors import NdecError
@@ -19,7 +20,6 @@ from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.mapped import MappedVectors, map_embeddings
 
-GALLERY = {"test": "reference", "train": "basic"}  # split → role of the images that the pool is searched in
 BACKGROUND = {"test": "basic"}  # split → role whose images scores are normalised against
 
 Rows = dict[str, dict[str, Any]]  # image_id → row of its images table

@@ -21,10 +21,8 @@ from PIL import Image, ImageCms, ImageFile
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_PIXELS = 200_000_000  # far above any photo; a decompression bomb is refused before its pixels are decoded
-MAX_SCANS, MAX_SCAN_PIXELS = (
-    100,
-    5_000_000_000,
-)  # of a JPEG: a scan is a pass over all pixels for some bytes of file
+MAX_SCANS = 100  # of a JPEG: each is a pass over all pixels, for some bytes of file
+MAX_SCAN_PIXELS = 5_000_000_000  # of all its scans together
 LARGE = 25_000_000  # pixels from which pictures are decoded one at a time: several at once would need gigabytes
 _STRIP = 256  # rows of 16-bit grey turned into 8 bits at a time
 _one_at_a_time = threading.Lock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,21 @@ from ndec_builder.training.team import Team, team
 from ndec_builder.training.views import view_kinds, view_maker
 
 RESULT_VERSION = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What one head is trained from, and where its states lie."""
+
+    config: TrainConfig
+    recipe: Recipe
+    data: TrainingSet
+    views: CachedViews  # in the order of data.images
+    manifest: Manifest
+    backbone: Backbone
+    directory: Path
+    mark: str  # fingerprint of the run
+    team: Team
 
 
 def run(config: TrainConfig) -> Path:
@@ -83,8 +98,8 @@ def _run(config: TrainConfig, team: Team) -> Path:
     if _finished(directory, mark):
         say(f"{directory} is trained already with these settings on these images")
         return directory
-    threshold = _calibrate(config, recipe, data, cached, manifest, backbone, directory, mark, team)
-    head = _fit(config, recipe, data, cached, manifest, backbone, directory, mark, team)
+    job = Job(config, recipe, data, cached, manifest, backbone, directory, mark, team)
+    threshold, head = _calibrate(job), _fit(job)
     if not team.leads:
         return directory
     counts = {**data.facts(), "rejects": len(cached.rejects), "steps": config.steps}
@@ -109,20 +124,11 @@ def _run(config: TrainConfig, team: Team) -> Path:
     return directory
 
 
-def _fit(
-    config: TrainConfig,
-    recipe: Recipe,
-    data: TrainingSet,
-    cached: CachedViews,
-    manifest: Manifest,
-    backbone: Backbone,
-    directory: Path,
-    mark: str,
-    team: Team,
-) -> Head:
+def _fit(job: Job) -> Head:
     """Set head and class proxies to the whitened features, then train them, and the trunk when asked (in place)."""
+    config, data, backbone = job.config, job.data, job.backbone
     device = best_device(config.device)
-    originals = cached.features[:, 0].astype(np.float32)
+    originals = job.views.features[:, 0].astype(np.float32)
     head = fit_head(originals[: data.basic], config.dim, config.shrinkage, config.seed)
     cosface = _proxies(config, head.shape["dim"], data.class_count)
     with torch.no_grad():
@@ -136,7 +142,7 @@ def _fit(
         "pairs": config.pairs,
         "per_image": config.views_per_identity,
         "dropout": config.norm_dropout,
-        "team": team,
+        "team": job.team,
     }
     network: nn.Module = head
     batches: CachedBatches | OnlineBatches
@@ -144,31 +150,22 @@ def _fit(
         bf16 = backbone.autocast and (config.bf16 == "on" or (config.bf16 == "auto" and device == "cuda"))
         network = WholeNetwork(backbone, head, bf16)
         groups.append({"params": list(backbone.trunk.parameters()), "lr": config.trunk_lr})
-        maker = view_maker(data.images.to_pylist(), manifest.resolve, backbone.size, config.seed)
+        maker = view_maker(data.images.to_pylist(), job.manifest.resolve, backbone.size, config.seed)
         batches = OnlineBatches(data, maker, threads=config.threads, **sizes)
     else:
-        batches = CachedBatches(data, cached.features, cached.content_share, cached.adds_content, **sizes)
+        batches = CachedBatches(data, job.views.features, job.views.content_share, job.views.adds_content, **sizes)
     # a step of the head alone is so small that a second thread only waits for the first
     threads = config.threads if config.whole_network else 1
-    logs = directory / "tensorboard" / (f"rank-{team.rank}" if team.rank else "")
+    logs = job.directory / "tensorboard" / (f"rank-{job.team.rank}" if job.team.rank else "")
     with torch_threads(threads), closing(batches), SummaryWriter(str(logs)) as writer:
         ids = data.images["image_id"].to_pylist()
-        train(network, cosface, groups, batches, recipe, config, directory, mark, writer, team, ids)
+        train(network, cosface, groups, batches, job.recipe, config, job.directory, job.mark, writer, job.team, ids)
     return head
 
 
-def _calibrate(
-    config: TrainConfig,
-    recipe: Recipe,
-    data: TrainingSet,
-    cached: CachedViews,
-    manifest: Manifest,
-    backbone: Backbone,
-    directory: Path,
-    mark: str,
-    team: Team,
-) -> Threshold | None:
+def _calibrate(job: Job) -> Threshold | None:
     """Train a head without a part of the groups and choose the filter's threshold on that part."""
+    config, recipe, data = job.config, job.recipe, job.data
     if not config.keep_copies or config.whole_network or not recipe.trains_norms:
         return None
     held = held_out(data)
@@ -176,9 +173,9 @@ def _calibrate(
     if rest.basic < 2 or (recipe.needs_pairs and not len(rest.pairs)):
         return None
     say(f"{config.recipe}: first without {len(held)} images, to choose the filter's threshold on them")
-    views = cached.of(rest.images["image_id"].to_pylist())
-    head = _fit(config, recipe, rest, views, manifest, backbone, directory / "held-out", mark, team)
-    ratios = held_out_ratios(head, data, cached, held, view_kinds(config.views))
+    views = job.views.of(rest.images["image_id"].to_pylist())
+    head = _fit(replace(job, data=rest, views=views, directory=job.directory / "held-out"))
+    ratios = held_out_ratios(head, data, job.views, held, view_kinds(config.views))
     return choose_threshold(*ratios, config.keep_copies)
 
 

@@ -54,7 +54,7 @@ def test_what_is_sent_back_reaches_somebody_who_has_not_seen_it(count: int, over
     overlap = min(overlap, count)
     tasks, labels = world(count, overlap)
     moment = NOON + timedelta(minutes=since)
-    config = SendBackConfig(Path(), "bad", "all 2", since=moment.isoformat())
+    config = SendBackConfig(Path(), "bad", why="all 2", since=moment.isoformat())
     chosen = chosen_labels(config, labels, table_of(SET_ASIDE, []))
     assert {row["pair_id"] for row in chosen} == {f"p{n}" for n in range(since, count)} | (
         {"gold"} if since <= count else set()
@@ -113,9 +113,9 @@ def test_all_two_in_under_a_second_is_flagged_and_sent_back(
     assert "ndec annotate send-back lazy" in lazy["flags"]
 
     before = read_labels(workspace, "test")
-    config = SendBackConfig(workspace.root, "lazy", "all 2, 0.4 s each", by="dora", image_url=connection.image_url)
+    config = SendBackConfig(workspace.root, "lazy", why="all 2, 0.4 s each", by="dora", image_url=connection.image_url)
     with pytest.raises(NdecError, match="'zoe' has no label"):
-        send_back.run(SendBackConfig(workspace.root, "zoe", "x"))
+        send_back.run(SendBackConfig(workspace.root, "zoe", why="x"))
     send_back.run(config)
     assert read_labels(workspace, "test").equals(before)  # append-only
     aside = read_set_aside(workspace, "test").to_pylist()
@@ -138,5 +138,5 @@ def test_all_two_in_under_a_second_is_flagged_and_sent_back(
 
     # ann is alone now: nobody could take her pairs, and nothing is changed.
     with pytest.raises(NdecError, match="nothing is sent back: everybody named has seen"):
-        send_back.run(SendBackConfig(workspace.root, "ann", "test"))
+        send_back.run(SendBackConfig(workspace.root, "ann", why="test"))
     assert read_set_aside(workspace, "test").num_rows == 36

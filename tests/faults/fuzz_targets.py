@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import io
 import json
+import random
 import tarfile
 import zipfile
 import zlib
@@ -14,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from faults import zoo_archives, zoo_pictures
+from faults import fuzz_seeds, zoo_archives, zoo_pictures
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
-IDS = ["a", "b", "c"]
 Work = Callable[[bytes, Path], object]
 
 
@@ -68,72 +65,6 @@ def _found(kind: str, role: str, name: str) -> Work:
     return _file(name, read)
 
 
-def _parquet() -> list[bytes]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    picture = zoo_archives.picture(5)
-    tables = [
-        pa.table({"image_id": IDS, "image": [{"bytes": picture, "path": f"{name}.jpg"} for name in IDS]}),
-        pa.table({"id": IDS, "jpg": [picture] * 3, "author": IDS, "rotation": [0, 90, 180]}),
-        pa.table({"path": ["a.jpg", "b.jpg", "../c.jpg"], "license": IDS}),
-    ]
-    out = []
-    for table in tables:
-        sink = io.BytesIO()
-        pq.write_table(table, sink)
-        out.append(sink.getvalue())
-    return out
-
-
-def _hdf5() -> list[bytes]:
-    import h5py
-
-    out = []
-    vectors, names = np.eye(3, 8, dtype=np.float32), np.array([b"a", b"b", b"c"])
-    for arrays in (
-        {"vectors": vectors, "image_names": names},
-        {"query": vectors, "reference": vectors, "query_ids": names, "reference_ids": names},
-    ):
-        sink = io.BytesIO()
-        with h5py.File(sink, "w") as file:
-            for name, value in arrays.items():
-                file[name] = value
-        out.append(sink.getvalue())
-    return out
-
-
-def _weights() -> list[bytes]:
-    import torch
-    from safetensors.torch import save
-
-    state = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
-    new, old = io.BytesIO(), io.BytesIO()
-    torch.save({"state_dict": state}, new)
-    torch.save(state, old, _use_new_zipfile_serialization=False)
-    return [new.getvalue(), old.getvalue(), save(state)]
-
-
-def _npz() -> list[bytes]:
-    from ndec_builder.embeddings.whitening import Whitening
-
-    out = io.BytesIO()
-    fitted = Whitening.fit(np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32), 4)
-    np.savez(out, **{name: value for name, value in vars(fitted).items() if isinstance(value, np.ndarray)})
-    return [out.getvalue()]
-
-
-def _packed() -> list[bytes]:
-    tar, packed = io.BytesIO(), io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w") as archive:
-        zoo_archives.put(archive, "x/a.jpg", zoo_archives.picture(1))
-        zoo_archives.put(archive, "../copyright", b"licence")
-    with zipfile.ZipFile(packed, "w") as whole:
-        whole.writestr("x/a.jpg", zoo_archives.picture(1))
-        whole.writestr("../../METADATA", "licence")
-    return [gzip.compress(tar.getvalue()), packed.getvalue()]
-
-
 def _unpack(data: bytes, folder: Path) -> None:
     """A package of the registries: whatever is in it stays below its folder."""
     from ndec_builder.sources.packages import unpack_archive
@@ -146,10 +77,6 @@ def _unpack(data: bytes, folder: Path) -> None:
         unpack_archive(path, outer / "in")
     finally:
         assert [entry.name for entry in outer.iterdir()] == ["in"], "something was written outside"
-
-
-def _texts(*names: str) -> Callable[[], list[bytes]]:
-    return lambda: [name.encode() for name in names]
 
 
 def _settings(path: Path) -> None:
@@ -197,16 +124,6 @@ def _image_request(data: bytes, folder: Path) -> None:
         assert b"root:" not in answer and not answer.startswith(b"HTTP/1.1 500"), answer[:80]
 
 
-def _rcc() -> list[bytes]:
-    import struct
-
-    name = struct.pack(">HI", 5, 0) + "a.jpg".encode("utf-16-be")
-    tree = struct.pack(">IHIIQ", 0, 2, 1, 1, 0) + struct.pack(">IHIIQ", 0, 0, 0, 0, 0)
-    data = struct.pack(">I", 4) + b"data"
-    head = b"qres" + struct.pack(">IIII", 2, 20, 20 + len(tree), 20 + len(tree) + len(data))
-    return [head + tree + data + name]
-
-
 def targets() -> Iterator[Target]:
     """All of them. Imports what they need."""
     from ndec_builder.candidates.attribution import read_attribution
@@ -231,7 +148,9 @@ def targets() -> Iterator[Target]:
         f'{{"schema_version": "{SCHEMA_VERSION}", "name": "x", "version": "1.0.0", "files": {{}}, "counts": {{}}}}'
     )
     answer = '{"from_name": "verdict", "to_name": "query", "value": {"choices": ["unsure"]}}'
-    truth = _texts("query_id,reference_id\na,b\nc,\n", 'a,"b"\n', "\ufeffquery_id,reference_id\r\na.jpg,b.jpg\r\n")
+    truth = fuzz_seeds.texts(
+        "query_id,reference_id\na,b\nc,\n", 'a,"b"\n', "\ufeffquery_id,reference_id\r\na.jpg,b.jpg\r\n"
+    )
     yield Target(
         "pictures (core/decode)", files, lambda data, _: decode.decode(data, max_pixels=10**6), (decode.DecodeError,)
     )
@@ -240,12 +159,12 @@ def targets() -> Iterator[Target]:
     )
     yield Target(
         "tar (sources/tars)",
-        lambda: [d for _, n, d in zoo_archives.tars(_chance()) if "cut" not in n][:30],
+        lambda: [d for _, n, d in zoo_archives.tars(random.Random(0)) if "cut" not in n][:30],
         _found("tar", "pool", "x.tar"),
     )
     yield Target(
         "zip (sources/zips, disc21)",
-        lambda: [d for _, n, d in zoo_archives.zips(_chance()) if len(d) < 10**5][:20],
+        lambda: [d for _, n, d in zoo_archives.zips(random.Random(0)) if len(d) < 10**5][:20],
         _found("disc21", "reference", "x.zip"),
     )
     yield Target(
@@ -256,24 +175,26 @@ def targets() -> Iterator[Target]:
     )
     yield Target(
         "addresses (core/addresses)",
-        _texts("a.tar#bytes=1-9", "b.zip#bytes=0-3&deflate", "c#cell=1/2/d.e"),
+        fuzz_seeds.texts("a.tar#bytes=1-9", "b.zip#bytes=0-3&deflate", "c#cell=1/2/d.e"),
         lambda data, _: addresses.parse(data.decode("utf-8", "replace")),
         (),
     )
-    yield Target("parquet of images (sources/parquets)", _parquet, _found("parquet", "pool", "x.parquet"))
-    yield Target("tables (core/storage)", _parquet, _file("x.parquet", read_table))
+    yield Target("parquet of images (sources/parquets)", fuzz_seeds.parquet, _found("parquet", "pool", "x.parquet"))
+    yield Target("tables (core/storage)", fuzz_seeds.parquet, _file("x.parquet", read_table))
     for ending, seeds in (
-        ("csv", _texts("file_name,author\na.jpg,me\n")),
-        ("jsonl", _texts('{"file_name": "a.jpg", "rotation": 90}\n')),
+        ("csv", fuzz_seeds.texts("file_name,author\na.jpg,me\n")),
+        ("jsonl", fuzz_seeds.texts('{"file_name": "a.jpg", "rotation": 90}\n')),
     ):
         yield Target(f"metadata.{ending} (sources/huggingface)", seeds, _found("hf", "pool", f"metadata.{ending}"))
     yield Target("ground truth csv (sources/ground_truth)", truth, _file("x.csv", read_ground_truth))
     yield Target(
-        "ground truth json (sources/ground_truth)", _texts('{"a": ["b"], "c": []}'), _file("x.json", read_ground_truth)
+        "ground truth json (sources/ground_truth)",
+        fuzz_seeds.texts('{"a": ["b"], "c": []}'),
+        _file("x.json", read_ground_truth),
     )
     yield Target(
         "lists (sources/lists)",
-        _texts("a.jpg\nhttps://x.example/b.jpg\n"),
+        fuzz_seeds.texts("a.jpg\nhttps://x.example/b.jpg\n"),
         _file("x.txt", lambda p: read_lines(p, "list")),
     )
     head = (
@@ -282,63 +203,73 @@ def targets() -> Iterator[Target]:
     row = "000,train,http://x,http://y,http://l,http://a,me,title,12,aa==,http://t,90.0\n"
     yield Target(
         "OpenImages csv (sources/openimages_csv)",
-        _texts(f"{head}OriginalMD5,Thumbnail300KURL,Rotation\n{row}"),
+        fuzz_seeds.texts(f"{head}OriginalMD5,Thumbnail300KURL,Rotation\n{row}"),
         _file("x.csv", lambda path: list(read_batches(path))),
     )
     yield Target(
         "attribution csv (candidates/attribution)",
-        _texts("image_id,photo_id,url\na,1,https://www.flickr.com/photos/me/1\n"),
+        fuzz_seeds.texts("image_id,photo_id,url\na,1,https://www.flickr.com/photos/me/1\n"),
         _file("x.csv", read_attribution),
     )
     yield Target(
         "predictions csv (evaluation/predictions)",
-        _texts("query_id,reference_id,score\na,b,0.5\nb,c,-1e9\n"),
-        _file("x.csv", lambda path: read_predictions(path, IDS, IDS)),
+        fuzz_seeds.texts("query_id,reference_id,score\na,b,0.5\nb,c,-1e9\n"),
+        _file("x.csv", lambda path: read_predictions(path, fuzz_seeds.IDS, fuzz_seeds.IDS)),
     )
     yield Target(
-        "descriptors HDF5 (evaluation/descriptors)", _hdf5, _file("x.h5", lambda p: read_descriptors([p], IDS, IDS))
+        "descriptors HDF5 (evaluation/descriptors)",
+        fuzz_seeds.hdf5,
+        _file("x.h5", lambda p: read_descriptors([p], fuzz_seeds.IDS, fuzz_seeds.IDS)),
     )
     yield Target(
         "descriptors HDF5 (embeddings/descriptors)",
-        _hdf5,
+        fuzz_seeds.hdf5,
         _file("x.h5", lambda p: taken_over.read_descriptors(p, "query")),
     )
-    yield Target("weights pickle (backbones/state)", lambda: _weights()[:2], _file("x.pth", read_checkpoint))
+    yield Target("weights pickle (backbones/state)", lambda: fuzz_seeds.weights()[:2], _file("x.pth", read_checkpoint))
     yield Target(
-        "weights safetensors (backbones/state)", lambda: _weights()[2:], _file("x.safetensors", read_checkpoint)
+        "weights safetensors (backbones/state)",
+        lambda: fuzz_seeds.weights()[2:],
+        _file("x.safetensors", read_checkpoint),
     )
-    yield Target("whitening npz (embeddings/whitening)", _npz, _file("x.npz", Whitening.load))
-    yield Target("manifest.json (manifests/read)", _texts(manifest), _file("manifest.json", _read_manifest))
+    yield Target("whitening npz (embeddings/whitening)", fuzz_seeds.npz, _file("x.npz", Whitening.load))
+    yield Target("manifest.json (manifests/read)", fuzz_seeds.texts(manifest), _file("manifest.json", _read_manifest))
     yield Target(
-        "checkpoint.json (training/checkpoint)", _texts('{"version": 1, "weights_sha256": "00"}'), _card(read_card)
+        "checkpoint.json (training/checkpoint)",
+        fuzz_seeds.texts('{"version": 1, "weights_sha256": "00"}'),
+        _card(read_card),
     )
     yield Target(
         "ndec.toml (core/config)",
-        _texts("[embed]\ndim = 8\n", '[annotate.push]\nannotators = ["a"]\n', "[mine]\ntop = 3.5\n"),
+        fuzz_seeds.texts("[embed]\ndim = 8\n", '[annotate.push]\nannotators = ["a"]\n', "[mine]\ntop = 3.5\n"),
         _file("ndec.toml", _settings),
     )
-    yield Target("Qt resources (sources/rcc)", _rcc, _file("x.rcc", lambda path: list(read_rcc(path))))
+    yield Target("Qt resources (sources/rcc)", fuzz_seeds.rcc, _file("x.rcc", lambda path: list(read_rcc(path))))
     yield Target(
         "packages (sources/packages)",
-        _packed,
+        fuzz_seeds.packed,
         _unpack,
         (NdecError, OSError, EOFError, ValueError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile),
     )
     yield Target(
-        "answers of Label Studio (annotation/answers)", _texts(f"[{answer}]"), _answers, (ValueError, RecursionError)
+        "answers of Label Studio (annotation/answers)",
+        fuzz_seeds.texts(f"[{answer}]"),
+        _answers,
+        (ValueError, RecursionError),
     )
     yield Target(
         "Retry-After (manifests/http)",
-        _texts("3", "Wed, 21 Oct 2026 07:28:00 GMT"),
+        fuzz_seeds.texts("3", "Wed, 21 Oct 2026 07:28:00 GMT"),
         lambda data, _: retry_after(data.decode("latin-1")),
         (),
     )
     yield Target(
         "requests (annotation/image_server)",
-        _texts(
+        fuzz_seeds.texts(
             "GET /image/pool/a HTTP/1.1\r\nHost: localhost",
             "GET /examples/..%2f..%2fetc%2fpasswd HTTP/1.0",
-            "HEAD /compare/pool/a/pool/b/flip.webp HTTP/1.1\r\nHost: 127.0.0.1",
+            "HEAD /pair/0123456789abcdef/query HTTP/1.1\r\nHost: 127.0.0.1",
+            "GET /pair/0123456789abcdef/flip.webp HTTP/1.1\r\nHost: 127.0.0.1",
         ),
         _image_request,
         (OSError,),
@@ -347,14 +278,8 @@ def targets() -> Iterator[Target]:
 
 def _card(read_card: Callable[[Path], Any]) -> Work:
     def work(data: bytes, folder: Path) -> object:
-        (folder / "checkpoint.safetensors").write_bytes(_weights()[2])
+        (folder / "checkpoint.safetensors").write_bytes(fuzz_seeds.weights()[2])
         (folder / "checkpoint.json").write_bytes(data)
         return read_card(folder)
 
     return work
-
-
-def _chance() -> Any:
-    import random
-
-    return random.Random(0)

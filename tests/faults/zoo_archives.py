@@ -47,6 +47,15 @@ def put(tar: tarfile.TarFile, name: str, data: bytes, **header: object) -> None:
     tar.addfile(member, io.BytesIO(data))
 
 
+def _damaged(kind: str, whole: bytes, chance: random.Random) -> Iterator[tuple[str, str, bytes]]:
+    for number in range(24):
+        yield f"{kind} that is cut", f"cut-{number}.{kind}", whole[: chance.randrange(1, len(whole))]
+        changed = bytearray(whole)
+        for _ in range(6):
+            changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+        yield f"{kind} with bits flipped", f"flip-{number}.{kind}", bytes(changed)
+
+
 def tars(chance: random.Random) -> Files:
     good = picture(1)
     for number, name in enumerate(CLIMBING):
@@ -70,12 +79,7 @@ def tars(chance: random.Random) -> Files:
         put(tar, "bad.jpg", good)
 
     whole = tar_of(huge_claim)
-    for number in range(24):
-        yield "tar that is cut", f"cut-{number}.tar", whole[: chance.randrange(1, len(whole))]
-        changed = bytearray(whole)
-        for _ in range(6):
-            changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
-        yield "tar with bits flipped", f"flip-{number}.tar", bytes(changed)
+    yield from _damaged("tar", whole, chance)
     for size in (b"77777777777\0", b"\x80" + b"\xff" * 11, b"-0000000001\0", b"zzzzzzzzzzz\0"):
         header = bytearray(whole[:512])
         header[124:136] = size
@@ -138,12 +142,7 @@ def zips(chance: random.Random) -> Files:
     nested = zipped([("R000001.jpg", zipped([("R000002.jpg", bytes(9_000_000))]))])
     yield "zip in a zip", "nested.zip", nested
     whole = zipped([("R000001.jpg", good), ("R000002.jpg", picture(3))])
-    for number in range(24):
-        yield "zip that is cut", f"cut-{number}.zip", whole[: chance.randrange(1, len(whole))]
-        changed = bytearray(whole)
-        for _ in range(6):
-            changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
-        yield "zip with bits flipped", f"flip-{number}.zip", bytes(changed)
+    yield from _damaged("zip", whole, chance)
     at = whole.rfind(b"PK\x01\x02")
     for field, value in ((20, 0xFFFFFFF0), (24, 0xFFFFFFF0), (42, 0xFFFFFFF0), (42, 3)):
         changed = bytearray(whole)

@@ -33,14 +33,8 @@ from ndec_builder.training.views import view_kinds, view_maker
 
 RESULT_VERSION = 2
 SHARD_ITEMS = 64
-FITTING = (
-    "folds",
-    "networks",
-    "hidden",
-    "epochs",
-    "hard_weight",
-    "left_out",
-)  # settings that the measured pairs do not hang on
+# settings that the measured pairs do not hang on
+FITTING = ("folds", "networks", "hidden", "epochs", "hard_weight", "left_out")
 
 
 @dataclass(frozen=True)
