@@ -18,14 +18,16 @@ export NDEC_LABEL_STUDIO := $(abspath $(SERVER_VENV))
 install: $(VENV)/.installed $(SERVER_VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml requirements/constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) $(CONSTRAINTS) -e '.[cpu,annotate,cluster,docs,dev]'
-	touch $@
+	@echo "installing ndec and what it needs into $(VENV); pip says nothing for some minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install $(PIP_FLAGS) $(CONSTRAINTS) -e '.[cpu,annotate,cluster,docs,dev]' \
+	  || { echo "pip could not install it; \`make install PIP_FLAGS=\` lets pip say more"; exit 1; }
+	@touch $@
 
 # The Label Studio server pins many packages: it lives in an environment of its own.
 $(SERVER_VENV)/.installed: $(VENV)/.installed
-	$(VENV)/bin/ndec annotate install
-	touch $@
+	@$(VENV)/bin/ndec annotate install
+	@touch $@
 
 demo: install
 	$(VENV)/bin/ndec demo --out $(DEMO_OUT) $(DEMO_FLAGS)

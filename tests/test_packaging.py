@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,3 +48,18 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert found.stdout.split() == ["1000", "push"]
+
+
+def test_every_pinned_package_installs_on_the_oldest_python() -> None:
+    """One that asks for a later patch release stops `make install` on a distribution's own Python."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    pinned = re.findall(r"^([^#\s=]+)==", (ROOT / "requirements" / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    asked = {}
+    for name in pinned:
+        try:
+            asked[name] = importlib.metadata.metadata(name)["Requires-Python"] or ""
+        except importlib.metadata.PackageNotFoundError:  # pinned for an extra that is not installed here
+            continue
+    assert len(asked) > 100
+    assert [name for name, python in asked.items() if not SpecifierSet(python).contains(oldest)] == []
