@@ -17,19 +17,20 @@ GPU_DEPTH = 2048  # FAISS finds no more per query on a GPU
 
 
 class FlatPass:
-    """References (m, d) float16; float32 copies live for one tile only, where they are not few."""
+    """References (m, d) float16; float32 copies live for one tile only, unless they are few: those are one tile."""
 
-    def __init__(self, references: np.ndarray, tile: int = TILE) -> None:
-        self.references, self.tile = references, tile
-        self.norm = largest_norm(references)
+    def __init__(self, references: np.ndarray, tile: int = 0) -> None:
+        self.references = references
         self.kept = references.astype(np.float32) if references.size <= KEPT else None
+        self.tile = tile or (TILE if self.kept is None else max(1, len(references)))
+        self.norm = largest_norm(references if self.kept is None else self.kept)
 
     def search(self, block: np.ndarray, wanted: Wanted) -> Rough:
         import faiss
 
         all_references = self.references if self.kept is None else self.kept
         queries = block.astype(np.float32)
-        margin = 2 * block.shape[1] * 2.0**-24 * largest_norm(block) * self.norm
+        margin = 2 * block.shape[1] * 2.0**-24 * largest_norm(queries) * self.norm
         low, row_low = lowest_rough(wanted.references, margin), lowest_rough(wanted.queries, margin)
         found = Collector(len(block), wanted.depth)
         for start in range(0, len(self.references), self.tile):

@@ -23,7 +23,7 @@ from ndec_builder.core.console import progress, say
 
 __all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs", "top_pairs"]
 
-BLOCK = 32768
+BLOCK = 8192
 FIRST_DEPTH = 8
 SAMPLE = 1024  # queries searched first, to guess where the cut will be
 GUESS_SLACK = 2  # the guess aims at so many times the pairs wanted …

@@ -26,7 +26,7 @@ class MineConfig:
     model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched; embedded first where missing")
     geometry: bool = setting(True, "fit a homography to every pair and measure it: some 30 ms a pair and core")
     workers: int = setting(0, "processes that look at pictures; 0: as many as the cores allow", result=False)
-    block: int = setting(32768, "pool images searched at a time; changes memory and time only", result=False)
+    block: int = setting(8192, "pool images searched at a time; changes memory and time only", result=False)
     rank_by: str = setting("raw", "raw or normalized: the score that ranks pairs; normalized needs basic images")
     normalization_factor: float = setting(1.0, "score_normalized = score - factor * background score; D2LV 2, SSCD 1")
     normalization_neighbours: int = setting(3, "basic images nearest to the query that make its background score")
