@@ -86,7 +86,7 @@ def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_ou
     real = train._fit
 
     def watched(*given: Any) -> Any:
-        seen.append(set(given[2].images["image_id"].to_pylist()))
+        seen.append(set(given[0].data.images["image_id"].to_pylist()))
         return real(*given)
 
     monkeypatch.setattr(train, "_fit", watched)
