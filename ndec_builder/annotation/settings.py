@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -161,7 +161,7 @@ class LeaveConfig(_Moving):
 class SendBackConfig(_Moving):
     """`ndec annotate send-back`: set somebody's labels aside and give their pairs to others."""
 
-    why: str = ""  # kept beside the labels
+    why: str = field(kw_only=True)  # kept beside the labels
     since: str = ""  # an ISO time; only labels given then or later
     round: str = ""  # only labels of this round
     by: str = ""  # who decided it; empty: the user of this machine
