@@ -1,24 +1,21 @@
 """What a long verb is about to do, said before it does it: how much, in how many shards, memory, a guess at the time.
 
-A guess rests on what this workspace did before (its run.json files), else on the rates of `core/sizing.py`; the text
-says which. It reads counts only, never images.
+A guess rests on what this workspace did before (its run.json files, its labels), else on the rates of `core/sizing.py`;
+the text says which. It reads tables and the sizes of files, never images.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from ndec_builder import rates
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core import sizing
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.plans import plans_folder
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
-
-MEASURED = 1000  # images of a run whose rate counts: in a smaller one most of the time goes into starting
 
 
 def forecast(verb: str, config: Any) -> str | None:
@@ -30,18 +27,32 @@ def forecast(verb: str, config: Any) -> str | None:
         return None
 
 
+def _edit(config: Any) -> str | None:
+    workspace = Workspace(config.workspace)
+    images = rates.rows(workspace.images(config.role))
+    if not images or config.count < 1:
+        return None
+    seconds, source = rates.edit_guess(workspace, config.role, config.count)
+    each = -(-config.count // images)
+    often = f", up to {each} of one image" if each > 1 else ""
+    return (
+        f"{config.count:,} edited copies of {images:,} {config.role} images{often}, {rates.cores()} at a time; "
+        f"about {sizing.duration(seconds)} ({source})"
+    )
+
+
 def _embed(config: Any) -> str | None:
-    images = _rows(Workspace(config.workspace).images(config.role))
+    images = rates.rows(Workspace(config.workspace).images(config.role))
     if not images:
         return None
     shards = -(-images // config.shard_size)
     folder = Workspace(config.workspace).embeddings(config.role, config.model)
     done = len(list(plans_folder(folder).glob("*/*.done.json")))
-    if not done and _counts(folder).get("images") == images:
+    if not done and rates.counts(folder).get("images") == images:
         return None  # made already; the verb looks closer and says so
-    workers = config.workers or max(1, min(_cores() // config.threads, shards))
+    workers = config.workers or max(1, min(rates.cores() // config.threads, shards))
     left = images - min(images, done * config.shard_size)
-    seconds, source = _embed_guess(config.workspace, config.model, left)
+    seconds, source = rates.embed_guess(config.workspace, config.model, left)
     already = f", {done} of them done" if done else ""
     return (
         f"{images:,} {config.role} images in {shards:,} shard{'s' * (shards != 1)}{already}, {workers} at a time, some "
@@ -55,16 +66,16 @@ def _mine(config: Any) -> str | None:
     if any(folder is not None for folder in sides.values()):
         named = " and ".join(f"{folder} (as {role})" for role, folder in sides.items() if folder is not None)
         return f"{named}: listed, embedded where that is missing, then searched; the best {config.top:,} pairs are kept"
-    counts = {role: _rows(workspace.images(role)) for role in sides}
+    counts = {role: rates.rows(workspace.images(role)) for role in sides}
     if not all(counts.values()):
         return None
     pool, gallery = counts.values()
-    missing = sum(n for role, n in counts.items() if not _counts(workspace.embeddings(role, config.model)))
+    missing = sum(n for role, n in counts.items() if not rates.counts(workspace.embeddings(role, config.model)))
     dim = 256
-    seconds, source = _embed_guess(config.workspace, config.model, missing) if missing else (0.0, "guess")
-    seconds += sizing.search_seconds(pool, gallery, dim, _cores())
+    seconds, source = rates.embed_guess(config.workspace, config.model, missing) if missing else (0.0, "guess")
+    seconds += sizing.search_seconds(pool, gallery, dim, rates.cores())
     if config.geometry:
-        seconds += sizing.fit_seconds(config.top, config.workers or _cores())
+        seconds += sizing.fit_seconds(config.top, config.workers or rates.cores())
     first = f"{missing:,} images to embed first; " if missing else ""
     return (
         f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = {pool * gallery:,} pairs, all of them "
@@ -74,6 +85,71 @@ def _mine(config: Any) -> str | None:
     )
 
 
+def _prelabel(config: Any) -> str | None:
+    workspace = Workspace(config.workspace)
+    images = rates.rows(workspace.images(GALLERY[config.split]))
+    pairs = sum(rates.rows(path) for path in rates.candidate_files(workspace, config.split))
+    copies = min(config.count, images)
+    if not pairs or copies < 1:
+        return None
+    made, fits = copies + copies // 2, 3 * copies + copies // 2
+    seconds, source = rates.embed_guess(config.workspace, config.model, made)
+    seconds += sizing.fit_seconds(fits, 1)  # one after the other
+    return (
+        f"{made:,} synthetic copies and crops of your {GALLERY[config.split]} images are made, described and measured "
+        f"to learn from; then {pairs:,} mined pairs are judged; about {sizing.duration(seconds)} ({source})"
+    )
+
+
+def _push(config: Any) -> str | None:
+    if config.round != "first":
+        return None  # which pairs those rounds take hangs on labels: push says it when it has looked
+    import pyarrow.compute as pc  # too heavy for the start of the command line
+
+    workspace = Workspace(config.workspace)
+    tables = [rates.columns(path, "pair_id", "duplicate_of") for path in rates.candidate_files(workspace, config.split)]
+    shown = {pair for table in tables for pair in table.filter(table["duplicate_of"].is_null())["pair_id"].to_pylist()}
+    tasks = workspace.annotation(config.split) / "tasks.parquet"
+    if tasks.is_file():
+        given = rates.columns(tasks, "pair_id", "round")
+        shown -= set(given.filter(pc.equal(given["round"], "first"))["pair_id"].to_pylist())
+    pairs = min([len(shown), *(limit for limit in (config.count, config.sample) if limit)])
+    people = len(config.annotators)
+    if not pairs:
+        return None
+    several = min(config.overlap_people, people)
+    overlap = config.overlap if several > 1 else 0.0
+    pace, source = rates.pace(workspace, config.split)
+    hours = sizing.person_hours(pairs, pace, overlap, several) / people
+    twice = f", {overlap:.0%} of them for {several}" if overlap else ""
+    each = f"for {people} people{twice}: about {sizing.duration(3600 * hours)} of labelling each"
+    whom = each if people > 1 else f"for {config.annotators[0]}: about {sizing.duration(3600 * hours)} of labelling"
+    gold = f", and {config.gold:.0%} gold pairs among them" if config.gold else ""
+    return f"{pairs:,} pairs {whom} at {pace:.1f} s a pair ({source}){gold}"
+
+
+def _export(config: Any) -> str | None:
+    workspace = Workspace(config.workspace)
+    counts = {role: rates.rows(workspace.images(role)) for role in ("reference", "basic", "query", "pool")}
+    mined = sum(rates.rows(path) for split in GALLERY for path in rates.candidate_files(workspace, split))
+    if not counts["reference"]:
+        return None
+    seconds = sizing.table_seconds(sum(counts.values()) + mined)
+    what = (
+        f"{counts['reference']:,} references, {counts['query']:,} queries, {counts['basic']:,} training images, "
+        f"{config.distractors:,} distractors and what people kept of {mined:,} mined pairs"
+    )
+    if config.materialize == "none":
+        return f"{what}: tables and hashes, no image is copied; about {sizing.duration(seconds)} (a guess)"
+    images = sum(counts[role] for role in ("reference", "basic", "query")) + config.distractors
+    each = rates.mean_bytes(workspace)
+    if each is None:
+        return f"{what}; some {images:,} images are packed ({config.materialize})"
+    total = images * each
+    anew = " before they are encoded anew" if config.resize or config.image_format != "keep" else ""
+    return f"{what}; some {images:,} images, about {sizing.size(total)}{anew}, are packed ({config.materialize})"
+
+
 def _train(config: Any) -> str | None:
     info = read_json(config.manifest / "manifest.json")
     images = int(info["counts"]["rows"]["train_basic"])
@@ -81,7 +157,7 @@ def _train(config: Any) -> str | None:
     if config.whole_network:
         return f"{images:,} training images; {steps}, the whole network"
     views, made = images * config.views, f"{images:,} training images × {config.views} views"
-    seconds, source = _embed_guess(config.workspace, config.backbone, views)
+    seconds, source = rates.embed_guess(config.workspace, config.backbone, views)
     return f"{made}, made and described once ({sizing.duration(seconds)} the first time, {source}); then {steps}"
 
 
@@ -91,48 +167,22 @@ def _benchmark(config: Any) -> str | None:
     counts = read_json(config.manifest / "manifest.json")["counts"]["rows"]
     queries, references = int(counts["queries"]), int(counts["references"])
     models = max(1, len(config.models) + len(config.checkpoints))
-    seconds, source = _embed_guess(config.workspace, next(iter(config.models), ""), (queries + references) * models)
+    seconds, source = rates.embed_guess(
+        config.workspace, next(iter(config.models), ""), (queries + references) * models
+    )
     return (
         f"{queries:,} queries and {references:,} references to describe (what is embedded already is not done again), "
         f"{config.replicates:,} bootstrap replicates; up to {sizing.duration(seconds + 5)} ({source})"
     )
 
 
-def _embed_guess(root: Path, model: str, images: int) -> tuple[float, str]:
-    """Seconds for so many images, and what they rest on: this model's largest run in the workspace, or a guess."""
-    from ndec_builder.core.schemas import ROLES  # with pyarrow: too heavy for the start of the command line
-
-    folders = [Workspace(root).embeddings(role, model) for role in ROLES] if model else []
-    records = [read_json(folder / "run.json") for folder in folders if (folder / "run.json").is_file()]
-    runs = [(record["counts"]["embedded"], record["seconds"]) for record in records]
-    done, seconds = max(runs, default=(0, 0.0))
-    if done >= MEASURED and seconds > 0:
-        rate = done / seconds
-        return images / rate, f"{rate:.0f} images/s in this workspace before"
-    return sizing.embed_seconds(images, _cores()), "a guess from the rate of efficientnet-lite0 on another machine"
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _rows(path: Path) -> int:
-    if not path.is_file():
-        return 0
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows)
-
-
-def _counts(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    counts: dict[str, Any] = read_json(path).get("counts", {}) if path.is_file() else {}
-    return counts
-
-
 FORECASTS: dict[str, Callable[[Any], str | None]] = {
+    "edit": _edit,
     "embed": _embed,
     "mine": _mine,
+    "prelabel": _prelabel,
+    "push": _push,
+    "export": _export,
     "train-asl": _train,
     "benchmark": _benchmark,
 }

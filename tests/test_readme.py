@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -25,6 +24,7 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image
 from pictures import scene
+from warm import Warm
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 COMMANDS = [
@@ -73,7 +73,7 @@ def smaller(command: str) -> list[str]:
     for i, word in enumerate(words[:-1]):
         if word in SMALLER:
             words[i + 1] = SMALLER[word]
-    return [sys.executable, "-m", "ndec_builder", *words[1:]]
+    return words[1:]
 
 
 @pytest.fixture
@@ -98,7 +98,10 @@ def adapt_settings(path: Path) -> None:
 
 def start_server(workspace: Path) -> subprocess.Popen[bytes]:
     """Run `ndec annotate serve` as in the README and wait until it answers."""
-    server = subprocess.Popen(smaller(SERVE), cwd=workspace, stderr=subprocess.PIPE, start_new_session=True)
+    said = workspace.parent / "serve.txt"
+    with said.open("wb") as log:
+        command = [sys.executable, "-m", "ndec_builder", *smaller(SERVE)]
+        server = subprocess.Popen(command, cwd=workspace, stderr=log, start_new_session=True)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -107,7 +110,7 @@ def start_server(workspace: Path) -> subprocess.Popen[bytes]:
         except NdecError:
             time.sleep(1)
     server.kill()
-    raise AssertionError(f"`{SERVE}` did not start: {server.communicate()[1].decode()[-2000:]}")
+    raise AssertionError(f"`{SERVE}` did not start: {said.read_text()[-2000:]}")
 
 
 def label_everything(workspace: Path) -> None:
@@ -131,8 +134,17 @@ def test_every_command_of_the_readme(bench: Path) -> None:
         find_server()
     except NdecError as error:
         missing(str(error))
-    directory, server = bench, None
-    environment = {**os.environ, "LABEL_STUDIO_URL": ""}
+    with Warm() as warm:
+        directory, server = follow(warm, bench)
+    assert server.returncode == 0
+    metrics = json.loads((directory / "reports" / "baseline-asl" / "metrics.json").read_text("utf-8"))
+    assert metrics["uap"]["value"] is not None
+    assert (directory / "reports" / "folders" / "report.html").is_file()
+
+
+def follow(warm: Warm, directory: Path) -> tuple[Path, subprocess.Popen[bytes]]:
+    """Run all commands; returns the workspace, and the server, which has ended."""
+    server = None
     try:
         for command in COMMANDS:
             if command.startswith("cd "):
@@ -141,10 +153,8 @@ def test_every_command_of_the_readme(bench: Path) -> None:
             elif command == SERVE:
                 server = start_server(directory)
             else:
-                done = subprocess.run(
-                    smaller(command), cwd=directory, env=environment, capture_output=True, text=True, timeout=600
-                )
-                assert done.returncode == 0, f"`{command}` failed:\n{done.stderr[-3000:]}"
+                done = warm.run(smaller(command), directory, {"LABEL_STUDIO_URL": ""})
+                assert done.returncode == 0, f"`{command}` failed:\n{done.text[-3000:]}"
                 if "annotate" in command and ("push" in command or "double-check" in command):
                     label_everything(directory)
     finally:
@@ -152,7 +162,4 @@ def test_every_command_of_the_readme(bench: Path) -> None:
             server.send_signal(signal.SIGINT)
             server.wait(60)
     assert server is not None
-    assert server.returncode == 0
-    metrics = json.loads((directory / "reports" / "baseline-asl" / "metrics.json").read_text("utf-8"))
-    assert metrics["uap"]["value"] is not None
-    assert (directory / "reports" / "folders" / "report.html").is_file()
+    return directory, server

@@ -11,6 +11,9 @@ EMBED_PER_CORE = 175.0  # images per second and core: JPEGs of 1024 × 768 px, e
 FIT_SECONDS = 0.03  # per pair and core: both pictures matched and aligned
 SEARCH_FLOPS = 300e9  # per second and core, bfloat16 first pass; FAISS without it: a third
 WORKER_BYTES = 0.9e9  # of an embedding process: torch, the default model, a batch (867 MB measured)
+EDIT_PIXELS = 15e6  # per second and core: a picture decoded, edited as a copy and written
+TABLE_ROWS = 100e3  # per second, of a dataset that is written (benchmarks/results/manifest_scale.md)
+PAIR_SECONDS = 5.0  # of a person, for one pair: assumed until a workspace has labels
 START_SECONDS = 4.0  # until torch and the model are loaded
 
 
@@ -39,6 +42,16 @@ def search_seconds(queries: int, references: int, dim: int, cores: int, flops: f
     85
     """
     return 2.0 * queries * references * dim / (flops * max(1, cores))
+
+
+def edit_seconds(pixels: float, cores: int) -> float:
+    """Time to make edited copies of pictures with so many pixels in all."""
+    return 1 + pixels / (EDIT_PIXELS * max(1, cores))
+
+
+def table_seconds(rows: int) -> float:
+    """Time to write a dataset's tables with so many rows."""
+    return 1 + rows / TABLE_ROWS
 
 
 def fit_seconds(pairs: int, cores: int, seconds: float = FIT_SECONDS) -> float:

@@ -171,7 +171,7 @@ def unpack_deb(file: Path, target: Path) -> None:
     with process, tarfile.open(fileobj=process.stdout, mode="r|") as archive:
         for member in archive:
             if member.isfile() and _wanted(member.name):
-                archive.extract(member, target, filter="data")  # keeps members inside the folder
+                _save(archive, member, target)
     if process.returncode:
         raise NdecError(
             f"dpkg-deb cannot read {file.name} (exit code {process.returncode}); run the same command again"
@@ -184,12 +184,24 @@ def unpack_archive(file: Path, target: Path) -> None:
         with tarfile.open(file) as archive:
             for member in archive:
                 if member.isfile() and _wanted(member.name):
-                    archive.extract(member, target, filter="data")
+                    _save(archive, member, target)
         return
     with zipfile.ZipFile(file) as wheel:
         for entry in wheel.infolist():
             if not entry.is_dir() and _wanted(entry.filename):
                 wheel.extract(entry, target)  # drops absolute and parent parts
+
+
+def _save(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """Write one file of an archive, inside the folder only. tarfile's own filters came with Python 3.11.4."""
+    parts = [part for part in PurePosixPath(member.name).parts if part != "/"]
+    if ".." in parts:
+        raise tarfile.ExtractError(f"{member.name} would lie outside of the folder")
+    path, content = target.joinpath(*parts), archive.extractfile(member)
+    assert content is not None  # of a file there always is
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        shutil.copyfileobj(content, file)
 
 
 def _wanted(name: str) -> bool:

@@ -141,7 +141,7 @@ def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
         page.click("[data-testid=bottombar-skip-button]")
         shown = _next_pair(page, shown)
         page.keyboard.press("3")
-        page.wait_for_function("document.querySelectorAll('.ndec img').length === 0", timeout=20_000)
+        _last_is_saved(page)
     labels = given(workspace)
     assert labels == {
         pair_id("test", *pairs[i]): label for i, label in ((0, "hard_negative"), (1, "unsure"), (3, "unrelated"))
@@ -198,10 +198,18 @@ def test_suggestions_are_shown_and_predicted_but_fill_nothing_in(
                 page.keyboard.press("2")
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
                 shown = back
-        page.wait_for_function("document.querySelectorAll('.ndec img').length === 0", timeout=20_000)
+        _last_is_saved(page)
     assert given(workspace) == {task["pair_id"]: KEYS[digit] for task, digit in zip(tasks, pressed, strict=True)}
     labels = read_table(workspace.annotation("test") / "labels.parquet").to_pylist()
     assert {row["pair_id"] for row in labels if row["is_gold"]} == gold
+
+
+def _last_is_saved(page: Any) -> None:
+    """The pictures go while the label is still on its way: only then the keys count again is it in Label Studio."""
+    page.wait_for_function(
+        "!document.documentElement.dataset.ndecBusy && document.querySelectorAll('.ndec img').length === 0",
+        timeout=60_000,
+    )
 
 
 def _next_pair(page: Any, shown: str) -> str:

@@ -138,6 +138,9 @@ def test_members_cannot_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "x-1.tar.gz").write_bytes(gzip.compress(tar({"../evil.png": b"x"})))
     with pytest.raises(tarfile.TarError):
         unpack_archive(tmp_path / "x-1.tar.gz", target)
+    (tmp_path / "y-1.tar.gz").write_bytes(gzip.compress(tar({"/etc/abs2.png": b"y"})))
+    unpack_archive(tmp_path / "y-1.tar.gz", target)
+    assert (target / "etc" / "abs2.png").read_bytes() == b"y"
     assert not (tmp_path / "evil.png").exists()
 
 
