@@ -76,6 +76,11 @@ def test_bad_input_is_one_paragraph_with_an_exit_code(
     assert done.stdout == ""
 
 
+def test_a_wrong_second_folder_is_told_before_the_first_is_read(folders: Path) -> None:
+    ndec("mine", "--pool", "good", "--references", "missing", "--workspace", "fresh", cwd=folders)
+    assert not (folders / "fresh" / "images").exists()
+
+
 def test_an_unknown_id_in_a_ground_truth_is_named(folders: Path) -> None:
     done = ndec(
         "benchmark", "--queries", "good", "--references", "good", "--ground-truth", "unknown.csv", "--model",

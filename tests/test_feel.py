@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -17,10 +18,15 @@ from rich.progress import Progress
 
 import ndec_builder as ndec
 from ndec_builder import doctor
+from ndec_builder.api import configure
 from ndec_builder.cli import app
 from ndec_builder.cli.closing import next_command
+from ndec_builder.commands import COMMANDS
+from ndec_builder.core import sizing
 from ndec_builder.core.console import RateColumn, TimeColumn
 from ndec_builder.core.listening import Listener
+from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, TASKS, table_of
+from ndec_builder.core.storage import write_json, write_table
 from ndec_builder.forecast import forecast
 from pictures import write_scenes
 
@@ -85,6 +91,52 @@ def test_a_forecast_counts_the_work_that_is_left_and_uses_the_workspaces_own_rat
     assert said and "50 images/s in this workspace before" in said
     (folder / "run.json").write_text("no json")
     assert forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool")) is None
+
+
+def test_forecasts_of_edits_labelling_prelabels_and_the_dataset(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "photos", 4)
+    bench = tmp_path / "bench"
+    for role in ("pool", "reference"):
+        ndec.ingest(ndec.configure(ndec.IngestConfig, bench, role=role, source=tmp_path / "photos"))
+
+    def said(verb: str, **flags: Any) -> str:
+        return forecast(verb, configure(COMMANDS[verb].config_class(), bench, **flags)) or ""
+
+    assert said("push") == "" and said("prelabel") == ""  # nothing is mined yet
+    assert said("edit", count=10).startswith("10 edited copies of 4 reference images, up to 3 of one image")
+    write_json(bench / "files" / "query" / "run.json", {"counts": {"copies": 500}, "seconds": 50.0})
+    assert said("edit", count=30).endswith("about 3 s (10 copies/s in this workspace before)")
+
+    pairs = [
+        {"pair_id": f"p{i}", "split": "test", "query_id": f"q{i}", "reference_id": "r", "rank": i,
+         "duplicate_of": "r" if i < 40 else None}
+        for i in range(400)
+    ]  # fmt: skip
+    write_table(bench / "candidates" / "test" / "candidates.parquet", table_of(CANDIDATES, pairs))
+    both = {"annotators": ("ann", "ben"), "overlap": 0.2}
+    # 360 pairs that are no duplicates, 72 of them twice, 5 s each, for two people
+    assert said("push", **both) == (
+        "360 pairs for 2 people, 20% of them for 2: about 18 min of labelling each at 5.0 s a pair (assumed)"
+    )
+    assert said("push", annotators=("ann",), count=12).startswith("12 pairs for ann: about 60 s of labelling at")
+    assert said("push", round="double_check") == ""  # which pairs is known when the labels were looked at
+    tasks = [{"pair_id": f"p{i}", "round": "first", "annotator": "ann"} for i in range(40, 300)]
+    write_table(bench / "annotation" / "test" / "tasks.parquet", table_of(TASKS, tasks))
+    labels = [
+        {"pair_id": f"p{i}", "round": "first", "annotator": "ann", "seconds": 2.0 + i % 3} for i in range(40, 100)
+    ]
+    write_table(bench / "annotation" / "test" / "labels.parquet", table_of(LABEL_ROWS, labels))
+    assert said("push", annotators=("ann",)) == (
+        "100 pairs for ann: about 5 min of labelling at 3.0 s a pair (the median of the labels so far)"
+    )
+    assert "6 synthetic copies and crops of your reference images" in said("prelabel")
+    assert "400 mined pairs are judged" in said("prelabel")
+    plain, packed = said("export", distractors=3), said("export", materialize="tar", resize=64)
+    assert (
+        plain.startswith("4 references, 0 queries, 0 training images, 3 distractors") and "no image is copied" in plain
+    )
+    size = sum(path.stat().st_size for path in (tmp_path / "photos").iterdir())
+    assert f"some 4 images, about {sizing.size(size)} before they are encoded anew, are packed (tar)" in packed
 
 
 def test_every_verb_speaks_json() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
@@ -17,6 +19,10 @@ from ndec_builder.sources.listing import Found, Lister, refuse_twice, stem
 from ndec_builder.sources.remote import find_remote, is_remote
 from ndec_builder.sources.settings import IngestConfig
 
+# Pictures all the same, and nobody would miss them: how many there are is said.
+NOT_READ = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg"}
+)
 LEADS_OUT = "a symbolic link that leads out of the folder"
 NOT_PLAIN = "no plain file: a link into nothing, a pipe, a socket or a device"
 
@@ -36,17 +42,35 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     Raises UsageError when the folder is missing, is a file, holds no image, or two files would get one id.
     """
     classes = config.kind == "imagefolder"
-    lister = Lister(config.role, config.license)
+    lister, not_read = Lister(config.role, config.license), Counter[str]()
     by_folder = config.group_by == "folder" or (classes and config.group_by == "auto")
-    for uri, file in files_below(config.source, workspace):
-        parent = PurePosixPath(file.name).parent
+    for uri, file in files_below(config.source, workspace, NOT_READ | frozenset(SUFFIXES)):
+        parent, ending = PurePosixPath(file.name).parent, PurePosixPath(file.name).suffix.lower()
+        if ending in NOT_READ:
+            not_read[ending] += 1
+            continue
         image_id = "__".join((*parent.parts, stem(file.name))) if classes else stem(file.name)
         if file.problem:
             lister.reject(image_id, uri, file.problem)
             continue
         group = (parent.name or PurePosixPath(str(config.source)).name) if by_folder else image_id
         lister.add(image_id, uri, group=group, stamp=file.stamp)
-    return Found({config.role: lister.finish()})
+    listing = lister.finish()
+    _say_not_read(config.source, not_read, listing.images.num_rows)
+    return Found({config.role: listing})
+
+
+def _say_not_read(source: Path | str, endings: Counter[str], images: int) -> None:
+    """Raises UsageError when there is nothing else."""
+    if not endings:
+        return
+    text = (
+        f"{', '.join(f'{count:,} {ending}' for ending, count in endings.most_common())} in {source} are left out: ndec "
+        "reads PNG, JPEG, WebP, GIF, BMP and TIFF; convert them to take them in"
+    )
+    if not images:
+        raise UsageError(f"no image in {source}: {text}")
+    say(text)
 
 
 def files_below(
@@ -69,7 +93,7 @@ def files_below(
             count += not file.problem
             yield file.name if uri_root == "." else f"{uri_root}/{file.name}", file
     if not count:
-        raise UsageError(f"no {what} in {source}: nothing in it ends in {', '.join(sorted(suffixes))}")
+        raise UsageError(f"no {what} in {source}: nothing in it ends in {', '.join(sorted(suffixes - NOT_READ))}")
 
 
 def check_folder(folder: Path) -> None:

@@ -80,7 +80,7 @@ def run(config: IngestConfig) -> Path:
         if found.pairs is not None:
             counts["pairs"] = found.pairs.num_rows
         record.write(result.path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=gaps)
-        say(f"ingest {role}: {result.images} images, {len(result.rejects)} rejected")
+        say(f"ingest {role}: {result.images} images, {len(result.rejects)} rejected{_why(result)}")
     _report(written, gaps, config)
     target = next(iter(written.values())).path
     return target if config.role != "all" else target.parent
@@ -208,6 +208,13 @@ def _write_pairs(
         there = pc.is_in(kept["pair_id"], value_set=old["pair_id"].combine_chunks())
         kept = pa.concat_tables([old, kept.filter(pc.invert(there))])
     write_table(workspace.pairs, kept)
+
+
+def _why(result: Written) -> str:
+    if not result.rejects:
+        return ""
+    table = result.path.with_name(f"{result.path.stem}-rejects.parquet")
+    return f" ({top_reasons(result.rejects)}; all in {table})"
 
 
 def _report(written: dict[str, Written], gaps: list[str], config: IngestConfig) -> None:

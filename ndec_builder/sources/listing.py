@@ -125,7 +125,8 @@ def refuse_twice(table: pa.Table) -> None:
     count = len(set(ids.take(pa.array(places)).to_pylist()))
     raise UsageError(
         f"{first} and {second} would both be image {ids[place].as_py()!r}, since an image id is the file name without "
-        f"its ending unless the source names one ({count} ids come more than once); rename one of the two, or remove it"
+        f"its ending unless the source names one ({count} ids come more than once); rename one of the two, remove it, "
+        "or give --kind imagefolder, which puts the names of folders into the ids of their images"
     )
 
 

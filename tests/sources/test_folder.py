@@ -236,3 +236,18 @@ def test_what_is_no_plain_file_is_a_reject(tmp_path: Path) -> None:
     rejects = read_table(tmp_path / "ws" / "images" / "pool-rejects.parquet").to_pylist()
     assert [row["image_id"] for row in rejects] == ["nothing", "pipe", "self"]
     assert all("no plain file" in row["reason"] for row in rejects)
+
+
+def test_pictures_of_other_kinds_are_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A phone's HEIC files are missed by somebody; a note beside them is not."""
+    for name in ("a.HEIC", "b.heic", "c.avif", "notes.txt"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"no image in .*: 2 \.heic, 1 \.avif in .* are left out: .*convert them"):
+        ingest(tmp_path)
+    write_scenes(tmp_path / "in", 2)
+    (tmp_path / "in" / "cut.png").write_bytes(b"")
+    assert len(ingest(tmp_path, max_reject_share=1.0)) == 2
+    said = capsys.readouterr().err
+    assert "2 .heic, 1 .avif in" in said and "notes" not in said
+    assert "2 images, 1 rejected (1 × empty file; all in" in said and "reference-rejects.parquet)" in said
