@@ -106,24 +106,28 @@ def _push(config: Any) -> str | None:
         return None  # which pairs those rounds take hangs on labels: push says it when it has looked
     import pyarrow.compute as pc  # too heavy for the start of the command line
 
+    from ndec_builder.annotation.labels import read_labels
+    from ndec_builder.annotation.tasks import people_of
+    from ndec_builder.core.schemas import TASKS
+
     workspace = Workspace(config.workspace)
     tables = [rates.columns(path, "pair_id", "duplicate_of") for path in rates.candidate_files(workspace, config.split)]
     shown = {pair for table in tables for pair in table.filter(table["duplicate_of"].is_null())["pair_id"].to_pylist()}
-    tasks = workspace.annotation(config.split) / "tasks.parquet"
-    if tasks.is_file():
-        given = rates.columns(tasks, "pair_id", "round")
-        shown -= set(given.filter(pc.equal(given["round"], "first"))["pair_id"].to_pylist())
+    path = workspace.annotation(config.split) / "tasks.parquet"
+    tasks = rates.columns(path, "pair_id", "round", "annotator") if path.is_file() else TASKS.empty_table()
+    shown -= set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())
+    names = config.annotators or people_of(tasks, read_labels(workspace, config.split), "first")
     pairs = min([len(shown), *(limit for limit in (config.count, config.sample) if limit)])
-    people = len(config.annotators)
+    people = len(names)
     if not pairs:
         return None
     several = min(config.overlap_people, people)
     overlap = config.overlap if several > 1 else 0.0
     pace, source = rates.pace(workspace, config.split)
     hours = sizing.person_hours(pairs, pace, overlap, several) / people
-    twice = f", {overlap:.0%} of them for {several}" if overlap else ""
+    twice = f", {overlap:.0%} of them {'twice' if several == 2 else 'three times'}" if overlap else ""
     each = f"for {people} people{twice}: about {sizing.duration(3600 * hours)} of labelling each"
-    whom = each if people > 1 else f"for {config.annotators[0]}: about {sizing.duration(3600 * hours)} of labelling"
+    whom = each if people > 1 else f"for {names[0]}: about {sizing.duration(3600 * hours)} of labelling"
     gold = f", and {config.gold:.0%} gold pairs among them" if config.gold else ""
     return f"{pairs:,} pairs {whom} at {pace:.1f} s a pair ({source}){gold}"
 

@@ -68,7 +68,7 @@ def next_command(stages: list[Stage], root: Path) -> str | None:
     following = next((s for s in stages if not s.done and s.name not in ("images basic", "images query")), None)
     if following is None or (following.progress and following.progress.running):
         return None
-    return f"{following.command} --workspace {root}"
+    return following.command if root == Path() else f"{following.command} --workspace {root}"
 
 
 def as_dict(stages: list[Stage], root: Path) -> dict[str, Any]:

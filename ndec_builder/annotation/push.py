@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from ndec_builder.annotation.mixing import gold_needed, mix
 from ndec_builder.annotation.planning import new_tasks
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.suggestions import remember, suggestions
+from ndec_builder.annotation.tasks import people_of
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -44,6 +46,9 @@ def run(config: PushConfig) -> Path:
         _candidate_files(workspace, config.split)  # says what to do where there are none
         tables = candidate_tables(workspace, config.split)
         labels, set_aside = read_labels(workspace, config.split), read_set_aside(workspace, config.split)
+        if not config.annotators:
+            config = replace(config, annotators=people_of(before, labels, config.round))
+            say(f"nobody is named with --annotator: new pairs go to {', '.join(config.annotators)}")
         new = _with_gold(config, workspace, before, new_tasks(config, tables, before, labels, set_aside))
         connection = connect(workspace, config.url, config.token_file, config.image_url)
         tasks = pa.concat_tables([before, new])

@@ -50,7 +50,9 @@ class PushConfig:
     workspace: Path
     split: str = "test"
     round: str = "first"
-    annotators: tuple[str, ...] = setting(("annotator-1",), "who labels; one Label Studio project each and per round")
+    annotators: tuple[str, ...] = setting(
+        (), "who labels, a Label Studio project each and per round; empty: who does already, else annotator-1"
+    )
     overlap: float = setting(0.1, "share of the first round's pairs that several people see, for agreement figures")
     overlap_people: int = setting(2, "how many people see those pairs: 2 or 3")
     double_check: str = setting(
@@ -79,8 +81,6 @@ class PushConfig:
     def __post_init__(self) -> None:
         check_split(self.split)
         check_round(self.round)
-        if not self.annotators:
-            raise UsageError("no annotator is named; give --annotator NAME, once for each person")
         for name in self.annotators:
             check_annotator(name)
         if len(set(self.annotators)) < len(self.annotators):

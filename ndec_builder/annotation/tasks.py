@@ -12,6 +12,7 @@ from ndec_builder.annotation.labels import latest_labels
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import TASKS, table_of
 
+NOBODY_YET = "annotator-1"  # who labels where nobody was ever named
 Pair = tuple[str, str, str]  # pair_id, query_id, reference_id
 
 
@@ -43,6 +44,20 @@ def disputed_pairs(decisions: pa.Table) -> set[str]:
     """Pairs with labels but no decision: people disagree."""
     columns = (decisions[name].to_pylist() for name in ("pair_id", "decision", "labels"))
     return {pair_id for pair_id, decision, labels in zip(*columns, strict=True) if decision is None and labels > 0}
+
+
+def people_of(tasks: pa.Table, labels: pa.Table, round_: str) -> tuple[str, ...]:
+    """Who labels when nobody is named: those with open pairs of the round, else all of it, else all of the first one.
+
+    So that somebody who left gets no new pairs while others are at work. `annotator-1` where nobody has any pair.
+    """
+    done = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
+    keys = list(zip(*(tasks[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
+    own = [key for key in keys if key[1] == round_]
+    for chosen in ([key for key in own if key not in done], own, [key for key in keys if key[1] == "first"]):
+        if chosen:
+            return tuple(sorted({annotator for _, _, annotator in chosen}))
+    return (NOBODY_YET,)
 
 
 class _Queues:

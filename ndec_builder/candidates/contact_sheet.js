@@ -33,7 +33,7 @@
     const rank = caption.appendChild(document.createElement("span"));
     rank.className = "rank";
     rank.textContent = `${data.rank[i]} · score ${data.score[i].toFixed(4)}`;
-    for (const mark of [data.duplicate[i] ? "duplicate, not shown to annotators" : "", data.hint[i]]) {
+    for (const mark of [data.duplicate[i] ? "duplicate" : "", data.hint[i]]) {
       if (!mark) continue;
       const text = rank.appendChild(document.createElement("span"));
       text.className = "mark";

@@ -71,13 +71,14 @@ def write_contact_sheet(
     ]
     duplicates = sum(row["duplicate_of"] is not None for row in candidates)
     left_out = f"; pictures of the first {len(shown)} are inside this page" if len(shown) < len(candidates) else ""
+    unseen = ", which annotators are not shown" if duplicates else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     data = _columns(path.parent, candidates, queries, references, resolve, roles, len(shown))
     page = environment.get_template("contact_sheet.html").render(
         title=title,
-        summary=f"{len(candidates)} pairs, best score first, {duplicates} of them duplicates{left_out}.",
+        summary=f"{len(candidates)} pairs, best score first, {duplicates} of them duplicates{unseen}{left_out}.",
         pairs=pairs,
         keys=[(key, name) for key, name in KEYS.items() if key in data],
         hints=sorted({hint for hint in data["hint"] if hint}),

@@ -238,6 +238,11 @@ def _say_fewer(config: MineConfig, found: Found, pool: Side, gallery: Side) -> N
             f"and --max-per-reference {config.max_per_reference}, with {len(pool)} pool and {len(gallery)} "
             f"{gallery.role} images"
         )
+    if found.pairs and len(set(found.pairs.queries.tolist())) == len(pool):
+        say(
+            "every pool image is among the pairs: the last of them have nothing in common, and none is left to draw "
+            "distractors from; a smaller --top keeps to the closest"
+        )
 
 
 def _count(table: pa.Table, column: str) -> int:

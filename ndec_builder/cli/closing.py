@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
         case "corpus":
             return "ndec edit --count 400"
         case "edit" | "embed":
-            return "ndec mine"
+            decided = Path(config.workspace) / "annotation" / "test" / "decisions.parquet"
+            return "ndec export" if verb == "edit" and decided.is_file() else "ndec mine"
         case "mine":
             return f"ndec annotate serve; look at {result / 'contact_sheet.html'}"
         case "auto-clear":
@@ -46,7 +48,11 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
         case "resolve":
             return "ndec annotate recheck" if not split else "ndec export"
         case "export":
-            return f"ndec train-asl --manifest {dataset}"
+            rows = json.loads((result / "manifest.json").read_text("utf-8"))["counts"]["rows"]
+            trainable = rows["train_pairs"] and rows["train_basic"]
+            return f"ndec {'train-asl' if trainable else 'benchmark'} --manifest {dataset}" + (
+                "" if trainable else " --model efficientnet-lite0"
+            )
         case "train-asl":
             manifest = shlex.quote(str(config.manifest))
             return f"ndec benchmark --manifest {manifest} --checkpoint {dataset} --scorer asl"

@@ -63,7 +63,10 @@ def progress() -> Progress:
 
 
 def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Iterate with a progress bar."""
+    """Iterate with a progress bar; without one where there is nothing to do."""
+    if not total:
+        yield from items
+        return
     with progress() as bar:
         task = bar.add_task(what, total=total)
         for item in items:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.tasks import assign, disputed_pairs, double_check_pairs, pairs_to_label
+from ndec_builder.annotation.tasks import assign, disputed_pairs, double_check_pairs, pairs_to_label, people_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, TASKS, table_of
 
@@ -76,3 +76,20 @@ def test_what_the_later_rounds_look_at() -> None:
     assert disputed_pairs(table_of(DECISIONS, [*decisions, {"pair_id": "c", "decision": "unsure", "labels": 2}])) == {
         "a"
     }
+
+
+def test_when_nobody_is_named_those_at_work_go_on() -> None:
+    def tasks(*keys: tuple[str, str, str]) -> pa.Table:
+        return table_of(TASKS, [{"pair_id": p, "round": r, "annotator": who} for p, r, who in keys])
+
+    def labels(*keys: tuple[str, str, str]) -> pa.Table:
+        return table_of(LABEL_ROWS, [{"pair_id": p, "round": r, "annotator": who} for p, r, who in keys])
+
+    assert people_of(tasks(), labels(), "first") == ("annotator-1",)
+    shared = tasks(("a", "first", "ben"), ("b", "first", "ann"), ("c", "first", "ben"))
+    assert people_of(shared, labels(), "first") == ("ann", "ben")
+    assert people_of(shared, labels(("b", "first", "ann")), "first") == ("ben",)  # ann is done, or has left
+    done = labels(("b", "first", "ann"), ("a", "first", "ben"), ("c", "first", "ben"))
+    assert people_of(shared, done, "first") == ("ann", "ben")
+    assert people_of(shared, done, "double_check") == ("ann", "ben")
+    assert people_of(tasks(("a", "double_check", "eva"), ("b", "first", "ann")), done, "double_check") == ("eva",)

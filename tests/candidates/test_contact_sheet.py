@@ -66,7 +66,7 @@ def test_page_is_self_contained_and_escaped(tmp_path):
 def test_duplicates_are_marked_and_counted(tmp_path):
     page = _sheet(tmp_path)
     assert page.count('class="duplicate"') == 1
-    assert "2 pairs, best score first, 1 of them duplicates." in page
+    assert "2 pairs, best score first, 1 of them duplicates, which annotators are not shown." in page
 
 
 def test_cap_is_said(tmp_path):
