@@ -240,7 +240,7 @@ def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> li
         model = load_model(fused_run.run(config))
         judged[seed] = judge(config.workspace, manifest, model, options.half)
         if not options.without_parts:
-            table = fused_run.measured_pairs(config)
+            table = fused_run.measured_pairs(config, fused_run.prepare_training(config), model.heads)
             parts.append(contributions(judged[seed]["all pairs"], table, model, config))
         say(f"seed {seed}: judged")
     names = sorted({name for seed in seeds for name in group_names(judged[seed]["k = 1"].data)})

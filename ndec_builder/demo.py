@@ -62,7 +62,7 @@ def run(config: DemoConfig) -> DemoTable:
     fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
     asl = stage("train-asl", "train-asl", **fit)
     asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
-    fused = stage("train-asl --recipe fused", "train-fused", manifest=manifest, seed=config.seed)
+    fused = stage("train-asl --recipe fused", "train-fused", **fit)
 
     def judge(name: str, **detector: Any) -> Path:
         report: Path = stage(f"benchmark {name}", "benchmark", manifest=manifest, name=name, **detector)

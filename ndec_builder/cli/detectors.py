@@ -35,8 +35,8 @@ def train_asl(
     as_json: Json = False,
 ) -> None:
     """Train with the norm ratio and CosFace, or fit the fused scorer. Resumes where it stopped."""
-    if recipe == "fused":  # no network is trained: `steps` and the trunk's options say nothing
-        flags = {"manifest": manifest, "name": name, "backbone": backbone, "seed": seed}
+    if recipe == "fused":  # the trunk stays as it is
+        flags = {"manifest": manifest, "name": name, "backbone": backbone, "steps": steps, "seed": seed}
         return run("train-fused", workspace, config, as_json, **flags)
     return run(
         "train-asl", workspace, config, as_json, manifest=manifest, recipe=recipe, name=name, backbone=backbone,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.asymmetric import query_over_reference
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.features import Detector, Features, features_of
+from ndec_builder.evaluation.features import Detector, Features, features_of, pooled_features
 from ndec_builder.evaluation.pair_signals import pair_signals
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.training.fused.features import background_scores, features
@@ -42,13 +43,12 @@ def rescore(
     sides: tuple[Features, Features],
     top: int,
     workers: int,
-    ratios: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Predictions:
     """The same pairs with new scores: P(copy) for the `top` best of each query, cosine − BELOW for the others.
 
     sides: queries and references by the model's own descriptor. Raises UsageError for a list without any pair.
     """
-    chosen, rows = pair_features(workspace, dataset, predictions, model, sides, top, workers, ratios)
+    chosen, rows = pair_features(workspace, dataset, predictions, model, sides, top, workers)
     protocol = f"{predictions.protocol}; the {top} best of each query re-scored by the fused scorer"
     return replace(with_scores(predictions, chosen, model.probability(rows)), protocol=protocol)
 
@@ -61,7 +61,6 @@ def pair_features(
     sides: tuple[Features, Features],
     top: int,
     workers: int,
-    ratios: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places in the list of the `top` best pairs of each query, and their rows (n, len(FEATURES)) of features."""
     chosen = best_rows(predictions, top)
@@ -72,7 +71,11 @@ def pair_features(
     vectors = [_all_vectors(side, count) for side, count in zip(sides, _sizes(dataset), strict=True)]
     score = np.einsum("ij,ij->i", vectors[0][query], vectors[1][reference])
     background = background_scores(vectors[0], model.background.astype(np.float32))[query]
-    return chosen, features(score, background, signals, None if ratios is None else ratios(query, reference))
+    ratios = None
+    if model.heads:
+        norms = [_all_norms(side, count) for side, count in zip(sides, _sizes(dataset), strict=True)]
+        ratios = query_over_reference(norms[0][query], norms[1][reference])
+    return chosen, features(score, background, signals, ratios)
 
 
 def with_scores(predictions: Predictions, chosen: np.ndarray, probability: np.ndarray) -> Predictions:
@@ -90,8 +93,9 @@ def own_sides(
     device: str,
     names: Sequence[str] = (),
 ) -> tuple[Features, Features]:
-    """Queries and references by the descriptor of the model. Raises NdecError when its weights changed since.
+    """Queries and references by the descriptor of the model; their norms are those of its heads, where it has some.
 
+    Raises NdecError when the descriptor's weights changed since the fit.
     names: of models that may be the same descriptor from a file that lies elsewhere now.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
@@ -106,10 +110,14 @@ def own_sides(
             f"here it is {backbone.fingerprint[:16]}…: its weights or preprocessing changed; fit the scorer again"
         )
     detector = detector_of(model, backbone)
-    sides = [
-        features_of(workspace, detector, table, dataset.resolve, batch_size)
-        for table in (dataset.queries, dataset.references)
-    ]
+    sides = []
+    for table in (dataset.queries, dataset.references):
+        side = features_of(workspace, detector, table, dataset.resolve, batch_size)
+        if model.heads:
+            images = table, dataset.resolve, batch_size
+            pooled, usable, _ = pooled_features(workspace, backbone, backbone.fingerprint, *images)
+            side = replace(side, norms=model.norms(pooled[usable]))
+        sides.append(side)
     return sides[0], sides[1]
 
 
@@ -122,3 +130,10 @@ def _all_vectors(side: Features, count: int) -> np.ndarray:
     vectors = np.zeros((count, side.vectors.shape[1]), np.float32)
     vectors[side.places] = side.vectors
     return vectors
+
+
+def _all_norms(side: Features, count: int) -> np.ndarray:
+    """(count,) float64, 1 where an image cannot be used."""
+    norms = np.ones(count)
+    norms[side.places] = side.norms
+    return norms

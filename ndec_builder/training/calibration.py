@@ -6,18 +6,16 @@ seems to keep nearly all copies. So the threshold is taken from images whose gro
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from ndec_builder.training.cache import CachedViews
 from ndec_builder.training.data import TrainingSet
-from ndec_builder.training.model import Head
+from ndec_builder.training.model import Head, norms_of
 
 PARTS = 5  # one part in so many is held out
 FEWEST = 20  # held-out copies below which no threshold is chosen
@@ -78,17 +76,8 @@ def held_out_ratios(
     ids = data.images["image_id"].to_pylist()
     rows = np.array([row for row in range(data.basic) if ids[row] in held], dtype=np.int64)
     columns = [column for column, kind in enumerate(kinds) if kind == "copy"]
-    lengths = _lengths(head, views.features)  # view 0 is the original
+    lengths = norms_of(head, views.features)  # view 0 is the original
     copies = lengths[rows][:, columns] / lengths[rows, :1]
     inside = np.array([ids[a] in held and ids[b] in held for a, b in data.pairs.tolist()], dtype=bool)
     latter, former = data.pairs[inside & data.directed].T
     return copies.reshape(-1), lengths[latter, 0] / lengths[former, 0]
-
-
-def _lengths(head: Head, features: np.ndarray) -> np.ndarray:
-    """(n, views, dim) → (n, views) float64, computed in float64 as in testing."""
-    wide = copy.deepcopy(head).cpu().double()
-    with torch.inference_mode():
-        output = wide(torch.from_numpy(features.reshape(-1, features.shape[-1]).astype(np.float64)))
-        lengths: np.ndarray = output.norm(dim=1).numpy().reshape(features.shape[:2])
-    return lengths

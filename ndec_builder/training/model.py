@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -85,3 +87,12 @@ def class_means(features: Tensor, classes: Tensor, count: int) -> Tensor:
     unit = nn.functional.normalize(features)
     total = torch.zeros(count, features.shape[1], dtype=unit.dtype, device=unit.device).index_add_(0, classes, unit)
     return nn.functional.normalize(total)
+
+
+def norms_of(head: Head, features: np.ndarray) -> np.ndarray:
+    """Trunk features (…, dim_in) → the norms of the head's output, (…) float64, computed in float64 as in testing."""
+    wide = copy.deepcopy(head).cpu().double()
+    with torch.inference_mode():
+        output = wide(torch.from_numpy(features.reshape(-1, features.shape[-1]).astype(np.float64)))
+        norms: np.ndarray = output.norm(dim=1).numpy().reshape(features.shape[:-1])
+    return norms

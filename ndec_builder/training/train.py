@@ -99,7 +99,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
         say(f"{directory} is trained already with these settings on these images")
         return directory
     job = Job(config, recipe, data, cached, manifest, backbone, directory, mark, team)
-    threshold, head = _calibrate(job), _fit(job)
+    threshold, head = _calibrate(job), train_head(job)
     if not team.leads:
         return directory
     counts = {**data.facts(), "rejects": len(cached.rejects), "steps": config.steps}
@@ -124,7 +124,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
     return directory
 
 
-def _fit(job: Job) -> Head:
+def train_head(job: Job) -> Head:
     """Set head and class proxies to the whitened features, then train them, and the trunk when asked (in place)."""
     config, data, backbone = job.config, job.data, job.backbone
     device = best_device(config.device)
@@ -174,7 +174,7 @@ def _calibrate(job: Job) -> Threshold | None:
         return None
     say(f"{config.recipe}: first without {len(held)} images, to choose the filter's threshold on them")
     views = job.views.of(rest.images["image_id"].to_pylist())
-    head = _fit(replace(job, data=rest, views=views, directory=job.directory / "held-out"))
+    head = train_head(replace(job, data=rest, views=views, directory=job.directory / "held-out"))
     ratios = held_out_ratios(head, data, job.views, held, view_kinds(config.views))
     return choose_threshold(*ratios, config.keep_copies)
 

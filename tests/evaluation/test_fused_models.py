@@ -18,10 +18,12 @@ from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.fused import own_sides, rescore
 from ndec_builder.evaluation.scoring import pair_ratios, score
 from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.training.checkpoint import load_detector
 from ndec_builder.training.fused import run as fused_run
 from ndec_builder.training.fused.features import FEATURES
 from ndec_builder.training.fused.model import CARD, DEFAULT_FIT, WEIGHTS, FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
+from ndec_builder.training.model import Head
 from pictures import scene
 
 MODEL = "efficientnet-lite0"
@@ -45,7 +47,7 @@ def test_any_torchscript_descriptor_is_fitted_and_judged_with(small, tmp_path: P
         torch.manual_seed(0)
         torch.jit.script(TinyDescriptor().eval()).save(str(path))
     name = f"{path}@64"
-    fast = {"dim": 6, "folds": 2, "networks": 1, "epochs": 3, "workers": 1}
+    fast = {"dim": 6, "folds": 2, "networks": 1, "epochs": 3, "workers": 1, "views": 3, "steps": 4}
     fitted = fused_run.run(FusedConfig(tmp_path, small.manifest, backbone=name, **fast))
     settings = {"workspace": tmp_path, "manifest": small.manifest, "scorer": "fused", "fused_model": fitted}
     common = {**settings, "rescored": 2, "workers": 1, "replicates": 100}
@@ -95,8 +97,8 @@ def test_the_fit_that_comes_with_ndec_is_refused_on_its_own_photos(tmp_path: Pat
         run(config)
 
 
-def norm_ratio_alone(card: dict[str, object], model: FusedModel) -> FusedModel:
-    """logit = −log query_over_reference, through the ReLUs as relu(x) and relu(−x)."""
+def norm_ratio_alone(card: dict[str, object], model: FusedModel, head: Head) -> FusedModel:
+    """logit = −log query_over_reference of the head, through the ReLUs as relu(x) and relu(−x)."""
     size = len(FEATURES)
     first = np.zeros((2, size), np.float32)
     first[:, FEATURES.index("log_query_over_reference")] = 1, -1
@@ -106,7 +108,7 @@ def norm_ratio_alone(card: dict[str, object], model: FusedModel) -> FusedModel:
         "0.2.weight": np.array([[-1, 1]], np.float32), "0.2.bias": np.zeros(1, np.float32),
     }  # fmt: skip
     scaling = np.zeros(size, np.float32), np.ones(size, np.float32)
-    return FusedModel(*scaling, layers, 1.0, 0.0, model.whitening, model.background, dict(card))
+    return FusedModel(*scaling, layers, 1.0, 0.0, model.whitening, model.background, dict(card), (head,))
 
 
 def test_asls_filter_is_the_special_case_with_the_norm_ratio_alone(small, make_checkpoint, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -117,11 +119,10 @@ def test_asls_filter_is_the_special_case_with_the_norm_ratio_alone(small, make_c
     ratios = pair_ratios(scored)
     assert 0.2 < reject(ratios).mean() < 0.8  # both sides of the rule are there
     default = load_model(DEFAULT_FIT)
-    model = norm_ratio_alone(default.card, default)
-    table = dict(zip(scored.predictions.pairs(len(data.references)), ratios, strict=True))
+    model = norm_ratio_alone(default.card, default, load_detector(checkpoint).head)
     found = rescore(
         Workspace(tmp_path), data, scored.predictions, model, own_sides(Workspace(tmp_path), data, model, 8, "cpu"),
-        len(data.references), 1, lambda q, r: np.array([table[pair] for pair in q * len(data.references) + r]),
+        len(data.references), 1,
     )  # fmt: skip
     np.testing.assert_array_equal(found.scores < 0.5, reject(ratios))  # what the filter drops, at threshold 1
     order = np.argsort(-found.scores, kind="stable")

@@ -89,7 +89,7 @@ def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_ou
         seen.append(set(given[0].data.images["image_id"].to_pylist()))
         return real(*given)
 
-    monkeypatch.setattr(train, "_fit", watched)
+    monkeypatch.setattr(train, "train_head", watched)
     directory = train.run(config(views=5, keep_copies=0.8))
     card = json.loads((directory / "checkpoint.json").read_text())
     first, second = seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from ndec_builder.core.storage import read_json, sha256_bytes, write_bytes, writ
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.fused.features import FEATURES
 
-FUSED_VERSION = 1
+if TYPE_CHECKING:
+    from ndec_builder.training.model import Head
+
+FUSED_VERSION = 2
 WEIGHTS, CARD = "fused.safetensors", "fused.json"
 DEFAULT_FIT = Path(__file__).parent / "default"  # the fit that comes with ndec; its card names what it was trained on
 CLIP = 5.0  # standard deviations: a feature far outside what was trained on counts as this far
@@ -26,7 +29,8 @@ class FusedModel:
 
     mean, std: (f,) float32 that the features are standardised by · layers: arrays named `network.layer.weight|bias`,
     float32 · whitening: of the descriptor whose score is a feature · background: (m, d) float16 vectors of training
-    images, for the normalised score · card: what fused.json says.
+    images, for the normalised score · heads: ASL heads on the same trunk, whose mean log norm ratio is a feature; none:
+    that feature is 0 · card: what fused.json says.
     """
 
     mean: np.ndarray
@@ -37,6 +41,7 @@ class FusedModel:
     whitening: Whitening
     background: np.ndarray
     card: dict[str, Any] = field(default_factory=dict)
+    heads: tuple[Head, ...] = ()
 
     @property
     def networks(self) -> int:
@@ -60,6 +65,14 @@ class FusedModel:
     def probability(self, features: np.ndarray) -> np.ndarray:
         """(n,) float64 in 0 … 1, in the order of the logits."""
         return 1 / (1 + np.exp(-self.logits(features)))
+
+    def norms(self, pooled: np.ndarray) -> np.ndarray:
+        """(n, dim) trunk features → (n,) float64 geometric mean of the heads' norms."""
+        from ndec_builder.training.model import norms_of
+
+        logs = [np.log(norms_of(head, pooled)) for head in self.heads]
+        norms: np.ndarray = np.exp(np.mean(logs, axis=0))
+        return norms
 
     @property
     def fingerprint(self) -> str:
@@ -93,6 +106,8 @@ def save_model(directory: Path, model: FusedModel, facts: dict[str, Any]) -> Pat
         "whitening.matrix": np.ascontiguousarray(model.whitening.matrix),
         "background": model.background,
     }
+    for number, head in enumerate(model.heads):
+        tensors |= {f"head-{number}.{name}": value.numpy() for name, value in head.state_dict().items()}
     weights = save(tensors)
     write_bytes(directory / WEIGHTS, weights)
     write_json(
@@ -103,6 +118,7 @@ def save_model(directory: Path, model: FusedModel, facts: dict[str, Any]) -> Pat
             "features": list(FEATURES),
             "slope": model.slope,
             "offset": model.offset,
+            "heads": [head.shape for head in model.heads],
             **facts,
         },
     )
@@ -139,6 +155,19 @@ def load_model(path: Path) -> FusedModel:
         layers = {n.removeprefix("layers."): v for n, v in tensors.items() if n.startswith("layers.")}
         whitening = Whitening(tensors["whitening.mean"], tensors["whitening.matrix"])
         scaling = float(card["slope"]), float(card["offset"])
-        return FusedModel(tensors["mean"], tensors["std"], layers, *scaling, whitening, tensors["background"], card)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        standard, background = (tensors["mean"], tensors["std"]), tensors["background"]
+        heads = tuple(_head(shape, tensors, f"head-{number}.") for number, shape in enumerate(card["heads"]))
+        return FusedModel(*standard, layers, *scaling, whitening, background, card, heads)
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise NdecError(f"{directory / WEIGHTS} cannot be read ({error}); fit the fused scorer again") from None
+
+
+def _head(shape: dict[str, int], tensors: dict[str, np.ndarray], prefix: str) -> Head:
+    import torch
+
+    from ndec_builder.training.model import Head
+
+    head = Head(**shape)
+    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    head.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in own.items()})
+    return head.eval().requires_grad_(False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,25 +27,34 @@ from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit
 from ndec_builder.training.fused.measure import MeasureShard, unit
 from ndec_builder.training.fused.model import load_model, save_model
+from ndec_builder.training.fused.norms import half_of, train_heads, training_ratios
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.fused.thumbs import PAIR_SIGNALS
+from ndec_builder.training.model import Head
 from ndec_builder.training.recipes import recipe_named
 from ndec_builder.training.views import view_kinds, view_maker
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
+MEASURED_VERSION = 2  # of the pairs alone
 SHARD_ITEMS = 64
 # settings that the measured pairs do not hang on
-FITTING = ("folds", "networks", "hidden", "epochs", "hard_weight", "left_out")
+FITTING = ("folds", "networks", "hidden", "epochs", "hard_weight", "views", "steps", "left_out")
+NORM_RATIO = "log_query_over_reference"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What fitting starts from. vectors: (images, d) float32, whitened, L2-normed, of data.images."""
+    """What fitting starts from.
+
+    originals: (images, dim) float32, the trunk's features of data.images · vectors: (images, d) float32, the same
+    whitened and L2-normed.
+    """
 
     manifest: Manifest
     data: TrainingSet
     backbone: Backbone
     whitening: Whitening
+    originals: np.ndarray
     vectors: np.ndarray
 
 
@@ -63,11 +73,15 @@ def run(config: FusedConfig) -> Path:
     if _finished(directory, mark):
         say(f"{directory} is fitted already with these settings on these images")
         return directory
-    table = measured_pairs(config, known)
+    heads: tuple[Head, ...] = ()
+    if NORM_RATIO not in config.left_out:
+        heads = train_heads(config, known.manifest, data, backbone, directory, mark)
+    table = measured_pairs(config, known, heads)
     say(f"fitting {config.networks} networks on {len(table.kind)} pairs, {config.folds} folds")
     with torch_threads(1):
         background = known.vectors[background_rows(data.basic)].astype(np.float16)
         model, figures = fit(table, known.whitening, background, config)
+    model = replace(model, heads=heads)
     facts = {
         "recipe": "fused",
         "fingerprint": mark,
@@ -84,11 +98,19 @@ def run(config: FusedConfig) -> Path:
     return directory
 
 
-def measured_pairs(config: FusedConfig, known: Prepared | None = None) -> PairTable:
-    """The training pairs with their features; those that a run has measured are only read."""
-    table, _ = measured(config, known or prepare_training(config))
+def measured_pairs(config: FusedConfig, known: Prepared, heads: Sequence[Head] = ()) -> PairTable:
+    """The training pairs with their features; those that a run has measured are only read.
+
+    heads: those of `train_heads`; without them the feature of the norm ratio is 0.
+    """
+    table, made = measured(config, known)
+    ratios = None
+    if heads:
+        pooled = np.concatenate([np.load(path) for path in made])
+        ratios = training_ratios(heads, half_of(known.data, config.seed), table, pooled, known.originals)
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    rows = features(columns["score"], columns["background"], np.stack([columns[name] for name in PAIR_SIGNALS], axis=1))
+    signals = np.stack([columns[name] for name in PAIR_SIGNALS], axis=1)
+    rows = features(columns["score"], columns["background"], signals, ratios)
     kind, group = (columns[name].astype(np.str_) for name in ("kind", "group"))
     weight = np.where(kind == "hard", config.hard_weight, 1.0)
     return PairTable(rows, columns["is_copy"].astype(bool), weight, kind, group)
@@ -112,7 +134,7 @@ def prepare_training(config: FusedConfig) -> Prepared:
         raise NdecError(f"{len(cached.rejects)} training images cannot be read, first {cached.rejects[0]}; mend them")
     originals = cached.of(data.images["image_id"].to_pylist()).features[:, 0].astype(np.float32)
     whitening = Whitening.fit(originals[: data.basic], config.dim, config.shrinkage)
-    return Prepared(manifest, data, backbone, whitening, unit(whitening.apply(originals)))
+    return Prepared(manifest, data, backbone, whitening, originals, unit(whitening.apply(originals)))
 
 
 def measured(config: FusedConfig, known: Prepared) -> tuple[pa.Table, list[Path]]:
@@ -123,7 +145,7 @@ def measured(config: FusedConfig, known: Prepared) -> tuple[pa.Table, list[Path]
     """
     data = known.data
     measuring = {name: value for name, value in result_fields(config).items() if name not in FITTING}
-    mark = fingerprint([RESULT_VERSION, measuring, known.backbone.fingerprint, _identity(data)])
+    mark = fingerprint([MEASURED_VERSION, measuring, known.backbone.fingerprint, _identity(data)])
     plan = Plan(data.basic + len(data.pairs), SHARD_ITEMS, mark)
     folder = open_plan(config.workspace / "cache" / "fused", plan).absolute()
     uris = [known.manifest.resolve(uri) for uri in data.images["uri"].to_pylist()]

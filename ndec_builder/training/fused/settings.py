@@ -28,6 +28,8 @@ class FusedConfig:
     hidden: int = setting(32, "width of their two layers")
     epochs: int = setting(60, "passes over the training pairs")
     hard_weight: float = setting(4.0, "weight of a mined hard negative pair; all other pairs have 1")
+    views: int = setting(11, "cached views of an image for the two heads whose norm ratio is a feature")
+    steps: int = setting(800, "optimizer steps of each of them")
     left_out: tuple[str, ...] = setting(("score_normalized",), "features that the networks do not see")
     seed: int = setting(0, "seed of copies and networks")
     bf16: str = setting("auto", "auto (where the hardware has it), on or off: bfloat16 inside the trunk")
@@ -35,7 +37,8 @@ class FusedConfig:
     workers: int = setting(0, "processes that measure pairs; 0: as many as the cores allow", result=False)
 
     def __post_init__(self) -> None:
-        least = {"copies": 1, "rivals": 0, "folds": 2, "networks": 1, "hidden": 1, "epochs": 1, "dim": 1}
+        least = {"copies": 1, "rivals": 0, "folds": 2, "networks": 1, "hidden": 1, "epochs": 1, "dim": 1, "views": 2,
+                 "steps": 1}  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UsageError(f"{name} = {getattr(self, name)} makes no sense for the fused scorer; at least {low}")

@@ -24,7 +24,8 @@ def fused(
     manifest = write_manifest(tables)
 
     def make(workspace: str = "one", **changes: Any) -> FusedConfig:
-        values = {"backbone": tiny, "dim": 8, "folds": 2, "networks": 1, "epochs": 3, "workers": 1, **changes}
+        values = {"backbone": tiny, "dim": 8, "folds": 2, "networks": 1, "epochs": 3, "workers": 1}
+        values |= {"views": 3, "steps": 4, **changes}
         return FusedConfig(tmp_path / workspace, manifest, **values)
 
     return make

@@ -1,0 +1,87 @@
+"""ASL's norm ratio as a feature of the fused scorer: two heads, each trained without one half of the groups.
+
+Norm ratios of images that a head was trained on look better than those of new ones. So a training pair gets the ratio
+of the head that did not see its query's group, and a new pair the geometric mean of both heads' ratios.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.core.console import say
+from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.manifests.read import Manifest
+from ndec_builder.training.cache import cache_views
+from ndec_builder.training.data import TrainingSet, read_images
+from ndec_builder.training.fused.fit import fold_of
+from ndec_builder.training.fused.settings import FusedConfig
+from ndec_builder.training.model import Head, norms_of
+from ndec_builder.training.recipes import recipe_named
+from ndec_builder.training.settings import TrainConfig
+from ndec_builder.training.team import Team
+from ndec_builder.training.train import Job, train_head
+from ndec_builder.training.views import view_kinds, view_maker
+
+HALVES = 2
+RECIPE = "asl"
+
+
+def train_heads(
+    config: FusedConfig, manifest: Manifest, data: TrainingSet, backbone: Backbone, directory: Path, mark: str
+) -> tuple[Head, ...]:
+    """One head of `ndec train-asl` for each half, trained without it; none where a half has fewer than 2 basic images.
+
+    Their states lie in `directory`/norms-<half>/; a killed run goes on there.
+    """
+    settings = TrainConfig(
+        config.workspace, config.manifest, RECIPE, backbone=config.backbone, seed=config.seed, steps=config.steps,
+        views=config.views, dim=config.dim, shrinkage=config.shrinkage, bf16=config.bf16, device=config.device,
+    )  # fmt: skip
+    ids, half = data.images["image_id"].to_pylist(), half_of(data, config.seed)
+    parts = [
+        data.without({name for name, there in zip(ids, half, strict=True) if there == out}) for out in range(HALVES)
+    ]
+    if min(part.basic for part in parts) < 2:
+        say("note: too few groups to train norms on halves of them; the fused scorer does without the norm ratio")
+        return ()
+    images = read_images(manifest)
+    maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, settings.view_seed)
+    root = config.workspace / "cache" / "views"
+    views = cache_views(root, backbone, images, maker, view_kinds(config.views), config.bf16, settings.threads)
+    heads = []
+    for out, part in enumerate(parts):
+        say(f"training norms without half {out + 1} of {HALVES} of the groups")
+        own = views.of(part.images["image_id"].to_pylist())
+        folder = directory / f"norms-{out}"
+        job = Job(settings, recipe_named(RECIPE), part, own, manifest, backbone, folder, mark, Team())
+        heads.append(train_head(job).cpu())
+    return tuple(heads)
+
+
+def half_of(data: TrainingSet, seed: int) -> np.ndarray:
+    """(images,) int64: the half of each image; a group is never in two."""
+    ids, groups = data.images["image_id"].to_pylist(), data.images["group"].to_pylist()
+    names = np.array([group or image_id for group, image_id in zip(groups, ids, strict=True)])
+    return fold_of(names, HALVES, seed)
+
+
+def training_ratios(
+    heads: Sequence[Head], half: np.ndarray, pairs: pa.Table, pooled: np.ndarray, originals: np.ndarray
+) -> np.ndarray:
+    """query_over_reference of training pairs, (n,) float64, each by the head that was trained without its query's half.
+
+    pairs: MEASURED · pooled: (m, dim) trunk features of the pictures made for them · originals: (images, dim) of the
+    stored images · half: (images,) of them.
+    """
+    query, cut, image, source = (pairs[name].to_numpy() for name in ("query", "cut", "image", "source"))
+    ratios = np.ones(len(query))
+    for out, head in enumerate(heads):
+        made, stored = norms_of(head, pooled), norms_of(head, originals)
+        unseen = half[source] == out
+        of_reference = np.where(cut >= 0, made[cut], stored[image])
+        ratios[unseen] = (made[query] / of_reference)[unseen]
+    return ratios
