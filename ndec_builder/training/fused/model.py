@@ -15,6 +15,8 @@ from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.fused.features import FEATURES
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ndec_builder.training.model import Head
 
 FUSED_VERSION = 2
@@ -107,7 +109,7 @@ def save_model(directory: Path, model: FusedModel, facts: dict[str, Any]) -> Pat
         "background": model.background,
     }
     for number, head in enumerate(model.heads):
-        tensors |= {f"head-{number}.{name}": value.numpy() for name, value in head.state_dict().items()}
+        tensors |= {f"head-{number}.{name}": _compact(value).numpy() for name, value in head.state_dict().items()}
     weights = save(tensors)
     write_bytes(directory / WEIGHTS, weights)
     write_json(
@@ -162,6 +164,16 @@ def load_model(path: Path) -> FusedModel:
         raise NdecError(f"{directory / WEIGHTS} cannot be read ({error}); fit the fused scorer again") from None
 
 
+def rounded(head: Head) -> Head:
+    """The head with its matrices as they are stored, in float16: what is read back gives the same ratios."""
+    head.load_state_dict({name: _compact(value).float() for name, value in head.state_dict().items()})
+    return head
+
+
+def _compact(value: Tensor) -> Tensor:
+    return value.half() if value.ndim == 2 else value
+
+
 def _head(shape: dict[str, int], tensors: dict[str, np.ndarray], prefix: str) -> Head:
     import torch
 
@@ -169,5 +181,5 @@ def _head(shape: dict[str, int], tensors: dict[str, np.ndarray], prefix: str) ->
 
     head = Head(**shape)
     own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    head.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in own.items()})
+    head.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in own.items()})
     return head.eval().requires_grad_(False)

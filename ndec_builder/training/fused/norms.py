@@ -18,6 +18,7 @@ from ndec_builder.manifests.read import Manifest
 from ndec_builder.training.cache import cache_views
 from ndec_builder.training.data import TrainingSet, read_images
 from ndec_builder.training.fused.fit import fold_of
+from ndec_builder.training.fused.model import rounded
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head, norms_of
 from ndec_builder.training.recipes import recipe_named
@@ -58,7 +59,7 @@ def train_heads(
         own = views.of(part.images["image_id"].to_pylist())
         folder = directory / f"norms-{out}"
         job = Job(settings, recipe_named(RECIPE), part, own, manifest, backbone, folder, mark, Team())
-        heads.append(train_head(job).cpu())
+        heads.append(rounded(train_head(job).cpu()))
     return tuple(heads)
 
 

@@ -37,8 +37,8 @@ class FusedConfig:
     workers: int = setting(0, "processes that measure pairs; 0: as many as the cores allow", result=False)
 
     def __post_init__(self) -> None:
-        least = {"copies": 1, "rivals": 0, "folds": 2, "networks": 1, "hidden": 1, "epochs": 1, "dim": 1, "views": 2,
-                 "steps": 1}  # fmt: skip
+        least = {"copies": 1, "rivals": 0, "folds": 2, "networks": 1, "hidden": 1, "epochs": 1, "dim": 1}
+        least |= {"views": 2, "steps": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UsageError(f"{name} = {getattr(self, name)} makes no sense for the fused scorer; at least {low}")

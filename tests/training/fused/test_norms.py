@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ndec_builder.training.fused import norms
+from ndec_builder.training.fused import run as fused_run
 from ndec_builder.training.fused.features import FEATURES
 from ndec_builder.training.fused.model import load_model
 from ndec_builder.training.fused.norms import half_of, training_ratios
@@ -57,12 +58,18 @@ def test_each_head_is_trained_without_its_half_of_the_groups(
         return real(job)
 
     monkeypatch.setattr(norms, "train_head", watched)
+    learned_from: list[np.ndarray] = []
+    monkeypatch.setattr(
+        fused_run, "training_ratios", lambda *given: learned_from.append(training_ratios(*given)) or learned_from[-1]
+    )
     model = load_model(run(config))
     kept_from = [{g for g, h in zip(groups, half, strict=True) if h == out} for out in (0, 1)]
     assert [seen[out] & kept_from[out] for out in (0, 1)] == [set(), set()]
     assert seen[0] | seen[1] == set(groups)
     assert len(model.heads) == 2 and model.card["figures"]["auc_lost_when_shuffled"]["log_query_over_reference"]
-    # what was read back judges as what was fitted: the geometric mean of both norms
+    known = prepare_training(config)  # what is read back gives the very ratios that were learned from
+    again = measured_pairs(config, known, model.heads).features[:, COLUMN]
+    np.testing.assert_array_equal(again, np.log(learned_from[0]).astype(np.float32))
     pooled = np.random.default_rng(0).normal(size=(5, model.heads[0].shape["dim_in"])).astype(np.float32)
     one, two = (norms_of(head, pooled) for head in model.heads)
     np.testing.assert_allclose(model.norms(pooled), np.sqrt(one * two))
