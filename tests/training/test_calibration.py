@@ -83,7 +83,7 @@ def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_ou
     monkeypatch.setattr(calibration, "FEWEST", 1)
     monkeypatch.setattr(calibration, "PARTS", 2)
     seen: list[set[str]] = []
-    real = train._fit
+    real = train.train_head
 
     def watched(*given: Any) -> Any:
         seen.append(set(given[0].data.images["image_id"].to_pylist()))
