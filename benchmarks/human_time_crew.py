@@ -13,6 +13,7 @@ import pyarrow as pa
 from ndec_builder.annotation.policy import copy_probabilities
 from ndec_builder.annotation.relearn import reference_groups, shown_pairs
 from ndec_builder.annotation.resolve import resolve
+from ndec_builder.annotation.rivals import rival_features
 from ndec_builder.annotation.tasks import Pair, assign, disputed_pairs, double_check_pairs, give
 from ndec_builder.candidates.geometry_table import read_geometry
 from ndec_builder.candidates.prelabel import pair_features
@@ -45,13 +46,14 @@ class Bench:
     def read(cls, workspace: Workspace) -> Bench:
         table = shown_pairs(workspace, "test")
         ends = [table[name].to_pylist() for name in ("pair_id", "query_id", "reference_id")]
-        label, first = known_label(workspace), copy_probabilities([table])
+        label, known = known_label(workspace), copy_probabilities([table])
+        first = np.array([known[pair] for pair in ends[0]])
         return cls(
             list(zip(*ends, strict=True)),
             {pair: label(query, reference) for pair, query, reference in zip(*ends, strict=True)},
-            pair_features(table, read_geometry(workspace, "test")),
+            np.column_stack([pair_features(table, read_geometry(workspace, "test")), rival_features(table, first)]),
             reference_groups(workspace, "test", ends[2]),
-            np.array([first[pair] for pair in ends[0]]),
+            first,
             table,
         )
 
@@ -90,6 +92,10 @@ class Crew:
     def free(self, pair: str) -> int:
         """How many people have not seen a pair."""
         return len(NAMES) - len(self.seen[pair])
+
+    def had(self, round_: str, pair: str) -> int:
+        """How many people have seen a pair in a round."""
+        return sum(found == round_ for found in self.seen[pair].values())
 
     def _seen(self, round_: str) -> dict[str, set[str]]:
         return {pair: {name for name, found in who.items() if found != round_} for pair, who in self.seen.items()}

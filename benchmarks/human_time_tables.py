@@ -46,10 +46,10 @@ def cost_table(trials: Sequence[Trial]) -> list[str]:
             [mix, name, str(len(some)), spread((one["looks"] for one in some), ",.0f"), spread(share),
              spread(each, ".2f"), spread(than), spread((one["copy_error"] for one in some), ".2%"),
              spread((one["any_error"] for one in some), ".2%"),
-             spread(one["yield"] for one in some)]
+             spread(one["yield"] for one in some), spread((one.get("undecided", 0) for one in some), ",.0f")]
         )  # fmt: skip
     head = [WHO, "way", "seeds", "decisions", "of the baseline's", "per clean hard negative found", "of the baseline's",
-            "wrong: copy or not", "wrong: any label", "hard negatives found"]  # fmt: skip
+            "wrong: copy or not", "wrong: any label", "hard negatives found", "pairs left undecided"]  # fmt: skip
     return table(head, rows)
 
 
@@ -62,13 +62,16 @@ def clean_table(trials: Sequence[Trial]) -> list[str]:
         cleared = [one for one in some if one.get("cleared") is not None]
         wrong = [one["cleared_wrong"] / one["cleared"] for one in cleared if one["cleared"]]
         rows.append(
-            [mix, name, spread((one["kept"] for one in some), ",.0f"), spread((one["residual"] for one in some), ".2%"),
+            [mix, name, spread((one["kept"] for one in some), ",.0f"),
+             spread((one.get("residual_before", one["residual"]) for one in some), ".2%"),
+             spread((one["residual"] for one in some), ".2%"),
              spread((one["bound"] for one in audits), ".2%") if audits else "not audited", proven, holds,
              spread(one["cleared"] / one["pairs"] for one in cleared) if cleared else "—",
              spread(wrong, ".2%") if wrong else "—"]
         )  # fmt: skip
-    head = [WHO, "way", "kept pairs", "edited copies among them, truth", "bound of the audit (one-sided 95 %)",
-            "bound ≤ 1 %", "truth within bound", "auto-cleared", "of these no copies, truth"]  # fmt: skip
+    head = [WHO, "way", "kept pairs", "edited copies among them, truth, before the audit", "and after it",
+            "bound of the audit (one-sided 95 %)", "bound ≤ 1 %", "truth within bound", "auto-cleared",
+            "of these no copies, truth"]  # fmt: skip
     return table(head, rows)
 
 

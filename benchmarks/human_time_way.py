@@ -6,35 +6,43 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from human_time_crew import Crew, decisions_of
+import pyarrow as pa
+from human_time_crew import Crew
 
-from ndec_builder.annotation.audit import disputed, kept_pairs, look, unconfirmed, votes_of
-from ndec_builder.annotation.clearing import check, clearable, given_to_two, slice_pairs, verdicts_of_two
+from ndec_builder.annotation.audit import disputed, kept_pairs, look, unconfirmed, verdict, votes_of
+from ndec_builder.annotation.clearing import check, clearable, contradicted, slice_pairs, votes_in
+from ndec_builder.annotation.keepable import settled, waiting
 from ndec_builder.annotation.policy import doubtful, draw, posterior_of
 from ndec_builder.annotation.prior import Three
 from ndec_builder.annotation.relearn import answers_of, relearn
 from ndec_builder.annotation.resolve import resolve
+from ndec_builder.annotation.tasks import disputed_pairs
+from ndec_builder.annotation.weighing import weighed
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The settings of ndec's way; all but the first three are those of the command line."""
+    """The settings of ndec's way; all but `wanted` and `name` are those of the command line."""
 
     name: str
     auto_clear: bool
+    keepable: bool = False  # pairs of queries that hold a copy already are left undecided
     wanted: float = 1.0  # share of the hard negatives at which labelling stops; the likeliest come first
-    pilot: int = 600  # pairs drawn at random that are labelled first
-    early: float = 0.5  # share of the pairs, the least likely copies, that are labelled before anything is cleared
-    check_pairs: int = 120
-    check_above: float = 0.9
-    allowed: float = 0.05
+    pilot: int = 400  # pairs drawn at random that are labelled first
+    below: float = 0.5  # P(edited copy) of the pairs that are labelled before anything is cleared
+    check_pairs: int = 270
+    check_above: float = 0.8
+    allowed: float = 0.03
     tolerance: float = 0.01
-    discard_tolerance: float = 0.05
-    audit_pairs: int = 300
+    discard_tolerance: float = 0.1
+    audit_pairs: int = 550
 
 
 class Way:
-    """ndec's way: a pilot, relearnt pre-labels, a proven slice, auto-clearing, the rest, second looks, audit."""
+    """ndec's way: a pilot, relearnt pre-labels, a proven slice, auto-clearing, the rest, second looks, audit.
+
+    Decisions weigh labels (`decide = "weighed"`).
+    """
 
     def __init__(self, crew: Crew, policy: Policy) -> None:
         self.crew, self.policy, self.bench = crew, policy, crew.bench
@@ -44,20 +52,21 @@ class Way:
 
     def run(self) -> dict[str, str]:
         bench, policy = self.bench, self.policy
-        self._count("pilot", lambda: self.crew.look("first", draw(bench.ids, policy.pilot, "pilot")))
+        self._count("pilot", lambda: self.crew.look("first", draw(bench.ids, policy.pilot, "sample")))
         self.relearn()
-        self._count("second", self.look_again)
         if policy.auto_clear:
+            self._count("first", lambda: self.crew.look("first", self.copies_last(policy.below)))
             self.relearn()
-            self._count(
-                "first", lambda: self.crew.look("first", self.copies_last()[: round(policy.early * len(bench.ids))])
-            )
+            self._count("check", self.check)
+        while left := self.copies_last():
+            if policy.wanted < 1:
+                self._count("first", self.label_until_enough)
+            else:
+                self._count("first", lambda left=left: self.crew.look("first", left))  # type: ignore[misc]
             self.relearn()
             self._count("second", self.look_again)
-            self._count("check", self.check)
-        self._count("first", self.label_the_rest)
-        self.relearn()
-        self._count("second", self.look_again)
+            if policy.wanted < 1:
+                break
         self._count("audit", self.audit)
         return self.decisions()
 
@@ -66,49 +75,64 @@ class Way:
         found = relearn(self.bench.features, self.bench.groups, answers_of(self.crew.labels, ids), self.bench.first)
         self.prior = {pair: (row[0], row[1], row[2]) for pair, row in zip(ids, found.tolist(), strict=True)}
 
-    def copies_last(self) -> list[str]:
-        """What nobody has seen, the least likely copies first."""
-        left = [pair for pair in self.bench.ids if pair not in self.crew.seen]
-        return sorted(left, key=lambda pair: (self.prior[pair][0], pair))
+    @property
+    def copies(self) -> dict[str, float]:
+        return {pair: three[0] for pair, three in self.prior.items()}
 
-    def label_the_rest(self) -> None:
-        left = [pair for pair in self.bench.ids if pair not in self.cleared and pair not in self.crew.seen]
+    def resolved(self, audited: bool = False) -> pa.Table:
+        verdicts = weighed(self.crew.labels, self.prior, self.policy.tolerance, self.policy.discard_tolerance)
+        return resolve(self.crew.tasks, self.crew.labels, self.cleared, audited=audited, verdicts=verdicts)
+
+    def copies_last(self, below: float = 1.0) -> list[str]:
+        """`push --order copies_last --below …`: what nobody has seen and nothing cleared, the likeliest copies last."""
+        out = set(self.cleared)
+        if self.policy.keepable:
+            decisions = self.resolved()
+            out |= settled(self.bench.pairs, decisions) | waiting(self.bench.pairs, decisions, self.copies)
+        left = [pair for pair in self.bench.ids if pair not in out and pair not in self.crew.seen]
+        return sorted((p for p in left if self.prior[p][0] < below), key=lambda pair: (self.prior[pair][0], pair))
+
+    def label_until_enough(self) -> None:
+        left = sorted(self.copies_last(), key=lambda pair: (-self.prior[pair][1], pair))
         wanted = self.policy.wanted * sum(label == "hard_negative" for label in self.bench.truth.values())
-        left.sort(key=lambda pair: (-self.prior[pair][1], pair))
-        if self.policy.wanted >= 1:
-            self.crew.look("first", left)
-        while self.policy.wanted < 1 and left and self.kept_so_far() < wanted:
+        while left and Counter(self.crew.decisions().values())["hard_negative"] < wanted:
             self.crew.look("first", left[:250])
             left = left[250:]
 
-    def kept_so_far(self) -> int:
-        return Counter(self.crew.decisions().values())["hard_negative"]
-
     def look_again(self) -> None:
-        """`double-check --which uncertain`, then `adjudicate`."""
-        posterior = posterior_of(self.crew.labels, self.prior)
-        self.crew.look("double_check", doubtful(*posterior, self.policy.tolerance, self.policy.discard_tolerance))
-        self.crew.look("adjudication", self.crew.disputed())
+        """`double-check --which uncertain`, then `adjudicate` until no pair is open that somebody could look at."""
+        crew = self.crew
+        posterior = posterior_of(crew.labels, self.prior)
+        chosen = doubtful(*posterior, self.policy.tolerance, self.policy.discard_tolerance)
+        crew.look("double_check", chosen - self.settled(self.resolved()))
+        while True:
+            decisions = self.resolved()
+            open_ = disputed_pairs(decisions) - self.settled(decisions)
+            people = {pair: crew.had("adjudication", pair) + 1 for pair in open_ if crew.free(pair)}
+            if not people:
+                return
+            crew.give("adjudication", people)
+
+    def settled(self, decisions: pa.Table) -> set[str]:
+        return settled(self.bench.pairs, decisions) if self.policy.keepable else set()
 
     def check(self) -> None:
-        """`push --check-pairs`, the disputed ones of them, then `auto-clear`."""
-        copies = {pair: three[0] for pair, three in self.prior.items()}
-        self.crew.look("first", slice_pairs(copies, self.policy.check_above, self.policy.check_pairs), people=2)
-        self.crew.look("adjudication", self.crew.disputed())
-        decisions = resolve(self.crew.tasks, self.crew.labels, audited=False)
-        given = given_to_two(self.crew.tasks)
-        self.clearing = check(copies, self.policy.check_above, given, verdicts_of_two(decisions), self.policy.allowed)
-        labelled = set(self.crew.labels["pair_id"].to_pylist())
-        self.cleared = set(clearable(copies, self.clearing, labelled))
+        """`push --check-pairs`, again for contradicted pairs, then `auto-clear`."""
+        policy, crew = self.policy, self.crew
+        drawn = slice_pairs(self.copies, policy.check_above, policy.check_pairs)
+        crew.look("first", drawn)
+        while again := [pair for pair in contradicted(drawn, votes_in(crew.labels)) if crew.free(pair)]:
+            crew.give("first", {pair: crew.had("first", pair) + 1 for pair in again})
+        votes = votes_in(crew.labels)
+        self.clearing = check(self.copies, policy.check_above, policy.check_pairs, votes, policy.allowed)
+        self.cleared = set(clearable(self.copies, self.clearing, votes))
 
     def audit(self) -> None:
         """`ndec annotate audit`, until no pair of it is disputed and no copy unconfirmed, or nobody is left."""
         crew = self.crew
-        decisions = resolve(crew.tasks, crew.labels, self.cleared, audited=False)
-        self.before = decisions_of(decisions)
-        self.kept = kept_pairs(self.bench.candidates, decisions, "test")
-        drawn = draw(self.kept, self.policy.audit_pairs)
-        crew.look("audit", drawn, people=2)
+        kept = kept_pairs(self.bench.candidates, self.resolved(), "test")
+        drawn = draw(kept, self.policy.audit_pairs)
+        crew.give("audit", dict.fromkeys((pair for pair in drawn if crew.free(pair)), 1))
         while True:
             votes = votes_of(crew.labels)
             again = {*disputed(votes), *unconfirmed(votes)}
@@ -116,10 +140,15 @@ class Way:
             if not more:
                 break
             crew.give("audit", more)
-        self.found = look(len(self.kept), drawn, votes_of(crew.labels))
+        self.found = look(len(kept), drawn, votes)
+        self.kept_before = kept
+        self.kept = [pair for pair in kept if verdict(votes.get(pair, ())) not in ("copy", "doubtful")]
 
     def decisions(self) -> dict[str, str]:
-        return decisions_of(resolve(self.crew.tasks, self.crew.labels, self.cleared))
+        """Pair → decision. What people left open is unsure; what nobody looked at is no decision."""
+        table = self.resolved(audited=True)
+        found = dict(zip(table["pair_id"].to_pylist(), table["decision"].to_pylist(), strict=True))
+        return {pair: decision or "unsure" for pair, decision in found.items()}
 
     def _count(self, name: str, work: Callable[[], None]) -> None:
         before = self.crew.looks
@@ -131,15 +160,9 @@ POLICIES = (
     None,
     Policy("ndec, auto-clear on", auto_clear=True),
     Policy("ndec, auto-clear off", auto_clear=False),
+    Policy("ndec, keepable, auto-clear on", auto_clear=True, keepable=True),
+    Policy("ndec, keepable, auto-clear off", auto_clear=False, keepable=True),
 )
 MORE = (  # with one mix of people only
-    Policy("ndec, tighter tolerances", auto_clear=False, tolerance=0.005, discard_tolerance=0.02),
     Policy("ndec, likeliest first, stopped at 80 % of the hard negatives", auto_clear=False, wanted=0.8),
-    Policy(
-        "ndec, tighter tolerances, stopped at 80 % of the hard negatives",
-        auto_clear=False,
-        wanted=0.8,
-        tolerance=0.005,
-        discard_tolerance=0.02,
-    ),
 )

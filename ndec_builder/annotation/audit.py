@@ -1,7 +1,12 @@
-"""The audit of what was kept: hard negatives drawn at random, labelled anew by two people who have not seen them.
+"""The audit of what was kept: hard negatives drawn at random, labelled anew by one person more who has not seen them.
 
-Where the two disagree a third decides. No pre-label is in sight. The sample is the beginning of the order of a hash
-over the kept pairs, so that anyone can draw it again, and a longer one holds a shorter one.
+So two people at least have labelled each of them, none with a pre-label in sight: somebody kept it before, and who
+looks now knows nothing of that. Who now says copy is asked after: more people look until one side leads, and only new
+labels count then. The sample is the beginning of the order of a hash over the kept pairs, so that anyone can draw it
+again, and a longer one holds a shorter one.
+
+The bound is of the edited copies that are left once what the audit found is taken out: of a finite number of pairs,
+some of them looked at. A copy that its one judge takes for none is missed; that may be a share MISSED at most.
 """
 
 from __future__ import annotations
@@ -16,8 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.intervals import clopper_pearson_upper
-from ndec_builder.annotation.policy import AUDIT_ROUND, draw, newest
+from ndec_builder.annotation.intervals import found_at_most, rare_upper
+from ndec_builder.annotation.policy import AUDIT_ROUND, MISSED, draw, newest
 from ndec_builder.candidates.kept import kept_queries
 from ndec_builder.core.storage import read_json, write_json
 
@@ -32,10 +37,10 @@ class Audit:
 
     kept: int  # hard negatives that are kept without the audit
     drawn: int  # random sample of them that was given to people
-    audited: int  # of the sample, labelled by two or more
+    audited: int  # of the sample, labelled anew by one or more
     copies: int  # of those, edited copies
     doubtful: int  # of those, disputed or unsure
-    bound: float | None  # one-sided 95 % upper bound of the rate of edited copies; None without an audited pair
+    bound: float | None  # one-sided 95 % upper bound of the rate of edited copies left; None without an audited pair
 
     @property
     def open(self) -> int:
@@ -76,14 +81,14 @@ def votes_of(labels: pa.Table) -> dict[str, list[str]]:
 def verdict(votes: Sequence[str]) -> str:
     """What a pair's audit labels say of the one question that counts: open, copy, clean or doubtful.
 
-    open: fewer than two labels. copy, clean: at least two say so, and more than say the contrary.
+    open: no label. clean: more say no copy than copy. copy: two at least say so, and more than say the contrary.
     """
-    if len(votes) < 2:
+    if not votes:
         return "open"
     copies, clean = votes.count("edited_copy"), _clean(votes)
     if copies >= 2 and copies > clean:
         return "copy"
-    return "clean" if clean >= 2 and clean > copies else "doubtful"
+    return "clean" if clean > copies else "doubtful"
 
 
 def disputed(votes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -92,16 +97,18 @@ def disputed(votes: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def unconfirmed(votes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Pairs that the audit would count against the dataset on thin evidence: one more person looks, if there is one.
+    """Pairs on whose label one more person is asked, if there is one: what would count against the dataset or a person.
 
     Two people of 8 % error call some 0.1 to 0.5 % of clean pairs copies, or are both unsure: as much as a bound
     of 1 % from 300 pairs may find at all. So a copy has to lead by CONFIRMED labels, and two unsure are not the end.
+    And who alone calls a kept pair unrelated is at odds with whoever kept it: a third says who of them is right.
     """
     return sorted(
         pair
         for pair, given in votes.items()
         if (verdict(given) == "copy" and given.count("edited_copy") - _clean(given) < CONFIRMED)
         or (verdict(given) == "doubtful" and given.count("unsure") >= 2)
+        or list(given) == ["unrelated"]
     )
 
 
@@ -129,15 +136,22 @@ def sample(kept: Iterable[str], given: Collection[str]) -> list[str]:
 
 
 def look(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence[str]]) -> Audit:
-    """Count the verdicts of the sample `drawn` and bound the rate of edited copies among all `kept` pairs.
-
-    The bound is Clopper and Pearson's, one-sided, 95 %.
-    """
+    """Count the verdicts of the sample `drawn` and bound the rate of edited copies left among all `kept` pairs."""
     found = [verdict(votes.get(pair, ())) for pair in drawn]
     audited = len(found) - found.count("open")
     copies, doubtful = found.count("copy"), found.count("doubtful")
-    bound = clopper_pearson_upper(copies + doubtful, audited) if audited else None
-    return Audit(kept, len(drawn), audited, copies, doubtful, bound)
+    return Audit(kept, len(drawn), audited, copies, doubtful, bound_of(copies + doubtful, audited, kept))
+
+
+def bound_of(found: int, audited: int, kept: int) -> float | None:
+    """One-sided 95 % upper bound of the rate of edited copies among kept pairs, less those that the audit `found`.
+
+    None without an audited pair.
+    """
+    if not audited:
+        return None
+    left = kept - found
+    return (rare_upper(found, audited, kept, MISSED) - found) / left if left else 0.0
 
 
 def write_sample(directory: Path, kept: Sequence[str], drawn: Sequence[str]) -> None:
@@ -154,31 +168,44 @@ def live(directory: Path, labels: pa.Table) -> Audit | None:
     return look(stored["kept"], stored["sample"], votes_of(labels.filter(pc.equal(labels["round"], AUDIT_ROUND))))
 
 
-def pairs_needed(copies: int, goal: float = GOAL) -> int:
-    """The fewest audited pairs that prove a rate of at most `goal` when `copies` of them are edited copies."""
-    low, high = copies, 1
-    while clopper_pearson_upper(copies, high) > goal:
-        low, high = high, 2 * high
+def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:
+    """The fewest audited of `kept` pairs that prove a rate of at most `goal` when `copies` of them are edited copies.
+
+    None where all of them are too few, since one judge may miss a copy.
+    """
+    low, high = copies, kept
+    if (bound_of(copies, kept, kept) or 0.0) > goal:
+        return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if clopper_pearson_upper(copies, middle) <= goal else (middle, high)
+        low, high = (low, middle) if (bound_of(copies, middle, kept) or 0.0) <= goal else (middle, high)
     return high
+
+
+def chance(audited: int, kept: int, rate: float, goal: float = GOAL) -> float:
+    """The probability that auditing so many pairs proves `goal` where a share `rate` of the kept ones are copies."""
+    may = -1
+    while may + 1 < audited and (bound_of(may + 1, audited, kept) or 0.0) <= goal:
+        may += 1
+    if may < 0:
+        return 0.0
+    return found_at_most(may, audited, round(rate * kept), kept, 0.0)
 
 
 def as_text(audit: Audit) -> str:
     """One line for people: what was found, the bound, and what is missing to the goal."""
     if not audit.drawn:
         return (
-            f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with two people who "
+            f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with people who "
             "have not seen them bounds the rate of edited copies among them"
         )
     text = (
-        f"audit: {audit.audited:,} of {audit.drawn:,} drawn pairs labelled by two, {audit.copies} edited copies, "
+        f"audit: {audit.audited:,} of {audit.drawn:,} drawn pairs labelled anew, {audit.copies} edited copies, "
         f"{audit.doubtful} doubtful (they count as copies)"
     )
     if audit.bound is None:
         return text
     text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %)"
-    if audit.bound > GOAL:
-        text += f"; {GOAL:.0%} takes {pairs_needed(audit.copies + audit.doubtful):,} audited pairs and no further copy"
+    if audit.bound > GOAL and (need := pairs_needed(audit.copies + audit.doubtful, audit.kept)):
+        text += f"; {GOAL:.0%} takes {need:,} audited pairs and no further copy"
     return text

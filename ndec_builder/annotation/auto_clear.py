@@ -12,9 +12,9 @@ from ndec_builder.annotation.clearing import (
     Clearing,
     check,
     clearable,
-    given_to_two,
-    slice_of,
-    verdicts_of_two,
+    slice_pairs,
+    slice_size,
+    votes_in,
     write_cleared_by,
 )
 from ndec_builder.annotation.connection import connect
@@ -22,7 +22,6 @@ from ndec_builder.annotation.handover import take_back
 from ndec_builder.annotation.labels import candidate_tables, counting_labels, read_labels, read_tasks
 from ndec_builder.annotation.policy import copy_probabilities
 from ndec_builder.annotation.pull import pull_labels
-from ndec_builder.annotation.resolve import resolve
 from ndec_builder.annotation.settings import AutoClearConfig
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
@@ -32,7 +31,7 @@ from ndec_builder.core.schemas import CLEARED, TASKS, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2  # 2: one judge a pair of the slice, contradictions are asked after
 
 
 def run(config: AutoClearConfig) -> Path:
@@ -66,7 +65,7 @@ def run(config: AutoClearConfig) -> Path:
         write_table(directory / "cleared.parquet", table_of(CLEARED, rows))
     say(
         f"{len(rows)} pairs with P(edited copy) ≥ {clearing.threshold:.4f} are cleared as edited copies; of "
-        f"{clearing.checked} random pairs there that two people decided {clearing.wrong} are none: at most "
+        f"{clearing.checked} random pairs there that people judged {clearing.wrong} are none: at most "
         f"{clearing.bound:.2%} are wrong (one-sided 95 %)"
     )
     record.write(directory, name="auto-clear.run.json", counts={"pairs": len(rows), **clearing.as_json()})
@@ -75,14 +74,14 @@ def run(config: AutoClearConfig) -> Path:
 
 def _choose(config: AutoClearConfig, workspace: Workspace) -> tuple[Clearing, dict[str, float]]:
     """The check and the pairs it clears. Raises NdecError when it refuses."""
-    tasks, labels = read_tasks(workspace, config.split), counting_labels(workspace, config.split)
+    read_tasks(workspace, config.split)  # says what to do where there are none
+    votes, count = votes_in(counting_labels(workspace, config.split)), slice_size(workspace.annotation(config.split))
     probabilities = copy_probabilities(candidate_tables(workspace, config.split))
-    decisions, given = resolve(tasks, labels, audited=False), given_to_two(tasks)
-    clearing = check(probabilities, config.above, given, verdicts_of_two(decisions), config.allowed)
+    clearing = check(probabilities, config.above, count, votes, config.allowed)
     if clearing.refused:
         raise NdecError(f"nothing is cleared: {clearing.refused}")
     stay = set(read_labels(workspace, config.split)["pair_id"].to_pylist())
-    return clearing, clearable(probabilities, clearing, stay | set(slice_of(probabilities, config.above, given)))
+    return clearing, clearable(probabilities, clearing, stay | set(slice_pairs(probabilities, config.above, count)))
 
 
 def _take_out(config: AutoClearConfig, workspace: Workspace, chosen: dict[str, float]) -> pa.Table:

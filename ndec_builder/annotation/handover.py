@@ -58,7 +58,7 @@ def run(config: LeaveConfig) -> Path:
             tasks, stuck = result.tasks, stuck + result.stuck
             moved, dropped = moved + result.moved, dropped + result.dropped
             write_table(directory / "tasks.parquet", tasks)
-            shown = suggestions(workspace, config.split, round_, tasks)
+            shown = suggestions(workspace, config.split, round_)
             bring_up_to_date(workspace, config.split, round_, connection, tasks, labels, config.chunk, shown)
             held.end_handover(directory)
     say(

@@ -52,3 +52,37 @@ def _at_most(successes: int, trials: int, share: float) -> float:
         for k in range(successes + 1)
     ]  # fmt: skip
     return math.fsum(math.exp(value) for value in logs)
+
+
+def rare_upper(found: int, drawn: int, count: int, missed: float = 0.0, confidence: float = 0.95) -> int:
+    """One-sided upper bound of how many of `count` things are of a kind, when `found` of `drawn` at random are.
+
+    Each drawn one of the kind is overlooked with probability `missed`, by itself. The largest K at which P(X ≤ found) >
+    1 − confidence, X the number found: hypergeometric, thinned. Exact for a finite `count`: what was looked at is
+    known. `count` when nothing was drawn.
+    """
+    low, high = found, count  # X falls in probability as K grows
+    if not drawn or found_at_most(found, drawn, count, count, missed) > 1 - confidence:
+        return count
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (
+            (middle, high) if found_at_most(found, drawn, middle, count, missed) > 1 - confidence else (low, middle)
+        )
+    return low
+
+
+def found_at_most(found: int, drawn: int, kind: int, count: int, missed: float) -> float:
+    """P(X ≤ found): of `kind` among `count`, hypergeometrically many are drawn, and each of these is overlooked."""
+    total = 0.0
+    for there in range(max(0, drawn + kind - count), min(drawn, kind) + 1):
+        few = 1.0 if there <= found else _at_most(found, there, 1 - missed)
+        if few < 1e-15:
+            break  # it only falls from here
+        total += few * math.exp(_ways(kind, there) + _ways(count - kind, drawn - there) - _ways(count, drawn))
+    return total
+
+
+def _ways(count: int, some: int) -> float:
+    """log C(count, some)."""
+    return math.lgamma(count + 1) - math.lgamma(some + 1) - math.lgamma(count - some + 1)

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.audit import disputed, kept_pairs, unconfirmed, votes_of
-from ndec_builder.annotation.clearing import cleared_by, slice_pairs
-from ndec_builder.annotation.intervals import clopper_pearson_upper
+from ndec_builder.annotation.audit import bound_of, disputed, kept_pairs, unconfirmed, votes_of
+from ndec_builder.annotation.clearing import cleared_by, contradicted, slice_pairs, votes_in
+from ndec_builder.annotation.keepable import settled, waiting
 from ndec_builder.annotation.labels import without_set_aside
 from ndec_builder.annotation.policy import (
     AUDIT_ROUND,
@@ -19,11 +19,12 @@ from ndec_builder.annotation.policy import (
     draw,
     informative_first,
     likeliest_first,
+    newest,
     posterior_of,
     prior_of,
 )
 from ndec_builder.annotation.prior import read_relearnt
-from ndec_builder.annotation.resolve import resolve, standing
+from ndec_builder.annotation.resolve import resolve, standing, verdicts_of
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tasks import Pair, assign, disputed_pairs, double_check_pairs, give, pairs_to_label
 from ndec_builder.core.console import say
@@ -43,7 +44,7 @@ def new_tasks(
     """
     pairs, counting = pairs_to_label(tables), without_set_aside(labels, set_aside)
     if config.round == "first":
-        return _first(config, tables, pairs, tasks, labels)
+        return _first(config, tables, pairs, tasks, labels, counting)
     if not counting.num_rows:
         raise NdecError(
             f"there is no label of the split {config.split!r} yet, so nothing to look at again; "
@@ -52,21 +53,60 @@ def new_tasks(
     seen_by, load = _seen_by(config.round, tasks, labels), open_load(config.round, tasks, labels)
     if config.round == AUDIT_ROUND:
         return _audit(config, tables, pairs, tasks, counting, seen_by, load)
+    decisions = _decisions(config, tables, tasks, counting)
     if config.round == "double_check" and config.double_check == "uncertain":
         prior = prior_of(tables, read_relearnt(Workspace(config.workspace), config.split))
         chosen = doubtful(*posterior_of(counting, prior), config.tolerance, config.discard_tolerance)
     elif config.round == "double_check":
         chosen = double_check_pairs(counting, config.double_check)
     else:
-        chosen = disputed_pairs(resolve(tasks, counting))
+        chosen = disputed_pairs(decisions)
+    if config.keepable:
+        chosen -= settled(pairs, decisions)
+    if config.round == "adjudication" and config.decide == "weighed":
+        return _one_more(config, pairs, chosen, tasks, counting, seen_by, load)
     pairs = [pair for pair in pairs if pair[0] in chosen]
     return assign(pairs, config.round, config.annotators, tasks=tasks, seen_by=seen_by, load=load)
 
 
-def _first(
-    config: PushConfig, tables: list[pa.Table], pairs: list[Pair], tasks: pa.Table, labels: pa.Table
+def _decisions(config: PushConfig, tables: list[pa.Table], tasks: pa.Table, labels: pa.Table) -> pa.Table:
+    """Decisions of today, those of auto-clearing among them, without the audit's."""
+    workspace = Workspace(config.workspace)
+    verdicts = verdicts_of(workspace, config.split, labels, tables, config)
+    return resolve(tasks, labels, standing(workspace, config.split), audited=False, verdicts=verdicts)
+
+
+def _one_more(
+    config: PushConfig,
+    pairs: list[Pair],
+    chosen: set[str],
+    tasks: pa.Table,
+    labels: pa.Table,
+    seen_by: dict[str, set[str]],
+    load: dict[str, int],
 ) -> pa.Table:
-    """The first labelling; the slice that checks auto-clearing comes first and goes to two people."""
+    """One more person for each pair on which the labels weighed leave doubt; none where nobody is left."""
+    by_id, people = {pair[0]: pair for pair in pairs}, {}
+    given = tasks.filter(pc.equal(tasks["round"], config.round))
+    had: dict[str, set[str]] = defaultdict(set)
+    for pair, name in zip(given["pair_id"].to_pylist(), given["annotator"].to_pylist(), strict=True):
+        had[pair].add(name)
+    answered = Counter(newest(labels.filter(pc.equal(labels["round"], config.round)))["pair_id"].to_pylist())
+    for pair in (pair for pair in by_id if pair in chosen):
+        if len(had[pair]) == answered[pair] and set(config.annotators) - seen_by[pair] - had[pair]:
+            people[pair] = len(had[pair]) + 1
+    return give(by_id, people, config.round, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
+
+
+def _first(
+    config: PushConfig,
+    tables: list[pa.Table],
+    pairs: list[Pair],
+    tasks: pa.Table,
+    labels: pa.Table,
+    counting: pa.Table,
+) -> pa.Table:
+    """The first labelling; the slice that checks auto-clearing comes first, its contradicted pairs to one more."""
     workspace = Workspace(config.workspace)
     by_id = {pair[0]: pair for pair in pairs}
     decided_file = workspace.annotation(config.split) / "decisions.parquet"
@@ -74,7 +114,7 @@ def _first(
         table = read_table(decided_file, ["pair_id", "decision"])
         decided = set(table.filter(table["decision"].is_valid())["pair_id"].to_pylist())
         pairs = [pair for pair in pairs if pair[0] not in decided]
-    cleared = standing(workspace, config.split, tasks)
+    cleared = standing(workspace, config.split)
     pairs = [pair for pair in pairs if pair[0] not in cleared]
     if config.sample:
         drawn = set(draw(by_id, config.sample, "sample"))
@@ -84,9 +124,15 @@ def _first(
     if config.check_pairs:
         slice_, seen_by = _slice(config, cleared_by(workspace, config.split, tables)), _seen_by("first", tasks, labels)
         load = open_load("first", tasks, labels)
-        people = dict.fromkeys(slice_, 2)
+        people = _slice_people(config, slice_, tasks, counting, seen_by)
         chosen = give(by_id, people, "first", config.annotators, tasks=tasks, load=load, seen_by=seen_by)
         tasks = pa.concat_tables([tasks, chosen])
+    if config.below < 1:
+        pairs = [pair for pair in pairs if probabilities.get(pair[0], 0.5) < config.below]
+    if config.keepable:
+        decisions = _decisions(config, tables, tasks, counting)
+        out = settled(by_id.values(), decisions) | waiting(by_id.values(), decisions, probabilities)
+        pairs = [pair for pair in pairs if pair[0] not in out]
     if config.order == "likeliest":
         pairs = likeliest_first(pairs, read_relearnt(workspace, config.split))
     elif config.order != "rank":
@@ -106,6 +152,25 @@ def _first(
     return pa.concat_tables([chosen, rest])
 
 
+def _slice_people(
+    config: PushConfig, slice_: list[str], tasks: pa.Table, labels: pa.Table, seen_by: dict[str, set[str]]
+) -> dict[str, int]:
+    """How many people each pair of the slice reaches in the first round: one, one more where labels contradict.
+
+    Whoever labelled a pair of it before, in any round, counts as its judge.
+    """
+    first = tasks.filter(pc.equal(tasks["round"], "first"))
+    had: dict[str, set[str]] = defaultdict(set)
+    for pair, name in zip(first["pair_id"].to_pylist(), first["annotator"].to_pylist(), strict=True):
+        had[pair].add(name)
+    votes = votes_in(labels)
+    people = dict.fromkeys(slice_, 1)
+    for pair in contradicted(slice_, votes):
+        if len(votes[pair]) >= len(had[pair]) and set(config.annotators) - had[pair] - seen_by[pair]:
+            people[pair] = len(had[pair]) + 1
+    return people
+
+
 def _slice(config: PushConfig, probabilities: dict[str, float]) -> list[str]:
     if not probabilities:
         raise NdecError(
@@ -115,7 +180,7 @@ def _slice(config: PushConfig, probabilities: dict[str, float]) -> list[str]:
     found = slice_pairs(probabilities, config.check_above, config.check_pairs)
     if len(found) < config.check_pairs:
         say(
-            f"only {len(found)} pairs have a pre-label of at least {config.check_above:g}: all of them go to two "
+            f"only {len(found)} pairs have a pre-label of at least {config.check_above:g}: all of them go to "
             "people, and auto-clearing can save nothing"
         )
     return found
@@ -130,13 +195,11 @@ def _audit(
     seen_by: dict[str, set[str]],
     load: dict[str, int],
 ) -> pa.Table:
-    """Two people for each drawn pair, one more for each on which those of the audit disagree, or that they condemn.
+    """One more person for each drawn pair, and another where those of the audit disagree, or condemn it.
 
     A disputed pair needs somebody; a condemned one is confirmed only where somebody is left.
     """
-    workspace = Workspace(config.workspace)
-    cleared = standing(workspace, config.split, tasks)
-    decisions = resolve(tasks, labels, cleared, audited=False)
+    decisions = _decisions(config, tables, tasks, labels)
     kept = kept_pairs(pa.concat_tables(tables), decisions, config.split)
     if not kept:
         raise NdecError(
@@ -146,9 +209,9 @@ def _audit(
     if len(kept) < config.audit_pairs:
         say(
             f"{len(kept)} pairs are kept, fewer than the {config.audit_pairs} asked for: all are audited; without an "
-            f"edited copy among them the bound is {clopper_pearson_upper(0, len(kept)):.2%}"
+            f"edited copy among them the bound is {bound_of(0, len(kept), len(kept)):.2%}"
         )
-    people = dict.fromkeys(draw(kept, config.audit_pairs), 2)
+    people = dict.fromkeys(draw(kept, config.audit_pairs), 1)
     votes = votes_of(labels)
     given = Counter(row["pair_id"] for row in tasks.to_pylist() if row["round"] == AUDIT_ROUND)
     seen = defaultdict(set, seen_by)

@@ -52,11 +52,11 @@ def run(config: PushConfig) -> Path:
         new = _with_gold(config, workspace, before, new_tasks(config, tables, before, labels, set_aside))
         connection = connect(workspace, config.url, config.token_file, config.image_url)
         tasks = pa.concat_tables([before, new])
-        remember(directory, config.hints, config.check_above)
+        remember(directory, config.hints, config.check_above, config.check_pairs)
         write_table(path, tasks)
         tasks = share_with_newcomers(config, workspace, connection, tasks)
         tasks = _gold_for_newcomers(config, workspace, tasks)
-        labels, shown = read_labels(workspace, config.split), suggestions(workspace, config.split, config.round, tasks)
+        labels, shown = read_labels(workspace, config.split), suggestions(workspace, config.split, config.round)
         imported = bring_up_to_date(
             workspace, config.split, config.round, connection, tasks, labels, config.chunk, shown
         )

@@ -127,24 +127,27 @@ def _median(values: np.ndarray) -> float | None:
 
 
 def known_truth(labels: pa.Table, decisions: pa.Table, gold: Mapping[str, str]) -> dict[str, str]:
-    """Truth to measure people by: gold, audited pairs, and decided pairs that two people labelled in the first round.
+    """Truth to measure people by: gold, audited pairs, and decided pairs of the first round's overlap.
 
-    These were drawn at random. Pairs that got a second look because they were doubtful would make everybody look bad.
-    Of an audited pair it is the label that most people gave in all rounds, when one leads.
+    These were drawn at random. Pairs that got a second look because they were doubtful would make everybody look bad;
+    so only those count that two people got at once (in one batch). Of an audited pair it is the label that most people
+    gave in all rounds, when two at least gave it and it leads, else the decision.
     """
     rows = newest(labels)
     pairs, rounds = rows["pair_id"].to_pylist(), rows["round"].to_pylist()
-    first = Counter(pair for pair, round_ in zip(pairs, rounds, strict=True) if round_ == "first")
-    decided = zip(decisions["pair_id"].to_pylist(), decisions["decision"].to_pylist(), strict=True)
-    truth = {pair: label for pair, label in decided if label is not None and first[pair] >= 2}
+    keys = zip(pairs, rounds, rows["batch"].to_pylist(), strict=True)
+    at_once = Counter((pair, batch) for pair, round_, batch in keys if round_ == "first")
+    overlap = {pair for (pair, _), people in at_once.items() if people >= 2}
+    columns = (decisions[name].to_pylist() for name in ("pair_id", "decision"))
+    decided = {pair: label for pair, label in zip(*columns, strict=True) if label is not None}
     audited = {pair for pair, round_ in zip(pairs, rounds, strict=True) if round_ == AUDIT_ROUND}
+    truth = {pair: label for pair, label in decided.items() if pair in overlap | audited}
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     for pair, label in zip(pairs, rows["label"].to_pylist(), strict=True):
         if pair in audited:
             votes[pair][label] += 1
     for pair, given in votes.items():
         (label, most), *rest = given.most_common(2)
-        truth.pop(pair, None)
         if most >= 2 and (not rest or most > rest[0][1]):
             truth[pair] = label
     return truth | dict(gold)

@@ -21,6 +21,7 @@ from ndec_builder.annotation.pair_model import Answers, cross_fit
 from ndec_builder.annotation.policy import AUDIT_ROUND, copy_probabilities, newest
 from ndec_builder.annotation.posterior import CLASSES
 from ndec_builder.annotation.prior import FILE
+from ndec_builder.annotation.rivals import rival_features
 from ndec_builder.annotation.settings import RelearnConfig
 from ndec_builder.candidates.geometry_table import read_geometry
 from ndec_builder.candidates.logistic import calibration_error
@@ -34,7 +35,7 @@ from ndec_builder.core.schemas import CANDIDATES, LABELS, PRELABELS, conform, ta
 from ndec_builder.core.storage import read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2  # 2: what the other pairs of query and reference look like
 FOLDS = 5
 MIN_LABELS, MIN_EACH = 200, 40  # labelled pairs, and of copies and of others at least so many
 NOTHING = -9.0  # in place of what cannot be measured: below every value of a feature
@@ -98,7 +99,8 @@ def run(config: RelearnConfig) -> Path:
     prior = np.array([first.get(pair, np.nan) for pair in pair_ids])
     answers = answers_of(counting_labels(workspace, config.split), pair_ids)
     groups = reference_groups(workspace, config.split, table["reference_id"].to_pylist())
-    found = relearn(pair_features(table, geometry), groups, answers, prior)
+    features = np.column_stack([pair_features(table, geometry), rival_features(table, prior)])
+    found = relearn(features, groups, answers, prior)
     path = write_table(directory / FILE, prelabel_table(pair_ids, found))
     report = _report(found, prior, answers)
     write_json(directory / REPORT, report)

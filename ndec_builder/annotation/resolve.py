@@ -13,7 +13,15 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.agreement import agreement
 from ndec_builder.annotation.audit import Audit, as_text, kept_pairs, look, overruled, sample, votes_of, write_sample
-from ndec_builder.annotation.clearing import Clearing, check_of, clearable, cleared_by, read_cleared
+from ndec_builder.annotation.clearing import (
+    Clearing,
+    check_of,
+    clearable,
+    cleared_by,
+    read_cleared,
+    slice_size,
+    votes_in,
+)
 from ndec_builder.annotation.labels import (
     candidate_tables,
     counting_labels,
@@ -27,7 +35,8 @@ from ndec_builder.annotation.policy import AUDIT_ROUND, kept_by_one, posterior_o
 from ndec_builder.annotation.posterior import CLASSES
 from ndec_builder.annotation.prior import read_relearnt
 from ndec_builder.annotation.quality import annotators, known_truth
-from ndec_builder.annotation.settings import ResolveConfig
+from ndec_builder.annotation.settings import ResolveConfig, Weighs
+from ndec_builder.annotation.weighing import Verdicts, weighed
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
@@ -36,7 +45,8 @@ from ndec_builder.core.schemas import DECISIONS, POSTERIOR, conform, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 3  # 2: annotators and the residual bound in agreement.json; 3: audit, auto-clearing, no gold
+RESULT_VERSION = 4  # 2: annotators and the residual bound in agreement.json; 3: audit, auto-clearing, no gold; 4:
+# the audit asks one more person, its bound is of a finite number of pairs
 
 
 def decide(rows: list[dict[str, Any]]) -> tuple[str | None, str | None]:
@@ -55,20 +65,28 @@ def decide(rows: list[dict[str, Any]]) -> tuple[str | None, str | None]:
     return seen.pop(), "double_checked" if by_round["double_check"] else "agreed"
 
 
-def resolve(tasks: pa.Table, labels: pa.Table, cleared: Collection[str] = (), *, audited: bool = True) -> pa.Table:
+def resolve(
+    tasks: pa.Table,
+    labels: pa.Table,
+    cleared: Collection[str] = (),
+    *,
+    audited: bool = True,
+    verdicts: Verdicts | None = None,
+) -> pa.Table:
     """One row (schema DECISIONS) per pair of the tasks and of `cleared`, ascending pair_id, undecided ones with a null
     decision. Gold pairs are no pairs of the dataset and left out.
 
     `labels` counts the newest labels of every round; `agreement` is the share of them equal to the decision. What two
     people of the audit say overrules a hard_negative, unless `audited` is off (the audit measures what was kept before
-    it). A pair of `cleared` without a label is an edited_copy, auto_cleared; with one, people decide.
+    it). A pair of `cleared` without a label is an edited_copy, auto_cleared; with one, people decide. `verdicts`:
+    decisions that weigh labels (weighing.py) instead of `decide`'s.
     """
     newest = latest_labels(no_gold(labels))
     votes_in_audit = votes_of(labels) if audited else {}
     decisions = []
     for pair_id in sorted({*no_gold(tasks)["pair_id"].to_pylist(), *cleared}):
         rows = [row for row in newest.get(pair_id, []) if audited or row["round"] != AUDIT_ROUND]
-        decision, basis = decide(rows)
+        decision, basis = decide(rows) if verdicts is None else verdicts.get(pair_id, (None, None))
         if decision == "hard_negative":
             decision, basis = overruled(votes_in_audit.get(pair_id, ())) or (decision, basis)
         if not rows and pair_id in cleared:
@@ -97,16 +115,22 @@ class Resolved:
         return int(pc.sum(pc.equal(self.decisions["basis"], "auto_cleared")).as_py() or 0)
 
 
-def resolved(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table) -> Resolved:
-    """Decide every pair of a split from the labels that count; looks at the audit and at the check of auto-clearing."""
+def resolved(
+    workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table, how: Weighs | None = None
+) -> Resolved:
+    """Decide every pair of a split from the labels that count; looks at the audit and at the check of auto-clearing.
+
+    `how`: whether labels are weighed, and what doubt is left alone then; None: they are counted.
+    """
     candidates = candidate_tables(workspace, split)
-    clearing, cleared = _still_cleared(workspace, split, tasks, labels, candidates)
-    without = resolve(tasks, labels, cleared, audited=False)
+    clearing, cleared = _still_cleared(workspace, split, labels, candidates)
+    verdicts = verdicts_of(workspace, split, labels, candidates, how) if how else None
+    without = resolve(tasks, labels, cleared, audited=False, verdicts=verdicts)
     kept = kept_pairs(pa.concat_tables(candidates) if candidates else None, without, split)
     given = tasks.filter(pc.equal(tasks["round"], AUDIT_ROUND))["pair_id"].to_pylist()
     drawn = sample(kept, set(given))
     return Resolved(
-        resolve(tasks, labels, cleared) if given else without,
+        resolve(tasks, labels, cleared, verdicts=verdicts) if given else without,
         kept,
         drawn,
         look(len(kept), drawn, votes_of(labels)),
@@ -115,22 +139,33 @@ def resolved(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table
     )
 
 
-def standing(workspace: Workspace, split: str, tasks: pa.Table) -> set[str]:
+def verdicts_of(
+    workspace: Workspace, split: str, labels: pa.Table, candidates: list[pa.Table], how: Weighs
+) -> Verdicts | None:
+    """Decisions that weigh labels with what was relearnt; None where they are counted."""
+    if how.decide != "weighed":
+        return None
+    prior = prior_of(candidates, read_relearnt(workspace, split))
+    return weighed(labels, prior, how.tolerance, how.discard_tolerance)
+
+
+def standing(workspace: Workspace, split: str) -> set[str]:
     """Pairs that are auto-cleared and still may be, as the labels of today tell."""
     if not read_cleared(workspace, split).num_rows:
         return set()
     labels, candidates = counting_labels(workspace, split), candidate_tables(workspace, split)
-    return _still_cleared(workspace, split, tasks, labels, candidates)[1]
+    return _still_cleared(workspace, split, labels, candidates)[1]
 
 
 def _still_cleared(
-    workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table, candidates: list[pa.Table]
+    workspace: Workspace, split: str, labels: pa.Table, candidates: list[pa.Table]
 ) -> tuple[Clearing | None, set[str]]:
     table = read_cleared(workspace, split)
     if not table.num_rows:
         return None, set()
     probabilities = cleared_by(workspace, split, candidates)
-    clearing = check_of(table, probabilities, tasks, resolve(tasks, labels, audited=False))
+    size = slice_size(workspace.annotation(split))
+    clearing = check_of(table, probabilities, size, votes_in(labels))
     allowed = clearable(probabilities, clearing, ())
     return clearing, {pair for pair in table["pair_id"].to_pylist() if pair in allowed}
 
@@ -188,7 +223,7 @@ def run(config: ResolveConfig) -> Path:
             f"no label of the split {config.split!r} was pulled yet; label some pairs, then run "
             f"`ndec annotate pull --split {config.split} --workspace {workspace.root}`"
         )
-    found = resolved(workspace, config.split, tasks, labels)
+    found = resolved(workspace, config.split, tasks, labels, config)
     quality = _quality(labels, found, gold_truth(workspace, config.split))
     set_aside = read_set_aside(workspace, config.split).num_rows
     quality |= {"labels_set_aside": set_aside, "posterior": _posterior(config, workspace, labels)}

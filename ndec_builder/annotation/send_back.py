@@ -57,7 +57,7 @@ def run(config: SendBackConfig) -> Path:
         path = write_table(directory / "set_aside.parquet", aside)  # first: a label never counts beside its successor
         write_table(directory / "tasks.parquet", moved.tasks)
         for round_ in [name for name in ROUNDS if name in moved.tasks["round"].to_pylist()]:
-            shown = suggestions(workspace, config.split, round_, moved.tasks)
+            shown = suggestions(workspace, config.split, round_)
             bring_up_to_date(workspace, config.split, round_, connection, moved.tasks, labels, config.chunk, shown)
     say(
         f"{len(fresh)} labels of {config.annotator} are set aside; {moved.moved} pairs go to others, {moved.dropped} "

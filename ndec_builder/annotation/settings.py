@@ -43,8 +43,28 @@ class ServeConfig:
             raise UsageError(f"port and image_port are both {self.port}; give the image server another one")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Weighs:
+    """How labels become decisions; the same in [annotate.push] and [annotate.resolve]."""
+
+    decide: str = setting(
+        "agreement", "agreement: people agree, or adjudicate; weighed: label, annotator and pre-label together"
+    )
+    tolerance: float = setting(
+        0.01, "uncertain pairs, and weighed decisions: what is taken for no copy is one with a higher probability"
+    )
+    discard_tolerance: float = setting(0.05, "the same of what is taken for a copy and may be none")
+
+    def __post_init__(self) -> None:
+        if self.decide not in ("agreement", "weighed"):
+            raise UsageError(f"decide is {self.decide!r}; it is 'agreement' or 'weighed'")
+        for name in ("tolerance", "discard_tolerance"):
+            if not 0 < getattr(self, name) < 0.5:
+                raise UsageError(f"{name} is {getattr(self, name)}; it is a probability between 0 and 0.5")
+
+
 @dataclass(frozen=True)
-class PushConfig:
+class PushConfig(Weighs):
     """`ndec annotate push | double-check | adjudicate`: give pairs to annotators."""
 
     workspace: Path
@@ -58,16 +78,21 @@ class PushConfig:
     double_check: str = setting(
         "hard_negative", "what the second round looks at: hard_negative, all or uncertain pairs"
     )
-    tolerance: float = setting(0.01, "uncertain: what is taken for no copy is one with a higher probability")
-    discard_tolerance: float = setting(0.05, "uncertain: what is taken for a copy is none with a higher probability")
+    keepable: bool = setting(
+        False, "leave out pairs of queries that hold an edited copy already; others wait for a likelier copy's label"
+    )
     order: str = setting(
         "rank", "of the first round: rank, informative (least certain first), copies_last or likeliest"
     )
     count: int = setting(0, "first round: only the next so many pairs of that order; 0: all")
+    below: float = setting(1.0, "first round: only pairs with a lower probability of an edited copy; 1: all")
     sample: int = setting(0, "first round: only so many pairs, drawn at random, to relearn from; 0: all")
-    audit_pairs: int = setting(300, "audit: kept hard negatives drawn at random, seen by two; 300 clean ones prove 1 %")
+    audit_pairs: int = setting(
+        550,
+        "audit: kept hard negatives drawn at random for one more person; 332 clean ones prove 1 % at any number kept",
+    )
     check_pairs: int = setting(
-        0, "first round: pairs drawn at random above check_above that two people see first, to prove auto-clearing"
+        0, "first round: pairs drawn at random above check_above that people see first, to prove auto-clearing"
     )
     check_above: float = setting(0.9, "probability of an edited copy above which these are drawn")
     gold: float = setting(0.0, "share of gold pairs among what people see: known truth, mixed in unseen; try 0.03")
@@ -79,8 +104,11 @@ class PushConfig:
     image_url: str = setting("", "where browsers find the image server; empty: that of `serve`", result=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_split(self.split)
         check_round(self.round)
+        if self.keepable and self.split != "test":
+            raise UsageError("keepable is for the split test: in train every hard negative is kept by itself")
         for name in self.annotators:
             check_annotator(name)
         if len(set(self.annotators)) < len(self.annotators):
@@ -91,21 +119,20 @@ class PushConfig:
             raise UsageError(f"overlap_people is {self.overlap_people}; a pair of the overlap is seen by 2 or 3 people")
         if self.double_check not in ("hard_negative", "all", "uncertain"):
             raise UsageError(f"double_check is {self.double_check!r}; it is 'hard_negative', 'all' or 'uncertain'")
-        for name in ("tolerance", "discard_tolerance"):
-            if not 0 < getattr(self, name) < 0.5:
-                raise UsageError(f"{name} is {getattr(self, name)}; it is a probability between 0 and 0.5")
         if self.order not in ORDERS:
             raise UsageError(f"order is {self.order!r}; it is one of {ORDERS}{nearest(self.order, ORDERS)}")
         if self.chunk < 1:
             raise UsageError(f"chunk is {self.chunk}; it is at least 1")
         if self.audit_pairs < 1:
-            raise UsageError(f"audit_pairs is {self.audit_pairs}; draw at least 1 pair, 300 to prove a rate of 1 %")
+            raise UsageError(f"audit_pairs is {self.audit_pairs}; draw at least 1 pair, 332 to prove a rate of 1 %")
         for name in ("count", "sample"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it is a number of pairs, 0 for all")
         if self.check_pairs < 0:
             raise UsageError(f"check_pairs is {self.check_pairs}; it is a number of pairs, 0 for none")
         check_probability("check_above", self.check_above)
+        if not 0 < self.below <= 1:
+            raise UsageError(f"below is {self.below}; it is a probability above 0, 1 for all pairs")
         if not 0 <= self.gold <= 0.5:
             raise UsageError(f"gold is {self.gold}; it is a share between 0 and 0.5")
 
@@ -212,7 +239,7 @@ class RelearnConfig:
 
 
 @dataclass(frozen=True)
-class ResolveConfig:
+class ResolveConfig(Weighs):
     """`ndec annotate resolve`: labels → decisions."""
 
     workspace: Path
@@ -222,6 +249,7 @@ class ResolveConfig:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_split(self.split)
 
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from ndec_builder.annotation.clearing import cleared_by, given_to_two, slice_of
+from ndec_builder.annotation.clearing import cleared_by, slice_pairs, slice_size
 from ndec_builder.annotation.labels import candidate_tables, read_gold
 from ndec_builder.annotation.policy import AUDIT_ROUND
 from ndec_builder.core.storage import read_json, write_json
@@ -43,12 +41,13 @@ class Suggestion:
 NONE = Suggestion("no suggestion for this pair")
 
 
-def remember(directory: Path, shown: bool, above: float) -> None:
-    """Keep what the last push was told, for pairs that move to somebody else later."""
-    write_json(directory / "hints.json", {"shown": shown, "check_above": above})
+def remember(directory: Path, shown: bool, above: float, check_pairs: int) -> None:
+    """Keep what the last push was told, for pairs that move to somebody else later; how large the slice is stays."""
+    size = check_pairs or slice_size(directory)
+    write_json(directory / "hints.json", {"shown": shown, "check_above": above, "check_pairs": size})
 
 
-def suggestions(workspace: Workspace, split: str, round_: str, tasks: pa.Table) -> dict[str, Suggestion] | None:
+def suggestions(workspace: Workspace, split: str, round_: str) -> dict[str, Suggestion] | None:
     """A suggestion for every pair, as the last push was told; None where none are shown.
 
     Never in the audit, and never for the random slice that checks auto-clearing: people judge those blind. A gold pair
@@ -72,7 +71,7 @@ def suggestions(workspace: Workspace, split: str, round_: str, tasks: pa.Table) 
         if alike:
             found[row["pair_id"]] = alike[int(row["pair_id"], 16) % len(alike)]
     return found | dict.fromkeys(
-        slice_of(cleared_by(workspace, split, tables), told["check_above"], given_to_two(tasks)), NONE
+        slice_pairs(cleared_by(workspace, split, tables), told["check_above"], told.get("check_pairs", 0)), NONE
     )
 
 

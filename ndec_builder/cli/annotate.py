@@ -63,9 +63,13 @@ def annotate_push(
     sample: Annotated[int | None, typer.Option(help="Only so many pairs, drawn at random, to relearn from.")] = None,
     order: Annotated[str | None, typer.Option(help="rank (default), informative, copies_last or likeliest.")] = None,
     count: Annotated[int | None, typer.Option(help="Only the next so many pairs of that order.")] = None,
+    below: Annotated[float | None, typer.Option(help="Only pairs less likely to be an edited copy than this.")] = None,
+    keepable: Annotated[
+        bool | None, typer.Option("--keepable", help="Leave out pairs of queries that hold an edited copy already.")
+    ] = None,
     gold: Annotated[float | None, typer.Option(help="Share of gold pairs among what people see; try 0.03.")] = None,
     check_pairs: Annotated[
-        int | None, typer.Option(help="Random pairs of a high pre-label for two people, to prove `auto-clear`.")
+        int | None, typer.Option(help="Random pairs of a high pre-label for people, to prove `auto-clear`.")
     ] = None,
     config: Settings = None,
     as_json: Json = False,
@@ -81,7 +85,7 @@ def annotate_push(
         "check_pairs": check_pairs,
         "gold": gold,
     }
-    flags |= {"order": order, "count": count}
+    flags |= {"order": order, "count": count, "below": below, "keepable": keepable}
     _push("first", split, workspace, annotator, config, as_json, **flags)
 
 
@@ -115,11 +119,11 @@ def annotate_audit(
     split: Split = "test",
     workspace: Workspace = HERE,
     annotator: Annotators = None,
-    pairs: Annotated[int | None, typer.Option(help="Kept hard negatives to draw at random; default: 300.")] = None,
+    pairs: Annotated[int | None, typer.Option(help="Kept hard negatives to draw at random; default: 550.")] = None,
     config: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Draw kept hard negatives at random for two people who have not seen them; run it again for the disputed ones.
+    """Draw kept hard negatives at random for somebody who has not seen them; run it again for the disputed ones.
 
     After `pull` and `resolve`, agreement.json, `status` and the card hold the upper bound of edited copies left.
     """
@@ -138,7 +142,7 @@ def annotate_auto_clear(
 ) -> None:
     """Discard pairs that the pre-label calls edited copies, above a confidence that a random slice of labels proves.
 
-    Off unless run. First `push --check-pairs 149` (or more), let two people label them, `pull`. It never accepts a hard
+    Off unless run. First `push --check-pairs 194` (or more), let people label them, `pull`. It never accepts a hard
     negative, and `resolve` takes it back when later labels contradict.
     """
     run("auto-clear", workspace, config, as_json, split=split, above=above, allowed=allowed, undo=undo)

@@ -182,14 +182,14 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
     if audit and audit["bound"] is not None:
         lines.append(
             f"* Audit: {audit['audited']:,} of the {audit['kept']:,} kept hard negatives, drawn at random, were "
-            f"labelled anew by two people without a pre-label: {audit['copies']:,} edited copies, "
-            f"{audit['doubtful']:,} doubtful. At most {audit['bound']:.2%} of the kept hard negatives are copies "
-            "(one-sided 95 % bound, doubtful pairs counted as copies)."
+            f"labelled anew by somebody else without a pre-label: {audit['copies']:,} edited copies, "
+            f"{audit['doubtful']:,} doubtful; these are out. At most {audit['bound']:.2%} of the kept hard negatives "
+            "are copies (one-sided 95 % bound, doubtful pairs counted as copies)."
         )
     if cleared and cleared["threshold"] is not None:
         lines.append(
             f"* Nobody looked at {cleared['pairs']:,} pairs that were discarded as edited copies by a pre-label of at "
-            f"least {cleared['threshold']:.4f}; of {cleared['checked']:,} random pairs there that two people labelled, "
+            f"least {cleared['threshold']:.4f}; of {cleared['checked']:,} random pairs there that people judged, "
             f"{cleared['wrong']:,} were none: at most {cleared['bound']:.2%} (one-sided 95 % bound)."
         )
     for person in agreement.get("annotators") or []:

@@ -53,7 +53,7 @@ def test_auto_clear_takes_open_pairs_out_of_the_queues_and_undo_brings_them_back
     push.run(config)
     slice_ = set(slice_pairs({row["pair_id"]: 0.95 for row in rows}, 0.9, 8))
     clear = AutoClearConfig(workspace.root, allowed=0.4)
-    with pytest.raises(NdecError, match="8 of them not decided by two people yet"):
+    with pytest.raises(NdecError, match="8 of them not labelled yet or disputed"):
         pull.run(PullConfig(workspace.root))
         auto_clear.run(clear)
     for name in ("ann", "ben"):
@@ -98,7 +98,7 @@ def test_newcomers_get_gold_pairs_too(served: Served, make_candidates: Any) -> N
         assert [task.data["pair_id"] for task in listed] == [row["pair_id"] for row in own]  # each where it lies
 
 
-def test_the_audit_goes_to_two_others_then_to_a_third(served: Served, make_candidates: Any) -> None:
+def test_the_audit_goes_to_somebody_else_then_a_copy_to_more(served: Served, make_candidates: Any) -> None:
     workspace, connection = served
     make_candidates(workspace, count=8)
 
@@ -119,24 +119,23 @@ def test_the_audit_goes_to_two_others_then_to_a_third(served: Served, make_candi
     answer_all(workspace, "test", connection, hard, "ann")
     pull.run(PullConfig(workspace.root))
     with pytest.raises(NdecError, match="too few people for the round 'audit'"):
-        give("ann", "eve")
-    give("eve", "finn")
-    given = {name: held_by(workspace, connection, name, "audit") for name in ("eve", "finn")}
-    assert all(len(tasks) == 5 and "hint" not in tasks[0].data for tasks in given.values())  # blind, hints or not
-    answer_all(workspace, "test", connection, hard, "eve", "audit")
-    odd = given["finn"][0]
+        give("ann")
+    give("ann", "eve")  # ann has seen them all
+    given = held_by(workspace, connection, "eve", "audit")
+    assert len(given) == 5 and "hint" not in given[0].data  # blind, hints or not
+    odd = given[0]
     say(connection, [odd], "edited_copy")
-    answer_all(workspace, "test", connection, hard, "finn", "audit")
+    answer_all(workspace, "test", connection, hard, "eve", "audit")
     pull.run(PullConfig(workspace.root))
-    give("eve", "finn", "gus")
-    (third,) = held_by(workspace, connection, "gus", "audit")
-    assert third.data["pair_id"] == odd.data["pair_id"]
-    say(connection, [third], "edited_copy")
+    give("eve", "finn")
+    (second,) = held_by(workspace, connection, "finn", "audit")
+    assert second.data["pair_id"] == odd.data["pair_id"]
+    say(connection, [second], "edited_copy")
     pull.run(PullConfig(workspace.root))
     decisions = {r["pair_id"]: r for r in read_table(resolve.run(ResolveConfig(workspace.root))).to_pylist()}
     assert (decisions[odd.data["pair_id"]]["decision"], len(decisions)) == ("edited_copy", 8)
     found = read_json(workspace.annotation("test") / "agreement.json")["audit"]
-    assert (found["kept"], found["audited"], found["copies"]) == (8, 5, 1) and found["bound"] > 0.5
+    assert (found["kept"], found["audited"], found["copies"]) == (8, 5, 1) and found["bound"] > 0.2
 
 
 def test_of_two_pushes_at_once_one_says_so_and_no_pair_is_there_twice(

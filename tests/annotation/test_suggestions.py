@@ -10,7 +10,7 @@ from ndec_builder.annotation import projects
 from ndec_builder.annotation.clearing import slice_pairs
 from ndec_builder.annotation.imports import task_data
 from ndec_builder.annotation.suggestions import NONE, remember, suggestions
-from ndec_builder.core.schemas import CANDIDATES, GOLD, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, GOLD, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -32,13 +32,12 @@ def bench(tmp_path: Path) -> Workspace:
 
 
 def test_nothing_is_shown_unless_somebody_switches_it_on(bench: Workspace) -> None:
-    none = table_of(TASKS, [])
-    assert suggestions(bench, "test", "first", none) is None and "$hint" not in projects.page(False)
-    remember(bench.annotation("test"), False, 0.9)
-    assert suggestions(bench, "test", "first", none) is None
-    remember(bench.annotation("test"), True, 0.9)
-    assert suggestions(bench, "test", "audit", none) is None  # the audit is blind whatever is switched on
-    shown = suggestions(bench, "test", "double_check", none)
+    assert suggestions(bench, "test", "first") is None and "$hint" not in projects.page(False)
+    remember(bench.annotation("test"), False, 0.9, 0)
+    assert suggestions(bench, "test", "first") is None
+    remember(bench.annotation("test"), True, 0.9, 0)
+    assert suggestions(bench, "test", "audit") is None  # the audit is blind whatever is switched on
+    shown = suggestions(bench, "test", "double_check")
     assert shown is not None and projects.page(True).count("$hint") == 1
     first = shown["0" * 16]
     assert first.text == "rank 1 · similarity 0.875 · edited_copy (97%)"
@@ -51,8 +50,8 @@ def test_nothing_is_shown_unless_somebody_switches_it_on(bench: Workspace) -> No
 
 
 def test_gold_pairs_show_what_a_mined_pair_of_their_kind_shows(bench: Workspace) -> None:
-    remember(bench.annotation("test"), True, 0.9)
-    shown = suggestions(bench, "test", "first", table_of(TASKS, []))
+    remember(bench.annotation("test"), True, 0.9, 0)
+    shown = suggestions(bench, "test", "first")
     assert shown is not None
     mined = {pair: value for pair, value in shown.items() if not pair.startswith(("e", "f"))}
     for pair, label in (("f" * 16, "edited_copy"), ("e" * 16, "hard_negative")):
@@ -60,12 +59,7 @@ def test_gold_pairs_show_what_a_mined_pair_of_their_kind_shows(bench: Workspace)
 
 
 def test_the_slice_that_checks_auto_clearing_is_judged_blind(bench: Workspace) -> None:
-    remember(bench.annotation("test"), True, 0.9)
+    remember(bench.annotation("test"), True, 0.9, 6)
     chosen = slice_pairs({f"{n:016x}": 0.97 for n in range(20)}, 0.9, 6)
-    rows = [
-        {"pair_id": pair, "round": "first", "annotator": name, "is_gold": False}
-        for pair in chosen
-        for name in ("a", "b")
-    ]
-    shown = suggestions(bench, "test", "first", table_of(TASKS, rows))
+    shown = suggestions(bench, "test", "first")
     assert shown is not None and {pair for pair, value in shown.items() if value == NONE} == set(chosen)
