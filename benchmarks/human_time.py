@@ -152,7 +152,7 @@ def report(bench: Bench, found: Mapping[str, list[dict[str, Any]]]) -> str:
         "are left or labelling stops early, errors are those of the decided pairs. Kept are hard negatives of queries "
         "whose other mined pair was decided too and is no copy (two pairs a query were mined), so an early stop keeps "
         "fewer than it finds; copies among them, and the bound, are of what is left once the audit took out what it "
-        "found.",
+        "found. PROJECTION, not measured: as many looks a pair as here, but the audit, as large as here, of 150,000.",
     ]
     for part, trials in found.items():
         lines += ["", f"## {part[0].upper()}{part[1:]}: {trials[0]['pairs']:,} pairs"]

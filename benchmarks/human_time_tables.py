@@ -11,6 +11,7 @@ import numpy as np
 from ndec_builder.annotation.intervals import wilson
 
 EVERYTHING = "everything twice"
+LARGE = 150_000  # pairs of the projection: the audit is as large as here
 Trial = Mapping[str, Any]
 WHO = "annotators (simulated)"
 
@@ -33,6 +34,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
+def at_large(one: Trial) -> float:
+    """A PROJECTION: decisions a trial would take, scaled to its pairs, if its audit were one of LARGE pairs."""
+    return float(one["looks"] - one.get("looks_by", {}).get("audit", 0) * (1 - one["pairs"] / LARGE))
+
+
 def cost_table(trials: Sequence[Trial]) -> list[str]:
     groups, rows = by_policy(trials), []
     for (mix, name), some in groups.items():
@@ -44,12 +50,14 @@ def cost_table(trials: Sequence[Trial]) -> list[str]:
         ]
         rows.append(
             [mix, name, str(len(some)), spread((one["looks"] for one in some), ",.0f"), spread(share),
+             spread((at_large(one) / base[one["seed"]]["looks"]) for one in some),
              spread(each, ".2f"), spread(than), spread((one["copy_error"] for one in some), ".2%"),
              spread((one["any_error"] for one in some), ".2%"),
              spread(one["yield"] for one in some), spread((one.get("undecided", 0) for one in some), ",.0f")]
         )  # fmt: skip
-    head = [WHO, "way", "seeds", "decisions", "of the baseline's", "per clean hard negative found", "of the baseline's",
-            "wrong: copy or not", "wrong: any label", "hard negatives found", "pairs left undecided"]  # fmt: skip
+    head = [WHO, "way", "seeds", "decisions", "of the baseline's", "PROJECTION: of 150,000 pairs",
+            "per clean hard negative found", "of the baseline's", "wrong: copy or not", "wrong: any label",
+            "hard negatives found", "pairs left undecided"]  # fmt: skip
     return table(head, rows)
 
 
