@@ -75,7 +75,7 @@ def _mine(config: Any) -> str | None:
     seconds, source = rates.embed_guess(config.workspace, config.model, missing) if missing else (0.0, "guess")
     seconds += sizing.search_seconds(pool, gallery, dim, rates.cores())
     if config.geometry:
-        seconds += sizing.fit_seconds(config.top, config.workers or rates.cores())
+        seconds += sizing.START_SECONDS + sizing.fit_seconds(config.top, config.workers or rates.cores())
     first = f"{missing:,} images to embed first; " if missing else ""
     return (
         f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = {pool * gallery:,} pairs, all of them "

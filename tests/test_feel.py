@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,22 @@ def test_a_forecast_counts_the_work_that_is_left_and_uses_the_workspaces_own_rat
     assert said and "50 images/s in this workspace before" in said
     (folder / "run.json").write_text("no json")
     assert forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool")) is None
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "photos", 600)
+    arguments = [sys.executable, "-m", "ndec_builder", "ingest", "pool", "photos", "--workspace", "bench"]
+    with subprocess.Popen(
+        arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background ignores it
+    ) as process:  # fmt: skip
+        while not (tmp_path / "bench").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130 and "run the same command again to go on" in said and "Traceback" not in said
+    again = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "ingest pool: 600 images, 0 rejected" in again.stderr
 
 
 def test_forecasts_of_edits_labelling_prelabels_and_the_dataset(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def run(config: PushConfig) -> Path:
         annotators = sorted(annotator for round_, annotator in raters if round_ == config.round)
         where = _addresses(config, workspace, connection, annotators)
     say(f"{config.round} round of {config.split}: {new.num_rows} new tasks, {imported} sent to {connection.url}")
-    for line in where:
+    for line in [*_stale(tasks, tables, labels), *where]:
         say(line)
     counts = {"tasks": tasks.num_rows, "new": new.num_rows, "imported": imported, "annotators": len(annotators)}
     record.write(directory, counts=counts, inputs=_inputs(workspace, config.split))
@@ -97,6 +97,21 @@ def _gold_for_newcomers(config: PushConfig, workspace: Workspace, tasks: pa.Tabl
     tasks = pa.concat_tables([rest, _with_gold(config, workspace, rest, own)])
     write_table(workspace.annotation(config.split) / "tasks.parquet", tasks)
     return tasks
+
+
+def _stale(tasks: pa.Table, tables: list[pa.Table], labels: pa.Table) -> list[str]:
+    """A line where people still have pairs that a later mining, with other settings, did not find again."""
+    mined = {pair for table in tables for pair in table["pair_id"].to_pylist()} | set(labels["pair_id"].to_pylist())
+    rows = zip(tasks["pair_id"].to_pylist(), tasks["is_gold"].to_pylist(), strict=True)
+    stale = {pair for pair, is_gold in rows if not is_gold and pair not in mined}
+    return (
+        [
+            f"{len(stale)} pairs that people have open are no longer among the mined ones: their labels will count for "
+            "nothing; mine with the settings of before, or tell people to skip them"
+        ]
+        if stale
+        else []
+    )
 
 
 def _addresses(config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str]) -> list[str]:

@@ -11,6 +11,8 @@ import ndec_builder
 from ndec_builder.cli import annotate, data, detectors, manifests, workspace
 from ndec_builder.core.errors import NdecError
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 app = typer.Typer(
     name="ndec",
     help="Build image-copy-detection benchmarks with hard negatives; train and judge detectors on them.\n\n"
@@ -48,6 +50,7 @@ def main() -> None:
     except NdecError as error:
         typer.echo(f"ndec: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("ndec: stopped; run the same command again to go on", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("ndec: stopped; run the same command again to go on", err=True)
+        raise

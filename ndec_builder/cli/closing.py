@@ -32,7 +32,9 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
             decided = Path(config.workspace) / "annotation" / "test" / "decisions.parquet"
             return "ndec export" if verb == "edit" and decided.is_file() else "ndec mine"
         case "mine":
-            return f"ndec annotate serve; look at {result / 'contact_sheet.html'}"
+            serves = (Path(config.workspace) / "label_studio" / "server.json").is_file()
+            following = f"push{split}" if serves else "serve"
+            return f"ndec annotate {following}; look at {result / 'contact_sheet.html'}"
         case "auto-clear":
             return f"ndec annotate resolve{split}"
         case "relearn":
@@ -40,7 +42,8 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
         case "prelabel":
             return f"ndec annotate push{split}"
         case "recheck":
-            return f"ndec annotate push{split}"
+            record = json.loads(result.with_name("recheck.run.json").read_text("utf-8"))
+            return f"ndec annotate push{split}" if record["counts"]["new_pairs"] else "ndec export"
         case "push" | "leave" | "send-back":
             return f"ndec annotate status{split}"
         case "pull":
