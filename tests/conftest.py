@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from needs import free_port, missing
+from needs import free_port, in_memory, missing
 
 from ndec_builder.annotation.connection import Connection, own_connection
 from ndec_builder.annotation.environment import find_server
@@ -18,16 +19,17 @@ from ndec_builder.core.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
-def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def label_studio() -> Iterator[Connection]:
     """A running server with its data in a workspace of its own: `label_studio_workspace(label_studio)`."""
     try:
         find_server()
     except NdecError as error:
         missing(f"no Label Studio server: {error}")
-    workspace = Workspace(tmp_path_factory.mktemp("label-studio") / "bench")
-    workspace.root.mkdir()
-    with LabelStudioServer(workspace.label_studio, free_port()) as server:
-        yield own_connection(workspace, server.url, "")
+    with tempfile.TemporaryDirectory(prefix="ndec-label-studio-", dir=in_memory()) as folder:
+        workspace = Workspace(Path(folder) / "bench")
+        workspace.root.mkdir()
+        with LabelStudioServer(workspace.label_studio, free_port()) as server:
+            yield own_connection(workspace, server.url, "")
 
 
 @pytest.fixture

@@ -28,8 +28,11 @@ def find_binaries() -> Path | None:
 
 
 @contextlib.contextmanager
-def postgres(binaries: Path) -> Iterator[tuple[str, str]]:
-    """Yield (address without the password, password) of a fresh database. PostgreSQL refuses to run as root."""
+def postgres(binaries: Path, durable: bool = True) -> Iterator[tuple[str, str]]:
+    """Yield (address without the password, password) of a fresh database. PostgreSQL refuses to run as root.
+
+    Not `durable`: it does not wait for the disk; what is killed in tests is never PostgreSQL itself.
+    """
     user = "nobody" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="ndec-postgres-"))
     port, password = free_port(), secrets.token_hex(8)
@@ -47,6 +50,9 @@ def postgres(binaries: Path) -> Iterator[tuple[str, str]]:
         subprocess.run([*setup, "-E", "UTF8", "--locale=C"], check=True, capture_output=True, **run)  # type: ignore[call-overload]
         with (folder / "log").open("wb") as log:
             command = [str(binaries / "postgres"), "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
+            command += (
+                [] if durable else ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+            )
             process = subprocess.Popen(command, stdout=log, stderr=log, **run)  # type: ignore[call-overload]
         client = [str(binaries / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", NAME, "-d", "postgres"]
         deadline = time.monotonic() + 60

@@ -8,13 +8,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from needs import free_port, missing
+from needs import free_port, in_memory, missing
 
 from ndec_builder.annotation.connection import connect
 from ndec_builder.annotation.environment import find_server
@@ -77,10 +78,11 @@ def smaller(command: str) -> list[str]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Path]:
+def bench() -> Iterator[Path]:
     """The folder `photos` in an empty directory."""
-    write_photos(tmp_path / "photos")
-    yield tmp_path
+    with tempfile.TemporaryDirectory(prefix="ndec-readme-", dir=in_memory()) as folder:
+        write_photos(Path(folder) / "photos")
+        yield Path(folder)
 
 
 def adapt_settings(path: Path) -> None:

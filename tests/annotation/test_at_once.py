@@ -47,7 +47,7 @@ def test_postgresql_six_at_once_then_kills(tmp_path: Path, monkeypatch: pytest.M
     logging.getLogger("httpx").setLevel(logging.WARNING)
     workspace = Workspace(tmp_path / "bench")
     make_pairs(workspace, 600)
-    with postgres(binaries) as (address, password):
+    with postgres(binaries, durable=False) as (address, password):
         monkeypatch.setenv("NDEC_DATABASE_PASSWORD", password)
         server = LabelStudioServer(workspace.label_studio, free_port(), image_url="http://i", database=address)
         with server:

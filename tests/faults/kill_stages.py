@@ -109,7 +109,7 @@ def stages(pictures: Path, manifest: str) -> list[Stage]:
         prepare("annotate", "pull", "--split", "train"),
         prepare("annotate", "resolve", "--split", "train"),
         Stage("export", ("export", "--name", "small", "--distractors", "8", "--materialize", "tar")),
-        Stage("train-asl", ("train-asl", "--manifest", manifest, "--steps", "40")),
+        Stage("train-asl", ("train-asl", "--manifest", manifest, "--steps", "24")),
         Stage("benchmark", ("benchmark", "--manifest", manifest, "--model", "efficientnet-lite0")),
     ]
 

@@ -23,7 +23,7 @@ def run(label_studio: Connection, script: str, *arguments: str) -> subprocess.Co
 
 @pytest.mark.server
 def test_ten_kills_of_each_stage_change_no_byte(label_studio: Connection) -> None:
-    done = run(label_studio, "kill_stages.py", "--quick", "--kills", "10", "--chain", "5")
+    done = run(label_studio, "kill_stages.py", "--quick", "--kills", "10", "--chain", "10")
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert "100 kills in all" in done.stdout
 
