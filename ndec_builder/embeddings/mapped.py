@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,10 +141,3 @@ def _check_part(path: Path, run: dict[str, Any], names: int) -> int:
     if len(mapped) != names:
         raise NdecError(f"{path.name} has {len(mapped)} vectors, its .parquet {names} images; {made}; re-embed")
     return names
-
-
-def sha256_of_vectors(vectors: MappedVectors) -> str:
-    digest = hashlib.sha256(repr(vectors.shape).encode())
-    for block in vectors.blocks():
-        digest.update(block.tobytes())
-    return digest.hexdigest()

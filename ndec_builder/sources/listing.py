@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -150,9 +150,3 @@ def name_all(what: str, names: Iterable[str]) -> str:
 def top_reasons(rejects: Iterable[Mapping[str, Any]]) -> str:
     reasons = collections.Counter(row["reason"] for row in rejects).most_common(3)
     return "; ".join(f"{count} × {reason}" for reason, count in reasons)
-
-
-def batched(table: pa.Table, size: int) -> Iterator[pa.Table]:
-    """The table in slices of `size` rows."""
-    for start in range(0, table.num_rows, size):
-        yield table.slice(start, size)
