@@ -104,7 +104,7 @@ class Way:
         crew = self.crew
         posterior = posterior_of(crew.labels, self.prior)
         chosen = doubtful(*posterior, self.policy.tolerance, self.policy.discard_tolerance)
-        crew.look("double_check", chosen - self.settled(self.resolved()))
+        crew.look("double_check", {pair for pair in chosen - self.settled(self.resolved()) if crew.free(pair)})
         while True:
             decisions = self.resolved()
             open_ = disputed_pairs(decisions) - self.settled(decisions)

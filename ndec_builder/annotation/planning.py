@@ -56,7 +56,9 @@ def new_tasks(
     decisions = _decisions(config, tables, tasks, counting)
     if config.round == "double_check" and config.double_check == "uncertain":
         prior = prior_of(tables, read_relearnt(Workspace(config.workspace), config.split))
-        chosen = doubtful(*posterior_of(counting, prior), config.tolerance, config.discard_tolerance)
+        unsure = doubtful(*posterior_of(counting, prior), config.tolerance, config.discard_tolerance)
+        # Where all have looked at a pair it stays open; only when that is so of every pair does `assign` complain.
+        chosen = {pair for pair in unsure if set(config.annotators) - seen_by[pair]} or unsure
     elif config.round == "double_check":
         chosen = double_check_pairs(counting, config.double_check)
     else:

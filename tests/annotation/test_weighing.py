@@ -17,7 +17,7 @@ from ndec_builder.annotation.policy import posterior_of
 from ndec_builder.annotation.resolve import resolve as decided
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig
 from ndec_builder.annotation.weighing import weighed
-from ndec_builder.core.errors import UsageError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, PRELABELS, SET_ASIDE, TASKS, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
@@ -133,6 +133,23 @@ def test_resolve_and_adjudicate_weigh_where_they_are_told(tmp_path: Path) -> Non
     for make in (lambda: ResolveConfig(tmp_path, decide="guess"), lambda: PushConfig(tmp_path, decide="guess")):
         with pytest.raises(UsageError, match="decide is 'guess'"):
             make()
+
+
+def test_a_doubtful_pair_that_all_have_seen_stops_no_second_look(tmp_path: Path) -> None:
+    votes = [*VOTES, *(("odd", "first", name, "unsure") for name in PEOPLE[1:])]
+    rows = [{"pair_id": p, "edited_copy": v[0], "hard_negative": v[1], "unrelated": v[2]} for p, v in PRIOR.items()]
+    write_table(Workspace(tmp_path).annotation("test") / "prelabels.parquet", table_of(PRELABELS, rows))
+    candidates = [{"pair_id": p, "query_id": f"q-{p}", "reference_id": f"r-{p}", "rank": 1} for p in sorted(PRIOR)]
+
+    def again(names: tuple[str, ...], votes: list[Vote]) -> set[str]:
+        config = PushConfig(tmp_path, round="double_check", double_check="uncertain", annotators=names)
+        tables, nothing = [table_of(CANDIDATES, candidates)], table_of(SET_ASIDE, [])
+        return set(new_tasks(config, tables, tasks_of(votes), labels_of(votes), nothing)["pair_id"].to_pylist())
+
+    more: list[Vote] = [("h3", "first", "ben", "edited_copy")]
+    assert again(PEOPLE, [*votes, *more]) >= {"h3"} and "odd" not in again(PEOPLE, [*votes, *more])
+    with pytest.raises(NdecError, match="nobody is left for the round 'double_check'"):
+        again(("ann", "ben"), [("blank", "first", "ann", "unsure"), ("blank", "first", "ben", "unsure")])
 
 
 def test_with_simulated_people_weighing_needs_fewer_looks_for_no_more_errors() -> None:
