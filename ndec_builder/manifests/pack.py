@@ -172,7 +172,8 @@ class _Tar:
             self.stack = ExitStack()
             temporary = self.stack.enter_context(atomic_path(self.paths[-1]))
             self.tar = self.stack.enter_context(tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT))  # noqa: SIM115
-            self.size = tarfile.RECORDSIZE  # what closing it may add
+            # what closing it may add: two empty blocks, then up to a whole record, which begins with some block
+            self.size = tarfile.RECORDSIZE + tarfile.BLOCKSIZE
         start = self._append(key + ending, data)
         self._append(f"{key}.json", sidecar)
         self.size += needed

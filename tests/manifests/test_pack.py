@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -87,6 +87,7 @@ def test_shards_are_webdataset_without_times_and_owners(world: World) -> None:
 
 
 @settings(max_examples=25, deadline=None)
+@example(sizes=[1, 1, 1, 1537], limit=19_968)  # members + two blocks just above a record
 @given(sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=20), limit=st.integers(15_000, 60_000))
 def test_shards_keep_their_size_and_lose_nothing(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], limit: int
