@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from needs import free_port, in_memory, missing
 
 from ndec_builder.annotation.connection import Connection, own_connection
@@ -16,6 +17,9 @@ from ndec_builder.annotation.image_server import ImageServer
 from ndec_builder.annotation.server import LabelStudioServer
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
+
+settings.register_profile("shared machine", deadline=None)  # an example that waits for the disk is no failure
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
