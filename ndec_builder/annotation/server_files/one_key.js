@@ -125,7 +125,7 @@
     const [id, left] = [task(), shown()];
     if (!await save(button())) return tell("The label was not saved: press the key again.");
     if (correcting) return forward();
-    if (await until(() => task() !== id, PATIENCE_MS)) seen = left;
+    if (await until(() => task() !== id || !pictures().length, PATIENCE_MS)) seen = left; // after the last pair: no task
   };
 
   const back = async () => {
