@@ -163,7 +163,6 @@ def test_serve_ends_label_studio_when_it_is_told_to_end(env: Path, tmp_path: Pat
         (lambda p: PushConfig(p, split="tset"), "split 'tset' is unknown.*did you mean 'test'"),
         (lambda p: PullConfig(p, split="dev"), "split 'dev' is unknown"),
         (lambda p: PushConfig(p, round="second"), "round 'second' is unknown"),
-        (lambda p: PushConfig(p, annotators=()), "no annotator"),
         (lambda p: PushConfig(p, annotators=("a b",)), "annotator 'a b'"),
         (lambda p: PushConfig(p, annotators=("ann", "ann")), "named twice"),
         (lambda p: PushConfig(p, overlap=1.5), "overlap is 1.5"),
