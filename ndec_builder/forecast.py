@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow.compute as pc
+
 from ndec_builder import rates
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core import sizing
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.plans import plans_folder
-from ndec_builder.core.storage import read_json
+from ndec_builder.core.schemas import TASKS
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
 
 
@@ -88,7 +91,7 @@ def _mine(config: Any) -> str | None:
 def _prelabel(config: Any) -> str | None:
     workspace = Workspace(config.workspace)
     images = rates.rows(workspace.images(GALLERY[config.split]))
-    pairs = sum(rates.rows(path) for path in rates.candidate_files(workspace, config.split))
+    pairs = sum(rates.rows(path) for path in workspace.candidate_files(config.split))
     copies = min(config.count, images)
     if not pairs or copies < 1:
         return None
@@ -104,17 +107,14 @@ def _prelabel(config: Any) -> str | None:
 def _push(config: Any) -> str | None:
     if config.round != "first":
         return None  # which pairs those rounds take hangs on labels: push says it when it has looked
-    import pyarrow.compute as pc  # too heavy for the start of the command line
-
     from ndec_builder.annotation.labels import read_labels
     from ndec_builder.annotation.tasks import people_of
-    from ndec_builder.core.schemas import TASKS
 
     workspace = Workspace(config.workspace)
-    tables = [rates.columns(path, "pair_id", "duplicate_of") for path in rates.candidate_files(workspace, config.split)]
+    tables = [read_table(path, ["pair_id", "duplicate_of"]) for path in workspace.candidate_files(config.split)]
     shown = {pair for table in tables for pair in table.filter(table["duplicate_of"].is_null())["pair_id"].to_pylist()}
     path = workspace.annotation(config.split) / "tasks.parquet"
-    tasks = rates.columns(path, "pair_id", "round", "annotator") if path.is_file() else TASKS.empty_table()
+    tasks = read_table(path, ["pair_id", "round", "annotator"]) if path.is_file() else TASKS.empty_table()
     shown -= set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())
     names = config.annotators or people_of(tasks, read_labels(workspace, config.split), "first")
     pairs = min([len(shown), *(limit for limit in (config.count, config.sample) if limit)])
@@ -135,7 +135,7 @@ def _push(config: Any) -> str | None:
 def _export(config: Any) -> str | None:
     workspace = Workspace(config.workspace)
     counts = {role: rates.rows(workspace.images(role)) for role in ("reference", "basic", "query", "pool")}
-    mined = sum(rates.rows(path) for split in GALLERY for path in rates.candidate_files(workspace, split))
+    mined = sum(rates.rows(path) for split in GALLERY for path in workspace.candidate_files(split))
     if not counts["reference"]:
         return None
     seconds = sizing.table_seconds(sum(counts.values()) + mined)

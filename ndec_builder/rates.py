@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ndec_builder.core import sizing
-from ndec_builder.core.storage import read_json
+from ndec_builder.core.schemas import ROLES
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MEASURED = 1000  # images of a run whose rate counts: in a smaller one most of the time goes into starting
 MEASURED_COPIES = 100
@@ -25,8 +26,6 @@ UNKNOWN_PIXELS = 12e6  # of images that nobody has opened yet: a photograph of t
 
 def embed_guess(root: Path, model: str, images: int) -> tuple[float, str]:
     """Seconds for so many images, and what they rest on: this model's largest run in the workspace, or a guess."""
-    from ndec_builder.core.schemas import ROLES  # with pyarrow: too heavy for the start of the command line
-
     folders = [Workspace(root).embeddings(role, model) for role in ROLES] if model else []
     records = [read_json(folder / "run.json") for folder in folders if (folder / "run.json").is_file()]
     runs = [(record["counts"]["embedded"], record["seconds"]) for record in records]
@@ -53,18 +52,14 @@ def pace(workspace: Workspace, split: str) -> tuple[float, str]:
     labels = workspace.annotation(split) / "labels.parquet"
     if rows(labels) < LABELLED:
         return sizing.PAIR_SECONDS, "assumed"
-    import pyarrow.compute as pc
-
-    seconds = columns(labels, "seconds")["seconds"]
+    seconds = read_table(labels, ["seconds"])["seconds"]
     median = pc.quantile(seconds.filter(pc.greater(seconds, 0)), 0.5)[0].as_py()
     return (median, "the median of the labels so far") if median else (sizing.PAIR_SECONDS, "assumed")
 
 
 def mean_pixels(path: Path) -> float:
     """Pixels of an image of the table."""
-    import pyarrow.compute as pc
-
-    table = columns(path, "width", "height")
+    table = read_table(path, ["width", "height"])
     product = pc.multiply(*(table[name].cast("float64") for name in ("width", "height")))
     mean: float | None = pc.mean(product).as_py()
     return mean or UNKNOWN_PIXELS
@@ -72,32 +67,17 @@ def mean_pixels(path: Path) -> float:
 
 def mean_bytes(workspace: Workspace) -> float | None:
     """Bytes of a reference image, from some of their files; None where they are no files of their own."""
-    uris = columns(workspace.images("reference"), "uri")["uri"]
+    uris = read_table(workspace.images("reference"), ["uri"])["uri"]
     step = max(1, len(uris) // SAMPLED)
     paths = [Path(workspace.resolve(uris[place].as_py())) for place in range(0, len(uris), step)]
     sizes = [path.stat().st_size for path in paths if path.is_file()]
     return sum(sizes) / len(sizes) if sizes else None
 
 
-def candidate_files(workspace: Workspace, split: str) -> list[Path]:
-    """The tables of a split's pairs that are there."""
-    paths = (workspace.candidates(split) / name for name in ("candidates.parquet", "recheck.parquet"))
-    return [path for path in paths if path.is_file()]
-
-
-def columns(path: Path, *names: str) -> pa.Table:
-    """Some columns of a table."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(path, columns=list(names))
-
-
 def rows(path: Path) -> int:
     """Rows of a table; 0 where there is none."""
     if not path.is_file():
         return 0
-    import pyarrow.parquet as pq
-
     return int(pq.read_metadata(path).num_rows)
 
 

@@ -1,7 +1,8 @@
 """The audit of what was kept: hard negatives drawn at random, labelled anew by one person more who has not seen them.
 
 So two people at least have labelled each of them, none with a pre-label in sight: somebody kept it before, and who
-looks now knows nothing of that. Who now says copy is asked after: more people look until one side leads, and only new
+looks now knows nothing of that. Where hints were ever shown, who kept it may have followed one: two look anew then. Who
+now says copy is asked after: more people look until one side leads, and only new
 labels count then. The sample is the beginning of the order of a hash over the kept pairs, so that anyone can draw it
 again, and a longer one holds a shorter one.
 
@@ -21,8 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.intervals import found_at_most, rare_upper
+from ndec_builder.annotation.intervals import rare_upper
 from ndec_builder.annotation.policy import AUDIT_ROUND, MISSED, draw, newest
+from ndec_builder.annotation.told import read_told
 from ndec_builder.candidates.kept import kept_queries
 from ndec_builder.core.storage import read_json, write_json
 
@@ -37,17 +39,23 @@ class Audit:
 
     kept: int  # hard negatives that are kept without the audit
     drawn: int  # random sample of them that was given to people
-    audited: int  # of the sample, labelled anew by one or more
+    audited: int  # of the sample, labelled anew by as many as are asked
     copies: int  # of those, edited copies
     doubtful: int  # of those, disputed or unsure
     bound: float | None  # one-sided 95 % upper bound of the rate of edited copies left; None without an audited pair
+    judges: int = 1  # people who look anew at each
 
     @property
     def open(self) -> int:
         return self.drawn - self.audited
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"open": self.open, "confidence": 0.95}
+        return asdict(self) | {"open": self.open, "confidence": 0.95, "missed_at_most": MISSED}
+
+
+def judges(directory: Path) -> int:
+    """How many people look anew at each pair of the audit in annotation/<split>/: two where hints were ever shown."""
+    return 2 if read_told(directory).ever_shown else 1
 
 
 def kept_pairs(candidates: pa.Table | None, decisions: pa.Table, split: str) -> list[str]:
@@ -78,14 +86,15 @@ def votes_of(labels: pa.Table) -> dict[str, list[str]]:
     return dict(votes)
 
 
-def verdict(votes: Sequence[str]) -> str:
+def verdict(votes: Sequence[str], asked: int = 1) -> str:
     """What a pair's audit labels say of the one question that counts: open, copy, clean or doubtful.
 
-    open: no label. clean: more say no copy than copy. copy: two at least say so, and more than say the contrary.
+    open: fewer labels than the `asked` people, none of them a copy. clean: more say no copy than copy. copy: two at
+    least say so, and more than say the contrary.
     """
-    if not votes:
-        return "open"
     copies, clean = votes.count("edited_copy"), _clean(votes)
+    if not votes or (len(votes) < asked and not copies):
+        return "open"
     if copies >= 2 and copies > clean:
         return "copy"
     return "clean" if clean > copies else "doubtful"
@@ -135,12 +144,15 @@ def sample(kept: Iterable[str], given: Collection[str]) -> list[str]:
     return list(takewhile(lambda pair: pair in given, draw(kept, len(kept))))
 
 
-def look(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence[str]]) -> Audit:
-    """Count the verdicts of the sample `drawn` and bound the rate of edited copies left among all `kept` pairs."""
-    found = [verdict(votes.get(pair, ())) for pair in drawn]
+def look(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence[str]], asked: int = 1) -> Audit:
+    """Count the verdicts of the sample `drawn` and bound the rate of edited copies left among all `kept` pairs.
+
+    asked: people who look anew at each pair (`judges`).
+    """
+    found = [verdict(votes.get(pair, ()), asked) for pair in drawn]
     audited = len(found) - found.count("open")
     copies, doubtful = found.count("copy"), found.count("doubtful")
-    return Audit(kept, len(drawn), audited, copies, doubtful, bound_of(copies + doubtful, audited, kept))
+    return Audit(kept, len(drawn), audited, copies, doubtful, bound_of(copies + doubtful, audited, kept), asked)
 
 
 def bound_of(found: int, audited: int, kept: int) -> float | None:
@@ -165,7 +177,8 @@ def live(directory: Path, labels: pa.Table) -> Audit | None:
     if not path.is_file():
         return None
     stored = read_json(path)
-    return look(stored["kept"], stored["sample"], votes_of(labels.filter(pc.equal(labels["round"], AUDIT_ROUND))))
+    votes = votes_of(labels.filter(pc.equal(labels["round"], AUDIT_ROUND)))
+    return look(stored["kept"], stored["sample"], votes, judges(directory))
 
 
 def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:
@@ -182,16 +195,6 @@ def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:
     return high
 
 
-def chance(audited: int, kept: int, rate: float, goal: float = GOAL) -> float:
-    """The probability that auditing so many pairs proves `goal` where a share `rate` of the kept ones are copies."""
-    may = -1
-    while may + 1 < audited and (bound_of(may + 1, audited, kept) or 0.0) <= goal:
-        may += 1
-    if may < 0:
-        return 0.0
-    return found_at_most(may, audited, round(rate * kept), kept, 0.0)
-
-
 def as_text(audit: Audit) -> str:
     """One line for people: what was found, the bound, and what is missing to the goal."""
     if not audit.drawn:
@@ -199,13 +202,15 @@ def as_text(audit: Audit) -> str:
             f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with people who "
             "have not seen them bounds the rate of edited copies among them"
         )
+    by = " by two" if audit.judges > 1 else ""
     text = (
-        f"audit: {audit.audited:,} of {audit.drawn:,} drawn pairs labelled anew, {audit.copies} edited copies, "
+        f"audit: {audit.audited:,} of {audit.drawn:,} drawn pairs labelled anew{by}, {audit.copies} edited copies, "
         f"{audit.doubtful} doubtful (they count as copies)"
     )
     if audit.bound is None:
         return text
-    text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %)"
+    text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
+    text += f", if a look misses {MISSED:.0%} of the copies at most)"
     if audit.bound > GOAL and (need := pairs_needed(audit.copies + audit.doubtful, audit.kept)):
         text += f"; {GOAL:.0%} takes {need:,} audited pairs and no further copy"
     return text

@@ -13,7 +13,6 @@ from ndec_builder.annotation.clearing import (
     check,
     clearable,
     slice_pairs,
-    slice_size,
     votes_in,
     write_cleared_by,
 )
@@ -23,6 +22,7 @@ from ndec_builder.annotation.labels import candidate_tables, counting_labels, re
 from ndec_builder.annotation.policy import copy_probabilities
 from ndec_builder.annotation.pull import pull_labels
 from ndec_builder.annotation.settings import AutoClearConfig
+from ndec_builder.annotation.told import read_told
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -75,7 +75,8 @@ def run(config: AutoClearConfig) -> Path:
 def _choose(config: AutoClearConfig, workspace: Workspace) -> tuple[Clearing, dict[str, float]]:
     """The check and the pairs it clears. Raises NdecError when it refuses."""
     read_tasks(workspace, config.split)  # says what to do where there are none
-    votes, count = votes_in(counting_labels(workspace, config.split)), slice_size(workspace.annotation(config.split))
+    votes = votes_in(counting_labels(workspace, config.split))
+    count = read_told(workspace.annotation(config.split)).check_pairs
     probabilities = copy_probabilities(candidate_tables(workspace, config.split))
     clearing = check(probabilities, config.above, count, votes, config.allowed)
     if clearing.refused:

@@ -33,7 +33,7 @@ from ndec_builder.annotation.policy import (
     pairs_to_prove,
 )
 from ndec_builder.core.schemas import CLEARED, conform, table_of
-from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
 SALT = "auto-clear"
@@ -146,12 +146,6 @@ def check_of(
     """
     above, allowed = cleared["above"][0].as_py(), cleared["allowed"][0].as_py()
     return check(probabilities, above, count, votes, allowed)
-
-
-def slice_size(directory: Path) -> int:
-    """How many pairs the last `push --check-pairs` drew; 0 before one."""
-    path = directory / "hints.json"
-    return int(read_json(path).get("check_pairs", 0)) if path.is_file() else 0
 
 
 def read_cleared(workspace: Workspace, split: str) -> pa.Table:

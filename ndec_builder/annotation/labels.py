@@ -94,11 +94,9 @@ def candidate_tables(workspace: Workspace, split: str) -> list[pa.Table]:
 
     Their pre-labels are the relearnt ones where there are any.
     """
-    folder = workspace.candidates(split)
-    names = ("candidates.parquet", "recheck.parquet")
-    if not (folder / names[0]).is_file():
+    tables = [conform(read_table(path), CANDIDATES) for path in workspace.candidate_files(split)]
+    if not tables:
         return []
-    tables = [conform(read_table(folder / name), CANDIDATES) for name in names if (folder / name).is_file()]
     relearnt = read_relearnt(workspace, split)
     return [with_relearnt(table, relearnt) for table in tables]
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.audit import bound_of, disputed, kept_pairs, unconfirmed, votes_of
+from ndec_builder.annotation.audit import bound_of, disputed, judges, kept_pairs, unconfirmed, votes_of
 from ndec_builder.annotation.clearing import cleared_by, contradicted, slice_pairs, votes_in
 from ndec_builder.annotation.keepable import settled, waiting
 from ndec_builder.annotation.labels import without_set_aside
@@ -29,7 +29,7 @@ from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tasks import Pair, assign, disputed_pairs, double_check_pairs, give, pairs_to_label
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import TASKS, table_of
+from ndec_builder.core.schemas import DECISIONS, TASKS, table_of
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 
@@ -53,7 +53,8 @@ def new_tasks(
     seen_by, load = _seen_by(config.round, tasks, labels), open_load(config.round, tasks, labels)
     if config.round == AUDIT_ROUND:
         return _audit(config, tables, pairs, tasks, counting, seen_by, load)
-    decisions = _decisions(config, tables, tasks, counting)
+    decide = config.keepable or config.round == "adjudication"  # weighing all labels takes a while
+    decisions = _decisions(config, tables, tasks, counting) if decide else table_of(DECISIONS, [])
     if config.round == "double_check" and config.double_check == "uncertain":
         prior = prior_of(tables, read_relearnt(Workspace(config.workspace), config.split))
         unsure = doubtful(*posterior_of(counting, prior), config.tolerance, config.discard_tolerance)
@@ -197,7 +198,7 @@ def _audit(
     seen_by: dict[str, set[str]],
     load: dict[str, int],
 ) -> pa.Table:
-    """One more person for each drawn pair, and another where those of the audit disagree, or condemn it.
+    """`judges` more people for each drawn pair, and another where those of the audit disagree, or condemn it.
 
     A disputed pair needs somebody; a condemned one is confirmed only where somebody is left.
     """
@@ -213,7 +214,7 @@ def _audit(
             f"{len(kept)} pairs are kept, fewer than the {config.audit_pairs} asked for: all are audited; without an "
             f"edited copy among them the bound is {bound_of(0, len(kept), len(kept)):.2%}"
         )
-    people = dict.fromkeys(draw(kept, config.audit_pairs), 1)
+    people = dict.fromkeys(draw(kept, config.audit_pairs), judges(Workspace(config.workspace).annotation(config.split)))
     votes = votes_of(labels)
     given = Counter(row["pair_id"] for row in tasks.to_pylist() if row["round"] == AUDIT_ROUND)
     seen = defaultdict(set, seen_by)
@@ -223,7 +224,7 @@ def _audit(
     for pair in [*disputed(votes), *unconfirmed(votes)]:
         left = set(config.annotators) - seen[pair]
         if given[pair] == len(votes[pair]) and (left or pair not in unconfirmed(votes)):  # nobody has it open
-            people[pair] = given[pair] + 1
+            people[pair] = max(given[pair] + 1, people.get(pair, 0))
     by_id = {pair[0]: pair for pair in pairs}
     return give(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
 

@@ -1,7 +1,7 @@
 """Which pairs need another look, and which need none: the posterior of each pair against the error that is allowed.
 
-The audit is the check on all of it: kept pairs drawn at random, labelled without pre-label by two people who have not
-seen them; where they disagree a third decides.
+The audit is the check on all of it: kept pairs drawn at random, labelled without pre-label by people who have not seen
+them.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from ndec_builder.annotation.labels import candidate_tables, read_labels, read_s
 from ndec_builder.annotation.mixing import gold_needed, mix
 from ndec_builder.annotation.planning import new_tasks
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.suggestions import remember, suggestions
+from ndec_builder.annotation.suggestions import suggestions
 from ndec_builder.annotation.tasks import people_of
+from ndec_builder.annotation.told import remember
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -127,14 +128,13 @@ def _addresses(config: PushConfig, workspace: Workspace, connection: Connection,
 
 
 def _candidate_files(workspace: Workspace, split: str) -> list[Path]:
-    first = workspace.candidates(split) / "candidates.parquet"
-    if not first.is_file():
+    paths = workspace.candidate_files(split)
+    if not paths:
         raise NdecError(
-            f"there are no candidates of the split {split!r} yet ({first} does not exist); "
-            f"run `ndec mine --split {split} --workspace {workspace.root}` first"
+            f"there are no candidates of the split {split!r} yet ({workspace.candidates(split) / 'candidates.parquet'} "
+            f"does not exist); run `ndec mine --split {split} --workspace {workspace.root}` first"
         )
-    recheck = workspace.candidates(split) / "recheck.parquet"
-    return [first, recheck] if recheck.is_file() else [first]
+    return paths
 
 
 def _inputs(workspace: Workspace, split: str) -> dict[str, str]:

@@ -124,8 +124,7 @@ def prelabel_table(pair_ids: Sequence[str], probabilities: np.ndarray) -> pa.Tab
 
 def shown_pairs(workspace: Workspace, split: str) -> pa.Table:
     """The pairs that people are shown: mined and of the second search, duplicates left out."""
-    names = [workspace.candidates(split) / name for name in ("candidates.parquet", "recheck.parquet")]
-    tables = [conform(read_table(path), CANDIDATES) for path in names if path.is_file()]
+    tables = [conform(read_table(path), CANDIDATES) for path in workspace.candidate_files(split)]
     if not tables:
         raise NdecError(f"there are no candidates of the split {split!r} yet; run `ndec mine --split {split}` first")
     table = pa.concat_tables(tables)

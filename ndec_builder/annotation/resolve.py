@@ -12,14 +12,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.agreement import agreement
-from ndec_builder.annotation.audit import Audit, as_text, kept_pairs, look, overruled, sample, votes_of, write_sample
+from ndec_builder.annotation.audit import (
+    Audit,
+    as_text,
+    judges,
+    kept_pairs,
+    look,
+    overruled,
+    sample,
+    votes_of,
+    write_sample,
+)
 from ndec_builder.annotation.clearing import (
     Clearing,
     check_of,
     clearable,
     cleared_by,
     read_cleared,
-    slice_size,
     votes_in,
 )
 from ndec_builder.annotation.labels import (
@@ -36,6 +45,7 @@ from ndec_builder.annotation.posterior import CLASSES
 from ndec_builder.annotation.prior import read_relearnt
 from ndec_builder.annotation.quality import annotators, known_truth
 from ndec_builder.annotation.settings import ResolveConfig, Weighs
+from ndec_builder.annotation.told import read_told
 from ndec_builder.annotation.weighing import Verdicts, weighed
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
@@ -133,7 +143,7 @@ def resolved(
         resolve(tasks, labels, cleared, verdicts=verdicts) if given else without,
         kept,
         drawn,
-        look(len(kept), drawn, votes_of(labels)),
+        look(len(kept), drawn, votes_of(labels), judges(workspace.annotation(split))),
         clearing,
         read_cleared(workspace, split).num_rows - len(cleared),
     )
@@ -164,7 +174,7 @@ def _still_cleared(
     if not table.num_rows:
         return None, set()
     probabilities = cleared_by(workspace, split, candidates)
-    size = slice_size(workspace.annotation(split))
+    size = read_told(workspace.annotation(split)).check_pairs
     clearing = check_of(table, probabilities, size, votes_in(labels))
     allowed = clearable(probabilities, clearing, ())
     return clearing, {pair for pair in table["pair_id"].to_pylist() if pair in allowed}
@@ -173,7 +183,7 @@ def _still_cleared(
 def _quality(labels: pa.Table, found: Resolved, gold: Mapping[str, str]) -> dict[str, Any]:
     """Per annotator accuracy, speed, drift and flags; bounds on edited copies left among kept hard negatives.
 
-    audit: the random sample of kept pairs, labelled anew by two; its bound holds for what the dataset keeps. residual:
+    audit: the random sample of kept pairs, labelled anew; its bound holds for what the dataset keeps. residual:
     n pairs that the first of two people kept, k of them edited copies by the final decision; that bound holds for pairs
     that one person alone decided; what was double-checked is cleaner. auto_clear: null unless something was cleared.
     """

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ndec_builder.annotation.clearing import cleared_by, slice_pairs, slice_size
+from ndec_builder.annotation.clearing import cleared_by, slice_pairs
 from ndec_builder.annotation.labels import candidate_tables, read_gold
 from ndec_builder.annotation.policy import AUDIT_ROUND
-from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.annotation.told import read_told
 from ndec_builder.core.workspace import Workspace
 
 MODEL_VERSION = "ndec-prelabel"  # the name of the predictions in Label Studio
@@ -41,21 +40,14 @@ class Suggestion:
 NONE = Suggestion("no suggestion for this pair")
 
 
-def remember(directory: Path, shown: bool, above: float, check_pairs: int) -> None:
-    """Keep what the last push was told, for pairs that move to somebody else later; how large the slice is stays."""
-    size = check_pairs or slice_size(directory)
-    write_json(directory / "hints.json", {"shown": shown, "check_above": above, "check_pairs": size})
-
-
 def suggestions(workspace: Workspace, split: str, round_: str) -> dict[str, Suggestion] | None:
     """A suggestion for every pair, as the last push was told; None where none are shown.
 
     Never in the audit, and never for the random slice that checks auto-clearing: people judge those blind. A gold pair
     shows that of a mined pair of its kind, for there is no way to hide among suggestions without one.
     """
-    path = workspace.annotation(split) / "hints.json"
-    told = read_json(path) if path.is_file() else {"shown": False}
-    if not told["shown"] or round_ == AUDIT_ROUND:
+    told = read_told(workspace.annotation(split))
+    if not told.shown or round_ == AUDIT_ROUND:
         return None
     tables = candidate_tables(workspace, split)
     found: dict[str, Suggestion] = {}
@@ -71,7 +63,7 @@ def suggestions(workspace: Workspace, split: str, round_: str) -> dict[str, Sugg
         if alike:
             found[row["pair_id"]] = alike[int(row["pair_id"], 16) % len(alike)]
     return found | dict.fromkeys(
-        slice_pairs(cleared_by(workspace, split, tables), told["check_above"], told.get("check_pairs", 0)), NONE
+        slice_pairs(cleared_by(workspace, split, tables), told.check_above, told.check_pairs), NONE
     )
 
 

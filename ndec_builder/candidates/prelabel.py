@@ -39,11 +39,8 @@ def run(config: PrelabelConfig) -> Path:
     record = RunRecord("prelabel", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.candidates(config.split)
-    tables = {
-        name: read_table(directory / name)
-        for name in ("candidates.parquet", "recheck.parquet")
-        if name == "candidates.parquet" or (directory / name).is_file()
-    }
+    paths = workspace.candidate_files(config.split) or [directory / "candidates.parquet"]
+    tables = {path.name: read_table(path) for path in paths}  # which says what to do where there is none
     geometry = read_geometry(workspace, config.split)
     if not geometry.num_rows:
         raise NdecError(

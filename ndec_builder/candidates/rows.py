@@ -88,9 +88,7 @@ def normalize(pairs: Pairs, pool: Side, extras: Extras) -> np.ndarray | None:
 
 def all_candidates(workspace: Workspace, split: str) -> pa.Table:
     """Mined and rechecked pairs of a split in one table, ranks ascending."""
-    directory = workspace.candidates(split)
-    tables = [read_table(directory / "candidates.parquet")]
-    if (directory / "recheck.parquet").is_file():
-        tables.append(read_table(directory / "recheck.parquet"))
+    first, *second = workspace.candidate_files(split) or [workspace.candidates(split) / "candidates.parquet"]
+    tables = [read_table(path) for path in (first, *second)]  # which says what to do where there is none
     # tables of an earlier version lack the last columns; what is not there is null
     return conform(pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default"), CANDIDATES)

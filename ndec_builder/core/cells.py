@@ -58,6 +58,6 @@ def read_column(container: str, row_group: int, column: str) -> pa.ChunkedArray:
             values = parquet.read_row_group(row_group, columns=[column]).column(0)
         for name in column.split(".")[1:] if pa.types.is_struct(values.type) else ():
             values = pc.struct_field(values, name)
-    except (pa.ArrowException, KeyError, IndexError) as error:
+    except (pa.ArrowException, KeyError, IndexError, UnicodeDecodeError) as error:
         raise AbsentError(f"no column {column!r} can be read from {container} ({error})") from None
     return values

@@ -240,7 +240,8 @@ def _read_range(container: str, start: int, stop: int) -> bytes:
     else:
         handle = os.open(container, os.O_RDONLY)
         try:
-            data = os.pread(handle, stop - start, start)
+            # no more than is there: a damaged directory of an archive may claim gigabytes, and pread asks for them
+            data = os.pread(handle, max(0, min(stop, os.fstat(handle).st_size) - start), start)
         finally:
             os.close(handle)
     if len(data) != stop - start:

@@ -62,6 +62,11 @@ class Workspace:
         _one_of("split", split, SPLITS)
         return self.root / "candidates" / split
 
+    def candidate_files(self, split: str) -> list[Path]:
+        """The tables of a split's pairs that are there: of mining, then of the second search."""
+        paths = [self.candidates(split) / name for name in ("candidates.parquet", "recheck.parquet")]
+        return [path for path in paths if path.is_file()] if paths[0].is_file() else []
+
     def annotation(self, split: str) -> Path:
         """Folder of tasks, labels and decisions of a split. Raises UsageError for an unknown one."""
         _one_of("split", split, SPLITS)

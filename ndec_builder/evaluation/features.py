@@ -28,7 +28,8 @@ Resolve = Callable[[str], str]
 class Detector:
     """A trunk and what follows it. head: pooled features (n, dim) float32 → (n, d) float, not normalised.
 
-    Norms are those of the head's output: the layer that the norm-ratio loss trains. `about` goes into the report.
+    Norms are those of the head's output, the layer that the norm-ratio loss trains, unless `norms` says how they come
+    from the pooled features: (n, dim) → (n,) float64. `about` goes into the report.
     """
 
     backbone: Backbone
@@ -37,6 +38,7 @@ class Detector:
     about: str
     weights: dict[str, str]
     threshold: float | None = None  # of the filter, as the checkpoint chose it on training data
+    norms: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,9 @@ def features_of(
             first = next(iter(reasons.items()), "?")
             raise NdecError(f"none of the {len(usable)} images can be used; the first: {first}")
         output = np.asarray(detector.head(pooled[usable]), dtype=np.float64)
-        norms = _lengths(output)
-        total = total + output / np.where(norms > 0, norms, 1.0)[:, None]
+        lengths = _lengths(output)
+        norms = lengths if detector.norms is None else detector.norms(pooled[usable])
+        total = total + output / np.where(lengths > 0, lengths, 1.0)[:, None]
         logs = logs + np.log(np.maximum(norms, np.finfo(np.float64).tiny)) / max(1, len(sizes))
     if len(sizes) > 1:
         norms = np.exp(logs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,18 +12,24 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.asymmetric import query_over_reference
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.features import Detector, Features, features_of, pooled_features
+from ndec_builder.evaluation.features import Detector, Features, features_of
 from ndec_builder.evaluation.pair_signals import pair_signals
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.training.fused.features import background_scores, features
 from ndec_builder.training.fused.model import FusedModel
 
+if TYPE_CHECKING:
+    from ndec_builder.embeddings.backbones import Backbone
+
 BELOW = 3.0  # taken off the cosine of pairs that are not judged: every judged pair, 0 … 1, stands above them
 
 
-def detector_of(model: FusedModel, backbone: object) -> Detector:
-    """The descriptor that the model was fitted with."""
-    return Detector(backbone, backbone.fingerprint, model.whitening.apply, "fused", {"fused": model.fingerprint})  # type: ignore[attr-defined, arg-type]
+def detector_of(model: FusedModel, backbone: Backbone) -> Detector:
+    """The descriptor that the model was fitted with; its norms are those of the model's heads, where it has some."""
+    norms = model.norms if model.heads else None
+    return Detector(
+        backbone, backbone.fingerprint, model.whitening.apply, "fused", {"fused": model.fingerprint}, norms=norms
+    )
 
 
 def best_rows(predictions: Predictions, top: int) -> np.ndarray:
@@ -68,12 +75,13 @@ def pair_features(
         raise UsageError("the fused scorer has no pair to judge: the list of predictions is empty")
     query, reference = predictions.query[chosen], predictions.reference[chosen]
     signals = pair_signals(workspace, dataset, query, reference, workers)
-    vectors = [_all_vectors(side, count) for side, count in zip(sides, _sizes(dataset), strict=True)]
+    counts = len(dataset.queries), len(dataset.references)
+    vectors = [_of_all(side.vectors.astype(np.float32), side, n, 0) for side, n in zip(sides, counts, strict=True)]
     score = np.einsum("ij,ij->i", vectors[0][query], vectors[1][reference])
     background = background_scores(vectors[0], model.background.astype(np.float32))[query]
     ratios = None
     if model.heads:
-        norms = [_all_norms(side, count) for side, count in zip(sides, _sizes(dataset), strict=True)]
+        norms = [_of_all(side.norms, side, n, 1) for side, n in zip(sides, counts, strict=True)]
         ratios = query_over_reference(norms[0][query], norms[1][reference])
     return chosen, features(score, background, signals, ratios)
 
@@ -93,7 +101,7 @@ def own_sides(
     device: str,
     names: Sequence[str] = (),
 ) -> tuple[Features, Features]:
-    """Queries and references by the descriptor of the model; their norms are those of its heads, where it has some.
+    """Queries and references by the descriptor of the model (`detector_of`).
 
     Raises NdecError when the descriptor's weights changed since the fit.
     names: of models that may be the same descriptor from a file that lies elsewhere now.
@@ -110,30 +118,15 @@ def own_sides(
             f"here it is {backbone.fingerprint[:16]}…: its weights or preprocessing changed; fit the scorer again"
         )
     detector = detector_of(model, backbone)
-    sides = []
-    for table in (dataset.queries, dataset.references):
-        side = features_of(workspace, detector, table, dataset.resolve, batch_size)
-        if model.heads:
-            images = table, dataset.resolve, batch_size
-            pooled, usable, _ = pooled_features(workspace, backbone, backbone.fingerprint, *images)
-            side = replace(side, norms=model.norms(pooled[usable]))
-        sides.append(side)
+    sides = [
+        features_of(workspace, detector, table, dataset.resolve, batch_size)
+        for table in (dataset.queries, dataset.references)
+    ]
     return sides[0], sides[1]
 
 
-def _sizes(dataset: Dataset) -> tuple[int, int]:
-    return len(dataset.queries), len(dataset.references)
-
-
-def _all_vectors(side: Features, count: int) -> np.ndarray:
-    """(count, d) float32, zero where an image cannot be used: no prediction names it."""
-    vectors = np.zeros((count, side.vectors.shape[1]), np.float32)
-    vectors[side.places] = side.vectors
-    return vectors
-
-
-def _all_norms(side: Features, count: int) -> np.ndarray:
-    """(count,) float64, 1 where an image cannot be used."""
-    norms = np.ones(count)
-    norms[side.places] = side.norms
-    return norms
+def _of_all(values: np.ndarray, side: Features, count: int, missing: float) -> np.ndarray:
+    """One of these `values` for each of `count` images; `missing` where it cannot be used: no prediction names it."""
+    found = np.full((count, *values.shape[1:]), missing, values.dtype)
+    found[side.places] = values
+    return found

@@ -182,9 +182,11 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
     if audit and audit["bound"] is not None:
         lines.append(
             f"* Audit: {audit['audited']:,} of the {audit['kept']:,} kept hard negatives, drawn at random, were "
-            f"labelled anew by somebody else without a pre-label: {audit['copies']:,} edited copies, "
+            f"labelled anew by {'two others' if audit.get('judges', 1) > 1 else 'somebody else'} without a pre-label: "
+            f"{audit['copies']:,} edited copies, "
             f"{audit['doubtful']:,} doubtful; these are out. At most {audit['bound']:.2%} of the kept hard negatives "
-            "are copies (one-sided 95 % bound, doubtful pairs counted as copies)."
+            f"are copies (one-sided 95 % bound, doubtful pairs counted as copies; assumed: a look misses "
+            f"{audit.get('missed_at_most', 0):.0%} of the copies at most)."
         )
     if cleared and cleared["threshold"] is not None:
         lines.append(

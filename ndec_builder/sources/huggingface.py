@@ -150,7 +150,7 @@ def _list_arrow(lister: Lister, file: Path, config: IngestConfig, workspace: Wor
                             _add(lister, where, image_id, row, file.parent.name, config, None)
                         else:
                             lister.reject(image_id, uri, "no image in this row")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise NdecError(f"{file} cannot be read as an arrow file ({error}); restore it") from None
 
 

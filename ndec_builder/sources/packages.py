@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, sha256_file, write_json
+from ndec_builder.sources.zips import file_members
 
 APT_PACKAGES = (
     "gcompris-qt-data",
@@ -187,8 +188,8 @@ def unpack_archive(file: Path, target: Path) -> None:
                     _save(archive, member, target)
         return
     with zipfile.ZipFile(file) as wheel:
-        for entry in wheel.infolist():
-            if not entry.is_dir() and _wanted(entry.filename):
+        for entry in file_members(wheel):
+            if _wanted(entry.filename):
                 wheel.extract(entry, target)  # drops absolute and parent parts
 
 

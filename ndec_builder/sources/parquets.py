@@ -78,7 +78,7 @@ def _scan(uri: str, name: str, config: IngestConfig, workspace: Workspace) -> li
             column = image_column(parquet.schema_arrow, config.column, name)
             _warn_of_large_groups(parquet, column, name)
             return list(_rows(parquet, column, uri, name, workspace))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise NdecError(f"{name} cannot be read as parquet ({error}); make it again or restore it") from None
 
 

@@ -32,6 +32,11 @@ def climbs_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or (len(name) > 1 and name[1] == ":")
 
 
+def file_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The members of an open zip that are files. One without a name is none: Python's `is_dir` fails on it."""
+    return [info for info in archive.infolist() if info.filename and not info.is_dir()]
+
+
 def zip_members(uri: str, name: str, suffixes: frozenset[str]) -> Iterator[Member]:
     """Yield the members with these endings. `uri` stands in their addresses, `name` opens the archive.
 
@@ -43,12 +48,11 @@ def zip_members(uri: str, name: str, suffixes: frozenset[str]) -> Iterator[Membe
 def _scan(uri: str, name: str, suffixes: frozenset[str]) -> list[Member]:
     try:
         with open_container(name) as file, zipfile.ZipFile(file) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
+            members = file_members(archive)
             if bad := [info.filename for info in members if climbs_out(info.filename)]:
                 raise NdecError(
-                    f"{name} holds paths that climb out of it ({', '.join(map(repr, bad[:5]))}); such a zip is not "
-                    "to be "
-                    "trusted and is refused whole: get it from its maker again"
+                    f"{name} holds paths that climb out of it ({', '.join(map(repr, bad[:5]))}); such a zip is not to "
+                    "be trusted and is refused whole: get it from its maker again"
                 )
             wanted = (info for info in members if PurePosixPath(info.filename).suffix.lower() in suffixes)
             return [_member(uri, file, info) for info in wanted]

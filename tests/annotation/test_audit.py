@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from ndec_builder.annotation.audit import (
     Audit,
     as_text,
     bound_of,
-    chance,
     disputed,
+    judges,
     live,
     look,
     overruled,
@@ -34,31 +33,12 @@ from ndec_builder.annotation.planning import new_tasks
 from ndec_builder.annotation.policy import draw
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import findings, found_so_far
+from ndec_builder.annotation.told import remember
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, SET_ASIDE, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, LABELS, SET_ASIDE, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-Vote = tuple[str, str, str, str]  # pair_id, round, annotator, label
-
-
-def labels_of(votes: list[Vote]) -> pa.Table:
-    rows = [
-        {"pair_id": p, "round": r, "annotator": a, "label": label, "seconds": 3.0, "batch": 1, "is_gold": False,
-         "annotated_at": START + timedelta(seconds=number)}
-        for number, (p, r, a, label) in enumerate(votes)
-    ]  # fmt: skip
-    return table_of(LABEL_ROWS, rows)
-
-
-def tasks_of(votes: list[Vote]) -> pa.Table:
-    rows = [
-        {"pair_id": p, "round": r, "annotator": a, "batch": 1, "position": number + 1, "query_id": f"q-{p}",
-         "reference_id": f"r-{p}", "is_gold": False}
-        for number, (p, r, a, _) in enumerate(dict.fromkeys((*vote[:3], "") for vote in votes))
-    ]  # fmt: skip
-    return table_of(TASKS, rows)
+from votes import Vote, labels_of, tasks_of
 
 
 def candidates_of(pairs: list[str]) -> pa.Table:
@@ -142,12 +122,6 @@ def test_how_many_pairs_prove_one_per_cent(copies: int, kept: int, need: int | N
     if need is not None:
         enough, fewer = bound_of(copies, need, kept), bound_of(copies, need - 1, kept)
         assert enough is not None and fewer is not None and enough <= 0.01 < fewer
-
-
-def test_the_chance_of_a_proof_is_that_of_the_draw() -> None:
-    """450 of 1,667 pairs allow one copy; 3 of them are copies."""
-    assert chance(450, 1667, 0.0018) == pytest.approx(hypergeom.cdf(1, 1667, 3, 450))
-    assert chance(100, 1667, 0.0) == 0.0 and chance(450, 1667, 0.0) == 1.0
 
 
 def test_with_simulated_annotators_the_bound_covers_what_is_left() -> None:
@@ -267,6 +241,26 @@ def test_a_copy_of_the_audit_is_confirmed_where_somebody_is_left(tmp_path: Path)
     assert plan(tmp_path, votes, tasks, ("cleo", "dora")).num_rows == 0  # nobody is left: two have to do
     more = plan(tmp_path, votes, tasks, ("cleo", "dora", "eve")).to_pylist()
     assert [(row["pair_id"], row["annotator"]) for row in more] == [(copy, "eve")]
+
+
+def test_where_hints_were_ever_shown_two_look_anew(tmp_path: Path) -> None:
+    votes = first_round(30)
+    tasks = tasks_of(votes)
+    directory = Workspace(tmp_path).annotation("test")
+    directory.mkdir(parents=True)
+    remember(directory, True, 0.9, 0)
+    remember(directory, False, 0.9, 0)  # off again: labels of before may have followed one
+    assert judges(directory) == 2
+    audit = plan(tmp_path, votes, tasks, ("cleo", "dora")).to_pylist()
+    people = Counter(row["pair_id"] for row in audit)
+    assert len(people) == 20 and set(people.values()) == {2}
+    drawn = sorted(people)
+    one = {pair: ["hard_negative"] for pair in drawn} | {drawn[0]: ["edited_copy"]}
+    assert (look(30, drawn, one, 2).audited, look(30, drawn, one, 2).doubtful) == (1, 1)  # a copy counts at once
+    two = {pair: given_ * 2 for pair, given_ in one.items()}
+    found = look(30, drawn, two, 2)
+    assert (found.audited, found.copies, found.judges) == (20, 1, 2) and "by two" in as_text(found)
+    assert found.bound == look(30, drawn, two).bound
 
 
 def test_too_few_people_and_nothing_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from ndec_builder.annotation.clearing import (
 )
 from ndec_builder.annotation.planning import new_tasks
 from ndec_builder.annotation.settings import AutoClearConfig, PushConfig, ResolveConfig
-from ndec_builder.annotation.suggestions import remember
+from ndec_builder.annotation.told import remember
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, PRELABELS, SET_ASIDE, TASKS, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,31 +17,12 @@ from ndec_builder.annotation.resolve import resolve as decided
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig
 from ndec_builder.annotation.weighing import weighed
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, PRELABELS, SET_ASIDE, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, LABELS, PRELABELS, SET_ASIDE, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from votes import Vote, labels_of, tasks_of
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 PEOPLE = ("ann", "ben", "cleo", "dora")
-Vote = tuple[str, str, str, str]  # pair_id, round, annotator, label
-
-
-def labels_of(votes: list[Vote]) -> pa.Table:
-    rows = [
-        {"pair_id": p, "round": r, "annotator": a, "label": label, "seconds": 3.0, "batch": 1, "is_gold": False,
-         "annotated_at": START + timedelta(seconds=number)}
-        for number, (p, r, a, label) in enumerate(votes)
-    ]  # fmt: skip
-    return table_of(LABEL_ROWS, rows)
-
-
-def tasks_of(votes: list[Vote]) -> pa.Table:
-    rows = [
-        {"pair_id": p, "round": r, "annotator": a, "batch": 1, "position": n + 1, "query_id": f"q-{p}",
-         "reference_id": f"r-{p}", "is_gold": False}
-        for n, (p, r, a, _) in enumerate(votes)
-    ]  # fmt: skip
-    return table_of(TASKS, rows)
 
 
 VOTES: list[Vote] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,35 @@ def test_what_does_not_fit(tmp_path: Path, disc: Path) -> None:
         ingest(tmp_path, "reference")
     with pytest.raises(UsageError, match=r"none\.zip is not there"):
         ingest(tmp_path, "query", tmp_path / "none.zip")
+
+
+def test_a_member_without_a_name_and_one_that_claims_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "odd.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("R000001.jpg", b"picture")
+        archive.writestr("x", b"nameless")
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\x01\x02")  # the directory's entry of the nameless one
+    del data[place + 46]
+    data[place + 28 : place + 30] = (0).to_bytes(2, "little")
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 12 : end + 16] = (int.from_bytes(data[end + 12 : end + 16], "little") - 1).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert [member.name for member in zip_members(str(path), str(path), frozenset({".jpg", ""}))] == ["R000001.jpg"]
+
+    first = data.index(b"PK\x01\x02")
+    for offset in (20, 24):  # packed and unpacked size
+        data[first + offset : first + offset + 4] = (0x7FFFFFFF).to_bytes(4, "little")
+    path.write_bytes(data)
+    (member,) = zip_members(str(path), str(path), frozenset({".jpg"}))
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))  # the claim does not fit
+    try:
+        with pytest.raises(OSError, match="ends at or before"):
+            read_uri(member.uri)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_a_zip_that_climbs_out_is_refused_whole(tmp_path: Path, disc: Path) -> None:

@@ -177,3 +177,11 @@ def test_broken_directories(tmp_path: Path, dataset: datasets.Dataset) -> None:
     (root / "state.json").write_text("{}")
     with pytest.raises(NdecError, match="no state of save_to_disk"):
         ingest(tmp_path, root)
+
+
+def test_a_column_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"image": [png(0)]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"image", b"\xf0mage"))
+    with pytest.raises(NdecError, match="cannot be read as parquet"):
+        ingest(tmp_path, path, kind="parquet")

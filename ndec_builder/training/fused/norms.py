@@ -15,8 +15,8 @@ import pyarrow as pa
 from ndec_builder.core.console import say
 from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.manifests.read import Manifest
-from ndec_builder.training.cache import cache_views
-from ndec_builder.training.data import TrainingSet, read_images
+from ndec_builder.training.cache import CachedViews
+from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.fused.fit import fold_of
 from ndec_builder.training.fused.model import rounded
 from ndec_builder.training.fused.settings import FusedConfig
@@ -25,18 +25,23 @@ from ndec_builder.training.recipes import recipe_named
 from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.team import Team
 from ndec_builder.training.train import Job, train_head
-from ndec_builder.training.views import view_kinds, view_maker
 
 HALVES = 2
 RECIPE = "asl"
 
 
 def train_heads(
-    config: FusedConfig, manifest: Manifest, data: TrainingSet, backbone: Backbone, directory: Path, mark: str
+    config: FusedConfig,
+    manifest: Manifest,
+    data: TrainingSet,
+    backbone: Backbone,
+    views: CachedViews,
+    directory: Path,
+    mark: str,
 ) -> tuple[Head, ...]:
     """One head of `ndec train-asl` for each half, trained without it; none where a half has fewer than 2 basic images.
 
-    Their states lie in `directory`/norms-<half>/; a killed run goes on there.
+    views: of data.images, `config.views` each. Their states lie in `directory`/norms-<half>/: a killed run goes on.
     """
     settings = TrainConfig(
         config.workspace, config.manifest, RECIPE, backbone=config.backbone, seed=config.seed, steps=config.steps,
@@ -49,10 +54,6 @@ def train_heads(
     if min(part.basic for part in parts) < 2:
         say("note: too few groups to train norms on halves of them; the fused scorer does without the norm ratio")
         return ()
-    images = read_images(manifest)
-    maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, settings.view_seed)
-    root = config.workspace / "cache" / "views"
-    views = cache_views(root, backbone, images, maker, view_kinds(config.views), config.bf16, settings.threads)
     heads = []
     for out, part in enumerate(parts):
         say(f"training norms without half {out + 1} of {HALVES} of the groups")
@@ -76,7 +77,7 @@ def training_ratios(
     """query_over_reference of training pairs, (n,) float64, each by the head that was trained without its query's half.
 
     pairs: MEASURED · pooled: (m, dim) trunk features of the pictures made for them · originals: (images, dim) of the
-    stored images · half: (images,) of them.
+    stored images · half: (images,) of them (`half_of`).
     """
     query, cut, image, source = (pairs[name].to_numpy() for name in ("query", "cut", "image", "source"))
     ratios = np.ones(len(query))

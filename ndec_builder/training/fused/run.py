@@ -21,7 +21,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
-from ndec_builder.training.cache import cache_views, torch_threads
+from ndec_builder.training.cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit
@@ -32,6 +32,7 @@ from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.fused.thumbs import PAIR_SIGNALS
 from ndec_builder.training.model import Head
 from ndec_builder.training.recipes import recipe_named
+from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.views import view_kinds, view_maker
 
 RESULT_VERSION = 3
@@ -46,15 +47,15 @@ NORM_RATIO = "log_query_over_reference"
 class Prepared:
     """What fitting starts from.
 
-    originals: (images, dim) float32, the trunk's features of data.images · vectors: (images, d) float32, the same
-    whitened and L2-normed.
+    views: of data.images; view 0 is the original · vectors: (images, d) float32, the originals' features whitened and
+    L2-normed.
     """
 
     manifest: Manifest
     data: TrainingSet
     backbone: Backbone
     whitening: Whitening
-    originals: np.ndarray
+    views: CachedViews
     vectors: np.ndarray
 
 
@@ -75,7 +76,7 @@ def run(config: FusedConfig) -> Path:
         return directory
     heads: tuple[Head, ...] = ()
     if NORM_RATIO not in config.left_out:
-        heads = train_heads(config, known.manifest, data, backbone, directory, mark)
+        heads = train_heads(config, known.manifest, data, backbone, known.views, directory, mark)
     table = measured_pairs(config, known, heads)
     say(f"fitting {config.networks} networks on {len(table.kind)} pairs, {config.folds} folds")
     with torch_threads(1):
@@ -107,7 +108,8 @@ def measured_pairs(config: FusedConfig, known: Prepared, heads: Sequence[Head] =
     ratios = None
     if heads:
         pooled = np.concatenate([np.load(path) for path in made])
-        ratios = training_ratios(heads, half_of(known.data, config.seed), table, pooled, known.originals)
+        originals = known.views.features[:, 0]
+        ratios = training_ratios(heads, half_of(known.data, config.seed), table, pooled, originals)
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     signals = np.stack([columns[name] for name in PAIR_SIGNALS], axis=1)
     rows = features(columns["score"], columns["background"], signals, ratios)
@@ -127,14 +129,15 @@ def prepare_training(config: FusedConfig) -> Prepared:
             "ones do not show: mine, annotate and export the train split first (`ndec mine --split train`)"
         )
     backbone = load_backbone(config.backbone, best_device(config.device))
-    maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, config.seed)
-    root = config.workspace / "cache" / "views"
-    cached = cache_views(root, backbone, images, maker, view_kinds(1), config.bf16, 2)
+    maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, TrainConfig.view_seed)
+    root, views = config.workspace / "cache" / "views", 1 if NORM_RATIO in config.left_out else config.views
+    cached = cache_views(root, backbone, images, maker, view_kinds(views), config.bf16, TrainConfig.threads)
     if cached.rejects:
         raise NdecError(f"{len(cached.rejects)} training images cannot be read, first {cached.rejects[0]}; mend them")
-    originals = cached.of(data.images["image_id"].to_pylist()).features[:, 0].astype(np.float32)
+    cached = cached.of(data.images["image_id"].to_pylist())
+    originals = cached.features[:, 0].astype(np.float32)
     whitening = Whitening.fit(originals[: data.basic], config.dim, config.shrinkage)
-    return Prepared(manifest, data, backbone, whitening, originals, unit(whitening.apply(originals)))
+    return Prepared(manifest, data, backbone, whitening, cached, unit(whitening.apply(originals)))
 
 
 def measured(config: FusedConfig, known: Prepared) -> tuple[pa.Table, list[Path]]:

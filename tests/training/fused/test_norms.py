@@ -104,5 +104,5 @@ def test_where_a_half_has_no_groups_it_goes_without(config: FusedConfig, capfd: 
     known = prepare_training(config)
     few = known.data.without(set(known.data.images["image_id"].to_pylist()[3 : known.data.basic]))
     here = config.workspace / "few"
-    assert norms.train_heads(config, known.manifest, few, known.backbone, here, "mark") == ()
+    assert norms.train_heads(config, known.manifest, few, known.backbone, known.views, here, "mark") == ()
     assert "does without the norm ratio" in capfd.readouterr().err
