@@ -215,6 +215,8 @@ def read_uri(uri: str | Path) -> bytes:
 
 
 def _read_once(uri: str) -> bytes:
+    if "\0" in uri:
+        raise AbsentError(f"{uri!r} is no name that a file can have")
     address = parse(uri)
     if isinstance(address, Cell):
         return _cells.read(address)

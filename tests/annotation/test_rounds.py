@@ -107,11 +107,8 @@ def test_the_audit_goes_to_somebody_else_then_a_copy_to_more(served: Served, mak
 
     def give(*people: str) -> None:
         push.run(
-            PushConfig(
-                workspace.root, round="audit", annotators=people, audit_pairs=5, hints=True,
-                image_url=connection.image_url,
-            )
-        )  # fmt: skip
+            PushConfig(workspace.root, round="audit", annotators=people, audit_pairs=5, image_url=connection.image_url)
+        )
 
     push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
     with pytest.raises(NdecError, match="no label of the split"):
@@ -122,7 +119,7 @@ def test_the_audit_goes_to_somebody_else_then_a_copy_to_more(served: Served, mak
         give("ann")
     give("ann", "eve")  # ann has seen them all
     given = held_by(workspace, connection, "eve", "audit")
-    assert len(given) == 5 and "hint" not in given[0].data  # blind, hints or not
+    assert len(given) == 5
     odd = given[0]
     say(connection, [odd], "edited_copy")
     answer_all(workspace, "test", connection, hard, "eve", "audit")

@@ -57,6 +57,9 @@ def test_a_tar_member_is_read_by_its_place_locally_and_remotely(tmp_path: Path) 
         read_uri(Slice(f"{tmp_path}/a.tar", 10_000, 20_000).uri)
     with pytest.raises(OSError, match="ends at or before byte"):
         read_uri(Slice(f"file://{tmp_path}/a.tar", 10_000, 20_000).uri)
+    for name in ("a\0.tar", "a\0.tar#bytes=0-4", "file://a\0.tar"):
+        with pytest.raises(OSError, match="no name that a file can have"):
+            read_uri(name)
 
 
 def test_a_compressed_zip_member_is_unpacked_and_a_bomb_refused(monkeypatch: pytest.MonkeyPatch) -> None:
