@@ -95,16 +95,16 @@ class Host:
 
     def _body(self, answer: requests.Response) -> bytes:
         limit = self.config.max_megabytes * 10**6
-        length = answer.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > limit:
-            raise Refused("refused", f"{int(length):,} bytes, the limit is {limit:,}")
+        length = _number(answer.headers.get("Content-Length", ""))
+        if length is not None and length > limit:
+            raise Refused("refused", f"{length:,} bytes, the limit is {limit:,}")
         body = bytearray()
         for piece in answer.iter_content(PIECE):
             body += piece
             if len(body) > limit:
                 raise Refused("refused", f"more than {limit:,} bytes")
-        if length.isdigit() and len(body) < int(length):
-            raise _Again(f"{len(body):,} of {int(length):,} bytes came")
+        if length is not None and len(body) < length:
+            raise _Again(f"{len(body):,} of {length:,} bytes came")
         return bytes(body)
 
 
@@ -112,9 +112,15 @@ def retry_after(value: str | None) -> float | None:
     """Seconds that a Retry-After header asks for: a number or an HTTP date; None when there is none to read."""
     if value is None:
         return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value)
+    if (seconds := _number(value)) is not None:
+        return float(seconds)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # no date, one without a zone, a year that no calendar has
         return None
+
+
+def _number(text: str) -> int | None:
+    """A header's whole number; None for anything else, and for one that no counter holds."""
+    text = text.strip()
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None

@@ -22,7 +22,7 @@ from ndec_builder.core.storage import read_uri, sha256_bytes
 from ndec_builder.manifests.build import run as export
 from ndec_builder.manifests.csvs import IMAGE_TABLES
 from ndec_builder.manifests.fetch import run
-from ndec_builder.manifests.http import retry_after
+from ndec_builder.manifests.http import _number, retry_after
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig, FetchConfig
 from ndec_builder.manifests.validate import validate
@@ -234,3 +234,10 @@ def test_retry_after() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 55 < (retry_after(moment) or 0) <= 60
     assert retry_after(format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)) == 0.0
+    for odd in ("²", "9" * 5000, "Wed, 21 Oct 20262026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 +99999999999"):
+        assert retry_after(odd) is None
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "-1", ""])
+def test_a_content_length_that_is_no_number_is_not_looked_at(length: str) -> None:
+    assert _number(length) is None
