@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import atomic_path, sha256_bytes
@@ -28,8 +29,9 @@ class Whitening:
     def fit(cls, features: np.ndarray, dim: int, shrinkage: float = 0.0) -> Whitening:
         """Fit on (n, d) features; keeps min(dim, n - 1, d) dimensions, float64 inside.
 
-        Deterministic: the largest coefficient of each direction is made positive. Raises NdecError for fewer than two
-        images, features that do not vary, or a shrinkage outside 0–1.
+        Deterministic: the largest coefficient of each direction is made positive, and one thread computes, since the
+        last bits of LAPACK's results hang on how many there are. Raises NdecError for fewer than two images, features
+        that do not vary, or a shrinkage outside 0–1.
         """
         count, width = features.shape
         if count < 2:
@@ -41,7 +43,8 @@ class Whitening:
             raise NdecError(f"whitening needs dim ≥ 1 and 0 ≤ shrinkage ≤ 1; got dim={dim}, shrinkage={shrinkage}")
         mean = features.mean(axis=0, dtype=np.float64)
         centred = features.astype(np.float64) - mean
-        variances, directions = np.linalg.eigh(centred.T @ centred / (count - 1))
+        with threadpool_limits(1, user_api="blas"):
+            variances, directions = np.linalg.eigh(centred.T @ centred / (count - 1))
         variances, directions = variances[::-1], directions[:, ::-1]
         kept = min(dim, count - 1, width, int((variances > variances[0] * 1e-10).sum()))
         if kept < 1 or not variances[0] > 0:

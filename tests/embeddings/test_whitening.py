@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.whitening import Whitening
@@ -55,6 +56,15 @@ def test_a_row_does_not_depend_on_its_company(count: int, width: int, seed: int)
     whitening = Whitening.fit(x, 8)
     together = whitening.apply(x)
     assert all(np.array_equal(whitening.apply(x[i : i + 1])[0], together[i]) for i in range(count))
+
+
+def test_the_number_of_threads_does_not_show() -> None:
+    features = np.random.default_rng(0).normal(size=(1000, 960)).astype(np.float32) ** 2
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(Whitening.fit(features, 64, 0.1).fingerprint)
+    assert found[0] == found[1]
 
 
 def test_deterministic_with_fixed_signs_and_round_trip(tmp_path: Path) -> None:
