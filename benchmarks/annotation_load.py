@@ -29,10 +29,10 @@ from needs import free_port  # noqa: E402
 from postgres import find_binaries, postgres  # noqa: E402
 from report import write_report  # noqa: E402
 
-from ndec_builder.annotation import projects  # noqa: E402
-from ndec_builder.annotation.connection import Connection, own_connection  # noqa: E402
-from ndec_builder.annotation.held import Held, read_incidents  # noqa: E402
-from ndec_builder.annotation.server import LabelStudioServer, running_state  # noqa: E402
+from ndec_builder.annotation.label_studio import projects  # noqa: E402
+from ndec_builder.annotation.label_studio.connection import Connection, own_connection  # noqa: E402
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state  # noqa: E402
+from ndec_builder.annotation.label_studio.server_snapshot import Held, read_incidents  # noqa: E402
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of  # noqa: E402
 from ndec_builder.core.storage import read_table, write_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402

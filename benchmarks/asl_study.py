@@ -23,12 +23,12 @@ from machine import machine, write_result
 
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.bootstrap import Interval
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
+from ndec_builder.evaluation.detectors.methods import Method, config_of
+from ndec_builder.evaluation.detectors.scoring import Scored, score
 from ndec_builder.evaluation.judging import judge_scored
-from ndec_builder.evaluation.methods import Method, config_of
-from ndec_builder.evaluation.scoring import Scored, score
-from ndec_builder.evaluation.seeds import Replicates, difference, interval, over_seeds
+from ndec_builder.evaluation.metrics.bootstrap import Interval
+from ndec_builder.evaluation.metrics.over_seeds import Replicates, difference, interval, over_seeds
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig, PaperConfig
 from ndec_builder.training import train
 from ndec_builder.training.checkpoint import read_card

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from machine import machine, write_result
 
-from ndec_builder.candidates.geometry import fit_pictures, single_threaded
-from ndec_builder.candidates.keypoints import Picture, describe
+from ndec_builder.candidates.geometry.fitting import fit_pictures, single_threaded
+from ndec_builder.candidates.geometry.keypoints import Picture, describe
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.training.fused.features import FEATURES
 from ndec_builder.training.fused.measure import SIDE
 from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
-from ndec_builder.training.fused.thumbs import thumbnails
+from ndec_builder.training.fused.thumbnails import thumbnails
 from ndec_builder.training.views import load_picture
 
 REFERENCES, OWN = 10, 3

@@ -21,24 +21,24 @@ import numpy as np
 from halves import group_names, restricted
 from machine import machine, write_result
 
-from ndec_builder import demo
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.bootstrap import Interval
+from ndec_builder.demo import run
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
-from ndec_builder.evaluation.estimates import Evaluation
-from ndec_builder.evaluation.fused import own_sides, pair_features, with_scores
+from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, pair_features, with_scores
+from ndec_builder.evaluation.detectors.scoring import score
 from ndec_builder.evaluation.judging import grouped
-from ndec_builder.evaluation.metrics import average_precision
+from ndec_builder.evaluation.metrics.bootstrap import Interval
+from ndec_builder.evaluation.metrics.estimates import Evaluation
+from ndec_builder.evaluation.metrics.over_seeds import Replicates, difference, interval, over_seeds
+from ndec_builder.evaluation.metrics.ranked import average_precision
 from ndec_builder.evaluation.predictions import Predictions
-from ndec_builder.evaluation.scoring import score
-from ndec_builder.evaluation.seeds import Replicates, difference, interval, over_seeds
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused import run as fused_run
 from ndec_builder.training.fused.features import FEATURES
 from ndec_builder.training.fused.fit import PairTable, fit_networks
 from ndec_builder.training.fused.model import FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
-from ndec_builder.training.fused.thumbs import THUMBS
+from ndec_builder.training.fused.thumbnails import THUMBS
 
 MODEL, TOP = "efficientnet-lite0", 10
 FEW_GROUPS = 20  # natural groups in the judged half below which nothing is claimed
@@ -116,7 +116,7 @@ def prepare(out: Path, seed: int, size: str, port: int) -> tuple[Path, FusedConf
     workspace = out / f"seed-{seed}"
     manifest = workspace / "manifests" / "demo-1.0.0"
     if not (manifest / "manifest.json").is_file():
-        manifest = demo.make_manifest(demo.DemoConfig(workspace, size=size, seed=seed, port=port))
+        manifest = run.make_manifest(run.DemoConfig(workspace, size=size, seed=seed, port=port))
     config = FusedConfig(workspace, manifest, seed=seed)
     fused_run.run(config)
     return manifest, config

@@ -33,7 +33,7 @@ class Run:
 
 
 def child(folder: Path, pool: int) -> None:
-    from ndec_builder.candidates.search import top_pairs
+    from ndec_builder.candidates.search.exact import top_pairs
 
     references = read_vectors(folder, "reference").load()
     queries = read_vectors(folder, "pool", pool)

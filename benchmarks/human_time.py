@@ -26,8 +26,8 @@ from human_time_tables import EVERYTHING, clean_table, cost_table, coverage_tabl
 from human_time_way import MORE, POLICIES, Policy, Way
 from machine import machine, write_result
 
-from ndec_builder.annotation.audit import kept_pairs
-from ndec_builder.annotation.quality import annotators, known_truth
+from ndec_builder.annotation.decisions.annotator_quality import annotators, known_truth
+from ndec_builder.annotation.decisions.audit import kept_pairs
 from ndec_builder.annotation.resolve import resolve
 from ndec_builder.candidates.prelabel import auc
 from ndec_builder.core.storage import fingerprint, read_json, write_json

@@ -10,16 +10,16 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.annotation.policy import copy_probabilities
+from ndec_builder.annotation.assignment.queues import Pair, assign, disputed_pairs, double_check_pairs, give
+from ndec_builder.annotation.decisions.label_statistics import copy_probabilities
+from ndec_builder.annotation.decisions.rival_features import rival_features
 from ndec_builder.annotation.relearn import reference_groups, shown_pairs
 from ndec_builder.annotation.resolve import resolve
-from ndec_builder.annotation.rivals import rival_features
-from ndec_builder.annotation.tasks import Pair, assign, disputed_pairs, double_check_pairs, give
-from ndec_builder.candidates.geometry_table import read_geometry
+from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.prelabel import pair_features
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, TASKS, table_of
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.truth import known_label
+from ndec_builder.demo.corpus.known_truth import known_label
 
 MIXED = "3 % and 8 %"
 MIXES = {"3 %": (0.03,) * 6, "8 %": (0.08,) * 6, MIXED: (0.03, 0.08) * 3}

@@ -27,10 +27,10 @@ from PIL import Image
 from ndec_builder.core.schemas import EDITS, IMAGES, table_of
 from ndec_builder.core.storage import read_table, sha256_bytes, write_bytes, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.corpus.planted_copies import crop_box
 from ndec_builder.edits.make import read_backgrounds
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.recipes import edit_image
-from ndec_builder.sources.plant import crop_box
 
 COPIES = (("copy", 0.9), ("crop", 0.15), ("light", 0.15))  # per reference: the recipe, and with what probability
 LOOK_ALIKES = ("light", "copy", "copy")  # how each look-alike is treated, beside being there as it is

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.annotation.intervals import wilson
+from ndec_builder.annotation.decisions.binomial import wilson
 
 EVERYTHING = "everything twice"
 LARGE = 150_000  # pairs of the projection: the audit is as large as here

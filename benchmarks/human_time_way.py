@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 from human_time_crew import Crew
 
-from ndec_builder.annotation.audit import disputed, kept_pairs, look, unconfirmed, verdict, votes_of
-from ndec_builder.annotation.clearing import check, clearable, contradicted, slice_pairs, votes_in
-from ndec_builder.annotation.keepable import settled, waiting
-from ndec_builder.annotation.policy import doubtful, draw, posterior_of
+from ndec_builder.annotation.assignment.queues import disputed_pairs
+from ndec_builder.annotation.assignment.undecided_queries import settled, waiting
+from ndec_builder.annotation.decisions.audit import disputed, kept_pairs, look, unconfirmed, verdict, votes_of
+from ndec_builder.annotation.decisions.clearing import check, clearable, contradicted, slice_pairs, votes_in
+from ndec_builder.annotation.decisions.label_statistics import doubtful, draw, posterior_of
+from ndec_builder.annotation.decisions.weighted import weighed
 from ndec_builder.annotation.prior import Three
 from ndec_builder.annotation.relearn import answers_of, relearn
 from ndec_builder.annotation.resolve import resolve
-from ndec_builder.annotation.tasks import disputed_pairs
-from ndec_builder.annotation.weighing import weighed
 
 
 @dataclass(frozen=True)

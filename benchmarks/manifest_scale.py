@@ -123,7 +123,7 @@ def same_files(first: Path, second: Path) -> bool:
 def measure(root: Path, say: Callable[[str], None]) -> list[str]:
     name = "ndec-1.0.0"
     export = (
-        "from pathlib import Path; from ndec_builder.manifests.build import run; "
+        "from pathlib import Path; from ndec_builder.manifests.export import run; "
         "from ndec_builder.manifests.settings import ExportConfig; "
         f"run(ExportConfig(Path({str(root)!r}), name='ndec', preset='ndec', partial=PARTIAL))"
     ).replace("PARTIAL", str(not (root / "full").exists()))

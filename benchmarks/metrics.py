@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from machine import machine, write_result
 
-from ndec_builder.evaluation.metrics import micro_average_precision
+from ndec_builder.evaluation.metrics.ranked import micro_average_precision
 
 MUST = 0.2  # seconds
 

@@ -32,7 +32,7 @@ LIMIT = 1.5e9  # bytes of memory allowed beside the references in float16
 
 def ours(folder: Path, pool: int, top: int, search: str, caps: dict[str, int]) -> np.ndarray:
     """Rows (query, reference) of the top pairs, in order."""
-    from ndec_builder.candidates.search import top_pairs
+    from ndec_builder.candidates.search.exact import top_pairs
 
     references = read_vectors(folder, "reference").load()
     queries = read_vectors(folder, "pool", pool)
@@ -49,8 +49,8 @@ def flat_and_merge(folder: Path, pool: int, top: int) -> np.ndarray:
     """
     import faiss
 
-    from ndec_builder.candidates.caps import total_order, walk
-    from ndec_builder.candidates.pairs import score_pairs
+    from ndec_builder.candidates.search.caps import total_order, walk
+    from ndec_builder.candidates.search.pairs import score_pairs
 
     references = read_vectors(folder, "reference").load()
     queries = read_vectors(folder, "pool", pool)
@@ -149,7 +149,7 @@ def main() -> None:
 
 
 def table(pool: int, references: int, top: int, part: int, full: dict, small: dict, want: set, got: set) -> str:
-    from ndec_builder.candidates.bf16 import has_bf16
+    from ndec_builder.candidates.search.bf16 import has_bf16
 
     allowed = references * DIM * 2 + LIMIT
     lines = [

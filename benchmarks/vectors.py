@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ndec_builder.embeddings.mapped import MappedVectors
+from ndec_builder.embeddings.stored_vectors import MappedVectors
 
 DIM = 512
 PART = 50_000  # rows of one part file, as `ndec embed` writes several

@@ -17,9 +17,9 @@ from asl_study import cell, restricted
 from machine import machine, write_result
 
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.bootstrap import intervals
 from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.judging import judge
+from ndec_builder.evaluation.metrics.bootstrap import intervals
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training import train
 from ndec_builder.training.settings import TrainConfig

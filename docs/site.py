@@ -13,8 +13,8 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from ndec_builder.cli.assist import sizing
 from ndec_builder.commands import COMMANDS
-from ndec_builder.core import sizing
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["sources", "edits", "embeddings", "candidates", "annotation", "manifests", "training", "evaluation"]

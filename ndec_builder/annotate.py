@@ -29,7 +29,7 @@ from ndec_builder.annotation.settings import (
 from ndec_builder.api import run_verb
 
 if TYPE_CHECKING:
-    from ndec_builder.annotation.connection import Connection
+    from ndec_builder.annotation.label_studio.connection import Connection
 
 __all__ = [
     "AutoClearConfig",

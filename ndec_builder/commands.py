@@ -25,9 +25,9 @@ class Command:
 
 
 COMMANDS = {
-    "corpus": Command("corpus", "sources.settings", "CorpusConfig", "sources.corpus"),
+    "corpus": Command("corpus", "sources.settings", "CorpusConfig", "demo.corpus.build"),
     "ingest": Command("ingest", "sources.settings", "IngestConfig", "sources.ingest"),
-    "descriptors": Command("descriptors", "embeddings.settings", "DescriptorsConfig", "embeddings.descriptors"),
+    "descriptors": Command("descriptors", "embeddings.settings", "DescriptorsConfig", "embeddings.ingest_descriptors"),
     "edit": Command("edit", "edits.settings", "EditConfig", "edits.make"),
     "embed": Command("embed", "embeddings.settings", "EmbedConfig", "embeddings.embed"),
     "mine": Command("mine", "candidates.settings", "MineConfig", "candidates.mine"),
@@ -35,18 +35,20 @@ COMMANDS = {
     "recheck": Command("recheck", "candidates.settings", "RecheckConfig", "candidates.recheck"),
     "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
     "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),
-    "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.handover"),
+    "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.label_studio.handover"),
     "send-back": Command("annotate.send_back", "annotation.settings", "SendBackConfig", "annotation.send_back"),
     "auto-clear": Command("annotate.auto_clear", "annotation.settings", "AutoClearConfig", "annotation.auto_clear"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
     "relearn": Command("annotate.relearn", "annotation.settings", "RelearnConfig", "annotation.relearn"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
-    "export": Command("export", "manifests.settings", "ExportConfig", "manifests.build"),
+    "export": Command("export", "manifests.settings", "ExportConfig", "manifests.export"),
     "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),
     "fetch": Command("fetch", "manifests.settings", "FetchConfig", "manifests.fetch"),
     "train-asl": Command("train", "training.settings", "TrainConfig", "training.train"),
     "train-fused": Command("fused", "training.fused.settings", "FusedConfig", "training.fused.run"),  # --recipe fused
-    "paper": Command("benchmark", "evaluation.settings", "PaperConfig", "evaluation.paper"),  # --table, --figure
+    "paper": Command("benchmark", "evaluation.settings", "PaperConfig", "evaluation.paper.run"),  # --table, --figure
     "benchmark": Command("benchmark", "evaluation.settings", "BenchmarkConfig", "evaluation.benchmark"),
-    "export-results": Command("export-results", "evaluation.result_settings", "ResultsConfig", "evaluation.results"),
+    "export-results": Command(
+        "export-results", "evaluation.result_settings", "ResultsConfig", "evaluation.export_results"
+    ),
 }

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import settings
 from needs import free_port, in_memory, missing
 
-from ndec_builder.annotation.connection import Connection, own_connection
-from ndec_builder.annotation.environment import find_server
-from ndec_builder.annotation.image_server import ImageServer
-from ndec_builder.annotation.server import LabelStudioServer
+from ndec_builder.annotation.label_studio.connection import Connection, own_connection
+from ndec_builder.annotation.label_studio.environment import find_server
+from ndec_builder.annotation.label_studio.server import LabelStudioServer
+from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 

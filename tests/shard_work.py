@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, Shard, open_plan
+from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.locks import locked
-from ndec_builder.core.plans import Plan, Shard, open_plan
-from ndec_builder.core.shards import Outcome, run_shards
 from ndec_builder.core.storage import write_text
 
 

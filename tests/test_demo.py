@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ndec_builder.core.errors import UsageError
-from ndec_builder.demo import DemoConfig, run
-from ndec_builder.demo_table import DemoTable
+from ndec_builder.demo.run import DemoConfig, run
+from ndec_builder.demo.summary_table import DemoTable
 
 
 def value(number: float | None) -> dict[str, float | None]:

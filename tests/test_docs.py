@@ -19,12 +19,12 @@ from needs import missing
 from PIL import Image
 from test_readme import SMALLER, answer, write_photos
 
-from ndec_builder.annotation.connection import Connection
-from ndec_builder.annotation.oracle import answer_all
+from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.oracle import answer_all
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -19,17 +19,16 @@ import typer.main
 from rich.progress import Progress
 
 import ndec_builder as ndec
-from ndec_builder import doctor
+from ndec_builder.annotation.label_studio.exposed_ports import Listener
 from ndec_builder.api import configure
 from ndec_builder.cli import app
-from ndec_builder.cli.closing import next_command
+from ndec_builder.cli.assist import doctor, sizing
+from ndec_builder.cli.assist.forecast import forecast
+from ndec_builder.cli.assist.next_steps import next_command
 from ndec_builder.commands import COMMANDS
-from ndec_builder.core import sizing
 from ndec_builder.core.console import RateColumn, TimeColumn
-from ndec_builder.core.listening import Listener
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import write_json, write_table
-from ndec_builder.forecast import forecast
 from pictures import write_scenes
 
 NOT_JSON = {"annotate serve"}  # it runs until Ctrl-C
@@ -261,7 +260,7 @@ def test_doctor_reads_what_the_cpu_can(tmp_path: Path) -> None:
 
 def test_doctor_names_servers_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = Listener("0.0.0.0", 8700, 4711, "label-studio start")
-    monkeypatch.setattr("ndec_builder.core.listening.open_to_others", lambda: [wide])
+    monkeypatch.setattr("ndec_builder.annotation.label_studio.exposed_ports.open_to_others", lambda: [wide])
     found = doctor._listening()
     assert found.state == "note" and "0.0.0.0:8700" in found.text and "without --host" in found.fix
     assert "fix: unless you meant it" in doctor.report([found])

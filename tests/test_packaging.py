@@ -28,10 +28,10 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/shipped/annotation/label_config.xml",
         "ndec_builder/shipped/annotation/guideline.md",
         "ndec_builder/cli/__init__.py",
-        "ndec_builder/evaluation/report.html.j2",
+        "ndec_builder/evaluation/report/report.html.j2",
         "ndec_builder/candidates/contact_sheet.html",
         "ndec_builder/candidates/contact_sheet.js",
-        "ndec_builder/annotation/server_files/one_key.js",
+        "ndec_builder/annotation/label_studio/server_files/one_key.js",
         "ndec_builder/training/fused/default/fused.safetensors",
         "ndec_builder/training/fused/default/fused.json",
     } <= names

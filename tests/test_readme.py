@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from needs import free_port, in_memory, missing
 
-from ndec_builder.annotation.connection import connect
-from ndec_builder.annotation.environment import find_server
-from ndec_builder.annotation.oracle import answer_all
+from ndec_builder.annotation.label_studio.connection import connect
+from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.oracle import answer_all
 from ndec_builder.edits.recipes import edit_image
 from pictures import scene
 from warm import Warm

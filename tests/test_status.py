@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ndec_builder.cli.assist.status import next_command, survey
 from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import write_json, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.status import next_command, survey
 
 
 def text_of(root: Path, name: str) -> str:

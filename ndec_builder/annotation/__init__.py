@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.annotation.agreement import cohen_kappa, krippendorff_alpha
-    from ndec_builder.annotation.intervals import clopper_pearson, wilson
-    from ndec_builder.annotation.posterior import Posterior, dawid_skene
+    from ndec_builder.annotation.decisions.agreement import cohen_kappa, krippendorff_alpha
+    from ndec_builder.annotation.decisions.binomial import clopper_pearson, wilson
+    from ndec_builder.annotation.decisions.dawid_skene import Posterior, dawid_skene
     from ndec_builder.annotation.settings import (
         AutoClearConfig,
         LeaveConfig,

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ndec_builder.annotation import held
-from ndec_builder.annotation.clearing import (
+from ndec_builder.annotation.decisions.clearing import (
     CLEARED_BY,
     Clearing,
     check,
@@ -16,17 +15,18 @@ from ndec_builder.annotation.clearing import (
     votes_in,
     write_cleared_by,
 )
-from ndec_builder.annotation.connection import connect
-from ndec_builder.annotation.handover import take_back
-from ndec_builder.annotation.labels import candidate_tables, counting_labels, read_labels, read_tasks
-from ndec_builder.annotation.policy import copy_probabilities
+from ndec_builder.annotation.decisions.label_statistics import copy_probabilities
+from ndec_builder.annotation.label_studio import server_snapshot
+from ndec_builder.annotation.label_studio.connection import connect
+from ndec_builder.annotation.label_studio.handover import take_back
 from ndec_builder.annotation.pull import pull_labels
+from ndec_builder.annotation.push_options import read_told
 from ndec_builder.annotation.settings import AutoClearConfig
-from ndec_builder.annotation.told import read_told
+from ndec_builder.annotation.tables import candidate_tables, counting_labels, read_labels, read_tasks
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import CLEARED, TASKS, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
@@ -60,7 +60,7 @@ def run(config: AutoClearConfig) -> Path:
             if pair not in labelled
         ]
         write_table(directory / "tasks.parquet", tasks)
-        held.end_handover(directory)
+        server_snapshot.end_handover(directory)
         write_cleared_by(directory, copy_probabilities(candidate_tables(workspace, config.split)))
         write_table(directory / "cleared.parquet", table_of(CLEARED, rows))
     say(

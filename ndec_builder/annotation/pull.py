@@ -10,18 +10,25 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation import held, projects
-from ndec_builder.annotation.answers import Found, changed_tasks, compare, is_there, labelled_tasks, new_labels
-from ndec_builder.annotation.connection import Connection, connect, talking
-from ndec_builder.annotation.held import Held
-from ndec_builder.annotation.imports import relist, task_data
-from ndec_builder.annotation.labels import read_labels, read_tasks
-from ndec_builder.annotation.pictures import missing_images
+from ndec_builder.annotation.label_studio import projects, server_snapshot
+from ndec_builder.annotation.label_studio.annotations import (
+    Found,
+    changed_tasks,
+    compare,
+    is_there,
+    labelled_tasks,
+    new_labels,
+)
+from ndec_builder.annotation.label_studio.connection import Connection, connect, talking
+from ndec_builder.annotation.label_studio.server_snapshot import Held
+from ndec_builder.annotation.label_studio.task_sync import relist, task_data
 from ndec_builder.annotation.settings import PullConfig
+from ndec_builder.annotation.tables import read_labels, read_tasks
+from ndec_builder.annotation.web.pictures import missing_images
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import LABEL_ROWS, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
@@ -65,11 +72,11 @@ def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tup
     incidents: list[Row] = []
     lost: list[NdecError] = []
     pairs: dict[str, Row] = {}
-    own: dict[held.Rater, dict[str, Row]] = {}
+    own: dict[server_snapshot.Rater, dict[str, Row]] = {}
     for row in read_tasks(workspace, split).to_pylist():
         pairs.setdefault(row["pair_id"], row)
         own.setdefault((row["round"], row["annotator"]), {})[row["pair_id"]] = row
-    given: dict[held.Rater, list[Row]] = {}
+    given: dict[server_snapshot.Rater, list[Row]] = {}
     for row in labels.to_pylist():
         given.setdefault((row["round"], row["annotator"]), []).append(row)
     with talking(connection, "looking for ndec's projects"):
@@ -81,7 +88,7 @@ def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tup
         for number in holds.projects_of(rater):
             if project is None or number != project.id:
                 row = {"round": rater[0], "annotator": rater[1], "project": number, "detail": title}
-                incidents += held.gone([row], "project_deleted")
+                incidents += server_snapshot.gone([row], "project_deleted")
                 holds.forget(number)
         if project is None:
             lost.append(projects.gone(title, connection.url, split, rater[0]))
@@ -97,7 +104,7 @@ def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tup
     rows.sort(key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"]))
     write_table(directory / "labels.parquet", pa.concat_tables([labels, table_of(LABEL_ROWS, rows)]))
     counts["labels"] = labels.num_rows + len(rows)
-    fresh = held.record_incidents(directory, incidents)
+    fresh = server_snapshot.record_incidents(directory, incidents)
     counts["withdrawn"] = fresh["annotation_deleted"]
     counts["incidents"] = sum(fresh.values())
     for kind, number in sorted(fresh.items()):
@@ -110,7 +117,7 @@ def _look(
     client: Any,
     connection: Connection,
     holds: Held,
-    rater: held.Rater,
+    rater: server_snapshot.Rater,
     project: projects.Project,
     labels: list[Row],
 ) -> tuple[Found, str]:
@@ -133,7 +140,7 @@ def _look(
     return found, page
 
 
-def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], rater: held.Rater, project: int) -> list[Row]:
+def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], rater: server_snapshot.Rater, project: int) -> list[Row]:
     """Incidents for tasks whose pictures are others than those that ndec sent."""
     incidents = []
     for task in tasks:
@@ -150,7 +157,7 @@ def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], rater: held.Rater, 
 
 
 def _changed_project(
-    workspace: Workspace, split: str, rater: held.Rater, project: projects.Project, page: str
+    workspace: Workspace, split: str, rater: server_snapshot.Rater, project: projects.Project, page: str
 ) -> list[Row]:
     """Incidents for a project that was renamed, or whose page was changed."""
     row = {"round": rater[0], "annotator": rater[1], "project": project.id}
@@ -170,5 +177,5 @@ def _report(counts: Counter[str], directory: Path) -> None:
         say(f"{counts['foreign']} tasks in ndec's projects are not ndec's pairs; they are left alone")
     if counts["unreadable"]:
         say(f"{counts['unreadable']} annotations hold no known choice; was the labelling interface changed by hand?")
-    if handed := held.handed_over(directory):
+    if handed := server_snapshot.handed_over(directory):
         say(f"moving {len(handed)} pairs to somebody else was interrupted; run that `leave` or `push` again")

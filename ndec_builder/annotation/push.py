@@ -8,22 +8,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation import held, projects
-from ndec_builder.annotation.connection import Connection, connect, talking
-from ndec_builder.annotation.gold import make_gold
-from ndec_builder.annotation.handover import share_with_newcomers
-from ndec_builder.annotation.imports import bring_up_to_date
-from ndec_builder.annotation.labels import candidate_tables, read_labels, read_set_aside
+from ndec_builder.annotation.assignment.gold_pairs import make_gold
+from ndec_builder.annotation.assignment.queues import people_of
+from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.label_studio import projects, server_snapshot
+from ndec_builder.annotation.label_studio.connection import Connection, connect, talking
+from ndec_builder.annotation.label_studio.handover import share_with_newcomers
+from ndec_builder.annotation.label_studio.hints import suggestions
+from ndec_builder.annotation.label_studio.task_sync import bring_up_to_date
 from ndec_builder.annotation.mixing import gold_needed, mix
-from ndec_builder.annotation.planning import new_tasks
+from ndec_builder.annotation.push_options import remember
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.suggestions import suggestions
-from ndec_builder.annotation.tasks import people_of
-from ndec_builder.annotation.told import remember
+from ndec_builder.annotation.tables import candidate_tables, read_labels, read_set_aside
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import TASKS, conform, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
@@ -61,7 +61,7 @@ def run(config: PushConfig) -> Path:
         imported = bring_up_to_date(
             workspace, config.split, config.round, connection, tasks, labels, config.chunk, shown
         )
-        held.end_handover(directory)
+        server_snapshot.end_handover(directory)
         raters = set(zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True))
         annotators = sorted(annotator for round_, annotator in raters if round_ == config.round)
         where = _addresses(config, workspace, connection, annotators)
@@ -85,7 +85,7 @@ def _gold_for_newcomers(config: PushConfig, workspace: Workspace, tasks: pa.Tabl
     """Gold pairs for people whose first pairs are all taken over from others; returns the tasks table (written)."""
     if not config.gold or config.round not in GOLD_ROUNDS:
         return tasks
-    holds = held.Held(workspace.annotation(config.split))
+    holds = server_snapshot.Held(workspace.annotation(config.split))
     rows = [row for row in tasks.to_pylist() if row["round"] == config.round]
     has_gold = {row["annotator"] for row in rows if row["is_gold"]}
     new = {name for name in config.annotators if name not in has_gold and not holds.projects_of((config.round, name))}

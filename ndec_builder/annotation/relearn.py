@@ -16,21 +16,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.labels import counting_labels
-from ndec_builder.annotation.pair_model import Answers, cross_fit
-from ndec_builder.annotation.policy import AUDIT_ROUND, copy_probabilities, newest
-from ndec_builder.annotation.posterior import CLASSES
+from ndec_builder.annotation.decisions.dawid_skene import CLASSES
+from ndec_builder.annotation.decisions.label_statistics import AUDIT_ROUND, copy_probabilities, newest
+from ndec_builder.annotation.decisions.pair_model import Answers, cross_fit
+from ndec_builder.annotation.decisions.rival_features import rival_features
 from ndec_builder.annotation.prior import FILE
-from ndec_builder.annotation.rivals import rival_features
 from ndec_builder.annotation.settings import RelearnConfig
-from ndec_builder.candidates.geometry_table import read_geometry
+from ndec_builder.annotation.tables import counting_labels
+from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import calibration_error
 from ndec_builder.candidates.prelabel import auc, pair_features
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import CANDIDATES, LABELS, PRELABELS, conform, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.agreement import agreement
-from ndec_builder.annotation.audit import (
+from ndec_builder.annotation.decisions.agreement import agreement
+from ndec_builder.annotation.decisions.annotator_quality import annotators, known_truth
+from ndec_builder.annotation.decisions.audit import (
     Audit,
     as_text,
     judges,
@@ -23,7 +24,7 @@ from ndec_builder.annotation.audit import (
     votes_of,
     write_sample,
 )
-from ndec_builder.annotation.clearing import (
+from ndec_builder.annotation.decisions.clearing import (
     Clearing,
     check_of,
     clearable,
@@ -31,7 +32,19 @@ from ndec_builder.annotation.clearing import (
     read_cleared,
     votes_in,
 )
-from ndec_builder.annotation.labels import (
+from ndec_builder.annotation.decisions.dawid_skene import CLASSES
+from ndec_builder.annotation.decisions.label_statistics import (
+    AUDIT_ROUND,
+    kept_by_one,
+    posterior_of,
+    prior_of,
+    residual_bound,
+)
+from ndec_builder.annotation.decisions.weighted import Verdicts, weighed
+from ndec_builder.annotation.prior import read_relearnt
+from ndec_builder.annotation.push_options import read_told
+from ndec_builder.annotation.settings import ResolveConfig, Weighs
+from ndec_builder.annotation.tables import (
     candidate_tables,
     counting_labels,
     gold_truth,
@@ -40,17 +53,10 @@ from ndec_builder.annotation.labels import (
     read_set_aside,
     read_tasks,
 )
-from ndec_builder.annotation.policy import AUDIT_ROUND, kept_by_one, posterior_of, prior_of, residual_bound
-from ndec_builder.annotation.posterior import CLASSES
-from ndec_builder.annotation.prior import read_relearnt
-from ndec_builder.annotation.quality import annotators, known_truth
-from ndec_builder.annotation.settings import ResolveConfig, Weighs
-from ndec_builder.annotation.told import read_told
-from ndec_builder.annotation.weighing import Verdicts, weighed
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import DECISIONS, POSTERIOR, conform, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace

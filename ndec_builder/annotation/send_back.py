@@ -10,17 +10,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.connection import connect
-from ndec_builder.annotation.imports import bring_up_to_date
-from ndec_builder.annotation.labels import read_labels, read_set_aside, read_tasks, without_set_aside
-from ndec_builder.annotation.moves import Key, Row, Spread, spread, takers_of
+from ndec_builder.annotation.assignment.reassign import Key, Row, Spread, spread, takers_of
+from ndec_builder.annotation.label_studio.connection import connect
+from ndec_builder.annotation.label_studio.hints import suggestions
+from ndec_builder.annotation.label_studio.task_sync import bring_up_to_date
 from ndec_builder.annotation.pull import pull_labels
 from ndec_builder.annotation.settings import SendBackConfig
-from ndec_builder.annotation.suggestions import suggestions
+from ndec_builder.annotation.tables import read_labels, read_set_aside, read_tasks, without_set_aside
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import ROUNDS, SET_ASIDE, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ndec_builder.annotation.connection import Connection, connect, own_connection
-from ndec_builder.annotation.image_server import ImageServer
-from ndec_builder.annotation.ports import is_loopback
-from ndec_builder.annotation.server import LabelStudioServer, running_state
+from ndec_builder.annotation.label_studio.connection import Connection, connect, own_connection
+from ndec_builder.annotation.label_studio.ports import is_loopback
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
 from ndec_builder.annotation.settings import ServeConfig
+from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace

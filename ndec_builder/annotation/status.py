@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.audit import Audit, live
-from ndec_builder.annotation.audit import as_text as audit_text
-from ndec_builder.annotation.labels import counting_labels, gold_truth, read_tasks
-from ndec_builder.annotation.quality import annotators
+from ndec_builder.annotation.decisions.annotator_quality import annotators
+from ndec_builder.annotation.decisions.audit import Audit, live
+from ndec_builder.annotation.decisions.audit import as_text as audit_text
 from ndec_builder.annotation.settings import StatusConfig
+from ndec_builder.annotation.tables import counting_labels, gold_truth, read_tasks
 from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.engines import Engine
-from ndec_builder.core.plans import Plan, Shard, check_files, open_plan
-from ndec_builder.core.shards import Outcome, run_shards
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
+from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.storage import fingerprint, read_json, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
 

@@ -9,15 +9,15 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.candidates.attribution import Attribution, read_attribution
+from ndec_builder.candidates.candidate_table import RANKINGS, Extras, candidate_table
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
-from ndec_builder.candidates.find import Found, find_pairs
-from ndec_builder.candidates.geometry_table import GEOMETRY_FILE, add_geometry
-from ndec_builder.candidates.inputs import hash_inputs, inputs_of
-from ndec_builder.candidates.normalization import Normalization
-from ndec_builder.candidates.rows import RANKINGS, Extras, candidate_table
+from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
+from ndec_builder.candidates.input_hashes import hash_inputs, inputs_of
+from ndec_builder.candidates.mining_search import Found, find_pairs
+from ndec_builder.candidates.role_vectors import BACKGROUND, Side, load_sides
+from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.settings import GALLERY, SEARCHES, MineConfig
-from ndec_builder.candidates.sides import BACKGROUND, Side, load_sides
-from ndec_builder.candidates.splits import (
+from ndec_builder.candidates.split_exclusions import (
     SKIP_COLUMNS,
     OtherSplit,
     count_reasons,
@@ -29,7 +29,7 @@ from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -164,10 +164,10 @@ def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) ->
 def _ingest(config: MineConfig) -> None:
     if config.pool is None and config.references is None:
         return
-    from ndec_builder.sources.folder import check_folder
+    from ndec_builder.sources.containers import is_remote
+    from ndec_builder.sources.detect_kind import guess_kind
     from ndec_builder.sources.ingest import run as ingest
-    from ndec_builder.sources.kinds import guess_kind
-    from ndec_builder.sources.remote import is_remote
+    from ndec_builder.sources.readers.folder import check_folder
     from ndec_builder.sources.settings import IngestConfig
 
     for folder in (config.pool, config.references):

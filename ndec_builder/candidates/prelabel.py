@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.candidates.geometry import SIGNALS
-from ndec_builder.candidates.geometry_table import read_geometry
+from ndec_builder.candidates.geometry.fitting import SIGNALS
+from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
-from ndec_builder.candidates.prelabel_pairs import FEATURES, Gallery, KnownPairs, features_from, make_known_pairs
+from ndec_builder.candidates.role_vectors import load_side
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
-from ndec_builder.candidates.sides import load_side
+from ndec_builder.candidates.synthetic_pairs import FEATURES, Gallery, KnownPairs, features_from, make_known_pairs
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 

@@ -14,17 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.attribution import read_attribution
-from ndec_builder.candidates.geometry_table import GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
-from ndec_builder.candidates.kept import kept_queries
-from ndec_builder.candidates.normalization import Normalization, normalized
-from ndec_builder.candidates.rows import Extras, all_candidates, candidate_table
-from ndec_builder.candidates.search import pairs_above
+from ndec_builder.candidates.candidate_table import Extras, all_candidates, candidate_table
+from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
+from ndec_builder.candidates.kept_queries import kept_queries
+from ndec_builder.candidates.role_vectors import Side, load_sides
+from ndec_builder.candidates.search.exact import pairs_above
+from ndec_builder.candidates.search.score_normalization import Normalization, normalized
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
-from ndec_builder.candidates.sides import Side, load_sides
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import CANDIDATES, conform, pair_id
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace

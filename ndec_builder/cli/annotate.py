@@ -19,7 +19,7 @@ def annotate_install(
     as_json: Json = False,
 ) -> None:
     """Install the Label Studio server into an environment of its own."""
-    from ndec_builder.annotation.environment import install
+    from ndec_builder.annotation.label_studio.environment import install
 
     print_result(install(upgrade=upgrade), as_json)
 
@@ -231,7 +231,7 @@ def annotate_resolve(
 def annotate_status(split: Split = "test", workspace: Workspace = HERE, as_json: Json = False) -> None:
     """Per annotator and round: done, left, speed, accuracy on gold, flags; the audit's bound; what was auto-cleared."""
     from ndec_builder.annotation import status
-    from ndec_builder.annotation.held import notes
+    from ndec_builder.annotation.label_studio.server_snapshot import notes
     from ndec_builder.annotation.settings import StatusConfig
 
     settings = StatusConfig(workspace, split)

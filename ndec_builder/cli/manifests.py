@@ -110,8 +110,8 @@ def export_release(
     as_json: Json = False,
 ) -> None:
     """Write a dataset in the layout of the NDEC release: negative_pair, query_images_h5, ground truth csv."""
-    from ndec_builder.manifests.release import ReleaseConfig
-    from ndec_builder.manifests.release import run as export_layout
+    from ndec_builder.manifests.export_release import ReleaseConfig
+    from ndec_builder.manifests.export_release import run as export_layout
 
     print_result(export_layout(ReleaseConfig(manifest, out)), as_json)
 

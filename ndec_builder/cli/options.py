@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ndec_builder.api import configure
-from ndec_builder.cli.closing import next_command
+from ndec_builder.cli.assist.next_steps import next_command
 from ndec_builder.commands import COMMANDS
 
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Directory of this benchmark.")]
@@ -52,7 +52,9 @@ def run(verb: str, workspace: Path | None, settings: Path | None, as_json: bool,
 
 
 def _forecast(verb: str, config: Any) -> str | None:
-    from ndec_builder.forecast import forecast  # it reads tables: too heavy for the start of the command line
+    from ndec_builder.cli.assist.forecast import (
+        forecast,  # it reads tables: too heavy for the start of the command line
+    )
 
     return forecast(verb, config)
 
@@ -93,7 +95,7 @@ def _counts(path: Path) -> dict[str, Any]:
 
 def print_models(as_json: bool) -> None:
     """The kinds of models: how each is written, what it needs, its licence, commercial use of its weights."""
-    from ndec_builder.embeddings.catalogue import rows
+    from ndec_builder.embeddings.model_kinds import rows
 
     if as_json:
         typer.echo(json.dumps({"models": rows()}, ensure_ascii=False))

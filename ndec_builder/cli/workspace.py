@@ -29,7 +29,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """The whole way on real pictures: corpus, mine, Label Studio, export, train-asl, benchmark."""
-    from ndec_builder.demo import DemoConfig, run
+    from ndec_builder.demo.run import DemoConfig, run
 
     table = run(DemoConfig(out, size, images, annotate_yourself, seed, port))
     typer.echo(json.dumps(table.as_dict()) if as_json else table.as_text())
@@ -41,7 +41,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make a workspace with an `ndec.toml` that shows every setting."""
-    from ndec_builder.init import run
+    from ndec_builder.cli.assist.init import run
 
     print_result(run(directory), as_json)
     say_to_person(lambda: f"next: cd {directory} && ndec ingest reference FOLDER")
@@ -50,7 +50,7 @@ def init(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Look at this machine: torch, FAISS flavour, GPU, bf16, Label Studio, chromium, disk; say what to mend."""
-    from ndec_builder.doctor import examine, report
+    from ndec_builder.cli.assist.doctor import examine, report
 
     findings = examine()
     typer.echo(json.dumps([vars(finding) for finding in findings]) if as_json else report(findings))
@@ -61,7 +61,7 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def status(workspace: Workspace = HERE, as_json: Json = False) -> None:
     """What is done in this workspace, how far a run is that is going now, and the natural next command."""
-    from ndec_builder.status import as_dict, report, survey
+    from ndec_builder.cli.assist.status import as_dict, report, survey
 
     stages = survey(workspace)
     typer.echo(json.dumps(as_dict(stages, workspace)) if as_json else report(stages, workspace))

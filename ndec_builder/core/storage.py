@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ndec_builder.core.addresses import Cell, inflate, parse
-from ndec_builder.core.cells import CellReader
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.parquet_cells import CellReader
 from ndec_builder.core.remote import AbsentError, is_remote, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 

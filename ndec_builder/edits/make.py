@@ -21,7 +21,7 @@ from ndec_builder.core.console import say, track
 from ndec_builder.core.decode import SUFFIXES, DecodeError, decode
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import one_writer
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
 from ndec_builder.core.storage import (
     fingerprint,

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ndec_builder.core.columns import images_fingerprint
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
-from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, close_plans, open_plan, plans_folder
+from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
-from ndec_builder.core.plans import Done, Plan, Shard, check_files, close_plans, open_plan, plans_folder
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.shards import Outcome, run_shards
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.model_names import RESULT_VERSION, parse
 from ndec_builder.embeddings.parts import Piece, read_piece, write_part, write_parts
 from ndec_builder.embeddings.settings import EmbedConfig
-from ndec_builder.embeddings.space import fit_whitening, fitted_whitening, whitening_path
 from ndec_builder.embeddings.whitening import Whitening
+from ndec_builder.embeddings.workspace_whitening import fit_whitening, fitted_whitening, whitening_path
 
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone

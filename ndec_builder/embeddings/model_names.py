@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.storage import fingerprint, sha256_file
-from ndec_builder.embeddings.catalogue import KINDS
+from ndec_builder.embeddings.model_kinds import KINDS
 from ndec_builder.embeddings.settings import DEFAULT_MODEL
 
 RESULT_VERSION = 2  # raised by hand when the descriptors of any backbone change: preprocessing, pooling, layer

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.evaluation.asymmetric import (
+    from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+    from ndec_builder.evaluation.detectors.search import Background, match
+    from ndec_builder.evaluation.metrics.bootstrap import Interval, intervals
+    from ndec_builder.evaluation.metrics.estimates import gap_figures
+    from ndec_builder.evaluation.metrics.norm_ratio_filter import (
         FilteredCut,
         apply_filter,
         cut_then_filter,
         query_over_reference,
         reject,
     )
-    from ndec_builder.evaluation.bootstrap import Interval, intervals
-    from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
-    from ndec_builder.evaluation.estimates import gap_figures
-    from ndec_builder.evaluation.matching import Background, match
-    from ndec_builder.evaluation.metrics import (
+    from ndec_builder.evaluation.metrics.ranked import (
         Cut,
         RankedList,
         average_precision,

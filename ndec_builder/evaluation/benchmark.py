@@ -13,18 +13,18 @@ import ndec_builder
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import one_writer
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace, slug
-from ndec_builder.evaluation.advice import advise
-from ndec_builder.evaluation.bootstrap import Interval, intervals
-from ndec_builder.evaluation.breakdown import Copies, by_edit_kind, edit_kinds
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
-from ndec_builder.evaluation.estimates import KEYS, STRATA, SUBSETS, Evaluation
+from ndec_builder.evaluation.detectors.scoring import Scored
 from ndec_builder.evaluation.judging import Judged, grouped, judge
+from ndec_builder.evaluation.metrics.bootstrap import Interval, intervals
+from ndec_builder.evaluation.metrics.by_edit_kind import Copies, by_edit_kind, edit_kinds
+from ndec_builder.evaluation.metrics.estimates import KEYS, STRATA, SUBSETS, Evaluation
+from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
-from ndec_builder.evaluation.report import write_report
-from ndec_builder.evaluation.scoring import Scored
+from ndec_builder.evaluation.report.html_report import write_report
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
 
 RESULT_VERSION = 2

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import fingerprint, sha256_file
-from ndec_builder.evaluation.estimates import STRATA, SUBSETS
+from ndec_builder.evaluation.metrics.estimates import STRATA, SUBSETS
 from ndec_builder.evaluation.predictions import Predictions
 
 
@@ -112,7 +112,7 @@ def from_folders(queries: Path, references: Path, ground_truth: Path) -> Dataset
 
 
 def _folder_table(folder: Path) -> pa.Table:
-    from ndec_builder.sources.folder import find_images
+    from ndec_builder.sources.readers.folder import find_images
 
     paths, outside = find_images(folder)
     if outside:

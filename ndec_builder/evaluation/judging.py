@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.asymmetric import apply_filter, reject
-from ndec_builder.evaluation.bootstrap import GroupedList
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.estimates import AsymmetricFilter, Evaluation
-from ndec_builder.evaluation.metrics import average_precision, rank
+from ndec_builder.evaluation.detectors.scoring import Scored, filter_threshold, pair_ratios, score
+from ndec_builder.evaluation.metrics.bootstrap import GroupedList
+from ndec_builder.evaluation.metrics.estimates import AsymmetricFilter, Evaluation
+from ndec_builder.evaluation.metrics.norm_ratio_filter import apply_filter, reject
+from ndec_builder.evaluation.metrics.ranked import average_precision, rank
 from ndec_builder.evaluation.predictions import Predictions
-from ndec_builder.evaluation.scoring import Scored, filter_threshold, pair_ratios, score
 from ndec_builder.evaluation.settings import ACTIONS, SCOPES, BenchmarkConfig
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.storage import atomic_path
-from ndec_builder.evaluation.metrics import MAX_PREDICTIONS
+from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 
 COLUMNS = ["query_id", "reference_id", "score"]
 

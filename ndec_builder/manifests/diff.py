@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.schemas import MANIFEST_TABLES, TABLE_KEYS
-from ndec_builder.manifests.columns import mask, places, within
-from ndec_builder.manifests.findings import KEPT
+from ndec_builder.manifests.arrow_ops import mask, places, within
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.manifests.settings import SEMANTIC, DiffConfig
+from ndec_builder.manifests.validation.findings import KEPT
 
 LEVELS = ("none", "patch", "minor", "major")
 TEST_TABLES = ("queries", "references", "ground_truth")

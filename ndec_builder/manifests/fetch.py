@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from ndec_builder.core.console import progress, say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import sha256_bytes, sha256_file, write_bytes, write_text
-from ndec_builder.manifests.csvs import IMAGE_TABLES, guarded_text
-from ndec_builder.manifests.http import Host, Refused
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES, guarded_text
+from ndec_builder.manifests.polite_http import Host, Refused
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.manifests.settings import FetchConfig
 

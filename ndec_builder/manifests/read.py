@@ -11,8 +11,8 @@ import pyarrow as pa
 from ndec_builder.core.errors import NdecError, nearest
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, conform
 from ndec_builder.core.storage import read_json, read_table
-from ndec_builder.manifests.csvs import IMAGE_TABLES
-from ndec_builder.manifests.places import image_place
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES
+from ndec_builder.manifests.image_paths import image_place
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.manifests.checks import check_tables
-from ndec_builder.manifests.csvs import IMAGE_TABLES
-from ndec_builder.manifests.file_checks import check_descriptions, check_files, check_info, read_tables
-from ndec_builder.manifests.findings import Finding
-from ndec_builder.manifests.image_checks import check_images, check_shards
-from ndec_builder.manifests.leaks import check_near, check_pixels
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ValidateConfig
+from ndec_builder.manifests.validation.file_checks import check_descriptions, check_files, check_info, read_tables
+from ndec_builder.manifests.validation.findings import Finding
+from ndec_builder.manifests.validation.image_checks import check_images, check_shards
+from ndec_builder.manifests.validation.leaks import check_near, check_pixels
+from ndec_builder.manifests.validation.table_checks import check_tables
 
 MAX_LISTED = 20  # findings in one error text
 

@@ -14,21 +14,21 @@ import pyarrow.compute as pc
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS, ROLES, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.detect_kind import guess_kind
 from ndec_builder.sources.ground_truth import Match, check_ids, read_ground_truth
-from ndec_builder.sources.kinds import guess_kind
+from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
+from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Found, Listing, refuse_twice, top_reasons
-from ndec_builder.sources.opened import opened_path
-from ndec_builder.sources.opening import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.settings import KINDS, MANY_ROLES, IngestConfig
 
 _MODULES = {
-    # kind: module of this package with `find(config, workspace) -> Found`
-    "folder": "folder", "list": "lists", "imagefolder": "folder", "tar": "tars", "parquet": "parquets",
-    "hf": "huggingface", "openimages": "openimages", "disc21": "disc21", "ndec": "release", "copydays": "copydays",
+    # kind: module of `sources/readers` with `find(config, workspace) -> Found`
+    "folder": "folder", "list": "image_list", "imagefolder": "folder", "tar": "tar", "parquet": "parquet",
+    "hf": "huggingface", "openimages": "openimages", "disc21": "disc21", "ndec": "ndec_release", "copydays": "copydays",
 }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def run(config: IngestConfig) -> Path:
     if config.kind == "openimages" and (streamed := _stream(config, workspace, record)) is not None:
         return streamed
     finder: Callable[[IngestConfig, Workspace], Found] = importlib.import_module(
-        f"ndec_builder.sources.{_MODULES[config.kind]}"
+        f"ndec_builder.sources.readers.{_MODULES[config.kind]}"
     ).find
     found = finder(config, workspace)
     truth, inputs = found.truth, dict(found.inputs)
@@ -107,7 +107,7 @@ def _check(config: IngestConfig) -> None:
 
 def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Path | None:
     """A bare OpenImages csv goes its own way: nine million rows are sorted on disk. None: it is to be opened."""
-    from ndec_builder.sources.openimages_csv import is_bare, stream
+    from ndec_builder.sources.readers.openimages_csv import is_bare, stream
 
     if not is_bare(config):
         return None

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.distributed import Team
 from ndec_builder.training.model import HIDDEN
-from ndec_builder.training.team import Team
 from ndec_builder.training.views import ViewMaker, view_kinds
 
 ALONE = Team()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ndec_builder.training.cache import CachedViews
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.model import Head, norms_of
+from ndec_builder.training.view_cache import CachedViews
 
 PARTS = 5  # one part in so many is held out
 FEWEST = 20  # held-out copies below which no threshold is chosen

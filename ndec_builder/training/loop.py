@@ -18,6 +18,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_text
 from ndec_builder.training.batches import ALONE, Batch
 from ndec_builder.training.class_table import SampledCosFace
+from ndec_builder.training.distributed import Team
 from ndec_builder.training.losses import (
     CosFaceLoss,
     NormRatioLoss,
@@ -27,9 +28,8 @@ from ndec_builder.training.losses import (
     original_copy_pairs,
 )
 from ndec_builder.training.recipes import Recipe
+from ndec_builder.training.resume import load_state, save_state
 from ndec_builder.training.settings import TrainConfig
-from ndec_builder.training.state import load_state, save_state
-from ndec_builder.training.team import Team
 
 
 @dataclass(frozen=True)

@@ -17,25 +17,25 @@ from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.runs import RunRecord
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.batches import CachedBatches, OnlineBatches
-from ndec_builder.training.cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.calibration import Threshold, choose_threshold, held_out, held_out_ratios
 from ndec_builder.training.checkpoint import read_card, save_checkpoint
 from ndec_builder.training.class_table import SampledCosFace
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
+from ndec_builder.training.distributed import Team, team
 from ndec_builder.training.loop import train
 from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, class_means, fit_head
 from ndec_builder.training.network import WholeNetwork
 from ndec_builder.training.recipes import Recipe, recipe_named
 from ndec_builder.training.settings import TrainConfig, with_preset
-from ndec_builder.training.team import Team, team
+from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
 
 RESULT_VERSION = 3

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ndec_builder.annotation.answers import compare, new_labels, verdict
-from ndec_builder.annotation.held import Held
+from ndec_builder.annotation.label_studio.annotations import compare, new_labels, verdict
+from ndec_builder.annotation.label_studio.server_snapshot import Held
 
 PAIRS = {p: {"pair_id": p, "batch": 1, "is_gold": False, "position": i} for i, p in enumerate("abc")}
 LOGINS = {7: "ann@x"}

@@ -14,9 +14,9 @@ from faults.kill_annotation import Bench
 from needs import free_port, missing
 from postgres import find_binaries, postgres
 
-from ndec_builder.annotation.connection import Connection, own_connection
-from ndec_builder.annotation.environment import find_server
-from ndec_builder.annotation.server import LabelStudioServer, secrets_file, state_file
+from ndec_builder.annotation.label_studio.connection import Connection, own_connection
+from ndec_builder.annotation.label_studio.environment import find_server
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, secrets_file, state_file
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace

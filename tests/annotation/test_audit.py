@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, hypergeom
 
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.audit import (
+from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.decisions.audit import (
     Audit,
     as_text,
     bound_of,
@@ -28,12 +29,11 @@ from ndec_builder.annotation.audit import (
     unconfirmed,
     verdict,
 )
-from ndec_builder.annotation.intervals import rare_upper
-from ndec_builder.annotation.planning import new_tasks
-from ndec_builder.annotation.policy import draw
+from ndec_builder.annotation.decisions.binomial import rare_upper
+from ndec_builder.annotation.decisions.label_statistics import draw
+from ndec_builder.annotation.push_options import remember
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import findings, found_so_far
-from ndec_builder.annotation.told import remember
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, LABELS, SET_ASIDE, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from ndec_builder.annotation import auto_clear, resolve
-from ndec_builder.annotation.clearing import (
+from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.decisions.clearing import (
     check,
     clearable,
     contradicted,
@@ -21,9 +22,8 @@ from ndec_builder.annotation.clearing import (
     slice_pairs,
     verdict,
 )
-from ndec_builder.annotation.planning import new_tasks
+from ndec_builder.annotation.push_options import remember
 from ndec_builder.annotation.settings import AutoClearConfig, PushConfig, ResolveConfig
-from ndec_builder.annotation.told import remember
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, PRELABELS, SET_ASIDE, TASKS, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table

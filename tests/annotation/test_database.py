@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ndec_builder.annotation.database import Database, read_database
+from ndec_builder.annotation.label_studio.database import Database, read_database
 from ndec_builder.annotation.settings import ServeConfig
 from ndec_builder.core.errors import UsageError
 

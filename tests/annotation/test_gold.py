@@ -14,22 +14,22 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation import gold as gold_module
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.gold import make_gold
-from ndec_builder.annotation.image_server import ImageServer
-from ndec_builder.annotation.imports import task_data
-from ndec_builder.annotation.labels import gold_images, read_gold
+from ndec_builder.annotation.assignment import gold_pairs as gold_module
+from ndec_builder.annotation.assignment.gold_pairs import make_gold
+from ndec_builder.annotation.label_studio.task_sync import task_data
 from ndec_builder.annotation.mixing import gold_count, gold_needed, mix
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import as_text, status
+from ndec_builder.annotation.tables import gold_images, read_gold
+from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.decode import decode
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import GOLD, IMAGES, LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.operations import apply_edits
-from ndec_builder.manifests.lineage import lineage
+from ndec_builder.manifests.writing.lineage import lineage
 
 SIZE = (320, 240)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ndec_builder.annotation import handover, projects, pull, push
-from ndec_builder.annotation.connection import Connection
-from ndec_builder.annotation.held import handed_over, read_incidents
+from ndec_builder.annotation import pull, push
+from ndec_builder.annotation.label_studio import handover, projects
+from ndec_builder.annotation.label_studio.connection import Connection
+from ndec_builder.annotation.label_studio.server_snapshot import handed_over, read_incidents
 from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_table

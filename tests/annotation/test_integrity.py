@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from ndec_builder.annotation import projects, pull, push
-from ndec_builder.annotation.connection import Connection
-from ndec_builder.annotation.held import read_incidents
-from ndec_builder.annotation.oracle import answer_all
+from ndec_builder.annotation import pull, push
+from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.connection import Connection
+from ndec_builder.annotation.label_studio.server_snapshot import read_incidents
 from ndec_builder.annotation.settings import PullConfig, PushConfig
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import INCIDENTS, LABEL_ROWS
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.oracle import answer_all
 
 pytestmark = pytest.mark.server
 Served = tuple[Workspace, Connection]

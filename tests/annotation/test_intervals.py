@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ndec_builder.annotation.intervals import clopper_pearson, clopper_pearson_upper, wilson
+from ndec_builder.annotation.decisions.binomial import clopper_pearson, clopper_pearson_upper, wilson
 
 CASES = [(0, 300), (1, 300), (3, 473), (0, 1), (5, 5), (17, 40), (0, 12000), (250, 12000)]
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.keepable import settled, waiting
-from ndec_builder.annotation.planning import new_tasks
+from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.assignment.undecided_queries import settled, waiting
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.candidates.kept import kept_queries
+from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, LABELS, SET_ASIDE, TASKS, table_of
 

@@ -8,15 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ndec_builder.annotation import imports, projects, pull, push, resolve
-from ndec_builder.annotation.connection import Connection
-from ndec_builder.annotation.oracle import answer_all
+from ndec_builder.annotation import pull, push, resolve
+from ndec_builder.annotation.label_studio import projects, task_sync
+from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import as_text, status
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import DECISIONS, LABEL_ROWS, TASKS, pair_id
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.oracle import answer_all
 
 pytestmark = pytest.mark.server
 Served = tuple[Workspace, Connection]
@@ -86,7 +87,7 @@ def test_an_interrupted_import_is_completed_without_doubles(
     workspace, connection = served
     make_candidates(workspace, count=7)
     config = PushConfig(workspace.root, annotators=("ann",), chunk=3, image_url=connection.image_url)
-    real = imports.talking
+    real = task_sync.talking
     calls = {"left": 2}
 
     def dying(*args: Any) -> Any:  # killed before the second chunk is sent
@@ -96,7 +97,7 @@ def test_an_interrupted_import_is_completed_without_doubles(
                 raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(imports, "talking", dying)
+    monkeypatch.setattr(task_sync, "talking", dying)
     with pytest.raises(KeyboardInterrupt):
         push.run(config)
     monkeypatch.undo()

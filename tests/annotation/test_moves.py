@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.moves import for_newcomers, open_rows, spread
-from ndec_builder.annotation.tasks import assign
+from ndec_builder.annotation.assignment.queues import assign
+from ndec_builder.annotation.assignment.reassign import for_newcomers, open_rows, spread
 from ndec_builder.core.schemas import TASKS, table_of
 
 NONE = table_of(TASKS, [])

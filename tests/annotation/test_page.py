@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from needs import missing
 
-from ndec_builder.annotation import projects, pull, push
-from ndec_builder.annotation.connection import Connection
+from ndec_builder.annotation import pull, push
+from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.settings import PullConfig, PushConfig
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ndec_builder.annotation.pair_model import Answers, cross_fit
+from ndec_builder.annotation.decisions.pair_model import Answers, cross_fit
 from ndec_builder.candidates.logistic import calibration_error
 from ndec_builder.candidates.prelabel import auc
 

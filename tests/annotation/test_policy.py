@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.policy import (
+from ndec_builder.annotation.decisions.label_statistics import (
     clearing_threshold,
     copy_probabilities,
     doubtful,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndec_builder.annotation import posterior
-from ndec_builder.annotation.posterior import dawid_skene
+from ndec_builder.annotation.decisions import dawid_skene as posterior
+from ndec_builder.annotation.decisions.dawid_skene import dawid_skene
 
 
 def simulate(errors: dict[str, float], pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from ndec_builder.annotation.agreement import agreement, cohen_kappa, krippendorff_alpha
-from ndec_builder.annotation.quality import annotators, known_truth
+from ndec_builder.annotation.decisions.agreement import agreement, cohen_kappa, krippendorff_alpha
+from ndec_builder.annotation.decisions.annotator_quality import annotators, known_truth
 from ndec_builder.core.schemas import DECISIONS, LABEL_ROWS, LABELS, table_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.agreement import agreement, cohen_kappa
+from ndec_builder.annotation.decisions.agreement import agreement, cohen_kappa
 from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import as_text, finish, labels_per_hour, status
 from ndec_builder.core.errors import NdecError

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.rivals import RIVALS, rival_features
+from ndec_builder.annotation.decisions.rival_features import RIVALS, rival_features
 from ndec_builder.core.schemas import CANDIDATES, table_of
 
 

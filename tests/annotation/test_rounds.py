@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from ndec_builder.annotation import auto_clear, imports, projects, pull, push, resolve
-from ndec_builder.annotation.clearing import slice_pairs
-from ndec_builder.annotation.connection import Connection
-from ndec_builder.annotation.held import read_incidents
-from ndec_builder.annotation.oracle import answer_all
+from ndec_builder.annotation import auto_clear, pull, push, resolve
+from ndec_builder.annotation.decisions.clearing import slice_pairs
+from ndec_builder.annotation.label_studio import projects, task_sync
+from ndec_builder.annotation.label_studio.connection import Connection
+from ndec_builder.annotation.label_studio.server_snapshot import read_incidents
 from ndec_builder.annotation.settings import AutoClearConfig, PullConfig, PushConfig, ResolveConfig
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.oracle import answer_all
 
 pytestmark = pytest.mark.server
 Served = tuple[Workspace, Connection]
@@ -141,7 +142,7 @@ def test_of_two_pushes_at_once_one_says_so_and_no_pair_is_there_twice(
     workspace, connection = served
     make_candidates(workspace, count=12)
     config = PushConfig(workspace.root, annotators=("ann", "ben"), overlap=0.5, image_url=connection.image_url)
-    real, begun, errors = imports.talking, threading.Event(), list[Exception]()
+    real, begun, errors = task_sync.talking, threading.Event(), list[Exception]()
 
     @contextlib.contextmanager
     def slow(given: Connection, doing: str) -> Iterator[None]:
@@ -151,7 +152,7 @@ def test_of_two_pushes_at_once_one_says_so_and_no_pair_is_there_twice(
         with real(given, doing):
             yield
 
-    monkeypatch.setattr(imports, "talking", slow)
+    monkeypatch.setattr(task_sync, "talking", slow)
 
     def one() -> None:
         try:

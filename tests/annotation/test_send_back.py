@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndec_builder.annotation import projects, pull, push, resolve, send_back
-from ndec_builder.annotation.connection import Connection
-from ndec_builder.annotation.labels import counting_labels, read_labels, read_set_aside
-from ndec_builder.annotation.oracle import answer_all
+from ndec_builder.annotation import pull, push, resolve, send_back
+from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.send_back import chosen_labels, move
 from ndec_builder.annotation.settings import (
     PullConfig,
@@ -23,10 +22,12 @@ from ndec_builder.annotation.settings import (
     StatusConfig,
 )
 from ndec_builder.annotation.status import status
+from ndec_builder.annotation.tables import counting_labels, read_labels, read_set_aside
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import LABEL_ROWS, SET_ASIDE, TASKS, table_of
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.oracle import answer_all
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ROWS = ("pair_id", "round", "annotator", "label", "annotated_at")

@@ -13,9 +13,9 @@ import pytest
 import requests
 from needs import free_port
 
-from ndec_builder.annotation import environment
+from ndec_builder.annotation.label_studio import environment
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, make_secrets, running_state
 from ndec_builder.annotation.serve import stop
-from ndec_builder.annotation.server import LabelStudioServer, make_secrets, running_state
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace

@@ -16,9 +16,15 @@ import pytest
 import requests
 from needs import free_port
 
-from ndec_builder.annotation import environment
-from ndec_builder.annotation.connection import Connection, connect, verify
-from ndec_builder.annotation.server import LabelStudioServer, make_secrets, running_state, secrets_file, state_file
+from ndec_builder.annotation.label_studio import environment
+from ndec_builder.annotation.label_studio.connection import Connection, connect, verify
+from ndec_builder.annotation.label_studio.server import (
+    LabelStudioServer,
+    make_secrets,
+    running_state,
+    secrets_file,
+    state_file,
+)
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ServeConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, write_json
@@ -61,7 +67,8 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
     )  # a reused number
     assert running_state(data) is None
     code = (
-        "import time; from pathlib import Path; from ndec_builder.annotation.server import LabelStudioServer as L\n"
+        "import time; from pathlib import Path\n"
+        "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"
         f"L(Path({str(data)!r}), {port}, env=Path({str(env)!r})).start(); print('up', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.annotation import projects
-from ndec_builder.annotation.clearing import slice_pairs
-from ndec_builder.annotation.imports import task_data
-from ndec_builder.annotation.suggestions import NONE, suggestions
-from ndec_builder.annotation.told import remember
+from ndec_builder.annotation.decisions.clearing import slice_pairs
+from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.hints import NONE, suggestions
+from ndec_builder.annotation.label_studio.task_sync import task_data
+from ndec_builder.annotation.push_options import remember
 from ndec_builder.core.schemas import CANDIDATES, GOLD, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.tasks import assign, disputed_pairs, double_check_pairs, pairs_to_label, people_of
+from ndec_builder.annotation.assignment.queues import (
+    assign,
+    disputed_pairs,
+    double_check_pairs,
+    pairs_to_label,
+    people_of,
+)
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, TASKS, table_of
 

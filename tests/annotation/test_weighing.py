@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.planning import new_tasks
-from ndec_builder.annotation.policy import posterior_of
+from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.decisions.label_statistics import posterior_of
+from ndec_builder.annotation.decisions.weighted import weighed
 from ndec_builder.annotation.resolve import resolve as decided
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig
-from ndec_builder.annotation.weighing import weighed
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, LABELS, PRELABELS, SET_ASIDE, table_of
 from ndec_builder.core.storage import read_table, write_table

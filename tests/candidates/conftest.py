@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from ndec_builder.core.columns import images_fingerprint
+from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace

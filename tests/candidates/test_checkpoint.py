@@ -9,17 +9,17 @@ import time
 import numpy as np
 import pytest
 
-from ndec_builder.candidates import search
-from ndec_builder.candidates.checkpoint import Checkpoint
-from ndec_builder.candidates.flat import FlatPass
-from ndec_builder.candidates.search import top_pairs
+from ndec_builder.candidates.search import exact
+from ndec_builder.candidates.search.checkpoint import Checkpoint
+from ndec_builder.candidates.search.exact import top_pairs
+from ndec_builder.candidates.search.faiss_flat import FlatPass
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
 import numpy as np
 from ndec_builder.candidates import checkpoint, search
-from ndec_builder.candidates.flat import FlatPass
+from ndec_builder.candidates.search.faiss_flat import FlatPass
 checkpoint.EVERY, search.SAMPLE = 0.0, 64
 class Slow(FlatPass):
     def search(self, block, wanted):
@@ -67,7 +67,7 @@ def test_killed_for_real(tmp_path, vectors, monkeypatch, capsys, state):
         time.sleep(0.005)
     process.kill()
     process.wait()
-    monkeypatch.setattr(search, "SAMPLE", 64)
+    monkeypatch.setattr(exact, "SAMPLE", 64)
     caps = {"top": 400, "max_per_reference": 4}
     ids = range(1500), range(300)
     whole, rest = Counting(references), Counting(references)

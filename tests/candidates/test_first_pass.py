@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from needs import missing
 
-from ndec_builder.candidates import bf16, first_pass
-from ndec_builder.candidates.bf16 import Bf16Error, Bf16Pass
-from ndec_builder.candidates.first_pass import choose
-from ndec_builder.candidates.flat import FlatPass, GpuPass
-from ndec_builder.candidates.rough import Wanted
-from ndec_builder.candidates.search import pairs_above, top_pairs
+from ndec_builder.candidates.search import bf16, first_pass
+from ndec_builder.candidates.search.bf16 import Bf16Error, Bf16Pass
+from ndec_builder.candidates.search.exact import pairs_above, top_pairs
+from ndec_builder.candidates.search.faiss_flat import FlatPass, GpuPass
+from ndec_builder.candidates.search.first_pass import choose
+from ndec_builder.candidates.search.proposals import Wanted
 from ndec_builder.core.errors import UsageError
 
 
@@ -55,7 +55,9 @@ def test_a_sum_that_bf16_rounds_down_still_counts(monkeypatch):
     """1 + 2**-8 is half way between two bf16 numbers and rounds to 1: no input is rounded, only the sum is."""
     queries = np.array([[1, 1]], np.float16)
     references = np.array([[1, 2.0**-9]] * 200 + [[1, 2.0**-8]] * 3, np.float16)
-    monkeypatch.setattr("ndec_builder.candidates.search.choose", lambda _, __, vectors: make("bf16", vectors, 512))
+    monkeypatch.setattr(
+        "ndec_builder.candidates.search.exact.choose", lambda _, __, vectors: make("bf16", vectors, 512)
+    )
     assert sorted(pairs_above(queries, references, 1.003).references) == [200, 201, 202]
 
 

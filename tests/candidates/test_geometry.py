@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.candidates.geometry import SIGNALS, Geometry, fit, fit_pictures
-from ndec_builder.candidates.homography import is_plausible, project
-from ndec_builder.candidates.keypoints import describe
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit, fit_pictures
+from ndec_builder.candidates.geometry.homography import is_plausible, project
+from ndec_builder.candidates.geometry.keypoints import describe
 from pictures import textured
 
 WIDTH, HEIGHT = 320, 240

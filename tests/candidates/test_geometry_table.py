@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndec_builder.candidates import geometry_table
-from ndec_builder.candidates.geometry import fit
-from ndec_builder.candidates.geometry_table import COLUMNS, add_geometry, measure, read_geometry, with_geometry
+from ndec_builder.candidates.geometry import table as geometry_table
+from ndec_builder.candidates.geometry.fitting import fit
+from ndec_builder.candidates.geometry.table import COLUMNS, add_geometry, measure, read_geometry, with_geometry
 from ndec_builder.core.decode import decode
 from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
 from ndec_builder.core.workspace import Workspace

@@ -6,11 +6,11 @@ import faiss
 import numpy as np
 import pytest
 
-from ndec_builder.candidates.flat import FlatPass
-from ndec_builder.candidates.ivf import IvfOptions, IvfPass
-from ndec_builder.candidates.recall import measure_recall
-from ndec_builder.candidates.rough import Rough
-from ndec_builder.candidates.search import top_pairs
+from ndec_builder.candidates.search.exact import top_pairs
+from ndec_builder.candidates.search.faiss_flat import FlatPass
+from ndec_builder.candidates.search.faiss_ivf import IvfOptions, IvfPass
+from ndec_builder.candidates.search.proposals import Rough
+from ndec_builder.candidates.search.recall import measure_recall
 from ndec_builder.core.errors import UsageError
 
 

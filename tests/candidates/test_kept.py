@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ndec_builder.candidates.kept import kept_queries
+from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, pair_id, table_of
 
 # query → {reference: decision}; "duplicate" marks the candidate, "absent" has no row among the decisions

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndec_builder.candidates.normalization import Normalization, normalized
+from ndec_builder.candidates.search.score_normalization import Normalization, normalized
 from ndec_builder.core.errors import UsageError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndec_builder.candidates import prelabel_pairs
-from ndec_builder.candidates.geometry_table import add_geometry
+from ndec_builder.candidates import synthetic_pairs
+from ndec_builder.candidates.geometry.table import add_geometry
 from ndec_builder.candidates.prelabel import run
 from ndec_builder.candidates.settings import PrelabelConfig
 from ndec_builder.core.errors import NdecError, UsageError
@@ -47,7 +47,7 @@ def mined(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         scratch.mkdir(parents=True, exist_ok=True)
         return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
-    monkeypatch.setattr(prelabel_pairs, "_describe", described)
+    monkeypatch.setattr(synthetic_pairs, "_describe", described)
     return bench
 
 

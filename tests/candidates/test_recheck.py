@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.recheck import new_pairs, run
-from ndec_builder.candidates.rows import all_candidates
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES

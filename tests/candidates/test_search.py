@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from needs import missing
 
-from ndec_builder.candidates import search
-from ndec_builder.candidates.bf16 import Bf16Error, Bf16Pass
-from ndec_builder.candidates.flat import FlatPass
-from ndec_builder.candidates.search import best_scores, pairs_above, score_pairs, top_pairs
+from ndec_builder.candidates.search import exact as search
+from ndec_builder.candidates.search.bf16 import Bf16Error, Bf16Pass
+from ndec_builder.candidates.search.exact import best_scores, pairs_above, score_pairs, top_pairs
+from ndec_builder.candidates.search.faiss_flat import FlatPass
 from ndec_builder.core.errors import NdecError
 
 ENGINES = {"bf16": Bf16Pass, "faiss": FlatPass}
@@ -128,7 +128,7 @@ def test_floors_guesses_and_dense_tiles_change_nothing(every_first_pass, top, ma
             want.append((q, r))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "SAMPLE", 64)
-        patch.setattr("ndec_builder.candidates.selection.SETTLE_AT", 500)
+        patch.setattr("ndec_builder.candidates.search.selection.SETTLE_AT", 500)
         caps = {"top": top, "max_per_query": max_per_query, "max_per_reference": max_per_reference}
         for tile, block in ((32, 100), (64, 1000)):
             engine = engine_of(every_first_pass, references, tile)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from ndec_builder.candidates.sides import load_side
-from ndec_builder.candidates.splits import count_reasons, near_duplicates, skip_reasons
+from ndec_builder.candidates.role_vectors import load_side
+from ndec_builder.candidates.split_exclusions import count_reasons, near_duplicates, skip_reasons
 from pictures import scene
 
 MODEL = "efficientnet-lite0"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ndec_builder.core import addresses
 from ndec_builder.core.addresses import Cell, Slice, container, inflate, parse
-from ndec_builder.core.cells import CellReader
+from ndec_builder.core.parquet_cells import CellReader
 from ndec_builder.core.storage import read_uri
 from ndec_builder.core.workspace import Workspace
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndec_builder.core.columns import columns_fingerprint, images_fingerprint
+from ndec_builder.core.fingerprints import columns_fingerprint, images_fingerprint
 from ndec_builder.core.schemas import IMAGES, table_of
 
 TEXTS = st.lists(st.none() | st.text(max_size=4), max_size=12)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ndec_builder.cli.assist.init import run as init
+from ndec_builder.cli.assist.init import settings_template
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings, result_fields, setting, template
 from ndec_builder.core.errors import UsageError
-from ndec_builder.init import run as init
-from ndec_builder.init import settings_template
 
 
 @dataclass(frozen=True)

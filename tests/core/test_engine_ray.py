@@ -14,10 +14,10 @@ import pytest
 from needs import free_port, missing
 
 import shard_work
-from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import GapsError, NdecError
-from ndec_builder.core.plans import Plan, open_plan
-from ndec_builder.core.shards import run_shards
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, open_plan
+from ndec_builder.core.executor.runner import run_shards
 from ndec_builder.core.storage import sha256_file
 from two_nodes import TwoNodes, two_nodes
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shard_work
-from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import GapsError, NdecError
-from ndec_builder.core.plans import Done, Plan, Shard, finished, mark, open_plan
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Done, Plan, Shard, finished, mark, open_plan
+from ndec_builder.core.executor.runner import Outcome, perform, run_shards
 from ndec_builder.core.remote import RemoteReadError
-from ndec_builder.core.shards import Outcome, perform, run_shards
 from ndec_builder.core.storage import read_json, sha256_file
 
 TEN = Plan(10, 3, "f" * 64)

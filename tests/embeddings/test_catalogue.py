@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from ndec_builder.embeddings.catalogue import KINDS
+from ndec_builder.embeddings.model_kinds import KINDS
 
 
 def ndec(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,11 +14,11 @@ from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.embeddings.descriptors import run
-from ndec_builder.embeddings.hdf5 import read_hdf5
+from ndec_builder.embeddings.ingest_descriptors import run
+from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
 from ndec_builder.embeddings.settings import DescriptorsConfig
 from ndec_builder.embeddings.store import check_same_space, read_embeddings
-from ndec_builder.evaluation.formats import Descriptors, write_isc2021, write_submission
+from ndec_builder.evaluation.detectors.formats import Descriptors, write_isc2021, write_submission
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
 from pictures import write_scenes

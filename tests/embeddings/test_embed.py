@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from ndec_builder.cli.assist.status import survey
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.executor.plan import Shard, plans_folder
+from ndec_builder.core.executor.progress import read_progress
 from ndec_builder.core.locks import locked
-from ndec_builder.core.plans import Shard, plans_folder
-from ndec_builder.core.progress import read_progress
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings import embed
@@ -27,7 +28,6 @@ from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.store import read_embeddings
 from ndec_builder.embeddings.whitening import Whitening
-from ndec_builder.status import survey
 from pictures import write_scenes
 
 Ingest = Callable[[Path, str, list[Path]], None]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.embeddings.catalogue import KINDS
+from ndec_builder.embeddings.model_kinds import KINDS
 from ndec_builder.embeddings.model_names import parse
 
 

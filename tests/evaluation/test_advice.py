@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ndec_builder.evaluation.advice import advise
-from ndec_builder.evaluation.bootstrap import GroupedList
-from ndec_builder.evaluation.metrics import rank
+from ndec_builder.evaluation.metrics.bootstrap import GroupedList
+from ndec_builder.evaluation.metrics.ranked import rank
+from ndec_builder.evaluation.metrics.threshold_advice import advise
 
 
 def grouped(scores: np.ndarray, match: np.ndarray, groups: np.ndarray) -> tuple[GroupedList, np.ndarray]:

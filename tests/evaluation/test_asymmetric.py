@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.evaluation.asymmetric import apply_filter, cut_then_filter, query_over_reference, reject
-from ndec_builder.evaluation.estimates import gap_figures
-from ndec_builder.evaluation.metrics import rank
+from ndec_builder.evaluation.metrics.estimates import gap_figures
+from ndec_builder.evaluation.metrics.norm_ratio_filter import (
+    apply_filter,
+    cut_then_filter,
+    query_over_reference,
+    reject,
+)
+from ndec_builder.evaluation.metrics.ranked import rank
 
 N = 5009
 PAPER = [  # method, true positives, false positives, precision in per cent (Tables 1 and 2 of arXiv 2205.12358)

@@ -8,17 +8,23 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ndec_builder.evaluation import bootstrap
-from ndec_builder.evaluation.asymmetric import cut_then_filter
-from ndec_builder.evaluation.bootstrap import (
+from ndec_builder.evaluation.metrics import bootstrap
+from ndec_builder.evaluation.metrics.bootstrap import (
     GroupedList,
     intervals,
     replicate_weights,
     weighted_auc,
     weighted_average_precision,
 )
-from ndec_builder.evaluation.estimates import SUBSETS, AsymmetricFilter, Evaluation, gap_figures
-from ndec_builder.evaluation.metrics import RankedList, average_precision, precision_at_n, rank, recall_at_precision
+from ndec_builder.evaluation.metrics.estimates import SUBSETS, AsymmetricFilter, Evaluation, gap_figures
+from ndec_builder.evaluation.metrics.norm_ratio_filter import cut_then_filter
+from ndec_builder.evaluation.metrics.ranked import (
+    RankedList,
+    average_precision,
+    precision_at_n,
+    rank,
+    recall_at_precision,
+)
 
 QUERIES, REFERENCES, GROUPS = 14, 4, 6
 

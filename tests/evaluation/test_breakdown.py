@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ndec_builder.evaluation.breakdown import Copies, by_edit_kind, edit_kinds
+from ndec_builder.evaluation.metrics.by_edit_kind import Copies, by_edit_kind, edit_kinds
 
 
 def edit(share: float, adds: bool, *operations: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.evaluation.descriptors import read_descriptors
+from ndec_builder.evaluation.detectors.descriptors import read_descriptors
 
 h5py = pytest.importorskip("h5py")
 QUERIES, REFERENCES = ["q1", "q2", "q3"], ["r1", "r2"]

@@ -16,7 +16,14 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
-from ndec_builder.evaluation.features import Features, features_of, join, of_checkpoint, of_model, pooled_features
+from ndec_builder.evaluation.detectors.features import (
+    Features,
+    features_of,
+    join,
+    of_checkpoint,
+    of_model,
+    pooled_features,
+)
 
 MODEL = "efficientnet-lite0"
 

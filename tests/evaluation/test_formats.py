@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.embeddings.hdf5 import read_hdf5
-from ndec_builder.evaluation.formats import (
+from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
+from ndec_builder.evaluation.detectors.formats import (
     Descriptors,
     reduce,
     write_csv6,

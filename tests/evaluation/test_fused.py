@@ -12,7 +12,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.benchmark import run
-from ndec_builder.evaluation.fused import best_rows
+from ndec_builder.evaluation.detectors.fused_rescoring import best_rows
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused.features import FEATURES

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndec_builder.candidates.normalization import Normalization
+from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.core.errors import NdecError
-from ndec_builder.evaluation.matching import Background, match
+from ndec_builder.evaluation.detectors.search import Background, match
 
 
 def brute_force(queries: np.ndarray, references: np.ndarray, k: int | None, limit: int) -> list[tuple[float, int, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ndec_builder.core.errors import UsageError
-from ndec_builder.evaluation.methods import config_of, parse_method, parse_methods
+from ndec_builder.evaluation.detectors.methods import config_of, parse_method, parse_methods
 from ndec_builder.evaluation.settings import PaperConfig
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.evaluation.metrics import (
+from ndec_builder.evaluation.metrics.ranked import (
     MAX_PREDICTIONS,
     average_precision,
     curve,

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ndec_builder.candidates.geometry import SIGNALS, fit
-from ndec_builder.core.engines import Engine
+from ndec_builder.candidates.geometry.fitting import SIGNALS, fit
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation import pair_signals as module
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
-from ndec_builder.evaluation.pair_signals import pair_signals
+from ndec_builder.evaluation.detectors import pair_geometry as module
+from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
 from ndec_builder.training.fused.measure import SIDE
-from ndec_builder.training.fused.thumbs import PAIR_SIGNALS
+from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS
 from ndec_builder.training.views import load_picture
 
 QUERY, REFERENCE = np.array([0, 0, 1, 3, 10]), np.array([0, 5, 1, 3, 10])

@@ -14,12 +14,13 @@ import pytest
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation import benchmark, paper
+from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.judging import judge
-from ndec_builder.evaluation.metrics import average_precision
-from ndec_builder.evaluation.paper_figures import nested_uap
-from ndec_builder.evaluation.paper_numbers import TABLE_1, TABLE_2, is_ndec
+from ndec_builder.evaluation.metrics.ranked import average_precision
+from ndec_builder.evaluation.paper import run
+from ndec_builder.evaluation.paper.figures import nested_uap
+from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, is_ndec
 from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
 
 MODEL = "efficientnet-lite0"
@@ -47,7 +48,7 @@ def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable
         workspace=small.workspace, manifest=small.manifest, model=MODEL, replicates=100, name="plain-single"
     ))  # fmt: skip
     methods = (f"BoT={plain / 'predictions.csv'}", f"Net={MODEL}", f"Own={asl}", f"Own+ASL={asl}")
-    out = paper.run(config(small, table=1, method=methods, asl_checkpoint=asl))
+    out = run.run(config(small, table=1, method=methods, asl_checkpoint=asl))
     assert sorted(path.name for path in out.iterdir()) == ["run.json", "table1.csv", "table1.json", "table1.md"]
     table = json.loads((out / "table1.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}
@@ -89,10 +90,10 @@ def test_table_2_trains_once_and_never_repeats_an_embedding(
         workspace=tmp_path, manifest=tmp_path / "manifests" / "small-1", table=2, seeds=2, replicates=100,
         recipe=("asl", "triplet", "baseline"),
     )  # fmt: skip
-    paper.run(PaperConfig(**{**vars(settings), "recipe": ("baseline",), "seeds": 1, "name": "one"}))
+    run.run(PaperConfig(**{**vars(settings), "recipe": ("baseline",), "seeds": 1, "name": "one"}))
     assert sum(calls) >= 10 * 3 + 16 + 12  # the views of 10 images, 16 queries, 12 references
     calls.clear()
-    out = paper.run(settings)
+    out = run.run(settings)
     assert calls == []  # five more runs, and not one more picture went through the trunk
     table = json.loads((out / "table2.json").read_text())
     assert [(row["name"], row["note"]) for row in table["rows"]] == [
@@ -112,14 +113,14 @@ def test_table_2_trains_once_and_never_repeats_an_embedding(
     assert row["uap"]["low"] <= row["uap"]["value"] <= row["uap"]["high"]
     before = (out / "table2.md").read_bytes()
     monkeypatch.setattr("ndec_builder.training.loop.train", None)  # finished runs are only looked up
-    assert (paper.run(settings) / "table2.md").read_bytes() == before
+    assert (run.run(settings) / "table2.md").read_bytes() == before
     with pytest.raises(UsageError, match=r"recipe 'als' is unknown.*'asl'"):
-        paper.run(PaperConfig(**{**vars(settings), "recipe": ("als",)}))
+        run.run(PaperConfig(**{**vars(settings), "recipe": ("als",)}))
 
 
 def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
     settings = config(small, figure=6, method=(f"Net={MODEL}",), shares=3, orders=2)
-    out = paper.run(settings)
+    out = run.run(settings)
     assert sorted(path.name for path in out.iterdir()) == ["figure6.json", "figure6.png", "figure6.svg", "run.json"]
     curve = json.loads((out / "figure6.json").read_text())["curves"][0]
     assert curve["shares"] == [0.0, 0.5, 1.0]
@@ -144,19 +145,19 @@ def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
 
 def test_figures_7_and_8(small: Any, make_checkpoint: Callable[..., Path]) -> None:
     asl = make_checkpoint("judge")
-    seven = paper.run(config(small, figure=7, method=(f"Net={MODEL}", f"Own={asl}")))
+    seven = run.run(config(small, figure=7, method=(f"Net={MODEL}", f"Own={asl}")))
     bars = json.loads((seven / "figure7.json").read_text())
     assert list(bars["methods"]) == ["Net", "Own"] and bars["paper"]["Simple"] == [72.42, 47.0]
     assert bars["methods"]["Net"]["without"]["value"] >= bars["methods"]["Net"]["with"]["value"]
-    eight = paper.run(config(small, figure=8, method=(f"Own={asl}",), gallery=4))
+    eight = run.run(config(small, figure=8, method=(f"Own={asl}",), gallery=4))
     rows = json.loads((eight / "figure8.json").read_text())["rows"]
     assert all(pair["query_over_reference"] <= 1 for pair in rows["copies kept"] + rows["hard negatives wrongly kept"])
     rejected = rows["copies wrongly rejected"] + rows["hard negatives rejected"]
     assert all(pair["query_over_reference"] > 1 for pair in rejected)
     assert sum(map(len, rows.values())) > 0 and all(len(pairs) <= 2 for pairs in rows.values())
     assert (eight / "figure8.png").read_bytes()[:4] == b"\x89PNG" and "<svg" in (eight / "figure8.svg").read_text()
-    again = paper.run(config(small, figure=8, method=(f"Own={asl}",), gallery=4, name="again"))
+    again = run.run(config(small, figure=8, method=(f"Own={asl}",), gallery=4, name="again"))
     for name in ("figure8.png", "figure8.svg", "figure8.json"):
         assert (again / name).read_bytes() == (eight / name).read_bytes()
     with pytest.raises(UsageError, match="shows norm ratios"):
-        paper.run(config(small, figure=8, method=(f"Net={MODEL}",)))
+        run.run(config(small, figure=8, method=(f"Net={MODEL}",)))

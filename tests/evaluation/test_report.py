@@ -14,9 +14,9 @@ from needs import missing
 
 from ndec_builder.core.storage import read_json
 from ndec_builder.evaluation.benchmark import run
-from ndec_builder.evaluation.bootstrap import Interval
-from ndec_builder.evaluation.hard_share import draw
-from ndec_builder.evaluation.paper_figures import Curve
+from ndec_builder.evaluation.metrics.bootstrap import Interval
+from ndec_builder.evaluation.paper.figures import Curve
+from ndec_builder.evaluation.report.hard_share import draw
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.embeddings.hdf5 import read_hdf5
+from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
 from ndec_builder.evaluation.benchmark import run as benchmark
+from ndec_builder.evaluation.export_results import benchmark_of, run
 from ndec_builder.evaluation.result_settings import ResultsConfig
-from ndec_builder.evaluation.results import benchmark_of, run
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
 
@@ -54,7 +54,7 @@ def test_pca_is_the_way_out_of_too_many_dimensions(small, report: Path, monkeypa
     assert read_hdf5(export(small, report, "hdf5", pca=5))["query"][1].shape[1] == 5
     with pytest.raises(UsageError, match="dimensions only"):
         export(small, report, "hdf5", pca=200)
-    monkeypatch.setattr("ndec_builder.evaluation.results.MAX_DIM", 4)
+    monkeypatch.setattr("ndec_builder.evaluation.export_results.MAX_DIM", 4)
     with pytest.raises(NdecError, match=r"a submission at most 4; add --pca 4"):
         export(small, report, "hdf5")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndec_builder.evaluation.bootstrap import replicate_weights
-from ndec_builder.evaluation.seeds import difference, interval, over_seeds
+from ndec_builder.evaluation.metrics.bootstrap import replicate_weights
+from ndec_builder.evaluation.metrics.over_seeds import difference, interval, over_seeds
 
 GROUPS = 30
 

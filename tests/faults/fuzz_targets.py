@@ -48,10 +48,10 @@ def _found(kind: str, role: str, name: str) -> Work:
 
     from ndec_builder.core.workspace import Workspace
     from ndec_builder.sources.ingest import _MODULES
-    from ndec_builder.sources.opening import read_facts
+    from ndec_builder.sources.inspect_images import read_facts
     from ndec_builder.sources.settings import IngestConfig
 
-    module = importlib.import_module(f"ndec_builder.sources.{_MODULES[kind]}")
+    module = importlib.import_module(f"ndec_builder.sources.readers.{_MODULES[kind]}")
 
     def read(path: Path) -> None:
         source = path.parent if kind in ("hf", "folder") else path
@@ -67,7 +67,7 @@ def _found(kind: str, role: str, name: str) -> Work:
 
 def _unpack(data: bytes, folder: Path) -> None:
     """A package of the registries: whatever is in it stays below its folder."""
-    from ndec_builder.sources.packages import unpack_archive
+    from ndec_builder.demo.corpus.packages import unpack_archive
 
     outer = folder / "outer"
     (outer / "in").mkdir(parents=True)
@@ -102,7 +102,7 @@ def _read_manifest(path: Path) -> None:
 
 def _answers(data: bytes, folder: Path) -> None:
     """Annotations as Label Studio's API gives them; somebody may have written anything through it."""
-    from ndec_builder.annotation.answers import verdict
+    from ndec_builder.annotation.label_studio.annotations import verdict
 
     value = json.loads(data)
     verdict(value if isinstance(value, list) else [value])
@@ -112,7 +112,7 @@ def _image_request(data: bytes, folder: Path) -> None:
     """A request to the image server: an answer or a closed connection, and never a file that is no picture."""
     import socket
 
-    from ndec_builder.annotation.image_server import ImageServer
+    from ndec_builder.annotation.web.image_server import ImageServer
     from ndec_builder.core.workspace import Workspace
 
     with ImageServer(Workspace(folder), 0) as server:
@@ -129,16 +129,16 @@ def targets() -> Iterator[Target]:
     from ndec_builder.candidates.attribution import read_attribution
     from ndec_builder.core import addresses, decode
     from ndec_builder.core.storage import read_table
-    from ndec_builder.embeddings import descriptors as taken_over
-    from ndec_builder.embeddings.backbones.state import read_checkpoint
+    from ndec_builder.demo.corpus.qt_resources import read_rcc
+    from ndec_builder.embeddings import ingest_descriptors as taken_over
+    from ndec_builder.embeddings.backbones.weights import read_checkpoint
     from ndec_builder.embeddings.whitening import Whitening
-    from ndec_builder.evaluation.descriptors import read_descriptors
+    from ndec_builder.evaluation.detectors.descriptors import read_descriptors
     from ndec_builder.evaluation.predictions import read_predictions
-    from ndec_builder.manifests.http import retry_after
+    from ndec_builder.manifests.polite_http import retry_after
     from ndec_builder.sources.ground_truth import read_ground_truth
-    from ndec_builder.sources.lists import read_lines
-    from ndec_builder.sources.openimages_csv import read_batches
-    from ndec_builder.sources.rcc import read_rcc
+    from ndec_builder.sources.readers.image_list import read_lines
+    from ndec_builder.sources.readers.openimages_csv import read_batches
     from ndec_builder.training.checkpoint import read_card
 
     def files() -> list[bytes]:

@@ -155,7 +155,7 @@ def pictures(ground: Ground) -> tuple[dict[str, Counter[str]], float]:
 
 def slowest_file(folder: Path) -> float:
     """Seconds of a core that the slowest picture takes to look at, one by one in a process of its own."""
-    from ndec_builder.sources.opening import read_facts
+    from ndec_builder.sources.inspect_images import read_facts
 
     receive, send = os.pipe()
     child = os.fork()

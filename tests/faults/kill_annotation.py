@@ -34,11 +34,11 @@ from annotators import Annotator  # noqa: E402
 from needs import free_port  # noqa: E402
 from report import write_report  # noqa: E402
 
-from ndec_builder.annotation import projects  # noqa: E402
-from ndec_builder.annotation.connection import own_connection  # noqa: E402
-from ndec_builder.annotation.held import read_incidents  # noqa: E402
-from ndec_builder.annotation.labels import read_labels  # noqa: E402
-from ndec_builder.annotation.server import LabelStudioServer, running_state  # noqa: E402
+from ndec_builder.annotation.label_studio import projects  # noqa: E402
+from ndec_builder.annotation.label_studio.connection import own_connection  # noqa: E402
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state  # noqa: E402
+from ndec_builder.annotation.label_studio.server_snapshot import read_incidents  # noqa: E402
+from ndec_builder.annotation.tables import read_labels  # noqa: E402
 from ndec_builder.core.storage import read_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
 

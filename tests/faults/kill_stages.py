@@ -213,9 +213,9 @@ def leftovers(root: Path) -> list[Path]:
 
 def label_all(root: Path, split: str) -> None:
     """Two people answer through the API, and sometimes disagree."""
-    from ndec_builder.annotation.connection import connect
-    from ndec_builder.annotation.oracle import answer_all
+    from ndec_builder.annotation.label_studio.connection import connect
     from ndec_builder.core.workspace import Workspace
+    from ndec_builder.demo.oracle import answer_all
 
     def label(query: str, reference: str, often: int) -> str:
         draw = random.Random(f"{query} {reference}").randrange(100)
@@ -228,8 +228,8 @@ def label_all(root: Path, split: str) -> None:
 
 def wrong_tasks(root: Path) -> list[str]:
     """Label Studio must hold each task of the table once; the projects are removed, the next run makes its own."""
-    from ndec_builder.annotation import projects
-    from ndec_builder.annotation.connection import connect
+    from ndec_builder.annotation.label_studio import projects
+    from ndec_builder.annotation.label_studio.connection import connect
     from ndec_builder.core.storage import read_table
     from ndec_builder.core.workspace import Workspace
 
@@ -256,7 +256,7 @@ def label_studio(folder: Path) -> Iterator[None]:
     """The server named by LABEL_STUDIO_URL, else one for this run."""
     from needs import free_port
 
-    from ndec_builder.annotation.server import LabelStudioServer, make_secrets
+    from ndec_builder.annotation.label_studio.server import LabelStudioServer, make_secrets
 
     if "LABEL_STUDIO_URL" in os.environ:
         yield

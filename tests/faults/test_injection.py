@@ -20,7 +20,7 @@ from ndec_builder.edits.make import run as edit
 from ndec_builder.edits.settings import EditConfig
 from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.settings import BenchmarkConfig
-from ndec_builder.manifests.build import run as export
+from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.annotation.connection import Connection
+from ndec_builder.annotation.label_studio.connection import Connection
 
 HERE = Path(__file__).parent
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from ndec_builder.annotation import image_server
-from ndec_builder.annotation.connection import Connection, verify
-from ndec_builder.annotation.image_server import ImageServer
-from ndec_builder.annotation.server import running_state
+from ndec_builder.annotation.label_studio.connection import Connection, verify
+from ndec_builder.annotation.label_studio.exposed_ports import listeners
+from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.settings import ServeConfig
-from ndec_builder.core.listening import listeners
+from ndec_builder.annotation.web import image_server
+from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.workspace import Workspace
 
 pytestmark = pytest.mark.server

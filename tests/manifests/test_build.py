@@ -12,7 +12,7 @@ import pytest
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import MANIFEST_TABLES, pair_id
 from ndec_builder.core.storage import write_json
-from ndec_builder.manifests.build import run
+from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 

@@ -8,7 +8,7 @@ import yaml
 
 from decided_world import World
 from ndec_builder.core.storage import write_json
-from ndec_builder.manifests.build import run
+from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
 
 

@@ -5,7 +5,7 @@ import re
 
 from ndec_builder.core.resources import shipped
 from ndec_builder.core.schemas import MANIFEST_TABLES
-from ndec_builder.manifests.build import run
+from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from damage import adder, every, info, remover, setter
 from decided_world import World
-from ndec_builder.manifests.build import run as export
 from ndec_builder.manifests.diff import Changes, run
+from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import DiffConfig, ExportConfig
 
 

@@ -19,10 +19,10 @@ from damage import rehash, table
 from decided_world import World
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes
-from ndec_builder.manifests.build import run as export
-from ndec_builder.manifests.csvs import IMAGE_TABLES
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES
+from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.fetch import run
-from ndec_builder.manifests.http import _number, retry_after
+from ndec_builder.manifests.polite_http import _number, retry_after
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig, FetchConfig
 from ndec_builder.manifests.validate import validate

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from ndec_builder.core.schemas import MANIFEST_TABLES
-from ndec_builder.manifests.build import run
-from ndec_builder.manifests.csvs import guarded, guarded_text
+from ndec_builder.manifests.csv_tables import guarded, guarded_text
+from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate

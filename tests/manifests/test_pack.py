@@ -18,13 +18,13 @@ from ndec_builder.core.decode import decode, read_header
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import read_uri, sha256_bytes, sha256_file, write_table
-from ndec_builder.manifests.build import run
-from ndec_builder.manifests.csvs import IMAGE_TABLES
-from ndec_builder.manifests.pack import _Tar, encoded
-from ndec_builder.manifests.places import climbs_out, file_key, image_place
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES
+from ndec_builder.manifests.export import run
+from ndec_builder.manifests.image_paths import climbs_out, file_key, image_place
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
+from ndec_builder.manifests.writing.pack import _Tar, encoded
 from pictures import scene
 
 

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pytest
 
 from decided_world import World
-from ndec_builder.candidates.kept import Kept
+from ndec_builder.candidates.kept_queries import Kept
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import EDITS, GROUND_TRUTH, IMAGES, PAIRS, TRAIN_PAIRS, pair_id, table_of
 from ndec_builder.core.storage import write_table
-from ndec_builder.manifests.build import run
-from ndec_builder.manifests.gather import read_material
-from ndec_builder.manifests.presets import NDEC, Composition, compose
+from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
-from ndec_builder.manifests.tables import Material, select
 from ndec_builder.manifests.validate import validate
+from ndec_builder.manifests.writing.gather import read_material
+from ndec_builder.manifests.writing.presets import NDEC, Composition, compose
+from ndec_builder.manifests.writing.selection import Material, select
 
 SMALL = Composition(references=4, edited_copies=2, easy_negatives=3, hard_negatives=2, basic=5, pairs=2)
 

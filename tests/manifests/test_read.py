@@ -6,7 +6,7 @@ import pytest
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_uri, sha256_bytes
-from ndec_builder.manifests.build import run
+from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 

@@ -10,9 +10,9 @@ from decided_world import World
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import GROUND_TRUTH, table_of
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.build import run as export
-from ndec_builder.manifests.csvs import ground_truth_csv
-from ndec_builder.manifests.release import ReleaseConfig, folders_csv, read_folders, run
+from ndec_builder.manifests.csv_tables import ground_truth_csv
+from ndec_builder.manifests.export import run as export
+from ndec_builder.manifests.export_release import ReleaseConfig, folders_csv, read_folders, run
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.sources.ingest import run as ingest

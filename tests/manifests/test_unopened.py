@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from decided_world import World
 from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import read_json, write_table
-from ndec_builder.manifests.build import run
+from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
-from ndec_builder.sources.opened import read_opened
+from ndec_builder.sources.late_inspection import read_opened
 
 
 def forget(world: World, role: str) -> None:

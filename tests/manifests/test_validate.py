@@ -15,8 +15,8 @@ from decided_world import make_world
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import sha256_file, write_table
-from ndec_builder.manifests.build import run as export
 from ndec_builder.manifests.codes import CODES
+from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.manifests.validate import examine, run, validate
 from pictures import scene

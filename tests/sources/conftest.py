@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndec_builder.sources.corpus import run
+from ndec_builder.demo.corpus.build import run
 from ndec_builder.sources.settings import CorpusConfig
 from pictures import scene, write_scenes
 

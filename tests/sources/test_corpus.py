@@ -17,13 +17,13 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import EDITS, IMAGES, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.corpus import build as corpus_module
+from ndec_builder.demo.corpus.build import group_pictures, run
+from ndec_builder.demo.corpus.originals import Original
+from ndec_builder.demo.corpus.packages import Fetched, Package, default_cache
+from ndec_builder.demo.corpus.prepare import Prepared, prepare, shrink, to_jpeg
 from ndec_builder.edits.operations import apply_edits
-from ndec_builder.sources import corpus as corpus_module
-from ndec_builder.sources.corpus import group_pictures, run
 from ndec_builder.sources.ingest import run as ingest
-from ndec_builder.sources.originals import Original
-from ndec_builder.sources.packages import Fetched, Package, default_cache
-from ndec_builder.sources.prepare import Prepared, prepare, shrink, to_jpeg
 from ndec_builder.sources.settings import CorpusConfig, IngestConfig
 from pictures import scene, write_scenes
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from ndec_builder.sources.dedupe import SAME, content_share, is_plain, keep_one, mirrored, structure, twins
+from ndec_builder.demo.corpus.dedupe import SAME, content_share, is_plain, keep_one, mirrored, structure, twins
 from pictures import scene
 
 

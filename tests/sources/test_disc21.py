@@ -17,8 +17,8 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table, read_uri
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
+from ndec_builder.sources.readers.zip import zip_members
 from ndec_builder.sources.settings import IngestConfig
-from ndec_builder.sources.zips import zip_members
 from pictures import scene
 
 

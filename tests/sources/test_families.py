@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndec_builder.sources.catalogue import family_key, name_key
-from ndec_builder.sources.families import group_names
+from ndec_builder.demo.corpus.look_alike_groups import group_names
+from ndec_builder.demo.corpus.package_rules import family_key, name_key
 
 
 @pytest.mark.parametrize(

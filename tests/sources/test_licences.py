@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.sources.licences import parse_copyright, read_copyright, stamp_title
-from ndec_builder.sources.packages import Package
+from ndec_builder.demo.corpus.copyright_files import parse_copyright, read_copyright, stamp_title
+from ndec_builder.demo.corpus.packages import Package
 
 DEBIAN = """Format: copyright-format/1.0
 Source: https://example.org/fish

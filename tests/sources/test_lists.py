@@ -15,9 +15,9 @@ from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources import opening
+from ndec_builder.sources import inspect_images
+from ndec_builder.sources.detect_kind import guess_kind
 from ndec_builder.sources.ingest import run
-from ndec_builder.sources.kinds import guess_kind
 from ndec_builder.sources.listing import Lister
 from ndec_builder.sources.settings import IngestConfig
 from pictures import scene, write_scenes
@@ -189,14 +189,14 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     done = len(list(folder.rglob("*.done.json")))
     assert 3 <= done < 10 and not target.exists()
     opened: list[str] = []
-    real = opening.read_facts
+    real = inspect_images.read_facts
 
     def counted(uri: str, *more: Any) -> Any:
         opened.append(uri)
         return real(uri, *more)
 
-    monkeypatch.setattr(opening, "SHARD", 3)
-    monkeypatch.setattr(opening, "read_facts", counted)
+    monkeypatch.setattr(inspect_images, "SHARD", 3)
+    monkeypatch.setattr(inspect_images, "read_facts", counted)
     ingest(tmp_path, tmp_path / "in")
     assert len(opened) == 30 - 3 * done  # finished shards are not opened again
     assert target.read_bytes() == whole
@@ -205,18 +205,18 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_changed_meanwhile_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = write_scenes(tmp_path / "in", 6)
-    monkeypatch.setattr(opening, "SHARD", 2)
-    real = opening.read_facts
+    monkeypatch.setattr(inspect_images, "SHARD", 2)
+    real = inspect_images.read_facts
 
     def broken_off(uri: str, *more: Any) -> Any:
         if uri.endswith("scene-0004.png"):
             raise KeyboardInterrupt
         return real(uri, *more)
 
-    monkeypatch.setattr(opening, "read_facts", broken_off)
+    monkeypatch.setattr(inspect_images, "read_facts", broken_off)
     with pytest.raises(KeyboardInterrupt):
         ingest(tmp_path, tmp_path / "in", workers=1)
-    monkeypatch.setattr(opening, "read_facts", real)
+    monkeypatch.setattr(inspect_images, "read_facts", real)
     scene(99).save(paths[0])
     assert ingest(tmp_path, tmp_path / "in")["scene-0000"]["sha256"] == sha256_file(paths[0])
 
@@ -226,12 +226,12 @@ def test_tables_in_pieces_equal_tables_at_once(tmp_path: Path, monkeypatch: pyte
     for number in range(700):
         lister.add(f"i{number:04d}", f"{number}.jpg", title=f"t{number % 7}", group=None)
     table = lister.finish().images
-    monkeypatch.setattr(opening, "ROW_GROUP", 300)
+    monkeypatch.setattr(inspect_images, "ROW_GROUP", 300)
     write_table(tmp_path / "once.parquet", table)
-    opening.write_images(tmp_path / "pieces.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
+    inspect_images.write_images(tmp_path / "pieces.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
     assert read_table(tmp_path / "pieces.parquet").equals(table)
-    monkeypatch.setattr(opening, "ROW_GROUP", 131_072)
-    opening.write_images(tmp_path / "large.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
+    monkeypatch.setattr(inspect_images, "ROW_GROUP", 131_072)
+    inspect_images.write_images(tmp_path / "large.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
     assert (tmp_path / "large.parquet").read_bytes() == (tmp_path / "once.parquet").read_bytes()
-    assert opening.write_images(tmp_path / "none.parquet", iter(())) == 0
+    assert inspect_images.write_images(tmp_path / "none.parquet", iter(())) == 0
     assert read_table(tmp_path / "none.parquet").schema.equals(IMAGES)

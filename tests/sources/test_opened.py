@@ -12,9 +12,9 @@ from ndec_builder.core.storage import read_table, sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.embed import run as embed
 from ndec_builder.embeddings.settings import EmbedConfig
-from ndec_builder.sources import opened
+from ndec_builder.sources import late_inspection
 from ndec_builder.sources.ingest import run
-from ndec_builder.sources.opened import open_images, opened_path
+from ndec_builder.sources.late_inspection import open_images, opened_path
 from ndec_builder.sources.settings import IngestConfig
 from pictures import scene, write_scenes
 
@@ -33,13 +33,13 @@ def test_images_are_opened_once_and_the_table_stays(
 ) -> None:
     before = listed.images("pool").read_bytes()
     reads: list[str] = []
-    real = opened.read_facts
+    real = late_inspection.read_facts
 
     def counted(uri: str, *more: object) -> object:
         reads.append(Path(uri).stem)
         return real(uri, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(opened, "read_facts", counted)
+    monkeypatch.setattr(late_inspection, "read_facts", counted)
     table = listed.read_images("pool")
     some, bad = open_images(listed, "pool", table.slice(0, 3))  # broken, scene-0000, scene-0001
     assert some["image_id"].to_pylist() == ["scene-0000", "scene-0001"]

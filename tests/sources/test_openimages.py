@@ -18,8 +18,8 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, content_keys
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources import openimages_csv
 from ndec_builder.sources.ingest import run
+from ndec_builder.sources.readers import openimages_csv
 from ndec_builder.sources.settings import IngestConfig
 from pictures import scene
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.sources import packages
-from ndec_builder.sources.packages import fetch, unpack_archive, unpack_deb
+from ndec_builder.demo.corpus import packages
+from ndec_builder.demo.corpus.packages import fetch, unpack_archive, unpack_deb
 
 
 def script(path: Path, text: str) -> None:

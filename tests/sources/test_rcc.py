@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.sources.rcc import read_rcc
+from ndec_builder.demo.corpus.qt_resources import read_rcc
 
 FOLDER = {"gcompris": {"a.webp": b"raw bytes", "deep": {"ü.png": b"z" * 500}}, "b.jpg": b""}
 

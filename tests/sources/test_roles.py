@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.sources.roles import MIN_PICTURES, TEST, TRAIN, Cast, Picture, Roles, assign
+from ndec_builder.demo.corpus.role_assignment import MIN_PICTURES, TEST, TRAIN, Cast, Picture, Roles, assign
 
 
 def make(family_sizes: list[int], singles: int, films: int = 0) -> list[Picture]:

@@ -20,17 +20,17 @@ from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.pictures import Pictures, Shown
+from ndec_builder.annotation.web.pictures import Pictures, Shown
 from ndec_builder.core import remote
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table, read_uri
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.extract import extract
+from ndec_builder.sources.containers import expand
 from ndec_builder.sources.ingest import run
-from ndec_builder.sources.remote import expand
+from ndec_builder.sources.readers.tar import members
 from ndec_builder.sources.settings import IngestConfig
-from ndec_builder.sources.tars import members
 from pictures import scene
 
 

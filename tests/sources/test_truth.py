@@ -10,7 +10,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import EDITS, IMAGES, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.truth import known_label
+from ndec_builder.demo.corpus.known_truth import known_label
 
 
 def write(root: Path, images: dict[str, dict[str, str]], edits: list[tuple[str, str, str, str]]) -> Workspace:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.sources.videos import MOST, STEP, read_frames, visibly_different
+from ndec_builder.demo.corpus.video_frames import MOST, STEP, read_frames, visibly_different
 
 
 def test_cuts_part_shots_and_frames_are_apart(tmp_path: Path, write_video: Callable[..., None]) -> None:

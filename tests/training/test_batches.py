@@ -9,7 +9,7 @@ import torch
 
 from ndec_builder.training.batches import Batch, CachedBatches, plan_step
 from ndec_builder.training.data import TrainingSet
-from ndec_builder.training.team import Team
+from ndec_builder.training.distributed import Team
 
 
 def training_set(basic: int = 11, extra: int = 3) -> TrainingSet:

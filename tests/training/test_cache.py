@@ -12,8 +12,8 @@ import torch
 from ndec_builder.core.storage import read_table, sha256_file
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.preprocess import normalise
-from ndec_builder.training import cache
-from ndec_builder.training.cache import CachedViews, cache_views
+from ndec_builder.training import view_cache
+from ndec_builder.training.view_cache import CachedViews, cache_views
 from ndec_builder.training.views import ViewMaker, view_kinds, view_maker
 from pictures import write_scenes
 
@@ -37,7 +37,7 @@ def build(root: Path, backbone: Backbone, images: pa.Table, maker: ViewMaker) ->
 def test_features_and_scales_are_those_of_each_view(
     tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "SHARD_IMAGES", 4)
+    monkeypatch.setattr(view_cache, "SHARD_IMAGES", 4)
     images, maker = make(write_scenes(tmp_path / "in", 10))
     cached = build(tmp_path / "cache", backbone, images, maker)
     assert cached.ids == images["image_id"].to_pylist() and cached.features.shape == (10, 5, 24)
@@ -53,19 +53,19 @@ def test_features_and_scales_are_those_of_each_view(
 def test_a_second_run_reads_and_a_lost_part_is_made_again(
     tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "SHARD_IMAGES", 4)
+    monkeypatch.setattr(view_cache, "SHARD_IMAGES", 4)
     images, maker = make(write_scenes(tmp_path / "in", 10))
     first = build(tmp_path / "cache", backbone, images, maker)
     described: list[int] = []
-    real = cache.describe
-    monkeypatch.setattr(cache, "describe", lambda *a: described.append(1) or real(*a))
+    real = view_cache.describe
+    monkeypatch.setattr(view_cache, "describe", lambda *a: described.append(1) or real(*a))
     again = build(tmp_path / "cache", backbone, images, maker)
     assert not described and (again.features == first.features).all()
     (part,) = (tmp_path / "cache").glob("*/shard-00001.npy")
     before = part.read_bytes()
     part.unlink()
     build(tmp_path / "cache", backbone, images, maker)
-    assert len(described) == -(-4 * 5 // cache.BATCH) and part.read_bytes() == before  # 4 images × 5 views
+    assert len(described) == -(-4 * 5 // view_cache.BATCH) and part.read_bytes() == before  # 4 images × 5 views
 
 
 def test_other_seeds_or_images_have_their_own_cache(tmp_path: Path, backbone: Backbone) -> None:

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndec_builder.training import calibration, train
-from ndec_builder.training.cache import CachedViews
 from ndec_builder.training.calibration import choose_threshold, held_out, held_out_ratios
 from ndec_builder.training.checkpoint import load_detector
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.model import fit_head
 from ndec_builder.training.settings import TrainConfig
+from ndec_builder.training.view_cache import CachedViews
 
 Make = Callable[..., TrainConfig]
 

@@ -60,9 +60,9 @@ def test_a_finished_run_is_left_alone_and_recipes_share_the_views(config: Make, 
     before = (directory / "run.json").read_bytes()
     train.run(config())
     assert (directory / "run.json").read_bytes() == before
-    from ndec_builder.training import cache
+    from ndec_builder.training import view_cache
 
-    monkeypatch.setattr(cache, "describe", lambda *_: pytest.fail("a view was described twice"))
+    monkeypatch.setattr(view_cache, "describe", lambda *_: pytest.fail("a view was described twice"))
     train.run(config(recipe="baseline"))
     train.run(config(seed=3, name="seed-3"))
 

@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ndec_builder.embeddings.backbones.base import Backbone
-from ndec_builder.embeddings.backbones.state import file_of, read_state
+from ndec_builder.embeddings.backbones.weights import file_of, read_state
 from ndec_builder.embeddings.model_names import ModelName
 
 # The weights come from TensorFlow, which feeds (x - 127) / 128 with x in 0…255.

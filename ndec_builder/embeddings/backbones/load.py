@@ -8,7 +8,7 @@ import torch
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.backbones.base import Backbone
-from ndec_builder.embeddings.catalogue import KINDS
+from ndec_builder.embeddings.model_kinds import KINDS
 from ndec_builder.embeddings.model_names import parse
 
 

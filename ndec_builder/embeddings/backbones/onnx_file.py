@@ -9,7 +9,7 @@ from torch import nn
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from ndec_builder.embeddings.backbones.state import file_of, short
+from ndec_builder.embeddings.backbones.weights import file_of, short
 from ndec_builder.embeddings.model_names import ModelName
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.embeddings.backbones.base import Backbone
-from ndec_builder.embeddings.backbones.state import short, with_file
+from ndec_builder.embeddings.backbones.weights import short, with_file
 from ndec_builder.embeddings.model_names import ModelName
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.embeddings.backbones.base import Backbone
-from ndec_builder.embeddings.backbones.state import load_into, read_state, short, with_file
+from ndec_builder.embeddings.backbones.weights import load_into, read_state, short, with_file
 from ndec_builder.embeddings.model_names import ModelName
 
 

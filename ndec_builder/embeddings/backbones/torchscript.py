@@ -8,7 +8,7 @@ import torch
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from ndec_builder.embeddings.backbones.state import file_of
+from ndec_builder.embeddings.backbones.weights import file_of
 from ndec_builder.embeddings.model_names import ModelName
 
 

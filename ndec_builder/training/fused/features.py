@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ndec_builder.training.fused.thumbs import PAIR_SIGNALS, THUMBS
+from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, THUMBS
 
 FEATURES = (
     "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",

@@ -11,22 +11,22 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ndec_builder.candidates.geometry import single_threaded
-from ndec_builder.candidates.keypoints import Picture, describe
-from ndec_builder.core.plans import Shard
-from ndec_builder.core.shards import Outcome
+from ndec_builder.candidates.geometry.fitting import single_threaded
+from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.core.executor.plan import Shard
+from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.storage import atomic_path, write_table
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.embeddings.whitening import Whitening
-from ndec_builder.training.cache import BATCH, torch_threads
-from ndec_builder.training.cache import describe as describe_batch
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.fused.features import background_rows, background_scores
 from ndec_builder.training.fused.pairs import Sample, rivals, samples_of_image, samples_of_pair
 from ndec_builder.training.fused.settings import FusedConfig
-from ndec_builder.training.fused.thumbs import PAIR_SIGNALS, pair_vector
+from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
+from ndec_builder.training.view_cache import BATCH, torch_threads
+from ndec_builder.training.view_cache import describe as describe_batch
 from ndec_builder.training.views import load_backgrounds, load_picture, view_generator
 
 SIDE = 448  # px, longer side of pictures that edits are made of: above the working size of geometry, cheap to edit

@@ -15,16 +15,16 @@ import pyarrow as pa
 from ndec_builder.core.console import say
 from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.manifests.read import Manifest
-from ndec_builder.training.cache import CachedViews
 from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.distributed import Team
 from ndec_builder.training.fused.fit import fold_of
 from ndec_builder.training.fused.model import rounded
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head, norms_of
 from ndec_builder.training.recipes import recipe_named
 from ndec_builder.training.settings import TrainConfig
-from ndec_builder.training.team import Team
 from ndec_builder.training.train import Job, train_head
+from ndec_builder.training.view_cache import CachedViews
 
 HALVES = 2
 RECIPE = "asl"

@@ -11,17 +11,16 @@ import pyarrow as pa
 
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
-from ndec_builder.core.engines import Engine
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.plans import Plan, check_files, open_plan
-from ndec_builder.core.runs import RunRecord
-from ndec_builder.core.shards import run_shards
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, check_files, open_plan
+from ndec_builder.core.executor.runner import run_shards
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
-from ndec_builder.training.cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit
@@ -29,10 +28,11 @@ from ndec_builder.training.fused.measure import MeasureShard, unit
 from ndec_builder.training.fused.model import load_model, save_model
 from ndec_builder.training.fused.norms import half_of, train_heads, training_ratios
 from ndec_builder.training.fused.settings import FusedConfig
-from ndec_builder.training.fused.thumbs import PAIR_SIGNALS
+from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS
 from ndec_builder.training.model import Head
 from ndec_builder.training.recipes import recipe_named
 from ndec_builder.training.settings import TrainConfig
+from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
 
 RESULT_VERSION = 3

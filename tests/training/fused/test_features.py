@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndec_builder.candidates.geometry import Geometry
-from ndec_builder.candidates.keypoints import describe
+from ndec_builder.candidates.geometry.fitting import Geometry
+from ndec_builder.candidates.geometry.keypoints import describe
 from ndec_builder.training.fused.features import (
     BACKGROUND_NEIGHBOURS,
     FEATURES,
@@ -15,7 +15,7 @@ from ndec_builder.training.fused.features import (
     background_scores,
     features,
 )
-from ndec_builder.training.fused.thumbs import PAIR_SIGNALS, THUMBS, pair_vector
+from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, THUMBS, pair_vector
 
 
 def column(rows: np.ndarray, name: str) -> np.ndarray:

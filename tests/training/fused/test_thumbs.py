@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 
-from ndec_builder.training.fused.thumbs import THUMBS, thumbnails
+from ndec_builder.training.fused.thumbnails import THUMBS, thumbnails
 from pictures import scene
 
 

@@ -1,0 +1,1 @@
+"""From labels to decisions: agreement, weighted votes, the audit, auto-clear."""

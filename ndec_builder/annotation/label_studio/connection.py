@@ -1,0 +1,135 @@
+"""How ndec reaches Label Studio: the workspace's own server, or one that the user names by address and token."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION
+from ndec_builder.annotation.label_studio.server import running_state, secrets_file
+from ndec_builder.annotation.settings import DEFAULT_IMAGE_PORT
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import read_json
+from ndec_builder.core.workspace import Workspace
+
+TIMEOUT_SECONDS = 600  # the SDK's own 60 s is too short for a large import
+NO_RETRY: Any = {"max_retries": 0}  # the SDK repeats a POST on connection errors: that would make tasks twice
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A Label Studio that answered, with a token that it accepts. The token is in no repr, log or run.json."""
+
+    url: str
+    token: str = field(repr=False)
+    image_url: str
+    user: str = ""  # whom the token belongs to
+    secrets: Path | None = None  # file with the password, for the workspace's own server
+
+    def client(self) -> Any:
+        """The SDK's client (untyped here: the SDK declares most answers optional or as unions)."""
+        return _client(self.url, self.token, os.getpid())
+
+
+@functools.lru_cache(maxsize=4)
+def _client(url: str, token: str, process: int) -> Any:
+    """One client for a server: each keeps a socket open, and the SDK cannot close it. A forked process has its own."""
+    from label_studio_sdk.client import LabelStudio
+
+    return LabelStudio(base_url=url, api_key=token, timeout=TIMEOUT_SECONDS)
+
+
+def connect(workspace: Workspace, url: str = "", token_file: str = "", image_url: str = "") -> Connection:
+    """Find the server (setting > running `ndec annotate serve` > $LABEL_STUDIO_URL), try it, return it.
+
+    Raises NdecError when it is not there, refuses the token or is of another major version; UsageError without a token.
+    """
+    state = None if url else running_state(workspace.label_studio)
+    if state is not None:
+        return own_connection(workspace, str(state["url"]), image_url or str(state["image_url"]))
+    url = (url or os.environ.get("LABEL_STUDIO_URL", "")).rstrip("/")
+    if not url:
+        raise NdecError(
+            f"no Label Studio runs for this workspace; start `ndec annotate serve --workspace {workspace.root}` in "
+            "another terminal and leave it running, or name yours with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
+        )
+    images = image_url or f"http://127.0.0.1:{DEFAULT_IMAGE_PORT}"
+    return verify(Connection(url, _named_token(token_file, url), images))
+
+
+def own_connection(workspace: Workspace, url: str, image_url: str) -> Connection:
+    """Connection to the server that runs on the workspace's own data directory."""
+    path = secrets_file(workspace.label_studio)
+    if not path.is_file():
+        raise NdecError(f"{path} is gone, and the running server's token with it; restore it, or stop and serve again")
+    secret = read_json(path)
+    return verify(Connection(url, secret["token"], image_url, secret["user"], path))
+
+
+def _named_token(token_file: str, url: str) -> str:
+    if token_file:
+        path = Path(token_file).expanduser()
+        if not path.is_file():
+            raise UsageError(f"the token file {path} does not exist; write the access token of {url} into it")
+        token = path.read_text("utf-8").strip()
+    else:
+        token = os.environ.get("LABEL_STUDIO_API_KEY", "").strip()
+    if not token:
+        raise UsageError(
+            f"no access token for {url}; put it in LABEL_STUDIO_API_KEY or in a file named by `token_file` "
+            "(in Label Studio: Account & Settings → Access Token)"
+        )
+    return token
+
+
+def verify(connection: Connection) -> Connection:
+    """Ask the server for its version and for the token's owner; returns the connection with `user` filled in."""
+    url = connection.url
+    try:
+        version = requests.get(f"{url}/api/version", timeout=60).json()["release"]
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        raise NdecError(
+            f"no Label Studio answers at {url} ({type(error).__name__}); start it, or mend the address "
+            "(`url` in ndec.toml, or LABEL_STUDIO_URL)"
+        ) from None
+    if str(version).split(".")[0] != LABEL_STUDIO_VERSION.split(".")[0]:
+        raise NdecError(
+            f"{url} runs Label Studio {version}; ndec talks to version {LABEL_STUDIO_VERSION.split('.')[0]} "
+            f"(tried with {LABEL_STUDIO_VERSION}): use such a server, or `ndec annotate serve`"
+        )
+    with talking(connection, "asking who the token belongs to"):
+        user = connection.client().users.whoami()
+    return Connection(url, connection.token, connection.image_url, user.email or "", connection.secrets)
+
+
+@contextlib.contextmanager
+def talking(connection: Connection, doing: str) -> Iterator[None]:
+    """Turn what the SDK raises into one paragraph. Nothing of the request is shown: its headers hold the token."""
+    import httpx
+    from label_studio_sdk.core.api_error import ApiError
+
+    again = "nothing is lost: mend that and run the same command again"
+    try:
+        yield
+    except ApiError as error:
+        if error.status_code in (401, 403):
+            raise NdecError(
+                f"Label Studio at {connection.url} refuses the access token (HTTP {error.status_code}); put "
+                "the one of a user of that server (Account & Settings → Access Token) into LABEL_STUDIO_API_KEY or "
+                "the file named by `token_file`"
+            ) from None
+        detail = error.body.get("detail", "") if isinstance(error.body, dict) else ""
+        raise NdecError(
+            f"Label Studio at {connection.url} answered HTTP {error.status_code} {detail} while {doing}; {again}"
+        ) from None
+    except httpx.HTTPError as error:
+        raise NdecError(
+            f"Label Studio at {connection.url} stopped answering ({type(error).__name__}) while {doing}; {again}"
+        ) from None

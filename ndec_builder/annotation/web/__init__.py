@@ -1,0 +1,1 @@
+"""The pages and pictures that annotators see: image server, overlays, guideline."""

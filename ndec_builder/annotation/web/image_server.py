@@ -1,0 +1,149 @@
+"""What the labelling page needs over http: the pictures of a pair, aligned too, and the guideline. Nothing else."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from urllib.parse import quote, unquote, urlsplit
+
+from PIL import Image
+
+from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, reached_as
+from ndec_builder.annotation.label_studio.server import image_key
+from ndec_builder.annotation.web import guideline
+from ndec_builder.annotation.web.pair_pictures import SIDES, ShownPairs
+from ndec_builder.annotation.web.pictures import Pictures
+from ndec_builder.core.schemas import ROLES
+from ndec_builder.core.workspace import Workspace
+
+MISSING_HEADER = "X-Ndec-Missing"
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+def image_path(role: str, image_id: str) -> str:
+    """Path of a picture on the image server; every character of the id is safe in it."""
+    return f"/image/{role}/{quote(image_id, safe='')}"
+
+
+def compare_views() -> dict[str, tuple[Callable[[Image.Image, Image.Image], bytes], str]]:
+    from ndec_builder.annotation.web.overlays import VIEWS  # OpenCV: only when somebody compares
+
+    return VIEWS
+
+
+class _Handler(BaseHTTPRequestHandler):
+    pictures: Pictures
+    pairs: ShownPairs
+    allowed: frozenset[str] | None  # host names that may be asked for; None: any
+    key: str  # that an address begins with; empty: none is asked for
+    aligning: threading.Lock  # one fit at a time: it keeps a core busy for about a second
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        # A web page that points its own name at 127.0.0.1 sends that name: it must not read the pictures.
+        host = self.headers.get("Host", "").rsplit(":", 1)[0] if self.headers.get("Host") != "[::1]" else "[::1]"
+        if self.allowed is not None and host not in self.allowed:
+            return self._answer(HTTPStatus.FORBIDDEN, b"wrong host name", "text/plain")
+        parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]
+        if self.key:
+            given, parts = parts[1] if len(parts) > 1 and parts[0] == "key" else "", parts[2:]
+            if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.key.encode()):
+                return self._answer(HTTPStatus.FORBIDDEN, b"wrong key", "text/plain")
+        match parts:
+            case ["pair", pair_id, side] if side in SIDES:
+                picture = self.pairs.find(pair_id, side)
+                return self._picture(*picture, name=f"{side} of pair {pair_id}") if picture else self._nothing()
+            case ["pair", pair_id, view] if view in compare_views():
+                query, reference = (self.pairs.find(pair_id, side) for side in SIDES)
+                return self._compare(*query, *reference, view) if query and reference else self._nothing()
+            case ["image", role, image_id] if role in ROLES:
+                return self._picture(role, image_id)
+            case ["guideline"]:
+                return self._answer(HTTPStatus.OK, guideline.page(), "text/html; charset=utf-8")
+            case ["examples", name] if (found := guideline.example(name)) is not None:
+                return self._answer(HTTPStatus.OK, found, "image/jpeg")
+        return self._nothing()
+
+    do_HEAD = do_GET
+
+    def _nothing(self) -> None:
+        self._answer(
+            HTTPStatus.NOT_FOUND, b"pictures are at /pair/PAIR_ID/query and /image/ROLE/IMAGE_ID", "text/plain"
+        )
+
+    def _picture(self, role: str, image_id: str, name: str = "") -> None:
+        shown = self.pictures.show(role, image_id, name)
+        if shown is None:
+            return self._answer(HTTPStatus.NOT_FOUND, b"no such image in this workspace", "text/plain")
+        return self._answer(HTTPStatus.OK, shown.body, shown.media_type, missing=bool(shown.missing))
+
+    def _compare(self, query_role: str, query_id: str, reference_role: str, reference_id: str, view: str) -> None:
+        query, reference = self.pictures.open(query_role, query_id), self.pictures.open(reference_role, reference_id)
+        if query is None or reference is None:
+            return self._answer(
+                HTTPStatus.NOT_FOUND, b"no such pair of readable images in this workspace", "text/plain"
+            )
+        render, media_type = compare_views()[view]
+        with self.aligning:
+            body = render(query, reference)
+        return self._answer(HTTPStatus.OK, body, media_type)
+
+    def _answer(self, status: HTTPStatus, body: bytes, media_type: str, *, missing: bool = False) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Access-Control-Allow-Origin", "*")  # without it Label Studio's page shows no picture
+        self.send_header("Access-Control-Expose-Headers", MISSING_HEADER)
+        self.send_header("Cross-Origin-Resource-Policy", "cross-origin")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if missing:  # the page takes no label for a pair with a placeholder
+            self.send_header(MISSING_HEADER, "1")
+        self.send_header("Cache-Control", "no-store" if missing or status != HTTPStatus.OK else "max-age=3600")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: two lines a pair would drown what the terminal says."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that closes a connection early is no error worth a traceback."""
+
+
+class ImageServer:
+    """Context manager: serves the workspace's pictures in a thread. Port 0 takes a free one; see `url`.
+
+    On another host than loopback every address begins with a key that Label Studio's tasks hold (`url` has it).
+    """
+
+    def __init__(self, workspace: Workspace, port: int, host: str = HOST) -> None:
+        if port:
+            check_port_is_free(port, "--image-port", host)
+        key = "" if is_loopback(host) else image_key(workspace.label_studio)
+        members = {
+            "pictures": Pictures(workspace),
+            "pairs": ShownPairs(workspace),
+            "allowed": _LOOPBACK if is_loopback(host) else None,
+            "key": key,
+            "aligning": threading.Lock(),
+        }
+        self._server = _Server((host, port), type("Handler", (_Handler,), members))
+        self.url = f"http://{reached_as(host)}:{self._server.server_address[1]}" + (f"/key/{key}" if key else "")
+        self._thread = threading.Thread(target=self._server.serve_forever, name="ndec-images", daemon=True)
+
+    def __enter__(self) -> ImageServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,137 @@
+"""Query and reference laid over each other by the fitted homography: a picture that flips, and their difference."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ndec_builder.candidates.geometry.fitting import fit
+
+WORKING_SIDE = 1200  # px, long side of each picture before the fit
+CANVAS_SIDE = 1500  # px, long side of what is shown
+FLIP_MS = 650  # each picture's time: long enough to look at one spot
+_MARGIN = 1.0  # how far beyond the reference the query may reach, in widths and heights of the reference
+_GREY = 60
+_GAIN = 2  # the difference is shown brighter than it is
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Both pictures in one frame, (h, w, 3) uint8, and where each has pixels, (h, w) bool."""
+
+    query: np.ndarray
+    reference: np.ndarray
+    in_query: np.ndarray
+    in_reference: np.ndarray
+    mirrored: bool
+
+
+def align(query: Image.Image, reference: Image.Image) -> Aligned | None:
+    """Lay the query on the reference; the frame holds both, what lies beyond the reference too. None without a fit."""
+    left, right = (_small(image) for image in (query, reference))
+    geometry = fit(left, right)
+    if geometry.homography is None:
+        return None
+    frame = _frame(geometry.homography, left.shape, right.shape)
+    if frame is None:
+        return None
+    shift, size = frame
+    warped = [_warp(left, shift @ geometry.homography, size), _warp(right, shift, size)]
+    return Aligned(warped[0][0], warped[1][0], warped[0][1], warped[1][1], geometry.mirrored)
+
+
+def flip(query: Image.Image, reference: Image.Image) -> bytes:
+    """Animated WebP of the two aligned pictures in turns; a still one that says so when they cannot be aligned."""
+    aligned = align(query, reference)
+    if aligned is None:
+        return _save(_nothing(), "WEBP", quality=90)
+    note = " (mirrored)" if aligned.mirrored else ""
+    frames = [_titled(aligned.query, f"QUERY{note}"), _titled(aligned.reference, "REFERENCE")]
+    more = {"save_all": True, "append_images": frames[1:], "duration": FLIP_MS, "loop": 0, "method": 0}
+    return _save(frames[0], "WEBP", quality=90, **more)
+
+
+def difference(query: Image.Image, reference: Image.Image) -> bytes:
+    """JPEG of the absolute difference (largest channel, doubled) where both have pixels.
+
+    Blue: only the query has something there; orange: only the reference.
+    """
+    aligned = align(query, reference)
+    if aligned is None:
+        return _save(_nothing(), "JPEG", quality=90)
+    title = "DIFFERENCE   blue: only in the query   orange: only in the reference"
+    return _save(_titled(difference_pixels(aligned), title), "JPEG", quality=90)
+
+
+def difference_pixels(aligned: Aligned) -> np.ndarray:
+    """What `difference` shows, (h, w, 3) uint8, without its title."""
+    gap = cv2.absdiff(aligned.query, aligned.reference).max(axis=2).astype(np.int32) * _GAIN
+    shown = np.repeat(np.clip(gap, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    tints: list[tuple[np.ndarray, np.ndarray, tuple[float, float, float]]] = [
+        (aligned.in_query & ~aligned.in_reference, aligned.query, (0.35, 0.5, 1.0)),
+        (aligned.in_reference & ~aligned.in_query, aligned.reference, (1.0, 0.6, 0.2)),
+    ]
+    for where, picture, tint in tints:
+        shown[where] = (picture[where].mean(axis=1, keepdims=True) * np.array(tint)).astype(np.uint8)
+    shown[~(aligned.in_query | aligned.in_reference)] = _GREY
+    return shown
+
+
+VIEWS: dict[str, tuple[Callable[[Image.Image, Image.Image], bytes], str]] = {
+    "flip.webp": (flip, "image/webp"),
+    "difference.jpg": (difference, "image/jpeg"),
+}
+
+
+def _small(image: Image.Image) -> np.ndarray:
+    copy = image.copy()
+    copy.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(copy)
+
+
+def _frame(homography: np.ndarray, query: tuple[int, ...], reference: tuple[int, ...]) -> Any:
+    """(reference pixels → canvas (3, 3), canvas size (w, h)); None when the query's border maps to nowhere."""
+    (qh, qw), (rh, rw) = query[:2], reference[:2]
+    corners = homography @ np.array([[0, qw, qw, 0], [0, 0, qh, qh], [1, 1, 1, 1]], np.float64)
+    if (corners[2] <= 1e-9).any():
+        return None
+    x, y = corners[0] / corners[2], corners[1] / corners[2]
+    left, top = max(min(0.0, x.min()), -_MARGIN * rw), max(min(0.0, y.min()), -_MARGIN * rh)
+    right, bottom = min(max(float(rw), x.max()), (1 + _MARGIN) * rw), min(max(float(rh), y.max()), (1 + _MARGIN) * rh)
+    scale = min(CANVAS_SIDE / max(right - left, bottom - top), 2.0)
+    size = (max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1))
+    return np.array([[scale, 0, -left * scale], [0, scale, -top * scale], [0, 0, 1.0]]), size
+
+
+def _warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(picture on the canvas, grey where it has no pixels; where it has some)."""
+    there = cv2.warpPerspective(np.full(picture.shape[:2], 255, np.uint8), matrix, size, flags=cv2.INTER_NEAREST) > 0
+    moved = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved[~there] = _GREY
+    return moved, there
+
+
+def _titled(picture: np.ndarray, title: str) -> Image.Image:
+    """The picture with its title on a strip above, so that no pixel of it is hidden."""
+    font = ImageFont.load_default(20)
+    image = Image.new("RGB", (picture.shape[1], picture.shape[0] + 30), (20, 20, 20))
+    image.paste(Image.fromarray(picture), (0, 30))
+    ImageDraw.Draw(image).text((8, 2), title, (240, 240, 240), font)
+    return image
+
+
+def _nothing() -> Image.Image:
+    text = "No common geometry was found: there is nothing to lay over each other."
+    return _titled(np.full((300, 800, 3), _GREY, np.uint8), text)
+
+
+def _save(image: Image.Image, format_: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format_, **options)
+    return out.getvalue()

@@ -1,0 +1,63 @@
+"""Which two pictures a pair shows. Pictures are addressed by pair and side: nothing tells a gold pair from another."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from ndec_builder.annotation.tables import read_gold
+from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.core.schemas import SPLITS
+from ndec_builder.core.storage import read_table
+from ndec_builder.core.workspace import Workspace
+
+SIDES = ("query", "reference")
+Picture = tuple[str, str]  # role, image_id
+
+
+def picture_path(pair_id: str, side: str) -> str:
+    """Path of one picture of a pair on the image server."""
+    return f"/pair/{pair_id}/{side}"
+
+
+class ShownPairs:
+    """The pairs that were given to people, of both splits; the tables are read again when they change."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._read: dict[str, tuple[tuple[int, ...], dict[str, tuple[Picture, Picture]]]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, pair_id: str, side: str) -> Picture | None:
+        """(role, image_id) of a side of a pair; None for a pair that nobody was given."""
+        for split in SPLITS:
+            if (pictures := self._pairs(split).get(pair_id)) is not None and side in SIDES:
+                return pictures[SIDES.index(side)]
+        return None
+
+    def _pairs(self, split: str) -> dict[str, tuple[Picture, Picture]]:
+        folder = self.workspace.annotation(split)
+        changed = tuple(_changed(folder / name) for name in ("tasks.parquet", "gold.parquet"))
+        with self._lock:
+            if self._read.get(split, (None,))[0] != changed:
+                self._read[split] = (changed, self._load(folder / "tasks.parquet", split))
+            return self._read[split][1]
+
+    def _load(self, path: Path, split: str) -> dict[str, tuple[Picture, Picture]]:
+        if not path.is_file():
+            return {}
+        table = read_table(path, ["pair_id", "query_id", "reference_id"])
+        columns = (table[name].to_pylist() for name in ("pair_id", "query_id", "reference_id"))
+        pairs = {
+            pair: (("pool", query), (GALLERY[split], reference))
+            for pair, query, reference in zip(*columns, strict=True)
+        }
+        for row in read_gold(self.workspace, split).to_pylist():
+            query, reference = ((row[f"{side}_role"], row[f"{side}_id"]) for side in SIDES)
+            if row["pair_id"] in pairs:
+                pairs[row["pair_id"]] = (query, reference)
+        return pairs
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0

@@ -1,0 +1,141 @@
+"""Finds and reads the workspace's pictures for the labelling page; those that cannot be read are noted and named."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ndec_builder.annotation.tables import GOLD_ROLE, gold_images
+from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.schemas import ROLES
+from ndec_builder.core.storage import read_json, read_table, read_uri, write_json
+from ndec_builder.core.workspace import Workspace
+
+_SHOWN_AS_IS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is sent for a picture: its bytes, or a placeholder that says why it is `missing`."""
+
+    body: bytes
+    media_type: str
+    missing: str = ""
+
+
+class Pictures:
+    """Finds an image of the workspace by (role, image_id); the tables are read again when they change."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._tables: dict[str, tuple[int, dict[str, tuple[str, str, int]]]] = {}
+        self._missing: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def show(self, role: str, image_id: str, name: str = "") -> Shown | None:
+        """The picture for a browser, or None for an unknown image; `name` stands on the placeholder in place of its id.
+
+        Formats that browsers do not show and images with a `rotation` are decoded and sent as JPEG. A file that is gone
+        or broken gives a placeholder, and is noted in `missing_file(workspace)` until it can be read again.
+        """
+        row = self._rows(role).get(image_id)
+        if row is None:
+            return None
+        uri, format_, rotation = row
+        try:
+            data = read_uri(self.workspace.resolve(uri))
+            decode(data)  # a truncated file would show as half a picture
+            if format_ in _SHOWN_AS_IS and not rotation:
+                shown = Shown(data, _SHOWN_AS_IS[format_])
+            else:
+                shown = Shown(_jpeg(decode(data, rotation)), "image/jpeg")
+        except Exception as error:  # fsspec's backends raise their own kinds
+            # An address may hold a key: of a foreign error only the kind is shown.
+            reason = "the file does not exist" if isinstance(error, FileNotFoundError) else type(error).__name__
+            reason = str(error) if isinstance(error, DecodeError) else reason
+            self._note(f"{role}/{image_id}", reason)
+            return Shown(placeholder(name or f"{role} {image_id}", reason), "image/png", reason)
+        self._note(f"{role}/{image_id}", "")
+        return shown
+
+    def open(self, role: str, image_id: str) -> Image.Image | None:
+        """The picture upright in RGB; None for an unknown or unreadable one."""
+        row = self._rows(role).get(image_id)
+        if row is None:
+            return None
+        try:
+            return decode(read_uri(self.workspace.resolve(row[0])), row[2])
+        except Exception:  # as above
+            return None
+
+    def _note(self, name: str, reason: str) -> None:
+        """Keep the list of unreadable pictures; it is written only when it changes."""
+        with self._lock:
+            if self._missing.get(name, "") == reason:
+                return
+            path = missing_file(self.workspace)
+            known: dict[str, dict[str, str]] = read_json(path) if path.is_file() else {}
+            if reason:
+                self._missing[name] = reason
+                known[name] = {"reason": reason, "since": datetime.now(UTC).isoformat(timespec="seconds")}
+            else:
+                self._missing.pop(name, None)
+                known.pop(name, None)
+            write_json(path, known)
+
+    def _rows(self, role: str) -> dict[str, tuple[str, str, int]]:
+        if role != GOLD_ROLE and role not in ROLES:
+            return {}
+        path = gold_images(self.workspace) if role == GOLD_ROLE else self.workspace.images(role)
+        if not path.is_file():
+            return {}
+        changed = path.stat().st_mtime_ns
+        with self._lock:
+            if self._tables.get(role, (None,))[0] != changed:
+                table = read_table(path, ["image_id", "uri", "format", "rotation"])
+                columns = [column.to_pylist() for column in table.columns]
+                rows = {i: (uri, format_, rotation or 0) for i, uri, format_, rotation in zip(*columns, strict=True)}
+                self._tables[role] = (changed, rows)
+            return self._tables[role][1]
+
+
+def missing_file(workspace: Workspace) -> Path:
+    """Pictures that the page could not show: {"role/image_id": {"reason", "since"}}. Absent while there was none."""
+    return workspace.root / "annotation" / "missing_images.json"
+
+
+def missing_images(workspace: Workspace) -> dict[str, dict[str, str]]:
+    path = missing_file(workspace)
+    return read_json(path) if path.is_file() else {}
+
+
+def placeholder(what: str, reason: str) -> bytes:
+    """A PNG that says that a picture is missing and what the annotator shall do."""
+    image = Image.new("RGB", (960, 720), (238, 238, 238))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((8, 8, 951, 711), outline=(160, 40, 40), width=6)
+    lines = [
+        ("This picture is missing", 46, (160, 40, 40)),
+        (what[:70], 24, (60, 60, 60)),
+        (reason[:80], 24, (60, 60, 60)),
+    ]
+    lines.append(("Press Skip, and tell whoever runs the project.", 30, (20, 20, 20)))
+    y = 230.0
+    for text, size, colour in lines:
+        font = ImageFont.load_default(size)
+        draw.text((480 - draw.textlength(text, font) / 2, y), text, colour, font)
+        y += size + 26
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=95)
+    return out.getvalue()

@@ -1,0 +1,1 @@
+"""How a pair of images aligns: keypoints, homography, seams."""

@@ -1,0 +1,148 @@
+"""What two aligned pictures say: how far they cover each other, and how well they agree tile by tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ndec_builder.candidates.geometry.homography import jacobian, project
+from ndec_builder.candidates.geometry.keypoints import Picture
+
+GRID = 80  # points a side when areas are counted: shares are exact to about 1 %
+TILE = 32  # px
+STEP = 24  # px between tiles: the borders of one are the inside of another
+SHIFT = 8.0  # px; a tile that moves further has no counterpart
+AGREEING = 0.9  # correlation above which a tile shows the same pixels
+_MIN_VALID = 0.8  # share of a tile that both pictures must fill
+_MIN_CONTRAST = 3.0  # grey levels, standard deviation: below, a tile says nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Both pictures in one frame, that of the coarser one: grey (h, w) float32, valid (h, w) bool where both are."""
+
+    query: np.ndarray
+    reference: np.ndarray
+    valid: np.ndarray
+    in_query: bool  # the frame is the query's
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Correlations after alignment, −1..1; NaN where no tile has anything to compare."""
+
+    local: float  # 20 % quantile over tiles
+    median: float  # of the tiles
+    agreeing: float  # share of the tiles with a correlation of at least AGREEING
+    whole: float  # over all pixels that both have
+    shift: float  # 80 % quantile of how far tiles move to fit best, px: parallax and motion move them
+
+
+NOTHING = Agreement(np.nan, np.nan, np.nan, np.nan, np.nan)
+
+
+def inside_share(matrix: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> float:
+    """Share of a picture (width, height) that lands inside another one under a homography of pixels, 0..1."""
+    (w, h), (tw, th) = source, target
+    x, y = (np.arange(GRID) + 0.5) / GRID * w - 0.5, (np.arange(GRID) + 0.5) / GRID * h - 0.5
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    mapped, before = project(matrix, points)
+    inside = before & (mapped >= -0.5).all(1) & (mapped[:, 0] <= tw - 0.5) & (mapped[:, 1] <= th - 0.5)
+    return float(inside.mean())
+
+
+def align(query: Picture, reference: Picture, matrix: np.ndarray, centre: np.ndarray) -> Aligned:
+    """Warp the finer picture onto the coarser one. `matrix`: query → reference; `centre` (2,) of the inliers."""
+    scale = float(np.sqrt(abs(np.linalg.det(jacobian(matrix, centre)))))
+    in_query = scale > 1  # one query pixel is several of the reference: the reference is finer
+    fine, coarse = (reference, query) if in_query else (query, reference)
+    ratio = max(scale, 1 / scale)
+    sharp: np.ndarray = fine.grey.astype(np.float32)
+    if ratio > 1.2:  # what the coarser picture cannot show is smoothed away first
+        sharp = cv2.GaussianBlur(sharp, (0, 0), 0.5 * ratio)
+    to_coarse = np.linalg.inv(matrix) if in_query else matrix
+    size = coarse.size
+    warped = cv2.warpPerspective(sharp, to_coarse, size, flags=cv2.INTER_LINEAR)
+    filled = cv2.warpPerspective(np.ones(fine.grey.shape, np.uint8), to_coarse, size, flags=cv2.INTER_NEAREST) > 0
+    still, moved = (cv2.GaussianBlur(one, (0, 0), 1.0) for one in (coarse.grey.astype(np.float32), warped))
+    valid = cv2.erode(filled.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+    return Aligned(still, moved, valid, True) if in_query else Aligned(moved, still, valid, False)
+
+
+def agreement(aligned: Aligned) -> Agreement:
+    """Correlate the aligned pictures tile by tile. Tiles without contrast in both, or half empty, are left out."""
+    valid = aligned.valid
+    if valid.sum() < TILE:
+        return NOTHING
+    whole = correlation(aligned.query[valid], aligned.reference[valid])
+    rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
+    tall, wide = (min(TILE, int(ends[-1] - ends[0]) + 1) for ends in (rows, columns))
+    starts = (_starts(rows[0], rows[-1] + 1, tall), _starts(columns[0], columns[-1] + 1, wide))
+    count, a, b, aa, bb, ab = _tile_sums(aligned, (wide, tall), starts)
+    kept = count >= _MIN_VALID * tall * wide
+    count, a, b, aa, bb, ab = (values[kept] for values in (count, a, b, aa, bb, ab))
+    first, second = (np.maximum(squares / count - (sums / count) ** 2, 0) for sums, squares in ((a, aa), (b, bb)))
+    clear = np.maximum(first, second) >= _MIN_CONTRAST**2
+    if not clear.any():
+        return Agreement(np.nan, np.nan, np.nan, whole, np.nan)
+    covariance = ab / count - a * b / count**2
+    values = (covariance / np.sqrt(np.maximum(first * second, 1e-6)))[clear]
+    textured = np.zeros(kept.shape, bool)
+    textured[kept] = np.minimum(first, second) >= _MIN_CONTRAST**2
+    low, middle = (float(np.quantile(values, share)) for share in (0.2, 0.5))
+    return Agreement(
+        low, middle, float((values >= AGREEING).mean()), whole, _shift(aligned, textured, starts, (wide, tall))
+    )
+
+
+def _tile_sums(
+    aligned: Aligned, size: tuple[int, int], starts: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Sums over the valid pixels of each tile: count, query, reference, their squares and product, each (n, m)."""
+    valid = aligned.valid.astype(np.float64)
+    centre = float(aligned.query[aligned.valid].mean(dtype=np.float64))  # taken off: squares stay small
+    a, b = ((one.astype(np.float64) - centre) * valid for one in (aligned.query, aligned.reference))
+    rows, columns = starts[0] + size[1] // 2, starts[1] + size[0] // 2
+    sums = [
+        cv2.boxFilter(one, cv2.CV_64F, size, normalize=False, borderType=cv2.BORDER_CONSTANT)[np.ix_(rows, columns)]
+        for one in (valid, a, b, a * a, b * b, a * b)
+    ]
+    return tuple(sums)
+
+
+def _shift(
+    aligned: Aligned, textured: np.ndarray, starts: tuple[np.ndarray, np.ndarray], size: tuple[int, int]
+) -> float:
+    """80 % quantile of how far the middles of textured tiles (n, m) bool move between the pictures, in px up to SHIFT.
+
+    NaN without a textured tile.
+    """
+    if not textured.any():
+        return float("nan")
+    row, column = np.nonzero(textured)
+    points = np.stack([starts[1][column] + size[0] / 2, starts[0][row] + size[1] / 2], axis=1).astype(np.float32)
+    valid = aligned.valid
+    target, source = aligned.reference, aligned.query.copy()
+    gain = target[valid].std() / max(float(source[valid].std()), 1e-3)  # other brightness and contrast are no motion
+    source = (source - source[valid].mean()) * gain + target[valid].mean()
+    source[~valid] = target[~valid]
+    before, after = (np.clip(np.rint(one), 0, 255).astype(np.uint8) for one in (source, target))
+    here = points[:, None]
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, here, here.copy(), winSize=(25, 25), maxLevel=1)
+    ways = np.linalg.norm(moved[:, 0] - points, axis=1)[found.ravel() > 0]
+    return float(np.quantile(np.minimum(ways, SHIFT), 0.8)) if len(ways) else float("nan")
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation of two samples in float64; 0 when one is constant."""
+    a, b = a.astype(np.float64) - a.mean(dtype=np.float64), b.astype(np.float64) - b.mean(dtype=np.float64)
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 1e-9 else 0.0
+
+
+def _starts(low: int, high: int, length: int) -> np.ndarray:
+    """Tile starts in [low, high), about STEP apart, the last one ending at `high`."""
+    count = max(1, int(np.ceil((high - low - length) / STEP)) + 1)
+    return np.unique(np.rint(np.linspace(low, high - length, count)).astype(int))

@@ -1,0 +1,167 @@
+"""Geometry of a whole candidates table: sharded, resumable, the same bytes for any number of workers.
+
+`candidates/<split>/geometry.parquet` (schema GEOMETRY) holds every signal and the homography; six of its columns stand
+in the candidates table too, since people and the queue read them there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures, single_threaded
+from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
+from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.schemas import GEOMETRY, table_of
+from ndec_builder.core.storage import fingerprint, read_table, read_uri, write_table
+from ndec_builder.core.workspace import Workspace
+
+RESULT_VERSION = 1
+GEOMETRY_FILE, RECHECK_GEOMETRY_FILE = "geometry.parquet", "recheck-geometry.parquet"
+SHARD_SIZE = 512  # pairs: about 15 s of work
+COLUMNS = ("inliers", "inlier_share", "query_inside", "reference_covered", "seam", "local_correlation")
+_KEPT_PICTURES = 256  # described pictures a worker keeps: 130 MB at most
+_ROW = ("uri", "rotation", "sha256")
+
+
+def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str, workers: int) -> pa.Table:
+    """Measure a candidates table, append its rows to candidates/<split>/`name`, return the table with COLUMNS filled.
+
+    Rows of pairs that are measured anew are replaced.
+    """
+    directory = workspace.candidates(split)
+    path = directory / name
+    geometry = measure(workspace, split, table, directory / "geometry", workers)
+    if path.is_file():
+        before = read_table(path)
+        before = before.filter(pc.invert(pc.is_in(before["pair_id"], geometry["pair_id"].combine_chunks())))
+        write_table(path, pa.concat_tables([before, geometry]).sort_by("pair_id"))
+    else:
+        write_table(path, geometry)
+    return with_geometry(table, geometry)
+
+
+def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, workers: int) -> pa.Table:
+    """Return the GEOMETRY rows of the candidates that people are shown (no duplicates), ascending pair_id.
+
+    Shards live under `scratch` until all are done, so that a killed run goes on where it was. A picture that cannot be
+    read gives a row of nulls with its reason.
+    """
+    shown = table.filter(pc.is_null(table["duplicate_of"]))
+    sides = {
+        side: _rows(workspace, role, shown[f"{side}_id"])
+        for side, role in (("query", "pool"), ("reference", GALLERY[split]))
+    }
+    pairs: list[dict[str, Any]] = []
+    for row in shown.select(["pair_id", "query_id", "reference_id"]).to_pylist():
+        pair = {"pair_id": row["pair_id"], "reference_id": row["reference_id"]}
+        for side, rows in sides.items():
+            pair |= {f"{side}_{column}": rows[row[f"{side}_id"]][column] for column in _ROW}
+        pairs.append(pair)
+    pairs.sort(key=lambda pair: (pair["reference_id"], pair["pair_id"]))  # a reference is described once a shard
+    if not pairs:
+        return GEOMETRY.empty_table()
+    identity = [  # an image that was never opened is known by its uri
+        [
+            pair["pair_id"],
+            *((pair[f"{side}_sha256"] or pair[f"{side}_uri"], pair[f"{side}_rotation"]) for side in sides),
+        ]
+        for pair in pairs
+    ]
+    mark = fingerprint([RESULT_VERSION, identity])
+    plan = Plan(len(pairs), SHARD_SIZE, mark)
+    folder = open_plan(scratch, plan).absolute()
+    write_table(folder / "pairs.parquet", pa.Table.from_pylist(pairs))
+    work = _Work(workspace.root.absolute(), folder)
+    results = run_shards(folder, plan, work, Engine(workers=workers), what="geometry of the pairs", unit="pairs")
+    parts = []
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(folder, shard, done)
+        parts.append(read_table(folder / f"{shard.name}.parquet"))
+    shutil.rmtree(scratch)
+    return pa.concat_tables(parts).sort_by("pair_id")
+
+
+def with_geometry(table: pa.Table, geometry: pa.Table) -> pa.Table:
+    """Fill COLUMNS of a candidates table from GEOMETRY rows; null where a pair has none."""
+    place = pc.index_in(table["pair_id"], geometry["pair_id"].combine_chunks())
+    for name in COLUMNS:
+        column = table.schema.get_field_index(name)
+        table = table.set_column(column, table.schema.field(name), geometry[name].combine_chunks().take(place))
+    return table
+
+
+def read_geometry(workspace: Workspace, split: str) -> pa.Table:
+    """Every GEOMETRY row of a split, mined and rechecked pairs; empty where geometry was switched off."""
+    directory = workspace.candidates(split)
+    paths = [directory / name for name in (GEOMETRY_FILE, RECHECK_GEOMETRY_FILE)]
+    return pa.concat_tables([GEOMETRY.empty_table(), *(read_table(path) for path in paths if path.is_file())])
+
+
+def _rows(workspace: Workspace, role: str, image_ids: pa.ChunkedArray) -> dict[str, dict[str, Any]]:
+    """image_id → row of the role's images table, of these images alone: a pool has millions."""
+    table = workspace.read_images(role, ["image_id", *_ROW])
+    table = table.filter(pc.is_in(table["image_id"], value_set=image_ids.combine_chunks()))
+    return {row["image_id"]: row for row in table.to_pylist()}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One shard of the pairs listed in `folder`; picklable."""
+
+    root: Path
+    folder: Path
+
+    def __call__(self, shard: Shard) -> Outcome:
+        single_threaded()
+        rows = read_table(self.folder / "pairs.parquet").slice(shard.start, shard.items).to_pylist()
+        look = _kept(Workspace(self.root).resolve)
+        table = table_of(GEOMETRY, (_row(pair, look) for pair in rows))
+        path = write_table(self.folder / f"{shard.name}.parquet", table)
+        return Outcome((path.name,), {"pairs": table.num_rows})
+
+
+def _row(pair: dict[str, Any], look: Callable[[str, int], Picture]) -> dict[str, Any]:
+    try:
+        query = look(pair["query_uri"], pair["query_rotation"] or 0)
+        reference = look(pair["reference_uri"], pair["reference_rotation"] or 0)
+    except (OSError, DecodeError) as error:
+        return {"pair_id": pair["pair_id"], "unreadable": str(error)[:200]}
+    return {"pair_id": pair["pair_id"], **geometry_row(fit_pictures(query, reference))}
+
+
+def geometry_row(geometry: Geometry) -> dict[str, Any]:
+    """The columns of GEOMETRY beside pair_id; NaN becomes null, and so does everything but the counts without a fit."""
+    if geometry.homography is None:
+        return {"inliers": 0, "inlier_share": 0.0, "matches": geometry.matches, "match_density": geometry.match_density}
+    values = {name: getattr(geometry, name) for name in SIGNALS}
+    row = {name: None if np.isnan(value) else value for name, value in values.items()}
+    return row | {"mirrored": geometry.mirrored, "homography": geometry.homography.ravel().tolist()}
+
+
+def _kept(resolve: Callable[[str], str]) -> Callable[[str, int], Picture]:
+    """A function that decodes and describes a picture, and keeps the ones used last."""
+    pictures: OrderedDict[tuple[str, int], Picture] = OrderedDict()
+
+    def look(uri: str, rotation: int) -> Picture:
+        if (uri, rotation) in pictures:
+            pictures.move_to_end((uri, rotation))
+        else:
+            pictures[uri, rotation] = describe(np.asarray(decode(read_uri(resolve(uri)), rotation)))
+            if len(pictures) > _KEPT_PICTURES:
+                pictures.popitem(last=False)
+        return pictures[uri, rotation]
+
+    return look

@@ -1,0 +1,131 @@
+"""The two sides of a search: images of a role with their vectors, without holding a pool of millions in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.core.config import build, read_settings
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.fingerprints import images_fingerprint
+from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.stored_vectors import MappedVectors, map_embeddings
+
+BACKGROUND = {"test": "basic"}  # split → role whose images scores are normalised against
+
+Rows = dict[str, dict[str, Any]]  # image_id → row of its images table
+
+
+@dataclass(frozen=True)
+class Side:
+    """The embedded images of a role: ids (n,) ascending, vectors (n, d) float16 in that order, on disk."""
+
+    role: str
+    table: Path  # the images table
+    ids: pa.StringArray
+    vectors: MappedVectors
+    space: str  # equal for vectors that can be compared
+    model: str
+
+    def rows(self, image_ids: Collection[str]) -> Rows:
+        """Rows of the images table by id, read group by group."""
+        wanted = pa.array(sorted(set(image_ids)), pa.string())
+        found: Rows = {}
+        file = pq.ParquetFile(self.table)
+        for group in range(file.num_row_groups if len(wanted) else 0):
+            ids = file.read_row_group(group, columns=["image_id"])["image_id"]
+            mask = pc.is_in(ids, value_set=wanted)
+            if pc.any(mask).as_py():
+                found |= {row["image_id"]: row for row in file.read_row_group(group).filter(mask).to_pylist()}
+        return found
+
+    def names(self, positions: np.ndarray) -> list[str]:
+        """Ids at these rows (k,) int."""
+        found: list[str] = self.ids.take(pa.array(positions)).to_pylist()
+        return found
+
+    def only(self, image_ids: Collection[str]) -> Side:
+        return self._filter(pc.is_in(self.ids, value_set=pa.array(sorted(image_ids), pa.string())))
+
+    def without(self, image_ids: Collection[str]) -> Side:
+        if not image_ids:
+            return self
+        return self._filter(pc.invert(pc.is_in(self.ids, value_set=pa.array(sorted(image_ids), pa.string()))))
+
+    def _filter(self, mask: pa.BooleanArray) -> Side:
+        keep = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+        return replace(self, ids=self.ids.take(pa.array(keep)), vectors=self.vectors.take(keep))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def load_side(workspace: Workspace, role: str, model: str, settings: Path | None = None) -> Side:
+    """Open a role's vectors; embeds them first where that is missing, by [embed] of the settings file.
+
+    Raises NdecError when not ingested, or none is embedded, or for ids that the images table does not have.
+    """
+    table = workspace.images(role)
+    if not table.is_file():
+        workspace.read_images(role)  # says what to do
+    if not pq.read_metadata(table).num_rows:
+        raise NdecError(f"the {role} table of {workspace.root} is empty; run `ndec ingest {role} FOLDER` with images")
+    if not is_embedded(workspace, role, model):
+        from ndec_builder.embeddings.embed import run as embed
+        from ndec_builder.embeddings.settings import EmbedConfig
+
+        values = read_settings(settings or workspace.root / "ndec.toml")
+        embed(build(EmbedConfig, "embed", values, workspace=workspace.root, role=role, model=model))
+    directory = workspace.embeddings(role, model)
+    stored = map_embeddings(directory)
+    if not len(stored.ids):
+        raise NdecError(
+            f"none of the {role} images could be embedded: {directory / 'rejects.parquet'} says why of each; ingest "
+            f"others with `ndec ingest {role} FOLDER`"
+        )
+    known = pc.is_in(stored.ids, value_set=read_table(table, ["image_id"])["image_id"].combine_chunks())
+    if not pc.all(known).as_py():
+        unknown = stored.ids.filter(pc.invert(known))
+        raise NdecError(
+            f"{len(unknown)} embedded {role} images, {unknown[0].as_py()!r} first, are not in {table}; "
+            f"run `ndec embed {role} --model {model}` again"
+        )
+    return Side(role, table, stored.ids, stored.vectors, stored.space, stored.model)
+
+
+def load_sides(
+    workspace: Workspace, split: str, model: str, settings: Path | None = None
+) -> tuple[Side, Side, Side | None]:
+    """Return pool, gallery and, where it is embedded already, the background that scores are normalised against.
+
+    Raises NdecError when their vectors cannot be compared.
+    """
+    pool, gallery = (load_side(workspace, role, model, settings) for role in ("pool", GALLERY[split]))
+    role = BACKGROUND.get(split)
+    background = load_side(workspace, role, model) if role and is_embedded(workspace, role, model) else None
+    for side in (pool, background):
+        if side is not None and side.space != gallery.space:
+            raise NdecError(
+                f"the vectors of {side.role} and {gallery.role} cannot be compared: they were made with "
+                f"model={side.model} and model={gallery.model}, or with another whitening or other weights under that "
+                "name; run `ndec embed` again for both roles"
+            )
+    return pool, gallery, background
+
+
+def is_embedded(workspace: Workspace, role: str, model: str) -> bool:
+    """Whether the embeddings are finished and were made from the image files that are listed now."""
+    path = workspace.embeddings(role, model) / "run.json"
+    if not path.is_file() or not workspace.images(role).is_file():
+        return False
+    images = workspace.read_images(role, ["image_id", "uri", "sha256", "rotation"])
+    return bool(read_json(path).get("inputs", {}).get("images") == images_fingerprint(images))

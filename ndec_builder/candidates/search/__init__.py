@@ -1,0 +1,1 @@
+"""The exact global top pairs, in blocks, with caps."""

@@ -1,0 +1,233 @@
+"""Exact search of pairs: a rough first pass proposes, a per-pair dot of the stored float16 vectors decides.
+
+The first pass (bf16 matrix products, FAISS, …) has scores that depend on its precision, block size and thread count; it
+only generates candidates, with a proven bound on what it left out (`rough`). The score of a pair is exact (`pairs`). A
+query's list is cut at its bound, so that every pair in it comes before every pair left out; queries for which that is
+not deep enough are searched again, four times as deep. References are held in memory as float16, queries are read
+block by block. Equal bytes for any first pass but `ivf`, any block size and any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ndec_builder.candidates.search.caps import id_ranks
+from ndec_builder.candidates.search.checkpoint import Checkpoint, say_resumed
+from ndec_builder.candidates.search.first_pass import choose
+from ndec_builder.candidates.search.pairs import Pairs, Vectors, check_vectors, join, no_pairs, score_pairs
+from ndec_builder.candidates.search.proposals import FirstPass, Wanted
+from ndec_builder.candidates.search.selection import Caps, Selection
+from ndec_builder.core.console import progress, say
+
+__all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs", "top_pairs"]
+
+BLOCK = 8192
+FIRST_DEPTH = 8
+SAMPLE = 1024  # queries searched first, to guess where the cut will be
+GUESS_SLACK = 2  # the guess aims at so many times the pairs wanted …
+GUESS_SPARE = 32  # … and this many pairs of the sample more; a guess that was too high costs a second search
+
+
+def search_block(
+    vectors: np.ndarray, references: np.ndarray, engine: FirstPass, wanted: Wanted
+) -> tuple[Pairs, np.ndarray]:
+    """Return the wanted pairs of a block (b, d) with exact scores, and bounds (b,) float32 on those left out.
+
+    A row's pairs are a prefix, in the order of scores, of all its wanted pairs: they score more than its bound.
+    """
+    rough = engine.search(vectors, wanted)
+    scores = score_pairs(vectors, references, rough.rows, rough.columns)
+    floors = np.maximum(wanted.references[rough.columns], wanted.queries[rough.rows])
+    keep = np.flatnonzero((scores > rough.bounds[rough.rows]) & (scores >= floors))
+    return Pairs(rough.rows, rough.columns, scores).take(keep), rough.bounds
+
+
+def blocks(queries: Vectors, rows: np.ndarray, size: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (row numbers, their vectors), `size` rows at a time from `first` on; all rows are read as slices."""
+    whole = len(rows) == len(queries)
+    for start in range(first, len(rows), max(1, size)):
+        some = rows[start : start + max(1, size)]
+        yield some, queries[start : start + len(some)] if whole else queries[some]
+
+
+def top_pairs(
+    query_ids: Sequence[str] | range,
+    queries: Vectors,
+    reference_ids: Sequence[str] | range,
+    references: np.ndarray,
+    *,
+    top: int,
+    max_per_query: int = 1,
+    max_per_reference: int = 10,
+    block: int = BLOCK,
+    search: str = "auto",
+    engine: FirstPass | None = None,
+    offsets: np.ndarray | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Pairs:
+    """Return the global top pairs in the order (score desc, query_id, reference_id), caps kept.
+
+    Exactly the pairs of a greedy walk along all n × m pairs that skips a pair whose query or reference is at its cap
+    (0: no cap) and stops at `top`; fewer where no more exist. Vectors are float16 (n, d), (m, d). `search` names the
+    first pass (see `first_pass.choose`), or one is handed over. `offsets` (n,) float64 are taken off the scores of each
+    query first; the scores returned are then the differences. With a `checkpoint` the search goes on where it stopped.
+    Raises NdecError for bad vectors (`check_vectors`).
+    """
+    check_vectors(queries, references)
+    engine = engine or choose(search, queries.shape, references)
+    offsets = np.zeros(len(queries)) if offsets is None else offsets
+    selection = Selection(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
+    depth = min(max(FIRST_DEPTH, 2 * max_per_query), len(references))
+    slack, done, sample = GUESS_SLACK, 0, np.empty(0, np.float32)
+    rows: np.ndarray = np.arange(len(queries))
+    bounds = np.full(len(queries), np.inf, dtype=np.float32)
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        sample, rows, bounds = state["sample"], state["rows"], state["bounds"]
+        depth, slack, done = (int(state[name]) for name in ("depth", "slack", "done"))
+        selection.restore(state)
+        say_resumed(done, len(rows))
+    elif len(queries) >= 4 * SAMPLE:  # few queries are not worth a look ahead
+        ahead = np.linspace(0, len(queries) - 1, SAMPLE).astype(np.int64)
+        anything = np.full(len(references), -np.inf, dtype=np.float32)
+        pairs, bounds[ahead] = _search_shifted(queries[ahead], references, engine, anything, offsets[ahead], depth)
+        selection.add(Pairs(ahead[pairs.queries], pairs.references, pairs.scores))
+        sample = _best_of_each(pairs, max_per_query or depth)
+        rows = np.delete(rows, ahead)  # they are searched already
+    while len(rows):
+        guess = _guess(sample, slack * top / len(queries))
+        with progress() as bar:
+            task = bar.add_task("searching", total=len(rows), completed=done)
+            for some, vectors in blocks(queries, rows, block, done):
+                pairs, left_out = _search_shifted(
+                    vectors, references, engine, np.maximum(selection.floors, guess), offsets[some], depth
+                )
+                selection.add(Pairs(some[pairs.queries], pairs.references, pairs.scores))
+                # what the guess left out, all of it below the guess, may yet be wanted
+                bounds[some] = np.maximum(left_out, np.nextafter(guess, np.float32(-np.inf)))
+                done += len(some)
+                bar.update(task, completed=done)
+                if checkpoint is not None and checkpoint.due():
+                    rest = {
+                        "sample": sample,
+                        "rows": rows,
+                        "bounds": bounds,
+                        "depth": depth,
+                        "slack": slack,
+                        "done": done,
+                    }
+                    checkpoint.save(**rest, **selection.state())
+        walked = selection.settle()
+        complete = len(selection.best) == top or walked.exhausted
+        cut = selection.best.scores[-1] if complete and len(selection.best) else np.float32(-np.inf)
+        # a pair left out that ties with the cut could still come before it
+        rows = np.flatnonzero(~walked.query_full & (bounds >= cut) & (bounds > -np.inf))
+        if len(rows):
+            selection.forget(rows)
+        if len(rows) > SAMPLE:
+            say(f"{len(rows)} of {len(queries)} queries are searched deeper: their lists end above the cut {cut:.4f}")
+        depth, slack, done = min(4 * depth, len(references)), 8 * slack, 0
+    return selection.best
+
+
+def pairs_above(
+    queries: Vectors,
+    references: np.ndarray,
+    cut: float | np.ndarray,
+    block: int = BLOCK,
+    search: str = "auto",
+    closest: int = 0,
+) -> Pairs:
+    """Return every pair with score ≥ cut, in no particular order; `cut` may differ from query to query, (n,).
+
+    `closest`: of each query only so many, by (score descending, reference row ascending); 0: all of them.
+    """
+    check_vectors(queries, references)
+    engine = choose(search, queries.shape, references)
+    cuts = np.broadcast_to(np.asarray(cut, dtype=np.float32), (len(queries),))
+    floors = np.full(len(references), cuts.min(), dtype=np.float32)
+    rows: np.ndarray = np.arange(len(queries))
+    depth, found = 4 * FIRST_DEPTH, [no_pairs()]
+    while len(rows):
+        depth = min(depth, len(references))
+        deeper: list[np.ndarray] = [np.empty(0, np.int64)]
+        for some, vectors in blocks(queries, rows, block):
+            pairs, bounds = search_block(vectors, references, engine, Wanted(floors, cuts[some], depth))
+            done = bounds < cuts[some]
+            pairs = pairs.take(np.flatnonzero(done[pairs.queries]))
+            if closest:  # block by block: near copies of a hub would fill the memory
+                pairs = _closest_of_each(pairs, closest)
+            found.append(Pairs(some[pairs.queries], pairs.references, pairs.scores))
+            deeper.append(some[~done])
+        rows, depth = np.concatenate(deeper), 4 * depth
+    return join(found)
+
+
+def best_scores(
+    queries: Vectors, references: np.ndarray, count: int, block: int = BLOCK, search: str = "auto"
+) -> np.ndarray:
+    """Return (n, min(count, m)) float32: each query's best scores against the references, descending."""
+    check_vectors(queries, references)
+    engine = choose(search, queries.shape, references)
+    count = min(count, len(references))
+    best = np.empty((len(queries), count), dtype=np.float32)
+    floors = np.full(len(references), -np.inf, dtype=np.float32)
+    rows: np.ndarray = np.arange(len(queries))
+    depth = max(FIRST_DEPTH, 2 * count)
+    while len(rows):
+        depth = min(depth, len(references))
+        deeper: list[np.ndarray] = [np.empty(0, np.int64)]
+        for some, vectors in blocks(queries, rows, block):
+            none = np.full(len(some), -np.inf, dtype=np.float32)
+            pairs, _ = search_block(vectors, references, engine, Wanted(floors, none, depth))
+            pairs = pairs.take(np.lexsort((-pairs.scores, pairs.queries)))
+            starts, ends = (np.searchsorted(pairs.queries, np.arange(len(some)), side) for side in ("left", "right"))
+            done = ends - starts >= count
+            best[some[done]] = pairs.scores[starts[done][:, None] + np.arange(count)]
+            deeper.append(some[~done])
+        rows, depth = np.concatenate(deeper), 4 * depth
+    return best
+
+
+def _search_shifted(
+    vectors: np.ndarray, references: np.ndarray, engine: FirstPass, floors: np.ndarray, offsets: np.ndarray, depth: int
+) -> tuple[Pairs, np.ndarray]:
+    """`search_block` for scores less the offset (b,) of their query; floors (m,) and what is returned are shifted."""
+    if not offsets.any():
+        none = np.full(len(vectors), -np.inf, dtype=np.float32)
+        return search_block(vectors, references, engine, Wanted(floors, none, depth))
+    # float32 steps down: the exact score and the difference are both rounded to float32
+    lowest = np.nextafter((floors.min() + offsets).astype(np.float32), np.float32(-np.inf))
+    lowest = np.nextafter(lowest - np.float32(2.0**-22), np.float32(-np.inf))
+    raw = np.full(len(references), lowest.min(), dtype=np.float32)
+    pairs, bounds = search_block(vectors, references, engine, Wanted(raw, lowest, depth))
+    shifted = Pairs(pairs.queries, pairs.references, shift(pairs.scores, offsets[pairs.queries]))
+    # one step up: pairs left out may round to the bound itself
+    up = np.nextafter(shift(bounds, offsets), np.float32(np.inf))
+    bounds = np.where(np.isneginf(bounds), bounds, up)
+    keep = (shifted.scores >= floors[pairs.references]) & (shifted.scores > bounds[pairs.queries])
+    return shifted.take(np.flatnonzero(keep)), bounds
+
+
+def shift(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """scores float32 − offsets float64, rounded to float32; equal differences are equal bytes."""
+    return (scores.astype(np.float64) - offsets).astype(np.float32) + np.float32(0)
+
+
+def _closest_of_each(pairs: Pairs, count: int) -> Pairs:
+    """The `count` best pairs of every query, by (score descending, reference row ascending)."""
+    pairs = pairs.take(np.lexsort((pairs.references, -pairs.scores, pairs.queries)))
+    place = np.arange(len(pairs)) - np.searchsorted(pairs.queries, pairs.queries)
+    return pairs.take(np.flatnonzero(place < count))
+
+
+def _best_of_each(pairs: Pairs, count: int) -> np.ndarray:
+    """The `count` best scores of every query, all in one, descending."""
+    return -np.sort(-_closest_of_each(pairs, count).scores)
+
+
+def _guess(sample: np.ndarray, per_query: float) -> np.float32:
+    """A floor that some `per_query` pairs of each query reach, by the sample; −inf where it cannot tell."""
+    wanted = int(per_query * SAMPLE) + GUESS_SPARE
+    return np.float32(sample[wanted - 1] if wanted <= len(sample) else -np.inf)

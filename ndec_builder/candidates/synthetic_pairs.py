@@ -1,0 +1,184 @@
+"""Pairs of known truth to learn pre-labels from: synthetic edits of the user's own images, and their neighbours."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures
+from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.candidates.role_vectors import Side
+from ndec_builder.core.console import track
+from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.schemas import IMAGES, table_of
+from ndec_builder.core.storage import read_uri, write_bytes
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.edits.recipes import edit_image
+
+TOO_ALIKE = 0.97  # cosine: perhaps one picture twice in the gallery
+MOST_IMAGES = 20_000  # among which neighbours are looked for
+CROP_SHARE = (0.25, 0.75)  # of a reverse crop's whole that its reference shows
+FEATURES = (
+    "score", "fitted", *SIGNALS, "outside_seam", "no_seam", "outside_no_fit"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Images to learn from, held in memory: ids (n,), rows of their table by id, vectors (n, d) float32 L2-normed."""
+
+    ids: list[str]
+    rows: dict[str, dict[str, Any]]
+    vectors: np.ndarray
+
+    @classmethod
+    def of(cls, side: Side, most: int = MOST_IMAGES, seed: int = 0) -> Gallery:
+        """The embedded images of a role; `most` of them, drawn at random, where there are more."""
+        places = np.sort(np.random.default_rng(seed).permutation(len(side))[:most])
+        ids = side.names(places)
+        return cls(ids, side.rows(ids), side.vectors[places].astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPairs:
+    """Features (n, d) float64 in the order of FEATURES, what each pair is, and the group of its reference."""
+
+    features: np.ndarray
+    kinds: list[str]
+    groups: list[str]
+
+    @property
+    def is_copy(self) -> np.ndarray:
+        return np.array([kind == "copy" for kind in self.kinds])
+
+
+def features_of(score: float, geometry: Geometry) -> np.ndarray:
+    """One pair as (d,) float64, in the order of FEATURES; what cannot be measured is 0, and a feature says so."""
+    values = dict(zip(SIGNALS, np.nan_to_num(geometry.vector()), strict=True))
+    return features_from(score, values, geometry.homography is not None, bool(np.isnan(geometry.seam)))
+
+
+def features_from(score: float, values: dict[str, float], fitted: bool, no_seam: bool) -> np.ndarray:
+    values = values | {"inliers": np.log1p(values["inliers"]), "matches": np.log1p(values["matches"])}
+    outside = 1 - values["query_inside"] if fitted else 0.0
+    extra = [outside * values["seam"], float(no_seam), float(not fitted)]
+    return np.array([score, float(fitted), *(values[name] for name in SIGNALS), *extra], np.float64)
+
+
+def make_known_pairs(
+    workspace: Workspace, gallery: Gallery, model: str, count: int, seed: int, scratch: Path, *, neighbours: bool = True
+) -> KnownPairs:
+    """Make `count` edited copies and half as many reverse crops of gallery images, and pair them.
+
+    Each copy is paired with its original (copy) and with the nearest other image (copy_of_other); each original with
+    its nearest image of another group (neighbour); each whole with its crop (reverse_crop). Near-duplicates in the
+    gallery are left out: nobody knows what they are. Without `neighbours` only copies and reverse crops. Deterministic.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(gallery.ids))[:count]
+    pictures: dict[int, Picture] = {}
+    made: list[tuple[str, int, np.ndarray]] = []
+    for number, place in enumerate(track(chosen, len(chosen), "making pairs of known truth")):
+        original = _open(workspace, gallery.rows[gallery.ids[place]])
+        if original is None:
+            continue
+        edited = edit_image(original, "copy", np.random.default_rng([seed, 1, number])).image
+        made.append(("copy", int(place), np.asarray(edited)))
+        if number % 2 == 0 and min(original.size) >= 96:
+            made.append(
+                ("reverse_crop", int(place), np.asarray(_crop(original, np.random.default_rng([seed, 2, number]))))
+            )
+        pictures[int(place)] = describe(np.asarray(original))
+    vectors = _describe(workspace, model, [pixels for _, _, pixels in made], scratch)
+    return _pair_up(workspace, gallery, made, vectors, pictures, neighbours)
+
+
+def _pair_up(
+    workspace: Workspace,
+    gallery: Gallery,
+    made: list[tuple[str, int, np.ndarray]],
+    vectors: np.ndarray,
+    pictures: dict[int, Picture],
+    neighbours: bool,
+) -> KnownPairs:
+    stored = gallery.vectors
+
+    def look(place: int) -> Picture | None:
+        if place not in pictures and (image := _open(workspace, gallery.rows[gallery.ids[place]])) is not None:
+            pictures[place] = describe(np.asarray(image))
+        return pictures.get(place)
+
+    features, kinds, groups = [], [], []
+
+    def add(kind: str, query: Picture | None, reference: Picture | None, score: float, place: int) -> None:
+        if query is not None and reference is not None:
+            features.append(features_of(score, fit_pictures(query, reference)))
+            kinds.append(kind)
+            groups.append(gallery.rows[gallery.ids[place]]["group"] or gallery.ids[place])
+
+    for (kind, place, pixels), vector in track(zip(made, vectors, strict=True), len(made), "measuring them"):
+        picture, own = describe(pixels), pictures[place]
+        score = float(vector @ stored[place])
+        if kind == "reverse_crop":  # the whole is the query, its crop the reference
+            add(kind, own, picture, score, place)
+            continue
+        add("copy", picture, own, score, place)
+        if not neighbours:
+            continue
+        other, similarity = _nearest(gallery, stored, vector, place)
+        if other is not None:
+            add("copy_of_other", picture, look(other), similarity, place)
+        other, similarity = _nearest(gallery, stored, stored[place], place)
+        if other is not None:
+            add("neighbour", look(other), own, similarity, place)
+    return KnownPairs(np.array(features), kinds, groups)
+
+
+def _nearest(gallery: Gallery, stored: np.ndarray, vector: np.ndarray, place: int) -> tuple[int | None, float]:
+    """The nearest image of another group that is no near-duplicate of image `place`; None when there is none."""
+    scores, own = stored @ vector, gallery.rows[gallery.ids[place]]["group"]
+    alike = stored @ stored[place]
+    for other in np.argsort(-scores, kind="stable")[:50]:
+        group = gallery.rows[gallery.ids[int(other)]]["group"]
+        if other != place and (group is None or group != own) and alike[other] < TOO_ALIKE:
+            return int(other), float(scores[other])
+    return None, 0.0
+
+
+def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    side = float(np.sqrt(rng.uniform(*CROP_SHARE)))
+    width, height = round(image.width * side), round(image.height * side)
+    left, top = int(rng.integers(0, image.width - width + 1)), int(rng.integers(0, image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
+def _describe(workspace: Workspace, model: str, pictures: list[np.ndarray], scratch: Path) -> np.ndarray:
+    """Vectors (n, d) float32, L2-normed, of pictures in the space of the stored embeddings."""
+    from ndec_builder.embeddings.backbones import best_device, load_backbone
+    from ndec_builder.embeddings.extract import extract
+    from ndec_builder.embeddings.whitening import Whitening
+
+    rows: list[dict[str, Any]] = []
+    for number, pixels in enumerate(pictures):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+        path = write_bytes(scratch / f"{number:06d}.jpg", buffer.getvalue())
+        rows.append({"image_id": path.stem, "uri": str(path), "rotation": 0})
+    found = extract(load_backbone(model, best_device("auto")), table_of(IMAGES, rows), str)
+    vectors = found.features
+    whitening = workspace.whitening(model) / "whitening.npz"
+    if whitening.is_file():
+        vectors = Whitening.load(whitening).apply(vectors)
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def _open(workspace: Workspace, row: dict[str, Any]) -> Image.Image | None:
+    try:
+        return decode(read_uri(workspace.resolve(row["uri"])), row["rotation"] or 0)
+    except (OSError, DecodeError):
+        return None

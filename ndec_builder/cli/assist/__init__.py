@@ -1,0 +1,1 @@
+"""What helps a person at the terminal: status, doctor, forecasts, next steps."""

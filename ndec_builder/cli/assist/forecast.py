@@ -1,0 +1,191 @@
+"""What a long verb is about to do, said before it does it: how much, in how many shards, memory, a guess at the time.
+
+A guess rests on what this workspace did before (its run.json files, its labels), else on the rates of `core/sizing.py`;
+the text says which. It reads tables and the sizes of files, never images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow.compute as pc
+
+from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.cli.assist import rates, sizing
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.plan import plans_folder
+from ndec_builder.core.schemas import TASKS
+from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.workspace import Workspace
+
+
+def forecast(verb: str, config: Any) -> str | None:
+    """One line on what `config` will do; None for short verbs, and where the workspace does not say enough yet."""
+    said = FORECASTS.get(verb)
+    try:
+        return said(config) if said else None
+    except (NdecError, OSError, KeyError, TypeError, ValueError):  # a broken file is the verb's to report, not ours
+        return None
+
+
+def _edit(config: Any) -> str | None:
+    workspace = Workspace(config.workspace)
+    images = rates.rows(workspace.images(config.role))
+    if not images or config.count < 1:
+        return None
+    seconds, source = rates.edit_guess(workspace, config.role, config.count)
+    each = -(-config.count // images)
+    often = f", up to {each} of one image" if each > 1 else ""
+    return (
+        f"{config.count:,} edited copies of {images:,} {config.role} images{often}, {rates.cores()} at a time; "
+        f"about {sizing.duration(seconds)} ({source})"
+    )
+
+
+def _embed(config: Any) -> str | None:
+    images = rates.rows(Workspace(config.workspace).images(config.role))
+    if not images:
+        return None
+    shards = -(-images // config.shard_size)
+    folder = Workspace(config.workspace).embeddings(config.role, config.model)
+    done = len(list(plans_folder(folder).glob("*/*.done.json")))
+    if not done and rates.counts(folder).get("images") == images:
+        return None  # made already; the verb looks closer and says so
+    workers = config.workers or max(1, min(rates.cores() // config.threads, shards))
+    left = images - min(images, done * config.shard_size)
+    seconds, source = rates.embed_guess(config.workspace, config.model, left)
+    already = f", {done} of them done" if done else ""
+    return (
+        f"{images:,} {config.role} images in {shards:,} shard{'s' * (shards != 1)}{already}, {workers} at a time, some "
+        f"{sizing.size(workers * sizing.WORKER_BYTES)} of memory; about {sizing.duration(seconds)} ({source})"
+    )
+
+
+def _mine(config: Any) -> str | None:
+    workspace = Workspace(config.workspace)
+    sides = {"pool": config.pool, GALLERY[config.split]: config.references}
+    if any(folder is not None for folder in sides.values()):
+        named = " and ".join(f"{folder} (as {role})" for role, folder in sides.items() if folder is not None)
+        return f"{named}: listed, embedded where that is missing, then searched; the best {config.top:,} pairs are kept"
+    counts = {role: rates.rows(workspace.images(role)) for role in sides}
+    if not all(counts.values()):
+        return None
+    pool, gallery = counts.values()
+    missing = sum(n for role, n in counts.items() if not rates.counts(workspace.embeddings(role, config.model)))
+    dim = 256
+    seconds, source = rates.embed_guess(config.workspace, config.model, missing) if missing else (0.0, "guess")
+    seconds += sizing.search_seconds(pool, gallery, dim, rates.cores())
+    if config.geometry:
+        seconds += sizing.START_SECONDS + sizing.fit_seconds(config.top, config.workers or rates.cores())
+    first = f"{missing:,} images to embed first; " if missing else ""
+    return (
+        f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = {pool * gallery:,} pairs, all of them "
+        f"compared; the best {config.top:,} are kept{' and measured' if config.geometry else ''}; "
+        f"{sizing.size(sizing.vectors_bytes(gallery, dim))} of vectors in memory; "
+        f"about {sizing.duration(seconds)} ({source})"
+    )
+
+
+def _prelabel(config: Any) -> str | None:
+    workspace = Workspace(config.workspace)
+    images = rates.rows(workspace.images(GALLERY[config.split]))
+    pairs = sum(rates.rows(path) for path in workspace.candidate_files(config.split))
+    copies = min(config.count, images)
+    if not pairs or copies < 1:
+        return None
+    made, fits = copies + copies // 2, 3 * copies + copies // 2
+    seconds, source = rates.embed_guess(config.workspace, config.model, made)
+    seconds += sizing.fit_seconds(fits, 1)  # one after the other
+    return (
+        f"{made:,} synthetic copies and crops of your {GALLERY[config.split]} images are made, described and measured "
+        f"to learn from; then {pairs:,} mined pairs are judged; about {sizing.duration(seconds)} ({source})"
+    )
+
+
+def _push(config: Any) -> str | None:
+    if config.round != "first":
+        return None  # which pairs those rounds take hangs on labels: push says it when it has looked
+    from ndec_builder.annotation.assignment.queues import people_of
+    from ndec_builder.annotation.tables import read_labels
+
+    workspace = Workspace(config.workspace)
+    tables = [read_table(path, ["pair_id", "duplicate_of"]) for path in workspace.candidate_files(config.split)]
+    shown = {pair for table in tables for pair in table.filter(table["duplicate_of"].is_null())["pair_id"].to_pylist()}
+    path = workspace.annotation(config.split) / "tasks.parquet"
+    tasks = read_table(path, ["pair_id", "round", "annotator"]) if path.is_file() else TASKS.empty_table()
+    shown -= set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())
+    names = config.annotators or people_of(tasks, read_labels(workspace, config.split), "first")
+    pairs = min([len(shown), *(limit for limit in (config.count, config.sample) if limit)])
+    people = len(names)
+    if not pairs:
+        return None
+    several = min(config.overlap_people, people)
+    overlap = config.overlap if several > 1 else 0.0
+    pace, source = rates.pace(workspace, config.split)
+    hours = sizing.person_hours(pairs, pace, overlap, several) / people
+    twice = f", {overlap:.0%} of them {'twice' if several == 2 else 'three times'}" if overlap else ""
+    each = f"for {people} people{twice}: about {sizing.duration(3600 * hours)} of labelling each"
+    whom = each if people > 1 else f"for {names[0]}: about {sizing.duration(3600 * hours)} of labelling"
+    gold = f", and {config.gold:.0%} gold pairs among them" if config.gold else ""
+    return f"{pairs:,} pairs {whom} at {pace:.1f} s a pair ({source}){gold}"
+
+
+def _export(config: Any) -> str | None:
+    workspace = Workspace(config.workspace)
+    counts = {role: rates.rows(workspace.images(role)) for role in ("reference", "basic", "query", "pool")}
+    mined = sum(rates.rows(path) for split in GALLERY for path in workspace.candidate_files(split))
+    if not counts["reference"]:
+        return None
+    seconds = sizing.table_seconds(sum(counts.values()) + mined)
+    what = (
+        f"{counts['reference']:,} references, {counts['query']:,} queries, {counts['basic']:,} training images, "
+        f"{config.distractors:,} distractors and what people kept of {mined:,} mined pairs"
+    )
+    if config.materialize == "none":
+        return f"{what}: tables and hashes, no image is copied; about {sizing.duration(seconds)} (a guess)"
+    images = sum(counts[role] for role in ("reference", "basic", "query")) + config.distractors
+    each = rates.mean_bytes(workspace)
+    if each is None:
+        return f"{what}; some {images:,} images are packed ({config.materialize})"
+    total = images * each
+    anew = " before they are encoded anew" if config.resize or config.image_format != "keep" else ""
+    return f"{what}; some {images:,} images, about {sizing.size(total)}{anew}, are packed ({config.materialize})"
+
+
+def _train(config: Any) -> str | None:
+    info = read_json(config.manifest / "manifest.json")
+    images = int(info["counts"]["rows"]["train_basic"])
+    steps = f"{config.steps:,} steps of {config.identities * config.views_per_identity} views"
+    if config.whole_network:
+        return f"{images:,} training images; {steps}, the whole network"
+    views, made = images * config.views, f"{images:,} training images × {config.views} views"
+    seconds, source = rates.embed_guess(config.workspace, config.backbone, views)
+    return f"{made}, made and described once ({sizing.duration(seconds)} the first time, {source}); then {steps}"
+
+
+def _benchmark(config: Any) -> str | None:
+    if config.manifest is None or not (config.models or config.checkpoints):
+        return None
+    counts = read_json(config.manifest / "manifest.json")["counts"]["rows"]
+    queries, references = int(counts["queries"]), int(counts["references"])
+    models = max(1, len(config.models) + len(config.checkpoints))
+    seconds, source = rates.embed_guess(
+        config.workspace, next(iter(config.models), ""), (queries + references) * models
+    )
+    return (
+        f"{queries:,} queries and {references:,} references to describe (what is embedded already is not done again), "
+        f"{config.replicates:,} bootstrap replicates; up to {sizing.duration(seconds + 5)} ({source})"
+    )
+
+
+FORECASTS: dict[str, Callable[[Any], str | None]] = {
+    "edit": _edit,
+    "embed": _embed,
+    "mine": _mine,
+    "prelabel": _prelabel,
+    "push": _push,
+    "export": _export,
+    "train-asl": _train,
+    "benchmark": _benchmark,
+}

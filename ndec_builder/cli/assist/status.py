@@ -1,0 +1,154 @@
+"""`ndec status`: what is done in a workspace, how far a run is that is going now, and the natural next command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.annotation.label_studio.server import running_state
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.progress import Progress, read_progress
+from ndec_builder.core.schemas import ROLES, SPLITS
+from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the way: whether its result is there, what is in it, and the command that makes it."""
+
+    name: str
+    done: bool
+    text: str
+    command: str
+    progress: Progress | None = None  # of its unfinished run
+
+
+def survey(root: Path) -> list[Stage]:
+    """Look at every stage, in order. Raises NdecError when the directory does not exist."""
+    if not root.is_dir():
+        raise NdecError(f"the workspace {root} does not exist; `ndec init {root}` makes it")
+    workspace = Workspace(root)
+    stages = [_images(workspace, role) for role in ROLES]
+    stages += [stage for role in ROLES for stage in _embeddings(root, role)]
+    for split in SPLITS:
+        stages += [
+            _table(
+                f"candidates {split}", workspace.candidates(split) / "candidates.parquet", f"ndec mine --split {split}"
+            ),
+            _labels(workspace, split),
+            _table(
+                f"decisions {split}",
+                workspace.annotation(split) / "decisions.parquet",
+                f"ndec annotate pull --split {split} && ndec annotate resolve --split {split}",
+            ),
+        ]
+    return [
+        *stages,
+        _folders("manifests", root / "manifests", "ndec export"),
+        _folders("runs", root / "runs", "ndec train-asl --manifest DIR", _run_facts),
+        _folders(
+            "reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0", _report_facts
+        ),
+    ]
+
+
+def report(stages: list[Stage], root: Path) -> str:
+    width = max(len(stage.name) for stage in stages)
+    lines = [f"{'done' if stage.done else '-':>5}  {stage.name:<{width}}  {stage.text}" for stage in stages]
+    if command := next_command(stages, root):
+        lines += ["", f"next: {command}"]
+    return "\n".join(lines)
+
+
+def next_command(stages: list[Stage], root: Path) -> str | None:
+    # Queries, training pairs and the second split are wanted by some only: the next step is named after what is there.
+    following = next((s for s in stages if not s.done and s.name not in ("images basic", "images query")), None)
+    if following is None or (following.progress and following.progress.running):
+        return None
+    return following.command if root == Path() else f"{following.command} --workspace {root}"
+
+
+def as_dict(stages: list[Stage], root: Path) -> dict[str, Any]:
+    """One JSON object: the stages, with the progress of unfinished runs, and the next command."""
+    return {
+        "workspace": str(root),
+        "stages": [asdict(stage) for stage in stages],
+        "next": next_command(stages, root),
+    }
+
+
+def _images(workspace: Workspace, role: str) -> Stage:
+    return _table(f"images {role}", workspace.images(role), f"ndec ingest {role} FOLDER")
+
+
+def _embeddings(root: Path, role: str) -> list[Stage]:
+    """One stage for each model; mining makes what is missing, so that none is no gap."""
+    stages = []
+    for directory in sorted((root / "embeddings" / role).glob("*/")):
+        name, progress = f"embeddings {role} {directory.name}", read_progress(directory)
+        command = f"ndec embed {role} --model "
+        if progress is not None:
+            command += progress.what.rpartition(" with ")[2]  # the folder's name has lost some characters of it
+            stages.append(Stage(name, False, progress.text(), command, progress))
+        elif (directory / "run.json").is_file():
+            run = read_json(directory / "run.json")
+            counts = run.get("counts", {})
+            text = f"{counts.get('embedded', 0):,} vectors, {run.get('dim')}-d, {counts.get('rejected', 0):,} rejected"
+            stages.append(Stage(name, True, text, command + run.get("config", {}).get("model", directory.name)))
+    return stages
+
+
+def _table(name: str, path: Path, command: str) -> Stage:
+    if not path.is_file():
+        return Stage(name, False, "", command)
+    import pyarrow.parquet as pq
+
+    try:
+        return Stage(name, True, f"{pq.read_metadata(path).num_rows:,} rows", command)
+    except OSError as error:
+        raise NdecError(f"{path} cannot be read ({error}); make it again with `{command}`") from None
+
+
+def _labels(workspace: Workspace, split: str) -> Stage:
+    """How many of the pairs given out have a label, and where Label Studio runs, if it does."""
+    directory, push = workspace.annotation(split), f"ndec annotate push --split {split}"
+    stage = _table(f"labels {split}", directory / "labels.parquet", push)
+    tasks = directory / "tasks.parquet"
+    if not tasks.is_file():
+        return stage
+    given = len(set(_column(tasks, "pair_id")))
+    labelled = len(set(_column(directory / "labels.parquet", "pair_id"))) if stage.done else 0
+    people = len(set(_column(tasks, "annotator")))
+    text = f"{labelled:,} of {given:,} pairs labelled, by {people} {'person' if people == 1 else 'people'}"
+    if labelled < given:
+        running = running_state(workspace.label_studio)
+        text += "; Label Studio runs" if running else "; Label Studio does not run (`ndec annotate serve`)"
+    return Stage(stage.name, stage.done, text, push if stage.done else f"ndec annotate pull --split {split}")
+
+
+def _column(path: Path, name: str) -> list[Any]:
+    values: list[Any] = read_table(path, [name])[name].to_pylist()
+    return values
+
+
+def _folders(name: str, path: Path, command: str, facts: Callable[[Path], str] = lambda folder: "") -> Stage:
+    names = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    texts = [f"{folder.name} ({about})" if (about := facts(folder)) else folder.name for folder in names]
+    return Stage(name, bool(names), ", ".join(texts), command)
+
+
+def _run_facts(folder: Path) -> str:
+    return "" if (folder / "run.json").is_file() else "unfinished: run the same command again"
+
+
+def _report_facts(folder: Path) -> str:
+    """The number that people look for first, with its interval; nothing for a table or figure."""
+    path = folder / "metrics.json"
+    uap = read_json(path).get("uap", {}) if path.is_file() else {}
+    if not isinstance(uap, dict) or uap.get("value") is None:
+        return ""
+    interval = f" [{uap['low']:.2f}, {uap['high']:.2f}]" if uap.get("low") is not None else ""
+    return f"μAP {uap['value']:.2f}{interval}"

@@ -1,0 +1,147 @@
+"""Shards in this process, or in worker processes. A worker that dies takes only its own shard down, and is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import Failed, Task
+from ndec_builder.core.executor.plan import Done, Shard
+
+
+class InProcess:
+    """One shard after the other, here: nothing to start, and a debugger works."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._next: Shard | None = None
+
+    def free(self) -> bool:
+        return self._next is None
+
+    def busy(self) -> bool:
+        return self._next is not None
+
+    def submit(self, shard: Shard) -> None:
+        self._next = shard
+
+    def next(self) -> tuple[Shard, Done | Failed]:
+        assert self._next is not None, "nothing was submitted"
+        shard, self._next = self._next, None
+        return shard, self._task(shard)
+
+    def close(self) -> None:
+        self._next = None
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    shard: Shard | None = None
+    ready: bool = False  # it has started and could load the task
+
+
+class Processes:
+    """`count` spawned processes (fork would copy torch's threads in an unusable state), each with a pipe of its own."""
+
+    def __init__(self, task: Task, count: int) -> None:
+        self._task = task
+        self._count = count
+        self._workers: list[_Worker] = []
+
+    def free(self) -> bool:
+        return sum(worker.shard is not None for worker in self._workers) < self._count
+
+    def busy(self) -> bool:
+        return any(worker.shard is not None for worker in self._workers)
+
+    def submit(self, shard: Shard) -> None:
+        worker = next((worker for worker in self._workers if worker.shard is None), None) or self._start()
+        worker.shard = shard
+        with contextlib.suppress(OSError):  # it died while idle: `next` finds its pipe closed
+            worker.connection.send(shard)
+
+    def next(self) -> tuple[Shard, Done | Failed]:
+        while True:
+            ready = wait([worker.connection for worker in self._workers if worker.shard is not None])
+            worker = next(worker for worker in self._workers if worker.connection in ready)
+            shard = worker.shard
+            assert shard is not None
+            try:
+                result: Done | Failed | None = worker.connection.recv()
+            except (EOFError, OSError):
+                return shard, self._buried(worker)
+            if result is not None:
+                worker.shard = None
+                return shard, result
+            worker.ready = True
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.connection.close()  # an idle worker ends by itself
+            if worker.shard is not None:
+                worker.process.kill()  # results are whole or absent: nothing is lost but this shard
+        for worker in self._workers:
+            worker.process.join(5)
+            worker.process.kill()  # should an idle one not end
+            worker.process.join()
+        self._workers.clear()
+
+    def _buried(self, worker: _Worker) -> Failed:
+        worker.process.join()
+        worker.connection.close()
+        self._workers.remove(worker)
+        death = _cause_of_death(worker.process.exitcode)
+        if worker.ready or (worker.process.exitcode or 0) < 0:  # killed while it started: no fault of the program
+            return Failed(f"its worker process {death}")
+        text = (
+            f"the worker processes cannot start: one {death} before it had a shard, with the message above. A Python "
+            'script that calls ndec needs the line `if __name__ == "__main__":`'
+        )
+        return Failed(text, fatal=NdecError(text))
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        mine, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._task), daemon=True)
+        process.start()
+        theirs.close()  # else its end would stay open here when the worker dies
+        worker = _Worker(process, mine)
+        self._workers.append(worker)
+        return worker
+
+
+def _serve(connection: Connection, task: Callable[[Shard], Done | Failed]) -> None:
+    """The life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends its workers
+    threading.Thread(target=_die_with_the_command, daemon=True).start()
+    connection.send(None)  # ready
+    while True:
+        try:
+            shard = connection.recv()
+        except EOFError:
+            return
+        connection.send(task(shard))
+
+
+def _die_with_the_command() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)  # killed: nobody waits for this shard any more, and a new run may do it
+
+
+def _cause_of_death(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"ended with exit code {exitcode}"
+    name = signal.Signals(-exitcode).name if -exitcode in set(signal.Signals) else f"signal {-exitcode}"
+    return f"died of {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"

@@ -1,0 +1,150 @@
+"""Shards as Ray Core tasks. Every node needs ndec, and the workspace under the same path: a shared file system.
+
+Ray itself tries nothing again (`max_retries=0`): the runner counts tries, and tells a shard that kills its worker from
+a node that is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import Engine, Failed, Task
+from ndec_builder.core.executor.plan import Done, Shard
+
+PATIENCE = 15.0  # seconds without any result before the number of nodes is looked at again
+
+
+class RayPool:
+    """Keeps enough tasks in line that no node waits; a cluster started here ends with the pool."""
+
+    def __init__(self, task: Task, engine: Engine) -> None:
+        self._engine, self._ray = engine, _import()
+        self._owned = not self._ray.is_initialized()
+        if self._owned:
+            _connect(self._ray, engine.address)
+        try:
+            slots = self._slots()
+            if not slots:
+                raise NdecError(
+                    f"no node of the Ray cluster has {engine.threads} CPUs and {engine.gpus:g} GPUs for a task; lower "
+                    "threads or task_gpus, or start a larger node"
+                )
+        except BaseException:
+            self.close()
+            raise
+        say(f"Ray: {slots} tasks at a time on {len(self._nodes())} nodes")
+        self._limit = engine.workers or 2 * slots  # one running and one in line for each slot
+        self._looked = time.monotonic()
+        options = {"num_cpus": engine.threads, "num_gpus": engine.gpus, "max_retries": 0}
+        self._remote = self._ray.remote(scheduling_strategy="SPREAD", **options)(_run_there)
+        self._task = self._ray.put(task)
+        self._running: dict[Any, Shard] = {}
+
+    def free(self) -> bool:
+        return len(self._running) < self._limit
+
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def submit(self, shard: Shard) -> None:
+        self._running[self._remote.remote(self._task, shard, str(Path.cwd()))] = shard
+
+    def next(self) -> tuple[Shard, Done | Failed]:
+        while True:
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=PATIENCE)
+            self._follow_the_cluster()
+            if ready:
+                break
+        shard = self._running.pop(ready[0])
+        errors = self._ray.exceptions
+        losses = (errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError, errors.RaySystemError)
+        try:
+            result: Done | Failed = self._ray.get(ready[0])
+        except losses as lost:
+            return shard, Failed(f"its node was lost ({_first_line(lost)})", innocent=True)
+        except errors.RayError as error:  # WorkerCrashedError, OutOfMemoryError
+            return shard, Failed(f"its Ray worker died ({type(error).__name__}: {_first_line(error)})")
+        return shard, result
+
+    def close(self) -> None:
+        for reference in getattr(self, "_running", {}):
+            with contextlib.suppress(Exception):
+                self._ray.cancel(reference, force=True)
+        if self._owned:
+            self._ray.shutdown()
+
+    def _nodes(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _slots(self) -> int:
+        """How many tasks fit on the nodes that are there."""
+        fits = [[node.get("CPU", 0) // self._engine.threads] for node in self._nodes()]
+        if self._engine.gpus:
+            for fit, node in zip(fits, self._nodes(), strict=False):
+                fit.append(node.get("GPU", 0) // self._engine.gpus)
+        return sum(int(min(fit)) for fit in fits)
+
+    def _follow_the_cluster(self) -> None:
+        """Nodes come and go."""
+        if time.monotonic() - self._looked < PATIENCE:
+            return
+        self._looked = time.monotonic()
+        slots = self._slots()
+        if not slots:
+            say("Ray: no node is left that a task fits on; waiting for one")
+        self._limit = self._engine.workers or max(2 * slots, 1)
+
+
+def _run_there(task: Task, shard: Shard, folder: str) -> Done | Failed:
+    with contextlib.suppress(OSError):  # relative paths of the configuration mean what they mean for the command
+        os.chdir(folder)
+    return task(shard)
+
+
+def _import() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default; silences its warning
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise NdecError(f"--engine ray needs Ray ({error}); run `pip install 'ndec-builder[cluster]'`") from None
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Join the cluster at `address` (or $RAY_ADDRESS); without one start a cluster of this machine alone."""
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with contextlib.suppress(AttributeError):  # its messages about lost nodes go to stdout, which is for the result
+        ray._private.worker._worker_logs_enabled = False
+    try:
+        if address:
+            _knock(address)
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(address="local", include_dashboard=False, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise NdecError(
+            f"no Ray cluster answers at {address or 'this machine'} ({_first_line(error)}); see `ray status`, or leave "
+            "out --ray-address to start one here"
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits minutes for an address where nobody is. Raises OSError."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

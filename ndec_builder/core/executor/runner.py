@@ -1,0 +1,132 @@
+"""The shard runner: an immutable plan, one shard → its files, then a marker. Resumes by looking at the markers.
+
+A stage hands over `work(shard) -> Outcome`; which process or machine runs it, and how many there are, never changes a
+result file. A shard that fails is tried again behind the others, MAX_TRIES times in all; then it is set aside. That
+also holds for a shard that takes its worker process down. A machine that is lost does not count as a try.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndec_builder.core.console import progress, say
+from ndec_builder.core.errors import GapsError, NdecError
+from ndec_builder.core.executor import plan as plans
+from ndec_builder.core.executor.base import Engine, Failed, Pool
+from ndec_builder.core.executor.plan import Done, Plan, Shard
+from ndec_builder.core.executor.progress import ProgressFile
+from ndec_builder.core.remote import RemoteReadError
+from ndec_builder.core.storage import sha256_file
+
+MAX_TRIES = 3
+MAX_LOSSES = 20  # machines lost under one shard: then it is not by chance
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the work of one shard left behind: its files, relative to the plan's folder, and what it counted."""
+
+    files: tuple[str, ...]
+    counts: dict[str, int]
+
+
+Work = Callable[[Shard], Outcome]
+
+
+def run_shards(
+    folder: Path, plan: Plan, work: Work, engine: Engine | None = None, *, what: str = "shards", unit: str = "items"
+) -> list[Done]:
+    """Run every shard that has no valid marker in `folder` (`plans.open_plan`); return the results of all, in order.
+
+    `work` must be picklable. Raises GapsError naming the shards set aside; all others are finished by then, and a rerun
+    tries only those again. An NdecError of the work stops the run at once: a person has to act.
+    """
+    engine = engine or Engine()
+    shards = plan.shards
+    plans.clear_failures(folder)
+    results = {shard.index: done for shard in shards if (done := plans.finished(folder, plan, shard))}
+    left = [shard for shard in shards if shard.index not in results]
+    if results and left:
+        say(f"{what}: {len(results)} of {len(shards)} shards are done already, {len(left)} left")
+    failed: dict[int, str] = {}
+    if left:
+        isolate = bool(plans.suspects(folder) & {shard.name for shard in left})
+        pool = engine.open(functools.partial(perform, work, folder), len(left), isolate=isolate)
+        status = ProgressFile(folder, shards, results, what=what, unit=unit, engine=engine.name)
+        try:
+            _run(pool, left, folder, plan, status, results, failed)
+        finally:
+            status.close()
+            pool.close()
+    if failed:
+        raise GapsError(_gaps(what, folder, shards, failed))
+    return [results[shard.index] for shard in shards]
+
+
+def _run(
+    pool: Pool,
+    left: list[Shard],
+    folder: Path,
+    plan: Plan,
+    status: ProgressFile,
+    results: dict[int, Done],
+    failed: dict[int, str],
+) -> None:
+    waiting, tries, losses = deque(left), Counter[int](), Counter[int]()
+    with progress() as bar:
+        task = bar.add_task(status.what, total=plan.items, completed=status.items_done)
+        while waiting or pool.busy():
+            while waiting and pool.free():
+                pool.submit(waiting.popleft())
+            shard, result = pool.next()
+            if isinstance(result, Done):
+                plans.mark(folder, plan, shard, result)
+                results[shard.index] = result
+                bar.advance(task, shard.items)
+                status.done(shard)
+                continue
+            if result.fatal is not None:
+                raise result.fatal
+            counter, limit = (losses, MAX_LOSSES) if result.innocent else (tries, MAX_TRIES)
+            counter[shard.index] += 1
+            if counter[shard.index] < limit:
+                waiting.append(shard)
+            else:
+                failed[shard.index] = result.text
+                plans.set_aside(folder, shard, result.text, counter[shard.index])
+                status.failed(shard)
+
+
+def perform(work: Work, folder: Path, shard: Shard) -> Done | Failed:
+    """Do one shard, wherever this runs; every error comes back as a value that any process can unpickle."""
+    started = folder / f"{shard.name}.started"
+    try:
+        with contextlib.suppress(OSError):  # a full disk shows in the work, with a better message
+            started.touch()
+        outcome = work(shard)
+        done = Done({name: sha256_file(folder / name) for name in outcome.files}, outcome.counts)
+    except RemoteReadError as error:  # the network may be back when the shard is tried again
+        return Failed(str(error))
+    except NdecError as error:
+        return Failed(str(error), fatal=error)
+    except Exception as error:
+        return Failed(f"{type(error).__name__}: {error}")
+    finally:
+        with contextlib.suppress(OSError):
+            started.unlink()
+    return done
+
+
+def _gaps(what: str, folder: Path, shards: list[Shard], failed: dict[int, str]) -> str:
+    first = shards[min(failed)]
+    names = ", ".join(str(index) for index in sorted(failed)[:10]) + (" …" if len(failed) > 10 else "")
+    return (
+        f"{what}: {len(failed)} of {len(shards)} shards were set aside after {MAX_TRIES} tries: {names}. Shard "
+        f"{first.index} (rows {first.start} to {first.stop - 1}) failed with: {failed[first.index]}. The others are "
+        f"done and kept in {folder}: mend the cause and run the same command again"
+    )

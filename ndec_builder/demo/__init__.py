@@ -1,0 +1,1 @@
+"""The whole workflow on pictures from packages, with known truth."""

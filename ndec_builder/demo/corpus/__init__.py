@@ -1,0 +1,1 @@
+"""The corpus of the demo, made from Debian and PyPI packages."""

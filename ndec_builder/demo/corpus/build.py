@@ -1,0 +1,152 @@
+"""`ndec corpus fetch`: the mini corpus, or the user's own photos, with roles and truth known by construction."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import UsageError
+from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.corpus.dedupe import keep_one, twins
+from ndec_builder.demo.corpus.look_alike_groups import ALIKE, group_names
+from ndec_builder.demo.corpus.originals import Original, Video, list_folder, list_package
+from ndec_builder.demo.corpus.packages import Fetched, default_cache, fetch
+from ndec_builder.demo.corpus.prepare import Prepared, prepare, sample
+from ndec_builder.demo.corpus.role_assignment import Cast, Picture, Roles, assign
+from ndec_builder.demo.corpus.write_workspace import Row, fill
+from ndec_builder.sources.readers.folder import find_images
+from ndec_builder.sources.settings import CorpusConfig
+
+RESULT_VERSION = 1
+RECORD = "corpus.run.json"
+SCALE = {"full": 1.0, "small": 0.25}
+SHARE = {"full": 1.0, "small": 0.3}  # of the packages' graphics, decoded at all
+MIN_SCENES = 20  # test groups with look-alikes below which no figure about natural hard negatives is claimed
+_OWN_PHOTOS = 4_000  # of the user's folder at most so many are used, chosen by the seed
+
+
+def run(config: CorpusConfig) -> Path:
+    """Write images/{reference,basic,pool}.parquet, images/edits.parquet, files/<role>/*.jpg and files/background/*.jpg.
+
+    Returns the run record, whose counts say what each split holds. Same pictures and seed, same bytes of all else.
+    Raises UsageError for a workspace whose images were ingested by hand, NdecError when no package came or there are
+    too few pictures.
+    """
+    workspace, record = Workspace(config.workspace), RunRecord("corpus", config, RESULT_VERSION)
+    target = workspace.images("reference").parent
+    if workspace.images("reference").is_file() and not (target / RECORD).is_file():
+        raise UsageError(
+            f"{config.workspace} holds reference images that were not made by `ndec corpus fetch`; it would replace "
+            "them: give an empty workspace with --workspace"
+        )
+    originals, videos, fetched = _originals(config, workspace)
+    pictures = prepare(originals, videos, config.workers)
+    kept, groups, units = group_pictures(pictures)
+    likeness = typical(kept, groups)
+    cards = [Picture(p.image_id, g, u, p.photo, t) for p, g, u, t in zip(kept, groups, units, likeness, strict=True)]
+    roles = assign(cards, config.seed, SCALE[config.size])
+    group_of = {card.image_id: card.group for card in cards}
+    images, edits = fill(workspace, {p.image_id: p for p in kept}, group_of, roles, config.seed, config.workers)
+    counts = _counts(images, edits, roles, group_of) | {
+        "originals": len(originals) + len(videos),
+        "usable": len(pictures),
+        "duplicates_dropped": len(pictures) - len(kept),
+    }
+    packages = (
+        [{"name": p.name, "version": p.version, "registry": p.registry} for p in fetched.packages] if fetched else []
+    )
+    failures = fetched.failures if fetched else {}
+    inputs = {p.name: p.sha256 for p in fetched.packages} if fetched else {}
+    path = record.write(target, counts=counts, inputs=inputs, name=RECORD, packages=packages, packages_missing=failures)
+    sizes = ", ".join(f"{counts[role]} {role}" for role in images)
+    say(f"corpus: {sizes} images; {counts['claim']}")
+    return path
+
+
+def group_pictures(pictures: Sequence[Prepared]) -> tuple[list[Prepared], list[str], list[str]]:
+    """Drop twins and group look-alikes; return (pictures kept, ascending by id; their groups; their units).
+
+    Of two twins the photo stays, then the smaller id. Frames and views of one scene are never twins: they differ in
+    what happened, not in how the picture was treated. A unit is what must not be split: a group, or all of a film.
+    """
+    order = sorted(pictures, key=lambda p: (not p.scene, not p.photo, p.image_id))
+    pairs = [(i, j) for i, j in twins(_structures(order)) if not _one_scene(order[i], order[j])]
+    kept = sorted((order[i] for i in keep_one(len(order), pairs)), key=lambda p: p.image_id)
+    ids = [p.image_id for p in kept]
+    scenes = {p.family for p in kept if p.scene and p.family}
+    groups = group_names(ids, [p.family for p in kept], twins(_structures(kept), ALIKE), scenes)
+    first: dict[str, int] = {}
+    same_group = [(first.setdefault(group, index), index) for index, group in enumerate(groups)]
+    return kept, groups, group_names(ids, [p.unit for p in kept], same_group, set())
+
+
+def typical(pictures: Sequence[Prepared], groups: Sequence[str]) -> list[float]:
+    """Mean cosine of each picture's colour edges with the others of its group, 4 decimals; 0 for a single."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    result = [0.0] * len(pictures)
+    for indices in members.values():
+        rows = _structures([pictures[i] for i in indices])[:, 0]
+        for index, cosines in zip(indices, rows @ rows.T, strict=True):
+            result[index] = round(float(cosines.sum() - 1) / max(1, len(indices) - 1), 4)
+    return result
+
+
+def _one_scene(a: Prepared, b: Prepared) -> bool:
+    return a.scene and b.scene and a.family == b.family
+
+
+def _structures(pictures: Sequence[Prepared]) -> np.ndarray:
+    return np.stack([p.structure for p in pictures]) if pictures else np.zeros((0, 2, 1024), np.float32)
+
+
+def _originals(config: CorpusConfig, workspace: Workspace) -> tuple[list[Original], list[Video], Fetched | None]:
+    if config.images is not None:
+        paths, _ = find_images(config.images)
+        chosen = np.random.default_rng([config.seed, 4]).permutation(len(paths))[:_OWN_PHOTOS]
+        return list_folder([paths[int(i)] for i in chosen], workspace.uri_of), [], None
+    fetched = fetch(config.cache or default_cache())
+    originals: list[Original] = []
+    videos: list[Video] = []
+    for package in fetched.packages:
+        more, films = list_package(package)
+        originals += more
+        videos += films
+    return sample(originals, SHARE[config.size], config.seed), videos, fetched
+
+
+def _counts(
+    images: Mapping[str, list[Row]], edits: Sequence[Row], roles: Roles, group_of: Mapping[str, str]
+) -> dict[str, Any]:
+    kinds = Counter(row["kind"] for row in edits)
+    scenes = len({group_of[i] for i in roles.test.natural})
+    return {
+        **{role: len(rows) for role, rows in images.items()},
+        "backgrounds": len(roles.backgrounds),
+        "edited_copies_planted": kinds["edited_copy"],
+        "reverse_crops_planted": kinds["reverse_crop"],
+        "test": _cast_counts(roles.test, group_of),
+        "train": _cast_counts(roles.train, group_of),
+        "claim": "enough scenes" if scenes >= MIN_SCENES else "too few scenes: no figure claimed",
+    }
+
+
+def _cast_counts(cast: Cast, group_of: Mapping[str, str]) -> dict[str, int]:
+    """Pictures of a split by part, and its groups with look-alikes by kind."""
+    groups = Counter(group.split("/")[0] for group in {group_of[i] for i in cast.natural})
+    return {
+        "gallery": len(cast.gallery) + len(cast.crops),
+        "pool_natural": len(cast.natural),
+        "pool_reverse_crops": len(cast.crops),
+        "pool_edited_copies": len(cast.copied),
+        "pool_distractors": len(cast.distractors),
+        "scene_groups": groups["scene"],
+        "family_groups": groups["family"],
+    }

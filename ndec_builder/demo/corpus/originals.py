@@ -1,0 +1,107 @@
+"""Every usable picture of the fetched packages (or of the user's folder), not yet decoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ndec_builder.core.decode import SUFFIXES
+from ndec_builder.demo.corpus.copyright_files import Copyright, read_copyright, stamp_title
+from ndec_builder.demo.corpus.package_rules import RULES, VIDEO_SKIP, family_key
+from ndec_builder.demo.corpus.packages import Package
+from ndec_builder.demo.corpus.qt_resources import read_rcc
+
+VIDEO_SUFFIXES = {".avi", ".mp4"}
+Licence = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture to be: `read()` gives its bytes. Pictures with one `family` are look-alikes; None: on its own."""
+
+    image_id: str
+    read: Callable[[], bytes]
+    family: str | None
+    scene: bool  # the family is one scene seen from other places or at other times, not one kind of thing
+    photo: bool
+    licence: Licence
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file to take frames from."""
+
+    image_id: str  # prefix of its frames' ids
+    path: Path
+    licence: Licence
+
+
+def list_package(package: Package) -> tuple[list[Original], list[Video]]:
+    """The pictures and videos of a package that its rule does not skip, ascending by id."""
+    rule, terms = RULES[package.name], read_copyright(package)
+    skip, photo = re.compile(rule.skip), re.compile(rule.photo)
+    originals: dict[str, Original] = {}
+    videos = []
+    for path, file, read in _files(package):
+        if Path(path).suffix.lower() in VIDEO_SUFFIXES:
+            if not VIDEO_SKIP.search(path):
+                videos.append(Video(_image_id(package.name, path), file, _licence(terms, package, path, file)))
+        elif not skip.search(path):
+            family = family_key(package.name, path)
+            image_id = _image_id(package.name, path)
+            originals[image_id] = Original(
+                image_id,
+                read,
+                family,
+                scene=any(family == f"{package.name}/{view[0]}" for view in rule.views),
+                photo=bool(photo.search(path)),
+                licence=_licence(terms, package, path, file),
+            )
+    return [originals[image_id] for image_id in sorted(originals)], sorted(videos, key=lambda video: video.image_id)
+
+
+def list_folder(paths: list[Path], workspace_uri: Callable[[Path], str]) -> list[Original]:
+    """The user's own photos: each on its own, licence unknown, found again by `original_url`."""
+    return [
+        Original(path.stem, path.read_bytes, None, False, True, {"original_url": workspace_uri(path)})
+        for path in sorted(paths, key=lambda path: path.stem)
+    ]
+
+
+def _files(package: Package) -> Iterator[tuple[str, Path, Callable[[], bytes]]]:
+    """Yield (path inside the package, file on disk, how to read it) of pictures and videos, also inside .rcc files."""
+    for file in sorted(package.directory.rglob("*")):
+        suffix = file.suffix.lower()
+        path = file.relative_to(package.directory).as_posix()
+        if suffix == ".rcc":
+            for entry in read_rcc(file):
+                if Path(entry.path).suffix.lower() in SUFFIXES:
+                    inside = f"{file.name}/{entry.path.removeprefix('gcompris/')}"
+                    yield inside, file, lambda data=entry.data: data  # type: ignore[misc]
+        elif suffix in SUFFIXES | VIDEO_SUFFIXES and file.is_file():
+            yield path, file, file.read_bytes
+
+
+def _image_id(package: str, path: str) -> str:
+    """`package-folders-name` in lower-case letters, digits and `-_`: fit for csv, file names and web addresses."""
+    inner = re.sub(r"^(usr/share/|doc/|gcompris/|src/activities/|[^/]*\.rcc/src/)+", "", path)
+    inner = re.sub(
+        r"^(activities|openclipart/png|kgeography|tuxpaint/stamps|backgrounds|opencv-doc/examples)/", "", inner
+    )
+    stem = inner.rsplit(".", 1)[0].replace("/resource/", "/")
+    short = re.sub(r"-(data|doc|png|stamps-default|wallpapers.*|backgrounds|qt-data)$", "", package)
+    return re.sub(r"[^a-z0-9_]+", "-", f"{short}-{stem}".lower()).strip("-")
+
+
+def _licence(terms: Copyright, package: Package, path: str, file: Path) -> Licence:
+    columns = terms.columns(_in_source_tree(path))
+    columns["landing_url"] = columns.get("landing_url") or RULES[package.name].landing_url
+    columns["title"] = stamp_title(file) or Path(path).stem
+    return columns
+
+
+def _in_source_tree(path: str) -> str:
+    """Where the file lies in the source package, as far as the packagers only moved folders."""
+    return re.sub(r"^(usr/share/(doc/[^/]+/)?|[^/]*\.rcc/)", "", path).replace("examples/", "samples/", 1)

@@ -1,0 +1,65 @@
+"""The known truth of the demo answers through Label Studio's API, as an annotator of its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, talking
+from ndec_builder.annotation.tables import gold_truth, read_tasks
+from ndec_builder.core.console import track
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import LABELS
+from ndec_builder.core.workspace import Workspace
+
+
+def answer_all(
+    workspace: Workspace,
+    split: str,
+    connection: Connection,
+    known_label: Callable[[str, str], str],
+    annotator: str = "oracle",
+    round: str = "first",
+    threads: int = 4,
+) -> int:
+    """Answer every unanswered pair in the annotator's project with `known_label(query_id, reference_id)`.
+
+    Returns how many were answered. Each label carries the annotator's name, since the project is that annotator's.
+    Raises NdecError for an annotator without tasks or project in this round, and for a label that is none of LABELS.
+    """
+    rows = [row for row in read_tasks(workspace, split).to_pylist() if row["round"] == round]
+    names = sorted({row["annotator"] for row in rows})
+    if annotator not in names:
+        raise NdecError(
+            f"annotator {annotator!r} has no pairs in the round {round!r} of {split!r}; those who have: "
+            f"{', '.join(names) or 'nobody'}. Give some: `ndec annotate push --split {split} --annotator {annotator}`"
+        )
+    gold = {
+        pair: "hard_negative" if label == "no_copy" else label for pair, label in gold_truth(workspace, split).items()
+    }
+    pairs = {row["pair_id"]: row for row in rows if row["annotator"] == annotator}
+    client = connection.client()
+    with talking(connection, "looking for unanswered pairs"):
+        project = projects.find_projects(client).get(projects.project_key(workspace, split, round, annotator))
+        if project is None:
+            title = projects.project_title(workspace, split, round, annotator)
+            raise projects.gone(title, connection.url, split, round)
+        tasks = client.tasks.list(project=project.id, page_size=1000, include="id,data,total_annotations")
+        open_tasks = [(t.id, pairs[t.data["pair_id"]]) for t in tasks if not t.total_annotations]
+
+    def answer(item: tuple[int, dict[str, str]]) -> None:
+        task, row = item
+        label = gold.get(row["pair_id"]) or known_label(row["query_id"], row["reference_id"])
+        if label not in LABELS:
+            raise NdecError(
+                f"known_label gave {label!r} for {row['query_id']} × {row['reference_id']}, not one of {LABELS}"
+            )
+        result = [{"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [label]}}]
+        with talking(connection, "sending an answer"):
+            client.annotations.create(id=task, result=result, lead_time=0.0, request_options=NO_RETRY)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in track(pool.map(answer, open_tasks), len(open_tasks), f"{annotator} answers"):
+            pass
+    return len(open_tasks)

@@ -1,0 +1,179 @@
+"""`ndec demo`: the whole way on real pictures, with a real Label Studio in the middle.
+
+Every stage is the one the other verbs run. Only the answers differ: the truth of the demo's pairs is known by
+construction, and it answers through Label Studio's API as the annotator `oracle`, unless a person annotates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.commands import COMMANDS
+from ndec_builder.core.config import build, read_settings
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError, UsageError, nearest
+from ndec_builder.core.storage import read_json, read_table, write_json
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.summary_table import DemoTable
+
+MODEL = "efficientnet-lite0"
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    out: Path
+    size: str = "full"
+    images: Path | None = None
+    annotate_yourself: bool = False
+    seed: int = 0
+    port: int = 8700  # of Label Studio; the image server takes the next one
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much of everything; chosen so that `full` ends within 15 minutes on 2 cores, downloads included."""
+
+    top_test: int
+    top_train: int
+    copies: int  # edited-copy queries
+    distractors: int
+    views: int  # cached views of each training image
+    steps: int
+
+
+SIZES = {
+    "full": DemoSize(top_test=450, top_train=400, copies=400, distractors=300, views=11, steps=800),
+    "small": DemoSize(top_test=120, top_train=110, copies=100, distractors=80, views=4, steps=300),
+}
+
+
+def run(config: DemoConfig) -> DemoTable:
+    """Run every stage in `config.out` and return the closing table. A second run resumes.
+
+    Raises UsageError for an unknown size or a directory that holds something else than a demo.
+    """
+    started = time.monotonic()
+    stage = _Stages(config.out, started)
+    manifest, size = make_manifest(config, stage), SIZES[config.size]
+    fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
+    asl = stage("train-asl", "train-asl", **fit)
+    asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
+    fused = stage("train-asl --recipe fused", "train-fused", **fit)
+
+    def judge(name: str, **detector: Any) -> Path:
+        report: Path = stage(f"benchmark {name}", "benchmark", manifest=manifest, name=name, **detector)
+        return report
+
+    baseline = judge("baseline", model=MODEL)
+    with_filter = {"scorer": "asl", "baseline": baseline}
+    reports = {
+        f"{MODEL}, whitened": baseline,
+        "the same + ASL filter": judge("baseline-asl", model=MODEL, asl_checkpoint=asl, **with_filter),
+        "ASL as in the paper": judge("asl", checkpoint=asl, **with_filter),
+        "asl-copies, own threshold": judge("asl-copies", checkpoint=asl_copies, threshold="auto", **with_filter),
+        "fused": judge("fused", model=MODEL, scorer="fused", fused_model=fused, baseline=baseline),
+    }
+    return DemoTable.collect(Workspace(config.out), manifest, reports, time.monotonic() - started)
+
+
+def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
+    """The stages up to the exported manifest, whose directory is returned. Raises UsageError as `run` does."""
+    if config.size not in SIZES:
+        hint = nearest(config.size, SIZES)
+        raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(SIZES)}")
+    _claim(config)
+    size, stage = SIZES[config.size], stages or _Stages(config.out, time.monotonic())
+    stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)
+    stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
+    stage("mine test", "mine", split="test", top=size.top_test)
+    stage("mine train", "mine", split="train", top=size.top_train)
+    stage.timed("annotate", lambda: _annotate(config, stage))
+    manifest = stage("export", "export", name="demo", distractors=size.distractors, seed=config.seed)
+    stage("validate", "validate", manifest=manifest)
+    return manifest
+
+
+def _claim(config: DemoConfig) -> None:
+    """Mark the directory as this demo's. Raises UsageError when it holds something else or a demo of other settings."""
+    mark = config.out / "demo.json"
+    wanted = {"size": config.size, "seed": config.seed, "images": config.images and str(config.images.absolute())}
+    if not mark.is_file():
+        if config.out.is_dir() and any(config.out.iterdir()):
+            raise UsageError(f"{config.out} is not empty and holds no demo; give another directory with --out")
+        write_json(mark, wanted)
+    elif (found := read_json(mark)) != wanted:
+        raise UsageError(f"{config.out} holds a demo of {found}, not of {wanted}; give another directory with --out")
+
+
+class _Stages:
+    """Runs verbs in the demo's workspace with their settings, and says how long each took."""
+
+    def __init__(self, workspace: Path, started: float) -> None:
+        self.workspace, self.started = workspace, started
+        self.settings = read_settings(workspace / "ndec.toml")
+
+    def __call__(self, title: str, verb: str, **flags: Any) -> Path:
+        command = COMMANDS[verb]
+        fields = command.config_class().__dataclass_fields__
+        fixed = {"workspace": self.workspace} if "workspace" in fields else {}
+        config = build(command.config_class(), command.section, self.settings, **fixed, **flags)
+        path: Path = self.timed(title, lambda: command.run(config))
+        return path
+
+    def timed(self, title: str, work: Callable[[], Any]) -> Any:
+        begun = time.monotonic()
+        say(f"── {title}")
+        result = work()
+        now = time.monotonic()
+        say(f"   {title}: {now - begun:.0f} s (since the start: {now - self.started:.0f} s)")
+        return result
+
+
+def _annotate(config: DemoConfig, stage: _Stages) -> None:
+    """Push, label, pull, resolve, recheck, until the recheck finds no further pair; for both splits."""
+    from ndec_builder.annotation.serve import serving
+    from ndec_builder.annotation.settings import ServeConfig
+
+    annotator = "you" if config.annotate_yourself else "oracle"
+    ports = {"port": config.port, "image_port": config.port + 1}
+    serve = build(ServeConfig, "annotate.serve", stage.settings, workspace=config.out, **ports)
+    with serving(serve) as server:
+        for split in ("test", "train"):
+            for _ in range(10):
+                stage(f"push {split}", "push", split=split, annotators=(annotator,))
+                _label(config, server, split, annotator, stage)
+                stage(f"resolve {split}", "resolve", split=split)
+                if split == "train" or not _recheck(config, stage, split):
+                    break
+            else:
+                raise NdecError("the recheck still finds new pairs after 10 rounds; lower `top` in [mine] of ndec.toml")
+
+
+def _label(config: DemoConfig, server: Any, split: str, annotator: str, stage: _Stages) -> None:
+    if not config.annotate_yourself:
+        from ndec_builder.demo.corpus.known_truth import known_label
+        from ndec_builder.demo.oracle import answer_all
+
+        answer_all(Workspace(config.out), split, server, known_label(Workspace(config.out)), annotator)
+        stage(f"pull {split}", "pull", split=split)
+        return
+    tasks = read_table(Workspace(config.out).annotation(split) / "tasks.parquet").num_rows
+    say(f"Open {server.url}, log in as {server.user} (password in {server.secrets}), and label the {split} project.")
+    while True:
+        stage(f"pull {split}", "pull", split=split)
+        labelled = set(read_table(Workspace(config.out).annotation(split) / "labels.parquet")["pair_id"].to_pylist())
+        if len(labelled) >= tasks:
+            return
+        say(f"   {len(labelled)} of {tasks} pairs are labelled; looking again in 20 s")
+        time.sleep(20)
+
+
+def _recheck(config: DemoConfig, stage: _Stages, split: str) -> int:
+    """Number of pairs that the recheck of the kept queries sent back to annotation."""
+    path = stage(f"recheck {split}", "recheck", split=split)
+    record = read_json(path.parent / "recheck.run.json")
+    return int(record["counts"]["new_pairs"])

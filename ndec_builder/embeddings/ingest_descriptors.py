@@ -1,0 +1,102 @@
+"""`ndec ingest --kind descriptors`: descriptors of another team (HDF5 of ISC2021) → embeddings/<role>/<model>/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.fingerprints import images_fingerprint
+from ndec_builder.core.locks import locked
+from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.schemas import REJECTS, ROLES, table_of
+from ndec_builder.core.storage import fingerprint, sha256_file, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.isc2021_hdf5 import Side, read_hdf5, some
+from ndec_builder.embeddings.parts import PART, PART_VECTORS, Piece, normalised, write_parts
+from ndec_builder.embeddings.settings import DescriptorsConfig
+
+RESULT_VERSION = 1
+
+
+def run(config: DescriptorsConfig) -> Path:
+    """Write the vectors of one role and return their folder; `ndec mine --model NAME` and others then find them.
+
+    They are kept in the order of the role's images; without ingested images ascending by id. Raises UsageError and
+    NdecError for a file that is not of these forms, NaN, or ids that come twice or are no image; GapsError, with
+    everything written, when images have no descriptor.
+    """
+    if config.role not in ROLES:
+        raise UsageError(f"role {config.role!r} is unknown; it is one of {', '.join(ROLES)}")
+    workspace, record = Workspace(config.workspace), RunRecord("descriptors", config, RESULT_VERSION)
+    path = Path(config.source)
+    names, vectors = read_descriptors(path, config.role)
+    images = workspace.read_images(config.role) if workspace.images(config.role).is_file() else None
+    order, missing = _order(names, images, path, config.role)
+    directory = workspace.embeddings(config.role, config.model or path.stem)
+    zeros = {names[row] for row in order if not vectors[row].any()}
+    order = [row for row in order if names[row] not in zeros]
+    with locked(directory):
+        (directory / "run.json").unlink(missing_ok=True)
+        parts = write_parts(directory, _pieces(names, vectors, order))
+        rejects = [{"image_id": name, "uri": str(path), "reason": "no descriptor"} for name in missing]
+        rejects += [{"image_id": name, "uri": str(path), "reason": "a descriptor of zeros"} for name in sorted(zeros)]
+        write_table(directory / "rejects.parquet", table_of(REJECTS, sorted(rejects, key=lambda row: row["image_id"])))
+        source = sha256_file(path)
+        record.write(
+            directory,
+            counts={"images": len(order) + len(rejects), "embedded": len(order), "rejected": len(rejects)},
+            inputs={path.name: source} | ({"images": images_fingerprint(images)} if images is not None else {}),
+            fingerprint=fingerprint([RESULT_VERSION, source, names]),
+            space=fingerprint(["descriptors", config.model or path.stem, vectors.shape[1]]),
+            parts=parts,
+            dim=int(vectors.shape[1]),
+            layer="imported",
+        )
+    say(f"descriptors {config.role}: {len(order)} vectors, {vectors.shape[1]}-d, as model {config.model or path.stem}")
+    if rejects:
+        raise GapsError(
+            f"{len(rejects)} {config.role} images have no usable descriptor in {path}: "
+            f"{some(sorted(missing | zeros))}; "
+            f"the others are in {directory}. Ask for the missing ones, or ingest only the images that have one"
+        )
+    return directory
+
+
+def read_descriptors(path: Path, role: str) -> Side:
+    """The ids and vectors that a file has for a role. Raises as `hdf5.read_hdf5`, and NdecError for the other roles."""
+    sides = read_hdf5(path)
+    side = sides.get("vectors") or sides.get(role)
+    if side is None:
+        raise NdecError(
+            f"{path} is a submission, of the roles query and reference; descriptors of {role} images have the form "
+            "vectors with image_names"
+        )
+    return side
+
+
+def _order(names: list[str], images: pa.Table | None, path: Path, role: str) -> tuple[list[int], set[str]]:
+    """Return (rows of the file in the order to be kept; images without one). Raises NdecError for ids of no image."""
+    place = {name: row for row, name in enumerate(names)}
+    if images is None:
+        return [place[name] for name in sorted(place)], set()
+    ids = images["image_id"].to_pylist()
+    if strangers := sorted(set(names) - set(ids)):
+        raise NdecError(
+            f"{len(strangers)} of the {len(names)} descriptors in {path} are of no {role} image: "
+            f"{some(strangers)}; an id "
+            "is the file name without folder and ending: ingest those images too, or take their descriptors out"
+        )
+    return [place[name] for name in ids if name in place], set(ids) - set(names)
+
+
+def _pieces(names: list[str], vectors: np.ndarray, order: list[int]) -> Iterator[Piece]:
+    for start in range(0, len(order), PART_VECTORS):
+        rows = order[start : start + PART_VECTORS]
+        directions, norms = normalised(vectors[rows])
+        ids = pa.array([names[row] for row in rows], pa.string())
+        yield directions, pa.table([ids, pa.array(norms)], schema=PART)

@@ -1,0 +1,97 @@
+"""The whitening of a workspace: fitted once for each model, then the same for every role, so that vectors compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.storage import fingerprint, read_json
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.model_names import RESULT_VERSION, parse
+from ndec_builder.embeddings.settings import EmbedConfig
+from ndec_builder.embeddings.whitening import Whitening
+
+# training images first: the test set should not shape its own space
+FIT_ROLES = ("basic", "pool", "reference", "query")
+
+
+def whitening_dim(config: EmbedConfig) -> int:
+    """Dimensions that the whitening keeps: the setting, else what suits the model."""
+    return config.dim or parse(config.model).whitening_dim
+
+
+def whitening_path(config: EmbedConfig) -> Path:
+    return Workspace(config.workspace).whitening(config.model) / "whitening.npz"
+
+
+def fitted_whitening(config: EmbedConfig) -> Whitening | None:
+    """The workspace's whitening when it was fitted with these weights and settings, else None."""
+    path = whitening_path(config)
+    record = path.with_name("run.json")
+    if not path.is_file() or not record.is_file() or read_json(record).get("settings") != _settings(config):
+        return None
+    return Whitening.load(path)
+
+
+def fit_whitening(config: EmbedConfig) -> Whitening:
+    """Fit the whitening on images spread evenly over the first role that is there, and store it with its run.json.
+
+    Images ingested later do not change it; other weights or settings do. Raises NdecError without at least two images.
+    """
+    from ndec_builder.embeddings.backbones import best_device, load_backbone
+    from ndec_builder.embeddings.extract import extract
+
+    record = RunRecord("whitening", config, RESULT_VERSION)
+    workspace = Workspace(config.workspace)
+    role, images = _fit_images(workspace, config)
+    say(f"fitting the whitening on {images.num_rows} {role} images")
+    backbone = load_backbone(config.model, best_device(config.device))
+    extracted = extract(
+        backbone,
+        images,
+        workspace.resolve,
+        batch_size=config.batch_size,
+        bf16=config.bf16,
+        threads=config.threads,
+    )
+    whitening = Whitening.fit(extracted.features, whitening_dim(config), config.shrinkage)
+    path = whitening.save(whitening_path(config))
+    record.write(
+        path.parent,
+        counts={"images": len(extracted.ids), "rejected": len(extracted.rejects), "dim": whitening.dim},
+        inputs={role: fingerprint(images["sha256"].to_pylist())},
+        weights=backbone.weights,
+        role=role,
+        settings=_settings(config),
+    )
+    return whitening
+
+
+def _fit_images(workspace: Workspace, config: EmbedConfig) -> tuple[str, pa.Table]:
+    for role in FIT_ROLES:
+        if workspace.images(role).is_file() and (table := workspace.read_images(role)).num_rows >= 2:
+            count = min(config.whitening_images, table.num_rows)
+            return role, table.take(np.linspace(0, table.num_rows - 1, count).round().astype(np.int64))
+    raise NdecError(
+        f"the whitening needs at least 2 images and this workspace ({workspace.root}) has no role with as many; "
+        "ingest more, or set whiten = false under [embed]"
+    )
+
+
+def _settings(config: EmbedConfig) -> str:
+    """Fingerprint of what the whitening depends on, the images aside."""
+    return fingerprint(
+        [
+            RESULT_VERSION,
+            parse(config.model).fingerprint(),
+            whitening_dim(config),
+            config.shrinkage,
+            config.whitening_images,
+            config.bf16,
+        ]
+    )

@@ -1,0 +1,96 @@
+"""Descriptors that others made: HDF5 files in the forms of the ISC2021 challenge.
+
+A file a side, or one submission with both. A file whose images are none of the dataset's is the background for score
+normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import sha256_file
+from ndec_builder.embeddings.isc2021_hdf5 import Side, read_hdf5
+
+
+@dataclass(frozen=True)
+class Described:
+    """Vectors of both sides, L2-normed float16, rows in ascending place; the same of the background, or None.
+
+    places: of each side, (n,) int64 rows of the dataset's tables · rejects: side → image_id → why it has no vector.
+    """
+
+    places: tuple[np.ndarray, np.ndarray]
+    vectors: tuple[np.ndarray, np.ndarray]
+    background: np.ndarray | None
+    rejects: dict[str, dict[str, str]]
+    weights: dict[str, str]
+
+
+def read_descriptors(paths: Sequence[Path], query_ids: Sequence[str], reference_ids: Sequence[str]) -> Described:
+    """Read the files and sort out which side each belongs to.
+
+    Raises UsageError for a missing file; NdecError for one that is not of these forms, for unequal widths, NaN, an
+    image that comes twice, a side without any vector, or a file in which only some images are the dataset's.
+    """
+    blocks = [(path, block) for path in paths for block in read_hdf5(path).values()]
+    sides: dict[str, list[tuple[Path, Side]]] = {"queries": [], "references": [], "background": []}
+    known = {"queries": set(query_ids), "references": set(reference_ids)}
+    for path, block in blocks:
+        sides[_side(path, block[0], known)].append((path, block))
+    found = [_placed(sides[side], ids, side) for side, ids in (("queries", query_ids), ("references", reference_ids))]
+    background = np.concatenate([block[1] for _, block in sides["background"]]) if sides["background"] else None
+    widths = {block[1].shape[1]: path for path, block in blocks}
+    if len(widths) > 1:
+        text = ", ".join(f"{width}-d in {path}" for width, path in sorted(widths.items()))
+        raise NdecError(f"the descriptors have different widths ({text}); they must come from one model")
+    rejects = {}
+    for side, ids, (places, _) in zip(("queries", "references"), (query_ids, reference_ids), found, strict=True):
+        there = set(places.tolist())
+        rejects[side] = {ids[i]: "no descriptor" for i in range(len(ids)) if i not in there}
+    return Described(
+        (found[0][0], found[1][0]),
+        (unit(found[0][1]), unit(found[1][1])),
+        None if background is None else unit(background),
+        rejects,
+        {path.name: sha256_file(path) for path in paths},
+    )
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1, float16; a zero row stays."""
+    wide = np.asarray(vectors, dtype=np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    scaled: np.ndarray = (wide / np.where(norms > 0, norms, 1.0)[:, None]).astype(np.float16)
+    return scaled
+
+
+def _side(path: Path, ids: list[str], known: dict[str, set[str]]) -> str:
+    shares = {side: sum(name in names for name in ids) for side, names in known.items()}
+    for side, count in shares.items():
+        if count == len(ids) and count:
+            return side
+    if not any(shares.values()):
+        return "background"
+    side = max(shares, key=lambda name: shares[name])
+    stranger = next(name for name in ids if name not in known[side])
+    raise NdecError(
+        f"{path}: {shares[side]:,} of its {len(ids):,} images are {side} of this dataset, but {stranger!r} is not; "
+        "leave such descriptors out"
+    )
+
+
+def _placed(blocks: list[tuple[Path, Side]], ids: Sequence[str], side: str) -> tuple[np.ndarray, np.ndarray]:
+    """→ (places (n,) ascending, vectors (n, d)) of one side."""
+    if not blocks:
+        raise NdecError(f"the descriptors files hold none of the dataset's {side} ({len(ids):,} ids, {ids[0]!r} …)")
+    place = {name: i for i, name in enumerate(ids)}
+    rows = np.array([place[name] for _, block in blocks for name in block[0]], dtype=np.int64)
+    if len(np.unique(rows)) < len(rows):
+        raise NdecError(f"{' and '.join(str(path) for path, _ in blocks)} describe the same {side}; give each once")
+    order = np.argsort(rows)
+    return rows[order], np.concatenate([block[1] for _, block in blocks])[order]

@@ -1,0 +1,117 @@
+"""Geometry of pairs, measured once a workspace: kept by the two pictures' bytes, whatever search asked for them."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.candidates.geometry.fitting import single_threaded
+from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.core.decode import DecodeError
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
+from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.storage import atomic_path, fingerprint
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.training.fused.measure import SIDE, described_reference
+from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
+from ndec_builder.training.views import load_picture
+
+GEOMETRY_VERSION = 2  # raised by hand when the signals of a pair change
+SHARD_PAIRS = 1024
+Image = tuple[str, str, int]  # what it is known by, where it lies, clockwise degrees to turn it by
+
+
+@dataclass(frozen=True)
+class SignalsShard:
+    """Geometry of pairs [start, stop) of a list that is sorted by query; picklable."""
+
+    folder: Path  # absolute, of the plan
+    pairs: Sequence[tuple[Image, Image]]
+    keys: np.ndarray  # (n, 32) uint8
+
+    def __call__(self, shard: Shard) -> Outcome:
+        single_threaded()
+        rows = np.full((shard.stop - shard.start, len(PAIR_SIGNALS)), np.nan)
+        for place, (query, reference) in enumerate(self.pairs[shard.start : shard.stop]):
+            try:
+                rows[place] = pair_vector(_described_query(*query[1:]), described_reference(*reference[1:]))
+            except (OSError, DecodeError):  # an image that cannot be read has no vector, and so no pair, either
+                continue
+        name = f"{shard.name}.npz"
+        with atomic_path(self.folder / name) as temporary:
+            np.savez(temporary, keys=self.keys[shard.start : shard.stop], signals=rows)
+        return Outcome((name,), {"pairs": len(rows)})
+
+
+@lru_cache(maxsize=8)  # pairs come sorted by query
+def _described_query(uri: str, rotation: int) -> Picture:
+    return describe(np.asarray(load_picture(uri, SIDE, rotation).convert("RGB")))
+
+
+def pair_signals(
+    workspace: Workspace, dataset: Dataset, query: np.ndarray, reference: np.ndarray, workers: int
+) -> np.ndarray:
+    """(n, 20) float64 signals of pairs, sorted by query. Only those that the workspace has not seen are measured.
+
+    k = 1, k = 10, other models and normalised scores ask for many of the same pairs.
+    """
+    sides = [_images(dataset, table) for table in (dataset.queries, dataset.references)]
+    pairs = [(sides[0][q], sides[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
+    keys = [_key(*pair) for pair in pairs]
+    folder = workspace.root / "cache" / "geometry"
+    known = _read(folder)
+    missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
+    if missing:
+        _measure(folder, list(missing.values()), list(missing), workers)
+        known = _read(folder)
+    return np.array([known[key] for key in keys]).reshape(len(keys), len(PAIR_SIGNALS))
+
+
+def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], workers: int) -> None:
+    """Measure pairs in shards. After a kill the whole ones count as measured: the next run asks for what is left."""
+    plan = Plan(len(pairs), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, [key.hex() for key in keys]]))
+    shards = open_plan(folder / plan.fingerprint[:16], plan).absolute()
+    work = SignalsShard(shards, pairs, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32))
+    results = run_shards(shards, plan, work, Engine(workers=workers), what="fitting pairs", unit="pairs")
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(shards, shard, done)
+
+
+def _read(folder: Path) -> dict[bytes, np.ndarray]:
+    """Key → signals of all measured pairs; a damaged file goes: a cache is never worth a failure."""
+    known: dict[bytes, np.ndarray] = {}
+    for path in sorted(folder.rglob("*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                keys, signals = file["keys"], file["signals"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            path.unlink(missing_ok=True)  # so that its shard does not count as done
+            continue
+        if keys.shape == (len(signals), 32) and signals.shape[1:] == (len(PAIR_SIGNALS),):
+            known |= zip((key.tobytes() for key in keys), signals, strict=True)
+    return known
+
+
+def _key(query: Image, reference: Image) -> bytes:
+    """What a pair's signals depend on, 32 bytes."""
+    named = [GEOMETRY_VERSION, SIDE, query[0], query[2], reference[0], reference[2]]
+    return hashlib.sha256("\n".join(map(str, named)).encode()).digest()
+
+
+def _images(dataset: Dataset, table: pa.Table) -> list[Image]:
+    """A picture is known by its bytes, one that was never opened by its uri."""
+    turned = "rotation" in table.column_names
+    rotations = table["rotation"].to_pylist() if turned else [0] * len(table)
+    return [
+        (sha256 or uri, dataset.resolve(uri), rotation or 0)
+        for sha256, uri, rotation in zip(table["sha256"].to_pylist(), table["uri"].to_pylist(), rotations, strict=True)
+    ]

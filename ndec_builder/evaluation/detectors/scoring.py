@@ -1,0 +1,245 @@
+"""A dataset and a source of predictions → the scored list, and the norms that the asymmetric filter compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ndec_builder.candidates.search.score_normalization import Normalization
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.detectors.descriptors import read_descriptors
+from ndec_builder.evaluation.detectors.features import Detector, Features, features_of, join, of_checkpoint, of_model
+from ndec_builder.evaluation.detectors.search import Background, match
+from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
+from ndec_builder.evaluation.predictions import Predictions, read_predictions
+from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
+
+if TYPE_CHECKING:
+    from ndec_builder.training.fused.model import FusedModel
+
+Rejects = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A list of predictions and what made it.
+
+    norms: (of the queries (nq,), of the references (nr,)) float64, NaN for an unusable image; None when no network was
+    asked · weights: name → sha256 · rejects: side → image_id → reason.
+    """
+
+    predictions: Predictions
+    about: str
+    norms: tuple[np.ndarray, np.ndarray] | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+    rejects: Rejects = field(default_factory=dict)
+    threshold: float | None = None  # of the filter, as the detectors behind the norms chose it on training data
+
+
+def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
+    """Read or search the predictions; with an independent ASL checkpoint, take the norms from that one.
+
+    Raises NdecError when a checkpoint was trained on images of the dataset, or no image of a side can be used;
+    UsageError when norms are to be compared that were not trained.
+    """
+    if config.scorer == "asl":
+        _refuse_untrained_norms(config)
+    fused = _fused_model(config, dataset) if config.scorer == "fused" else None
+    if config.predictions is not None:
+        found = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
+        scored = Scored(found, f"predictions {config.predictions.name}")
+    elif config.descriptors:
+        scored = _described(config, workspace, dataset)
+    else:
+        scored = _searched(_detectors(config, workspace, dataset), config, workspace, dataset)
+    if fused is not None:
+        return _rescored(fused, config, workspace, dataset, scored)
+    if config.asl_checkpoint is None:
+        return scored
+    return with_norms_of(config.asl_checkpoint, scored, config, workspace, dataset)
+
+
+def with_norms_of(
+    checkpoint: Path, scored: Scored, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+) -> Scored:
+    """The same list with the norms of an independently trained ASL: post-processing, as in Table 1 of the paper."""
+    judge = of_checkpoint(checkpoint, (dataset.queries, dataset.references), config.device)
+    sides = _embed([judge], replace(config, test_size=()), workspace, dataset)
+    weights = scored.weights | {f"asl {name}": value for name, value in judge.weights.items()}
+    about = f"{scored.about}; norms of {judge.about}"
+    rejects = scored.rejects or _rejects(sides)
+    return Scored(scored.predictions, about, _norms(sides, dataset), weights, rejects, judge.threshold)
+
+
+def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
+    """Queries' and references' vectors by the detector of the settings: the trunk's part comes from the cache."""
+    return _embed(_detectors(config, workspace, dataset), config, workspace, dataset)
+
+
+def _refuse_untrained_norms(config: BenchmarkConfig) -> None:
+    from ndec_builder.training.checkpoint import read_card
+    from ndec_builder.training.recipes import RECIPES
+
+    for path in [config.asl_checkpoint] if config.asl_checkpoint else config.checkpoints:
+        recipe = read_card(path)["recipe"]
+        if recipe in RECIPES and not RECIPES[recipe].trains_norms:
+            known = ", ".join(name for name, rules in RECIPES.items() if rules.trains_norms)
+            raise UsageError(
+                f"the norms of {path} were not trained (recipe {recipe}), so --scorer asl has nothing to compare; "
+                f"give a run of one of the recipes {known}, or leave --scorer out"
+            )
+
+
+def _fused_model(config: BenchmarkConfig, dataset: Dataset) -> FusedModel:
+    """The fused scorer, after a look at whether it knows images of the dataset."""
+    from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
+
+    model = load_model(config.fused_model or DEFAULT_FIT)
+    for table, what in ((dataset.queries, "queries"), (dataset.references, "references")):
+        sums, groups, ids = (
+            {value for value in table[name].to_pylist() if value} for name in ("sha256", "group", "image_id")
+        )
+        model.refuse_overlap(sums, groups, what, ids)
+    return model
+
+
+def _rescored(
+    model: FusedModel, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset, scored: Scored
+) -> Scored:
+    """The same list, the best pairs of each query judged by the fused scorer."""
+    from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, rescore
+
+    sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
+    found = rescore(workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers)
+    fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
+    about = f"{scored.about}; fused scorer {fit}"
+    weights = scored.weights | {"fused": model.fingerprint}
+    return replace(scored, predictions=found, about=about, weights=weights, rejects=scored.rejects or _rejects(sides))
+
+
+def pair_ratios(scored: Scored) -> np.ndarray:
+    """query_over_reference of every prediction, (m,) float64 in the order of the predictions.
+
+    Raises NdecError when an image of a pair has no norm: its file could not be used.
+    """
+    assert scored.norms is not None
+    query, reference = scored.norms[0][scored.predictions.query], scored.norms[1][scored.predictions.reference]
+    if (missing := np.isnan(query) | np.isnan(reference)).any():
+        raise NdecError(
+            f"{int(missing.sum())} predictions name an image that cannot be read, so they have no norm ratio "
+            f"(rejects: {scored.rejects}); mend the images, or leave their predictions out"
+        )
+    return query_over_reference(query, reference)
+
+
+def filter_threshold(config: BenchmarkConfig, scored: Scored) -> float:
+    """The threshold of the settings; with `auto` the detectors' own. Raises UsageError when they have none."""
+    if config.threshold != AUTO:
+        return float(config.threshold)
+    if scored.threshold is None:
+        raise UsageError(
+            f"--threshold auto takes the one that `ndec train-asl` chose on training data, but {scored.about} has "
+            "none (trained with keep_copies = 0, as a whole network, by an older ndec or on too few images); train "
+            "again, or give a number"
+        )
+    return scored.threshold
+
+
+def _joint_threshold(detectors: Sequence[Detector]) -> float | None:
+    """Of an ensemble: the geometric mean, as its ratio is the geometric mean of the members'."""
+    known = [detector.threshold for detector in detectors if detector.threshold is not None]
+    return float(np.exp(np.mean(np.log(known)))) if len(known) == len(detectors) else None
+
+
+def _detectors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> list[Detector]:
+    judged, fit_on = (dataset.queries, dataset.references), None
+    if dataset.training is not None:
+        fit_on = dataset.training, dataset.resolve
+    return [of_checkpoint(path, judged, config.device) for path in config.checkpoints] + [
+        of_model(workspace, name, fit_on, config.batch_size, config.device) for name in config.models
+    ]
+
+
+def _embed(
+    detectors: Sequence[Detector], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+) -> tuple[Features, Features]:
+    sides = [
+        join([features_of(workspace, detector, table, dataset.resolve, config.batch_size, config.test_size)
+              for detector in detectors])
+        for table in (dataset.queries, dataset.references)
+    ]  # fmt: skip
+    return sides[0], sides[1]
+
+
+def _searched(detectors: Sequence[Detector], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
+    sides = _embed(detectors, config, workspace, dataset)
+    background = None
+    if config.norm_factor:
+        if dataset.training is None or not len(dataset.training):
+            raise UsageError(
+                "score normalisation needs a background that holds no match: the training images of a manifest; plain "
+                "folders have none (leave --norm-factor out)"
+            )
+        background = join([
+            features_of(workspace, detector, dataset.training, dataset.resolve, config.batch_size, config.test_size)
+            for detector in detectors
+        ]).vectors  # fmt: skip
+    queries, references = sides
+    predictions = _match(config, dataset, (queries.places, references.places),
+                         (queries.vectors, references.vectors), background)  # fmt: skip
+    about = " + ".join(detector.about for detector in detectors)
+    if config.test_size:
+        about += f", at {' and '.join(map(str, config.test_size))} px"
+    weights = {
+        name if len(detectors) == 1 else f"{number} {name}": value
+        for number, detector in enumerate(detectors, start=1)
+        for name, value in detector.weights.items()
+    }
+    return Scored(predictions, about, _norms(sides, dataset), weights, _rejects(sides), _joint_threshold(detectors))
+
+
+def _described(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
+    """Descriptors from files; score normalisation takes the background from them too."""
+    found = read_descriptors(config.descriptors, dataset.query_ids, dataset.reference_ids)
+    if config.norm_factor and found.background is None:
+        raise UsageError(
+            "score normalisation of descriptors needs a background: give one more HDF5 file with --descriptors, of "
+            "training images"
+        )
+    predictions = _match(config, dataset, found.places, found.vectors, found.background)
+    about = f"descriptors {', '.join(path.name for path in config.descriptors)}"
+    return Scored(predictions, about, None, found.weights, found.rejects)
+
+
+def _match(
+    config: BenchmarkConfig,
+    dataset: Dataset,
+    places: tuple[np.ndarray, np.ndarray],
+    vectors: tuple[np.ndarray, np.ndarray],
+    background: np.ndarray | None,
+) -> Predictions:
+    normalised = None
+    if config.norm_factor and background is not None:
+        normalised = Background(background, Normalization(config.norm_factor, config.norm_n, config.norm_kind))
+    found = match(
+        [dataset.query_ids[i] for i in places[0]], vectors[0],
+        [dataset.reference_ids[i] for i in places[1]], vectors[1], k=config.k, background=normalised,
+    )  # fmt: skip
+    return Predictions(places[0][found.query], places[1][found.reference], found.scores, found.protocol)
+
+
+def _norms(sides: tuple[Features, Features], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    norms = np.full(len(dataset.queries), np.nan), np.full(len(dataset.references), np.nan)
+    for side, all_norms in zip(sides, norms, strict=True):
+        all_norms[side.places] = side.norms
+    return norms
+
+
+def _rejects(sides: tuple[Features, Features]) -> Rejects:
+    return {name: side.rejects for name, side in zip(("queries", "references"), sides, strict=True)}

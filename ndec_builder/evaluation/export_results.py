@@ -1,0 +1,102 @@
+"""`ndec export-results`: a report's predictions, or the descriptors behind them, in the forms of `formats`."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import read_json
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.detectors.formats import Descriptors, reduce, write_csv6, write_submission, write_trec
+from ndec_builder.evaluation.detectors.scoring import descriptors
+from ndec_builder.evaluation.predictions import read_predictions, write_predictions
+from ndec_builder.evaluation.result_settings import FORMATS, MAX_DIM, ResultsConfig
+from ndec_builder.evaluation.settings import BenchmarkConfig
+
+
+def run(config: ResultsConfig) -> Path:
+    """Write one file and return it.
+
+    Raises UsageError when the directory is no report, NdecError for ids a form cannot carry, for descriptors that are
+    too wide, and for a report of predictions alone when descriptors are asked for.
+    """
+    config.check()
+    recorded = benchmark_of(config.report)
+    dataset = _dataset(recorded)
+    path = config.out or config.report / FORMATS[config.format]
+    if config.format == "hdf5":
+        return _write_descriptors(path, config, recorded, dataset)
+    ids = dataset.query_ids, dataset.reference_ids
+    predictions = read_predictions(config.report / "predictions.csv", *ids)
+    if config.format == "csv":
+        return write_predictions(path, predictions, *ids)
+    if config.format == "trec":
+        return write_trec(path, predictions, *ids, config.report.resolve().name)
+    if ties := write_csv6(path, predictions, *ids):
+        say(
+            f"{path}: six decimals make {ties:,} of {len(predictions):,} scores equal to another that was different; "
+            "negatives come first among equal scores, so μAP can only fall"
+        )
+    return path
+
+
+def benchmark_of(report: Path) -> BenchmarkConfig:
+    """The settings that a report was made with. Raises UsageError when the directory is no report."""
+    path = report / "run.json"
+    if not path.is_file() or not (report / "predictions.csv").is_file():
+        raise UsageError(f"{report} is no report of `ndec benchmark`: it lacks run.json or predictions.csv")
+    values: dict[str, Any] = read_json(path).get("config", {})
+    hints = typing.get_type_hints(BenchmarkConfig)
+    known: dict[str, Any] = {
+        field.name: values[field.name] for field in fields(BenchmarkConfig) if field.name in values
+    }
+    paths = {name for name, hint in hints.items() if "Path" in str(hint)}
+    for name in paths & set(known):
+        value = known[name]
+        if value is not None:
+            known[name] = [Path(path) for path in value] if isinstance(value, list) else Path(value)
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+    return BenchmarkConfig(**known)
+
+
+def _dataset(recorded: BenchmarkConfig) -> Dataset:
+    if recorded.manifest is not None:
+        return from_manifest(recorded.manifest)
+    assert recorded.queries and recorded.references and recorded.ground_truth
+    return from_folders(recorded.queries, recorded.references, recorded.ground_truth)
+
+
+def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkConfig, dataset: Dataset) -> Path:
+    if recorded.model is None and recorded.checkpoint is None:
+        raise UsageError(
+            f"{config.report} was made from predictions alone ({recorded.predictions}), so it has no descriptors; "
+            "export a report of --model or --checkpoint"
+        )
+    queries, references = descriptors(recorded, Workspace(config.workspace), dataset)
+    vectors = queries.vectors, references.vectors
+    width = vectors[0].shape[1]
+    if config.pca is not None and config.pca > width:
+        raise UsageError(f"--pca {config.pca}: the descriptors have {width} dimensions only")
+    if config.pca is not None:
+        vectors = reduce(*vectors, config.pca)
+        say(f"{width} dimensions reduced to {config.pca} (PCA fitted on {len(vectors[1]):,} references)")
+    elif width > MAX_DIM:
+        raise NdecError(
+            f"the descriptors have {width} dimensions, a submission at most {MAX_DIM}; add --pca {MAX_DIM}, which "
+            "changes the scores, or train a head with fewer"
+        )
+    sides = [
+        Descriptors([ids[place] for place in side.places], part)
+        for ids, side, part in zip(
+            (dataset.query_ids, dataset.reference_ids), (queries, references), vectors, strict=True
+        )
+    ]
+    left_out = len(queries.rejects) + len(references.rejects)
+    if left_out:
+        say(f"{left_out} images could not be used and have no row")
+    return write_submission(path, *sides)

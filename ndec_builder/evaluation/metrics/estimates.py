@@ -1,0 +1,161 @@
+"""Every number of `metrics.json`, on the data and on each bootstrap replicate, by one route.
+
+With B, b = μAP without / with hard negatives of the baseline and S, s the same of the scorer:
+recovered = (s − b)/(B − b) · gap_closed = 1 − (S − s)/(B − b) · held = s/S. Always the three together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ndec_builder.evaluation.metrics.bootstrap import (
+    GroupedList,
+    negatives_before,
+    weighted_auc,
+    weighted_average_precision,
+    weighted_cut,
+    weighted_recall_at_precision,
+)
+
+STRATA = ("none", "natural", "reverse_crop", "unspecified")  # of a query: no hard negative, or which kind of one
+SUBSETS = {  # the queries that stay → their strata; copies and distractors always do
+    "all": (0, 1, 2, 3),
+    "natural": (0, 1),
+    "reverse_crop": (0, 2),
+    "without": (0,),
+}
+SMALLEST_GAP = 0.02  # below it, recovered and gap_closed divide by noise
+GAP_KEYS = ("recovered", "gap_closed", "held")
+KEYS = (
+    "uap", "precision_at_n", "tp", "fp", "recall_at_n", "recall_at_p90",
+    "uap_before_filter", "tp_kept", "fp_kept", "tp_kept_count", "fp_kept_count", "precision_after_filter",
+    "recall_after_filter", "precision_filter_then_cut", "filter_auc", "uap_minus_baseline", *GAP_KEYS,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AsymmetricFilter:
+    """The norm-ratio filter on a searched list.
+
+    filtered: the list that μAP is computed on (scope and action applied) · rejected: (m,) bool in the rank order of the
+    searched list · copies_and_hard: rows (in rank order) of the searched list that the AUC compares: each ground-truth
+    pair, and the best pair of each hard negative query · ratios: (m,) query_over_reference in rank order · threshold:
+    above which it rejects.
+    """
+
+    filtered: GroupedList
+    rejected: np.ndarray
+    copies_and_hard: np.ndarray
+    ratios: np.ndarray
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one benchmark is computed from.
+
+    searched: the list as searched · truth_group: (P,) group of the query of every ground-truth pair · n: the cut ·
+    subsets: which of SUBSETS exist in the data · filter: None for a plain scorer · baseline: the baseline's own list.
+    """
+
+    searched: GroupedList
+    truth_group: np.ndarray
+    n: int
+    subsets: tuple[str, ...]
+    filter: AsymmetricFilter | None = None
+    baseline: GroupedList | None = None
+
+    @property
+    def final(self) -> GroupedList:
+        """The list that μAP is computed on."""
+        return self.searched if self.filter is None else self.filter.filtered
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(groups, b) weights → `subset/key`: (b,) float64; NaN where undefined."""
+        positives = weights[self.truth_group].sum(axis=0)
+        pairs = len(self.truth_group)
+        # N follows the draw: the same share of its positives, rounded to the nearest
+        n = np.maximum(1, (2 * self.n * positives + pairs) // (2 * pairs))
+        values: dict[str, np.ndarray] = {}
+        values |= self._list_metrics(self.final, weights, positives, "uap", "recall_at_p90")
+        for subset in self.subsets:
+            inside = np.isin(self.searched.stratum, SUBSETS[subset])
+            values |= self._cut_metrics(subset, inside, weights, positives, n)
+        if self.filter is not None:
+            values |= self._list_metrics(self.searched, weights, positives, "uap_before_filter")
+        if self.baseline is not None:
+            values |= self._gap_metrics(values, self._list_metrics(self.baseline, weights, positives, "uap"))
+        return values
+
+    def _list_metrics(
+        self, rows: GroupedList, weights: np.ndarray, positives: np.ndarray, uap: str, recall: str | None = None
+    ) -> dict[str, np.ndarray]:
+        negatives = negatives_before(rows, weights, len(STRATA))
+        found = weights[rows.group[rows.ranked.is_match]]
+        values = {}
+        for subset in self.subsets:
+            above = negatives[list(SUBSETS[subset])].sum(axis=0)
+            values[f"{subset}/{uap}"] = weighted_average_precision(found, above, positives)
+            if recall is not None:
+                values[f"{subset}/{recall}"] = weighted_recall_at_precision(found, above, positives)
+        return values
+
+    def _cut_metrics(
+        self, subset: str, inside: np.ndarray, weights: np.ndarray, positives: np.ndarray, n: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        rows = self.searched.keep(inside)
+        kept = np.ones(len(rows.ranked), dtype=bool) if self.filter is None else ~self.filter.rejected[inside]
+        counts = weighted_cut(rows, weights, kept, n)
+        tp, fp = counts["tp"], counts["fp"]
+        values = {"precision_at_n": _share(tp, tp + fp), "tp": tp, "fp": fp, "recall_at_n": _share(tp, positives)}
+        if self.filter is not None:
+            survivors = rows.keep(kept)
+            refilled = weighted_cut(survivors, weights, np.ones(len(survivors.ranked), dtype=bool), n)
+            tp_kept, fp_kept = counts["tp_kept"], counts["fp_kept"]
+            values |= {
+                "tp_kept": _share(tp_kept, tp),
+                "fp_kept": _share(fp_kept, fp),
+                "tp_kept_count": tp_kept,
+                "fp_kept_count": fp_kept,
+                "precision_after_filter": _share(tp_kept, tp_kept + fp_kept),
+                "recall_after_filter": _share(tp_kept, positives),
+                "precision_filter_then_cut": _share(refilled["tp"], refilled["tp"] + refilled["fp"]),
+            }
+            if subset != "without":
+                values["filter_auc"] = self._auc(inside, weights)
+        return {f"{subset}/{key}": value for key, value in values.items()}
+
+    def _auc(self, inside: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        assert self.filter is not None
+        rows = self.filter.copies_and_hard[inside[self.filter.copies_and_hard]]
+        hard = ~self.searched.ranked.is_match[rows]
+        return weighted_auc(hard, self.filter.ratios[rows], weights[self.searched.group[rows]])
+
+    def _gap_metrics(self, own: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        values = {f"{name}/uap_minus_baseline": own[f"{name}/uap"] - base[f"{name}/uap"] for name in self.subsets}
+        if "without" not in self.subsets:
+            return values
+        best_base, best_own = base["without/uap"], own["without/uap"]
+        for subset in self.subsets:
+            if subset == "without":
+                continue
+            three = gap_figures(best_base, base[f"{subset}/uap"], best_own, own[f"{subset}/uap"])
+            values |= {f"{subset}/{key}": value for key, value in zip(GAP_KEYS, three, strict=True)}
+        return values
+
+
+def gap_figures(
+    base_without: np.ndarray, base_with: np.ndarray, own_without: np.ndarray, own_with: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """recovered, gap_closed and held from μAP without and with hard negatives, each (b,); NaN where B − b < 0.02."""
+    gap = base_without - base_with
+    gap = np.where(gap < SMALLEST_GAP, np.nan, gap)
+    own_best = np.where(np.isnan(gap) | (own_without == 0), np.nan, own_without)
+    return (own_with - base_with) / gap, 1 - (own_without - own_with) / gap, own_with / own_best
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    whole = np.asarray(whole, dtype=np.float64)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -1,0 +1,56 @@
+"""Numbers over several training seeds: seeds and groups are resampled jointly, differences are paired.
+
+The seeds' runs are judged on the same queries, so a replicate draws groups once for all of them, and as many seeds as
+there are, with repetition; its value is the mean over the drawn seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ndec_builder.evaluation.metrics.bootstrap import Interval, interval_of, replicate_weights
+from ndec_builder.evaluation.metrics.estimates import Evaluation
+
+Replicates = Mapping[str, np.ndarray]  # key → (1 + replicates,) float64: the value on the data first; NaN = undefined
+
+
+def over_seeds(runs: Sequence[Evaluation], groups: int, replicates: int, seed: int) -> Replicates:
+    """Values of every key that all runs have, on the data and on each replicate.
+
+    Two calls with the same groups, number of runs, replicates and seed see the same draws: `difference` is paired.
+    """
+    ones = np.ones((groups, 1), dtype=np.int32)
+    parts = [_mean([run(ones) for run in runs], np.ones((len(runs), 1)))]
+    generator = np.random.default_rng([seed, 1])
+    for weights in replicate_weights(groups, replicates, seed):
+        count = weights.shape[1]
+        drawn = [np.bincount(generator.integers(0, len(runs), len(runs)), minlength=len(runs)) for _ in range(count)]
+        parts.append(_mean([run(weights) for run in runs], np.stack(drawn, axis=1)))
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def interval(values: Replicates, key: str) -> Interval:
+    """The 95 % interval of one key; undefined for a key that is not there."""
+    return interval_of(float(values[key][0]), values[key][1:]) if key in values else Interval(None, None, None)
+
+
+def difference(one: Replicates, other: Replicates, key: str, other_key: str | None = None) -> Interval:
+    """The paired interval of `one[key] − other[other_key or key]`."""
+    if key not in one or (other_key or key) not in other:
+        return Interval(None, None, None)
+    values = one[key] - other[other_key or key]
+    return interval_of(float(values[0]), values[1:])
+
+
+def _mean(values: Sequence[Mapping[str, np.ndarray]], drawn: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean over runs of (b,) values, each run counting `drawn` ((runs, b)) times; undefined runs are left out."""
+    means = {}
+    for key in set.intersection(*(set(value) for value in values)):
+        table = np.stack([value[key] for value in values])
+        weight = np.where(np.isnan(table), 0, drawn)
+        total = (np.nan_to_num(table) * weight).sum(axis=0)
+        count = weight.sum(axis=0)
+        means[key] = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return means

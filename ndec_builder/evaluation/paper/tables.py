@@ -1,0 +1,153 @@
+"""Tables 1 and 2 of the paper on one's own manifest, each row beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ndec_builder.core.config import build, read_settings
+from ndec_builder.core.console import say
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.detectors.methods import Method, config_of, parse_methods
+from ndec_builder.evaluation.detectors.scoring import score, with_norms_of
+from ndec_builder.evaluation.judging import judge_scored
+from ndec_builder.evaluation.metrics.bootstrap import Interval
+from ndec_builder.evaluation.metrics.estimates import Evaluation
+from ndec_builder.evaluation.metrics.over_seeds import Replicates, difference, interval, over_seeds
+from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, TRAINED_ON_QUERIES, PaperRow
+from ndec_builder.evaluation.settings import PaperConfig
+
+NUMBERS = (  # of a row → key without a filter, key with one
+    ("uap", "uap", "uap"),
+    ("tp", "tp", "tp_kept_count"),
+    ("fp", "fp", "fp_kept_count"),
+    ("precision", "precision_at_n", "precision_after_filter"),
+    ("recall", "recall_at_n", "recall_after_filter"),
+    ("filter_then_cut", "precision_at_n", "precision_filter_then_cut"),
+    ("tp_kept", "", "tp_kept"),
+    ("fp_kept", "", "fp_kept"),
+    ("filter_auc", "", "filter_auc"),
+    ("recall_at_p90", "recall_at_p90", "recall_at_p90"),
+)
+SUBSETS_SHOWN = ("all", "natural", "reverse_crop", "without")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: numbers of each subset of the queries with their intervals, and the differences to the plain row."""
+
+    name: str
+    numbers: dict[str, dict[str, Interval]]  # subset → number → interval
+    uap_gain: Interval
+    precision_gain: Interval
+    paper: PaperRow | None
+    note: str = ""
+
+
+def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Row]:
+    """Each method as it is, then with the filter: of its own row `NAME+ASL` when given, else of --asl-checkpoint."""
+    methods = {method.name: method for method in parse_methods(config.method)}
+    assert config.asl_checkpoint is not None
+    rows = []
+    for name, method in methods.items():
+        if name.removesuffix("+ASL") in methods and name.endswith("+ASL"):
+            continue
+        plain = config_of(method, config)
+        scored = score(plain, workspace, dataset)
+        base = _values([judge_scored(plain, dataset, scored).evaluation], config, dataset)
+        own = methods.get(f"{name}+ASL")
+        if own is None:
+            scored = with_norms_of(config.asl_checkpoint, scored, plain, workspace, dataset)
+            filtered = config_of(method, config, scorer="asl", asl_checkpoint=config.asl_checkpoint)
+            note = f"filtered by {config.asl_checkpoint.name}"
+        else:
+            filtered = config_of(own, config, **_own_norms(own, config))
+            scored, note = score(filtered, workspace, dataset), "filtered by its own norms"
+        values = _values([judge_scored(filtered, dataset, scored).evaluation], config, dataset)
+        warning = "trained on DISC21 queries (paper's row)" if name in TRAINED_ON_QUERIES else ""
+        rows.append(_row(name, base, False, None, TABLE_1.get(name), warning))
+        rows.append(_row(f"{name}+ASL", values, True, base, TABLE_1.get(f"{name}+ASL"), note))
+    return rows
+
+
+def _own_norms(method: Method, config: PaperConfig) -> dict[str, object]:
+    if method.has_norms:
+        return {"scorer": "asl"}
+    return {"scorer": "asl", "asl_checkpoint": config.asl_checkpoint}
+
+
+def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Row]:
+    """Train every recipe with every seed ([train] of the workspace's ndec.toml counts), judge them, compare."""
+    from ndec_builder.training.recipes import RECIPES, recipe_named
+
+    names = config.recipe or tuple(RECIPES)
+    for name in names:
+        recipe_named(name)  # a typing error is found before an hour of training
+    base: Replicates | None = None
+    rows = []
+    for name in sorted(names, key=lambda name: (name != "baseline", list(RECIPES).index(name))):
+        plain, filtered = recipe_values(config, workspace, dataset, name)
+        paper = TABLE_2.get(name)
+        if name == "baseline":
+            base = plain
+            rows.append(_row(name, base, False, None, paper))
+            continue
+        if name == "triplet":  # the paper filtered this row and does not say how: both are shown
+            rows.append(_row(name, plain, False, base, paper, "not filtered"))
+        note = "filtered; its norms were not trained" if name == "triplet" else "filtered"
+        rows.append(_row(name, filtered, True, base, paper, note if paper else f"{note}; not in the paper"))
+    return rows
+
+
+def recipe_values(
+    config: PaperConfig, workspace: Workspace, dataset: Dataset, recipe: str
+) -> tuple[Replicates, Replicates]:
+    """Train a recipe with every seed and judge the runs: the numbers without and with the filter by their own norms."""
+    plain, filtered = [], []
+    for seed in range(config.seeds):
+        method = Method(recipe, {"checkpoint": (trained(config, workspace, recipe, seed),)})
+        settings = config_of(method, config, scorer="asl")
+        searched = replace(settings, scorer="cosine")
+        scored = score(searched, workspace, dataset)  # once for both
+        plain.append(judge_scored(searched, dataset, scored).evaluation)
+        filtered.append(judge_scored(settings, dataset, scored).evaluation)
+    return _values(plain, config, dataset), _values(filtered, config, dataset)
+
+
+def trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -> Path:
+    """The run of one recipe and seed; a finished one is only looked up."""
+    from ndec_builder.training import train
+    from ndec_builder.training.settings import TrainConfig
+
+    settings = read_settings(workspace.settings)
+    fixed = {"workspace": workspace.root, "manifest": config.manifest, "device": config.device}
+    name = f"table2-{recipe}-{seed}"
+    return train.run(build(TrainConfig, "train", settings, **fixed, recipe=recipe, seed=seed, name=name))
+
+
+def _values(runs: Sequence[Evaluation], config: PaperConfig, dataset: Dataset) -> Replicates:
+    say(f"bootstrap over {len(runs)} run{'s' * (len(runs) != 1)}")
+    return over_seeds(runs, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
+
+
+def _row(
+    name: str, values: Replicates, filtered: bool, base: Replicates | None, paper: PaperRow | None, note: str = ""
+) -> Row:
+    numbers = {
+        subset: {
+            number: interval(values, f"{subset}/{with_filter if filtered else without}")
+            for number, without, with_filter in NUMBERS
+        }
+        for subset in SUBSETS_SHOWN
+        if f"{subset}/uap" in values
+    }
+    undefined = Interval(None, None, None)
+    if base is None:
+        return Row(name, numbers, undefined, undefined, paper, note)
+    precision = "all/precision_after_filter" if filtered else "all/precision_at_n"
+    return Row(
+        name, numbers, difference(values, base, "all/uap"),
+        difference(values, base, precision, "all/precision_at_n"), paper, note,
+    )  # fmt: skip

@@ -1,0 +1,155 @@
+"""`report.html`: one self-contained page with the numbers, the curves, and the pictures behind the worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from ndec_builder.core.config import as_dict
+from ndec_builder.core.storage import write_text
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.metrics.estimates import SUBSETS, Evaluation
+from ndec_builder.evaluation.paper.figures import Nesting
+from ndec_builder.evaluation.plotting import precision_recall, ratio_scatter
+from ndec_builder.evaluation.predictions import Predictions
+from ndec_builder.evaluation.report.gallery import missed_copies, worst_false_positives
+from ndec_builder.evaluation.report.hard_share import described, draw, hard_share_curves
+from ndec_builder.evaluation.settings import BenchmarkConfig
+
+ROWS = (  # key of metrics.json → what the headline table calls it
+    ("uap", "micro average precision (μAP)"),
+    ("uap_before_filter", "μAP before the filter"),
+    ("uap_minus_baseline", "μAP minus the baseline's"),
+    ("precision_at_n", "precision at N"),
+    ("tp", "true positives at N"),
+    ("fp", "false positives at N"),
+    ("recall_at_n", "recall at N"),
+    ("precision_after_filter", "precision at N, then filtered"),
+    ("tp_kept", "share of the true positives kept"),
+    ("fp_kept", "share of the false positives kept"),
+    ("tp_kept_count", "true positives kept"),
+    ("fp_kept_count", "false positives kept"),
+    ("recall_after_filter", "recall at N, then filtered"),
+    ("precision_filter_then_cut", "precision when filtered first, then cut at N"),
+    ("filter_auc", "AUC of the norm ratio, hard negative against copy"),
+    ("recall_at_p90", "recall at precision 0.9"),
+    ("recovered", "recovered"),
+    ("gap_closed", "gap closed"),
+    ("held", "held"),
+)
+COUNTS = {"tp", "fp", "tp_kept_count", "fp_kept_count"}
+TITLES = {
+    "all": "all hard negatives", "natural": "natural only", "reverse_crop": "reverse crops only",
+    "without": "without hard negatives",
+}  # fmt: skip
+
+
+def write_report(
+    out: Path,
+    dataset: Dataset,
+    metrics: dict[str, Any],
+    searched: Predictions,
+    final: Predictions,
+    evaluation: Evaluation,
+    config: BenchmarkConfig,
+    baseline: Predictions | None = None,
+    lineage: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write `report.html` and figures/*.svg into `out`.
+
+    searched, final: the list before and after the filter · baseline: the list behind `evaluation.baseline` · lineage:
+    what went in, name → version or sha256.
+    """
+    import jinja2
+
+    figures = _figures(metrics, searched, evaluation)
+    if curves := hard_share_curves(dataset, final, baseline, evaluation, config.seed):
+        about = f"Shaded: 95 %, {Nesting().replicates} bootstrap replicates over groups and {Nesting().orders} orders."
+        figures.append(
+            {
+                "name": "hard_share",
+                "title": "With more and more hard negatives",
+                "alt": described(curves),
+                "about": about,
+                "svg": draw(curves),
+            }
+        )
+    for figure in figures:
+        write_text(out / "figures" / f"{figure['name']}.svg", figure["svg"])
+    ranked = evaluation.final.ranked
+    galleries = [
+        (
+            "Worst false positives",
+            "The highest ranked pairs that are not in the ground truth.",
+            worst_false_positives(dataset, final, ranked, config.gallery),
+        ),
+        (
+            "Missed copies",
+            f"Ground-truth pairs that are not among the first N = {evaluation.n:,}, the farthest first.",
+            missed_copies(dataset, final, ranked, searched, evaluation.n, config.gallery),
+        ),
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ndec_builder.evaluation.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(
+        metrics=metrics, columns=_columns(metrics), titles=TITLES, rows=ROWS, cell=_cell, figures=figures,
+        galleries=galleries, settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
+        lineage=lineage,
+    )  # fmt: skip
+    return write_text(out / "report.html", page)
+
+
+def _columns(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The subsets that the data has, each with its numbers."""
+    parts = {"all": metrics, **{name: metrics["by_hard_kind"][name] for name in SUBSETS if name != "all"}}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _cell(key: str, number: dict[str, float | None]) -> tuple[str, str]:
+    """The value and its interval as text: `0.4930`, `0.4712 … 0.5147`; a dash where it is not defined."""
+    form = "{:.0f}" if key in COUNTS else "{:.4f}"
+    value, low, high = (None if x is None else form.format(x) for x in (number["value"], number["low"], number["high"]))
+    return value or "–", "" if low is None else f"{low} … {high}"
+
+
+def _figures(metrics: dict[str, Any], searched: Predictions, evaluation: Evaluation) -> list[dict[str, str]]:
+    final = evaluation.final
+    curves = [("all queries", final.ranked)]
+    if "without" in evaluation.subsets:
+        curves.append(("without the hard negatives", final.ranked.keep(final.stratum == 0)))
+    if evaluation.baseline is not None:
+        curves.append(("baseline, all queries", evaluation.baseline.ranked))
+    figures = [
+        {
+            "name": "precision_recall",
+            "title": "Precision over recall",
+            "alt": f"Precision-recall curves of {', '.join(name for name, _ in curves)}. "
+            f"The micro average precision over all queries is {metrics['uap']['value']:.4f}.",
+            "svg": precision_recall(curves),
+        }
+    ]
+    if (judge := evaluation.filter) is not None:
+        ranked = evaluation.searched.ranked
+        shown = ranked.is_match.copy()  # the true pairs, and of every query its best pair: one point says enough
+        shown[np.unique(searched.query[ranked.rows], return_index=True)[1]] = True
+        rows = np.flatnonzero(shown)
+        classes = np.where(ranked.is_match[rows], 0, np.where(evaluation.searched.stratum[rows] > 0, 1, 2))
+        figures.append(
+            {
+                "name": "ratio_scatter",
+                "title": "Score against the norm ratio",
+                "alt": "Scatter of the score against log2 query_over_reference: true pairs as circles, the best pair "
+                "of each hard negative as a cross, of each other query as a dot. The filter rejects right of the line. "
+                f"AUC of the ratio: {_cell('filter_auc', metrics['filter_auc'])[0]}.",
+                "svg": ratio_scatter(ranked.scores[rows], judge.ratios[rows], classes, judge.threshold),
+            }
+        )
+    return figures

@@ -1,0 +1,91 @@
+"""`ndec export`: decisions → a dataset directory that is complete, described and checksummed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import one_writer
+from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.manifests.arrow_ops import places, take, within
+from ndec_builder.manifests.export_release import FOLDERS, folders_csv
+from ndec_builder.manifests.settings import ExportConfig
+from ndec_builder.manifests.writing.gather import read_material, released_pairs
+from ndec_builder.manifests.writing.lineage import corpus, ingested_pairs, lineage
+from ndec_builder.manifests.writing.open_selected import select_opened
+from ndec_builder.manifests.writing.pack import pack
+from ndec_builder.manifests.writing.presets import NDEC, compose
+from ndec_builder.manifests.writing.selection import Material, Selection
+from ndec_builder.manifests.writing.write import write_dataset
+
+RESULT_VERSION = 2
+
+
+@one_writer(lambda config: Workspace(config.workspace).manifest(f"{config.name}-{config.version}"))
+def run(config: ExportConfig) -> Path:
+    """Write manifests/<name>-<version>/ and return it. The same workspace and settings give the same bytes.
+
+    Raises UsageError for a name, version or count that cannot be, NdecError for a test set without positives, a split
+    that is not decided, parts that a preset lacks, ids that clash, images that cannot be packed, and a place that
+    cannot be written. `manifest.json` is written last: without it there is no dataset.
+    """
+    config.check()
+    record = RunRecord("export", config, RESULT_VERSION)
+    workspace = Workspace(config.workspace)
+    material, preset = read_material(workspace, config.hard_queries, config.preset), None
+    if config.preset == "ndec":
+        material, preset = compose(material, NDEC, config.partial)
+    material, selection = select_opened(workspace, material, config.distractors, config.seed)
+    directory = workspace.manifest(f"{config.name}-{config.version}")
+    try:
+        for name in ("manifest.json", FOLDERS):
+            (directory / name).unlink(missing_ok=True)
+        packed, shards = None, list[Path]()
+        if config.materialize != "none":
+            done = pack(directory, selection.tables, workspace.resolve, config)
+            selection = Selection(done.tables, selection.dropped, selection.distractors_drawn)
+            packed, shards = done.facts, done.shards
+        info = write_dataset(
+            directory, config, selection, lineage(workspace), corpus(workspace), preset, ingested_pairs(workspace),
+            packed, shards, _folders(workspace, material, selection),
+        )  # fmt: skip
+        rows = info["counts"]["rows"]
+        record.write(directory, counts=info["counts"] | {"dropped": info["dropped"]})
+    except OSError as error:
+        raise NdecError(
+            f"the dataset cannot be written to {directory} ({error.strerror or error}); export "
+            "to a workspace on a disk with room that you may write to"
+        ) from None
+    _say_result(config, info)
+    say(
+        f"{directory}: {rows['queries']} queries, {rows['references']} references, {rows['train_pairs']} training pairs"
+    )
+    return directory
+
+
+def _folders(workspace: Workspace, material: Material, selection: Selection) -> bytes | None:
+    """Where the pairs of an ingested release lay in it; None without one."""
+    released = released_pairs(workspace)
+    released = released.filter(pa.array(within(released["pair_id"], selection.tables["train_pairs"]["pair_id"])))
+    if not released.num_rows:
+        return None
+    latters = take(material.pool["uri"], places(released["latter_id"], material.pool["image_id"]))
+    formers = take(material.basic["uri"], places(released["former_id"], material.basic["image_id"]))
+    uris = zip(latters.to_pylist(), formers.to_pylist(), strict=True)
+    return folders_csv(released["pair_id"].to_pylist(), list(uris))
+
+
+def _say_result(config: ExportConfig, info: dict[str, Any]) -> None:
+    if not info["counts"]["queries"].get("hard_negative"):
+        say("this dataset has no hard negatives: no pool image was kept (manifest.json, dropped, says why)")
+    drawn = info["settings"]["distractors_drawn"]
+    if drawn < config.distractors:
+        say(f"asked for {config.distractors} distractors; the unmined pool has only {drawn} to give")
+    for table, reasons in info["dropped"].items():
+        for reason, count in reasons.items():
+            say(f"left out of {table}: {count} × {reason}")

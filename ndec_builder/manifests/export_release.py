@@ -1,0 +1,151 @@
+"""`ndec export-release`: a dataset in the layout of the NDEC release, for tools that read only that.
+
+negative_pair/00000/ (former and latter), query_images_h5/, public_ground_truth_h5.csv. References and basic images are
+not part of that release: they come from DISC21.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+
+from ndec_builder.core.addresses import container
+from ndec_builder.core.console import progress, say
+from ndec_builder.core.decode import DecodeError, read_header
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import read_uri, sha256_bytes, write_bytes
+from ndec_builder.manifests.codes import COPY
+from ndec_builder.manifests.csv_tables import ground_truth_csv, write_pieces
+from ndec_builder.manifests.image_paths import climbs_out
+from ndec_builder.manifests.read import Manifest, open_manifest
+from ndec_builder.manifests.writing.pack import ENDINGS
+
+PAIRS, QUERIES, TRUTH = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
+FOLDERS = "pair_folders.csv"  # beside manifest.json, where pairs came from a release
+FOLDER_HEADER = "pair_id,folder"
+FOLDER = "[0-9]{5,}"
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class ReleaseConfig:
+    """A dataset and the new folder that gets the layout."""
+
+    manifest: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One file to write: its path below `out` without ending, and the image."""
+
+    place: str
+    uri: str
+    sha256: str
+
+
+def run(config: ReleaseConfig) -> Path:
+    """Write the layout into a folder that is new or empty, and return it. Bytes of images are never changed.
+
+    Raises UsageError for a folder with content, NdecError for an id that is no file name and for images that are
+    missing or changed.
+    """
+    manifest = open_manifest(config.manifest)
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise UsageError(f"--out {config.out} is there already and not empty; name a new folder")
+    copies = list(copies_of(manifest))
+    if bad := [copy.place for copy in copies if climbs_out(copy.place) or copy.place.count("/") > 2]:
+        raise NdecError(f"{len(bad)} ids are no file names, {bad[0]!r} first; this layout names files by their ids")
+    missing: list[str] = []
+    with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        task = bar.add_task("copying images", total=len(copies))
+        for start in range(0, len(copies), BATCH):
+            for problem in pool.map(lambda copy: _copy(copy, manifest, config.out), copies[start : start + BATCH]):
+                missing += [problem] if problem else []
+                bar.advance(task)
+    if missing:
+        raise NdecError(
+            f"{len(missing)} images cannot be copied, so {config.out} is not whole: {'; '.join(missing[:3])}; restore "
+            "them (`ndec validate` names all), delete the folder and run it again"
+        )
+    write_pieces(config.out / TRUTH, ground_truth_csv(manifest.table("ground_truth")))
+    say(f"{config.out}: {len(copies):,} images, {TRUTH}")
+    return config.out
+
+
+def copies_of(manifest: Manifest) -> Iterator[Copy]:
+    """Queries, then former and latter of each pair, in the order of the pairs' folders."""
+    queries = manifest.table("queries")
+    for name, uri, sha256 in _columns(queries, "query_id"):
+        yield Copy(f"{QUERIES}/{name}", uri, sha256)
+    basic, extra = (
+        {name: (uri, sha256) for name, uri, sha256 in _columns(manifest.table(table), "image_id")}
+        for table in ("train_basic", "train_pair_images")
+    )
+    pairs = manifest.table("train_pairs").select(["pair_id", "former_id", "latter_id"]).to_pylist()
+    unknown = [pair["former_id"] for pair in pairs if pair["former_id"] not in basic]
+    unknown += [pair["latter_id"] for pair in pairs if pair["latter_id"] not in extra]
+    if unknown:
+        raise NdecError(f"{len(unknown)} images of pairs are in no table, {unknown[0]!r} first; run `ndec validate`")
+    folders = read_folders(manifest.directory / FOLDERS)
+    named = [(folders.get(pair["pair_id"], f"{place:05d}"), pair) for place, pair in enumerate(pairs)]
+    for folder, pair in sorted(named, key=lambda item: (len(item[0]), item[0])):
+        yield Copy(f"{PAIRS}/{folder}/{pair['former_id']}", *basic[pair["former_id"]])
+        yield Copy(f"{PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
+
+
+def folders_csv(ids: list[str], uris: list[tuple[str, str]]) -> bytes:
+    """`pair_id,folder` of pairs that came from a release, in its order. uris: of latter and former.
+
+    An image lies in the folder of its first pair, so that folder is the first one not yet taken. Where that leaves a
+    pair without one, all are numbered by their places. So a release comes out again with the same folders, also from
+    packed images.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for pair in uris:
+        parents = (PurePosixPath(container(uri)).parent.name for uri in pair)
+        names.append(next((name for name in parents if re.fullmatch(FOLDER, name) and name not in taken), ""))
+        taken.add(names[-1])
+    if "" in taken:
+        names = [f"{place:05d}" for place in range(len(ids))]
+    rows = "".join(f"{pair},{name}\n" for pair, name in sorted(zip(ids, names, strict=True)))
+    return f"{FOLDER_HEADER}\n{rows}".encode()
+
+
+def read_folders(path: Path) -> dict[str, str]:
+    """{pair_id: folder}; empty without the file. Raises NdecError with the line for anything but id and five digits."""
+    if not path.is_file():
+        return {}
+    folders = {}
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+        if number == 1 and line == FOLDER_HEADER:
+            continue
+        pair, _, folder = line.partition(",")
+        if number == 1 or not re.fullmatch(FOLDER, folder) or pair in folders:
+            raise NdecError(f"{path}, line {number}: {line[:80]!r} is not `pair_id,folder` with five digits; {COPY}")
+        folders[pair] = folder
+    return folders
+
+
+def _columns(table: pa.Table, key: str) -> Iterator[tuple[str, str, str]]:
+    return zip(*(table[name].to_pylist() for name in (key, "uri", "sha256")), strict=True)
+
+
+def _copy(copy: Copy, manifest: Manifest, out: Path) -> str | None:
+    """Write one file; returns what is wrong, if anything."""
+    try:
+        data = read_uri(manifest.resolve(copy.uri))
+        if sha256_bytes(data) != copy.sha256:
+            return f"{copy.place} (its bytes are not those of the dataset)"
+        ending = PurePosixPath(container(copy.uri)).suffix if container(copy.uri) == copy.uri else ""
+        write_bytes(out / (copy.place + (ending or ENDINGS[read_header(data).format])), data)
+    except (OSError, DecodeError) as error:
+        return f"{copy.place} ({error})"
+    return None

@@ -1,0 +1,1 @@
+"""What `ndec export` writes, step by step."""

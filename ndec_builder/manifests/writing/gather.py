@@ -1,0 +1,132 @@
+"""What a workspace holds that a dataset is made from: images, decisions, truth, pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.candidates.candidate_table import all_candidates
+from ndec_builder.candidates.kept_queries import Kept, kept_queries
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import DECISIONS, EDITS, GROUND_TRUTH, IMAGES, SPLITS, TRAIN_PAIRS, conform, pair_id
+from ndec_builder.core.storage import read_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.manifests.arrow_ops import filled, first_of_each, joined, mask, places, take, texts
+from ndec_builder.manifests.writing.selection import Material
+
+INGESTED = "ingested"  # basis of a pair that came with another dataset
+
+
+def read_material(workspace: Workspace, hard_queries: Path | None = None, preset: str = "own") -> Material:
+    """Read all that a dataset is made from. A workspace without training decisions gives empty training pairs.
+
+    Without declared hard queries, and without a preset that finds them by their ids, split test must be mined.
+    """
+    tables = {split: _candidates(workspace, split) for split in SPLITS}
+    edits = conform(read_table(workspace.edits), EDITS) if workspace.edits.is_file() else EDITS.empty_table()
+    truth = GROUND_TRUTH.empty_table()
+    if workspace.ground_truth.is_file():
+        truth = read_table(workspace.ground_truth, GROUND_TRUTH.names)
+    queries = _images(workspace, "query")
+    hard = read_hard_queries(hard_queries, queries) if hard_queries else pa.array([], pa.string())
+    released = released_pairs(workspace)
+    pairs = pa.concat_tables([_train_pairs(workspace, tables["train"]), released])
+    pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))  # own decisions come first
+    mined = [table["query_id"] for table in tables.values() if table is not None]
+    kept = _kept(workspace, tables["test"], bool(len(hard)) or preset != "own")
+    return Material(
+        references=conform(workspace.read_images("reference"), IMAGES).sort_by("image_id"),
+        pool=_images(workspace, "pool"),
+        queries=queries,
+        basic=_images(workspace, "basic"),
+        edits=edits,
+        truth=truth,
+        kept=kept,
+        train_pairs=pairs,
+        mined=joined([*mined, released["latter_id"]]).combine_chunks(),
+        hard_queries=hard,
+    )
+
+
+def read_hard_queries(path: Path, queries: pa.Table) -> pa.Array:
+    """Ids of a list, one a line, BOM and CRLF allowed. Raises UsageError without it, NdecError for unknown ids."""
+    if not path.is_file():
+        raise UsageError(f"--hard-queries {path} is not a file; give a text file with one query id a line")
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(f"--hard-queries {path} is not UTF-8 text; give one query id a line") from None
+    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    unknown = sorted(set(ids) - set(queries["image_id"].to_pylist()))
+    if unknown or not ids:
+        raise NdecError(
+            f"--hard-queries {path} names {len(ids)} ids, {len(unknown)} of them are no ingested query"
+            f"{f' ({unknown[0]!r} first)' if unknown else ''}; list ids of `ndec ingest query`, one a line"
+        )
+    return texts(ids)
+
+
+def _images(workspace: Workspace, role: str) -> pa.Table:
+    if not workspace.images(role).is_file():
+        return IMAGES.empty_table()
+    return conform(workspace.read_images(role), IMAGES).sort_by("image_id")
+
+
+def _candidates(workspace: Workspace, split: str) -> pa.Table | None:
+    mined = (workspace.candidates(split) / "candidates.parquet").is_file()
+    return all_candidates(workspace, split) if mined else None
+
+
+def _decisions(workspace: Workspace, split: str) -> pa.Table:
+    path = workspace.annotation(split) / "decisions.parquet"
+    if not path.is_file():
+        raise NdecError(
+            f"split {split} is mined but not decided: {path} does not exist; run `ndec annotate push --split {split}`, "
+            f"let people label, then `ndec annotate pull` and `ndec annotate resolve`"
+        )
+    return read_table(path, DECISIONS.names)
+
+
+def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> Kept:
+    if candidates is None and declared:
+        return Kept({}, {})
+    if candidates is None:
+        raise NdecError(
+            f"split test is not mined in {workspace.root}, so there are no hard negatives to export; "
+            f"run `ndec mine --split test`, label the pairs, then export (or name ingested queries that are hard "
+            f"negatives with --hard-queries FILE)"
+        )
+    return kept_queries(candidates, _decisions(workspace, "test"))
+
+
+def _train_pairs(workspace: Workspace, candidates: pa.Table | None) -> pa.Table:
+    if candidates is None:
+        return TRAIN_PAIRS.empty_table()
+    decisions = _decisions(workspace, "train")
+    place = places(candidates["pair_id"], decisions["pair_id"])
+    rows = take(decisions, place)
+    hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~filled(candidates["duplicate_of"])
+    names = {"reference_id": "former_id", "query_id": "latter_id"}
+    pairs = candidates.select(["pair_id", *names, "score"]).rename_columns(["pair_id", *names.values(), "score"])
+    return conform(pairs.append_column("basis", rows["basis"]).filter(pa.array(hard)), TRAIN_PAIRS)
+
+
+def released_pairs(workspace: Workspace) -> pa.Table:
+    """Pairs that came with another dataset, under the same ids as mined ones; without a score."""
+    if not workspace.pairs.is_file():
+        return TRAIN_PAIRS.empty_table()
+    table = read_table(workspace.pairs, ["former_id", "latter_id"])
+    formers, latters = table["former_id"].to_pylist(), table["latter_id"].to_pylist()
+    ids = [pair_id("train", latter, former) for former, latter in zip(formers, latters, strict=True)]
+    return pa.Table.from_pydict(
+        {
+            "pair_id": ids,
+            "former_id": formers,
+            "latter_id": latters,
+            "score": pa.nulls(len(ids), pa.float32()),
+            "basis": [INGESTED] * len(ids),
+        },
+        schema=TRAIN_PAIRS,
+    )

@@ -1,0 +1,126 @@
+"""Where a dataset comes from: models, mining runs, who labelled how much. Facts only, no times and no paths."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.annotation.tables import counting_labels, no_gold
+from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
+from ndec_builder.core.storage import read_json, read_table, sha256_file
+from ndec_builder.core.workspace import Workspace, slug
+from ndec_builder.manifests.arrow_ops import filled, joined, tally
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES
+
+ORACLE = "oracle"  # the annotator that answers from the known truth, in the demo and in tests
+MINING_SETTINGS = ("top", "max_per_query", "max_per_reference")
+UNKNOWN = "unknown"
+
+
+def lineage(workspace: Workspace) -> dict[str, Any]:
+    """Return {split: facts} for every split that was mined."""
+    splits = {}
+    for split in SPLITS:
+        if (workspace.candidates(split) / "run.json").is_file():
+            splits[split] = {**_mining(workspace, split), **_annotation(workspace, split)}
+    return splits
+
+
+def corpus(workspace: Workspace) -> dict[str, Any] | None:
+    """What `ndec corpus fetch` put into the workspace: counts and packages; None for images from elsewhere."""
+    path = workspace.root / "images" / "corpus.run.json"
+    if not path.is_file():
+        return None
+    run = read_json(path)
+    return {"counts": run.get("counts", {}), "packages": run.get("packages", [])}
+
+
+def ingested_pairs(workspace: Workspace) -> dict[str, Any] | None:
+    """The training pairs that came with another dataset: how many, and the sha256 of their table."""
+    if not workspace.pairs.is_file():
+        return None
+    return {"rows": read_table(workspace.pairs, ["former_id"]).num_rows, "sha256": sha256_file(workspace.pairs)}
+
+
+def annotators(facts: dict[str, Any]) -> list[str]:
+    return sorted({row["annotator"] for split in facts.values() for row in split["labels"]})
+
+
+def labels_by(names: list[str]) -> str:
+    """Say whether people labelled: a reader must never take simulated labels for human ones."""
+    if ORACLE not in names:
+        return "people" if names else "nobody"
+    return "known truth (simulated)" if names == [ORACLE] else "people and known truth (simulated)"
+
+
+def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
+    """Return every count of `manifest.json` that follows from the tables; `ndec validate` computes them again."""
+    queries = tables["queries"]
+    images = {name: tables[name] for name in IMAGE_TABLES}
+    return {
+        "rows": {name: table.num_rows for name, table in tables.items()},
+        "queries": tally(queries["kind"]),
+        "hard_negatives": tally(queries["hard_kind"]),
+        "positive_pairs": tables["ground_truth"].num_rows - tables["ground_truth"]["reference_id"].null_count,
+        "groups": {
+            name: int(pc.count_distinct(table["group"].filter(pa.array(filled(table["group"])))).as_py())
+            for name, table in images.items()
+        },
+        "licenses": tally(joined(table["license"] for table in images.values()), missing=UNKNOWN),
+        "images_without_licence_columns": sum(int(bare_rows(table).sum()) for table in images.values()),
+    }
+
+
+def bare_rows(table: pa.Table) -> np.ndarray:
+    """(n,) bool: which images say neither licence nor where they come from."""
+    said = np.zeros(table.num_rows, dtype=bool)
+    for name in LICENCE_COLUMNS:
+        said |= filled(table[name])
+    return ~said
+
+
+def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
+    run = read_json(workspace.candidates(split) / "run.json")
+    recheck = workspace.candidates(split) / "recheck.parquet"
+    return {
+        "mining": {
+            "model": slug(run["config"]["model"]),  # a model can be given as a path, which is nobody's business
+            "settings": {name: run["config"].get(name) for name in MINING_SETTINGS},
+            "fingerprint": run.get("fingerprint"),
+            "cut": run.get("cut"),
+            "counts": run.get("counts", {}),
+            "weights": run.get("weights", {}),
+            "candidates_sha256": sha256_file(workspace.candidates(split) / "candidates.parquet"),
+            "rechecked_pairs": read_table(recheck, ["pair_id"]).num_rows if recheck.is_file() else 0,
+        }
+    }
+
+
+def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
+    directory = workspace.annotation(split)
+    rows: Counter[tuple[str, str, str]] = Counter()
+    if (directory / "labels.parquet").is_file():
+        table = no_gold(counting_labels(workspace, split))  # gold pairs and labels that were sent back decided nothing
+        columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
+        rows.update(zip(*columns, strict=True))
+    decisions: dict[str, int] = {}
+    bases: dict[str, int] = {}
+    if (directory / "decisions.parquet").is_file():
+        table = read_table(directory / "decisions.parquet", ["decision", "basis"])
+        decisions = tally(table["decision"], missing="undecided")
+        bases = tally(table["basis"])
+    agreement = directory / "agreement.json"
+    return {
+        "labels": [
+            {"round": round_, "annotator": annotator, "label": label, "count": count}
+            for (round_, annotator, label), count in sorted(rows.items())
+        ],
+        "decisions": decisions,
+        "bases": bases,  # auto_cleared: nobody looked at these pairs
+        "decisions_sha256": sha256_file(directory / "decisions.parquet") if decisions else None,
+        "agreement": read_json(agreement) if agreement.is_file() else None,
+    }

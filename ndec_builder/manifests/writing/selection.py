@@ -1,0 +1,231 @@
+"""From decided pairs to the six tables of a dataset, by the design's "From pairs to a dataset". On columns.
+
+Whatever is left out is counted with its reason. Where an image or a group would be on both sides, training loses it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.candidates.kept_queries import Kept
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import MANIFEST_TABLES, QUERIES, REFERENCES, TRAIN_PAIRS, conform
+from ndec_builder.manifests.arrow_ops import (
+    Column,
+    filled,
+    first_of_each,
+    joined,
+    mask,
+    places,
+    reasons,
+    repeated,
+    take,
+    texts,
+    within,
+)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a dataset is made from. The first four are images tables, ascending by image_id."""
+
+    references: pa.Table
+    pool: pa.Table
+    queries: pa.Table  # edited copies and whatever the user ingested
+    basic: pa.Table
+    edits: pa.Table
+    truth: pa.Table  # schema GROUND_TRUTH: the user's
+    kept: Kept  # of split test
+    train_pairs: pa.Table  # schema TRAIN_PAIRS: decided hard_negative, or ingested as such
+    mined: pa.Array  # pool images in any candidate pair of either split, or in an ingested pair
+    hard_queries: pa.Array  # ids of ingested queries that are hard negatives
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tables of MANIFEST_TABLES by name, and how many of what were left out, by reason."""
+
+    tables: dict[str, pa.Table]
+    dropped: dict[str, dict[str, int]]
+    distractors_drawn: int
+
+
+def select(material: Material, distractors: int, seed: int) -> Selection:
+    """Build all tables. Raises NdecError without positives, for clashing ids or a contradictory truth."""
+    matches = positives(material)
+    if not matches:
+        raise NdecError(
+            "there is no query with a reference, so this test set would have no positives; make edited copies with "
+            "`ndec edit --role reference --count N`, or bring your own with "
+            "`ndec ingest query FOLDER --ground-truth CSV`, then export again"
+        )
+    references = conform(material.references, REFERENCES)
+    queries = _ingested(material, matches)
+    hard, test_drops = _hard_negatives(material, queries)
+    _refuse_clash("queries", [queries["query_id"], hard["query_id"]], "an ingested query and a pool image")
+    closed = _Closed.of(references, queries, hard)
+    train, train_drops = _training(material, closed)
+    drawn = _distractors(material, closed, train, distractors, seed)
+    everything = pa.concat_tables([queries, hard, drawn]).sort_by("query_id").combine_chunks()
+    truth = pa.table(
+        {
+            "query_id": everything["query_id"],
+            "reference_id": texts(matches.get(name) for name in everything["query_id"].to_pylist()),
+        }
+    )
+    tables = {"queries": everything, "references": references, "ground_truth": truth, **train}
+    return Selection(
+        {name: conform(tables[name], schema) for name, (_, schema) in MANIFEST_TABLES.items()},
+        {"test_pool_images": test_drops, **train_drops},
+        drawn.num_rows,
+    )
+
+
+def positives(material: Material) -> dict[str, str]:
+    """Return {query_id: reference_id} from the edits table and the user's ground truth.
+
+    Raises NdecError for a reference that is not there and for a query with more than one, which this protocol excludes.
+    """
+    edits = material.edits
+    made = mask(pc.equal(edits["role"], "query")) & mask(pc.equal(edits["kind"], "edited_copy"))
+    edits = edits.filter(pa.array(made & mask(pc.equal(edits["source_role"], "reference"))))
+    truth = material.truth.filter(pc.is_valid(material.truth["reference_id"]))
+    query_ids = joined([edits["image_id"], truth["query_id"]])
+    reference_ids = joined([edits["source_id"], truth["reference_id"]])
+    there = pa.array(within(query_ids, material.queries["image_id"]))
+    query_ids, reference_ids = query_ids.filter(there), reference_ids.filter(there)
+    unknown = reference_ids.filter(pa.array(~within(reference_ids, material.references["image_id"])))
+    pairs: dict[str, set[str]] = {}
+    for query_id, reference_id in zip(query_ids.to_pylist(), reference_ids.to_pylist(), strict=True):
+        pairs.setdefault(query_id, set()).add(reference_id)
+    if len(unknown):
+        gone = unknown[0].as_py()
+        query_id = min(name for name, ids in pairs.items() if gone in ids)
+        raise NdecError(
+            f"the query {query_id!r} is a copy of the reference {gone!r}, which is not among the "
+            f"{len(material.references)} reference images; ingest that image or correct the ground truth"
+        )
+    for query_id, ids in pairs.items():
+        if len(ids) > 1:
+            raise NdecError(
+                f"the query {query_id!r} has {len(ids)} references ({', '.join(sorted(ids)[:3])}); "
+                f"every query has at most one: keep the best match in the ground truth and ingest it again"
+            )
+    return {query_id: next(iter(ids)) for query_id, ids in pairs.items()}
+
+
+def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
+    """Role query as rows of QUERIES: with a reference edited_copy, declared ones hard_negative, the rest distractor."""
+    ids = material.queries["image_id"]
+    hard = within(ids, material.hard_queries)
+    matched = within(ids, texts(matches))
+    if (both := hard & matched).any():
+        raise NdecError(
+            f"{int(both.sum())} queries are declared hard negatives and have a reference in the ground truth, "
+            f"{ids.filter(pa.array(both))[0].as_py()!r} first; a hard negative has none: correct one of the two lists"
+        )
+    kinds = np.where(matched, "edited_copy", np.where(hard, "hard_negative", "distractor"))
+    own = material.edits.filter(pc.equal(material.edits["role"], "query"))
+    place = places(ids, own["image_id"])
+    edits = take(own["edit"], place)
+    hard_kinds = pa.array(["natural" if declared else None for declared in hard], pa.string())
+    return _queries(material.queries, pa.array(kinds, pa.string()), hard_kinds, edits)
+
+
+def _hard_negatives(material: Material, queries: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """Kept pool images as queries, one per file; the drop counts hold every other pool image that was mined."""
+    edits = material.edits
+    whole = mask(pc.equal(edits["role"], "pool")) & mask(pc.equal(edits["kind"], "reverse_crop"))
+    whole &= within(edits["source_id"], material.references["image_id"])
+    wholes = edits["image_id"].filter(pa.array(whole))
+    drops = Counter(material.kept.dropped.values())
+    place = places(texts(sorted(material.kept.kept)), material.pool["image_id"])
+    if gone := int((place < 0).sum()):
+        drops["no_longer_in_pool"] += gone
+    rows = material.pool.take(pa.array(place[place >= 0]))
+    taken = within(rows["sha256"], joined([material.references["sha256"], queries["sha256"]]))
+    fresh = ~taken & first_of_each(rows["sha256"])
+    if same := int((~fresh).sum()):
+        drops["same_bytes_as_another_image"] += same
+    rows = rows.filter(pa.array(fresh))
+    hard_kinds = np.where(within(rows["image_id"], wholes), "reverse_crop", "natural")
+    kinds = pa.array(["hard_negative"] * len(rows), pa.string())
+    found = _queries(rows, kinds, pa.array(hard_kinds, pa.string()), pa.nulls(len(rows), pa.string()))
+    return found, dict(sorted(drops.items()))
+
+
+@dataclass(frozen=True)
+class _Closed:
+    """Files and groups that one side has; the other may not."""
+
+    hashes: pa.ChunkedArray
+    groups: pa.ChunkedArray
+
+    @classmethod
+    def of(cls, *tables: pa.Table) -> _Closed:
+        groups = joined(table["group"] for table in tables)
+        return cls(joined(table["sha256"] for table in tables), groups.filter(pa.array(filled(groups))))
+
+    def tests(self, rows: pa.Table, prefix: str = "") -> list[tuple[str, np.ndarray]]:
+        return [
+            (f"{prefix}same_bytes_as_a_test_image", within(rows["sha256"], self.hashes)),
+            (f"{prefix}group_of_a_test_image", within(rows["group"], self.groups)),
+        ]
+
+
+def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table], dict[str, dict[str, int]]]:
+    """The three training tables without anything of the test side, and the drops of basic images and of pairs."""
+    fits, basic_drops = reasons(len(material.basic), closed.tests(material.basic))
+    basic = conform(material.basic.filter(pa.array(fits)), REFERENCES)
+    pairs = conform(material.train_pairs.sort_by("pair_id"), TRAIN_PAIRS)
+    place = places(pairs["latter_id"], material.pool["image_id"])
+    latters = take(material.pool, place)
+    tests = [
+        ("latter_no_longer_in_pool", place < 0),
+        *closed.tests(latters, "latter_"),
+        ("former_not_in_train_basic", ~within(pairs["former_id"], basic["image_id"])),
+    ]
+    fits, pair_drops = reasons(len(pairs), tests)
+    pairs = pairs.filter(pa.array(fits))
+    extra = conform(material.pool.take(pa.array(np.unique(place[fits]))), REFERENCES)
+    _refuse_clash("training images", [basic["image_id"], extra["image_id"]], "a basic image and a pool image")
+    tables = {"train_basic": basic, "train_pairs": pairs, "train_pair_images": extra}
+    return tables, {"train_basic": basic_drops, "train_pairs": pair_drops}
+
+
+def _distractors(material: Material, closed: _Closed, train: dict[str, pa.Table], count: int, seed: int) -> pa.Table:
+    """Draw unmined pool images that share no file with anything, and no group with a training image or a reference."""
+    pool = material.pool
+    if not count:
+        return QUERIES.empty_table()
+    training = _Closed.of(train["train_basic"], train["train_pair_images"])
+    groups = joined([_Closed.of(material.references).groups, training.groups])
+    bad = within(pool["image_id"], material.mined) | within(pool["image_id"], material.queries["image_id"])
+    bad |= within(pool["group"], groups) | within(pool["sha256"], joined([closed.hashes, training.hashes]))
+    free = pool.filter(pa.array(~bad))
+    free = free.filter(pa.array(first_of_each(free["sha256"])))
+    chosen = free.take(pa.array(np.random.default_rng(seed).permutation(len(free))[:count]))
+    nothing = pa.nulls(len(chosen), pa.string())
+    return _queries(chosen, pa.array(["distractor"] * len(chosen), pa.string()), nothing, nothing)
+
+
+def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: Column) -> pa.Table:
+    rows = images.rename_columns({"image_id": "query_id"})
+    for name, column in (("kind", kinds), ("hard_kind", hard_kinds), ("edit", edits)):
+        rows = rows.append_column(name, column)
+    return conform(rows, QUERIES)
+
+
+def _refuse_clash(table: str, ids: Iterable[Column], who: str) -> None:
+    twice = repeated(joined(ids)).to_pylist()
+    if twice:
+        raise NdecError(
+            f"{len(twice)} ids name two {table}, {min(twice)!r} first: {who} have the same id; "
+            f"rename the files of one of the two folders (an id is a file name without its ending) and ingest it again"
+        )

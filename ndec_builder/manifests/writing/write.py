@@ -1,0 +1,115 @@
+"""A selection → every file of a dataset directory. The same selection and facts give the same bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import ndec_builder
+from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION
+from ndec_builder.core.storage import sha256_file, write_bytes, write_json, write_table, write_text
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES, attribution_csv, ground_truth_csv, write_pieces
+from ndec_builder.manifests.export_release import FOLDERS
+from ndec_builder.manifests.settings import ExportConfig
+from ndec_builder.manifests.writing.card import card
+from ndec_builder.manifests.writing.citation import citation
+from ndec_builder.manifests.writing.croissant import croissant
+from ndec_builder.manifests.writing.lineage import annotators, count_tables, labels_by
+from ndec_builder.manifests.writing.selection import Selection
+
+Facts = dict[str, Any]
+
+
+def write_dataset(
+    directory: Path,
+    config: ExportConfig,
+    selection: Selection,
+    facts: Facts,
+    source: Facts | None = None,
+    preset: Facts | None = None,
+    ingested: Facts | None = None,
+    packed: Facts | None = None,
+    shards: Sequence[Path] = (),
+    folders: bytes | None = None,
+) -> Facts:
+    """Write every file of the dataset into `directory`, manifest.json last; return what that holds.
+
+    facts: lineage · source: the corpus · ingested: pairs of another dataset · packed: how the images were packed, with
+    the tar files in `shards` · folders: the content of pair_folders.csv.
+    """
+    tables = without_uris(selection.tables) if config.attribution_only else selection.tables
+    names = annotators(facts)
+    counts = count_tables(tables)
+    apart = packed is None and not config.attribution_only
+    root = Path(os.path.relpath(config.workspace.absolute(), directory.absolute())).as_posix() if apart else "."
+    form = "attribution_only" if config.attribution_only else "elsewhere"
+    info: Facts = {
+        "name": config.name,
+        "version": config.version,
+        "schema_version": SCHEMA_VERSION,
+        "ndec_version": ndec_builder.__version__,
+        "description": _description(counts),
+        "images_root": root,
+        "images": packed or {"form": form},
+        "settings": {
+            "distractors": config.distractors,
+            "distractors_drawn": selection.distractors_drawn,
+            "seed": config.seed,
+        },
+        "preset": preset,
+        "counts": counts,
+        "dropped": selection.dropped,
+        "lineage": facts,
+        "corpus": source,
+        "ingested_pairs": ingested,
+        "annotators": names,
+        "labels_by": labels_by(names),
+        "authors": [name for part in config.authors.split(";") if (name := part.strip())],
+    }
+    paths = []
+    for name, (split, _) in MANIFEST_TABLES.items():
+        path = directory / "data" / name / f"{split}-00000-of-00001.parquet"
+        paths.append(write_table(path, tables[name]))
+    paths.append(write_pieces(directory / "ground_truth.csv", ground_truth_csv(tables["ground_truth"])))
+    paths.append(write_pieces(directory / "ATTRIBUTION.csv", attribution_csv(tables)))
+    if folders is not None:
+        paths.append(write_bytes(directory / FOLDERS, folders))
+    paths += shards
+    files = {path.relative_to(directory).as_posix(): (sha256_file(path), path.stat().st_size) for path in paths}
+    described = croissant(info, files)
+    paths.append(write_json(directory / "croissant.json", described))
+    paths.append(write_text(directory / "README.md", card(info)))
+    paths.append(write_text(directory / "CITATION.cff", citation(info)))
+    for path in paths[-3:]:
+        files[path.relative_to(directory).as_posix()] = (sha256_file(path), path.stat().st_size)
+    info["files"] = {name: {"sha256": sha256, "bytes": size} for name, (sha256, size) in files.items()}
+    write_json(directory / "manifest.json", info)
+    return info
+
+
+def without_uris(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """Drop every place of an image that is no web address: what is left can be passed on with the ids and hashes."""
+    result = dict(tables)
+    for name in IMAGE_TABLES:
+        table = tables[name]
+        column = table.column_names.index("uri")
+        kept = pc.if_else(
+            pc.match_substring_regex(table["uri"], "^https?://"), table["uri"], pa.scalar(None, pa.string())
+        )
+        result[name] = table.set_column(column, table.schema.field(column), kept)
+    return result
+
+
+def _description(counts: Facts) -> str:
+    kinds = counts["queries"]
+    return (
+        f"A benchmark for image copy detection with hard negatives: {counts['rows']['queries']} queries "
+        f"({kinds.get('edited_copy', 0)} edited copies, {kinds.get('hard_negative', 0)} hard negatives, "
+        f"{kinds.get('distractor', 0)} distractors) against {counts['rows']['references']} references, with "
+        f"{counts['rows']['train_basic']} images and {counts['rows']['train_pairs']} hard negative pairs to train on."
+    )

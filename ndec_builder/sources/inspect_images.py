@@ -1,0 +1,144 @@
+"""Opens the listed images: hash, size and format of each, in shards, so that a broken-off run goes on where it was."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ndec_builder.core.config import result_fields
+from ndec_builder.core.decode import DecodeError, decode, read_header
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, Shard, open_plan
+from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.schemas import IMAGES, REJECTS, table_of
+from ndec_builder.core.storage import atomic_path, fingerprint, read_table, read_uri, sha256_bytes, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.listing import Listing
+from ndec_builder.sources.settings import IngestConfig
+
+RESULT_VERSION = 2
+ROW_GROUP = 131_072  # as storage.write_table: a table written in pieces has the same bytes as one written at once
+SHARD = 4_000  # images between two markers
+_AHEAD = 4  # files in flight per thread: keeps the threads busy and the memory flat
+_FACTS = ("sha256", "width", "height", "format")
+
+
+def open_listing(
+    listing: Listing, config: IngestConfig, workspace: Workspace, md5: Mapping[str, str], folder: Path
+) -> tuple[Iterator[pa.Table], list[dict[str, Any]]]:
+    """Return (tables of the good images, ascending by id, read when asked for; rows of the bad ones).
+
+    `folder` keeps the shards until `close` removes it; shards of an earlier run with the same listing, files and
+    settings are not opened again.
+    """
+    look = config.look
+    if look == "list" or (look == "auto" and not listing.local) or not listing.images.num_rows:
+        return iter([listing.images]), list(listing.rejects)
+    mark = fingerprint([RESULT_VERSION, listing.stamp, look, result_fields(config), sorted(md5.items())])
+    plan = Plan(listing.images.num_rows, SHARD, mark)
+    folder, shards = open_plan(folder, plan), plan.shards
+    work = OpenShard(listing.images, workspace, folder, look, config.max_pixels, config.workers, md5)
+    run_shards(folder, plan, work, Engine(here=True), what="opening images", unit="images")
+    bad = [read_table(folder / f"{shard.name}-rejects.parquet").to_pylist() for shard in shards]
+    good = (read_table(folder / f"{shard.name}.parquet") for shard in shards)
+    return good, [*listing.rejects, *(row for rows in bad for row in rows)]
+
+
+@dataclass(frozen=True)
+class OpenShard:
+    """The work of one shard of a listing."""
+
+    images: pa.Table
+    workspace: Workspace
+    folder: Path
+    look: str
+    max_pixels: int
+    workers: int
+    md5: Mapping[str, str]
+
+    def __call__(self, shard: Shard) -> Outcome:
+        rows = self.images.slice(shard.start, shard.stop - shard.start).to_pylist()
+        good, bad = [], []
+        for row, facts in read_all(rows, self._read, self.workers):
+            if isinstance(facts, str):
+                bad.append({"image_id": row["image_id"], "uri": row["uri"], "reason": facts})
+            else:
+                good.append({**row, **facts})
+        names = f"{shard.name}.parquet", f"{shard.name}-rejects.parquet"
+        write_table(self.folder / names[0], table_of(IMAGES, good))
+        write_table(self.folder / names[1], table_of(REJECTS, bad))
+        return Outcome(names, {"good": len(good), "bad": len(bad)})
+
+    def _read(self, row: Mapping[str, Any]) -> dict[str, Any] | str:
+        if self.look == "auto" and "://" in row["uri"]:
+            return {}  # on another machine: listed, not downloaded
+        wanted = self.md5.get(row["image_id"])
+        return read_facts(self.workspace.resolve(row["uri"]), self.look, self.max_pixels, wanted)
+
+
+Row = dict[str, Any]
+
+
+def read_all(
+    rows: Iterable[Row], read: Callable[[Row], dict[str, Any] | str], workers: int
+) -> Iterator[tuple[Row, dict[str, Any] | str]]:
+    """Yield each row with what was read, in the given order, with a bounded number of images in flight."""
+    threads = workers or os.cpu_count() or 1
+    queue: collections.deque[tuple[Row, concurrent.futures.Future[dict[str, Any] | str]]] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:  # Pillow decodes outside the interpreter lock
+        for row in rows:
+            queue.append((row, pool.submit(read, row)))
+            if len(queue) >= threads * _AHEAD:
+                first, future = queue.popleft()
+                yield first, future.result()
+        for first, future in queue:
+            yield first, future.result()
+
+
+def read_facts(uri: str, look: str, max_pixels: int, md5: str | None = None) -> dict[str, Any] | str:
+    """What the images table needs of one image, or the reason why it is unusable. Decoding finds truncated files."""
+    try:
+        data = read_uri(uri)
+        if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+            return "the MD5 is not the metadata's OriginalMD5: a placeholder of a photo that is gone, or a resized copy"
+        header = read_header(data, max_pixels)
+        if look != "header":
+            decode(data, max_pixels=max_pixels)
+    except DecodeError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot read: {error.strerror or error}"
+    return dict(zip(_FACTS, (sha256_bytes(data), header.width, header.height, header.format), strict=True))
+
+
+def write_images(path: Path, tables: Iterable[pa.Table], schema: pa.Schema = IMAGES) -> int:
+    """Write tables one after another into one parquet file and return the number of rows; memory: one row group."""
+    rows, waiting, held = 0, [], 0
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for table in tables:
+            waiting.append(table)
+            held += table.num_rows
+            rows += table.num_rows
+            if held >= ROW_GROUP:
+                joined = pa.concat_tables(waiting)
+                whole = held - held % ROW_GROUP
+                writer.write_table(joined.slice(0, whole), row_group_size=ROW_GROUP)
+                waiting, held = [joined.slice(whole)], held - whole
+        if held or not rows:
+            writer.write_table(pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=ROW_GROUP)
+    return rows
+
+
+def close(folder: Path) -> None:
+    """Remove the shards of a finished run."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""The view cache: every view goes through the frozen trunk once, shard by shard, and is found again by the next run."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, Shard
+from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.schemas import REJECTS, table_of
+from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, write_table
+from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.inference import Inference, to_host
+from ndec_builder.training.views import View, ViewMaker, view_kinds
+
+RESULT_VERSION = 1
+SHARD_IMAGES = 128
+BATCH = 8  # inputs of the trunk at a time; the last batch of a shard is filled up
+VIEWS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("view", pa.int32()),
+        ("recipe", pa.string()),
+        ("content_share", pa.float32()),
+        ("adds_content", pa.bool_()),
+        ("edits", pa.string()),  # json: the recorded operations
+    ]
+)
+
+
+@dataclass(frozen=True)
+class CachedViews:
+    """Trunk features of the views of those images that could be read, in the order of the training set."""
+
+    ids: list[str]
+    features: np.ndarray  # (n, views, dim) float16, not normalised; view 0 is the original
+    content_share: np.ndarray  # (n, views) float32
+    adds_content: np.ndarray  # (n, views) bool
+    rejects: list[dict[str, Any]]  # rows of schema REJECTS
+    fingerprint: str
+
+    def of(self, ids: Sequence[str]) -> CachedViews:
+        """The views of these images, in this order."""
+        rows = {image_id: row for row, image_id in enumerate(self.ids)}
+        chosen = [rows[image_id] for image_id in ids]
+        return CachedViews(
+            list(ids),
+            self.features[chosen],
+            self.content_share[chosen],
+            self.adds_content[chosen],
+            self.rejects,
+            self.fingerprint,
+        )
+
+
+def cache_views(
+    root: Path, backbone: Backbone, images: pa.Table, maker: ViewMaker, kinds: Sequence[str], bf16: str, threads: int
+) -> CachedViews:
+    """Make, describe and keep the views under `root/<fingerprint>/`; parts that are there already are only read, unless
+    an image that was rejected then can be read now.
+
+    The fingerprint covers trunk, images (ids and bytes), kinds of views, seed and precision. A killed run goes on at
+    the first missing part.
+    """
+    ids = images["image_id"].to_pylist()
+    turned = [list(maker.rotations)] if any(maker.rotations) else []
+    mark = fingerprint(
+        [RESULT_VERSION, backbone.fingerprint, ids, list(maker.sha256), list(kinds), maker.seed, bf16, *turned]
+    )
+    directory = root / mark[:16]
+    rows = images.select(["image_id", "uri"]).to_pylist()
+    plan = Plan(len(rows), SHARD_IMAGES, mark)
+    remove_abandoned(directory)
+    shards = plan.shards
+    for shard in shards:
+        _forget_if_mended(directory, shard, maker, ids)
+    with torch_threads(threads):
+        run_shards(
+            directory,
+            plan,
+            lambda shard: _write_shard(directory, shard, rows, backbone, maker, kinds, bf16, threads),
+            Engine(here=True),
+            what="views",
+            unit="images",
+        )
+    return _read(directory, shards, len(kinds), mark)
+
+
+def _forget_if_mended(directory: Path, shard: Shard, maker: ViewMaker, ids: list[str]) -> None:
+    """Take the marker of a part away when one of its rejects has come back, so that the part is made anew."""
+    path = directory / f"{shard.name}.rejects.parquet"
+    if not path.is_file():
+        return
+    rejected = set(read_table(path)["image_id"].to_pylist())
+    rows = [row for row in range(shard.start, shard.stop) if ids[row] in rejected]
+    if any(not isinstance(_views_of(maker, row, view_kinds(1)), str) for row in rows):
+        (directory / f"{shard.name}.done.json").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Set the number of torch's threads, which changes the last bits of its sums, and put it back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _write_shard(
+    directory: Path,
+    shard: Shard,
+    rows: list[dict[str, Any]],
+    backbone: Backbone,
+    maker: ViewMaker,
+    kinds: Sequence[str],
+    bf16: str,
+    threads: int,
+) -> Outcome:
+    described: list[dict[str, Any]] = []
+    rejects: list[dict[str, Any]] = []
+    parts: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
+    model = Inference(backbone, bf16)
+    for row, views in _made(range(shard.start, shard.stop), maker, kinds, threads):
+        if isinstance(views, str):
+            rejects.append({**rows[row], "reason": views})
+            continue
+        described += [
+            {
+                "image_id": rows[row]["image_id"],
+                "view": number,
+                "recipe": view.recipe,
+                "content_share": view.content_share,
+                "adds_content": view.adds_content,
+                "edits": view.edits,
+            }
+            for number, view in enumerate(views)
+        ]
+        waiting += [view.pixels for view in views]
+        while len(waiting) >= BATCH:
+            parts.append(describe(model, np.stack(waiting[:BATCH])))
+            waiting = waiting[BATCH:]
+    if waiting:
+        filled = np.zeros((BATCH, *waiting[0].shape), np.uint8)
+        filled[: len(waiting)] = waiting
+        parts.append(describe(model, filled)[: len(waiting)])
+    features = np.concatenate(parts) if parts else np.zeros((0, backbone.dim), np.float32)
+    names = (f"{shard.name}.npy", f"{shard.name}.parquet", f"{shard.name}.rejects.parquet")
+    with atomic_path(directory / names[0]) as temporary:
+        np.save(temporary, features.astype(np.float16))
+    write_table(directory / names[1], pa.Table.from_pylist(described, schema=VIEWS))
+    write_table(directory / names[2], table_of(REJECTS, rejects))
+    return Outcome(names, {"views": len(described), "rejects": len(rejects)})
+
+
+def _made(rows: range, maker: ViewMaker, kinds: Sequence[str], threads: int) -> Iterator[tuple[int, list[View] | str]]:
+    """Each row with its views, or the reason why it has none; made in threads, some rows ahead of the trunk."""
+    left = iter(rows)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        ahead = [(row, pool.submit(_views_of, maker, row, kinds)) for row in itertools.islice(left, 4 * threads)]
+        while ahead:
+            row, future = ahead.pop(0)
+            ahead += [(more, pool.submit(_views_of, maker, more, kinds)) for more in itertools.islice(left, 1)]
+            yield row, future.result()
+
+
+def _views_of(maker: ViewMaker, row: int, kinds: Sequence[str]) -> list[View] | str:
+    try:
+        return maker.views(row, kinds)
+    except OSError as error:
+        return f"cannot read: {error.strerror or error}"
+    except ValueError as error:  # core.decode.DecodeError
+        return str(error)
+
+
+def describe(model: Inference, pixels: np.ndarray) -> np.ndarray:
+    """(n, 3, s, s) uint8 → (n, dim) float32 from the frozen trunk, on its device."""
+    return to_host(model(torch.from_numpy(pixels).permute(0, 2, 3, 1)))
+
+
+def _read(directory: Path, shards: list[Shard], views: int, mark: str) -> CachedViews:
+    tables = [read_table(directory / f"{shard.name}.parquet") for shard in shards]
+    table = pa.concat_tables(tables)
+    features = np.concatenate([np.load(directory / f"{shard.name}.npy") for shard in shards])
+    rejects = [row for shard in shards for row in read_table(directory / f"{shard.name}.rejects.parquet").to_pylist()]
+    return CachedViews(
+        table["image_id"].to_pylist()[::views],
+        features.reshape(-1, views, features.shape[1]),
+        table["content_share"].to_numpy().reshape(-1, views),
+        np.array(table["adds_content"].to_pylist(), dtype=bool).reshape(-1, views),
+        rejects,
+        mark,
+    )
