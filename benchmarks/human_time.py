@@ -28,7 +28,7 @@ from machine import machine, write_result
 
 from ndec_builder.annotation.decisions.annotator_quality import annotators, known_truth
 from ndec_builder.annotation.decisions.audit import kept_pairs
-from ndec_builder.annotation.resolve import resolve
+from ndec_builder.annotation.decisions.resolution import resolve
 from ndec_builder.candidates.prelabel import auc
 from ndec_builder.core.storage import fingerprint, read_json, write_json
 from ndec_builder.core.workspace import Workspace

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.annotation.assignment.queues import Pair, assign, disputed_pairs, double_check_pairs, give
-from ndec_builder.annotation.decisions.label_statistics import copy_probabilities
+from ndec_builder.annotation.assignment.queues import assign, disputed_pairs, double_check_pairs, give
+from ndec_builder.annotation.decisions.resolution import resolve
 from ndec_builder.annotation.decisions.rival_features import rival_features
 from ndec_builder.annotation.relearn import reference_groups, shown_pairs
-from ndec_builder.annotation.resolve import resolve
+from ndec_builder.annotation.tables import Pair, copy_probabilities
 from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.prelabel import pair_features
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, TASKS, table_of

@@ -14,10 +14,10 @@ from ndec_builder.annotation.assignment.undecided_queries import settled, waitin
 from ndec_builder.annotation.decisions.audit import disputed, kept_pairs, look, unconfirmed, verdict, votes_of
 from ndec_builder.annotation.decisions.clearing import check, clearable, contradicted, slice_pairs, votes_in
 from ndec_builder.annotation.decisions.label_statistics import doubtful, draw, posterior_of
+from ndec_builder.annotation.decisions.resolution import resolve
 from ndec_builder.annotation.decisions.weighted import weighed
-from ndec_builder.annotation.prior import Three
 from ndec_builder.annotation.relearn import answers_of, relearn
-from ndec_builder.annotation.resolve import resolve
+from ndec_builder.annotation.tables import Three
 
 
 @dataclass(frozen=True)

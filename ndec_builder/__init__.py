@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ndec_builder.core.lazy import lazy
+from ndec_builder.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ndec_builder import (
@@ -49,16 +50,15 @@ if TYPE_CHECKING:
     from ndec_builder.candidates.settings import MineConfig, PrelabelConfig, RecheckConfig
     from ndec_builder.core.errors import GapsError, NdecError, UsageError
     from ndec_builder.core.workspace import Workspace
+    from ndec_builder.demo.corpus.settings import CorpusConfig
     from ndec_builder.edits.settings import EditConfig
     from ndec_builder.embeddings.settings import DescriptorsConfig, EmbedConfig
-    from ndec_builder.evaluation.result_settings import ResultsConfig
-    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
+    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig, ResultsConfig
     from ndec_builder.manifests.settings import ExportConfig, FetchConfig, ValidateConfig
-    from ndec_builder.sources.settings import CorpusConfig, IngestConfig
+    from ndec_builder.sources.settings import IngestConfig
     from ndec_builder.training.fused.settings import FusedConfig
     from ndec_builder.training.settings import TrainConfig
 
-__version__ = "0.1.0"
 __all__ = [
     "BenchmarkConfig",
     "CorpusConfig",

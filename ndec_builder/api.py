@@ -23,12 +23,12 @@ from ndec_builder.core.errors import NdecError, UsageError, nearest
 
 if TYPE_CHECKING:
     from ndec_builder.candidates.settings import MineConfig, PrelabelConfig, RecheckConfig
+    from ndec_builder.demo.corpus.settings import CorpusConfig
     from ndec_builder.edits.settings import EditConfig
     from ndec_builder.embeddings.settings import DescriptorsConfig, EmbedConfig
-    from ndec_builder.evaluation.result_settings import ResultsConfig
-    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
+    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig, ResultsConfig
     from ndec_builder.manifests.settings import ExportConfig, FetchConfig, ValidateConfig
-    from ndec_builder.sources.settings import CorpusConfig, IngestConfig
+    from ndec_builder.sources.settings import IngestConfig
     from ndec_builder.training.fused.settings import FusedConfig
     from ndec_builder.training.settings import TrainConfig
 

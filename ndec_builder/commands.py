@@ -25,7 +25,7 @@ class Command:
 
 
 COMMANDS = {
-    "corpus": Command("corpus", "sources.settings", "CorpusConfig", "demo.corpus.build"),
+    "corpus": Command("corpus", "demo.corpus.settings", "CorpusConfig", "demo.corpus.build"),
     "ingest": Command("ingest", "sources.settings", "IngestConfig", "sources.ingest"),
     "descriptors": Command("descriptors", "embeddings.settings", "DescriptorsConfig", "embeddings.ingest_descriptors"),
     "edit": Command("edit", "edits.settings", "EditConfig", "edits.make"),
@@ -35,7 +35,7 @@ COMMANDS = {
     "recheck": Command("recheck", "candidates.settings", "RecheckConfig", "candidates.recheck"),
     "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
     "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),
-    "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.label_studio.handover"),
+    "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.leave"),
     "send-back": Command("annotate.send_back", "annotation.settings", "SendBackConfig", "annotation.send_back"),
     "auto-clear": Command("annotate.auto_clear", "annotation.settings", "AutoClearConfig", "annotation.auto_clear"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
@@ -48,7 +48,5 @@ COMMANDS = {
     "train-fused": Command("fused", "training.fused.settings", "FusedConfig", "training.fused.run"),  # --recipe fused
     "paper": Command("benchmark", "evaluation.settings", "PaperConfig", "evaluation.paper.run"),  # --table, --figure
     "benchmark": Command("benchmark", "evaluation.settings", "BenchmarkConfig", "evaluation.benchmark"),
-    "export-results": Command(
-        "export-results", "evaluation.result_settings", "ResultsConfig", "evaluation.export_results"
-    ),
+    "export-results": Command("export-results", "evaluation.settings", "ResultsConfig", "evaluation.export_results"),
 }

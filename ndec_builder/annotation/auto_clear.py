@@ -6,23 +6,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ndec_builder.annotation.decisions.clearing import (
-    CLEARED_BY,
-    Clearing,
-    check,
-    clearable,
-    slice_pairs,
-    votes_in,
-    write_cleared_by,
-)
-from ndec_builder.annotation.decisions.label_statistics import copy_probabilities
+from ndec_builder.annotation.decisions.clearing import Clearing, check, clearable, slice_pairs, votes_in
 from ndec_builder.annotation.label_studio import server_snapshot
 from ndec_builder.annotation.label_studio.connection import connect
 from ndec_builder.annotation.label_studio.handover import take_back
-from ndec_builder.annotation.pull import pull_labels
+from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.push_options import read_told
 from ndec_builder.annotation.settings import AutoClearConfig
-from ndec_builder.annotation.tables import candidate_tables, counting_labels, read_labels, read_tasks
+from ndec_builder.annotation.tables import (
+    CLEARED_BY,
+    candidate_tables,
+    copy_probabilities,
+    counting_labels,
+    read_labels,
+    read_tasks,
+    write_cleared_by,
+)
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked

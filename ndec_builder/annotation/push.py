@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.assignment.gold_pairs import make_gold
+from ndec_builder.annotation.assignment.gold_pairs import gold_needed, make_gold, mix
 from ndec_builder.annotation.assignment.queues import people_of
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.label_studio import projects, server_snapshot
@@ -16,7 +16,6 @@ from ndec_builder.annotation.label_studio.connection import Connection, connect,
 from ndec_builder.annotation.label_studio.handover import share_with_newcomers
 from ndec_builder.annotation.label_studio.hints import suggestions
 from ndec_builder.annotation.label_studio.task_sync import bring_up_to_date
-from ndec_builder.annotation.mixing import gold_needed, mix
 from ndec_builder.annotation.push_options import remember
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import candidate_tables, read_labels, read_set_aside

@@ -17,12 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.dawid_skene import CLASSES
-from ndec_builder.annotation.decisions.label_statistics import AUDIT_ROUND, copy_probabilities, newest
 from ndec_builder.annotation.decisions.pair_model import Answers, cross_fit
 from ndec_builder.annotation.decisions.rival_features import rival_features
-from ndec_builder.annotation.prior import FILE
 from ndec_builder.annotation.settings import RelearnConfig
-from ndec_builder.annotation.tables import counting_labels
+from ndec_builder.annotation.tables import AUDIT_ROUND, FILE, copy_probabilities, counting_labels, newest
 from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import calibration_error
 from ndec_builder.candidates.prelabel import auc, pair_features

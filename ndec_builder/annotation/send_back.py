@@ -13,8 +13,8 @@ import pyarrow as pa
 from ndec_builder.annotation.assignment.reassign import Key, Row, Spread, spread, takers_of
 from ndec_builder.annotation.label_studio.connection import connect
 from ndec_builder.annotation.label_studio.hints import suggestions
+from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import bring_up_to_date
-from ndec_builder.annotation.pull import pull_labels
 from ndec_builder.annotation.settings import SendBackConfig
 from ndec_builder.annotation.tables import read_labels, read_set_aside, read_tasks, without_set_aside
 from ndec_builder.core.console import say

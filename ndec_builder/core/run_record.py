@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import ndec_builder
 from ndec_builder.core.config import as_dict
 from ndec_builder.core.storage import write_json
+from ndec_builder.version import __version__
 
 
 class RunRecord:
@@ -38,7 +38,7 @@ class RunRecord:
             {
                 "stage": self.stage,
                 "config": as_dict(self.config),
-                "code_version": ndec_builder.__version__,
+                "code_version": __version__,
                 "result_version": self.result_version,
                 "inputs": inputs or {},
                 "weights": weights or {},

@@ -13,7 +13,6 @@ import torch
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.backbones import Backbone
-from ndec_builder.embeddings.preprocess import normalise
 
 
 def use_bf16(setting: str, device: torch.device) -> bool:
@@ -53,3 +52,13 @@ class Inference:
 def to_host(descriptors: torch.Tensor) -> np.ndarray:
     array: np.ndarray = descriptors.cpu().numpy()
     return array
+
+
+def normalise(batch: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+    """(n, 3, h, w) uint8 on any device → float32 (x/255 - mean) / std there, channels_last."""
+    import torch
+
+    mean = torch.tensor(backbone.mean, device=batch.device).view(1, 3, 1, 1)
+    std = torch.tensor(backbone.std, device=batch.device).view(1, 3, 1, 1)
+    images = batch.contiguous(memory_format=torch.channels_last).float()
+    return images.mul_(1 / (255 * std)).sub_(mean / std)

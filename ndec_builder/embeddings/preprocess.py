@@ -9,10 +9,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    import torch
-
     from ndec_builder.core.decode import Target
-    from ndec_builder.embeddings.backbones import Backbone
 
 STEP = 32  # px: sides of pictures that keep their shape are multiples of it, so that few shapes occur
 
@@ -50,16 +47,6 @@ def to_pixels(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
 def to_array(image: Image.Image, size: int) -> np.ndarray:
     """Squash a picture to (3, size, size) uint8, RGB."""
     return np.ascontiguousarray(to_pixels(image, (size, size)).transpose(2, 0, 1))
-
-
-def normalise(batch: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    """(n, 3, h, w) uint8 on any device → float32 (x/255 - mean) / std there, channels_last."""
-    import torch
-
-    mean = torch.tensor(backbone.mean, device=batch.device).view(1, 3, 1, 1)
-    std = torch.tensor(backbone.std, device=batch.device).view(1, 3, 1, 1)
-    images = batch.contiguous(memory_format=torch.channels_last).float()
-    return images.mul_(1 / (255 * std)).sub_(mean / std)
 
 
 def _square(size: int, width: int, height: int) -> tuple[int, int]:

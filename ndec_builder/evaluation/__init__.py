@@ -30,8 +30,7 @@ if TYPE_CHECKING:
         recall_at_precision,
     )
     from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
-    from ndec_builder.evaluation.result_settings import ResultsConfig
-    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
+    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig, ResultsConfig
 
 __all__ = [
     "Background",

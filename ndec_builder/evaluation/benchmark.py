@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import ndec_builder
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import one_writer
@@ -26,6 +25,7 @@ from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
 from ndec_builder.evaluation.report.html_report import write_report
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
+from ndec_builder.version import __version__
 
 RESULT_VERSION = 2
 
@@ -57,7 +57,7 @@ def run(config: BenchmarkConfig) -> Path:
     write_json(out / "metrics.json", metrics)
     inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
     lineage = {
-        "ndec": ndec_builder.__version__,
+        "ndec": __version__,
         **inputs,
         **{f"weights {n}": sum_ for n, sum_ in scored.weights.items()},
     }

@@ -15,8 +15,7 @@ from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.detectors.formats import Descriptors, reduce, write_csv6, write_submission, write_trec
 from ndec_builder.evaluation.detectors.scoring import descriptors
 from ndec_builder.evaluation.predictions import read_predictions, write_predictions
-from ndec_builder.evaluation.result_settings import FORMATS, MAX_DIM, ResultsConfig
-from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.evaluation.settings import FORMATS, MAX_DIM, BenchmarkConfig, ResultsConfig
 
 
 def run(config: ResultsConfig) -> Path:

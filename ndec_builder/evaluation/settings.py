@@ -13,6 +13,14 @@ SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
 AUTO = "auto"  # the filter's threshold that the checkpoint chose on training data
+
+FORMATS = {
+    "csv": "predictions.full.csv",
+    "csv6": "predictions.6.csv",
+    "trec": "predictions.trec",
+    "hdf5": "descriptors.hdf5",
+}
+MAX_DIM = 256  # of a descriptor submission
 TABLES, FIGURES = (1, 2), (6, 7, 8)
 
 
@@ -172,3 +180,25 @@ class PaperConfig(BenchmarkConfig):
         for name, number, low in (("seeds", self.seeds, 1), ("shares", self.shares, 2), ("orders", self.orders, 1)):
             if number < low:
                 raise UsageError(f"--{name} is {number}; it must be at least {low}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultsConfig:
+    """Write a report's predictions, or the descriptors behind them, in a form that other tools read."""
+
+    workspace: Path
+    report: Path  # directory of `ndec benchmark`
+    format: str
+    out: Path | None = None
+    pca: int | None = setting(None, "hdf5: reduce the descriptors to so many dimensions (PCA fitted on the references)")
+
+    def check(self) -> None:
+        """Raise UsageError for an unknown form, or a number of dimensions that no submission has."""
+        if self.format not in FORMATS:
+            raise UsageError(
+                f"--format {self.format!r} is unknown{nearest(self.format, FORMATS)}; choose of {', '.join(FORMATS)}"
+            )
+        if self.pca is not None and self.format != "hdf5":
+            raise UsageError(f"--pca reduces descriptors (--format hdf5); the format is {self.format}")
+        if self.pca is not None and not 1 <= self.pca <= MAX_DIM:
+            raise UsageError(f"--pca is {self.pca}; a submission has 1 to {MAX_DIM} dimensions")

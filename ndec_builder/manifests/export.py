@@ -13,7 +13,7 @@ from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import places, take, within
-from ndec_builder.manifests.export_release import FOLDERS, folders_csv
+from ndec_builder.manifests.pair_folders import FOLDERS, folders_csv
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.gather import read_material, released_pairs
 from ndec_builder.manifests.writing.lineage import corpus, ingested_pairs, lineage

@@ -7,7 +7,6 @@ not part of that release: they come from DISC21.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,16 +19,12 @@ from ndec_builder.core.console import progress, say
 from ndec_builder.core.decode import DecodeError, read_header
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes, write_bytes
-from ndec_builder.manifests.codes import COPY
 from ndec_builder.manifests.csv_tables import ground_truth_csv, write_pieces
-from ndec_builder.manifests.image_paths import climbs_out
+from ndec_builder.manifests.image_paths import ENDINGS, climbs_out
+from ndec_builder.manifests.pair_folders import FOLDERS, read_folders
 from ndec_builder.manifests.read import Manifest, open_manifest
-from ndec_builder.manifests.writing.pack import ENDINGS
 
 PAIRS, QUERIES, TRUTH = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
-FOLDERS = "pair_folders.csv"  # beside manifest.json, where pairs came from a release
-FOLDER_HEADER = "pair_id,folder"
-FOLDER = "[0-9]{5,}"
 BATCH = 256
 
 
@@ -98,40 +93,6 @@ def copies_of(manifest: Manifest) -> Iterator[Copy]:
     for folder, pair in sorted(named, key=lambda item: (len(item[0]), item[0])):
         yield Copy(f"{PAIRS}/{folder}/{pair['former_id']}", *basic[pair["former_id"]])
         yield Copy(f"{PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
-
-
-def folders_csv(ids: list[str], uris: list[tuple[str, str]]) -> bytes:
-    """`pair_id,folder` of pairs that came from a release, in its order. uris: of latter and former.
-
-    An image lies in the folder of its first pair, so that folder is the first one not yet taken. Where that leaves a
-    pair without one, all are numbered by their places. So a release comes out again with the same folders, also from
-    packed images.
-    """
-    names: list[str] = []
-    taken: set[str] = set()
-    for pair in uris:
-        parents = (PurePosixPath(container(uri)).parent.name for uri in pair)
-        names.append(next((name for name in parents if re.fullmatch(FOLDER, name) and name not in taken), ""))
-        taken.add(names[-1])
-    if "" in taken:
-        names = [f"{place:05d}" for place in range(len(ids))]
-    rows = "".join(f"{pair},{name}\n" for pair, name in sorted(zip(ids, names, strict=True)))
-    return f"{FOLDER_HEADER}\n{rows}".encode()
-
-
-def read_folders(path: Path) -> dict[str, str]:
-    """{pair_id: folder}; empty without the file. Raises NdecError with the line for anything but id and five digits."""
-    if not path.is_file():
-        return {}
-    folders = {}
-    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
-        if number == 1 and line == FOLDER_HEADER:
-            continue
-        pair, _, folder = line.partition(",")
-        if number == 1 or not re.fullmatch(FOLDER, folder) or pair in folders:
-            raise NdecError(f"{path}, line {number}: {line[:80]!r} is not `pair_id,folder` with five digits; {COPY}")
-        folders[pair] = folder
-    return folders
 
 
 def _columns(table: pa.Table, key: str) -> Iterator[tuple[str, str, str]]:

@@ -9,6 +9,8 @@ from ndec_builder.core.storage import sha256_bytes
 
 MAX_KEY = 80  # characters of an id in a file name; a longer one is cut and gets a hash
 
+ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+
 
 def file_key(image_id: str) -> str:
     """An id as a file name without dots: WebDataset takes what follows the first dot for the ending."""

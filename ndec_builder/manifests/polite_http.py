@@ -11,8 +11,8 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-import ndec_builder
 from ndec_builder.manifests.settings import FetchConfig
+from ndec_builder.version import __version__
 
 PIECE = 65_536
 FIRST_WAIT = 1.0  # seconds before the first retry, doubled each time, where the host names none
@@ -52,7 +52,7 @@ class Host:
         self._free_at = 0.0
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc: nobody's password goes to a host that a table names
-        agent = f"ndec/{ndec_builder.__version__}" + (f" ({config.contact})" if config.contact else "")
+        agent = f"ndec/{__version__}" + (f" ({config.contact})" if config.contact else "")
         self._session.headers.update(
             {"User-Agent": agent, "Accept": "image/*,*/*;q=0.1", "Accept-Encoding": "identity"}
         )

@@ -69,19 +69,3 @@ class IngestConfig:
             )
         if not 0 <= self.max_reject_share <= 1:
             raise UsageError(f"max_reject_share is {self.max_reject_share}; it is a share between 0 and 1")
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """`ndec corpus fetch`: the mini corpus, or a demo corpus from the user's own photos."""
-
-    workspace: Path
-    images: Path | None = None  # folder of own photos to use instead of the packages
-    cache: Path | None = None  # default: $NDEC_CACHE, else ~/.cache/ndec
-    size: str = setting("full", "full (about 3,000 images) or small (a quarter, for CI)")
-    seed: int = setting(0, "chooses split, roles, crops and edits; same seed, same bytes")
-    workers: int = setting(0, "threads that decode; 0: one per core", result=False)
-
-    def __post_init__(self) -> None:
-        if self.size not in ("full", "small"):
-            raise UsageError(f"size {self.size!r} is unknown; it is 'full' or 'small'")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.backbones import Backbone
-from ndec_builder.embeddings.preprocess import normalise
+from ndec_builder.embeddings.inference import normalise
 from ndec_builder.training.model import Head
 
 

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.assignment import gold_pairs as gold_module
-from ndec_builder.annotation.assignment.gold_pairs import make_gold
+from ndec_builder.annotation.assignment.gold_pairs import gold_count, gold_needed, make_gold, mix
 from ndec_builder.annotation.label_studio.task_sync import task_data
-from ndec_builder.annotation.mixing import gold_count, gold_needed, mix
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import as_text, status
 from ndec_builder.annotation.tables import gold_images, read_gold

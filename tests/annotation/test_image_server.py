@@ -16,9 +16,9 @@ import requests
 from PIL import Image, ImageOps
 
 from ndec_builder.annotation.label_studio.ports import is_loopback
+from ndec_builder.annotation.tables import missing_images
 from ndec_builder.annotation.web.image_server import ImageServer, image_path
 from ndec_builder.annotation.web.overlays import align, difference, flip
-from ndec_builder.annotation.web.pictures import missing_images
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import write_table

@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndec_builder.annotation.assignment.order import informative_first
 from ndec_builder.annotation.decisions.label_statistics import (
     clearing_threshold,
-    copy_probabilities,
     doubtful,
     draw,
-    informative_first,
     kept_by_one,
-    newest,
     posterior_of,
     residual_bound,
 )
+from ndec_builder.annotation.tables import copy_probabilities, newest
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, table_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,11 +10,10 @@ import pytest
 
 from ndec_builder.annotation import relearn
 from ndec_builder.annotation.assignment.rounds import new_tasks
-from ndec_builder.annotation.decisions.label_statistics import copy_probabilities, doubtful, posterior_of, prior_of
-from ndec_builder.annotation.prior import read_relearnt, with_relearnt
+from ndec_builder.annotation.decisions.label_statistics import doubtful, posterior_of, prior_of
 from ndec_builder.annotation.relearn import fold_of
 from ndec_builder.annotation.settings import PushConfig, RelearnConfig
-from ndec_builder.annotation.tables import candidate_tables
+from ndec_builder.annotation.tables import candidate_tables, copy_probabilities, read_relearnt, with_relearnt
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import (
     CANDIDATES,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.label_statistics import posterior_of
+from ndec_builder.annotation.decisions.resolution import resolve as decided
 from ndec_builder.annotation.decisions.weighted import weighed
-from ndec_builder.annotation.resolve import resolve as decided
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, LABELS, PRELABELS, SET_ASIDE, table_of

@@ -17,7 +17,7 @@ import shard_work
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, open_plan
-from ndec_builder.core.executor.runner import run_shards
+from ndec_builder.core.executor.runner import open_pool, run_shards
 from ndec_builder.core.storage import sha256_file
 from two_nodes import TwoNodes, two_nodes
 
@@ -40,9 +40,9 @@ def results(folder: Path) -> dict[str, str]:
 def test_a_cluster_that_is_not_there_or_too_small_is_one_paragraph(nodes: TwoNodes, tmp_path: Path) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     with pytest.raises(NdecError, match=f"no Ray cluster answers at {nowhere}"):
-        Engine("ray", address=nowhere).open(functools.partial(shard_work.square, tmp_path), 1)
+        open_pool(Engine("ray", address=nowhere), functools.partial(shard_work.square, tmp_path), 1)
     with pytest.raises(NdecError, match="no node of the Ray cluster has 64 CPUs"):
-        Engine("ray", threads=64, address=nodes.address).open(functools.partial(shard_work.square, tmp_path), 1)
+        open_pool(Engine("ray", threads=64, address=nodes.address), functools.partial(shard_work.square, tmp_path), 1)
 
 
 def test_a_shard_that_kills_its_ray_worker_is_set_aside_alone(nodes: TwoNodes, tmp_path: Path) -> None:

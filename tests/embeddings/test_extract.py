@@ -16,8 +16,8 @@ import torch
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.extract import Batch, Describing, extract, in_order, one_behind, use_bf16
-from ndec_builder.embeddings.inference import Inference
-from ndec_builder.embeddings.preprocess import longest_side, normalise, to_array, to_pixels
+from ndec_builder.embeddings.inference import Inference, normalise
+from ndec_builder.embeddings.preprocess import longest_side, to_array, to_pixels
 from pictures import scene, write_scenes
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ndec_builder.embeddings.preprocess import longest_side, normalise, square, to_array, to_pixels
+from ndec_builder.embeddings.inference import normalise
+from ndec_builder.embeddings.preprocess import longest_side, square, to_array, to_pixels
 from pictures import scene
 
 

@@ -11,8 +11,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
 from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.export_results import benchmark_of, run
-from ndec_builder.evaluation.result_settings import ResultsConfig
-from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.evaluation.settings import BenchmarkConfig, ResultsConfig
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from ndec_builder.core.schemas import GROUND_TRUTH, table_of
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.csv_tables import ground_truth_csv
 from ndec_builder.manifests.export import run as export
-from ndec_builder.manifests.export_release import ReleaseConfig, folders_csv, read_folders, run
+from ndec_builder.manifests.export_release import ReleaseConfig, run
+from ndec_builder.manifests.pair_folders import folders_csv, read_folders
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.sources.ingest import run as ingest

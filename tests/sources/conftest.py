@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ndec_builder.demo.corpus.build import run
-from ndec_builder.sources.settings import CorpusConfig
+from ndec_builder.demo.corpus.settings import CorpusConfig
 from pictures import scene, write_scenes
 
 

@@ -22,9 +22,10 @@ from ndec_builder.demo.corpus.build import group_pictures, run
 from ndec_builder.demo.corpus.originals import Original
 from ndec_builder.demo.corpus.packages import Fetched, Package, default_cache
 from ndec_builder.demo.corpus.prepare import Prepared, prepare, shrink, to_jpeg
+from ndec_builder.demo.corpus.settings import CorpusConfig
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.sources.ingest import run as ingest
-from ndec_builder.sources.settings import CorpusConfig, IngestConfig
+from ndec_builder.sources.settings import IngestConfig
 from pictures import scene, write_scenes
 
 ROLES = ("reference", "basic", "pool")

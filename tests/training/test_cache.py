@@ -11,7 +11,7 @@ import torch
 
 from ndec_builder.core.storage import read_table, sha256_file
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.embeddings.preprocess import normalise
+from ndec_builder.embeddings.inference import normalise
 from ndec_builder.training import view_cache
 from ndec_builder.training.view_cache import CachedViews, cache_views
 from ndec_builder.training.views import ViewMaker, view_kinds, view_maker

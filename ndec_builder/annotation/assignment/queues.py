@@ -8,12 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.tables import latest_labels
+from ndec_builder.annotation.tables import Pair, latest_labels
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import TASKS, table_of
 
 NOBODY_YET = "annotator-1"  # who labels where nobody was ever named
-Pair = tuple[str, str, str]  # pair_id, query_id, reference_id
 
 
 def pairs_to_label(tables: Iterable[pa.Table]) -> list[Pair]:

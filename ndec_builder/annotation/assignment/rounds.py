@@ -7,33 +7,23 @@ from collections import Counter, defaultdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.assignment.queues import (
-    Pair,
-    assign,
-    disputed_pairs,
-    double_check_pairs,
-    give,
-    pairs_to_label,
-)
+from ndec_builder.annotation.assignment.order import copies_last, informative_first, likeliest_first
+from ndec_builder.annotation.assignment.queues import assign, disputed_pairs, double_check_pairs, give, pairs_to_label
 from ndec_builder.annotation.assignment.undecided_queries import settled, waiting
 from ndec_builder.annotation.decisions.audit import bound_of, disputed, judges, kept_pairs, unconfirmed, votes_of
-from ndec_builder.annotation.decisions.clearing import cleared_by, contradicted, slice_pairs, votes_in
-from ndec_builder.annotation.decisions.label_statistics import (
-    AUDIT_ROUND,
-    copies_last,
-    copy_probabilities,
-    doubtful,
-    draw,
-    informative_first,
-    likeliest_first,
-    newest,
-    posterior_of,
-    prior_of,
-)
-from ndec_builder.annotation.prior import read_relearnt
-from ndec_builder.annotation.resolve import resolve, standing, verdicts_of
+from ndec_builder.annotation.decisions.clearing import contradicted, slice_pairs, votes_in
+from ndec_builder.annotation.decisions.label_statistics import doubtful, draw, posterior_of, prior_of
+from ndec_builder.annotation.decisions.resolution import resolve, standing, verdicts_of
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.tables import without_set_aside
+from ndec_builder.annotation.tables import (
+    AUDIT_ROUND,
+    Pair,
+    cleared_by,
+    copy_probabilities,
+    newest,
+    read_relearnt,
+    without_set_aside,
+)
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import DECISIONS, TASKS, table_of

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
-from ndec_builder.annotation.assignment.queues import Pair
+from ndec_builder.annotation.tables import Pair
 
 LIKELY = 0.5  # P(edited copy) from which a query's other pairs wait for the label of its likeliest copy
 

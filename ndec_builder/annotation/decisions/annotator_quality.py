@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.binomial import wilson
-from ndec_builder.annotation.decisions.label_statistics import AUDIT_ROUND, newest
+from ndec_builder.annotation.tables import AUDIT_ROUND, newest
 
 FAST_SECONDS = 1.5  # a median below it is no look at two pictures
 ONE_LABEL_SHARE = 0.97  # of an annotator's labels that are one and the same …

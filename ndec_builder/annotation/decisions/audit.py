@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.binomial import rare_upper
-from ndec_builder.annotation.decisions.label_statistics import AUDIT_ROUND, MISSED, draw, newest
+from ndec_builder.annotation.decisions.label_statistics import MISSED, draw
 from ndec_builder.annotation.push_options import read_told
+from ndec_builder.annotation.tables import AUDIT_ROUND, newest
 from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.storage import read_json, write_json
 

@@ -15,29 +15,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ndec_builder.annotation.decisions.binomial import clopper_pearson_upper
-from ndec_builder.annotation.decisions.label_statistics import (
-    AUDIT_ROUND,
-    MISSED,
-    WHOLE,
-    clearing_threshold,
-    copy_probabilities,
-    draw,
-    newest,
-    pairs_to_prove,
-)
-from ndec_builder.core.schemas import CLEARED, conform, table_of
-from ndec_builder.core.storage import read_table, write_table
-from ndec_builder.core.workspace import Workspace
+from ndec_builder.annotation.decisions.label_statistics import MISSED, WHOLE, clearing_threshold, draw, pairs_to_prove
+from ndec_builder.annotation.tables import AUDIT_ROUND, newest
 
 SALT = "auto-clear"
-CLEARED_BY = "cleared-by.parquet"
 
 
 @dataclass(frozen=True)
@@ -146,27 +133,6 @@ def check_of(
     """
     above, allowed = cleared["above"][0].as_py(), cleared["allowed"][0].as_py()
     return check(probabilities, above, count, votes, allowed)
-
-
-def read_cleared(workspace: Workspace, split: str) -> pa.Table:
-    """What `ndec annotate auto-clear` discarded (schema CLEARED); empty where it was never run."""
-    path = workspace.annotation(split) / "cleared.parquet"
-    return conform(read_table(path), CLEARED) if path.is_file() else table_of(CLEARED, [])
-
-
-def write_cleared_by(directory: Path, probabilities: Mapping[str, float]) -> None:
-    """Keep P(edited copy) of all pairs as they were cleared by: relearning later changes what is believed of pairs."""
-    columns = {"pair_id": list(probabilities), "probability": list(probabilities.values())}
-    write_table(directory / CLEARED_BY, pa.table(columns).sort_by("pair_id"))
-
-
-def cleared_by(workspace: Workspace, split: str, candidates: Iterable[pa.Table]) -> dict[str, float]:
-    """P(edited copy) that the cleared pairs were cleared by; that of today where none were kept."""
-    path = workspace.annotation(split) / CLEARED_BY
-    if not path.is_file():
-        return copy_probabilities(candidates)
-    table = read_table(path)
-    return dict(zip(table["pair_id"].to_pylist(), table["probability"].to_pylist(), strict=True))
 
 
 def clearable(probabilities: Mapping[str, float], clearing: Clearing, labelled: Collection[str]) -> dict[str, float]:

@@ -13,14 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.annotation.assignment.queues import Pair
 from ndec_builder.annotation.decisions.binomial import clopper_pearson_upper
 from ndec_builder.annotation.decisions.dawid_skene import Posterior, dawid_skene
-from ndec_builder.annotation.prior import Three
-from ndec_builder.core.errors import NdecError
+from ndec_builder.annotation.tables import AUDIT_ROUND, Three, copy_probabilities, newest
 from ndec_builder.core.schemas import LABELS
 
-AUDIT_ROUND = "audit"
 WHOLE, PARTS = 0.97, 0.98  # confidence of the two tests of `clearing_threshold`
 MISSED = 0.1  # share of the pairs of the other kind that one person may at most take for what they are taken for
 
@@ -28,14 +25,6 @@ MISSED = 0.1  # share of the pairs of the other kind that one person may at most
 def draw(pair_ids: Iterable[str], count: int, salt: str = "audit") -> list[str]:
     """The first `count` pairs in the order of a hash: a random draw that anyone can repeat and that only grows."""
     return sorted(pair_ids, key=lambda pair: hashlib.sha256(f"{salt}\x1f{pair}".encode()).digest())[:count]
-
-
-def newest(labels: pa.Table) -> pa.Table:
-    """The newest label of each (pair, round, annotator), in the table's order. Gold pairs are left out."""
-    labels = labels.filter(pa.array([not gold for gold in labels["is_gold"].to_pylist()], pa.bool_()))
-    keys = zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True)
-    last = {key: row for row, key in enumerate(keys)}
-    return labels.take(pa.array(sorted(last.values()), pa.int64()))
 
 
 def posterior_of(labels: pa.Table, prior: Mapping[str, float] | Mapping[str, Three]) -> tuple[list[str], Posterior]:
@@ -99,28 +88,12 @@ def pairs_to_prove(allowed: float, confidence: float = 0.95) -> int:
     return int(np.ceil(np.log(1 - confidence) / np.log(1 - allowed)))
 
 
-def copy_probabilities(candidates: Iterable[pa.Table]) -> dict[str, float]:
-    """P(edited copy) of the pre-label by pair; pairs without one are left out."""
-    found = {}
-    for table in candidates:
-        columns = (table[name].to_pylist() for name in ("pair_id", "prelabel", "prelabel_confidence"))
-        for pair, label, confidence in zip(*columns, strict=True):
-            if label is not None and confidence is not None:
-                found[pair] = confidence if label == "edited_copy" else 1 - confidence
-    return found
-
-
 def prior_of(tables: Sequence[pa.Table], relearnt: Mapping[str, Three]) -> dict[str, Three] | dict[str, float]:
     """The prior of `posterior_of` for the pairs of candidates tables."""
     first = copy_probabilities(tables)
     if not relearnt:
         return first
     return {pair: (p, (1 - p) / 2, (1 - p) / 2) for pair, p in first.items()} | dict(relearnt)
-
-
-def informative_first(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:
-    """Pairs (pair_id, query_id, reference_id) with the least certain pre-label first; without one they come first."""
-    return sorted(pairs, key=lambda pair: abs(copy_probability.get(pair[0], 0.5) - 0.5))  # stable: ties stay in rank
 
 
 def kept_by_one(labels: pa.Table) -> list[str]:
@@ -135,24 +108,6 @@ def kept_by_one(labels: pa.Table) -> list[str]:
     for pair, label in zip(rows["pair_id"].to_pylist(), rows["label"].to_pylist(), strict=True):
         given[pair].append(label)
     return sorted(pair for pair, seen in given.items() if len(seen) >= 2 and seen[0] == "hard_negative")
-
-
-def copies_last(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:
-    """Pairs by P(edited copy), the lowest first: what auto-clearing may take comes last, unseen by then."""
-    return sorted(pairs, key=lambda pair: copy_probability.get(pair[0], 0.5))  # stable: ties stay in rank
-
-
-def likeliest_first(pairs: list[Pair], relearnt: Mapping[str, Three]) -> list[Pair]:
-    """Pairs by P(hard negative), the highest first: who wants a number of them stops when it is reached.
-
-    Raises NdecError where nothing was relearnt: mining's pre-labels tell copies only.
-    """
-    if not relearnt:
-        raise NdecError(
-            "order is 'likeliest', and that takes pre-labels learnt from people; label some pairs "
-            "(`push --sample 600`), pull, and run `ndec annotate relearn` first"
-        )
-    return sorted(pairs, key=lambda pair: -relearnt[pair[0]][1] if pair[0] in relearnt else -0.5)
 
 
 def residual_bound(kept: Iterable[str], verdicts: Mapping[str, str | None]) -> dict[str, float | int | None]:

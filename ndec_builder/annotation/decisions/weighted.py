@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from ndec_builder.annotation.decisions.dawid_skene import CLASSES
-from ndec_builder.annotation.decisions.label_statistics import AUDIT_ROUND, newest, posterior_of
-from ndec_builder.annotation.prior import Three
+from ndec_builder.annotation.decisions.label_statistics import posterior_of
+from ndec_builder.annotation.tables import AUDIT_ROUND, Three, newest
 
 Verdicts = dict[str, tuple[str | None, str | None]]
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ndec_builder.annotation.decisions.clearing import cleared_by, slice_pairs
-from ndec_builder.annotation.decisions.label_statistics import AUDIT_ROUND
+from ndec_builder.annotation.decisions.clearing import slice_pairs
 from ndec_builder.annotation.push_options import read_told
-from ndec_builder.annotation.tables import candidate_tables, read_gold
+from ndec_builder.annotation.tables import AUDIT_ROUND, candidate_tables, cleared_by, read_gold
 from ndec_builder.core.workspace import Workspace
 
 MODEL_VERSION = "ndec-prelabel"  # the name of the predictions in Label Studio

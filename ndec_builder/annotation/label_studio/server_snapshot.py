@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.web.pictures import missing_images
+from ndec_builder.annotation.tables import missing_images
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, conform, table_of
 from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace

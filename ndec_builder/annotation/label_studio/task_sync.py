@@ -12,7 +12,6 @@ from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, talking
 from ndec_builder.annotation.label_studio.hints import NONE, Suggestion
 from ndec_builder.annotation.label_studio.server_snapshot import Held
-from ndec_builder.annotation.web.pair_pictures import picture_path
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
@@ -171,3 +170,8 @@ def task_data(image_url: str, row: Row, hint: str | None = None) -> Row:
         "position": row["position"],
     }
     return data if hint is None else data | {"hint": hint}
+
+
+def picture_path(pair_id: str, side: str) -> str:
+    """Path of one picture of a pair on the image server."""
+    return f"/pair/{pair_id}/{side}"

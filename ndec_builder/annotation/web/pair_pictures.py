@@ -15,11 +15,6 @@ SIDES = ("query", "reference")
 Picture = tuple[str, str]  # role, image_id
 
 
-def picture_path(pair_id: str, side: str) -> str:
-    """Path of one picture of a pair on the image server."""
-    return f"/pair/{pair_id}/{side}"
-
-
 class ShownPairs:
     """The pairs that were given to people, of both splits; the tables are read again when they change."""
 

@@ -6,11 +6,10 @@ import io
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ndec_builder.annotation.tables import GOLD_ROLE, gold_images
+from ndec_builder.annotation.tables import GOLD_ROLE, gold_images, missing_file
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table, read_uri, write_json
@@ -102,16 +101,6 @@ class Pictures:
                 rows = {i: (uri, format_, rotation or 0) for i, uri, format_, rotation in zip(*columns, strict=True)}
                 self._tables[role] = (changed, rows)
             return self._tables[role][1]
-
-
-def missing_file(workspace: Workspace) -> Path:
-    """Pictures that the page could not show: {"role/image_id": {"reason", "since"}}. Absent while there was none."""
-    return workspace.root / "annotation" / "missing_images.json"
-
-
-def missing_images(workspace: Workspace) -> dict[str, dict[str, str]]:
-    path = missing_file(workspace)
-    return read_json(path) if path.is_file() else {}
 
 
 def placeholder(what: str, reason: str) -> bytes:

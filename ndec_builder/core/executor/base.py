@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +13,6 @@ from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.executor.plan import Done, Shard
 
 ENGINES = ("local", "ray")
-SMALL_RUN = 4  # shards: no process is started for so few, it would cost more than it gives
 
 
 @dataclass(frozen=True)
@@ -63,22 +61,3 @@ class Engine:
             raise UsageError(f"the engine {self.name!r} is unknown{hint}; it is one of {', '.join(ENGINES)}")
         if self.workers < 0 or self.gpus < 0:
             raise UsageError(f"workers and gpus cannot be negative; got {self.workers} and {self.gpus:g}")
-
-    def open(self, task: Task, shards: int, *, isolate: bool = False) -> Pool:
-        """Start what runs the task. `isolate`: never in this process, since a shard may take its process down."""
-        if self.name == "ray":
-            from ndec_builder.core.executor.ray import RayPool
-
-            return RayPool(task, self)
-        from ndec_builder.core.executor.local import InProcess, Processes
-
-        workers = min(self.workers or self._fitting(shards), max(shards, 1))
-        if self.here:
-            return InProcess(task)
-        if workers == 1 and shards <= SMALL_RUN and not isolate:
-            return InProcess(task)
-        return Processes(task, workers)
-
-    def _fitting(self, shards: int) -> int:
-        """Workers for the cores of this machine, each with some shards to do: starting one takes seconds."""
-        return max(1, min((os.cpu_count() or 1) // self.threads, -(-shards // SMALL_RUN)))

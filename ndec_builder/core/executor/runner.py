@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from pathlib import Path
 from ndec_builder.core.console import progress, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor import plan as plans
-from ndec_builder.core.executor.base import Engine, Failed, Pool
+from ndec_builder.core.executor.base import Engine, Failed, Pool, Task
 from ndec_builder.core.executor.plan import Done, Plan, Shard
 from ndec_builder.core.executor.progress import ProgressFile
 from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import sha256_file
 
 MAX_TRIES = 3
+SMALL_RUN = 4  # shards: no process is started for so few, it would cost more than it gives
 MAX_LOSSES = 20  # machines lost under one shard: then it is not by chance
 
 
@@ -56,7 +58,7 @@ def run_shards(
     failed: dict[int, str] = {}
     if left:
         isolate = bool(plans.suspects(folder) & {shard.name for shard in left})
-        pool = engine.open(functools.partial(perform, work, folder), len(left), isolate=isolate)
+        pool = open_pool(engine, functools.partial(perform, work, folder), len(left), isolate=isolate)
         status = ProgressFile(folder, shards, results, what=what, unit=unit, engine=engine.name)
         try:
             _run(pool, left, folder, plan, status, results, failed)
@@ -66,6 +68,27 @@ def run_shards(
     if failed:
         raise GapsError(_gaps(what, folder, shards, failed))
     return [results[shard.index] for shard in shards]
+
+
+def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False) -> Pool:
+    """Start what runs the task. `isolate`: never in this process, since a shard may take its process down."""
+    if engine.name == "ray":
+        from ndec_builder.core.executor.ray import RayPool
+
+        return RayPool(task, engine)
+    from ndec_builder.core.executor.local import InProcess, Processes
+
+    workers = min(engine.workers or _fitting(engine, shards), max(shards, 1))
+    if engine.here:
+        return InProcess(task)
+    if workers == 1 and shards <= SMALL_RUN and not isolate:
+        return InProcess(task)
+    return Processes(task, workers)
+
+
+def _fitting(engine: Engine, shards: int) -> int:
+    """Workers for the cores of this machine, each with some shards to do: starting one takes seconds."""
+    return max(1, min((os.cpu_count() or 1) // engine.threads, -(-shards // SMALL_RUN)))
 
 
 def _run(

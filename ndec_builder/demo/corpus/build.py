@@ -19,9 +19,9 @@ from ndec_builder.demo.corpus.originals import Original, Video, list_folder, lis
 from ndec_builder.demo.corpus.packages import Fetched, default_cache, fetch
 from ndec_builder.demo.corpus.prepare import Prepared, prepare, sample
 from ndec_builder.demo.corpus.role_assignment import Cast, Picture, Roles, assign
+from ndec_builder.demo.corpus.settings import CorpusConfig
 from ndec_builder.demo.corpus.write_workspace import Row, fill
 from ndec_builder.sources.readers.folder import find_images
-from ndec_builder.sources.settings import CorpusConfig
 
 RESULT_VERSION = 1
 RECORD = "corpus.run.json"

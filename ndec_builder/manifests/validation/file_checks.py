@@ -17,8 +17,8 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import MANIFEST_TABLES
 from ndec_builder.core.storage import refuse_newer, sha256_file
 from ndec_builder.manifests.csv_tables import attribution_csv, ground_truth_csv, same_content
-from ndec_builder.manifests.export_release import FOLDERS, read_folders
 from ndec_builder.manifests.image_paths import climbs_out
+from ndec_builder.manifests.pair_folders import FOLDERS, read_folders
 from ndec_builder.manifests.read import Manifest
 from ndec_builder.manifests.settings import SEMANTIC
 from ndec_builder.manifests.validation.findings import Finding, Tables, found

@@ -23,10 +23,9 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LICENCE_COLUMNS
 from ndec_builder.core.storage import atomic_path, read_uri, sha256_bytes, write_bytes
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
-from ndec_builder.manifests.image_paths import file_key, image_place
+from ndec_builder.manifests.image_paths import ENDINGS, file_key, image_place
 from ndec_builder.manifests.settings import ExportConfig
 
-ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 WRITABLE = ("JPEG", "PNG", "WEBP")  # an image of another format that must be encoded anew becomes a PNG
 BATCH = 128  # images in memory at once
 MAX_BAD = 100  # stop early: so many unusable images are no accident

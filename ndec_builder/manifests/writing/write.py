@@ -10,17 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import ndec_builder
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION
 from ndec_builder.core.storage import sha256_file, write_bytes, write_json, write_table, write_text
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES, attribution_csv, ground_truth_csv, write_pieces
-from ndec_builder.manifests.export_release import FOLDERS
+from ndec_builder.manifests.pair_folders import FOLDERS
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.card import card
 from ndec_builder.manifests.writing.citation import citation
 from ndec_builder.manifests.writing.croissant import croissant
 from ndec_builder.manifests.writing.lineage import annotators, count_tables, labels_by
 from ndec_builder.manifests.writing.selection import Selection
+from ndec_builder.version import __version__
 
 Facts = dict[str, Any]
 
@@ -52,7 +52,7 @@ def write_dataset(
         "name": config.name,
         "version": config.version,
         "schema_version": SCHEMA_VERSION,
-        "ndec_version": ndec_builder.__version__,
+        "ndec_version": __version__,
         "description": _description(counts),
         "images_root": root,
         "images": packed or {"form": form},
