@@ -1,4 +1,4 @@
-"""Names that a package offers and loads when they are first used: `import ndec_builder` stays light.
+"""Names that a package offers and loads on first use: `import ndec_builder` stays light.
 
 The package lists them for type checkers, as imports under `if TYPE_CHECKING:`; that list is read here too.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.errors import nearest
 
 
-def lazy(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy(
+    package: str, file: str, deprecated: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package whose source is `file`.
 
+    `deprecated`: old name → "module:new name"; it still works, with a DeprecationWarning, and is not listed.
     An unknown name raises AttributeError with the nearest one.
     """
 
@@ -28,6 +32,11 @@ def lazy(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], li
             if module == package:  # `from package import module`: the module itself is what is offered
                 return importlib.import_module(f"{module}.{original}")
             return getattr(importlib.import_module(module), original)
+        if deprecated and name in deprecated:
+            module, new = deprecated[name].split(":")
+            message = f"{package}.{name} is deprecated and will be removed in the next version; use {module}.{new}"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(module), new)
         raise AttributeError(f"module {package!r} has no attribute {name!r}{nearest(name, offered)}")
 
     return getattr_, lambda: sorted(offered_by(file))

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.demo.corpus.settings import CorpusConfig
     from ndec_builder.sources.ground_truth import read_ground_truth
     from ndec_builder.sources.settings import IngestConfig
 
-__all__ = ["CorpusConfig", "IngestConfig", "read_ground_truth"]
-__getattr__, __dir__ = lazy(__name__, __file__)
+__all__ = ["IngestConfig", "read_ground_truth"]
+__getattr__, __dir__ = lazy(__name__, __file__, {"CorpusConfig": "ndec_builder.demo.corpus.settings:CorpusConfig"})
