@@ -24,9 +24,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-from annotators import Annotator  # noqa: E402
-from needs import free_port  # noqa: E402
-from postgres import find_binaries, postgres  # noqa: E402
 from report import write_report  # noqa: E402
 
 from ndec_builder.annotation.label_studio import projects  # noqa: E402
@@ -36,6 +33,9 @@ from ndec_builder.annotation.label_studio.server_snapshot import Held, read_inci
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of  # noqa: E402
 from ndec_builder.core.storage import read_table, write_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
+from support.annotators import Annotator  # noqa: E402
+from support.needs import free_port  # noqa: E402
+from support.postgres import find_binaries, postgres  # noqa: E402
 
 PAIRS, QUICK_PAIRS, PEOPLE = 150_000, 3_000, 6
 NAMES = [f"person-{i + 1}" for i in range(PEOPLE)]

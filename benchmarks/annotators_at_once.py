@@ -21,8 +21,6 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 from annotation_load import NAMES, database, make_pairs  # noqa: E402
-from annotators import Annotator  # noqa: E402
-from needs import free_port  # noqa: E402
 from report import write_report  # noqa: E402
 
 from ndec_builder.annotation import pull, push  # noqa: E402
@@ -33,6 +31,8 @@ from ndec_builder.annotation.label_studio.server_snapshot import read_incidents 
 from ndec_builder.annotation.settings import PullConfig, PushConfig  # noqa: E402
 from ndec_builder.core.storage import read_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
+from support.annotators import Annotator  # noqa: E402
+from support.needs import free_port  # noqa: E402
 
 PAIRS = 20_000
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from needs import free_port, in_memory, missing
 
 from ndec_builder.annotation.label_studio.connection import Connection, own_connection
 from ndec_builder.annotation.label_studio.environment import find_server
@@ -17,6 +16,7 @@ from ndec_builder.annotation.label_studio.server import LabelStudioServer
 from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
+from support.needs import free_port, in_memory, missing
 
 settings.register_profile("shared machine", deadline=None)  # an example that waits for the disk is no failure
 settings.load_profile("shared machine")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pictures import write_scenes
+from support.pictures import write_scenes
 
 
 def ndec(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import typer.main
-from needs import missing
 from PIL import Image
 from test_readme import SMALLER, answer, write_photos
 
@@ -25,6 +24,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.oracle import answer_all
+from support.needs import missing
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -29,7 +29,7 @@ from ndec_builder.commands import COMMANDS
 from ndec_builder.core.console import RateColumn, TimeColumn
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import write_json, write_table
-from pictures import write_scenes
+from support.pictures import write_scenes
 
 NOT_JSON = {"annotate serve"}  # it runs until Ctrl-C
 

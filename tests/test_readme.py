@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from needs import free_port, in_memory, missing
 
 from ndec_builder.annotation.label_studio.connection import connect
 from ndec_builder.annotation.label_studio.environment import find_server
@@ -24,8 +23,9 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.oracle import answer_all
 from ndec_builder.edits.recipes import edit_image
-from pictures import scene
-from warm import Warm
+from support.needs import free_port, in_memory, missing
+from support.pictures import scene
+from support.warm import Warm
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 COMMANDS = [

@@ -11,7 +11,7 @@ import pytest
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
-from pictures import scene
+from support.pictures import scene
 
 MakeCandidates = Callable[..., list[tuple[str, str]]]
 

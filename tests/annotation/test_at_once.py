@@ -9,17 +9,17 @@ import pytest
 from annotation_load import make_pairs
 from annotators_at_once import BAD as BAD_RACE
 from annotators_at_once import race
+
 from faults.kill_annotation import BAD as BAD_KILLS
 from faults.kill_annotation import Bench
-from needs import free_port, missing
-from postgres import find_binaries, postgres
-
 from ndec_builder.annotation.label_studio.connection import Connection, own_connection
 from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, secrets_file, state_file
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
+from support.needs import free_port, missing
+from support.postgres import find_binaries, postgres
 
 pytestmark = pytest.mark.server
 

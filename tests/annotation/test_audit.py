@@ -38,7 +38,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, LABELS, SET_ASIDE, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from votes import Vote, labels_of, tasks_of
+from support.votes import Vote, labels_of, tasks_of
 
 
 def candidates_of(pairs: list[str]) -> pa.Table:

@@ -23,7 +23,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
-from pictures import scene
+from support.pictures import scene
 
 ODD = "ä b/c%2F..?#&.x"
 

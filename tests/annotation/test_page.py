@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from needs import missing
 
 from ndec_builder.annotation import pull, push
 from ndec_builder.annotation.label_studio import projects
@@ -18,6 +17,7 @@ from ndec_builder.annotation.settings import PullConfig, PushConfig
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from support.needs import missing
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 KEYS = {"1": "edited_copy", "2": "hard_negative", "3": "unrelated", "4": "unsure"}

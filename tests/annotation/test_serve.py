@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from needs import free_port
 
 from ndec_builder.annotation.label_studio import environment
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, make_secrets, running_state
@@ -19,6 +18,7 @@ from ndec_builder.annotation.serve import stop
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
+from support.needs import free_port
 
 
 def serve(workspace: Path, env: Path, *more: str, lines: int, **variables: str) -> tuple[subprocess.Popen[str], str]:

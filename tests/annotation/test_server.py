@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from needs import free_port
 
 from ndec_builder.annotation.label_studio import environment
 from ndec_builder.annotation.label_studio.connection import Connection, connect, verify
@@ -29,6 +28,7 @@ from ndec_builder.annotation.settings import PullConfig, PushConfig, ServeConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
+from support.needs import free_port
 
 
 def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_path: Path) -> None:

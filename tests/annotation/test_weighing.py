@@ -20,7 +20,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, LABELS, PRELABELS, SET_ASIDE, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from votes import Vote, labels_of, tasks_of
+from support.votes import Vote, labels_of, tasks_of
 
 PEOPLE = ("ann", "ben", "cleo", "dora")
 

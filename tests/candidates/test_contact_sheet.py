@@ -8,11 +8,11 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from needs import missing
 from PIL import Image
 
 from ndec_builder.candidates.contact_sheet import THUMBNAIL_SIDE, write_contact_sheet
-from pictures import scene
+from support.needs import missing
+from support.pictures import scene
 
 HOSTILE = '<script>alert("x")</script>'
 

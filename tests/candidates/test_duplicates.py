@@ -21,7 +21,7 @@ from ndec_builder.candidates.duplicates import (
     near_exact,
 )
 from ndec_builder.core.workspace import Workspace
-from pictures import scene
+from support.pictures import scene
 
 SIZE = (240, 180)
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from needs import missing
 
 from ndec_builder.candidates.search import bf16, first_pass
 from ndec_builder.candidates.search.bf16 import Bf16Error, Bf16Pass
@@ -17,6 +16,7 @@ from ndec_builder.candidates.search.faiss_flat import FlatPass, GpuPass
 from ndec_builder.candidates.search.first_pass import choose
 from ndec_builder.candidates.search.proposals import Wanted
 from ndec_builder.core.errors import UsageError
+from support.needs import missing
 
 
 def unit16(vectors: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit, fit_pictures
 from ndec_builder.candidates.geometry.homography import is_plausible, project
 from ndec_builder.candidates.geometry.keypoints import describe
-from pictures import textured
+from support.pictures import textured
 
 WIDTH, HEIGHT = 320, 240
 WHOLE = np.asarray(textured(1))

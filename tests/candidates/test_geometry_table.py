@@ -14,7 +14,7 @@ from ndec_builder.candidates.geometry.table import COLUMNS, add_geometry, measur
 from ndec_builder.core.decode import decode
 from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
 from ndec_builder.core.workspace import Workspace
-from pictures import textured
+from support.pictures import textured
 
 SIZE = (160, 120)
 

@@ -10,7 +10,7 @@ from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_table
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 MODEL = "efficientnet-lite0"
 

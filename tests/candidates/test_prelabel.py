@@ -15,7 +15,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.edits.recipes import edit_image
-from pictures import textured
+from support.pictures import textured
 
 SIZE = (160, 120)
 

@@ -10,7 +10,7 @@ from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES
 from ndec_builder.core.storage import read_json, read_table
-from pictures import scene
+from support.pictures import scene
 
 
 def unit(*values: float) -> np.ndarray:

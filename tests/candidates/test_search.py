@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from needs import missing
 
 from ndec_builder.candidates.search import exact as search
 from ndec_builder.candidates.search.bf16 import Bf16Error, Bf16Pass
 from ndec_builder.candidates.search.exact import best_scores, pairs_above, score_pairs, top_pairs
 from ndec_builder.candidates.search.faiss_flat import FlatPass
 from ndec_builder.core.errors import NdecError
+from support.needs import missing
 
 ENGINES = {"bf16": Bf16Pass, "faiss": FlatPass}
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from ndec_builder.candidates.role_vectors import load_side
 from ndec_builder.candidates.split_exclusions import count_reasons, near_duplicates, skip_reasons
-from pictures import scene
+from support.pictures import scene
 
 MODEL = "efficientnet-lite0"
 

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from faults.zoo_pictures import scan_bomb
 from PIL import Image, ImageCms, ImageOps
 
+from faults.zoo_pictures import scan_bomb
 from ndec_builder.core.decode import DecodeError, decode, read_header
-from pictures import scene
+from support.pictures import scene
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from needs import free_port, missing
 
-import shard_work
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, open_plan
 from ndec_builder.core.executor.runner import open_pool, run_shards
 from ndec_builder.core.storage import sha256_file
-from two_nodes import TwoNodes, two_nodes
+from support import shard_work
+from support.needs import free_port, missing
+from support.two_nodes import TwoNodes, two_nodes
 
 pytestmark = pytest.mark.cluster
 FORTY = Plan(40, 2, "f" * 64)

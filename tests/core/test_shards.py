@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import shard_work
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Done, Plan, Shard, finished, mark, open_plan
 from ndec_builder.core.executor.runner import Outcome, perform, run_shards
 from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import read_json, sha256_file
+from support import shard_work
 
 TEN = Plan(10, 3, "f" * 64)
 
@@ -144,13 +144,13 @@ def run_one(folder: Path, plan: Plan, shard: Shard) -> None:
 
 
 def command(output: Path, work: str, size: int, where: str) -> list[str]:
-    return [sys.executable, "-m", "shard_work", str(output), work, str(size), where]
+    return [sys.executable, "-m", "support.shard_work", str(output), work, str(size), where]
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the commands below find the module of the works."""
-    tests = Path(shard_work.__file__).parent
+    tests = Path(shard_work.__file__).parents[1]
     monkeypatch.setenv("PYTHONPATH", f"{tests}:{tests.parent}")
 
 

@@ -18,7 +18,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.make import choose_sources, run
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.settings import EditConfig
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 
 def ingest(root: Path, role: str, paths: list[Path]) -> None:

@@ -14,7 +14,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.edits.operations import OPERATIONS, apply_edits, replay
 from ndec_builder.edits.recipes import RECIPES
 from ndec_builder.edits.samplers import SAMPLERS
-from pictures import scene
+from support.pictures import scene
 
 RANGES = {name: ranges for recipe in RECIPES.values() for name, _, ranges in recipe.steps}
 ADDING = {"pad", "text", "sticker", "overlay", "underlay"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ndec_builder.core.errors import UsageError
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.recipes import RECIPES, edit_image, edit_json
-from pictures import scene
+from support.pictures import scene
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))

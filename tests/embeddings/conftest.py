@@ -12,7 +12,7 @@ from torch import nn
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
-from pictures import write_scenes
+from support.pictures import write_scenes
 
 
 class TinyNet(nn.Module):

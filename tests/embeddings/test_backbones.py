@@ -38,7 +38,7 @@ def test_default_backbone(default: Backbone) -> None:
 def test_default_normalisation_is_the_one_the_weights_were_trained_with(default: Backbone) -> None:
     """(x - 127) / 128 brings the stem's variances near the batch norm's own, ImageNet's figures less so."""
     from ndec_builder.embeddings.preprocess import to_array
-    from pictures import scene
+    from support.pictures import scene
 
     pixels = torch.from_numpy(np.stack([to_array(scene(i), 224) for i in range(8)])).float()
     net = default.trunk.net

@@ -21,7 +21,7 @@ from ndec_builder.embeddings.store import check_same_space, read_embeddings
 from ndec_builder.evaluation.detectors.formats import Descriptors, write_isc2021, write_submission
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
-from pictures import write_scenes
+from support.pictures import write_scenes
 
 
 def write_hdf5(path: Path, names: list[Any], vectors: np.ndarray) -> Path:

@@ -28,7 +28,7 @@ from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.store import read_embeddings
 from ndec_builder.embeddings.whitening import Whitening
-from pictures import write_scenes
+from support.pictures import write_scenes
 
 Ingest = Callable[[Path, str, list[Path]], None]
 

@@ -18,7 +18,7 @@ from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.extract import Batch, Describing, extract, in_order, one_behind, use_bf16
 from ndec_builder.embeddings.inference import Inference, normalise
 from ndec_builder.embeddings.preprocess import longest_side, to_array, to_pixels
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ndec_builder.embeddings.inference import normalise
 from ndec_builder.embeddings.preprocess import longest_side, square, to_array, to_pixels
-from pictures import scene
+from support.pictures import scene
 
 
 @pytest.mark.parametrize("size", [(1, 90), (90, 1), (7, 7), (700, 300)])

@@ -14,7 +14,7 @@ import pytest
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
-from pictures import scene
+from support.pictures import scene
 
 REFERENCES, COPIES, DISTRACTORS, BASIC = 12, 8, 4, 10
 NATURAL, REVERSE = (8, 9), (10, 11)  # references that have a hard negative query

@@ -24,7 +24,7 @@ from ndec_builder.training.fused.features import FEATURES
 from ndec_builder.training.fused.model import CARD, DEFAULT_FIT, WEIGHTS, FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head
-from pictures import scene
+from support.pictures import scene
 
 MODEL = "efficientnet-lite0"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from needs import missing
 
 from ndec_builder.core.storage import read_json
 from ndec_builder.evaluation.benchmark import run
@@ -18,6 +17,7 @@ from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.paper.figures import Curve
 from ndec_builder.evaluation.report.hard_share import draw
 from ndec_builder.evaluation.settings import BenchmarkConfig
+from support.needs import missing
 
 
 def test_page_is_self_contained_and_escapes_file_names(small: Any, tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from faults import record  # noqa: E402
-from faults.fuzz_targets import Target, targets  # noqa: E402
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+
+from faults import record  # noqa: E402
+from faults.fuzz_targets import Target, targets  # noqa: E402
 
 ALARM = 30  # seconds for one input
 MEMORY = 3 << 30  # bytes that a parser may map beyond what the process has before it begins

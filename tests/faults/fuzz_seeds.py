@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 
 import numpy as np
+
 from faults import zoo_archives
 
 IDS = ["a", "b", "c"]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from faults import fuzz_seeds, zoo_archives, zoo_pictures
-
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import SCHEMA_VERSION
 

@@ -30,8 +30,6 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 from annotation_load import database, make_pairs  # noqa: E402
-from annotators import Annotator  # noqa: E402
-from needs import free_port  # noqa: E402
 from report import write_report  # noqa: E402
 
 from ndec_builder.annotation.label_studio import projects  # noqa: E402
@@ -41,6 +39,8 @@ from ndec_builder.annotation.label_studio.server_snapshot import read_incidents 
 from ndec_builder.annotation.tables import read_labels  # noqa: E402
 from ndec_builder.core.storage import read_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
+from support.annotators import Annotator  # noqa: E402
+from support.needs import free_port  # noqa: E402
 
 NAMES = ("ann", "ben")
 PATIENCE = 900.0  # seconds: on a busy machine a start of Label Studio takes minutes

@@ -81,7 +81,7 @@ def prepare(folder: Path, references: int, pool: int) -> Path:
 
     from ndec_builder.sources.ingest import run as ingest
     from ndec_builder.sources.settings import IngestConfig
-    from pictures import write_scenes
+    from support.pictures import write_scenes
 
     write_scenes(folder / "in" / "reference", references)
     write_scenes(folder / "in" / "pool", pool, first_seed=1000)
@@ -165,7 +165,7 @@ def progress(workspace: Path, way: Way) -> int:
 
 
 def lose_a_node(workspace: Path, way: Way) -> Result:
-    from two_nodes import two_nodes
+    from support.two_nodes import two_nodes
 
     began = time.monotonic()
     with two_nodes() as nodes:
@@ -237,7 +237,7 @@ def main() -> None:
         workspace, workers, shard_size, engine, address = sys.argv[2:]
         with contextlib.ExitStack() as stack:
             if address:
-                from two_nodes import on_loopback
+                from support.two_nodes import on_loopback
 
                 stack.enter_context(on_loopback())
             work(Path(workspace), int(workers), int(shard_size), engine, address)

@@ -29,7 +29,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from faults import record  # noqa: E402
 from faults.forked import Command, Ended, warm_up  # noqa: E402
 from faults.small_bench import take_pictures  # noqa: E402
-
 from ndec_builder.core.storage import sha256_file  # noqa: E402
 
 # What may differ: how the run went, what only this Label Studio knows, and the copy that training goes on from.
@@ -254,9 +253,8 @@ def wrong_tasks(root: Path) -> list[str]:
 @contextlib.contextmanager
 def label_studio(folder: Path) -> Iterator[None]:
     """The server named by LABEL_STUDIO_URL, else one for this run."""
-    from needs import free_port
-
     from ndec_builder.annotation.label_studio.server import LabelStudioServer, make_secrets
+    from support.needs import free_port
 
     if "LABEL_STUDIO_URL" in os.environ:
         yield

@@ -17,8 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "requirements")]
 
-from faults import record  # noqa: E402
 from make_lowest import lowest  # noqa: E402
+
+from faults import record  # noqa: E402
 
 TESTS = ("core", "candidates", "manifests", "evaluation")
 _VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"

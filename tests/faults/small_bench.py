@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pictures import textured
+from support.pictures import textured
 
 
 def take_pictures(folder: Path, demo: Path | None, *, references: int, basic: int, pool: int) -> Path:

@@ -27,15 +27,15 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402
+
 from faults import record  # noqa: E402
 from faults.small_bench import take_pictures  # noqa: E402
-from needs import free_port  # noqa: E402
-
 from ndec_builder.annotation.label_studio.connection import connect  # noqa: E402
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state  # noqa: E402
 from ndec_builder.commands import COMMANDS  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
 from ndec_builder.demo.oracle import answer_all  # noqa: E402
+from support.needs import free_port  # noqa: E402
 
 WARM_UP = 0.3  # share of the rounds before memory is looked at: caches fill, allocators settle
 FRESH = 8  # rounds with one set of projects

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from faults import fuzz, zoo
 from faults.fuzz_targets import Target, targets
 

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
 from faults.fault_bench import decide
 from faults.zoo_archives import PAYLOADS, put
-
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.workspace import Workspace
@@ -24,7 +24,7 @@ from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
-from pictures import textured
+from support.pictures import textured
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

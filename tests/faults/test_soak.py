@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults.soak import floor_rise, leftovers, slope
 
+from faults.soak import floor_rise, leftovers, slope
 from ndec_builder.annotation.label_studio.connection import Connection
 
 HOUR = np.arange(0, 3600, 18.0)

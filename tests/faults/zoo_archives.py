@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pictures import scene
+from support.pictures import scene
 
 Files = Iterator[tuple[str, str, bytes]]  # (kind of hostility, file name, content)
 CLIMBING = ("../evil.jpg", "../../../../evil.jpg", "/evil.jpg", "a/../../evil.jpg", "..\\evil.jpg", "C:\\evil.jpg",

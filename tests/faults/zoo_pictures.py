@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageCms
 
-from pictures import scene
+from support.pictures import scene
 
 Bytes = Iterator[tuple[str, str, bytes]]  # (kind of hostility, ending, content)
 SMALL = (96, 72)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from decided_world import World, make_world
+from support.decided_world import World, make_world
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from decided_world import World, make_world
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
+from support.decided_world import World, make_world
 
 NOBODY = 65534
 

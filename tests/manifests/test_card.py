@@ -6,10 +6,10 @@ import json
 
 import yaml
 
-from decided_world import World
 from ndec_builder.core.storage import write_json
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
+from support.decided_world import World
 
 
 def card(world: World, **options: object) -> str:

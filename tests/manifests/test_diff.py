@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from damage import adder, every, info, remover, setter
-from decided_world import World
 from ndec_builder.manifests.diff import Changes, run
 from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import DiffConfig, ExportConfig
+from support.damage import adder, every, info, remover, setter
+from support.decided_world import World
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from damage import rehash, table
-from decided_world import World
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
@@ -26,6 +24,8 @@ from ndec_builder.manifests.polite_http import _number, retry_after
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig, FetchConfig
 from ndec_builder.manifests.validate import validate
+from support.damage import rehash, table
+from support.decided_world import World
 
 Answer = tuple[int, dict[str, str], bytes]
 

@@ -13,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from decided_world import World
 from ndec_builder.core.decode import decode, read_header
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, table_of
@@ -25,7 +24,8 @@ from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.pack import _Tar, encoded
-from pictures import scene
+from support.decided_world import World
+from support.pictures import scene
 
 
 def export(world: World, **options: object) -> Path:

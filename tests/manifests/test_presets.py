@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from decided_world import World
 from ndec_builder.candidates.kept_queries import Kept
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import EDITS, GROUND_TRUTH, IMAGES, PAIRS, TRAIN_PAIRS, pair_id, table_of
@@ -20,6 +19,7 @@ from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.gather import read_material
 from ndec_builder.manifests.writing.presets import NDEC, Composition, compose
 from ndec_builder.manifests.writing.selection import Material, select
+from support.decided_world import World
 
 SMALL = Composition(references=4, edited_copies=2, easy_negatives=3, hard_negatives=2, basic=5, pairs=2)
 

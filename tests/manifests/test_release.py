@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from decided_world import World
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import GROUND_TRUTH, table_of
 from ndec_builder.core.workspace import Workspace
@@ -18,7 +17,8 @@ from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene
+from support.decided_world import World
+from support.pictures import scene
 
 # folder → (former, latter): a gap in the numbers, a former used twice
 FOLDERS = {"00000": ("T000003", "0a1b"), "00001": ("T000001", "0c2d"), "00004": ("T000003", "0e3f")}

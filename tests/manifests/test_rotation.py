@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decided_world import World
 from ndec_builder.core.schemas import IMAGES, MANIFEST_TABLES, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.evaluation.dataset import from_manifest
@@ -10,6 +9,7 @@ from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.training.data import read_images
+from support.decided_world import World
 
 
 def turned(world: World, role: str, image_id: str) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from decided_world import World
 from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import read_json, write_table
 from ndec_builder.manifests.export import run
@@ -15,6 +14,7 @@ from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.sources.late_inspection import read_opened
+from support.decided_world import World
 
 
 def forget(world: World, role: str) -> None:

@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from damage import setter
-from damages import ATTRIBUTED, FOLDED, LINKED, TARRED
-from decided_world import make_world
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import sha256_file, write_table
@@ -19,7 +16,10 @@ from ndec_builder.manifests.codes import CODES
 from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.manifests.validate import examine, run, validate
-from pictures import scene
+from support.damage import setter
+from support.damages import ATTRIBUTED, FOLDED, LINKED, TARRED
+from support.decided_world import make_world
+from support.pictures import scene
 
 FORMS = {
     "linked": ({}, LINKED),

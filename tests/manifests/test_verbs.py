@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from damages import LINKED
-from decided_world import World
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError
+from support.damages import LINKED
+from support.decided_world import World
 
 
 def ndec(*arguments: str | Path) -> Any:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ndec_builder.demo.corpus.build import run
 from ndec_builder.demo.corpus.settings import CorpusConfig
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from ndec_builder.demo.corpus.settings import CorpusConfig
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 ROLES = ("reference", "basic", "pool")
 

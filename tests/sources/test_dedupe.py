@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
 from ndec_builder.demo.corpus.dedupe import SAME, content_share, is_plain, keep_one, mirrored, structure, twins
-from pictures import scene
+from support.pictures import scene
 
 
 def drawing(colour: str = "red", mark: str = "cross", margin: int = 20, size: int = 160) -> Image.Image:

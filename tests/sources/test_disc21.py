@@ -19,7 +19,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.readers.zip import zip_members
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene
+from support.pictures import scene
 
 
 def jpeg(seed: int) -> bytes:

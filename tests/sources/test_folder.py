@@ -20,7 +20,7 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 
 def ingest(tmp_path: Path, role: str = "reference", **more: Any) -> list[dict[str, Any]]:

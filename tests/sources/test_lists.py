@@ -20,7 +20,7 @@ from ndec_builder.sources.detect_kind import guess_kind
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.listing import Lister
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 
 def ingest(tmp_path: Path, source: str | Path, role: str = "pool", **more: Any) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from ndec_builder.sources import late_inspection
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.late_inspection import open_images, opened_path
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.readers import openimages_csv
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene
+from support.pictures import scene
 
 HEADER = [
     "ImageID",

@@ -18,7 +18,7 @@ from ndec_builder.core.storage import read_table, read_uri
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene, write_scenes
+from support.pictures import scene, write_scenes
 
 
 def png(seed: int) -> bytes:

@@ -14,7 +14,7 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene
+from support.pictures import scene
 
 
 def save(path: Path, seed: int) -> None:

@@ -31,7 +31,7 @@ from ndec_builder.sources.containers import expand
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.readers.tar import members
 from ndec_builder.sources.settings import IngestConfig
-from pictures import scene
+from support.pictures import scene
 
 
 def jpeg(seed: int) -> bytes:

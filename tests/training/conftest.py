@@ -13,7 +13,7 @@ from torch import nn
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.training.settings import TrainConfig
-from pictures import scene
+from support.pictures import scene
 
 BASIC, PAIRS = 14, 4
 

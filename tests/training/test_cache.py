@@ -15,7 +15,7 @@ from ndec_builder.embeddings.inference import normalise
 from ndec_builder.training import view_cache
 from ndec_builder.training.view_cache import CachedViews, cache_views
 from ndec_builder.training.views import ViewMaker, view_kinds, view_maker
-from pictures import write_scenes
+from support.pictures import write_scenes
 
 KINDS = view_kinds(5)
 

@@ -14,7 +14,7 @@ from ndec_builder.core.storage import sha256_file
 from ndec_builder.edits.operations import replay
 from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.training.views import load_picture, view_kinds, view_maker
-from pictures import write_scenes
+from support.pictures import write_scenes
 
 
 @pytest.mark.parametrize(

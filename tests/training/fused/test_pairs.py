@@ -8,7 +8,7 @@ import pytest
 
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.fused.pairs import Sample, contained, crop_box, rivals, samples_of_image, samples_of_pair
-from pictures import scene
+from support.pictures import scene
 
 
 def test_an_image_gives_copies_a_reverse_crop_and_crops_that_are_no_copies() -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from ndec_builder.training.fused.thumbnails import THUMBS, thumbnails
-from pictures import scene
+from support.pictures import scene
 
 
 def grey(picture: Image.Image) -> np.ndarray:

@@ -43,7 +43,7 @@ def on_loopback() -> contextlib.AbstractContextManager[object]:
 @contextlib.contextmanager
 def two_nodes(cpus: int = 1) -> Iterator[TwoNodes]:
     """Start both nodes; the environment that they need holds until the end, and child processes inherit it."""
-    tests = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: Ray puts sockets into it
     (folder / "ray").mkdir()
     environment = {

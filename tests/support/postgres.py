@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from needs import free_port
+from support.needs import free_port
 
 NAME = "ndec"
 

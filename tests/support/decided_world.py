@@ -17,7 +17,7 @@ from ndec_builder.core.schemas import (
 )
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
-from pictures import scene
+from support.pictures import scene
 
 LICENCE = {
     "license": "CC-BY-4.0",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 
-from damage import (
+from support.damage import (
     Change,
     adder,
     borrow,
