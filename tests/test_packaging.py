@@ -36,7 +36,7 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/training/fused/default/fused.json",
     } <= names
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    script = "from ndec_builder.core.resources import shipped; print(shipped('annotation/label_config.xml'))"
+    script = "from ndec_builder.core.workspace import shipped; print(shipped('annotation/label_config.xml'))"
     found = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path / "site", env={"PYTHONPATH": str(tmp_path / "site")},
         check=True, capture_output=True, text=True,

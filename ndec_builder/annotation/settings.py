@@ -9,10 +9,9 @@ from pathlib import Path
 
 from ndec_builder.core.config import setting
 from ndec_builder.core.errors import UsageError, nearest
+from ndec_builder.core.vocabulary import ROUNDS, SPLITS
 
-SPLIT_NAMES = ("test", "train")
 ORDERS = ("rank", "informative", "copies_last", "likeliest")
-ROUND_NAMES = ("first", "double_check", "adjudication", "audit")
 DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
 URL_HELP = "a Label Studio of your own; empty: that of `ndec annotate serve`, else $LABEL_STUDIO_URL"
 TOKEN_HELP = "file with its access token; empty: $LABEL_STUDIO_API_KEY"
@@ -265,8 +264,8 @@ class StatusConfig:
 
 
 def check_split(split: str) -> None:
-    if split not in SPLIT_NAMES:
-        raise UsageError(f"split {split!r} is unknown; it is one of {SPLIT_NAMES}{nearest(split, SPLIT_NAMES)}")
+    if split not in SPLITS:
+        raise UsageError(f"split {split!r} is unknown; it is one of {SPLITS}{nearest(split, SPLITS)}")
 
 
 def check_probability(name: str, value: float) -> None:
@@ -280,5 +279,5 @@ def check_annotator(name: str) -> None:
 
 
 def check_round(round_: str) -> None:
-    if round_ not in ROUND_NAMES:
-        raise UsageError(f"round {round_!r} is unknown; it is one of {ROUND_NAMES}{nearest(round_, ROUND_NAMES)}")
+    if round_ not in ROUNDS:
+        raise UsageError(f"round {round_!r} is unknown; it is one of {ROUNDS}{nearest(round_, ROUNDS)}")

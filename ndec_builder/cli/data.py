@@ -10,9 +10,8 @@ import typer
 from ndec_builder.candidates.settings import SEARCHES
 from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, among, print_models, run
 from ndec_builder.core.errors import UsageError
+from ndec_builder.core.vocabulary import ROLES
 from ndec_builder.sources.settings import KINDS
-
-ROLES = ("reference", "basic", "pool", "query")  # as in core/schemas.py, which imports pyarrow
 
 app = typer.Typer()
 corpus = typer.Typer(help="The mini corpus of the demo.", no_args_is_help=True)

@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.vocabulary import LABELS as LABELS
+from ndec_builder.core.vocabulary import ROLES as ROLES
+from ndec_builder.core.vocabulary import ROUNDS as ROUNDS
+from ndec_builder.core.vocabulary import SPLITS as SPLITS
 
 SCHEMA_VERSION = "1"
-
-ROLES = ("reference", "basic", "pool", "query")
-SPLITS = ("test", "train")
-LABELS = ("edited_copy", "hard_negative", "unrelated", "unsure")
-ROUNDS = ("first", "double_check", "adjudication", "audit")
 
 LICENCE_COLUMNS = ("license", "author", "author_url", "title", "original_url", "landing_url")
 _LICENCE = [(name, pa.string()) for name in LICENCE_COLUMNS]

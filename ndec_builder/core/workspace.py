@@ -1,16 +1,18 @@
-"""Where everything lies. One directory is one benchmark."""
+"""Where files are stored: those of a benchmark, in one directory, and those that come with ndec."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import IMAGES, ROLES, SPLITS
+from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import read_table
+from ndec_builder.core.vocabulary import ROLES, SPLITS
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,18 @@ class Workspace:
         if table.column_names != (columns or IMAGES.names):
             raise NdecError(f"{path} has the columns {table.column_names}, expected {IMAGES.names}; ingest it again")
         return table
+
+
+def shipped(name: str) -> Path:
+    """Path of a file or folder that comes with ndec, e.g. `annotation/label_config.xml`.
+
+    It works from a wheel, an editable install and a checkout. Raises NdecError when the file is missing.
+    """
+    package = Path(str(resources.files("ndec_builder")))
+    for candidate in (package / "shipped" / name, package.parent / name):
+        if candidate.exists():
+            return candidate
+    raise NdecError(f"the shipped file {name!r} is missing from this installation ({package}); reinstall ndec-builder")
 
 
 def slug(name: str) -> str:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
-from ndec_builder.core.resources import shipped
-from ndec_builder.core.workspace import Workspace, slug
+from ndec_builder.core.workspace import Workspace, shipped, slug
 
 
 def test_uris_inside_the_workspace_are_relative_and_resolve_back(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import re
 
-from ndec_builder.core.resources import shipped
 from ndec_builder.core.schemas import MANIFEST_TABLES
+from ndec_builder.core.workspace import shipped
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
 

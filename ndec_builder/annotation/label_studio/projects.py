@@ -8,9 +8,8 @@ from typing import Any
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.resources import shipped
 from ndec_builder.core.storage import read_json, write_json
-from ndec_builder.core.workspace import Workspace
+from ndec_builder.core.workspace import Workspace, shipped
 
 _KEY = "ndec-key: "
 # The decision table, for the page's instruction panel.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ndec_builder.core.resources import shipped
+from ndec_builder.core.workspace import shipped
 
 _STYLE = """body { font: 17px/1.5 sans-serif; max-width: 1080px; margin: 24px auto; padding: 0 20px; color: #222; }
 table { border-collapse: collapse; margin: 14px 0; }

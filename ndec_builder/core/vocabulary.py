@@ -1,0 +1,11 @@
+"""The words that tables, settings and options share. Imports nothing, so that the command line can read it at start."""
+
+from __future__ import annotations
+
+# `basic` is the word of the NDEC paper for the images a detector is trained on.
+ROLES = ("reference", "basic", "pool", "query")
+# test: pool × reference, becomes the benchmark · train: pool × basic, becomes the training pairs
+SPLITS = ("test", "train")
+LABELS = ("edited_copy", "hard_negative", "unrelated", "unsure")
+# Rounds of annotation, in the order in which they take place.
+ROUNDS = ("first", "double_check", "adjudication", "audit")
