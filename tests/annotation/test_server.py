@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import requests
 
 from ndec_builder.annotation.label_studio import environment
 from ndec_builder.annotation.label_studio.connection import Connection, connect, verify
+from ndec_builder.annotation.label_studio.ports import check_port_is_free
 from ndec_builder.annotation.label_studio.server import (
     LabelStudioServer,
     make_secrets,
@@ -205,3 +207,15 @@ def test_a_port_below_1024_or_taken_is_said_before_anything_starts(env: Path, tm
         with pytest.raises(NdecError, match="in use"):
             LabelStudioServer(tmp_path / "data", busy.getsockname()[1], env=env).start()
         assert time.monotonic() - begun < 2 and not (tmp_path / "data").exists()
+
+
+def test_a_port_that_is_released_a_moment_later_counts_as_free() -> None:
+    """The system closes a killed program's sockets after its process has gone."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(NdecError, match="in use"):
+            check_port_is_free(port, "--port", wait=0.05)
+        release = threading.Timer(0.3, held.close)
+        release.start()
+        check_port_is_free(port, "--port", wait=30)
+        release.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 
 from ndec_builder.core.errors import NdecError
 
@@ -22,17 +23,29 @@ def reached_as(host: str) -> str:
     return socket.gethostname() if host in ("0.0.0.0", "::") else host
 
 
-def check_port_is_free(port: int, option: str, host: str = HOST) -> None:
-    """Raise NdecError when something listens on the port: Label Studio would silently move to the next one."""
+def check_port_is_free(port: int, option: str, host: str = HOST, wait: float = 0) -> None:
+    """Raise NdecError when something still listens on the port after `wait` seconds.
+
+    Label Studio itself would silently move to the next port. Pass `wait` after ending the program that used the port:
+    the system releases it a moment later than the process.
+    """
+    deadline = time.monotonic() + wait
+    while (reason := _why_not(port, host)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if reason:
+        raise NdecError(f"port {port} on {host} {reason}; choose another with `{option} NUMBER`, or end that program")
+
+
+def _why_not(port: int, host: str) -> str:
+    """Why this port cannot be listened on; empty when it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-            return
         except PermissionError:
-            reason = "may not be opened by this user (ports below 1024 belong to the system)"
+            return "may not be opened by this user (ports below 1024 belong to the system)"
         except socket.gaierror:
             raise NdecError(f"the host {host!r} is unknown here; give an address of this machine with --host") from None
         except OSError:
-            reason = "is in use by another program"
-    raise NdecError(f"port {port} on {host} {reason}; choose another one with `{option} NUMBER`, or end that program")
+            return "is in use by another program"
+    return ""

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -109,8 +110,8 @@ class LabelStudioServer:
 
     def start(self) -> None:
         program = find_server(self.env)
-        self._end_orphan()
-        check_port_is_free(self.port, "--port", self.host)
+        ended = self._end_orphan()
+        check_port_is_free(self.port, "--port", self.host, wait=_STOP_SECONDS if ended else 0)
         secret = make_secrets(self.data)
         database = self._find_database(secret)
         self._prepare_upgrade(database)
@@ -159,11 +160,14 @@ class LabelStudioServer:
         assert self._process is not None
         return {"pid": self._process.pid, "owner": os.getpid(), "url": self.url, "image_url": self.image_url}
 
-    def _end_orphan(self) -> None:
-        """End the server that a killed `ndec` of this workspace left behind; refuse when its owner is still there."""
+    def _end_orphan(self) -> bool:
+        """End the server that a killed `ndec` of this workspace left behind; whether there was one on this port.
+
+        Raises NdecError when the `ndec` that started it is still running.
+        """
         state = running_state(self.data)
         if state is None:
-            return
+            return False
         if _alive(state["owner"]):
             raise NdecError(
                 f"a Label Studio runs on {self.data} already, at {state['url']}, started by process {state['owner']}; "
@@ -174,6 +178,7 @@ class LabelStudioServer:
         deadline = time.monotonic() + _STOP_SECONDS
         while _is_ours(state["pid"], self.data) and time.monotonic() < deadline:
             time.sleep(0.1)
+        return bool(urlsplit(state["url"]).port == self.port)
 
     def stop(self) -> None:
         """End the process group made by `start`, and nothing else."""
