@@ -1,4 +1,4 @@
-"""Griffe extension: examples (`>>>`) of a docstring become code blocks; bare, Markdown takes them for quotations."""
+"""Griffe extension: turns the examples (`>>>`) of a docstring into code blocks. Otherwise Markdown reads them as quotations."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ EXAMPLE = re.compile(r"((?:^|\n)>>> .*(?:\n.+)*)")
 
 
 class Doctests(Extension):
-    """Fences every example of every object."""
+    """Puts a fence around every example of every object."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        """Called by griffe for each module, class, function and attribute that it has read."""
+        """Called by griffe for each module, class, function and attribute that it reads."""
         if obj.docstring is not None and ">>> " in obj.docstring.value:
             obj.docstring.value = EXAMPLE.sub(r"\n\n```pycon\1\n```\n", obj.docstring.value)

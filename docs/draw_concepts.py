@@ -1,6 +1,6 @@
 """Draw the pictures of docs/concepts.md from a finished demo workspace: `python docs/draw_concepts.py WORKSPACE`.
 
-Only pictures whose licence allows it with attribution; the page names author and licence of each.
+It uses only pictures whose licence allows this with attribution. The page names the author and licence of each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def picture(workspace: Workspace, role: str, image_id: str) -> Image.Image:
 
 
 def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Two pictures beside each other on white."""
+    """Two pictures side by side on white."""
     board = Image.new("RGB", (left.width + right.width + 12, max(left.height, right.height)), "white")
     board.paste(left, (0, (board.height - left.height) // 2))
     board.paste(right, (left.width + 12, (board.height - right.height) // 2))

@@ -1,4 +1,4 @@
-"""Draws the pictures of the annotators' guideline: `python docs/draw_guideline.py`. Own drawings, no outside images."""
+"""Draw the pictures of the annotators' guideline: `python docs/draw_guideline.py`. It uses no outside images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = (300, 200)
 
 
 def street(*, car: int = 150, sun: int = 560, shift: int = 0, walker: int = 470) -> Image.Image:
-    """A street with a house, a tree, a car and a person; `shift` moves near things against far ones."""
+    """A street with a house, a tree, a car and a person. `shift` moves near objects against far ones."""
     image = Image.new("RGB", SIZE, (150, 200, 235))
     draw = ImageDraw.Draw(image)
     draw.ellipse((sun, 30, sun + 70, 100), fill=(255, 225, 90))
@@ -53,7 +53,7 @@ def beach() -> Image.Image:
 
 
 def mug(dots: int) -> Image.Image:
-    """A mug of a series: the same design, with another number of dots."""
+    """A mug of a series: the same design with a different number of dots."""
     image = Image.new("RGB", SIZE, (225, 222, 215))
     draw = ImageDraw.Draw(image)
     draw.ellipse((420, 170, 560, 330), outline=(40, 90, 120), width=26)
@@ -83,7 +83,7 @@ def edits(scene: Image.Image) -> dict[str, Image.Image]:
 
 
 def pair(name: str, query: Image.Image, reference: Image.Image) -> None:
-    """Write query and reference side by side, as on the page."""
+    """Save query and reference side by side, as on the labelling page."""
     out = Image.new("RGB", (2 * SHOWN[0] + 10, SHOWN[1] + 20), (255, 255, 255))
     draw, font = ImageDraw.Draw(out), ImageFont.load_default(14)
     for x, title, image in ((0, "QUERY", query), (SHOWN[0] + 10, "REFERENCE", reference)):

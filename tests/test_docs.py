@@ -1,4 +1,4 @@
-"""The docs site: builds with strict links, loads at once, and its commands and code blocks run or at least parse."""
+"""The docs site builds with strict links and loads fast. Its commands and code blocks run, or at least parse."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from support.needs import missing
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-# In the order in which somebody would follow them; training pairs before the export, so that one dataset has both.
+# In the order in which a reader follows them. Training pairs come before the export, so that one dataset has both.
 FOLLOWED = [
     "quickstart", "how-to/training-pairs", "how-to/annotation-team", "how-to/test-set", "how-to/train-asl",
     "how-to/compare-detector", "how-to/paper-tables", "how-to/cluster",
 ]  # fmt: skip
-SERVED = ("ndec annotate serve", "ndec init")  # the session's server runs; the workspace is made before the first page
+SERVED = ("ndec annotate serve", "ndec init")  # the session's server is running, and the fixture makes the workspace
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -41,19 +41,19 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def run_commands(page: Path) -> list[str]:
-    """The lines of a page's ```sh blocks: a test runs them."""
+    """The lines of a page's ```sh blocks. A test runs them."""
     return [line for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
 
 
 def shown_commands(page: Path) -> list[str]:
-    """`ndec …` lines of indented blocks: they need a cluster, a release or hours, and are parsed only."""
+    """`ndec …` lines of indented blocks. They need a cluster, a release or hours, so the tests only parse them."""
     text = re.sub(r"```.*?```", "", page.read_text("utf-8").replace("\\\n", ""), flags=re.DOTALL)
     found = re.findall(r"^ {4,}((?:torchrun \S+ \S+ -m ndec_builder|ndec) .*)$", text, re.MULTILINE)
     return [re.split(r" {3,}", line)[0] for line in found]
 
 
 def words_of(command: str) -> list[str]:
-    """Arguments of a command as a page writes it: of `a|b` the first, `[optional]` left out."""
+    """Arguments of a command as a page writes it, with the first of `a|b` and without `[optional]`."""
     command = re.sub(r"\[[^\]]*\]", "", command.replace("torchrun --nproc-per-node 2 -m ndec_builder", "ndec"))
     words = [re.sub(r"(?<=\w)\|.*", "", word) for word in shlex.split(command.replace("'", '"'))]
     assert words[0] == "ndec"
@@ -61,16 +61,16 @@ def words_of(command: str) -> list[str]:
 
 
 def found(words: list[str]) -> tuple[Any, list[str]]:
-    """The command that the words begin with, and the rest of them."""
+    """The command at the beginning of the words, and the remaining words."""
     command: Any = typer.main.get_group(app)
     while hasattr(command, "commands"):
-        assert words and words[0] in command.commands, f"{words[:1]} is no command"
+        assert words and words[0] in command.commands, f"{words[:1]} is not a command"
         command, words = command.commands[words[0]], words[1:]
     return command, words
 
 
 def parse(words: list[str]) -> None:
-    """Parse by the real command line, without running. Raises click's UsageError."""
+    """Parse with the real command line, without running. Raises click's UsageError."""
     command, rest = found(words)
     command.make_context("ndec", list(rest))
 
@@ -99,7 +99,7 @@ def test_every_command_that_is_only_shown_exists_with_its_options(page: Path, li
 
 def test_the_parser_of_this_test_can_fail() -> None:
     for wrong in (["mine", "--topp", "3"], ["fetch"], ["nothing"]):
-        with pytest.raises(Exception, match=r"topp|Missing|no command"):
+        with pytest.raises(Exception, match=r"topp|Missing|not a command"):
             parse(wrong)
     assert len(RUN) > 40 and len(SHOWN) > 20
 
@@ -135,7 +135,7 @@ def test_the_site_builds_with_strict_links_and_shows_what_is_generated(site: Pat
         assert title in text("performance.html")
 
 
-def test_nothing_on_a_page_comes_from_elsewhere_and_every_picture_says_what_it_shows(site: Path) -> None:
+def test_pages_load_nothing_from_other_sites_and_every_picture_has_an_alt_text(site: Path) -> None:
     for page in site.rglob("*.html"):
         html = page.read_text("utf-8")
         assert not re.search(r'<(script|img|link)[^>]+(src|href)="https?://', html), page
@@ -152,7 +152,7 @@ def test_each_page_loads_within_a_second(site: Path) -> None:
         slow, wide = {}, {}
         for path in sorted(site.rglob("*.html")):
             times = []
-            for _ in range(2):  # the better of two: other tests may hold the machine
+            for _ in range(2):  # the better of two, because other tests may use the machine
                 page.goto(path.as_uri())
                 times.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
             if min(times) > 1000:
@@ -165,7 +165,7 @@ def test_each_page_loads_within_a_second(site: Path) -> None:
 
 @pytest.fixture
 def followed(label_studio: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that holds `photos` and the workspace `my-bench`; annotate verbs reach the session's server."""
+    """The folder that holds `photos` and the workspace `my-bench`. Annotate verbs use the session's server."""
     write_photos(tmp_path / "photos")
     monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
@@ -180,7 +180,7 @@ def followed(label_studio: Connection, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def ndec(command: str) -> None:
-    """Run a command in this process: a process for each would spend its time importing torch."""
+    """Run a command in this process, because a process for each would spend its time importing torch."""
     words = words_of(command)
     for i, word in enumerate(words[:-1]):
         if word in SMALLER:
@@ -189,7 +189,7 @@ def ndec(command: str) -> None:
 
 
 def label_all(connection: Connection) -> None:
-    """Everybody answers what was pushed to them."""
+    """Every annotator labels the pairs that were pushed to them."""
     for split in ("test", "train"):
         tasks = Workspace(Path()).annotation(split) / "tasks.parquet"
         if tasks.is_file():
