@@ -24,19 +24,7 @@ ELSEWHERE = {  # file of the repository → page of the site
     "CHANGELOG.md": "changelog.md",
     "README.md": "index.md",
 }
-BY_OTHERS = {"reliability.md": "Reliability"}  # beside Sizing and Performance as soon as they are there
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
-
-
-def on_config(config: Any) -> Any:
-    """A page that another branch brings is shown, at the end, until the table of contents names it."""
-    there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    sure = next(section for entry in config.nav for name, section in entry.items() if name.endswith("how sure"))
-    sure += [{title: name} for name, title in BY_OTHERS.items() if name in there]
-    named = set(re.findall(r"[\w/-]+\.md", str(config.nav)))
-    if more := sorted(there - named):
-        config.nav.append({"More": more})
-    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
