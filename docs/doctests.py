@@ -1,4 +1,4 @@
-"""Griffe extension: turns the examples (`>>>`) of a docstring into code blocks; Markdown would read them as quotations."""
+"""Griffe extension: turns the examples (`>>>`) of a docstring into code blocks; Markdown would read quotations."""
 
 from __future__ import annotations
 
