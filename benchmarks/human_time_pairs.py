@@ -27,7 +27,7 @@ from PIL import Image
 from ndec_builder.core.schemas import EDITS, IMAGES, table_of
 from ndec_builder.core.storage import read_table, sha256_bytes, write_bytes, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.demo.corpus.planted_copies import crop_box
+from ndec_builder.demo.corpus.planted_copies import random_crop_box
 from ndec_builder.edits.make import read_backgrounds
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.recipes import edit_image
@@ -102,7 +102,7 @@ class _Maker:
         return self._put("pool", row, edited.image, salt)
 
     def _reverse_crop(self, row: dict[str, Any]) -> None:
-        box = crop_box(self._rng(row["image_id"], "box"))
+        box = random_crop_box(self._rng(row["image_id"], "box"))
         edits = [{"operation": "crop", "parameters": {"box": box}}]
         crop = self._put("reference", row, apply_edits(self._open(row), edits), "crop")
         self.edits.append(
@@ -115,7 +115,7 @@ class _Maker:
         shown = json.loads(edit["edit"])["edits"][0]["parameters"]["box"]
         rng = self._rng(row["image_id"], "other")
         for _ in range(100):
-            box = crop_box(rng)
+            box = random_crop_box(rng)
             across = max(0.0, min(box[2], shown[2]) - max(box[0], shown[0]))
             down = max(0.0, min(box[3], shown[3]) - max(box[1], shown[1]))
             share = across * down / ((box[2] - box[0]) * (box[3] - box[1]))

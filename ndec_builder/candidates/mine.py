@@ -164,14 +164,14 @@ def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) ->
 def _ingest(config: MineConfig) -> None:
     if config.pool is None and config.references is None:
         return
-    from ndec_builder.sources.containers import is_remote
+    from ndec_builder.sources.containers import is_uri
     from ndec_builder.sources.detect_kind import guess_kind
     from ndec_builder.sources.ingest import run as ingest
     from ndec_builder.sources.readers.folder import check_folder
     from ndec_builder.sources.settings import IngestConfig
 
     for folder in (config.pool, config.references):
-        if folder is not None and not is_remote(folder) and guess_kind(folder) == "folder":
+        if folder is not None and not is_uri(folder) and guess_kind(folder) == "folder":
             check_folder(Path(folder))  # a wrong name is told now, not after an hour over the other folder
     for role, folder in (("pool", config.pool), (GALLERY[config.split], config.references)):
         if folder is not None:

@@ -11,7 +11,7 @@ from ndec_builder.candidates.settings import SEARCHES
 from ndec_builder.cli.options import HERE, Json, Model, Seed, Settings, Split, Workspace, among, print_models, run
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import ROLES
-from ndec_builder.sources.settings import KINDS
+from ndec_builder.sources.settings import SOURCE_KINDS
 
 app = typer.Typer()
 corpus = typer.Typer(help="The mini corpus of the demo.", no_args_is_help=True)
@@ -42,7 +42,8 @@ def ingest(
     source: Annotated[str, typer.Argument(help="Folder, file, pattern such as part-{000..099}.tar, or fsspec URI.")],
     workspace: Workspace = HERE,
     kind: Annotated[
-        str | None, typer.Option(help=f"{', '.join(KINDS)}; guessed when plain.", autocompletion=among(*KINDS))
+        str | None,
+        typer.Option(help=f"{', '.join(SOURCE_KINDS)}; guessed when plain.", autocompletion=among(*SOURCE_KINDS)),
     ] = None,
     ground_truth: Annotated[Path | None, typer.Option(help="DISC21 csv or json of the role query.")] = None,
     ids: Annotated[Path | None, typer.Option(help="disc21: take only these ids, one a line.")] = None,

@@ -1,1 +1,1 @@
-"""The whole workflow on pictures from packages, with known truth."""
+"""The complete workflow on pictures from packages, with known truth."""

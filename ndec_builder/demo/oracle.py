@@ -1,4 +1,4 @@
-"""The known truth of the demo answers through Label Studio's API, as an annotator of its own name."""
+"""Answers tasks with the known truth of the demo through Label Studio's API, as its own annotator."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def answer_all(
 ) -> int:
     """Answer every unanswered pair in the annotator's project with `known_label(query_id, reference_id)`.
 
-    Returns how many were answered. Each label carries the annotator's name, since the project is that annotator's.
-    Raises NdecError for an annotator without tasks or project in this round, and for a label that is none of LABELS.
+    Returns how many were answered. Labels belong to the annotator because the project does.
+    Raises NdecError for an annotator without tasks or project in this round, and for a label that is not in LABELS.
     """
     rows = [row for row in read_tasks(workspace, split).to_pylist() if row["round"] == round]
     names = sorted({row["annotator"] for row in rows})
     if annotator not in names:
         raise NdecError(
-            f"annotator {annotator!r} has no pairs in the round {round!r} of {split!r}; those who have: "
-            f"{', '.join(names) or 'nobody'}. Give some: `ndec annotate push --split {split} --annotator {annotator}`"
+            f"annotator {annotator!r} has no pairs in the round {round!r} of {split!r}; annotators with pairs: "
+            f"{', '.join(names) or 'none'}. Assign some: `ndec annotate push --split {split} --annotator {annotator}`"
         )
     gold = {
         pair: "hard_negative" if label == "no_copy" else label for pair, label in gold_truth(workspace, split).items()

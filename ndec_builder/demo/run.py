@@ -1,7 +1,7 @@
-"""`ndec demo`: the whole way on real pictures, with a real Label Studio in the middle.
+"""`ndec demo`: all stages on real pictures, with a real Label Studio in the middle.
 
-Every stage is the one the other verbs run. Only the answers differ: the truth of the demo's pairs is known by
-construction, and it answers through Label Studio's API as the annotator `oracle`, unless a person annotates.
+The stages are the same as those of the other verbs. Only the labels differ: the truth of the demo's pairs is known by
+construction, and the annotator `oracle` sends it through Label Studio's API, unless a person annotates.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much of everything; chosen so that `full` ends within 15 minutes on 2 cores, downloads included."""
+    """How many of each; chosen so that `full` takes at most 15 minutes on 2 cores, downloads included."""
 
     top_test: int
     top_train: int
@@ -45,7 +45,7 @@ class DemoSize:
     steps: int
 
 
-SIZES = {
+DEMO_SIZES = {
     "full": DemoSize(top_test=450, top_train=400, copies=400, distractors=300, views=11, steps=800),
     "small": DemoSize(top_test=120, top_train=110, copies=100, distractors=80, views=4, steps=300),
 }
@@ -54,11 +54,11 @@ SIZES = {
 def run(config: DemoConfig) -> DemoTable:
     """Run every stage in `config.out` and return the closing table. A second run resumes.
 
-    Raises UsageError for an unknown size or a directory that holds something else than a demo.
+    Raises UsageError for an unknown size or a directory that holds anything but a demo.
     """
     started = time.monotonic()
     stage = _Stages(config.out, started)
-    manifest, size = make_manifest(config, stage), SIZES[config.size]
+    manifest, size = make_manifest(config, stage), DEMO_SIZES[config.size]
     fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
     asl = stage("train-asl", "train-asl", **fit)
     asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
@@ -82,11 +82,11 @@ def run(config: DemoConfig) -> DemoTable:
 
 def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     """The stages up to the exported manifest, whose directory is returned. Raises UsageError as `run` does."""
-    if config.size not in SIZES:
-        hint = nearest(config.size, SIZES)
-        raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(SIZES)}")
+    if config.size not in DEMO_SIZES:
+        hint = nearest(config.size, DEMO_SIZES)
+        raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(DEMO_SIZES)}")
     _claim(config)
-    size, stage = SIZES[config.size], stages or _Stages(config.out, time.monotonic())
+    size, stage = DEMO_SIZES[config.size], stages or _Stages(config.out, time.monotonic())
     stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)
     stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
     stage("mine test", "mine", split="test", top=size.top_test)
@@ -98,7 +98,7 @@ def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
 
 
 def _claim(config: DemoConfig) -> None:
-    """Mark the directory as this demo's. Raises UsageError when it holds something else or a demo of other settings."""
+    """Mark the directory as this demo's. Raises UsageError when it holds other files or a demo with other settings."""
     mark = config.out / "demo.json"
     wanted = {"size": config.size, "seed": config.seed, "images": config.images and str(config.images.absolute())}
     if not mark.is_file():
@@ -110,7 +110,7 @@ def _claim(config: DemoConfig) -> None:
 
 
 class _Stages:
-    """Runs verbs in the demo's workspace with their settings, and says how long each took."""
+    """Runs verbs in the demo's workspace with its settings and reports how long each took."""
 
     def __init__(self, workspace: Path, started: float) -> None:
         self.workspace, self.started = workspace, started
@@ -134,7 +134,7 @@ class _Stages:
 
 
 def _annotate(config: DemoConfig, stage: _Stages) -> None:
-    """Push, label, pull, resolve, recheck, until the recheck finds no further pair; for both splits."""
+    """Push, label, pull, resolve and recheck both splits until the recheck finds no new pair."""
     from ndec_builder.annotation.serve import serving
     from ndec_builder.annotation.settings import ServeConfig
 

@@ -1,4 +1,4 @@
-"""The demo's closing table: what was mined, what people kept, what hard negatives cost, what the filter wins back."""
+"""The demo's summary table: pairs mined and kept, what hard negatives cost, what the filter recovers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.read import open_manifest
 
-FEW = 20  # natural hard-negative groups below which no figure is claimed
+FEW = 20  # with fewer groups of natural hard negatives no figure is claimed
 
 
 @dataclass(frozen=True)
 class DemoTable:
-    """Rows of the closing table, as numbers; `as_text` is what a person reads."""
+    """The summary table as numbers; `as_text` formats it for people."""
 
     mined: dict[str, dict[str, Any]]  # split → pairs, duplicates, share of edited copies and of hard negatives
     queries: dict[str, int]  # kind or hard kind → queries of the test set
@@ -30,7 +30,7 @@ class DemoTable:
 
     @classmethod
     def collect(cls, workspace: Workspace, manifest: Path, reports: dict[str, Path], seconds: float) -> DemoTable:
-        """Read everything back from the files that the stages wrote."""
+        """Read everything from the files that the stages wrote."""
         data = open_manifest(manifest)
         queries = data.table("queries").to_pylist()
         hard = [row for row in queries if row["kind"] == "hard_negative"]
@@ -53,7 +53,7 @@ class DemoTable:
         return {**vars(self), "claims": self.claims()}
 
     def claims(self) -> dict[str, bool]:
-        """What the paper says of hard negatives and its filter, looked up in this demo's own numbers."""
+        """Whether the paper's claims about hard negatives and its filter hold in this demo's numbers."""
         baseline, filtered = list(self.detectors.values())[:2]
         return {
             "hard negatives lower the baseline's μAP": _less(baseline["uap"], baseline["uap_without_hard_negatives"]),

@@ -1,4 +1,4 @@
-"""The operations that make an edited copy, with their parameters recorded."""
+"""Operations that make edited copies. Every parameter is recorded."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""How much of the original is still seen: bookkeeping with polygons, exact for everything a homography does.
+"""How much of the original is still visible, tracked with polygons. Exact for every homography.
 
-The visible part of the original starts as the unit square. Every geometric operation maps it with its matrix and clips
-it to the canvas; at the end it is mapped back and its area is the share. Opaque layers hide a part: their outlines
-travel along in the same way and are taken off, where two of them overlap twice (so the share can only be too small).
+The visible part of the original starts as the unit square. Each geometric operation maps it with its matrix and clips
+it to the canvas. At the end the polygon is mapped back to the original, and its area is the share. Opaque layers hide
+a part: their outlines are mapped in the same way and subtracted. Where two layers overlap, the overlap is subtracted
+twice, so the share can only be too small.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ UNIT_SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 
 
 class VisibleContent:
-    """Polygons are (n, 2) float64, in normalised coordinates of the picture as it is now, y down."""
+    """Polygons are (n, 2) float64, in normalised coordinates of the current picture, y down."""
 
     def __init__(self) -> None:
         self._visible = UNIT_SQUARE.copy()
@@ -23,19 +24,19 @@ class VisibleContent:
         self._from_original = np.eye(3)
 
     def move(self, matrix: np.ndarray) -> None:
-        """Apply a homography (3, 3) and cut away what leaves the canvas."""
+        """Apply a homography (3, 3) and clip to the canvas."""
         self._from_original = matrix @ self._from_original
         self._visible = clip(transform(matrix, self._visible))
         self._hidden = [(clip(transform(matrix, outline)), opacity) for outline, opacity in self._hidden]
 
     def hide(self, box: Sequence[float], opacity: float) -> None:
-        """Cover a box (left, top, right, bottom) of the present picture; `opacity` 0–1 of it is lost."""
+        """Cover a box (left, top, right, bottom) of the current picture with a layer of `opacity` 0–1."""
         left, top, right, bottom = box
         self._hidden.append((clip(self._visible, (left, top, right, bottom)), opacity))
 
     @property
     def share(self) -> float:
-        """Share of the original's area that is still seen, 0..1."""
+        """Share of the original's area that is still visible, 0..1."""
         back = np.linalg.inv(self._from_original)
         hidden = sum(opacity * area(transform(back, outline)) for outline, opacity in self._hidden)
         return float(np.clip(area(transform(back, self._visible)) - hidden, 0.0, 1.0))
@@ -48,7 +49,7 @@ def transform(matrix: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def clip(polygon: np.ndarray, box: Sequence[float] = (0.0, 0.0, 1.0, 1.0)) -> np.ndarray:
-    """Cut a convex polygon (n, 2) to a box (Sutherland–Hodgman, side by side); (0, 2) when nothing is left."""
+    """Clip a convex polygon (n, 2) to a box (Sutherland–Hodgman); (0, 2) when nothing is left."""
     for axis, bound, sign in ((0, box[0], 1), (0, box[2], -1), (1, box[1], 1), (1, box[3], -1)):
         kept: list[np.ndarray] = []
         for here, there in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):

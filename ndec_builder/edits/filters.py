@@ -1,4 +1,4 @@
-"""Operations that change pixel values and keep every pixel in its place (or nearly so)."""
+"""Operations that change pixel values and leave the pixels in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def jitter(image: Image.Image, brightness: float, contrast: float, saturation: float) -> Image.Image:
-    """Scale brightness, contrast and saturation by factors; 1 leaves the picture as it is."""
+    """Scale brightness, contrast and saturation by factors; 1 changes nothing."""
     image = ImageEnhance.Brightness(image).enhance(brightness)
     image = ImageEnhance.Contrast(image).enhance(contrast)
     return ImageEnhance.Color(image).enhance(saturation)
@@ -73,7 +73,7 @@ def vignette(image: Image.Image, strength: float) -> Image.Image:
 
 
 def tint(image: Image.Image, colour: Sequence[int], opacity: float) -> Image.Image:
-    """Lay one colour over the whole picture."""
+    """Blend the picture with one colour."""
     return Image.blend(image, Image.new("RGB", image.size, (colour[0], colour[1], colour[2])), opacity)
 
 

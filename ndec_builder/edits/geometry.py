@@ -1,7 +1,7 @@
-"""Operations that move pixels: crop, resize, flip, rotation, perspective, padding; and the 3×3 matrix of each.
+"""Operations that move pixels (crop, resize, flip, rotate, perspective, pad) and the 3×3 matrix of each.
 
-Matrices map normalised coordinates (x, y in 0..1, y down) of the picture before to those of the picture after; with
-them `content.py` knows which part of the original is still seen.
+Matrices map normalised coordinates (x, y in 0..1, y down) before the operation to those after it. `content.py` uses
+them to track which part of the original is still visible.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from PIL import Image
 
 Colour = Sequence[int]
 Size = tuple[int, int]
-MIN_SIDE = 32  # px; below this no descriptor sees anything
+MIN_EDIT_SIDE = 32  # px; smaller pictures hold too little for any descriptor
 
 
-def at_least_min_side(image: Image.Image) -> Image.Image:
-    """Stretch only the sides below MIN_SIDE: a 1×60000 strip must not become 32×1920000."""
+def enlarge_to_min_side(image: Image.Image) -> Image.Image:
+    """Enlarge only the sides below MIN_EDIT_SIDE: a 1×60000 strip must not become 32×1920000."""
     width, height = image.size
-    if min(width, height) >= MIN_SIDE:
+    if min(width, height) >= MIN_EDIT_SIDE:
         return image
-    return image.resize((max(width, MIN_SIDE), max(height, MIN_SIDE)), Image.Resampling.BICUBIC)
+    return image.resize((max(width, MIN_EDIT_SIDE), max(height, MIN_EDIT_SIDE)), Image.Resampling.BICUBIC)
 
 
 def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
-    """Keep the box (left, top, right, bottom), fractions of the sides; at least one pixel is kept."""
+    """Crop to the box (left, top, right, bottom), fractions of the sides, at least one pixel."""
     return image.crop(pixel_box(image.size, box))
 
 
 def pixel_box(size: Size, box: Sequence[float]) -> tuple[int, int, int, int]:
-    """The box of fractions as whole pixels inside the picture, at least one pixel wide and high."""
+    """Convert a box of fractions to pixels inside the picture, at least one pixel wide and high."""
     width, height = size
     left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
     right, bottom = max(left + 1, round(box[2] * width)), max(top + 1, round(box[3] * height))
@@ -45,27 +45,27 @@ def crop_matrix(before: Size, after: Size, box: Sequence[float]) -> np.ndarray:
 
 
 def resize(image: Image.Image, width_factor: float, height_factor: float) -> Image.Image:
-    """Scale the sides by the two factors (antialiased bicubic); unequal factors squash the picture."""
+    """Scale the sides by the two factors (antialiased bicubic); unequal factors change the aspect ratio."""
     size = (max(1, round(image.width * width_factor)), max(1, round(image.height * height_factor)))
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def flip(image: Image.Image) -> Image.Image:
+def mirror(image: Image.Image) -> Image.Image:
     """Mirror left to right."""
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def flip_matrix(before: Size, after: Size) -> np.ndarray:
+def mirror_matrix(before: Size, after: Size) -> np.ndarray:
     return np.array([[-1.0, 0, 1], [0, 1, 0], [0, 0, 1]])
 
 
 def rotate(image: Image.Image, angle: float, expand: bool, fill: Colour) -> Image.Image:
-    """Turn by `angle` degrees counter-clockwise about the centre; `expand` grows the canvas so nothing is cut."""
+    """Rotate by `angle` degrees counter-clockwise around the centre; `expand` enlarges the canvas to fit."""
     return image.rotate(angle, Image.Resampling.BICUBIC, expand=expand, fillcolor=(fill[0], fill[1], fill[2]))
 
 
 def rotate_matrix(before: Size, after: Size, angle: float, expand: bool, fill: Colour) -> np.ndarray:
-    """Exact up to the whole pixel to which Pillow rounds an expanded canvas."""
+    """Exact except that Pillow rounds an expanded canvas to integer pixels."""
     (w, h), (nw, nh) = before, after
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     to_pixels = np.array([[w, 0, -w / 2], [0, h, -h / 2], [0, 0, 1.0]])
@@ -75,7 +75,7 @@ def rotate_matrix(before: Size, after: Size, angle: float, expand: bool, fill: C
 
 
 def perspective(image: Image.Image, corners: Sequence[Sequence[float]], fill: Colour) -> Image.Image:
-    """Draw the whole picture into the quadrilateral `corners` (fractions; from top left, clockwise) of its canvas."""
+    """Warp the picture into the quadrilateral `corners` (fractions; clockwise from the top left) of its canvas."""
     width, height = image.size
     inverse = np.linalg.inv(perspective_matrix(image.size, image.size, corners, fill))
     to_pixels = np.diag([width, height, 1.0])
@@ -91,7 +91,7 @@ def perspective(image: Image.Image, corners: Sequence[Sequence[float]], fill: Co
 
 
 def perspective_matrix(before: Size, after: Size, corners: Sequence[Sequence[float]], fill: Colour) -> np.ndarray:
-    """The homography that takes the unit square to `corners` (four points fix its eight unknowns)."""
+    """The homography that maps the unit square to `corners` (four points give its eight unknowns)."""
     rows, right = [], []
     for (x, y), (u, v) in zip([(0, 0), (1, 0), (1, 1), (0, 1)], corners, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]

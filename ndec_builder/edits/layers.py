@@ -1,4 +1,4 @@
-"""Operations that add content the original lacks: text, stickers, another picture over or under it."""
+"""Operations that add new content: text, stickers, another picture on top or behind."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.edits.geometry import Colour, Size, pixel_box
 
 STICKERS = ("face", "star", "heart", "bubble")
-_SUPERSAMPLE = 4  # stickers are drawn larger and shrunk: smooth edges
+_SUPERSAMPLE = 4  # stickers are drawn larger and scaled down for smooth edges
 
 
 def text(
     image: Image.Image, text: str, position: Sequence[float], height: float, colour: Colour, opacity: float
 ) -> Image.Image:
-    """Write `text` at `position` (fractions, its top left), letters `height` × the shorter side high, 6 px at least."""
+    """Write `text` at `position` (fractions, its top left); letters are `height` × the shorter side, at least 6 px."""
     font = ImageFont.load_default(max(6, round(height * min(image.size))))
     layer = Image.new("L", image.size, 0)
     ImageDraw.Draw(layer).text(
@@ -29,7 +29,7 @@ def text(
 
 
 def sticker(image: Image.Image, shape: str, centre: Sequence[float], diameter: float, colour: Colour) -> Image.Image:
-    """Draw one of STICKERS, `diameter` × the shorter side wide, around `centre` (fractions)."""
+    """Draw one of STICKERS, `diameter` × the shorter side wide, centred at `centre` (fractions)."""
     side = max(8, round(diameter * min(image.size)))
     mark = _draw_sticker(shape, side * _SUPERSAMPLE, colour).resize((side, side), Image.Resampling.BOX)
     left, top = round(centre[0] * image.width - side / 2), round(centre[1] * image.height - side / 2)
@@ -39,7 +39,7 @@ def sticker(image: Image.Image, shape: str, centre: Sequence[float], diameter: f
 
 
 def overlay(image: Image.Image, box: Sequence[float], opacity: float, picture: Image.Image) -> Image.Image:
-    """Lay another picture over the box (fractions)."""
+    """Blend another picture over the box (fractions)."""
     left, top, right, bottom = pixel_box(image.size, box)
     patch = ImageOps.fit(picture, (right - left, bottom - top), Image.Resampling.BICUBIC)
     result = image.copy()
@@ -48,7 +48,7 @@ def overlay(image: Image.Image, box: Sequence[float], opacity: float, picture: I
 
 
 def underlay(image: Image.Image, box: Sequence[float], picture: Image.Image) -> Image.Image:
-    """Paste the whole image into the box of another picture, whose size is chosen so that the image keeps its own."""
+    """Paste the image into the box of another picture, which is resized so that the image keeps its size."""
     canvas = ImageOps.fit(picture, _canvas(image.size, box), Image.Resampling.BICUBIC)
     canvas.paste(image, _corner(canvas.size, image.size, box))
     return canvas
@@ -69,7 +69,7 @@ def _corner(canvas: Size, size: Size, box: Sequence[float]) -> Size:
 
 
 def procedural(seed: int, side: int = 256) -> Image.Image:
-    """A background from a seed: a smooth colour field with a little grain, where no pictures are given."""
+    """Make a background from a seed, a smooth colour field with a little grain. Used when no pictures are given."""
     rng = np.random.default_rng(seed)
     cells = int(rng.integers(2, 7))
     coarse = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
@@ -79,7 +79,7 @@ def procedural(seed: int, side: int = 256) -> Image.Image:
 
 
 def sample_background(rng: np.random.Generator, backgrounds: Sequence[Image.Image]) -> dict[str, Any]:
-    """Which picture is used: `{"index", "sha256"}` of a given one, or the `{"seed"}` of a procedural one."""
+    """Choose a background: `{"index", "sha256"}` of a given picture, or the `{"seed"}` of a procedural one."""
     if not backgrounds:
         return {"seed": int(rng.integers(2**31))}
     index = int(rng.integers(len(backgrounds)))
@@ -87,7 +87,7 @@ def sample_background(rng: np.random.Generator, backgrounds: Sequence[Image.Imag
 
 
 def find_background(record: Mapping[str, Any], backgrounds: Sequence[Image.Image]) -> Image.Image:
-    """The picture that a record names. Raises NdecError when the one at its index is another picture."""
+    """The background that a record names. Raises NdecError when the picture at its index has changed."""
     if "seed" in record:
         return procedural(record["seed"])
     index = record["index"]
@@ -109,7 +109,7 @@ def _through(image: Image.Image, mask: Image.Image, colour: Colour) -> Image.Ima
 
 
 def _draw_sticker(shape: str, side: int, colour: Colour) -> Image.Image:
-    """One of STICKERS filling a transparent square of `side` px."""
+    """Draw one of STICKERS on a transparent square of `side` px."""
     mark = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     draw = ImageDraw.Draw(mark)
     fill = (colour[0], colour[1], colour[2], 255)

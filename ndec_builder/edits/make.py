@@ -36,8 +36,8 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image, edit_json, find_recipe
 from ndec_builder.edits.settings import EditConfig
 
-RESULT_VERSION = 1  # raised by hand when the same seed gives other copies
-JPEG_QUALITY = 95  # of the file itself; how lossy a copy is is the recipe's business
+RESULT_VERSION = 1  # raise it when the same seed gives different copies
+_JPEG_QUALITY = 95  # of the file; the recipe decides how lossy the copy itself is
 BACKGROUND_SIDE = 512  # px, longest side kept in memory
 
 
@@ -56,9 +56,9 @@ class _Made:
 def run(config: EditConfig) -> Path:
     """Write `count` edited copies as queries and return the path of the query table.
 
-    Copy i is made from the i-th image of a seeded shuffle of the role (shuffled anew when all were used) and has a
-    random stream of its own. Rows of other queries are kept, those of the same prefix replaced. A source that cannot
-    be decoded becomes a row of images/query-rejects.parquet; its number stays empty. Raises UsageError for a count
+    Copy i is made from image i of a seeded shuffle of the role (shuffled again once all images are used) and has its
+    own random stream. Rows with this prefix are replaced; all other queries are kept. A source that cannot be decoded
+    becomes a row of images/query-rejects.parquet and its number stays unused. Raises UsageError for a count
     below 1, an unknown recipe or an id that is taken, GapsError after writing when too many sources were unusable.
     """
     record = RunRecord("edit", config, RESULT_VERSION)
@@ -100,7 +100,7 @@ def run(config: EditConfig) -> Path:
 
 
 def choose_sources(images: int, count: int, seed: int) -> np.ndarray:
-    """Row numbers (count,) int64: shuffles of all rows, one after the other, so that use differs by one at most."""
+    """Row numbers (count,) int64: repeated shuffles of all rows, so that use counts differ by at most one."""
     rng = np.random.default_rng(seed)
     rounds = [rng.permutation(images) for _ in range(-(-count // images))]
     return np.concatenate(rounds)[:count]
@@ -134,10 +134,10 @@ def _make(
         return _Made(query_id, source, reason=str(error))
     except OSError as error:
         return _Made(query_id, source, reason=f"cannot read: {error.strerror or error}")
-    # a stream of its own for every copy: one that fails does not shift the others
+    # each copy has its own random stream: one that fails does not change the rest
     edited = edit_image(original, config.recipe, np.random.default_rng([config.seed, index]), backgrounds)
     buffer = io.BytesIO()
-    edited.image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    edited.image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
     path = write_bytes(workspace.files("query") / f"{query_id}.jpg", buffer.getvalue())
     image = {
         **{name: source[name] for name in (*LICENCE_COLUMNS, "group")},
@@ -154,7 +154,7 @@ def _make(
 
 
 def _others(workspace: Workspace, config: EditConfig) -> tuple[pa.Table, pa.Table]:
-    """Query and edit rows that are not copies of this prefix. Raises UsageError when one of them has one of our ids."""
+    """Query and edit rows without copies of this prefix. Raises UsageError when an ingested image has such an id."""
     edits = read_table(workspace.edits) if workspace.edits.is_file() else table_of(EDITS, [])
     queries = workspace.read_images("query") if workspace.images("query").is_file() else table_of(IMAGES, [])
     roles = edits["role"].to_pylist()
@@ -180,7 +180,7 @@ def _without(table: pa.Table, rows: list[bool]) -> pa.Table:
 
 
 def _write(workspace: Workspace, config: EditConfig, queries: pa.Table, edits: pa.Table, made: list[_Made]) -> None:
-    """Write the edits first: a query whose edit is not on record would pass for an image without a match."""
+    """Write the edits first: a query without its edit record would look like an image without a match."""
     good = [one for one in made if one.image is not None]
     rows = [
         {

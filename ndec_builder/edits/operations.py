@@ -1,4 +1,4 @@
-"""All operations by name, and the exact replay of recorded ones.
+"""All operations by name, and exact replay of recorded ones.
 
 A record is `{"operation": name, "parameters": {…}}`, plain JSON; applying it again gives the same pixels.
 """
@@ -22,12 +22,12 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Operation:
-    """One way to change a picture. `apply(image, **parameters)` is a pure function of the pixels and parameters."""
+    """One kind of edit. `apply(image, **parameters)` is a pure function of pixels and parameters."""
 
     apply: Callable[..., Image.Image]
     matrix: Callable[..., np.ndarray] | None = None  # (size before, size after, **parameters) → (3, 3)
     hides: Callable[..., tuple[Sequence[float], float]] | None = None  # (size, **parameters) → box, opacity
-    adds_content: bool = False  # content that the original lacks
+    adds_content: bool = False  # content that the original does not have
 
 
 def _overlay_hides(size: Size, box: Sequence[float], opacity: float, **_: Any) -> tuple[Sequence[float], float]:
@@ -41,12 +41,12 @@ def _sticker_hides(size: Size, centre: Sequence[float], diameter: float, **_: An
     return ((x - half) / size[0], (y - half) / size[1], (x + half) / size[0], (y + half) / size[1]), 0.66
 
 
-# Plain borders and text count as added content, the empty corners of a turned picture do not. Text hides next to
-# nothing and is left out of the share.
+# Plain borders and text count as added content. The empty corners of a rotated picture do not. Text hides almost
+# nothing, so the share ignores it.
 OPERATIONS: dict[str, Operation] = {
     "crop": Operation(geometry.crop, geometry.crop_matrix),
     "resize": Operation(geometry.resize),
-    "flip": Operation(geometry.flip, geometry.flip_matrix),
+    "flip": Operation(geometry.mirror, geometry.mirror_matrix),
     "rotate": Operation(geometry.rotate, geometry.rotate_matrix),
     "perspective": Operation(geometry.perspective, geometry.perspective_matrix),
     "pad": Operation(geometry.pad, geometry.pad_matrix, adds_content=True),
@@ -73,8 +73,8 @@ class Edited:
 
     image: Image.Image  # RGB, at least 32 px a side
     edits: tuple[dict[str, Any], ...]  # the records, in the order in which they were applied
-    content_share: float  # share of the original's area still seen, 0..1
-    adds_content: bool  # padding, underlay, overlay, text or sticker: content that the original lacks
+    content_share: float  # share of the original's area still visible, 0..1
+    adds_content: bool  # padding, underlay, overlay, text or sticker: content that the original does not have
 
 
 def apply_edits(image: Image.Image, edits: Sequence[Record], backgrounds: Sequence[Image.Image] = ()) -> Image.Image:
@@ -84,20 +84,20 @@ def apply_edits(image: Image.Image, edits: Sequence[Record], backgrounds: Sequen
     >>> apply_edits(Image.new("RGB", (200, 100)), [crop]).size
     (100, 100)
 
-    Raises NdecError for an unknown operation, for parameters it does not take and for a background that is another one.
+    Raises NdecError for an unknown operation, for wrong parameters and for a background that has changed.
     """
     return replay(image, edits, backgrounds).image
 
 
 def replay(image: Image.Image, edits: Sequence[Record], backgrounds: Sequence[Image.Image] = ()) -> Edited:
-    """Like `apply_edits`, with the share of the original that is left."""
+    """Like `apply_edits`, but also returns the share of the original that is still visible."""
     content = VisibleContent()
-    image = geometry.at_least_min_side(image.convert("RGB"))
+    image = geometry.enlarge_to_min_side(image.convert("RGB"))
     adds_content = False
     for record in edits:
         operation = _operation(record)
         before = image.size
-        image = geometry.at_least_min_side(_apply(operation, image, record, backgrounds))
+        image = geometry.enlarge_to_min_side(_apply(operation, image, record, backgrounds))
         parameters = record["parameters"]
         if operation.matrix is not None:
             content.move(operation.matrix(before, image.size, **parameters))

@@ -1,7 +1,7 @@
-"""Named mixtures of operations as plain data, and the one function that draws from them.
+"""Recipes: named mixtures of operations as plain data, and the function that samples from them.
 
-A recipe is a list of steps (operation, probability, parameter ranges), applied in that order: what happens to the
-picture itself first, what is laid on it then, encoding last.
+A recipe is a list of steps (operation, probability, parameter ranges) in order: changes of the picture itself first,
+then what is pasted on it, then encoding.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ndec_builder.edits.samplers import SAMPLERS, Ranges
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """`least` to `most` of the steps happen; within these bounds each by its own probability."""
+class EditRecipe:
+    """Between `least` and `most` steps are applied, each with its own probability."""
 
     steps: tuple[tuple[str, float, Ranges], ...]
     least: int
@@ -31,9 +31,9 @@ class Recipe:
 _JITTER: Ranges = {"brightness": (0.6, 1.5), "contrast": (0.6, 1.5), "saturation": (0.3, 1.8)}
 _ASPECT = (0.75, 1.33)
 
-RECIPES: dict[str, Recipe] = {
+EDIT_RECIPES: dict[str, EditRecipe] = {
     # Edited copies like those of DISC21: 1–4 operations, about one in three with a crop.
-    "copy": Recipe(
+    "copy": EditRecipe(
         (
             ("crop", 0.42, {"share": (0.2, 0.8), "aspect": _ASPECT}),
             ("flip", 0.15, {}),
@@ -59,9 +59,9 @@ RECIPES: dict[str, Recipe] = {
         least=1,
         most=4,
     ),
-    "crop": Recipe((("crop", 1.0, {"share": (0.2, 0.8), "aspect": _ASPECT}),), least=1, most=1),
-    # A crop, and then what takes detail away but lays nothing on it: views that show less than their original.
-    "edited-crop": Recipe(
+    "crop": EditRecipe((("crop", 1.0, {"share": (0.2, 0.8), "aspect": _ASPECT}),), least=1, most=1),
+    # A crop, then operations that remove detail but add nothing: views that show less than their original.
+    "edited-crop": EditRecipe(
         (
             ("crop", 1.0, {"share": (0.2, 0.95), "aspect": _ASPECT}),
             ("flip", 0.20, {}),
@@ -82,8 +82,8 @@ RECIPES: dict[str, Recipe] = {
         least=2,
         most=5,
     ),
-    # What happens to a picture that is passed on unchanged: encoded again, scaled, a little warmer or brighter.
-    "light": Recipe(
+    # What sharing does to a picture that nobody edits: re-encoding, scaling, small colour changes.
+    "light": EditRecipe(
         (
             ("jitter", 0.4, {"brightness": (0.9, 1.1), "contrast": (0.9, 1.1), "saturation": (0.85, 1.15)}),
             ("resize", 0.6, {"factor": (0.5, 1), "squash": (1, 1)}),
@@ -93,7 +93,7 @@ RECIPES: dict[str, Recipe] = {
         most=3,
     ),
     # Training views: the operations and probabilities of the BoT baseline, which the paper's simple baseline uses.
-    "view": Recipe(
+    "view": EditRecipe(
         (
             ("crop", 1.0, {"share": (0.2, 1), "aspect": _ASPECT}),
             ("flip", 0.5, {}),
@@ -120,7 +120,7 @@ RECIPES: dict[str, Recipe] = {
 def edit_image(
     image: Image.Image, recipe: str, rng: np.random.Generator, backgrounds: Sequence[Image.Image] = ()
 ) -> Edited:
-    """Make one edited copy by a recipe. Its `edits` replay to the same pixels with `operations.apply_edits`.
+    """Make one edited copy with a recipe. Replaying its `edits` with `operations.apply_edits` gives the same pixels.
 
     Raises UsageError for an unknown recipe.
     """
@@ -131,11 +131,13 @@ def edit_image(
     return replay(image, edits, backgrounds)
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str) -> EditRecipe:
     """The recipe of that name. Raises UsageError with the nearest name."""
-    if name not in RECIPES:
-        raise UsageError(f"the recipe {name!r} is unknown; known: {', '.join(RECIPES)}{nearest(name, RECIPES)}")
-    return RECIPES[name]
+    if name not in EDIT_RECIPES:
+        raise UsageError(
+            f"the recipe {name!r} is unknown; known: {', '.join(EDIT_RECIPES)}{nearest(name, EDIT_RECIPES)}"
+        )
+    return EDIT_RECIPES[name]
 
 
 def edit_json(edited: Edited, recipe: str, seed: int) -> str:
@@ -152,8 +154,8 @@ def edit_json(edited: Edited, recipe: str, seed: int) -> str:
     )
 
 
-def _choose(recipe: Recipe, rng: np.random.Generator) -> list[tuple[str, float, Ranges]]:
-    """Each step by its probability; too many are thinned out at random, too few filled up by probability."""
+def _choose(recipe: EditRecipe, rng: np.random.Generator) -> list[tuple[str, float, Ranges]]:
+    """Choose steps by probability. Too many are cut at random; too few are filled up by probability."""
     chances = np.array([probability for _, probability, _ in recipe.steps])
     chosen = np.flatnonzero(rng.random(len(chances)) < chances)
     if len(chosen) > recipe.most:

@@ -1,6 +1,6 @@
-"""Parameters at random, within ranges: one sampler per operation, JSON values only.
+"""Random parameters within ranges: one sampler per operation, JSON values only.
 
-A range is `(low, high)`. Numbers are rounded when drawn, so that the record is short and still exact.
+A range is `(low, high)`. Numbers are rounded when sampled, so that the record is short and still exact.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _WORDS = (
 )
 
 
-def draw(rng: np.random.Generator, bounds: Range) -> float:
-    """A number in the range, to four decimals."""
+def _draw_number(rng: np.random.Generator, bounds: Range) -> float:
+    """A number in the range, rounded to four decimals."""
     return round(float(rng.uniform(*bounds)), 4)
 
 
@@ -50,23 +50,23 @@ def seed(rng: np.random.Generator) -> int:
 
 
 def box(rng: np.random.Generator, share: Range, aspect: Range) -> list[float]:
-    """A box (left, top, right, bottom) with a `share` of the area; `aspect` stretches it, in logarithm alike."""
-    side, stretch = float(np.sqrt(draw(rng, share))), float(np.exp(rng.uniform(*np.log(aspect)) / 2))
+    """A box (left, top, right, bottom) with a `share` of the area; its `aspect` ratio is log-uniform."""
+    side, stretch = float(np.sqrt(_draw_number(rng, share))), float(np.exp(rng.uniform(*np.log(aspect)) / 2))
     width, height = min(1.0, side * stretch), min(1.0, side / stretch)
     left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
     return [round(float(value), 4) for value in (left, top, left + width, top + height)]
 
 
 def _numbers(*names: str) -> Sampler:
-    return lambda rng, ranges, _: {name: draw(rng, ranges[name]) for name in names}
+    return lambda rng, ranges, _: {name: _draw_number(rng, ranges[name]) for name in names}
 
 
 def _whole(name: str) -> Sampler:
-    return lambda rng, ranges, _: {name: round(draw(rng, ranges[name]))}
+    return lambda rng, ranges, _: {name: round(_draw_number(rng, ranges[name]))}
 
 
 def _with_seed(*names: str) -> Sampler:
-    return lambda rng, ranges, _: {**{name: draw(rng, ranges[name]) for name in names}, "seed": seed(rng)}
+    return lambda rng, ranges, _: {**{name: _draw_number(rng, ranges[name]) for name in names}, "seed": seed(rng)}
 
 
 def _nothing(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
@@ -78,44 +78,44 @@ def _crop(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) ->
 
 
 def _resize(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
-    factor, squash = draw(rng, ranges["factor"]), draw(rng, ranges["squash"])
+    factor, squash = _draw_number(rng, ranges["factor"]), _draw_number(rng, ranges["squash"])
     return {"width_factor": round(factor * squash, 4), "height_factor": factor}
 
 
 def _rotate(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
-    return {"angle": draw(rng, ranges["angle"]), "expand": bool(rng.random() < 0.5), "fill": colour(rng)}
+    return {"angle": _draw_number(rng, ranges["angle"]), "expand": bool(rng.random() < 0.5), "fill": colour(rng)}
 
 
 def _perspective(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
     square = ((0, 0), (1, 0), (1, 1), (0, 1))
-    corners = [[round(abs(side - draw(rng, ranges["inward"])), 4) for side in corner] for corner in square]
+    corners = [[round(abs(side - _draw_number(rng, ranges["inward"])), 4) for side in corner] for corner in square]
     return {"corners": corners, "fill": colour(rng)}
 
 
 def _pad(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
-    return {"margins": [draw(rng, ranges["margin"]) for _ in range(4)], "fill": colour(rng)}
+    return {"margins": [_draw_number(rng, ranges["margin"]) for _ in range(4)], "fill": colour(rng)}
 
 
 def _tint(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
-    return {"colour": colour(rng), "opacity": draw(rng, ranges["opacity"])}
+    return {"colour": colour(rng), "opacity": _draw_number(rng, ranges["opacity"])}
 
 
 def _text(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
     words = " ".join(_WORDS[int(i)] for i in rng.integers(0, len(_WORDS), int(rng.integers(1, 4))))
     return {
         "text": words,
-        "position": [draw(rng, (0, 0.6)), draw(rng, (0, 0.85))],
-        "height": draw(rng, ranges["height"]),
+        "position": [_draw_number(rng, (0, 0.6)), _draw_number(rng, (0, 0.85))],
+        "height": _draw_number(rng, ranges["height"]),
         "colour": colour(rng),
-        "opacity": draw(rng, (0.6, 1)),
+        "opacity": _draw_number(rng, (0.6, 1)),
     }
 
 
 def _sticker(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
     return {
         "shape": layers.STICKERS[int(rng.integers(len(layers.STICKERS)))],
-        "centre": [draw(rng, (0.1, 0.9)), draw(rng, (0.1, 0.9))],
-        "diameter": draw(rng, ranges["diameter"]),
+        "centre": [_draw_number(rng, (0.1, 0.9)), _draw_number(rng, (0.1, 0.9))],
+        "diameter": _draw_number(rng, ranges["diameter"]),
         "colour": colour(rng),
     }
 
@@ -123,7 +123,7 @@ def _sticker(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds)
 def _overlay(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
     return {
         "box": box(rng, ranges["share"], (0.7, 1.4)),
-        "opacity": draw(rng, ranges["opacity"]),
+        "opacity": _draw_number(rng, ranges["opacity"]),
         "background": layers.sample_background(rng, backgrounds),
     }
 

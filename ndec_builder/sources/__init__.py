@@ -1,4 +1,4 @@
-"""Where images come from: folders, ground-truth lists and the mini corpus of the package registries."""
+"""Where images come from: folders, archives, tables, releases and ground truths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources on another machine, through fsspec: what is listed, and what a range of a file holds."""
+"""Local and remote (fsspec) containers: find them, list remote folders, open them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.remote import retried
 from ndec_builder.core.workspace import Workspace
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
-def is_remote(source: Path | str) -> bool:
+def is_uri(source: Path | str) -> bool:
     return "://" in str(source)
 
 
 def find_remote(source: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Yield (uri, name below the source, (bytes, 0)) of the files with these endings. Raises UsageError, NdecError."""
-    filesystem, root = connect(source)
+    filesystem, root = open_filesystem(source)
     files: dict[str, dict[str, Any]] = scanned(lambda: filesystem.find(root, detail=True), source)
     for path in sorted(files):
         if PurePosixPath(path).suffix.lower() in suffixes:
@@ -30,7 +30,7 @@ def find_remote(source: str, suffixes: frozenset[str]) -> Iterator[tuple[str, st
             yield filesystem.unstrip_protocol(path), name, (files[path].get("size") or 0, 0)
 
 
-def connect(source: str) -> tuple[Any, str]:
+def open_filesystem(source: str) -> tuple[Any, str]:
     """The fsspec file system of a URI and the path on it. Raises UsageError for a protocol that is not installed."""
     import fsspec
 
@@ -42,10 +42,10 @@ def connect(source: str) -> tuple[Any, str]:
 
 
 def containers(source: Path | str, suffix: str, workspace: Workspace, what: str) -> list[tuple[str, str]]:
-    """Return (uri as stored, what opens it) of the archives that a source means, ascending.
+    """Return (uri as stored, name that opens it) of the archives that a source names, ascending.
 
     The source is a file, a folder (its files with that ending, at any depth), or a pattern with `*`, `?`, `{a,b}` or
-    `{000..012}`; local or any fsspec URI. Raises UsageError naming every file of a pattern in braces that is not there.
+    `{000..012}`; local or any fsspec URI. Raises UsageError naming every file of a brace pattern that does not exist.
     """
     names = expand(str(source))
     found: list[str] = []
@@ -59,11 +59,11 @@ def containers(source: Path | str, suffix: str, workspace: Workspace, what: str)
         raise UsageError(f"{len(missing)} of {len(names)} files are missing: {', '.join(missing)}; {what}")
     if not found:
         raise UsageError(f"no {suffix} file at {source}; {what}")
-    return [(name if is_remote(name) else workspace.uri_of(Path(name)), name) for name in sorted(set(found))]
+    return [(name if is_uri(name) else workspace.uri_of(Path(name)), name) for name in sorted(set(found))]
 
 
 def expand(pattern: str) -> list[str]:
-    """Write out `{a,b}` and `{000..012}`, several times too."""
+    """Expand `{a,b}` and `{000..012}`, also several of them."""
     match = _BRACES.search(pattern)
     if match is None:
         return [pattern]
@@ -76,7 +76,7 @@ def expand(pattern: str) -> list[str]:
 
 
 def _matches(name: str, suffix: str) -> list[str]:
-    if is_remote(name):
+    if is_uri(name):
         return scanned(lambda: _matches_remote(name, suffix), name)
     local = Path(name)
     if local.is_dir():
@@ -89,7 +89,7 @@ def _matches(name: str, suffix: str) -> list[str]:
 
 
 def _matches_remote(name: str, suffix: str) -> list[str]:
-    filesystem, path = connect(name)
+    filesystem, path = open_filesystem(name)
     if any(character in path for character in "*?["):
         paths = filesystem.glob(path)
     elif filesystem.isdir(path):
@@ -99,20 +99,20 @@ def _matches_remote(name: str, suffix: str) -> list[str]:
     return [filesystem.unstrip_protocol(p) for p in paths]
 
 
-def scanned(read: Callable[[], Value], name: str) -> Value:
-    """`read()`, tried again with growing waits when `name` is on another machine. Raises NdecError when it fails."""
+def scanned(read: Callable[[], _Value], name: str) -> _Value:
+    """Return `read()`, retried with growing waits when `name` is remote. Raises NdecError when it fails."""
     try:
-        return retried(read, name) if is_remote(name) else read()
+        return retried(read, name) if is_uri(name) else read()
     except OSError as error:
         raise NdecError(
-            f"{name} cannot be read ({error.strerror or error}); is it complete, is the address right, and are you "
-            "allowed to?"
+            f"{name} cannot be read ({error.strerror or error}); check that it is complete, that the address is right, "
+            "and that you have permission"
         ) from None
 
 
 def open_container(name: str) -> Any:
     """A seekable binary file, local or remote. Raises OSError; UsageError for a protocol that is not installed."""
-    if not is_remote(name):
+    if not is_uri(name):
         return Path(name).open("rb")
-    filesystem, path = connect(name)
-    return filesystem.open(path, "rb", block_size=1 << 18)  # headers lie apart: small blocks waste the least
+    filesystem, path = open_filesystem(name)
+    return filesystem.open(path, "rb", block_size=1 << 18)  # headers are far apart: small blocks waste least

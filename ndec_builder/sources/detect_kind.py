@@ -1,4 +1,4 @@
-"""What kind a source is, when that is plain from its name and its first entries. Opens no image."""
+"""Guess the kind of a source from its name and first entries. Opens no image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
-from ndec_builder.sources.settings import KINDS
+from ndec_builder.sources.settings import SOURCE_KINDS
 
 _BY_ENDING = {
     ".tar": "tar", ".parquet": "parquet", ".txt": "list", ".lst": "list", ".list": "list", ".h5": "descriptors",
@@ -16,11 +16,11 @@ _BY_ENDING = {
     ".zip": "disc21", ".tgz": "tar",
 }  # fmt: skip
 _PACKED_TAR = re.compile(r"\.tar\.\w+$")
-_LOOKED_AT = 1_000  # entries of a folder that are looked at
+_SCANNED_ENTRIES = 1_000  # of a folder
 
 
 def guess_kind(source: Path | str) -> str:
-    """Return a name of KINDS. Raises UsageError for a file whose kind is not plain."""
+    """Return a name of SOURCE_KINDS. Raises UsageError for a file whose kind is unclear."""
     name = str(source)
     if "://" not in name and Path(name).is_dir():
         return _kind_of_folder(Path(name))
@@ -32,9 +32,10 @@ def guess_kind(source: Path | str) -> str:
     if suffix == ".csv" and Path(name).is_file() and _has_image_ids(Path(name)):
         return "openimages"
     if "://" in name or not Path(name).exists() or suffix in SUFFIXES:
-        return "folder"  # which says what is wrong with it
+        return "folder"  # this reader reports the error
     raise UsageError(
-        f"{source} is a file, not a folder, and its name does not say what kind; give --kind, one of {', '.join(KINDS)}"
+        f"{source} is a file, not a folder, and its name does not show its kind; give --kind, one of "
+        f"{', '.join(SOURCE_KINDS)}"
     )
 
 
@@ -44,7 +45,7 @@ def _has_image_ids(path: Path) -> bool:
 
 
 def _kind_of_folder(folder: Path) -> str:
-    entries = {path.name for path in itertools.islice(folder.iterdir(), _LOOKED_AT)}
+    entries = {path.name for path in itertools.islice(folder.iterdir(), _SCANNED_ENTRIES)}
     if "negative_pair" in entries or "query_images_h5" in entries:
         return "ndec"
     if "original" in entries and entries & {"crops", "jpeg", "jpegqual", "strong"}:

@@ -21,15 +21,15 @@ Match = tuple[str, str | None]
 def read_ground_truth(path: Path) -> list[Match]:
     """Return the rows in file order; `.jpg` endings are stripped, an empty reference is None; `.json` is json.
 
-    Raises UsageError when the file is missing or no text, NdecError with line number and value for a row that has not
-    two columns, lacks a query or comes twice, and for a query listed both with and without a match.
+    Raises UsageError when the file is missing or not text, NdecError with line number and value for a row that is
+    repeated, has no query or not two columns, and for a query listed both with and without a match.
     """
     if not path.is_file():
         raise UsageError(f"the ground truth {path} is not a file; give a csv with the columns query_id,reference_id")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageError(f"the ground truth {path} is no csv: it is not UTF-8 text; export it as plain csv") from None
+        raise UsageError(f"the ground truth {path} is not csv: it is not UTF-8 text; export it as plain csv") from None
     if path.suffix.lower() == ".json":
         return _read_json(path, text)
     rows: list[Match] = []
@@ -48,12 +48,12 @@ def read_ground_truth(path: Path) -> list[Match]:
             if row in first_line:
                 raise NdecError(
                     f"{path}, line {line}: the row {','.join(cells)!r} was already in line {first_line[row]}; "
-                    "every (query, reference) pair may come once: remove one of the two"
+                    "each (query, reference) pair may appear only once: remove one of the two"
                 )
             first_line[row] = line
             rows.append(row)
     except csv.Error as error:
-        raise NdecError(f"{path}, line {reader.line_num}: not csv ({error}); mend the quotes in that line") from None
+        raise NdecError(f"{path}, line {reader.line_num}: not csv ({error}); fix the quotes in that line") from None
     if not rows:
         raise NdecError(f"the ground truth {path} has no rows; it needs lines of the form query_id,reference_id")
     _no_contradiction(path, rows, first_line)
@@ -72,7 +72,7 @@ def _read_json(path: Path, text: str) -> list[Match]:
     try:
         value = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise NdecError(f"the ground truth {path} is not JSON ({error}); mend it") from None
+        raise NdecError(f"the ground truth {path} is not JSON ({error}); fix the file") from None
     if not isinstance(value, dict):
         raise NdecError(
             f"the ground truth {path} is a {type(value).__name__}; expected an object {{query: [reference, …]}}"

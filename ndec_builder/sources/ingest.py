@@ -1,4 +1,4 @@
-"""`ndec ingest ROLE SOURCE`: the images of a source become rows of images/<role>.parquet."""
+"""`ndec ingest ROLE SOURCE`: list the images of a source in images/<role>.parquet."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ndec_builder.sources.detect_kind import guess_kind
 from ndec_builder.sources.ground_truth import Match, check_ids, read_ground_truth
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
-from ndec_builder.sources.listing import Found, Listing, refuse_twice, top_reasons
-from ndec_builder.sources.settings import KINDS, MANY_ROLES, IngestConfig
+from ndec_builder.sources.listing import Listing, SourceContents, refuse_twice, top_reasons
+from ndec_builder.sources.settings import MANY_ROLES, SOURCE_KINDS, IngestConfig
 
 _MODULES = {
-    # kind: module of `sources/readers` with `find(config, workspace) -> Found`
+    # kind: module of `sources/readers` with `find(config, workspace) -> SourceContents`
     "folder": "folder", "list": "image_list", "imagefolder": "folder", "tar": "tar", "parquet": "parquet",
     "hf": "huggingface", "openimages": "openimages", "disc21": "disc21", "ndec": "ndec_release", "copydays": "copydays",
 }  # fmt: skip
@@ -34,11 +34,11 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class Written:
-    """What one role's table holds now."""
+    """The result for one role."""
 
     path: Path
     images: int
-    total: int  # images that the source names, good and bad
+    total: int  # usable and rejected images of the source
     rejects: list[dict[str, Any]]
 
 
@@ -46,9 +46,9 @@ def run(config: IngestConfig) -> Path:
     """Write images/<role>.parquet (schema IMAGES, ascending image_id), <role>-rejects.parquet and <role>.run.json.
 
     A source with a ground truth or directed pairs also fills images/ground_truth.parquet and images/pairs.parquet.
-    Returns the table, or the folder of the tables for role `all`. Raises UsageError for a source that is not there, is
-    empty or holds an id twice, NdecError for an unsound ground truth, and GapsError (exit 3, everything written) when
-    something that the source names is missing or more than `max_reject_share` of the images are unusable.
+    Returns the table, or the folder of the tables for role `all`. Raises UsageError for a source that is
+    missing, empty or repeats an id, NdecError for an invalid ground truth, and GapsError (exit 3, everything written)
+    when something that the source names is missing or more than `max_reject_share` of the images are unusable.
     """
     if not str(config.source):
         raise UsageError("the source is empty; give a folder, a file, a pattern or a URI")
@@ -57,7 +57,7 @@ def run(config: IngestConfig) -> Path:
     workspace, record = Workspace(config.workspace), RunRecord("ingest", config, RESULT_VERSION)
     if config.kind == "openimages" and (streamed := _stream(config, workspace, record)) is not None:
         return streamed
-    finder: Callable[[IngestConfig, Workspace], Found] = importlib.import_module(
+    finder: Callable[[IngestConfig, Workspace], SourceContents] = importlib.import_module(
         f"ndec_builder.sources.readers.{_MODULES[config.kind]}"
     ).find
     found = finder(config, workspace)
@@ -94,7 +94,7 @@ def _check(config: IngestConfig) -> None:
         )
     if config.kind not in _MODULES:
         raise UsageError(
-            f"{config.source} holds no images, it is {KINDS[config.kind]}: `ndec ingest` on the command line"
+            f"{config.source} is {SOURCE_KINDS[config.kind]}, not images: use `ndec ingest` on the command line"
         )
     for option, kind in (("ids", "disc21"), ("metadata", "openimages"), ("images", "openimages")):
         if getattr(config, option) is not None and config.kind != kind:
@@ -106,7 +106,7 @@ def _check(config: IngestConfig) -> None:
 
 
 def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Path | None:
-    """A bare OpenImages csv goes its own way: nine million rows are sorted on disk. None: it is to be opened."""
+    """A bare OpenImages csv has nine million rows, which are sorted on disk. None: its images must be opened."""
     from ndec_builder.sources.readers.openimages_csv import is_bare, stream
 
     if not is_bare(config):
@@ -118,8 +118,8 @@ def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Pa
     return path
 
 
-def _check_truth(truth: list[Match], found: Found, workspace: Workspace, config: IngestConfig) -> None:
-    """Every id of the ground truth must be an image, before anything is opened or written."""
+def _check_truth(truth: list[Match], found: SourceContents, workspace: Workspace, config: IngestConfig) -> None:
+    """Check that every id of the ground truth is an image before anything is opened or written."""
     queries = _listed(found.listings["query"]) if "query" in found.listings else []
     if config.add and workspace.images("query").is_file():
         queries += workspace.read_images("query")["image_id"].to_pylist()
@@ -133,12 +133,16 @@ def _listed(listing: Listing) -> list[str]:
     return [*listing.images["image_id"].to_pylist(), *(row["image_id"] for row in listing.rejects)]
 
 
-def _write_role(role: str, listing: Listing, found: Found, config: IngestConfig, workspace: Workspace) -> Written:
+def _write_role(
+    role: str, listing: Listing, found: SourceContents, config: IngestConfig, workspace: Workspace
+) -> Written:
     with locked(workspace.images(role)):
         return _write_locked(role, listing, found, config, workspace)
 
 
-def _write_locked(role: str, listing: Listing, found: Found, config: IngestConfig, workspace: Workspace) -> Written:
+def _write_locked(
+    role: str, listing: Listing, found: SourceContents, config: IngestConfig, workspace: Workspace
+) -> Written:
     target = workspace.images(role)
     folder = target.with_name(f".ingest-{role}")
     named = len(listing.rejects)
@@ -148,15 +152,15 @@ def _write_locked(role: str, listing: Listing, found: Found, config: IngestConfi
     images = write_images(target, tables)
     rejects.sort(key=lambda row: (row["image_id"], row["uri"]))
     write_table(target.with_name(f"{role}-rejects.parquet"), table_of(REJECTS, rejects))
-    opened_path(workspace, role).unlink(missing_ok=True)  # what was learned of the images that were here before
+    opened_path(workspace, role).unlink(missing_ok=True)  # it describes the images that were listed before
     close(folder)
     return Written(target, images, listing.images.num_rows + named, rejects)
 
 
 def merge(old: pa.Table, new: pa.Table, role: str) -> pa.Table:
-    """Both tables, ascending by id; of an image that is in both with the same bytes the old row stays.
+    """Merge both tables, ascending by id. An image that is in both with the same bytes keeps its old row.
 
-    Raises NdecError naming ids that stand for two pictures.
+    Raises NdecError naming ids that would stand for two different pictures.
     """
     both = new.filter(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks()))
     if both.num_rows:
@@ -179,12 +183,12 @@ def merge(old: pa.Table, new: pa.Table, role: str) -> pa.Table:
 def _write_truth(
     truth: list[Match], written: dict[str, Written], config: IngestConfig, workspace: Workspace, gaps: list[str]
 ) -> list[Match]:
-    """Write the ground truth of the images that are good, ascending."""
+    """Write the ground truth of the usable images, ascending."""
     bad = {role: {row["image_id"] for row in result.rejects} for role, result in written.items()}
     kept = [match for match in truth if match[0] not in bad.get("query", ())]
     whole = [match for match in kept if match[1] is None or match[1] not in bad.get("reference", ())]
     if lost := len(kept) - len(whole):
-        gaps.append(f"{lost} queries lost their reference, which is unusable, and are left without a row of truth")
+        gaps.append(f"{lost} queries have no ground truth any more, because their reference is unusable")
     if config.add and workspace.ground_truth.is_file():
         old = read_table(workspace.ground_truth).to_pylist()
         whole = list({*whole, *((row["query_id"], row["reference_id"]) for row in old)})
@@ -197,11 +201,11 @@ def _write_truth(
 def _write_pairs(
     pairs: pa.Table, written: dict[str, Written], config: IngestConfig, workspace: Workspace, gaps: list[str]
 ) -> None:
-    """Write the directed pairs of which both images are good, in the order of the source."""
+    """Write the directed pairs whose images are both usable, in the order of the source."""
     bad = pa.array(sorted({r["image_id"] for role in ("basic", "pool") for r in written[role].rejects}), pa.string())
     lost = pc.or_(pc.is_in(pairs["former_id"], value_set=bad), pc.is_in(pairs["latter_id"], value_set=bad))
     if count := pc.sum(lost).as_py() or 0:
-        gaps.append(f"{count} pairs lost an image, which is unusable, and are left out")
+        gaps.append(f"{count} pairs are left out because one of their images is unusable")
     kept = pairs.filter(pc.invert(lost))
     if config.add and workspace.pairs.is_file():
         old = read_table(workspace.pairs)
@@ -218,7 +222,7 @@ def _why(result: Written) -> str:
 
 
 def _report(written: dict[str, Written], gaps: list[str], config: IngestConfig) -> None:
-    """Raise GapsError when something is missing or too much is unusable; everything is written by then."""
+    """Raise GapsError when something is missing or too many images are unusable. Everything is already written."""
     sentences = list(gaps)
     for role, result in written.items():
         if len(result.rejects) > config.max_reject_share * result.total:
@@ -226,8 +230,8 @@ def _report(written: dict[str, Written], gaps: list[str], config: IngestConfig) 
                 f"{len(result.rejects)} of {result.total} images in {config.source} are unusable, more than "
                 "max_reject_share "
                 f"{config.max_reject_share:g} allows. Top reasons: {top_reasons(result.rejects)}. The "
-                f"{result.total - len(result.rejects)} good ones are in {result.path}, the others with their reason in "
-                f"{role}-rejects.parquet beside it; mend or remove the files, or raise the share"
+                f"{result.total - len(result.rejects)} usable ones are in {result.path}, the rest with their reason in "
+                f"{role}-rejects.parquet next to it; fix or remove the files, or raise the share"
             )
     if sentences:
         raise GapsError(". ".join(sentences))

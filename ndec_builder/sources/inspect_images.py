@@ -1,4 +1,4 @@
-"""Opens the listed images: hash, size and format of each, in shards, so that a broken-off run goes on where it was."""
+"""Open the listed images for hash, size and format. Works in shards, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from ndec_builder.sources.listing import Listing
 from ndec_builder.sources.settings import IngestConfig
 
 RESULT_VERSION = 2
-ROW_GROUP = 131_072  # as storage.write_table: a table written in pieces has the same bytes as one written at once
-SHARD = 4_000  # images between two markers
-_AHEAD = 4  # files in flight per thread: keeps the threads busy and the memory flat
+ROW_GROUP = 131_072  # same as storage.write_table, so that tables written in pieces have the same bytes
+IMAGES_PER_SHARD = 4_000  # images per shard marker
+_AHEAD = 4  # files in flight per thread: keeps threads busy and memory small
 _FACTS = ("sha256", "width", "height", "format")
 
 
 def open_listing(
     listing: Listing, config: IngestConfig, workspace: Workspace, md5: Mapping[str, str], folder: Path
 ) -> tuple[Iterator[pa.Table], list[dict[str, Any]]]:
-    """Return (tables of the good images, ascending by id, read when asked for; rows of the bad ones).
+    """Return (tables of the usable images, ascending by id, read lazily; rows of the rejected ones).
 
-    `folder` keeps the shards until `close` removes it; shards of an earlier run with the same listing, files and
-    settings are not opened again.
+    `folder` holds the shards until `close` removes it. Shards of an earlier run with the same listing, files and
+    settings are reused.
     """
     look = config.look
     if look == "list" or (look == "auto" and not listing.local) or not listing.images.num_rows:
         return iter([listing.images]), list(listing.rejects)
     mark = fingerprint([RESULT_VERSION, listing.stamp, look, result_fields(config), sorted(md5.items())])
-    plan = Plan(listing.images.num_rows, SHARD, mark)
+    plan = Plan(listing.images.num_rows, IMAGES_PER_SHARD, mark)
     folder, shards = open_plan(folder, plan), plan.shards
     work = OpenShard(listing.images, workspace, folder, look, config.max_pixels, config.workers, md5)
     run_shards(folder, plan, work, Engine(here=True), what="opening images", unit="images")
@@ -81,20 +81,20 @@ class OpenShard:
 
     def _read(self, row: Mapping[str, Any]) -> dict[str, Any] | str:
         if self.look == "auto" and "://" in row["uri"]:
-            return {}  # on another machine: listed, not downloaded
+            return {}  # remote: listed, not downloaded
         wanted = self.md5.get(row["image_id"])
         return read_facts(self.workspace.resolve(row["uri"]), self.look, self.max_pixels, wanted)
 
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 def read_all(
-    rows: Iterable[Row], read: Callable[[Row], dict[str, Any] | str], workers: int
-) -> Iterator[tuple[Row, dict[str, Any] | str]]:
-    """Yield each row with what was read, in the given order, with a bounded number of images in flight."""
+    rows: Iterable[_Row], read: Callable[[_Row], dict[str, Any] | str], workers: int
+) -> Iterator[tuple[_Row, dict[str, Any] | str]]:
+    """Yield each row with its result, in the given order, with a bounded number of images in flight."""
     threads = workers or os.cpu_count() or 1
-    queue: collections.deque[tuple[Row, concurrent.futures.Future[dict[str, Any] | str]]] = collections.deque()
+    queue: collections.deque[tuple[_Row, concurrent.futures.Future[dict[str, Any] | str]]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:  # Pillow decodes outside the interpreter lock
         for row in rows:
             queue.append((row, pool.submit(read, row)))
@@ -106,11 +106,15 @@ def read_all(
 
 
 def read_facts(uri: str, look: str, max_pixels: int, md5: str | None = None) -> dict[str, Any] | str:
-    """What the images table needs of one image, or the reason why it is unusable. Decoding finds truncated files."""
+    """Return the columns of the images table for one image, or the reason why it is unusable.
+
+    Decoding (`look` other than header) finds truncated files."""
     try:
         data = read_uri(uri)
         if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
-            return "the MD5 is not the metadata's OriginalMD5: a placeholder of a photo that is gone, or a resized copy"
+            return (
+                "the MD5 is not the OriginalMD5 of the metadata: a placeholder for a removed photo, or a resized copy"
+            )
         header = read_header(data, max_pixels)
         if look != "header":
             decode(data, max_pixels=max_pixels)
@@ -122,7 +126,7 @@ def read_facts(uri: str, look: str, max_pixels: int, md5: str | None = None) -> 
 
 
 def write_images(path: Path, tables: Iterable[pa.Table], schema: pa.Schema = IMAGES) -> int:
-    """Write tables one after another into one parquet file and return the number of rows; memory: one row group."""
+    """Write tables into one parquet file with one row group in memory at a time; return the number of rows."""
     rows, waiting, held = 0, [], 0
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for table in tables:
@@ -131,9 +135,9 @@ def write_images(path: Path, tables: Iterable[pa.Table], schema: pa.Schema = IMA
             rows += table.num_rows
             if held >= ROW_GROUP:
                 joined = pa.concat_tables(waiting)
-                whole = held - held % ROW_GROUP
-                writer.write_table(joined.slice(0, whole), row_group_size=ROW_GROUP)
-                waiting, held = [joined.slice(whole)], held - whole
+                complete = held - held % ROW_GROUP
+                writer.write_table(joined.slice(0, complete), row_group_size=ROW_GROUP)
+                waiting, held = [joined.slice(complete)], held - complete
         if held or not rows:
             writer.write_table(pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=ROW_GROUP)
     return rows

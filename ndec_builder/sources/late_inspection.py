@@ -1,7 +1,7 @@
-"""Hash, size and format of images that were listed without being opened: read when somebody needs them, then kept.
+"""Hash, size and format of images that were listed without opening them. Read on first need, then kept.
 
-They lie in images/<role>-opened.parquet. The images table itself stays as it was ingested, so that what was made
-from it (embeddings, candidates) stays valid when some of its images are opened later.
+They are stored in images/<role>-opened.parquet. The images table does not change, so that embeddings and candidates
+made from it stay valid when some of its images are opened later.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SCHEMA = pa.schema([IMAGES.field(name) for name in _COLUMNS])
 def open_images(workspace: Workspace, role: str, images: pa.Table, workers: int = 0) -> tuple[pa.Table, pa.Table]:
     """Return (the rows with sha256, width, height and format; image_id, uri and reason of those that cannot be read).
 
-    `images`: some or all rows of the role's table. Rows that have a sha256 are passed on as they are. Each image is
-    read once: what was learned is kept for the next time, until the role is ingested again.
+    `images`: some or all rows of the role's table. Rows with a sha256 are returned unchanged. Each image is read
+    once: the result is kept until the role is ingested again.
     """
     unknown = images.filter(pc.is_null(images["sha256"]))
     if not unknown.num_rows:
@@ -58,13 +58,13 @@ def opened_path(workspace: Workspace, role: str) -> Path:
 
 
 def read_opened(workspace: Workspace, role: str) -> pa.Table:
-    """What was learned so far: image_id, uri, sha256, width, height, format."""
+    """The stored results: image_id, uri, sha256, width, height, format."""
     path = opened_path(workspace, role)
     return read_table(path).cast(_SCHEMA) if path.is_file() else _SCHEMA.empty_table()
 
 
 def _places(images: pa.Table, known: pa.Table) -> pa.Array:
-    """For each image its row in `known`, null where it has none; an image whose uri changed has none."""
+    """For each image its row in `known`, or null. An image whose uri changed has no row."""
     keys = [pc.binary_join_element_wise(t["image_id"], t["uri"], "\x1f").combine_chunks() for t in (images, known)]
     return pc.index_in(keys[0], value_set=keys[1])
 

@@ -35,7 +35,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceContents:
     """What a source holds: a listing for each role it fills, and what it says beside."""
 
     listings: Mapping[str, Listing]

@@ -1,4 +1,4 @@
-"""What a source says about an image → licence columns, group and rotation. Names differ, the meaning does not."""
+"""Metadata of a source → licence columns, group and rotation. Sources use different names for the same thing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ndec_builder.core.errors import NdecError
 
 NAMES = {
-    # column: the names under which sources give it, the first one there counts
+    # column: names that sources use for it; the first one present counts
     "license": ("license", "License", "licence"),
     "author": ("author", "Author", "creator"),
     "author_url": ("author_url", "AuthorProfileURL"),
@@ -16,11 +16,11 @@ NAMES = {
     "original_url": ("original_url", "OriginalURL", "url", "URL"),
     "landing_url": ("landing_url", "OriginalLandingURL"),
 }
-TURNS = (0, 90, 180, 270)
+QUARTER_TURNS = (0, 90, 180, 270)
 
 
 def licence_columns(metadata: Mapping[str, Any]) -> dict[str, str | None]:
-    """The licence columns that the metadata fills; a title that is no text is left out."""
+    """The licence columns that the metadata fills. Values that are not text are ignored."""
     found: dict[str, str | None] = {}
     for column, names in NAMES.items():
         value = next((metadata[name] for name in names if isinstance(metadata.get(name), str)), None)
@@ -30,7 +30,7 @@ def licence_columns(metadata: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def metadata_group(metadata: Mapping[str, Any], group_by: str, image_id: str, folder: str) -> str:
-    """`author`: who made it, `folder`: where it lies, `image`: itself; auto: what the metadata calls its group."""
+    """`author`, `folder`, `image` (the image itself), or auto: the `group` in the metadata."""
     if group_by == "author":
         columns = licence_columns(metadata)
         return columns.get("author_url") or columns.get("author") or image_id
@@ -41,7 +41,7 @@ def metadata_group(metadata: Mapping[str, Any], group_by: str, image_id: str, fo
 
 
 def metadata_rotation(metadata: Mapping[str, Any]) -> int:
-    """Clockwise degrees from `rotation` (ours: clockwise). Raises NdecError for other turns than quarters."""
+    """Clockwise degrees from `rotation` (ours: clockwise). Raises NdecError unless it is a multiple of 90."""
     value = metadata.get("rotation")
     if value in (None, ""):
         return 0
@@ -49,6 +49,6 @@ def metadata_rotation(metadata: Mapping[str, Any]) -> int:
         degrees = int(float(str(value))) % 360
     except ValueError:
         degrees = -1
-    if degrees not in TURNS:
-        raise NdecError(f"the rotation {value!r} is none of {TURNS}; mend the metadata")
+    if degrees not in QUARTER_TURNS:
+        raise NdecError(f"the rotation {value!r} is not one of {QUARTER_TURNS}; fix the metadata")
     return degrees

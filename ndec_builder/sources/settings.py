@@ -8,7 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import setting
 from ndec_builder.core.errors import UsageError, nearest
 
-KINDS = {
+SOURCE_KINDS = {
     # name: what the source is
     "folder": "a folder with images, searched recursively; local or an fsspec URI",
     "list": "a text file with one path or URI a line",
@@ -24,7 +24,7 @@ KINDS = {
 }
 MANY_ROLES = ("ndec", "disc21", "copydays")  # kinds that know the roles themselves: `ndec ingest all`
 GROUPS = ("auto", "image", "folder", "author")
-LOOKS = ("auto", "list", "header", "decode")
+LOOK_MODES = ("auto", "list", "header", "decode")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class IngestConfig:
     workspace: Path
     role: str  # reference, basic, pool, query, or all for a kind that knows the roles itself
     source: Path | str  # path, pattern or fsspec URI
-    kind: str = ""  # one of KINDS; empty: guessed when it is plain
+    kind: str = ""  # one of SOURCE_KINDS; empty: guessed when it is plain
     ground_truth: Path | None = None  # csv or json of DISC21 form; with role query
     ids: Path | None = None  # kind disc21: only these ids, one a line
     metadata: Path | None = None  # kind openimages: the metadata csv
@@ -56,9 +56,9 @@ class IngestConfig:
 
     def __post_init__(self) -> None:
         for what, value, known in (
-            ("kind", self.kind, ["", *KINDS]),
+            ("kind", self.kind, ["", *SOURCE_KINDS]),
             ("group_by", self.group_by, GROUPS),
-            ("look", self.look, LOOKS),
+            ("look", self.look, LOOK_MODES),
         ):
             if value not in known:
                 names = ", ".join(name for name in known if name)

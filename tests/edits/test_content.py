@@ -11,7 +11,7 @@ from PIL import Image
 
 from ndec_builder.edits.content import UNIT_SQUARE, area, clip
 from ndec_builder.edits.operations import OPERATIONS, replay
-from ndec_builder.edits.recipes import RECIPES, edit_image
+from ndec_builder.edits.recipes import EDIT_RECIPES, edit_image
 from ndec_builder.edits.samplers import SAMPLERS
 
 GEOMETRY = {name for name, operation in OPERATIONS.items() if operation.matrix is not None}
@@ -76,7 +76,7 @@ def test_overlay_hides_and_a_crop_can_cut_it_off() -> None:
 )
 def test_share_of_any_geometry_equals_counting_places(seed: int, names: list[str]) -> None:
     rng = np.random.default_rng(seed)
-    ranges = {name: r for recipe in RECIPES.values() for name, _, r in recipe.steps}
+    ranges = {name: r for recipe in EDIT_RECIPES.values() for name, _, r in recipe.steps}
     records = [{"operation": name, "parameters": SAMPLERS[name](rng, ranges[name], ())} for name in names]
     for record in records:
         if "fill" in record["parameters"]:

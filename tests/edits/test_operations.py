@@ -12,11 +12,11 @@ from PIL import Image
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.edits.operations import OPERATIONS, apply_edits, replay
-from ndec_builder.edits.recipes import RECIPES
+from ndec_builder.edits.recipes import EDIT_RECIPES
 from ndec_builder.edits.samplers import SAMPLERS
 from support.pictures import scene
 
-RANGES = {name: ranges for recipe in RECIPES.values() for name, _, ranges in recipe.steps}
+RANGES = {name: ranges for recipe in EDIT_RECIPES.values() for name, _, ranges in recipe.steps}
 ADDING = {"pad", "text", "sticker", "overlay", "underlay"}
 
 

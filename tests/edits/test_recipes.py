@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.edits.operations import apply_edits
-from ndec_builder.edits.recipes import RECIPES, edit_image, edit_json
+from ndec_builder.edits.recipes import EDIT_RECIPES, edit_image, edit_json
 from support.pictures import scene
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("recipe", sorted(EDIT_RECIPES))
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), width=st.integers(1, 150), height=st.integers(1, 150), given_pictures=st.booleans())
 def test_recorded_edits_replay_exactly(recipe: str, seed: int, width: int, height: int, given_pictures: bool) -> None:
@@ -27,13 +27,13 @@ def test_recorded_edits_replay_exactly(recipe: str, seed: int, width: int, heigh
     again = apply_edits(image, stored["edits"], backgrounds)
     assert np.array_equal(np.asarray(edited.image), np.asarray(again))
     assert min(edited.image.size) >= 32
-    assert RECIPES[recipe].least <= len(edited.edits) <= RECIPES[recipe].most
+    assert EDIT_RECIPES[recipe].least <= len(edited.edits) <= EDIT_RECIPES[recipe].most
     assert edited.adds_content == stored["adds_content"]
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (31, 33)])
 def test_thin_pictures_come_out_at_least_32_px(size: tuple[int, int]) -> None:
-    for recipe in RECIPES:
+    for recipe in EDIT_RECIPES:
         for seed in range(5):
             assert min(edit_image(scene(1).resize(size), recipe, np.random.default_rng(seed)).image.size) >= 32
 
@@ -46,7 +46,7 @@ def test_copy_mixture() -> None:
     assert set(counts) == {1, 2, 3, 4}
     crops = np.mean([any(edit["operation"] == "crop" for edit in copy.edits) for copy in copies])
     assert crops == pytest.approx(0.35, abs=0.06)
-    assert len({edit["operation"] for copy in copies for edit in copy.edits}) == len(RECIPES["copy"].steps)
+    assert len({edit["operation"] for copy in copies for edit in copy.edits}) == len(EDIT_RECIPES["copy"].steps)
     adding = np.mean([copy.adds_content for copy in copies])
     assert 0.25 < adding < 0.7
 
@@ -60,7 +60,7 @@ def test_crop_recipe_only_crops_and_light_keeps_all() -> None:
 
 
 def test_probabilities_and_bounds_are_sane() -> None:
-    for recipe in RECIPES.values():
+    for recipe in EDIT_RECIPES.values():
         assert all(0 < probability <= 1 for _, probability, _ in recipe.steps)
         assert 1 <= recipe.least <= recipe.most <= len(recipe.steps)
         assert all(low <= high for _, _, ranges in recipe.steps for low, high in ranges.values())

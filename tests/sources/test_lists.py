@@ -132,7 +132,9 @@ def test_copydays_names_tie_copies_to_originals(tmp_path: Path, copydays: Path) 
     assert {i: row["group"] for i, row in rows.items()} == truth
     scene(9, (48, 36)).save(copydays / "strong" / "209901.jpg")
     scene(9, (48, 36)).save(copydays / "strong" / "cover.jpg")
-    with pytest.raises(GapsError, match=r"1 copies have no original: strong/209901.jpg. 1 files .*: strong/cover.jpg"):
+    with pytest.raises(
+        GapsError, match=r"1 copies have no original: strong/209901.jpg. 1 file names .*: strong/cover.jpg"
+    ):
         ingest(tmp_path, copydays, "all")
 
 
@@ -140,7 +142,7 @@ def test_what_is_no_copydays(tmp_path: Path, copydays: Path) -> None:
     with pytest.raises(UsageError, match="none for the role 'pool'"):
         ingest(tmp_path, copydays)
     (copydays / "original").rename(copydays / "orig")
-    with pytest.raises(UsageError, match=r"needs a folder original .* there: crops, jpeg, orig, strong"):
+    with pytest.raises(UsageError, match=r"needs a folder original .* found: crops, jpeg, orig, strong"):
         ingest(tmp_path, copydays, "all", kind="copydays")
 
 
@@ -161,14 +163,14 @@ def test_the_kind_is_guessed_when_it_is_plain(tmp_path: Path, copydays: Path) ->
 
 SLOW = """
 import sys, time; from pathlib import Path
-from ndec_builder.sources import opening
+from ndec_builder.sources import inspect_images
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
-real, opening.SHARD = opening.read_facts, 3
+real, inspect_images.IMAGES_PER_SHARD = inspect_images.read_facts, 3
 def slow(*given):
     time.sleep(0.05)
     return real(*given)
-opening.read_facts = slow
+inspect_images.read_facts = slow
 run(IngestConfig(Path(sys.argv[1]), "pool", sys.argv[2], workers=1))
 """
 
@@ -195,7 +197,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
         opened.append(uri)
         return real(uri, *more)
 
-    monkeypatch.setattr(inspect_images, "SHARD", 3)
+    monkeypatch.setattr(inspect_images, "IMAGES_PER_SHARD", 3)
     monkeypatch.setattr(inspect_images, "read_facts", counted)
     ingest(tmp_path, tmp_path / "in")
     assert len(opened) == 30 - 3 * done  # finished shards are not opened again
@@ -205,7 +207,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_changed_meanwhile_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = write_scenes(tmp_path / "in", 6)
-    monkeypatch.setattr(inspect_images, "SHARD", 2)
+    monkeypatch.setattr(inspect_images, "IMAGES_PER_SHARD", 2)
     real = inspect_images.read_facts
 
     def broken_off(uri: str, *more: Any) -> Any:

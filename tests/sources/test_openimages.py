@@ -156,7 +156,7 @@ def test_placeholders_are_found_by_their_md5(tmp_path: Path, world: tuple[Path, 
     assert reject["image_id"] == gone["ImageID"] and "placeholder" in reject["reason"]
     rows[rows.index(gone)]["OriginalMD5"] = "nonsense"
     write_csv(path, rows)
-    with pytest.raises(NdecError, match=f"OriginalMD5 that is no base64 of 16 bytes: {gone['ImageID']}"):
+    with pytest.raises(NdecError, match=f"OriginalMD5 that is not base64 of 16 bytes: {gone['ImageID']}"):
         ingest(tmp_path, tmp_path / "oi", kind="openimages", metadata=path, verify_md5=True)
 
 
@@ -178,13 +178,13 @@ def test_ids_that_come_twice_are_named(tmp_path: Path, world: tuple[Path, list[d
     path, rows = world
     twice = sorted([rows[3]["ImageID"], rows[8]["ImageID"]])
     write_csv(path, [*rows, rows[3], {**rows[8], "Title": "other"}])
-    with pytest.raises(NdecError, match="ids come twice") as caught:
+    with pytest.raises(NdecError, match="ids appear twice") as caught:
         ingest(tmp_path, path)
     assert any(image_id in str(caught.value) for image_id in twice)
     assert not Workspace(tmp_path / "ws").images("pool").exists()
     write_csv(path, [*rows, *(record(number) for number in range(2))])
     with pytest.raises(
-        NdecError, match="2 ids come twice: " + ", ".join(sorted(record(n)["ImageID"] for n in range(2)))
+        NdecError, match="2 ids appear twice: " + ", ".join(sorted(record(n)["ImageID"] for n in range(2)))
     ):
         ingest(tmp_path, tmp_path / "oi", kind="openimages", metadata=path)
 
@@ -196,7 +196,7 @@ def test_a_csv_that_is_not_sound(tmp_path: Path, world: tuple[Path, list[dict[st
         ingest(tmp_path, path)
     for change, message in (
         ({"Rotation": "45.0"}, "the Rotation of .* is '45.0'"),
-        ({"Subset": "challenge"}, "1 images are of no subset .* 'challenge'"),
+        ({"Subset": "challenge"}, "1 images have a Subset other than .* 'challenge'"),
         ({"ImageID": ""}, "1 rows without an ImageID"),
     ):
         write_csv(path, [*rows[1:], {**rows[0], **change}])

@@ -16,7 +16,7 @@ import pytest
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.demo.corpus import packages
-from ndec_builder.demo.corpus.packages import fetch, unpack_archive, unpack_deb
+from ndec_builder.demo.corpus.packages import fetch_packages, unpack_archive, unpack_deb
 
 
 def script(path: Path, text: str) -> None:
@@ -67,7 +67,7 @@ def calls(clients: Path) -> list[str]:
 
 
 def test_packages_are_fetched_once_by_name(clients: Path) -> None:
-    first = fetch(clients / "cache")
+    first = fetch_packages(clients / "cache")
     assert [(p.name, p.version, p.registry) for p in first.packages] == [
         ("art", "1:2.0", "apt"),
         ("clips", "3.1", "pypi"),
@@ -80,7 +80,7 @@ def test_packages_are_fetched_once_by_name(clients: Path) -> None:
     assert not (clips.directory / "clips" / "code.py").exists()
     before = calls(clients)
     assert len(before) == 2
-    second = fetch(clients / "cache")
+    second = fetch_packages(clients / "cache")
     assert second.packages == first.packages and second.downloaded == 0
     assert calls(clients) == before
 
@@ -89,14 +89,14 @@ def test_a_folder_without_marker_is_not_trusted(clients: Path) -> None:
     half = clients / "cache" / "packages" / "art"
     half.mkdir(parents=True)
     (half / "half.png").write_bytes(b"cut off")
-    assert fetch(clients / "cache").downloaded == 2
+    assert fetch_packages(clients / "cache").downloaded == 2
     assert not (half / "half.png").exists()
     assert (half / "usr" / "a.png").is_file()
 
 
 def test_a_failing_package_is_left_out_and_named(clients: Path) -> None:
     script(clients / "bin" / "apt-get", 'echo "E: Unable to locate package art" >&2; exit 100')
-    fetched = fetch(clients / "cache")
+    fetched = fetch_packages(clients / "cache")
     assert [p.name for p in fetched.packages] == ["clips"]
     assert "Unable to locate package art" in fetched.failures["art"]
     assert "apt-get update" in fetched.failures["art"]
@@ -106,28 +106,28 @@ def test_a_failing_package_is_left_out_and_named(clients: Path) -> None:
 def test_without_apt_the_pypi_part_is_used(clients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name, *a, **k: None if name == "apt-get" else real(name, *a, **k))
-    fetched = fetch(clients / "cache")
+    fetched = fetch_packages(clients / "cache")
     assert [p.name for p in fetched.packages] == ["clips"]
-    assert fetched.failures["art"].startswith("there is no apt here")
+    assert fetched.failures["art"].startswith("this system has no apt")
 
 
 def test_nothing_at_all_is_an_error_with_the_reasons(clients: Path) -> None:
     for name in ("apt-get", "python"):
         script(clients / "bin" / name, "echo no route to host >&2; exit 1")
     with pytest.raises(NdecError, match=r"art: the download failed \(no route to host\).*clips: .*--images DIR"):
-        fetch(clients / "cache")
+        fetch_packages(clients / "cache")
 
 
 def test_damaged_files_are_reported(clients: Path) -> None:
     (clients / "store" / "clips-3.1-py3-none-any.whl").write_bytes(b"PK cut off")
     script(clients / "bin" / "dpkg-deb", "echo broken; exit 2")
     with pytest.raises(NdecError, match="cannot be unpacked"):
-        fetch(clients / "cache")
+        fetch_packages(clients / "cache")
 
 
 def test_a_client_that_leaves_no_file(clients: Path) -> None:
     script(clients / "bin" / "apt-get", "exit 0")
-    assert "left 0 package files" in fetch(clients / "cache").failures["art"]
+    assert "left 0 package files" in fetch_packages(clients / "cache").failures["art"]
 
 
 def test_members_cannot_leave_the_folder(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_everything_that_is_missing_or_odd_is_one_message(tmp_path: Path, releas
 
 def test_pairs_with_an_unusable_image_are_left_out(tmp_path: Path, release: Path) -> None:
     (release / "negative_pair" / "00002" / "T000009.jpg").write_bytes(b"")
-    with pytest.raises(GapsError, match="1 pairs lost an image"):
+    with pytest.raises(GapsError, match="1 pairs are left out because one of their images is unusable"):
         ingest(tmp_path, max_reject_share=1.0)
     assert read_table(Workspace(tmp_path / "ws").pairs)["former_id"].to_pylist() == ["T000007", "T000003"]
 
@@ -135,7 +135,7 @@ def test_parts_that_are_not_there(tmp_path: Path, release: Path) -> None:
     with pytest.raises(GapsError, match="lacks negative_pair"):
         ingest(tmp_path)
     assert ids(Workspace(tmp_path / "ws"), "query") == ["Q00000", "Q00001", "Q00002"]
-    with pytest.raises(UsageError, match="no NDEC release for the role 'pool': it has no negative_pair"):
+    with pytest.raises(UsageError, match="not an NDEC release for the role 'pool': it has no negative_pair"):
         ingest(tmp_path, "pool")
     with pytest.raises(UsageError, match="holds no references"):
         ingest(tmp_path, "reference", kind="ndec")

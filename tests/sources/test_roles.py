@@ -9,17 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.demo.corpus.role_assignment import MIN_PICTURES, TEST, TRAIN, Cast, Picture, Roles, assign
+from ndec_builder.demo.corpus.role_assignment import (
+    MIN_PICTURES,
+    TEST_COUNTS,
+    TRAIN_COUNTS,
+    Cast,
+    PictureCard,
+    Roles,
+    assign_roles,
+)
 
 
-def make(family_sizes: list[int], singles: int, films: int = 0) -> list[Picture]:
+def make(family_sizes: list[int], singles: int, films: int = 0) -> list[PictureCard]:
     """Families named by number; the first `films` of them belong to one unit."""
     pictures = [
-        Picture(f"f{f:03d}-{m}", f"family/{f}", "film" if f < films else f"family/{f}", f % 3 == 0)
+        PictureCard(f"f{f:03d}-{m}", f"family/{f}", "film" if f < films else f"family/{f}", f % 3 == 0)
         for f, size in enumerate(family_sizes)
         for m in range(size)
     ]
-    return pictures + [Picture(f"s{n:04d}", f"s{n:04d}", f"s{n:04d}", n % 2 == 0) for n in range(singles)]
+    return pictures + [PictureCard(f"s{n:04d}", f"s{n:04d}", f"s{n:04d}", n % 2 == 0) for n in range(singles)]
 
 
 def parts(cast: Cast) -> list[str]:
@@ -38,12 +46,12 @@ def test_nothing_is_shared(sizes: list[int], singles: int, films: int, seed: int
     pictures = make(sizes, singles, films)
     if len(pictures) < MIN_PICTURES:
         with pytest.raises(NdecError, match="bring at least"):
-            assign(pictures, seed, scale)
+            assign_roles(pictures, seed, scale)
         return
-    roles = assign(pictures, seed, scale)
+    roles = assign_roles(pictures, seed, scale)
     shuffled = list(pictures)
     random.Random(seed).shuffle(shuffled)
-    assert assign(shuffled, seed, scale) == roles
+    assert assign_roles(shuffled, seed, scale) == roles
     everything = parts(roles.test) + parts(roles.train) + roles.backgrounds
     assert len(everything) == len(set(everything))
     by_id = {picture.image_id: picture for picture in pictures}
@@ -53,7 +61,7 @@ def test_nothing_is_shared(sizes: list[int], singles: int, films: int, seed: int
         check_cast(cast, by_id)
 
 
-def check_cast(cast: Cast, by_id: dict[str, Picture]) -> None:
+def check_cast(cast: Cast, by_id: dict[str, PictureCard]) -> None:
     gallery = {by_id[i].group for i in cast.gallery}
     assert {by_id[i].group for i in cast.natural} <= gallery
     assert set(cast.copied) <= set(cast.gallery)
@@ -64,12 +72,12 @@ def check_cast(cast: Cast, by_id: dict[str, Picture]) -> None:
 
 
 def plenty() -> Roles:
-    return assign(make([4] * 260, 2200), 0)
+    return assign_roles(make([4] * 260, 2200), 0)
 
 
 def test_the_numbers_are_reached_where_there_are_enough() -> None:
     roles = plenty()
-    for cast, numbers in ((roles.test, TEST), (roles.train, TRAIN)):
+    for cast, numbers in ((roles.test, TEST_COUNTS), (roles.train, TRAIN_COUNTS)):
         assert len(cast.gallery) + len(cast.crops) == numbers.gallery
         assert len(cast.natural) == numbers.natural
         assert len(cast.crops) == min(numbers.crops, numbers.natural // 3)
@@ -87,18 +95,18 @@ def test_photos_come_first_as_reverse_crops_and_sources_of_copies() -> None:
 
 def test_another_seed_is_another_choice() -> None:
     pictures = make([3] * 30, 200)
-    assert assign(pictures, 0, 0.1) != assign(pictures, 1, 0.1)
+    assert assign_roles(pictures, 0, 0.1) != assign_roles(pictures, 1, 0.1)
 
 
 def test_few_scenes_still_fill_every_part() -> None:
-    roles = assign(make([8, 8, 8], 0), 0)
+    roles = assign_roles(make([8, 8, 8], 0), 0)
     for cast in (roles.test, roles.train):
         assert cast.gallery and cast.natural and cast.crops and cast.copied
 
 
 def test_the_most_typical_of_a_family_are_used_first() -> None:
-    members = [Picture(f"m{n}", "family/m", "family/m", True, typical=n / 10) for n in range(5)]
-    roles = assign(members + make([], 40), 0)
+    members = [PictureCard(f"m{n}", "family/m", "family/m", True, typical=n / 10) for n in range(5)]
+    roles = assign_roles(members + make([], 40), 0)
     cast = roles.test if roles.test.natural else roles.train
     assert "m4" in cast.gallery
     assert cast.natural == ["m1", "m2", "m3"]

@@ -71,7 +71,7 @@ def test_unknown_ids_are_errors(label, query: str, reference: str, name: str) ->
 
 
 def test_a_workspace_without_edits_has_no_known_truth(tmp_path: Path) -> None:
-    with pytest.raises(NdecError, match="have people label yours"):
+    with pytest.raises(NdecError, match="other pairs need annotators"):
         known_label(Workspace(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""`ndec corpus fetch`: the mini corpus, or the user's own photos, with roles and truth known by construction."""
+"""`ndec corpus fetch`: the mini corpus or the user's own photos, with roles and known truth by construction."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.dedupe import keep_one, twins
 from ndec_builder.demo.corpus.look_alike_groups import ALIKE, group_names
 from ndec_builder.demo.corpus.originals import Original, Video, list_folder, list_package
-from ndec_builder.demo.corpus.packages import Fetched, default_cache, fetch
-from ndec_builder.demo.corpus.prepare import Prepared, prepare, sample
-from ndec_builder.demo.corpus.role_assignment import Cast, Picture, Roles, assign
+from ndec_builder.demo.corpus.packages import Fetched, default_cache, fetch_packages
+from ndec_builder.demo.corpus.prepare import PreparedPicture, prepare, sample_originals
+from ndec_builder.demo.corpus.role_assignment import Cast, PictureCard, Roles, assign_roles
 from ndec_builder.demo.corpus.settings import CorpusConfig
-from ndec_builder.demo.corpus.write_workspace import Row, fill
+from ndec_builder.demo.corpus.write_workspace import _Row, fill
 from ndec_builder.sources.readers.folder import find_images
 
 RESULT_VERSION = 1
 RECORD = "corpus.run.json"
 SCALE = {"full": 1.0, "small": 0.25}
-SHARE = {"full": 1.0, "small": 0.3}  # of the packages' graphics, decoded at all
-MIN_SCENES = 20  # test groups with look-alikes below which no figure about natural hard negatives is claimed
-_OWN_PHOTOS = 4_000  # of the user's folder at most so many are used, chosen by the seed
+SHARE = {"full": 1.0, "small": 0.3}  # share of the packages' graphics that is used
+MIN_SCENES = 20  # with fewer test groups of look-alikes no figure about natural hard negatives is claimed
+_OWN_PHOTOS = 4_000  # at most this many of the user's photos are used, chosen by the seed
 
 
 def run(config: CorpusConfig) -> Path:
     """Write images/{reference,basic,pool}.parquet, images/edits.parquet, files/<role>/*.jpg and files/background/*.jpg.
 
-    Returns the run record, whose counts say what each split holds. Same pictures and seed, same bytes of all else.
-    Raises UsageError for a workspace whose images were ingested by hand, NdecError when no package came or there are
-    too few pictures.
+    Returns the run record, whose counts describe each split. Same pictures and seed, same bytes of all other files.
+    Raises UsageError for a workspace whose images were ingested by hand, NdecError when no package could be fetched or
+    there are too few pictures.
     """
     workspace, record = Workspace(config.workspace), RunRecord("corpus", config, RESULT_VERSION)
     target = workspace.images("reference").parent
@@ -49,8 +49,10 @@ def run(config: CorpusConfig) -> Path:
     pictures = prepare(originals, videos, config.workers)
     kept, groups, units = group_pictures(pictures)
     likeness = typical(kept, groups)
-    cards = [Picture(p.image_id, g, u, p.photo, t) for p, g, u, t in zip(kept, groups, units, likeness, strict=True)]
-    roles = assign(cards, config.seed, SCALE[config.size])
+    cards = [
+        PictureCard(p.image_id, g, u, p.photo, t) for p, g, u, t in zip(kept, groups, units, likeness, strict=True)
+    ]
+    roles = assign_roles(cards, config.seed, SCALE[config.size])
     group_of = {card.image_id: card.group for card in cards}
     images, edits = fill(workspace, {p.image_id: p for p in kept}, group_of, roles, config.seed, config.workers)
     counts = _counts(images, edits, roles, group_of) | {
@@ -69,11 +71,11 @@ def run(config: CorpusConfig) -> Path:
     return path
 
 
-def group_pictures(pictures: Sequence[Prepared]) -> tuple[list[Prepared], list[str], list[str]]:
+def group_pictures(pictures: Sequence[PreparedPicture]) -> tuple[list[PreparedPicture], list[str], list[str]]:
     """Drop twins and group look-alikes; return (pictures kept, ascending by id; their groups; their units).
 
-    Of two twins the photo stays, then the smaller id. Frames and views of one scene are never twins: they differ in
-    what happened, not in how the picture was treated. A unit is what must not be split: a group, or all of a film.
+    Of two twins the photo is kept, else the smaller id. Frames and views of one scene are never twins: the scene
+    differs, not the processing. A unit must not be split between test and train: a group, or all frames of a film.
     """
     order = sorted(pictures, key=lambda p: (not p.scene, not p.photo, p.image_id))
     pairs = [(i, j) for i, j in twins(_structures(order)) if not _one_scene(order[i], order[j])]
@@ -86,8 +88,8 @@ def group_pictures(pictures: Sequence[Prepared]) -> tuple[list[Prepared], list[s
     return kept, groups, group_names(ids, [p.unit for p in kept], same_group, set())
 
 
-def typical(pictures: Sequence[Prepared], groups: Sequence[str]) -> list[float]:
-    """Mean cosine of each picture's colour edges with the others of its group, 4 decimals; 0 for a single."""
+def typical(pictures: Sequence[PreparedPicture], groups: Sequence[str]) -> list[float]:
+    """Mean cosine of each picture's colour edges with the rest of its group, 4 decimals; 0 for a group of one."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         members[group].append(index)
@@ -99,11 +101,11 @@ def typical(pictures: Sequence[Prepared], groups: Sequence[str]) -> list[float]:
     return result
 
 
-def _one_scene(a: Prepared, b: Prepared) -> bool:
+def _one_scene(a: PreparedPicture, b: PreparedPicture) -> bool:
     return a.scene and b.scene and a.family == b.family
 
 
-def _structures(pictures: Sequence[Prepared]) -> np.ndarray:
+def _structures(pictures: Sequence[PreparedPicture]) -> np.ndarray:
     return np.stack([p.structure for p in pictures]) if pictures else np.zeros((0, 2, 1024), np.float32)
 
 
@@ -112,18 +114,18 @@ def _originals(config: CorpusConfig, workspace: Workspace) -> tuple[list[Origina
         paths, _ = find_images(config.images)
         chosen = np.random.default_rng([config.seed, 4]).permutation(len(paths))[:_OWN_PHOTOS]
         return list_folder([paths[int(i)] for i in chosen], workspace.uri_of), [], None
-    fetched = fetch(config.cache or default_cache())
+    fetched = fetch_packages(config.cache or default_cache())
     originals: list[Original] = []
     videos: list[Video] = []
     for package in fetched.packages:
         more, films = list_package(package)
         originals += more
         videos += films
-    return sample(originals, SHARE[config.size], config.seed), videos, fetched
+    return sample_originals(originals, SHARE[config.size], config.seed), videos, fetched
 
 
 def _counts(
-    images: Mapping[str, list[Row]], edits: Sequence[Row], roles: Roles, group_of: Mapping[str, str]
+    images: Mapping[str, list[_Row]], edits: Sequence[_Row], roles: Roles, group_of: Mapping[str, str]
 ) -> dict[str, Any]:
     kinds = Counter(row["kind"] for row in edits)
     scenes = len({group_of[i] for i in roles.test.natural})

@@ -15,7 +15,7 @@ _PUBLIC_DOMAIN = "public domain dedication"
 
 @dataclass(frozen=True)
 class Stanza:
-    """One `Files:` paragraph: patterns of the source tree without endings, licence, holders, first web address."""
+    """One `Files:` paragraph: file patterns without endings, licence, holders, first URL."""
 
     patterns: tuple[str, ...]
     license: str
@@ -25,16 +25,16 @@ class Stanza:
 
 @dataclass(frozen=True)
 class Copyright:
-    """A package's copyright file: stanzas in file order (the last that fits wins) and where the source came from."""
+    """A package's copyright file: stanzas in file order (the last match wins) and the URL of the source."""
 
     stanzas: tuple[Stanza, ...]
     source: str | None
 
     def columns(self, path: str) -> dict[str, str | None]:
-        """Licence columns of a file, given by its path in the source tree as far as that is known.
+        """Licence columns of a file, given its path in the source tree as far as it is known.
 
-        Endings are ignored (`.jpg` there, `.webp` here). A pattern without wildcards may also name the end of the path,
-        or, where no stanza fits otherwise, the file name alone: packagers move pictures.
+        Endings are ignored (`.jpg` in the copyright file, `.webp` in the package). A pattern without wildcards also
+        matches the end of the path. If no stanza matches, the file name alone is compared: packagers move pictures.
         """
         whole = _without_ending(path)
         for fits in (_fits_path, _fits_name):
@@ -60,7 +60,7 @@ def _fits_name(path: str, pattern: str) -> bool:
 
 
 def read_copyright(package: Package) -> Copyright:
-    """Read a package's licence text; a package without one gives no licence, never a guess."""
+    """Read a package's licence text. A package without one has no licence; nothing is guessed."""
     files = sorted(package.directory.rglob("copyright")) + sorted(package.directory.rglob("METADATA"))
     if not files:
         return Copyright((), None)
@@ -71,7 +71,7 @@ def read_copyright(package: Package) -> Copyright:
 
 
 def parse_copyright(text: str) -> Copyright:
-    """Parse a Debian copyright file. Plain text of the older kind gives one stanza for all files."""
+    """Parse a Debian copyright file. An older, plain-text file gives one stanza for all files."""
     if not text.startswith("Format:"):
         found = _URL.search(text)
         license = _PUBLIC_DOMAIN if "public domain" in text.lower() else "see the package's copyright file"
@@ -115,7 +115,7 @@ def _fields(paragraph: str) -> dict[str, str]:
 
 
 def _holders(text: str) -> str:
-    """Names without years, at most three."""
+    """Copyright holders without years, at most three."""
     names = [
         re.sub(r"^[\s\d,.–-]+(by\s+)?|[,\s]*\d{4}([-–,]\s*\d{4})*$", "", line).strip() for line in text.splitlines()
     ]
@@ -129,7 +129,7 @@ def _without_ending(path: str) -> str:
 
 
 def stamp_title(file: Path) -> str | None:
-    """Tux Paint names a stamp in the first line of a text file beside it."""
+    """Tux Paint stores the title of a stamp in the first line of the text file next to it."""
     text = file.with_suffix(".txt")
     lines = text.read_text("utf-8", "replace").splitlines() if text.is_file() else []
     return lines[0].strip() or None if lines else None

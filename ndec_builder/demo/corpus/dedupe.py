@@ -1,7 +1,7 @@
-"""Which pictures are the same picture: re-saved, resized, recoloured or mirrored twins, found by their structure.
+"""Find twins: re-saved, resized, recoloured or mirrored versions of one picture, by their structure.
 
-The structure of a picture is the map of its edges, without colour: a recolour of a drawing is arguably an edited copy
-("filtered"), so two family members with one structure must not count as a hard negative pair.
+The structure of a picture is its edge map, without colour. A recoloured drawing is arguably an edited copy
+("filtered"), so two family members with the same structure must not count as a hard negative.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-SIDE = 64  # the edge map is computed at 64×64 pixels …
-CELLS = 32  # … and averaged to 32×32, so that a shift of a pixel or two does not hide a twin
-SAME = 0.90  # cosine from which two structures are one picture (seen on sheets: recolours lie above, siblings below)
-_BORDER = 12  # grey levels by which content differs from a plain border
+_SIDE = 64  # the edge map is computed at 64×64 pixels …
+CELLS = 32  # … and averaged to 32×32, so that a shift by a pixel or two does not matter
+SAME = 0.90  # cosine from which two pictures are twins (checked by eye: recolours are above, siblings below)
+_BORDER = 12  # content differs from a plain border by more grey levels than this
 
 
 def structure(image: Image.Image) -> np.ndarray:
     """Return (2, 1024) float32: edge strength on a 32×32 grid over the content, each row of mean 0 and length 1.
 
-    Row 0 takes the largest edge over the colour channels (finds recolours), row 1 the edges of the grey picture (finds
-    grey versions). A plain border (a drawing on white) is cut off first, since it would make all small drawings look
-    alike; the content is stretched to a square. A picture without any edge gives zeros, which resemble nothing.
+    Row 0 is the largest edge over the colour channels (finds recolours), row 1 the edges of the grey picture (finds
+    grey versions). A plain border (a drawing on white) is cropped first, since it would make all small drawings look
+    alike. The content is stretched to a square. A picture without edges gives zeros, which match nothing.
     """
-    rgb = np.asarray(_content(image).resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
+    rgb = np.asarray(_content(image).resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32)
     grey = rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     return np.stack([_edge_map(rgb), _edge_map(grey[..., None])])
 
 
 def _edge_map(channels: np.ndarray) -> np.ndarray:
-    """(64, 64, c) → (1024,): square-rooted edge strength, so that one strong line does not outweigh the rest."""
+    """(64, 64, c) → (1024,): square root of the edge strength, so that one strong line does not dominate."""
     down, right = np.gradient(channels, axis=(0, 1))
     edges = np.sqrt(np.hypot(down, right).max(axis=2))
-    cells = edges.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean(axis=(1, 3))
+    cells = edges.reshape(CELLS, _SIDE // CELLS, CELLS, _SIDE // CELLS).mean(axis=(1, 3))
     vector = (cells - cells.mean()).ravel()
     length = float(np.linalg.norm(vector))
     return (vector / length if length > 1e-3 else np.zeros_like(vector)).astype(np.float32)
@@ -47,7 +47,7 @@ def mirrored(structures: np.ndarray) -> np.ndarray:
 def twins(structures: np.ndarray, threshold: float = SAME, block: int = 512) -> list[tuple[int, int]]:
     """Return all pairs (i, j), i < j ascending, of (n, 2, 1024) structures whose cosine is ≥ `threshold`.
 
-    The cosine of two pictures is the larger of both rows', as they are or with one mirrored.
+    The cosine of two pictures is the largest over both rows, with and without mirroring one of them.
     """
     flipped = mirrored(structures)
     pairs: list[tuple[int, int]] = []
@@ -62,7 +62,7 @@ def twins(structures: np.ndarray, threshold: float = SAME, block: int = 512) -> 
 
 
 def keep_one(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Indices to keep so that no pair of twins is left: walk in order, drop what has a kept twin before it."""
+    """Indices to keep so that no twins remain: in order, drop each picture that has a kept twin before it."""
     before: dict[int, list[int]] = {}
     for i, j in pairs:
         before.setdefault(j, []).append(i)
@@ -74,18 +74,18 @@ def keep_one(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def content_share(image: Image.Image) -> float:
-    """Share of the area that is left when a plain border is cut off, 0…1; 1 for a picture that is plain throughout."""
+    """Share of the area inside the plain border, 0…1; 1 for a picture of one colour."""
     content = _content(image)
     return content.width * content.height / (image.width * image.height)
 
 
 def is_plain(image: Image.Image) -> bool:
-    """Whether the picture shows next to nothing (white on white, fog): its grey levels spread less than 6."""
+    """Whether the picture shows almost nothing (white on white, fog): its grey levels have a deviation below 6."""
     return float(np.asarray(image.convert("L"), dtype=np.float32).std()) < 6
 
 
 def _content(image: Image.Image) -> Image.Image:
-    """Cut off a plain border of the corner's colour; a picture that is plain throughout stays as it is."""
+    """Crop a plain border of the corner's colour; a picture of one colour is unchanged."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
     differs = np.abs(pixels - pixels[0, 0]).max(axis=2) > _BORDER
     rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))

@@ -1,4 +1,4 @@
-"""The known truth of a corpus that ndec made: labels by construction, from groups and the edits table."""
+"""Known truth of a corpus that ndec made: labels by construction, from groups and the edits table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def known_label(workspace: Workspace) -> Callable[[str, str], str]:
     """Return label(query_id, reference_id) for queries of pool or query and references of reference or basic.
 
     edited_copy: the edits table says that the query was made from the reference. hard_negative: the reference is a crop
-    of the query (kind reverse_crop), or both are of one group. Else unrelated. The function raises NdecError for an id
-    that no images table has; making it raises NdecError when the corpus has no edits table.
+    of the query (kind reverse_crop), or both have the same group. Otherwise unrelated. `label` raises NdecError for an
+    unknown image id, `known_label` when the corpus has no edits table.
     """
     if not workspace.edits.is_file():
         raise NdecError(
-            f"{workspace.edits} does not exist, so the truth of this workspace is not known by construction; it is for "
-            "corpora made by `ndec corpus fetch` or `ndec demo`: have people label yours"
+            f"{workspace.edits} does not exist, so the truth of this workspace is not known. Known truth exists for "
+            "corpora made by `ndec corpus fetch` or `ndec demo`; other pairs need annotators"
         )
     copies: set[tuple[str, str]] = set()
     wholes: set[tuple[str, str]] = set()
@@ -46,7 +46,7 @@ def known_label(workspace: Workspace) -> Callable[[str, str], str]:
 
 
 def _groups(workspace: Workspace, roles: tuple[str, ...]) -> dict[str, str]:
-    """image_id → group over the roles that exist; of two roles with one id the later one counts."""
+    """image_id → group over the roles that exist; a later role overrides an earlier one."""
     groups: dict[str, str] = {}
     for role in roles:
         if workspace.images(role).is_file():

@@ -1,13 +1,11 @@
-"""Groups of look-alikes: pictures joined by name or by structure, so that no look-alike pair crosses a split."""
+"""Groups of look-alikes, joined by name or structure, so that no look-alike pair crosses a split."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-ALIKE = (
-    0.75  # cosine of structures from which two pictures are of one design (seen on sheets: road signs, cards, flags)
-)
+ALIKE = 0.75  # cosine from which two pictures share a design (checked by eye: road signs, cards, flags)
 
 
 def group_names(
@@ -15,8 +13,8 @@ def group_names(
 ) -> list[str]:
     """Return each picture's group: connected components over equal family names and look-alike `pairs` (indices).
 
-    A picture on its own is its own group, named by its id; else the smallest id of the component after `scene/` (when a
-    family in `scenes` is in it) or `family/`.
+    A single picture is its own group, named by its id. Other groups are named `scene/` (when the component contains a
+    family of `scenes`) or `family/` plus the smallest id of the component.
     """
     parent = list(range(len(image_ids)))
 

@@ -1,4 +1,4 @@
-"""Every usable picture of the fetched packages (or of the user's folder), not yet decoded."""
+"""List the usable pictures of the fetched packages or of the user's folder, before decoding."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Licence = dict[str, str | None]
 
 @dataclass(frozen=True)
 class Original:
-    """A picture to be: `read()` gives its bytes. Pictures with one `family` are look-alikes; None: on its own."""
+    """A picture before decoding; `read()` returns its bytes. Pictures of one `family` look alike; None: no family."""
 
     image_id: str
     read: Callable[[], bytes]
     family: str | None
-    scene: bool  # the family is one scene seen from other places or at other times, not one kind of thing
+    scene: bool  # the family shows one scene from several places or times, not several things of one kind
     photo: bool
     licence: Licence
 
@@ -39,7 +39,7 @@ class Video:
 
 
 def list_package(package: Package) -> tuple[list[Original], list[Video]]:
-    """The pictures and videos of a package that its rule does not skip, ascending by id."""
+    """The pictures and videos of a package except those that its rule skips, ascending by id."""
     rule, terms = RULES[package.name], read_copyright(package)
     skip, photo = re.compile(rule.skip), re.compile(rule.photo)
     originals: dict[str, Original] = {}
@@ -63,7 +63,7 @@ def list_package(package: Package) -> tuple[list[Original], list[Video]]:
 
 
 def list_folder(paths: list[Path], workspace_uri: Callable[[Path], str]) -> list[Original]:
-    """The user's own photos: each on its own, licence unknown, found again by `original_url`."""
+    """The user's own photos: no families, licence unknown, `original_url` is the file."""
     return [
         Original(path.stem, path.read_bytes, None, False, True, {"original_url": workspace_uri(path)})
         for path in sorted(paths, key=lambda path: path.stem)
@@ -85,7 +85,7 @@ def _files(package: Package) -> Iterator[tuple[str, Path, Callable[[], bytes]]]:
 
 
 def _image_id(package: str, path: str) -> str:
-    """`package-folders-name` in lower-case letters, digits and `-_`: fit for csv, file names and web addresses."""
+    """`package-folders-name` in lower-case letters, digits and `-_`: safe in csv, file names and URLs."""
     inner = re.sub(r"^(usr/share/|doc/|gcompris/|src/activities/|[^/]*\.rcc/src/)+", "", path)
     inner = re.sub(
         r"^(activities|openclipart/png|kgeography|tuxpaint/stamps|backgrounds|opencv-doc/examples)/", "", inner
@@ -103,5 +103,5 @@ def _licence(terms: Copyright, package: Package, path: str, file: Path) -> Licen
 
 
 def _in_source_tree(path: str) -> str:
-    """Where the file lies in the source package, as far as the packagers only moved folders."""
+    """Path of the file in the source package, assuming that packagers only moved folders."""
     return re.sub(r"^(usr/share/(doc/[^/]+/)?|[^/]*\.rcc/)", "", path).replace("examples/", "samples/", 1)

@@ -1,4 +1,4 @@
-"""What the mini corpus takes from each package. Data, decided by looking at every package's pictures."""
+"""What the mini corpus uses from each package, decided by viewing every package's pictures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rule:
-    """How one package's files are read. Patterns are searched in the path inside the package, `x.rcc/…` within .rcc."""
+    """How the files of one package are used. Patterns match the path inside the package (`x.rcc/…` in .rcc)."""
 
     skip: str  # left out
-    photo: str  # photographs; the rest are graphics
-    folder_family: str = r"(?!)"  # in these folders all files are one family, whatever their names
+    photo: str  # photographs; all others are graphics
+    folder_family: str = r"(?!)"  # all files of these folders are one family
     family_root: bool = False  # a family may span folders (the same monument, photographed for two activities)
-    landing_url: str | None = None  # where the copyright file names no source
-    views: tuple[tuple[str, ...], ...] = ()  # file stems that show one scene from other places or at other times
+    landing_url: str | None = None  # used when the copyright file names no source
+    views: tuple[tuple[str, ...], ...] = ()  # file stems that show one scene from several places or at several times
 
 
 _NOTHING = r"(?!)"
@@ -85,7 +85,7 @@ def name_key(path: str) -> str:
 def family_key(package: str, path: str) -> str | None:
     """Files with one key are one family: same folder (or package, where a rule says so) and same family name.
 
-    None where names say nothing: OpenCV's samples are named for what they are used for.
+    None where names say nothing: OpenCV's samples are named after their use.
     """
     rule = RULES[package]
     stem = path.rsplit("/", 1)[-1].rsplit(".", 1)[0]

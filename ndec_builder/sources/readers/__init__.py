@@ -1,1 +1,1 @@
-"""One module for each kind of source; each has `find(config, workspace) -> Found`."""
+"""One module per kind of source; each has `find(config, workspace) -> SourceContents`."""

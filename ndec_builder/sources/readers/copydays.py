@@ -1,8 +1,8 @@
-"""Kind `copydays`: originals and their copies in the folders of CopyDays; the names say which copy is of which.
+"""Kind `copydays`: originals and their copies in the folders of CopyDays. File names link copies to originals.
 
     original/200100.jpg   crops/10/200101.jpg   jpeg/3/200102.jpg   strong/200103.jpg   → all of 200100
 
-An original is 2XXX00; a copy is 2XXXNN of the same XXX. Since two blocks may hold one name, a copy's id is its path.
+An original is 2XXX00; a copy is 2XXXNN of the same XXX. Two blocks may use one name, so the id of a copy is its path.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ground_truth import Match
-from ndec_builder.sources.listing import Found, Lister, name_all, stem
-from ndec_builder.sources.readers.folder import check_folder, walk
+from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
+from ndec_builder.sources.readers.folder import check_folder, walk_files
 from ndec_builder.sources.settings import IngestConfig
 
 BLOCKS = ("crops", "jpeg", "jpegqual", "strong")
 _NUMBER = re.compile(r"(\d+)\d\d\Z")
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """Originals as references, copies as queries, each with its one reference as truth and as group.
 
-    Raises UsageError when there is no folder `original` or no block of copies. Copies whose original is missing and
-    files with other names are named in one message and left out.
+    Raises UsageError when the folder `original` or all blocks of copies are missing. Copies without an original and
+    files with unexpected names are left out and named in one message.
     """
     root = Path(config.source)
     check_folder(root)
     if config.role not in ("reference", "query", "all"):
-        raise UsageError(f"CopyDays has reference and query images, none for the role {config.role!r}")
+        raise UsageError(f"CopyDays has reference and query images, but none for the role {config.role!r}")
     blocks = [block for block in BLOCKS if (root / block).is_dir()]
     if not (root / "original").is_dir() or not blocks:
         raise UsageError(
             f"{root} is not laid out as CopyDays: it needs a folder original and at least one of {', '.join(BLOCKS)}; "
-            f"there: {', '.join(sorted(path.name for path in root.iterdir())) or 'nothing'}"
+            f"found: {', '.join(sorted(path.name for path in root.iterdir())) or 'nothing'}"
         )
     listers = {"reference": Lister("reference", config.license), "query": Lister("query", config.license)}
     originals: dict[str, str] = {}
@@ -44,7 +44,7 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     orphans: list[str] = []
     truth: list[Match] = []
     for folder in ("original", *blocks):
-        for file in sorted(walk(root / folder, frozenset(SUFFIXES)), key=lambda file: file.name):
+        for file in sorted(walk_files(root / folder, frozenset(SUFFIXES)), key=lambda file: file.name):
             name, path = f"{folder}/{file.name}", root / folder / file.name
             number = _NUMBER.match(stem(name))
             role = "reference" if folder == "original" else "query"
@@ -66,6 +66,8 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     if not originals or not truth:
         raise UsageError(f"{root} holds {len(originals)} originals and {len(truth)} copies of them; nothing to compare")
     gaps = [name_all("copies have no original", orphans)] if orphans else []
-    gaps += [name_all("files are no CopyDays numbers", odd)] if odd else []
+    gaps += [name_all("file names are not CopyDays numbers", odd)] if odd else []
     roles = [role for role in listers if config.role in (role, "all")]
-    return Found({role: listers[role].finish() for role in roles}, tuple(gaps), truth if "query" in roles else None)
+    return SourceContents(
+        {role: listers[role].finish() for role in roles}, tuple(gaps), truth if "query" in roles else None
+    )

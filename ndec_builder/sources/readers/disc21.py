@@ -1,4 +1,4 @@
-"""Kind `disc21`: images of DISC21 in folders and zips; the first letter of an id says the role."""
+"""Kind `disc21`: images of DISC21 in folders and zips. The first letter of an id gives the role."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import is_remote
-from ndec_builder.sources.listing import Found, Lister, name_all, stem
+from ndec_builder.sources.containers import is_uri
+from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
 from ndec_builder.sources.readers.folder import files_below
 from ndec_builder.sources.readers.image_list import read_lines
 from ndec_builder.sources.readers.zip import zip_members
@@ -23,18 +23,18 @@ _ID = re.compile(r"[RQT]\d{5,6}\Z")  # R000000, T000000, Q00000
 _ENDINGS = frozenset({*SUFFIXES, ".zip"})
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """The images whose id belongs to the role (all of them for role `all`), from folders and the zips in them.
 
-    With `--ids` only the ids of that list, and those without an image are named. Raises UsageError when nothing fits,
-    NdecError for a zip that climbs out of itself.
+    With `--ids` only the ids of that list; ids without an image are named. Raises UsageError when no image matches,
+    NdecError for a zip with a member outside of it.
     """
     wanted = _wanted(config)
     roles = [role for role in ROLE_OF.values() if config.role in (role, "all")]
     if not roles:
         raise UsageError(
-            f"DISC21 has images for {', '.join(ROLE_OF.values())}, none for the role {config.role!r}; to use them as "
-            f"{config.role} all the same, give --kind folder"
+            f"DISC21 has images for {', '.join(ROLE_OF.values())}, but none for the role {config.role!r}; to use them "
+            f"as {config.role}, give --kind folder"
         )
     listers = {role: Lister(role, config.license) for role in roles}
     seen: set[str] = set()
@@ -53,16 +53,18 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     if not seen:
         raise UsageError(
             f"no DISC21 image of the role {config.role!r} in {config.source}: an id is R (reference), Q (query) or T "
-            f"(basic) and 5 or 6 digits" + (f"; {name_all('other images are there', other)}" if other else "")
+            f"(basic) and 5 or 6 digits" + (f"; {name_all('other images were found', other)}" if other else "")
         )
     gaps = []
     if wanted is not None and (missing := {i for i in wanted if ROLE_OF[i[0]] in listers} - seen):
         gaps.append(name_all(f"ids of {config.ids} have no image", missing))
     if other:
-        gaps.append(name_all("images are left out, their ids are not of DISC21's form", other))
+        gaps.append(name_all("images are left out because their ids are not DISC21 ids", other))
     inputs = {config.ids.name: sha256_file(config.ids)} if config.ids else {}
     found = {role: lister.finish() for role, lister in listers.items()}
-    return Found({role: f for role, f in found.items() if f.images.num_rows or f.rejects}, tuple(gaps), inputs=inputs)
+    return SourceContents(
+        {role: f for role, f in found.items() if f.images.num_rows or f.rejects}, tuple(gaps), inputs=inputs
+    )
 
 
 def _wanted(config: IngestConfig) -> set[str] | None:
@@ -71,20 +73,20 @@ def _wanted(config: IngestConfig) -> set[str] | None:
     ids = [stem(line) for line in read_lines(config.ids, "list of ids")]
     if bad := [image_id for image_id in ids if not _ID.match(image_id)]:
         raise NdecError(
-            f"{config.ids} holds {name_all('entries that are no DISC21 ids', bad)}; one id a line, e.g. R000001"
+            f"{config.ids} holds {name_all('entries that are not DISC21 ids', bad)}; one id per line, e.g. R000001"
         )
     if len(set(ids)) < len(ids):
         twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
-        raise NdecError(f"{config.ids}: {name_all('ids come twice', twice)}; remove the repetitions")
+        raise NdecError(f"{config.ids}: {name_all('ids appear twice', twice)}; remove the repetitions")
     return set(ids)
 
 
 def _files(source: Path | str, workspace: Workspace) -> Iterator[tuple[str, str, object, str]]:
     """Yield (id, uri, stamp, problem) of the images in a folder, a zip, or the zips of a folder."""
     if str(source).lower().endswith(".zip"):
-        if not is_remote(source) and not Path(source).is_file():
-            raise UsageError(f"{source} is not there; give a folder or zip with DISC21 images")
-        yield from _zipped(str(source) if is_remote(source) else workspace.uri_of(Path(source)), str(source))
+        if not is_uri(source) and not Path(source).is_file():
+            raise UsageError(f"{source} does not exist; give a folder or zip with DISC21 images")
+        yield from _zipped(str(source) if is_uri(source) else workspace.uri_of(Path(source)), str(source))
         return
     for uri, file in files_below(source, workspace, _ENDINGS, "image or zip"):
         if file.name.lower().endswith(".zip") and not file.problem:

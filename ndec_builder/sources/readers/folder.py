@@ -15,8 +15,8 @@ from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import find_remote, is_remote
-from ndec_builder.sources.listing import Found, Lister, refuse_twice, stem
+from ndec_builder.sources.containers import find_remote, is_uri
+from ndec_builder.sources.listing import Lister, SourceContents, refuse_twice, stem
 from ndec_builder.sources.settings import IngestConfig
 
 # Pictures all the same, and nobody would miss them: how many there are is said.
@@ -36,7 +36,7 @@ class File:
     problem: str = ""
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """The images of a folder. Of an imagefolder the class is the group, and part of the id: `class__name`.
 
     Raises UsageError when the folder is missing, is a file, holds no image, or two files would get one id.
@@ -57,7 +57,7 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
         lister.add(image_id, uri, group=group, stamp=file.stamp)
     listing = lister.finish()
     _say_not_read(config.source, not_read, listing.images.num_rows)
-    return Found({config.role: listing})
+    return SourceContents({config.role: listing})
 
 
 def _say_not_read(source: Path | str, endings: Counter[str], images: int) -> None:
@@ -81,7 +81,7 @@ def files_below(
     Raises UsageError when the folder is missing, is a file, or holds nothing of the kind.
     """
     count = 0
-    if is_remote(source):
+    if is_uri(source):
         for uri, name, stamp in find_remote(str(source), suffixes):
             count += 1
             yield uri, File(name, stamp)
@@ -89,7 +89,7 @@ def files_below(
         folder = Path(source)
         check_folder(folder)
         uri_root = workspace.uri_of(folder)
-        for file in walk(folder, suffixes):
+        for file in walk_files(folder, suffixes):
             count += not file.problem
             yield file.name if uri_root == "." else f"{uri_root}/{file.name}", file
     if not count:
@@ -103,7 +103,7 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"{folder} is a file, not a folder; put the image into a folder and give that, or give --kind")
 
 
-def walk(folder: Path, suffixes: frozenset[str]) -> Iterator[File]:
+def walk_files(folder: Path, suffixes: frozenset[str]) -> Iterator[File]:
     """Yield files with these endings, without keeping more than one folder in memory; what is no file is marked."""
     root = folder.resolve()
     waiting = [(os.fspath(folder), "")]
@@ -150,7 +150,7 @@ def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises UsageError when the folder is missing, is a file, holds no image, or two files would get one image id.
     """
     check_folder(folder)
-    files = list(walk(folder, frozenset(SUFFIXES)))
+    files = list(walk_files(folder, frozenset(SUFFIXES)))
     inside = sorted((folder / f.name for f in files if not f.problem), key=lambda path: (path.stem, path.as_posix()))
     if not inside:
         raise UsageError(f"no image in {folder}: nothing in it ends in {', '.join(sorted(SUFFIXES))}")

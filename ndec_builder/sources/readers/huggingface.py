@@ -22,17 +22,17 @@ from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.listing import Found, Lister, name_all, stem
+from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
 from ndec_builder.sources.metadata import licence_columns, metadata_group, metadata_rotation
 from ndec_builder.sources.readers import parquet
-from ndec_builder.sources.readers.folder import check_folder, walk
+from ndec_builder.sources.readers.folder import check_folder, walk_files
 from ndec_builder.sources.settings import IngestConfig
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _FILE_NAMES = ("file_name", "image_file_name", "image")
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """The images of the directory; of several splits all. Give one split's own folder or file to take only that.
 
     Raises UsageError when none of the three forms is there or no image in it, NdecError for broken files.
@@ -52,7 +52,7 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     )
 
 
-def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace) -> Found:
+def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace) -> SourceContents:
     """Images that a metadata file describes; those it does not name are left out, as the
     library does; those that are not there are named."""
     lister = Lister(config.role, config.license)
@@ -68,13 +68,13 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
             done.add(file)
             _add(lister, workspace.uri_of(file), stem(name), row, file.parent.name, config, file.stat().st_size)
     folders = sorted({path.parent for path in named})
-    others = {folder / found.name for folder in folders for found in walk(folder, frozenset(SUFFIXES))} - done
+    others = {folder / found.name for folder in folders for found in walk_files(folder, frozenset(SUFFIXES))} - done
     if others:
         say(f"{len(others)} images are left out: the metadata does not name them, e.g. {min(others)}")
     if not done:
         raise UsageError(f"no image in {config.source}: {name_all('files of its metadata are missing', missing)}")
     gaps = (name_all("files that the metadata names are missing", missing),) if missing else ()
-    return Found({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path) for path in named})
+    return SourceContents({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path) for path in named})
 
 
 def _is_inside(file: Path, folder: Path) -> bool:
@@ -103,7 +103,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise NdecError(f"{path} cannot be read ({error}); mend that file") from None
 
 
-def _saved(root: Path, config: IngestConfig, workspace: Workspace) -> Found:
+def _saved(root: Path, config: IngestConfig, workspace: Workspace) -> SourceContents:
     """What `save_to_disk` wrote. Arrow files are not packed, so an image is a range of bytes."""
     lister = Lister(config.role, config.license)
     missing: list[str] = []
@@ -122,7 +122,7 @@ def _saved(root: Path, config: IngestConfig, workspace: Workspace) -> Found:
     if not listing.images.num_rows:
         raise UsageError(f"no image in {root}: {name_all('arrow files are missing', missing)}")
     gaps = (name_all("arrow files are missing", missing),) if missing else ()
-    return Found({config.role: listing}, gaps)
+    return SourceContents({config.role: listing}, gaps)
 
 
 def _list_arrow(lister: Lister, file: Path, config: IngestConfig, workspace: Workspace) -> None:
@@ -143,8 +143,8 @@ def _list_arrow(lister: Lister, file: Path, config: IngestConfig, workspace: Wor
                         count += 1
                         if place is not None:
                             _add(lister, Slice(uri, *place).uri, image_id, row, file.parent.name, config, place)
-                        elif path and parquet.climbs(path):
-                            lister.reject(image_id, uri, parquet.CLIMBS)
+                        elif path and parquet.escapes_folder(path):
+                            lister.reject(image_id, uri, parquet.ESCAPES_FOLDER)
                         elif path:
                             where = path if "://" in path else parquet.beside(str(file), path, workspace)
                             _add(lister, where, image_id, row, file.parent.name, config, None)

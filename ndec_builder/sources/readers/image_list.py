@@ -1,4 +1,4 @@
-"""Kind `list`: a text file with one path or URI a line; relative paths start at the list's folder."""
+"""Kind `list`: a text file with one path or URI per line. Paths are relative to the folder of the list."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ndec_builder.core.addresses import container
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.listing import Found, Lister, name_all, stem
+from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
 from ndec_builder.sources.settings import IngestConfig
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
-    """Local files that are not there are rejects, all named in the gaps; remote ones are taken at their word.
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
+    """Missing local files become rejects and are named in the gaps; remote files are not checked.
 
-    Raises UsageError for a list that is missing, empty, no text, or of which no file is there.
+    Raises UsageError for a list that is missing, empty or not text, and when all its files are missing.
     """
     path = Path(config.source)
     lines = read_lines(path, "image list")
@@ -38,23 +38,23 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
         lister.add(image_id, uri, group=_group(config, line, image_id), stamp=(status.st_size, status.st_mtime_ns))
     if len(missing) == len(set(lines)):
         raise UsageError(
-            f"none of the {len(missing)} files that {path} names is there; relative paths start at {path.parent}. "
+            f"none of the {len(missing)} files that {path} names exists; relative paths start at {path.parent}. "
             + name_all("missing", missing)
         )
     gaps = (f"{name_all('files of the list are missing', missing)}",) if missing else ()
-    return Found({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path)})
+    return SourceContents({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path)})
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines that are not blank, stripped. Raises UsageError for a file that is missing, empty or no UTF-8 text."""
+    """Non-blank lines, stripped. Raises UsageError for a file that is missing, empty or not UTF-8 text."""
     if not path.is_file():
-        raise UsageError(f"the {what} {path} is not a file; give a text file with one entry a line")
+        raise UsageError(f"the {what} {path} is not a file; give a text file with one entry per line")
     try:
         lines = [line.strip() for line in path.read_bytes().decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise UsageError(f"the {what} {path} is not UTF-8 text; save it as plain text") from None
     if not any(lines):
-        raise UsageError(f"the {what} {path} is empty; it needs one entry a line")
+        raise UsageError(f"the {what} {path} is empty; it needs one entry per line")
     return [line for line in lines if line]
 
 

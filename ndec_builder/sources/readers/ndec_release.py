@@ -1,7 +1,7 @@
 """Kind `ndec`: the released benchmark: negative_pair/<5 digits>, query_images_h5, public_ground_truth_h5.csv.
 
-A folder of negative_pair holds two images, T###### and another one. The T image is the former (l_F), the other the
-latter (l_L): the release does not say so, it follows from the paper; `--reverse-pairs` turns all pairs round.
+A folder of negative_pair holds two images: T###### and another one. The T image is the former (l_F), the second one
+the latter (l_L). The release does not state this; it follows from the paper. `--reverse-pairs` swaps all pairs.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from ndec_builder.core.schemas import PAIRS, pair_id
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ground_truth import Match, read_ground_truth
-from ndec_builder.sources.listing import Found, Lister, name_all, stem
-from ndec_builder.sources.readers.folder import File, walk
+from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
+from ndec_builder.sources.readers.folder import File, walk_files
 from ndec_builder.sources.settings import IngestConfig
 
-PAIR_FOLDER, QUERY_FOLDER, TRUTH = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
+PAIR_FOLDER, QUERY_FOLDER, TRUTH_FILE = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
 _NUMBER = re.compile(r"\d{5,}\Z")
 _TRAINING = re.compile(r"T\d{6}\Z")
 _IMAGES = frozenset(SUFFIXES)
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """Queries with their truth, formers as basic and latters as pool images, and the directed pairs in folder order.
 
-    With one role only that role's images. Raises UsageError when no part of the release is there; what else is missing
-    or odd is named in one message, and left out.
+    With a single role only its images. Raises UsageError when no part of the release exists. Anything else that is
+    missing or unexpected is left out and named in one message.
     """
     root = Path(config.source)
     gaps: list[str] = []
@@ -45,15 +45,15 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     inputs = {}
     if config.role in ("query", "all") and (root / QUERY_FOLDER).is_dir():
         lister = Lister("query", config.license)
-        for file in walk(root / QUERY_FOLDER, _IMAGES):
+        for file in walk_files(root / QUERY_FOLDER, _IMAGES):
             _add(lister, workspace, root / QUERY_FOLDER / file.name, file)
         listings["query"] = lister.finish()
-        if config.ground_truth is None and (root / TRUTH).is_file():
-            truth, there = read_ground_truth(root / TRUTH), set(listings["query"].images["image_id"].to_pylist())
-            inputs[TRUTH] = sha256_file(root / TRUTH)
+        if config.ground_truth is None and (root / TRUTH_FILE).is_file():
+            truth, there = read_ground_truth(root / TRUTH_FILE), set(listings["query"].images["image_id"].to_pylist())
+            inputs[TRUTH_FILE] = sha256_file(root / TRUTH_FILE)
             there |= {row["image_id"] for row in lister.rejects}
             if lost := {query for query, _ in truth} - there:
-                gaps.append(name_all(f"queries of {TRUTH} have no image in {QUERY_FOLDER}", lost))
+                gaps.append(name_all(f"queries of {TRUTH_FILE} have no image in {QUERY_FOLDER}", lost))
                 truth = [match for match in truth if match[0] in there]
     if config.role in ("basic", "pool", "all") and (root / PAIR_FOLDER).is_dir():
         ids, listers = _read_pairs(root / PAIR_FOLDER, config, workspace, gaps)
@@ -61,21 +61,23 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
         pairs = _pair_table(ids) if config.role == "all" else None
     if not any(listing.images.num_rows for listing in listings.values()):
         raise GapsError(f"nothing of the NDEC release can be used in {root}: {'; '.join(gaps) or 'no images'}")
-    return Found(listings, tuple(gaps), truth, pairs, inputs=inputs)
+    return SourceContents(listings, tuple(gaps), truth, pairs, inputs=inputs)
 
 
 def _check_parts(root: Path, config: IngestConfig, gaps: list[str]) -> None:
-    parts = {PAIR_FOLDER: ("basic", "pool", "all"), QUERY_FOLDER: ("query", "all"), TRUTH: ("query", "all")}
+    parts = {PAIR_FOLDER: ("basic", "pool", "all"), QUERY_FOLDER: ("query", "all"), TRUTH_FILE: ("query", "all")}
     needed = [part for part, roles in parts.items() if config.role in roles]
     if not needed:
         raise UsageError(
-            "the NDEC release holds no references: they are DISC21's; `ndec ingest reference DISC21_FOLDER`"
+            "the NDEC release has no references, they are part of DISC21: `ndec ingest reference DISC21_FOLDER`"
         )
     missing = [part for part in needed if not (root / part).exists()]
-    if config.ground_truth is not None and TRUTH in missing:
-        missing.remove(TRUTH)
+    if config.ground_truth is not None and TRUTH_FILE in missing:
+        missing.remove(TRUTH_FILE)
     if len(missing) == len(needed):
-        raise UsageError(f"{root} is no NDEC release for the role {config.role!r}: it has no {', no '.join(missing)}")
+        raise UsageError(
+            f"{root} is not an NDEC release for the role {config.role!r}: it has no {', no '.join(missing)}"
+        )
     if missing:
         gaps.append(f"{root} lacks {', '.join(missing)}")
 
@@ -85,7 +87,7 @@ def _read_pairs(
 ) -> tuple[list[tuple[str, str]], dict[str, Lister]]:
     """Return the (former, latter) ids in folder order, and the listers of basic and pool."""
     members: dict[str, list[File]] = collections.defaultdict(list)
-    for file in walk(folder, _IMAGES):
+    for file in walk_files(folder, _IMAGES):
         members[str(PurePosixPath(file.name).parent)].append(file)
     empty = [path.name for path in folder.iterdir() if path.is_dir() and path.name not in members]
     odd = [f"{name} (no image)" for name in empty]
@@ -113,13 +115,14 @@ def _read_pairs(
             elif not _same_bytes(before, path):
                 raise NdecError(
                     f"{before} and {path} are different pictures with one id; an id is the file name without its "
-                    "ending: "
-                    "rename one of the two"
+                    "ending: rename one of the two"
                 )
     if odd:
-        gaps.append(name_all(f"folders of {PAIR_FOLDER} do not hold one T image and one other and are left out", odd))
+        gaps.append(
+            name_all(f"folders of {PAIR_FOLDER} do not hold one T image and one other image and are left out", odd)
+        )
     if twice:
-        gaps.append(name_all("pairs come twice and are taken once", twice))
+        gaps.append(name_all("pairs appear twice and are used once", twice))
     return list(pairs), listers
 
 

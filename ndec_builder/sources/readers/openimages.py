@@ -15,17 +15,17 @@ from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.detect_kind import guess_kind
-from ndec_builder.sources.listing import Found, name_all
+from ndec_builder.sources.listing import SourceContents, name_all
 from ndec_builder.sources.readers import folder, tar
-from ndec_builder.sources.readers.openimages_csv import COLUMNS, describe, images_base, read_batches
+from ndec_builder.sources.readers.openimages_csv import CSV_COLUMNS, convert_metadata, images_base, read_batches
 from ndec_builder.sources.settings import IngestConfig
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
-    """The images that are there, with what the csv says of them; images without a row are named.
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
+    """The images with their metadata from the csv. Images without a row are named.
 
-    Rows of the csv whose image is not there are no gap: most people hold a part of OpenImages. Raises UsageError
-    without a csv, NdecError for an unsound one (see `read_batches`).
+    A csv row without an image is not a gap: most people have a part of OpenImages. Raises UsageError without a csv,
+    NdecError for an invalid one (see `read_batches`).
     """
     source, csv_path = config.source, config.metadata
     if str(source).lower().endswith(".csv"):
@@ -33,41 +33,42 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
         source = base if "://" in base else workspace.resolve(base)
     if csv_path is None:
         raise UsageError(
-            f"OpenImages needs its metadata, which has licence, author and rotation of each image: give --metadata "
-            "CSV, or "
-            f"the csv itself as source (or --kind folder to take {source} without)"
+            f"OpenImages needs its metadata csv, which has licence, author and rotation of each image: give --metadata "
+            f"CSV, or the csv itself as source (or --kind folder to read {source} without it)"
         )
     kind = guess_kind(source)
     finder = tar.find if kind == "tar" else folder.find
     found = finder(replace(config, source=source, kind="tar" if kind == "tar" else "folder"), workspace)
     listing = found.listings[config.role]
-    columns = (*COLUMNS, "OriginalMD5") if config.verify_md5 else COLUMNS
-    rows = select(csv_path, listing.images["image_id"], columns)
+    columns = (*CSV_COLUMNS, "OriginalMD5") if config.verify_md5 else CSV_COLUMNS
+    rows = _select_rows(csv_path, listing.images["image_id"], columns)
     places = pc.index_in(listing.images["image_id"], value_set=rows["ImageID"].combine_chunks())
     gaps = list(found.gaps)
     if places.null_count:
         lost = listing.images.filter(pc.is_null(places))["image_id"].to_pylist()
-        gaps.append(name_all(f"images have no row in {csv_path.name}, so no licence, author or rotation", lost))
-    images = _joined(listing.images, describe(rows, config), places)
+        gaps.append(
+            name_all(f"images have no row in {csv_path.name} and therefore no licence, author or rotation", lost)
+        )
+    images = _joined(listing.images, convert_metadata(rows, config), places)
     md5 = _digests(rows) if config.verify_md5 else {}
     inputs = {csv_path.name: sha256_file(csv_path)}
-    return Found({config.role: replace(listing, images=images)}, tuple(gaps), md5=md5, inputs=inputs)
+    return SourceContents({config.role: replace(listing, images=images)}, tuple(gaps), md5=md5, inputs=inputs)
 
 
-def select(path: Path, ids: pa.ChunkedArray, columns: tuple[str, ...]) -> pa.Table:
-    """The csv's rows of these ids. Raises NdecError naming ids that come twice."""
+def _select_rows(path: Path, ids: pa.ChunkedArray, columns: tuple[str, ...]) -> pa.Table:
+    """The csv rows of these ids. Raises NdecError naming ids that appear twice."""
     wanted = ids.combine_chunks()
     tables = [table.filter(pc.is_in(table["ImageID"], value_set=wanted)) for table in read_batches(path, columns)]
     rows = pa.concat_tables(tables).combine_chunks()
     counts = pc.value_counts(rows["ImageID"].combine_chunks())
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if twice:
-        raise NdecError(f"{path}: {name_all('ids come twice', twice)}; every image has one row: remove the others")
+        raise NdecError(f"{path}: {name_all('ids appear twice', twice)}; keep one row per image")
     return rows
 
 
 def _joined(images: pa.Table, described: pa.Table, places: pa.ChunkedArray) -> pa.Table:
-    """The images table with rotation, licence and group of the metadata where there is a row."""
+    """The images table with rotation, licence and group from the metadata where it has a row."""
     taken = described.take(places)
     for name in ("rotation", *LICENCE_COLUMNS, "group"):
         index = images.schema.get_field_index(name)
@@ -77,7 +78,7 @@ def _joined(images: pa.Table, described: pa.Table, places: pa.ChunkedArray) -> p
 
 
 def _digests(rows: pa.Table) -> dict[str, str]:
-    """image_id → hex MD5 from the base64 of the csv. Raises NdecError for one that is no MD5."""
+    """image_id → hex MD5 from the base64 of the csv. Raises NdecError for a value that is not an MD5."""
     digests: dict[str, str] = {}
     odd = []
     for image_id, text in zip(rows["ImageID"].to_pylist(), rows["OriginalMD5"].to_pylist(), strict=True):
@@ -89,5 +90,5 @@ def _digests(rows: pa.Table) -> dict[str, str]:
             odd.append(f"{image_id} ({text!r})")
         digests[image_id] = digest.hex()
     if odd:
-        raise NdecError(f"{name_all('images have an OriginalMD5 that is no base64 of 16 bytes', odd)}; mend the csv")
+        raise NdecError(f"{name_all('images have an OriginalMD5 that is not base64 of 16 bytes', odd)}; fix the csv")
     return digests

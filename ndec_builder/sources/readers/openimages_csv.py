@@ -1,9 +1,9 @@
-"""The OpenImages metadata csv: nine million rows, read in a stream and sorted on disk, in the memory of a bucket.
+"""The OpenImages metadata csv: nine million rows, streamed and sorted on disk with one bucket in memory.
 
     ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,OriginalSize,OriginalMD5,
     Thumbnail300KURL,Rotation        a picture is {train,validation,test}/<ImageID>.jpg
 
-`Rotation` is counterclockwise there and clockwise in the images table; empty means unknown and is taken as 0.
+`Rotation` is counterclockwise in the csv and clockwise in the images table. Empty means unknown and becomes 0.
 """
 
 from __future__ import annotations
@@ -27,28 +27,30 @@ from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.inspect_images import write_images
 from ndec_builder.sources.listing import complete, name_all
-from ndec_builder.sources.metadata import NAMES, TURNS
+from ndec_builder.sources.metadata import NAMES, QUARTER_TURNS
 from ndec_builder.sources.settings import IngestConfig
 
-SUBSETS = ("train", "validation", "test")
+_SUBSETS = ("train", "validation", "test")
 _OURS = {names[1]: column for column, names in NAMES.items() if names[1][0].isupper()}  # e.g. License → license
-COLUMNS = ("ImageID", "Subset", *_OURS, "Rotation")
+CSV_COLUMNS = ("ImageID", "Subset", *_OURS, "Rotation")
 _BLOCK = 16 << 20  # bytes of csv parsed at once
 
 
 def is_bare(config: IngestConfig) -> bool:
-    """Whether a csv is the whole source and nothing is to be opened."""
+    """Whether the source is only a csv and no image should be opened."""
     return str(config.source).lower().endswith(".csv") and config.look in ("auto", "list")
 
 
 def stream(config: IngestConfig, workspace: Workspace) -> tuple[Path, dict[str, int], dict[str, str]]:
     """Write images/<role>.parquet from a csv alone; return it with counts and inputs for the run record.
 
-    Rows go to one spool file for each first character of the id, and each spool is sorted by itself. Raises UsageError,
-    and NdecError for missing columns, wrong quotes, ids that come twice and turns that are no quarters.
+    Rows go to one spool file per first character of the id, and each spool file is sorted. Raises UsageError, and
+    NdecError for missing columns, wrong quotes, repeated ids and rotations that are not multiples of 90.
     """
     if config.add or config.verify_md5:
-        raise UsageError("a csv alone is listed, nothing is opened or added: leave out --add and --verify-md5, or open")
+        raise UsageError(
+            "a csv alone is only listed: leave out --add and --verify-md5, or open the images with --look decode"
+        )
     path, target = Path(config.source), workspace.images(config.role)
     base = images_base(config, workspace)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,21 +62,20 @@ def stream(config: IngestConfig, workspace: Workspace) -> tuple[Path, dict[str, 
 
 
 def images_base(config: IngestConfig, workspace: Workspace) -> str:
-    """The uri below which train, validation and test lie: --images, else the folder of the csv when they are there."""
+    """The uri that contains train, validation and test: --images, else the folder of the csv if it has them."""
     if config.images:
         return config.images.rstrip("/") if "://" in config.images else workspace.uri_of(Path(config.images))
     folder = Path(config.source).parent
-    if not any((folder / subset).is_dir() for subset in SUBSETS):
+    if not any((folder / subset).is_dir() for subset in _SUBSETS):
         raise UsageError(
-            f"{config.source} says which images there are, not where: none of the folders {', '.join(SUBSETS)} is "
-            "beside "
-            "it; give --images with the folder or URI that holds them (nothing is downloaded by that)"
+            f"{config.source} names images but not their place: none of the folders {', '.join(_SUBSETS)} is next to "
+            "it; give --images with the folder or URI that holds them (this downloads nothing)"
         )
     return workspace.uri_of(folder)
 
 
-def read_batches(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Table]:
-    """Yield the rows in file order, all columns as text, empty ones null. BOM and CRLF are understood.
+def read_batches(path: Path, columns: Sequence[str] = CSV_COLUMNS) -> Iterator[pa.Table]:
+    """Yield the rows in file order, all columns as text, empty values as null. Accepts BOM and CRLF.
 
     Raises UsageError for a file that is missing or empty, NdecError naming all missing columns or the broken row.
     """
@@ -94,33 +95,32 @@ def read_batches(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Ta
                     yield pa.table(batch)
     except pa.ArrowException as error:
         raise NdecError(
-            f"{path} is not sound csv: {str(error)[:300]}; a text with commas stands in quotes, a quote in it is "
-            "doubled"
+            f"{path} is not valid csv: {str(error)[:300]}; put text with commas in quotes and double a quote inside it"
         ) from None
 
 
 def _check_header(path: Path, columns: Sequence[str]) -> None:
     if not path.is_file():
         raise UsageError(
-            f"the metadata {path} is not a file; give the OpenImages csv with the columns {', '.join(COLUMNS)}"
+            f"the metadata {path} is not a file; give the OpenImages csv with the columns {', '.join(CSV_COLUMNS)}"
         )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
             empty = not file.readline().strip()
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is no csv: it is not UTF-8 text") from None
+        raise UsageError(f"{path} is not csv: it is not UTF-8 text") from None
     if missing := [name for name in columns if name not in header]:
         raise NdecError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header) or 'nothing'}. Give the csv of "
             "OpenImages that lists images with licence and rotation"
         )
     if empty:
-        raise UsageError(f"{path} has a header and no row; is the download complete?")
+        raise UsageError(f"{path} has a header but no rows; is the download complete?")
 
 
 def _spool(path: Path, folder: Path) -> list[Path]:
-    """Write the rows into one file for each first character of their ids; return them ascending."""
+    """Write the rows into one file per first character of the id; return the files ascending."""
     writers: dict[str, Any] = {}
     try:
         for table in read_batches(path):
@@ -144,7 +144,7 @@ def _spool(path: Path, folder: Path) -> list[Path]:
 
 
 def _sorted(spools: list[Path], path: Path) -> Iterator[pa.Table]:
-    """Yield the rows of the spools ascending by id. Raises NdecError naming ids that come twice."""
+    """Yield the rows of the spools ascending by id. Raises NdecError naming ids that appear twice."""
     for spool in spools:
         with pa.OSFile(str(spool)) as file, pa.ipc.open_stream(file) as reader:
             table = reader.read_all()
@@ -153,27 +153,27 @@ def _sorted(spools: list[Path], path: Path) -> Iterator[pa.Table]:
         ids = table["ImageID"]
         same = pc.equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
         if twice := ids.slice(1).filter(same).to_pylist():
-            raise NdecError(f"{path}: {name_all('ids come twice', twice)}; every image has one row: remove the others")
+            raise NdecError(f"{path}: {name_all('ids appear twice', twice)}; keep one row per image")
         yield from (table.slice(start, 131_072) for start in range(0, table.num_rows, 131_072))
 
 
 def _convert(table: pa.Table, base: str, config: IngestConfig) -> pa.Table:
-    """Rows of the csv → rows of the images table that were never opened."""
+    """Convert csv rows to rows of the images table, without opening the images."""
     uris = pc.binary_join_element_wise(
         base, table["Subset"], pc.binary_join_element_wise(table["ImageID"], "jpg", "."), "/"
     )
-    if uris.null_count or not pc.all(pc.is_in(table["Subset"], value_set=pa.array(SUBSETS))).as_py():
-        known = pc.is_in(table["Subset"], value_set=pa.array(SUBSETS))
+    if uris.null_count or not pc.all(pc.is_in(table["Subset"], value_set=pa.array(_SUBSETS))).as_py():
+        known = pc.is_in(table["Subset"], value_set=pa.array(_SUBSETS))
         odd = table.filter(pc.invert(known))
         raise NdecError(
-            f"{odd.num_rows} images are of no subset {', '.join(SUBSETS)}, e.g. {odd['ImageID'][0].as_py()} of "
-            f"{odd['Subset'][0].as_py()!r}; mend the column Subset"
+            f"{odd.num_rows} images have a Subset other than {', '.join(_SUBSETS)}, e.g. {odd['ImageID'][0].as_py()}: "
+            f"{odd['Subset'][0].as_py()!r}; fix the column Subset"
         )
-    return complete(describe(table, config).append_column("uri", uris), config.role)
+    return complete(convert_metadata(table, config).append_column("uri", uris), config.role)
 
 
-def describe(table: pa.Table, config: IngestConfig) -> pa.Table:
-    """image_id, rotation, licence columns and group from rows of the csv. Raises NdecError for an odd Rotation."""
+def convert_metadata(table: pa.Table, config: IngestConfig) -> pa.Table:
+    """image_id, rotation, licence columns and group from rows of the csv. Raises NdecError for an invalid Rotation."""
     columns = {"image_id": table["ImageID"], "rotation": clockwise(table)}
     columns |= {ours: table[theirs] for theirs, ours in _OURS.items()}
     if config.license:
@@ -182,7 +182,7 @@ def describe(table: pa.Table, config: IngestConfig) -> pa.Table:
         "image": table["ImageID"],
         "folder": table["Subset"],
     }.get(config.group_by)
-    if group is None:  # one author's photos resemble one another
+    if group is None:  # photos by one author resemble each other
         group = pc.coalesce(table["AuthorProfileURL"], table["Author"], table["ImageID"])
     return pa.table({**columns, "group": group})
 
@@ -190,13 +190,14 @@ def describe(table: pa.Table, config: IngestConfig) -> pa.Table:
 def clockwise(table: pa.Table) -> pa.ChunkedArray:
     """Clockwise quarter turns, int32, from the counterclockwise Rotation: a float, an integer or empty."""
     text = table["Rotation"]
-    turns = pc.index_in(text, value_set=pa.array([form for turn in TURNS for form in (f"{turn}.0", str(turn))]))
+    turns = pc.index_in(text, value_set=pa.array([form for turn in QUARTER_TURNS for form in (f"{turn}.0", str(turn))]))
     odd = pc.and_(pc.is_null(turns), pc.is_valid(text))
     odd = pc.and_(odd, pc.not_equal(pc.utf8_lower(pc.coalesce(text, "")), "nan"))
     if pc.any(odd).as_py():
         row = table.filter(odd).slice(0, 1).to_pylist()[0]
         raise NdecError(
-            f"the Rotation of {row['ImageID']} is {row['Rotation']!r}; expected one of {TURNS} or nothing: mend the csv"
+            f"the Rotation of {row['ImageID']} is {row['Rotation']!r}; expected one of {QUARTER_TURNS} or nothing: fix "
+            "the csv"
         )
-    degrees = pa.array([(360 - turn) % 360 for turn in TURNS for _ in range(2)], pa.int32())
+    degrees = pa.array([(360 - turn) % 360 for turn in QUARTER_TURNS for _ in range(2)], pa.int32())
     return pc.fill_null(degrees.take(turns), 0)

@@ -14,8 +14,8 @@ from ndec_builder.core.addresses import Cell
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import containers, is_remote, open_container, scanned
-from ndec_builder.sources.listing import Found, Lister, stem
+from ndec_builder.sources.containers import containers, is_uri, open_container, scanned
+from ndec_builder.sources.listing import Lister, SourceContents, stem
 from ndec_builder.sources.metadata import NAMES, licence_columns, metadata_group, metadata_rotation
 from ndec_builder.sources.settings import IngestConfig
 
@@ -23,12 +23,12 @@ _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_by
 _PATH_NAMES = ("uri", "image", "path", "image_path", "file_name", "filename", "file", "url", "URL")
 _ID_NAMES = ("image_id", "id", "__key__", "key", "ImageID")
 _LARGE_GROUP = 64 << 20  # bytes of a row group from which jumping between groups costs more than reading
-CLIMBS = "its path leads out of the folder of the file that names it"
-WHAT = "give a parquet file, a folder with parquet files, or a pattern such as `data/train-*.parquet`"
+ESCAPES_FOLDER = "its path leads out of the folder of the file that names it"
+_HINT = "give a parquet file, a folder with parquet files, or a pattern such as `data/train-*.parquet`"
 
 
 @dataclass(frozen=True)
-class Column:
+class ImageColumn:
     """Where the images are. form: struct (fields bytes and path), bytes or path."""
 
     name: str
@@ -36,7 +36,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class ParquetRow:
     """A row of a file: where its image is, what stands beside it, and why it cannot be used (empty: it can)."""
 
     image_id: str
@@ -45,7 +45,7 @@ class Row:
     problem: str
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """The rows of the files. An id is the id column's value, else the stem of the path, else file and row number.
 
     Bytes are addressed by row group and row; a row whose bytes are null is taken from its path, relative to the file.
@@ -53,11 +53,11 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
     """
     lister = Lister(config.role, config.license)
     count = 0
-    for uri, name in containers(config.source, ".parquet", workspace, WHAT):
+    for uri, name in containers(config.source, ".parquet", workspace, _HINT):
         count += list_file(lister, uri, name, config, workspace)
     if not count:
-        raise UsageError(f"no row in {config.source}; {WHAT}")
-    return Found({config.role: lister.finish()})
+        raise UsageError(f"no row in {config.source}; {_HINT}")
+    return SourceContents({config.role: lister.finish()})
 
 
 def list_file(lister: Lister, uri: str, name: str, config: IngestConfig, workspace: Workspace) -> int:
@@ -71,7 +71,7 @@ def list_file(lister: Lister, uri: str, name: str, config: IngestConfig, workspa
     return len(rows)
 
 
-def _scan(uri: str, name: str, config: IngestConfig, workspace: Workspace) -> list[Row]:
+def _scan(uri: str, name: str, config: IngestConfig, workspace: Workspace) -> list[ParquetRow]:
     try:
         with open_container(name) as file:
             parquet = pq.ParquetFile(file)
@@ -82,7 +82,7 @@ def _scan(uri: str, name: str, config: IngestConfig, workspace: Workspace) -> li
         raise NdecError(f"{name} cannot be read as parquet ({error}); make it again or restore it") from None
 
 
-def image_column(schema: pa.Schema, asked: str, name: str) -> Column:
+def image_column(schema: pa.Schema, asked: str, name: str) -> ImageColumn:
     """The column with the images. Raises UsageError when none looks like it, or the asked one is no such column."""
     forms = {field.name: form for field in schema if (form := _form(field.type))}
     if asked:
@@ -91,13 +91,13 @@ def image_column(schema: pa.Schema, asked: str, name: str) -> Column:
                 f"{name} has no column {asked!r} with images; bytes or text are in: {', '.join(forms) or 'none'}"
                 f"{nearest(asked, list(forms))}"
             )
-        return Column(asked, forms[asked])
+        return ImageColumn(asked, forms[asked])
     for candidates, wanted in ((_IMAGE_NAMES, ("struct", "bytes")), (_PATH_NAMES, ("path",))):
         for candidate in candidates:
             if forms.get(candidate) in wanted:
-                return Column(candidate, forms[candidate])
+                return ImageColumn(candidate, forms[candidate])
     if structs := [column for column, form in forms.items() if form == "struct"]:
-        return Column(structs[0], "struct")
+        return ImageColumn(structs[0], "struct")
     raise UsageError(
         f"no column of {name} looks like images: its columns are {', '.join(schema.names)}; expected bytes named like "
         f"{', '.join(_IMAGE_NAMES[:4])} or paths named like {', '.join(_PATH_NAMES[:4])}, or name one with --column"
@@ -112,7 +112,9 @@ def _form(kind: pa.DataType) -> str:
     return "path" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else ""
 
 
-def _rows(parquet: pq.ParquetFile, column: Column, uri: str, name: str, workspace: Workspace) -> Iterator[Row]:
+def _rows(
+    parquet: pq.ParquetFile, column: ImageColumn, uri: str, name: str, workspace: Workspace
+) -> Iterator[ParquetRow]:
     known = {*(n for names in NAMES.values() for n in names), *_ID_NAMES, "group", "rotation"}
     columns = [n for n in parquet.schema_arrow.names if n in known and n != column.name]
     has_path = column.form == "struct" and parquet.schema_arrow.field(column.name).type.get_field_index("path") >= 0
@@ -130,15 +132,22 @@ def _rows(parquet: pq.ParquetFile, column: Column, uri: str, name: str, workspac
             path = value.get("path") if isinstance(value, dict) else value
             where = _address(uri, name, column, row_group, row, path, row in empty, workspace)
             problem = "" if where else "no image in this row"
-            if where and path and "#cell=" not in where and climbs(path):
-                problem = CLIMBS
+            if where and path and "#cell=" not in where and escapes_folder(path):
+                problem = ESCAPES_FOLDER
             where = where or f"{uri}#cell={row_group}/{row}/{column.name}"
-            yield Row(image_id(values, path, stem(name), count), where, values, problem)
+            yield ParquetRow(image_id(values, path, stem(name), count), where, values, problem)
             count += 1
 
 
 def _address(
-    uri: str, name: str, column: Column, row_group: int, row: int, path: str | None, empty: bool, workspace: Workspace
+    uri: str,
+    name: str,
+    column: ImageColumn,
+    row_group: int,
+    row: int,
+    path: str | None,
+    empty: bool,
+    workspace: Workspace,
 ) -> str:
     if column.form != "path" and not empty:
         field = f"{column.name}.bytes" if column.form == "struct" else column.name
@@ -148,19 +157,19 @@ def _address(
     return path if "://" in path else beside(name, path, workspace)
 
 
-def climbs(path: str) -> bool:
+def escapes_folder(path: str) -> bool:
     """Whether a relative path goes up: who made the file chose what it names, and that is not for them to choose."""
     return "://" not in path and ".." in PurePosixPath(path.replace("\\", "/")).parts
 
 
 def beside(name: str, path: str, workspace: Workspace) -> str:
     """The uri of a path that a file names, relative to that file."""
-    if is_remote(name):
+    if is_uri(name):
         return f"{name.rpartition('/')[0]}/{path}"
     return workspace.uri_of(Path(name).parent / path)
 
 
-def _empty_cells(parquet: pq.ParquetFile, column: Column, row_group: int) -> frozenset[int]:
+def _empty_cells(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -> frozenset[int]:
     """Rows without bytes. The statistics tell when there are none; only else the bytes have to be read."""
     if column.form == "path":
         return frozenset()
@@ -194,7 +203,7 @@ def _add(lister: Lister, image_id: str, uri: str, values: Mapping[str, Any], con
     )
 
 
-def _warn_of_large_groups(parquet: pq.ParquetFile, column: Column, name: str) -> None:
+def _warn_of_large_groups(parquet: pq.ParquetFile, column: ImageColumn, name: str) -> None:
     if column.form == "path" or not parquet.num_row_groups:
         return
     largest = max(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
@@ -202,5 +211,5 @@ def _warn_of_large_groups(parquet: pq.ParquetFile, column: Column, name: str) ->
         say(
             f"{name}: row groups of up to {largest >> 20} MiB; an image costs reading its whole group when ids are "
             "not in "
-            "the order of the rows. Row groups of some hundred images, or tar shards, are read faster"
+            "the order of the rows. ParquetRow groups of some hundred images, or tar shards, are read faster"
         )

@@ -13,16 +13,16 @@ from ndec_builder.core.addresses import Slice
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import containers, is_remote, open_container, scanned
-from ndec_builder.sources.listing import Found, Lister, name_all, stem
+from ndec_builder.sources.containers import containers, is_uri, open_container, scanned
+from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
 from ndec_builder.sources.metadata import licence_columns, metadata_group, metadata_rotation
-from ndec_builder.sources.readers.zip import Member, climbs_out
+from ndec_builder.sources.readers.zip import Member, escapes_archive
 from ndec_builder.sources.settings import IngestConfig
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _MAX_METADATA = 1 << 20  # bytes of a json or txt beside an image
 _TEXTS = {".json", ".txt"}
-WHAT = "give a tar file, a folder with tar files, or a pattern such as `shards/{000..099}.tar`"
+_HINT = "give a tar file, a folder with tar files, or a pattern such as `shards/{000..099}.tar`"
 
 
 @dataclass
@@ -34,13 +34,13 @@ class Sample:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def find(config: IngestConfig, workspace: Workspace) -> Found:
+def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """The images of the shards, with what json and txt members of the same key say of them.
 
     A shard that is cut is used up to the cut; the cut is a gap. Raises UsageError for packed shards, whose members have
     no place of their own, and when there is none.
     """
-    shards = containers(config.source, ".tar", workspace, WHAT) if not _is_packed_name(config) else _packed(config)
+    shards = containers(config.source, ".tar", workspace, _HINT) if not _is_packed_name(config) else _packed(config)
     lister = Lister(config.role, config.license)
     gaps: list[str] = []
     count = 0
@@ -68,7 +68,7 @@ def find(config: IngestConfig, workspace: Workspace) -> Found:
         raise UsageError(
             f"no image in {config.source}: no member of {name_all('shards', [n for _, n in shards])} is one"
         )
-    return Found({config.role: lister.finish()}, tuple(gaps))
+    return SourceContents({config.role: lister.finish()}, tuple(gaps))
 
 
 def _scan(uri: str, name: str) -> tuple[list[Sample], list[str]]:
@@ -81,8 +81,8 @@ def _is_packed_name(config: IngestConfig) -> bool:
 
 
 def _packed(config: IngestConfig) -> list[tuple[str, str]]:
-    if not is_remote(config.source) and not Path(config.source).is_file():
-        raise UsageError(f"{config.source} is not there; {WHAT}")
+    if not is_uri(config.source) and not Path(config.source).is_file():
+        raise UsageError(f"{config.source} is not there; {_HINT}")
     raise UsageError(_why_not(str(config.source), "a compressed tar"))
 
 
@@ -153,7 +153,7 @@ def _ends_well(file: Any, end: int, size: int) -> bool:
 
 
 def _member(uri: str, entry: tarfile.TarInfo) -> Member:
-    if climbs_out(entry.name):
+    if escapes_archive(entry.name):
         return Member(entry.name, uri, 0, "its path leads out of the archive")
     if entry.issym() or entry.islnk():
         return Member(entry.name, uri, 0, "a link, not a file")

@@ -18,7 +18,7 @@ _LOCAL_HEADER = 30  # bytes before name and extra field; the two lengths are its
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside an archive: its posix path there, its address, and why it cannot be used (empty: it can)."""
+    """A file inside an archive: posix path, address, and why it cannot be used (empty: it can)."""
 
     name: str
     uri: str
@@ -26,21 +26,21 @@ class Member:
     problem: str = ""
 
 
-def climbs_out(name: str) -> bool:
-    """Whether a member's name, taken as a path, would leave the folder that it is unpacked to."""
+def escapes_archive(name: str) -> bool:
+    """Whether unpacking a member would write outside of the target folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or (len(name) > 1 and name[1] == ":")
 
 
 def file_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The members of an open zip that are files. One without a name is none: Python's `is_dir` fails on it."""
+    """The files of an open zip. Members without a name are skipped: Python's `is_dir` fails on them."""
     return [info for info in archive.infolist() if info.filename and not info.is_dir()]
 
 
 def zip_members(uri: str, name: str, suffixes: frozenset[str]) -> Iterator[Member]:
-    """Yield the members with these endings. `uri` stands in their addresses, `name` opens the archive.
+    """Yield the members with these endings. Addresses use `uri`; `name` opens the archive.
 
-    Raises NdecError for a file that is no zip, or a zip with a path that climbs out: who made it meant harm.
+    Raises NdecError for a file that is not a zip, or a zip with a member outside of it, which may be an attack.
     """
     yield from scanned(lambda: _scan(uri, name, suffixes), name)
 
@@ -49,14 +49,14 @@ def _scan(uri: str, name: str, suffixes: frozenset[str]) -> list[Member]:
     try:
         with open_container(name) as file, zipfile.ZipFile(file) as archive:
             members = file_members(archive)
-            if bad := [info.filename for info in members if climbs_out(info.filename)]:
+            if bad := [info.filename for info in members if escapes_archive(info.filename)]:
                 raise NdecError(
-                    f"{name} holds paths that climb out of it ({', '.join(map(repr, bad[:5]))}); such a zip is not to "
-                    "be trusted and is refused whole: get it from its maker again"
+                    f"{name} has members outside of it ({', '.join(map(repr, bad[:5]))}); ndec does not trust such a "
+                    "zip and refuses all of it: get the original file again"
                 )
             wanted = (info for info in members if PurePosixPath(info.filename).suffix.lower() in suffixes)
             return [_member(uri, file, info) for info in wanted]
-    # a version of zip that Python does not know is a NotImplementedError
+    # Python raises NotImplementedError for an unknown zip version
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
         raise NdecError(f"{name} cannot be read as a zip file ({error}); is it complete?") from None
 
@@ -71,7 +71,7 @@ def _member(uri: str, file: Any, info: zipfile.ZipInfo) -> Member:
     file.seek(info.header_offset)
     header = file.read(_LOCAL_HEADER)
     if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-        return Member(info.filename, uri, 0, "the zip's directory points to no member; is the file complete?")
+        return Member(info.filename, uri, 0, "the zip directory does not point to a member; is the file complete?")
     start = info.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", header[26:30]))
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
     return Member(info.filename, Slice(uri, start, start + info.compress_size, deflated).uri, info.file_size)
