@@ -109,7 +109,7 @@ def test_a_list_chooses_and_what_it_misses_is_named(tmp_path: Path, disc: Path) 
     assert Workspace(tmp_path / "ws").read_images("reference")["image_id"].to_pylist() == ["R000002"]
     for text, message in (
         ("R1\nX\n", "2 entries that are not DISC21 ids: R1, X"),
-        ("R000001\nR000001\n", "1 ids come twice: R000001"),
+        ("R000001\nR000001\n", "1 ids appear twice: R000001"),
         ("\n", "empty"),
     ):
         names.write_text(text)
@@ -125,7 +125,7 @@ def test_what_does_not_fit(tmp_path: Path, disc: Path) -> None:
     (disc / "references" / "cover.jpg").write_bytes(jpeg(1))
     with pytest.raises(GapsError, match="left out because their ids are not DISC21 ids: cover"):
         ingest(tmp_path, "reference")
-    with pytest.raises(UsageError, match=r"none\.zip is not there"):
+    with pytest.raises(UsageError, match=r"none\.zip does not exist"):
         ingest(tmp_path, "query", tmp_path / "none.zip")
 
 

@@ -205,13 +205,13 @@ def test_a_csv_that_is_not_sound(tmp_path: Path, world: tuple[Path, list[dict[st
     text = write_csv(path, rows).read_text()
     for broken in (text + '00aa,train,a,b,c,d,e,"open,f,g,h,i\n', text + "00aa,train\n"):
         path.write_text(broken)
-        with pytest.raises(NdecError, match="is not sound csv"):
+        with pytest.raises(NdecError, match="is not valid csv"):
             ingest(tmp_path, path)
     path.write_bytes(text.encode() + b"00ab,train,,,,,\xff\xfe,t,1,m,u,0.0\n")
-    with pytest.raises(NdecError, match=r"is not sound csv.*UTF8|not UTF-8 text"):
+    with pytest.raises(NdecError, match=r"is not valid csv.*UTF8|not UTF-8 text"):
         ingest(tmp_path, path)
     path.write_text(",".join(HEADER) + "\n")
-    with pytest.raises(UsageError, match="has a header and no row"):
+    with pytest.raises(UsageError, match="has a header but no rows"):
         ingest(tmp_path, path)
 
 

@@ -137,7 +137,7 @@ def test_parts_that_are_not_there(tmp_path: Path, release: Path) -> None:
     assert ids(Workspace(tmp_path / "ws"), "query") == ["Q00000", "Q00001", "Q00002"]
     with pytest.raises(UsageError, match="not an NDEC release for the role 'pool': it has no negative_pair"):
         ingest(tmp_path, "pool")
-    with pytest.raises(UsageError, match="holds no references"):
+    with pytest.raises(UsageError, match="has no references"):
         ingest(tmp_path, "reference", kind="ndec")
     with pytest.raises(UsageError, match="role 'all' is for sources"):
         ingest(tmp_path, kind="folder")
