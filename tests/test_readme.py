@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ndec_builder.annotation.label_studio.connection import connect
+from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_table
@@ -107,7 +107,7 @@ def start_server(workspace: Path) -> subprocess.Popen[bytes]:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            connect(Workspace(workspace))
+            connect_label_studio(Workspace(workspace))
             return server
         except NdecError:
             time.sleep(1)
@@ -117,7 +117,7 @@ def start_server(workspace: Path) -> subprocess.Popen[bytes]:
 
 def label_everything(workspace: Path) -> None:
     """alice, bob, carol and dora answer all that is pushed to them, through Label Studio's API."""
-    connection = connect(Workspace(workspace))
+    connection = connect_label_studio(Workspace(workspace))
     for split, annotator, round_ in (
         ("test", "alice", "first"),
         ("test", "bob", "first"),

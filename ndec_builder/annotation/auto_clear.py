@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from ndec_builder.annotation.decisions.clearing import Clearing, check, clearable, slice_pairs, votes_in
 from ndec_builder.annotation.label_studio import server_snapshot
-from ndec_builder.annotation.label_studio.connection import connect
-from ndec_builder.annotation.label_studio.handover import take_back
+from ndec_builder.annotation.label_studio.connection import connect_label_studio
+from ndec_builder.annotation.label_studio.handover import withdraw_tasks
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.push_options import read_told
 from ndec_builder.annotation.settings import AutoClearConfig
@@ -93,11 +93,11 @@ def _take_out(config: AutoClearConfig, workspace: Workspace, chosen: dict[str, f
     rows = [row for row in tasks.to_pylist() if row["pair_id"] in chosen and row["round"] == "first"]
     if not rows:
         return tasks
-    connection = connect(workspace, config.url, config.token_file)
+    connection = connect_label_studio(workspace, config.url, config.token_file)
     gone: set[tuple[str, str]] = set()
     for name in sorted({row["annotator"] for row in rows}):
         own = [row for row in rows if row["annotator"] == name]
-        free = take_back(workspace, config.split, connection, ("first", name), own)
+        free = withdraw_tasks(workspace, config.split, connection, ("first", name), own)
         gone |= {(row["pair_id"], name) for row in free}
     pull_labels(workspace, config.split, connection)
     labelled = set(read_labels(workspace, config.split)["pair_id"].to_pylist())

@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from ndec_builder.annotation.assignment.reassign import Row, open_rows, spread, takers_of
 from ndec_builder.annotation.label_studio import server_snapshot
-from ndec_builder.annotation.label_studio.connection import connect
-from ndec_builder.annotation.label_studio.handover import _labelled, take_back
+from ndec_builder.annotation.label_studio.connection import connect_label_studio
+from ndec_builder.annotation.label_studio.handover import labelled_keys, withdraw_tasks
 from ndec_builder.annotation.label_studio.hints import suggestions
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
-from ndec_builder.annotation.label_studio.task_sync import bring_up_to_date
+from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.settings import LeaveConfig
 from ndec_builder.annotation.tables import read_labels, read_tasks
 from ndec_builder.core.console import say
@@ -36,27 +36,27 @@ def run(config: LeaveConfig) -> Path:
     record = RunRecord("annotate leave", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
-    connection = connect(workspace, config.url, config.token_file, config.image_url)
+    connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
     stuck: list[Row] = []
     moved = dropped = 0
     with locked(directory):
         tasks = read_tasks(workspace, config.split)
         rounds = _rounds_of(config, tasks)
         for round_ in rounds:
-            labelled = _labelled(workspace, config.split)
+            labelled = labelled_keys(workspace, config.split)
             rows = open_rows(tasks.to_pylist(), labelled, round_, config.annotator)
-            free = take_back(workspace, config.split, connection, (round_, config.annotator), rows)
+            free = withdraw_tasks(workspace, config.split, connection, (round_, config.annotator), rows)
             pull_labels(workspace, config.split, connection)
             others = takers_of(config.others, tasks, round_, config.annotator)
             labels = read_labels(workspace, config.split)
-            labelled = _labelled(workspace, config.split)
+            labelled = labelled_keys(workspace, config.split)
             free = [row for row in free if (row["pair_id"], round_, config.annotator) not in labelled]
             result = spread(tasks, free, others, labelled)
             tasks, stuck = result.tasks, stuck + result.stuck
             moved, dropped = moved + result.moved, dropped + result.dropped
             write_table(directory / "tasks.parquet", tasks)
             shown = suggestions(workspace, config.split, round_)
-            bring_up_to_date(workspace, config.split, round_, connection, tasks, labels, config.chunk, shown)
+            sync_tasks(workspace, config.split, round_, connection, tasks, labels, config.chunk, shown)
             server_snapshot.end_handover(directory)
     say(
         f"{config.annotator} leaves: {moved} open pairs go to others, {dropped} second looks and gold pairs are dropped"

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from ndec_builder.annotation.label_studio import server_snapshot
-from ndec_builder.annotation.label_studio.connection import connect
+from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.annotation.tables import missing_images, read_tasks
@@ -29,7 +29,7 @@ def run(config: PullConfig) -> Path:
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
     read_tasks(workspace, config.split)
-    connection = connect(workspace, config.url, config.token_file)
+    connection = connect_label_studio(workspace, config.url, config.token_file)
     with locked(directory):
         counts, lost = pull_labels(workspace, config.split, connection)
     _report(counts, directory)

@@ -12,10 +12,10 @@ from ndec_builder.annotation.assignment.gold_pairs import gold_needed, make_gold
 from ndec_builder.annotation.assignment.queues import people_of
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.label_studio import projects, server_snapshot
-from ndec_builder.annotation.label_studio.connection import Connection, connect, talking
+from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
 from ndec_builder.annotation.label_studio.handover import share_with_newcomers
 from ndec_builder.annotation.label_studio.hints import suggestions
-from ndec_builder.annotation.label_studio.task_sync import bring_up_to_date
+from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.push_options import remember
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import candidate_tables, read_labels, read_set_aside
@@ -50,16 +50,14 @@ def run(config: PushConfig) -> Path:
             config = replace(config, annotators=people_of(before, labels, config.round))
             say(f"nobody is named with --annotator: new pairs go to {', '.join(config.annotators)}")
         new = _with_gold(config, workspace, before, new_tasks(config, tables, before, labels, set_aside))
-        connection = connect(workspace, config.url, config.token_file, config.image_url)
+        connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
         tasks = pa.concat_tables([before, new])
         remember(directory, config.hints, config.check_above, config.check_pairs)
         write_table(path, tasks)
         tasks = share_with_newcomers(config, workspace, connection, tasks)
         tasks = _gold_for_newcomers(config, workspace, tasks)
         labels, shown = read_labels(workspace, config.split), suggestions(workspace, config.split, config.round)
-        imported = bring_up_to_date(
-            workspace, config.split, config.round, connection, tasks, labels, config.chunk, shown
-        )
+        imported = sync_tasks(workspace, config.split, config.round, connection, tasks, labels, config.chunk, shown)
         server_snapshot.end_handover(directory)
         raters = set(zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True))
         annotators = sorted(annotator for round_, annotator in raters if round_ == config.round)
@@ -84,7 +82,7 @@ def _gold_for_newcomers(config: PushConfig, workspace: Workspace, tasks: pa.Tabl
     """Gold pairs for people whose first pairs are all taken over from others; returns the tasks table (written)."""
     if not config.gold or config.round not in GOLD_ROUNDS:
         return tasks
-    holds = server_snapshot.Held(workspace.annotation(config.split))
+    holds = server_snapshot.ServerSnapshot(workspace.annotation(config.split))
     rows = [row for row in tasks.to_pylist() if row["round"] == config.round]
     has_gold = {row["annotator"] for row in rows if row["is_gold"]}
     new = {name for name in config.annotators if name not in has_gold and not holds.projects_of((config.round, name))}
@@ -116,7 +114,7 @@ def _stale(tasks: pa.Table, tables: list[pa.Table], labels: pa.Table) -> list[st
 
 def _addresses(config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str]) -> list[str]:
     """Where each annotator labels."""
-    with talking(connection, "looking for ndec's projects"):
+    with explain_errors(connection, "looking for ndec's projects"):
         there = projects.find_projects(connection.client())
     keys = {name: projects.project_key(workspace, config.split, config.round, name) for name in annotators}
     return [

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.annotation.assignment.reassign import Key, Row, Spread, spread, takers_of
-from ndec_builder.annotation.label_studio.connection import connect
+from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.hints import suggestions
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
-from ndec_builder.annotation.label_studio.task_sync import bring_up_to_date
+from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.settings import SendBackConfig
 from ndec_builder.annotation.tables import read_labels, read_set_aside, read_tasks, without_set_aside
 from ndec_builder.core.console import say
@@ -39,7 +39,7 @@ def run(config: SendBackConfig) -> Path:
     record = RunRecord("annotate send-back", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
-    connection = connect(workspace, config.url, config.token_file, config.image_url)
+    connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
     with locked(directory):
         tasks = read_tasks(workspace, config.split)
         pull_labels(workspace, config.split, connection)
@@ -58,7 +58,7 @@ def run(config: SendBackConfig) -> Path:
         write_table(directory / "tasks.parquet", moved.tasks)
         for round_ in [name for name in ROUNDS if name in moved.tasks["round"].to_pylist()]:
             shown = suggestions(workspace, config.split, round_)
-            bring_up_to_date(workspace, config.split, round_, connection, moved.tasks, labels, config.chunk, shown)
+            sync_tasks(workspace, config.split, round_, connection, moved.tasks, labels, config.chunk, shown)
     say(
         f"{len(fresh)} labels of {config.annotator} are set aside; {moved.moved} pairs go to others, {moved.dropped} "
         f"keep another look. Run `ndec annotate resolve --split {config.split}` again where decisions were made"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ndec_builder.annotation.label_studio.connection import Connection, connect, own_connection
+from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, own_connection
 from ndec_builder.annotation.label_studio.ports import is_loopback
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
 from ndec_builder.annotation.settings import ServeConfig
@@ -75,7 +75,7 @@ def _parent(pid: int) -> int | None:
 def _serve_images(config: ServeConfig) -> None:
     """Pictures only: the Label Studio is one that runs already, elsewhere."""
     workspace = _existing(config)
-    connection = connect(workspace, config.url, config.token_file)
+    connection = connect_label_studio(workspace, config.url, config.token_file)
     _warn_when_open(config)
     with _ending_on_signals(), ImageServer(workspace, config.image_port, config.host) as images:
         say(f"Label Studio {connection.url} answers, user {connection.user}; pictures: {images.url}")

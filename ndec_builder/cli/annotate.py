@@ -231,7 +231,7 @@ def annotate_resolve(
 def annotate_status(split: Split = "test", workspace: Workspace = HERE, as_json: Json = False) -> None:
     """Per annotator and round: done, left, speed, accuracy on gold, flags; the audit's bound; what was auto-cleared."""
     from ndec_builder.annotation import status
-    from ndec_builder.annotation.label_studio.server_snapshot import notes
+    from ndec_builder.annotation.label_studio.server_snapshot import trouble_lines
     from ndec_builder.annotation.settings import StatusConfig
 
     settings = StatusConfig(workspace, split)
@@ -241,5 +241,5 @@ def annotate_status(split: Split = "test", workspace: Workspace = HERE, as_json:
         typer.echo(json.dumps({"annotators": rows, "audit": audit, "auto_clear": found["auto_clear"]}))
     else:
         typer.echo("\n".join([status.as_text(rows), status.finish(rows), *status.findings(found)]))
-    for note in notes(workspace, split):
+    for note in trouble_lines(workspace, split):
         typer.echo(note, err=True)

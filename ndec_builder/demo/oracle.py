@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ndec_builder.annotation.label_studio import projects
-from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, talking
+from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.tables import gold_truth, read_tasks
 from ndec_builder.core.console import track
 from ndec_builder.core.errors import NdecError
@@ -40,11 +40,11 @@ def answer_all(
     }
     pairs = {row["pair_id"]: row for row in rows if row["annotator"] == annotator}
     client = connection.client()
-    with talking(connection, "looking for unanswered pairs"):
+    with explain_errors(connection, "looking for unanswered pairs"):
         project = projects.find_projects(client).get(projects.project_key(workspace, split, round, annotator))
         if project is None:
             title = projects.project_title(workspace, split, round, annotator)
-            raise projects.gone(title, connection.url, split, round)
+            raise projects.deleted_project_error(title, connection.url, split, round)
         tasks = client.tasks.list(project=project.id, page_size=1000, include="id,data,total_annotations")
         open_tasks = [(t.id, pairs[t.data["pair_id"]]) for t in tasks if not t.total_annotations]
 
@@ -56,7 +56,7 @@ def answer_all(
                 f"known_label gave {label!r} for {row['query_id']} × {row['reference_id']}, not one of {LABELS}"
             )
         result = [{"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [label]}}]
-        with talking(connection, "sending an answer"):
+        with explain_errors(connection, "sending an answer"):
             client.annotations.create(id=task, result=result, lead_time=0.0, request_options=NO_RETRY)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ndec_builder.annotation.label_studio.annotations import compare, new_labels, verdict
-from ndec_builder.annotation.label_studio.server_snapshot import Held
+from ndec_builder.annotation.label_studio.annotations import chosen_label, new_labels, update_snapshot
+from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 
 PAIRS = {p: {"pair_id": p, "batch": 1, "is_gold": False, "position": i} for i, p in enumerate("abc")}
 LOGINS = {7: "ann@x"}
@@ -76,15 +76,19 @@ def test_a_task_that_is_there_twice_gives_one_row() -> None:
 
 
 def test_a_verdict_is_exactly_one_known_choice_of_the_right_control() -> None:
-    assert verdict(choice("hard_negative")) == "hard_negative"
-    assert verdict(choice("hard_negative", control="other")) is None
-    assert verdict([]) is None and verdict(choice("unsure", "unrelated")) is None and verdict(choice("maybe")) is None
+    assert chosen_label(choice("hard_negative")) == "hard_negative"
+    assert chosen_label(choice("hard_negative", control="other")) is None
+    assert (
+        chosen_label([]) is None
+        and chosen_label(choice("unsure", "unrelated")) is None
+        and chosen_label(choice("maybe")) is None
+    )
 
 
 def test_an_annotation_that_is_there_but_not_counted_was_not_deleted(tmp_path: Path) -> None:
-    holds, rater = Held(tmp_path), ("first", "ann")
+    snapshot, assignee = ServerSnapshot(tmp_path), ("first", "ann")
     for task, pair_id in ((1, "a"), (2, "b")):
-        holds.add(rater, 4, task, pair_id).update(annotation=10 + task, label="unrelated")
-    look = compare([], holds, rater, 4, complete=True, still=lambda annotation: annotation == 11)
+        snapshot.add_task(assignee, 4, task, pair_id).update(annotation=10 + task, label="unrelated")
+    look = update_snapshot([], snapshot, assignee, 4, complete=True, still=lambda annotation: annotation == 11)
     assert [(row["kind"], row["pair_id"]) for row in look.incidents] == [("annotation_deleted", "b")]
-    assert [row["annotation"] for row in holds.project(4).values()] == [11, None]
+    assert [row["annotation"] for row in snapshot.tasks_of(4).values()] == [11, None]

@@ -1,4 +1,4 @@
-"""One address chooses the database; its password is nowhere to be read."""
+"""One address selects the database; its password is never shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_nothing_is_sqlite() -> None:
+def test_no_address_means_sqlite() -> None:
     assert read_database("") is None
 
 
@@ -27,12 +27,12 @@ def test_nothing_is_sqlite() -> None:
         ("postgresql://me@/bench?host=/run/postgresql", Database("me", "/run/postgresql", 5432, "bench")),
     ],
 )
-def test_an_address_is_taken_apart(address: str, expected: Database) -> None:
+def test_an_address_is_parsed(address: str, expected: Database) -> None:
     assert read_database(address) == expected
     assert read_database(address).variables()["POSTGRE_HOST"] == expected.host  # type: ignore[union-attr]
 
 
-def test_where_the_password_comes_from_and_that_it_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_of_the_password_which_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = read_database("postgresql://me@db/bench", "kept")
     assert kept is not None and kept.password == "kept"
     monkeypatch.setenv("NDEC_DATABASE_URL", "postgresql://me:in%2Furl@db/bench")
@@ -46,17 +46,17 @@ def test_where_the_password_comes_from_and_that_it_is_never_shown(monkeypatch: p
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("postgresql://me:geheim@db/bench", "holds a password"),
+        ("postgresql://me:hidden-pw@db/bench", "holds a password"),
         ("mysql://me@db/bench", "scheme 'mysql'; expected postgresql://USER@HOST:PORT/NAME"),
         ("postgresql://me@db", "expected postgresql"),
         ("postgresql://db/bench", "expected postgresql"),
         ("postgresql://me@db:x/bench", "port"),
     ],
 )
-def test_addresses_that_make_no_sense(address: str, message: str) -> None:
+def test_invalid_addresses(address: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         read_database(address)
-    assert "geheim" not in str(caught.value)
+    assert "hidden-pw" not in str(caught.value)
 
 
 def test_the_setting_has_no_default() -> None:

@@ -1,4 +1,4 @@
-"""Pictures over http: the right bytes, nothing else, only for this machine."""
+"""Pictures over HTTP: the right bytes, nothing else, only for this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from ndec_builder.annotation.label_studio.ports import is_loopback
 from ndec_builder.annotation.tables import missing_images
 from ndec_builder.annotation.web.image_server import ImageServer, image_path
-from ndec_builder.annotation.web.overlays import align, difference, flip
+from ndec_builder.annotation.web.overlays import align_pictures, render_difference, render_flip
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import write_table
@@ -91,7 +91,7 @@ def test_everything_else_is_refused(server: tuple[str, Path], path: str, status:
 
 
 @pytest.mark.parametrize(("image_id", "reason"), [("gone", "does not exist"), ("broken", "cannot decode|not an image")])
-def test_a_picture_that_cannot_be_read_is_a_marked_placeholder_and_noted(
+def test_an_unreadable_picture_is_a_marked_placeholder_and_recorded(
     server: tuple[str, Path], tmp_path: Path, image_id: str, reason: str
 ) -> None:
     workspace = Workspace(tmp_path / "bench")
@@ -101,15 +101,15 @@ def test_a_picture_that_cannot_be_read_is_a_marked_placeholder_and_noted(
     )
     assert "X-Ndec-Missing" in answer.headers["Access-Control-Expose-Headers"]
     assert Image.open(io.BytesIO(answer.content)).size == (960, 720)
-    noted = missing_images(workspace)
-    assert list(noted) == [f"pool/{image_id}"] and re.search(reason, noted[f"pool/{image_id}"]["reason"])
+    recorded = missing_images(workspace)
+    assert list(recorded) == [f"pool/{image_id}"] and re.search(reason, recorded[f"pool/{image_id}"]["reason"])
     name = "gone.png" if image_id == "gone" else "broken.tif"
-    scene(3, (40, 30)).save(server[1] / name)  # it is back
+    scene(3, (40, 30)).save(server[1] / name)  # repaired
     assert "X-Ndec-Missing" not in requests.get(server[0] + image_path("pool", image_id)).headers
     assert missing_images(workspace) == {}
 
 
-def test_another_host_is_served_by_its_own_name(server: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_public_host_needs_the_key(server: tuple[str, Path], tmp_path: Path) -> None:
     with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
         place, _, key = images.url.partition("/key/")
         port = place.rsplit(":", 1)[1]
@@ -121,7 +121,7 @@ def test_another_host_is_served_by_its_own_name(server: tuple[str, Path], tmp_pa
         for path in ("", f"/key/{key[:-1]}", "/key/", f"/key/{key}x", "/key/%ff", f"/{key}"):
             assert requests.get(f"http://127.0.0.1:{port}{path}/image/pool/a").status_code == 403
     with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
-        assert images.url.endswith(f"/key/{key}")  # the tasks of yesterday still show their pictures
+        assert images.url.endswith(f"/key/{key}")  # addresses in existing tasks stay valid
     assert (
         is_loopback("127.0.0.1") and is_loopback("::1") and not is_loopback("0.0.0.0") and not is_loopback("10.0.0.1")
     )
@@ -141,7 +141,7 @@ def test_new_images_are_found_without_a_restart(server: tuple[str, Path], tmp_pa
     assert requests.get(server[0] + "/image/query/a").status_code == 200
 
 
-def test_a_busy_port_is_named(tmp_path: Path) -> None:
+def test_a_busy_port_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(NdecError, match=rf"port {port} .* in use .*--image-port"):
@@ -178,22 +178,22 @@ def test_the_guideline_and_its_pictures(server: tuple[str, Path]) -> None:
         assert Image.open(io.BytesIO(requests.get(f"{server[0]}/{path}").content)).size == (610, 220)
 
 
-def test_the_aligned_view_shows_what_moved_and_what_lies_outside() -> None:
-    """A whole against its mirrored crop: the frame holds the whole, equal pixels are black."""
+def test_the_aligned_view_shows_differences_and_what_is_outside_the_crop() -> None:
+    """A picture and its mirrored crop: the canvas holds the complete picture, equal pixels are black."""
     texture = np.random.default_rng(7).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     whole = Image.fromarray(texture).resize((640, 480), Image.Resampling.BICUBIC)
     box = (160, 120, 480, 360)
     crop = ImageOps.mirror(whole.crop(box))
-    aligned = align(whole, crop)
+    aligned = align_pictures(whole, crop)
     assert aligned is not None and aligned.mirrored
     inside = aligned.in_reference & aligned.in_query
     assert aligned.in_query.mean() > 0.97 and abs(inside.mean() - 0.25) < 0.02
     gap = np.abs(aligned.query[inside].astype(int) - aligned.reference[inside].astype(int))
     assert np.median(gap) <= 3 and gap.mean() < 6
-    moving = Image.open(io.BytesIO(flip(whole, crop)))
+    moving = Image.open(io.BytesIO(render_flip(whole, crop)))
     assert moving.n_frames == 2 and moving.format == "WEBP"
-    shown = np.asarray(Image.open(io.BytesIO(difference(whole, crop))).convert("RGB"))[30:].astype(int)
+    shown = np.asarray(Image.open(io.BytesIO(render_difference(whole, crop))).convert("RGB"))[30:].astype(int)
     outside = ~aligned.in_reference & aligned.in_query
     assert shown[inside].mean() < 20 and (shown[outside][:, 2] > shown[outside][:, 0] + 5).mean() > 0.9  # blue
     flat = Image.new("RGB", (200, 150), (90, 90, 90))
-    assert align(flat, whole) is None and Image.open(io.BytesIO(flip(flat, whole))).n_frames == 1
+    assert align_pictures(flat, whole) is None and Image.open(io.BytesIO(render_flip(flat, whole))).n_frames == 1

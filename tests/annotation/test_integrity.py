@@ -87,7 +87,7 @@ def test_edits_and_deletions_in_label_studio_are_found_once_and_kept(
     client.actions.create(
         id="delete_tasks_annotations", project=number, selected_items={"all": False, "included": [tasks[3].id]}
     )
-    client.projects.update(id=number, title="mine", label_config=projects.page(False).replace("Nothing in common", "x"))
+    client.projects.update(id=number, title="mine", label_config=projects.labelling_page(False).replace("Nothing in common", "x"))
     rows = pulled(workspace)
     assert [row["label"] for row in rows] == ["unrelated"] * 6 + ["edited_copy"]  # append-only
     assert sorted(incidents(workspace), key=str) == sorted(
@@ -123,7 +123,7 @@ def test_a_lost_project_and_a_lost_database_are_rebuilt_from_the_workspace(
     first, tasks = in_project(workspace, connection)
     opened = {task.data["pair_id"] for task in tasks[6:]}
     connection.client().projects.delete(id=first)
-    with pytest.raises(NdecError, match="is gone from"):
+    with pytest.raises(NdecError, match="is missing on"):
         pulled(workspace)
     assert incidents(workspace) == [("project_deleted", None)]
     push.run(config)

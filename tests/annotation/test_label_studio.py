@@ -1,8 +1,7 @@
-"""Push, answer, pull, resolve on one real Label Studio."""
+"""Push, label, pull and resolve with a real Label Studio."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +31,7 @@ def by_number(query_id: str, reference_id: str) -> str:
 
 
 def in_project(workspace: Workspace, connection: Connection, round_: str, annotator: str) -> list[Any]:
-    """The tasks that Label Studio holds, as the API lists them."""
+    """The tasks of a project, as Label Studio's API lists them."""
     client = connection.client()
     key = projects.project_key(workspace, "test", round_, annotator)
     return list(client.tasks.list(project=projects.find_projects(client)[key].id, fields="all"))
@@ -55,10 +54,8 @@ def test_push_twice_then_answer_pull_and_resolve(served: Served, make_candidates
     assert [task.data["pair_id"] for task in tasks] == [pair_id("test", q, r) for q, r in pairs]  # once each, by rank
     assert set(tasks[0].data) == {"pair_id", "query", "reference", "position"}  # nothing that would bias people
 
-    begun = time.monotonic()
     assert answer_all(workspace, "test", connection, by_number) == 9
     assert answer_all(workspace, "test", connection, by_number) == 0
-    assert time.monotonic() - begun < 30
 
     labels = pulled(workspace)
     assert labels.schema.equals(LABEL_ROWS)
@@ -80,14 +77,14 @@ def test_push_twice_then_answer_pull_and_resolve(served: Served, make_candidates
     assert (rows[0]["pairs"], rows[0]["done"], rows[0]["left"]) == (9, 9, 0) and "oracle" in as_text(rows)
 
 
-def test_an_interrupted_import_is_completed_without_doubles(
+def test_an_interrupted_import_is_completed_without_duplicates(
     served: Served, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request fails on our side although the server stored it; and a double of a lost connection is there."""
+    """A push that was killed between chunks is completed, and a duplicate from a lost connection is removed."""
     workspace, connection = served
     make_candidates(workspace, count=7)
     config = PushConfig(workspace.root, annotators=("ann",), chunk=3, image_url=connection.image_url)
-    real = task_sync.talking
+    real = task_sync.explain_errors
     calls = {"left": 2}
 
     def dying(*args: Any) -> Any:  # killed before the second chunk is sent
@@ -97,7 +94,7 @@ def test_an_interrupted_import_is_completed_without_doubles(
                 raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(task_sync, "talking", dying)
+    monkeypatch.setattr(task_sync, "explain_errors", dying)
     with pytest.raises(KeyboardInterrupt):
         push.run(config)
     monkeypatch.undo()
@@ -112,7 +109,7 @@ def test_an_interrupted_import_is_completed_without_doubles(
     assert sorted(after) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_changed_skipped_and_withdrawn_answers(served: Served, make_candidates: Any) -> None:
+def test_changed_skipped_and_withdrawn_labels(served: Served, make_candidates: Any) -> None:
     workspace, connection = served
     make_candidates(workspace, count=4)
     push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
@@ -130,7 +127,7 @@ def test_changed_skipped_and_withdrawn_answers(served: Served, make_candidates: 
     client.annotations.update(id=made[1].id, result=[choice | {"value": {"choices": ["hard_negative"]}}])
     client.annotations.delete(id=made[2].id)
     new = pulled(workspace)
-    assert new.slice(0, 3).equals(old) and new.num_rows == 4  # append-only: the withdrawn label's row stays too
+    assert new.slice(0, 3).equals(old) and new.num_rows == 4  # append-only: the row of the withdrawn label stays
     row = new.slice(3).to_pylist()[0]
     assert (row["pair_id"], row["label"]) == (tasks[1].data["pair_id"], "hard_negative")
     counts = read_json(workspace.annotation("test") / "run.json")["counts"]
@@ -182,7 +179,7 @@ def test_recheck_double_check_and_adjudication(served: Served, make_candidates: 
     assert {"adjudicated", "double_checked"} <= bases and None not in bases
 
 
-def test_a_deleted_or_renamed_project_is_noticed(
+def test_a_deleted_or_renamed_project_is_reported(
     served: Served, make_candidates: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace, connection = served
@@ -197,13 +194,18 @@ def test_a_deleted_or_renamed_project_is_noticed(
     client.projects.update(id=ben.id, title="my own title")
     client.projects.delete(id=ann.id)
     answer_all(workspace, "test", connection, hard, "ben")
-    with pytest.raises(NdecError, match=r"'ndec bench test first ann' is gone .* annotate push"):
+    with pytest.raises(NdecError, match=r"'ndec bench test first ann' is missing on .* annotate push"):
         pulled(workspace)
     assert "my own title" in capsys.readouterr().err
     labels = read_table(workspace.annotation("test") / "labels.parquet")
-    assert labels["annotator"].to_pylist() == ["ann", "ann", "ben", "ben"]  # the others were pulled, nothing was lost
+    assert labels["annotator"].to_pylist() == [
+        "ann",
+        "ann",
+        "ben",
+        "ben",
+    ]  # ben was pulled too
     push.run(config)
     assert pulled(workspace).num_rows == 4
-    assert in_project(workspace, connection, "first", "ann") == []  # its pairs all have labels
+    assert in_project(workspace, connection, "first", "ann") == []  # all of its pairs have labels
     with pytest.raises(NdecError, match=r"'zoe' has no pairs .* ann, ben"):
         answer_all(workspace, "test", connection, hard, "zoe")

@@ -1,4 +1,4 @@
-"""The page in a real browser: one key a pair, back, drafts, pre-labels, missing pictures, the aligned view."""
+"""The labelling page in a real browser: one key per pair, back, drafts, pre-labels, missing pictures, aligned views."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.server, pytest.mark.browser]
 KEYS = {"1": "edited_copy", "2": "hard_negative", "3": "unrelated", "4": "unsure"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
-# Two pictures shown whole, side by side, and the choices above them, without scrolling.
+# The boxes of the pictures and choices, as [left, top, right, bottom] in pixels, and the page's text.
 LAYOUT = """() => {
   const box = (e) => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
   return {
@@ -53,12 +53,12 @@ def labelling(connection: Connection, project: int) -> Iterator[Any]:
         browser.close()
 
 
-def number_of(workspace: Workspace, connection: Connection) -> int:
+def project_id(workspace: Workspace, connection: Connection) -> int:
     key = projects.project_key(workspace, "test", "first", "ann")
     return projects.find_projects(connection.client())[key].id
 
 
-def given(workspace: Workspace) -> dict[str, str]:
+def pulled_labels(workspace: Workspace) -> dict[str, str]:
     rows = read_table(pull.run(PullConfig(workspace.root))).to_pylist()
     assert all(row["seconds"] > 0 for row in rows)
     return {row["pair_id"]: row["label"] for row in rows}
@@ -69,7 +69,7 @@ def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Con
     pairs = make_candidates(workspace, count=22, size=(1024, 768))
     push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
     pressed = [str(1 + (7 * i + i // 3) % 4) for i in range(20)]
-    with labelling(connection, number_of(workspace, connection)) as page:
+    with labelling(connection, project_id(workspace, connection)) as page:
         shown = ""
         for index, digit in enumerate(pressed):
             shown = _next_pair(page, shown)
@@ -80,7 +80,7 @@ def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Con
                 layout = page.evaluate(LAYOUT)
             page.keyboard.press(digit)
             page.keyboard.press("3")  # an impatient second key must not land on this pair or the next
-            if index == 9:  # a slip: back, correct, and on with the open pair
+            if index == 9:  # a mistake: back, correct, and on to the open pair
                 here = _next_pair(page, shown)
                 page.keyboard.press("Backspace")
                 back = _next_pair(page, here)
@@ -89,8 +89,8 @@ def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Con
                 page.keyboard.press(pressed[9])
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
                 shown = back
-        _next_pair(page, shown)  # the last answer is saved
-    assert given(workspace) == {
+        _next_pair(page, shown)  # the last label is saved
+    assert pulled_labels(workspace) == {
         pair_id("test", *pair): KEYS[digit] for pair, digit in zip(pairs, pressed, strict=False)
     }
     (left, _, left_end, left_bottom), (right, _, right_end, right_bottom) = layout["pictures"]
@@ -106,14 +106,14 @@ def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
     workspace, connection = served
     pairs = make_candidates(workspace, count=4, size=(640, 480))
     push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
-    project = number_of(workspace, connection)
+    project = project_id(workspace, connection)
     client = connection.client()
     tasks = sorted(client.tasks.list(project=project, include="id,data"), key=lambda task: task.data["position"])
-    # A pre-label that fills the choice in: the same key must keep it, not switch it off.
+    # A pre-label that preselects a choice: the same key must keep it, not switch it off.
     filled = [{"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": ["hard_negative"]}}]
     client.predictions.create(task=tasks[0].id, result=filled, score=0.9, model_version="prelabel")
     client.projects.update(id=project, show_collab_predictions=True, model_version="prelabel")
-    query = workspace.files("pool") / f"{pairs[2][0]}.jpg"  # the third pair's picture vanishes
+    query = workspace.files("pool") / f"{pairs[2][0]}.jpg"  # the third pair's picture is missing
     query.rename(query.with_suffix(".away"))
     with labelling(connection, project) as page:
         shown = _next_pair(page, "")
@@ -136,24 +136,24 @@ def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
         assert page.query_selector("#ndec-view") is None
         page.keyboard.press("4")
         shown = _next_pair(page, shown)
-        page.keyboard.press("1")  # the placeholder is no picture to judge
+        page.keyboard.press("1")  # a placeholder must not be labelled
         page.wait_for_selector("#ndec-tell:not([hidden])", timeout=20_000)
         assert "missing" in page.inner_text("#ndec-tell")
         page.click("[data-testid=bottombar-skip-button]")
         shown = _next_pair(page, shown)
         page.keyboard.press("3")
         _last_is_saved(page)
-    labels = given(workspace)
+    labels = pulled_labels(workspace)
     assert labels == {
         pair_id("test", *pairs[i]): label for i, label in ((0, "hard_negative"), (1, "unsure"), (3, "unrelated"))
     }
     assert list(read_json(workspace.root / "annotation" / "missing_images.json")) == [f"pool/{pairs[2][0]}"]
 
 
-def test_suggestions_are_shown_and_predicted_but_fill_nothing_in(
+def test_suggestions_are_shown_but_preselect_nothing(
     served: tuple[Workspace, Connection], make_candidates: Any
 ) -> None:
-    """With hints on: a line of text and a prediction with its label; one key a pair, also the key of the suggestion."""
+    """With hints on: a line of text and a prediction, but no preselected choice; the suggested key works as well."""
     workspace, connection = served
     make_candidates(workspace, count=4, size=(320, 240))
     table = read_table(workspace.candidates("test") / "candidates.parquet")
@@ -167,10 +167,10 @@ def test_suggestions_are_shown_and_predicted_but_fill_nothing_in(
     tasks = read_table(push.run(config)).sort_by("position").to_pylist()
     gold = {row["pair_id"] for row in tasks if row["is_gold"]}
     assert len(gold) == 2 and len(tasks) == 6
-    project = number_of(workspace, connection)
+    project = project_id(workspace, connection)
     listed = list(connection.client().tasks.list(project=project, fields="all"))
     by_pair = {task.data["pair_id"]: task for task in listed}
-    for task in listed:  # gold pairs too: with hints on, one without would stand out
+    for task in listed:  # gold pairs too: one without a hint would stand out
         (prediction,) = task.predictions
         (item,) = prediction.result
         assert (item["from_name"], item["value"]) == ("verdict", {"choices": ["edited_copy"]})
@@ -184,13 +184,13 @@ def test_suggestions_are_shown_and_predicted_but_fill_nothing_in(
         shown = ""
         for index, digit in enumerate(pressed):
             shown = _next_pair(page, shown)
-            assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked')") is None  # not filled in
+            assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked')") is None  # not preselected
             if index == 0:
                 page.screenshot(path=str(ARTEFACTS / "labelling-page-hints.png"))
             hint = by_pair[tasks[index]["pair_id"]].data["hint"]
             assert hint in page.evaluate("document.body.innerText")
             page.keyboard.press(digit)
-            if index == 2:  # back over a suggested label, and corrected
+            if index == 2:  # back to a pair with a suggestion, and corrected
                 here = _next_pair(page, shown)
                 page.keyboard.press("Backspace")
                 back = _next_pair(page, here)
@@ -200,13 +200,15 @@ def test_suggestions_are_shown_and_predicted_but_fill_nothing_in(
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
                 shown = back
         _last_is_saved(page)
-    assert given(workspace) == {task["pair_id"]: KEYS[digit] for task, digit in zip(tasks, pressed, strict=True)}
+    assert pulled_labels(workspace) == {
+        task["pair_id"]: KEYS[digit] for task, digit in zip(tasks, pressed, strict=True)
+    }
     labels = read_table(workspace.annotation("test") / "labels.parquet").to_pylist()
     assert {row["pair_id"] for row in labels if row["is_gold"]} == gold
 
 
 def _last_is_saved(page: Any) -> None:
-    """The pictures go while the label is still on its way: only then the keys count again is it in Label Studio."""
+    """Wait until the last label is saved: the pictures disappear earlier, keys work again only afterwards."""
     page.wait_for_function(
         "!document.documentElement.dataset.ndecBusy && document.querySelectorAll('.ndec img').length === 0",
         timeout=60_000,
@@ -214,12 +216,12 @@ def _last_is_saved(page: Any) -> None:
 
 
 def _next_pair(page: Any, shown: str) -> str:
-    """Wait until two whole pictures other than `shown` are there and keys count; each has a fresh blob address."""
+    """Wait until two new pictures are loaded and keys work; `shown` are the blob addresses of the pair before."""
     page.wait_for_function(
         """shown => {
           const images = [...document.querySelectorAll('.ndec img')];
-          const there = images.length === 2 && images.every((i) => i.complete && i.naturalWidth > 0);
-          return there && !document.documentElement.dataset.ndecBusy && images.map((i) => i.src).join(' ') !== shown;
+          const loaded = images.length === 2 && images.every((i) => i.complete && i.naturalWidth > 0);
+          return loaded && !document.documentElement.dataset.ndecBusy && images.map((i) => i.src).join(' ') !== shown;
         }""",
         arg=shown,
         timeout=30_000,

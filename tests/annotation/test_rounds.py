@@ -142,7 +142,7 @@ def test_of_two_pushes_at_once_one_says_so_and_no_pair_is_there_twice(
     workspace, connection = served
     make_candidates(workspace, count=12)
     config = PushConfig(workspace.root, annotators=("ann", "ben"), overlap=0.5, image_url=connection.image_url)
-    real, begun, errors = task_sync.talking, threading.Event(), list[Exception]()
+    real, begun, errors = task_sync.explain_errors, threading.Event(), list[Exception]()
 
     @contextlib.contextmanager
     def slow(given: Connection, doing: str) -> Iterator[None]:
@@ -152,7 +152,7 @@ def test_of_two_pushes_at_once_one_says_so_and_no_pair_is_there_twice(
         with real(given, doing):
             yield
 
-    monkeypatch.setattr(task_sync, "talking", slow)
+    monkeypatch.setattr(task_sync, "explain_errors", slow)
 
     def one() -> None:
         try:

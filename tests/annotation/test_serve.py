@@ -30,7 +30,7 @@ def serve(workspace: Path, env: Path, *more: str, lines: int, **variables: str) 
     return process, "".join(next(process.stderr) for _ in range(lines))
 
 
-def test_stop_ends_what_another_terminal_runs(env: Path, tmp_path: Path) -> None:
+def test_stop_ends_the_servers_of_another_terminal(env: Path, tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     workspace = Workspace(tmp_path / "bench")
     assert not stop(workspace)
@@ -41,7 +41,7 @@ def test_stop_ends_what_another_terminal_runs(env: Path, tmp_path: Path) -> None
         assert process.wait(30) == 0 and running_state(workspace.label_studio) is None
 
 
-def test_pictures_alone_for_a_label_studio_that_runs_already(env: Path, tmp_path: Path) -> None:
+def test_serving_pictures_only_for_an_existing_label_studio(env: Path, tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     with LabelStudioServer(tmp_path / "other", free_port(), env=env) as server:
         token, port = make_secrets(tmp_path / "other")["token"], free_port()
@@ -54,13 +54,13 @@ def test_pictures_alone_for_a_label_studio_that_runs_already(env: Path, tmp_path
             assert requests.get(f"http://127.0.0.1:{port}/key/{key}/guideline").status_code == 200
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
-        finally:  # a failed assertion must not wait for a server that nobody stops
+        finally:  # a failed assertion must not leave the server running
             process.kill()
             process.communicate()
         assert [path.name for path in (tmp_path / "bench" / "label_studio").iterdir()] == ["secrets.json"]
 
 
-def test_upgrades_keep_the_database_as_it_was(
+def test_an_upgrade_keeps_a_copy_of_the_database(
     env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"

@@ -1,5 +1,7 @@
-"""Start, stop and failure of the server process; a tiny program stands in for Label Studio here, the real one is in
-test_label_studio.py."""
+"""Start, stop and failures of the server process, with a tiny program in place of Label Studio.
+
+The real one is used in test_label_studio.py.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,13 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import requests
 
 from ndec_builder.annotation.label_studio import environment
-from ndec_builder.annotation.label_studio.connection import Connection, connect, verify
+from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, verify
 from ndec_builder.annotation.label_studio.ports import check_port_is_free
 from ndec_builder.annotation.label_studio.server import (
     LabelStudioServer,
@@ -42,7 +43,7 @@ def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_pat
         secret = make_secrets(data)
         assert stat.S_IMODE(secrets_file(data).stat().st_mode) == 0o600 and len(secret["token"]) == 40
         assert secret["token"] not in server.log.read_text() + state_file(data).read_text()
-        with pytest.raises(NdecError, match=r"runs on .* already"):
+        with pytest.raises(NdecError, match=r"already runs on .*"):
             LabelStudioServer(data, free_port(), env=env).start()
         with pytest.raises(NdecError, match=rf"port {server.port} .* in use .*--port"):
             LabelStudioServer(tmp_path / "other", server.port, env=env).start()
@@ -53,7 +54,7 @@ def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_pat
         assert make_secrets(data) == secret  # kept for the next start
 
 
-def test_a_server_that_dies_says_its_last_words(env: Path, tmp_path: Path) -> None:
+def test_the_last_log_lines_are_shown_when_the_server_exits(env: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "die").touch()
     with pytest.raises(NdecError, match=r"exit code 7.*no space left for the database"):
@@ -66,7 +67,7 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
     data.mkdir()
     write_json(
         state_file(data), {"pid": os.getpid(), "owner": 1, "url": "http://x", "image_url": ""}
-    )  # a reused number
+    )  # a reused process id
     assert running_state(data) is None
     code = (
         "import time; from pathlib import Path\n"
@@ -75,15 +76,15 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:
         assert owner.stdout and owner.stdout.readline() == b"up\n"
-        owner.send_signal(signal.SIGKILL)  # as the system does when memory runs out: nothing is cleaned up
+        owner.send_signal(signal.SIGKILL)  # as when memory runs out: nothing is cleaned up
     left = running_state(data)
     assert left is not None
-    with LabelStudioServer(data, port, env=env):  # the same port: the one left behind has to be gone
+    with LabelStudioServer(data, port, env=env):  # the same port: the left-behind server must have been ended
         now = running_state(data)
         assert now and now["pid"] != left["pid"]
 
 
-def test_secrets_that_do_not_fit_the_database(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_that_do_not_match_the_database(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LabelStudioServer, "_environment", lambda self, secret, database: {
         **os.environ, "LABEL_STUDIO_BASE_DATA_DIR": str(self.data), "LABEL_STUDIO_USER_TOKEN": "another",
     })  # fmt: skip
@@ -91,31 +92,31 @@ def test_secrets_that_do_not_fit_the_database(env: Path, tmp_path: Path, monkeyp
         LabelStudioServer(tmp_path / "data", free_port(), env=env).start()
 
 
-def test_connecting_to_nothing_to_strangers_and_with_a_wrong_token(
+def test_connecting_to_nothing_to_other_versions_and_with_a_wrong_token(
     env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace(tmp_path)
     with pytest.raises(NdecError, match="ndec annotate serve"):
-        connect(workspace)
+        connect_label_studio(workspace)
     url = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("LABEL_STUDIO_URL", url)
     with pytest.raises(UsageError, match="no access token"):
-        connect(workspace)
+        connect_label_studio(workspace)
     with pytest.raises(UsageError, match=r"token file .* does not exist"):
-        connect(workspace, token_file=str(tmp_path / "nope"))
+        connect_label_studio(workspace, token_file=str(tmp_path / "nope"))
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "f" * 40)
     with pytest.raises(NdecError, match=f"no Label Studio answers at {url}"):
-        connect(workspace)
+        connect_label_studio(workspace)
     with LabelStudioServer(tmp_path / "data", free_port(), env=env) as server:
         with pytest.raises(NdecError, match="refuses the access token") as caught:
-            connect(workspace, server.url)
+            connect_label_studio(workspace, server.url)
         assert "f" * 40 not in str(caught.value)
         secret = read_json(secrets_file(tmp_path / "data"))
         connection = Connection(server.url, secret["token"], "")
         assert secret["token"] not in repr(connection)
     monkeypatch.setenv("STAND_IN_VERSION", "2.0.0")
     with (
-        pytest.raises(NdecError, match=r"runs Label Studio 2\.0\.0; ndec talks to version 1"),
+        pytest.raises(NdecError, match=r"runs Label Studio 2\.0\.0; ndec needs version 1"),
         LabelStudioServer(tmp_path / "data", free_port(), env=env) as server,
     ):
         verify(Connection(server.url, "", ""))
@@ -136,7 +137,7 @@ def test_the_environment_of_the_server(env: Path, tmp_path: Path, monkeypatch: p
         env / "lib/python3.11/site-packages/label_studio-1.9.0.dist-info"
     )
     for call in (environment.find_server, environment.install):
-        with pytest.raises(NdecError, match=r"holds Label Studio 1\.9\.0.*1\.23\.2"):
+        with pytest.raises(NdecError, match=r"has Label Studio 1\.9\.0.*1\.23\.2"):
             call(env)
     monkeypatch.setenv("NDEC_LABEL_STUDIO", str(env))
     assert environment.default_environment() == env
@@ -148,7 +149,7 @@ def test_the_environment_of_the_server(env: Path, tmp_path: Path, monkeypatch: p
     assert environment.default_environment() == tmp_path / ".venv-label-studio"
 
 
-def test_serve_ends_label_studio_when_it_is_told_to_end(env: Path, tmp_path: Path) -> None:
+def test_serve_stops_label_studio_on_sigterm(env: Path, tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     config = f"ServeConfig(Path({str(tmp_path / 'bench')!r}), port={free_port()}, image_port={free_port()})"
     code = (
@@ -180,7 +181,7 @@ def test_serve_ends_label_studio_when_it_is_told_to_end(env: Path, tmp_path: Pat
         (lambda p: ServeConfig(p, port=8701), "both 8701"),
     ],
 )
-def test_settings_that_make_no_sense(make: object, message: str, tmp_path: Path) -> None:
+def test_invalid_settings(make: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         make(tmp_path)  # type: ignore[operator]
 
@@ -192,7 +193,7 @@ def test_push_without_candidates_names_the_step_before(tmp_path: Path) -> None:
         push.run(PushConfig(tmp_path, split="train"))
 
 
-def test_only_one_works_on_a_split_at_a_time(tmp_path: Path) -> None:
+def test_only_one_command_works_on_a_split_at_a_time(tmp_path: Path) -> None:
     from ndec_builder.core.locks import locked
 
     with locked(tmp_path), pytest.raises(NdecError, match="at this moment"), locked(tmp_path):
@@ -201,12 +202,11 @@ def test_only_one_works_on_a_split_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_port_below_1024_or_taken_is_said_before_anything_starts(env: Path, tmp_path: Path) -> None:
+def test_a_busy_port_is_reported_before_anything_starts(env: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        begun = time.monotonic()
         with pytest.raises(NdecError, match="in use"):
             LabelStudioServer(tmp_path / "data", busy.getsockname()[1], env=env).start()
-        assert time.monotonic() - begun < 2 and not (tmp_path / "data").exists()
+        assert not (tmp_path / "data").exists()
 
 
 def test_a_port_that_is_released_a_moment_later_counts_as_free() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ndec_builder.annotation.decisions.clearing import slice_pairs
 from ndec_builder.annotation.label_studio import projects
-from ndec_builder.annotation.label_studio.hints import NONE, suggestions
+from ndec_builder.annotation.label_studio.hints import NO_SUGGESTION, suggestions
 from ndec_builder.annotation.label_studio.task_sync import task_data
 from ndec_builder.annotation.push_options import remember
 from ndec_builder.core.schemas import CANDIDATES, GOLD, table_of
@@ -33,13 +33,13 @@ def bench(tmp_path: Path) -> Workspace:
 
 
 def test_nothing_is_shown_unless_somebody_switches_it_on(bench: Workspace) -> None:
-    assert suggestions(bench, "test", "first") is None and "$hint" not in projects.page(False)
+    assert suggestions(bench, "test", "first") is None and "$hint" not in projects.labelling_page(False)
     remember(bench.annotation("test"), False, 0.9, 0)
     assert suggestions(bench, "test", "first") is None
     remember(bench.annotation("test"), True, 0.9, 0)
     assert suggestions(bench, "test", "audit") is None  # the audit is blind whatever is switched on
     shown = suggestions(bench, "test", "double_check")
-    assert shown is not None and projects.page(True).count("$hint") == 1
+    assert shown is not None and projects.labelling_page(True).count("$hint") == 1
     first = shown["0" * 16]
     assert first.text == "rank 1 · similarity 0.875 · edited_copy (97%)"
     (prediction,) = first.predictions
@@ -47,7 +47,7 @@ def test_nothing_is_shown_unless_somebody_switches_it_on(bench: Workspace) -> No
         "choices": ["edited_copy"]
     }
     assert shown[f"{25:016x}"].label == "hard_negative"
-    assert "hint" not in task_data("", {"pair_id": "p", "position": 1}) and NONE.predictions == []
+    assert "hint" not in task_data("", {"pair_id": "p", "position": 1}) and NO_SUGGESTION.predictions == []
 
 
 def test_gold_pairs_show_what_a_mined_pair_of_their_kind_shows(bench: Workspace) -> None:
@@ -63,4 +63,4 @@ def test_the_slice_that_checks_auto_clearing_is_judged_blind(bench: Workspace) -
     remember(bench.annotation("test"), True, 0.9, 6)
     chosen = slice_pairs({f"{n:016x}": 0.97 for n in range(20)}, 0.9, 6)
     shown = suggestions(bench, "test", "first")
-    assert shown is not None and {pair for pair, value in shown.items() if value == NONE} == set(chosen)
+    assert shown is not None and {pair for pair, value in shown.items() if value == NO_SUGGESTION} == set(chosen)

@@ -101,10 +101,10 @@ def _read_manifest(path: Path) -> None:
 
 def _answers(data: bytes, folder: Path) -> None:
     """Annotations as Label Studio's API gives them; somebody may have written anything through it."""
-    from ndec_builder.annotation.label_studio.annotations import verdict
+    from ndec_builder.annotation.label_studio.annotations import chosen_label
 
     value = json.loads(data)
-    verdict(value if isinstance(value, list) else [value])
+    chosen_label(value if isinstance(value, list) else [value])
 
 
 def _image_request(data: bytes, folder: Path) -> None:

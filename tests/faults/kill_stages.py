@@ -212,7 +212,7 @@ def leftovers(root: Path) -> list[Path]:
 
 def label_all(root: Path, split: str) -> None:
     """Two people answer through the API, and sometimes disagree."""
-    from ndec_builder.annotation.label_studio.connection import connect
+    from ndec_builder.annotation.label_studio.connection import connect_label_studio
     from ndec_builder.core.workspace import Workspace
     from ndec_builder.demo.oracle import answer_all
 
@@ -221,19 +221,19 @@ def label_all(root: Path, split: str) -> None:
         return "hard_negative" if draw % often else "unrelated"
 
     for name, often in (("ann", 5), ("ben", 7)):
-        connection = connect(Workspace(root))
+        connection = connect_label_studio(Workspace(root))
         answer_all(Workspace(root), split, connection, lambda q, r, n=often: label(q, r, n), name, threads=1)  # type: ignore[misc]
 
 
 def wrong_tasks(root: Path) -> list[str]:
     """Label Studio must hold each task of the table once; the projects are removed, the next run makes its own."""
     from ndec_builder.annotation.label_studio import projects
-    from ndec_builder.annotation.label_studio.connection import connect
+    from ndec_builder.annotation.label_studio.connection import connect_label_studio
     from ndec_builder.core.storage import read_table
     from ndec_builder.core.workspace import Workspace
 
     workspace = Workspace(root)
-    client = connect(workspace).client()
+    client = connect_label_studio(workspace).client()
     rows = read_table(workspace.annotation("test") / "tasks.parquet").to_pylist()
     there, wrong = projects.find_projects(client), []
     for name in sorted({row["annotator"] for row in rows}):

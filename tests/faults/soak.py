@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 
 from faults import record  # noqa: E402
 from faults.small_bench import take_pictures  # noqa: E402
-from ndec_builder.annotation.label_studio.connection import connect  # noqa: E402
+from ndec_builder.annotation.label_studio.connection import connect_label_studio  # noqa: E402
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state  # noqa: E402
 from ndec_builder.commands import COMMANDS  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
@@ -121,7 +121,7 @@ class Soak:
         run_verb("embed", workspace=self.root, role="pool", workers=1, whitening_images=self.size)
         run_verb("mine", workspace=self.root, top=self.size // 2, workers=1)
         run_verb("push", workspace=self.root, annotators=("ann",))
-        connection = connect(self.workspace)
+        connection = connect_label_studio(self.workspace)
         self.labelled += answer_all(self.workspace, "test", connection, lambda q, r: "hard_negative", "ann", threads=1)
         run_verb("pull", workspace=self.root)
         run_verb("resolve", workspace=self.root)

@@ -1,4 +1,4 @@
-"""The servers as they really listen: loopback, nothing but pictures, no other host names, keys in one private file."""
+"""What the running servers expose: loopback only, pictures only, no other host names, secrets in one private file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _data(connection: Connection) -> Path:
     return connection.secrets.parent
 
 
-def test_both_listen_on_loopback_unless_told_otherwise(label_studio: Connection, tmp_path: Path) -> None:
+def test_both_listen_on_loopback_by_default(label_studio: Connection, tmp_path: Path) -> None:
     assert ServeConfig(tmp_path).host == "127.0.0.1"
     state = running_state(_data(label_studio))
     assert state is not None
@@ -53,7 +53,7 @@ def test_no_folder_is_listed(tmp_path: Path, path: str) -> None:
 
 
 def _raw(url: str, request: bytes) -> bytes:
-    """The answer to exactly these bytes: a client library would mend the path."""
+    """The response to exactly these bytes: a client library would normalise the path."""
     with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=10) as client:
         client.sendall(request)
         client.shutdown(socket.SHUT_WR)
@@ -72,7 +72,7 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("path", ESCAPES)
-def test_no_path_leads_out(label_studio: Connection, tmp_path: Path, path: bytes) -> None:
+def test_no_path_escapes(label_studio: Connection, tmp_path: Path, path: bytes) -> None:
     request = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with ImageServer(Workspace(tmp_path), 0) as images:
         for url in (images.url, label_studio.url):
@@ -84,7 +84,7 @@ def test_no_path_leads_out(label_studio: Connection, tmp_path: Path, path: bytes
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 def test_other_host_names_are_refused_by_both(label_studio: Connection, tmp_path: Path, host: str) -> None:
-    """A web page that points its own name at this machine must read nothing here."""
+    """A web page whose host name points at this machine must read nothing."""
     request = f"GET /guideline HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     with ImageServer(Workspace(tmp_path), 0) as images:
         assert _raw(images.url, request).split()[1] == b"403"
@@ -93,7 +93,7 @@ def test_other_host_names_are_refused_by_both(label_studio: Connection, tmp_path
 
 
 def test_keys_are_compared_in_constant_time(tmp_path: Path) -> None:
-    """Where other machines reach the pictures a key is asked for; comparing does not stop at the first difference."""
+    """Addresses need a key, and comparing keys does not stop at the first difference."""
     tree = ast.parse(Path(image_server.__file__).read_text("utf-8"))
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert any(isinstance(call, ast.Attribute) and call.attr == "compare_digest" for call in calls)
@@ -107,13 +107,13 @@ def test_keys_are_compared_in_constant_time(tmp_path: Path) -> None:
         assert requests.get(f"{local}/key/{key}/guideline").status_code == 200
 
 
-def test_secrets_are_in_one_private_file_alone(label_studio: Connection) -> None:
+def test_secrets_are_in_one_private_file_only(label_studio: Connection) -> None:
     data = _data(label_studio)
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     secrets = data / "secrets.json"
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
     token = label_studio.token.encode()
-    # The server's own database has to know the token; nothing else may hold it.
+    # Only the server's own database may hold the token as well.
     others = [p for p in data.parent.rglob("*") if p.is_file() and p != secrets and "sqlite3" not in p.name]
     assert [path for path in others if token in path.read_bytes()] == []
     assert token.decode() not in repr(label_studio)
@@ -130,7 +130,7 @@ def test_talking_to_label_studio_leaves_no_socket_open(label_studio: Connection)
         return sum(link.startswith("socket:") for link in links)
 
     verify(label_studio)
-    gc.disable()  # what only the collector would close counts as left open
+    gc.disable()  # sockets that only the collector would close count as open
     try:
         before = sockets()
         for _ in range(10):

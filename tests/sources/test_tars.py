@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.web.pictures import Pictures, Shown
+from ndec_builder.annotation.web.pictures import Pictures, ServedPicture
 from ndec_builder.core import remote
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table, read_uri
@@ -105,7 +105,7 @@ def test_patterns_single_files_and_addresses_of_another_machine_give_the_same_im
 def test_the_image_server_and_embedding_read_members(tmp_path: Path, shards: Path) -> None:
     ingest(tmp_path, shards)
     workspace = Workspace(tmp_path / "ws")
-    assert Pictures(workspace).show("pool", "10001") == Shown(jpeg(11), "image/jpeg")
+    assert Pictures(workspace).show("pool", "10001") == ServedPicture(jpeg(11), "image/jpeg")
 
     backbone = load_backbone("efficientnet-lite0")
     (tmp_path / "plain").mkdir()

@@ -1,4 +1,4 @@
-"""How ndec reaches Label Studio: the workspace's own server, or one that the user names by address and token."""
+"""Connects to Label Studio: the workspace's own server, or one that the user names by address and token."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
 
 TIMEOUT_SECONDS = 600  # the SDK's own 60 s is too short for a large import
-NO_RETRY: Any = {"max_retries": 0}  # the SDK repeats a POST on connection errors: that would make tasks twice
+NO_RETRY: Any = {"max_retries": 0}  # the SDK repeats a POST on connection errors, which would create duplicate tasks
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A Label Studio that answered, with a token that it accepts. The token is in no repr, log or run.json."""
+    """A Label Studio that answered, and a token that it accepts. The token never appears in a repr, log or run.json."""
 
     url: str
     token: str = field(repr=False)
     image_url: str
-    user: str = ""  # whom the token belongs to
-    secrets: Path | None = None  # file with the password, for the workspace's own server
+    user: str = ""  # the owner of the token
+    secrets: Path | None = None  # the file with the password, if this is the workspace's own server
 
     def client(self) -> Any:
         """The SDK's client (untyped here: the SDK declares most answers optional or as unions)."""
@@ -40,16 +40,17 @@ class Connection:
 
 @functools.lru_cache(maxsize=4)
 def _client(url: str, token: str, process: int) -> Any:
-    """One client for a server: each keeps a socket open, and the SDK cannot close it. A forked process has its own."""
+    """One client per server and process: each keeps a socket open that the SDK cannot close."""
     from label_studio_sdk.client import LabelStudio
 
     return LabelStudio(base_url=url, api_key=token, timeout=TIMEOUT_SECONDS)
 
 
-def connect(workspace: Workspace, url: str = "", token_file: str = "", image_url: str = "") -> Connection:
-    """Find the server (setting > running `ndec annotate serve` > $LABEL_STUDIO_URL), try it, return it.
+def connect_label_studio(workspace: Workspace, url: str = "", token_file: str = "", image_url: str = "") -> Connection:
+    """Find the server (setting > running `ndec annotate serve` > $LABEL_STUDIO_URL), check it and return it.
 
-    Raises NdecError when it is not there, refuses the token or is of another major version; UsageError without a token.
+    Raises NdecError if no server answers, it refuses the token or has a different major version; UsageError if there is
+    no token.
     """
     state = None if url else running_state(workspace.label_studio)
     if state is not None:
@@ -68,7 +69,10 @@ def own_connection(workspace: Workspace, url: str, image_url: str) -> Connection
     """Connection to the server that runs on the workspace's own data directory."""
     path = secrets_file(workspace.label_studio)
     if not path.is_file():
-        raise NdecError(f"{path} is gone, and the running server's token with it; restore it, or stop and serve again")
+        raise NdecError(
+            f"{path} with the running server's token was deleted; restore it, or stop and "
+            "start `ndec annotate serve` again"
+        )
     secret = read_json(path)
     return verify(Connection(url, secret["token"], image_url, secret["user"], path))
 
@@ -90,39 +94,39 @@ def _named_token(token_file: str, url: str) -> str:
 
 
 def verify(connection: Connection) -> Connection:
-    """Ask the server for its version and for the token's owner; returns the connection with `user` filled in."""
+    """Ask the server for its version and the token's owner; returns the connection with `user` filled in."""
     url = connection.url
     try:
         version = requests.get(f"{url}/api/version", timeout=60).json()["release"]
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         raise NdecError(
-            f"no Label Studio answers at {url} ({type(error).__name__}); start it, or mend the address "
+            f"no Label Studio answers at {url} ({type(error).__name__}); start it, or correct the address "
             "(`url` in ndec.toml, or LABEL_STUDIO_URL)"
         ) from None
     if str(version).split(".")[0] != LABEL_STUDIO_VERSION.split(".")[0]:
         raise NdecError(
-            f"{url} runs Label Studio {version}; ndec talks to version {LABEL_STUDIO_VERSION.split('.')[0]} "
-            f"(tried with {LABEL_STUDIO_VERSION}): use such a server, or `ndec annotate serve`"
+            f"{url} runs Label Studio {version}; ndec needs version {LABEL_STUDIO_VERSION.split('.')[0]} "
+            f"(tested with {LABEL_STUDIO_VERSION}): use such a server, or `ndec annotate serve`"
         )
-    with talking(connection, "asking who the token belongs to"):
+    with explain_errors(connection, "asking for the owner of the token"):
         user = connection.client().users.whoami()
     return Connection(url, connection.token, connection.image_url, user.email or "", connection.secrets)
 
 
 @contextlib.contextmanager
-def talking(connection: Connection, doing: str) -> Iterator[None]:
-    """Turn what the SDK raises into one paragraph. Nothing of the request is shown: its headers hold the token."""
+def explain_errors(connection: Connection, doing: str) -> Iterator[None]:
+    """Turn the SDK's exceptions into one clear NdecError. The request is not shown: its headers hold the token."""
     import httpx
     from label_studio_sdk.core.api_error import ApiError
 
-    again = "nothing is lost: mend that and run the same command again"
+    again = "nothing is lost: fix that and run the same command again"
     try:
         yield
     except ApiError as error:
         if error.status_code in (401, 403):
             raise NdecError(
                 f"Label Studio at {connection.url} refuses the access token (HTTP {error.status_code}); put "
-                "the one of a user of that server (Account & Settings → Access Token) into LABEL_STUDIO_API_KEY or "
+                "the token of a user of that server (Account & Settings → Access Token) into LABEL_STUDIO_API_KEY or "
                 "the file named by `token_file`"
             ) from None
         detail = error.body.get("detail", "") if isinstance(error.body, dict) else ""

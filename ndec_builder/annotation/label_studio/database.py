@@ -1,4 +1,4 @@
-"""The database behind Label Studio: SQLite in the workspace, or a PostgreSQL named by one address."""
+"""Label Studio's database: SQLite in the workspace, or a PostgreSQL given by its address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORM = "postgresql://USER@HOST:PORT/NAME"
 
 @dataclass(frozen=True)
 class Database:
-    """A PostgreSQL. The password is in no repr, log or run.json; it is kept in the 0600 file `secrets.json`."""
+    """A PostgreSQL database. The password is only in the 0600 file `secrets.json`, never in a repr, log or run.json."""
 
     user: str
     host: str  # a name, an address, or the folder of a unix socket
@@ -28,7 +28,7 @@ class Database:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.name}"
 
     def variables(self) -> dict[str, str]:
-        """Environment of the server's process."""
+        """Environment variables for the server's process."""
         return {
             "DJANGO_DB": "default",
             "POSTGRE_NAME": self.name,
@@ -39,7 +39,7 @@ class Database:
         }
 
     def check_answers(self) -> None:
-        """Raise NdecError when nothing listens there: Label Studio would try for minutes and end in a traceback."""
+        """Raise NdecError if nothing listens there: Label Studio would retry for minutes and end with a traceback."""
         try:
             if self.host.startswith("/"):
                 with socket.socket(socket.AF_UNIX) as probe:
@@ -48,21 +48,21 @@ class Database:
                 socket.create_connection((self.host, self.port), timeout=10).close()
         except OSError as error:
             raise NdecError(
-                f"no PostgreSQL answers at {self.shown} ({error.strerror or type(error).__name__}); start it, or mend "
-                "`database` in [annotate.serve] of ndec.toml"
+                f"no PostgreSQL answers at {self.shown} ({error.strerror or type(error).__name__}); start it, or "
+                "correct `database` in [annotate.serve] of ndec.toml"
             ) from None
 
 
 def read_database(setting: str, known_password: str = "") -> Database | None:
     """The setting, else $NDEC_DATABASE_URL, as a Database; None: SQLite.
 
-    The password comes from $NDEC_DATABASE_PASSWORD, from the address in $NDEC_DATABASE_URL, or is the one that an
-    earlier start kept. Raises UsageError for another kind of address, and for a password in the setting: ndec.toml and
-    the list of processes can be read by others. No message shows the address: it may hold the password.
+    The password comes from $NDEC_DATABASE_PASSWORD, from the address in $NDEC_DATABASE_URL, or from an earlier start.
+    Raises UsageError for other kinds of addresses, and for a password in the setting, because others can read ndec.toml
+    and the process list. No message shows the address: it may hold the password.
     """
     if setting and urlsplit(setting).password:
         raise UsageError(
-            f"`database` holds a password, which others can read in ndec.toml or the list of processes; write {_FORM} "
+            f"`database` holds a password, which others can read in ndec.toml or the process list; write {_FORM} "
             f"there and give the password once in ${PASSWORD_VARIABLE}: it is kept in a file that only you can read"
         )
     address = setting or os.environ.get(URL_VARIABLE, "")
@@ -74,10 +74,12 @@ def read_database(setting: str, known_password: str = "") -> Database | None:
         port = parts.port or 5432
     except ValueError:
         raise UsageError(
-            f"the port in the database address is no number from 1 to 65535; it has the form {_FORM}"
+            f"the port in the database address is not a number from 1 to 65535; the address has the form {_FORM}"
         ) from None
     host = (parse_qs(parts.query).get("host") or [parts.hostname or "localhost"])[0]
     if parts.scheme not in ("postgresql", "postgres") or not name or not parts.username:
-        raise UsageError(f"the database address has the scheme {parts.scheme!r}; expected {_FORM} (or nothing: SQLite)")
+        raise UsageError(
+            f"the database address has the scheme {parts.scheme!r}; expected {_FORM} (or nothing, for SQLite)"
+        )
     password = os.environ.get(PASSWORD_VARIABLE, "") or unquote(parts.password or "") or known_password
     return Database(unquote(parts.username), host, port, name, password)

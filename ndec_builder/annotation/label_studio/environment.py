@@ -1,4 +1,4 @@
-"""The virtual environment of the Label Studio server: it pins many packages, so it has one of its own."""
+"""The virtual environment of the Label Studio server. It is separate because the server pins many packages."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from pathlib import Path
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 
-LABEL_STUDIO_VERSION = "1.23.2"  # the page's layout and the API details used here were tried with this one
+LABEL_STUDIO_VERSION = "1.23.2"  # the page's layout and the API calls are tested with this version
 _MARKER = ".ndec-installed"
 
 
 def default_environment() -> Path:
-    """`$NDEC_LABEL_STUDIO`; else the one that `make install` put beside this environment (`.venv-label-studio` beside
-    `.venv`), when it is there; else `label-studio-VERSION` in `$NDEC_CACHE` or the user's cache folder.
+    """The folder of the server's environment.
+
+    `$NDEC_LABEL_STUDIO`; else the one that `make install` made next to this environment (`.venv-label-studio` next to
+    `.venv`), if it exists; else `label-studio-VERSION` in `$NDEC_CACHE` or the user's cache folder.
     """
     if named := os.environ.get("NDEC_LABEL_STUDIO"):
         return Path(named)
-    beside = Path(f"{sys.prefix}-label-studio")
-    if beside.is_dir():
-        return beside
+    neighbour = Path(f"{sys.prefix}-label-studio")
+    if neighbour.is_dir():
+        return neighbour
     cache = os.environ.get("NDEC_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return (Path(cache) if cache else home / "ndec") / f"label-studio-{LABEL_STUDIO_VERSION}"
 
 
 def installed_version(env: Path) -> str | None:
-    """Version of label-studio in a virtual environment, read from its metadata; None when it has none."""
+    """Version of label-studio in a virtual environment, read from its metadata; None if it is not installed."""
     found = sorted(env.glob("lib*/python3*/site-packages/label_studio-*.dist-info"))
     return found[0].name.removeprefix("label_studio-").removesuffix(".dist-info") if found else None
 
@@ -37,7 +39,7 @@ def installed_version(env: Path) -> str | None:
 def find_server(env: Path | None = None) -> Path:
     """Return the path of the `label-studio` program.
 
-    Raises NdecError when the environment has none, or one of another version than LABEL_STUDIO_VERSION.
+    Raises NdecError if the environment has none, or a different version than LABEL_STUDIO_VERSION.
     """
     env = env or default_environment()
     program, version = env / "bin" / "label-studio", installed_version(env)
@@ -48,23 +50,23 @@ def find_server(env: Path | None = None) -> Path:
         )
     if version != LABEL_STUDIO_VERSION:
         raise NdecError(
-            f"{env} holds Label Studio {version}, and ndec was tried with {LABEL_STUDIO_VERSION}; "
-            f"run `ndec annotate install --upgrade`, or set NDEC_LABEL_STUDIO to another folder"
+            f"{env} has Label Studio {version}, but ndec is tested with {LABEL_STUDIO_VERSION}; "
+            f"run `ndec annotate install --upgrade`, or set NDEC_LABEL_STUDIO to a different folder"
         )
     return program
 
 
 def install(env: Path | None = None, *, upgrade: bool = False) -> Path:
-    """Make the environment and install the server into it; returns its folder. Does nothing when it is complete.
+    """Make the environment and install the server into it; returns its folder. Does nothing if it is complete.
 
-    The next call completes an install that was killed. `upgrade` brings another version there to LABEL_STUDIO_VERSION.
-    Raises NdecError when pip fails, or when another version is there and nobody asked for the upgrade.
+    The next call completes an install that was killed. `upgrade` replaces a different version with
+    LABEL_STUDIO_VERSION. Raises NdecError if pip fails, or if a different version is installed without `upgrade`.
     """
     env = env or default_environment()
-    there = installed_version(env)
-    if there == LABEL_STUDIO_VERSION and (env / _MARKER).is_file():
+    found = installed_version(env)
+    if found == LABEL_STUDIO_VERSION and (env / _MARKER).is_file():
         return env
-    if there not in (None, LABEL_STUDIO_VERSION) and not upgrade:
+    if found not in (None, LABEL_STUDIO_VERSION) and not upgrade:
         find_server(env)
     (env / _MARKER).unlink(missing_ok=True)
     say(f"installing Label Studio {LABEL_STUDIO_VERSION} into {env} (about 1 GB, a minute or two)")
@@ -81,5 +83,5 @@ def _run(command: list[str], what: str) -> None:
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()[-5:]
         raise NdecError(
-            f"could not {what} (exit code {done.returncode}): {' / '.join(lines)}; mend that and run it again"
+            f"could not {what} (exit code {done.returncode}): {' / '.join(lines)}; fix that and run it again"
         )

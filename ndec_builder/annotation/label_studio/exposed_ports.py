@@ -1,6 +1,6 @@
-"""Which of ndec's servers on this machine can be reached from outside it: read from Linux' own tables in /proc.
+"""Finds servers of ndec on this machine that other machines can reach, from the tables in Linux's /proc.
 
-A socket that is not bound to loopback is open to whoever reaches the machine, whatever the program meant.
+Any socket that is not bound to loopback can be reached by everyone who can reach the machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OURS = re.compile(r"label[-_]studio|ndec_builder|(^|[\s/])ndec(\s|$)")
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening TCP socket. pid 0 and an empty command: its process belongs to somebody else."""
+    """A listening TCP socket. pid 0 and an empty command mean that the process belongs to another user."""
 
     address: str
     port: int
@@ -34,7 +34,7 @@ class Listener:
 
     @property
     def is_ours(self) -> bool:
-        """Whether ndec or a Label Studio holds it."""
+        """Whether it belongs to ndec or to Label Studio."""
         return bool(_OURS.search(self.command))
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Listener:
 
 
 def open_to_others(proc: Path = Path("/proc")) -> list[Listener]:
-    """ndec's and Label Studio's sockets that listen wider than loopback, by port; empty where there is no /proc."""
+    """Sockets of ndec and Label Studio that listen beyond loopback, by port; empty on systems without /proc."""
     found = (listener for listener in listeners(proc) if listener.is_wide and listener.is_ours)
     return sorted(found, key=lambda listener: (listener.port, listener.address))
 
@@ -78,14 +78,14 @@ def _address(text: str) -> str:
 
 
 def _owners(proc: Path, inodes: set[str]) -> dict[str, tuple[int, str]]:
-    """inode → (pid, command line) of the processes that this user may look into."""
+    """inode → (pid, command line) of the processes that this user may inspect."""
     owners: dict[str, tuple[int, str]] = {}
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     for folder in proc.glob("[0-9]*"):
         try:
             held = {target for entry in (folder / "fd").iterdir() if (target := _target(entry))}
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
-        except OSError:  # it ended, or it is somebody else's
+        except OSError:  # it has exited, or belongs to another user
             continue
         for name in held & wanted.keys():
             owners[wanted[name]] = (int(folder.name), command)
@@ -95,5 +95,5 @@ def _owners(proc: Path, inodes: set[str]) -> dict[str, tuple[int, str]]:
 def _target(link: Path) -> str:
     try:
         return str(link.readlink())
-    except OSError:  # closed between the two looks
+    except OSError:  # closed in the meantime
         return ""

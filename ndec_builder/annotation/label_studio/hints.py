@@ -1,7 +1,7 @@
-"""What the computer thinks of a pair, for the page and for Label Studio: only where somebody switched it on.
+"""Suggestions for pairs, on the page and as predictions in Label Studio: only if hints are switched on.
 
-A suggestion is a line of text above the pictures and a prediction with its label and score. The label is not filled in:
-projects are made with `show_collab_predictions` off, since a choice that is on already biases people.
+A suggestion is a line of text above the pictures and a prediction with a label and a score. It does not preselect a
+choice, because that biases people: projects are made with `show_collab_predictions` off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MODEL_VERSION = "ndec-prelabel"  # the name of the predictions in Label Studio
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One pair's: the line on the page, and the pre-label with its confidence where there is one."""
+    """The line on the page for one pair, and its pre-label with confidence if it has one."""
 
     text: str
     label: str | None = None
@@ -29,21 +29,21 @@ class Suggestion:
 
     @property
     def predictions(self) -> list[dict[str, Any]]:
-        """What goes to Label Studio with the task."""
+        """The predictions that are imported with the task."""
         if self.label is None:
             return []
         choice = {"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [self.label]}}
         return [{"model_version": MODEL_VERSION, "score": self.confidence, "result": [choice]}]
 
 
-NONE = Suggestion("no suggestion for this pair")
+NO_SUGGESTION = Suggestion("no suggestion for this pair")
 
 
 def suggestions(workspace: Workspace, split: str, round_: str) -> dict[str, Suggestion] | None:
-    """A suggestion for every pair, as the last push was told; None where none are shown.
+    """A suggestion for every pair, if the last push switched hints on; None if none are shown.
 
-    Never in the audit, and never for the random slice that checks auto-clearing: people judge those blind. A gold pair
-    shows that of a mined pair of its kind, for there is no way to hide among suggestions without one.
+    The audit and the random slice that checks auto-clearing never show one: they are labelled blind. A gold pair shows
+    the suggestion of a mined pair of the same kind, because a pair without one would stand out.
     """
     told = read_told(workspace.annotation(split))
     if not told.shown or round_ == AUDIT_ROUND:
@@ -62,7 +62,7 @@ def suggestions(workspace: Workspace, split: str, round_: str) -> dict[str, Sugg
         if alike:
             found[row["pair_id"]] = alike[int(row["pair_id"], 16) % len(alike)]
     return found | dict.fromkeys(
-        slice_pairs(cleared_by(workspace, split, tables), told.check_above, told.check_pairs), NONE
+        slice_pairs(cleared_by(workspace, split, tables), told.check_above, told.check_pairs), NO_SUGGESTION
     )
 
 

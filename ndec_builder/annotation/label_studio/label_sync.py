@@ -1,4 +1,4 @@
-"""Changed annotations of Label Studio → rows of labels.parquet and incidents."""
+"""Reads new and changed annotations from Label Studio and appends them to labels.parquet and incidents.parquet."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pyarrow as pa
 
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import (
-    Found,
+    ProjectChanges,
+    annotation_exists,
     changed_tasks,
-    compare,
-    is_there,
     labelled_tasks,
     new_labels,
+    update_snapshot,
 )
-from ndec_builder.annotation.label_studio.connection import Connection, talking
-from ndec_builder.annotation.label_studio.server_snapshot import Held
-from ndec_builder.annotation.label_studio.task_sync import relist, task_data
+from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
+from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
+from ndec_builder.annotation.label_studio.task_sync import relist_tasks, task_data
 from ndec_builder.annotation.tables import read_labels, read_tasks
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
@@ -28,48 +28,50 @@ from ndec_builder.core.schemas import LABEL_ROWS, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tuple[Counter[str], list[NdecError]]:
-    """Append what is new to labels.parquet and to incidents.parquet; (counts, an error for each project that is gone).
+    """Append new labels to labels.parquet and new incidents to incidents.parquet.
 
-    The labels are written before what ndec knows of Label Studio: killed between the two, the next pull sees the same
-    answers again and adds none twice.
+    Returns (counts, an error for each deleted project). Labels are written before the snapshot: if the process is
+    killed between the two, the next pull reads the same annotations again and adds none twice.
     """
     directory, client = workspace.annotation(split), connection.client()
-    labels, holds, counts = read_labels(workspace, split), Held(directory), Counter[str]()
-    rows: list[Row] = []
-    incidents: list[Row] = []
-    lost: list[NdecError] = []
-    pairs: dict[str, Row] = {}
-    own: dict[server_snapshot.Rater, dict[str, Row]] = {}
+    labels, snapshot, counts = read_labels(workspace, split), ServerSnapshot(directory), Counter[str]()
+    rows: list[_Row] = []
+    incidents: list[_Row] = []
+    deleted: list[NdecError] = []
+    pairs: dict[str, _Row] = {}
+    own: dict[Assignee, dict[str, _Row]] = {}
     for row in read_tasks(workspace, split).to_pylist():
         pairs.setdefault(row["pair_id"], row)
         own.setdefault((row["round"], row["annotator"]), {})[row["pair_id"]] = row
-    given: dict[server_snapshot.Rater, list[Row]] = {}
+    given: dict[Assignee, list[_Row]] = {}
     for row in labels.to_pylist():
         given.setdefault((row["round"], row["annotator"]), []).append(row)
-    with talking(connection, "looking for ndec's projects"):
-        there = projects.find_projects(client)
+    with explain_errors(connection, "looking for ndec's projects"):
+        found_projects = projects.find_projects(client)
         logins = {user.id: str(user.email or "") for user in client.users.list()}
-    for rater in sorted(own):
-        title = projects.project_title(workspace, split, *rater)
-        project = there.get(projects.project_key(workspace, split, *rater))
-        for number in holds.projects_of(rater):
+    for assignee in sorted(own):
+        title = projects.project_title(workspace, split, *assignee)
+        project = found_projects.get(projects.project_key(workspace, split, *assignee))
+        for number in snapshot.projects_of(assignee):
             if project is None or number != project.id:
-                row = {"round": rater[0], "annotator": rater[1], "project": number, "detail": title}
-                incidents += server_snapshot.gone([row], "project_deleted")
-                holds.forget(number)
+                row = {"round": assignee[0], "annotator": assignee[1], "project": number, "detail": title}
+                incidents += server_snapshot.incidents_for([row], "project_deleted")
+                snapshot.forget_project(number)
         if project is None:
-            lost.append(projects.gone(title, connection.url, split, rater[0]))
+            deleted.append(projects.deleted_project_error(title, connection.url, split, assignee[0]))
             continue
-        known = ChainMap(own[rater], pairs)
-        with talking(connection, f"pulling the project {title!r}"):
-            found, page = _look(client, connection, holds, rater, project, given.get(rater, []))
-            incidents += found.incidents + _changed_project(workspace, split, rater, project, page)
-            incidents += edited_tasks(found.tasks, known, rater, project.id)
-            more, changed = new_labels(found.tasks, known, given.get(rater, []), counts, rater, project.id, logins)
+        known = ChainMap(own[assignee], pairs)
+        with explain_errors(connection, f"pulling the project {title!r}"):
+            found, page = _fetch_changes(client, connection, snapshot, assignee, project, given.get(assignee, []))
+            incidents += found.incidents + _changed_project(workspace, split, assignee, project, page)
+            incidents += edited_tasks(found.tasks, known, assignee, project.id)
+            more, changed = new_labels(
+                found.tasks, known, given.get(assignee, []), counts, assignee, project.id, logins
+            )
             rows, incidents = rows + more, incidents + changed
         projects.report_renamed(project, title)
     rows.sort(key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"]))
@@ -79,40 +81,40 @@ def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tup
     counts["withdrawn"] = fresh["annotation_deleted"]
     counts["incidents"] = sum(fresh.values())
     for kind, number in sorted(fresh.items()):
-        say(f"{number} × {kind} in Label Studio since the last look; kept in {directory / 'incidents.parquet'}")
-    holds.write()
-    return counts, lost
+        say(f"{number} × {kind} in Label Studio since the last check; recorded in {directory / 'incidents.parquet'}")
+    snapshot.write()
+    return counts, deleted
 
 
-def _look(
+def _fetch_changes(
     client: Any,
     connection: Connection,
-    holds: Held,
-    rater: server_snapshot.Rater,
+    snapshot: ServerSnapshot,
+    assignee: Assignee,
     project: projects.Project,
-    labels: list[Row],
-) -> tuple[Found, str]:
-    """(The tasks touched since the last label of this project and what is gone from it, the project's page.)
+    labels: list[_Row],
+) -> tuple[ProjectChanges, str]:
+    """Fetch the tasks changed since this project's last label; returns them, and the labelling page it uses.
 
-    The number of labelled tasks that Label Studio counts before and after the look has to enclose the number known
-    after it; else something was deleted without a trace (or a clock was set back), and all of them are compared.
+    The number of labelled tasks in the snapshot must lie between Label Studio's own counts before and after the
+    request. If it does not, a label was deleted without a trace (or a clock was set back): then all are compared.
     """
-    if len(holds.project(project.id)) != project.tasks:
-        relist(client, connection, holds, rater, project.id)  # records the tasks that are gone
+    if len(snapshot.tasks_of(project.id)) != project.tasks:
+        relist_tasks(client, connection, snapshot, assignee, project.id)  # records deleted tasks as incidents
     since = max((row["annotated_at"] for row in labels if row["project"] == project.id), default=None)
-    found = Found()
+    found = ProjectChanges()
     if project.annotated or labels:
-        found = compare(changed_tasks(client, project.id, since), holds, rater, project.id)
-    known = sum(row["annotation"] is not None for row in holds.project(project.id).values())
-    after, page = projects.look_again(client, project.id)
+        found = update_snapshot(changed_tasks(client, project.id, since), snapshot, assignee, project.id)
+    known = sum(row["annotation"] is not None for row in snapshot.tasks_of(project.id).values())
+    after, page = projects.refetch(client, project.id)
     if not project.annotated <= known <= after:
-        answered, still = labelled_tasks(client, project.id), partial(is_there, client)
-        found.add(compare(answered, holds, rater, project.id, complete=True, still=still))
+        answered, still = labelled_tasks(client, project.id), partial(annotation_exists, client)
+        found.add(update_snapshot(answered, snapshot, assignee, project.id, complete=True, still=still))
     return found, page
 
 
-def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], rater: server_snapshot.Rater, project: int) -> list[Row]:
-    """Incidents for tasks whose pictures are others than those that ndec sent."""
+def edited_tasks(tasks: list[Any], pairs: Mapping[str, _Row], assignee: Assignee, project: int) -> list[_Row]:
+    """Incidents for tasks whose picture addresses are not those that ndec sent."""
     incidents = []
     for task in tasks:
         row = pairs.get(task.data.get("pair_id"))
@@ -122,19 +124,19 @@ def edited_tasks(tasks: list[Any], pairs: Mapping[str, Row], rater: server_snaps
         for name in ("query", "reference"):
             if not str(task.data.get(name, "")).endswith(expected[name]):
                 detail = f"{name}: {task.data.get(name)}"
-                base = {"round": rater[0], "annotator": rater[1], "project": project, "task": task.id}
+                base = {"round": assignee[0], "annotator": assignee[1], "project": project, "task": task.id}
                 incidents.append(base | {"kind": "task_edited", "pair_id": row["pair_id"], "detail": detail})
     return incidents
 
 
 def _changed_project(
-    workspace: Workspace, split: str, rater: server_snapshot.Rater, project: projects.Project, page: str
-) -> list[Row]:
-    """Incidents for a project that was renamed, or whose page was changed."""
-    row = {"round": rater[0], "annotator": rater[1], "project": project.id}
+    workspace: Workspace, split: str, assignee: Assignee, project: projects.Project, page: str
+) -> list[_Row]:
+    """Incidents for a project that was renamed or whose labelling page was edited."""
+    row = {"round": assignee[0], "annotator": assignee[1], "project": project.id}
     incidents = []
-    if project.found_title != projects.project_title(workspace, split, *rater):
+    if project.found_title != projects.project_title(workspace, split, *assignee):
         incidents.append(row | {"kind": "project_renamed", "detail": project.found_title})
-    if not any(projects.same_page(page, projects.page(hints)) for hints in (False, True)):
-        incidents.append(row | {"kind": "project_edited", "detail": "the labelling page is not ndec's any more"})
+    if not any(projects.same_page(page, projects.labelling_page(hints)) for hints in (False, True)):
+        incidents.append(row | {"kind": "project_edited", "detail": "the labelling page was edited"})
     return incidents

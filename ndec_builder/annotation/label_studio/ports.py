@@ -1,4 +1,4 @@
-"""Where the two servers listen: loopback unless told otherwise, and never on a port that somebody else uses."""
+"""Addresses and ports of the two servers: loopback by default, and never a port that another program uses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def reached_as(host: str) -> str:
-    """The name that browsers use: the host itself, or this machine's name when it listens on every address."""
+def public_host(host: str) -> str:
+    """The host name for browsers: the host itself, or this machine's name when the server listens on every address."""
     return socket.gethostname() if host in ("0.0.0.0", "::") else host
 
 

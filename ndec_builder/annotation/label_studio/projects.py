@@ -1,4 +1,4 @@
-"""ndec's projects in Label Studio: one per annotator and round, found by a key, however people rename them."""
+"""ndec's projects in Label Studio: one per annotator and round, found by a key in the description, not by title."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace, shipped
 
 _KEY = "ndec-key: "
-# The decision table, for the page's instruction panel.
+# The decision table for the page's instruction panel.
 _INSTRUCTION = """
 <p><b>1 edited_copy</b>: the query can be made from the reference alone: identical, re-encoded, cropped, filtered,
 mirrored, or pasted whole on other content</p>
@@ -25,7 +25,7 @@ of one original, another frame, angle or time, the same design but another insta
 
 @dataclass(frozen=True)
 class Project:
-    """One annotator's pairs of one round; `id` and `found_title` are Label Studio's."""
+    """A project with one annotator's pairs of one round, as Label Studio lists it."""
 
     id: int
     found_title: str
@@ -34,7 +34,7 @@ class Project:
 
 
 def workspace_key(workspace: Workspace) -> str:
-    """Random id of this workspace's annotation, made once: two workspaces on one server never mix."""
+    """Random id of this workspace, made once, so that two workspaces can share one server."""
     path = workspace.root / "annotation" / "key.json"
     if not path.is_file():
         write_json(path, {"key": secrets.token_hex(8)})
@@ -52,7 +52,7 @@ def project_title(workspace: Workspace, split: str, round_: str, annotator: str)
 
 
 def find_projects(client: Any) -> dict[str, Project]:
-    """Every ndec project on the server by its key, which stands in the description."""
+    """Every ndec project on the server by the key in its description."""
     found: dict[str, Project] = {}
     for project in client.projects.list(page_size=100):
         _, mark, key = (project.description or "").partition(_KEY)
@@ -62,21 +62,21 @@ def find_projects(client: Any) -> dict[str, Project]:
     return found
 
 
-def look_again(client: Any, project: int) -> tuple[int, str]:
-    """(tasks with a label, the labelling page) of a project as they are now."""
+def refetch(client: Any, project: int) -> tuple[int, str]:
+    """(number of tasks with a label, labelling page) of a project, fetched again."""
     found = client.projects.get(id=project)
     return int(found.num_tasks_with_annotations or 0), found.label_config or ""
 
 
-def page(hints: bool) -> str:
-    """The labelling page; with `hints` it shows what the computer thinks of the pair."""
+def labelling_page(hints: bool) -> str:
+    """The labelling page as Label Studio XML; with `hints` it shows a suggestion for the pair."""
     text = shipped("annotation/label_config.xml").read_text("utf-8")
     mark = '<View className="ndec-row">'
     return text.replace(mark, f'<Header size="6" value="$hint"/>\n  {mark}', 1) if hints else text
 
 
 def same_page(found: str, expected: str) -> bool:
-    """Is it the page that ndec made, however Label Studio spaces it?"""
+    """Whether two pages are equal apart from white space, which Label Studio changes."""
     return "".join(found.split()) == "".join(expected.split())
 
 
@@ -91,12 +91,12 @@ def create_project(
         f"project by it.\n{_KEY}{project_key(workspace, split, round_, annotator)}",
         expert_instruction=_INSTRUCTION + guideline,
         show_instruction=False,
-        label_config=page(hints),
+        label_config=labelling_page(hints),
         sampling="Sequential sampling",  # the order of import is the order of labelling
         maximum_annotations=1,
         show_skip_button=True,
         enable_empty_annotation=False,
-        show_collab_predictions=False,  # a prediction must not fill the choice in: that biases people
+        show_collab_predictions=False,  # a prediction must not preselect a choice: that biases people
         request_options={"max_retries": 0},
     )
     return Project(project.id, title, 0)
@@ -104,14 +104,14 @@ def create_project(
 
 def report_renamed(project: Project, title: str) -> None:
     if project.found_title != title:
-        say(f"the project {title!r} is called {project.found_title!r} in Label Studio now; it is used all the same")
+        say(f"the project {title!r} was renamed to {project.found_title!r} in Label Studio; ndec still uses it")
 
 
-def gone(title: str, url: str, split: str, round_: str) -> NdecError:
-    """The error for a project that somebody deleted."""
+def deleted_project_error(title: str, url: str, split: str, round_: str) -> NdecError:
+    """The error for a project that was deleted in Label Studio."""
     verb = {"first": "push", "double_check": "double-check", "adjudication": "adjudicate", "audit": "audit"}[round_]
     return NdecError(
-        f"the project {title!r} is gone from {url}: somebody deleted it there, or this is another server. Labels "
+        f"the project {title!r} is missing on {url}: it was deleted there, or this is a different server. Labels "
         f"pulled before are safe in the workspace; `ndec annotate {verb} --split {split}` makes the project again with "
-        "the pairs that have none"
+        "the pairs that have no label"
     )

@@ -1,4 +1,4 @@
-"""One Label Studio with its data, password and token in the workspace. Only its own process is ended."""
+"""Starts and stops one Label Studio that keeps its data, password and token in the workspace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import requests
 
 from ndec_builder.annotation.label_studio.database import Database, read_database
 from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION, find_server
-from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, reached_as
+from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
@@ -35,12 +35,12 @@ def secrets_file(data: Path) -> Path:
 
 
 def state_file(data: Path) -> Path:
-    """Which server runs on this data directory: pid, url, image_url. Absent while none does."""
+    """The running server of this data directory: pid, owner, url, image_url. Absent while none runs."""
     return data / "server.json"
 
 
 def make_secrets(data: Path) -> dict[str, str]:
-    """Read or make `{user, password, token}`; the file is readable by its owner alone from its first byte on."""
+    """Read or make `{user, password, token}`. Only the owner can ever read the file."""
     path = secrets_file(data)
     if path.is_file():
         values: dict[str, str] = read_json(path)
@@ -52,7 +52,7 @@ def make_secrets(data: Path) -> dict[str, str]:
 
 
 def image_key(data: Path) -> str:
-    """The key that the image server asks for where other machines reach it; made once, so that addresses stay good."""
+    """The key of the image server's addresses; made once, so that addresses in existing tasks stay valid."""
     values = make_secrets(data)
     if "image_key" not in values:
         values |= {"image_key": secrets.token_hex(16)}
@@ -61,7 +61,7 @@ def image_key(data: Path) -> str:
 
 
 def running_state(data: Path) -> dict[str, Any] | None:
-    """State of the server that runs on this data directory, or None; a file left by one that ended does not count."""
+    """State of the server that runs on this data directory, or None. A stale file of an exited server is ignored."""
     path = state_file(data)
     if not path.is_file():
         return None
@@ -70,13 +70,13 @@ def running_state(data: Path) -> dict[str, Any] | None:
 
 
 def _is_ours(pid: int, data: Path) -> bool:
-    """Is this process alive and a Label Studio on our data? A process number is used again after its end."""
+    """Whether this process is alive and a Label Studio on our data: process ids are reused."""
     if not _alive(pid):
         return False
     environment = Path(f"/proc/{pid}/environ")
     try:
         return f"LABEL_STUDIO_BASE_DATA_DIR={data.absolute()}".encode() in environment.read_bytes().split(b"\0")
-    except OSError:  # no /proc on this system, or somebody else's process
+    except OSError:  # no /proc on this system, or another user's process
         return not Path("/proc/self").exists()
 
 
@@ -104,7 +104,7 @@ class LabelStudioServer:
     ) -> None:
         self.data, self.port, self.image_url, self.env, self.wait = data.absolute(), port, image_url, env, wait
         self.host, self.database = host, database
-        self.url = f"http://{reached_as(host)}:{port}"
+        self.url = f"http://{public_host(host)}:{port}"
         self.log = self.data / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -131,7 +131,7 @@ class LabelStudioServer:
             raise
 
     def _find_database(self, secret: dict[str, str]) -> Database | None:
-        """The chosen database; a new password goes into the secrets, so that the next start needs the address only."""
+        """The configured database. A new password is saved, so that the next start needs the address only."""
         database = read_database(self.database, secret.get("database_password", ""))
         if database is not None:
             if database.password and database.password != secret.get("database_password"):
@@ -140,7 +140,7 @@ class LabelStudioServer:
         return database
 
     def _prepare_upgrade(self, database: Database | None) -> None:
-        """Label Studio changes an older database when it starts: keep a copy. It cannot read one of a newer version."""
+        """Copy a database of an older version, which Label Studio migrates at start; refuse one of a newer version."""
         path = self.data / "version.json"
         made_by = str(read_json(path)["label_studio"]) if path.is_file() else LABEL_STUDIO_VERSION
         if _numbers(made_by) > _numbers(LABEL_STUDIO_VERSION):
@@ -154,7 +154,7 @@ class LabelStudioServer:
             copy = self.data / f"label_studio-{made_by}.sqlite3"
             with contextlib.closing(sqlite3.connect(store)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
                 old.backup(new)
-            say(f"upgrading from Label Studio {made_by}; the database as it was is kept in {copy}")
+            say(f"upgrading from Label Studio {made_by}; a copy of the old database is kept in {copy}")
 
     def _state(self) -> dict[str, Any]:
         assert self._process is not None
@@ -170,18 +170,18 @@ class LabelStudioServer:
             return False
         if _alive(state["owner"]):
             raise NdecError(
-                f"a Label Studio runs on {self.data} already, at {state['url']}, started by process {state['owner']}; "
-                "use that one, or stop it with Ctrl-C where it was started"
+                f"a Label Studio already runs on {self.data}, at {state['url']}, started by process {state['owner']}; "
+                "use that one, or stop it with `ndec annotate stop`"
             )
         say(f"ending the Label Studio (process {state['pid']}) that an earlier run left behind")
-        os.killpg(state["pid"], signal.SIGKILL)  # its pictures are gone with its owner; SQLite keeps what was saved
+        os.killpg(state["pid"], signal.SIGKILL)  # its image server ended with its owner; SQLite keeps every saved label
         deadline = time.monotonic() + _STOP_SECONDS
         while _is_ours(state["pid"], self.data) and time.monotonic() < deadline:
             time.sleep(0.1)
         return bool(urlsplit(state["url"]).port == self.port)
 
     def stop(self) -> None:
-        """End the process group made by `start`, and nothing else."""
+        """End the process group that `start` made."""
         if self._process is None:
             return
         for sign, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
@@ -202,9 +202,9 @@ class LabelStudioServer:
         self.stop()
 
     def check_alive(self) -> None:
-        """Raise NdecError with the last log lines when the process has ended by itself."""
+        """Raise NdecError with the last log lines if the process has exited."""
         if self._process is not None and (code := self._process.poll()) is not None:
-            raise NdecError(f"Label Studio ended by itself (exit code {code}); {self._last_lines()}")
+            raise NdecError(f"Label Studio exited (exit code {code}); {self._last_lines()}")
 
     def _wait_until_up(self, token: str) -> None:
         begun = time.monotonic()
@@ -224,16 +224,16 @@ class LabelStudioServer:
         if answer.status_code != 200:
             raise NdecError(
                 f"Label Studio at {self.url} refuses the token in {secrets_file(self.data)} (HTTP "
-                f"{answer.status_code}): the file does not belong to the database beside it; restore it, or move "
-                f"{self.data} away to start afresh"
+                f"{answer.status_code}): the file does not match the database next to it; restore it, or move "
+                f"{self.data} away to start with an empty one"
             )
 
     def _last_lines(self) -> str:
         lines = self.log.read_text("utf-8", errors="replace").strip().splitlines()[-4:]
-        return f"its last words in {self.log}: {' / '.join(lines) or '(none)'}"
+        return f"the last lines of {self.log}: {' / '.join(lines) or '(none)'}"
 
     def _environment(self, secret: dict[str, str], database: Database | None) -> dict[str, str]:
-        """The person's environment, less what would steer Python or Label Studio elsewhere, plus our settings."""
+        """The user's environment without variables that affect Python or Label Studio, plus our settings."""
         foreign = (
             "LABEL_STUDIO_",
             "DJANGO_",
@@ -259,11 +259,11 @@ class LabelStudioServer:
                 "LATEST_VERSION_CHECK": "false",
                 "SENTRY_DSN": "",
                 "FRONTEND_SENTRY_DSN": "",
-                "TASK_LOCK_TTL": "300",  # one annotator per project: a lock only delays a closed tab's pair
+                "TASK_LOCK_TTL": "300",  # seconds; a lock only delays the pair of a closed tab
                 "PYTHONPATH": str(_SERVER_FILES),
-                "PYTHONDONTWRITEBYTECODE": "1",  # the files may lie in a folder that this user cannot write
+                "PYTHONDONTWRITEBYTECODE": "1",  # the folder may be read-only
                 "DJANGO_SETTINGS_MODULE": "ndec_label_studio_settings",
-                # a web page that points its own name at this machine must not reach it
+                # a web page whose host name points at this machine must not reach it
                 "NDEC_HOSTS": "127.0.0.1 localhost [::1]" if is_loopback(self.host) else "*",
             }
         )
@@ -274,7 +274,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _write_private(path: Path, value: dict[str, str]) -> None:
-    """Write JSON that only its owner can read, whole or not at all."""
+    """Write JSON atomically to a file that only its owner can read."""
     temporary = path.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

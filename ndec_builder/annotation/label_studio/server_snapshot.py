@@ -1,4 +1,4 @@
-"""What Label Studio held when ndec looked last, kept in the workspace: edits and deletions there show against it."""
+"""The state of Label Studio at the last pull or push, kept in the workspace to detect edits and deletions there."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, conform, table_o
 from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
-Rater = tuple[str, str]  # round, annotator
-Row = dict[str, Any]
+Assignee = tuple[str, str]  # round, annotator
+_Row = dict[str, Any]
 
 
-class Held:
-    """Rows of PROJECT_TASKS by project and task. Killed before `write`, the next look finds Label Studio again."""
+class ServerSnapshot:
+    """Rows of PROJECT_TASKS by project and task. If a process is killed before `write`, the next sync rebuilds them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.path = directory, directory / "project_tasks.parquet"
-        self._rows: dict[int, dict[int, Row]] = {}
+        self._rows: dict[int, dict[int, _Row]] = {}
         if self.path.is_file():
             for row in conform(read_table(self.path), PROJECT_TASKS).to_pylist():
                 self._rows.setdefault(row["project"], {})[row["task"]] = row
 
-    def project(self, project: int) -> dict[int, Row]:
-        """The tasks of a project by their number in Label Studio; to be changed in place."""
+    def tasks_of(self, project: int) -> dict[int, _Row]:
+        """The tasks of a project by their id in Label Studio. Callers change this dict in place."""
         return self._rows.setdefault(project, {})
 
-    def projects_of(self, rater: Rater) -> list[int]:
-        """Projects that this annotator was known to have in this round."""
+    def projects_of(self, assignee: Assignee) -> list[int]:
+        """Ids of the projects that this annotator had in this round at the last check."""
         return [
             number
             for number, rows in self._rows.items()
-            if rows and (first := next(iter(rows.values()))) and (first["round"], first["annotator"]) == rater
+            if rows and (first := next(iter(rows.values()))) and (first["round"], first["annotator"]) == assignee
         ]
 
-    def forget(self, project: int) -> None:
+    def forget_project(self, project: int) -> None:
         self._rows.pop(project, None)
 
-    def add(self, rater: Rater, project: int, task: int, pair_id: str | None) -> Row:
-        row = {"round": rater[0], "annotator": rater[1], "project": project, "task": task, "pair_id": pair_id}
-        return self.project(project).setdefault(task, row | {"annotation": None, "label": None})
+    def add_task(self, assignee: Assignee, project: int, task: int, pair_id: str | None) -> _Row:
+        row = {"round": assignee[0], "annotator": assignee[1], "project": project, "task": task, "pair_id": pair_id}
+        return self.tasks_of(project).setdefault(task, row | {"annotation": None, "label": None})
 
     def write(self) -> None:
         rows = [row for project in sorted(self._rows) for _, row in sorted(self._rows[project].items())]
@@ -54,29 +54,29 @@ class Held:
 
 
 def read_incidents(directory: Path) -> pa.Table:
-    """Everything that was found edited or deleted so far (schema INCIDENTS), oldest first."""
+    """All edits and deletions found so far (schema INCIDENTS), oldest first."""
     path = directory / "incidents.parquet"
     return conform(read_table(path), INCIDENTS) if path.is_file() else table_of(INCIDENTS, [])
 
 
-def record_incidents(directory: Path, rows: Sequence[Row]) -> Counter[str]:
-    """Append those that are not known yet; returns how many of each kind were new."""
+def record_incidents(directory: Path, rows: Sequence[_Row]) -> Counter[str]:
+    """Append the incidents that are not recorded yet; returns how many of each kind were new."""
     known = read_incidents(directory)
     names = [name for name in INCIDENTS.names if name != "seen_at"]
-    there = {tuple(row[name] for name in names) for row in known.to_pylist()} if rows else set()
-    fresh: list[Row] = []
+    seen = {tuple(row[name] for name in names) for row in known.to_pylist()} if rows else set()
+    fresh: list[_Row] = []
     for row in rows:
         key = tuple(row.get(name) for name in names)
-        if key not in there:
-            there.add(key)
+        if key not in seen:
+            seen.add(key)
             fresh.append(row | {"seen_at": datetime.now(UTC)})
     if fresh:
         write_table(directory / "incidents.parquet", pa.concat_tables([known, table_of(INCIDENTS, fresh)]))
     return Counter(row["kind"] for row in fresh)
 
 
-def notes(root: Path, split: str) -> list[str]:
-    """One line for each kind of trouble that a pull or the page met so far; nothing when all is well."""
+def trouble_lines(root: Path, split: str) -> list[str]:
+    """One line for each kind of problem found by a pull or the page so far; empty when there was none."""
     workspace = Workspace(root)
     kinds = Counter(read_incidents(workspace.annotation(split))["kind"].to_pylist())
     lines = [f"{number} × {kind} in Label Studio so far (incidents.parquet)" for kind, number in sorted(kinds.items())]
@@ -87,14 +87,14 @@ def notes(root: Path, split: str) -> list[str]:
     return lines
 
 
-def gone(rows: Iterable[Row], kind: str) -> list[Row]:
-    """Incidents for held rows (or labels) that are not in Label Studio any more."""
+def incidents_for(rows: Iterable[_Row], kind: str) -> list[_Row]:
+    """Incidents for rows of the snapshot (or labels) that no longer exist in Label Studio."""
     names = ("round", "annotator", "project", "task", "pair_id", "label")
     return [{"kind": kind, **{name: row.get(name) for name in names}} for row in rows]
 
 
 def handover_file(directory: Path) -> Path:
-    """Pairs that are being taken from somebody: {"project", "pair_ids"}. That their tasks vanish is no incident."""
+    """Pairs being withdrawn from a project: {"project", "pair_ids"}. Their missing tasks are not incidents."""
     return directory / "handover.json"
 
 

@@ -1,4 +1,4 @@
-"""Brings Label Studio to the tasks table: makes projects, imports what is missing, takes out what is there twice."""
+"""Makes Label Studio match the tasks table: creates projects, imports missing tasks, deletes duplicates."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.annotation.label_studio import projects, server_snapshot
-from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, talking
-from ndec_builder.annotation.label_studio.hints import NONE, Suggestion
-from ndec_builder.annotation.label_studio.server_snapshot import Held
+from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
+from ndec_builder.annotation.label_studio.hints import NO_SUGGESTION, Suggestion
+from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
-def bring_up_to_date(
+def sync_tasks(
     workspace: Workspace,
     split: str,
     round_: str,
@@ -29,55 +29,56 @@ def bring_up_to_date(
     chunk: int,
     shown: Mapping[str, Suggestion] | None = None,
 ) -> int:
-    """Make each annotator's project if it is not there and import the missing open pairs; returns how many.
+    """Create each annotator's project if needed and import the missing open pairs; returns how many were imported.
 
-    `shown`: suggestions for the page; None when it has none. Pairs that have a label of this annotator do not come
-    back. What was deleted in Label Studio is recorded as an incident first. Killed anywhere, the next call finishes the
-    work: nothing is there twice.
+    `shown`: suggestions for the page, or None when it shows none. Pairs that this annotator has labelled are not
+    imported again. Deletions in Label Studio are recorded as incidents first. A call that was killed at any point is
+    completed by the next one, without duplicates.
     """
     directory, client = workspace.annotation(split), connection.client()
     labelled = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
-    wanted: dict[str, list[Row]] = {}
+    wanted: dict[str, list[_Row]] = {}
     for row in tasks.to_pylist():
         if row["round"] == round_:
-            # An annotator with nothing left has an empty list: a lost project is made again all the same.
+            # An annotator with nothing left to label gets an empty list: a deleted project is still made again.
             left = wanted.setdefault(row["annotator"], [])
             if (row["pair_id"], round_, row["annotator"]) not in labelled:
                 left.append(row)
-    holds, imported = Held(directory), 0
-    with talking(connection, "looking for ndec's projects"):
-        there = projects.find_projects(client)
+    snapshot, imported = ServerSnapshot(directory), 0
+    hints = shown is not None
+    with explain_errors(connection, "looking for ndec's projects"):
+        found = projects.find_projects(client)
     for annotator, rows in sorted(wanted.items()):
-        project = _found_or_made(workspace, split, (round_, annotator), connection, there, holds, shown is not None)
+        project = _find_or_create_project(workspace, split, (round_, annotator), connection, found, snapshot, hints)
         ordered = sorted(rows, key=lambda row: row["position"])
         requests = [_request(connection.image_url, row, shown) for row in ordered]
-        imported += _import(client, connection, holds, (round_, annotator), project, requests, chunk)
-    holds.write()
+        imported += _import(client, connection, snapshot, (round_, annotator), project, requests, chunk)
+    snapshot.write()
     return imported
 
 
-def _found_or_made(
+def _find_or_create_project(
     workspace: Workspace,
     split: str,
-    rater: server_snapshot.Rater,
+    assignee: Assignee,
     connection: Connection,
-    there: Mapping[str, projects.Project],
-    holds: Held,
+    found: Mapping[str, projects.Project],
+    snapshot: ServerSnapshot,
     hints: bool,
 ) -> projects.Project:
-    """The annotator's project; projects known before that are not there any more are incidents."""
-    round_, annotator = rater
+    """The annotator's project, created if needed. Known projects that no longer exist are recorded as incidents."""
+    round_, annotator = assignee
     title = projects.project_title(workspace, split, round_, annotator)
-    project = there.get(projects.project_key(workspace, split, round_, annotator))
+    project = found.get(projects.project_key(workspace, split, round_, annotator))
     directory = workspace.annotation(split)
-    for number in holds.projects_of(rater):
+    for number in snapshot.projects_of(assignee):
         if project is None or number != project.id:
             row = {"round": round_, "annotator": annotator, "project": number, "detail": title}
-            server_snapshot.record_incidents(directory, server_snapshot.gone([row], "project_deleted"))
-            holds.forget(number)
+            server_snapshot.record_incidents(directory, server_snapshot.incidents_for([row], "project_deleted"))
+            snapshot.forget_project(number)
     if project is None:
         say(f"making the project {title!r}")
-        with talking(connection, f"making the project {title!r}"):
+        with explain_errors(connection, f"making the project {title!r}"):
             client = connection.client()
             project = projects.create_project(client, workspace, split, round_, annotator, connection.image_url, hints)
     projects.report_renamed(project, title)
@@ -87,48 +88,51 @@ def _found_or_made(
 def _import(
     client: Any,
     connection: Connection,
-    holds: Held,
-    rater: server_snapshot.Rater,
+    snapshot: ServerSnapshot,
+    assignee: Assignee,
     project: projects.Project,
-    requests: Sequence[Row],
+    requests: Sequence[_Row],
     chunk: int,
 ) -> int:
-    """Import the tasks whose pair_id the project lacks, in the given order; returns how many.
+    """Import the tasks that the project lacks, in the given order; returns how many.
 
-    Label Studio does not deduplicate and may have stored everything although the request failed: so look first (unless
-    the number of tasks is the one known), and look again after a failure.
+    Label Studio does not deduplicate, and may have stored everything although the request failed. So the project is
+    listed first (unless its number of tasks matches the snapshot), and again after a failure.
     """
-    if project.tasks != len(holds.project(project.id)):
-        relist(client, connection, holds, rater, project.id)
-    there = {row["pair_id"] for row in holds.project(project.id).values()}
-    missing = [task for task in requests if task["data"]["pair_id"] not in there]
+    if project.tasks != len(snapshot.tasks_of(project.id)):
+        relist_tasks(client, connection, snapshot, assignee, project.id)
+    present = {row["pair_id"] for row in snapshot.tasks_of(project.id).values()}
+    missing = [task for task in requests if task["data"]["pair_id"] not in present]
     chunks = [missing[start : start + chunk] for start in range(0, len(missing), chunk)]
     for part in track(chunks, len(chunks), "importing tasks"):
         try:
-            with talking(connection, "importing tasks"):
+            with explain_errors(connection, "importing tasks"):
                 answer = client.projects.import_tasks(
                     id=project.id, request=part, return_task_ids=True, request_options=NO_RETRY
                 )
             numbers = list(getattr(answer, "task_ids", None) or [])
         except NdecError:
-            there = relist(client, connection, holds, rater, project.id)
-            if not all(task["data"]["pair_id"] in there for task in part):
+            present = relist_tasks(client, connection, snapshot, assignee, project.id)
+            if not all(task["data"]["pair_id"] in present for task in part):
                 raise
             continue
-        if len(numbers) != len(part):  # a server that does not say: the next look lists them
+        if len(numbers) != len(part):  # the server did not name them: the next sync lists the project
             continue
         for number, task in zip(numbers, part, strict=True):
-            holds.add(rater, project.id, number, task["data"]["pair_id"])
+            snapshot.add_task(assignee, project.id, number, task["data"]["pair_id"])
     return len(missing)
 
 
-def relist(
-    client: Any, connection: Connection, holds: Held, rater: server_snapshot.Rater, project: int
+def relist_tasks(
+    client: Any, connection: Connection, snapshot: ServerSnapshot, assignee: Assignee, project: int
 ) -> set[str | None]:
-    """List a project anew: doubles without a label are deleted, tasks that are gone are incidents; pair_ids there."""
-    rows = holds.project(project)
+    """List a project again and return its pair_ids.
+
+    Duplicate tasks without a label are deleted; missing tasks are recorded as incidents.
+    """
+    rows = snapshot.tasks_of(project)
     tasks: dict[str | None, list[Any]] = defaultdict(list)
-    with talking(connection, "listing tasks"):
+    with explain_errors(connection, "listing tasks"):
         for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
             tasks[task.data.get("pair_id")].append(task)
         for pair_id, same in tasks.items():
@@ -137,31 +141,31 @@ def relist(
                 if not task.total_annotations:
                     client.tasks.delete(id=str(task.id))
                     same.remove(task)
-    there = {task.id: pair_id for pair_id, same in tasks.items() for task in same}
-    expected = server_snapshot.handed_over(holds.directory)
-    lost = [row for number, row in rows.items() if number not in there and row["pair_id"] not in expected]
-    server_snapshot.record_incidents(holds.directory, server_snapshot.gone(lost, "task_deleted"))
-    for number in [number for number in rows if number not in there]:
+    present = {task.id: pair_id for pair_id, same in tasks.items() for task in same}
+    expected = server_snapshot.handed_over(snapshot.directory)
+    lost = [row for number, row in rows.items() if number not in present and row["pair_id"] not in expected]
+    server_snapshot.record_incidents(snapshot.directory, server_snapshot.incidents_for(lost, "task_deleted"))
+    for number in [number for number in rows if number not in present]:
         del rows[number]
-    for number, pair_id in there.items():
-        holds.add(rater, project, number, pair_id)
+    for number, pair_id in present.items():
+        snapshot.add_task(assignee, project, number, pair_id)
     return set(tasks)
 
 
-def _request(image_url: str, row: Row, shown: Mapping[str, Suggestion] | None) -> Row:
-    """A task as Label Studio takes it, with its prediction where suggestions are shown."""
+def _request(image_url: str, row: _Row, shown: Mapping[str, Suggestion] | None) -> _Row:
+    """One task of an import request, with its prediction if suggestions are shown."""
     if shown is None:
         return {"data": task_data(image_url, row)}
-    suggestion = shown.get(row["pair_id"], NONE)
+    suggestion = shown.get(row["pair_id"], NO_SUGGESTION)
     request = {"data": task_data(image_url, row, suggestion.text)}
     return request | ({"predictions": suggestion.predictions} if suggestion.predictions else {})
 
 
-def task_data(image_url: str, row: Row, hint: str | None = None) -> Row:
-    """What Label Studio gets of a pair: its number and the addresses of its pictures, which say no more than that.
+def task_data(image_url: str, row: _Row, hint: str | None = None) -> _Row:
+    """The data of one task: the pair's id and the addresses of its pictures, which contain only that id.
 
-    No score, rank or pre-label, since they bias people; nothing that tells a gold pair from another. `hint` is shown on
-    the page; None unless somebody switched it on.
+    No score, rank or pre-label, because they bias people, and nothing that identifies a gold pair. `hint` is a line
+    shown on the page; None unless hints were switched on.
     """
     data = {
         "pair_id": row["pair_id"],

@@ -1,4 +1,4 @@
-"""The annotators' guideline as a web page with its pictures, one click from the labelling page."""
+"""The annotators' guideline as a web page with pictures; the labelling page links to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ img { max-width: 100%; border-radius: 4px; vertical-align: middle; } code { back
 blockquote { border-left: 5px solid #2f6fde; margin-left: 0; padding-left: 16px; font-size: 20px; }"""
 
 
-def page() -> bytes:
+def guideline_page() -> bytes:
     """The guideline as HTML; its pictures are at /examples/NAME.jpg."""
     from markdown_it import MarkdownIt
 
@@ -24,8 +24,8 @@ def page() -> bytes:
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'.encode()
 
 
-def example(name: str) -> bytes | None:
-    """A picture of the guideline; None when it has none of that name."""
+def example_picture(name: str) -> bytes | None:
+    """A picture of the guideline, or None if there is none with this name."""
     if not re.fullmatch(r"[a-z0-9-]+\.jpg", name):
         return None
     path = shipped("annotation/examples") / name

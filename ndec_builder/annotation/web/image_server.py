@@ -1,4 +1,4 @@
-"""What the labelling page needs over http: the pictures of a pair, aligned too, and the guideline. Nothing else."""
+"""The HTTP server for the labelling page: the pictures of a pair, aligned views of them, and the guideline."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 from PIL import Image
 
-from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, reached_as
+from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
 from ndec_builder.annotation.label_studio.server import image_key
 from ndec_builder.annotation.web import guideline
-from ndec_builder.annotation.web.pair_pictures import SIDES, ShownPairs
+from ndec_builder.annotation.web.pair_pictures import SIDES, AssignedPairs
 from ndec_builder.annotation.web.pictures import Pictures
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.workspace import Workspace
@@ -30,21 +30,21 @@ def image_path(role: str, image_id: str) -> str:
 
 
 def compare_views() -> dict[str, tuple[Callable[[Image.Image, Image.Image], bytes], str]]:
-    from ndec_builder.annotation.web.overlays import VIEWS  # OpenCV: only when somebody compares
+    from ndec_builder.annotation.web.overlays import VIEWS  # loads OpenCV: only when a view is asked for
 
     return VIEWS
 
 
 class _Handler(BaseHTTPRequestHandler):
     pictures: Pictures
-    pairs: ShownPairs
-    allowed: frozenset[str] | None  # host names that may be asked for; None: any
-    key: str  # that an address begins with; empty: none is asked for
-    aligning: threading.Lock  # one fit at a time: it keeps a core busy for about a second
+    pairs: AssignedPairs
+    allowed: frozenset[str] | None  # accepted host names; None: any
+    key: str  # the start of every address; empty: none is needed
+    aligning: threading.Lock  # one view at a time: it keeps a core busy for about a second
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        # A web page that points its own name at 127.0.0.1 sends that name: it must not read the pictures.
+        # A web page whose host name points at 127.0.0.1 sends that name: it must not read the pictures.
         host = self.headers.get("Host", "").rsplit(":", 1)[0] if self.headers.get("Host") != "[::1]" else "[::1]"
         if self.allowed is not None and host not in self.allowed:
             return self._answer(HTTPStatus.FORBIDDEN, b"wrong host name", "text/plain")
@@ -56,21 +56,21 @@ class _Handler(BaseHTTPRequestHandler):
         match parts:
             case ["pair", pair_id, side] if side in SIDES:
                 picture = self.pairs.find(pair_id, side)
-                return self._picture(*picture, name=f"{side} of pair {pair_id}") if picture else self._nothing()
+                return self._picture(*picture, name=f"{side} of pair {pair_id}") if picture else self._not_found()
             case ["pair", pair_id, view] if view in compare_views():
                 query, reference = (self.pairs.find(pair_id, side) for side in SIDES)
-                return self._compare(*query, *reference, view) if query and reference else self._nothing()
+                return self._compare(*query, *reference, view) if query and reference else self._not_found()
             case ["image", role, image_id] if role in ROLES:
                 return self._picture(role, image_id)
             case ["guideline"]:
-                return self._answer(HTTPStatus.OK, guideline.page(), "text/html; charset=utf-8")
-            case ["examples", name] if (found := guideline.example(name)) is not None:
+                return self._answer(HTTPStatus.OK, guideline.guideline_page(), "text/html; charset=utf-8")
+            case ["examples", name] if (found := guideline.example_picture(name)) is not None:
                 return self._answer(HTTPStatus.OK, found, "image/jpeg")
-        return self._nothing()
+        return self._not_found()
 
     do_HEAD = do_GET
 
-    def _nothing(self) -> None:
+    def _not_found(self) -> None:
         self._answer(
             HTTPStatus.NOT_FOUND, b"pictures are at /pair/PAIR_ID/query and /image/ROLE/IMAGE_ID", "text/plain"
         )
@@ -96,11 +96,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Access-Control-Allow-Origin", "*")  # without it Label Studio's page shows no picture
+        self.send_header("Access-Control-Allow-Origin", "*")  # without this header Label Studio's page shows no picture
         self.send_header("Access-Control-Expose-Headers", MISSING_HEADER)
         self.send_header("Cross-Origin-Resource-Policy", "cross-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
-        if missing:  # the page takes no label for a pair with a placeholder
+        if missing:  # the page accepts no label for a pair with a placeholder
             self.send_header(MISSING_HEADER, "1")
         self.send_header("Cache-Control", "no-store" if missing or status != HTTPStatus.OK else "max-age=3600")
         self.end_headers()
@@ -108,20 +108,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: two lines a pair would drown what the terminal says."""
+        """Log nothing: several lines for each pair would hide the messages in the terminal."""
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that closes a connection early is no error worth a traceback."""
+        """Print no traceback when a browser closes a connection early."""
 
 
 class ImageServer:
-    """Context manager: serves the workspace's pictures in a thread. Port 0 takes a free one; see `url`.
+    """Context manager that serves the workspace's pictures from a thread. Port 0 picks a free one; see `url`.
 
-    On another host than loopback every address begins with a key that Label Studio's tasks hold (`url` has it).
+    Unless the host is loopback, every address starts with a key that is part of `url` and of Label Studio's tasks.
     """
 
     def __init__(self, workspace: Workspace, port: int, host: str = HOST) -> None:
@@ -130,13 +130,13 @@ class ImageServer:
         key = "" if is_loopback(host) else image_key(workspace.label_studio)
         members = {
             "pictures": Pictures(workspace),
-            "pairs": ShownPairs(workspace),
+            "pairs": AssignedPairs(workspace),
             "allowed": _LOOPBACK if is_loopback(host) else None,
             "key": key,
             "aligning": threading.Lock(),
         }
         self._server = _Server((host, port), type("Handler", (_Handler,), members))
-        self.url = f"http://{reached_as(host)}:{self._server.server_address[1]}" + (f"/key/{key}" if key else "")
+        self.url = f"http://{public_host(host)}:{self._server.server_address[1]}" + (f"/key/{key}" if key else "")
         self._thread = threading.Thread(target=self._server.serve_forever, name="ndec-images", daemon=True)
 
     def __enter__(self) -> ImageServer:

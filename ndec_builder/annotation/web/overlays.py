@@ -1,4 +1,4 @@
-"""Query and reference laid over each other by the fitted homography: a picture that flips, and their difference."""
+"""Query and reference aligned by the fitted homography, as an animated flip and as a difference picture."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ndec_builder.candidates.geometry.fitting import fit
 
-WORKING_SIDE = 1200  # px, long side of each picture before the fit
-CANVAS_SIDE = 1500  # px, long side of what is shown
-FLIP_MS = 650  # each picture's time: long enough to look at one spot
-_MARGIN = 1.0  # how far beyond the reference the query may reach, in widths and heights of the reference
+_WORKING_SIDE = 1200  # px, long side of each picture before the fit
+CANVAS_SIDE = 1500  # px, long side of the result
+FLIP_MS = 650  # for each picture: long enough to look at one spot
+_MARGIN = 1.0  # how far the query may extend beyond the reference, in widths and heights of the reference
 _GREY = 60
-_GAIN = 2  # the difference is shown brighter than it is
+_GAIN = 2  # the difference is multiplied by this
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
-    """Both pictures in one frame, (h, w, 3) uint8, and where each has pixels, (h, w) bool."""
+class AlignedPictures:
+    """Both pictures on one canvas, (h, w, 3) uint8, and where each has pixels, (h, w) bool."""
 
     query: np.ndarray
     reference: np.ndarray
@@ -32,8 +32,8 @@ class Aligned:
     mirrored: bool
 
 
-def align(query: Image.Image, reference: Image.Image) -> Aligned | None:
-    """Lay the query on the reference; the frame holds both, what lies beyond the reference too. None without a fit."""
+def align_pictures(query: Image.Image, reference: Image.Image) -> AlignedPictures | None:
+    """Warp the query onto the reference, on a canvas that contains both. None if no geometry is found."""
     left, right = (_small(image) for image in (query, reference))
     geometry = fit(left, right)
     if geometry.homography is None:
@@ -43,12 +43,12 @@ def align(query: Image.Image, reference: Image.Image) -> Aligned | None:
         return None
     shift, size = frame
     warped = [_warp(left, shift @ geometry.homography, size), _warp(right, shift, size)]
-    return Aligned(warped[0][0], warped[1][0], warped[0][1], warped[1][1], geometry.mirrored)
+    return AlignedPictures(warped[0][0], warped[1][0], warped[0][1], warped[1][1], geometry.mirrored)
 
 
-def flip(query: Image.Image, reference: Image.Image) -> bytes:
-    """Animated WebP of the two aligned pictures in turns; a still one that says so when they cannot be aligned."""
-    aligned = align(query, reference)
+def render_flip(query: Image.Image, reference: Image.Image) -> bytes:
+    """Animated WebP that alternates between the two aligned pictures; a still one if they cannot be aligned."""
+    aligned = align_pictures(query, reference)
     if aligned is None:
         return _save(_nothing(), "WEBP", quality=90)
     note = " (mirrored)" if aligned.mirrored else ""
@@ -57,20 +57,20 @@ def flip(query: Image.Image, reference: Image.Image) -> bytes:
     return _save(frames[0], "WEBP", quality=90, **more)
 
 
-def difference(query: Image.Image, reference: Image.Image) -> bytes:
+def render_difference(query: Image.Image, reference: Image.Image) -> bytes:
     """JPEG of the absolute difference (largest channel, doubled) where both have pixels.
 
-    Blue: only the query has something there; orange: only the reference.
+    Blue: pixels of the query only; orange: of the reference only.
     """
-    aligned = align(query, reference)
+    aligned = align_pictures(query, reference)
     if aligned is None:
         return _save(_nothing(), "JPEG", quality=90)
     title = "DIFFERENCE   blue: only in the query   orange: only in the reference"
     return _save(_titled(difference_pixels(aligned), title), "JPEG", quality=90)
 
 
-def difference_pixels(aligned: Aligned) -> np.ndarray:
-    """What `difference` shows, (h, w, 3) uint8, without its title."""
+def difference_pixels(aligned: AlignedPictures) -> np.ndarray:
+    """The picture of `render_difference` without its title, (h, w, 3) uint8."""
     gap = cv2.absdiff(aligned.query, aligned.reference).max(axis=2).astype(np.int32) * _GAIN
     shown = np.repeat(np.clip(gap, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     tints: list[tuple[np.ndarray, np.ndarray, tuple[float, float, float]]] = [
@@ -84,19 +84,19 @@ def difference_pixels(aligned: Aligned) -> np.ndarray:
 
 
 VIEWS: dict[str, tuple[Callable[[Image.Image, Image.Image], bytes], str]] = {
-    "flip.webp": (flip, "image/webp"),
-    "difference.jpg": (difference, "image/jpeg"),
+    "flip.webp": (render_flip, "image/webp"),
+    "difference.jpg": (render_difference, "image/jpeg"),
 }
 
 
 def _small(image: Image.Image) -> np.ndarray:
     copy = image.copy()
-    copy.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.LANCZOS)
+    copy.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(copy)
 
 
 def _frame(homography: np.ndarray, query: tuple[int, ...], reference: tuple[int, ...]) -> Any:
-    """(reference pixels → canvas (3, 3), canvas size (w, h)); None when the query's border maps to nowhere."""
+    """(reference pixels → canvas (3, 3), canvas size (w, h)); None if a corner of the query maps to infinity."""
     (qh, qw), (rh, rw) = query[:2], reference[:2]
     corners = homography @ np.array([[0, qw, qw, 0], [0, 0, qh, qh], [1, 1, 1, 1]], np.float64)
     if (corners[2] <= 1e-9).any():
@@ -110,15 +110,15 @@ def _frame(homography: np.ndarray, query: tuple[int, ...], reference: tuple[int,
 
 
 def _warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(picture on the canvas, grey where it has no pixels; where it has some)."""
-    there = cv2.warpPerspective(np.full(picture.shape[:2], 255, np.uint8), matrix, size, flags=cv2.INTER_NEAREST) > 0
+    """(the picture on the canvas, grey outside; the mask of its pixels)."""
+    inside = cv2.warpPerspective(np.full(picture.shape[:2], 255, np.uint8), matrix, size, flags=cv2.INTER_NEAREST) > 0
     moved = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    moved[~there] = _GREY
-    return moved, there
+    moved[~inside] = _GREY
+    return moved, inside
 
 
 def _titled(picture: np.ndarray, title: str) -> Image.Image:
-    """The picture with its title on a strip above, so that no pixel of it is hidden."""
+    """The picture with its title on a strip above it, which hides no pixel."""
     font = ImageFont.load_default(20)
     image = Image.new("RGB", (picture.shape[1], picture.shape[0] + 30), (20, 20, 20))
     image.paste(Image.fromarray(picture), (0, 30))

@@ -1,4 +1,4 @@
-"""Which two pictures a pair shows. Pictures are addressed by pair and side: nothing tells a gold pair from another."""
+"""Finds the two pictures of a pair. Addresses hold only pair and side, so nothing identifies a gold pair."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 
 SIDES = ("query", "reference")
-Picture = tuple[str, str]  # role, image_id
+ImageKey = tuple[str, str]  # role, image_id
 
 
-class ShownPairs:
-    """The pairs that were given to people, of both splits; the tables are read again when they change."""
+class AssignedPairs:
+    """The pairs of both splits that were assigned to annotators; the tables are read again when they change."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._read: dict[str, tuple[tuple[int, ...], dict[str, tuple[Picture, Picture]]]] = {}
+        self._read: dict[str, tuple[tuple[int, ...], dict[str, tuple[ImageKey, ImageKey]]]] = {}
         self._lock = threading.Lock()
 
-    def find(self, pair_id: str, side: str) -> Picture | None:
-        """(role, image_id) of a side of a pair; None for a pair that nobody was given."""
+    def find(self, pair_id: str, side: str) -> ImageKey | None:
+        """(role, image_id) of one side of a pair; None if the pair was not assigned."""
         for split in SPLITS:
             if (pictures := self._pairs(split).get(pair_id)) is not None and side in SIDES:
                 return pictures[SIDES.index(side)]
         return None
 
-    def _pairs(self, split: str) -> dict[str, tuple[Picture, Picture]]:
+    def _pairs(self, split: str) -> dict[str, tuple[ImageKey, ImageKey]]:
         folder = self.workspace.annotation(split)
-        changed = tuple(_changed(folder / name) for name in ("tasks.parquet", "gold.parquet"))
+        changed = tuple(_mtime_ns(folder / name) for name in ("tasks.parquet", "gold.parquet"))
         with self._lock:
             if self._read.get(split, (None,))[0] != changed:
                 self._read[split] = (changed, self._load(folder / "tasks.parquet", split))
             return self._read[split][1]
 
-    def _load(self, path: Path, split: str) -> dict[str, tuple[Picture, Picture]]:
+    def _load(self, path: Path, split: str) -> dict[str, tuple[ImageKey, ImageKey]]:
         if not path.is_file():
             return {}
         table = read_table(path, ["pair_id", "query_id", "reference_id"])
@@ -54,5 +54,5 @@ class ShownPairs:
         return pairs
 
 
-def _changed(path: Path) -> int:
+def _mtime_ns(path: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0

@@ -1,4 +1,4 @@
-"""Finds and reads the workspace's pictures for the labelling page; those that cannot be read are noted and named."""
+"""Reads the workspace's pictures for the labelling page and records those that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SHOWN_AS_IS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", 
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What is sent for a picture: its bytes, or a placeholder that says why it is `missing`."""
+class ServedPicture:
+    """The response for a picture: its bytes, or a placeholder with the reason why it is `missing`."""
 
     body: bytes
     media_type: str
@@ -36,11 +36,11 @@ class Pictures:
         self._missing: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def show(self, role: str, image_id: str, name: str = "") -> Shown | None:
-        """The picture for a browser, or None for an unknown image; `name` stands on the placeholder in place of its id.
+    def show(self, role: str, image_id: str, name: str = "") -> ServedPicture | None:
+        """The picture for a browser, or None for an unknown image; a placeholder shows `name` instead of the id.
 
-        Formats that browsers do not show and images with a `rotation` are decoded and sent as JPEG. A file that is gone
-        or broken gives a placeholder, and is noted in `missing_file(workspace)` until it can be read again.
+        Formats that browsers cannot show and images with a `rotation` are decoded and sent as JPEG. A missing or broken
+        file gives a placeholder and is listed in `missing_file(workspace)` until it can be read again.
         """
         row = self._rows(role).get(image_id)
         if row is None:
@@ -50,20 +50,20 @@ class Pictures:
             data = read_uri(self.workspace.resolve(uri))
             decode(data)  # a truncated file would show as half a picture
             if format_ in _SHOWN_AS_IS and not rotation:
-                shown = Shown(data, _SHOWN_AS_IS[format_])
+                shown = ServedPicture(data, _SHOWN_AS_IS[format_])
             else:
-                shown = Shown(_jpeg(decode(data, rotation)), "image/jpeg")
-        except Exception as error:  # fsspec's backends raise their own kinds
-            # An address may hold a key: of a foreign error only the kind is shown.
+                shown = ServedPicture(_jpeg(decode(data, rotation)), "image/jpeg")
+        except Exception as error:  # fsspec's backends raise their own types
+            # The message of an unknown error may contain an address with a key: show its type only.
             reason = "the file does not exist" if isinstance(error, FileNotFoundError) else type(error).__name__
             reason = str(error) if isinstance(error, DecodeError) else reason
-            self._note(f"{role}/{image_id}", reason)
-            return Shown(placeholder(name or f"{role} {image_id}", reason), "image/png", reason)
-        self._note(f"{role}/{image_id}", "")
+            self._record(f"{role}/{image_id}", reason)
+            return ServedPicture(placeholder(name or f"{role} {image_id}", reason), "image/png", reason)
+        self._record(f"{role}/{image_id}", "")
         return shown
 
     def open(self, role: str, image_id: str) -> Image.Image | None:
-        """The picture upright in RGB; None for an unknown or unreadable one."""
+        """The picture upright in RGB; None if it is unknown or unreadable."""
         row = self._rows(role).get(image_id)
         if row is None:
             return None
@@ -72,8 +72,8 @@ class Pictures:
         except Exception:  # as above
             return None
 
-    def _note(self, name: str, reason: str) -> None:
-        """Keep the list of unreadable pictures; it is written only when it changes."""
+    def _record(self, name: str, reason: str) -> None:
+        """Update the list of unreadable pictures; the file is written only when it changes."""
         with self._lock:
             if self._missing.get(name, "") == reason:
                 return
@@ -104,7 +104,7 @@ class Pictures:
 
 
 def placeholder(what: str, reason: str) -> bytes:
-    """A PNG that says that a picture is missing and what the annotator shall do."""
+    """A PNG that says that a picture is missing and what the annotator should do."""
     image = Image.new("RGB", (960, 720), (238, 238, 238))
     draw = ImageDraw.Draw(image)
     draw.rectangle((8, 8, 951, 711), outline=(160, 40, 40), width=6)
@@ -113,7 +113,7 @@ def placeholder(what: str, reason: str) -> bytes:
         (what[:70], 24, (60, 60, 60)),
         (reason[:80], 24, (60, 60, 60)),
     ]
-    lines.append(("Press Skip, and tell whoever runs the project.", 30, (20, 20, 20)))
+    lines.append(("Press Skip, and tell the person who runs the project.", 30, (20, 20, 20)))
     y = 230.0
     for text, size, colour in lines:
         font = ImageFont.load_default(size)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ndec_builder.annotation.web.overlays import align, difference_pixels
+from ndec_builder.annotation.web.overlays import align_pictures, difference_pixels
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri
 from ndec_builder.evaluation.dataset import Dataset
@@ -91,7 +91,7 @@ def _exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...
 def _overlay(query: Image.Image | None, reference: Image.Image | None) -> str:
     if query is None or reference is None:
         return ""
-    aligned = align(query, reference)
+    aligned = align_pictures(query, reference)
     return "" if aligned is None else _inline(Image.fromarray(difference_pixels(aligned)), OVERLAY)
 
 
