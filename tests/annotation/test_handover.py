@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ndec_builder.annotation import pull, push
-from ndec_builder.annotation.label_studio import handover, projects
+from ndec_builder.annotation import leave, pull, push
+from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.label_studio.server_snapshot import handed_over, read_incidents
 from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig
@@ -53,16 +53,16 @@ def test_somebody_leaves_and_somebody_comes(
     client.annotations.create(id=mine[2].id, result=RESULT)  # in the last moment, not pulled yet
 
     # Killed after the tasks left Label Studio and before the pairs moved: the same command finishes the work.
-    real = handover.pull_labels
-    monkeypatch.setattr(handover, "pull_labels", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    real = leave.pull_labels
+    monkeypatch.setattr(leave, "pull_labels", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     config = LeaveConfig(workspace.root, "ann", image_url=connection.image_url)
     with pytest.raises(KeyboardInterrupt):
-        handover.run(config)
-    monkeypatch.setattr(handover, "pull_labels", real)
+        leave.run(config)
+    monkeypatch.setattr(leave, "pull_labels", real)
     assert handed_over(workspace.annotation("test"))
     pull.run(PullConfig(workspace.root))
     assert read_incidents(workspace.annotation("test")).num_rows == 0  # ndec itself took them out
-    path = handover.run(config)
+    path = leave.run(config)
     tasks = read_table(path).to_pylist()
     labels = read_table(workspace.annotation("test") / "labels.parquet")
     assert labels.num_rows == 3 and not handed_over(workspace.annotation("test"))
@@ -89,12 +89,12 @@ def test_pairs_that_nobody_may_take_over_stay(served: Served, make_candidates: A
     make_candidates(workspace, count=3)
     given(workspace, connection, "ann")
     with pytest.raises(NdecError, match=r"3 open pairs .* stay with ann.*--to"):
-        handover.run(LeaveConfig(workspace.root, "ann", image_url=connection.image_url))
+        leave.run(LeaveConfig(workspace.root, "ann", image_url=connection.image_url))
     assert len(open_pairs(workspace, connection, "ann")) == 3
-    handover.run(LeaveConfig(workspace.root, "ann", others=("dora",), image_url=connection.image_url))
+    leave.run(LeaveConfig(workspace.root, "ann", others=("dora",), image_url=connection.image_url))
     assert len(open_pairs(workspace, connection, "dora")) == 3 and open_pairs(workspace, connection, "ann") == set()
     with pytest.raises(NdecError, match=r"'zoe' has no pairs .* ann|'zoe' has no pairs .*dora"):
-        handover.run(LeaveConfig(workspace.root, "zoe"))
+        leave.run(LeaveConfig(workspace.root, "zoe"))
     with pytest.raises(UsageError, match="ann cannot go to ann"):
         LeaveConfig(workspace.root, "ann", others=("ann",))
 

@@ -87,7 +87,8 @@ def test_edits_and_deletions_in_label_studio_are_found_once_and_kept(
     client.actions.create(
         id="delete_tasks_annotations", project=number, selected_items={"all": False, "included": [tasks[3].id]}
     )
-    client.projects.update(id=number, title="mine", label_config=projects.labelling_page(False).replace("Nothing in common", "x"))
+    edited_page = projects.labelling_page(False).replace("Nothing in common", "x")
+    client.projects.update(id=number, title="mine", label_config=edited_page)
     rows = pulled(workspace)
     assert [row["label"] for row in rows] == ["unrelated"] * 6 + ["edited_copy"]  # append-only
     assert sorted(incidents(workspace), key=str) == sorted(
