@@ -26,9 +26,9 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors.methods import Method, config_of
 from ndec_builder.evaluation.detectors.scoring import Scored, score
-from ndec_builder.evaluation.judging import judge_scored
+from ndec_builder.evaluation.evaluate import evaluate_scored
 from ndec_builder.evaluation.metrics.bootstrap import Interval
-from ndec_builder.evaluation.metrics.over_seeds import Replicates, difference, interval, over_seeds
+from ndec_builder.evaluation.metrics.over_seeds import Replicates, interval, over_seeds, paired_difference
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig, PaperConfig
 from ndec_builder.training import train
 from ndec_builder.training.checkpoint import read_card
@@ -62,8 +62,8 @@ def table(values: dict[str, tuple[Replicates, Replicates]], subset: str) -> list
         key = f"{subset}/precision_after_filter"
         cells = [
             name, cell(interval(filtered, f"{subset}/uap")),
-            cell(difference(filtered, base, f"{subset}/uap"), sign=True), at_n, cell(interval(filtered, key)),
-            cell(difference(filtered, base, key, f"{subset}/precision_at_n"), sign=True),
+            cell(paired_difference(filtered, base, f"{subset}/uap"), sign=True), at_n, cell(interval(filtered, key)),
+            cell(paired_difference(filtered, base, key, f"{subset}/precision_at_n"), sign=True),
             cell(interval(filtered, f"{subset}/tp_kept")), cell(interval(filtered, f"{subset}/fp_kept")),
             cell(interval(filtered, f"{subset}/filter_auc"), percent=False),
         ]  # fmt: skip
@@ -99,7 +99,7 @@ def study_values(
         scored = [(settings, score(settings, workspace, data)) for settings in plain]
 
         def numbers(scored: list[tuple[BenchmarkConfig, Scored]] = scored, **changes: Any) -> Replicates:
-            judged = [judge_scored(replace(settings, **changes), data, found) for settings, found in scored]
+            judged = [evaluate_scored(replace(settings, **changes), data, found) for settings, found in scored]
             return over_seeds([one.evaluation for one in judged], int(data.query_group.max()) + 1, config.replicates,
                               config.seed)  # fmt: skip
 
@@ -146,9 +146,9 @@ def targets(values: dict[str, tuple[Replicates, Replicates]]) -> list[str]:
         if name not in values:
             continue
         own = values[name][1]
-        gain = difference(own, base, "all/uap")
+        gain = paired_difference(own, base, "all/uap")
         row(f"`{name}`: μAP with filter − baseline, above 0", gain, (gain.low or -1) > 0)
-        gain = difference(own, base, "all/precision_after_filter", "all/precision_at_n")
+        gain = paired_difference(own, base, "all/precision_after_filter", "all/precision_at_n")
         row(f"`{name}`: precision after filter − baseline, above 0", gain, (gain.low or -1) > 0)
         auc, kept = interval(own, "all/filter_auc"), interval(own, "all/tp_kept")
         row(f"`{name}`: filter AUC ≥ .80", auc, (auc.value or 0) >= 0.8, percent=False)
@@ -157,13 +157,15 @@ def targets(values: dict[str, tuple[Replicates, Replicates]]) -> list[str]:
     for one, other in pairs:
         if one in values and other in values:
             for key, what in (("all/uap", "μAP"), ("all/precision_after_filter", "precision after filter")):
-                gain = difference(values[one][1], values[other][1], key)
+                gain = paired_difference(values[one][1], values[other][1], key)
                 row(f"`{one}` − `{other}` (both filtered): {what} ≥ 0", gain, (gain.value or 0) >= 0)
     for name in ("asl", f"asl{OWN}"):
         if "triplet" in values and name in values:
-            gain = difference(values[name][1], values["triplet"][0], "all/uap")
+            gain = paired_difference(values[name][1], values["triplet"][0], "all/uap")
             row(f"`{name}` filtered − `triplet` unfiltered: μAP ≥ 0", gain, (gain.value or 0) >= 0)
-            gain = difference(values[name][1], values["triplet"][0], "all/precision_after_filter", "all/precision_at_n")
+            gain = paired_difference(
+                values[name][1], values["triplet"][0], "all/precision_after_filter", "all/precision_at_n"
+            )
             row(f"`{name}` filtered − `triplet` unfiltered: precision ≥ 0", gain, (gain.value or 0) >= 0)
     return lines
 

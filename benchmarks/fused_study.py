@@ -24,12 +24,12 @@ from machine import machine, write_result
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo import run
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
-from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, pair_features, with_scores
+from ndec_builder.evaluation.detectors.fused_rescoring import measure_pairs, own_sides, with_scores
 from ndec_builder.evaluation.detectors.scoring import score
-from ndec_builder.evaluation.judging import grouped
+from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.metrics.estimates import Evaluation
-from ndec_builder.evaluation.metrics.over_seeds import Replicates, difference, interval, over_seeds
+from ndec_builder.evaluation.metrics.over_seeds import Replicates, interval, over_seeds, paired_difference
 from ndec_builder.evaluation.metrics.ranked import average_precision
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
@@ -68,7 +68,7 @@ PARTS = {  # of the features, as the issue names them
 
 
 @dataclass(frozen=True)
-class Judged:
+class BenchmarkRun:
     """One seed and search: the baseline's list, the fused one, and what is needed to judge with other fits."""
 
     data: Dataset
@@ -84,9 +84,9 @@ class Kept:
     Both cuts are those of the data; a replicate weights the pairs.
     """
 
-    def __init__(self, one: Judged, groups: np.ndarray) -> None:
+    def __init__(self, one: BenchmarkRun, groups: np.ndarray) -> None:
         data = replace(one.data, query_group=groups)
-        self.before, self.after = grouped(data, one.base), grouped(data, one.fused)
+        self.before, self.after = group_predictions(data, one.base), group_predictions(data, one.fused)
         n, queries = len(data.truth), data.truth_queries()
         self.fused = Evaluation(self.after, groups[queries], n, data.subsets, None, self.before)
         self.base = Evaluation(self.before, groups[queries], n, data.subsets)
@@ -122,9 +122,9 @@ def prepare(out: Path, seed: int, size: str, port: int) -> tuple[Path, FusedConf
     return manifest, config
 
 
-def judge(
+def evaluate_detector(
     workspace: Path, manifest: Path, model: FusedModel, half: str, searches: Sequence[str] = tuple(SEARCHES)
-) -> dict[str, Judged]:
+) -> dict[str, BenchmarkRun]:
     data = restricted(from_manifest(manifest), half)
     space = Workspace(workspace)
     sides = own_sides(space, data, model, 8, "cpu")
@@ -133,9 +133,9 @@ def judge(
         search = SEARCHES[name]
         config = BenchmarkConfig(workspace=workspace, manifest=manifest, model=MODEL, device="cpu", **search)  # type: ignore[arg-type]
         base = score(config, space, data).predictions
-        chosen, rows = pair_features(space, data, base, model, sides, TOP, 0)
+        chosen, rows = measure_pairs(space, data, base, model, sides, TOP, 0)
         fused = with_scores(base, chosen, model.probability(rows))
-        found[name] = Judged(data, base, fused, chosen, rows)
+        found[name] = BenchmarkRun(data, base, fused, chosen, rows)
     return found
 
 
@@ -146,7 +146,7 @@ def without(table: PairTable, columns: Sequence[str]) -> PairTable:
     return replace(table, features=rows)
 
 
-def contributions(one: Judged, table: PairTable, model: FusedModel, config: FusedConfig) -> dict[str, np.ndarray]:
+def contributions(one: BenchmarkRun, table: PairTable, model: FusedModel, config: FusedConfig) -> dict[str, np.ndarray]:
     """Part → μAP with all hard negatives, with natural ones and without any: (3,) when it is left out, (3,) alone."""
     small = replace(config, networks=2)
 
@@ -154,7 +154,7 @@ def contributions(one: Judged, table: PairTable, model: FusedModel, config: Fuse
         fitted = fit_networks(without(table, columns), model.whitening, model.background, small)
         rows = one.rows.copy()
         rows[:, [FEATURES.index(name) for name in columns]] = 0
-        ranked = grouped(one.data, with_scores(one.base, one.chosen, fitted.probability(rows)))
+        ranked = group_predictions(one.data, with_scores(one.base, one.chosen, fitted.probability(rows)))
         return np.array([average_precision(ranked.keep(np.isin(ranked.stratum, kept)).ranked)
                          for kept in ((0, 1, 2, 3), (0, 1), (0,))])  # fmt: skip
 
@@ -208,7 +208,7 @@ def target_table(values: Replicates, claim: bool) -> list[str]:
     row("P@N − min(1.5 × baseline's, .90) ≥ 0", interval(values, "precision over target"), 0.0)
     row("R@P90 ≥ .3", interval(values, "fused all/recall_at_p90"), 0.3)
     row("baseline's true positives kept ≥ .90", interval(values, "kept"), 0.9)
-    gain = difference(values, values, "fused without/uap", "base without/uap")
+    gain = paired_difference(values, values, "fused without/uap", "base without/uap")
     row("μAP without hard negatives − baseline's ≥ 0", gain, 0.0)
     return lines
 
@@ -234,11 +234,11 @@ def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> li
     prepared = {seed: prepare(options.out, seed, "small" if options.quick else "full", options.port) for seed in seeds}
     if options.only_prepare:
         return []
-    judged: dict[int, dict[str, Judged]] = {}
+    judged: dict[int, dict[str, BenchmarkRun]] = {}
     parts = []
     for seed, (manifest, config) in prepared.items():
         model = load_model(fused_run.run(config))
-        judged[seed] = judge(config.workspace, manifest, model, options.half)
+        judged[seed] = evaluate_detector(config.workspace, manifest, model, options.half)
         if not options.without_parts:
             table = fused_run.measured_pairs(config, fused_run.prepare_training(config), model.heads)
             parts.append(contributions(judged[seed]["all pairs"], table, model, config))

@@ -18,7 +18,7 @@ from machine import machine, write_result
 
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import from_manifest
-from ndec_builder.evaluation.judging import judge
+from ndec_builder.evaluation.evaluate import evaluate_detector
 from ndec_builder.evaluation.metrics.bootstrap import intervals
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training import train
@@ -50,14 +50,14 @@ def main() -> None:
         run = train.run(config)
         seconds = time.monotonic() - start
         protocol = BenchmarkConfig(workspace=given.workspace, manifest=given.manifest, checkpoint=run, scorer="asl")
-        evaluation = judge(protocol, Workspace(given.workspace), data).evaluation
+        evaluation = evaluate_detector(protocol, Workspace(given.workspace), data).evaluation
         numbers = intervals(evaluation, groups, replicates)
         cells = [cell(numbers[f"all/{key}"], percent=key != "filter_auc") for key in KEYS]
         log = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
         losses = " → ".join(f"{log[i]['loss']:.2f}" for i in (0, -1))
         above = " → ".join(f"{100 * log[i]['ratio_above_one']:.0f}" for i in (0, -1))
         lines.append(f"| {name} | {config.steps} | {seconds:.0f} | {losses} | {above} | {' | '.join(cells)} |")
-    text = "\n".join([
+    text = "\n".join_ensemble([
         f"# Training the whole network: {given.recipe}, one seed", "", machine(), "",
         f"{data.name}: {len(data.queries)} queries, {len(data.references)} references. Whole: 6 images and 1 pair of "
         f"4 views made online a step, float32; frozen: the default. Filter at 1, scope all, drop; {replicates:,} "

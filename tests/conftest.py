@@ -1,4 +1,4 @@
-"""Fixtures of the whole run: one real Label Studio, started when the first test asks for it."""
+"""Fixtures for all tests: one real Label Studio, started when the first test needs it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 from support.needs import free_port, in_memory, missing
 
-settings.register_profile("shared machine", deadline=None)  # an example that waits for the disk is no failure
+settings.register_profile("shared machine", deadline=None)  # slow disks must not fail a test
 settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
 def label_studio() -> Iterator[Connection]:
-    """A running server with its data in a workspace of its own: `label_studio_workspace(label_studio)`."""
+    """A running server. Its data is in its own workspace: `label_studio_workspace(label_studio)`."""
     try:
         find_server()
     except NdecError as error:
@@ -40,7 +40,7 @@ def label_studio() -> Iterator[Connection]:
 def served(
     label_studio: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Workspace, Connection]]:
-    """A fresh workspace whose verbs reach the session's server, with its own image server."""
+    """A new workspace connected to the server of the session, with its own image server."""
     workspace = Workspace(tmp_path / "bench")
     workspace.root.mkdir()
     monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -137,3 +138,21 @@ def loaded_by(code: str) -> set[str]:
 )
 def test_nothing_heavy_is_imported_by(code: str) -> None:
     assert not loaded_by(code) & HEAVY
+
+
+# Files in which such a path is data: the content of a hostile file, and the name of an archive member.
+PATHS_ALLOWED = {"tests/faults/zoo_pictures.py", "tests/support/damages.py"}
+
+
+def test_no_tracked_file_names_a_folder_of_one_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(rb"(?<![\w.)])/(?:tmp|root|work)/[\w.]")
+    files = (ROOT / name for name in listed.stdout.split("\0") if name and name not in PATHS_ALLOWED)
+    found = {
+        str(path.relative_to(ROOT)): match.group()
+        for path in files
+        if path.is_file() and (match := pattern.search(path.read_bytes()))
+    }
+    assert found == {}

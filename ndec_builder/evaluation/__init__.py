@@ -1,4 +1,4 @@
-"""Metrics, matching, asymmetric scoring, intervals and the report."""
+"""Search, metrics with intervals, the norm-ratio filter, and the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
     from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
-    from ndec_builder.evaluation.detectors.search import Background, match
+    from ndec_builder.evaluation.detectors.search import Background, search_pairs
     from ndec_builder.evaluation.metrics.bootstrap import Interval, intervals
     from ndec_builder.evaluation.metrics.estimates import gap_figures
     from ndec_builder.evaluation.metrics.norm_ratio_filter import (
@@ -51,7 +51,6 @@ __all__ = [
     "from_manifest",
     "gap_figures",
     "intervals",
-    "match",
     "micro_average_precision",
     "pair_numbers",
     "precision_at_n",
@@ -60,6 +59,9 @@ __all__ = [
     "read_predictions",
     "recall_at_precision",
     "reject",
+    "search_pairs",
     "write_predictions",
 ]
-__getattr__, __dir__ = lazy(__name__, __file__)
+__getattr__, __dir__ = lazy(
+    __name__, __file__, deprecated={"match": "ndec_builder.evaluation.detectors.search:search_pairs"}
+)

@@ -17,10 +17,10 @@ from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace, slug
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.detectors.scoring import Scored
-from ndec_builder.evaluation.judging import Judged, grouped, judge
+from ndec_builder.evaluation.evaluate import BenchmarkRun, evaluate_detector, group_predictions
 from ndec_builder.evaluation.metrics.bootstrap import Interval, intervals
 from ndec_builder.evaluation.metrics.by_edit_kind import Copies, by_edit_kind, edit_kinds
-from ndec_builder.evaluation.metrics.estimates import KEYS, STRATA, SUBSETS, Evaluation
+from ndec_builder.evaluation.metrics.estimates import METRIC_KEYS, QUERY_SUBSETS, STRATA, Evaluation
 from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
 from ndec_builder.evaluation.report.html_report import write_report
@@ -32,10 +32,10 @@ RESULT_VERSION = 2
 
 @one_writer(lambda config: config.out or Workspace(config.workspace).report(config.name or _default_name(config)))
 def run(config: BenchmarkConfig) -> Path:
-    """Judge one detector and return the report's directory.
+    """Evaluate one detector and return the report directory.
 
-    Raises UsageError for settings that do not go together, NdecError for data that cannot be judged, GapsError (after
-    everything is written) when more images than `max_reject_share` could not be used.
+    Raises UsageError for settings that conflict, NdecError for data that cannot be evaluated, and GapsError (after all
+    files are written) when more than `max_reject_share` of the images could not be used.
     """
     config.check()
     record = RunRecord("benchmark", config, RESULT_VERSION)
@@ -46,14 +46,16 @@ def run(config: BenchmarkConfig) -> Path:
         f"{len(dataset.truth):,} ground-truth pairs"
     )
     theirs = None if config.baseline is None else _baseline(config.baseline, dataset)
-    judged = judge(config, workspace, dataset, None if theirs is None else grouped(dataset, theirs))
-    scored, evaluation = judged.scored, judged.evaluation
+    evaluated = evaluate_detector(
+        config, workspace, dataset, None if theirs is None else group_predictions(dataset, theirs)
+    )
+    scored, evaluation = evaluated.scored, evaluated.evaluation
     say(f"{len(scored.predictions):,} predictions; {config.replicates:,} bootstrap replicates")
     numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
-    metrics = _metrics(config, dataset, judged, numbers) | _details(config, dataset, scored, evaluation)
+    metrics = _metrics(config, dataset, evaluated, numbers) | _details(config, dataset, scored, evaluation)
 
     out = config.out or workspace.report(config.name or _default_name(config))
-    write_predictions(out / "predictions.csv", judged.final, dataset.query_ids, dataset.reference_ids)
+    write_predictions(out / "predictions.csv", evaluated.final, dataset.query_ids, dataset.reference_ids)
     write_json(out / "metrics.json", metrics)
     inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
     lineage = {
@@ -61,7 +63,7 @@ def run(config: BenchmarkConfig) -> Path:
         **inputs,
         **{f"weights {n}": sum_ for n, sum_ in scored.weights.items()},
     }
-    write_report(out, dataset, metrics, scored.predictions, judged.final, evaluation, config, theirs, lineage)
+    write_report(out, dataset, metrics, scored.predictions, evaluated.final, evaluation, config, theirs, lineage)
     record.write(
         out,
         counts=metrics["data"],
@@ -79,7 +81,7 @@ def _check_rejects(config: BenchmarkConfig, scored: Scored, images: int, out: Pa
     if len(rejects) > config.max_reject_share * images:
         raise GapsError(
             f"{len(rejects)} of {images} images could not be used (first: {': '.join(rejects[0])}); the report "
-            f"{out} counts them as not found. Mend the images, or raise max_reject_share ({config.max_reject_share:g})"
+            f"{out} counts them as not found. Fix the images, or raise max_reject_share ({config.max_reject_share:g})"
         )
 
 
@@ -91,13 +93,15 @@ def open_dataset(config: BenchmarkConfig) -> Dataset:
 
 
 def _baseline(report: Path, dataset: Dataset) -> Predictions:
-    """The final list of an earlier run on the same data. Raises UsageError when it is no report or of other data."""
+    """The final list of an earlier run. Raises UsageError if it is not a report or used different data."""
     if not (report / "metrics.json").is_file() or not (report / "predictions.csv").is_file():
-        raise UsageError(f"--baseline {report} is no report: it lacks metrics.json or predictions.csv of a benchmark")
+        raise UsageError(
+            f"--baseline {report} is not a report of `ndec benchmark`: metrics.json or predictions.csv is missing"
+        )
     theirs = read_json(report / "metrics.json").get("dataset", {}).get("fingerprint")
     if theirs != dataset.fingerprint:
         raise UsageError(
-            f"the baseline {report} was run on other data (fingerprint {str(theirs)[:12]}, here "
+            f"the baseline {report} was run on different data (fingerprint {str(theirs)[:12]}, here "
             f"{dataset.fingerprint[:12]}); run `ndec benchmark` for the baseline on this dataset first"
         )
     return read_predictions(report / "predictions.csv", dataset.query_ids, dataset.reference_ids)
@@ -106,31 +110,31 @@ def _baseline(report: Path, dataset: Dataset) -> Predictions:
 def _metrics(
     config: BenchmarkConfig,
     dataset: Dataset,
-    judged: Judged,
+    evaluated: BenchmarkRun,
     numbers: dict[str, Interval],
 ) -> dict[str, Any]:
-    """The content of `metrics.json`: top-level keys are of all queries, `by_hard_kind` of the subsets."""
-    scored, n = judged.scored, judged.evaluation.n
+    """The content of `metrics.json`: top-level keys cover all queries, `by_hard_kind` the subsets."""
+    scored, n = evaluated.scored, evaluated.evaluation.n
     undefined = asdict(Interval(None, None, None))
     kinds = collections.Counter(dataset.kinds)
 
     def values(subset: str) -> dict[str, Any]:
-        keys = {key: asdict(numbers[f"{subset}/{key}"]) for key in KEYS if f"{subset}/{key}" in numbers}
-        return {"n": n} | {key: keys.get(key, undefined) for key in KEYS}
+        keys = {key: asdict(numbers[f"{subset}/{key}"]) for key in METRIC_KEYS if f"{subset}/{key}" in numbers}
+        return {"n": n} | {key: keys.get(key, undefined) for key in METRIC_KEYS}
 
     without = numbers.get("without/uap")
     return {
         **values("all"),
         "uap_without_hard_negatives": asdict(without) if without else undefined,
         "by_hard_kind": {
-            subset: values(subset) if subset in dataset.subsets else None for subset in SUBSETS if subset != "all"
+            subset: values(subset) if subset in dataset.subsets else None for subset in QUERY_SUBSETS if subset != "all"
         },
-        "uap_by_filter": judged.uaps,
+        "uap_by_filter": evaluated.uaps,
         "protocol": {
             "search": scored.predictions.protocol,
             "ranking": "one list; score desc, negatives first among equals, then ids; / all ground-truth pairs",
             "precision": f"cut at N = {n:,}, then filter, no refill",
-            "filter": _filter_text(config, judged.evaluation),
+            "filter": _filter_text(config, evaluated.evaluation),
             "filter_auc": "query_over_reference of each hard negative query's best pair above that of the true pairs",
             "subsets": "queries left out of the one list; the search was over all of them",
             "intervals": f"95 %, {config.replicates:,} bootstrap replicates over groups of queries, seed {config.seed}",

@@ -1,4 +1,4 @@
-"""What a detector is judged on: queries, references and the ground truth, from a manifest or from plain folders."""
+"""What a detector is evaluated on: queries, references and ground truth, from a manifest or from plain folders."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import fingerprint, sha256_file
-from ndec_builder.evaluation.metrics.estimates import STRATA, SUBSETS
+from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, STRATA
 from ndec_builder.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Queries and references in ascending id order; every number elsewhere is a place in these two lists.
+    """Queries and references in ascending id order; all other arrays hold row numbers of these two tables.
 
     queries, references: tables with at least image_id, uri, sha256 and group · kinds: (nq,) edited_copy, hard_negative,
-    distractor, or `query` where a plain ground truth does not say · stratum: (nq,) int, place in STRATA · query_group:
+    distractor, or `query` where a plain ground truth does not say · stratum: (nq,) int, index in STRATA · query_group:
     (nq,) int, for the bootstrap · truth: (P,) int64 pair numbers, ascending · labels_by: who decided the labels ·
-    training: the manifest's training images, for a whitening; None for plain folders.
+    training: the training images of the manifest, used to fit a whitening; None for plain folders.
     """
 
     name: str
@@ -52,11 +52,13 @@ class Dataset:
 
     @property
     def subsets(self) -> tuple[str, ...]:
-        """The subsets of the queries that differ from one another in this data."""
-        there = {int(stratum) for stratum in np.unique(self.stratum)}
-        if there <= {0}:
+        """The subsets of the queries that differ in this data."""
+        present = {int(stratum) for stratum in np.unique(self.stratum)}
+        if present <= {0}:
             return ("all",)
-        return tuple(name for name, strata in SUBSETS.items() if name in ("all", "without") or there & set(strata[1:]))
+        return tuple(
+            name for name, strata in QUERY_SUBSETS.items() if name in ("all", "without") or present & set(strata[1:])
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -65,7 +67,7 @@ class Dataset:
         return fingerprint([sides, self.truth.tolist(), self.stratum.tolist(), self.query_group.tolist()])
 
     def is_match(self, predictions: Predictions) -> np.ndarray:
-        """(m,) bool: which predictions are ground-truth pairs."""
+        """(m,) bool: True where a prediction is a ground-truth pair."""
         pairs = predictions.pairs(len(self.references))
         places = np.minimum(np.searchsorted(self.truth, pairs), len(self.truth) - 1)
         return self.truth[places] == pairs
@@ -76,7 +78,7 @@ class Dataset:
 
 
 def from_manifest(directory: Path) -> Dataset:
-    """The test part of a manifest. Raises NdecError when it has no positive pair or names unknown ids."""
+    """The test split of a manifest. Raises NdecError if it has no positive pair or names unknown ids."""
     from ndec_builder.manifests.read import open_manifest
 
     manifest = open_manifest(directory)
@@ -98,7 +100,7 @@ def from_manifest(directory: Path) -> Dataset:
 def from_folders(queries: Path, references: Path, ground_truth: Path) -> Dataset:
     """Two folders of images and a DISC21 ground truth csv; no table of the workspace is read or written.
 
-    Raises UsageError for a missing or empty folder, NdecError for ids of the csv that are in no folder.
+    Raises UsageError for a missing or empty folder, NdecError for csv ids that no file has.
     """
     from ndec_builder.sources.ground_truth import read_ground_truth
 
@@ -116,7 +118,7 @@ def _folder_table(folder: Path) -> pa.Table:
 
     paths, outside = find_images(folder)
     if outside:
-        raise UsageError(f"{outside[0]} is a symbolic link that leads out of {folder}; put the image itself there")
+        raise UsageError(f"{outside[0]} is a symbolic link to a file outside {folder}; replace it with the image")
     rows = [
         {"image_id": path.stem, "uri": str(path.absolute()), "sha256": sha256_file(path), "group": None}
         for path in sorted(paths, key=lambda path: path.stem)
@@ -132,7 +134,7 @@ def _stratum(kind: str, hard_kind: str | None) -> int:
 
 
 def _groups(queries: pa.Table) -> np.ndarray:
-    """(nq,) int64 group numbers; a query without a group is its own."""
+    """(nq,) int64 group numbers; a query without a group forms its own."""
     names = [
         ("group", group) if group else ("query", query)
         for query, group in zip(queries["image_id"].to_pylist(), queries["group"].to_pylist(), strict=True)
@@ -151,7 +153,7 @@ def _truth(pairs: Iterable[tuple[str, str | None]], queries: pa.Table, reference
             if name not in known:
                 raise NdecError(
                     f"the ground truth {where} names the {what} {name!r}, which is not among the {len(known):,} {what} "
-                    "images; an id is the file name without its ending: mend the ground truth or add the image"
+                    "images; an id is the file name without its extension. Fix the ground truth, or add the image"
                 )
         numbers.add(places[0][query] * len(references) + places[1][reference])
     if not numbers:

@@ -1,4 +1,4 @@
-"""`ndec export-results`: a report's predictions, or the descriptors behind them, in the forms of `formats`."""
+"""`ndec export-results`: predictions or descriptors of a report in the file formats of `formats.py`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.detectors.formats import Descriptors, reduce, write_csv6, write_submission, write_trec
 from ndec_builder.evaluation.detectors.scoring import descriptors
 from ndec_builder.evaluation.predictions import read_predictions, write_predictions
-from ndec_builder.evaluation.settings import FORMATS, MAX_DIM, BenchmarkConfig, ResultsConfig
+from ndec_builder.evaluation.settings import MAX_DIM, RESULT_FORMATS, BenchmarkConfig, ResultsConfig
 
 
 def run(config: ResultsConfig) -> Path:
     """Write one file and return it.
 
-    Raises UsageError when the directory is no report, NdecError for ids a form cannot carry, for descriptors that are
-    too wide, and for a report of predictions alone when descriptors are asked for.
+    Raises UsageError if the directory is not a report or has no descriptors to export, and NdecError for ids that the
+    format cannot hold or descriptors with too many dimensions.
     """
     config.check()
     recorded = benchmark_of(config.report)
     dataset = _dataset(recorded)
-    path = config.out or config.report / FORMATS[config.format]
+    path = config.out or config.report / RESULT_FORMATS[config.format]
     if config.format == "hdf5":
         return _write_descriptors(path, config, recorded, dataset)
     ids = dataset.query_ids, dataset.reference_ids
@@ -38,17 +38,17 @@ def run(config: ResultsConfig) -> Path:
         return write_trec(path, predictions, *ids, config.report.resolve().name)
     if ties := write_csv6(path, predictions, *ids):
         say(
-            f"{path}: six decimals make {ties:,} of {len(predictions):,} scores equal to another that was different; "
+            f"{path}: rounding to six decimals makes {ties:,} of {len(predictions):,} scores equal to a different one; "
             "negatives come first among equal scores, so μAP can only fall"
         )
     return path
 
 
 def benchmark_of(report: Path) -> BenchmarkConfig:
-    """The settings that a report was made with. Raises UsageError when the directory is no report."""
+    """The settings that a report was made with. Raises UsageError if the directory is not a report."""
     path = report / "run.json"
     if not path.is_file() or not (report / "predictions.csv").is_file():
-        raise UsageError(f"{report} is no report of `ndec benchmark`: it lacks run.json or predictions.csv")
+        raise UsageError(f"{report} is not a report of `ndec benchmark`: run.json or predictions.csv is missing")
     values: dict[str, Any] = read_json(path).get("config", {})
     hints = typing.get_type_hints(BenchmarkConfig)
     known: dict[str, Any] = {
@@ -73,21 +73,21 @@ def _dataset(recorded: BenchmarkConfig) -> Dataset:
 def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkConfig, dataset: Dataset) -> Path:
     if recorded.model is None and recorded.checkpoint is None:
         raise UsageError(
-            f"{config.report} was made from predictions alone ({recorded.predictions}), so it has no descriptors; "
-            "export a report of --model or --checkpoint"
+            f"{config.report} was made from predictions ({recorded.predictions}), so it has no descriptors; "
+            "export a report that was made with --model or --checkpoint"
         )
     queries, references = descriptors(recorded, Workspace(config.workspace), dataset)
     vectors = queries.vectors, references.vectors
     width = vectors[0].shape[1]
     if config.pca is not None and config.pca > width:
-        raise UsageError(f"--pca {config.pca}: the descriptors have {width} dimensions only")
+        raise UsageError(f"--pca {config.pca}: the descriptors have only {width} dimensions")
     if config.pca is not None:
         vectors = reduce(*vectors, config.pca)
         say(f"{width} dimensions reduced to {config.pca} (PCA fitted on {len(vectors[1]):,} references)")
     elif width > MAX_DIM:
         raise NdecError(
-            f"the descriptors have {width} dimensions, a submission at most {MAX_DIM}; add --pca {MAX_DIM}, which "
-            "changes the scores, or train a head with fewer"
+            f"the descriptors have {width} dimensions, a submission may have at most {MAX_DIM}; add --pca {MAX_DIM} "
+            "(this changes the scores), or train a head with fewer dimensions"
         )
     sides = [
         Descriptors([ids[place] for place in side.places], part)
@@ -97,5 +97,5 @@ def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkCon
     ]
     left_out = len(queries.rejects) + len(references.rejects)
     if left_out:
-        say(f"{left_out} images could not be used and have no row")
+        say(f"{left_out} images could not be used and are missing from the file")
     return write_submission(path, *sides)

@@ -1,4 +1,4 @@
-"""The report's figures as inline SVG. Okabe and Ito's colours and a marker for each class: colour-blind safe."""
+"""Figures of the report as inline SVG. Each class has its own colour (Okabe and Ito) and marker: colour-blind safe."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#888888", "#222222"
-MAX_POINTS = 2_000  # of a curve or a scatter: more cannot be seen, and a report is mailed around
+BLUE, ORANGE, MID_GREY, BLACK = "#0072B2", "#D55E00", "#888888", "#222222"
+MAX_POINTS = 2_000  # in a curve or a scatter plot: more are not visible, and reports are sent by mail
 
 
 def precision_recall(curves: Sequence[tuple[str, RankedList]]) -> str:
@@ -34,10 +34,10 @@ def precision_recall(curves: Sequence[tuple[str, RankedList]]) -> str:
 def ratio_scatter(scores: np.ndarray, ratios: np.ndarray, classes: np.ndarray, threshold: float) -> str:
     """Score over log2 query_over_reference. classes: (m,) int, 0 copy, 1 hard negative, 2 distractor. → SVG.
 
-    At most MAX_POINTS of each class are drawn: the best-scored ones, so that nothing near the top is missing.
+    At most MAX_POINTS of each class are drawn: those with the best scores.
     """
     figure, axes = canvas()
-    looks = ((2, "distractor", GREY, "."), (1, "hard negative", ORANGE, "x"), (0, "edited copy", BLUE, "o"))
+    looks = ((2, "distractor", MID_GREY, "."), (1, "hard negative", ORANGE, "x"), (0, "edited copy", BLUE, "o"))
     for number, name, colour, marker in looks:
         rows = np.flatnonzero(classes == number)
         rows = rows[np.argsort(-scores[rows], kind="stable")][:MAX_POINTS]
@@ -49,7 +49,7 @@ def ratio_scatter(scores: np.ndarray, ratios: np.ndarray, classes: np.ndarray, t
 
 
 def canvas() -> tuple[Figure, Axes]:
-    # the object interface, never pyplot: no global state, no display needed
+    # not pyplot: no global state, no display needed
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -67,7 +67,7 @@ def svg_of(figure: Figure) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "ndec", "svg.fonttype": "none"}):  # no random ids: equal bytes
+    with matplotlib.rc_context({"svg.hashsalt": "ndec", "svg.fonttype": "none"}):  # no random ids: same bytes
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

@@ -14,14 +14,15 @@ from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.storage import atomic_path
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 
-COLUMNS = ["query_id", "reference_id", "score"]
+PREDICTION_COLUMNS = ["query_id", "reference_id", "score"]
+_FORM = ",".join(PREDICTION_COLUMNS)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scored pairs over ascending id lists. query, reference: (m,) int64 places in them · scores: (m,) float64.
+    """Scored pairs over ascending id lists. query, reference: (m,) int64 indices into them · scores: (m,) float64.
 
-    protocol says how the list came about: the search changes every number computed from it.
+    protocol: how the list was made; every number depends on the search.
     """
 
     query: np.ndarray
@@ -33,18 +34,18 @@ class Predictions:
         return len(self.scores)
 
     def pairs(self, references: int) -> np.ndarray:
-        """A number per pair, ascending in (query_id, reference_id)."""
+        """One number per pair, ascending in (query_id, reference_id)."""
         return self.query * references + self.reference
 
 
 def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequence[str]) -> Predictions:
-    """Read a csv with or without header. Ids must be among those given (ascending).
+    """Read a csv with or without a header. Its ids must be among the given ones (ascending).
 
-    Raises UsageError when there is no such file; NdecError with the line number for wrong columns, an unknown id, a
-    score that is no number, a pair that comes twice, more than 500,000 rows.
+    Raises UsageError if the file does not exist; NdecError with the line number for wrong columns, an unknown id, a
+    score that is not a number, a pair that appears twice, or more than 500,000 rows.
     """
     if not path.is_file():
-        raise UsageError(f"there is no predictions file {path}; --predictions wants a csv `{','.join(COLUMNS)}`")
+        raise UsageError(f"there is no predictions file {path}; --predictions needs a csv `{_FORM}`")
     places = [{name: i for i, name in enumerate(ids)} for ids in (query_ids, reference_ids)]
     rows: dict[tuple[int, int], float] = {}
     lines: dict[tuple[int, int], int] = {}
@@ -56,43 +57,41 @@ def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequen
                 pair, score = _parse(cells, places, f"{path}, line {number}")
                 if pair in rows:
                     raise NdecError(
-                        f"{path}, line {number}: the pair ({cells[0]}, {cells[1]}) was predicted on line {lines[pair]} "
-                        "already; a pair may be predicted once: keep the better score"
+                        f"{path}, line {number}: the pair ({cells[0]}, {cells[1]}) is already on line "
+                        f"{lines[pair]}; each pair may appear once: keep the better score"
                     )
                 if len(rows) == MAX_PREDICTIONS:
                     raise NdecError(f"{path}, line {number}: more than {MAX_PREDICTIONS:,} predictions; keep the best")
                 rows[pair], lines[pair] = score, number
         except (UnicodeDecodeError, csv.Error) as error:
-            raise NdecError(f"{path} is no csv in UTF-8 ({error}); expected rows `{','.join(COLUMNS)}`") from None
+            raise NdecError(f"{path} is not a csv in UTF-8 ({error}); expected rows `{_FORM}`") from None
     found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
     return Predictions(
         found[:, 0], found[:, 1], np.array(list(rows.values()), dtype=np.float64),
-        f"{len(rows):,} predictions as given in {path.name}; their search is not known here",
+        f"{len(rows):,} predictions as given in {path.name}; how they were searched is not known",
     )  # fmt: skip
 
 
 def _is_header(cells: list[str], path: Path) -> bool:
-    """A first line whose last cell is no number is a header, and must be the right one."""
+    """Whether this first line is a header: its last cell is not a number. Raises NdecError for a wrong header."""
     try:
         float(cells[-1])
         return False
     except ValueError:
         pass
-    if [cell.strip() for cell in cells] == COLUMNS:
+    if [cell.strip() for cell in cells] == PREDICTION_COLUMNS:
         return True
-    raise NdecError(
-        f"{path}, line 1: the columns are {','.join(cells)}; expected {','.join(COLUMNS)}, or rows without a header"
-    )
+    raise NdecError(f"{path}, line 1: the columns are {','.join(cells)}; expected {_FORM}, or rows without a header")
 
 
 def _parse(cells: list[str], places: list[dict[str, int]], where: str) -> tuple[tuple[int, int], float]:
     if len(cells) != 3:
-        raise NdecError(f"{where}: {len(cells)} columns; expected 3: {','.join(COLUMNS)}")
+        raise NdecError(f"{where}: {len(cells)} columns; expected 3: {_FORM}")
     pair = []
-    for what, name, known in zip(COLUMNS, cells, places, strict=False):
+    for what, name, known in zip(PREDICTION_COLUMNS, cells, places, strict=False):
         place = known.get(name, known.get(name.strip()))
         if place is None:
-            close = nearest(name, list(known)[:10_000])  # a hint, not worth a search through a million ids
+            close = nearest(name, list(known)[:10_000])  # only a hint: do not search a million ids
             raise NdecError(f"{where}: {what} {name!r} is not in this dataset ({len(known):,} ids){close}")
         pair.append(place)
     try:
@@ -109,7 +108,7 @@ def _parse(cells: list[str], places: list[dict[str, int]], where: str) -> tuple[
 def write_predictions(
     path: Path, predictions: Predictions, query_ids: Sequence[str], reference_ids: Sequence[str]
 ) -> Path:
-    """Write the csv in the total order (score desc, query_id, reference_id), scores so that they read back exactly."""
+    """Write the csv in the order (score desc, query_id, reference_id), with scores that read back exactly."""
     order = np.lexsort((predictions.reference, predictions.query, -predictions.scores))
     rows = zip(
         predictions.query[order].tolist(), predictions.reference[order].tolist(), predictions.scores[order].tolist(),
@@ -117,6 +116,6 @@ def write_predictions(
     )  # fmt: skip
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(PREDICTION_COLUMNS)
         writer.writerows((query_ids[q], reference_ids[r], repr(score)) for q, r, score in rows)
     return path

@@ -14,7 +14,7 @@ ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
 AUTO = "auto"  # the filter's threshold that the checkpoint chose on training data
 
-FORMATS = {
+RESULT_FORMATS = {
     "csv": "predictions.full.csv",
     "csv6": "predictions.6.csv",
     "trec": "predictions.trec",
@@ -194,9 +194,10 @@ class ResultsConfig:
 
     def check(self) -> None:
         """Raise UsageError for an unknown form, or a number of dimensions that no submission has."""
-        if self.format not in FORMATS:
+        if self.format not in RESULT_FORMATS:
             raise UsageError(
-                f"--format {self.format!r} is unknown{nearest(self.format, FORMATS)}; choose of {', '.join(FORMATS)}"
+                f"--format {self.format!r} is unknown{nearest(self.format, RESULT_FORMATS)}; choose one of "
+                f"{', '.join(RESULT_FORMATS)}"
             )
         if self.pca is not None and self.format != "hdf5":
             raise UsageError(f"--pca reduces descriptors (--format hdf5); the format is {self.format}")

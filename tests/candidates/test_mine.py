@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -69,9 +67,7 @@ def test_rerun_does_no_work_and_other_settings_do(mined, capsys):
     config = MineConfig(mined.root, top=5)
     directory = run(config)
     before = {path.name: path.stat().st_mtime_ns for path in directory.iterdir()}
-    start = time.monotonic()
     assert run(config) == directory
-    assert time.monotonic() - start < 2
     assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
     assert "nothing to do" in capsys.readouterr().err
     run(MineConfig(mined.root, top=4))
@@ -296,6 +292,4 @@ def test_straight_from_two_folders_with_the_default_backbone(tmp_path):
     embedded = tmp_path / "bench" / "embeddings" / "pool" / config.model / "run.json"
     assert read_json(embedded)["config"]["batch_size"] == 3
     before = sha256_file(run(config) / "run.json")
-    start = time.monotonic()
     assert sha256_file(run(config) / "run.json") == before
-    assert time.monotonic() - start < 2

@@ -18,9 +18,10 @@ from ndec_builder.embeddings.ingest_descriptors import run
 from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
 from ndec_builder.embeddings.settings import DescriptorsConfig
 from ndec_builder.embeddings.store import check_same_space, read_embeddings
-from ndec_builder.evaluation.detectors.formats import Descriptors, write_isc2021, write_submission
+from ndec_builder.evaluation.detectors.formats import Descriptors, write_submission
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
+from support.isc2021_file import write_isc2021
 from support.pictures import write_scenes
 
 
@@ -94,10 +95,9 @@ def test_the_isc2021_form_survives_the_way_through(tmp_path: Path) -> None:
     unit = vectors_of(40)
     unit = (unit / np.linalg.norm(unit, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
     names = [f"R{i:06d}" for i in range(40)]
-    path = write_isc2021(tmp_path / "a.h5", Descriptors(names, unit))
+    path = write_isc2021(tmp_path / "a.h5", names, unit)
     stored = read_embeddings(run(DescriptorsConfig(tmp_path / "ws", "reference", path)))
-    wide = Descriptors(stored.ids, stored.vectors.astype(np.float32))
-    ids, vectors = read_hdf5(write_isc2021(tmp_path / "b.h5", wide))["vectors"]
+    ids, vectors = read_hdf5(write_isc2021(tmp_path / "b.h5", stored.ids, stored.vectors))["vectors"]
     assert ids == names
     assert np.abs(vectors - unit).max() < 1e-3  # their unit vectors, normalised and rounded once more
 

@@ -44,7 +44,7 @@ def test_the_promise_holds_on_data_that_were_not_used() -> None:
         fresh, labels = drawn(rng, 20_000, 3.0)
         truth = labels[fresh >= advice["threshold"]].mean()
         gaps.append(advice["precision_elsewhere"]["value"] - truth)
-        assert advice["advice"].startswith("for precision ≥ 0.9 on data like these use score ≥ ")
+        assert advice["advice"].startswith("for precision ≥ 0.9 on similar data use score ≥ ")
         assert advice["threshold_low"] <= advice["threshold"] <= advice["threshold_high"]
     assert abs(np.mean(gaps)) < 0.01  # what it says of new groups is unbiased
 

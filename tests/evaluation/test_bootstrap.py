@@ -16,7 +16,7 @@ from ndec_builder.evaluation.metrics.bootstrap import (
     weighted_auc,
     weighted_average_precision,
 )
-from ndec_builder.evaluation.metrics.estimates import SUBSETS, AsymmetricFilter, Evaluation, gap_figures
+from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, AsymmetricFilter, Evaluation, gap_figures
 from ndec_builder.evaluation.metrics.norm_ratio_filter import cut_then_filter
 from ndec_builder.evaluation.metrics.ranked import (
     RankedList,
@@ -70,7 +70,7 @@ class Data:
         compared = self.compared(searched.ranked.is_match, [q for q, _ in pairs])
         truth_group = np.array([self.group[q] for q, _ in self.truth])
         return Evaluation(
-            searched, truth_group, self.n, tuple(SUBSETS),
+            searched, truth_group, self.n, tuple(QUERY_SUBSETS),
             AsymmetricFilter(searched.keep(~rejected), rejected, compared, ratios, 1.0), self.grouped(self.baseline)[0],
         )  # fmt: skip
 
@@ -87,7 +87,7 @@ def literally(data: Data, times: np.ndarray) -> dict[str, float | None]:
     share = data.n * positives / len(data.truth)
     n = max(1, int(np.floor(share + 0.5)))
     uaps: dict[tuple[str, str], float] = {}
-    for subset, strata in SUBSETS.items():
+    for subset, strata in QUERY_SUBSETS.items():
         inside = {
             name: (ranked.keep(mask), [p for p, ok in zip(pairs, mask, strict=True) if ok])
             for name, (ranked, pairs) in lists.items()
@@ -123,9 +123,9 @@ def literally(data: Data, times: np.ndarray) -> dict[str, float | None]:
     return values
 
 
-@pytest.mark.parametrize("dense", [0, bootstrap.DENSE])  # long lists, and those with few matches and groups
+@pytest.mark.parametrize("dense", [0, bootstrap._DENSE_CELLS])  # long lists, and those with few matches and groups
 def test_every_number_equals_that_of_the_literally_resampled_list(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "DENSE", dense)
+    monkeypatch.setattr(bootstrap, "_DENSE_CELLS", dense)
     for seed in range(60):
         data, rng = Data(seed), np.random.default_rng(1000 + seed)
         weights = rng.integers(0, 4, (GROUPS, 3)).astype(np.int32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.evaluation.detectors.descriptors import read_descriptors
+from ndec_builder.evaluation.detectors.descriptors import read_descriptor_files
 
 h5py = pytest.importorskip("h5py")
 QUERIES, REFERENCES = ["q1", "q2", "q3"], ["r1", "r2"]
@@ -33,7 +33,7 @@ def test_a_file_a_side_with_folders_and_endings_and_a_background(tmp_path: Path)
         write(tmp_path / "r.h5", vectors=references, image_names=[b"refs/r2.png", b"refs/r1.jpg"]),
         write(tmp_path / "q.h5", vectors=queries, image_names=["q3.jpg", "q1.jpg"]),
     ]
-    found = read_descriptors(files, QUERIES, REFERENCES)
+    found = read_descriptor_files(files, QUERIES, REFERENCES)
     assert [places.tolist() for places in found.places] == [[0, 2], [0, 1]]
     for got, expected in zip(found.vectors, (queries[[1, 0]], references[[1, 0]]), strict=True):
         lengths = np.linalg.norm(expected.astype(np.float64), axis=1, keepdims=True)
@@ -46,14 +46,14 @@ def test_a_submission_in_one_file(tmp_path: Path) -> None:
     file = write(
         tmp_path / "s.h5", query=vectors(3), query_ids=QUERIES, reference=vectors(2, 1), reference_ids=REFERENCES
     )
-    found = read_descriptors([file], QUERIES, REFERENCES)
+    found = read_descriptor_files([file], QUERIES, REFERENCES)
     assert [len(side) for side in found.vectors] == [3, 2] and found.background is None
 
 
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"vectors": vectors(3), "image_names": ["q1", "q2", "q3"]}, "none of the dataset's references"),
+        ({"vectors": vectors(3), "image_names": ["q1", "q2", "q3"]}, "contain no references of the dataset"),
         ({"vectors": vectors(2), "image_names": ["q1", "r1"]}, "are queries of this dataset, but 'r1' is not"),
         ({"vectors": vectors(3), "image_names": ["q1", "q2"]}, r"shape \(3, 4\) for 2 names"),
         ({"vectors": vectors(2), "image_names": ["q1", "q1"]}, "1 images come twice: q1;"),
@@ -62,18 +62,18 @@ def test_a_submission_in_one_file(tmp_path: Path) -> None:
         ({"query": vectors(3), "query_ids": QUERIES, "reference": vectors(2)}, "cannot be read as HDF5"),
         (
             {"query": vectors(3), "query_ids": QUERIES, "reference": vectors(2)[:, :3], "reference_ids": REFERENCES},
-            "different widths",
+            "different numbers of dimensions",
         ),
     ],
 )
 def test_bad_files(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
     with pytest.raises(NdecError, match=words):
-        read_descriptors([write(tmp_path / "x.h5", **columns)], QUERIES, REFERENCES)
+        read_descriptor_files([write(tmp_path / "x.h5", **columns)], QUERIES, REFERENCES)
 
 
 def test_no_file_and_no_hdf5(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no descriptors file"):
-        read_descriptors([tmp_path / "x.h5"], QUERIES, REFERENCES)
+        read_descriptor_files([tmp_path / "x.h5"], QUERIES, REFERENCES)
     (tmp_path / "x.h5").write_bytes(b"not HDF5")
     with pytest.raises(NdecError, match="cannot be read as HDF5"):
-        read_descriptors([tmp_path / "x.h5"], QUERIES, REFERENCES)
+        read_descriptor_files([tmp_path / "x.h5"], QUERIES, REFERENCES)

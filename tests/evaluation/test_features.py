@@ -18,11 +18,11 @@ from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
 from ndec_builder.evaluation.detectors.features import (
     Features,
-    features_of,
-    join,
-    of_checkpoint,
-    of_model,
-    pooled_features,
+    embed_images,
+    embedder_from_checkpoint,
+    embedder_from_model,
+    join_ensemble,
+    pool_features,
 )
 
 MODEL = "efficientnet-lite0"
@@ -30,10 +30,10 @@ MODEL = "efficientnet-lite0"
 
 def test_norms_are_those_of_the_head_and_vectors_are_its_direction(small: Any) -> None:
     workspace, data = Workspace(small.workspace), from_manifest(small.manifest)
-    detector = of_model(workspace, MODEL, (data.training, data.resolve), 32)  # type: ignore[arg-type]
+    detector = embedder_from_model(workspace, MODEL, (data.training, data.resolve), 32)  # type: ignore[arg-type]
     trunk = workspace, detector.backbone, detector.trunk
-    pooled, usable, rejects = pooled_features(*trunk, data.queries, data.resolve, 32)
-    features = features_of(workspace, detector, data.queries, data.resolve, 32)
+    pooled, usable, rejects = pool_features(*trunk, data.queries, data.resolve, 32)
+    features = embed_images(workspace, detector, data.queries, data.resolve, 32)
     assert usable.all() and not rejects and features.places.tolist() == list(range(16))
     output = detector.head(pooled).astype(np.float64)
     assert features.norms == pytest.approx(np.sqrt((output**2).sum(axis=1)))
@@ -43,18 +43,18 @@ def test_norms_are_those_of_the_head_and_vectors_are_its_direction(small: Any) -
 
 def test_whitening_of_the_workspace_comes_first_and_only_for_its_own_weights(small: Any, tmp_path: Path) -> None:
     workspace, data = Workspace(tmp_path), from_folders(small.queries, small.references, small.ground_truth)
-    assert of_model(workspace, MODEL, None, 32).about == f"{MODEL}, not whitened"
+    assert embedder_from_model(workspace, MODEL, None, 32).about == f"{MODEL}, not whitened"
     backbone = load_backbone(MODEL)
     whitening = Whitening(np.zeros(backbone.dim, np.float32), np.eye(4, backbone.dim, dtype=np.float32))
     whitening.save(workspace.whitening(MODEL) / "whitening.npz")
     record = {"weights": backbone.weights, "role": "basic"}
     write_json(workspace.whitening(MODEL) / "run.json", record)
-    found = of_model(workspace, MODEL, None, 32)
+    found = embedder_from_model(workspace, MODEL, None, 32)
     assert found.about == f"{MODEL}, whitening of this workspace (basic images)"
     assert found.weights["whitening"] == whitening.fingerprint
     assert found.head(np.ones((2, backbone.dim), np.float32)).shape == (2, 4)
     write_json(workspace.whitening(MODEL) / "run.json", {**record, "weights": {"other": "0"}})
-    assert "not whitened" in of_model(workspace, MODEL, None, 32).about
+    assert "not whitened" in embedder_from_model(workspace, MODEL, None, 32).about
     assert len(data.queries) == 16
 
 
@@ -63,8 +63,8 @@ def test_a_trained_trunk_never_reads_the_features_of_the_untrained_one(
 ) -> None:
     data = from_manifest(small.manifest)
     judged = (data.queries, data.references)
-    frozen = of_checkpoint(make_checkpoint("frozen"), judged)
-    whole = of_checkpoint(make_checkpoint("whole", whole_network=True), judged)
+    frozen = embedder_from_checkpoint(make_checkpoint("frozen"), judged)
+    whole = embedder_from_checkpoint(make_checkpoint("whole", whole_network=True), judged)
     assert frozen.trunk == load_backbone(MODEL).fingerprint != whole.trunk
 
 
@@ -72,7 +72,7 @@ def test_nothing_usable(small: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     table = pa.table({"image_id": ["a"], "uri": [str(tmp_path / "a.png")], "sha256": ["0"], "group": [""]})
     with pytest.raises(NdecError, match=r"none of the 1 images .*'a', 'empty file'"):
-        features_of(Workspace(tmp_path), of_model(Workspace(tmp_path), MODEL, None, 32), table, str, 32)
+        embed_images(Workspace(tmp_path), embedder_from_model(Workspace(tmp_path), MODEL, None, 32), table, str, 32)
 
 
 def test_an_ensemble_scores_the_mean_cosine_of_its_members() -> None:
@@ -84,22 +84,22 @@ def test_an_ensemble_scores_the_mean_cosine_of_its_members() -> None:
         return Features(np.array(rows), unit, rng.uniform(0.5, 2, len(rows)), {})
 
     one, two = member([0, 1, 2, 4], 8), member([0, 2, 3, 4], 32)
-    joined = join([one, two])
+    joined = join_ensemble([one, two])
     assert joined.places.tolist() == [0, 2, 4]
     wide = [m.vectors[np.isin(m.places, joined.places)].astype(float) for m in (one, two)]
     cosines = joined.vectors.astype(float) @ joined.vectors.astype(float).T
     assert cosines == pytest.approx((wide[0] @ wide[0].T + wide[1] @ wide[1].T) / 2, abs=2e-3)
     expected = np.sqrt(one.norms[[0, 2, 3]] * two.norms[[0, 1, 3]])
     assert joined.norms == pytest.approx(expected)
-    assert join([one]) is one
+    assert join_ensemble([one]) is one
 
 
 def test_several_test_sizes_are_averaged(small: Any, make_checkpoint: Callable[..., Path]) -> None:
     workspace, data = Workspace(small.workspace), from_manifest(small.manifest)
-    detector = of_checkpoint(make_checkpoint("sizes"), (data.queries, data.references))
+    detector = embedder_from_checkpoint(make_checkpoint("sizes"), (data.queries, data.references))
     common = (workspace, detector, data.queries, data.resolve, 32)
-    alone = [features_of(*common, (size,)) for size in (96, 224)]
-    both, plain = features_of(*common, (96, 224)), features_of(*common)
+    alone = [embed_images(*common, (size,)) for size in (96, 224)]
+    both, plain = embed_images(*common, (96, 224)), embed_images(*common)
     assert np.array_equal(plain.vectors, alone[1].vectors) and not np.array_equal(alone[0].vectors, alone[1].vectors)
     mean = sum(one.vectors.astype(float) for one in alone)
     assert both.vectors.astype(float) == pytest.approx(mean / np.linalg.norm(mean, axis=1, keepdims=True), abs=2e-3)

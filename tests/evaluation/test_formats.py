@@ -17,7 +17,6 @@ from ndec_builder.evaluation.detectors.formats import (
     Descriptors,
     reduce,
     write_csv6,
-    write_isc2021,
     write_submission,
     write_trec,
 )
@@ -70,7 +69,7 @@ def test_trec_run(tmp_path_factory: pytest.TempPathFactory, scores: list[float])
 
 
 def test_trec_refuses_ids_with_white_space(tmp_path: Path) -> None:
-    with pytest.raises(NdecError, match="'Q 0' first"):
+    with pytest.raises(NdecError, match="first: 'Q 0'"):
         write_trec(tmp_path / "run", predictions([0.5] * 42), ["Q 0", *QUERIES[1:]], REFERENCES, "x")
 
 
@@ -96,14 +95,6 @@ def test_submission_is_sorted_float32_and_comes_back(tmp_path: Path) -> None:
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_isc2021_comes_back_with_the_same_bytes(tmp_path: Path) -> None:
-    queries, _ = sides()
-    path = write_isc2021(tmp_path / "a.hdf5", queries)
-    read = Descriptors(*read_hdf5(path)["vectors"])
-    assert read.ids == queries.ids  # in the order given: it is not a submission
-    assert write_isc2021(tmp_path / "b.hdf5", read).read_bytes() == path.read_bytes()
-
-
 def test_bad_descriptors(tmp_path: Path) -> None:
     queries, references = sides()
     narrow = Descriptors(references.ids, references.vectors[:, :4])
@@ -111,7 +102,7 @@ def test_bad_descriptors(tmp_path: Path) -> None:
     broken = Descriptors(queries.ids, np.full((3, 8), np.nan, dtype=np.float32))
     for first, second, message in (
         (queries, narrow, "8 dimensions and references 4"),
-        (twice, references, "1 query ids come twice"),
+        (twice, references, "1 query ids appear twice"),
         (broken, references, "not finite"),
         (Descriptors(["Q"], queries.vectors), references, "do not fit"),
     ):

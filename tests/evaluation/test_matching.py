@@ -7,7 +7,7 @@ import pytest
 
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.core.errors import NdecError
-from ndec_builder.evaluation.detectors.search import Background, match
+from ndec_builder.evaluation.detectors.search import Background, search_pairs
 
 
 def brute_force(queries: np.ndarray, references: np.ndarray, k: int | None, limit: int) -> list[tuple[float, int, int]]:
@@ -29,7 +29,7 @@ def test_equals_brute_force(seed: int) -> None:
     queries, references = queries.astype(np.float16), references.astype(np.float16)
     ids = [f"q{i:03d}" for i in range(len(queries))], [f"r{i:03d}" for i in range(len(references))]
     for k, limit in ((None, 10_000), (None, 7), (2, 10_000), (3, 5), (99, 10_000)):
-        found = match(ids[0], queries, ids[1], references, k=k, limit=limit)
+        found = search_pairs(ids[0], queries, ids[1], references, k=k, limit=limit)
         order = np.lexsort((found.reference, found.query, -found.scores))
         got = [(float(found.scores[i]), int(found.query[i]), int(found.reference[i])) for i in order]
         assert got == brute_force(queries, references, k, limit), (k, limit)
@@ -38,9 +38,9 @@ def test_equals_brute_force(seed: int) -> None:
 def test_says_how_it_searched() -> None:
     vectors = np.eye(4, dtype=np.float16)
     ids = list("abcd")
-    assert match(ids, vectors, ids, vectors).protocol == "all pairs of 4 queries × 4 references, raw cosine"
-    assert "global top 5 of 4 queries" in match(ids, vectors, ids, vectors, limit=5).protocol
-    assert "top 2 per query" in match(ids, vectors, ids, vectors, k=2).protocol
+    assert search_pairs(ids, vectors, ids, vectors).protocol == "all pairs of 4 queries × 4 references, raw cosine"
+    assert "global top 5 of 4 queries" in search_pairs(ids, vectors, ids, vectors, limit=5).protocol
+    assert "top 2 per query" in search_pairs(ids, vectors, ids, vectors, k=2).protocol
 
 
 def test_a_pair_scores_the_same_whatever_is_searched_with_it() -> None:
@@ -48,17 +48,17 @@ def test_a_pair_scores_the_same_whatever_is_searched_with_it() -> None:
     vectors = rng.normal(size=(40, 256))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
     ids = [f"{i:02d}" for i in range(40)]
-    whole = match(ids, vectors, ids, vectors)
+    whole = search_pairs(ids, vectors, ids, vectors)
     for i, j in ((0, 39), (17, 3)):
-        alone = match(ids[i : i + 1], vectors[i : i + 1], ids[j : j + 1], vectors[j : j + 1])
+        alone = search_pairs(ids[i : i + 1], vectors[i : i + 1], ids[j : j + 1], vectors[j : j + 1])
         assert alone.scores[0] == whole.scores[(whole.query == i) & (whole.reference == j)][0]
 
 
 def test_bad_vectors() -> None:
     with pytest.raises(NdecError, match="3-d"):
-        match(["a"], np.ones((1, 3), np.float16), ["b"], np.ones((1, 4), np.float16))
+        search_pairs(["a"], np.ones((1, 3), np.float16), ["b"], np.ones((1, 4), np.float16))
     with pytest.raises(NdecError, match="NaN"):
-        match(["a"], np.full((1, 3), np.nan, np.float16), ["b"], np.ones((1, 3), np.float16))
+        search_pairs(["a"], np.full((1, 3), np.nan, np.float16), ["b"], np.ones((1, 3), np.float16))
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -80,7 +80,7 @@ def test_normalised_scores_and_their_top_equal_brute_force(seed: int, kind: str)
             expected.append((float(np.float32(float(np.float32(query @ reference)) - offset)), row, column))
     expected.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
     for limit in (10_000, 9):
-        found = match(ids[0], queries, ids[1], references, background=normalisation, limit=limit)
+        found = search_pairs(ids[0], queries, ids[1], references, background=normalisation, limit=limit)
         order = np.lexsort((found.reference, found.query, -found.scores))
         assert found.scores[order] == pytest.approx([score for score, _, _ in expected[:limit]])
         pairs = list(zip(found.query[order].tolist(), found.reference[order].tolist(), strict=True))
@@ -91,4 +91,6 @@ def test_normalised_scores_and_their_top_equal_brute_force(seed: int, kind: str)
 def test_a_background_that_is_too_small() -> None:
     vectors = np.eye(4, dtype=np.float16)
     with pytest.raises(NdecError, match="10 best background scores, but the background has 4"):
-        match(list("abcd"), vectors, list("abcd"), vectors, background=Background(vectors, Normalization(1.0, 10)))
+        search_pairs(
+            list("abcd"), vectors, list("abcd"), vectors, background=Background(vectors, Normalization(1.0, 10))
+        )

@@ -39,7 +39,7 @@ def test_refused(text: str) -> None:
 
 
 def test_equal_names_are_refused() -> None:
-    with pytest.raises(UsageError, match="different names"):
+    with pytest.raises(UsageError, match="not all different"):
         parse_methods(["X=a.csv", "X=b.csv"])
 
 

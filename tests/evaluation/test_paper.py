@@ -16,7 +16,7 @@ from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.dataset import from_manifest
-from ndec_builder.evaluation.judging import judge
+from ndec_builder.evaluation.evaluate import evaluate_detector
 from ndec_builder.evaluation.metrics.ranked import average_precision
 from ndec_builder.evaluation.paper import run
 from ndec_builder.evaluation.paper.figures import nested_uap
@@ -126,7 +126,7 @@ def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
     assert curve["shares"] == [0.0, 0.5, 1.0]
     data = from_manifest(small.manifest)
     single = BenchmarkConfig(workspace=small.workspace, manifest=small.manifest, model=MODEL)
-    judged = judge(single, Workspace(small.workspace), data)
+    judged = evaluate_detector(single, Workspace(small.workspace), data)
     rows, queries = judged.evaluation.final, judged.final.query[judged.evaluation.final.ranked.rows]
     hard = np.flatnonzero(data.stratum > 0)
     expected = []

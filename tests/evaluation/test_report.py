@@ -15,7 +15,7 @@ from ndec_builder.core.storage import read_json
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.paper.figures import Curve
-from ndec_builder.evaluation.report.hard_share import draw
+from ndec_builder.evaluation.report.hard_share import draw_hard_share
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from support.needs import missing
 
@@ -92,7 +92,7 @@ def colours_of(svg: str) -> set[str]:
 def test_figures_use_colours_and_shapes_that_everybody_can_tell_apart() -> None:
     shares = (0.0, 1.0)
     bands = tuple(Interval(value, value - 0.1, value + 0.1) for value in (0.8, 0.5))
-    svg = draw([Curve("this scorer", shares, bands), Curve("baseline", shares, bands)])
+    svg = draw_hard_share([Curve("this scorer", shares, bands), Curve("baseline", shares, bands)])
     okabe_ito = {"#0072b2", "#d55e00"}
     greys = {colour for colour in colours_of(svg) if len({colour[1:3], colour[3:5], colour[5:]}) == 1}
     assert okabe_ito <= colours_of(svg) and colours_of(svg) - greys == okabe_ito

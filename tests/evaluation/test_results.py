@@ -51,7 +51,7 @@ def test_descriptors_give_the_scores_of_the_report(small, report: Path) -> None:
 
 def test_pca_is_the_way_out_of_too_many_dimensions(small, report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_hdf5(export(small, report, "hdf5", pca=5))["query"][1].shape[1] == 5
-    with pytest.raises(UsageError, match="dimensions only"):
+    with pytest.raises(UsageError, match="only 16 dimensions"):
         export(small, report, "hdf5", pca=200)
     monkeypatch.setattr("ndec_builder.evaluation.export_results.MAX_DIM", 4)
     with pytest.raises(NdecError, match=r"a submission at most 4; add --pca 4"):
@@ -65,7 +65,7 @@ def test_bad_input(small, report: Path, tmp_path: Path) -> None:
         export(small, report, "csv", pca=5)
     with pytest.raises(UsageError, match="1 to 256"):
         export(small, report, "hdf5", pca=300)
-    with pytest.raises(UsageError, match="is no report"):
+    with pytest.raises(UsageError, match="is not a report"):
         export(small, tmp_path, "csv")
     given = BenchmarkConfig(
         workspace=small.workspace,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.evaluation.metrics.bootstrap import replicate_weights
-from ndec_builder.evaluation.metrics.over_seeds import difference, interval, over_seeds
+from ndec_builder.evaluation.metrics.over_seeds import interval, over_seeds, paired_difference
 
 GROUPS = 30
 
@@ -48,10 +48,10 @@ def test_more_spread_between_seeds_widens_the_interval() -> None:
 
 def test_differences_are_paired() -> None:
     one, other = over_seeds(runs(0), GROUPS, 400, 0), over_seeds(runs(0, level=0.05), GROUPS, 400, 0)
-    gain = difference(other, one, "all/uap")
+    gain = paired_difference(other, one, "all/uap")
     assert gain.value == pytest.approx(0.05)
     assert gain.low == pytest.approx(0.05) and gain.high == pytest.approx(0.05)  # groups and seeds fall out
-    assert difference(one, other, "all/none").value is None and interval(one, "all/none").low is None
+    assert paired_difference(one, other, "all/none").value is None and interval(one, "all/none").low is None
 
 
 def test_a_run_without_the_number_is_left_out_of_the_mean() -> None:

@@ -132,7 +132,7 @@ def targets() -> Iterator[Target]:
     from ndec_builder.embeddings import ingest_descriptors as taken_over
     from ndec_builder.embeddings.backbones.weights import read_checkpoint
     from ndec_builder.embeddings.whitening import Whitening
-    from ndec_builder.evaluation.detectors.descriptors import read_descriptors
+    from ndec_builder.evaluation.detectors.descriptors import read_descriptor_files
     from ndec_builder.evaluation.predictions import read_predictions
     from ndec_builder.manifests.polite_http import retry_after
     from ndec_builder.sources.ground_truth import read_ground_truth
@@ -218,7 +218,7 @@ def targets() -> Iterator[Target]:
     yield Target(
         "descriptors HDF5 (evaluation/descriptors)",
         fuzz_seeds.hdf5,
-        _file("x.h5", lambda p: read_descriptors([p], fuzz_seeds.IDS, fuzz_seeds.IDS)),
+        _file("x.h5", lambda p: read_descriptor_files([p], fuzz_seeds.IDS, fuzz_seeds.IDS)),
     )
     yield Target(
         "descriptors HDF5 (embeddings/descriptors)",

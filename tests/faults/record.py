@@ -1,4 +1,4 @@
-"""The table that a fault run leaves in tests/faults/results: date, version, machine, command, rows, what to know."""
+"""The table that a fault run writes to tests/faults/results: date, version, machine, command, rows, notes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ndec_builder
+from benchmarks.machine import without_machine_paths
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def stamp() -> str:
-    """When, with which code and where: one line."""
+    """One line: date, version, machine and command."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS.parent, capture_output=True, text=True
     ).stdout.strip()
-    command = " ".join([Path(sys.argv[0]).name, *(_told(argument) for argument in sys.argv[1:])])
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return (
         f"{datetime.date.today()} · ndec {ndec_builder.__version__}, commit {commit or '?'} · {os.cpu_count()} cores "
         f"{platform.machine()}, Python {platform.python_version()} · `python tests/faults/{command}`"
@@ -30,7 +31,7 @@ def stamp() -> str:
 def write(
     name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str], *, keep: bool
 ) -> None:
-    """Print the table; a full run (`keep`) also leaves it in results/NAME.md."""
+    """Print the table; a full run (`keep`) also writes it to results/NAME.md."""
     lines = [
         f"# {title}",
         "",
@@ -42,13 +43,8 @@ def write(
         "",
         *notes,
     ]
-    text = "\n".join(lines).rstrip() + "\n"
+    text = without_machine_paths("\n".join(lines)).rstrip() + "\n"
     if keep:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.md").write_text(text, "utf-8")
     print(text)
-
-
-def _told(argument: str) -> str:
-    """An argument without where things lie on this machine."""
-    return Path(argument).name if argument.startswith("/") else argument

@@ -75,4 +75,4 @@ def test_packed_attributed_and_released(world: World, directory: Path, tmp_path:
 
 def test_export_results_names_what_is_no_report(tmp_path: Path) -> None:
     done = ndec("export-results", tmp_path, "--format", "trec")
-    assert done.exception.exit_code == 2 and "is no report" in str(done.exception)  # type: ignore[union-attr]
+    assert done.exception.exit_code == 2 and "is not a report" in str(done.exception)  # type: ignore[union-attr]

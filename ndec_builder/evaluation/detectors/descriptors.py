@@ -1,7 +1,7 @@
-"""Descriptors that others made: HDF5 files in the forms of the ISC2021 challenge.
+"""Descriptors made elsewhere: HDF5 files in the formats of the ISC2021 challenge.
 
-A file a side, or one submission with both. A file whose images are none of the dataset's is the background for score
-normalisation.
+One file per side, or one submission with both sides. A file without any image of the dataset is the background for
+score normalisation.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ndec_builder.embeddings.isc2021_hdf5 import Side, read_hdf5
 
 
 @dataclass(frozen=True)
-class Described:
-    """Vectors of both sides, L2-normed float16, rows in ascending place; the same of the background, or None.
+class DescriptorFiles:
+    """Vectors of both sides, L2-normalized float16, in table order; the same for the background, or None.
 
-    places: of each side, (n,) int64 rows of the dataset's tables · rejects: side → image_id → why it has no vector.
+    places: per side, (n,) int64 rows of the dataset's table · rejects: side → image_id → why it has no vector.
     """
 
     places: tuple[np.ndarray, np.ndarray]
@@ -31,11 +31,13 @@ class Described:
     weights: dict[str, str]
 
 
-def read_descriptors(paths: Sequence[Path], query_ids: Sequence[str], reference_ids: Sequence[str]) -> Described:
-    """Read the files and sort out which side each belongs to.
+def read_descriptor_files(
+    paths: Sequence[Path], query_ids: Sequence[str], reference_ids: Sequence[str]
+) -> DescriptorFiles:
+    """Read the files and find out which side each belongs to.
 
-    Raises UsageError for a missing file; NdecError for one that is not of these forms, for unequal widths, NaN, an
-    image that comes twice, a side without any vector, or a file in which only some images are the dataset's.
+    Raises UsageError for a missing file; NdecError for an unknown format, different numbers of dimensions, NaN, an
+    image that appears twice, a side without vectors, or a file in which only some images belong to the dataset.
     """
     blocks = [(path, block) for path in paths for block in read_hdf5(path).values()]
     sides: dict[str, list[tuple[Path, Side]]] = {"queries": [], "references": [], "background": []}
@@ -47,22 +49,22 @@ def read_descriptors(paths: Sequence[Path], query_ids: Sequence[str], reference_
     widths = {block[1].shape[1]: path for path, block in blocks}
     if len(widths) > 1:
         text = ", ".join(f"{width}-d in {path}" for width, path in sorted(widths.items()))
-        raise NdecError(f"the descriptors have different widths ({text}); they must come from one model")
+        raise NdecError(f"the descriptors have different numbers of dimensions ({text}); all must come from one model")
     rejects = {}
     for side, ids, (places, _) in zip(("queries", "references"), (query_ids, reference_ids), found, strict=True):
-        there = set(places.tolist())
-        rejects[side] = {ids[i]: "no descriptor" for i in range(len(ids)) if i not in there}
-    return Described(
+        present = set(places.tolist())
+        rejects[side] = {ids[i]: "no descriptor" for i in range(len(ids)) if i not in present}
+    return DescriptorFiles(
         (found[0][0], found[1][0]),
-        (unit(found[0][1]), unit(found[1][1])),
-        None if background is None else unit(background),
+        (_normalize_rows(found[0][1]), _normalize_rows(found[1][1])),
+        None if background is None else _normalize_rows(background),
         rejects,
         {path.name: sha256_file(path) for path in paths},
     )
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, float16; a zero row stays."""
+def _normalize_rows(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1, float16; zero rows stay zero."""
     wide = np.asarray(vectors, dtype=np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     scaled: np.ndarray = (wide / np.where(norms > 0, norms, 1.0)[:, None]).astype(np.float16)
@@ -80,17 +82,19 @@ def _side(path: Path, ids: list[str], known: dict[str, set[str]]) -> str:
     stranger = next(name for name in ids if name not in known[side])
     raise NdecError(
         f"{path}: {shares[side]:,} of its {len(ids):,} images are {side} of this dataset, but {stranger!r} is not; "
-        "leave such descriptors out"
+        "remove the descriptors of images that are not in the dataset"
     )
 
 
 def _placed(blocks: list[tuple[Path, Side]], ids: Sequence[str], side: str) -> tuple[np.ndarray, np.ndarray]:
     """→ (places (n,) ascending, vectors (n, d)) of one side."""
     if not blocks:
-        raise NdecError(f"the descriptors files hold none of the dataset's {side} ({len(ids):,} ids, {ids[0]!r} …)")
+        raise NdecError(f"the descriptor files contain no {side} of the dataset ({len(ids):,} ids, {ids[0]!r} …)")
     place = {name: i for i, name in enumerate(ids)}
     rows = np.array([place[name] for _, block in blocks for name in block[0]], dtype=np.int64)
     if len(np.unique(rows)) < len(rows):
-        raise NdecError(f"{' and '.join(str(path) for path, _ in blocks)} describe the same {side}; give each once")
+        raise NdecError(
+            f"{' and '.join(str(path) for path, _ in blocks)} contain the same {side}; give each image once"
+        )
     order = np.argsort(rows)
     return rows[order], np.concatenate([block[1] for _, block in blocks])[order]

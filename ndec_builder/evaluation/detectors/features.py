@@ -1,4 +1,4 @@
-"""Vectors and norms of a dataset's images by a model or a checkpoint. The trunk runs once per image set."""
+"""Vectors and norms of a dataset's images from a model or a checkpoint. The trunk runs once per set of images."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
 
 CACHE_VERSION = 1
-Resolve = Callable[[str], str]
+ResolveUri = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Detector:
-    """A trunk and what follows it. head: pooled features (n, dim) float32 → (n, d) float, not normalised.
+class Embedder:
+    """A trunk and its head. head: pooled features (n, dim) float32 → (n, d) float, not normalized.
 
-    Norms are those of the head's output, the layer that the norm-ratio loss trains, unless `norms` says how they come
-    from the pooled features: (n, dim) → (n,) float64. `about` goes into the report.
+    Norms are those of the head's output, the layer that the norm-ratio loss trains, unless `norms` computes them from
+    the pooled features: (n, dim) → (n,) float64. `about` is shown in the report.
     """
 
     backbone: Backbone
-    trunk: str  # what the pooled features depend on: key of their cache
+    trunk: str  # fingerprint of everything in the trunk that the pooled features depend on
     head: Callable[[np.ndarray], np.ndarray]
     about: str
     weights: dict[str, str]
-    threshold: float | None = None  # of the filter, as the checkpoint chose it on training data
+    threshold: float | None = None  # of the filter, chosen by the checkpoint on training data
     norms: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
 class Features:
-    """One side of a dataset, without the images that cannot be used: those are in `rejects` (id → reason).
+    """One side of a dataset. Images that cannot be used are in `rejects` (id → reason), not in the arrays.
 
-    places: (n,) int64 rows of the images table, ascending · vectors: (n, d) float16, L2-normed · norms: (n,) float64,
-    before normalising.
+    places: (n,) int64 rows of the images table, ascending · vectors: (n, d) float16, L2-normalized · norms: (n,)
+    float64, before normalizing.
     """
 
     places: np.ndarray
@@ -55,10 +55,10 @@ class Features:
     rejects: dict[str, str]
 
 
-def of_checkpoint(path: Path, judged: Sequence[pa.Table], device: str = "auto") -> Detector:
-    """The detector of a training run. judged: the image tables it is to be judged on.
+def embedder_from_checkpoint(path: Path, test_tables: Sequence[pa.Table], device: str = "auto") -> Embedder:
+    """The detector of a training run. test_tables: queries and references that it will be evaluated on.
 
-    Raises NdecError when the file is no checkpoint of ndec, or when it was trained on one of those images or its group.
+    Raises NdecError if the file is not a checkpoint of ndec, or if it was trained on one of those images or its group.
     """
     import torch
 
@@ -66,13 +66,13 @@ def of_checkpoint(path: Path, judged: Sequence[pa.Table], device: str = "auto") 
     from ndec_builder.training.checkpoint import load_detector
 
     loaded = load_detector(path, best_device(device))
-    for table, what in zip(judged, ("queries", "references"), strict=True):
+    for table, what in zip(test_tables, ("queries", "references"), strict=True):
         sums, groups = ({value for value in table[name].to_pylist() if value} for name in ("sha256", "group"))
         loaded.refuse_overlap(sums, groups, what)
     head = copy.deepcopy(loaded.head).cpu().double()
 
     def apply(features: np.ndarray) -> np.ndarray:
-        # in float64, so that neither the batch nor the number of threads shows in the float16 vectors
+        # in float64: the float16 vectors depend neither on the batch nor on the number of threads
         with torch.inference_mode():
             output: np.ndarray = head(torch.from_numpy(features.astype(np.float64))).numpy()
         return output
@@ -80,13 +80,13 @@ def of_checkpoint(path: Path, judged: Sequence[pa.Table], device: str = "auto") 
     trunk = loaded.fingerprint if loaded.whole_network else loaded.backbone.fingerprint
     run = path if path.is_dir() else path.parent
     about = f"{run.absolute().name} (recipe {loaded.recipe} on {loaded.backbone.name})"
-    return Detector(loaded.backbone, trunk, apply, about, {"checkpoint": loaded.fingerprint}, loaded.threshold)
+    return Embedder(loaded.backbone, trunk, apply, about, {"checkpoint": loaded.fingerprint}, loaded.threshold)
 
 
-def of_model(
-    workspace: Workspace, name: str, fit_on: tuple[pa.Table, Resolve] | None, batch_size: int, device: str = "auto"
-) -> Detector:
-    """A model with PCA whitening: the workspace's own for it, else fitted on `fit_on` (training images), else none."""
+def embedder_from_model(
+    workspace: Workspace, name: str, fit_on: tuple[pa.Table, ResolveUri] | None, batch_size: int, device: str = "auto"
+) -> Embedder:
+    """A model with PCA whitening: that of the workspace, or fitted on `fit_on` (training images), or none."""
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.model_names import parse
     from ndec_builder.embeddings.settings import EmbedConfig
@@ -103,7 +103,7 @@ def of_model(
         table, resolve = fit_on
         spread = np.linspace(0, table.num_rows - 1, min(EmbedConfig.whitening_images, table.num_rows)).round()
         chosen = table.take(spread.astype(np.int64))
-        pooled, usable, _ = pooled_features(workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size)
+        pooled, usable, _ = pool_features(workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size)
         key = fingerprint([CACHE_VERSION, backbone.fingerprint, batch_size, chosen["sha256"].to_pylist()])
         path = workspace.root / "cache" / "whitening" / f"{key}.npz"
         if path.is_file():
@@ -113,29 +113,29 @@ def of_model(
             whitening.save(path)
         how = f"whitening fitted on {int(usable.sum())} training images of the manifest"
     else:
-        say(f"{name}: no whitening in this workspace and no training images to fit one on: used without")
-        return Detector(backbone, backbone.fingerprint, lambda features: features, f"{name}, not whitened", weights)
+        say(f"{name} is used without whitening: the workspace has none and there are no training images to fit one")
+        return Embedder(backbone, backbone.fingerprint, lambda features: features, f"{name}, not whitened", weights)
     weights["whitening"] = whitening.fingerprint
-    return Detector(backbone, backbone.fingerprint, whitening.apply, f"{name}, {how}", weights)
+    return Embedder(backbone, backbone.fingerprint, whitening.apply, f"{name}, {how}", weights)
 
 
-def features_of(
+def embed_images(
     workspace: Workspace,
-    detector: Detector,
+    detector: Embedder,
     images: pa.Table,
-    resolve: Resolve,
+    resolve: ResolveUri,
     batch_size: int,
     sizes: Sequence[int] = (),
 ) -> Features:
-    """Vectors and norms of a table's images (image_id, uri, sha256), the trunk's part from the cache where it is there.
+    """Vectors and norms of a table's images (image_id, uri, sha256, rotation); features of the trunk are cached.
 
-    With several input `sizes` the unit vectors are averaged and the norms' geometric mean is taken. Raises NdecError
-    when no image can be used.
+    With several input `sizes` the unit vectors are averaged, and the norm is the geometric mean. Raises NdecError if no
+    image can be used.
     """
     total, logs = 0.0, 0.0
     for size in sizes or (detector.backbone.size,):
         backbone, trunk = _at_size(detector, size)
-        pooled, usable, reasons = pooled_features(workspace, backbone, trunk, images, resolve, batch_size)
+        pooled, usable, reasons = pool_features(workspace, backbone, trunk, images, resolve, batch_size)
         if not usable.any():
             first = next(iter(reasons.items()), "?")
             raise NdecError(f"none of the {len(usable)} images can be used; the first: {first}")
@@ -151,11 +151,11 @@ def features_of(
     return Features(np.flatnonzero(usable), vectors, norms, reasons)
 
 
-def join(members: Sequence[Features]) -> Features:
-    """The ensemble: unit vectors side by side, scaled to length 1 again, so that a score is the members' mean cosine.
+def join_ensemble(members: Sequence[Features]) -> Features:
+    """The ensemble: concatenated unit vectors, scaled to length 1 again, so that a score is the mean cosine.
 
-    Norms: the geometric mean, so that query_over_reference is that of the members' ratios. An image that one member
-    cannot use is left out.
+    Norms are geometric means, so query_over_reference is the geometric mean of the members' ratios. An image that one
+    member cannot use is left out.
     """
     if len(members) == 1:
         return members[0]
@@ -177,8 +177,8 @@ def _lengths(rows: np.ndarray) -> np.ndarray:
     return lengths
 
 
-def _at_size(detector: Detector, size: int) -> tuple[Backbone, str]:
-    """The trunk with another input size, and the key of its features."""
+def _at_size(detector: Embedder, size: int) -> tuple[Backbone, str]:
+    """The trunk with a different input size, and the fingerprint of its features."""
     if size == detector.backbone.size:
         return detector.backbone, detector.trunk
     backbone = copy.copy(detector.backbone)  # shares the weights
@@ -186,8 +186,8 @@ def _at_size(detector: Detector, size: int) -> tuple[Backbone, str]:
     return backbone, fingerprint([detector.trunk, size])
 
 
-def pooled_features(
-    workspace: Workspace, backbone: Backbone, trunk: str, images: pa.Table, resolve: Resolve, batch_size: int
+def pool_features(
+    workspace: Workspace, backbone: Backbone, trunk: str, images: pa.Table, resolve: ResolveUri, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """→ (features (n, dim) float32, zero where unusable; usable (n,) bool; id → reason of the others). Cached."""
     from ndec_builder.embeddings.extract import extract
@@ -217,7 +217,7 @@ def pooled_features(
 
 
 def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """What an earlier benchmark left; None when there is nothing whole: a cache is never worth a failure."""
+    """The cached features; None if the file is missing or damaged, so that a bad cache never stops a benchmark."""
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Forms of results that other tools read: submission csv, TREC run, descriptor HDF5. Same content, same bytes."""
+"""Result formats that other tools read: submission csv, TREC run, descriptor HDF5. Same content, same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import atomic_path
-from ndec_builder.evaluation.predictions import COLUMNS, Predictions
+from ndec_builder.evaluation.predictions import PREDICTION_COLUMNS, Predictions
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Descriptors:
 def write_csv6(path: Path, predictions: Predictions, query_ids: Sequence[str], reference_ids: Sequence[str]) -> int:
     """Write the submission csv: header, six decimals, order (score desc, query_id, reference_id).
 
-    Returns how many different scores the rounding made equal to another one: ties that the exact list did not have.
+    Returns the number of ties that rounding added.
     """
     order = _total_order(predictions)
     texts = [f"{score:.6f}" for score in predictions.scores[order].tolist()]
-    texts = ["0.000000" if text == "-0.000000" else text for text in texts]  # one zero, or readers would see two values
+    texts = ["0.000000" if text == "-0.000000" else text for text in texts]  # one form of zero
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(PREDICTION_COLUMNS)
         columns = zip(predictions.query[order].tolist(), predictions.reference[order].tolist(), texts, strict=True)
         writer.writerows((query_ids[q], reference_ids[r], text) for q, r, text in columns)
     return len(np.unique(predictions.scores)) - len(set(texts))
@@ -44,13 +44,15 @@ def write_trec(
 ) -> Path:
     """Write a TREC run: `query Q0 reference rank score tag`, by query, ranks from 1 by (score desc, reference_id).
 
-    Scores read back exactly. Raises NdecError for an id with white space: the form parts its columns by it.
+    Scores read back exactly. Raises NdecError for an id with white space, which separates columns in this format.
     """
     used = {query_ids[q] for q in np.unique(predictions.query)} | {
         reference_ids[r] for r in np.unique(predictions.reference)
     }
     if bad := sorted(name for name in used if not name or re.search(r"\s", name)):
-        raise NdecError(f"{len(bad)} ids hold white space, {bad[0]!r} first, and a TREC run cannot carry them; use csv")
+        raise NdecError(
+            f"{len(bad)} ids contain white space (first: {bad[0]!r}), which a TREC run does not allow; use csv"
+        )
     order = np.lexsort((predictions.reference, -predictions.scores, predictions.query))
     tag = re.sub(r"\s+", "-", tag.strip()) or "ndec"
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -66,7 +68,7 @@ def write_trec(
 def write_submission(path: Path, queries: Descriptors, references: Descriptors) -> Path:
     """Write the descriptor submission: float32 `query`, `reference`, bytes `query_ids`, `reference_ids`, ids ascending.
 
-    Raises NdecError for sides of different width, ids twice, more ids than vectors, or a value that is not finite.
+    Raises NdecError for different numbers of dimensions, repeated ids, more ids than vectors, or non-finite values.
     """
     sides = {"query": _sorted(queries, "query"), "reference": _sorted(references, "reference")}
     widths = {name: side.vectors.shape[1] for name, side in sides.items()}
@@ -78,14 +80,8 @@ def write_submission(path: Path, queries: Descriptors, references: Descriptors) 
     return _write(path, arrays | {f"{name}_ids": _bytes(side.ids) for name, side in sides.items()})
 
 
-def write_isc2021(path: Path, descriptors: Descriptors) -> Path:
-    """Write the isc2021 form of one side: float32 `vectors`, bytes `image_names`, in the order given."""
-    _check(descriptors, "image")
-    return _write(path, {"vectors": descriptors.vectors.astype(np.float32), "image_names": _bytes(descriptors.ids)})
-
-
 def reduce(queries: np.ndarray, references: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """PCA fitted on the references, in float64, each component's largest entry positive; L2-normed again, float32."""
+    """PCA in float64, fitted on the references; the largest entry of each axis is positive; L2-normalized float32."""
     wide = references.astype(np.float64)
     mean = wide.mean(axis=0)
     centred = wide - mean
@@ -112,9 +108,9 @@ def _check(side: Descriptors, what: str) -> None:
     if side.vectors.ndim != 2 or len(side.ids) != len(side.vectors):
         raise NdecError(f"{len(side.ids)} {what} ids do not fit vectors of shape {side.vectors.shape}; expected (n, d)")
     if len(set(side.ids)) < len(side.ids):
-        raise NdecError(f"{len(side.ids) - len(set(side.ids))} {what} ids come twice; an image has one descriptor")
+        raise NdecError(f"{len(side.ids) - len(set(side.ids))} {what} ids appear twice; each image has one descriptor")
     if not np.isfinite(side.vectors).all():
-        raise NdecError(f"a {what} descriptor holds a value that is not finite; embed the images again")
+        raise NdecError(f"a {what} descriptor contains a value that is not finite; embed the images again")
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:

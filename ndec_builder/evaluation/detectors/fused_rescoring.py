@@ -1,4 +1,4 @@
-"""The fused scorer on a searched list: the best pairs of each query are judged as pairs, the rest stays below them."""
+"""The fused scorer on a searched list: it re-scores the best pairs of each query; all others rank below them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.detectors.features import Detector, Features, features_of
+from ndec_builder.evaluation.detectors.features import Embedder, Features, embed_images
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
 from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
 from ndec_builder.evaluation.predictions import Predictions
@@ -21,19 +21,19 @@ from ndec_builder.training.fused.model import FusedModel
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
 
-BELOW = 3.0  # taken off the cosine of pairs that are not judged: every judged pair, 0 … 1, stands above them
+BELOW = 3.0  # subtracted from the cosine of all other pairs, so that every re-scored pair (0 … 1) ranks above them
 
 
-def detector_of(model: FusedModel, backbone: Backbone) -> Detector:
-    """The descriptor that the model was fitted with; its norms are those of the model's heads, where it has some."""
+def fused_embedder(model: FusedModel, backbone: Backbone) -> Embedder:
+    """The descriptor that the model was fitted with; norms come from the model's heads if it has any."""
     norms = model.norms if model.heads else None
-    return Detector(
+    return Embedder(
         backbone, backbone.fingerprint, model.whitening.apply, "fused", {"fused": model.fingerprint}, norms=norms
     )
 
 
 def best_rows(predictions: Predictions, top: int) -> np.ndarray:
-    """Places (in the list) of the `top` best predictions of each query, sorted by (query, reference)."""
+    """Positions in the list of the `top` best predictions of each query, sorted by (query, reference)."""
     order = np.lexsort((predictions.reference, -predictions.scores, predictions.query))
     queries = predictions.query[order]
     first = np.searchsorted(queries, queries, side="left")
@@ -53,14 +53,14 @@ def rescore(
 ) -> Predictions:
     """The same pairs with new scores: P(copy) for the `top` best of each query, cosine − BELOW for the others.
 
-    sides: queries and references by the model's own descriptor. Raises UsageError for a list without any pair.
+    sides: queries and references, embedded with the model's own descriptor. Raises UsageError for an empty list.
     """
-    chosen, rows = pair_features(workspace, dataset, predictions, model, sides, top, workers)
+    chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, workers)
     protocol = f"{predictions.protocol}; the {top} best of each query re-scored by the fused scorer"
     return replace(with_scores(predictions, chosen, model.probability(rows)), protocol=protocol)
 
 
-def pair_features(
+def measure_pairs(
     workspace: Workspace,
     dataset: Dataset,
     predictions: Predictions,
@@ -69,10 +69,10 @@ def pair_features(
     top: int,
     workers: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the list of the `top` best pairs of each query, and their rows (n, len(FEATURES)) of features."""
+    """Positions in the list of the `top` best pairs of each query, and their features (n, len(FEATURES))."""
     chosen = best_rows(predictions, top)
     if not len(chosen):
-        raise UsageError("the fused scorer has no pair to judge: the list of predictions is empty")
+        raise UsageError("the list of predictions is empty, so the fused scorer has no pair to score")
     query, reference = predictions.query[chosen], predictions.reference[chosen]
     signals = pair_signals(workspace, dataset, query, reference, workers)
     counts = len(dataset.queries), len(dataset.references)
@@ -87,7 +87,7 @@ def pair_features(
 
 
 def with_scores(predictions: Predictions, chosen: np.ndarray, probability: np.ndarray) -> Predictions:
-    """The list with these probabilities at the places `chosen`, and all other pairs below them in their old order."""
+    """The list with these probabilities at the positions `chosen`; all other pairs rank below, in their old order."""
     scores = predictions.scores - BELOW
     scores[chosen] = probability
     return replace(predictions, scores=scores)
@@ -101,10 +101,10 @@ def own_sides(
     device: str,
     names: Sequence[str] = (),
 ) -> tuple[Features, Features]:
-    """Queries and references by the descriptor of the model (`detector_of`).
+    """Queries and references, embedded with the descriptor of the model (`fused_embedder`).
 
-    Raises NdecError when the descriptor's weights changed since the fit.
-    names: of models that may be the same descriptor from a file that lies elsewhere now.
+    names: models that may be the same descriptor, loaded from a file that has moved. Raises NdecError if the weights
+    or the preprocessing of the descriptor changed since the fit.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.model_names import parse
@@ -117,16 +117,16 @@ def own_sides(
             f"the fused scorer was fitted with {stored['name']} of fingerprint {stored['fingerprint'][:16]}…, and "
             f"here it is {backbone.fingerprint[:16]}…: its weights or preprocessing changed; fit the scorer again"
         )
-    detector = detector_of(model, backbone)
+    detector = fused_embedder(model, backbone)
     sides = [
-        features_of(workspace, detector, table, dataset.resolve, batch_size)
+        embed_images(workspace, detector, table, dataset.resolve, batch_size)
         for table in (dataset.queries, dataset.references)
     ]
     return sides[0], sides[1]
 
 
 def _of_all(values: np.ndarray, side: Features, count: int, missing: float) -> np.ndarray:
-    """One of these `values` for each of `count` images; `missing` where it cannot be used: no prediction names it."""
+    """One value per image, (count, …); `missing` for images that cannot be used (no prediction names them)."""
     found = np.full((count, *values.shape[1:]), missing, values.dtype)
     found[side.places] = values
     return found

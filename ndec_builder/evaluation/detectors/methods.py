@@ -1,7 +1,7 @@
-"""`--method NAME=SOURCE`: the detectors of a table or figure, whatever they come as.
+"""`--method NAME=SOURCE`: the detectors of a table or figure.
 
-SOURCE is a predictions csv, ISC2021 descriptors (`queries.h5,references.h5`, more files after further commas), a run of
-`ndec train-asl`, or a model name; several models or runs after commas are an ensemble.
+SOURCE is a predictions csv, ISC2021 descriptors (`queries.h5,references.h5`), a run of `ndec train-asl`, or a model
+name. Several models or runs, separated by commas, are an ensemble.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ HDF5 = {".h5", ".hdf5"}
 
 @dataclass(frozen=True)
 class Method:
-    """One detector. source: the fields of BenchmarkConfig that name it."""
+    """One detector. source: values for the fields of BenchmarkConfig that select it."""
 
     name: str
     source: dict[str, Any]
 
     @property
     def has_norms(self) -> bool:
-        """Whether its own norms were trained, so that no other network is needed for the filter."""
+        """Whether its own norms were trained, so that the filter needs no other network."""
         return "checkpoint" in self.source and "model" not in self.source
 
 
 def parse_methods(texts: Sequence[str]) -> list[Method]:
-    """Parse all of them. Raises UsageError for a wrong form, a mixture of files that is no ensemble, equal names."""
+    """Parse all methods. Raises UsageError for a malformed text, files that do not go together, or equal names."""
     methods = [parse_method(text) for text in texts]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
-        raise UsageError(f"the methods {', '.join(names)} do not have different names")
+        raise UsageError(f"the methods {', '.join(names)} are not all different; give each its own name")
     return methods
 
 
@@ -47,11 +47,11 @@ def parse_method(text: str) -> Method:
     kinds = [_kind(part) for part in parts]
     if "predictions" in kinds:
         if len(parts) > 1:
-            raise UsageError(f"--method {text!r}: one predictions csv is a method of its own; give it alone")
+            raise UsageError(f"--method {text!r}: a predictions csv is a complete method; give only the csv")
         return Method(name.strip(), {"predictions": Path(parts[0])})
     if "descriptors" in kinds:
         if set(kinds) != {"descriptors"}:
-            raise UsageError(f"--method {text!r} mixes HDF5 files with models; descriptors come from files alone")
+            raise UsageError(f"--method {text!r} mixes HDF5 files with models; give either files or models")
         return Method(name.strip(), {"descriptors": tuple(map(Path, parts))})
     found: dict[str, tuple[Any, ...]] = {
         "checkpoint": tuple(Path(p) for p, kind in zip(parts, kinds, strict=True) if kind == "checkpoint"),
@@ -64,7 +64,7 @@ def config_of(method: Method, protocol: BenchmarkConfig, **changes: Any) -> Benc
     """The benchmark of one method under the protocol's settings, with the scorer `cosine` unless changed."""
     values = {field.name: getattr(protocol, field.name) for field in fields(BenchmarkConfig)}
     empty: dict[str, Any] = {"asl_checkpoint": None, "scorer": "cosine"}
-    if "predictions" in method.source:  # these bring their own search
+    if "predictions" in method.source:  # already searched
         empty |= {"k": None, "norm_factor": 0.0}
     if "predictions" in method.source or "descriptors" in method.source:
         empty |= {"test_size": ()}

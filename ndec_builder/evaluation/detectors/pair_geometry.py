@@ -1,4 +1,4 @@
-"""Geometry of pairs, measured once a workspace: kept by the two pictures' bytes, whatever search asked for them."""
+"""Geometry of pairs, measured once per workspace and cached by the contents and rotations of the two images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ndec_builder.training.views import load_picture
 
 GEOMETRY_VERSION = 2  # raised by hand when the signals of a pair change
 SHARD_PAIRS = 1024
-Image = tuple[str, str, int]  # what it is known by, where it lies, clockwise degrees to turn it by
+Image = tuple[str, str, int]  # identity, where to read it, clockwise degrees of rotation
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SignalsShard:
         for place, (query, reference) in enumerate(self.pairs[shard.start : shard.stop]):
             try:
                 rows[place] = pair_vector(_described_query(*query[1:]), described_reference(*reference[1:]))
-            except (OSError, DecodeError):  # an image that cannot be read has no vector, and so no pair, either
+            except (OSError, DecodeError):  # an image that cannot be read has no vector either, so no pair names it
                 continue
         name = f"{shard.name}.npz"
         with atomic_path(self.folder / name) as temporary:
@@ -60,9 +60,9 @@ def _described_query(uri: str, rotation: int) -> Picture:
 def pair_signals(
     workspace: Workspace, dataset: Dataset, query: np.ndarray, reference: np.ndarray, workers: int
 ) -> np.ndarray:
-    """(n, 20) float64 signals of pairs, sorted by query. Only those that the workspace has not seen are measured.
+    """(n, 20) float64 signals of pairs, sorted by query. Measures only pairs that are not in the cache.
 
-    k = 1, k = 10, other models and normalised scores ask for many of the same pairs.
+    Searches with different k, models or score normalisation share many pairs.
     """
     sides = [_images(dataset, table) for table in (dataset.queries, dataset.references)]
     pairs = [(sides[0][q], sides[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
@@ -77,7 +77,7 @@ def pair_signals(
 
 
 def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], workers: int) -> None:
-    """Measure pairs in shards. After a kill the whole ones count as measured: the next run asks for what is left."""
+    """Measure pairs in shards. Finished shards survive a kill, so the next run measures the rest."""
     plan = Plan(len(pairs), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, [key.hex() for key in keys]]))
     shards = open_plan(folder / plan.fingerprint[:16], plan).absolute()
     work = SignalsShard(shards, pairs, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32))
@@ -87,7 +87,7 @@ def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], 
 
 
 def _read(folder: Path) -> dict[bytes, np.ndarray]:
-    """Key → signals of all measured pairs; a damaged file goes: a cache is never worth a failure."""
+    """Key → signals of all measured pairs. Deletes damaged files, so that a bad cache never stops a benchmark."""
     known: dict[bytes, np.ndarray] = {}
     for path in sorted(folder.rglob("*.npz")):
         try:
@@ -102,13 +102,13 @@ def _read(folder: Path) -> dict[bytes, np.ndarray]:
 
 
 def _key(query: Image, reference: Image) -> bytes:
-    """What a pair's signals depend on, 32 bytes."""
+    """Hash of everything that the signals of a pair depend on, 32 bytes."""
     named = [GEOMETRY_VERSION, SIDE, query[0], query[2], reference[0], reference[2]]
     return hashlib.sha256("\n".join(map(str, named)).encode()).digest()
 
 
 def _images(dataset: Dataset, table: pa.Table) -> list[Image]:
-    """A picture is known by its bytes, one that was never opened by its uri."""
+    """An image is identified by its sha256, or by its uri if it was never opened."""
     turned = "rotation" in table.column_names
     rotations = table["rotation"].to_pylist() if turned else [0] * len(table)
     return [

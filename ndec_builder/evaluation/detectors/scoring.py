@@ -1,4 +1,4 @@
-"""A dataset and a source of predictions → the scored list, and the norms that the asymmetric filter compares."""
+"""From a dataset and a source of predictions to the scored list and the norms that the filter compares."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.detectors.descriptors import read_descriptors
-from ndec_builder.evaluation.detectors.features import Detector, Features, features_of, join, of_checkpoint, of_model
-from ndec_builder.evaluation.detectors.search import Background, match
+from ndec_builder.evaluation.detectors.descriptors import read_descriptor_files
+from ndec_builder.evaluation.detectors.features import (
+    Embedder,
+    Features,
+    embed_images,
+    embedder_from_checkpoint,
+    embedder_from_model,
+    join_ensemble,
+)
+from ndec_builder.evaluation.detectors.search import Background, search_pairs
 from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
@@ -28,10 +35,10 @@ Rejects = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Scored:
-    """A list of predictions and what made it.
+    """A list of predictions and how it was made.
 
-    norms: (of the queries (nq,), of the references (nr,)) float64, NaN for an unusable image; None when no network was
-    asked · weights: name → sha256 · rejects: side → image_id → reason.
+    norms: (queries (nq,), references (nr,)) float64, NaN for an unusable image; None if no network was used
+    · weights: name → sha256 · rejects: side → image_id → reason.
     """
 
     predictions: Predictions
@@ -39,14 +46,14 @@ class Scored:
     norms: tuple[np.ndarray, np.ndarray] | None = None
     weights: dict[str, str] = field(default_factory=dict)
     rejects: Rejects = field(default_factory=dict)
-    threshold: float | None = None  # of the filter, as the detectors behind the norms chose it on training data
+    threshold: float | None = None  # of the filter, chosen on training data by the detectors behind the norms
 
 
 def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
-    """Read or search the predictions; with an independent ASL checkpoint, take the norms from that one.
+    """Read or search the predictions. Norms come from the independent ASL checkpoint if one is given.
 
-    Raises NdecError when a checkpoint was trained on images of the dataset, or no image of a side can be used;
-    UsageError when norms are to be compared that were not trained.
+    Raises NdecError if a checkpoint was trained on images of the dataset or no image of a side can be used; UsageError
+    if the filter would compare norms that were not trained.
     """
     if config.scorer == "asl":
         _refuse_untrained_norms(config)
@@ -55,9 +62,9 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
         found = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
         scored = Scored(found, f"predictions {config.predictions.name}")
     elif config.descriptors:
-        scored = _described(config, workspace, dataset)
+        scored = _score_descriptor_files(config, workspace, dataset)
     else:
-        scored = _searched(_detectors(config, workspace, dataset), config, workspace, dataset)
+        scored = _score_by_search(_detectors(config, workspace, dataset), config, workspace, dataset)
     if fused is not None:
         return _rescored(fused, config, workspace, dataset, scored)
     if config.asl_checkpoint is None:
@@ -68,17 +75,17 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
 def with_norms_of(
     checkpoint: Path, scored: Scored, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
 ) -> Scored:
-    """The same list with the norms of an independently trained ASL: post-processing, as in Table 1 of the paper."""
-    judge = of_checkpoint(checkpoint, (dataset.queries, dataset.references), config.device)
-    sides = _embed([judge], replace(config, test_size=()), workspace, dataset)
-    weights = scored.weights | {f"asl {name}": value for name, value in judge.weights.items()}
-    about = f"{scored.about}; norms of {judge.about}"
+    """The same list with norms of an independently trained ASL network, as in Table 1 of the paper."""
+    asl = embedder_from_checkpoint(checkpoint, (dataset.queries, dataset.references), config.device)
+    sides = _embed([asl], replace(config, test_size=()), workspace, dataset)
+    weights = scored.weights | {f"asl {name}": value for name, value in asl.weights.items()}
+    about = f"{scored.about}; norms of {asl.about}"
     rejects = scored.rejects or _rejects(sides)
-    return Scored(scored.predictions, about, _norms(sides, dataset), weights, rejects, judge.threshold)
+    return Scored(scored.predictions, about, _norms(sides, dataset), weights, rejects, asl.threshold)
 
 
 def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
-    """Queries' and references' vectors by the detector of the settings: the trunk's part comes from the cache."""
+    """Vectors of queries and references by the configured detector; features of the trunk come from the cache."""
     return _embed(_detectors(config, workspace, dataset), config, workspace, dataset)
 
 
@@ -91,13 +98,13 @@ def _refuse_untrained_norms(config: BenchmarkConfig) -> None:
         if recipe in RECIPES and not RECIPES[recipe].trains_norms:
             known = ", ".join(name for name, rules in RECIPES.items() if rules.trains_norms)
             raise UsageError(
-                f"the norms of {path} were not trained (recipe {recipe}), so --scorer asl has nothing to compare; "
-                f"give a run of one of the recipes {known}, or leave --scorer out"
+                f"the norms of {path} were not trained (recipe {recipe}), so --scorer asl cannot compare "
+                f"them; give a run of one of the recipes {known}, or omit --scorer"
             )
 
 
 def _fused_model(config: BenchmarkConfig, dataset: Dataset) -> FusedModel:
-    """The fused scorer, after a look at whether it knows images of the dataset."""
+    """The fused scorer. Raises NdecError if it was fitted on images of the dataset."""
     from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
 
     model = load_model(config.fused_model or DEFAULT_FIT)
@@ -112,7 +119,7 @@ def _fused_model(config: BenchmarkConfig, dataset: Dataset) -> FusedModel:
 def _rescored(
     model: FusedModel, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset, scored: Scored
 ) -> Scored:
-    """The same list, the best pairs of each query judged by the fused scorer."""
+    """The same list with the best pairs of each query re-scored by the fused scorer."""
     from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, rescore
 
     sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
@@ -126,20 +133,20 @@ def _rescored(
 def pair_ratios(scored: Scored) -> np.ndarray:
     """query_over_reference of every prediction, (m,) float64 in the order of the predictions.
 
-    Raises NdecError when an image of a pair has no norm: its file could not be used.
+    Raises NdecError if an image of a pair has no norm because its file could not be used.
     """
     assert scored.norms is not None
     query, reference = scored.norms[0][scored.predictions.query], scored.norms[1][scored.predictions.reference]
     if (missing := np.isnan(query) | np.isnan(reference)).any():
         raise NdecError(
             f"{int(missing.sum())} predictions name an image that cannot be read, so they have no norm ratio "
-            f"(rejects: {scored.rejects}); mend the images, or leave their predictions out"
+            f"(rejects: {scored.rejects}); fix the images, or remove their predictions"
         )
     return query_over_reference(query, reference)
 
 
 def filter_threshold(config: BenchmarkConfig, scored: Scored) -> float:
-    """The threshold of the settings; with `auto` the detectors' own. Raises UsageError when they have none."""
+    """The threshold from the settings; `auto` takes that of the detectors. Raises UsageError if they have none."""
     if config.threshold != AUTO:
         return float(config.threshold)
     if scored.threshold is None:
@@ -151,43 +158,45 @@ def filter_threshold(config: BenchmarkConfig, scored: Scored) -> float:
     return scored.threshold
 
 
-def _joint_threshold(detectors: Sequence[Detector]) -> float | None:
-    """Of an ensemble: the geometric mean, as its ratio is the geometric mean of the members'."""
+def _joint_threshold(detectors: Sequence[Embedder]) -> float | None:
+    """For an ensemble: the geometric mean, because its norm ratio is a geometric mean too."""
     known = [detector.threshold for detector in detectors if detector.threshold is not None]
     return float(np.exp(np.mean(np.log(known)))) if len(known) == len(detectors) else None
 
 
-def _detectors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> list[Detector]:
-    judged, fit_on = (dataset.queries, dataset.references), None
+def _detectors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> list[Embedder]:
+    tables, fit_on = (dataset.queries, dataset.references), None
     if dataset.training is not None:
         fit_on = dataset.training, dataset.resolve
-    return [of_checkpoint(path, judged, config.device) for path in config.checkpoints] + [
-        of_model(workspace, name, fit_on, config.batch_size, config.device) for name in config.models
+    return [embedder_from_checkpoint(path, tables, config.device) for path in config.checkpoints] + [
+        embedder_from_model(workspace, name, fit_on, config.batch_size, config.device) for name in config.models
     ]
 
 
 def _embed(
-    detectors: Sequence[Detector], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+    detectors: Sequence[Embedder], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
 ) -> tuple[Features, Features]:
     sides = [
-        join([features_of(workspace, detector, table, dataset.resolve, config.batch_size, config.test_size)
+        join_ensemble([embed_images(workspace, detector, table, dataset.resolve, config.batch_size, config.test_size)
               for detector in detectors])
         for table in (dataset.queries, dataset.references)
     ]  # fmt: skip
     return sides[0], sides[1]
 
 
-def _searched(detectors: Sequence[Detector], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
+def _score_by_search(
+    detectors: Sequence[Embedder], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+) -> Scored:
     sides = _embed(detectors, config, workspace, dataset)
     background = None
     if config.norm_factor:
         if dataset.training is None or not len(dataset.training):
             raise UsageError(
-                "score normalisation needs a background that holds no match: the training images of a manifest; plain "
-                "folders have none (leave --norm-factor out)"
+                "score normalisation needs background images without matches: the training images of a manifest. Plain "
+                "folders have none; omit --norm-factor"
             )
-        background = join([
-            features_of(workspace, detector, dataset.training, dataset.resolve, config.batch_size, config.test_size)
+        background = join_ensemble([
+            embed_images(workspace, detector, dataset.training, dataset.resolve, config.batch_size, config.test_size)
             for detector in detectors
         ]).vectors  # fmt: skip
     queries, references = sides
@@ -204,9 +213,9 @@ def _searched(detectors: Sequence[Detector], config: BenchmarkConfig, workspace:
     return Scored(predictions, about, _norms(sides, dataset), weights, _rejects(sides), _joint_threshold(detectors))
 
 
-def _described(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
-    """Descriptors from files; score normalisation takes the background from them too."""
-    found = read_descriptors(config.descriptors, dataset.query_ids, dataset.reference_ids)
+def _score_descriptor_files(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
+    """Descriptors from files; the background for score normalisation comes from them too."""
+    found = read_descriptor_files(config.descriptors, dataset.query_ids, dataset.reference_ids)
     if config.norm_factor and found.background is None:
         raise UsageError(
             "score normalisation of descriptors needs a background: give one more HDF5 file with --descriptors, of "
@@ -227,7 +236,7 @@ def _match(
     normalised = None
     if config.norm_factor and background is not None:
         normalised = Background(background, Normalization(config.norm_factor, config.norm_n, config.norm_kind))
-    found = match(
+    found = search_pairs(
         [dataset.query_ids[i] for i in places[0]], vectors[0],
         [dataset.reference_ids[i] for i in places[1]], vectors[1], k=config.k, background=normalised,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Query × reference vectors → predictions: all pairs, or the exact best of them in the total order."""
+"""From query and reference vectors to predictions: all pairs, or the exact best ones."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ndec_builder.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Background:
-    """Score normalisation and the images it is taken from: vectors (b, d) float16 of images that hold no match."""
+    """Score normalisation and its background: vectors (b, d) float16 of images without a match."""
 
     vectors: np.ndarray
     how: Normalization
 
     def offsets(self, queries: np.ndarray) -> np.ndarray:
-        """What is taken off each query's scores, (nq,) float64. Raises NdecError for too few background images."""
+        """Offset to subtract from each query's scores, (nq,) float64. Raises NdecError for too few images."""
         check_vectors(queries, self.vectors, ("query", "background"))
         if len(self.vectors) < self.how.neighbours:
             raise NdecError(
-                f"score normalisation wants each query's {self.how.neighbours} best background scores, but the "
+                f"score normalisation needs each query's {self.how.neighbours} best background scores, but the "
                 f"background has {len(self.vectors)} images; lower --norm-n or give a larger background"
             )
         return self.how.offsets(queries, self.vectors)
@@ -37,7 +37,7 @@ class Background:
         return f"cosine − {self.how.factor:g} × the query's {what} among {len(self.vectors):,} background images"
 
 
-def match(
+def search_pairs(
     query_ids: Sequence[str],
     queries: np.ndarray,
     reference_ids: Sequence[str],
@@ -47,12 +47,12 @@ def match(
     background: Background | None = None,
     limit: int = MAX_PREDICTIONS,
 ) -> Predictions:
-    """Search every query among all references; the scores and the order are those of `ndec mine`.
+    """Search every query in all references, with the scores and the order of `ndec mine`.
 
-    queries (n, d), references (m, d): float16, L2-normed, rows in ascending id order. All pairs when there are at most
-    `limit` of them, else the exact global top `limit`; with `k`, the k best references of each query, and of these the
-    global top `limit`. A background takes part in the choice of the top. Ties: score desc, query_id, reference_id.
-    Raises NdecError for empty sides, unequal widths, NaN.
+    queries (n, d), references (m, d): float16, L2-normalized, rows in ascending id order. Returns all pairs if there
+    are at most `limit`, otherwise the exact global top `limit`; with `k`, the k best references of each query and of
+    these the global top `limit`. Scores are normalized by the background first. Order: score desc, query_id,
+    reference_id. Raises NdecError for empty sides, different numbers of dimensions, or NaN.
     """
     check_vectors(queries, references)
     offsets = np.zeros(len(queries)) if background is None else background.offsets(queries)

@@ -1,7 +1,7 @@
-"""95 % intervals by bootstrap over groups: replicates are multiplicity weights on one sorted list, never new lists.
+"""95 % intervals by bootstrap over groups. A replicate is a set of weights on one sorted list, never a new list.
 
-A query counts as often as its group was drawn, with all its rows and its ground-truth pairs. Every function here gives
-exactly what the plain metric gives on the literally resampled list. Weights are (…, b) int32 for b replicates at once.
+A query counts as often as its group was drawn, with all its rows and ground-truth pairs. Each function here returns
+exactly what the plain metric returns on the resampled list. Weights are (…, b) int32 for b replicates at once.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 
 from ndec_builder.evaluation.metrics.ranked import RankedList
 
-BATCH = 125  # replicates at once: a row of weights is then a few cache lines
-ROWS = 8192  # rows of the list weighted at once
-DENSE = 4_000_000  # entries of a table strata × matches × groups up to which it is made
+_REPLICATES_AT_ONCE = 125  # a row of weights is then a few cache lines
+_ROWS_AT_ONCE = 8192  # rows of the list that are weighted together
+_DENSE_CELLS = 4_000_000  # largest table strata × matches × groups that is built
 Estimates = Mapping[str, np.ndarray]
 
 
 def replicate_weights(groups: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield (groups, ≤ BATCH) int32: how often each group was drawn. The batches never change the numbers."""
+    """Yield batches (groups, b) int32: how often each group was drawn. Their size does not change the numbers."""
     rng = np.random.default_rng(seed)
-    for start in range(0, replicates, BATCH):
-        count = min(BATCH, replicates - start)
+    for start in range(0, replicates, _REPLICATES_AT_ONCE):
+        count = min(_REPLICATES_AT_ONCE, replicates - start)
         draws = [np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(count)]
         yield np.ascontiguousarray(np.stack(draws, axis=1).astype(np.int32))
 
 
 @dataclass(frozen=True)
 class Interval:
-    """value: on the data as it is · low, high: 2.5 % and 97.5 % quantile over the replicates. None where undefined."""
+    """value: on the original data · low, high: 2.5 % and 97.5 % quantile over the replicates. None where undefined."""
 
     value: float | None
     low: float | None
@@ -42,8 +42,8 @@ def intervals(
 ) -> dict[str, Interval]:
     """Run `estimate` ((groups, b) weights → named (b,) float64, NaN = undefined) on the data and on every replicate.
 
-    Differences and ratios formed inside `estimate` are paired: both sides see the same draw. Undefined replicates are
-    left out of the quantiles; with more than 5 % of them there is no interval.
+    Differences and ratios computed inside `estimate` are paired: both sides see the same draw. Undefined replicates are
+    excluded from the quantiles; if they are more than 5 %, there is no interval.
 
     >>> hits = np.array([[1.0], [1.0], [1.0], [0.0]])  # four groups of one query each
     >>> intervals(lambda w: {"share": (hits * w).sum(0) / w.sum(0)}, groups=4)["share"]
@@ -55,7 +55,7 @@ def intervals(
 
 
 def interval_of(value: float, replicates: np.ndarray) -> Interval:
-    """The value with the quantiles of its replicates (b,); none when more than 5 % of them are undefined (NaN)."""
+    """The value with the quantiles of its replicates (b,); no interval if more than 5 % are undefined (NaN)."""
     defined = replicates[~np.isnan(replicates)]
     if np.isnan(value) or len(defined) < 0.95 * len(replicates):
         return Interval(None if np.isnan(value) else float(value), None, None)
@@ -65,10 +65,10 @@ def interval_of(value: float, replicates: np.ndarray) -> Interval:
 
 @dataclass(frozen=True)
 class GroupedList:
-    """A ranked list with what weighting needs, all in rank order.
+    """A ranked list with what the weighting needs, all in rank order.
 
-    ranked: the list · group: (m,) group of the row's query · stratum: (m,) int, the class of the row's query, so that
-    subsets of the queries (with some kinds of hard negatives only) share one pass over the rows.
+    ranked: the list · group: (m,) group of the row's query · stratum: (m,) int, class of the row's query, so that
+    subsets of the queries (only some kinds of hard negatives) share one pass over the rows.
     """
 
     ranked: RankedList
@@ -85,7 +85,7 @@ def negatives_before(rows: GroupedList, weights: np.ndarray, strata: int) -> np.
     segment = np.cumsum(is_match)  # of a negative: the number of matches above it
     matches = int(segment[-1]) if len(segment) else 0
     cells = strata * (matches + 1) * len(weights)
-    if 0 < cells <= DENSE:  # few matches and groups: a count for each, then one product, exact in float64
+    if 0 < cells <= _DENSE_CELLS:  # small enough to count every cell: then one product, exact in float64
         places = (rows.stratum * (matches + 1) + segment) * len(weights) + rows.group
         table = np.bincount(places[~is_match], minlength=cells).reshape(-1, len(weights))
         inside = (table.astype(np.float64) @ weights.astype(np.float64)).reshape(strata, matches + 1, -1)
@@ -93,8 +93,8 @@ def negatives_before(rows: GroupedList, weights: np.ndarray, strata: int) -> np.
     counts = np.zeros((strata, matches + 1, weights.shape[1]), dtype=np.int32)
     for stratum in range(strata):
         chosen = np.flatnonzero(~is_match & (rows.stratum == stratum))
-        for start in range(0, len(chosen), ROWS):
-            part = chosen[start : start + ROWS]
+        for start in range(0, len(chosen), _ROWS_AT_ONCE):
+            part = chosen[start : start + _ROWS_AT_ONCE]
             ends = segment[part]
             first = np.flatnonzero(np.diff(ends, prepend=-1))
             counts[stratum, ends[first]] += np.add.reduceat(weights[rows.group[part]], first, axis=0)
@@ -105,7 +105,7 @@ def weighted_average_precision(weights: np.ndarray, negatives: np.ndarray, posit
     """μAP per replicate, (b,) float64; NaN where a replicate drew no ground-truth pair.
 
     weights: (matches, b) of the found matches in rank order · negatives: (matches, b) above each · positives: (b,) all
-    ground-truth pairs. A match drawn w times is w rows: each of them adds its own precision.
+    ground-truth pairs. A match drawn w times counts as w rows, each with its own precision.
     """
     total = np.zeros(weights.shape, dtype=np.float64)
     above = np.cumsum(weights, axis=0) - weights
@@ -118,7 +118,7 @@ def weighted_average_precision(weights: np.ndarray, negatives: np.ndarray, posit
 def weighted_recall_at_precision(
     weights: np.ndarray, negatives: np.ndarray, positives: np.ndarray, precision: float = 0.9
 ) -> np.ndarray:
-    """The largest recall with at least this precision per replicate, (b,) float64; NaN where there is no such point."""
+    """The largest recall with at least this precision per replicate, (b,) float64; NaN if there is none."""
     found = np.cumsum(weights, axis=0)
     reached = _divide(found, found + negatives) >= precision
     best = np.where(reached, found, 0).max(axis=0, initial=0)
@@ -128,7 +128,7 @@ def weighted_recall_at_precision(
 def weighted_cut(rows: GroupedList, weights: np.ndarray, kept: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:
     """Cut each replicate at its own N, then filter: tp, fp, tp_kept, fp_kept, each (b,) float64.
 
-    kept: (m,) bool in rank order · n: (b,) int. A row drawn w times that lies across the cut counts in part.
+    kept: (m,) bool in rank order · n: (b,) int. A row that was drawn w times and crosses the cut counts partly.
     """
     names = {"tp": True, "fp": False}
     is_match = rows.ranked.is_match
@@ -136,12 +136,12 @@ def weighted_cut(rows: GroupedList, weights: np.ndarray, kept: np.ndarray, n: np
     masks |= {f"{name}_kept": mask & kept for name, mask in masks.items()}
     counts = {name: np.zeros(weights.shape[1]) for name in masks}
     before = np.zeros(weights.shape[1], dtype=np.int64)
-    for start in range(0, len(is_match), ROWS):
-        drawn = weights[rows.group[start : start + ROWS]]
+    for start in range(0, len(is_match), _ROWS_AT_ONCE):
+        drawn = weights[rows.group[start : start + _ROWS_AT_ONCE]]
         ends = before + np.cumsum(drawn, axis=0)
         taken = np.clip(n - (ends - drawn), 0, drawn)
         for name, mask in masks.items():
-            counts[name] += taken[mask[start : start + ROWS]].sum(axis=0)
+            counts[name] += taken[mask[start : start + _ROWS_AT_ONCE]].sum(axis=0)
         before = ends[-1]
         if (before >= n).all():
             break

@@ -1,4 +1,4 @@
-"""Which copies a detector finds and which of them the filter throws away: by edit, and by how much is left."""
+"""How many copies a detector finds and the filter keeps, by edit and by how much of the original is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARES = ((0.3, "less than 30 % of the original left"), (0.6, "30–60 % left"),
 class Copies:
     """The ground-truth pairs: group (p,) int of the query · found, kept (p,) bool: within the first N, not rejected.
 
-    kinds: name → (p,) bool, which pairs are of it; a copy with several edits is of several kinds.
+    kinds: name → (p,) bool, which pairs belong to it; a copy with several edits belongs to several kinds.
     """
 
     group: np.ndarray
@@ -29,7 +29,7 @@ class Copies:
 
 
 def edit_kinds(edits: Sequence[str | None]) -> dict[str, np.ndarray]:
-    """Names → (p,) bool from the `edit` column (json, or null where it is not known)."""
+    """Names → (p,) bool from the `edit` column (json, or null if unknown)."""
     names: dict[str, list[int]] = {}
     for row, text in enumerate(edits):
         for name in _names(text):
@@ -42,7 +42,7 @@ def edit_kinds(edits: Sequence[str | None]) -> dict[str, np.ndarray]:
 
 
 def by_edit_kind(copies: Copies, groups: int, replicates: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Per kind: copies, recall_at_n (found among the first N) and, with a filter, kept (share of those it leaves).
+    """Per kind: copies, recall_at_n (found among the first N) and, with a filter, kept (share of those that it keeps).
 
     Both with intervals.
     """
@@ -78,7 +78,7 @@ def _names(text: str | None) -> set[str]:
 
 
 def _rank(name: str) -> int:
-    """Content shares first, in their order, then added content, then the operations by name."""
+    """Sort key: content shares in ascending order, then added content, then operations."""
     order = [share for _, share in SHARES] + ["adds content", "adds no content"]
     return order.index(name) if name in order else len(order)
 

@@ -1,7 +1,7 @@
-"""Every number of `metrics.json`, on the data and on each bootstrap replicate, by one route.
+"""All numbers of `metrics.json`, computed in the same way on the data and on each bootstrap replicate.
 
 With B, b = μAP without / with hard negatives of the baseline and S, s the same of the scorer:
-recovered = (s − b)/(B − b) · gap_closed = 1 − (S − s)/(B − b) · held = s/S. Always the three together.
+recovered = (s − b)/(B − b) · gap_closed = 1 − (S − s)/(B − b) · held = s/S. Report all three together.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ndec_builder.evaluation.metrics.bootstrap import (
     weighted_recall_at_precision,
 )
 
-STRATA = ("none", "natural", "reverse_crop", "unspecified")  # of a query: no hard negative, or which kind of one
-SUBSETS = {  # the queries that stay → their strata; copies and distractors always do
+STRATA = ("none", "natural", "reverse_crop", "unspecified")  # of a query: no hard negative, or its kind
+QUERY_SUBSETS = {  # subset → strata of its queries; copies and distractors are always included
     "all": (0, 1, 2, 3),
     "natural": (0, 1),
     "reverse_crop": (0, 2),
     "without": (0,),
 }
-SMALLEST_GAP = 0.02  # below it, recovered and gap_closed divide by noise
+SMALLEST_GAP = 0.02  # below this, recovered and gap_closed would divide by noise
 GAP_KEYS = ("recovered", "gap_closed", "held")
-KEYS = (
+METRIC_KEYS = (
     "uap", "precision_at_n", "tp", "fp", "recall_at_n", "recall_at_p90",
     "uap_before_filter", "tp_kept", "fp_kept", "tp_kept_count", "fp_kept_count", "precision_after_filter",
     "recall_after_filter", "precision_filter_then_cut", "filter_auc", "uap_minus_baseline", *GAP_KEYS,
@@ -39,10 +39,10 @@ KEYS = (
 class AsymmetricFilter:
     """The norm-ratio filter on a searched list.
 
-    filtered: the list that μAP is computed on (scope and action applied) · rejected: (m,) bool in the rank order of the
-    searched list · copies_and_hard: rows (in rank order) of the searched list that the AUC compares: each ground-truth
-    pair, and the best pair of each hard negative query · ratios: (m,) query_over_reference in rank order · threshold:
-    above which it rejects.
+    filtered: the list that μAP is computed on (after scope and action) · rejected: (m,) bool in the rank order of the
+    searched list · copies_and_hard: rows of the searched list that the AUC compares: each ground-truth pair and the
+    best pair of each hard negative query · ratios: (m,) query_over_reference in rank order · threshold: pairs with a
+    larger ratio are rejected.
     """
 
     filtered: GroupedList
@@ -54,10 +54,10 @@ class AsymmetricFilter:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one benchmark is computed from.
+    """Input of the metrics of one benchmark.
 
     searched: the list as searched · truth_group: (P,) group of the query of every ground-truth pair · n: the cut ·
-    subsets: which of SUBSETS exist in the data · filter: None for a plain scorer · baseline: the baseline's own list.
+    subsets: those of QUERY_SUBSETS that exist in the data · filter: None for a plain scorer · baseline: its own list.
     """
 
     searched: GroupedList
@@ -76,12 +76,12 @@ class Evaluation:
         """(groups, b) weights → `subset/key`: (b,) float64; NaN where undefined."""
         positives = weights[self.truth_group].sum(axis=0)
         pairs = len(self.truth_group)
-        # N follows the draw: the same share of its positives, rounded to the nearest
+        # N scales with the number of positives in the draw, rounded to the nearest integer
         n = np.maximum(1, (2 * self.n * positives + pairs) // (2 * pairs))
         values: dict[str, np.ndarray] = {}
         values |= self._list_metrics(self.final, weights, positives, "uap", "recall_at_p90")
         for subset in self.subsets:
-            inside = np.isin(self.searched.stratum, SUBSETS[subset])
+            inside = np.isin(self.searched.stratum, QUERY_SUBSETS[subset])
             values |= self._cut_metrics(subset, inside, weights, positives, n)
         if self.filter is not None:
             values |= self._list_metrics(self.searched, weights, positives, "uap_before_filter")
@@ -96,7 +96,7 @@ class Evaluation:
         found = weights[rows.group[rows.ranked.is_match]]
         values = {}
         for subset in self.subsets:
-            above = negatives[list(SUBSETS[subset])].sum(axis=0)
+            above = negatives[list(QUERY_SUBSETS[subset])].sum(axis=0)
             values[f"{subset}/{uap}"] = weighted_average_precision(found, above, positives)
             if recall is not None:
                 values[f"{subset}/{recall}"] = weighted_recall_at_precision(found, above, positives)

@@ -1,6 +1,6 @@
-"""The asymmetric filter of ASL (paper, section 4.2): more content than the reference, no copy.
+"""The asymmetric filter of ASL (paper, section 4.2): a query with more content than the reference is not a copy.
 
-The ratio is always named `query_over_reference`: the paper writes it in three ways.
+The ratio is always called `query_over_reference`; the paper writes it in three ways.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ndec_builder.evaluation.metrics.ranked import RankedList, precision_at_n
 
 @dataclass(frozen=True)
 class FilteredCut:
-    """Cut at N, then filter, without refill: how Tables 1–2 count (a baseline row there has tp + fp = N).
+    """Cut at N, then filter, without refill, as in Tables 1–2 (a baseline row there has tp + fp = N).
 
-    tp, fp: before the filter · tp_kept, fp_kept: after it · precision_after_filter: over the survivors, None when there
-    is none · recall_after_filter: tp_kept / all ground-truth pairs · filter_then_cut: precision of the first N of the
-    filtered list, None when that is empty. Precision alone rewards deleting, so the counts always go with it.
+    tp, fp: before the filter · tp_kept, fp_kept: after it · precision_after_filter: over the remaining rows, None if
+    there are none · recall_after_filter: tp_kept / all ground-truth pairs · filter_then_cut: precision of the first N
+    of the filtered list, None if it is empty. Precision alone rewards deleting pairs, so report the counts too.
     """
 
     n: int
@@ -33,8 +33,8 @@ class FilteredCut:
 
 
 def query_over_reference(query_norms: np.ndarray, reference_norms: np.ndarray) -> np.ndarray:
-    """‖query‖ / ‖reference‖ per pair, float64, to 6 decimals: float32 networks know no more, and one picture in two
-    files has to give exactly 1. Raises NdecError for a norm that is not finite and positive.
+    """‖query‖ / ‖reference‖ per pair, float64, rounded to 6 decimals, the accuracy of float32 networks: the same image
+    in two files must give exactly 1. Raises NdecError for a norm that is not finite and positive.
 
     >>> query_over_reference(np.array([3.0, 2.0]), np.array([2.0, 2.0])).tolist()
     [1.5, 1.0]
@@ -47,7 +47,7 @@ def query_over_reference(query_norms: np.ndarray, reference_norms: np.ndarray) -
 
 
 def reject(ratios: np.ndarray, threshold: float = 1.0) -> np.ndarray:
-    """True where query_over_reference is strictly greater: an identical pair (exactly 1) is kept.
+    """True where query_over_reference is strictly greater: a pair of identical images (ratio 1) is kept.
 
     >>> reject(np.array([1.5, 1.0])).tolist()
     [True, False]
@@ -71,10 +71,10 @@ def cut_then_filter(ranked: RankedList, rejected: np.ndarray, n: int | None = No
 def apply_filter(
     ranked: RankedList, rejected: np.ndarray, n: int, scope: str = "all", action: str = "drop"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The list that μAP is computed on: → (rows (m',) int64 into the ranked arrays, their scores (m',) float64).
+    """The list that μAP is computed on: (rows (m',) int64 into the ranked arrays, their scores (m',) float64).
 
-    scope `all` filters the whole list, `topN` its first n rows only. `drop` leaves rejected rows out; `demote` puts
-    them below all others in their own order, by whole-number scores under the lowest one, equal scores staying equal.
+    scope: `all` filters the complete list, `topN` only its first n rows. action: `drop` removes rejected rows, `demote`
+    moves them below all others in their own order, with integer scores below the lowest one (equal ones stay equal).
     """
     acts = np.array(rejected, dtype=bool)
     if scope == "topN":

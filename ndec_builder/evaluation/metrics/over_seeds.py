@@ -1,7 +1,7 @@
 """Numbers over several training seeds: seeds and groups are resampled jointly, differences are paired.
 
-The seeds' runs are judged on the same queries, so a replicate draws groups once for all of them, and as many seeds as
-there are, with repetition; its value is the mean over the drawn seeds.
+All runs are evaluated on the same queries. A replicate therefore draws the groups once for all runs, and the seeds
+with replacement; its value is the mean over the drawn seeds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Replicates = Mapping[str, np.ndarray]  # key → (1 + replicates,) float64: the 
 def over_seeds(runs: Sequence[Evaluation], groups: int, replicates: int, seed: int) -> Replicates:
     """Values of every key that all runs have, on the data and on each replicate.
 
-    Two calls with the same groups, number of runs, replicates and seed see the same draws: `difference` is paired.
+    Calls with the same groups, number of runs, replicates and seed see the same draws, as `paired_difference` needs.
     """
     ones = np.ones((groups, 1), dtype=np.int32)
     parts = [_mean([run(ones) for run in runs], np.ones((len(runs), 1)))]
@@ -32,11 +32,11 @@ def over_seeds(runs: Sequence[Evaluation], groups: int, replicates: int, seed: i
 
 
 def interval(values: Replicates, key: str) -> Interval:
-    """The 95 % interval of one key; undefined for a key that is not there."""
+    """The 95 % interval of one key; undefined if the key is missing."""
     return interval_of(float(values[key][0]), values[key][1:]) if key in values else Interval(None, None, None)
 
 
-def difference(one: Replicates, other: Replicates, key: str, other_key: str | None = None) -> Interval:
+def paired_difference(one: Replicates, other: Replicates, key: str, other_key: str | None = None) -> Interval:
     """The paired interval of `one[key] − other[other_key or key]`."""
     if key not in one or (other_key or key) not in other:
         return Interval(None, None, None)
@@ -45,7 +45,7 @@ def difference(one: Replicates, other: Replicates, key: str, other_key: str | No
 
 
 def _mean(values: Sequence[Mapping[str, np.ndarray]], drawn: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean over runs of (b,) values, each run counting `drawn` ((runs, b)) times; undefined runs are left out."""
+    """Mean over runs of (b,) values, each run weighted by `drawn` ((runs, b)); undefined runs are left out."""
     means = {}
     for key in set.intersection(*(set(value) for value in values)):
         table = np.stack([value[key] for value in values])

@@ -1,6 +1,6 @@
 """Micro average precision, precision at N, recall at a precision: the protocol of DISC21 and NDEC. numpy only.
 
-There is one ranked list over all (query, reference) predictions. Average precision per query is another number.
+All (query, reference) predictions form one ranked list. Average precision per query is a different metric.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import numpy as np
 
 from ndec_builder.core.errors import NdecError
 
-MAX_PREDICTIONS = 500_000  # the official evaluation of DISC21 takes no more rows, and a longer list raises the number
-NAMED = 3  # bad rows that a message names
+MAX_PREDICTIONS = 500_000  # limit of the official DISC21 evaluation; a longer list gives a higher number
+_NAMED = 3  # number of bad rows named in a message
 
 
 @dataclass(frozen=True)
 class RankedList:
     """Predictions in rank order: score descending, negatives first among equal scores, then ids.
 
-    rows: (m,) int64, the place of each ranked row in the arrays that were ranked · scores: (m,) float64 ·
+    rows: (m,) int64, index of each ranked row in the input arrays · scores: (m,) float64 ·
     is_match: (m,) bool · positives: number of all ground-truth pairs, found or not.
     """
 
@@ -39,7 +39,7 @@ class RankedList:
 
 @dataclass(frozen=True)
 class Cut:
-    """The first n rows of a list. precision is None when the list is empty; recall_at_n divides by all positives."""
+    """The first n rows of a list. precision is None if the list is empty; recall_at_n divides by all positives."""
 
     n: int
     tp: int
@@ -49,7 +49,7 @@ class Cut:
 
 
 def pair_numbers(query_ids: Sequence[str], reference_ids: Sequence[str]) -> np.ndarray:
-    """A number per (query, reference), ascending in (query_id, reference_id): (m,) int64."""
+    """One number per (query, reference), ascending in (query_id, reference_id): (m,) int64."""
     _, query = np.unique(np.asarray(query_ids, dtype=np.str_), return_inverse=True)
     names, reference = np.unique(np.asarray(reference_ids, dtype=np.str_), return_inverse=True)
     return query.astype(np.int64) * max(1, len(names)) + reference
@@ -66,18 +66,18 @@ def rank(
 
     scores: (m,) float, higher is better · is_match: (m,) bool · positives: number of all ground-truth pairs ·
     pairs: (m,) int64 from `pair_numbers` (or any numbering in id order), for ties and the duplicate check
-    · name: what a message calls a row.
-    Raises NdecError for NaN scores, duplicate pairs, more than 500,000 rows, a ground truth without positives.
+    · name: text for a row in error messages.
+    Raises NdecError for NaN scores, duplicate pairs, more than 500,000 rows, or a ground truth without positives.
     """
     scores, is_match = np.asarray(scores, dtype=np.float64), np.asarray(is_match, dtype=bool)
     if scores.ndim != 1 or scores.shape != is_match.shape:
-        raise NdecError(f"scores {scores.shape} and is_match {is_match.shape} must be two vectors of one length")
+        raise NdecError(f"scores {scores.shape} and is_match {is_match.shape} must be vectors of the same length")
     if len(scores) > MAX_PREDICTIONS:
-        raise NdecError(f"{len(scores):,} predictions; at most {MAX_PREDICTIONS:,} are evaluated: keep the best ones")
+        raise NdecError(f"{len(scores):,} predictions; at most {MAX_PREDICTIONS:,} are allowed: keep the best ones")
     if (bad := np.isnan(scores)).any():
-        named = ", ".join(name(row) for row in np.flatnonzero(bad)[:NAMED].tolist())
-        more = f" and {int(bad.sum()) - NAMED} more" if bad.sum() > NAMED else ""
-        raise NdecError(f"the score of {named}{more} is NaN; it must be a number, higher for a likelier copy")
+        named = ", ".join(name(row) for row in np.flatnonzero(bad)[:_NAMED].tolist())
+        more = f" and {int(bad.sum()) - _NAMED} more" if bad.sum() > _NAMED else ""
+        raise NdecError(f"the score of {named}{more} is NaN; it must be a number; higher means more likely a copy")
     if positives < 1:
         raise NdecError("the ground truth has no positive pair; micro average precision is not defined without one")
     if (found := int(is_match.sum())) > positives:
@@ -87,13 +87,13 @@ def rank(
     else:
         pairs = np.asarray(pairs)
         if pairs.shape != scores.shape:
-            raise NdecError(f"pairs {pairs.shape} and scores {scores.shape} must be two vectors of one length")
+            raise NdecError(f"pairs {pairs.shape} and scores {scores.shape} must be vectors of the same length")
         by_pair = np.sort(pairs)
         if (twice := by_pair[1:] == by_pair[:-1]).any():
             rows = np.flatnonzero(pairs == by_pair[1:][twice][0])[:2]
             raise NdecError(
                 f"{name(int(rows[0]))} and {name(int(rows[1]))} predict the same (query, reference) pair; "
-                "a pair may be predicted once: keep the better score"
+                "each pair may appear once: keep the better score"
             )
         order = np.lexsort((pairs, is_match, -scores))
     return RankedList(order, scores[order], is_match[order], positives)
@@ -119,7 +119,7 @@ def micro_average_precision(
 def precision_at_n(ranked: RankedList, n: int | None = None) -> Cut:
     """Cut the list at N (default: the number of ground-truth pairs) and count, as in Tables 1–2 of the NDEC paper.
 
-    A list shorter than N is counted whole: the denominator is what survives. Raises NdecError when n < 1.
+    If the list is shorter than N, all of it counts and its length is the denominator. Raises NdecError if n < 1.
 
     >>> precision_at_n(rank(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), positives=2))
     Cut(n=2, tp=1, fp=1, precision=0.5, recall_at_n=0.5)
@@ -133,9 +133,9 @@ def precision_at_n(ranked: RankedList, n: int | None = None) -> Cut:
 
 
 def recall_at_precision(ranked: RankedList, precision: float = 0.9) -> float | None:
-    """The largest recall over all points of the list with at least this precision; None when there is no such point.
+    """The largest recall at any point of the list with at least this precision; None if there is no such point.
 
-    The best point of a run of equal scores is its last row, since negatives come first in it: points are thresholds.
+    Negatives come first among equal scores, so the last row of equal scores is the best point: points are thresholds.
 
     >>> recall_at_precision(rank(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), positives=2))
     0.5

@@ -1,8 +1,8 @@
-"""Threshold advice: from which score on a pair may be called a copy, on data like these.
+"""Threshold advice: the score from which a pair can be called a copy, on similar data.
 
-A threshold read off the very list that it is then judged on looks better than it is. So each bootstrap replicate
-chooses a threshold on the groups it drew and is judged on those it did not draw; when many replicates have no threshold
-at all, or the judged precision falls short, the advice is an honest null.
+A threshold looks better than it is if it is evaluated on the list that chose it. Each bootstrap replicate therefore
+chooses a threshold on the groups it drew and evaluates it on the others. No threshold is advised if many replicates
+find none or if the precision on the other groups is too low.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList, replicate_weights
 
-MOST_WITHOUT = 0.1  # share of replicates that may find no threshold
-SLACK = 0.05  # by how much the precision on groups not drawn may fall short of the target
-REPLICATES = 200
+_MOST_WITHOUT = 0.1  # largest share of replicates without a threshold
+_SLACK = 0.05  # largest allowed shortfall of the precision on the groups that were not drawn
+_REPLICATES = 200
 
 
 def advise(rows: GroupedList, truth_group: np.ndarray, target: float, groups: int, seed: int) -> dict[str, Any]:
-    """The lowest score at which precision on `rows` is at least `target`, and what that promises for new groups.
+    """The lowest score at which precision on `rows` is at least `target`, and what to expect on new groups.
 
-    Keys: target_precision · threshold, recall: on all data, None without such a point · threshold_low, _high: 95 % of
-    the replicates · precision_elsewhere, recall_elsewhere: {value, low, high} on the groups that a replicate did not
-    draw (value: their mean) · without: share of replicates that found no threshold · advice: the sentence.
+    Keys: target_precision · threshold, recall: on all data, None if no score reaches the target · threshold_low, _high:
+    95 % of the replicates · precision_elsewhere, recall_elsewhere: {value, low, high} on the groups not drawn by a
+    replicate (value: their mean) · without: share of replicates that found no threshold · advice: the sentence.
     """
     cuts, precision, recall, without = [], [], [], 0
-    for weights in replicate_weights(groups, REPLICATES, seed):
+    for weights in replicate_weights(groups, _REPLICATES, seed):
         for drawn in weights.T:
             cut = _threshold(rows, drawn, target)
             if cut is None:
@@ -49,13 +49,13 @@ def advise(rows: GroupedList, truth_group: np.ndarray, target: float, groups: in
         "recall": None if threshold is None else found / len(truth_group),
         "precision_elsewhere": _spread(precision),
         "recall_elsewhere": _spread(recall),
-        "without": without / REPLICATES,
+        "without": without / _REPLICATES,
     }
     return {**result, "advice": _sentence(result)}
 
 
 def _threshold(rows: GroupedList, weights: np.ndarray, target: float) -> float | None:
-    """The lowest score whose whole run of equal scores keeps the precision at `target`."""
+    """The lowest score at which the precision, with all equal scores included, is at least `target`."""
     drawn = weights[rows.group].astype(np.int64)
     found = np.cumsum(np.where(rows.ranked.is_match, drawn, 0))
     taken = np.cumsum(drawn)
@@ -74,17 +74,17 @@ def _counts(rows: GroupedList, weights: np.ndarray, threshold: float) -> tuple[i
 def _sentence(result: dict[str, Any]) -> str:
     target, cut, judged = result["target_precision"], result["threshold"], result["precision_elsewhere"]
     if cut is None:
-        return f"no threshold reaches precision {target:g} on these data: none is advised"
-    if result["without"] > MOST_WITHOUT:
+        return f"no threshold reaches precision {target:g} on this data, so none is advised"
+    if result["without"] > _MOST_WITHOUT:
         return (
             f"none is advised for precision {target:g}: {result['without']:.0%} of the resampled sets have no such "
-            "threshold, so that the one found here hangs on a few pairs"
+            "threshold, so the one found here depends on a few pairs"
         )
-    if judged["value"] is None or judged["value"] < target - SLACK:
+    if judged["value"] is None or judged["value"] < target - _SLACK:
         seen = "not defined" if judged["value"] is None else f"{judged['value']:.2f} on average"
         return f"none is advised for precision {target:g}: on groups not used to choose it the precision is {seen}"
     return (
-        f"for precision ≥ {target:g} on data like these use score ≥ {cut:.4f} (95 %: {result['threshold_low']:.4f} … "
+        f"for precision ≥ {target:g} on similar data use score ≥ {cut:.4f} (95 %: {result['threshold_low']:.4f} … "
         f"{result['threshold_high']:.4f}); on groups not used to choose it, precision {judged['value']:.2f} "
         f"({judged['low']:.2f} … {judged['high']:.2f}) at recall {result['recall_elsewhere']['value']:.2f}"
     )

@@ -1,4 +1,4 @@
-"""Figures 6, 7 and 8 of the paper, computed: what they show as plain data; `plots.py` draws it."""
+"""The data of figures 6, 7 and 8 of the paper; `plots.py` draws them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.detectors.methods import Method, config_of, parse_methods
 from ndec_builder.evaluation.detectors.scoring import filter_threshold, pair_ratios, score
-from ndec_builder.evaluation.judging import judge
+from ndec_builder.evaluation.evaluate import evaluate_detector
 from ndec_builder.evaluation.metrics.bootstrap import (
     GroupedList,
     Interval,
@@ -28,7 +28,7 @@ from ndec_builder.evaluation.settings import PaperConfig
 
 @dataclass(frozen=True)
 class Curve:
-    """Figure 6 for one method: μAP over the share of the hard negative queries that are in."""
+    """Figure 6 for one method: μAP over the share of the hard negative queries in the test set."""
 
     name: str
     shares: tuple[float, ...]
@@ -37,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Nesting:
-    """How figure 6 is sampled: points from none to all of the hard negatives, random orders, bootstrap replicates."""
+    """Sampling of figure 6: points from no to all hard negatives, random orders, bootstrap replicates."""
 
     shares: int = 5
     orders: int = 5
@@ -47,22 +47,22 @@ class Nesting:
 
 def nested_curve(name: str, rows: GroupedList, queries: np.ndarray, truth_group: np.ndarray, dataset: Dataset,
                  how: Nesting | PaperConfig) -> Curve:  # fmt: skip
-    """The curve of one ranked list; arguments of `nested_uap`."""
+    """The curve of one ranked list. Arguments as in `nested_uap`."""
     uap = nested_uap(rows, queries, truth_group, dataset, how)
     shares = tuple(np.linspace(0, 1, how.shares).tolist())
     return Curve(name, shares, tuple(interval_of(float(line[0]), line[1:]) for line in uap))
 
 
 def figure_6(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Curve]:
-    """Nested random subsets of the hard negative queries, all other queries fixed. Raises UsageError without any."""
+    """Nested random subsets of the hard negative queries; all others are fixed. Raises UsageError without any."""
     if not (dataset.stratum > 0).any():
-        raise UsageError(f"{dataset.name} has no hard negative queries, so figure 6 has nothing to vary")
+        raise UsageError(f"{dataset.name} has no hard negative queries, so figure 6 cannot be drawn")
     curves = []
     for method in parse_methods(config.method):
-        judged = judge(_of(method, config), workspace, dataset)
-        rows, found = judged.evaluation.final, judged.final
+        run = evaluate_detector(_of(method, config), workspace, dataset)
+        rows, found = run.evaluation.final, run.final
         queries = found.query[rows.ranked.rows]
-        curves.append(nested_curve(method.name, rows, queries, judged.evaluation.truth_group, dataset, config))
+        curves.append(nested_curve(method.name, rows, queries, run.evaluation.truth_group, dataset, config))
     return curves
 
 
@@ -79,7 +79,7 @@ def nested_uap(
     for order in range(config.orders):
         shuffled = np.random.default_rng([config.seed, order]).permutation(hard)
         steps = np.round(np.linspace(0, len(hard), config.shares)).astype(int)
-        entry = np.zeros(len(dataset.stratum), dtype=np.int64)  # the first share at which a query is in
+        entry = np.zeros(len(dataset.stratum), dtype=np.int64)  # index of the first share that includes a query
         entry[shuffled] = np.searchsorted(steps, np.arange(len(hard)), side="right")
         lists.append(GroupedList(rows.ranked, rows.group, entry[queries]))
 
@@ -92,16 +92,16 @@ def nested_uap(
     ones = np.ones((groups, 1), dtype=np.int32)
     parts = [np.mean([estimate(order, ones) for order in range(config.orders)], axis=0)]
     for number, weights in enumerate(replicate_weights(groups, config.replicates, config.seed)):
-        # the replicates of a batch share an order, so that a batch costs one pass; the orders take turns
+        # the replicates of a batch share one random order, so that a batch needs one pass
         parts += [estimate(number % config.orders, weights)]
     return np.concatenate(parts, axis=1)
 
 
 def figure_7(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dict[str, dict[str, Interval]]:
-    """Method → μAP without and with the hard negatives."""
+    """Method → μAP without and with hard negatives."""
     bars = {}
     for method in parse_methods(config.method):
-        evaluation = judge(_of(method, config), workspace, dataset).evaluation
+        evaluation = evaluate_detector(_of(method, config), workspace, dataset).evaluation
         values = over_seeds([evaluation], int(dataset.query_group.max()) + 1, config.replicates, config.seed)
         bars[method.name] = {"without": interval(values, "without/uap"), "with": interval(values, "all/uap")}
     return bars
@@ -111,9 +111,9 @@ ROWS_8 = ("copies kept", "copies wrongly rejected", "hard negatives rejected", "
 
 
 def figure_8(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dict[str, list[dict[str, Any]]]:
-    """Row → pairs {query, reference (places), ratio, score}: the best scored of each row, from the first method.
+    """Row of the figure → its best-scored pairs {query, reference (row numbers), ratio, score}, by the first method.
 
-    Copies are ground-truth pairs; of a hard negative query its best pair is shown. Raises UsageError without norms.
+    Copies are ground-truth pairs; hard negative queries are shown by their best pair. Raises UsageError without norms.
     """
     method = parse_methods(config.method)[0]
     if config.asl_checkpoint is None and not method.has_norms:
@@ -140,7 +140,7 @@ def figure_8(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dic
 
 
 def _of(method: Method, config: PaperConfig) -> Any:
-    """The filter acts where the scorer `asl` is asked for and the method has norms, or a checkpoint gives them."""
+    """The settings for one method; with the scorer `asl` the norms are its own or come from the ASL checkpoint."""
     if config.scorer != "asl":
         return config_of(method, config)
     if method.has_norms:

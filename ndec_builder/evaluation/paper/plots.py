@@ -1,4 +1,4 @@
-"""Figures 6, 7 and 8 as PNG and SVG, the paper's own points beside them in grey."""
+"""Figures 6, 7 and 8 as PNG and SVG; the numbers of the paper are shown in grey."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.metrics.estimates import STRATA
 from ndec_builder.evaluation.paper.figures import Curve
 from ndec_builder.evaluation.paper.published import FIGURE_6, FIGURE_7
-from ndec_builder.evaluation.plotting import BLUE, GREY, ORANGE, canvas, svg_of
+from ndec_builder.evaluation.plotting import BLUE, MID_GREY, ORANGE, canvas, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-PAPER = "the paper, on NDEC"
+_PAPER_LABEL = "the paper, on NDEC"
 
 
 def draw_6(curves: Sequence[Curve], stem: Path) -> list[Path]:
-    """μAP over the share of the hard negatives, each method with its band."""
+    """μAP over the share of hard negatives, each method with its band."""
     figure, axes = canvas()
     for curve, colour in zip(curves, COLOURS * len(curves), strict=False):
         shares = [100 * share for share in curve.shares]
@@ -34,21 +34,28 @@ def draw_6(curves: Sequence[Curve], stem: Path) -> list[Path]:
         low, high = ([_percent(getattr(i, side)) for i in curve.uap] for side in ("low", "high"))
         axes.fill_between(shares, low, high, color=colour, alpha=0.2, linewidth=0)
     points = sorted(FIGURE_6.items())
-    axes.plot([100 * x for x, _ in points], [y for _, y in points], "s--", color=GREY, fillstyle="none", label=PAPER)
+    axes.plot(
+        [100 * x for x, _ in points],
+        [y for _, y in points],
+        "s--",
+        color=MID_GREY,
+        fillstyle="none",
+        label=_PAPER_LABEL,
+    )
     axes.set(xlabel="hard negative queries in the test set (%)", ylabel="micro average precision (%)", ylim=(0, 100))
     axes.legend(frameon=False)
     return _save(figure, stem)
 
 
 def draw_7(bars: Mapping[str, Mapping[str, Interval]], stem: Path) -> list[Path]:
-    """Pairs of bars, without and with the hard negatives; the paper's in grey."""
+    """Pairs of bars, without and with hard negatives; those of the paper in grey."""
     figure, axes = canvas()
     names = [*bars, *FIGURE_7]
     for side, (key, hatch) in enumerate((("without", ""), ("with", "//"))):
         for place, name in enumerate(names):
             own = name in bars and place < len(bars)
             number = bars[name][key] if own else Interval(FIGURE_7[name][side] / 100, None, None)
-            height, colour = _percent(number.value), (BLUE, ORANGE)[side] if own else GREY
+            height, colour = _percent(number.value), (BLUE, ORANGE)[side] if own else MID_GREY
             axes.bar(place + 0.4 * side - 0.2, height, 0.38, color=colour, hatch=hatch, edgecolor="white")
             if number.low is not None and number.high is not None:
                 error = [[height - 100 * number.low], [100 * number.high - height]]
@@ -59,14 +66,14 @@ def draw_7(bars: Mapping[str, Mapping[str, Interval]], stem: Path) -> list[Path]
     axes.set_xticks(range(len(names)), labels, fontsize=7)
     axes.set(ylabel="micro average precision (%)", ylim=(0, 100))
     about = (
-        "plain: without hard negatives · hatched: with them · grey: the paper's, on other data († trained on queries)"
+        "plain: without hard negatives · hatched: with them · grey: the paper, on different data († trained on queries)"
     )
     axes.set_title(about, fontsize=7)
     return _save(figure, stem)
 
 
 def draw_8(rows: Mapping[str, Sequence[Mapping[str, Any]]], dataset: Dataset, stem: Path) -> list[Path]:
-    """Pairs of pictures (query left, reference right) with their norm ratio, one row of the plan a row."""
+    """Pairs of pictures (query left, reference right) with their norm ratio; one line per row of the data."""
     from matplotlib.figure import Figure
 
     shown = {name: pairs for name, pairs in rows.items() if pairs}
@@ -81,10 +88,10 @@ def draw_8(rows: Mapping[str, Sequence[Mapping[str, Any]]], dataset: Dataset, st
             axes.imshow(_side_by_side(dataset, pair["query"], pair["reference"]))
             kind = STRATA[dataset.stratum[pair["query"]]].replace("_", " ")
             ratio = pair["query_over_reference"]
-            digits = 4 if ratio != 1 and round(ratio, 2) == 1 else 2  # 1.00 would not say on which side of 1 it is
+            digits = 4 if ratio != 1 and round(ratio, 2) == 1 else 2  # 1.00 would not show on which side of 1 it is
             text = f"query/reference {ratio:.{digits}f}" + ("" if kind == "none" else f", {kind}")
             axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top", fontsize=6)
-    figure.supxlabel("in each pair: left the query, right the reference; the number is that of their norms", fontsize=7)
+    figure.supxlabel("each pair: query left, reference right, and the ratio of their norms", fontsize=7)
     return _save(figure, stem)
 
 

@@ -1,4 +1,4 @@
-"""The paper's own numbers (tables 1 and 2, figures 6 and 7), to stand beside those of other data."""
+"""Numbers of the paper (tables 1 and 2, figures 6 and 7), shown next to those measured on your data."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ TABLE_2 = {  # recipe → its row
     "triplet": PaperRow(45.37, 1774, 1200, 59.65),
     "asl": PaperRow(49.30, 1829, 648, 73.84),
 }
-FIGURE_6 = {0.0: 72.42, 0.75: 49.47, 1.0: 47.00}  # share of the hard negatives → μAP; the points the text names
-# μAP without and with hard negatives (DISC21 dev II, NDEC), read in the text or worked out from the drops it names.
+FIGURE_6 = {0.0: 72.42, 0.75: 49.47, 1.0: 47.00}  # share of hard negatives → μAP; the points named in the text
+# μAP without and with hard negatives (DISC21 dev II, NDEC), from the text or computed from the drops named there.
 # † trained on 25,000 queries of DISC21.
 FIGURE_7 = {
     "EsViTp †": (84.64, 45.55),

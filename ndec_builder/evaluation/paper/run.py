@@ -1,4 +1,4 @@
-"""`ndec benchmark --table 1|2` and `--figure 6|7|8`: the paper's tables and figures on one's own manifest."""
+"""`ndec benchmark --table 1|2` and `--figure 6|7|8`: tables and figures of the paper on your manifest."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.paper.figures import figure_6, figure_7, figure_8
 from ndec_builder.evaluation.paper.plots import draw_6, draw_7, draw_8
 from ndec_builder.evaluation.paper.published import FIGURE_6, FIGURE_7, is_ndec
-from ndec_builder.evaluation.paper.tables import SUBSETS_SHOWN, Row, table_1, table_2
+from ndec_builder.evaluation.paper.tables import SUBSETS_SHOWN, TableRow, table_1, table_2
 from ndec_builder.evaluation.settings import AUTO, PaperConfig
 
 RESULT_VERSION = 1
-COUNTS = {"tp", "fp"}
+_COUNTS = {"tp", "fp"}
 LEGEND = (
-    "A value, and in brackets its 95 % interval. Gains are against the row without the filter (table 1) or against "
-    "`baseline` (table 2), paired. Precision: cut at N, then filter, no refill; its denominator is what survives. TP "
-    "kept, FP kept: shares that the filter leaves. The paper's numbers are of NDEC (N = 5,009) and its own networks."
+    "Values with their 95 % interval in brackets. Gains are paired differences to the row without the filter (table 1) "
+    "or to `baseline` (table 2). Precision: cut at N, then filter without refill, over the remaining pairs. TP kept, "
+    "FP kept: shares that the filter keeps. The numbers of the paper are for NDEC (N = 5,009) and its own networks."
 )
 HEADINGS = {"all": "all hard negatives", "natural": "natural hard negatives only",
             "reverse_crop": "reverse crops only", "without": "without hard negatives"}  # fmt: skip
 
 
 def run(config: PaperConfig) -> Path:
-    """Make one table or figure; returns reports/<name>/ with it as markdown, csv and JSON, or PNG, SVG and JSON.
+    """Make one table (markdown, csv, JSON) or figure (PNG, SVG, JSON); returns the folder, reports/<name>.
 
-    Raises UsageError for settings that do not go together, NdecError for data that cannot be judged.
+    Raises UsageError for settings that conflict, NdecError for data that cannot be evaluated.
     """
     config.check()
     record = RunRecord("benchmark", config, RESULT_VERSION)
@@ -72,8 +72,8 @@ def run(config: PaperConfig) -> Path:
     return out
 
 
-def as_markdown(rows: Sequence[Row], what: str, facts: dict[str, Any], config: PaperConfig) -> str:
-    """The table with the paper's numbers beside it, then one of each subset of the hard negatives."""
+def as_markdown(rows: Sequence[TableRow], what: str, facts: dict[str, Any], config: PaperConfig) -> str:
+    """The table next to the numbers of the paper, then a table per subset of the hard negatives."""
     lines = [f"# {'Table ' + what[-1]}: {facts['dataset']}", "", facts["data"], "", facts["protocol"], ""]
     lines += [
         "| method | μAP % | TP | FP | precision % | μAP gain | precision gain | TP kept % | FP kept % "
@@ -99,8 +99,8 @@ def as_markdown(rows: Sequence[Row], what: str, facts: dict[str, Any], config: P
     return "\n".join([*lines, "", LEGEND]) + "\n"
 
 
-def as_csv(rows: Sequence[Row]) -> str:
-    """One line per row, subset and number: long form."""
+def as_csv(rows: Sequence[TableRow]) -> str:
+    """One line per row, subset and number (long format)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["method", "note", "subset", "number", "value", "low", "high"])
@@ -117,24 +117,24 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def _cell(name: str, number: Interval) -> str:
-    """`49.3 (47.1 … 51.5)`; counts without a fraction, a dash where undefined."""
+    """`49.3 (47.1 … 51.5)`; counts as integers, a dash if undefined."""
     if number.value is None:
         return "–"
     form = (
-        "{:.0f}" if name in COUNTS else "{:.3f}" if name == "filter_auc" else "{:+.1f}" if name == "gain" else "{:.1f}"
+        "{:.0f}" if name in _COUNTS else "{:.3f}" if name == "filter_auc" else "{:+.1f}" if name == "gain" else "{:.1f}"
     )
-    factor = 1 if name in COUNTS or name == "filter_auc" else 100
+    factor = 1 if name in _COUNTS or name == "filter_auc" else 100
     value, low, high = (None if x is None else form.format(factor * x) for x in (number.value, number.low, number.high))
     return f"{value}" if low is None else f"{value} ({low} … {high})"
 
 
 def _data_note(dataset: Dataset) -> str:
     if is_ndec(len(dataset.queries), len(dataset.references), len(dataset.truth)):
-        return "The counts are those of NDEC itself."
+        return "The counts match those of NDEC."
     note = (
         f"**Different data**: {len(dataset.queries):,} queries, {len(dataset.references):,} references, "
         f"{len(dataset.truth):,} ground-truth pairs, {int((dataset.stratum > 0).sum()):,} hard negatives – not NDEC. "
-        "The paper's numbers stand beside for their order and their differences, not for their height."
+        "Compare the order and the differences of the paper's numbers, not their absolute values."
     )
     return f"{note} Labels by {dataset.labels_by}."
 

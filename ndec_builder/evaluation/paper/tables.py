@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the paper on one's own manifest, each row beside the paper's."""
+"""Tables 1 and 2 of the paper on your manifest, each row next to that of the paper."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.detectors.methods import Method, config_of, parse_methods
 from ndec_builder.evaluation.detectors.scoring import score, with_norms_of
-from ndec_builder.evaluation.judging import judge_scored
+from ndec_builder.evaluation.evaluate import evaluate_scored
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.metrics.estimates import Evaluation
-from ndec_builder.evaluation.metrics.over_seeds import Replicates, difference, interval, over_seeds
+from ndec_builder.evaluation.metrics.over_seeds import Replicates, interval, over_seeds, paired_difference
 from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, TRAINED_ON_QUERIES, PaperRow
 from ndec_builder.evaluation.settings import PaperConfig
 
-NUMBERS = (  # of a row → key without a filter, key with one
+NUMBERS = (  # column, key without a filter, key with one
     ("uap", "uap", "uap"),
     ("tp", "tp", "tp_kept_count"),
     ("fp", "fp", "fp_kept_count"),
@@ -35,8 +35,8 @@ SUBSETS_SHOWN = ("all", "natural", "reverse_crop", "without")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line: numbers of each subset of the queries with their intervals, and the differences to the plain row."""
+class TableRow:
+    """One row: numbers with intervals for each subset of the queries, and the differences to the unfiltered row."""
 
     name: str
     numbers: dict[str, dict[str, Interval]]  # subset → number → interval
@@ -46,8 +46,8 @@ class Row:
     note: str = ""
 
 
-def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Row]:
-    """Each method as it is, then with the filter: of its own row `NAME+ASL` when given, else of --asl-checkpoint."""
+def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[TableRow]:
+    """Each method without and with the filter: by its own row `NAME+ASL` if given, otherwise by --asl-checkpoint."""
     methods = {method.name: method for method in parse_methods(config.method)}
     assert config.asl_checkpoint is not None
     rows = []
@@ -56,7 +56,7 @@ def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
             continue
         plain = config_of(method, config)
         scored = score(plain, workspace, dataset)
-        base = _values([judge_scored(plain, dataset, scored).evaluation], config, dataset)
+        base = _values([evaluate_scored(plain, dataset, scored).evaluation], config, dataset)
         own = methods.get(f"{name}+ASL")
         if own is None:
             scored = with_norms_of(config.asl_checkpoint, scored, plain, workspace, dataset)
@@ -65,7 +65,7 @@ def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
         else:
             filtered = config_of(own, config, **_own_norms(own, config))
             scored, note = score(filtered, workspace, dataset), "filtered by its own norms"
-        values = _values([judge_scored(filtered, dataset, scored).evaluation], config, dataset)
+        values = _values([evaluate_scored(filtered, dataset, scored).evaluation], config, dataset)
         warning = "trained on DISC21 queries (paper's row)" if name in TRAINED_ON_QUERIES else ""
         rows.append(_row(name, base, False, None, TABLE_1.get(name), warning))
         rows.append(_row(f"{name}+ASL", values, True, base, TABLE_1.get(f"{name}+ASL"), note))
@@ -78,13 +78,13 @@ def _own_norms(method: Method, config: PaperConfig) -> dict[str, object]:
     return {"scorer": "asl", "asl_checkpoint": config.asl_checkpoint}
 
 
-def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Row]:
-    """Train every recipe with every seed ([train] of the workspace's ndec.toml counts), judge them, compare."""
+def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[TableRow]:
+    """Train every recipe with every seed ([train] in ndec.toml applies), evaluate and compare them."""
     from ndec_builder.training.recipes import RECIPES, recipe_named
 
     names = config.recipe or tuple(RECIPES)
     for name in names:
-        recipe_named(name)  # a typing error is found before an hour of training
+        recipe_named(name)  # fail before an hour of training if a name is wrong
     base: Replicates | None = None
     rows = []
     for name in sorted(names, key=lambda name: (name != "baseline", list(RECIPES).index(name))):
@@ -94,7 +94,7 @@ def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
             base = plain
             rows.append(_row(name, base, False, None, paper))
             continue
-        if name == "triplet":  # the paper filtered this row and does not say how: both are shown
+        if name == "triplet":  # the paper does not say how it filtered this row: show both
             rows.append(_row(name, plain, False, base, paper, "not filtered"))
         note = "filtered; its norms were not trained" if name == "triplet" else "filtered"
         rows.append(_row(name, filtered, True, base, paper, note if paper else f"{note}; not in the paper"))
@@ -104,20 +104,20 @@ def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
 def recipe_values(
     config: PaperConfig, workspace: Workspace, dataset: Dataset, recipe: str
 ) -> tuple[Replicates, Replicates]:
-    """Train a recipe with every seed and judge the runs: the numbers without and with the filter by their own norms."""
+    """Train a recipe with every seed and evaluate the runs without and with the filter by their own norms."""
     plain, filtered = [], []
     for seed in range(config.seeds):
         method = Method(recipe, {"checkpoint": (trained(config, workspace, recipe, seed),)})
         settings = config_of(method, config, scorer="asl")
         searched = replace(settings, scorer="cosine")
         scored = score(searched, workspace, dataset)  # once for both
-        plain.append(judge_scored(searched, dataset, scored).evaluation)
-        filtered.append(judge_scored(settings, dataset, scored).evaluation)
+        plain.append(evaluate_scored(searched, dataset, scored).evaluation)
+        filtered.append(evaluate_scored(settings, dataset, scored).evaluation)
     return _values(plain, config, dataset), _values(filtered, config, dataset)
 
 
 def trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -> Path:
-    """The run of one recipe and seed; a finished one is only looked up."""
+    """The run of one recipe and seed; a finished run is reused."""
     from ndec_builder.training import train
     from ndec_builder.training.settings import TrainConfig
 
@@ -134,7 +134,7 @@ def _values(runs: Sequence[Evaluation], config: PaperConfig, dataset: Dataset) -
 
 def _row(
     name: str, values: Replicates, filtered: bool, base: Replicates | None, paper: PaperRow | None, note: str = ""
-) -> Row:
+) -> TableRow:
     numbers = {
         subset: {
             number: interval(values, f"{subset}/{with_filter if filtered else without}")
@@ -145,9 +145,9 @@ def _row(
     }
     undefined = Interval(None, None, None)
     if base is None:
-        return Row(name, numbers, undefined, undefined, paper, note)
+        return TableRow(name, numbers, undefined, undefined, paper, note)
     precision = "all/precision_after_filter" if filtered else "all/precision_at_n"
-    return Row(
-        name, numbers, difference(values, base, "all/uap"),
-        difference(values, base, precision, "all/precision_at_n"), paper, note,
+    return TableRow(
+        name, numbers, paired_difference(values, base, "all/uap"),
+        paired_difference(values, base, precision, "all/precision_at_n"), paper, note,
     )  # fmt: skip

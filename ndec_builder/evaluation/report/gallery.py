@@ -1,4 +1,4 @@
-"""The pictures behind the worst mistakes: false positives at the top of the list, copies far down or left out."""
+"""Pictures of the worst mistakes: false positives at the top of the list, and missed copies."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ndec_builder.evaluation.predictions import Predictions
 
 THUMBNAIL = 200  # longest side in pixels
 OVERLAY = 320
-SOURCE = 500  # of the pictures that are laid on each other: enough to see what differs
+SOURCE = 500  # longest side of the images that are aligned: enough to see what differs
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One pair with its pictures as data URIs (empty when unreadable) and what there is to say about it.
+    """One pair with its pictures as data URIs (empty if unreadable) and facts about it.
 
-    overlay: the query laid on the reference by the fitted homography, as their difference: black where they are equal,
-    blue where only the query has something, orange where only the reference has; empty when nothing could be fitted.
+    overlay: difference of the query and the reference after alignment by the fitted homography: black where they are
+    equal, blue for content of the query only, orange for content of the reference only; empty if no fit was found.
     """
 
     query_id: str
@@ -58,9 +58,9 @@ def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedLi
 def missed_copies(
     dataset: Dataset, final: Predictions, ranked: RankedList, searched: Predictions, n: int, count: int
 ) -> list[Exhibit]:
-    """Ground-truth pairs below the cut at N, the farthest first: those not found, those filtered out, then by rank.
+    """Ground-truth pairs below the cut at N: first those not found, then those filtered out, then by descending rank.
 
-    Within those filtered out the best scored come first: the filter's own mistakes.
+    Of those filtered out, the best scored come first: they are mistakes of the filter.
     """
     order = final.pairs(len(dataset.references))[ranked.rows].tolist()
     ranks = {pair: place for place, pair in enumerate(order, start=1)}

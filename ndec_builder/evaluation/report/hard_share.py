@@ -1,4 +1,4 @@
-"""Figure 6 for one report: μAP over the share of the hard negatives, of this scorer and its baseline."""
+"""Figure 6 for one report: μAP over the share of hard negatives, for this scorer and its baseline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ndec_builder.evaluation.paper.figures import Curve, Nesting, nested_curve
 from ndec_builder.evaluation.plotting import BLUE, ORANGE, canvas, svg_of
 from ndec_builder.evaluation.predictions import Predictions
 
-LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
+_LINE_STYLES = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
 
 
 def hard_share_curves(
     dataset: Dataset, final: Predictions, baseline: Predictions | None, evaluation: Evaluation, seed: int
 ) -> list[Curve]:
-    """One curve for the list that μAP is computed on, one for the baseline; none without hard negatives.
+    """One curve for the list that μAP is computed on and one for the baseline; empty without hard negatives.
 
     final, baseline: the predictions behind `evaluation.final` and `evaluation.baseline`.
     """
@@ -33,10 +33,10 @@ def hard_share_curves(
     ]
 
 
-def draw(curves: Sequence[Curve]) -> str:
-    """Lines with their bands, marker and line style for each. → SVG."""
+def draw_hard_share(curves: Sequence[Curve]) -> str:
+    """Lines with bands; each has its own marker and line style. → SVG."""
     figure, axes = canvas()
-    for curve, (colour, marker, style) in zip(curves, LOOKS, strict=False):
+    for curve, (colour, marker, style) in zip(curves, _LINE_STYLES, strict=False):
         shares = [100 * share for share in curve.shares]
         values, low, high = ([_number(getattr(i, side)) for i in curve.uap] for side in ("value", "low", "high"))
         axes.plot(shares, values, marker + style, color=colour, label=curve.name, linewidth=2)
@@ -50,8 +50,8 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def described(curves: Sequence[Curve]) -> str:
-    """The text in place of the picture."""
+def describe_hard_share(curves: Sequence[Curve]) -> str:
+    """The alt text of the figure."""
     ends = [(c.name, _number(c.uap[0].value), _number(c.uap[-1].value)) for c in curves]
     parts = [f"{name} from {first:.4f} without to {last:.4f} with all of them" for name, first, last in ends]
     return f"μAP falls as more hard negatives are in the test set, with 95 % bands: {'; '.join(parts)}."

@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page with the numbers, the curves, and the pictures behind the worst mistakes."""
+"""`report.html`: one self-contained page with the verdict, the numbers, the curves and pictures of the mistakes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from ndec_builder.core.config import as_dict
 from ndec_builder.core.storage import write_text
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.metrics.estimates import SUBSETS, Evaluation
+from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, Evaluation
 from ndec_builder.evaluation.paper.figures import Nesting
 from ndec_builder.evaluation.plotting import precision_recall, ratio_scatter
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.report.gallery import missed_copies, worst_false_positives
-from ndec_builder.evaluation.report.hard_share import described, draw, hard_share_curves
+from ndec_builder.evaluation.report.hard_share import describe_hard_share, draw_hard_share, hard_share_curves
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
-ROWS = (  # key of metrics.json → what the headline table calls it
+_HEADLINE_ROWS = (  # key of metrics.json → name in the table of numbers
     ("uap", "micro average precision (μAP)"),
     ("uap_before_filter", "μAP before the filter"),
     ("uap_minus_baseline", "μAP minus the baseline's"),
@@ -41,8 +41,8 @@ ROWS = (  # key of metrics.json → what the headline table calls it
     ("gap_closed", "gap closed"),
     ("held", "held"),
 )
-COUNTS = {"tp", "fp", "tp_kept_count", "fp_kept_count"}
-TITLES = {
+_COUNTS = {"tp", "fp", "tp_kept_count", "fp_kept_count"}
+_SUBSET_TITLES = {
     "all": "all hard negatives", "natural": "natural only", "reverse_crop": "reverse crops only",
     "without": "without hard negatives",
 }  # fmt: skip
@@ -62,7 +62,7 @@ def write_report(
     """Write `report.html` and figures/*.svg into `out`.
 
     searched, final: the list before and after the filter · baseline: the list behind `evaluation.baseline` · lineage:
-    what went in, name → version or sha256.
+    name of an input → version or sha256.
     """
     import jinja2
 
@@ -73,9 +73,9 @@ def write_report(
             {
                 "name": "hard_share",
                 "title": "With more and more hard negatives",
-                "alt": described(curves),
+                "alt": describe_hard_share(curves),
                 "about": about,
-                "svg": draw(curves),
+                "svg": draw_hard_share(curves),
             }
         )
     for figure in figures:
@@ -100,22 +100,23 @@ def write_report(
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
-        metrics=metrics, columns=_columns(metrics), titles=TITLES, rows=ROWS, cell=_cell, figures=figures,
-        galleries=galleries, settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
+        metrics=metrics, columns=_columns(metrics), titles=_SUBSET_TITLES, rows=_HEADLINE_ROWS, cell=_cell,
+        figures=figures, galleries=galleries,
+        settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
         lineage=lineage,
     )  # fmt: skip
     return write_text(out / "report.html", page)
 
 
 def _columns(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The subsets that the data has, each with its numbers."""
-    parts = {"all": metrics, **{name: metrics["by_hard_kind"][name] for name in SUBSETS if name != "all"}}
+    """The subsets of the data, each with its numbers."""
+    parts = {"all": metrics, **{name: metrics["by_hard_kind"][name] for name in QUERY_SUBSETS if name != "all"}}
     return {name: part for name, part in parts.items() if part is not None}
 
 
 def _cell(key: str, number: dict[str, float | None]) -> tuple[str, str]:
-    """The value and its interval as text: `0.4930`, `0.4712 … 0.5147`; a dash where it is not defined."""
-    form = "{:.0f}" if key in COUNTS else "{:.4f}"
+    """The value and its interval as text: `0.4930`, `0.4712 … 0.5147`; a dash if undefined."""
+    form = "{:.0f}" if key in _COUNTS else "{:.4f}"
     value, low, high = (None if x is None else form.format(x) for x in (number["value"], number["low"], number["high"]))
     return value or "–", "" if low is None else f"{low} … {high}"
 
@@ -138,7 +139,7 @@ def _figures(metrics: dict[str, Any], searched: Predictions, evaluation: Evaluat
     ]
     if (judge := evaluation.filter) is not None:
         ranked = evaluation.searched.ranked
-        shown = ranked.is_match.copy()  # the true pairs, and of every query its best pair: one point says enough
+        shown = ranked.is_match.copy()  # the true pairs, and the best pair of each query
         shown[np.unique(searched.query[ranked.rows], return_index=True)[1]] = True
         rows = np.flatnonzero(shown)
         classes = np.where(ranked.is_match[rows], 0, np.where(evaluation.searched.stratum[rows] > 0, 1, 2))

@@ -1,4 +1,4 @@
-"""From a source of predictions to what every number is computed from: the ranked list, the filter, the subsets."""
+"""From a source of predictions to what the metrics are computed from: the ranked list, the filter, the subsets."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ndec_builder.evaluation.settings import ACTIONS, SCOPES, BenchmarkConfig
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One detector on one dataset. final: the list that the filter leaves · uaps: μAP by scope and action of it."""
+class BenchmarkRun:
+    """One detector on one dataset. final: the list after the filter · uaps: μAP for each scope and action of it."""
 
     scored: Scored
     evaluation: Evaluation
@@ -28,29 +28,29 @@ class Judged:
     uaps: dict[str, float]
 
 
-def judge(
+def evaluate_detector(
     config: BenchmarkConfig, workspace: Workspace, dataset: Dataset, baseline: GroupedList | None = None
-) -> Judged:
-    """Score the dataset and, with the scorer `asl`, filter. Raises what `scoring.score` raises."""
-    return judge_scored(config, dataset, score(config, workspace, dataset), baseline)
+) -> BenchmarkRun:
+    """Score the dataset and apply the filter if the scorer is `asl`. Raises the errors of `scoring.score`."""
+    return evaluate_scored(config, dataset, score(config, workspace, dataset), baseline)
 
 
-def judge_scored(
+def evaluate_scored(
     config: BenchmarkConfig, dataset: Dataset, scored: Scored, baseline: GroupedList | None = None
-) -> Judged:
-    """`judge` on what was scored before: the same list with and without a filter is scored once."""
-    searched, n = grouped(dataset, scored.predictions), config.n or len(dataset.truth)
+) -> BenchmarkRun:
+    """`evaluate_detector` on an existing list, so that it is scored once for runs with and without the filter."""
+    searched, n = group_predictions(dataset, scored.predictions), config.n or len(dataset.truth)
     norm_filter: AsymmetricFilter | None = None
     final, uaps = scored.predictions, dict[str, float]()
     if config.scorer == "asl":
         norm_filter, final, uaps = _filtered(config, dataset, scored, searched, n)
     truth_group = dataset.query_group[dataset.truth_queries()]
     evaluation = Evaluation(searched, truth_group, n, dataset.subsets, norm_filter, baseline)
-    return Judged(scored, evaluation, final, uaps)
+    return BenchmarkRun(scored, evaluation, final, uaps)
 
 
-def grouped(dataset: Dataset, predictions: Predictions) -> GroupedList:
-    """The predictions in rank order with their groups and strata. Raises what `rank` raises, with the ids."""
+def group_predictions(dataset: Dataset, predictions: Predictions) -> GroupedList:
+    """The predictions in rank order with their groups and strata. Raises the errors of `rank`, naming the ids."""
 
     def name(row: int) -> str:
         query, reference = (int(side[row]) for side in (predictions.query, predictions.reference))
@@ -65,7 +65,7 @@ def grouped(dataset: Dataset, predictions: Predictions) -> GroupedList:
 def _filtered(
     config: BenchmarkConfig, dataset: Dataset, scored: Scored, searched: GroupedList, n: int
 ) -> tuple[AsymmetricFilter, Predictions, dict[str, float]]:
-    """The filter, the list that it leaves, and the μAP of that list under every scope and action."""
+    """The filter, the list after it, and the μAP of that list for every scope and action."""
     ratios = pair_ratios(scored)[searched.ranked.rows]
     threshold = filter_threshold(config, scored)
     rejected = reject(ratios, threshold)
@@ -74,7 +74,7 @@ def _filtered(
     for scope, action in itertools.product(SCOPES, ACTIONS):
         rows, scores = apply_filter(searched.ranked, rejected, n, scope, action)
         lists[f"{scope}+{action}"] = Predictions(found.query[rows], found.reference[rows], scores, found.protocol)
-    ranked = {name: grouped(dataset, left) for name, left in lists.items()}
+    ranked = {name: group_predictions(dataset, left) for name, left in lists.items()}
     chosen = f"{config.scope}+{config.action}"
     uaps = {name: average_precision(rows.ranked) for name, rows in ranked.items()}
     hard = _best_of_hard_queries(dataset, found.query[searched.ranked.rows])
@@ -83,6 +83,6 @@ def _filtered(
 
 
 def _best_of_hard_queries(dataset: Dataset, queries: np.ndarray) -> np.ndarray:
-    """Ranks of the best pair of every hard negative query. queries: (m,) of the list in rank order."""
+    """Ranks of the best pair of each hard negative query. queries: (m,) of the list in rank order."""
     found, first = np.unique(queries, return_index=True)
     return first[dataset.stratum[found] > 0]
