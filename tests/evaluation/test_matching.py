@@ -94,3 +94,10 @@ def test_a_background_that_is_too_small() -> None:
         search_pairs(
             list("abcd"), vectors, list("abcd"), vectors, background=Background(vectors, Normalization(1.0, 10))
         )
+
+
+def test_the_old_name_still_works_and_warns() -> None:
+    from ndec_builder import evaluation
+
+    with pytest.warns(DeprecationWarning, match="search_pairs"):
+        assert evaluation.match is search_pairs
