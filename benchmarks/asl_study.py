@@ -32,7 +32,7 @@ from ndec_builder.evaluation.metrics.over_seeds import Replicates, interval, ove
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig, PaperConfig
 from ndec_builder.training import train
 from ndec_builder.training.checkpoint import read_card
-from ndec_builder.training.recipes import RECIPES
+from ndec_builder.training.recipes import TRAINING_RECIPES
 from ndec_builder.training.settings import TrainConfig
 
 OWN, FIRST_N = ", own threshold", ", own threshold, first N"
@@ -81,7 +81,7 @@ def trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -
 
 
 def chooses(recipe: str) -> bool:
-    return RECIPES[recipe].crop_norms and RECIPES[recipe].pair_norms
+    return TRAINING_RECIPES[recipe].crop_norms and TRAINING_RECIPES[recipe].pair_norms
 
 
 def study_values(
@@ -103,7 +103,7 @@ def study_values(
             return over_seeds([one.evaluation for one in judged], int(data.query_group.max()) + 1, config.replicates,
                               config.seed)  # fmt: skip
 
-        if not RECIPES[name].trains_norms:
+        if not TRAINING_RECIPES[name].trains_norms:
             values[name] = numbers(), numbers(scorer="asl") if name == "triplet" else {}
             continue
         values[name] = (at_1 := numbers(scorer="asl"), at_1)
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="two recipes, one seed, 100 replicates, nothing written")
     given = parser.parse_args()
-    names = ("baseline", "asl") if given.quick else tuple(given.recipe or RECIPES)
+    names = ("baseline", "asl") if given.quick else tuple(given.recipe or TRAINING_RECIPES)
     config = PaperConfig(
         workspace=given.workspace, manifest=given.manifest, table=2, seeds=1 if given.quick else given.seeds,
         replicates=100 if given.quick else given.replicates,

@@ -20,8 +20,8 @@ from machine import machine, write_result
 from ndec_builder.candidates.geometry.fitting import fit_pictures, single_threaded
 from ndec_builder.candidates.geometry.keypoints import Picture, describe
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
-from ndec_builder.training.fused.features import FEATURES
-from ndec_builder.training.fused.measure import SIDE
+from ndec_builder.training.fused.features import PAIR_FEATURES
+from ndec_builder.training.fused.measure import PICTURE_SIDE
 from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
 from ndec_builder.training.fused.thumbnails import thumbnails
 from ndec_builder.training.views import load_picture
@@ -62,7 +62,7 @@ def main() -> None:
     for side, table in (("query", data.queries), ("reference", data.references)):
         uris = table["uri"].to_pylist()
         for row in sorted({pair[side == "reference"] for pair in pairs}):
-            spent, picture = timed(lambda uri=uris[row]: load_picture(data.resolve(uri), SIDE).convert("RGB"))  # type: ignore[misc]
+            spent, picture = timed(lambda uri=uris[row]: load_picture(data.resolve(uri), PICTURE_SIDE).convert("RGB"))  # type: ignore[misc]
             loads.append(spent)
             spent, described[side, row] = timed(lambda picture=picture: describe(np.asarray(picture)))  # type: ignore[misc]
             finds.append(spent)
@@ -73,7 +73,7 @@ def main() -> None:
         (unfitted if geometry.homography is None else fitted).append(spent)
         thumbs.append(timed(lambda one=one, other=other: thumbnails(one.grey, other.grey))[0])  # type: ignore[misc]
     model = load_model(DEFAULT_FIT)
-    judged = timed(lambda: model.probability(np.zeros((len(pairs), len(FEATURES)), np.float32)))[0]
+    judged = timed(lambda: model.probability(np.zeros((len(pairs), len(PAIR_FEATURES)), np.float32)))[0]
     total = sum(map(sum, (loads, finds, fitted, unfitted, thumbs))) + judged
     rows = [
         ("decode and shrink an image", loads, len(loads)), ("find its keypoints", finds, len(finds)),

@@ -34,7 +34,7 @@ from ndec_builder.evaluation.metrics.ranked import average_precision
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused import run as fused_run
-from ndec_builder.training.fused.features import FEATURES
+from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.fit import PairTable, fit_networks
 from ndec_builder.training.fused.model import FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
@@ -142,7 +142,7 @@ def evaluate_detector(
 def without(table: PairTable, columns: Sequence[str]) -> PairTable:
     """The training pairs with these features at 0."""
     rows = table.features.copy()
-    rows[:, [FEATURES.index(name) for name in columns]] = 0
+    rows[:, [PAIR_FEATURES.index(name) for name in columns]] = 0
     return replace(table, features=rows)
 
 
@@ -153,7 +153,7 @@ def contributions(one: BenchmarkRun, table: PairTable, model: FusedModel, config
     def uaps(columns: Sequence[str]) -> np.ndarray:
         fitted = fit_networks(without(table, columns), model.whitening, model.background, small)
         rows = one.rows.copy()
-        rows[:, [FEATURES.index(name) for name in columns]] = 0
+        rows[:, [PAIR_FEATURES.index(name) for name in columns]] = 0
         ranked = group_predictions(one.data, with_scores(one.base, one.chosen, fitted.probability(rows)))
         return np.array([average_precision(ranked.keep(np.isin(ranked.stratum, kept)).ranked)
                          for kept in ((0, 1, 2, 3), (0, 1), (0,))])  # fmt: skip
@@ -161,7 +161,7 @@ def contributions(one: BenchmarkRun, table: PairTable, model: FusedModel, config
     full = uaps(())
     values = {"all of them": np.concatenate([full, full])}
     for part, columns in PARTS.items():
-        others = [name for name in FEATURES if name not in columns]
+        others = [name for name in PAIR_FEATURES if name not in columns]
         values[part] = np.concatenate([full - uaps(columns), uaps(others)])
     return values
 

@@ -28,13 +28,13 @@ from torch import nn
 
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.training.batches import ALONE, Batch, CachedBatches, OnlineBatches
+from ndec_builder.training.batches import ALONE, CachedBatches, OnlineBatches, StepBatch
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.loop import Objective, train
 from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, fit_head
 from ndec_builder.training.network import WholeNetwork
-from ndec_builder.training.recipes import RECIPES
+from ndec_builder.training.recipes import TRAINING_RECIPES
 from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.views import view_maker
 
@@ -64,9 +64,9 @@ def fresh_head(data: TrainingSet, features: np.ndarray, config: TrainConfig) -> 
     return head, cosface
 
 
-def bare(network: nn.Module, cosface: CosFaceLoss, config: TrainConfig, batches: Iterable[Batch]) -> float:
+def bare(network: nn.Module, cosface: CosFaceLoss, config: TrainConfig, batches: Iterable[StepBatch]) -> float:
     """Seconds of forward, loss, backward and optimizer step over batches that lie ready."""
-    objective = Objective(network, cosface, RECIPES[config.recipe], config, ALONE)
+    objective = Objective(network, cosface, TRAINING_RECIPES[config.recipe], config, ALONE)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=config.lr, weight_decay=0.0)
     start = time.perf_counter()
     for batch in batches:
@@ -77,12 +77,14 @@ def bare(network: nn.Module, cosface: CosFaceLoss, config: TrainConfig, batches:
     return time.perf_counter() - start
 
 
-def looped(network: nn.Module, cosface: CosFaceLoss, config: TrainConfig, batches: Callable[[int], Batch]) -> float:
+def looped(network: nn.Module, cosface: CosFaceLoss, config: TrainConfig, batches: Callable[[int], StepBatch]) -> float:
     """Seconds of `training.loop.train` from the first step to the last."""
     groups = [{"params": [*network.parameters(), *cosface.parameters()], "lr": config.lr}]
     with tempfile.TemporaryDirectory() as directory:
         start = time.perf_counter()
-        train(network, cosface, groups, batches, RECIPES[config.recipe], config, Path(directory), "-", Silent())
+        train(
+            network, cosface, groups, batches, TRAINING_RECIPES[config.recipe], config, Path(directory), "-", Silent()
+        )
         return time.perf_counter() - start
 
 

@@ -66,9 +66,9 @@ def validate(
     if not as_json:
         run("validate", None, config, as_json, **flags)
         return
-    from ndec_builder.manifests.validate import examine
+    from ndec_builder.manifests.validate import all_findings
 
-    findings = examine(configured("validate", None, config, **flags))
+    findings = all_findings(configured("validate", None, config, **flags))
     valid = not any(finding.is_error for finding in findings)
     typer.echo(json.dumps({"manifest": str(manifest), "valid": valid, "findings": [f.as_dict() for f in findings]}))
     if not valid:

@@ -1,4 +1,4 @@
-"""Manifests: the dataset itself, built from decisions, validated, described and attributed."""
+"""Datasets: build them from decisions, validate, describe, compare and fetch them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two csv files of a dataset: ground truth in DISC21 form, and the attribution of every image. In pieces."""
+"""The two csv files of a dataset, written in pieces: ground truth in DISC21 form, and the attribution of all images."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ IMAGE_TABLES = {
     "train_pair_images": "image_id",
 }
 FORMULA_START = r"^[=+\-@\t\r]"
-BATCH = 65_536  # rows turned into text at once
+_BATCH = 65_536  # rows formatted at a time
 
 
 def ground_truth_csv(table: pa.Table) -> Iterator[bytes]:
     """`query_id,reference_id` with header, one line per query, the reference empty where there is none.
 
-    Cells are exact, never guarded: programs join on them.
+    Cells are never escaped: programs join on them.
     """
     yield _text([("query_id", "reference_id")])
-    for batch in table.select(["query_id", "reference_id"]).to_batches(BATCH):
+    for batch in table.select(["query_id", "reference_id"]).to_batches(_BATCH):
         yield _text(zip(*(pc.fill_null(column, "").to_pylist() for column in batch.columns), strict=True))
 
 
 def attribution_csv(tables: dict[str, pa.Table]) -> Iterator[bytes]:
-    """One line per image: table, id, licence columns. Cells that a spreadsheet would run get an apostrophe."""
+    """One line per image: table, id, licence columns. An apostrophe defuses cells that a spreadsheet would run."""
     yield _text([("table", "image_id", *LICENCE_COLUMNS)])
     for name, key in IMAGE_TABLES.items():
-        for batch in tables[name].select([key, *LICENCE_COLUMNS]).to_batches(BATCH):
+        for batch in tables[name].select([key, *LICENCE_COLUMNS]).to_batches(_BATCH):
             cells = [guarded(column).to_pylist() for column in batch.columns]
             yield _text(zip([name] * len(batch), *cells, strict=True))
 
 
 def guarded(column: pa.Array) -> pa.Array:
-    """Text, null as empty; what starts like a formula is defused with an apostrophe (OWASP, CSV injection)."""
+    """Null becomes empty; an apostrophe defuses cells that start like a formula (OWASP, CSV injection)."""
     text = pc.fill_null(column, "")
     return pc.if_else(pc.match_substring_regex(text, FORMULA_START), pc.binary_join_element_wise("'", text, ""), text)
 
@@ -62,7 +62,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> Path:
 
 
 def same_content(path: Path, pieces: Iterable[bytes]) -> bool:
-    """Whether a file holds exactly these bytes, looked at piece by piece."""
+    """Whether a file holds exactly these bytes, compared piece by piece."""
     with path.open("rb") as file:
         return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
 

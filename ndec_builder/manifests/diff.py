@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.schemas import MANIFEST_TABLES, TABLE_KEYS
-from ndec_builder.manifests.arrow_ops import mask, places, within
+from ndec_builder.manifests.arrow_ops import mask, row_numbers, within
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.manifests.settings import SEMANTIC, DiffConfig
-from ndec_builder.manifests.validation.findings import KEPT
+from ndec_builder.manifests.validation.findings import MAX_EXAMPLES
 
 LEVELS = ("none", "patch", "minor", "major")
 TEST_TABLES = ("queries", "references", "ground_truth")
-# columns on which a number or a training run depends; the others describe
+# columns that can change a result on the test set or a training run
 DECIDING = {
     "queries": ("kind", "hard_kind", "group", "sha256", "rotation"),
     "references": ("sha256", "rotation"),
@@ -27,13 +27,13 @@ DECIDING = {
     "train_pairs": ("former_id", "latter_id"),
     "train_pair_images": ("group", "sha256", "rotation"),
 }
-SHOWN = 3
-NOT_COMPARED = ("files", "name", "version")  # hashes follow from the rest; name and version stand on top
+_SHOWN = 3
+NOT_COMPARED = ("files", "name", "version")  # hashes follow from the rest; name and version are printed first
 
 
 @dataclass(frozen=True)
 class TableChange:
-    """Rows by key: how many came, went and changed, the first of each, and the changed columns with their rows."""
+    """Rows by key: numbers added, removed and changed, examples of each, and rows per changed column."""
 
     table: str
     added: int
@@ -44,7 +44,7 @@ class TableChange:
 
     @property
     def level(self) -> str:
-        """Major where numbers on the test set can differ, minor for the training side, patch for the rest."""
+        """major: results on the test set can differ · minor: the training side changed · patch: the rest."""
         if not (self.added or self.removed or self.changed):
             return "none"
         deciding = self.added or self.removed or set(self.columns) & set(DECIDING[self.table])
@@ -55,7 +55,7 @@ class TableChange:
 
 @dataclass(frozen=True)
 class Changes:
-    """info: flat key of manifest.json → (before, after); None where it is not there."""
+    """info: flat key of manifest.json → (before, after); None where it is missing."""
 
     before: Manifest
     after: Manifest
@@ -64,7 +64,7 @@ class Changes:
 
     @property
     def needed(self) -> str:
-        """The part of the version that must be raised: the gravest of all changes."""
+        """The part of the version that must be raised: the highest level of all changes."""
         levels = [change.level for change in self.tables] + (["patch"] if self.info else [])
         if "schema_version" in self.info:
             levels.append("major")
@@ -72,7 +72,7 @@ class Changes:
 
     @property
     def adequate(self) -> bool:
-        """Whether the version was raised enough. Below 1.0.0 a minor is enough; a pre-release promises nothing."""
+        """Whether the version was raised enough. Below 1.0.0 a minor is enough; between pre-releases any change is."""
         old, new = (_version(manifest.info.get("version")) for manifest in (self.before, self.after))
         if old is None or new is None:
             return False
@@ -81,8 +81,8 @@ class Changes:
         if new[:3] == old[:3]:
             return new[3] != old[3]  # 1.0.0-rc1 → 1.0.0-rc2 → 1.0.0
         raised = next(level for level, a, b in zip(("major", "minor", "patch"), old, new, strict=False) if a != b)
-        wanted = "minor" if self.needed == "major" and old[0] == 0 else self.needed
-        return new[:3] > old[:3] and LEVELS.index(raised) >= LEVELS.index(wanted)
+        required = "minor" if self.needed == "major" and old[0] == 0 else self.needed
+        return new[:3] > old[:3] and LEVELS.index(raised) >= LEVELS.index(required)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -103,17 +103,17 @@ class Changes:
             lines.append(
                 f"{change.table}: {change.added:,} added, {change.removed:,} removed, {change.changed:,} changed"
             )
-            lines += [f"  {kind}: {', '.join(names[:SHOWN])}" for kind, names in change.examples.items() if names]
+            lines += [f"  {kind}: {', '.join(names[:_SHOWN])}" for kind, names in change.examples.items() if names]
             lines += [f"  column {name}: {rows:,} rows" for name, rows in change.columns.items()]
         lines += [f"{key}: {_short(old)} → {_short(new)}" for key, (old, new) in self.info.items()]
         if self.needed == "none":
             lines.append("nothing changed")
         verdict = "is raised enough" if self.adequate else "is NOT raised enough"
-        return "\n".join([*lines, f"version: these changes ask for {self.needed}; it {verdict}"])
+        return "\n".join([*lines, f"version: these changes need {self.needed}; it {verdict}"])
 
 
 def run(config: DiffConfig) -> Changes:
-    """Compare two dataset directories. Raises NdecError when one of them is none or a table cannot be read."""
+    """Compare two dataset directories. Raises NdecError when one is not a dataset or has an unreadable table."""
     before, after = open_manifest(config.before), open_manifest(config.after)
     tables = [_compare(name, before.stored(name), after.stored(name)) for name in MANIFEST_TABLES]
     flat = [_flat({k: v for k, v in m.info.items() if k not in NOT_COMPARED}) for m in (before, after)]
@@ -125,7 +125,7 @@ def run(config: DiffConfig) -> Changes:
 def _compare(name: str, before: pa.Table, after: pa.Table) -> TableChange:
     key = TABLE_KEYS[name]
     added, removed = ~within(after[key], before[key]), ~within(before[key], after[key])
-    place = places(before[key], after[key])
+    place = row_numbers(before[key], after[key])
     old = before.filter(pa.array(place >= 0))
     new = after.take(pa.array(place[place >= 0]))
     columns, any_changed = {}, np.zeros(old.num_rows, dtype=bool)
@@ -138,7 +138,7 @@ def _compare(name: str, before: pa.Table, after: pa.Table) -> TableChange:
             any_changed |= ~same
     rows = {"added": after[key].filter(pa.array(added)), "removed": before[key].filter(pa.array(removed))}
     rows["changed"] = old[key].filter(pa.array(any_changed))
-    examples = {kind: sorted(values.slice(0, KEPT).to_pylist()) for kind, values in rows.items()}
+    examples = {kind: sorted(values.slice(0, MAX_EXAMPLES).to_pylist()) for kind, values in rows.items()}
     return TableChange(name, int(added.sum()), int(removed.sum()), int(any_changed.sum()), columns, examples)
 
 
@@ -146,7 +146,7 @@ def _version(text: Any) -> tuple[int, int, int, str] | None:
     match = re.fullmatch(SEMANTIC, text) if isinstance(text, str) else None
     if match is None:
         return None
-    return int(match[1]), int(match[2]), int(match[3]), match[4] or "~"  # a release comes after its pre-releases
+    return int(match[1]), int(match[2]), int(match[3]), match[4] or "~"  # a release sorts after its pre-releases
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

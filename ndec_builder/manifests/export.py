@@ -1,4 +1,4 @@
-"""`ndec export`: decisions → a dataset directory that is complete, described and checksummed."""
+"""`ndec export`: build a complete, described and checksummed dataset directory from the decisions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.arrow_ops import places, take, within
+from ndec_builder.manifests.arrow_ops import row_numbers, take, within
 from ndec_builder.manifests.pair_folders import FOLDERS, folders_csv
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.gather import read_material, released_pairs
-from ndec_builder.manifests.writing.lineage import corpus, ingested_pairs, lineage
+from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs, lineage
 from ndec_builder.manifests.writing.open_selected import select_opened
 from ndec_builder.manifests.writing.pack import pack
 from ndec_builder.manifests.writing.presets import NDEC, compose
-from ndec_builder.manifests.writing.selection import Material, Selection
+from ndec_builder.manifests.writing.selection import DatasetSelection, Material
 from ndec_builder.manifests.writing.write import write_dataset
 
 RESULT_VERSION = 2
@@ -30,9 +30,9 @@ RESULT_VERSION = 2
 def run(config: ExportConfig) -> Path:
     """Write manifests/<name>-<version>/ and return it. The same workspace and settings give the same bytes.
 
-    Raises UsageError for a name, version or count that cannot be, NdecError for a test set without positives, a split
-    that is not decided, parts that a preset lacks, ids that clash, images that cannot be packed, and a place that
-    cannot be written. `manifest.json` is written last: without it there is no dataset.
+    Raises UsageError for an invalid name, version or count, and NdecError for a test set without positives, an
+    undecided split, missing parts of a preset, clashing ids, images that cannot be packed, and a folder that cannot be
+    written.
     """
     config.check()
     record = RunRecord("export", config, RESULT_VERSION)
@@ -48,18 +48,18 @@ def run(config: ExportConfig) -> Path:
         packed, shards = None, list[Path]()
         if config.materialize != "none":
             done = pack(directory, selection.tables, workspace.resolve, config)
-            selection = Selection(done.tables, selection.dropped, selection.distractors_drawn)
+            selection = DatasetSelection(done.tables, selection.dropped, selection.distractors_drawn)
             packed, shards = done.facts, done.shards
         info = write_dataset(
-            directory, config, selection, lineage(workspace), corpus(workspace), preset, ingested_pairs(workspace),
-            packed, shards, _folders(workspace, material, selection),
+            directory, config, selection, lineage(workspace), corpus_facts(workspace), preset,
+            ingested_pairs(workspace), packed, shards, _folders(workspace, material, selection),
         )  # fmt: skip
         rows = info["counts"]["rows"]
         record.write(directory, counts=info["counts"] | {"dropped": info["dropped"]})
     except OSError as error:
         raise NdecError(
-            f"the dataset cannot be written to {directory} ({error.strerror or error}); export "
-            "to a workspace on a disk with room that you may write to"
+            f"the dataset cannot be written to {directory} ({error.strerror or error}); "
+            "export to a workspace on a disk with free space and write permission"
         ) from None
     _say_result(config, info)
     say(
@@ -68,24 +68,24 @@ def run(config: ExportConfig) -> Path:
     return directory
 
 
-def _folders(workspace: Workspace, material: Material, selection: Selection) -> bytes | None:
-    """Where the pairs of an ingested release lay in it; None without one."""
+def _folders(workspace: Workspace, material: Material, selection: DatasetSelection) -> bytes | None:
+    """pair_folders.csv: where the pairs of an ingested release were stored in it; None without one."""
     released = released_pairs(workspace)
     released = released.filter(pa.array(within(released["pair_id"], selection.tables["train_pairs"]["pair_id"])))
     if not released.num_rows:
         return None
-    latters = take(material.pool["uri"], places(released["latter_id"], material.pool["image_id"]))
-    formers = take(material.basic["uri"], places(released["former_id"], material.basic["image_id"]))
+    latters = take(material.pool["uri"], row_numbers(released["latter_id"], material.pool["image_id"]))
+    formers = take(material.basic["uri"], row_numbers(released["former_id"], material.basic["image_id"]))
     uris = zip(latters.to_pylist(), formers.to_pylist(), strict=True)
     return folders_csv(released["pair_id"].to_pylist(), list(uris))
 
 
 def _say_result(config: ExportConfig, info: dict[str, Any]) -> None:
     if not info["counts"]["queries"].get("hard_negative"):
-        say("this dataset has no hard negatives: no pool image was kept (manifest.json, dropped, says why)")
+        say("this dataset has no hard negatives: no pool image was kept (see `dropped` in manifest.json)")
     drawn = info["settings"]["distractors_drawn"]
     if drawn < config.distractors:
-        say(f"asked for {config.distractors} distractors; the unmined pool has only {drawn} to give")
+        say(f"{config.distractors} distractors were requested; the unmined pool has only {drawn}")
     for table, reasons in info["dropped"].items():
         for reason, count in reasons.items():
             say(f"left out of {table}: {count} × {reason}")

@@ -1,4 +1,4 @@
-"""`ndec export-release`: a dataset in the layout of the NDEC release, for tools that read only that.
+"""`ndec export-release`: write a dataset in the layout of the NDEC release.
 
 negative_pair/00000/ (former and latter), query_images_h5/, public_ground_truth_h5.csv. References and basic images are
 not part of that release: they come from DISC21.
@@ -20,24 +20,24 @@ from ndec_builder.core.decode import DecodeError, read_header
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes, write_bytes
 from ndec_builder.manifests.csv_tables import ground_truth_csv, write_pieces
-from ndec_builder.manifests.image_paths import ENDINGS, climbs_out
+from ndec_builder.manifests.image_paths import ENDINGS, escapes_root
 from ndec_builder.manifests.pair_folders import FOLDERS, read_folders
 from ndec_builder.manifests.read import Manifest, open_manifest
 
-PAIRS, QUERIES, TRUTH = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
-BATCH = 256
+_PAIRS, _QUERIES, _TRUTH = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
+_BATCH = 256
 
 
 @dataclass(frozen=True)
 class ReleaseConfig:
-    """A dataset and the new folder that gets the layout."""
+    """A dataset and the new folder to write the layout to."""
 
     manifest: Path
     out: Path
 
 
 @dataclass(frozen=True)
-class Copy:
+class FileCopy:
     """One file to write: its path below `out` without ending, and the image."""
 
     place: str
@@ -46,39 +46,39 @@ class Copy:
 
 
 def run(config: ReleaseConfig) -> Path:
-    """Write the layout into a folder that is new or empty, and return it. Bytes of images are never changed.
+    """Write the layout into a new or empty folder and return it. Image bytes never change.
 
-    Raises UsageError for a folder with content, NdecError for an id that is no file name and for images that are
-    missing or changed.
+    Raises UsageError for a folder with content, NdecError for an id that cannot be a file name and for images
+    that are missing or changed.
     """
     manifest = open_manifest(config.manifest)
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise UsageError(f"--out {config.out} is there already and not empty; name a new folder")
-    copies = list(copies_of(manifest))
-    if bad := [copy.place for copy in copies if climbs_out(copy.place) or copy.place.count("/") > 2]:
-        raise NdecError(f"{len(bad)} ids are no file names, {bad[0]!r} first; this layout names files by their ids")
+        raise UsageError(f"--out {config.out} already exists and is not empty; name a new folder")
+    copies = list(file_copies(manifest))
+    if bad := [copy.place for copy in copies if escapes_root(copy.place) or copy.place.count("/") > 2]:
+        raise NdecError(f"{len(bad)} ids cannot be file names, {bad[0]!r} first; this layout names files by their ids")
     missing: list[str] = []
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = bar.add_task("copying images", total=len(copies))
-        for start in range(0, len(copies), BATCH):
-            for problem in pool.map(lambda copy: _copy(copy, manifest, config.out), copies[start : start + BATCH]):
+        for start in range(0, len(copies), _BATCH):
+            for problem in pool.map(lambda copy: _copy(copy, manifest, config.out), copies[start : start + _BATCH]):
                 missing += [problem] if problem else []
                 bar.advance(task)
     if missing:
         raise NdecError(
-            f"{len(missing)} images cannot be copied, so {config.out} is not whole: {'; '.join(missing[:3])}; restore "
+            f"{len(missing)} images cannot be copied, so {config.out} is incomplete: {'; '.join(missing[:3])}; restore "
             "them (`ndec validate` names all), delete the folder and run it again"
         )
-    write_pieces(config.out / TRUTH, ground_truth_csv(manifest.table("ground_truth")))
-    say(f"{config.out}: {len(copies):,} images, {TRUTH}")
+    write_pieces(config.out / _TRUTH, ground_truth_csv(manifest.table("ground_truth")))
+    say(f"{config.out}: {len(copies):,} images, {_TRUTH}")
     return config.out
 
 
-def copies_of(manifest: Manifest) -> Iterator[Copy]:
+def file_copies(manifest: Manifest) -> Iterator[FileCopy]:
     """Queries, then former and latter of each pair, in the order of the pairs' folders."""
     queries = manifest.table("queries")
     for name, uri, sha256 in _columns(queries, "query_id"):
-        yield Copy(f"{QUERIES}/{name}", uri, sha256)
+        yield FileCopy(f"{_QUERIES}/{name}", uri, sha256)
     basic, extra = (
         {name: (uri, sha256) for name, uri, sha256 in _columns(manifest.table(table), "image_id")}
         for table in ("train_basic", "train_pair_images")
@@ -87,24 +87,26 @@ def copies_of(manifest: Manifest) -> Iterator[Copy]:
     unknown = [pair["former_id"] for pair in pairs if pair["former_id"] not in basic]
     unknown += [pair["latter_id"] for pair in pairs if pair["latter_id"] not in extra]
     if unknown:
-        raise NdecError(f"{len(unknown)} images of pairs are in no table, {unknown[0]!r} first; run `ndec validate`")
+        raise NdecError(
+            f"{len(unknown)} images of pairs are missing from the tables, {unknown[0]!r} first; run `ndec validate`"
+        )
     folders = read_folders(manifest.directory / FOLDERS)
     named = [(folders.get(pair["pair_id"], f"{place:05d}"), pair) for place, pair in enumerate(pairs)]
     for folder, pair in sorted(named, key=lambda item: (len(item[0]), item[0])):
-        yield Copy(f"{PAIRS}/{folder}/{pair['former_id']}", *basic[pair["former_id"]])
-        yield Copy(f"{PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
+        yield FileCopy(f"{_PAIRS}/{folder}/{pair['former_id']}", *basic[pair["former_id"]])
+        yield FileCopy(f"{_PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
 
 
 def _columns(table: pa.Table, key: str) -> Iterator[tuple[str, str, str]]:
     return zip(*(table[name].to_pylist() for name in (key, "uri", "sha256")), strict=True)
 
 
-def _copy(copy: Copy, manifest: Manifest, out: Path) -> str | None:
-    """Write one file; returns what is wrong, if anything."""
+def _copy(copy: FileCopy, manifest: Manifest, out: Path) -> str | None:
+    """Write one file; returns what went wrong, or None."""
     try:
         data = read_uri(manifest.resolve(copy.uri))
         if sha256_bytes(data) != copy.sha256:
-            return f"{copy.place} (its bytes are not those of the dataset)"
+            return f"{copy.place} (its sha256 differs from the dataset)"
         ending = PurePosixPath(container(copy.uri)).suffix if container(copy.uri) == copy.uri else ""
         write_bytes(out / (copy.place + (ending or ENDINGS[read_header(data).format])), data)
     except (OSError, DecodeError) as error:

@@ -1,7 +1,7 @@
-"""`ndec fetch`: download the images of an attribution-only dataset, compare each with its sha256, say what is gone.
+"""`ndec fetch`: download the images of an attribution-only dataset and check each sha256.
 
-Polite: one connection and one request at a time to a host, a pause between two, a name in User-Agent, and waiting as
-long as the host asks for. Resumable: a file that is there with the right bytes is not asked for again.
+Polite: one connection and one request at a time per host, a pause between requests, a User-Agent that names ndec, and
+Retry-After is respected. Resumable: files that exist with the right bytes are not requested again.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ndec_builder.manifests.polite_http import Host, Refused
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.manifests.settings import FetchConfig
 
-REPORT = "fetch.csv"
-# what became of an image, in the order of the report's summary
-STATES = ("fetched", "there", "gone", "changed", "refused", "failed", "no_url")
-GAPS = STATES[2:]
+_REPORT = "fetch.csv"
+# state of an image, in the order of the summary
+FETCH_STATES = ("fetched", "there", "gone", "changed", "refused", "failed", "no_url")
+_GAPS = FETCH_STATES[2:]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An image to get: where it goes, where it is said to be, and the sha256 that decides."""
+class WantedImage:
+    """An image to download: target path, address, and the sha256 that it must have."""
 
     table: str
     image_id: str
@@ -43,8 +43,8 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    wanted: Wanted
+class FetchResult:
+    wanted: WantedImage
     state: str
     detail: str = ""
 
@@ -52,8 +52,8 @@ class Outcome:
 def run(config: FetchConfig) -> Path:
     """Fetch what is missing into the dataset's images folder, write fetch.csv, return the dataset's directory.
 
-    Raises UsageError for settings that cannot be and for a dataset with images of its own, GapsError (after everything
-    is written) when an image is gone, was changed, or could not be had.
+    Raises UsageError for invalid settings and for a dataset that is not attribution-only, and GapsError (after
+    everything is written) when an image is gone, changed, or could not be downloaded.
     """
     _check(config)
     manifest = open_manifest(config.manifest)
@@ -63,48 +63,48 @@ def run(config: FetchConfig) -> Path:
             "`ndec validate` says which of its images are missing"
         )
     wanted = list(wanted_images(manifest))
-    outcomes = fetch(wanted, config)
+    outcomes = fetch_images(wanted, config)
     outcomes.sort(key=lambda outcome: (outcome.wanted.table, outcome.wanted.image_id))
-    report = config.manifest / REPORT
+    report = config.manifest / _REPORT
     write_text(report, report_csv(outcomes))
     counts = Counter(outcome.state for outcome in outcomes)
-    summary = ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+    summary = ", ".join(f"{counts[state]:,} {state}" for state in FETCH_STATES if counts[state])
     say(f"{len(wanted):,} images: {summary}; {report} lists them")
-    gaps = sum(counts[state] for state in GAPS)
+    gaps = sum(counts[state] for state in _GAPS)
     if gaps:
-        first = next(outcome for outcome in outcomes if outcome.state in GAPS)
+        first = next(outcome for outcome in outcomes if outcome.state in _GAPS)
         raise GapsError(
             f"{gaps:,} of {len(wanted):,} images are missing ({summary}); the first: {first.wanted.image_id} "
             f"{first.state} ({first.detail}). {report} lists all; run the same command again for those that failed, "
-            "those gone or changed must be left out of a comparison"
+            "images that are gone or changed must be left out of a comparison"
         )
     return config.manifest
 
 
-def wanted_images(manifest: Manifest) -> Iterator[Wanted]:
-    """Every image once, in the order of the tables; a web address in `uri` goes before original_url."""
+def wanted_images(manifest: Manifest) -> Iterator[WantedImage]:
+    """Every image once, in table order; a web address in `uri` takes precedence over original_url."""
     for name, key in IMAGE_TABLES.items():
         stored, placed = manifest.stored(name), manifest.table(name)
         columns = [stored[column].to_pylist() for column in (key, "uri", "original_url", "sha256")]
         for image_id, uri, original, sha256, place in zip(*columns, placed["uri"].to_pylist(), strict=True):
-            yield Wanted(name, image_id, Path(manifest.resolve(place)), uri or original or "", sha256 or "")
+            yield WantedImage(name, image_id, Path(manifest.resolve(place)), uri or original or "", sha256 or "")
 
 
-def fetch(wanted: list[Wanted], config: FetchConfig) -> list[Outcome]:
-    """The outcome of every image, hosts side by side, the images of one host one after the other."""
-    by_host: dict[str, list[Wanted]] = {}
-    outcomes: list[Outcome] = []
+def fetch_images(wanted: list[WantedImage], config: FetchConfig) -> list[FetchResult]:
+    """Download all images: hosts in parallel, the images of one host one after the other."""
+    by_host: dict[str, list[WantedImage]] = {}
+    outcomes: list[FetchResult] = []
     hosts = Hosts(config)
     with progress() as bar, ThreadPoolExecutor(config.hosts) as pool:
         task = bar.add_task("fetching images", total=len(wanted))
         for item in wanted:
             if item.path.is_file() and sha256_file(item.path) == item.sha256:
-                outcomes.append(Outcome(item, "there"))
+                outcomes.append(FetchResult(item, "there"))
                 bar.advance(task)
             else:
                 by_host.setdefault(urlsplit(item.url).netloc, []).append(item)
 
-        def one_host(items: list[Wanted]) -> list[Outcome]:
+        def one_host(items: list[WantedImage]) -> list[FetchResult]:
             found = []
             for item in items:
                 found.append(_get(item, hosts))
@@ -116,8 +116,8 @@ def fetch(wanted: list[Wanted], config: FetchConfig) -> list[Outcome]:
     return outcomes
 
 
-def report_csv(outcomes: list[Outcome]) -> str:
-    """table, image_id, state, detail, url; outside text is defused for spreadsheets."""
+def report_csv(outcomes: list[FetchResult]) -> str:
+    """table, image_id, state, detail, url; an apostrophe defuses cells that start like a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("table", "image_id", "state", "detail", "url"))
@@ -153,23 +153,23 @@ class Hosts:
         raise Refused("failed", "more than 5 redirects")
 
 
-def _get(item: Wanted, hosts: Hosts) -> Outcome:
+def _get(item: WantedImage, hosts: Hosts) -> FetchResult:
     if not item.url:
-        return Outcome(item, "no_url", "neither uri nor original_url is a web address")
+        return FetchResult(item, "no_url", "neither uri nor original_url is a web address")
     try:
         data = hosts.get(item.url)
     except Refused as refused:
-        return Outcome(item, refused.state, refused.detail)
+        return FetchResult(item, refused.state, refused.detail)
     found = sha256_bytes(data)
     if found != item.sha256:
-        return Outcome(item, "changed", f"sha256 {found}, {len(data)} bytes")
+        return FetchResult(item, "changed", f"sha256 {found}, {len(data)} bytes")
     try:
         write_bytes(item.path, data)
     except OSError as error:
         raise NdecError(
-            f"{item.path} cannot be written ({error.strerror}); free some room, then run it again"
+            f"{item.path} cannot be written ({error.strerror}); free some space and run the command again"
         ) from None
-    return Outcome(item, "fetched")
+    return FetchResult(item, "fetched")
 
 
 def _check(config: FetchConfig) -> None:

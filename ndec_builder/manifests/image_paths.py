@@ -1,4 +1,4 @@
-"""Where an image lies inside a dataset directory. Ids are outside text, so none of it reaches a path as it is."""
+"""Where an image is stored inside a dataset directory. Ids are untrusted text, so they are quoted in paths."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP":
 
 
 def file_key(image_id: str) -> str:
-    """An id as a file name without dots: WebDataset takes what follows the first dot for the ending."""
+    """An id as a file name without dots: WebDataset treats everything after the first dot as the extension."""
     name = quote(image_id, safe="").replace(".", "%2E").replace("~", "%7E")
     return name if len(name) <= MAX_KEY else f"{name[: MAX_KEY - 17]}~{sha256_bytes(image_id.encode())[:16]}"
 
 
 def image_place(table: str, image_id: str, sha256: str | None) -> str:
-    """Where an image lies in a dataset directory, less its ending; 256 folders keep each of them small."""
+    """Path of an image in a dataset directory, without extension; 256 folders keep each one small."""
     return f"images/{table}/{(sha256 or '00')[:2]}/{file_key(image_id)}"
 
 
-def climbs_out(name: str) -> bool:
-    """Whether a name, taken as a path, would leave the folder that it is written to."""
+def escapes_root(name: str) -> bool:
+    """Whether a name used as a path would leave the folder it is written to."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or name[1:2] == ":"

@@ -9,17 +9,17 @@ from ndec_builder.core.addresses import container
 from ndec_builder.core.errors import NdecError
 from ndec_builder.manifests.codes import COPY
 
-FOLDERS = "pair_folders.csv"  # beside manifest.json, where pairs came from a release
+FOLDERS = "pair_folders.csv"  # next to manifest.json, when pairs came from a release
 FOLDER_HEADER = "pair_id,folder"
 FOLDER = "[0-9]{5,}"
 
 
 def folders_csv(ids: list[str], uris: list[tuple[str, str]]) -> bytes:
-    """`pair_id,folder` of pairs that came from a release, in its order. uris: of latter and former.
+    """`pair_id,folder` of pairs that came from a release, in its order. uris: of (latter, former) per pair.
 
-    An image lies in the folder of its first pair, so that folder is the first one not yet taken. Where that leaves a
-    pair without one, all are numbered by their places. So a release comes out again with the same folders, also from
-    packed images.
+    An image is stored in the folder of its first pair, so a pair's folder is the first one that no earlier pair took.
+    If that leaves a pair without a folder, all pairs are numbered by position. This reproduces the folders of a
+    release, also from packed images.
     """
     names: list[str] = []
     taken: set[str] = set()

@@ -1,4 +1,4 @@
-"""Opening a dataset directory: what training and evaluation read."""
+"""Open a dataset directory: the reader that training and evaluation use."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Manifest:
     info: dict[str, Any]
 
     def table(self, name: str) -> pa.Table:
-        """Read a table of MANIFEST_TABLES, all its files in order; null uris become the places that `ndec fetch` fills.
+        """Read a table of MANIFEST_TABLES from all its files, in order.
 
-        Raises NdecError when it is unknown, missing, or made by a newer version.
+        Null uris of an attribution-only dataset become the paths that `ndec fetch` writes. Raises NdecError when the
+        table is unknown, missing, or made by a newer version.
         """
         table = self.stored(name)
         if self.form != "attribution_only" or name not in IMAGE_TABLES:
@@ -36,7 +37,7 @@ class Manifest:
         return table.set_column(column, table.schema.field(column), pa.array(uris, pa.string()))
 
     def stored(self, name: str) -> pa.Table:
-        """The table as it stands in its files."""
+        """The table exactly as stored."""
         if name not in MANIFEST_TABLES:
             raise NdecError(
                 f"a dataset has no table {name!r}{nearest(name, MANIFEST_TABLES)}; it has {list(MANIFEST_TABLES)}"
@@ -48,7 +49,7 @@ class Manifest:
                 f"{self.directory} lacks data/{name}/{split}-*.parquet; copy the whole directory, or export it again"
             )
         table = pa.concat_tables([read_table(path) for path in paths])
-        if "rotation" in schema.names and "rotation" not in table.column_names:  # written before there was one
+        if "rotation" in schema.names and "rotation" not in table.column_names:  # written before the column existed
             table = table.append_column("rotation", pa.nulls(table.num_rows, pa.int32()))
         return conform(table, schema)
 
@@ -66,7 +67,7 @@ class Manifest:
 
 
 def open_manifest(directory: Path) -> Manifest:
-    """Open a dataset directory. Raises NdecError when it is none, or was written with another schema version."""
+    """Open a dataset directory. Raises NdecError when it is not one, or has a different schema version."""
     path = directory / "manifest.json"
     if not directory.is_dir():
         raise NdecError(f"the dataset directory {directory} does not exist; `ndec export` makes one under manifests/")

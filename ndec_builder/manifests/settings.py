@@ -31,7 +31,7 @@ class ExportConfig:
     shard_megabytes: int = setting(1000, "tar: a new shard is begun before this size (10^6 bytes) is exceeded")
     resize: int = setting(0, "packed images: shrink the longest side to this many pixels; 0 leaves the size")
     image_format: str = setting("keep", "packed images: keep, jpeg, png or webp")
-    quality: int = setting(90, "packed images: quality of jpeg and webp, 1 to 100, when they are encoded anew")
+    quality: int = setting(90, "packed images: quality of jpeg and webp, 1 to 100, when they are re-encoded")
     attribution_only: bool = setting(False, "list ids, URLs and hashes only; `ndec fetch` downloads the images")
     authors: str = setting("", "who made the dataset, for CITATION.cff; names separated by semicolons")
 
@@ -61,7 +61,7 @@ class ExportConfig:
         if self.resize < 0 or self.shard_megabytes < 1 or not 1 <= self.quality <= 100:
             raise UsageError(
                 f"resize is {self.resize} (0 or more), shard_megabytes {self.shard_megabytes} (1 or more), quality "
-                f"{self.quality} (1 to 100); mend the one that is out of range"
+                f"{self.quality} (1 to 100); correct the one that is out of range"
             )
         if self.preset == "ndec" and self.distractors:
             raise UsageError(
@@ -75,7 +75,7 @@ class ValidateConfig:
     """Check a dataset from its files alone."""
 
     manifest: Path  # directory that holds manifest.json
-    images: bool = setting(True, "also hash every image file that can be found beside the manifest", result=False)
+    images: bool = setting(True, "also hash every image file that can be found", result=False)
     pixels: bool = setting(False, "also decode all images: no training image may have the pixels of a test image")
     model: str | None = setting(None, "also embed all images with this model and look for near-duplicates")
     near_duplicate: float = setting(0.8, "with model: cosine from which a training image is too close to a test image")

@@ -1,4 +1,4 @@
-"""`ndec validate`: recompute every count, hash and foreign key of a dataset from its files alone. Writes nothing."""
+"""`ndec validate`: recompute every count, hash and foreign key of a dataset from its files. Writes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ValidateConfig
-from ndec_builder.manifests.validation.file_checks import check_descriptions, check_files, check_info, read_tables
+from ndec_builder.manifests.validation.file_checks import (
+    check_descriptions,
+    check_info,
+    check_listed_files,
+    read_tables,
+)
 from ndec_builder.manifests.validation.findings import Finding
 from ndec_builder.manifests.validation.image_checks import check_images, check_shards
 from ndec_builder.manifests.validation.leaks import check_near, check_pixels
@@ -21,9 +26,9 @@ MAX_LISTED = 20  # findings in one error text
 def run(config: ValidateConfig) -> Path:
     """Return the dataset's directory when no check fails; warnings go to stderr.
 
-    Raises NdecError listing the errors (code, what, what to do), or when the directory is no dataset at all.
+    Raises NdecError listing the errors (code, meaning, remedy), or when the directory is not a dataset.
     """
-    findings = examine(config)
+    findings = all_findings(config)
     for finding in findings:
         if not finding.is_error:
             say(str(finding))
@@ -37,19 +42,19 @@ def run(config: ValidateConfig) -> Path:
 
 
 def validate(directory: Path, *, images: bool = True) -> list[Finding]:
-    return examine(ValidateConfig(directory, images=images))
+    return all_findings(ValidateConfig(directory, images=images))
 
 
-def examine(config: ValidateConfig) -> list[Finding]:
+def all_findings(config: ValidateConfig) -> list[Finding]:
     """Return all findings in the order manifest.json, files, descriptions, tables, images.
 
-    Raises NdecError when it is no dataset. A dataset with unreadable tables is not looked at any further.
+    Raises NdecError when it is not a dataset. Stops after unreadable tables.
     """
     manifest = open_manifest(config.manifest)
     findings = list(check_info(manifest.info))
     if findings and any(finding.code == "M111" for finding in findings):
-        return findings  # nothing that follows could trust it
-    findings += check_files(manifest)
+        return findings  # later checks rely on it
+    findings += check_listed_files(manifest)
     tables, unreadable = read_tables(manifest)
     if unreadable:
         return findings + unreadable

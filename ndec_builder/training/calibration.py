@@ -1,7 +1,7 @@
-"""The filter's threshold from training data: norms are trained once more without a part of the groups, judged on it.
+"""Choose the filter's threshold on training data that a second head was not trained on.
 
-Norm ratios of images that a head was trained on look better than those of new ones: on them the ratio 1 of the paper
-seems to keep nearly all copies. So the threshold is taken from images whose groups the head did not see.
+Norm ratios look better on images that the head was trained on: there, the paper's ratio 1 seems to keep nearly all
+copies. So a second head is trained without part of the groups, and the threshold is chosen on that part.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.model import Head, norms_of
 from ndec_builder.training.view_cache import CachedViews
 
-PARTS = 5  # one part in so many is held out
-FEWEST = 20  # held-out copies below which no threshold is chosen
+_PARTS = 5  # one of this many parts is held out
+_FEWEST = 20  # with fewer held-out copies no threshold is chosen
 
 
 @dataclass(frozen=True)
 class Threshold:
     """The least query_over_reference, not below 1, that keeps `keep` of the held-out copies.
 
-    copies: how many there were · kept, kept_at_1: share of them at or below the threshold, and at or below 1 ·
-    hard: held-out hard negative pairs · rejected, rejected_at_1: share of them above; None when there are none.
+    copies: how many · kept, kept_at_1: share of them at or below the threshold, and at or below 1 ·
+    hard: held-out hard negative pairs · rejected, rejected_at_1: share of them above; None without pairs.
     """
 
     value: float
@@ -40,9 +40,9 @@ class Threshold:
 
 
 def held_out(data: TrainingSet) -> set[str]:
-    """Ids of the images of every PARTS-th group, by a hash of its name; an image without a group is its own."""
+    """Ids of the images of one in _PARTS groups, chosen by a hash of the name. Without a group, an image is its own."""
     names = zip(data.images["image_id"].to_pylist(), data.images["group"].to_pylist(), strict=True)
-    return {image for image, group in names if _hash(group or image) % PARTS == 0}
+    return {image for image, group in names if _hash(group or image) % _PARTS == 0}
 
 
 def _hash(name: str) -> int:
@@ -50,8 +50,8 @@ def _hash(name: str) -> int:
 
 
 def choose_threshold(copies: np.ndarray, hard: np.ndarray, keep: float) -> Threshold | None:
-    """From query_over_reference of held-out copies (c,) and hard negative pairs (h,); None for too few copies."""
-    if len(copies) < FEWEST:
+    """From query_over_reference of held-out copies (c,) and hard negative pairs (h,); None with too few copies."""
+    if len(copies) < _FEWEST:
         return None
     least = math.ceil(keep * len(copies) - 1e-9)  # .8 · 25 is 20, not 21
     value = max(1.0, float(np.sort(copies)[max(least, 1) - 1]))
@@ -70,8 +70,8 @@ def held_out_ratios(
 ) -> tuple[np.ndarray, np.ndarray]:
     """query_over_reference of held-out images: each edited copy over its original, each latter over its former.
 
-    `views` in the order of the training set, their kinds in `kinds`; copies are those of the kind `copy`, whose mix is
-    that of test copies.
+    `views`: in the order of the training set; `kinds`: the kind of each view. Only the kind `copy` counts as a copy,
+    because its mix of edits is that of test copies.
     """
     ids = data.images["image_id"].to_pylist()
     rows = np.array([row for row in range(data.basic) if ids[row] in held], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Checkpoints: weights in safetensors, everything else about them in JSON beside. Nothing from outside is unpickled."""
+"""Checkpoints: weights in safetensors, everything else in a JSON file next to them. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.training.model import NORM_LAYER, Head
 
 CHECKPOINT_VERSION = 1
-WEIGHTS, CARD = "checkpoint.safetensors", "checkpoint.json"
+CHECKPOINT_WEIGHTS, CHECKPOINT_CARD = "checkpoint.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True)
-class Detector:
+class TrainedDetector:
     """A trained detector: features are `head(backbone(images))`; scores compare directions, the filter norms."""
 
-    backbone: Backbone  # with the checkpoint's own trunk weights when the whole network was trained
+    backbone: Backbone  # with the weights of the checkpoint if the trunk was trained
     head: Head  # (n, backbone.dim) → (n, dim), free norm, float32
     recipe: str
-    fingerprint: str  # of weights and backbone: part of the fingerprint of everything computed with it
+    fingerprint: str  # of weights and backbone: included in the fingerprint of everything computed with it
     whole_network: bool
     train_groups: frozenset[str]
     train_sha256: frozenset[str]  # of the training images' files
     threshold: float | None = None  # of the filter, chosen on held-out training groups
 
     def refuse_overlap(self, sha256: set[str], groups: set[str], what: str) -> None:
-        """Raise NdecError when one of these images, or its group, was trained on; `what` names them in the message."""
+        """Raise NdecError if one of these images, or its group, was trained on; `what` names them in the message."""
         images, same = self.train_sha256 & sha256, self.train_groups & groups
         if images or same:
             raise NdecError(
                 f"the detector was trained on {len(images)} of the {what} and on images of {len(same)} of their groups "
-                f"(first: {sorted(images or same)[0]}); a figure from it would be worth nothing. Train on other images"
+                f"(first: {sorted(images or same)[0]}); a result from it would be meaningless. Train on "
+                "different images"
             )
 
 
@@ -55,9 +56,9 @@ def save_checkpoint(
         for name, value in backbone.trunk.state_dict().items():
             tensors[f"trunk.{name}"] = value.detach().cpu().contiguous()
     weights = save(tensors)
-    write_bytes(directory / WEIGHTS, weights)
+    write_bytes(directory / CHECKPOINT_WEIGHTS, weights)
     write_json(
-        directory / CARD,
+        directory / CHECKPOINT_CARD,
         {
             "version": CHECKPOINT_VERSION,
             "weights_sha256": sha256_bytes(weights),
@@ -68,45 +69,46 @@ def save_checkpoint(
             **facts,
         },
     )
-    return directory / WEIGHTS
+    return directory / CHECKPOINT_WEIGHTS
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The JSON beside a checkpoint, given the run's directory, the weights or the JSON itself.
+    """The JSON of a checkpoint, given the run's directory, the weights or the JSON itself.
 
-    Raises NdecError when a file is missing, the version is another one, or the weights are not those it came with.
+    Raises NdecError when a file is missing, the version differs, or the weights do not match.
     """
     directory = path if path.is_dir() else path.parent
-    for name in (WEIGHTS, CARD):
+    for name in (CHECKPOINT_WEIGHTS, CHECKPOINT_CARD):
         if not (directory / name).is_file():
             fused = (
                 "; it holds a fused scorer, which --fused-model takes" if (directory / "fused.json").is_file() else ""
             )
             raise NdecError(
-                f"{path} is no checkpoint: {directory / name} does not exist{fused}; give the folder of a finished run "
-                "(runs/NAME) or train one with `ndec train-asl`"
+                f"{path} is not a checkpoint: {directory / name} does not exist{fused}; give the folder of a finished "
+                "run (runs/NAME) or train one with `ndec train-asl`"
             )
-    card = read_json(directory / CARD)
+    card = read_json(directory / CHECKPOINT_CARD)
     version = card.get("version") if isinstance(card, dict) else None
     if version != CHECKPOINT_VERSION:
         raise NdecError(
-            f"{directory / CARD} has version {version!r}, this ndec reads version {CHECKPOINT_VERSION}; "
+            f"{directory / CHECKPOINT_CARD} has version {version!r}, this ndec reads version {CHECKPOINT_VERSION}; "
             "train again, or use the ndec that wrote it"
         )
-    found = sha256_bytes((directory / WEIGHTS).read_bytes())
+    found = sha256_bytes((directory / CHECKPOINT_WEIGHTS).read_bytes())
     if card.get("weights_sha256") != found:
         raise NdecError(
-            f"{directory / WEIGHTS} has sha256 {found[:16]}…, but {CARD} says {str(card.get('weights_sha256'))[:16]}…; "
-            "the file is damaged or belongs to another run: copy both files again or train again"
+            f"{directory / CHECKPOINT_WEIGHTS} has sha256 {found[:16]}…, but {CHECKPOINT_CARD} says "
+            f"{str(card.get('weights_sha256'))[:16]}…; "
+            "the file is damaged or from a different run: copy both files again or train again"
         )
     return dict(card)
 
 
-def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
+def load_detector(path: Path, device: str | torch.device = "cpu") -> TrainedDetector:
     """Load a trained detector from a run's directory or one of its checkpoint files, frozen, on the device.
 
-    Raises NdecError when the checkpoint is missing, damaged or of another version, when its weights do not fit, or when
-    the backbone's own weights are no longer those it was trained on.
+    Raises NdecError when the checkpoint is missing, damaged or of a different version, when its weights do not fit, or
+    when the weights of the backbone have changed since.
     """
     card = read_card(path)
     directory = path if path.is_dir() else path.parent
@@ -118,17 +120,18 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> Detector:
             "its weights or its preprocessing changed: restore them or train again"
         )
     try:
-        tensors = load((directory / WEIGHTS).read_bytes())
+        tensors = load((directory / CHECKPOINT_WEIGHTS).read_bytes())
         head = Head(**card["head"])
         head.load_state_dict(_part(tensors, "head."))
         if card["whole_network"]:
             backbone.trunk.load_state_dict(_part(tensors, "trunk."))
     except (SafetensorError, RuntimeError, TypeError) as error:
+        why = " ".join(str(error).split())[:200]
         raise NdecError(
-            f"the weights in {directory / WEIGHTS} do not fit what {CARD} says ({' '.join(str(error).split())[:200]}); "
+            f"the weights in {directory / CHECKPOINT_WEIGHTS} do not fit what {CHECKPOINT_CARD} says ({why}); "
             "one of the two was edited: restore them or train again"
         ) from None
-    return Detector(
+    return TrainedDetector(
         backbone,
         head.to(device).eval().requires_grad_(False),
         card["recipe"],

@@ -1,8 +1,8 @@
-"""CosFace for very many identities: a step touches the classes of its batch and a random sample of the others.
+"""CosFace for very many identities: a step uses the classes of its batch and a random sample of the others.
 
-After Partial FC (An et al., CVPR 2022). The table lies outside the optimizer, so nothing of a step is as large as it.
-Memory for C classes of d dimensions: 4·C·d bytes for the table, 8·C for the optimizer (1,000,000 × 512: 2.05 GB + 8 MB;
-Adam on the whole table would take 6.1 GB), and logits of batch × sample.
+After Partial FC (An et al., CVPR 2022). The table is kept outside the optimizer, so no tensor of a step is as large as
+the table. Memory for C classes of d dimensions: 4·C·d bytes for the table, 8·C for the optimizer (1,000,000 × 512: 2.05
+GB + 8 MB; Adam on the full table would take 6.1 GB), and logits of batch × sample.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ DECAY = 0.99  # of the mean square of a row's gradient
 
 
 class SampledCosFace(nn.Module):
-    """CosFace over a sample of the classes. Buffers: weight (C, d) · square, steps (C,), the optimizer's state a row.
+    """CosFace over a sample of the classes. Buffers: weight (C, d) · square, steps (C,): optimizer state per row.
 
-    A step: `draw` the classes, call, `backward`, `update`. The update divides a row's gradient by the root of its mean
-    square over dimensions and steps (Adam without momentum, one number a row); rows that were not drawn stay.
+    One step: `draw` the classes, call, `backward`, `update`. The update divides a row's gradient by the root of its
+    mean square over dimensions and steps (Adam without momentum, one number per row). Rows that were not drawn do not
+    change.
     """
 
     weight: Tensor
@@ -40,12 +41,12 @@ class SampledCosFace(nn.Module):
         self.rows = torch.zeros(0, dim, requires_grad=True)
 
     def draw(self, labels: Tensor, step: int) -> None:
-        """Take the classes of `labels` (of the whole batch, over all processes) and random others, up to `sample`."""
+        """Take the classes of `labels` (of the full batch, over all processes) and random others, up to `sample`."""
         count = len(self.weight)
         own = torch.unique(labels.cpu())
-        wanted = max(0, min(self.sample, count) - len(own))
-        # drawn with repetition and then made unique: without repetition a draw would cost as much as the table is long
-        others = torch.from_numpy(np.random.default_rng([self.seed, 4, step]).integers(0, count, wanted))
+        missing = max(0, min(self.sample, count) - len(own))
+        # sampling with replacement, then unique: sampling without replacement costs time linear in the table
+        others = torch.from_numpy(np.random.default_rng([self.seed, 4, step]).integers(0, count, missing))
         self.classes = torch.unique(torch.cat([own, others])).to(self.weight.device)
         self.rows = self.weight[self.classes].requires_grad_(True)
 

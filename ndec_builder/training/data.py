@@ -1,4 +1,4 @@
-"""From a manifest to what the loop trains on: images, classes, directed hard negative pairs. Refuses leaks."""
+"""Read the training set of a manifest: images, classes, directed hard negative pairs. Refuses leaks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.training.recipes import Recipe
+from ndec_builder.training.recipes import TrainingRecipe
 
 if TYPE_CHECKING:
     from ndec_builder.manifests.read import Manifest
 
-COLUMNS = ["image_id", "uri", "sha256", "group", "rotation"]
+IMAGE_COLUMNS = ["image_id", "uri", "sha256", "group", "rotation"]
 
 
 @dataclass(frozen=True)
@@ -22,28 +22,28 @@ class TrainingSet:
     """Images (rows) with their CosFace classes, and pairs of rows."""
 
     images: pa.Table  # COLUMNS; basic images first, then those that only pairs use; ascending ids within each
-    basic: int  # how many of the rows are basic images
+    basic: int  # the first so many rows are basic images
     classes: np.ndarray  # (n,) int64, 0 … class_count − 1
     pairs: np.ndarray  # (p, 2) int64 rows (latter, former), in the order of pair_id
-    directed: np.ndarray  # (p,) bool: in the norm term; False where the reverse pair is there too
+    directed: np.ndarray  # (p,) bool: in the norm term; False where the reverse pair is also listed
 
     @property
     def class_count(self) -> int:
         return int(self.classes.max()) + 1 if len(self.classes) else 0
 
     def without(self, image_ids: set[str]) -> TrainingSet:
-        """The set without these images and their pairs (they could not be read); classes are numbered anew."""
+        """The set without these images and their pairs; classes are renumbered."""
         if not image_ids:
             return self
         keep = np.array([image_id not in image_ids for image_id in self.images["image_id"].to_pylist()])
         row = np.cumsum(keep) - 1
-        whole = keep[self.pairs].all(axis=1)
+        complete = keep[self.pairs].all(axis=1)
         return TrainingSet(
             self.images.filter(pa.array(keep)),
             int(keep[: self.basic].sum()),
             _renumber(self.classes[keep]),
-            row[self.pairs[whole]].reshape(-1, 2),
-            self.directed[whole],
+            row[self.pairs[complete]].reshape(-1, 2),
+            self.directed[complete],
         )
 
     def facts(self) -> dict[str, int]:
@@ -57,20 +57,22 @@ class TrainingSet:
 
 
 def read_images(manifest: Manifest) -> pa.Table:
-    """All training images of a manifest, whatever the recipe: one view cache serves all recipes.
+    """All training images of a manifest, for any recipe: all recipes share one view cache.
 
-    Raises NdecError when an image, or its group, is among the queries or references too: training on them is forbidden.
+    Raises NdecError when an image, or its group, is also among the queries or references.
     """
-    tables = [manifest.table(name).select(COLUMNS).sort_by("image_id") for name in ("train_basic", "train_pair_images")]
+    tables = [
+        manifest.table(name).select(IMAGE_COLUMNS).sort_by("image_id") for name in ("train_basic", "train_pair_images")
+    ]
     images = pa.concat_tables(tables)
     refuse_overlap(manifest, images)
     return images
 
 
-def read_training_set(manifest: Manifest, recipe: Recipe) -> TrainingSet:
-    """Training images of a manifest, with the pairs and their images when the recipe uses them.
+def read_training_set(manifest: Manifest, recipe: TrainingRecipe) -> TrainingSet:
+    """Training images of a manifest, with the pairs and their images if the recipe uses them.
 
-    Raises NdecError when there is no basic image, or when a pair names an image that the tables lack.
+    Raises NdecError without basic images, and when a pair names an image that is in no table.
     """
     basic, extra = manifest.table("train_basic"), manifest.table("train_pair_images")
     if basic.num_rows == 0:
@@ -80,7 +82,7 @@ def read_training_set(manifest: Manifest, recipe: Recipe) -> TrainingSet:
         )
     pairs = manifest.table("train_pairs").sort_by("pair_id") if recipe.uses_pairs else None
     tables = [basic] if pairs is None else [basic, extra]
-    images = pa.concat_tables([table.select(COLUMNS).sort_by("image_id") for table in tables])
+    images = pa.concat_tables([table.select(IMAGE_COLUMNS).sort_by("image_id") for table in tables])
     rows = {image_id: row for row, image_id in enumerate(images["image_id"].to_pylist())}
     directed_pairs = _pair_rows(pairs, rows, manifest)
     both = {(former, latter) for latter, former in directed_pairs.tolist()}
@@ -94,7 +96,7 @@ def read_training_set(manifest: Manifest, recipe: Recipe) -> TrainingSet:
 
 
 def refuse_overlap(manifest: Manifest, training: pa.Table) -> None:
-    """Raise NdecError when a file (sha256) or a group is on both sides; a null group belongs to nobody."""
+    """Raise NdecError when a file (sha256) or a group is on both sides; null groups never match."""
     for column in ("sha256", "group"):
         used = set(training[column].to_pylist()) - {None, ""}
         for table in ("queries", "references"):
@@ -102,8 +104,8 @@ def refuse_overlap(manifest: Manifest, training: pa.Table) -> None:
             if shared:
                 raise NdecError(
                     f"the manifest {manifest.directory} has {len(shared)} {column} value(s) in its training tables and "
-                    f"in its {table}, first {shared[0]!r}; training on queries or references is forbidden: take these "
-                    "images out of the basic images or of the test side and export again"
+                    f"in its {table}, first {shared[0]!r}; training on queries or references is forbidden: remove "
+                    "these images from the basic images or from the test side and export again"
                 )
 
 
@@ -125,7 +127,7 @@ def _pair_rows(pairs: pa.Table | None, rows: dict[str, int], manifest: Manifest)
 
 
 def _classes(count: int, joined: np.ndarray) -> np.ndarray:
-    """One class an image, pairs in `joined` sharing theirs; a chain of pairs is one class. (count,) int64."""
+    """One class per image; pairs in `joined` share a class, and a chain of pairs is one class. (count,) int64."""
     parent = list(range(count))
 
     def root(row: int) -> int:

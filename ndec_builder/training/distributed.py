@@ -1,4 +1,4 @@
-"""Several processes that train one detector together (torchrun): who does what, and sums over all of them."""
+"""Several processes that train one detector together (torchrun): ranks, sums and barriers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Team:
-    """This process among `size` equal ones; rank 0 alone writes files. Alone (size 1), nothing here does anything."""
+    """This process among `size` equal ones. Only rank 0 writes files. With size 1 all methods do nothing."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
+        """Whether this process writes the files (rank 0)."""
         return self.rank == 0
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes, in each of them."""
+        """Sum over all processes; every process gets it."""
         if self.size > 1:
             values = values.clone()
             dist.all_reduce(values)
@@ -34,18 +35,18 @@ class Team:
             dist.barrier()
 
     @contextlib.contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """The body runs in rank 0, then in the others, which find what rank 0 left on the shared disk."""
-        if not self.leads:
+    def main_first(self) -> Iterator[None]:
+        """Run the body in rank 0, then in the others, which find the files of rank 0 on the shared disk."""
+        if not self.is_main:
             self.wait()
         yield
-        if self.leads:
+        if self.is_main:
             self.wait()
 
 
 @contextlib.contextmanager
 def team(device: str) -> Iterator[Team]:
-    """The team that torchrun started this process in (gloo on a CPU, nccl on CUDA), or a process alone."""
+    """The processes that torchrun started (gloo on CPU, nccl on CUDA), or this process alone."""
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
         yield Team()

@@ -1,4 +1,4 @@
-"""The training loop: one flat function, resumable at any saved step, bit for bit on one CPU type."""
+"""The training loop: resumable at any saved step, with the same bits on one CPU type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ndec_builder.core.console import progress
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_text
-from ndec_builder.training.batches import ALONE, Batch
+from ndec_builder.training.batches import ALONE, StepBatch
 from ndec_builder.training.class_table import SampledCosFace
 from ndec_builder.training.distributed import Team
 from ndec_builder.training.losses import (
@@ -27,34 +27,39 @@ from ndec_builder.training.losses import (
     ordered_view_pairs,
     original_copy_pairs,
 )
-from ndec_builder.training.recipes import Recipe
+from ndec_builder.training.recipes import TrainingRecipe
 from ndec_builder.training.resume import load_state, save_state
 from ndec_builder.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The loss of one step over all processes' rows, and what it is made of. `loss` alone carries gradients."""
+    """The loss of one step over the rows of all processes, and its parts. Only `loss` carries gradients."""
 
     loss: Tensor
     norm_ratio: Tensor
     triplet: Tensor
     cosface: Tensor
     pairs: int  # norm-ratio pairs of the step
-    above_one: float  # share of them whose ratio is above 1, as the loss wants it
+    above_one: float  # share of them with a ratio above 1, the goal of the loss
 
 
 class Objective(nn.Module):
-    """Network and losses as one module: a batch → Terms. What DistributedDataParallel wraps."""
+    """Network and losses as one module, for DistributedDataParallel: a batch → Terms."""
 
     def __init__(
-        self, network: nn.Module, cosface: CosFaceLoss | SampledCosFace, recipe: Recipe, config: TrainConfig, team: Team
+        self,
+        network: nn.Module,
+        cosface: CosFaceLoss | SampledCosFace,
+        recipe: TrainingRecipe,
+        config: TrainConfig,
+        team: Team,
     ) -> None:
         super().__init__()
         self.network, self.cosface = network, cosface
         self.recipe, self.config, self.team = recipe, config, team
 
-    def forward(self, batch: Batch) -> Terms:
+    def forward(self, batch: StepBatch) -> Terms:
         features = self.network(batch.inputs, batch.keep)
         return step_terms(
             features, batch, self.recipe, self.cosface, self.config.metric_weight, self.config.min_share_gap, self.team
@@ -63,8 +68,8 @@ class Objective(nn.Module):
 
 def step_terms(
     features: Tensor,
-    batch: Batch,
-    recipe: Recipe,
+    batch: StepBatch,
+    recipe: TrainingRecipe,
     cosface: CosFaceLoss | SampledCosFace,
     metric_weight: float,
     min_share_gap: float,
@@ -72,9 +77,9 @@ def step_terms(
 ) -> Terms:
     """Equation 2 on one batch: norm ratio over view pairs and hard negative pairs, plus λ · CosFace over all rows.
 
-    The recipe `triplet` has a triplet term in the norm ratio's place. With several processes each term is the mean over
-    the pairs and rows of all of them; the gradient of `loss` is `team.size` times this process's part of it, since
-    DistributedDataParallel then takes the mean.
+    The recipe `triplet` uses a triplet term instead of the norm ratio. With several processes each term is the mean
+    over the pairs and rows of all of them; the gradient of `loss` is `team.size` times this process's part, because
+    DistributedDataParallel averages gradients.
     """
     i, j = norm_pairs(batch, recipe, min_share_gap)
     zero = features.new_zeros(())
@@ -92,17 +97,17 @@ def step_terms(
         values = team.sums(torch.cat([parts * shares, above[None] / totals[0].clamp_min(1)]))
     weights = features.new_tensor([1.0, 1.0, metric_weight])
     loss = (weights * shares * parts).sum() * team.size
-    if team.size > 1:  # the value is that of the whole step, the gradient this process's part
+    if team.size > 1:  # the value covers the full step, the gradient this process's part
         loss = loss + ((weights * values[:3]).sum() - loss).detach()
     return Terms(loss, values[0], values[1], values[2], int(totals[0]), float(values[3]))
 
 
-def norm_pairs(batch: Batch, recipe: Recipe, min_share_gap: float) -> tuple[Tensor, Tensor]:
-    """Rows (more content, less content) of all pairs that the recipe puts into the norm term, each pair once."""
+def norm_pairs(batch: StepBatch, recipe: TrainingRecipe, min_share_gap: float) -> tuple[Tensor, Tensor]:
+    """Rows (more content, less content) of all pairs of the norm term, each pair once."""
     count = len(batch.labels)
     codes = [batch.labels[:0]]  # a pair (i, j) as i · count + j
     if recipe.crop_norms:
-        # within a block: an image that was drawn twice may lie in two processes
+        # within a block only: an image drawn twice may be in two processes
         blocks = torch.arange(count, device=batch.labels.device) // batch.views
         left_out = torch.zeros_like(batch.adds_content) if recipe.adding else batch.adds_content
         more, less = ordered_view_pairs(blocks, batch.content_share, left_out, min_share_gap)
@@ -117,10 +122,10 @@ def norm_pairs(batch: Batch, recipe: Recipe, min_share_gap: float) -> tuple[Tens
     return pairs // count, pairs % count
 
 
-def pair_view_rows(batch: Batch, adding: bool) -> tuple[Tensor, Tensor]:
-    """Each latter's original over its former's original and views: what holds less than the former holds less too.
+def pair_view_rows(batch: StepBatch, adding: bool) -> tuple[Tensor, Tensor]:
+    """Each latter's original over its former's original and views, which hold no more content than the former.
 
-    Views that add content take part when `adding`.
+    Views that add content are included only if `adding`.
     """
     views = batch.former[:, None] + torch.arange(batch.views, device=batch.former.device)
     more = batch.latter[:, None].expand_as(views)
@@ -128,7 +133,7 @@ def pair_view_rows(batch: Batch, adding: bool) -> tuple[Tensor, Tensor]:
     return more[chosen], views[chosen]
 
 
-def _triplet(features: Tensor, batch: Batch) -> Tensor:
+def _triplet(features: Tensor, batch: StepBatch) -> Tensor:
     """Former as anchor, its other views as positives, latter as negative."""
     views = batch.former[:, None] + torch.arange(1, batch.views, device=batch.former.device)
     return TripletLoss()(features, batch.former, views, batch.latter)
@@ -146,8 +151,8 @@ def train(
     network: nn.Module,
     cosface: CosFaceLoss | SampledCosFace,
     groups: list[dict[str, Any]],
-    batches: Callable[[int], Batch],
-    recipe: Recipe,
+    batches: Callable[[int], StepBatch],
+    recipe: TrainingRecipe,
     config: TrainConfig,
     directory: Path,
     mark: str,
@@ -159,7 +164,7 @@ def train(
 
     `groups`: parameter groups with their peak `lr`. `mark` is the run's fingerprint: a state with another one is not
     used. Rank 0 writes `directory/state.safetensors` every `save_every` steps and `metrics.jsonl` every `log_every`.
-    Raises NdecError at a loss that is not finite, before it touches the weights; the last saved state stays. `ids` are
+    Raises NdecError for a loss that is not finite, before the weights change; the last saved state is kept. `ids` are
     the images of the training set, row by row, for that message.
     """
     peaks = [group["lr"] for group in groups]
@@ -195,7 +200,7 @@ def train(
                 average.move(network)
             if step % config.log_every == 0 or step == config.steps - 1:
                 lines.append(_line(step, terms, config.lr * share, writer))
-            if team.leads and ((step + 1) % config.save_every == 0 or step == config.steps - 1):
+            if team.is_main and ((step + 1) % config.save_every == 0 or step == config.steps - 1):
                 save_state(state_path, model, optimizer, step + 1, lines, mark)
                 write_text(directory / "metrics.jsonl", "".join(line + "\n" for line in lines))
             bar.advance(task)
@@ -206,7 +211,7 @@ def train(
 class Average(nn.Module):
     """Exponential moving average of a network's parameters: average ← decay · average + (1 − decay) · parameter.
 
-    A module with buffers, so that it is saved and resumed with the rest.
+    A module with buffers, so that it is saved and resumed like the others.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -241,12 +246,12 @@ def _line(step: int, terms: Terms, lr: float, writer: Any) -> str:
     return json.dumps({"step": step, **values}, sort_keys=True)
 
 
-def _not_finite(step: int, terms: Terms, batch: Batch, state_path: Path, ids: Sequence[str]) -> str:
+def _not_finite(step: int, terms: Terms, batch: StepBatch, state_path: Path, ids: Sequence[str]) -> str:
     rows = sorted(set(batch.images.tolist()))
     images = ", ".join(ids[row] if ids else f"row {row}" for row in rows[:8]) + (" …" if len(rows) > 8 else "")
     kept = f"the last good state is kept in {state_path}" if state_path.is_file() else "no state was saved yet"
     return (
         f"the loss is {terms.loss.item()} at step {step} (norm ratio {terms.norm_ratio.item()}, CosFace "
-        f"{terms.cosface.item()}); its batch holds {len(rows)} images: {images}; training stopped and {kept}. "
+        f"{terms.cosface.item()}); its batch has {len(rows)} images: {images}; training stopped and {kept}. "
         "Lower lr or trunk_lr, or set bf16 = off"
     )

@@ -1,4 +1,4 @@
-"""The two terms of ASL's loss (paper, equations 1 and 2) and the choice of pairs for the first one."""
+"""The two terms of the ASL loss (paper, equations 1 and 2) and the choice of pairs for the first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-NORM_EPS = 1e-6  # a norm below it counts as this: ratio and gradient stay finite for an all-zero feature
+NORM_EPS = 1e-6  # smaller norms count as this, so that ratio and gradient stay finite
 
 
 def norms(x: Tensor) -> Tensor:
@@ -17,8 +17,8 @@ def norms(x: Tensor) -> Tensor:
 class NormRatioLoss(nn.Module):
     """exp(1 − ‖x_i‖ / ‖x_j‖), i the image with more content (equations 1 and 2), averaged over the given pairs.
 
-    At ratio 1 a pair costs 1, and less the larger the ratio is; pairs of equal content are the caller's to leave out
-    (`ordered_view_pairs` does), since each would add a constant and a pull apart.
+    At ratio 1 a pair costs 1; a larger ratio costs less. The caller leaves out pairs of equal content, as
+    `ordered_view_pairs` does: each would push two equal norms apart.
 
     >>> features = torch.tensor([[2.0, 0.0], [0.0, 1.0]])  # norms 2 and 1
     >>> round(NormRatioLoss()(features, more=torch.tensor([0]), less=torch.tensor([1])).item(), 4)  # exp(1 - 2)
@@ -33,7 +33,7 @@ class NormRatioLoss(nn.Module):
         if len(more) == 0:
             return features.new_zeros(())
         if bool((more == less).any()):
-            raise ValueError("a norm-ratio pair holds one row twice; its two sides have the same content")
+            raise ValueError("a norm-ratio pair has the same row on both sides")
         length = norms(features)
         return torch.exp(1 - length[more] / length[less]).mean()
 
@@ -41,7 +41,7 @@ class NormRatioLoss(nn.Module):
 class TripletLoss(nn.Module):
     """max(0, ‖a − p‖ − ‖a − n‖ + m) of unit features (Hermans et al. 2017), averaged over the anchors.
 
-    p is the farthest of an anchor's positives (batch hard); an anchor has one negative, its hard one.
+    p is the farthest positive of an anchor (batch hard); each anchor has one negative, its hard negative.
     """
 
     def __init__(self, margin: float = 0.3) -> None:
@@ -61,7 +61,7 @@ class TripletLoss(nn.Module):
 class CosFaceLoss(nn.Module):
     """Large-margin cosine loss (CosFace, Wang et al. 2018): softmax cross-entropy of s·(cos θ − m·[own class]).
 
-    `weight` (classes, dim) float32 holds one proxy a class; rows need not be normalised. Memory: 3 tables of that size
+    `weight` (classes, dim) float32 has one proxy per class; rows need not be normalised. Memory: 3 tables of that size
     with Adam, plus (batch, classes) logits.
 
     >>> loss = CosFaceLoss(dim=2, classes=2, scale=1.0, margin=0.0)
@@ -72,7 +72,7 @@ class CosFaceLoss(nn.Module):
 
     def __init__(self, dim: int, classes: int, scale: float = 64.0, margin: float = 0.35) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(classes, dim))  # the trainer sets it to the classes' own features
+        self.weight = nn.Parameter(torch.zeros(classes, dim))  # the trainer sets it to the mean features of the classes
         self.scale, self.margin = scale, margin
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The trained part: a linear head whose output's direction and length are learned apart."""
+"""The trained part: a head that learns direction and length of its output separately."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.whitening import Whitening
 
-NORM_LAYER = "head output"  # the layer whose norms are trained and tested, the same one in both
+NORM_LAYER = "head output"  # norms are trained and tested at this layer
 HIDDEN = 256
-MAX_LOG_LENGTH = 3.0  # a length is changed by a factor of 20 at most, either way
+MAX_LOG_LENGTH = 3.0  # lengths change by at most a factor of 20, up or down
 
 
 class Head(nn.Module):
     """x = (W f + b) · exp(t · tanh(g(f) / t)): trunk features (n, dim_in) float32 → features (n, dim) float32.
 
-    The direction is linear. A linear map alone can hardly learn norms, since its length hangs on its direction (in a
-    pilot the ratio then told copies from reverse crops with an AUC of .59, with this branch .89), so the two-layer g
-    learns the length. g starts at zero: before training x is the PCA-whitened descriptor. g sees the features
-    standardised by `mean` and `std`. The bound t is there because the norm-ratio loss always wants more: a plain exp(g)
-    ran to 1e19 and then to NaN within 700 steps.
+    The direction is linear. A linear map alone can hardly learn norms, because its length depends on its direction (in
+    a pilot the ratio separated copies from reverse crops with an AUC of .59, with this branch .89), so the two-layer g
+    learns the length. g starts at zero: before training x is the PCA-whitened descriptor. g receives the features
+    standardised by `mean` and `std`. The bound t is needed because the norm-ratio loss has no minimum: a plain exp(g)
+    reached 1e19 and then NaN within 700 steps.
     """
 
     mean: Tensor
@@ -31,7 +31,7 @@ class Head(nn.Module):
 
     def __init__(self, dim_in: int, dim: int, hidden: int = HIDDEN) -> None:
         super().__init__()
-        # skip_init: the layers are filled by `fit_head` or a checkpoint, and the global generator is left alone
+        # skip_init: `fit_head` or a checkpoint fills the layers, and the global generator stays untouched
         self.direction = nn.utils.skip_init(nn.Linear, dim_in, dim)
         self.hidden = nn.utils.skip_init(nn.Linear, dim_in, hidden)
         self.log_length = nn.utils.skip_init(nn.Linear, hidden, 1)
@@ -40,7 +40,7 @@ class Head(nn.Module):
 
     @property
     def shape(self) -> dict[str, int]:
-        """Arguments that build an empty head of this form."""
+        """Arguments that build an empty head of this shape."""
         return {
             "dim_in": self.direction.in_features,
             "dim": self.direction.out_features,
@@ -58,12 +58,12 @@ class Head(nn.Module):
 
 
 def fit_head(features: np.ndarray, dim: int, shrinkage: float, seed: int) -> Head:
-    """A head that starts as the PCA whitening of `features`, (n, dim_in) of the training images' originals.
+    """A head initialised as the PCA whitening of `features` (n, dim_in), the originals of the training images.
 
-    `dim` is lowered to what n images can carry (n − 1). Raises NdecError for fewer than two images.
+    `dim` is at most n − 1. Raises NdecError for fewer than two images.
     """
     if len(features) < 2:
-        raise NdecError(f"training needs at least 2 readable basic images, got {len(features)}; give it some hundreds")
+        raise NdecError(f"training needs at least 2 readable basic images, got {len(features)}; use a few hundred")
     whitening = Whitening.fit(features.astype(np.float32), dim, shrinkage)
     head = Head(features.shape[1], whitening.dim)
     generator = torch.Generator().manual_seed(seed)
@@ -72,7 +72,7 @@ def fit_head(features: np.ndarray, dim: int, shrinkage: float, seed: int) -> Hea
         head.direction.weight.copy_(matrix)
         head.direction.bias.copy_(-(matrix @ torch.from_numpy(whitening.mean)))
         head.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float64)))
-        # dead channels of a trunk do not vary: their tiny deviations must not be blown up
+        # dead channels of a trunk hardly vary: do not amplify their noise
         deviation = features.std(axis=0, dtype=np.float64)
         head.std.copy_(torch.from_numpy(np.maximum(deviation, 0.01 * deviation.mean() + 1e-6)))
         bound = 1 / features.shape[1] ** 0.5
@@ -83,14 +83,14 @@ def fit_head(features: np.ndarray, dim: int, shrinkage: float, seed: int) -> Hea
 
 
 def class_means(features: Tensor, classes: Tensor, count: int) -> Tensor:
-    """Mean direction of each class, (count, dim): where CosFace's proxies start. `classes` (n,) int64."""
+    """Mean direction of each class, (count, dim): the initial CosFace proxies. `classes` (n,) int64."""
     unit = nn.functional.normalize(features)
     total = torch.zeros(count, features.shape[1], dtype=unit.dtype, device=unit.device).index_add_(0, classes, unit)
     return nn.functional.normalize(total)
 
 
 def norms_of(head: Head, features: np.ndarray) -> np.ndarray:
-    """Trunk features (…, dim_in) → the norms of the head's output, (…) float64, computed in float64 as in testing."""
+    """Trunk features (…, dim_in) → norms of the head's output, (…) float64, computed in float64 as in testing."""
     wide = copy.deepcopy(head).cpu().double()
     with torch.inference_mode():
         output = wide(torch.from_numpy(features.reshape(-1, features.shape[-1]).astype(np.float64)))

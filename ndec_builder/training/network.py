@@ -1,4 +1,4 @@
-"""Trunk and head as one network, for training the whole of it."""
+"""Trunk and head as one network, for training both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ndec_builder.training.model import Head
 class WholeNetwork(nn.Module):
     """(n, 3, size, size) uint8 → (n, dim) float32 of free norm.
 
-    The trunk stays in evaluation mode: its batch statistics are those it came with, since batches of a few images with
-    many views each would spoil them, and there is no dropout, so that a step depends on weights and batch alone.
+    The trunk stays in evaluation mode. It keeps its pretrained batch statistics, which batches of a few images with
+    many views each would spoil, and it has no dropout, so that a step depends only on weights and batch.
     """
 
     def __init__(self, backbone: Backbone, head: Head, bf16: bool) -> None:
@@ -23,10 +23,10 @@ class WholeNetwork(nn.Module):
         parameters = list(backbone.trunk.parameters())
         if not parameters:
             raise NdecError(
-                f"the model {backbone.name} has no weights that can be trained (a frozen TorchScript file?); "
-                "train with the trunk frozen, or give another backbone"
+                f"the model {backbone.name} has no trainable weights (a frozen TorchScript file?); "
+                "train with the trunk frozen, or use a different backbone"
             )
-        for parameter in parameters:  # one by one: a TorchScript module has no requires_grad_ of its own
+        for parameter in parameters:  # one by one: a TorchScript module has no requires_grad_
             parameter.requires_grad_(True)
         self.backbone, self.head, self.bf16 = backbone, head, bf16
 

@@ -1,4 +1,4 @@
-"""The resumable state of a run: one safetensors file, replaced whole. Batches need none, they follow from the step."""
+"""The resumable state of a run: one safetensors file, replaced atomically. Batches need no state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save_state(
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mark: str) -> tuple[int, list[str]]:
     """Restore a state into model and optimizer; returns (steps done, lines of metrics).
 
-    (0, []) when there is none or it belongs to another run. Raises NdecError for a damaged file.
+    (0, []) when there is none or it is from a different run. Raises NdecError for a damaged file.
     """
     if not path.is_file():
         return 0, []
@@ -37,7 +37,7 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, m
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})["state"])
             if header.get("fingerprint") != mark:
-                say(f"{path} belongs to a run with other settings or images; starting at step 0")
+                say(f"{path} is from a run with different settings or images; starting at step 0")
                 return 0, []
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         prefix = "model."
@@ -54,5 +54,5 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, m
             f"the training state {path} cannot be read ({str(error).splitlines()[0][:200]}); "
             "delete it to train from the start"
         ) from None
-    say(f"going on at step {step} of {path}")
+    say(f"continuing at step {step} of {path}")
     return step, lines

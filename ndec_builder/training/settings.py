@@ -43,7 +43,7 @@ class TrainConfig:
     warmup: int = setting(100, "steps of linear warm-up")
     flat: int = setting(0, "steps at the peak learning rate after the warm-up, before the cosine")
     ema: float = setting(0.0, "decay of an average of the weights, kept in the checkpoint; 0: the last weights")
-    class_sample: int = setting(0, "classes a step takes part in CosFace, drawn anew each step; 0: all of them")
+    class_sample: int = setting(0, "classes that take part in CosFace in a step, redrawn each step; 0: all")
     weight_decay: float = setting(0.0, "AdamW's weight decay")
     scale: float = setting(64.0, "CosFace's s")
     margin: float = setting(0.35, "CosFace's m")

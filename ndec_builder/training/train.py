@@ -1,4 +1,4 @@
-"""`ndec train-asl`: a manifest's training tables → runs/<name>/, one detector."""
+"""`ndec train-asl`: train one detector on the training tables of a manifest; writes runs/<name>/."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ndec_builder.training.loop import train
 from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, class_means, fit_head
 from ndec_builder.training.network import WholeNetwork
-from ndec_builder.training.recipes import Recipe, recipe_named
+from ndec_builder.training.recipes import TrainingRecipe, recipe_named
 from ndec_builder.training.settings import TrainConfig, with_preset
 from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
@@ -43,10 +43,10 @@ RESULT_VERSION = 3
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What one head is trained from, and where its states lie."""
+    """Everything that one head is trained from, and the folder of its states."""
 
     config: TrainConfig
-    recipe: Recipe
+    recipe: TrainingRecipe
     data: TrainingSet
     views: CachedViews  # in the order of data.images
     manifest: Manifest
@@ -59,14 +59,14 @@ class Job:
 def run(config: TrainConfig) -> Path:
     """Train one detector; returns runs/<name>/ with checkpoint.safetensors and .json, metrics.jsonl and run.json.
 
-    A finished run with the same settings, images and backbone is left as it is; a killed one goes on at its last state.
-    Raises UsageError for settings that make no sense, NdecError for a manifest that cannot be trained on or a loss that
-    is not finite, GapsError when more than `max_reject_share` of the images cannot be read.
+    A finished run with the same settings, images and backbone is kept; an interrupted one continues from its last
+    state. Raises UsageError for invalid settings, NdecError for a manifest that cannot be trained on or a loss that is
+    not finite, GapsError when more than `max_reject_share` of the images cannot be read.
     """
     config = with_preset(config)
     _check(config)
     directory = Workspace(config.workspace).run(config.name or config.recipe)
-    with team(best_device(config.device)) as members, locked(directory) if members.leads else nullcontext():
+    with team(best_device(config.device)) as members, locked(directory) if members.is_main else nullcontext():
         return _run(config, members)
 
 
@@ -85,7 +85,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
     maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, config.view_seed)
     kinds = view_kinds(1 if config.whole_network else config.views)
     root = config.workspace / "cache" / "views"
-    with team.leader_first():
+    with team.main_first():
         cached = cache_views(root, backbone, images, maker, kinds, config.bf16, config.threads)
     _check_rejects(cached, images.num_rows, config, directory, team)
     data = data.without({row["image_id"] for row in cached.rejects})
@@ -96,11 +96,11 @@ def _run(config: TrainConfig, team: Team) -> Path:
          data.images["sha256"].to_pylist(), data.classes.tolist(), data.pairs.tolist(), data.directed.tolist()]
     )  # fmt: skip
     if _finished(directory, mark):
-        say(f"{directory} is trained already with these settings on these images")
+        say(f"{directory} is already trained with these settings on these images")
         return directory
     job = Job(config, recipe, data, cached, manifest, backbone, directory, mark, team)
     threshold, head = _calibrate(job), train_head(job)
-    if not team.leads:
+    if not team.is_main:
         return directory
     counts = {**data.facts(), "rejects": len(cached.rejects), "steps": config.steps}
     path = save_checkpoint(
@@ -125,7 +125,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
 
 
 def train_head(job: Job) -> Head:
-    """Set head and class proxies to the whitened features, then train them, and the trunk when asked (in place)."""
+    """Initialise head and class proxies with the whitened features, then train them (and the trunk if requested)."""
     config, data, backbone = job.config, job.data, job.backbone
     device = best_device(config.device)
     originals = job.views.features[:, 0].astype(np.float32)
@@ -154,7 +154,7 @@ def train_head(job: Job) -> Head:
         batches = OnlineBatches(data, maker, threads=config.threads, **sizes)
     else:
         batches = CachedBatches(data, job.views.features, job.views.content_share, job.views.adds_content, **sizes)
-    # a step of the head alone is so small that a second thread only waits for the first
+    # a step of the head alone is too small for a second thread
     threads = config.threads if config.whole_network else 1
     logs = job.directory / "tensorboard" / (f"rank-{job.team.rank}" if job.team.rank else "")
     with torch_threads(threads), closing(batches), SummaryWriter(str(logs)) as writer:
@@ -164,7 +164,7 @@ def train_head(job: Job) -> Head:
 
 
 def _calibrate(job: Job) -> Threshold | None:
-    """Train a head without a part of the groups and choose the filter's threshold on that part."""
+    """Train a head without part of the groups and choose the filter's threshold on that part."""
     config, recipe, data = job.config, job.recipe, job.data
     if not config.keep_copies or config.whole_network or not recipe.trains_norms:
         return None
@@ -172,7 +172,7 @@ def _calibrate(job: Job) -> Threshold | None:
     rest = data.without(held)
     if rest.basic < 2 or (recipe.needs_pairs and not len(rest.pairs)):
         return None
-    say(f"{config.recipe}: first without {len(held)} images, to choose the filter's threshold on them")
+    say(f"{config.recipe}: training first without {len(held)} images, to choose the filter's threshold on them")
     views = job.views.of(rest.images["image_id"].to_pylist())
     head = train_head(replace(job, data=rest, views=views, directory=job.directory / "held-out"))
     ratios = held_out_ratios(head, data, job.views, held, view_kinds(config.views))
@@ -180,7 +180,7 @@ def _calibrate(job: Job) -> Threshold | None:
 
 
 def _proxies(config: TrainConfig, dim: int, classes: int) -> CosFaceLoss | SampledCosFace:
-    """CosFace over all classes, or over a sample of a table that the optimizer does not hold."""
+    """CosFace over all classes, or over a sample of a table outside the optimizer."""
     if not config.class_sample or config.class_sample >= classes:
         return CosFaceLoss(dim, classes, config.scale, config.margin)
     return SampledCosFace(dim, classes, config.class_sample, config.seed, config.scale, config.margin)
@@ -193,30 +193,30 @@ def _check(config: TrainConfig) -> None:
     }  # fmt: skip
     for name, low in least.items():
         if getattr(config, name) < low:
-            raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; it must be at least {low}")
+            raise UsageError(f"{name} = {getattr(config, name)} is out of range; it must be at least {low}")
     for name in ("norm_dropout", "ema", "keep_copies"):
         if not 0 <= getattr(config, name) < 1:
-            raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; 0 ≤ {name} < 1 does")
+            raise UsageError(f"{name} = {getattr(config, name)} is out of range; it must be at least 0 and below 1")
     for name in ("lr", "trunk_lr", "scale"):
         if not getattr(config, name) > 0:
-            raise UsageError(f"{name} = {getattr(config, name)} makes no sense for training; it must be above 0")
+            raise UsageError(f"{name} = {getattr(config, name)} is out of range; it must be above 0")
 
 
-def _check_pairs(config: TrainConfig, recipe: Recipe, data: TrainingSet, manifest: Manifest) -> None:
+def _check_pairs(config: TrainConfig, recipe: TrainingRecipe, data: TrainingSet, manifest: Manifest) -> None:
     if not recipe.uses_pairs or (len(data.pairs) and config.pairs):
         return
-    why = "pairs = 0 draws none of them" if len(data.pairs) else f"{manifest.directory} has no train_pairs"
+    why = "pairs = 0 draws no pairs" if len(data.pairs) else f"{manifest.directory} has no train_pairs"
     if recipe.needs_pairs:
         raise NdecError(
             f"the recipe {config.recipe} learns from hard negative pairs, but {why}; mine, annotate and export the "
             "train split first (`ndec mine --split train`), or use asl-crop or asl"
         )
-    say(f"note: {why}; the recipe {config.recipe} learns norms from crops alone")
+    say(f"note: {why}; the recipe {config.recipe} learns norms from crops only")
 
 
 def _check_rejects(cached: CachedViews, images: int, config: TrainConfig, directory: Path, team: Team) -> None:
-    """Write rejects.parquet; raise GapsError when they are too many."""
-    if team.leads:
+    """Write rejects.parquet; raise GapsError if there are too many."""
+    if team.is_main:
         write_table(directory / "rejects.parquet", table_of(REJECTS, cached.rejects))
     if not cached.rejects:
         return
@@ -232,7 +232,7 @@ def _check_rejects(cached: CachedViews, images: int, config: TrainConfig, direct
 
 
 def _finished(directory: Path, mark: str) -> bool:
-    """Whether the checkpoint there is whole and comes from this very run."""
+    """Whether the folder holds a complete checkpoint of exactly this run."""
     try:
         return bool(read_card(directory)["fingerprint"] == mark)
     except NdecError:

@@ -1,4 +1,4 @@
-"""The view cache: every view goes through the frozen trunk once, shard by shard, and is found again by the next run."""
+"""The view cache: trunk features of every view, computed shard by shard and reused by later runs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from ndec_builder.training.views import View, ViewMaker, view_kinds
 
 RESULT_VERSION = 1
 SHARD_IMAGES = 128
-BATCH = 8  # inputs of the trunk at a time; the last batch of a shard is filled up
-VIEWS = pa.schema(
+TRUNK_BATCH = 8  # inputs of the trunk at a time; the last batch of a shard is padded
+CACHED_VIEWS = pa.schema(
     [
         ("image_id", pa.string()),
         ("view", pa.int32()),
@@ -66,11 +66,9 @@ class CachedViews:
 def cache_views(
     root: Path, backbone: Backbone, images: pa.Table, maker: ViewMaker, kinds: Sequence[str], bf16: str, threads: int
 ) -> CachedViews:
-    """Make, describe and keep the views under `root/<fingerprint>/`; parts that are there already are only read, unless
-    an image that was rejected then can be read now.
+    """Compute the views under `root/<fingerprint>/`; existing shards are read, unless a rejected image is readable now.
 
-    The fingerprint covers trunk, images (ids and bytes), kinds of views, seed and precision. A killed run goes on at
-    the first missing part.
+    An interrupted run continues at the first missing shard.
     """
     ids = images["image_id"].to_pylist()
     turned = [list(maker.rotations)] if any(maker.rotations) else []
@@ -97,7 +95,7 @@ def cache_views(
 
 
 def _forget_if_mended(directory: Path, shard: Shard, maker: ViewMaker, ids: list[str]) -> None:
-    """Take the marker of a part away when one of its rejects has come back, so that the part is made anew."""
+    """Remove the marker of a shard if one of its rejected images is readable now, so that the shard is recomputed."""
     path = directory / f"{shard.name}.rejects.parquet"
     if not path.is_file():
         return
@@ -109,7 +107,7 @@ def _forget_if_mended(directory: Path, shard: Shard, maker: ViewMaker, ids: list
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Set the number of torch's threads, which changes the last bits of its sums, and put it back."""
+    """Set the number of torch threads, which changes the last bits of sums, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -149,24 +147,24 @@ def _write_shard(
             for number, view in enumerate(views)
         ]
         waiting += [view.pixels for view in views]
-        while len(waiting) >= BATCH:
-            parts.append(describe(model, np.stack(waiting[:BATCH])))
-            waiting = waiting[BATCH:]
+        while len(waiting) >= TRUNK_BATCH:
+            parts.append(trunk_features(model, np.stack(waiting[:TRUNK_BATCH])))
+            waiting = waiting[TRUNK_BATCH:]
     if waiting:
-        filled = np.zeros((BATCH, *waiting[0].shape), np.uint8)
+        filled = np.zeros((TRUNK_BATCH, *waiting[0].shape), np.uint8)
         filled[: len(waiting)] = waiting
-        parts.append(describe(model, filled)[: len(waiting)])
+        parts.append(trunk_features(model, filled)[: len(waiting)])
     features = np.concatenate(parts) if parts else np.zeros((0, backbone.dim), np.float32)
     names = (f"{shard.name}.npy", f"{shard.name}.parquet", f"{shard.name}.rejects.parquet")
     with atomic_path(directory / names[0]) as temporary:
         np.save(temporary, features.astype(np.float16))
-    write_table(directory / names[1], pa.Table.from_pylist(described, schema=VIEWS))
+    write_table(directory / names[1], pa.Table.from_pylist(described, schema=CACHED_VIEWS))
     write_table(directory / names[2], table_of(REJECTS, rejects))
     return Outcome(names, {"views": len(described), "rejects": len(rejects)})
 
 
 def _made(rows: range, maker: ViewMaker, kinds: Sequence[str], threads: int) -> Iterator[tuple[int, list[View] | str]]:
-    """Each row with its views, or the reason why it has none; made in threads, some rows ahead of the trunk."""
+    """Each row with its views, or the reason why there are none; made in threads, a few rows ahead of the trunk."""
     left = iter(rows)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         ahead = [(row, pool.submit(_views_of, maker, row, kinds)) for row in itertools.islice(left, 4 * threads)]
@@ -185,7 +183,7 @@ def _views_of(maker: ViewMaker, row: int, kinds: Sequence[str]) -> list[View] | 
         return str(error)
 
 
-def describe(model: Inference, pixels: np.ndarray) -> np.ndarray:
+def trunk_features(model: Inference, pixels: np.ndarray) -> np.ndarray:
     """(n, 3, s, s) uint8 → (n, dim) float32 from the frozen trunk, on its device."""
     return to_host(model(torch.from_numpy(pixels).permute(0, 2, 3, 1)))
 

@@ -15,28 +15,29 @@ from ndec_builder.core.storage import read_uri
 from ndec_builder.edits.recipes import edit_image
 from ndec_builder.embeddings.preprocess import to_array
 
-ORIGINAL, CROP = "original", "edited-crop"  # crops and copies are recipes of `edits`
-COPIES = ("copy", "view")  # a mix like that of test copies, and BoT's training views
-BACKGROUNDS = 24  # training images that the copies are pasted on; evaluation images never serve here
+ORIGINAL, CROP = "original", "edited-crop"  # recipes of `edits`
+COPIES = ("copy", "view")  # the mix of test copies, and the training views of BoT
+MAX_BACKGROUNDS = 24  # training images that copies are pasted on; never evaluation images
 
 
 @dataclass(frozen=True)
 class View:
-    """One input of the trunk and how it came about."""
+    """One input of the trunk and how it was made."""
 
     pixels: np.ndarray  # (3, size, size) uint8
     recipe: str  # original, edited-crop, copy or view
     content_share: float  # of the original, 0 … 1
-    adds_content: bool  # shows something that the original lacks: no part in the norm term
+    adds_content: bool  # shows content that the original lacks: not in the norm term
     edits: str  # json: the operations with their parameters
 
 
 def view_kinds(count: int) -> tuple[str, ...]:
-    """What the views of an image are: the original, crops, then copies of both kinds in turn; as many crops as copies
-    (one crop more where that does not come out even).
+    """Kinds of the views of an image: the original, crops, then copies of both kinds in turn.
 
-    The crops are edited too: from bare ones the norm learns how large things are shown, not that edits take away (AUC
-    of the recipe `asl` .71 with bare crops, .78 with one bare and three edited ones, .80 with three edited ones).
+    There are as many crops as copies, or one more. The crops are edited too: with bare crops the norm learns the scale
+    of the content instead of the loss through edits (AUC of the recipe `asl`: .71 with bare crops, .78 with one bare
+    and three edited ones, .80 with three edited ones).
+
     """
     crops = count // 2
     return (ORIGINAL, *(CROP,) * crops, *(COPIES[i % 2] for i in range(count - 1 - crops)))
@@ -55,18 +56,18 @@ def load_picture(uri: str, side: int, rotation: int = 0) -> Image.Image:
 
 def load_backgrounds(uris: Sequence[str], side: int, rotations: Sequence[int] | None = None) -> list[Image.Image]:
     """Pictures to paste copies on: up to BACKGROUNDS, evenly spread over the training images that can be read."""
-    spread = np.linspace(0, len(uris) - 1, min(BACKGROUNDS, len(uris))).round().astype(int)
+    spread = np.linspace(0, len(uris) - 1, min(MAX_BACKGROUNDS, len(uris))).round().astype(int)
     pictures = []
     for row in dict.fromkeys(spread.tolist()):
         try:
             pictures.append(load_picture(uris[row], side, rotations[row] if rotations else 0))
-        except (ValueError, OSError):  # it is a reject of the views, counted there
+        except (ValueError, OSError):  # counted as a reject of the views
             continue
     return pictures
 
 
 def view_generator(seed: int, sha256: str, *numbers: int) -> np.random.Generator:
-    """The generator of one view: depends on the seed, the image's bytes and the view's numbers, on no order."""
+    """The generator of one view: a function of seed, image bytes and the numbers of the view, not of any order."""
     return np.random.default_rng([seed, int(sha256[:15], 16), *numbers])
 
 
@@ -83,7 +84,7 @@ def make_view(
 
 @dataclass(frozen=True)
 class ViewMaker:
-    """Makes views of the images of a training set; the same for the cache and for the online mode."""
+    """Makes views of training images, for the cache and for online training."""
 
     uris: Sequence[str]  # resolved, row by row
     sha256: Sequence[str]
@@ -94,7 +95,7 @@ class ViewMaker:
 
     @property
     def side(self) -> int:
-        return 2 * self.size  # a crop of a quarter of the area still has the trunk's resolution
+        return 2 * self.size  # a crop of a quarter of the area still fills the input of the trunk
 
     def views(self, row: int, kinds: Sequence[str], *numbers: int) -> list[View]:
         """Views of one image. Raises what `load_picture` raises."""

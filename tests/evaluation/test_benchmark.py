@@ -278,7 +278,7 @@ def test_bad_input(
         refused(UsageError, words, **manifest, scorer="asl", asl_checkpoint=other)
         refused(UsageError, words, **manifest, scorer="asl", model=None, checkpoint=other)
     (tmp_path / "fused.json").write_text("{}")
-    refused(NdecError, "is no checkpoint.*which --fused-model takes", **manifest, model=None, checkpoint=tmp_path)
+    refused(NdecError, "is not a checkpoint.*which --fused-model takes", **manifest, model=None, checkpoint=tmp_path)
 
 
 def test_norms_of_a_prediction_whose_image_cannot_be_read(

@@ -15,7 +15,7 @@ from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.detectors.fused_rescoring import best_rows
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
-from ndec_builder.training.fused.features import FEATURES
+from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.model import FusedModel, save_model
 
 MODEL = "efficientnet-lite0"
@@ -27,9 +27,9 @@ def fused(small, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ign
     backbone = load_backbone(MODEL)
     rng = np.random.default_rng(0)
     whitening = Whitening(np.zeros(backbone.dim, np.float32), rng.normal(size=(16, backbone.dim)).astype(np.float32))
-    size = len(FEATURES)
+    size = len(PAIR_FEATURES)
     first = np.zeros((2, size), np.float32)
-    first[0, FEATURES.index("local_correlation")] = first[1, FEATURES.index("query_outside")] = 1
+    first[0, PAIR_FEATURES.index("local_correlation")] = first[1, PAIR_FEATURES.index("query_outside")] = 1
     layers = {
         "0.0.weight": first, "0.0.bias": np.zeros(2, np.float32),
         "0.1.weight": np.eye(2, dtype=np.float32), "0.1.bias": np.zeros(2, np.float32),
@@ -87,7 +87,7 @@ def test_it_refuses_what_it_was_fitted_on_and_half_a_command(small, fused: Path,
     (other / "fused.safetensors").write_bytes((fused / "fused.safetensors").read_bytes())
     (other / "fused.json").write_text(json.dumps(card | {"train_groups": ["scene3"]}), "utf-8")
     config = {"workspace": tmp_path, "manifest": small.manifest, "model": MODEL, "scorer": "fused"}
-    with pytest.raises(NdecError, match="worth nothing"):
+    with pytest.raises(NdecError, match="would be meaningless"):
         run(BenchmarkConfig(**config, fused_model=other))
     changed = card | {"backbone": {**card["backbone"], "fingerprint": "0" * 64}}
     (other / "fused.json").write_text(json.dumps(changed), "utf-8")

@@ -20,8 +20,8 @@ from ndec_builder.evaluation.metrics.norm_ratio_filter import reject
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.checkpoint import load_detector
 from ndec_builder.training.fused import run as fused_run
-from ndec_builder.training.fused.features import FEATURES
-from ndec_builder.training.fused.model import CARD, DEFAULT_FIT, WEIGHTS, FusedModel, load_model
+from ndec_builder.training.fused.features import PAIR_FEATURES
+from ndec_builder.training.fused.model import DEFAULT_FIT, FUSED_CARD, FUSED_WEIGHTS, FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head
 from support.pictures import scene
@@ -79,7 +79,7 @@ def test_the_fit_that_comes_with_ndec_names_what_it_was_trained_on(tmp_path: Pat
     assert all(len(value) == 64 for value in card["train_sha256"])
     assert card["packages"] and all({"name", "registry", "version"} <= set(package) for package in card["packages"])
     files = sorted(path.name for path in DEFAULT_FIT.iterdir())
-    assert files == sorted([CARD, WEIGHTS])  # no picture
+    assert files == sorted([FUSED_CARD, FUSED_WEIGHTS])  # no picture
     assert sum(path.stat().st_size for path in DEFAULT_FIT.iterdir()) < 5_000_000
 
 
@@ -93,15 +93,15 @@ def test_the_fit_that_comes_with_ndec_is_refused_on_its_own_photos(tmp_path: Pat
     config = BenchmarkConfig(
         workspace=tmp_path, **folders, ground_truth=tmp_path / "truth.csv", model=MODEL, scorer="fused"
     )
-    with pytest.raises(NdecError, match=r"was fitted on 1 of the references.*worth nothing.*train-asl --recipe fused"):
+    with pytest.raises(NdecError, match=r"was fitted on 1 of the references.*would be meaningless.*train-asl --recipe fused"):
         run(config)
 
 
 def norm_ratio_alone(card: dict[str, object], model: FusedModel, head: Head) -> FusedModel:
     """logit = −log query_over_reference of the head, through the ReLUs as relu(x) and relu(−x)."""
-    size = len(FEATURES)
+    size = len(PAIR_FEATURES)
     first = np.zeros((2, size), np.float32)
-    first[:, FEATURES.index("log_query_over_reference")] = 1, -1
+    first[:, PAIR_FEATURES.index("log_query_over_reference")] = 1, -1
     layers = {
         "0.0.weight": first, "0.0.bias": np.zeros(2, np.float32),
         "0.1.weight": np.eye(2, dtype=np.float32), "0.1.bias": np.zeros(2, np.float32),

@@ -14,7 +14,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors import pair_geometry as module
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
-from ndec_builder.training.fused.measure import SIDE
+from ndec_builder.training.fused.measure import PICTURE_SIDE
 from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS
 from ndec_builder.training.views import load_picture
 
@@ -46,7 +46,7 @@ def test_signals_are_those_of_a_plain_loop(data: Dataset, tmp_path: Path) -> Non
     assert found.shape == (5, len(PAIR_SIGNALS))
     for row, q, r in zip(found, QUERY, REFERENCE, strict=True):
         pictures = [
-            np.asarray(load_picture(data.resolve(table["uri"][int(i)].as_py()), SIDE))
+            np.asarray(load_picture(data.resolve(table["uri"][int(i)].as_py()), PICTURE_SIDE))
             for table, i in ((data.queries, q), (data.references, r))
         ]
         np.testing.assert_array_equal(row[: len(SIGNALS)], fit(*pictures).vector())

@@ -33,7 +33,7 @@ def test_agreement_and_residual_bound_are_printed_where_they_are(world: World) -
     assert "* Round first: Cohen's kappa 0.812 over 40 shared pairs." in text and "Round double_check" not in text
     assert "* Cohen's kappa: 0.79." in text
     assert (
-        "* Edited copies among the pairs that one person alone kept, upper 95 % bound: confidence 0.95, share 0.0123."
+        "* Edited copies among the pairs kept on a single label, upper 95 % bound: confidence 0.95, share 0.0123."
         in text
     )
 
@@ -48,7 +48,7 @@ def test_what_random_checks_proved_is_printed(world: World) -> None:
     assert "* Audit: 300 of the 5,000 kept hard negatives, drawn at random," in text
     assert "At most 1.57% of the kept hard negatives are copies (one-sided 95 % bound" in text
     assert (
-        "* Nobody looked at 812 pairs that were discarded as edited copies by a pre-label of at least 0.9877;" in text
+        "* Nobody labelled 812 pairs that were discarded as edited copies by a pre-label of at least 0.9877;" in text
     )
     assert "* a\\|b: 39 of 40 gold pairs right (95 % interval 0.871–0.996)." in text
 

@@ -81,7 +81,7 @@ def test_rows_columns_and_counts_are_named(before: Path, world: World) -> None:
     assert references.examples == {"added": ["r9"], "removed": ["r1"], "changed": ["r2"]}
     text = changes.as_text()
     assert "references: 1 added, 1 removed, 1 changed" in text and "labels_by: people → nobody" in text
-    assert "these changes ask for major; it is NOT raised enough" in text
+    assert "these changes need major; it is NOT raised enough" in text
     assert json.loads(json.dumps(changes.as_dict()))["manifest"]["labels_by"] == {"before": "people", "after": "nobody"}
 
 

@@ -234,7 +234,7 @@ def test_retry_after() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 55 < (retry_after(moment) or 0) <= 60
     assert retry_after(format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)) == 0.0
-    for odd in ("²", "9" * 5000, "Wed, 21 Oct 20262026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 +99999999999"):
+    for odd in ("²", "9" * 5000, "Wed, 21 Oct 20262026 07:28:00 GMT"):
         assert retry_after(odd) is None
 
 

@@ -19,7 +19,7 @@ from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import read_uri, sha256_bytes, sha256_file, write_table
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.export import run
-from ndec_builder.manifests.image_paths import climbs_out, file_key, image_place
+from ndec_builder.manifests.image_paths import escapes_root, file_key, image_place
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
@@ -127,7 +127,7 @@ def test_resize_and_format_are_done_and_recorded(world: World) -> None:
         assert difference / (24 * 16 * 3) < 24  # the same picture, if smaller
     info = json.loads((packed / "manifest.json").read_text())["images"]
     assert (info["resize"], info["image_format"], info["encoded_anew"]) == (24, "jpeg", len(images))
-    assert f"{len(images)} images were encoded anew" in (packed / "README.md").read_text()
+    assert f"{len(images)} images were re-encoded" in (packed / "README.md").read_text()
     assert {finding.code for finding in validate(packed)} == {"M401"}
 
 
@@ -154,7 +154,7 @@ def test_images_that_are_gone_or_changed_stop_the_export(world: World) -> None:
     (world.workspace.files("reference") / "r2.png").unlink()
     (world.workspace.files("reference") / "r3.png").write_bytes(b"other")
     with pytest.raises(
-        NdecError, match=r"2 images cannot be packed: r2 \(.*No such file.*r3 \(its bytes are not those"
+        NdecError, match=r"2 images cannot be packed: r2 \(.*No such file.*r3 \(its bytes have changed"
     ):
         export(world, materialize="tar")
     assert not (world.workspace.manifest("benchmark-1.0.0") / "manifest.json").exists()
@@ -180,12 +180,12 @@ def test_settings_that_do_not_go_together(world: World, options: dict[str, objec
 def test_file_keys_are_plain_and_differ(first: str, second: str) -> None:
     for name in (first, second):
         key = file_key(name)
-        assert key.isascii() and not set(key) & set("./\\: ") and len(key) <= 80 and not climbs_out(key)
+        assert key.isascii() and not set(key) & set("./\\: ") and len(key) <= 80 and not escapes_root(key)
     assert (file_key(first) == file_key(second)) == (first == second)
 
 
 def test_places_and_climbing_names() -> None:
     assert image_place("queries", "a/../b.c", "ff00") == "images/queries/ff/a%2F%2E%2E%2Fb%2Ec"
-    assert [climbs_out(name) for name in ("a/b", "../a", "/a", "a/../../b", "C:\\a", "a\\..\\..\\b")] == [False] + [
+    assert [escapes_root(name) for name in ("a/b", "../a", "/a", "a/../../b", "C:\\a", "a\\..\\..\\b")] == [False] + [
         True
     ] * 5

@@ -18,7 +18,7 @@ from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.gather import read_material
 from ndec_builder.manifests.writing.presets import NDEC, Composition, compose
-from ndec_builder.manifests.writing.selection import Material, select
+from ndec_builder.manifests.writing.selection import Material, select_tables
 from support.decided_world import World
 
 SMALL = Composition(references=4, edited_copies=2, easy_negatives=3, hard_negatives=2, basic=5, pairs=2)
@@ -51,7 +51,7 @@ def material(**changes: object) -> Material:
 
 def test_the_split_is_composed_by_the_ids() -> None:
     composed, facts = compose(material(), SMALL, False)
-    tables = select(composed, 0, 0).tables
+    tables = select_tables(composed, 0, 0).tables
     kinds = {row["query_id"]: (row["kind"], row["hard_kind"]) for row in tables["queries"].to_pylist()}
     assert kinds == {
         "Q25000": ("distractor", None),
@@ -70,7 +70,7 @@ def test_own_hard_negatives_come_from_the_decisions() -> None:
     own = material(
         queries=images("Q25000", "Q25001", "Q30000", "Q49998", "Q49999"), kept=Kept({"open0": ["R000001"]}, {})
     )
-    tables = select(compose(own, SMALL, False)[0], 0, 0).tables
+    tables = select_tables(compose(own, SMALL, False)[0], 0, 0).tables
     assert "open0" in tables["queries"]["query_id"].to_pylist()
 
 
@@ -79,7 +79,7 @@ def test_dev_set_one_is_refused_unless_declared_a_hard_negative() -> None:
     with pytest.raises(NdecError, match=r"2 queries are DISC21 dev set I \(Q00000–Q24999\).*Q00000, Q24999"):
         compose(material(queries=queries), SMALL, True)
     declared = material(queries=queries, hard_queries=pa.array(["Q00000", "Q24999"]))
-    kinds = select(compose(declared, SMALL, False)[0], 0, 0).tables["queries"]
+    kinds = select_tables(compose(declared, SMALL, False)[0], 0, 0).tables["queries"]
     assert {row["query_id"] for row in kinds.to_pylist() if row["kind"] == "hard_negative"} == {"Q00000", "Q24999"}
 
 

@@ -83,7 +83,7 @@ def test_bad_input(world: World, tmp_path: Path) -> None:
         run(ReleaseConfig(directory, tmp_path / "full"))
     (world.workspace.files("query") / "mine.png").unlink()
     (world.workspace.files("query") / "stranger.png").write_bytes(b"changed")
-    with pytest.raises(NdecError, match=r"2 images cannot be copied.*mine .*; query_images_h5/stranger \(its bytes"):
+    with pytest.raises(NdecError, match=r"2 images cannot be copied.*mine .*; query_images_h5/stranger \(its sha256"):
         run(ReleaseConfig(directory, tmp_path / "out"))
 
 

@@ -15,7 +15,7 @@ from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.manifests.codes import CODES
 from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
-from ndec_builder.manifests.validate import examine, run, validate
+from ndec_builder.manifests.validate import all_findings, run, validate
 from support.damage import setter
 from support.damages import ATTRIBUTED, FOLDED, LINKED, TARRED
 from support.decided_world import make_world
@@ -85,7 +85,7 @@ def test_the_document_has_every_code_and_kind() -> None:
 def test_source_uses_no_other_codes() -> None:
     import ndec_builder.manifests as package
 
-    source = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py") if path.stem != "codes")
+    source = "".join(path.read_text() for path in Path(package.__file__).parent.rglob("*.py") if path.stem != "codes")
     assert set(re.findall(r'"(M\d{3})"', source)) == set(CODES)
 
 
@@ -99,7 +99,7 @@ def test_run_lists_the_errors_and_says_warnings(
     with pytest.raises(NdecError) as error:
         run(ValidateConfig(directory))
     assert "checks failed" in str(error.value) and error.value.exit_code == 1
-    assert "M205 error: ground truth names unknown references: r9; " in str(error.value)
+    assert "M205 error: the ground truth names unknown references: r9; " in str(error.value)
 
 
 def test_findings_count_rows_and_name_the_first(whole: dict[str, Path], tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_the_same_pixels_in_another_file_are_a_leak(world) -> None:
     write_table(world.workspace.images("basic"), table_of(IMAGES, rows))
     directory = export(ExportConfig(world.workspace.root))
     assert "M310" not in {finding.code for finding in validate(directory)}
-    found = {finding.code: finding for finding in examine(ValidateConfig(directory, pixels=True))}
+    found = {finding.code: finding for finding in all_findings(ValidateConfig(directory, pixels=True))}
     assert found["M310"].examples == ("train_basic/b1",)
     (world.workspace.files("reference") / "r3.png").write_bytes(b"no picture")
-    found = {finding.code: finding for finding in examine(ValidateConfig(directory, pixels=True))}
+    found = {finding.code: finding for finding in all_findings(ValidateConfig(directory, pixels=True))}
     assert "references/r3" in found["M312"].examples
 
 
@@ -148,10 +148,10 @@ def test_a_re_encoded_training_image_is_a_near_duplicate(world) -> None:
     table("basic", {"b1": scene(2).resize((160, 120)), "b2": scene(91), "b-far": scene(92)})
     directory = export(ExportConfig(world.workspace.root))
     model = {"model": "efficientnet-lite0", "images": False}
-    found = {finding.code: finding for finding in examine(ValidateConfig(directory, near_duplicate=0.9, **model))}
+    found = {finding.code: finding for finding in all_findings(ValidateConfig(directory, near_duplicate=0.9, **model))}
     assert found["M311"].examples == ("train_basic/b1",)
     with pytest.raises(UsageError, match="it is a cosine"):
-        examine(ValidateConfig(directory, near_duplicate=1.5, **model))
+        all_findings(ValidateConfig(directory, near_duplicate=1.5, **model))
 
 
 def test_no_dataset(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ndec_builder.training.batches import Batch, CachedBatches, plan_step
+from ndec_builder.training.batches import CachedBatches, StepBatch, plan_step
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.distributed import Team
 
@@ -63,14 +63,14 @@ def test_rows_belong_together() -> None:
 def test_the_parts_of_several_processes_are_the_whole(size: int) -> None:
     data = training_set()
 
-    def draw(rank: int, size: int) -> Batch:
+    def draw(rank: int, size: int) -> StepBatch:
         whole = batches(data)
         whole.team, whole.dropout = Team(rank, size), 0.5
         return whole(3)
 
     whole, parts = draw(0, 1), [draw(rank, size) for rank in range(size)]
 
-    def rows(batch: Batch) -> list[tuple[float, int, list[float]]]:
+    def rows(batch: StepBatch) -> list[tuple[float, int, list[float]]]:
         assert batch.keep is not None
         return list(zip(batch.inputs[:, 0].tolist(), batch.images.tolist(), batch.keep.tolist(), strict=True))
 

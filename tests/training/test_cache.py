@@ -17,7 +17,7 @@ from ndec_builder.training.view_cache import CachedViews, cache_views
 from ndec_builder.training.views import ViewMaker, view_kinds, view_maker
 from support.pictures import write_scenes
 
-KINDS = view_kinds(5)
+PAIR_KINDS = view_kinds(5)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def make(paths: list[Path], seed: int = 0) -> tuple[pa.Table, ViewMaker]:
 
 
 def build(root: Path, backbone: Backbone, images: pa.Table, maker: ViewMaker) -> CachedViews:
-    return cache_views(root, backbone, images, maker, KINDS, "off", 2)
+    return cache_views(root, backbone, images, maker, PAIR_KINDS, "off", 2)
 
 
 def test_features_and_scales_are_those_of_each_view(
@@ -42,7 +42,7 @@ def test_features_and_scales_are_those_of_each_view(
     cached = build(tmp_path / "cache", backbone, images, maker)
     assert cached.ids == images["image_id"].to_pylist() and cached.features.shape == (10, 5, 24)
     for row in range(10):
-        for number, view in enumerate(maker.views(row, KINDS)):
+        for number, view in enumerate(maker.views(row, PAIR_KINDS)):
             with torch.inference_mode():
                 alone = backbone(normalise(torch.from_numpy(view.pixels[None]), backbone))[0].numpy()
             np.testing.assert_allclose(cached.features[row, number], alone, rtol=2e-3, atol=1e-4)
@@ -57,8 +57,8 @@ def test_a_second_run_reads_and_a_lost_part_is_made_again(
     images, maker = make(write_scenes(tmp_path / "in", 10))
     first = build(tmp_path / "cache", backbone, images, maker)
     described: list[int] = []
-    real = view_cache.describe
-    monkeypatch.setattr(view_cache, "describe", lambda *a: described.append(1) or real(*a))
+    real = view_cache.trunk_features
+    monkeypatch.setattr(view_cache, "trunk_features", lambda *a: described.append(1) or real(*a))
     again = build(tmp_path / "cache", backbone, images, maker)
     assert not described and (again.features == first.features).all()
     (part,) = (tmp_path / "cache").glob("*/shard-00001.npy")
@@ -97,7 +97,7 @@ def test_the_parts_record_the_operations(tmp_path: Path, backbone: Backbone) -> 
     build(tmp_path / "cache", backbone, images, maker)
     (path,) = (tmp_path / "cache").glob("*/shard-00000.parquet")
     rows = read_table(path).to_pylist()
-    assert [row["recipe"] for row in rows] == list(KINDS) * 2
+    assert [row["recipe"] for row in rows] == list(PAIR_KINDS) * 2
     assert all('"operation": "crop"' in row["edits"] for row in rows if row["recipe"] == "crop")
 
 

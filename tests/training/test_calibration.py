@@ -80,7 +80,7 @@ def test_ratios_are_those_of_the_held_out_copies_and_pairs() -> None:
 def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_out_image(
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "FEWEST", 1)
+    monkeypatch.setattr(calibration, "_FEWEST", 1)
     monkeypatch.setattr(calibration, "PARTS", 2)
     seen: list[set[str]] = []
     real = train.train_head

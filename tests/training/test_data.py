@@ -12,7 +12,7 @@ import pytest
 from ndec_builder.core.errors import NdecError
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.training.data import read_images, read_training_set
-from ndec_builder.training.recipes import RECIPES
+from ndec_builder.training.recipes import TRAINING_RECIPES
 
 Rows = dict[str, list[dict[str, Any]]]
 Write = Callable[[Rows], Path]
@@ -24,9 +24,9 @@ def names(data: Any) -> list[str]:
 
 def test_shared_and_own_classes(tables: Rows, write_manifest: Write) -> None:
     manifest = open_manifest(write_manifest(tables))
-    shared = read_training_set(manifest, RECIPES["asl"])
-    own = read_training_set(manifest, RECIPES["asl-negative"])
-    basic = read_training_set(manifest, RECIPES["baseline"])
+    shared = read_training_set(manifest, TRAINING_RECIPES["asl"])
+    own = read_training_set(manifest, TRAINING_RECIPES["asl-negative"])
+    basic = read_training_set(manifest, TRAINING_RECIPES["baseline"])
     count, extra = len(tables["train_basic"]), len(tables["train_pair_images"])
     assert (shared.basic, shared.images.num_rows, shared.class_count) == (count, count + extra, count)
     assert (own.class_count, basic.images.num_rows, len(basic.pairs)) == (count + extra, count, 0)
@@ -39,14 +39,14 @@ def test_pairs_in_both_directions_leave_the_norm_term(tables: Rows, write_manife
     first = tables["train_pairs"][0]
     back = {**first, "pair_id": "zz", "latter_id": first["former_id"], "former_id": first["latter_id"]}
     tables["train_pairs"].append(back)
-    data = read_training_set(open_manifest(write_manifest(tables)), RECIPES["asl"])
+    data = read_training_set(open_manifest(write_manifest(tables)), TRAINING_RECIPES["asl"])
     assert data.facts()["pairs_in_both_directions"] == 2
     kept = {names(data)[latter] for latter, _ in data.pairs[data.directed]}
     assert kept == {pair["latter_id"] for pair in tables["train_pairs"][1:-1]}
 
 
 def test_without_drops_pairs_and_renumbers(tables: Rows, write_manifest: Write) -> None:
-    data = read_training_set(open_manifest(write_manifest(tables)), RECIPES["asl"])
+    data = read_training_set(open_manifest(write_manifest(tables)), TRAINING_RECIPES["asl"])
     left = data.without({"b00", "l01", "b05"})
     assert left.basic == data.basic - 2 and not {"b00", "l01", "b05"} & set(names(left))
     assert {names(left)[row] for row in left.pairs[:, 0]} == {"l02", "l03"}
@@ -77,22 +77,22 @@ def test_images_without_a_group_do_not_overlap(tables: Rows, write_manifest: Wri
 def test_no_basic_images(tables: Rows, write_manifest: Write) -> None:
     tables["train_basic"] = []
     with pytest.raises(NdecError, match="no train_basic images"):
-        read_training_set(open_manifest(write_manifest(tables)), RECIPES["baseline"])
+        read_training_set(open_manifest(write_manifest(tables)), TRAINING_RECIPES["baseline"])
 
 
 def test_a_pair_with_an_unknown_image_or_with_itself(tables: Rows, write_manifest: Write) -> None:
     good = dict(tables["train_pairs"][0])
     tables["train_pairs"][0] = {**good, "latter_id": "nobody"}
     with pytest.raises(NdecError, match="latter_id 'nobody'"):
-        read_training_set(open_manifest(write_manifest(tables)), RECIPES["asl"])
+        read_training_set(open_manifest(write_manifest(tables)), TRAINING_RECIPES["asl"])
     tables["train_pairs"][0] = {**good, "latter_id": good["former_id"]}
     with pytest.raises(NdecError, match="with itself"):
-        read_training_set(open_manifest(write_manifest(tables)), RECIPES["asl"])
+        read_training_set(open_manifest(write_manifest(tables)), TRAINING_RECIPES["asl"])
 
 
 def test_a_chain_of_pairs_is_one_class(tables: Rows, write_manifest: Write) -> None:
     tables["train_pairs"].append({**tables["train_pairs"][0], "pair_id": "x", "former_id": "b01"})
-    data = read_training_set(open_manifest(write_manifest(tables)), RECIPES["asl"])
+    data = read_training_set(open_manifest(write_manifest(tables)), TRAINING_RECIPES["asl"])
     label = dict(zip(names(data), data.classes.tolist(), strict=True))
     assert len({label[name] for name in ("l00", "b00", "b01", "l01")}) == 1
     assert np.bincount(data.classes).max() == 4

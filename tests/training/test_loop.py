@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.training.batches import Batch, CachedBatches
+from ndec_builder.training.batches import CachedBatches, StepBatch
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.loop import norm_pairs, rate, step_terms, train
 from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, fit_head
-from ndec_builder.training.recipes import RECIPES
+from ndec_builder.training.recipes import TRAINING_RECIPES
 from ndec_builder.training.settings import TrainConfig, with_preset
 
-IMAGES, VIEWS, DIM = 12, 4, 10
+IMAGES, CACHED_VIEWS, DIM = 12, 4, 10
 
 
 class Silent:
@@ -34,7 +34,7 @@ class Silent:
 def toy() -> tuple[TrainingSet, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     share = np.tile(np.array([1, 0.7, 0.4, 0.9], np.float32), (IMAGES, 1))
-    features = rng.normal(size=(IMAGES, 1, DIM)) + 0.2 * rng.normal(size=(IMAGES, VIEWS, DIM))
+    features = rng.normal(size=(IMAGES, 1, DIM)) + 0.2 * rng.normal(size=(IMAGES, CACHED_VIEWS, DIM))
     features[:, :, 0] += 2 * share
     adds = np.tile(np.array([False, False, False, True]), (IMAGES, 1))
     pairs = np.array([(10, 0), (11, 1)])
@@ -62,29 +62,40 @@ def fit(directory: Path, batches: Any = None, **changes: Any) -> tuple[Head, Cos
     config = settings(**changes)
     groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": config.lr}]
     ids = draw.data.images["image_id"].to_pylist()
-    train(head, cosface, groups, batches or draw, RECIPES[config.recipe], config, directory, "mark", Silent(), ids=ids)
+    train(
+        head,
+        cosface,
+        groups,
+        batches or draw,
+        TRAINING_RECIPES[config.recipe],
+        config,
+        directory,
+        "mark",
+        Silent(),
+        ids=ids,
+    )
     return head, cosface
 
 
-@pytest.mark.parametrize("recipe", list(RECIPES))
+@pytest.mark.parametrize("recipe", list(TRAINING_RECIPES))
 def test_the_loss_of_a_step_recomputed(recipe: str) -> None:
     head, cosface, draw = parts()
-    batch, rules = draw(0), RECIPES[recipe]
+    batch, rules = draw(0), TRAINING_RECIPES[recipe]
     x = head(batch.inputs)
     terms = step_terms(x, batch, rules, cosface, metric_weight=0.5, min_share_gap=0.02)
     length = np.linalg.norm(x.detach().numpy().astype(np.float64), axis=1)
     wanted = set()
     for i in range(len(length)):
         for j in range(len(length)):
-            if batch.images[i] == batch.images[j] and i // VIEWS == j // VIEWS:
+            if batch.images[i] == batch.images[j] and i // CACHED_VIEWS == j // CACHED_VIEWS:
                 plain = rules.adding or not (batch.adds_content[i] or batch.adds_content[j])
                 if rules.crop_norms and plain and batch.content_share[i] > batch.content_share[j] + 0.02:
                     wanted.add((i, j))
-                if rules.copy_norms and i % VIEWS == 0 and i != j:
+                if rules.copy_norms and i % CACHED_VIEWS == 0 and i != j:
                     wanted.add((i, j))
     if rules.pair_norms:
         for latter, former in zip(batch.latter.tolist(), batch.former.tolist(), strict=True):
-            rows = range(former, former + VIEWS)
+            rows = range(former, former + CACHED_VIEWS)
             wanted |= {(latter, row) for row in rows if rules.adding or rules.copy_norms or not batch.adds_content[row]}
     more, less = norm_pairs(batch, rules, 0.02)
     assert sorted(wanted) == list(zip(more.tolist(), less.tolist(), strict=True))
@@ -94,7 +105,7 @@ def test_the_loss_of_a_step_recomputed(recipe: str) -> None:
     triplet = float(terms.triplet.detach())
     unit = x.detach().numpy().astype(np.float64) / length[:, None]
     apart = [
-        max(np.linalg.norm(unit[former] - unit[former + v]) for v in range(1, VIEWS))
+        max(np.linalg.norm(unit[former] - unit[former + v]) for v in range(1, CACHED_VIEWS))
         - np.linalg.norm(unit[former] - unit[latter])
         for latter, former in zip(batch.latter.tolist(), batch.former.tolist(), strict=True)
     ]
@@ -134,12 +145,14 @@ def test_the_average_of_the_weights(tmp_path: Path) -> None:
     head, cosface, draw = parts()
     average = head.direction.weight.detach().clone()
 
-    def watched(step: int) -> Batch:
+    def watched(step: int) -> StepBatch:
         seen.append(head.direction.weight.detach().clone())
         return draw(step)
 
     groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": 0.01}]
-    train(head, cosface, groups, watched, RECIPES["asl"], settings(steps=4, ema=0.75), tmp_path, "mark", Silent())
+    train(
+        head, cosface, groups, watched, TRAINING_RECIPES["asl"], settings(steps=4, ema=0.75), tmp_path, "mark", Silent()
+    )
     last, _ = fit(tmp_path / "plain", steps=4, lr=0.01)
     for weight in [*seen[1:], last.direction.weight.detach()]:
         average = 0.75 * average + 0.25 * weight
@@ -160,7 +173,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path, stop: 
     whole = fit(tmp_path / "whole")
     _, _, draw = parts()
 
-    def until_killed(step: int) -> Batch:
+    def until_killed(step: int) -> StepBatch:
         if step == stop:
             raise KeyboardInterrupt
         return draw(step)
@@ -169,7 +182,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path, stop: 
         fit(tmp_path / "killed", until_killed)
     seen: list[int] = []
 
-    def watched(step: int) -> Batch:
+    def watched(step: int) -> StepBatch:
         seen.append(step)
         return draw(step)
 
@@ -185,7 +198,7 @@ def test_nan_stops_before_it_touches_the_weights(tmp_path: Path) -> None:
     _, _, draw = parts()
     fit(tmp_path / "good", steps=6)
 
-    def poisoned(step: int) -> Batch:
+    def poisoned(step: int) -> StepBatch:
         batch = draw(step)
         if step == 8:
             batch.inputs[3, 0] = float("nan")
@@ -193,7 +206,7 @@ def test_nan_stops_before_it_touches_the_weights(tmp_path: Path) -> None:
 
     with pytest.raises(NdecError, match=r"loss is nan at step 8 .*last good state is kept .*state.saf") as caught:
         fit(tmp_path / "bad", poisoned)
-    named = re.search(r"its batch holds (\d+) images: (.*?)( …)?; training stopped", str(caught.value))
+    named = re.search(r"its batch has (\d+) images: (.*?)( …)?; training stopped", str(caught.value))
     rows = sorted(set(draw(8).images.tolist()))
     assert named and "Lower lr" in str(caught.value)
     assert (int(named[1]), named[2].split(", ")) == (len(rows), [f"i{row:02d}" for row in rows[:8]])
@@ -208,12 +221,14 @@ def test_a_state_of_another_run_is_not_used_and_a_damaged_one_is_named(tmp_path:
     head, cosface, draw = parts()
     seen: list[int] = []
 
-    def watched(step: int) -> Batch:
+    def watched(step: int) -> StepBatch:
         seen.append(step)
         return draw(step)
 
     groups = [{"params": list(head.parameters()), "lr": 0.001}]
-    train(head, cosface, groups, watched, RECIPES["asl"], settings(steps=2), tmp_path, "another mark", Silent())
+    train(
+        head, cosface, groups, watched, TRAINING_RECIPES["asl"], settings(steps=2), tmp_path, "another mark", Silent()
+    )
     assert seen == [0, 1]
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(NdecError, match=r"state.safetensors cannot be read .*delete it"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ndec_builder.core.errors import UsageError
-from ndec_builder.training.recipes import RECIPES, recipe_named
+from ndec_builder.training.recipes import TRAINING_RECIPES, recipe_named
 
 
 def test_the_table() -> None:
-    table = {name: (r.crop_norms, r.pair_norms, r.pair_classes, r.copy_norms) for name, r in RECIPES.items()}
+    table = {name: (r.crop_norms, r.pair_norms, r.pair_classes, r.copy_norms) for name, r in TRAINING_RECIPES.items()}
     assert table == {
         "baseline": (False, False, "none", False),
         "asl-crop": (True, False, "none", False),
@@ -23,13 +23,13 @@ def test_the_table() -> None:
 
 
 def test_which_recipes_use_and_need_pairs() -> None:
-    assert [n for n, r in RECIPES.items() if r.uses_pairs] == [
+    assert [n for n, r in TRAINING_RECIPES.items() if r.uses_pairs] == [
         "asl-positive", "asl-negative", "triplet", "asl", "asl-code", "asl-copies",
     ]  # fmt: skip
-    assert [n for n, r in RECIPES.items() if r.needs_pairs] == ["asl-positive", "asl-negative", "triplet"]
-    assert [n for n, r in RECIPES.items() if not r.trains_norms] == ["baseline", "triplet"]
-    assert [n for n, r in RECIPES.items() if r.adding] == ["asl-code"]
-    assert [n for n, r in RECIPES.items() if r.triplet] == ["triplet"]
+    assert [n for n, r in TRAINING_RECIPES.items() if r.needs_pairs] == ["asl-positive", "asl-negative", "triplet"]
+    assert [n for n, r in TRAINING_RECIPES.items() if not r.trains_norms] == ["baseline", "triplet"]
+    assert [n for n, r in TRAINING_RECIPES.items() if r.adding] == ["asl-code"]
+    assert [n for n, r in TRAINING_RECIPES.items() if r.triplet] == ["triplet"]
 
 
 def test_an_unknown_recipe_is_named() -> None:

@@ -19,7 +19,7 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.training import train
 from ndec_builder.training.checkpoint import load_detector
-from ndec_builder.training.recipes import RECIPES
+from ndec_builder.training.recipes import TRAINING_RECIPES
 from ndec_builder.training.settings import TrainConfig
 
 Make = Callable[..., TrainConfig]
@@ -30,14 +30,14 @@ def results(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in RESULTS}
 
 
-@pytest.mark.parametrize("recipe", list(RECIPES))
+@pytest.mark.parametrize("recipe", list(TRAINING_RECIPES))
 def test_every_recipe_trains_and_loads(config: Make, recipe: str) -> None:
     directory = train.run(config(recipe=recipe))
     assert directory.name == recipe
     detector = load_detector(directory)
     assert detector.recipe == recipe and not detector.whole_network
     card = json.loads((directory / "checkpoint.json").read_text())
-    uses = RECIPES[recipe].uses_pairs
+    uses = TRAINING_RECIPES[recipe].uses_pairs
     assert card["counts"]["images"] == (18 if uses else 14) and card["norm_layer"] == "head output"
     assert len(detector.train_groups) == 14 and len(detector.train_sha256) == (18 if uses else 14)
     assert json.loads((directory / "run.json").read_text())["counts"]["pairs"] == (4 if uses else 0)
@@ -62,7 +62,7 @@ def test_a_finished_run_is_left_alone_and_recipes_share_the_views(config: Make, 
     assert (directory / "run.json").read_bytes() == before
     from ndec_builder.training import view_cache
 
-    monkeypatch.setattr(view_cache, "describe", lambda *_: pytest.fail("a view was described twice"))
+    monkeypatch.setattr(view_cache, "trunk_features", lambda *_: pytest.fail("a view was described twice"))
     train.run(config(recipe="baseline"))
     train.run(config(seed=3, name="seed-3"))
 
@@ -136,7 +136,7 @@ def test_whole_network_training_of_the_default_backbone(config: Make) -> None:
 @pytest.mark.parametrize("recipe", ["asl-positive", "asl-negative"])
 def test_a_recipe_of_pairs_without_pairs(tables: Any, write_manifest: Any, config: Make, recipe: str) -> None:
     settings = config(recipe=recipe)
-    with pytest.raises(NdecError, match="pairs = 0 draws none"):
+    with pytest.raises(NdecError, match="pairs = 0 draws no pairs"):
         train.run(config(recipe=recipe, pairs=0))
     write_manifest({**tables, "train_pairs": [], "train_pair_images": []})
     with pytest.raises(NdecError, match="no train_pairs; mine, annotate and export"):
@@ -148,7 +148,7 @@ def test_asl_without_pairs_learns_from_crops(tables: Any, write_manifest: Any, c
     write_manifest({**tables, "train_pairs": [], "train_pair_images": []})
     card = json.loads((train.run(settings) / "checkpoint.json").read_text())
     assert card["counts"]["pairs"] == 0
-    assert "learns norms from crops alone" in " ".join(capsys.readouterr().err.split())
+    assert "learns norms from crops only" in " ".join(capsys.readouterr().err.split())
 
 
 def test_overlap_with_the_test_side_is_refused(tables: Any, write_manifest: Any, config: Make) -> None:
@@ -175,10 +175,10 @@ def test_bad_images_are_left_out_and_too_many_stop(tmp_path: Path, config: Make)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "steps = 0 makes no sense"),
-        ({"views": 1}, "views = 1 makes no sense"),
-        ({"lr": 0.0}, "lr = 0.0 makes no sense"),
-        ({"keep_copies": 1.0}, "keep_copies = 1.0 makes no sense"),
+        ({"steps": 0}, "steps = 0 is out of range"),
+        ({"views": 1}, "views = 1 is out of range"),
+        ({"lr": 0.0}, "lr = 0.0 is out of range"),
+        ({"keep_copies": 1.0}, "keep_copies = 1.0 is out of range"),
         ({"recipe": "asl-crops"}, "did you mean 'asl-crop'"),
         ({"device": "tpu"}, "device 'tpu' is unknown"),
     ],

@@ -21,7 +21,7 @@ from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.training.fused.measure import SIDE, described_reference
+from ndec_builder.training.fused.measure import PICTURE_SIDE, described_reference
 from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
 from ndec_builder.training.views import load_picture
 
@@ -54,7 +54,7 @@ class SignalsShard:
 
 @lru_cache(maxsize=8)  # pairs come sorted by query
 def _described_query(uri: str, rotation: int) -> Picture:
-    return describe(np.asarray(load_picture(uri, SIDE, rotation).convert("RGB")))
+    return describe(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
 
 
 def pair_signals(
@@ -103,7 +103,7 @@ def _read(folder: Path) -> dict[bytes, np.ndarray]:
 
 def _key(query: Image, reference: Image) -> bytes:
     """Hash of everything that the signals of a pair depend on, 32 bytes."""
-    named = [GEOMETRY_VERSION, SIDE, query[0], query[2], reference[0], reference[2]]
+    named = [GEOMETRY_VERSION, PICTURE_SIDE, query[0], query[2], reference[0], reference[2]]
     return hashlib.sha256("\n".join(map(str, named)).encode()).digest()
 
 

@@ -91,12 +91,12 @@ def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset)
 
 def _refuse_untrained_norms(config: BenchmarkConfig) -> None:
     from ndec_builder.training.checkpoint import read_card
-    from ndec_builder.training.recipes import RECIPES
+    from ndec_builder.training.recipes import TRAINING_RECIPES
 
     for path in [config.asl_checkpoint] if config.asl_checkpoint else config.checkpoints:
         recipe = read_card(path)["recipe"]
-        if recipe in RECIPES and not RECIPES[recipe].trains_norms:
-            known = ", ".join(name for name, rules in RECIPES.items() if rules.trains_norms)
+        if recipe in TRAINING_RECIPES and not TRAINING_RECIPES[recipe].trains_norms:
+            known = ", ".join(name for name, rules in TRAINING_RECIPES.items() if rules.trains_norms)
             raise UsageError(
                 f"the norms of {path} were not trained (recipe {recipe}), so --scorer asl cannot compare "
                 f"them; give a run of one of the recipes {known}, or omit --scorer"

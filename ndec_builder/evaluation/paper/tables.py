@@ -80,14 +80,14 @@ def _own_norms(method: Method, config: PaperConfig) -> dict[str, object]:
 
 def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[TableRow]:
     """Train every recipe with every seed ([train] in ndec.toml applies), evaluate and compare them."""
-    from ndec_builder.training.recipes import RECIPES, recipe_named
+    from ndec_builder.training.recipes import TRAINING_RECIPES, recipe_named
 
-    names = config.recipe or tuple(RECIPES)
+    names = config.recipe or tuple(TRAINING_RECIPES)
     for name in names:
         recipe_named(name)  # fail before an hour of training if a name is wrong
     base: Replicates | None = None
     rows = []
-    for name in sorted(names, key=lambda name: (name != "baseline", list(RECIPES).index(name))):
+    for name in sorted(names, key=lambda name: (name != "baseline", list(TRAINING_RECIPES).index(name))):
         plain, filtered = recipe_values(config, workspace, dataset, name)
         paper = TABLE_2.get(name)
         if name == "baseline":

@@ -1,4 +1,4 @@
-"""What must hold between the files of a dataset: hashes, csv files, card, citation, Croissant, manifest.json."""
+"""Checks between the files of a dataset: hashes, csv files, card, citation, Croissant, manifest.json."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import MANIFEST_TABLES
 from ndec_builder.core.storage import refuse_newer, sha256_file
 from ndec_builder.manifests.csv_tables import attribution_csv, ground_truth_csv, same_content
-from ndec_builder.manifests.image_paths import climbs_out
+from ndec_builder.manifests.image_paths import escapes_root
 from ndec_builder.manifests.pair_folders import FOLDERS, read_folders
 from ndec_builder.manifests.read import Manifest
 from ndec_builder.manifests.settings import SEMANTIC
-from ndec_builder.manifests.validation.findings import Finding, Tables, found
-from ndec_builder.manifests.writing.card import MEANING
-from ndec_builder.manifests.writing.croissant import FOREIGN_KEYS, FORMATS
-from ndec_builder.manifests.writing.lineage import annotators, labels_by
+from ndec_builder.manifests.validation.findings import Finding, Tables, flag_rows
+from ndec_builder.manifests.writing.croissant import ENCODING_FORMATS, FOREIGN_KEYS
+from ndec_builder.manifests.writing.lineage import annotator_names, labels_by
 
 UNLISTED = ("manifest.json", "run.json", "fetch.csv")  # a file cannot hold its own hash; the others are logs
 NEEDED = ("README.md", "croissant.json", "ground_truth.csv", "ATTRIBUTION.csv")
@@ -36,42 +35,44 @@ TYPES: dict[str, type] = {
 
 
 def check_info(info: dict[str, Any]) -> Iterator[Finding]:
-    """manifest.json by itself: its keys, the version, the files that must be listed, who labelled."""
+    """manifest.json alone: its keys, the version, the files that it must list, who labelled."""
     wrong = [name for name, kind in TYPES.items() if not isinstance(info.get(name), kind)]
     files = info.get("files") if isinstance(info.get("files"), dict) else {}
     unlisted = [f"files: {name}" for name in NEEDED if name not in (files or {})]
     tables = {name.split("/")[1] for name in files or {} if name.startswith("data/") and name.count("/") == 2}
     unlisted += [f"files: data/{name}" for name in MANIFEST_TABLES if name not in tables]
     broken = [f"files: {name}" for name, entry in (files or {}).items() if not _is_entry(entry)]
-    yield from found("M111", [*wrong, *unlisted, *broken])
+    yield from flag_rows("M111", [*wrong, *unlisted, *broken])
     if isinstance(info.get("version"), str) and not re.fullmatch(SEMANTIC, info["version"]):
-        yield from found("M112", [info["version"]])
+        yield from flag_rows("M112", [info["version"]])
     if not {"lineage", "annotators", "labels_by"} & set(wrong):
         try:
-            names = annotators(info["lineage"])
+            names = annotator_names(info["lineage"])
             said = [] if names == info["annotators"] else ["annotators"]
             said += [] if labels_by(names) == info["labels_by"] else ["labels_by"]
         except (KeyError, TypeError):
             said = ["lineage"]
-        yield from found("M116", said)
+        yield from flag_rows("M116", said)
 
 
-def check_files(manifest: Manifest) -> Iterator[Finding]:
-    """Every listed file is there with its sha256 and size, and nothing else is."""
+def check_listed_files(manifest: Manifest) -> Iterator[Finding]:
+    """Every listed file exists with its sha256 and size, and there are no other files."""
     listed: dict[str, Any] = manifest.info["files"]
-    outside = [name for name in listed if climbs_out(name)]
-    yield from found("M101", outside)
+    outside = [name for name in listed if escapes_root(name)]
+    yield from flag_rows("M101", outside)
     paths = {name: manifest.directory / name for name in listed if name not in outside}
-    yield from found("M102", [name for name, path in paths.items() if not path.is_file()])
-    yield from found("M103", [name for name, path in paths.items() if path.is_file() and not _fits(path, listed[name])])
-    packed = manifest.form in ("folder", "attribution_only")  # their images stand in the tables, not in the list
+    yield from flag_rows("M102", [name for name, path in paths.items() if not path.is_file()])
+    yield from flag_rows(
+        "M103", [name for name, path in paths.items() if path.is_file() and not _fits(path, listed[name])]
+    )
+    packed = manifest.form in ("folder", "attribution_only")  # the tables list their images
     there = (path.relative_to(manifest.directory) for path in manifest.directory.rglob("*") if path.is_file())
     names = {path.as_posix() for path in there if not (packed and path.parts[0] == "images")}
-    yield from found("M104", names - set(listed) - set(UNLISTED))
+    yield from flag_rows("M104", names - set(listed) - set(UNLISTED))
 
 
 def read_tables(manifest: Manifest) -> tuple[Tables, list[Finding]]:
-    """Read all tables as they are stored; one that cannot be read as its schema says becomes a finding."""
+    """Read all tables as stored; an unreadable one becomes a finding."""
     tables, findings = {}, []
     for name in MANIFEST_TABLES:
         try:
@@ -80,7 +81,7 @@ def read_tables(manifest: Manifest) -> tuple[Tables, list[Finding]]:
         except NdecError as error:
             findings.append(Finding("M113", 0, str(error)))
             continue
-        except (OSError, ValueError):  # not parquet at all: the next lines say so
+        except (OSError, ValueError):  # not parquet at all: reported below
             pass
         try:
             tables[name] = manifest.stored(name)
@@ -90,7 +91,7 @@ def read_tables(manifest: Manifest) -> tuple[Tables, list[Finding]]:
 
 
 def check_descriptions(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
-    """The csv files, the card, the citation and croissant.json say the same as the tables and manifest.json."""
+    """The csv files, the card, the citation and croissant.json agree with the tables and manifest.json."""
     truth, attribution = (manifest.directory / name for name in ("ground_truth.csv", "ATTRIBUTION.csv"))
     if truth.is_file() and not same_content(truth, ground_truth_csv(tables["ground_truth"])):
         yield Finding("M106", 0, csv_trouble(truth, ["query_id", "reference_id"]))
@@ -116,11 +117,11 @@ def _check_folders(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
         return
     unknown = folders.keys() - set(tables["train_pairs"]["pair_id"].to_pylist())
     twice = {name for name, times in Counter(folders.values()).items() if times > 1}
-    yield from found("M117", [*unknown, *(f"folder {name}" for name in twice)])
+    yield from flag_rows("M117", [*unknown, *(f"folder {name}" for name in twice)])
 
 
 def csv_trouble(path: Path, columns: list[str]) -> str:
-    """Why a csv is not the one that was written, as far as its first lines tell."""
+    """How a csv differs from the one that was written, judged by its first lines."""
     with path.open("rb") as file:
         head = file.read(65_536)
     if head.startswith(b"\xef\xbb\xbf"):
@@ -130,7 +131,7 @@ def csv_trouble(path: Path, columns: list[str]) -> str:
     first = next(csv.reader(io.StringIO(head.decode("utf-8", "replace"))), [])
     if lacking := [name for name in columns if name not in first]:
         return f"it lacks the columns {', '.join(lacking)}"
-    return "other rows or values"
+    return "different rows or values"
 
 
 def _is_entry(entry: Any) -> bool:
@@ -141,25 +142,24 @@ def _fits(path: Path, entry: dict[str, Any]) -> bool:
     return path.stat().st_size == entry["bytes"] and sha256_file(path) == entry["sha256"]
 
 
-def _missing(text: str, lines: Iterable[str]) -> Iterator[str]:
-    there = set(text.splitlines())
-    yield from (f"it lacks the line {line!r}" for line in lines if line not in there)
+def _missing(text: str, starts: Iterable[str]) -> Iterator[str]:
+    lines = text.splitlines()
+    for start in starts:
+        if not any(line.startswith(start) for line in lines):
+            yield f"no line starts with {start!r}"
 
 
 def _card_lines(manifest: Manifest, tables: Tables) -> Iterator[str]:
-    """Lines that any card must have: the configs that `datasets` reads, the row counts, the kinds, the warning."""
+    """Starts of lines that every card must have: the configs that `datasets` reads, row counts, kinds, the warning."""
     for name, (split, _) in MANIFEST_TABLES.items():
         if tables[name].num_rows:
             yield from (f"- config_name: {name}", f"    path: data/{name}/{split}-*.parquet")
-        yield f"| {name} | {tables[name].num_rows:,} | {MEANING[name]} |"
+        yield f"| {name} | {tables[name].num_rows:,} |"
     queries = manifest.info["counts"].get("queries")
     for kind, count in (queries if isinstance(queries, dict) else {}).items():
         yield f"| {kind} | {count:,} |"
     if "simulated" in manifest.info["labels_by"]:
-        yield (
-            f"> **Labels by: {manifest.info['labels_by']}.** They follow from how the images were made; "
-            "nobody looked at them."
-        )
+        yield f"> **Labels by: {manifest.info['labels_by']}.**"
 
 
 def _citation_lines(manifest: Manifest) -> Iterator[str]:
@@ -168,7 +168,7 @@ def _citation_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def _croissant_trouble(text: str, manifest: Manifest) -> Iterator[str]:
-    """What croissant.json says otherwise: name, version, licences, each file with its sha256, columns, foreign keys."""
+    """Differences in croissant.json: name, version, licences, each file with its sha256, columns, foreign keys."""
     info = manifest.info
     try:
         value = json.loads(text)
@@ -184,7 +184,7 @@ def _croissant_trouble(text: str, manifest: Manifest) -> Iterator[str]:
     except (ValueError, KeyError, TypeError) as error:
         yield f"it cannot be read: {error!r}"
         return
-    listed = {name: entry["sha256"] for name, entry in info["files"].items() if Path(name).suffix in FORMATS}
+    listed = {name: entry["sha256"] for name, entry in info["files"].items() if Path(name).suffix in ENCODING_FORMATS}
     columns = {name: schema.names for name, (_, schema) in MANIFEST_TABLES.items()}
     wanted = {"name": info["name"], "version": info["version"], "license": list(info["counts"].get("licenses", {}))}
     comparisons = (
@@ -193,4 +193,4 @@ def _croissant_trouble(text: str, manifest: Manifest) -> Iterator[str]:
         ("foreign keys", keys == FOREIGN_KEYS),
         ("name, version or licences", said == wanted),
     )
-    yield from (f"other {what}" for what, same in comparisons if not same)
+    yield from (f"different {what}" for what, same in comparisons if not same)

@@ -1,4 +1,4 @@
-"""What a check reports, and the way most checks report it."""
+"""A finding of a check, and the helper that most checks use to make one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from ndec_builder.manifests.codes import CODES, ERROR
 
 Tables = dict[str, pa.Table]
-SHOWN = 3  # rows named in the text of a finding
-KEPT = 20  # rows named by --json
+_SHOWN = 3  # ids in the text of a finding
+MAX_EXAMPLES = 20  # ids in the output of --json
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. rows: how many · examples: the first of them, ascending · detail: where, or why."""
+    """One problem. rows: how many rows it concerns · examples: the first ids, ascending · detail: where, or why."""
 
     code: str
     rows: int
@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """error or warning: what the code's table says."""
+        """ "error" or "warning", from the table of codes."""
         return CODES[self.code].severity
 
     @property
@@ -37,9 +37,9 @@ class Finding:
 
     @property
     def what(self) -> str:
-        """What is wrong, in words, with the first rows that it concerns."""
-        more = f" and {self.rows - SHOWN:,} more" if self.rows > SHOWN else ""
-        names = f": {', '.join(self.examples[:SHOWN])}{more}" if self.examples else ""
+        """The problem in words, with the first rows that it concerns."""
+        more = f" and {self.rows - _SHOWN:,} more" if self.rows > _SHOWN else ""
+        names = f": {', '.join(self.examples[:_SHOWN])}{more}" if self.examples else ""
         return f"{CODES[self.code].meaning}{f' ({self.detail})' if self.detail else ''}{names}"
 
     def __str__(self) -> str:
@@ -57,11 +57,11 @@ class Finding:
         }
 
 
-def found(code: str, rows: pa.Array | pa.ChunkedArray | Iterable[str], detail: str = "") -> Iterator[Finding]:
-    """Yield one finding that counts the different rows and names the first, or nothing when there are none."""
+def flag_rows(code: str, rows: pa.Array | pa.ChunkedArray | Iterable[str], detail: str = "") -> Iterator[Finding]:
+    """Yield one finding that counts the distinct rows and names the first ones; nothing without rows."""
     column = rows if isinstance(rows, (pa.Array, pa.ChunkedArray)) else pa.array(list(rows), pa.string())
     if not len(column):
         return
     names = pc.fill_null(column, "(null)").unique()
-    first = names.take(pc.select_k_unstable(names, k=min(KEPT, len(names)), sort_keys=[("value", "ascending")]))
+    first = names.take(pc.select_k_unstable(names, k=min(MAX_EXAMPLES, len(names)), sort_keys=[("value", "ascending")]))
     yield Finding(code, len(names), detail, tuple(first.to_pylist()))

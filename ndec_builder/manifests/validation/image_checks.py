@@ -1,4 +1,4 @@
-"""What must hold of the image files themselves: they are there, and their bytes are those of the tables."""
+"""Checks of the image files: they exist, and their bytes match the tables."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ndec_builder.core.console import progress
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_uri, sha256_bytes, sha256_file
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
-from ndec_builder.manifests.image_paths import climbs_out
+from ndec_builder.manifests.image_paths import escapes_root
 from ndec_builder.manifests.read import Manifest
-from ndec_builder.manifests.validation.findings import Finding, Tables, found
+from ndec_builder.manifests.validation.findings import Finding, Tables, flag_rows
 
-BATCH = 4096  # images handed to the threads at once
+_BATCH = 4096  # images handed to the threads at once
 
 
 def check_shards(manifest: Manifest) -> Iterator[Finding]:
-    """Every tar of the dataset can be read, and nothing in it would leave the folder that it is unpacked to."""
+    """Every tar of the dataset is readable, and no member would leave the folder that it is unpacked to."""
     outside, broken = [], []
     for path in sorted((manifest.directory / "images").glob("*.tar")):
         try:
             with tarfile.open(path, "r:") as tar:
                 outside += [
-                    f"{path.name}: {member.name}" for member in tar if climbs_out(member.name) or not member.isreg()
+                    f"{path.name}: {member.name}" for member in tar if escapes_root(member.name) or not member.isreg()
                 ]
         except (tarfile.TarError, OSError) as error:
             broken.append(f"{path.name} ({error})")
-    yield from found("M114", broken)
-    yield from found("M115", outside)
+    yield from flag_rows("M114", broken)
+    yield from flag_rows("M115", outside)
 
 
 def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
-    """The sha256 of every image file that is on this machine; files elsewhere are counted, not fetched.
+    """Compare the sha256 of every image file on this machine; remote files are not fetched.
 
-    tables: with the uris that are to be opened (`Manifest.table`).
+    tables: as `Manifest.table` returns them, with the uris to open.
     """
     sums: dict[str | None, str | None] = {}
     for name in IMAGE_TABLES:
@@ -47,20 +47,20 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
     wrong, gone = [], []
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = bar.add_task("hashing images", total=len(local))
-        for start in range(0, len(local), BATCH):
-            uris = local[start : start + BATCH]
+        for start in range(0, len(local), _BATCH):
+            uris = local[start : start + _BATCH]
             for uri, sha256 in zip(uris, pool.map(lambda uri: _sha256(manifest.resolve(uri)), uris), strict=True):
                 bar.advance(task)
                 if sha256 is None:
                     gone.append(uri)
                 elif sha256 != sums[uri]:
                     wrong.append(uri)
-    yield from found("M305", wrong)
-    yield from found("M309" if manifest.form in ("folder", "tar") else "M306", gone)
+    yield from flag_rows("M305", wrong)
+    yield from flag_rows("M309" if manifest.form in ("folder", "tar") else "M306", gone)
 
 
 def _sha256(uri: str) -> str | None:
-    """Of the bytes; None when they are not there."""
+    """The sha256 of the bytes; None when they are missing."""
     try:
         return sha256_file(Path(uri)) if parse(uri) is None else sha256_bytes(read_uri(uri))
     except (OSError, NdecError):

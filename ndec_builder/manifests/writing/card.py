@@ -1,4 +1,4 @@
-"""README.md: the dataset card. Its YAML head makes `datasets.load_dataset(DIR, TABLE)` work as it is."""
+"""README.md: the dataset card. Its YAML head makes `datasets.load_dataset(DIR, TABLE)` work."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from ndec_builder.core.schemas import MANIFEST_TABLES
 
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-MEANING = {
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+TABLE_MEANINGS = {
     "queries": "possible copies: edited copies, hard negatives and distractors",
     "references": "originals that the queries are searched in",
     "ground_truth": "the reference of every query, null where it has none",
-    "train_basic": "training images, all of them different originals",
-    "train_pairs": "hard negative pairs for training: the latter is similar to the former and no edited copy of it",
+    "train_basic": "training images, each a different original (the paper calls them basic images)",
+    "train_pairs": "hard negative pairs for training: the latter is similar to the former but not an edited copy of it",
     "train_pair_images": "the latter images of train_pairs",
 }
-LOAD = (
+_LOAD = (
     "## Load it",
     "",
     "```python",
@@ -25,20 +25,20 @@ LOAD = (
     "```",
     "",
 )
-IMAGES = {
-    "elsewhere": "The tables hold where each image is and its sha256, not its pixels; `manifest.json` says where a "
-    "relative `uri` starts (`images_root`).",
+_IMAGES = {
+    "elsewhere": "The tables hold the uri and sha256 of each image, not its pixels; relative uris start at "
+    "`images_root` of `manifest.json`.",
     "folder": "The images are in `images/`; `uri` is a path from this folder, `sha256` that of the packed file.",
     "tar": "The images are in the WebDataset shards `images/TABLE-*.tar`; `uri` is `SHARD#bytes=FIRST-LAST` (both "
     "included, as in an HTTP Range header), `sha256` that of these bytes.",
-    "attribution_only": "The images are not passed on with this dataset: `ndec fetch PATH` downloads them from their "
-    "URLs, compares each with its sha256 and reports what is gone or was changed.",
+    "attribution_only": "The images are not part of this dataset: `ndec fetch PATH` downloads them from their URLs, "
+    "checks each sha256 and reports what is gone or changed.",
 }
-CHECK = "`ndec validate PATH` recomputes every count and hash."
+_CHECK = "`ndec validate PATH` recomputes every count and hash."
 
 
 def card(info: dict[str, Any]) -> str:
-    """Return the card of a dataset from its `manifest.json` (all but the hashes). Same info, same text."""
+    """Return the card of a dataset from its `manifest.json` (without the hashes). Deterministic."""
     return "\n".join([*_head(info), *_body(info)]) + "\n"
 
 
@@ -56,12 +56,12 @@ def _head(info: dict[str, Any]) -> list[str]:
         "- image-copy-detection",
         "- hard-negatives",
         "size_categories:",
-        f"- {next((name for limit, name in SIZES if rows < limit), '1M<n<10M')}",
+        f"- {next((name for limit, name in _SIZES if rows < limit), '1M<n<10M')}",
         "configs:",
     ]
     for table, (split, _) in MANIFEST_TABLES.items():
         if not info["counts"]["rows"][table]:
-            continue  # `datasets` raises for a split without rows: an empty table is there, but is no config
+            continue  # `datasets` raises for a split without rows: an empty table is written but is no config
         lines += [f"- config_name: {table}", *(["  default: true"] if table == "queries" else []), "  data_files:"]
         lines += [f"  - split: {split}", f"    path: data/{table}/{split}-*.parquet"]
     return [*lines, "---", ""]
@@ -72,15 +72,15 @@ def _body(info: dict[str, Any]) -> list[str]:
     lines = [f"# {_plain(info['name'])} {info['version']}", "", info["description"], ""]
     if "simulated" in info["labels_by"]:
         lines += [
-            f"> **Labels by: {info['labels_by']}.** They follow from how the images were made; nobody looked at them.",
+            f"> **Labels by: {info['labels_by']}.** They follow from how the images were made; no one labelled them.",
             "",
         ]
     lines += ["| table | rows | what it holds |", "|---|---|---|"]
-    lines += [f"| {table} | {counts['rows'][table]:,} | {MEANING[table]} |" for table in MANIFEST_TABLES]
+    lines += [f"| {table} | {counts['rows'][table]:,} | {TABLE_MEANINGS[table]} |" for table in MANIFEST_TABLES]
     lines += ["", "| queries | count |", "|---|---|"]
     lines += [f"| {kind} | {count:,} |" for kind, count in counts["queries"].items()]
     lines += [f"| hard_negative, {kind} | {count:,} |" for kind, count in counts["hard_negatives"].items()]
-    lines += ["", *_images(info), *LOAD, *_where(info["images"]), "## How it was made", "", *_preset(info["preset"])]
+    lines += ["", *_images(info), *_LOAD, *_where(info["images"]), "## How it was made", "", *_preset(info["preset"])]
     for split, facts in info["lineage"].items():
         lines += _split(split, facts)
     if pairs := info["ingested_pairs"]:
@@ -99,7 +99,7 @@ def _body(info: dict[str, Any]) -> list[str]:
 
 
 def _images(info: dict[str, Any]) -> list[str]:
-    """How many different scenes the images come from: figures rest on groups, not on images."""
+    """Numbers of groups: intervals are computed over groups, not over images."""
     groups = ", ".join(f"{count:,} in {table}" for table, count in info["counts"]["groups"].items())
     lines = [f"Groups (scene, author, video; never shared by training and test): {groups}.", ""]
     if source := info.get("corpus"):
@@ -120,7 +120,7 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
         f"Split {split}: the {mining['counts'].get('pairs', 0):,} most similar pairs by {_plain(mining['model'])}, "
         f"at most {settings['max_per_query'] or 'any number'} per pool image and "
         f"{settings['max_per_reference'] or 'any number'} per reference, lowest score {mining['cut']:.4f}; "
-        f"{mining['counts'].get('duplicates', 0):,} of them were duplicates and shown to nobody. "
+        f"{mining['counts'].get('duplicates', 0):,} of them were duplicates, which nobody labelled. "
         f"{mining['rechecked_pairs']:,} more pairs came from searching the kept queries again.",
         "",
     ]
@@ -135,12 +135,12 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
 
 
 def _where(images: dict[str, Any]) -> list[str]:
-    lines = [IMAGES[images["form"]], CHECK]
+    lines = [_IMAGES[images["form"]], _CHECK]
     if images.get("encoded_anew"):
         size = f"longest side at most {images['resize']} px, " if images["resize"] else ""
         lines.append(
-            f"{images['encoded_anew']:,} images were encoded anew when they were packed ({size}format "
-            f"{images['image_format']}, quality {images['quality']}); the rest has its original bytes."
+            f"{images['encoded_anew']:,} images were re-encoded when they were packed ({size}format "
+            f"{images['image_format']}, quality {images['quality']}); the others keep their original bytes."
         )
     return [*lines, ""]
 
@@ -156,7 +156,7 @@ def _preset(preset: dict[str, Any] | None) -> list[str]:
 
 
 def _quality(facts: dict[str, Any]) -> list[str]:
-    """Agreement and the bound on wrong labels, where they were computed; nothing is said of what was not."""
+    """Agreement and the bound on wrong labels, where they were computed."""
     agreement = facts["agreement"] or {}
     lines = []
     for name, numbers in (agreement.get("rounds") or {}).items():
@@ -164,7 +164,7 @@ def _quality(facts: dict[str, Any]) -> list[str]:
             lines.append(
                 f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over {numbers['pairs']:,} shared pairs."
             )
-    kept_alone = "Edited copies among the pairs that one person alone kept, upper 95 % bound"
+    kept_alone = "Edited copies among the pairs kept on a single label, upper 95 % bound"
     for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", kept_alone)):
         if (value := agreement.get(key)) is not None:
             lines.append(f"* {text}: {_number(value)}.")
@@ -176,23 +176,24 @@ def _quality(facts: dict[str, Any]) -> list[str]:
 
 
 def _proof(agreement: dict[str, Any]) -> list[str]:
-    """What random checks proved: the audit of the kept pairs, and that of what nobody looked at."""
+    """Results of random checks: the audit of the kept pairs, and of the pairs that nobody labelled."""
     lines = []
     audit, cleared = agreement.get("audit"), agreement.get("auto_clear")
     if audit and audit["bound"] is not None:
         lines.append(
             f"* Audit: {audit['audited']:,} of the {audit['kept']:,} kept hard negatives, drawn at random, were "
-            f"labelled anew by {'two others' if audit.get('judges', 1) > 1 else 'somebody else'} without a pre-label: "
+            f"re-labelled by {'two other annotators' if audit.get('judges', 1) > 1 else 'another annotator'} "
+            f"without a pre-label: "
             f"{audit['copies']:,} edited copies, "
-            f"{audit['doubtful']:,} doubtful; these are out. At most {audit['bound']:.2%} of the kept hard negatives "
-            f"are copies (one-sided 95 % bound, doubtful pairs counted as copies; assumed: a look misses "
-            f"{audit.get('missed_at_most', 0):.0%} of the copies at most)."
+            f"{audit['doubtful']:,} doubtful; these were removed. At most {audit['bound']:.2%} of the kept hard "
+            f"negatives are copies (one-sided 95 % bound, doubtful pairs counted as copies; assumption: an annotator "
+            f"misses at most {audit.get('missed_at_most', 0):.0%} of the copies)."
         )
     if cleared and cleared["threshold"] is not None:
         lines.append(
-            f"* Nobody looked at {cleared['pairs']:,} pairs that were discarded as edited copies by a pre-label of at "
-            f"least {cleared['threshold']:.4f}; of {cleared['checked']:,} random pairs there that people judged, "
-            f"{cleared['wrong']:,} were none: at most {cleared['bound']:.2%} (one-sided 95 % bound)."
+            f"* Nobody labelled {cleared['pairs']:,} pairs that were discarded as edited copies by a pre-label of at "
+            f"least {cleared['threshold']:.4f}; of {cleared['checked']:,} random pairs of them that people labelled, "
+            f"{cleared['wrong']:,} were not copies: at most {cleared['bound']:.2%} (one-sided 95 % bound)."
         )
     for person in agreement.get("annotators") or []:
         if (gold := person["gold"])["n"]:
@@ -204,7 +205,7 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
 
 
 def _number(value: Any) -> str:
-    """A figure as it was recorded: a number, or an interval or breakdown by name."""
+    """A value from agreement.json as text: a number, or a breakdown by name."""
     if isinstance(value, dict):
         return ", ".join(f"{_plain(str(key))} {_number(part)}" for key, part in value.items() if part is not None)
     return f"{value:.4g}" if isinstance(value, float) else _plain(str(value))
@@ -219,6 +220,6 @@ def _drops(dropped: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Outside text in a Markdown table: no markup, no HTML, no second cell or line."""
+    """Untrusted text for a Markdown table: no markup, no HTML, one cell, one line."""
     safe = "".join("\\" + char if char in "\\`*_[]|#" else char for char in " ".join(text.split()))
     return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

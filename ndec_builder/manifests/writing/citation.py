@@ -1,12 +1,12 @@
-"""CITATION.cff of a dataset (Citation File Format 1.2.0). What nobody stated is said to be not stated."""
+"""CITATION.cff of a dataset (Citation File Format 1.2.0). Missing authors are written as not stated."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-NOT_STATED = "Authors not stated"
-PAPER = (
+_NOT_STATED = "Authors not stated"
+_PAPER = (
     "references:",
     "  - type: conference-paper",
     '    title: "A Benchmark and Asymmetrical-Similarity Learning for Practical Image Copy Detection"',
@@ -20,8 +20,8 @@ PAPER = (
 
 
 def citation(info: dict[str, Any]) -> str:
-    """The file's text, from manifest.json. A JSON string is a YAML string, so outside text cannot break out of it."""
-    authors = info["authors"] or [NOT_STATED]
+    """The file's text, from manifest.json. A JSON string is a YAML string, so untrusted text cannot break out of it."""
+    authors = info["authors"] or [_NOT_STATED]
     lines = [
         "cff-version: 1.2.0",
         'message: "If you use this dataset, cite it, the paper of its protocol, and its image sources."',
@@ -31,6 +31,6 @@ def citation(info: dict[str, Any]) -> str:
         f"abstract: {json.dumps(info['description'], ensure_ascii=False)}",
         "authors:",
         *(f"  - name: {json.dumps(name, ensure_ascii=False)}" for name in authors),
-        *PAPER,
+        *_PAPER,
     ]
     return "\n".join(lines) + "\n"

@@ -11,8 +11,8 @@ import pyarrow as pa
 from ndec_builder.core.schemas import MANIFEST_TABLES, TABLE_KEYS
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv", ".tar": "application/x-tar"}
-# column → the field it points to, in the form of Croissant's `references`
+ENCODING_FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv", ".tar": "application/x-tar"}
+# column → the field it refers to, in the form of Croissant's `references`
 FOREIGN_KEYS = {
     ("ground_truth", "query_id"): "queries/query_id",
     ("ground_truth", "reference_id"): "references/image_id",
@@ -84,7 +84,7 @@ def croissant(info: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> 
                 "name": path,
                 "contentUrl": path,
                 "contentSize": f"{size} B",
-                "encodingFormat": FORMATS[PurePosixPath(path).suffix],
+                "encodingFormat": ENCODING_FORMATS[PurePosixPath(path).suffix],
                 "sha256": sha256,
             }
             for path, (sha256, size) in files.items()

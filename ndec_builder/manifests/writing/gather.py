@@ -1,4 +1,4 @@
-"""What a workspace holds that a dataset is made from: images, decisions, truth, pairs."""
+"""Read everything a dataset is made from: images, decisions, truth, pairs of a workspace."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import DECISIONS, EDITS, GROUND_TRUTH, IMAGES, SPLITS, TRAIN_PAIRS, conform, pair_id
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.arrow_ops import filled, first_of_each, joined, mask, places, take, texts
+from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts
 from ndec_builder.manifests.writing.selection import Material
 
 INGESTED = "ingested"  # basis of a pair that came with another dataset
 
 
 def read_material(workspace: Workspace, hard_queries: Path | None = None, preset: str = "own") -> Material:
-    """Read all that a dataset is made from. A workspace without training decisions gives empty training pairs.
+    """Read everything a dataset is made from. Without training decisions the training pairs are empty.
 
-    Without declared hard queries, and without a preset that finds them by their ids, split test must be mined.
+    Split test must be mined, unless hard queries are declared or a preset finds them by their ids.
     """
     tables = {split: _candidates(workspace, split) for split in SPLITS}
     edits = conform(read_table(workspace.edits), EDITS) if workspace.edits.is_file() else EDITS.empty_table()
@@ -33,7 +33,7 @@ def read_material(workspace: Workspace, hard_queries: Path | None = None, preset
     hard = read_hard_queries(hard_queries, queries) if hard_queries else pa.array([], pa.string())
     released = released_pairs(workspace)
     pairs = pa.concat_tables([_train_pairs(workspace, tables["train"]), released])
-    pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))  # own decisions come first
+    pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))  # own decisions take precedence
     mined = [table["query_id"] for table in tables.values() if table is not None]
     kept = _kept(workspace, tables["test"], bool(len(hard)) or preset != "own")
     return Material(
@@ -45,7 +45,7 @@ def read_material(workspace: Workspace, hard_queries: Path | None = None, preset
         truth=truth,
         kept=kept,
         train_pairs=pairs,
-        mined=joined([*mined, released["latter_id"]]).combine_chunks(),
+        mined=concatenated([*mined, released["latter_id"]]).combine_chunks(),
         hard_queries=hard,
     )
 
@@ -62,7 +62,7 @@ def read_hard_queries(path: Path, queries: pa.Table) -> pa.Array:
     unknown = sorted(set(ids) - set(queries["image_id"].to_pylist()))
     if unknown or not ids:
         raise NdecError(
-            f"--hard-queries {path} names {len(ids)} ids, {len(unknown)} of them are no ingested query"
+            f"--hard-queries {path} names {len(ids)} ids, {len(unknown)} of them are not ingested queries"
             f"{f' ({unknown[0]!r} first)' if unknown else ''}; list ids of `ndec ingest query`, one a line"
         )
     return texts(ids)
@@ -84,7 +84,7 @@ def _decisions(workspace: Workspace, split: str) -> pa.Table:
     if not path.is_file():
         raise NdecError(
             f"split {split} is mined but not decided: {path} does not exist; run `ndec annotate push --split {split}`, "
-            f"let people label, then `ndec annotate pull` and `ndec annotate resolve`"
+            f"let people label the pairs, then `ndec annotate pull` and `ndec annotate resolve`"
         )
     return read_table(path, DECISIONS.names)
 
@@ -105,7 +105,7 @@ def _train_pairs(workspace: Workspace, candidates: pa.Table | None) -> pa.Table:
     if candidates is None:
         return TRAIN_PAIRS.empty_table()
     decisions = _decisions(workspace, "train")
-    place = places(candidates["pair_id"], decisions["pair_id"])
+    place = row_numbers(candidates["pair_id"], decisions["pair_id"])
     rows = take(decisions, place)
     hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~filled(candidates["duplicate_of"])
     names = {"reference_id": "former_id", "query_id": "latter_id"}

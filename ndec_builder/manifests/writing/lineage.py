@@ -1,4 +1,4 @@
-"""Where a dataset comes from: models, mining runs, who labelled how much. Facts only, no times and no paths."""
+"""The origin of a dataset: models, mining runs, who labelled how much. No times and no paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ndec_builder.annotation.tables import counting_labels, no_gold
 from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.workspace import Workspace, slug
-from ndec_builder.manifests.arrow_ops import filled, joined, tally
+from ndec_builder.manifests.arrow_ops import concatenated, filled, tally
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 
 ORACLE = "oracle"  # the annotator that answers from the known truth, in the demo and in tests
@@ -30,8 +30,8 @@ def lineage(workspace: Workspace) -> dict[str, Any]:
     return splits
 
 
-def corpus(workspace: Workspace) -> dict[str, Any] | None:
-    """What `ndec corpus fetch` put into the workspace: counts and packages; None for images from elsewhere."""
+def corpus_facts(workspace: Workspace) -> dict[str, Any] | None:
+    """Counts and packages of `ndec corpus fetch`; None when the images come from elsewhere."""
     path = workspace.root / "images" / "corpus.run.json"
     if not path.is_file():
         return None
@@ -40,25 +40,25 @@ def corpus(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def ingested_pairs(workspace: Workspace) -> dict[str, Any] | None:
-    """The training pairs that came with another dataset: how many, and the sha256 of their table."""
+    """Number of training pairs that came with another dataset, and the sha256 of their table."""
     if not workspace.pairs.is_file():
         return None
     return {"rows": read_table(workspace.pairs, ["former_id"]).num_rows, "sha256": sha256_file(workspace.pairs)}
 
 
-def annotators(facts: dict[str, Any]) -> list[str]:
+def annotator_names(facts: dict[str, Any]) -> list[str]:
     return sorted({row["annotator"] for split in facts.values() for row in split["labels"]})
 
 
 def labels_by(names: list[str]) -> str:
-    """Say whether people labelled: a reader must never take simulated labels for human ones."""
+    """Say whether people labelled, so that a reader never mistakes simulated labels for human ones."""
     if ORACLE not in names:
         return "people" if names else "nobody"
     return "known truth (simulated)" if names == [ORACLE] else "people and known truth (simulated)"
 
 
 def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
-    """Return every count of `manifest.json` that follows from the tables; `ndec validate` computes them again."""
+    """Every count of `manifest.json` that follows from the tables; `ndec validate` recomputes them."""
     queries = tables["queries"]
     images = {name: tables[name] for name in IMAGE_TABLES}
     return {
@@ -70,13 +70,13 @@ def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
             name: int(pc.count_distinct(table["group"].filter(pa.array(filled(table["group"])))).as_py())
             for name, table in images.items()
         },
-        "licenses": tally(joined(table["license"] for table in images.values()), missing=UNKNOWN),
+        "licenses": tally(concatenated(table["license"] for table in images.values()), missing=UNKNOWN),
         "images_without_licence_columns": sum(int(bare_rows(table).sum()) for table in images.values()),
     }
 
 
 def bare_rows(table: pa.Table) -> np.ndarray:
-    """(n,) bool: which images say neither licence nor where they come from."""
+    """(n,) bool: True for images with neither a licence nor an origin."""
     said = np.zeros(table.num_rows, dtype=bool)
     for name in LICENCE_COLUMNS:
         said |= filled(table[name])
@@ -88,7 +88,7 @@ def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
     recheck = workspace.candidates(split) / "recheck.parquet"
     return {
         "mining": {
-            "model": slug(run["config"]["model"]),  # a model can be given as a path, which is nobody's business
+            "model": slug(run["config"]["model"]),  # without the path, if the model was given as one
             "settings": {name: run["config"].get(name) for name in MINING_SETTINGS},
             "fingerprint": run.get("fingerprint"),
             "cut": run.get("cut"),
@@ -104,7 +104,7 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
     directory = workspace.annotation(split)
     rows: Counter[tuple[str, str, str]] = Counter()
     if (directory / "labels.parquet").is_file():
-        table = no_gold(counting_labels(workspace, split))  # gold pairs and labels that were sent back decided nothing
+        table = no_gold(counting_labels(workspace, split))  # gold pairs and labels that were sent back do not count
         columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
         rows.update(zip(*columns, strict=True))
     decisions: dict[str, int] = {}
@@ -120,7 +120,7 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
             for (round_, annotator, label), count in sorted(rows.items())
         ],
         "decisions": decisions,
-        "bases": bases,  # auto_cleared: nobody looked at these pairs
+        "bases": bases,  # auto_cleared: nobody labelled these pairs
         "decisions_sha256": sha256_file(directory / "decisions.parquet") if decisions else None,
         "agreement": read_json(agreement) if agreement.is_file() else None,
     }

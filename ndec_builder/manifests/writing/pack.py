@@ -1,4 +1,4 @@
-"""`ndec export --materialize`: the images in folders or WebDataset shards; the tables then point there."""
+"""`ndec export --materialize`: copy the images into folders or WebDataset shards that the tables point to."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.image_paths import ENDINGS, file_key, image_place
 from ndec_builder.manifests.settings import ExportConfig
 
-WRITABLE = ("JPEG", "PNG", "WEBP")  # an image of another format that must be encoded anew becomes a PNG
-BATCH = 128  # images in memory at once
-MAX_BAD = 100  # stop early: so many unusable images are no accident
+WRITABLE = ("JPEG", "PNG", "WEBP")  # other formats become PNG when they must be re-encoded
+_BATCH = 128  # images in memory at once
+MAX_BAD = 100  # stop early: this many unusable images point to a general problem
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Packed:
-    """tables: with uri and sha256 of the packed files · facts: for manifest.json · shards: tar files, to be hashed."""
+    """tables: with uri and sha256 of the packed files · facts: for manifest.json · shards: the tar files."""
 
     tables: dict[str, pa.Table]
     facts: dict[str, Any]
@@ -48,10 +48,10 @@ def pack(
     resolve: Callable[[str], str],
     config: ExportConfig,
 ) -> Packed:
-    """Write all images under `directory`/images in the order of the tables. The same input gives the same bytes.
+    """Write all images under `directory`/images in table order. The same input gives the same bytes.
 
-    An image with a rotation is turned and encoded anew. Raises NdecError for images that cannot be read, or whose bytes
-    are no longer those of the tables.
+    A rotated image is turned upright and re-encoded. Raises NdecError for images that cannot be read, or whose sha256
+    differs from the tables.
     """
     shutil.rmtree(directory / "images", ignore_errors=True)  # of an earlier export under the same name and version
     total = sum(tables[name].num_rows for name in IMAGE_TABLES)
@@ -86,7 +86,7 @@ def pack(
     if bad:
         raise NdecError(
             f"{'at least ' if len(bad) >= MAX_BAD else ''}{len(bad)} images cannot be packed: {'; '.join(bad[:3])}; "
-            "restore the files, or ingest and annotate again what was changed"
+            "restore the files, or ingest and annotate the changed ones again"
         )
     facts = {
         "form": config.materialize,
@@ -100,24 +100,24 @@ def pack(
     return Packed(result, facts, shards)
 
 
-def _batches(table: pa.Table) -> Iterator[list[Row]]:
-    for batch in table.to_batches(BATCH):
+def _batches(table: pa.Table) -> Iterator[list[_Row]]:
+    for batch in table.to_batches(_BATCH):
         yield batch.to_pylist()
 
 
-def _made(row: Row, resolve: Callable[[str], str], config: ExportConfig) -> tuple[bytes, str] | str:
-    """The bytes to pack and their ending, or why there are none."""
+def _made(row: _Row, resolve: Callable[[str], str], config: ExportConfig) -> tuple[bytes, str] | str:
+    """The bytes to pack and their extension, or why they cannot be packed."""
     try:
         data = read_uri(resolve(row["uri"]))
         if sha256_bytes(data) != row["sha256"]:
-            return "its bytes are not those that were ingested"
+            return "its bytes have changed since it was ingested"
         return encoded(data, row["rotation"] or 0, config)
     except (OSError, DecodeError, NdecError) as error:
         return str(error)
 
 
 def encoded(data: bytes, rotation: int, config: ExportConfig) -> tuple[bytes, str]:
-    """The bytes as they are when nothing asks for a change, else the upright picture encoded anew; and the ending."""
+    """The original bytes when nothing must change, else the upright picture re-encoded; and the extension."""
     from PIL import Image
 
     header = read_header(data)
@@ -136,8 +136,8 @@ def encoded(data: bytes, rotation: int, config: ExportConfig) -> tuple[bytes, st
     return buffer.getvalue(), ENDINGS[wanted]
 
 
-def _sidecar(row: Row, table: str, key: str, sha256: str) -> bytes:
-    """What a shard says of an image without the tables."""
+def _sidecar(row: _Row, table: str, key: str, sha256: str) -> bytes:
+    """The json next to an image in a shard: its row of the tables."""
     names = ("kind", "group", *LICENCE_COLUMNS)
     facts = {"table": table, key: row[key], "sha256": sha256} | {name: row[name] for name in names if row.get(name)}
     return json.dumps(facts, sort_keys=True, ensure_ascii=False).encode("utf-8")
@@ -158,10 +158,10 @@ class _Tar:
         self.directory, self.table, self.limit = directory, table, limit
         self.paths: list[Path] = []
         self.stack = ExitStack()
-        self.size = limit  # the first image begins the first shard
+        self.size = limit  # the first image starts the first shard
 
     def add(self, key: str, ending: str, data: bytes, sidecar: bytes) -> str:
-        """Append a sample; returns its uri. It is never parted; one above the limit has its own shard."""
+        """Append a sample; returns its uri. A sample is never split; one above the limit gets its own shard."""
         needed = sum(
             tarfile.BLOCKSIZE + -(-len(part) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE for part in (data, sidecar)
         )
@@ -171,7 +171,7 @@ class _Tar:
             self.stack = ExitStack()
             temporary = self.stack.enter_context(atomic_path(self.paths[-1]))
             self.tar = self.stack.enter_context(tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT))  # noqa: SIM115
-            # what closing it may add: two empty blocks, then up to a whole record, which begins with some block
+            # closing the tar may add two empty blocks and padding up to a full record
             self.size = tarfile.RECORDSIZE + tarfile.BLOCKSIZE
         start = self._append(key + ending, data)
         self._append(f"{key}.json", sidecar)
@@ -189,4 +189,4 @@ class _Tar:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.stack.__exit__(*error)  # an error takes the unfinished shard with it
+        self.stack.__exit__(*error)  # an error removes the unfinished shard

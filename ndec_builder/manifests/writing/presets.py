@@ -1,4 +1,4 @@
-"""Preset `ndec`: the parts of the NDEC benchmark, checked before anything is written, all that lacks said at once."""
+"""Preset `ndec`: the parts of the NDEC benchmark, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.manifests.arrow_ops import joined, mask, texts, within
+from ndec_builder.manifests.arrow_ops import concatenated, mask, texts, within
 from ndec_builder.manifests.writing.selection import Material, positives
 
 DEV_SET_I = r"^Q[01]\d{4}$|^Q2[0-4]\d{3}$"  # Q00000–Q24999
@@ -19,7 +19,7 @@ DEV_SET_II = r"^Q2[5-9]\d{3}$|^Q[34]\d{4}$"  # Q25000–Q49999
 
 @dataclass(frozen=True)
 class Composition:
-    """How many of each part a benchmark has. hard_negatives and pairs are those published; yours may be others."""
+    """Size of each part of a benchmark. Own decisions may give other numbers of hard_negatives and pairs."""
 
     references: int
     edited_copies: int
@@ -42,10 +42,11 @@ EXACT = ("references", "edited_copies", "easy_negatives")  # the other parts: se
 
 
 def compose(material: Material, published: Composition, partial: bool) -> tuple[Material, dict[str, Any]]:
-    """Mark the hard negatives among the ingested queries; return the material and what goes into manifest.json.
+    """Mark the hard negatives among the ingested queries; returns the material and the facts for manifest.json.
 
-    An ingested query is a hard negative when it is declared one, or when it is no DISC21 query and has no reference.
-    Raises NdecError for DISC21 queries of dev set I, for copies that are no DISC21 query, and for whatever is missing.
+    An ingested query is a hard negative when declared one, or when it is not a DISC21 query and has no reference.
+    Raises NdecError for DISC21 queries of dev set I, for copies that are not DISC21 queries, and for missing parts (all
+    in one message).
     """
     ids = material.queries["image_id"]
     declared = within(ids, material.hard_queries)
@@ -54,15 +55,15 @@ def compose(material: Material, published: Composition, partial: bool) -> tuple[
     _refuse(
         ids, mask(pc.match_substring_regex(ids, DEV_SET_I)) & ~declared,
         "are DISC21 dev set I (Q00000–Q24999), which NDEC forbids: only Q25000–Q49999 may be queries",
-        "ingest the queries again without them (hard negatives of your own that are named so: list them with "
-        "--hard-queries)",
+        "ingest the queries again without them (list your own hard negatives with such names in a "
+        "--hard-queries file)",
     )  # fmt: skip
     _refuse(
         ids, matched & ~second, "have a reference and are not DISC21 dev set II (Q25000–Q49999)",
-        "the edited copies of NDEC are its 5,009 alone: take yours out, or export with --preset own",
+        "NDEC has exactly 5,009 edited copies: remove yours, or export with --preset own",
     )  # fmt: skip
     hard = ids.filter(pa.array(~second & ~matched))
-    composed = replace(material, hard_queries=joined([hard]).combine_chunks())
+    composed = replace(material, hard_queries=concatenated([hard]).combine_chunks())
     found = Composition(
         references=len(material.references),
         edited_copies=int((matched & second).sum()),
@@ -76,7 +77,7 @@ def compose(material: Material, published: Composition, partial: bool) -> tuple[
         lines = [f"{part}: {getattr(found, part):,} of {getattr(published, part):,} ({WHERE[part]})" for part in wrong]
         raise NdecError(
             f"this workspace lacks parts of NDEC (found, of how many published, from where): {'; '.join(lines)}. "
-            "Ingest them, or add --partial for a part of NDEC, which the manifest then says"
+            "Ingest them, or add --partial to export a part of NDEC, which the manifest records"
         )
     differs = {
         part: {"found": count, "published": getattr(published, part)}

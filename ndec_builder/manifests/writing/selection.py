@@ -1,6 +1,6 @@
-"""From decided pairs to the six tables of a dataset, by the design's "From pairs to a dataset". On columns.
+"""Select the six tables of a dataset from decided pairs, by the design's "From pairs to a dataset". On columns.
 
-Whatever is left out is counted with its reason. Where an image or a group would be on both sides, training loses it.
+Everything left out is counted with its reason. An image or group that would be on both sides is left out of training.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ndec_builder.candidates.kept_queries import Kept
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import MANIFEST_TABLES, QUERIES, REFERENCES, TRAIN_PAIRS, conform
 from ndec_builder.manifests.arrow_ops import (
-    Column,
+    ArrowColumn,
+    concatenated,
     filled,
     first_of_each,
-    joined,
     mask,
-    places,
     reasons,
     repeated,
+    row_numbers,
     take,
     texts,
     within,
@@ -48,15 +48,15 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The tables of MANIFEST_TABLES by name, and how many of what were left out, by reason."""
+class DatasetSelection:
+    """The tables of MANIFEST_TABLES by name, and the numbers left out, by table and reason."""
 
     tables: dict[str, pa.Table]
     dropped: dict[str, dict[str, int]]
     distractors_drawn: int
 
 
-def select(material: Material, distractors: int, seed: int) -> Selection:
+def select_tables(material: Material, distractors: int, seed: int) -> DatasetSelection:
     """Build all tables. Raises NdecError without positives, for clashing ids or a contradictory truth."""
     matches = positives(material)
     if not matches:
@@ -80,7 +80,7 @@ def select(material: Material, distractors: int, seed: int) -> Selection:
         }
     )
     tables = {"queries": everything, "references": references, "ground_truth": truth, **train}
-    return Selection(
+    return DatasetSelection(
         {name: conform(tables[name], schema) for name, (_, schema) in MANIFEST_TABLES.items()},
         {"test_pool_images": test_drops, **train_drops},
         drawn.num_rows,
@@ -90,14 +90,14 @@ def select(material: Material, distractors: int, seed: int) -> Selection:
 def positives(material: Material) -> dict[str, str]:
     """Return {query_id: reference_id} from the edits table and the user's ground truth.
 
-    Raises NdecError for a reference that is not there and for a query with more than one, which this protocol excludes.
+    Raises NdecError for an unknown reference and for a query with more than one, which this protocol excludes.
     """
     edits = material.edits
     made = mask(pc.equal(edits["role"], "query")) & mask(pc.equal(edits["kind"], "edited_copy"))
     edits = edits.filter(pa.array(made & mask(pc.equal(edits["source_role"], "reference"))))
     truth = material.truth.filter(pc.is_valid(material.truth["reference_id"]))
-    query_ids = joined([edits["image_id"], truth["query_id"]])
-    reference_ids = joined([edits["source_id"], truth["reference_id"]])
+    query_ids = concatenated([edits["image_id"], truth["query_id"]])
+    reference_ids = concatenated([edits["source_id"], truth["reference_id"]])
     there = pa.array(within(query_ids, material.queries["image_id"]))
     query_ids, reference_ids = query_ids.filter(there), reference_ids.filter(there)
     unknown = reference_ids.filter(pa.array(~within(reference_ids, material.references["image_id"])))
@@ -121,7 +121,7 @@ def positives(material: Material) -> dict[str, str]:
 
 
 def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
-    """Role query as rows of QUERIES: with a reference edited_copy, declared ones hard_negative, the rest distractor."""
+    """Ingested queries as rows of QUERIES: edited_copy with a reference, hard_negative if declared, else distractor."""
     ids = material.queries["image_id"]
     hard = within(ids, material.hard_queries)
     matched = within(ids, texts(matches))
@@ -132,29 +132,29 @@ def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
         )
     kinds = np.where(matched, "edited_copy", np.where(hard, "hard_negative", "distractor"))
     own = material.edits.filter(pc.equal(material.edits["role"], "query"))
-    place = places(ids, own["image_id"])
+    place = row_numbers(ids, own["image_id"])
     edits = take(own["edit"], place)
     hard_kinds = pa.array(["natural" if declared else None for declared in hard], pa.string())
     return _queries(material.queries, pa.array(kinds, pa.string()), hard_kinds, edits)
 
 
 def _hard_negatives(material: Material, queries: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """Kept pool images as queries, one per file; the drop counts hold every other pool image that was mined."""
+    """Kept pool images as queries, one per file; the drop counts cover every other mined pool image."""
     edits = material.edits
-    whole = mask(pc.equal(edits["role"], "pool")) & mask(pc.equal(edits["kind"], "reverse_crop"))
-    whole &= within(edits["source_id"], material.references["image_id"])
-    wholes = edits["image_id"].filter(pa.array(whole))
+    reverse = mask(pc.equal(edits["role"], "pool")) & mask(pc.equal(edits["kind"], "reverse_crop"))
+    reverse &= within(edits["source_id"], material.references["image_id"])
+    reverse_crops = edits["image_id"].filter(pa.array(reverse))
     drops = Counter(material.kept.dropped.values())
-    place = places(texts(sorted(material.kept.kept)), material.pool["image_id"])
+    place = row_numbers(texts(sorted(material.kept.kept)), material.pool["image_id"])
     if gone := int((place < 0).sum()):
         drops["no_longer_in_pool"] += gone
     rows = material.pool.take(pa.array(place[place >= 0]))
-    taken = within(rows["sha256"], joined([material.references["sha256"], queries["sha256"]]))
+    taken = within(rows["sha256"], concatenated([material.references["sha256"], queries["sha256"]]))
     fresh = ~taken & first_of_each(rows["sha256"])
     if same := int((~fresh).sum()):
         drops["same_bytes_as_another_image"] += same
     rows = rows.filter(pa.array(fresh))
-    hard_kinds = np.where(within(rows["image_id"], wholes), "reverse_crop", "natural")
+    hard_kinds = np.where(within(rows["image_id"], reverse_crops), "reverse_crop", "natural")
     kinds = pa.array(["hard_negative"] * len(rows), pa.string())
     found = _queries(rows, kinds, pa.array(hard_kinds, pa.string()), pa.nulls(len(rows), pa.string()))
     return found, dict(sorted(drops.items()))
@@ -162,15 +162,15 @@ def _hard_negatives(material: Material, queries: pa.Table) -> tuple[pa.Table, di
 
 @dataclass(frozen=True)
 class _Closed:
-    """Files and groups that one side has; the other may not."""
+    """Files and groups of one side, which the other side must not have."""
 
     hashes: pa.ChunkedArray
     groups: pa.ChunkedArray
 
     @classmethod
     def of(cls, *tables: pa.Table) -> _Closed:
-        groups = joined(table["group"] for table in tables)
-        return cls(joined(table["sha256"] for table in tables), groups.filter(pa.array(filled(groups))))
+        groups = concatenated(table["group"] for table in tables)
+        return cls(concatenated(table["sha256"] for table in tables), groups.filter(pa.array(filled(groups))))
 
     def tests(self, rows: pa.Table, prefix: str = "") -> list[tuple[str, np.ndarray]]:
         return [
@@ -180,11 +180,11 @@ class _Closed:
 
 
 def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table], dict[str, dict[str, int]]]:
-    """The three training tables without anything of the test side, and the drops of basic images and of pairs."""
+    """The three training tables without files or groups of the test side, and what was left out."""
     fits, basic_drops = reasons(len(material.basic), closed.tests(material.basic))
     basic = conform(material.basic.filter(pa.array(fits)), REFERENCES)
     pairs = conform(material.train_pairs.sort_by("pair_id"), TRAIN_PAIRS)
-    place = places(pairs["latter_id"], material.pool["image_id"])
+    place = row_numbers(pairs["latter_id"], material.pool["image_id"])
     latters = take(material.pool, place)
     tests = [
         ("latter_no_longer_in_pool", place < 0),
@@ -200,14 +200,14 @@ def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table],
 
 
 def _distractors(material: Material, closed: _Closed, train: dict[str, pa.Table], count: int, seed: int) -> pa.Table:
-    """Draw unmined pool images that share no file with anything, and no group with a training image or a reference."""
+    """Draw unmined pool images that share no file with any image, and no group with a training image or reference."""
     pool = material.pool
     if not count:
         return QUERIES.empty_table()
     training = _Closed.of(train["train_basic"], train["train_pair_images"])
-    groups = joined([_Closed.of(material.references).groups, training.groups])
+    groups = concatenated([_Closed.of(material.references).groups, training.groups])
     bad = within(pool["image_id"], material.mined) | within(pool["image_id"], material.queries["image_id"])
-    bad |= within(pool["group"], groups) | within(pool["sha256"], joined([closed.hashes, training.hashes]))
+    bad |= within(pool["group"], groups) | within(pool["sha256"], concatenated([closed.hashes, training.hashes]))
     free = pool.filter(pa.array(~bad))
     free = free.filter(pa.array(first_of_each(free["sha256"])))
     chosen = free.take(pa.array(np.random.default_rng(seed).permutation(len(free))[:count]))
@@ -215,17 +215,17 @@ def _distractors(material: Material, closed: _Closed, train: dict[str, pa.Table]
     return _queries(chosen, pa.array(["distractor"] * len(chosen), pa.string()), nothing, nothing)
 
 
-def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: Column) -> pa.Table:
+def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: ArrowColumn) -> pa.Table:
     rows = images.rename_columns({"image_id": "query_id"})
     for name, column in (("kind", kinds), ("hard_kind", hard_kinds), ("edit", edits)):
         rows = rows.append_column(name, column)
     return conform(rows, QUERIES)
 
 
-def _refuse_clash(table: str, ids: Iterable[Column], who: str) -> None:
-    twice = repeated(joined(ids)).to_pylist()
+def _refuse_clash(table: str, ids: Iterable[ArrowColumn], who: str) -> None:
+    twice = repeated(concatenated(ids)).to_pylist()
     if twice:
         raise NdecError(
             f"{len(twice)} ids name two {table}, {min(twice)!r} first: {who} have the same id; "
-            f"rename the files of one of the two folders (an id is a file name without its ending) and ingest it again"
+            f"rename the files of one of the two folders (an id is a file name without extension) and ingest it again"
         )

@@ -1,4 +1,4 @@
-"""A selection → every file of a dataset directory. The same selection and facts give the same bytes."""
+"""Write every file of a dataset directory. The same selection and facts give the same bytes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.card import card
 from ndec_builder.manifests.writing.citation import citation
 from ndec_builder.manifests.writing.croissant import croissant
-from ndec_builder.manifests.writing.lineage import annotators, count_tables, labels_by
-from ndec_builder.manifests.writing.selection import Selection
+from ndec_builder.manifests.writing.lineage import annotator_names, count_tables, labels_by
+from ndec_builder.manifests.writing.selection import DatasetSelection
 from ndec_builder.version import __version__
 
 Facts = dict[str, Any]
@@ -28,7 +28,7 @@ Facts = dict[str, Any]
 def write_dataset(
     directory: Path,
     config: ExportConfig,
-    selection: Selection,
+    selection: DatasetSelection,
     facts: Facts,
     source: Facts | None = None,
     preset: Facts | None = None,
@@ -37,13 +37,13 @@ def write_dataset(
     shards: Sequence[Path] = (),
     folders: bytes | None = None,
 ) -> Facts:
-    """Write every file of the dataset into `directory`, manifest.json last; return what that holds.
+    """Write every file of the dataset into `directory`, manifest.json last; returns the content of manifest.json.
 
     facts: lineage · source: the corpus · ingested: pairs of another dataset · packed: how the images were packed, with
     the tar files in `shards` · folders: the content of pair_folders.csv.
     """
     tables = without_uris(selection.tables) if config.attribution_only else selection.tables
-    names = annotators(facts)
+    names = annotator_names(facts)
     counts = count_tables(tables)
     apart = packed is None and not config.attribution_only
     root = Path(os.path.relpath(config.workspace.absolute(), directory.absolute())).as_posix() if apart else "."
@@ -93,7 +93,7 @@ def write_dataset(
 
 
 def without_uris(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    """Drop every place of an image that is no web address: what is left can be passed on with the ids and hashes."""
+    """Set every uri that is not a web address to null: the rest may be published with the ids and hashes."""
     result = dict(tables)
     for name in IMAGE_TABLES:
         table = tables[name]

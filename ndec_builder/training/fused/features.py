@@ -1,6 +1,6 @@
-"""What the fused scorer sees of a pair: descriptor scores and the signals of geometry, as one row of numbers.
+"""Features of a pair for the fused scorer: descriptor scores and geometry, as one row of numbers.
 
-Order-sensitive: the rows of (q, r) and (r, q) differ, as the question "is q a copy of r" does.
+The order matters: "is q a copy of r" is a different question from "is r a copy of q".
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import numpy as np
 
 from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, THUMBS
 
-FEATURES = (
+PAIR_FEATURES = (
     "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",
     "query_inside", "query_outside", "reference_covered", "seam", "seam_seen", "local_correlation",
     "median_correlation", "agreeing_share", "global_correlation", "compared", "shift", "perspective", "stretch",
     "scale", "epipolar_share", "mirrored", "log_query_over_reference", *THUMBS,
 )  # fmt: skip
-BACKGROUND_NEIGHBOURS = 5  # of the background set, whose mean score is taken off in score_normalized
+BACKGROUND_NEIGHBOURS = 5  # neighbours in the background set; score_normalized subtracts their mean score
 
 BACKGROUND_IMAGES = 1000
 
@@ -26,7 +26,7 @@ def features(
     """Rows (n, len(FEATURES)) float32, finite.
 
     score: (n,) cosine · background: (n,) mean cosine of the query's BACKGROUND_NEIGHBOURS best training images ·
-    signals: (n, 20) of `pair_vector`, NaN where there is nothing to measure · ratio: (n,) query_over_reference
+    signals: (n, 20) of `pair_vector`, NaN where nothing could be measured · ratio: (n,) query_over_reference
     of an ASL network, None without one (its feature is then 0).
     """
     value = {name: signals[:, column].astype(np.float64) for column, name in enumerate(PAIR_SIGNALS)}
@@ -64,19 +64,19 @@ def features(
         "log_query_over_reference": np.zeros(len(score)) if ratio is None else np.log(ratio),
         **{name: np.nan_to_num(value[name]) for name in THUMBS},
     }
-    return np.stack([np.asarray(columns[name], dtype=np.float32) for name in FEATURES], axis=1)
+    return np.stack([np.asarray(columns[name], dtype=np.float32) for name in PAIR_FEATURES], axis=1)
 
 
 def background_rows(count: int) -> np.ndarray:
-    """Rows of the training images that serve as background: all, or BACKGROUND_IMAGES evenly spread."""
+    """Rows of the training images used as background: all, or BACKGROUND_IMAGES evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, BACKGROUND_IMAGES)).round().astype(np.int64))
 
 
 def background_scores(queries: np.ndarray, background: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
     """Mean of each query's BACKGROUND_NEIGHBOURS best cosines against the background vectors, (n,) float64.
 
-    queries (n, d), background (m, d) float32, L2-normed · own: (n,) row of the background that the query was made
-    from, −1 where it is none: it does not count.
+    queries (n, d), background (m, d) float32, L2-normed · own: (n,) row of the background that the query was made from,
+    which is skipped; −1: none.
     """
     means = np.empty(len(queries))
     for start in range(0, len(queries), 1024):

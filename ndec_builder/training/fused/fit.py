@@ -1,4 +1,4 @@
-"""Fitting: networks on the pairs' features, out-of-fold logits for calibration and for what each feature adds."""
+"""Fit the networks on pair features; out-of-fold logits calibrate them and measure what each feature adds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from ndec_builder.core.errors import UsageError, nearest
 from ndec_builder.embeddings.whitening import Whitening
-from ndec_builder.training.fused.features import FEATURES
+from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.model import CLIP, FusedModel
 from ndec_builder.training.fused.settings import FusedConfig
 
-LR, WEIGHT_DECAY, BATCH = 3e-3, 0.3, 256
+LR, WEIGHT_DECAY, _BATCH = 3e-3, 0.3, 256
 DROPOUT = 0.1
 
 
@@ -36,23 +36,23 @@ class PairTable:
         return PairTable(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def fit(
+def fit_fused(
     table: PairTable, whitening: Whitening, background: np.ndarray, config: FusedConfig
 ) -> tuple[FusedModel, dict[str, Any]]:
-    """Fit the model on all pairs; return it with the figures of the fold networks, which judged unseen groups only."""
-    fold = fold_of(table.group, config.folds, config.seed)
+    """Fit the model on all pairs; returns it with the figures of the fold networks on groups they did not see."""
+    fold = group_folds(table.group, config.folds, config.seed)
     held_out = np.zeros(len(fold))
     added: dict[str, np.ndarray] = {}
     for number in range(config.folds):
-        there = np.flatnonzero(fold == number)
+        rows = np.flatnonzero(fold == number)
         model = fit_networks(table.take(np.flatnonzero(fold != number)), whitening, background, config)
-        part = table.features[there]
-        held_out[there] = model.logits(part)
-        for column, name in enumerate(FEATURES):
+        part = table.features[rows]
+        held_out[rows] = model.logits(part)
+        for column, name in enumerate(PAIR_FEATURES):
             shuffled = part.copy()
             order = np.random.default_rng([config.seed, number, column]).permutation(len(part))
             shuffled[:, column] = part[order, column]
-            added.setdefault(name, np.zeros(len(fold)))[there] = model.logits(shuffled)
+            added.setdefault(name, np.zeros(len(fold)))[rows] = model.logits(shuffled)
     slope, offset = calibrate(held_out, table.is_copy, table.weight)
     model = replace(fit_networks(table, whitening, background, config), slope=slope, offset=offset)
     aucs = {kind: auc_against(held_out, table, kind) for kind in sorted(set(table.kind[~table.is_copy]))}
@@ -68,8 +68,8 @@ def fit(
     return model, figures
 
 
-def fold_of(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """(n,) int64 fold of each pair; a group is never in two."""
+def group_folds(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """(n,) int64 fold of each pair; all pairs of a group are in one fold."""
     names = np.unique(groups)
     part = np.random.default_rng(seed).permutation(len(names)) % folds
     result: np.ndarray = part[np.searchsorted(names, groups)]
@@ -102,30 +102,30 @@ def calibrate(logits: np.ndarray, is_copy: np.ndarray, weight: np.ndarray) -> tu
 def fit_networks(table: PairTable, whitening: Whitening, background: np.ndarray, config: FusedConfig) -> FusedModel:
     """Train the networks on all pairs of the table; not calibrated.
 
-    Features in `config.left_out` have no weight. Raises UsageError for a name that is none.
+    Features in `config.left_out` get no weight. Raises UsageError for an unknown name.
     """
-    if unknown := sorted(set(config.left_out) - set(FEATURES)):
+    if unknown := sorted(set(config.left_out) - set(PAIR_FEATURES)):
         raise UsageError(
-            f"left_out names {unknown[0]!r}{nearest(unknown[0], FEATURES)}; features: {', '.join(FEATURES)}"
+            f"left_out names {unknown[0]!r}{nearest(unknown[0], PAIR_FEATURES)}; features: {', '.join(PAIR_FEATURES)}"
         )
-    unseen = [FEATURES.index(name) for name in config.left_out]
+    unseen = [PAIR_FEATURES.index(name) for name in config.left_out]
     mean = table.features.mean(axis=0, dtype=np.float64).astype(np.float32)
     std = np.maximum(table.features.std(axis=0, dtype=np.float64), 1e-4).astype(np.float32)
     rows = torch.from_numpy(np.clip((table.features - mean) / std, -CLIP, CLIP).astype(np.float32))
     rows[:, unseen] = 0
-    wanted = torch.from_numpy(table.is_copy.astype(np.float32))
+    target = torch.from_numpy(table.is_copy.astype(np.float32))
     weight = torch.from_numpy((table.weight / table.weight.mean()).astype(np.float32))
-    layers = _train(rows, wanted, weight, config)
+    layers = _train(rows, target, weight, config)
     for network in range(config.networks):
         layers[f"{network}.0.weight"][:, unseen] = 0
     return FusedModel(mean, std, layers, 1.0, 0.0, whitening, background)
 
 
-def _train(rows: Tensor, wanted: Tensor, weight: Tensor, config: FusedConfig) -> dict[str, np.ndarray]:
-    """All networks side by side, each with its own start, order of the pairs and dropout; AdamW, half a cosine.
+def _train(rows: Tensor, target: Tensor, weight: Tensor, config: FusedConfig) -> dict[str, np.ndarray]:
+    """Train all networks in parallel, each with its own start, order and dropout; AdamW, half-cosine schedule.
 
-    Three layers each, held as (networks, out, in): a step of them all costs little more than a step of one. One
-    generator of its own: nothing global is touched.
+    Three layers each, stored as (networks, out, in): a step of all costs little more than a step of one. The generator
+    is local.
     """
     generator = torch.Generator().manual_seed(config.seed)
     count, sizes = config.networks, [rows.shape[1], config.hidden, config.hidden, 1]
@@ -135,11 +135,11 @@ def _train(rows: Tensor, wanted: Tensor, weight: Tensor, config: FusedConfig) ->
         weights.append(torch.empty(count, outer, inner).uniform_(-bound, bound, generator=generator).requires_grad_())
         biases.append(torch.zeros(count, 1, outer, requires_grad=True))
     optimizer = torch.optim.AdamW([*weights, *biases], lr=LR, weight_decay=WEIGHT_DECAY)
-    batches = math.ceil(len(rows) / BATCH)
+    batches = math.ceil(len(rows) / _BATCH)
     for step in range(config.epochs * batches):
         if step % batches == 0:
             order = torch.stack([torch.randperm(len(rows), generator=generator) for _ in range(count)])
-        chosen = order[:, step % batches * BATCH :][:, :BATCH]
+        chosen = order[:, step % batches * _BATCH :][:, :_BATCH]
         values = rows[chosen]
         for place in range(3):
             values = torch.baddbmm(biases[place], values, weights[place].transpose(1, 2))
@@ -147,7 +147,7 @@ def _train(rows: Tensor, wanted: Tensor, weight: Tensor, config: FusedConfig) ->
                 kept = torch.rand(values.shape, generator=generator) >= DROPOUT
                 values = torch.relu(values) * kept / (1 - DROPOUT)
         losses = functional.binary_cross_entropy_with_logits(
-            values[..., 0], wanted[chosen], weight[chosen], reduction="none"
+            values[..., 0], target[chosen], weight[chosen], reduction="none"
         )
         for group in optimizer.param_groups:
             group["lr"] = LR * 0.5 * (1 + math.cos(math.pi * step / (config.epochs * batches)))

@@ -1,4 +1,4 @@
-"""Training images → measured pairs, shard by shard: pictures are made, described, fitted and forgotten again."""
+"""Measure the training pairs, shard by shard: make the pictures, compute descriptors and geometry."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.fused.features import background_rows, background_scores
-from ndec_builder.training.fused.pairs import Sample, rivals, samples_of_image, samples_of_pair
+from ndec_builder.training.fused.pairs import PairSample, rivals, samples_of_image, samples_of_pair
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
-from ndec_builder.training.view_cache import BATCH, torch_threads
-from ndec_builder.training.view_cache import describe as describe_batch
+from ndec_builder.training.view_cache import TRUNK_BATCH, torch_threads, trunk_features
 from ndec_builder.training.views import load_backgrounds, load_picture, view_generator
 
-SIDE = 448  # px, longer side of pictures that edits are made of: above the working size of geometry, cheap to edit
-MEASURED = pa.schema(
+PICTURE_SIDE = 448  # px, longer side of edited pictures: above the working size of geometry, cheap to edit
+MEASURED_PAIRS = pa.schema(
     [
         ("kind", pa.string()),
         ("is_copy", pa.bool_()),
-        ("group", pa.string()),  # that decides the fold: of the reference's image
+        ("group", pa.string()),  # decides the fold
         ("score", pa.float64()),
         ("background", pa.float64()),
-        *((name, pa.float64()) for name in PAIR_SIGNALS),  # raw, so that other features of them need no new measuring
+        *((name, pa.float64()) for name in PAIR_SIGNALS),  # raw, so that new features need no new measurement
         ("source", pa.int32()),  # row of data.images that the query was made from
         ("image", pa.int32()),  # row of data.images that the reference is, or was cut from
         ("query", pa.int32()),  # row of the shard's pooled features: of the query …
@@ -45,12 +44,12 @@ MEASURED = pa.schema(
     ]
 )
 
-_backbones: dict[str, Backbone] = {}  # one a process
+_backbones: dict[str, Backbone] = {}  # one per process
 
 
 @dataclass(frozen=True)
 class MeasureShard:
-    """The work of one shard: items 0 … n − 1 are the basic images, then come the pairs. Picklable."""
+    """Measure one shard: items 0 … n − 1 are the basic images, then the pairs. Picklable."""
 
     folder: Path  # absolute, of the plan
     config: FusedConfig
@@ -71,7 +70,7 @@ class MeasureShard:
         return Outcome(names, {"pairs": table.num_rows})
 
     def _measure(self, shard: Shard) -> tuple[pa.Table, np.ndarray]:
-        """The pairs, and the trunk's features (n, dim) float32 of the pictures made for them: queries, then cuts."""
+        """The pairs, and trunk features (n, dim) float32 of the pictures made: queries, then cut references."""
         samples = list(self._samples(shard))
         pooled = self._pooled([sample.query for sample in samples])
         queries = self._vectors(pooled)
@@ -107,9 +106,9 @@ class MeasureShard:
             "query": places,
             "cut": cut,
         }
-        return pa.table(columns, schema=MEASURED), pooled
+        return pa.table(columns, schema=MEASURED_PAIRS), pooled
 
-    def _samples(self, shard: Shard) -> Iterator[Sample]:
+    def _samples(self, shard: Shard) -> Iterator[PairSample]:
         backgrounds = _backgrounds(tuple(self.uris[: self.data.basic]), tuple(self.rotations[: self.data.basic]))
         sums = self.data.images["sha256"].to_pylist()
         for item in range(shard.start, shard.stop):
@@ -124,27 +123,27 @@ class MeasureShard:
                 yield from samples_of_pair(latter, former, pictures, generator, backgrounds)
 
     def _picture(self, row: int) -> Image.Image:
-        return load_picture(self.uris[row], SIDE, self.rotations[row])
+        return load_picture(self.uris[row], PICTURE_SIDE, self.rotations[row])
 
     def _vectors(self, pooled: np.ndarray) -> np.ndarray:
         """(n, d) float32 whitened, L2-normed."""
-        return unit(self.whitening.apply(pooled))
+        return unit_rows(self.whitening.apply(pooled))
 
     def _pooled(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """(n, dim) float32 of the trunk, in batches of one shape."""
+        """(n, dim) float32 trunk features, in batches of one shape."""
         name = self.config.backbone
         backbone = _backbones.get(name) or _backbones.setdefault(name, load_backbone(name))
         model = Inference(backbone, self.config.bf16)
         parts = []
-        for start in range(0, len(pictures), BATCH):
-            some = [to_array(picture, backbone.size) for picture in pictures[start : start + BATCH]]
-            filled = np.zeros((BATCH, *some[0].shape), np.uint8)
+        for start in range(0, len(pictures), TRUNK_BATCH):
+            some = [to_array(picture, backbone.size) for picture in pictures[start : start + TRUNK_BATCH]]
+            filled = np.zeros((TRUNK_BATCH, *some[0].shape), np.uint8)
             filled[: len(some)] = some
-            parts.append(describe_batch(model, filled)[: len(some)])
+            parts.append(trunk_features(model, filled)[: len(some)])
         return np.concatenate(parts)
 
-    def _fit(self, samples: Sequence[Sample]) -> np.ndarray:
-        """(n, len(PAIR_SIGNALS)) of the pairs. A picture made here is described once for all its pairs."""
+    def _fit(self, samples: Sequence[PairSample]) -> np.ndarray:
+        """(n, len(PAIR_SIGNALS)) of the pairs. Keypoints of a picture made here are computed once for all its pairs."""
         made = {id(picture): picture for s in samples for picture in (s.query, s.reference) if picture is not None}
         described = {key: describe(np.asarray(picture.convert("RGB"))) for key, picture in made.items()}
         rows = []
@@ -157,18 +156,18 @@ class MeasureShard:
         return np.array(rows).reshape(len(samples), len(PAIR_SIGNALS))
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Rows (n, d) of length 1, float32."""
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-@lru_cache(maxsize=1500)  # half a gigabyte: finding keypoints is most of what a pair costs
+@lru_cache(maxsize=1500)  # half a gigabyte: keypoints are most of the cost of a pair
 def described_reference(uri: str, rotation: int) -> Picture:
-    """The keypoints of a stored picture, as a reference: without its colours, which geometry reads of queries alone."""
-    picture = describe(np.asarray(load_picture(uri, SIDE, rotation).convert("RGB")))
+    """Keypoints of a stored picture used as reference, without its colours: geometry needs those of queries only."""
+    picture = describe(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
     return replace(picture, rgb=picture.rgb[:0])
 
 
 @lru_cache(maxsize=1)
 def _backgrounds(uris: tuple[str, ...], rotations: tuple[int, ...]) -> list[Image.Image]:
-    return load_backgrounds(uris, SIDE, rotations)
+    return load_backgrounds(uris, PICTURE_SIDE, rotations)

@@ -1,4 +1,4 @@
-"""The fused model: a few small networks over the features, averaged and calibrated; stored as safetensors and JSON."""
+"""The fused model: a few small networks on pair features, averaged and calibrated; stored as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, sha256_bytes, write_bytes, write_json
 from ndec_builder.embeddings.whitening import Whitening
-from ndec_builder.training.fused.features import FEATURES
+from ndec_builder.training.fused.features import PAIR_FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from ndec_builder.training.model import Head
 
 FUSED_VERSION = 2
-WEIGHTS, CARD = "fused.safetensors", "fused.json"
-DEFAULT_FIT = Path(__file__).parent / "default"  # the fit that comes with ndec; its card names what it was trained on
-CLIP = 5.0  # standard deviations: a feature far outside what was trained on counts as this far
+FUSED_WEIGHTS, FUSED_CARD = "fused.safetensors", "fused.json"
+DEFAULT_FIT = Path(__file__).parent / "default"  # the fit that ships with ndec; its card names its training images
+CLIP = 5.0  # standard deviations: features are clipped to this distance
 
 
 @dataclass(frozen=True, eq=False)
 class FusedModel:
     """P(query is an edited copy of reference) = σ(slope · mean of the networks' logits + offset).
 
-    mean, std: (f,) float32 that the features are standardised by · layers: arrays named `network.layer.weight|bias`,
-    float32 · whitening: of the descriptor whose score is a feature · background: (m, d) float16 vectors of training
-    images, for the normalised score · heads: ASL heads on the same trunk, whose mean log norm ratio is a feature; none:
-    that feature is 0 · card: what fused.json says.
+    mean, std: (f,) float32 to standardise the features · layers: arrays named `network.layer.weight|bias`, float32 ·
+    whitening: of the descriptor whose score is a feature · background: (m, d) float16 vectors of training images, for
+    the normalised score · heads: ASL heads on the same trunk, whose mean log norm ratio is a feature; without heads it
+    is 0 · card: the content of fused.json.
     """
 
     mean: np.ndarray
@@ -50,7 +50,7 @@ class FusedModel:
         return len({name.split(".")[0] for name in self.layers})
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """(n, f) float32 features → (n,) float64 logits, the same bits for a row whatever n is."""
+        """(n, f) float32 features → (n,) float64 logits, with the same bits for a row for any n."""
         rows = np.clip((features - self.mean) / self.std, -CLIP, CLIP).astype(np.float64)
         total = np.zeros(len(rows))
         for network in range(self.networks):
@@ -81,18 +81,18 @@ class FusedModel:
         return str(self.card["weights_sha256"])
 
     def refuse_overlap(self, sha256: set[str], groups: set[str], what: str, ids: Set[str] = frozenset()) -> None:
-        """Raise NdecError when one of these images, or its group, was trained on.
+        """Raise NdecError if one of these images, or its group, was trained on.
 
-        ids: only compared with a fit whose ids name photos anywhere, as those of the mini corpus do: the same photo has
-        another sha256 once another version of Pillow has written it.
+        ids: compared only with a fit whose ids name photos globally, as those of the mini corpus do: the same photo has
+        a different sha256 when a different version of Pillow wrote it.
         """
         images, same = set(self.card["train_sha256"]) & sha256, set(self.card["train_groups"]) & groups
         images |= set(self.card.get("train_photos", ())) & ids
         if images or same:
             raise NdecError(
                 f"the fused scorer was fitted on {len(images)} of the {what} and on images of {len(same)} of their "
-                f"groups (first: {sorted(images or same)[0]}); a figure from it would be worth nothing. Fit one on "
-                "other images: `ndec train-asl --recipe fused --manifest DIR`, then pass --fused-model runs/fused"
+                f"groups (first: {sorted(images or same)[0]}); a result from it would be meaningless. Fit one on "
+                "different images: `ndec train-asl --recipe fused --manifest DIR`, then pass --fused-model runs/fused"
             )
 
 
@@ -111,47 +111,53 @@ def save_model(directory: Path, model: FusedModel, facts: dict[str, Any]) -> Pat
     for number, head in enumerate(model.heads):
         tensors |= {f"head-{number}.{name}": _compact(value).numpy() for name, value in head.state_dict().items()}
     weights = save(tensors)
-    write_bytes(directory / WEIGHTS, weights)
+    write_bytes(directory / FUSED_WEIGHTS, weights)
     write_json(
-        directory / CARD,
+        directory / FUSED_CARD,
         {
             "version": FUSED_VERSION,
             "weights_sha256": sha256_bytes(weights),
-            "features": list(FEATURES),
+            "features": list(PAIR_FEATURES),
             "slope": model.slope,
             "offset": model.offset,
             "heads": [head.shape for head in model.heads],
             **facts,
         },
     )
-    return directory / WEIGHTS
+    return directory / FUSED_WEIGHTS
 
 
 def load_model(path: Path) -> FusedModel:
     """Load a model from a run's directory or one of its two files.
 
-    Raises NdecError when a file is missing or damaged, or comes from a version with other features.
+    Raises NdecError when a file is missing or damaged, or comes from a version with different features.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     directory = path if path.is_dir() else path.parent
-    for name in (WEIGHTS, CARD):
+    for name in (FUSED_WEIGHTS, FUSED_CARD):
         if not (directory / name).is_file():
             raise NdecError(
-                f"{path} is no fused scorer: {directory / name} does not exist; give the folder of a finished "
+                f"{path} is not a fused scorer: {directory / name} does not exist; give the folder of a finished "
                 "`ndec train-asl --recipe fused` (runs/fused)"
             )
-    card = read_json(directory / CARD)
-    if not isinstance(card, dict) or card.get("version") != FUSED_VERSION or card.get("features") != list(FEATURES):
+    card = read_json(directory / FUSED_CARD)
+    if (
+        not isinstance(card, dict)
+        or card.get("version") != FUSED_VERSION
+        or card.get("features") != list(PAIR_FEATURES)
+    ):
         version = card.get("version") if isinstance(card, dict) else None
         raise NdecError(
-            f"{directory / CARD} is of version {version!r} or has other features; this ndec reads version "
-            f"{FUSED_VERSION} with {len(FEATURES)} features: fit it again"
+            f"{directory / FUSED_CARD} has version {version!r} or different features; this ndec reads version "
+            f"{FUSED_VERSION} with {len(PAIR_FEATURES)} features: fit it again"
         )
-    data = (directory / WEIGHTS).read_bytes()
+    data = (directory / FUSED_WEIGHTS).read_bytes()
     if card.get("weights_sha256") != sha256_bytes(data):
-        raise NdecError(f"{directory / WEIGHTS} is damaged or belongs to another {CARD}; copy both again or fit again")
+        raise NdecError(
+            f"{directory / FUSED_WEIGHTS} is damaged or from a different fit; copy both files again or fit again"
+        )
     try:
         tensors = load(data)
         layers = {n.removeprefix("layers."): v for n, v in tensors.items() if n.startswith("layers.")}
@@ -161,11 +167,11 @@ def load_model(path: Path) -> FusedModel:
         heads = tuple(_head(shape, tensors, f"head-{number}.") for number, shape in enumerate(card["heads"]))
         return FusedModel(*standard, layers, *scaling, whitening, background, card, heads)
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise NdecError(f"{directory / WEIGHTS} cannot be read ({error}); fit the fused scorer again") from None
+        raise NdecError(f"{directory / FUSED_WEIGHTS} cannot be read ({error}); fit the fused scorer again") from None
 
 
 def rounded(head: Head) -> Head:
-    """The head with its matrices as they are stored, in float16: what is read back gives the same ratios."""
+    """The head with its matrices rounded to float16 as stored, so that a loaded head gives the same ratios."""
     head.load_state_dict({name: _compact(value).float() for name, value in head.state_dict().items()})
     return head
 

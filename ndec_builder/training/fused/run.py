@@ -1,4 +1,4 @@
-"""`ndec train-asl --recipe fused`: a manifest's training tables → runs/<name>/, the fused scorer."""
+"""`ndec train-asl --recipe fused`: fit the fused scorer on the training tables of a manifest; writes runs/<name>/."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.fused.features import background_rows, features
-from ndec_builder.training.fused.fit import PairTable, fit
-from ndec_builder.training.fused.measure import MeasureShard, unit
+from ndec_builder.training.fused.fit import PairTable, fit_fused
+from ndec_builder.training.fused.measure import MeasureShard, unit_rows
 from ndec_builder.training.fused.model import load_model, save_model
 from ndec_builder.training.fused.norms import half_of, train_heads, training_ratios
 from ndec_builder.training.fused.settings import FusedConfig
@@ -36,19 +36,19 @@ from ndec_builder.training.view_cache import CachedViews, cache_views, torch_thr
 from ndec_builder.training.views import view_kinds, view_maker
 
 RESULT_VERSION = 3
-MEASURED_VERSION = 2  # of the pairs alone
+MEASURED_VERSION = 2  # of the measured pairs
 SHARD_ITEMS = 64
-# settings that the measured pairs do not hang on
+# settings that do not change the measured pairs
 FITTING = ("folds", "networks", "hidden", "epochs", "hard_weight", "views", "steps", "left_out")
 NORM_RATIO = "log_query_over_reference"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What fitting starts from.
+class FusedInputs:
+    """Inputs of the fit.
 
-    views: of data.images; view 0 is the original · vectors: (images, d) float32, the originals' features whitened and
-    L2-normed.
+    views: of data.images; view 0 is the original · vectors: (images, d) float32, whitened and L2-normed features of the
+    originals.
     """
 
     manifest: Manifest
@@ -62,9 +62,9 @@ class Prepared:
 def run(config: FusedConfig) -> Path:
     """Fit the fused scorer; returns runs/<name>/ with fused.safetensors, fused.json and run.json.
 
-    A finished run with the same settings and images is left as it is; a killed one goes on at the first shard of pairs
-    that is missing. Raises NdecError for a manifest without hard negative pairs, or one whose training images are among
-    its queries or references.
+    A finished run with the same settings and images is kept; an interrupted one continues at the first missing shard of
+    pairs. Raises NdecError for a manifest without hard negative pairs, or with training images among its queries or
+    references.
     """
     record = RunRecord("train-asl fused", config, RESULT_VERSION)
     directory = Workspace(config.workspace).run(config.name or "fused")
@@ -72,7 +72,7 @@ def run(config: FusedConfig) -> Path:
     data, backbone = known.data, known.backbone
     mark = fingerprint([RESULT_VERSION, result_fields(config), backbone.fingerprint, _identity(data)])
     if _finished(directory, mark):
-        say(f"{directory} is fitted already with these settings on these images")
+        say(f"{directory} is already fitted with these settings on these images")
         return directory
     heads: tuple[Head, ...] = ()
     if NORM_RATIO not in config.left_out:
@@ -81,7 +81,7 @@ def run(config: FusedConfig) -> Path:
     say(f"fitting {config.networks} networks on {len(table.kind)} pairs, {config.folds} folds")
     with torch_threads(1):
         background = known.vectors[background_rows(data.basic)].astype(np.float16)
-        model, figures = fit(table, known.whitening, background, config)
+        model, figures = fit_fused(table, known.whitening, background, config)
     model = replace(model, heads=heads)
     facts = {
         "recipe": "fused",
@@ -99,10 +99,10 @@ def run(config: FusedConfig) -> Path:
     return directory
 
 
-def measured_pairs(config: FusedConfig, known: Prepared, heads: Sequence[Head] = ()) -> PairTable:
-    """The training pairs with their features; those that a run has measured are only read.
+def measured_pairs(config: FusedConfig, known: FusedInputs, heads: Sequence[Head] = ()) -> PairTable:
+    """The training pairs with their features; pairs measured by an earlier run are reused.
 
-    heads: those of `train_heads`; without them the feature of the norm ratio is 0.
+    heads: of `train_heads`; without them the norm-ratio feature is 0.
     """
     table, made = measured(config, known)
     ratios = None
@@ -118,33 +118,35 @@ def measured_pairs(config: FusedConfig, known: Prepared, heads: Sequence[Head] =
     return PairTable(rows, columns["is_copy"].astype(bool), weight, kind, group)
 
 
-def prepare_training(config: FusedConfig) -> Prepared:
-    """Read the training tables and describe their images. Raises NdecError as `run` does."""
+def prepare_training(config: FusedConfig) -> FusedInputs:
+    """Read the training tables and compute the descriptors of their images. Raises NdecError as `run` does."""
     manifest = open_manifest(config.manifest)
     images = read_images(manifest)
     data = read_training_set(manifest, recipe_named("asl"))
     if not len(data.pairs):
         raise NdecError(
-            f"{manifest.directory} has no train_pairs; the fused scorer learns from hard negative pairs what synthetic "
-            "ones do not show: mine, annotate and export the train split first (`ndec mine --split train`)"
+            f"{manifest.directory} has no train_pairs; the fused scorer needs hard negative pairs, which "
+            "synthetic ones cannot replace: mine, annotate and export the train split first (`ndec mine --split train`)"
         )
     backbone = load_backbone(config.backbone, best_device(config.device))
     maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, TrainConfig.view_seed)
     root, views = config.workspace / "cache" / "views", 1 if NORM_RATIO in config.left_out else config.views
     cached = cache_views(root, backbone, images, maker, view_kinds(views), config.bf16, TrainConfig.threads)
     if cached.rejects:
-        raise NdecError(f"{len(cached.rejects)} training images cannot be read, first {cached.rejects[0]}; mend them")
+        raise NdecError(
+            f"{len(cached.rejects)} training images cannot be read, first {cached.rejects[0]}; restore these files"
+        )
     cached = cached.of(data.images["image_id"].to_pylist())
     originals = cached.features[:, 0].astype(np.float32)
     whitening = Whitening.fit(originals[: data.basic], config.dim, config.shrinkage)
-    return Prepared(manifest, data, backbone, whitening, cached, unit(whitening.apply(originals)))
+    return FusedInputs(manifest, data, backbone, whitening, cached, unit_rows(whitening.apply(originals)))
 
 
-def measured(config: FusedConfig, known: Prepared) -> tuple[pa.Table, list[Path]]:
-    """Make and measure the training pairs, in shards that are kept: other settings of the fit find them again.
+def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Path]]:
+    """Make and measure the training pairs in shards, which runs with other fit settings reuse.
 
-    Returns MEASURED, and files (n, dim) float16 with the trunk's features of the pictures made; `query` and `cut` are
-    rows of all of them together.
+    Returns MEASURED_PAIRS, and files (n, dim) float16 with trunk features of the pictures made; `query` and `cut` are
+    rows of their concatenation.
     """
     data = known.data
     measuring = {name: value for name, value in result_fields(config).items() if name not in FITTING}

@@ -1,4 +1,4 @@
-"""What two thumbnails say of a pair without keypoints: copies that were blurred or filtered may have none in common."""
+"""Compare the thumbnails of a pair: blurred or filtered copies may share no keypoints."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ndec_builder.candidates.geometry.keypoints import Picture
 
 THUMBS = ("thumb_whole", "thumb_reference_inside", "thumb_query_inside")
 PAIR_SIGNALS = (*SIGNALS, *THUMBS)
-SQUARE = 32  # px a side when the wholes are laid over one another
-LONG = 48  # px, longer side of the picture that the other one is searched in
-SCALES = (0.85, 0.65, 0.5)  # longer sides of the searched one, as shares of LONG
+SQUARE = 32  # px per side when full pictures are compared
+LONG = 48  # px, longer side of the picture that is searched
+SCALES = (0.85, 0.65, 0.5)  # longer sides of the template, as shares of LONG
 _LEAST = 10  # px: a smaller template fits anywhere
 
 
@@ -24,8 +24,8 @@ def pair_vector(query: Picture, reference: Picture) -> np.ndarray:
 def thumbnails(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """THUMBS of two grey pictures (h, w) uint8, (3,) float64 in −1..1; the query also mirrored, the larger one counts.
 
-    Correlation of the wholes; of the reference with the place in the query that shows it best; of the query with its
-    best place in the reference. 0 where a picture has no texture, or never fits into the other.
+    Correlation of the full pictures; of the reference with its best position in the query; of the query with its best
+    position in the reference. 0 where a picture has no texture, or never fits into the other.
     """
     (query, query_square), (reference, reference_square) = (_shrunk(one) for one in (query, reference))
     templates = _templates(query), _templates(reference)
@@ -51,7 +51,7 @@ def _templates(small: np.ndarray) -> list[np.ndarray]:
 
 
 def _best_place(picture: np.ndarray, templates: list[np.ndarray]) -> float:
-    """The largest correlation of a template with a part of `picture`; 0 where none fits in."""
+    """The largest correlation of a template with a part of `picture`; 0 if none fits."""
     best = 0.0
     for template in templates:
         if template.shape[0] > picture.shape[0] or template.shape[1] > picture.shape[1]:

@@ -10,7 +10,7 @@ from ndec_builder.candidates.geometry.fitting import Geometry
 from ndec_builder.candidates.geometry.keypoints import describe
 from ndec_builder.training.fused.features import (
     BACKGROUND_NEIGHBOURS,
-    FEATURES,
+    PAIR_FEATURES,
     background_rows,
     background_scores,
     features,
@@ -19,7 +19,7 @@ from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, THUMBS, pair_ve
 
 
 def column(rows: np.ndarray, name: str) -> np.ndarray:
-    return rows[:, FEATURES.index(name)]
+    return rows[:, PAIR_FEATURES.index(name)]
 
 
 def test_a_pair_without_a_fit_is_finite_and_says_so() -> None:

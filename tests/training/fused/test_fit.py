@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.whitening import Whitening
-from ndec_builder.training.fused.features import FEATURES
-from ndec_builder.training.fused.fit import PairTable, auc_against, calibrate, fit, fit_networks, fold_of
+from ndec_builder.training.fused.features import PAIR_FEATURES
+from ndec_builder.training.fused.fit import PairTable, auc_against, calibrate, fit_fused, fit_networks, group_folds
 from ndec_builder.training.fused.model import FusedModel, load_model, save_model
 from ndec_builder.training.fused.settings import FusedConfig
 
@@ -28,17 +28,17 @@ def config(tmp_path: object) -> FusedConfig:
 def table(count: int, seed: int) -> PairTable:
     """Copies have a high local_correlation; reverse crops are told by query_outside; nothing else matters."""
     rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(count, len(FEATURES))).astype(np.float32)
+    rows = rng.normal(size=(count, len(PAIR_FEATURES))).astype(np.float32)
     kind = rng.choice(["copy", "hard", "reverse"], count)
-    rows[:, FEATURES.index("local_correlation")] += np.where(kind == "hard", -3, 0)
-    rows[:, FEATURES.index("query_outside")] += np.where(kind == "reverse", 3, 0)
+    rows[:, PAIR_FEATURES.index("local_correlation")] += np.where(kind == "hard", -3, 0)
+    rows[:, PAIR_FEATURES.index("query_outside")] += np.where(kind == "reverse", 3, 0)
     groups = np.array([f"g{i // 3}" for i in range(count)])
     return PairTable(rows, kind == "copy", np.ones(count), kind, groups)
 
 
 def test_the_model_learns_what_tells_copies_apart_and_says_which_feature(config: FusedConfig) -> None:
     train, other = table(900, 0), table(600, 1)
-    model, figures = fit(train, WHITENING, BACKGROUND, config)
+    model, figures = fit_fused(train, WHITENING, BACKGROUND, config)
     assert roc_auc_score(other.is_copy, model.logits(other.features)) > 0.92
     lost = figures["auc_lost_when_shuffled"]
     assert lost["local_correlation"]["hard"] > 0.2 > 2 * abs(lost["local_correlation"]["reverse"])
@@ -54,7 +54,7 @@ def test_the_same_fit_gives_the_same_bytes_and_reads_back(config: FusedConfig, t
     train = table(200, 0)
     written = []
     for name in ("a", "b"):
-        model, _ = fit(train, WHITENING, BACKGROUND, config)
+        model, _ = fit_fused(train, WHITENING, BACKGROUND, config)
         facts = {"train_sha256": [], "train_groups": [], "fingerprint": "f"}
         written.append(save_model(tmp_path / name, model, facts).read_bytes())  # type: ignore[operator]
     assert written[0] == written[1]
@@ -66,7 +66,7 @@ def test_logits_are_those_of_torch_and_of_any_batch(config: FusedConfig) -> None
     import torch
 
     train = table(120, 2)
-    model, _ = fit(train, WHITENING, BACKGROUND, config)
+    model, _ = fit_fused(train, WHITENING, BACKGROUND, config)
     rows = torch.from_numpy(np.clip((train.features - model.mean) / model.std, -5, 5)).double()
     total = torch.zeros(len(rows), dtype=torch.float64)
     for network in range(2):
@@ -83,7 +83,7 @@ def test_logits_are_those_of_torch_and_of_any_batch(config: FusedConfig) -> None
 
 def test_a_group_is_in_one_fold_only() -> None:
     groups = np.array([f"g{i % 40}" for i in range(400)])
-    fold = fold_of(groups, 5, 0)
+    fold = group_folds(groups, 5, 0)
     assert all(len(set(fold[groups == name])) == 1 for name in set(groups))
     assert set(fold) == set(range(5))
 
@@ -105,7 +105,7 @@ def test_a_negative_slope_is_not_believed() -> None:
 
 
 def test_the_model_type_is_frozen(config: FusedConfig) -> None:
-    model, _ = fit(table(60, 0), WHITENING, BACKGROUND, config)
+    model, _ = fit_fused(table(60, 0), WHITENING, BACKGROUND, config)
     assert isinstance(model, FusedModel)
     with pytest.raises(AttributeError):
         model.slope = 2.0  # type: ignore[misc]
@@ -115,7 +115,7 @@ def test_a_feature_left_out_changes_no_logit_and_an_unknown_one_is_named(config:
     train = table(300, 0)
     model = fit_networks(train, WHITENING, BACKGROUND, replace(config, left_out=("local_correlation",)))
     moved = train.features.copy()
-    moved[:, FEATURES.index("local_correlation")] += 3
+    moved[:, PAIR_FEATURES.index("local_correlation")] += 3
     np.testing.assert_array_equal(model.logits(moved), model.logits(train.features))
     with pytest.raises(UsageError, match=r"'seem'.*seam"):
         fit_networks(train, WHITENING, BACKGROUND, replace(config, left_out=("seem",)))

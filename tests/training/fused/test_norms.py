@@ -14,7 +14,7 @@ import torch
 
 from ndec_builder.training.fused import norms
 from ndec_builder.training.fused import run as fused_run
-from ndec_builder.training.fused.features import FEATURES
+from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.model import load_model
 from ndec_builder.training.fused.norms import half_of, training_ratios
 from ndec_builder.training.fused.run import measured, measured_pairs, prepare_training, run
@@ -22,7 +22,7 @@ from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head, fit_head, norms_of
 
 Rows = dict[str, list[dict[str, Any]]]
-COLUMN = FEATURES.index("log_query_over_reference")
+COLUMN = PAIR_FEATURES.index("log_query_over_reference")
 
 
 @pytest.fixture
@@ -105,4 +105,4 @@ def test_where_a_half_has_no_groups_it_goes_without(config: FusedConfig, capfd: 
     few = known.data.without(set(known.data.images["image_id"].to_pylist()[3 : known.data.basic]))
     here = config.workspace / "few"
     assert norms.train_heads(config, known.manifest, few, known.backbone, known.views, here, "mark") == ()
-    assert "does without the norm ratio" in capfd.readouterr().err
+    assert "will not use the norm ratio" in capfd.readouterr().err

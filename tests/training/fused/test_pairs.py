@@ -7,7 +7,14 @@ import pyarrow as pa
 import pytest
 
 from ndec_builder.training.data import TrainingSet
-from ndec_builder.training.fused.pairs import Sample, contained, crop_box, rivals, samples_of_image, samples_of_pair
+from ndec_builder.training.fused.pairs import (
+    PairSample,
+    contained,
+    recorded_crop_box,
+    rivals,
+    samples_of_image,
+    samples_of_pair,
+)
 from support.pictures import scene
 
 
@@ -45,7 +52,7 @@ def test_a_hard_pair_is_passed_on_whole() -> None:
 def test_rivals_are_the_closest_of_other_groups_and_classes() -> None:
     images = pa.table({"image_id": list("abcdef"), "group": ["x", "x", None, "y", None, "z"]})
     data = TrainingSet(images, 6, np.array([0, 1, 2, 0, 3, 4]), np.zeros((0, 2), np.int64), np.zeros(0, bool))
-    sample = Sample("copy", True, scene(0), None, 0, 0)
+    sample = PairSample("copy", True, scene(0), None, 0, 0)
     scores = np.array([1.0, 0.9, 0.5, 0.8, 0.5, 0.4])
     found = rivals(sample, scores, data, 2)
     assert [(rival.kind, rival.is_copy, rival.row) for rival in found] == [("rival", False, 2), ("rival", False, 4)]
@@ -65,4 +72,4 @@ def test_contained_share(inner: list[float], outer: list[float], share: float) -
 
 def test_crop_box_is_read_from_the_record() -> None:
     edits = ({"operation": "flip", "parameters": {}}, {"operation": "crop", "parameters": {"box": [0, 0, 0.5, 1]}})
-    assert crop_box(edits) == [0, 0, 0.5, 1]
+    assert recorded_crop_box(edits) == [0, 0, 0.5, 1]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.training.fused.model import CARD, WEIGHTS, load_model
+from ndec_builder.training.fused.model import FUSED_CARD, FUSED_WEIGHTS, load_model
 from ndec_builder.training.fused.run import run
 from ndec_builder.training.fused.settings import FusedConfig
 
@@ -33,13 +33,13 @@ def fused(
 
 def test_the_same_bytes_for_one_and_two_workers_and_after_lost_shards(fused: Callable[..., FusedConfig]) -> None:
     one, two = run(fused("one")), run(fused("two", workers=2))
-    assert (one / WEIGHTS).read_bytes() == (two / WEIGHTS).read_bytes()
-    assert (one / CARD).read_bytes() == (two / CARD).read_bytes()
-    before = (one / WEIGHTS).stat().st_mtime_ns
+    assert (one / FUSED_WEIGHTS).read_bytes() == (two / FUSED_WEIGHTS).read_bytes()
+    assert (one / FUSED_CARD).read_bytes() == (two / FUSED_CARD).read_bytes()
+    before = (one / FUSED_WEIGHTS).stat().st_mtime_ns
     assert run(fused("one")) == one
-    assert (one / WEIGHTS).stat().st_mtime_ns == before  # a finished run does nothing
-    (one / CARD).unlink()  # what a kill before the last step leaves
-    assert (run(fused("one")) / WEIGHTS).read_bytes() == (two / WEIGHTS).read_bytes()
+    assert (one / FUSED_WEIGHTS).stat().st_mtime_ns == before  # a finished run does nothing
+    (one / FUSED_CARD).unlink()  # what a kill before the last step leaves
+    assert (run(fused("one")) / FUSED_WEIGHTS).read_bytes() == (two / FUSED_WEIGHTS).read_bytes()
 
 
 def test_the_card_names_what_was_trained_on_and_refuses_it(fused: Callable[..., FusedConfig], tables: Rows) -> None:
@@ -47,7 +47,7 @@ def test_the_card_names_what_was_trained_on_and_refuses_it(fused: Callable[..., 
     assert {row["sha256"] for row in tables["train_basic"]} <= set(model.card["train_sha256"])
     assert "scene-0" in model.card["train_groups"]
     assert set(model.card["figures"]["pairs"]) >= {"copy", "hard", "reverse", "copy_of_hard", "rival"}
-    with pytest.raises(NdecError, match="worth nothing"):
+    with pytest.raises(NdecError, match="would be meaningless"):
         model.refuse_overlap({tables["train_basic"][0]["sha256"]}, set(), "queries")
     with pytest.raises(NdecError, match="groups"):
         model.refuse_overlap(set(), {"scene-1"}, "references")
@@ -60,15 +60,15 @@ def test_bad_input(
     with pytest.raises(UsageError, match="folds = 1"):
         fused(folds=1)
     config = fused()
-    with pytest.raises(NdecError, match="is no fused scorer"):
+    with pytest.raises(NdecError, match="is not a fused scorer"):
         load_model(tmp_path)
     directory = run(config)
-    card = json.loads((directory / CARD).read_text("utf-8"))
-    (directory / CARD).write_text(json.dumps({**card, "version": 0}), "utf-8")
+    card = json.loads((directory / FUSED_CARD).read_text("utf-8"))
+    (directory / FUSED_CARD).write_text(json.dumps({**card, "version": 0}), "utf-8")
     with pytest.raises(NdecError, match="version 0"):
         load_model(directory)
-    (directory / CARD).write_text(json.dumps(card), "utf-8")
-    (directory / WEIGHTS).write_bytes(b"x" + (directory / WEIGHTS).read_bytes()[1:])
+    (directory / FUSED_CARD).write_text(json.dumps(card), "utf-8")
+    (directory / FUSED_WEIGHTS).write_bytes(b"x" + (directory / FUSED_WEIGHTS).read_bytes()[1:])
     with pytest.raises(NdecError, match="damaged"):
         load_model(directory)
     tables["train_pairs"] = []
