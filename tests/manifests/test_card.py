@@ -47,9 +47,7 @@ def test_what_random_checks_proved_is_printed(world: World) -> None:
     text = card(world)
     assert "* Audit: 300 of the 5,000 kept hard negatives, drawn at random," in text
     assert "At most 1.57% of the kept hard negatives are copies (one-sided 95 % bound" in text
-    assert (
-        "* Nobody labelled 812 pairs that were discarded as edited copies by a pre-label of at least 0.9877;" in text
-    )
+    assert "* Nobody labelled 812 pairs that were discarded as edited copies by a pre-label of at least 0.9877;" in text
     assert "* a\\|b: 39 of 40 gold pairs right (95 % interval 0.871–0.996)." in text
 
 

@@ -153,9 +153,7 @@ def test_a_turned_image_is_packed_upright(world: World) -> None:
 def test_images_that_are_gone_or_changed_stop_the_export(world: World) -> None:
     (world.workspace.files("reference") / "r2.png").unlink()
     (world.workspace.files("reference") / "r3.png").write_bytes(b"other")
-    with pytest.raises(
-        NdecError, match=r"2 images cannot be packed: r2 \(.*No such file.*r3 \(its bytes have changed"
-    ):
+    with pytest.raises(NdecError, match=r"2 images cannot be packed: r2 \(.*No such file.*r3 \(its bytes have changed"):
         export(world, materialize="tar")
     assert not (world.workspace.manifest("benchmark-1.0.0") / "manifest.json").exists()
 

@@ -65,7 +65,7 @@ def test_a_second_run_reads_and_a_lost_part_is_made_again(
     before = part.read_bytes()
     part.unlink()
     build(tmp_path / "cache", backbone, images, maker)
-    assert len(described) == -(-4 * 5 // view_cache.BATCH) and part.read_bytes() == before  # 4 images × 5 views
+    assert len(described) == -(-4 * 5 // view_cache.TRUNK_BATCH) and part.read_bytes() == before  # 4 images × 5 views
 
 
 def test_other_seeds_or_images_have_their_own_cache(tmp_path: Path, backbone: Backbone) -> None:
