@@ -62,9 +62,12 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of what decides a number: the images' bytes, the ids, the truth and the kinds."""
-        sides = [[t["image_id"].to_pylist(), t["sha256"].to_pylist()] for t in (self.queries, self.references)]
-        return fingerprint([sides, self.truth.tolist(), self.stratum.tolist(), self.query_group.tolist()])
+        """Hash of everything that the numbers depend on: ids, contents and rotations of the images, truth, kinds."""
+        tables = (self.queries, self.references)
+        sides = [[table["image_id"].to_pylist(), contents_of(table, self.resolve)] for table in tables]
+        rotations = [rotations_of(table) for table in tables]
+        rotated = rotations if any(map(any, rotations)) else []  # data without rotations keep the hash they had
+        return fingerprint([sides, self.truth.tolist(), self.stratum.tolist(), self.query_group.tolist(), *rotated])
 
     def is_match(self, predictions: Predictions) -> np.ndarray:
         """(m,) bool: True where a prediction is a ground-truth pair."""
@@ -75,6 +78,33 @@ class Dataset:
     def truth_queries(self) -> np.ndarray:
         """(P,) int64: the query of every ground-truth pair."""
         return self.truth // len(self.references)
+
+
+def contents_of(images: pa.Table, resolve: Callable[[str], str]) -> list[str]:
+    """What identifies the bytes of each image: sha256, or for an image that was never opened its uri and file state.
+
+    The file state (size and time of the last change) is known for local files only: another image that a web address
+    returns later is not noticed.
+    """
+    return [
+        sha256 or _unopened(uri, resolve)
+        for sha256, uri in zip(images["sha256"].to_pylist(), images["uri"].to_pylist(), strict=True)
+    ]
+
+
+def rotations_of(images: pa.Table) -> list[int]:
+    """Clockwise rotation of each image in degrees; 0 if the table has no such column."""
+    if "rotation" not in images.column_names:
+        return [0] * len(images)
+    return [rotation or 0 for rotation in images["rotation"].to_pylist()]
+
+
+def _unopened(uri: str, resolve: Callable[[str], str]) -> str:
+    path = Path(resolve(uri).partition("#")[0])
+    if not path.is_file():
+        return uri
+    state = path.stat()
+    return f"{uri} {state.st_size} {state.st_mtime_ns}"
 
 
 def from_manifest(directory: Path) -> Dataset:

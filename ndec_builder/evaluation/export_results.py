@@ -27,6 +27,12 @@ def run(config: ResultsConfig) -> Path:
     config.check()
     recorded = benchmark_of(config.report)
     dataset = _dataset(recorded)
+    theirs = read_json(config.report / "metrics.json").get("dataset", {}).get("fingerprint")
+    if theirs != dataset.fingerprint:
+        raise NdecError(
+            f"the data of {config.report} changed since it was made (fingerprint then {str(theirs)[:12]}, now "
+            f"{dataset.fingerprint[:12]}); run `ndec benchmark` again, then export"
+        )
     path = config.out or config.report / RESULT_FORMATS[config.format]
     if config.format == "hdf5":
         return _write_descriptors(path, config, recorded, dataset)

@@ -14,6 +14,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
+from ndec_builder.embeddings.model_names import RESULT_VERSION
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
 from ndec_builder.evaluation.detectors.features import (
@@ -47,7 +48,7 @@ def test_whitening_of_the_workspace_comes_first_and_only_for_its_own_weights(sma
     backbone = load_backbone(MODEL)
     whitening = Whitening(np.zeros(backbone.dim, np.float32), np.eye(4, backbone.dim, dtype=np.float32))
     whitening.save(workspace.whitening(MODEL) / "whitening.npz")
-    record = {"weights": backbone.weights, "role": "basic"}
+    record = {"weights": backbone.weights, "role": "basic", "result_version": RESULT_VERSION}
     write_json(workspace.whitening(MODEL) / "run.json", record)
     found = embedder_from_model(workspace, MODEL, None, 32)
     assert found.about == f"{MODEL}, whitening of this workspace (basic images)"

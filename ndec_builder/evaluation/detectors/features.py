@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from ndec_builder.core.console import progress, say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import atomic_path, fingerprint, read_json, remove_abandoned
+from ndec_builder.core.storage import atomic_path, fingerprint, read_json, remove_abandoned, sha256_bytes
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.dataset import contents_of, rotations_of
 
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2  # raised by hand when the cached features change for another reason than `features_key` covers
 ResolveUri = Callable[[str], str]
 
 
@@ -88,7 +89,7 @@ def embedder_from_model(
 ) -> Embedder:
     """A model with PCA whitening: that of the workspace, or fitted on `fit_on` (training images), or none."""
     from ndec_builder.embeddings.backbones import best_device, load_backbone
-    from ndec_builder.embeddings.model_names import parse
+    from ndec_builder.embeddings.model_names import RESULT_VERSION, parse
     from ndec_builder.embeddings.settings import EmbedConfig
     from ndec_builder.embeddings.whitening import Whitening
 
@@ -96,7 +97,8 @@ def embedder_from_model(
     weights = dict(backbone.weights)
     stored = workspace.whitening(name)
     record = read_json(stored / "run.json") if (stored / "run.json").is_file() else {}
-    if record.get("weights") == weights and (stored / "whitening.npz").is_file():
+    current = record.get("weights") == weights and record.get("result_version") == RESULT_VERSION
+    if current and (stored / "whitening.npz").is_file():
         whitening = Whitening.load(stored / "whitening.npz")
         how = f"whitening of this workspace ({record['role']} images)"
     elif fit_on is not None and fit_on[0].num_rows > 1:
@@ -104,12 +106,13 @@ def embedder_from_model(
         spread = np.linspace(0, table.num_rows - 1, min(EmbedConfig.whitening_images, table.num_rows)).round()
         chosen = table.take(spread.astype(np.int64))
         pooled, usable, _ = pool_features(workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size)
-        key = fingerprint([CACHE_VERSION, backbone.fingerprint, batch_size, chosen["sha256"].to_pylist()])
+        fitted_on, dim = np.ascontiguousarray(pooled[usable]), parse(name).whitening_dim
+        key = fingerprint([CACHE_VERSION, sha256_bytes(fitted_on.tobytes()), dim, EmbedConfig.shrinkage])
         path = workspace.root / "cache" / "whitening" / f"{key}.npz"
         if path.is_file():
             whitening = Whitening.load(path)
         else:
-            whitening = Whitening.fit(pooled[usable], parse(name).whitening_dim, EmbedConfig.shrinkage)
+            whitening = Whitening.fit(fitted_on, dim, EmbedConfig.shrinkage)
             whitening.save(path)
         how = f"whitening fitted on {int(usable.sum())} training images of the manifest"
     else:
@@ -186,17 +189,32 @@ def _at_size(detector: Embedder, size: int) -> tuple[Backbone, str]:
     return backbone, fingerprint([detector.trunk, size])
 
 
+def features_key(trunk: str, batch_size: int, images: pa.Table, resolve: ResolveUri) -> str:
+    """Hash of everything that pooled features depend on: trunk, batch, contents and rotation of each image, in order.
+
+    trunk: covers code version, weights, input size and pooling of the backbone.
+    """
+    return fingerprint([CACHE_VERSION, trunk, batch_size, contents_of(images, resolve), rotations_of(images)])
+
+
 def pool_features(
     workspace: Workspace, backbone: Backbone, trunk: str, images: pa.Table, resolve: ResolveUri, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """→ (features (n, dim) float32, zero where unusable; usable (n,) bool; id → reason of the others). Cached."""
+    """→ (features (n, dim) float32, zero where unusable; usable (n,) bool; id → reason of the others). Cached.
+
+    Images that could not be used before are tried again: a file that was missing may be back.
+    """
     from ndec_builder.embeddings.extract import extract
 
-    ids, sums = images["image_id"].to_pylist(), images["sha256"].to_pylist()
-    key = fingerprint([CACHE_VERSION, trunk, batch_size, sums])
-    path = workspace.root / "cache" / "features" / f"{key}.npz"
+    ids = images["image_id"].to_pylist()
+    path = workspace.root / "cache" / "features" / f"{features_key(trunk, batch_size, images, resolve)}.npz"
     remove_abandoned(path.parent)
-    if (cached := _read_cache(path, len(ids))) is not None:
+    cached = _read_cache(path, len(ids))
+    if cached is not None and not cached[1].all():
+        failed = images.filter(pa.array(~cached[1]))
+        if extract(backbone, failed, resolve, batch_size=batch_size).ids:
+            cached = None  # all of them again: features may depend on the other images of a batch
+    if cached is not None:
         pooled, usable, reasons = cached
     else:
         with progress() as bar:

@@ -20,7 +20,7 @@ from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.dataset import Dataset, contents_of, rotations_of
 from ndec_builder.training.fused.measure import PICTURE_SIDE, described_reference
 from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
 from ndec_builder.training.views import load_picture
@@ -68,7 +68,7 @@ def pair_signals(
     pairs = [(sides[0][q], sides[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
     keys = [_key(*pair) for pair in pairs]
     folder = workspace.root / "cache" / "geometry"
-    known = _read(folder)
+    known = _read(folder, retry=True)
     missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
     if missing:
         _measure(folder, list(missing.values()), list(missing), workers)
@@ -86,8 +86,11 @@ def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], 
         check_files(shards, shard, done)
 
 
-def _read(folder: Path) -> dict[bytes, np.ndarray]:
-    """Key → signals of all measured pairs. Deletes damaged files, so that a bad cache never stops a benchmark."""
+def _read(folder: Path, retry: bool = False) -> dict[bytes, np.ndarray]:
+    """Key → signals of all measured pairs. Deletes damaged files, so that a bad cache never stops a benchmark.
+
+    retry: also deletes files with a pair whose image could not be read, so that its shard is measured again.
+    """
     known: dict[bytes, np.ndarray] = {}
     for path in sorted(folder.rglob("*.npz")):
         try:
@@ -97,6 +100,9 @@ def _read(folder: Path) -> dict[bytes, np.ndarray]:
             path.unlink(missing_ok=True)  # so that its shard does not count as done
             continue
         if keys.shape == (len(signals), 32) and signals.shape[1:] == (len(PAIR_SIGNALS),):
+            if retry and np.isnan(signals).all(axis=1).any():
+                path.unlink(missing_ok=True)
+                continue
             known |= zip((key.tobytes() for key in keys), signals, strict=True)
     return known
 
@@ -108,10 +114,5 @@ def _key(query: Image, reference: Image) -> bytes:
 
 
 def _images(dataset: Dataset, table: pa.Table) -> list[Image]:
-    """An image is identified by its sha256, or by its uri if it was never opened."""
-    turned = "rotation" in table.column_names
-    rotations = table["rotation"].to_pylist() if turned else [0] * len(table)
-    return [
-        (sha256 or uri, dataset.resolve(uri), rotation or 0)
-        for sha256, uri, rotation in zip(table["sha256"].to_pylist(), table["uri"].to_pylist(), rotations, strict=True)
-    ]
+    contents, uris = contents_of(table, dataset.resolve), map(dataset.resolve, table["uri"].to_pylist())
+    return list(zip(contents, uris, rotations_of(table), strict=True))
