@@ -21,7 +21,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
-from ndec_builder.training.data import COLUMNS, TrainingSet, read_images, read_training_set
+from ndec_builder.training.data import IMAGE_COLUMNS, TrainingSet, read_images, read_training_set
 from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit_fused
 from ndec_builder.training.fused.measure import MeasureShard, unit_rows
@@ -174,7 +174,7 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
 
 def _identity(data: TrainingSet) -> list[object]:
     """Everything in the training tables that pairs, folds and fits depend on."""
-    return [data.images.select(COLUMNS).to_pylist(), data.pairs.tolist()]
+    return [data.images.select(IMAGE_COLUMNS).to_pylist(), data.pairs.tolist()]
 
 
 def _finished(directory: Path, mark: str) -> bool:
