@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 
 from ndec_builder.cli.assist import sizing
 from ndec_builder.commands import COMMANDS
+from ndec_builder.core.config import file_settings
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["sources", "edits", "embeddings", "candidates", "annotation", "manifests", "training", "evaluation"]
@@ -90,17 +91,18 @@ def settings() -> str:
     """Every setting of `ndec.toml`, by section."""
     lines = [
         "# Settings", "", "`ndec init` writes them all, commented out at their defaults, into `ndec.toml`. Flags "
-        "override the file. In Python: the fields of the config, see [Python](python.md).", "",
+        "override the file. In Python they are the fields of the config, see [Python](python.md).", "",
     ]  # fmt: skip
     for command in COMMANDS.values():
         cls = command.config_class()
-        fields = [field for field in dataclasses.fields(cls) if "help" in field.metadata]
-        if not fields:
+        known = file_settings(cls)
+        if not known:
             continue
         lines += [f"## [{command.section}] – {cls.__name__}", "", "| setting | default | |", "|---|---|---|"]
-        for field in fields:
-            value = "" if field.default in (None, "", ()) else f"`{field.default}`"
-            lines.append(f"| `{field.name}` | {value} | {_cell(field.metadata['help'])} |")
+        for field in dataclasses.fields(cls):
+            if field.name in known:
+                value = "" if field.default in (None, "", ()) else f"`{field.default}`"
+                lines.append(f"| `{field.name}` | {value} | {_cell(known[field.name].help)} |")
         lines.append("")
     return "\n".join(lines)
 

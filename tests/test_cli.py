@@ -35,7 +35,7 @@ def folders(tmp_path: Path) -> Path:
     (tmp_path / "wrong.csv").write_text("a,b,c\n1,2,3\n")
     (tmp_path / "unknown.csv").write_text("query_id,reference_id\nscene-0000,nobody\n")
     (tmp_path / "bench").mkdir()
-    (tmp_path / "bench" / "ndec.toml").write_text("[mine]\ntopp = 3\n")
+    (tmp_path / "bench" / "ndec.toml").write_text("[mine]\ntopp = 3\n[validate]\npixel = true\n")
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def folders(tmp_path: Path) -> Path:
     [
         (["ingest", "reference", "missing"], 2, "missing"),
         (["ingest", "reference", "empty"], 2, "no image in empty"),
-        (["ingest", "refs", "good"], 2, "role 'refs'"),
+        (["ingest", "refs", "good"], 2, "role is 'refs'; it must be reference, basic, pool, query or all"),
         (["ingest", "all", "good"], 2, "role 'all'"),
         (["ingest", "pool", "s3://bucket/part-{0..3}.tar", "--kind", "tra"], 2, "did you mean 'tar'"),
         (["ingest", "reference", "bad"], 3, "truncated"),
@@ -62,6 +62,9 @@ def folders(tmp_path: Path) -> Path:
         (["demo", "--size", "huge"], 2, "huge"),
         (["status", "--workspace", "missing"], 1, "ndec init"),
         (["mine", "--config", "none.toml"], 1, "none.toml"),
+        (["mine", "--top", "0"], 2, "top is 0; it must be at least 1"),
+        (["mine", "--rank-by", "normalised"], 2, "rank_by is 'normalised'; it must be raw or normalized"),
+        (["validate", "good", "--workspace", "bench"], 2, "did you mean 'pixels'"),
         (["minne"], 2, "mine"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -74,6 +77,17 @@ def test_bad_input_is_one_paragraph_with_an_exit_code(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_flag_overrides_the_settings_file_and_the_file_overrides_the_default(folders: Path) -> None:
+    ndec("ingest", "basic", "good", "--workspace", "fresh", cwd=folders)
+    (folders / "fresh" / "ndec.toml").write_text('[edit]\nrole = "basic"\nprefix = "from-file"\n')
+    done = ndec("edit", "--count", "2", "--workspace", "fresh", cwd=folders)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((folders / "fresh" / "files" / "query" / "run.json").read_text())["config"]
+    assert (config["role"], config["prefix"], config["count"], config["seed"]) == ("basic", "from-file", 2, 0)
+    done = ndec("edit", "--count", "2", "--role", "reference", "--workspace", "fresh", cwd=folders)
+    assert done.returncode == 1 and "ndec ingest reference" in done.stderr
 
 
 def test_a_wrong_second_folder_is_told_before_the_first_is_read(folders: Path) -> None:

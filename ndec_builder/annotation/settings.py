@@ -7,202 +7,195 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from ndec_builder.core.config import setting
-from ndec_builder.core.errors import UsageError, nearest
+from ndec_builder.candidates.settings import SPLIT_HELP
+from ndec_builder.core.config import Config, described, option, setting
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import ROUNDS, SPLITS
 
 ORDERS = ("rank", "informative", "copies_last", "likeliest")
 DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
-URL_HELP = "a Label Studio of your own; empty: that of `ndec annotate serve`, else $LABEL_STUDIO_URL"
-TOKEN_HELP = "file with its access token; empty: $LABEL_STUDIO_API_KEY"
+URL_HELP = "Label Studio of your own; empty: the one of `ndec annotate serve`, else $LABEL_STUDIO_URL."
+TOKEN_HELP = "File with its access token; empty: $LABEL_STUDIO_API_KEY."
+IMAGE_URL_HELP = "Address where browsers find the image server; empty: the one of `ndec annotate serve`."
+CHUNK_HELP = "Tasks sent in one request."
 
 
 @dataclass(frozen=True)
-class ServeConfig:
+class ServeConfig(Config):
     """`ndec annotate serve`: Label Studio and the image server on this machine."""
 
     workspace: Path
-    port: int = setting(DEFAULT_PORT, "port of Label Studio", result=False)
-    image_port: int = setting(DEFAULT_IMAGE_PORT, "port of the image server", result=False)
+    port: int = setting(DEFAULT_PORT, "Port of Label Studio.", ge=1, le=65535, result=False)
+    image_port: int = setting(DEFAULT_IMAGE_PORT, "Port of the image server.", ge=1, le=65535, result=False)
     host: str = setting(
-        "127.0.0.1", "address that both listen on; another one opens the pictures to that network", result=False
+        "127.0.0.1",
+        "Address that both servers listen on; any other address opens the pictures to that network.",
+        result=False,
     )
     database: str = setting(
-        "", "postgresql://USER@HOST:PORT/NAME; empty: $NDEC_DATABASE_URL, else SQLite", result=False
+        "", "postgresql://USER@HOST:PORT/NAME; empty: $NDEC_DATABASE_URL, else SQLite.", result=False
     )
-    url: str = setting("", "a Label Studio that runs already: serve the pictures only", result=False)
+    url: str = setting("", "Label Studio that is already running: serve the pictures only.", result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
-    start_seconds: float = setting(300.0, "how long Label Studio may take to start", result=False)
-
-    def __post_init__(self) -> None:
-        for name in ("port", "image_port"):
-            if not 1 <= getattr(self, name) <= 65535:
-                raise UsageError(f"{name} is {getattr(self, name)}; a port is a number from 1 to 65535")
-        if self.port == self.image_port:
-            raise UsageError(f"port and image_port are both {self.port}; give the image server another one")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weighs:
-    """How labels become decisions; the same in [annotate.push] and [annotate.resolve]."""
-
-    decide: str = setting(
-        "agreement", "agreement: people agree, or adjudicate; weighed: label, annotator and pre-label together"
-    )
-    tolerance: float = setting(
-        0.01, "uncertain pairs, and weighed decisions: what is taken for no copy is one with a higher probability"
-    )
-    discard_tolerance: float = setting(0.05, "the same of what is taken for a copy and may be none")
-
-    def __post_init__(self) -> None:
-        if self.decide not in ("agreement", "weighed"):
-            raise UsageError(f"decide is {self.decide!r}; it is 'agreement' or 'weighed'")
-        for name in ("tolerance", "discard_tolerance"):
-            if not 0 < getattr(self, name) < 0.5:
-                raise UsageError(f"{name} is {getattr(self, name)}; it is a probability between 0 and 0.5")
-
-
-@dataclass(frozen=True)
-class PushConfig(Weighs):
-    """`ndec annotate push | double-check | adjudicate`: give pairs to annotators."""
-
-    workspace: Path
-    split: str = "test"
-    round: str = "first"
-    annotators: tuple[str, ...] = setting(
-        (), "who labels, a Label Studio project each and per round; empty: who does already, else annotator-1"
-    )
-    overlap: float = setting(0.1, "share of the first round's pairs that several people see, for agreement figures")
-    overlap_people: int = setting(2, "how many people see those pairs: 2 or 3")
-    double_check: str = setting(
-        "hard_negative", "what the second round looks at: hard_negative, all or uncertain pairs"
-    )
-    keepable: bool = setting(
-        False, "leave out pairs of queries that hold an edited copy already; others wait for a likelier copy's label"
-    )
-    order: str = setting(
-        "rank", "of the first round: rank, informative (least certain first), copies_last or likeliest"
-    )
-    count: int = setting(0, "first round: only the next so many pairs of that order; 0: all")
-    below: float = setting(1.0, "first round: only pairs with a lower probability of an edited copy; 1: all")
-    sample: int = setting(0, "first round: only so many pairs, drawn at random, to relearn from; 0: all")
-    audit_pairs: int = setting(
-        550,
-        "audit: kept hard negatives drawn at random for one more person; 332 clean ones prove 1 % at any number kept",
-    )
-    check_pairs: int = setting(
-        0, "first round: pairs drawn at random above check_above that people see first, to prove auto-clearing"
-    )
-    check_above: float = setting(0.9, "probability of an edited copy above which these are drawn")
-    gold: float = setting(0.0, "share of gold pairs among what people see: known truth, mixed in unseen; try 0.03")
-    gold_seed: int = setting(0, "which images gold pairs are made of, and where they lie in the queues")
-    hints: bool = setting(False, "show rank, similarity and pre-label on the page; they bias people")
-    chunk: int = setting(5000, "tasks sent in one request", result=False)
-    url: str = setting("", URL_HELP, result=False)
-    token_file: str = setting("", TOKEN_HELP, result=False)
-    image_url: str = setting("", "where browsers find the image server; empty: that of `serve`", result=False)
+    start_seconds: float = setting(300.0, "Seconds that Label Studio may take to start.", result=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_split(self.split)
-        check_round(self.round)
+        if self.port == self.image_port:
+            raise UsageError(f"port and image_port are both {self.port}; give the image server a different port")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRules(Config):
+    """How labels become decisions; the same in [annotate.push] and [annotate.resolve]."""
+
+    decide: str = setting(
+        "agreement",
+        "agreement: annotators agree, or a pair is adjudicated; weighed: label, annotator and pre-label are combined.",
+        choices=("agreement", "weighed"),
+    )
+    tolerance: float = setting(
+        0.01,
+        "For uncertain pairs and weighed decisions: accepted probability that a pair decided as no copy is a copy.",
+        gt=0,
+        lt=0.5,
+    )
+    discard_tolerance: float = setting(
+        0.05, "The same for pairs decided as a copy: accepted probability that a pair is no copy.", gt=0, lt=0.5
+    )
+
+
+@dataclass(frozen=True)
+class PushConfig(DecisionRules):
+    """`ndec annotate push | double-check | adjudicate`: give pairs to annotators."""
+
+    workspace: Path
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
+    round: str = option("first", "Round of annotation: first, double_check, adjudication or audit.", choices=ROUNDS)
+    annotators: tuple[str, ...] = setting(
+        (),
+        "Annotator; repeat it for several. Each gets a Label Studio project per round. Default: those who already "
+        "label, else annotator-1.",
+        cli="--annotator",
+    )
+    overlap: float = setting(
+        0.1, "Share of the first round's pairs that several people label, to measure agreement.", ge=0, le=1
+    )
+    overlap_people: int = setting(2, "Number of people who label those pairs: 2 or 3.", choices=(2, 3))
+    double_check: str = setting(
+        "hard_negative",
+        "Pairs of the second round: hard_negative, all or uncertain.",
+        choices=("hard_negative", "all", "uncertain"),
+        cli="--which",
+    )
+    keepable: bool = setting(
+        False,
+        "Leave out pairs whose query already has an edited copy; other pairs wait for the label of a likelier copy.",
+    )
+    order: str = setting(
+        "rank", "Order of the first round: rank, informative (least certain first), copies_last or likeliest.",
+        choices=ORDERS,
+    )  # fmt: skip
+    count: int = setting(0, "First round: only the next N pairs of that order; 0: all.", ge=0)
+    below: float = setting(
+        1.0, "First round: only pairs with a lower probability of being an edited copy; 1: all.", gt=0, le=1
+    )
+    sample: int = setting(0, "First round: only N pairs drawn at random, for `relearn`; 0: all.", ge=0)
+    audit_pairs: int = setting(
+        550,
+        "Audit: kept hard negatives drawn at random for one more annotator; 332 clean ones prove a rate below 1 %.",
+        ge=1,
+        cli="--pairs",
+    )
+    check_pairs: int = setting(
+        0,
+        "First round: pairs drawn at random above check_above and labelled first, to prove `auto-clear`; 0: none.",
+        ge=0,
+    )
+    check_above: float = setting(0.9, "Probability of an edited copy above which these pairs are drawn.", ge=0.5, lt=1)
+    gold: float = setting(
+        0.0, "Share of gold pairs in the queues: pairs of known truth, not marked as such; try 0.03.", ge=0, le=0.5
+    )
+    gold_seed: int = setting(0, "Seed for the images of gold pairs and their places in the queues.")
+    hints: bool = setting(False, "Show rank, similarity and pre-label on the page; this biases annotators.")
+    chunk: int = setting(5000, CHUNK_HELP, ge=1, result=False)
+    url: str = setting("", URL_HELP, result=False)
+    token_file: str = setting("", TOKEN_HELP, result=False)
+    image_url: str = setting("", IMAGE_URL_HELP, result=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.keepable and self.split != "test":
-            raise UsageError("keepable is for the split test: in train every hard negative is kept by itself")
+            raise UsageError("keepable is for the split test; in train every hard negative is kept by itself")
         for name in self.annotators:
             check_annotator(name)
         if len(set(self.annotators)) < len(self.annotators):
             raise UsageError(f"an annotator is named twice: {', '.join(self.annotators)}")
-        if not 0 <= self.overlap <= 1:
-            raise UsageError(f"overlap is {self.overlap}; it is a share between 0 and 1")
-        if self.overlap_people not in (2, 3):
-            raise UsageError(f"overlap_people is {self.overlap_people}; a pair of the overlap is seen by 2 or 3 people")
-        if self.double_check not in ("hard_negative", "all", "uncertain"):
-            raise UsageError(f"double_check is {self.double_check!r}; it is 'hard_negative', 'all' or 'uncertain'")
-        if self.order not in ORDERS:
-            raise UsageError(f"order is {self.order!r}; it is one of {ORDERS}{nearest(self.order, ORDERS)}")
-        if self.chunk < 1:
-            raise UsageError(f"chunk is {self.chunk}; it is at least 1")
-        if self.audit_pairs < 1:
-            raise UsageError(f"audit_pairs is {self.audit_pairs}; draw at least 1 pair, 332 to prove a rate of 1 %")
-        for name in ("count", "sample"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; it is a number of pairs, 0 for all")
-        if self.check_pairs < 0:
-            raise UsageError(f"check_pairs is {self.check_pairs}; it is a number of pairs, 0 for none")
-        check_probability("check_above", self.check_above)
-        if not 0 < self.below <= 1:
-            raise UsageError(f"below is {self.below}; it is a probability above 0, 1 for all pairs")
-        if not 0 <= self.gold <= 0.5:
-            raise UsageError(f"gold is {self.gold}; it is a share between 0 and 0.5")
 
 
 @dataclass(frozen=True)
-class AutoClearConfig:
-    """`ndec annotate auto-clear`: discard what the pre-label calls edited copies, where a random slice proves it."""
+class AutoClearConfig(Config):
+    """`ndec annotate auto-clear`: discard what the pre-label calls edited copies, if a random slice proves it."""
 
     workspace: Path
-    split: str = "test"
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
     above: float = setting(
-        0.9, "probability of an edited copy above which the slice was drawn: check_above of the push"
+        0.9, "Probability of an edited copy above which the slice was drawn: check_above of the push.", ge=0.5, lt=1
     )
-    allowed: float = setting(0.02, "share of the cleared pairs that may be no copies, as a one-sided 95 % bound")
-    undo: bool = False  # give the cleared pairs back to people
+    allowed: float = setting(
+        0.02, "Share of cleared pairs that may be no copies, as a one-sided 95 % bound.", gt=0, lt=0.5
+    )
+    undo: bool = option(False, "Give the cleared pairs back to annotators.")
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
-
-    def __post_init__(self) -> None:
-        check_split(self.split)
-        check_probability("above", self.above)
-        if not 0 < self.allowed < 0.5:
-            raise UsageError(f"allowed is {self.allowed}; it is a share between 0 and 0.5")
 
 
 @dataclass(frozen=True)
-class _Moving:
-    """What giving somebody's pairs to others needs."""
+class _Moving(Config):
+    """Settings for giving an annotator's pairs to others."""
 
     workspace: Path
-    annotator: str
-    split: str = "test"
-    others: tuple[str, ...] = setting((), "who takes them over; empty: everybody else of the same round")
-    chunk: int = setting(5000, "tasks sent in one request", result=False)
+    annotator: str = field(metadata=described("Annotator whose pairs are reassigned.", cli="argument"))
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
+    others: tuple[str, ...] = setting(
+        (), "Annotator who gets the pairs; repeat it for several. Default: all others of the same round.", cli="--to"
+    )
+    chunk: int = setting(5000, CHUNK_HELP, ge=1, result=False)
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
-    image_url: str = setting("", "where browsers find the image server; empty: that of `serve`", result=False)
+    image_url: str = setting("", IMAGE_URL_HELP, result=False)
 
     def __post_init__(self) -> None:
-        check_split(self.split)
+        super().__post_init__()
         for name in (self.annotator, *self.others):
             check_annotator(name)
         if self.annotator in self.others:
-            raise UsageError(f"the pairs of {self.annotator} cannot go to {self.annotator} again; name somebody else")
+            raise UsageError(f"the pairs of {self.annotator} cannot go to {self.annotator} again; name someone else")
 
 
 @dataclass(frozen=True)
 class LeaveConfig(_Moving):
-    """`ndec annotate leave`: somebody stops; the pairs that they have not labelled go to others."""
+    """`ndec annotate leave`: an annotator stops; the pairs not yet labelled go to others."""
 
 
 @dataclass(frozen=True)
 class SendBackConfig(_Moving):
-    """`ndec annotate send-back`: set somebody's labels aside and give their pairs to others."""
+    """`ndec annotate send-back`: set an annotator's labels aside and give the pairs to others."""
 
-    why: str = field(kw_only=True)  # kept beside the labels
-    since: str = ""  # an ISO time; only labels given then or later
-    round: str = ""  # only labels of this round
-    by: str = ""  # who decided it; empty: the user of this machine
+    why: str = field(kw_only=True, metadata=described("The reason; it is stored with the labels."))
+    since: str = option("", "Only labels given at this time or later, for instance 2026-11-24T10:30.")
+    round: str = option("", "Only labels of this round: first, double_check, adjudication or audit.", choices=ROUNDS)
+    by: str = option("", "Person who decided it; default: your user name.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.why.strip():
-            raise UsageError("say why the labels are sent back: --why TEXT; it is kept beside them")
-        if self.round:
-            check_round(self.round)
+            raise UsageError("say why the labels are sent back: --why TEXT; it is stored with them")
         self.moment  # noqa: B018  # raises for a time that cannot be read
 
     @property
     def moment(self) -> datetime | None:
-        """`since` with its time zone; that of this machine where it names none."""
+        """`since` with its time zone; the zone of this machine if it names none."""
         if not self.since:
             return None
         try:
@@ -214,70 +207,43 @@ class SendBackConfig(_Moving):
 
 
 @dataclass(frozen=True)
-class PullConfig:
+class PullConfig(Config):
     """`ndec annotate pull`: fetch new labels."""
 
     workspace: Path
-    split: str = "test"
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
 
-    def __post_init__(self) -> None:
-        check_split(self.split)
-
 
 @dataclass(frozen=True)
-class RelearnConfig:
-    """`ndec annotate relearn`: pre-labels from the labels that people gave so far."""
+class RelearnConfig(Config):
+    """`ndec annotate relearn`: learn pre-labels from the labels given so far."""
 
     workspace: Path
-    split: str = "test"
-
-    def __post_init__(self) -> None:
-        check_split(self.split)
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
 
 
 @dataclass(frozen=True)
-class ResolveConfig(Weighs):
+class ResolveConfig(DecisionRules):
     """`ndec annotate resolve`: labels → decisions."""
 
     workspace: Path
-    split: str = "test"
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
     posterior: bool = setting(
-        False, "also write what each pair most probably is, and each person's errors, by Dawid & Skene"
+        False, "Also write class probabilities of each pair and error rates of each annotator, by Dawid & Skene."
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_split(self.split)
 
 
 @dataclass(frozen=True)
-class StatusConfig:
-    """`ndec annotate status`: who has done how much."""
+class StatusConfig(Config):
+    """`ndec annotate status`: how much each annotator has done."""
 
     workspace: Path
-    split: str = "test"
-
-    def __post_init__(self) -> None:
-        check_split(self.split)
-
-
-def check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise UsageError(f"split {split!r} is unknown; it is one of {SPLITS}{nearest(split, SPLITS)}")
-
-
-def check_probability(name: str, value: float) -> None:
-    if not 0.5 <= value < 1:
-        raise UsageError(f"{name} is {value}; it is a probability of at least 0.5 and below 1")
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
 
 
 def check_annotator(name: str) -> None:
+    """Raise UsageError for a name that cannot be part of a project's title."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
         raise UsageError(f"annotator {name!r}: a name is up to 40 letters, digits, dots, dashes or underscores")
-
-
-def check_round(round_: str) -> None:
-    if round_ not in ROUNDS:
-        raise UsageError(f"round {round_!r} is unknown; it is one of {ROUNDS}{nearest(round_, ROUNDS)}")

@@ -18,8 +18,6 @@ from ndec_builder.core.schemas import CANDIDATES, conform, pair_id, table_of
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 
-RANKINGS = ("raw", "normalized")
-
 
 @dataclass(frozen=True)
 class Extras:

@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.candidates.attribution import Attribution, read_attribution
-from ndec_builder.candidates.candidate_table import RANKINGS, Extras, candidate_table
+from ndec_builder.candidates.candidate_table import Extras, candidate_table
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import hash_inputs, inputs_of
 from ndec_builder.candidates.mining_search import Found, find_pairs
 from ndec_builder.candidates.role_vectors import BACKGROUND, Side, load_sides
 from ndec_builder.candidates.search.score_normalization import Normalization
-from ndec_builder.candidates.settings import GALLERY, SEARCHES, MineConfig
+from ndec_builder.candidates.settings import GALLERY, MineConfig
 from ndec_builder.candidates.split_exclusions import (
     SKIP_COLUMNS,
     OtherSplit,
@@ -40,10 +40,12 @@ RESULT_VERSION = 3  # 2: geometry, 3: same_photo, same_author, settings of the n
 def run(config: MineConfig) -> Path:
     """Mine one split; return candidates/<split>/ with candidates.parquet, contact_sheet.html and run.json.
 
-    Folders given are ingested and embedded first. The same inputs and settings again do no work. Raises UsageError for
-    settings out of range, NdecError for an empty side or embeddings that do not fit together.
+    Folders given are ingested and embedded first. The same inputs and settings again do no work. Raises NdecError for
+    an empty side or embeddings that do not fit together.
     """
-    normalization = _check(config)
+    normalization = Normalization(
+        config.normalization_factor, config.normalization_neighbours, config.normalization_mode
+    )
     record = RunRecord("mine", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.candidates(config.split)
@@ -100,21 +102,6 @@ def run(config: MineConfig) -> Path:
     if found.recall:
         say(f"APPROXIMATE search (ivf): {found.recall}")
     return directory
-
-
-def _check(config: MineConfig) -> Normalization:
-    for name, value, known in (
-        ("--split", config.split, GALLERY),
-        ("--rank-by", config.rank_by, RANKINGS),
-        ("--search", config.search, SEARCHES),
-    ):
-        if value not in known:
-            raise UsageError(f"{name} {value!r} is unknown; it is one of {', '.join(known)}")
-    lowest = {"top": 1, "max_per_query": 0, "max_per_reference": 0, "block": 1, "workers": 0}
-    for name, least in (lowest | dict.fromkeys(("ivf_lists", "ivf_probes", "ivf_pq_bytes"), 0)).items():
-        if getattr(config, name) < least:
-            raise UsageError(f"{name} is {getattr(config, name)}; it must be at least {least}")
-    return Normalization(config.normalization_factor, config.normalization_neighbours, config.normalization_mode)
 
 
 def _check_background(config: MineConfig, background: Side | None) -> None:

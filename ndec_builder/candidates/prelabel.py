@@ -19,7 +19,7 @@ from ndec_builder.candidates.role_vectors import load_side
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
 from ndec_builder.candidates.synthetic_pairs import FEATURES, Gallery, KnownPairs, features_from, make_known_pairs
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -34,8 +34,6 @@ def run(config: PrelabelConfig) -> Path:
     prelabel is edited_copy or hard_negative (which here stands for "no copy"), prelabel_confidence its probability.
     Raises NdecError without geometry or with too few images, UsageError for a count below 20.
     """
-    if config.count < 20:
-        raise UsageError(f"count is {config.count}; learning takes at least 20 synthetic copies")
     record = RunRecord("prelabel", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.candidates(config.split)

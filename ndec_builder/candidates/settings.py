@@ -1,60 +1,96 @@
-"""Settings of mining and of the second search. Light: the command line reads this module for `--help`."""
+"""Settings of mining, of the second search and of pre-labels. Light: the command line imports this at start."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndec_builder.core.config import setting
+from ndec_builder.core.config import Config, option, setting
+from ndec_builder.core.vocabulary import SPLITS
+from ndec_builder.embeddings.settings import DEFAULT_MODEL, MODEL_FORMS
 
-DEFAULT_MODEL = "efficientnet-lite0"
 SEARCHES = ("auto", "bf16", "faiss", "ivf")
+RANKINGS = ("raw", "normalized")
 GALLERY = {"test": "reference", "train": "basic"}  # split → role of the images that the pool is searched in
+SPLIT_HELP = "test: pool × reference. train: pool × basic (training images)."
+WORKERS_HELP = "Processes that read pictures; the result is the same. 0: as many as the cores allow."
 
 
 @dataclass(frozen=True)
-class MineConfig:
+class MineConfig(Config):
     """Mine the global top pairs: pool × reference (split test) or pool × basic (split train)."""
 
     workspace: Path
-    split: str = "test"
-    pool: Path | str | None = None  # folder, pattern or URI ingested as role pool first
-    references: Path | str | None = None  # the same, as role reference (test) or basic (train)
-    top: int = setting(1000, "pairs to mine: the global top N of all pool × reference pairs")
-    max_per_query: int = setting(1, "at most so many pairs per pool image; 0: no limit")
-    max_per_reference: int = setting(10, "at most so many pairs per reference: hub images attract all; 0: no limit")
-    model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched; embedded first where missing")
-    geometry: bool = setting(True, "fit a homography to every pair and measure it: some 30 ms a pair and core")
-    workers: int = setting(0, "processes that look at pictures; 0: as many as the cores allow", result=False)
-    block: int = setting(8192, "pool images searched at a time; changes memory and time only", result=False)
-    rank_by: str = setting("raw", "raw or normalized: the score that ranks pairs; normalized needs basic images")
-    normalization_factor: float = setting(1.0, "score_normalized = score - factor * background score; D2LV 2, SSCD 1")
-    normalization_neighbours: int = setting(3, "basic images nearest to the query that make its background score")
-    normalization_mode: str = setting("mean", "background score: the mean of these neighbours, or min: the last alone")
-    search: str = setting("auto", "auto, bf16 or faiss: all exact, the same result; ivf: approximate", result=False)
-    ivf_lists: int = setting(0, "ivf: lists that the references are sorted into; 0: by their number", result=False)
-    ivf_probes: int = setting(0, "ivf: lists looked into for each pool image; 0: a sixteenth of them", result=False)
-    ivf_pq_bytes: int = setting(0, "ivf: bytes a reference is compressed to; 0: kept as float16", result=False)
-    attribution: Path | None = None  # csv of photo ids, urls or authors of images whose tables lack them
-    embed_settings: Path | None = None  # file whose [embed] is used; None: the ndec.toml of the workspace
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
+    pool: Path | str | None = option(
+        None, "Folder, pattern or URI of pool images, as for `ndec ingest`; ingested and embedded first."
+    )
+    references: Path | str | None = option(
+        None, "The same for the references (with --split train: for the basic images)."
+    )
+    top: int = setting(1000, "Pairs to mine: the global top N of all pool × reference pairs.", ge=1)
+    max_per_query: int = setting(1, "Pairs per pool image at most; 0: no limit.", ge=0)
+    max_per_reference: int = setting(
+        10, "Pairs per reference at most, because hub images attract all others; 0: no limit.", ge=0
+    )
+    model: str = setting(
+        DEFAULT_MODEL, f"Model whose vectors are searched (missing ones are made first), {MODEL_FORMS}"
+    )
+    geometry: bool = setting(
+        True, "Fit a homography to each pair and measure the overlap: about 30 ms per pair and core."
+    )
+    workers: int = setting(0, WORKERS_HELP, ge=0, result=False)
+    block: int = setting(
+        8192, "Pool images searched at a time; changes memory and time, not the result.", ge=1, result=False
+    )
+    rank_by: str = setting(
+        "raw", "Score that ranks the pairs: raw or normalized; normalized needs basic images.", choices=RANKINGS
+    )
+    normalization_factor: float = setting(
+        1.0, "score_normalized = score - factor × background score; D2LV uses 2, SSCD 1."
+    )
+    normalization_neighbours: int = setting(
+        3, "Number of basic images nearest to the query that give its background score.", ge=1
+    )
+    normalization_mode: str = setting(
+        "mean", "Background score: mean of these neighbours, or min: the score of the last one.",
+        choices=("mean", "min"),
+    )  # fmt: skip
+    search: str = setting(
+        "auto", "auto, bf16 or faiss (all exact, same result), or ivf (approximate).", choices=SEARCHES, result=False
+    )
+    ivf_lists: int = setting(
+        0, "ivf: lists that the references are divided into; 0: by their number.", ge=0, result=False
+    )
+    ivf_probes: int = setting(0, "ivf: lists searched for each pool image; 0: one in sixteen.", ge=0, result=False)
+    ivf_pq_bytes: int = setting(
+        0, "ivf: bytes that a reference is compressed to; 0: kept as float16.", ge=0, result=False
+    )
+    attribution: Path | None = option(
+        None, "csv with image_id and photo_id, url, author or author_url, for images whose tables lack them."
+    )
+    embed_settings: Path | None = option(None, "File whose [embed] is used; default: the ndec.toml of the workspace.")
 
 
 @dataclass(frozen=True)
-class RecheckConfig:
+class RecheckConfig(Config):
     """Search the pool images that would become hard-negative queries once more, against all references."""
 
     workspace: Path
-    split: str = "test"
-    model: str = setting(DEFAULT_MODEL, "backbone whose embeddings are searched: the one the split was mined with")
-    workers: int = setting(0, "processes that look at pictures; 0: as many as the cores allow", result=False)
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
+    model: str = setting(DEFAULT_MODEL, "Model whose vectors are searched: the model that the split was mined with.")
+    workers: int = setting(0, WORKERS_HELP, ge=0, result=False)
 
 
 @dataclass(frozen=True)
-class PrelabelConfig:
-    """Judge mined pairs by score and geometry: how probable each is an edited copy."""
+class PrelabelConfig(Config):
+    """Score mined pairs by descriptor and geometry: the probability that each is an edited copy."""
 
     workspace: Path
-    split: str = "test"
-    model: str = setting(DEFAULT_MODEL, "backbone whose embeddings were mined")
-    count: int = setting(400, "synthetic copies to learn from; half as many reverse crops, twice as many other pairs")
-    seed: int = setting(0, "of the synthetic edits")
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
+    model: str = setting(DEFAULT_MODEL, f"Model that the pairs were mined with, {MODEL_FORMS}")
+    count: int = setting(
+        400, "Synthetic copies to learn from; half as many reverse crops and twice as many other pairs are added.",
+        ge=20,
+    )  # fmt: skip
+    seed: int = setting(0, "Seed of the synthetic edits.")

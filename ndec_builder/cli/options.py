@@ -1,7 +1,8 @@
-"""What the verbs share: their common options, and how one is run and its result printed."""
+"""Shared by all verbs: the common options, running a verb and printing its result."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -14,13 +15,29 @@ from ndec_builder.api import configure
 from ndec_builder.cli.assist.next_steps import next_command
 from ndec_builder.commands import COMMANDS
 
-Workspace = Annotated[Path, typer.Option("--workspace", "-w", help="Directory of this benchmark.")]
-Settings = Annotated[Path | None, typer.Option("--config", help="Settings file; default: WORKSPACE/ndec.toml.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and everything else on stderr.")]
+_COMMON: dict[str, tuple[str, Any, Any]] = {
+    "workspace": (
+        "workspace",
+        Annotated[Path, typer.Option("--workspace", "-w", help="Directory of this benchmark.")],
+        Path(),
+    ),
+    "config": (
+        "config",
+        Annotated[Path | None, typer.Option("--config", help="Settings file; default: WORKSPACE/ndec.toml.")],
+        None,
+    ),
+    "json": ("as_json", Json, False),
+}
+# The options that verbs share, by their name on the command line.
+COMMON = {
+    option: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    for option, (name, annotation, default) in _COMMON.items()
+}
 
 
 def among(*choices: str) -> Callable[[str], list[str]]:
-    """For shell completion: the choices that begin as typed."""
+    """Shell completion from a list of choices."""
 
     def complete(incomplete: str) -> list[str]:
         return [choice for choice in choices if choice.startswith(incomplete)]
@@ -28,23 +45,11 @@ def among(*choices: str) -> Callable[[str], list[str]]:
     return complete
 
 
-Split = Annotated[
-    str, typer.Option(help="test: pool × reference. train: pool × basic.", autocompletion=among("test", "train"))
-]
-Seed = Annotated[int | None, typer.Option(help="Seed; the same seed gives the same bytes.")]
-Model = Annotated[
-    str | None,
-    typer.Option(help="efficientnet-lite0 (default), KIND:FILE, timm:NAME[@FILE] …: `ndec embed --list-models`."),
-]
-HERE = Path()
-
-
-def run(verb: str, workspace: Path | None, settings: Path | None, as_json: bool, **flags: Any) -> None:
+def print_outcome(verb: str, config: Any, as_json: bool) -> None:
     """Run a verb and print the path of its result (or one JSON object).
 
-    A person at a terminal is also told what it is about to do, and what comes next; a pipe is not.
+    At a terminal it also prints what the verb is about to do, and the next command.
     """
-    config = configured(verb, workspace, settings, **flags)
     say_to_person(lambda: _forecast(verb, config))
     result = COMMANDS[verb].run(config)
     print_result(result, as_json)
@@ -52,24 +57,18 @@ def run(verb: str, workspace: Path | None, settings: Path | None, as_json: bool,
 
 
 def _forecast(verb: str, config: Any) -> str | None:
-    from ndec_builder.cli.assist.forecast import (
-        forecast,  # it reads tables: too heavy for the start of the command line
-    )
+    from ndec_builder.cli.assist.forecast import forecast  # imports pyarrow: too slow for the start
 
     return forecast(verb, config)
 
 
 def say_to_person(text: Callable[[], str | None]) -> None:
-    """One line on stderr, when that is a terminal and there is something to say."""
+    """Print one line on stderr, if that is a terminal."""
     if sys.stderr.isatty() and (line := text()):
         typer.echo(line, err=True)
 
 
-def build_and_run(verb: str, workspace: Path | None, settings: Path | None, **flags: Any) -> Any:
-    return COMMANDS[verb].run(configured(verb, workspace, settings, **flags))
-
-
-def configured(verb: str, workspace: Path | None, settings: Path | None, **flags: Any) -> Any:
+def configured(verb: str, workspace: Path, settings: Path | None, **flags: Any) -> Any:
     """The config of a verb: defaults, then the settings file, then the flags."""
     return configure(COMMANDS[verb].config_class(), workspace, file=settings, **flags)
 
@@ -82,10 +81,10 @@ def print_result(path: Path, as_json: bool) -> None:
 
 
 def _counts(path: Path) -> dict[str, Any]:
-    """What the run record beside a result counted; a folder of images tables has one record for each role."""
-    whole = (path if path.is_dir() else path.parent) / "run.json"
+    """The counts in the run record next to a result; a folder of images tables has one record per role."""
+    folder = (path if path.is_dir() else path.parent) / "run.json"
     own = path.with_name(f"{path.stem}.run.json")
-    for record in (whole, own):
+    for record in (folder, own):
         if record.is_file():
             counts: dict[str, Any] = json.loads(record.read_text("utf-8")).get("counts", {})
             return counts

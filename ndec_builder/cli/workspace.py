@@ -1,4 +1,4 @@
-"""Verbs around a whole workspace: demo, init, doctor, status."""
+"""Verbs for a complete workspace: demo, init, doctor, status."""
 
 from __future__ import annotations
 
@@ -8,31 +8,20 @@ from typing import Annotated
 
 import typer
 
-from ndec_builder.cli.options import HERE, Json, Workspace, print_result, say_to_person
+from ndec_builder.cli.options import Json, print_result, say_to_person
+from ndec_builder.cli.verbs import Given, verb
+from ndec_builder.demo.settings import DemoConfig
 
 app = typer.Typer()
 
 
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Workspace of the demo; run again to go on where it stopped.")] = Path(
-        "ndec-demo"
-    ),
-    size: Annotated[str, typer.Option(help="full (about eight minutes) or small (for CI).")] = "full",
-    images: Annotated[Path | None, typer.Option(help="Your own photos in place of the mini corpus.")] = None,
-    annotate_yourself: Annotated[
-        bool,
-        typer.Option("--annotate-yourself", help="Open the labelling page instead of letting the known truth answer."),
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same demo.")] = 0,
-    port: Annotated[int, typer.Option(help="Port of Label Studio; the image server takes the next one.")] = 8700,
-    as_json: Json = False,
-) -> None:
-    """The whole way on real pictures: corpus, mine, Label Studio, export, train-asl, benchmark."""
-    from ndec_builder.demo.run import DemoConfig, run
+@verb(app, "demo", "out size images annotate_yourself seed port", configs=DemoConfig, common=("json",))
+def demo(given: Given) -> None:
+    """Every stage on real pictures: corpus, mine, Label Studio, export, train-asl, benchmark."""
+    from ndec_builder.demo.run import run
 
-    table = run(DemoConfig(out, size, images, annotate_yourself, seed, port))
-    typer.echo(json.dumps(table.as_dict()) if as_json else table.as_text())
+    table = run(DemoConfig(**{name: value for name, value in given.flags.items() if value is not None}))
+    typer.echo(json.dumps(table.as_dict()) if given.as_json else table.as_text())
 
 
 @app.command()
@@ -49,7 +38,7 @@ def init(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Look at this machine: torch, FAISS flavour, GPU, bf16, Label Studio, chromium, disk; say what to mend."""
+    """Check this machine: torch, FAISS flavour, GPU, bf16, Label Studio, chromium, disk; say how to fix it."""
     from ndec_builder.cli.assist.doctor import examine, report
 
     findings = examine()
@@ -58,10 +47,11 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def status(workspace: Workspace = HERE, as_json: Json = False) -> None:
-    """What is done in this workspace, how far a run is that is going now, and the natural next command."""
+@verb(app, "status", common=("workspace", "json"))
+def status(given: Given) -> None:
+    """What is done in this workspace, the progress of a run in progress, and the next command."""
     from ndec_builder.cli.assist.status import as_dict, report, survey
 
-    stages = survey(workspace)
-    typer.echo(json.dumps(as_dict(stages, workspace)) if as_json else report(stages, workspace))
+    stages = survey(given.workspace)
+    text = report(stages, given.workspace)
+    typer.echo(json.dumps(as_dict(stages, given.workspace)) if given.as_json else text)

@@ -1,4 +1,8 @@
-"""Settings: defaults in frozen dataclasses < `ndec.toml` < flags. The resolved ones are saved with each run."""
+"""Settings: defaults in frozen dataclasses < `ndec.toml` < flags. The resolved ones are saved with each run.
+
+A field of a config is defined once, by `setting` or `option`: its default, help text, range and choices. The command
+line, the range checks, the commented `ndec.toml` and the page of settings in the docs are made from that.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,84 @@ from typing import Any, TypeVar
 
 from ndec_builder.core.errors import UsageError, nearest
 
-Config = TypeVar("Config")
+ConfigT = TypeVar("ConfigT")
 
 
-def setting(default: Any, help: str, *, result: bool = True) -> Any:
-    """A dataclass field with its comment for `ndec.toml`. `result=False`: it does not change result files."""
-    return dataclasses.field(default=default, metadata={"help": help, "result": result})
+@dataclasses.dataclass(frozen=True)
+class FieldInfo:
+    """What a field of a config means and which values it takes. Limits are checked for each entry of a tuple."""
+
+    help: str
+    in_file: bool = False  # it is a setting of ndec.toml; otherwise it belongs to one run
+    result: bool = False  # it changes result files
+    ge: float | None = None  # greater than or equal to
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    choices: tuple[Any, ...] = ()
+    cli: str = ""  # "argument", or the option's name where that is not the field's: "--to", "--a/--no-a"
+
+    def problem(self, value: Any) -> str:
+        """Why a value is refused: `it must be …`; empty for a good one. NaN is outside every range."""
+        if self.choices:
+            if value in self.choices:
+                return ""
+            close = nearest(value, self.choices) if isinstance(value, str) else ""
+            return f"it must be {_listed(self.choices)}{close}"
+        if isinstance(value, str):
+            return ""
+        bounds = [
+            (self.ge is None or value >= self.ge, f"at least {self.ge}"),
+            (self.gt is None or value > self.gt, f"above {self.gt}"),
+            (self.le is None or value <= self.le, f"at most {self.le}"),
+            (self.lt is None or value < self.lt, f"below {self.lt}"),
+        ]
+        if all(holds for holds, _ in bounds):
+            return ""
+        limits = zip((self.ge, self.gt, self.le, self.lt), bounds, strict=True)
+        return "it must be " + " and ".join(words for limit, (_, words) in limits if limit is not None)
+
+
+def setting(default: Any, help: str, *, result: bool = True, **limits: Any) -> Any:
+    """A dataclass field that `ndec.toml` can set. `result=False`: it does not change result files.
+
+    `limits`: ge, gt, le, lt, choices, and cli; see `FieldInfo`. The default is accepted whatever the limits say.
+    """
+    return dataclasses.field(default=default, metadata=described(help, in_file=True, result=result, **limits))
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:
+    """A dataclass field that belongs to one run: a flag or a keyword, but no setting of `ndec.toml`."""
+    return dataclasses.field(default=default, metadata=described(help, **limits))
+
+
+def described(help: str, **info: Any) -> dict[str, FieldInfo]:
+    """The metadata of a field. For one without default: `field(metadata=described("…", cli="argument"))`."""
+    return {"info": FieldInfo(help, **info)}
+
+
+def about(field: dataclasses.Field[Any]) -> FieldInfo | None:
+    """What `setting` or `option` said about a field; None for a plain one."""
+    return field.metadata.get("info")
+
+
+def file_settings(cls: type[Any]) -> dict[str, FieldInfo]:
+    """The fields of a config that `ndec.toml` can set, by name."""
+    infos = {field.name: about(field) for field in dataclasses.fields(cls)}
+    return {name: info for name, info in infos.items() if info is not None and info.in_file}
+
+
+class Config:
+    """Base class of the configs: checks ranges and choices when one is made. Raises UsageError."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            info, value = about(field), getattr(self, field.name)
+            if info is None or value is None or value == field.default:
+                continue
+            for entry in value if isinstance(value, tuple) else (value,):
+                if problem := info.problem(entry):
+                    raise UsageError(f"{field.name} is {entry!r}; {problem}")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -26,16 +102,17 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}; mend that line or start over with `ndec init`") from None
+        raise UsageError(f"{path} is not valid TOML: {error}; fix that line or start over with `ndec init`") from None
 
 
-def build(cls: type[Config], section: str, settings: dict[str, Any], **flags: Any) -> Config:
+def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: Any) -> ConfigT:
     """Make a stage's config: its defaults, then `[section]` of the settings, then the flags that are not None.
 
-    Raises UsageError for an unknown setting (with the nearest name) or one of the wrong type.
+    Raises UsageError for an unknown setting (with the nearest name), one of the wrong type or outside its range.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
+    known = list(file_settings(cls))
+    unset = {field.name for field in dataclasses.fields(cls) if field.default is None}  # type: ignore[arg-type]
     values: Any = settings
     for part in section.split("."):  # `[annotate.push]` is a table inside a table
         values = values.get(part, {})
@@ -43,12 +120,14 @@ def build(cls: type[Config], section: str, settings: dict[str, Any], **flags: An
             raise UsageError(f"[{section}] of ndec.toml is {values!r}; expected a table of settings")
     values = dict(values)
     for name, value in values.items():
-        if name not in fields or "help" not in fields[name].metadata:
-            known = [f for f in fields if "help" in fields[f].metadata]
+        if name not in known:
             raise UsageError(
                 f"unknown setting {name!r} in [{section}] of ndec.toml{nearest(name, known)} Known: {known}"
             )
-        values[name] = as_typed(value, hints[name], f"[{section}] {name} of ndec.toml")
+        if value == "" and name in unset:  # how the file shows a default of None
+            values[name] = None
+        else:
+            values[name] = as_typed(value, hints[name], f"[{section}] {name} of ndec.toml")
     values.update({name: value for name, value in flags.items() if value is not None})
     return cls(**values)
 
@@ -56,7 +135,7 @@ def build(cls: type[Config], section: str, settings: dict[str, Any], **flags: An
 def as_typed(value: Any, hint: Any, where: str) -> Any:
     """Accept what the annotation says (int for float and str for Path too); lists become tuples. Else UsageError."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    for option in options:  # what it is already, before what it could become: a URI of `Path | str` stays text
+    for option in options:  # the type it has, before a type it could become: a URI of `Path | str` stays text
         origin = typing.get_origin(option) or option
         fits = isinstance(origin, type) and origin is not tuple and isinstance(value, origin)
         if fits and not (origin is int and isinstance(value, bool)):
@@ -74,13 +153,14 @@ def as_typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def template(sections: dict[str, type]) -> str:
-    """The text of a fresh `ndec.toml`: every setting with its comment, all commented out at their defaults."""
+    """The text of a fresh `ndec.toml`: every setting with its help, all commented out at their defaults."""
     lines = ["# Settings of this benchmark. Every line shows the default; remove the `#` to change it. Flags override."]
     for section, cls in sections.items():
-        settings = [field for field in dataclasses.fields(cls) if "help" in field.metadata]
+        settings = file_settings(cls)
         lines += ["", f"[{section}]"] if settings else []
-        for field in settings:
-            lines.append(f"# {field.name} = {_toml(field.default)}".ljust(44) + f"  # {field.metadata['help']}")
+        for field in dataclasses.fields(cls):
+            if field.name in settings:
+                lines.append(f"# {field.name} = {_toml(field.default)}".ljust(44) + f"  # {settings[field.name].help}")
     return "\n".join(lines) + "\n"
 
 
@@ -95,12 +175,9 @@ def _toml(value: Any) -> str:
 
 
 def result_fields(config: Any) -> dict[str, Any]:
-    """The settings that change result files: what goes into a fingerprint."""
-    return {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if field.metadata.get("result", False)
-    }
+    """The settings that change result files. They are part of a fingerprint."""
+    infos = {field.name: about(field) for field in dataclasses.fields(config)}
+    return {name: getattr(config, name) for name, info in infos.items() if info is not None and info.result}
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -112,3 +189,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _listed(choices: tuple[Any, ...]) -> str:
+    *first, last = (str(choice) for choice in choices if choice != "")
+    return f"{', '.join(first)} or {last}" if first else last

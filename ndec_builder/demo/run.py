@@ -15,22 +15,13 @@ from typing import Any
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import NdecError, UsageError, nearest
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.settings import DemoConfig
 from ndec_builder.demo.summary_table import DemoTable
 
 MODEL = "efficientnet-lite0"
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    out: Path
-    size: str = "full"
-    images: Path | None = None
-    annotate_yourself: bool = False
-    seed: int = 0
-    port: int = 8700  # of Label Studio; the image server takes the next one
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ DEMO_SIZES = {
 def run(config: DemoConfig) -> DemoTable:
     """Run every stage in `config.out` and return the closing table. A second run resumes.
 
-    Raises UsageError for an unknown size or a directory that holds anything but a demo.
+    Raises UsageError for a directory that holds anything but a demo.
     """
     started = time.monotonic()
     stage = _Stages(config.out, started)
@@ -82,9 +73,6 @@ def run(config: DemoConfig) -> DemoTable:
 
 def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     """The stages up to the exported manifest, whose directory is returned. Raises UsageError as `run` does."""
-    if config.size not in DEMO_SIZES:
-        hint = nearest(config.size, DEMO_SIZES)
-        raise UsageError(f"size {config.size!r} is unknown{hint}; it is one of {', '.join(DEMO_SIZES)}")
     _claim(config)
     size, stage = DEMO_SIZES[config.size], stages or _Stages(config.out, time.monotonic())
     stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)

@@ -62,8 +62,6 @@ def run(config: EditConfig) -> Path:
     below 1, an unknown recipe or an id that is taken, GapsError after writing when too many sources were unusable.
     """
     record = RunRecord("edit", config, RESULT_VERSION)
-    if config.count < 1:
-        raise UsageError(f"count is {config.count}; ask for at least 1 edited copy")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", config.prefix):
         raise UsageError(f"prefix {config.prefix!r} becomes a file name; use letters, digits, - _ and . only")
     find_recipe(config.recipe)

@@ -1,22 +1,31 @@
-"""Settings of `ndec edit`."""
+"""Settings of `ndec edit`. Light: the command line imports this at start."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ndec_builder.core.config import setting
+from ndec_builder.core.config import Config, described, setting
+from ndec_builder.core.vocabulary import ROLES
+
+RECIPE_NAMES = ("copy", "crop", "edited-crop", "light", "view")
 
 
 @dataclass(frozen=True)
-class EditConfig:
+class EditConfig(Config):
     """Make edited copies of a role's images and add them to the queries."""
 
     workspace: Path
-    count: int
-    role: str = setting("reference", "whose images are copied")
-    recipe: str = setting("copy", "copy (a mix like DISC21's), crop, edited-crop, light or view")
-    seed: int = setting(0, "same seed, same copies")
-    prefix: str = setting("copy", "ids are PREFIX-000000 and so on; a rerun replaces the copies of its own prefix")
-    backgrounds: Path | None = setting(None, "folder of pictures to paste copies on; drawn from a seed unless given")
-    max_reject_share: float = setting(0.05, "more unusable sources than this: exit 3", result=False)
+    count: int = field(metadata=described("Number of edited-copy queries to make.", ge=1))
+    role: str = setting("reference", "Role of the images to copy: reference, basic, pool or query.", choices=ROLES)
+    recipe: str = setting(
+        "copy", "copy (a mix of edits like in DISC21), crop, edited-crop, light or view.", choices=RECIPE_NAMES
+    )
+    seed: int = setting(0, "Seed; the same seed gives the same copies.")
+    prefix: str = setting("copy", "Ids are PREFIX-000000 and so on; a rerun replaces the copies with its own prefix.")
+    backgrounds: Path | None = setting(
+        None, "Folder of pictures to paste copies on; without it, backgrounds are generated from the seed."
+    )
+    max_reject_share: float = setting(
+        0.05, "Share of unusable source images above which the exit code is 3.", ge=0, le=1, result=False
+    )

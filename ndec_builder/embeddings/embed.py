@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, close_plans, open_plan, plans_folder
 from ndec_builder.core.executor.runner import Outcome, run_shards
@@ -50,7 +50,6 @@ def run(config: EmbedConfig) -> Path:
     images = workspace.read_images(config.role, SNAPSHOT)
     if images.num_rows == 0:
         raise NdecError(f"there are no {config.role} images in this workspace ({workspace.root}); ingest some first")
-    _check(config)
     directory = workspace.embeddings(config.role, config.model)
     whitening = _whitening(config)
     space = fingerprint([parse(config.model).fingerprint(), config.bf16, whitening.fingerprint if whitening else None])
@@ -163,14 +162,6 @@ def _backbone(config: EmbedConfig) -> Backbone:
         _loaded.clear()
         _loaded[key] = load_backbone(config.model, device)
     return _loaded[key]
-
-
-def _check(config: EmbedConfig) -> None:
-    for name in ("batch_size", "shard_size", "threads", "whitening_images"):
-        if getattr(config, name) < 1:
-            raise UsageError(f"{name} is {getattr(config, name)}; it must be at least 1")
-    if config.dim < 0:
-        raise UsageError(f"dim is {config.dim}; it must be at least 1, or 0 for what suits the model")
 
 
 def _fingerprint(config: EmbedConfig, images: pa.Table, space: str) -> str:

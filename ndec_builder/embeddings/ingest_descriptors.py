@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.schemas import REJECTS, ROLES, table_of
+from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.isc2021_hdf5 import Side, read_hdf5, some
@@ -30,8 +30,6 @@ def run(config: DescriptorsConfig) -> Path:
     NdecError for a file that is not of these forms, NaN, or ids that come twice or are no image; GapsError, with
     everything written, when images have no descriptor.
     """
-    if config.role not in ROLES:
-        raise UsageError(f"role {config.role!r} is unknown; it is one of {', '.join(ROLES)}")
     workspace, record = Workspace(config.workspace), RunRecord("descriptors", config, RESULT_VERSION)
     path = Path(config.source)
     names, vectors = read_descriptors(path, config.role)

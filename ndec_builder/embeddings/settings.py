@@ -1,45 +1,82 @@
-"""Settings of `ndec embed`."""
+"""Settings of `ndec embed`. Light: the command line imports this at start."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ndec_builder.core.config import setting
+from ndec_builder.core.config import Config, described, option, setting
+from ndec_builder.core.vocabulary import ROLES
 
 DEFAULT_MODEL = "efficientnet-lite0"
+MODEL_FORMS = "for instance timm:resnet50; `ndec embed --list-models` shows all kinds."
+DEVICES = ("auto", "cpu", "cuda")
+BF16_MODES = ("auto", "on", "off")
+BF16_HELP = "bfloat16 inside the trunk: auto (where the hardware has it), on or off."
+REJECTS_HELP = "Share of unusable images above which the exit code is 3."
 
 
 @dataclass(frozen=True)
-class EmbedConfig:
+class EmbedConfig(Config):
     """Turn the images of one role into vectors."""
 
     workspace: Path
-    role: str
-    model: str = setting(DEFAULT_MODEL, "`ndec embed --list-models` shows all kinds")
-    whiten: bool = setting(True, "PCA whitening fitted once per workspace on basic, else pool, else reference images")
-    dim: int = setting(
-        0, "dimensions kept by the whitening, at most images it is fitted on less one; 0: 256, MultiGrain 1500"
+    role: str = field(
+        metadata=described("Role of the images: reference, basic, pool or query.", cli="argument", choices=ROLES)
     )
-    shrinkage: float = setting(0.1, "0–1: pull the variances towards their mean; 0 whitens fully and amplifies noise")
-    whitening_images: int = setting(2000, "images that the whitening is fitted on, spread evenly over the role")
-    batch_size: int = setting(8, "images a batch, the last one padded: 8 stay in a core's cache; a GPU wants 64")
-    bf16: str = setting("auto", "auto (where the processor has it), on or off: bfloat16 inside the trunk")
-    shard_size: int = setting(512, "images a shard, in whole batches: what a kill costs each worker", result=False)
-    device: str = setting("auto", "auto (CUDA when there is one), cpu or cuda", result=False)
-    engine: str = setting("local", "local (processes of this machine) or ray (tasks of a cluster)", result=False)
-    workers: int = setting(0, "shards at a time; 0: as many as the cores allow, one where there is a GPU", result=False)
-    threads: int = setting(2, "images described side by side in a worker, each by one core", result=False)
-    ray_address: str = setting("", "of a running Ray cluster; empty: $RAY_ADDRESS, else a local one", result=False)
-    task_gpus: float = setting(0.0, "GPUs of a Ray task, 1 or a share of one; its CPUs are `threads`", result=False)
-    max_reject_share: float = setting(0.05, "more unusable images than this: exit 3", result=False)
+    model: str = setting(DEFAULT_MODEL, f"Model that makes the vectors, {MODEL_FORMS}")
+    whiten: bool = setting(
+        True, "PCA whitening, fitted once per workspace on the basic images, else on pool, else on reference."
+    )
+    dim: int = setting(
+        0,
+        "Dimensions that the whitening keeps, fewer than it has images to fit. 0: 256, or 1500 for MultiGrain.",
+        ge=0,
+    )
+    shrinkage: float = setting(
+        0.1,
+        "0 to 1: how far the variances are pulled towards their mean; 0 whitens fully and amplifies noise.",
+        ge=0,
+        le=1,
+    )
+    whitening_images: int = setting(2000, "Images that the whitening is fitted on, spread evenly over the role.", ge=1)
+    batch_size: int = setting(
+        8, "Images per batch; the last batch is padded. 8 fit into a core's cache, a GPU needs 64.", ge=1
+    )
+    bf16: str = setting("auto", BF16_HELP, choices=BF16_MODES)
+    shard_size: int = setting(
+        512, "Images per shard, in full batches: the work that each worker loses when it is killed.", ge=1, result=False
+    )
+    device: str = setting("auto", "auto (CUDA if there is a GPU), cpu or cuda.", choices=DEVICES, result=False)
+    engine: str = setting(
+        "local",
+        "local (processes on this machine) or ray (tasks on a cluster).",
+        choices=("local", "ray"),
+        result=False,
+    )
+    workers: int = setting(
+        0,
+        "Shards processed at a time; the result is the same. 0: as many as the cores allow, one with a GPU.",
+        ge=0,
+        result=False,
+    )
+    threads: int = setting(2, "Images processed in parallel in a worker, one core for each.", ge=1, result=False)
+    ray_address: str = setting(
+        "", "Address of a running Ray cluster; empty: $RAY_ADDRESS, else one is started here.", result=False
+    )
+    task_gpus: float = setting(
+        0.0, "GPUs of a Ray task, 1 or a share of one. Its CPUs are `threads`.", ge=0, result=False
+    )
+    max_reject_share: float = setting(0.05, REJECTS_HELP, ge=0, le=1, result=False)
 
 
 @dataclass(frozen=True)
-class DescriptorsConfig:
-    """`ndec ingest ROLE FILE --kind descriptors`: take over descriptors that another team made."""
+class DescriptorsConfig(Config):
+    """`ndec ingest ROLE FILE --kind descriptors`: use descriptors that another team made."""
 
     workspace: Path
-    role: str
-    source: Path | str  # HDF5 file of ISC2021 form
-    model: str = ""  # name under which they are kept; empty: the file's name without its ending
+    role: str = field(
+        metadata=described("Role of the images: reference, basic, pool or query.", cli="argument", choices=ROLES)
+    )
+    source: Path | str = field(metadata=described("HDF5 file in the form of ISC2021.", cli="argument"))
+    model: str = option("", "descriptors: name to store them under; empty: the file's name without its ending.")

@@ -24,7 +24,6 @@ def run(config: ResultsConfig) -> Path:
     Raises UsageError if the directory is not a report or has no descriptors to export, and NdecError for ids that the
     format cannot hold or descriptors with too many dimensions.
     """
-    config.check()
     recorded = benchmark_of(config.report)
     dataset = _dataset(recorded)
     theirs = read_json(config.report / "metrics.json").get("dataset", {}).get("fingerprint")

@@ -1,12 +1,14 @@
-"""Settings of `ndec benchmark`. Light on purpose: the command line imports it to show its help."""
+"""Settings of `ndec benchmark` and `ndec export-results`. Light: the command line imports this at start."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ndec_builder.core.config import setting
-from ndec_builder.core.errors import UsageError, nearest
+from ndec_builder.core.config import Config, described, option, setting
+from ndec_builder.core.errors import UsageError
+from ndec_builder.embeddings.settings import DEVICES, REJECTS_HELP
+from ndec_builder.training.settings import RECIPE_NAMES
 
 SCORERS = ("cosine", "asl", "fused")
 SCOPES = ("all", "topN")
@@ -25,47 +27,68 @@ TABLES, FIGURES = (1, 2), (6, 7, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Config):
     """One evaluation: a dataset (manifest, or folders with a ground truth), a source of predictions, a scorer."""
 
     workspace: Path
-    manifest: Path | None = None
-    queries: Path | None = None
-    references: Path | None = None
-    ground_truth: Path | None = None
-    model: str | tuple[str, ...] | None = None  # several are an ensemble: their normalised features are joined
-    checkpoint: Path | tuple[Path, ...] | None = None
-    predictions: Path | None = None
-    descriptors: tuple[Path, ...] = ()  # isc2021 HDF5: a file a side, or one for both; one more is the background
-    asl_checkpoint: Path | None = None  # an independently trained ASL as post-processing: Table 1 of the paper
-    fused_model: Path | None = None  # run of `ndec train-asl --recipe fused`; None: the fit that comes with ndec
-    baseline: Path | None = None  # report directory of the run to compare with
-    name: str | None = None  # of the folder under reports/; made from the model and the scorer when not given
-    out: Path | None = None  # another place for the report than reports/<name>
+    manifest: Path | None = option(None, "Manifest directory.")
+    queries: Path | None = option(None, "Folder of queries, with --references and --ground-truth.")
+    references: Path | None = option(None, "Folder of references.")
+    ground_truth: Path | None = option(None, "Ground truth in the form of DISC21: csv `query_id,reference_id`.")
+    model: str | tuple[str, ...] | None = option(
+        None,
+        "Model as for `ndec embed`. Several, or one together with --checkpoint, are an ensemble: features are joined.",
+    )
+    checkpoint: Path | tuple[Path, ...] | None = option(
+        None, "Run directory or checkpoint of `ndec train-asl`; several are an ensemble."
+    )
+    predictions: Path | None = option(None, "Predictions of any detector: csv `query_id,reference_id,score`.")
+    descriptors: tuple[Path, ...] = option(
+        (), "ISC2021 HDF5: one file for queries and one for references, or one for both; one more for the background."
+    )
+    asl_checkpoint: Path | None = option(
+        None, "Independently trained ASL that filters the predictions, as in table 1 of the paper."
+    )
+    fused_model: Path | None = option(
+        None, "fused: run of `ndec train-asl --recipe fused`; default: the model shipped with ndec."
+    )
+    baseline: Path | None = option(None, "Report directory of the run to compare with.")
+    name: str | None = option(None, "Name of the report; default: made from model and scorer.")
+    out: Path | None = option(None, "Directory of the report; default: WORKSPACE/reports/NAME.")
 
     scorer: str = setting(
-        "cosine", "cosine; asl: reject a pair whose query has the larger norm; fused: judge the best pairs"
-    )
+        "cosine", "cosine; asl: reject pairs whose query has the larger norm; fused: re-score the best pairs.",
+        choices=SCORERS,
+    )  # fmt: skip
     threshold: float | str = setting(
-        1.0, 'asl: reject when query_over_reference is strictly greater; "auto": the checkpoint\'s own'
+        1.0, "asl: reject a pair if query_over_reference is above this number; auto: the checkpoint's own threshold.",
+        gt=0,
+    )  # fmt: skip
+    scope: str = setting("all", "asl: filter the full list (all) or its first N pairs (topN) for μAP.", choices=SCOPES)
+    action: str = setting("drop", "asl: drop rejected pairs, or demote them below all others.", choices=ACTIONS)
+    n: int | None = setting(None, "Cut for precision at N; default: the number of ground-truth pairs.", ge=1)
+    k: int | None = setting(None, "Nearest references per query; default: the global top 500,000 pairs.", ge=1)
+    replicates: int = setting(1000, "Bootstrap replicates for the 95 % intervals.", ge=100)
+    seed: int = setting(0, "Seed of the bootstrap.")
+    rescored: int = setting(10, "fused: best pairs per query to re-score; all others stay below them.", ge=1)
+    workers: int = setting(0, "fused: processes that fit pairs; 0: as many as the cores allow.", ge=0, result=False)
+    test_size: tuple[int, ...] = setting(
+        (), "Input size in pixels; the features of several sizes are averaged. Default: the model's own size.", ge=32
     )
-    scope: str = setting("all", "asl: for μAP, filter the whole list (all) or its first N (topN)")
-    action: str = setting("drop", "asl: drop rejected pairs, or demote them below all others")
-    n: int | None = setting(None, "cut for precision at N; the default is the number of ground-truth pairs")
-    k: int | None = setting(None, "search the k nearest references per query; the default is the global top 500,000")
-    replicates: int = setting(1000, "bootstrap replicates for the 95 % intervals")
-    seed: int = setting(0, "seed of the bootstrap")
-    rescored: int = setting(10, "fused: best pairs of each query that are judged; the rest stays below them")
-    workers: int = setting(0, "fused: processes that fit pairs; 0: as many as the cores allow", result=False)
-    test_size: tuple[int, ...] = setting((), "input sizes in px whose features are averaged; none: the model's own")
-    norm_factor: float = setting(0.0, "score normalisation: factor × a query's background score is taken off; 0: raw")
-    norm_n: int = setting(10, "how many best scores of a query against the background (training images) count")
-    norm_kind: str = setting("mean", "mean of the n best background scores, or min: the n-th best alone")
-    target_precision: float = setting(0.9, "the precision that the advised threshold is for")
-    gallery: int = setting(12, "pictures per gallery of the report", result=False)
-    batch_size: int = setting(8, "images per forward pass; a GPU wants 64")
-    device: str = setting("auto", "auto, cpu or cuda", result=False)
-    max_reject_share: float = setting(0.05, "more unusable images than this: exit 3", result=False)
+    norm_factor: float = setting(
+        0.0, "Score normalisation: this factor times the query's background score is subtracted; 0: raw scores.", ge=0
+    )
+    norm_n: int = setting(
+        10, "Score normalisation: best scores of a query against the background (training images) to use.", ge=1
+    )
+    norm_kind: str = setting(
+        "mean", "Score normalisation: mean of these scores, or min: the lowest of them.", choices=NORMALISATIONS
+    )
+    target_precision: float = setting(0.9, "Precision for which a threshold is advised.", gt=0, le=1)
+    gallery: int = setting(12, "Pictures per gallery of the report.", result=False)
+    batch_size: int = setting(8, "Images per forward pass; a GPU needs 64.", ge=1)
+    device: str = setting("auto", "auto, cpu or cuda.", choices=DEVICES, result=False)
+    max_reject_share: float = setting(0.05, REJECTS_HELP, ge=0, le=1, result=False)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -81,7 +104,8 @@ class BenchmarkConfig:
         """Raise UsageError unless there is exactly one dataset, one source of predictions and a scorer that fits."""
         self._check_dataset()
         self._check_source()
-        self._check_values()
+        if isinstance(self.threshold, str) and self.threshold != AUTO:
+            raise UsageError(f"threshold is {self.threshold!r}; it must be a number or {AUTO}")
 
     def _check_dataset(self) -> None:
         folders = (self.queries, self.references, self.ground_truth)
@@ -119,30 +143,7 @@ class BenchmarkConfig:
         if self.predictions is not None and (self.k is not None or self.norm_factor):
             raise UsageError("--k and --norm-factor belong to a search; --predictions brings its own list")
         if self.test_size and not (self.models or self.checkpoints):
-            raise UsageError("--test-size is of images that are embedded here: give --model or --checkpoint")
-
-    def _check_values(self) -> None:
-        for what, value, choices in (
-            ("scorer", self.scorer, SCORERS), ("scope", self.scope, SCOPES), ("action", self.action, ACTIONS),
-            ("norm-kind", self.norm_kind, NORMALISATIONS),
-        ):  # fmt: skip
-            if value not in choices:
-                known = " or ".join(choices)
-                raise UsageError(f"--{what} {value!r} is unknown{nearest(value, choices)}; choose {known}")
-        for name, number, low in (
-            ("n", self.n, 1), ("k", self.k, 1), ("replicates", self.replicates, 100), ("norm-n", self.norm_n, 1),
-            ("rescored", self.rescored, 1),
-            ("norm-factor", self.norm_factor, 0), ("test-size", min(self.test_size, default=None), 32),
-        ):  # fmt: skip
-            if number is not None and not number >= low:
-                raise UsageError(f"--{name} is {number}; it must be at least {low}")
-        if isinstance(self.threshold, str):
-            if self.threshold != AUTO:
-                raise UsageError(f"--threshold {self.threshold!r} is neither a number nor auto")
-        elif not self.threshold > 0:
-            raise UsageError(f"--threshold is {self.threshold}; a ratio of norms is above 0, so it must be too")
-        if not 0 < self.target_precision <= 1:
-            raise UsageError(f"--target-precision is {self.target_precision}; a precision lies above 0 and up to 1")
+            raise UsageError("--test-size applies to images that are embedded here: give --model or --checkpoint")
 
     def _given(self, *fields: str) -> str:
         return ", ".join(f"--{f.replace('_', '-')}" for f in fields if getattr(self, f)) or "none"
@@ -150,23 +151,29 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperConfig(BenchmarkConfig):
-    """One table or figure of the paper, on a manifest. Its protocol is that of [benchmark]; these are flags alone."""
+    """One table or figure of the paper, on a manifest. It uses the protocol of [benchmark]."""
 
-    table: int | None = None  # 1: off-the-shelf detectors with ASL behind them · 2: the recipes over several seeds
-    figure: int | None = None  # 6: nested hard negatives · 7: with and without them · 8: gallery of norm ratios
-    method: tuple[str, ...] = ()  # NAME=SOURCE of table 1 and the figures: csv, HDF5, model or run, see `methods.py`
-    recipe: tuple[str, ...] = ()  # of table 2; all of them when not given
-    seeds: int = 5  # table 2: a recipe is trained with so many
-    shares: int = 5  # figure 6: points from none to all of the hard negatives
-    orders: int = 5  # figure 6: random orders in which they come in
+    table: int | None = option(
+        None, "Make table 1 (published detectors, filtered by ASL) or 2 (the recipes) of the paper.", choices=TABLES
+    )
+    figure: int | None = option(
+        None, "Make figure 6 (more and more hard negatives), 7 (with and without them) or 8 (gallery of norm ratios).",
+        choices=FIGURES,
+    )  # fmt: skip
+    method: tuple[str, ...] = option(
+        (), "Detector of a table or figure: NAME=SOURCE, a csv, HDF5 files, a model or a run. Repeat it for several."
+    )
+    recipe: tuple[str, ...] = option(
+        (), f"Table 2: {', '.join(RECIPE_NAMES)}. Repeat it for several; default: all.", choices=RECIPE_NAMES
+    )
+    seeds: int = option(5, "Table 2: training runs per recipe.", ge=1)
+    shares: int = option(5, "Figure 6: points from none to all of the hard negatives.", ge=2)
+    orders: int = option(5, "Figure 6: random orders in which hard negatives are added.", ge=1)
 
     def _check_source(self) -> None:
         """A table or figure takes its detectors by --method (table 2: trains them), and needs a manifest."""
         if (self.table is None) == (self.figure is None):
             raise UsageError("give --table or --figure, one at a time")
-        for what, number, known in (("table", self.table, TABLES), ("figure", self.figure, FIGURES)):
-            if number is not None and number not in known:
-                raise UsageError(f"--{what} {number} is not made here; choose {' or '.join(map(str, known))}")
         if self.manifest is None:
             raise UsageError("tables and figures need a --manifest: plain folders do not say which are hard negatives")
         if given := self._given("model", "checkpoint", "descriptors", "predictions").replace("none", ""):
@@ -177,29 +184,24 @@ class PaperConfig(BenchmarkConfig):
             raise UsageError("give at least one --method NAME=SOURCE (a csv, HDF5 files, a model or a run)")
         if self.table == 1 and self.asl_checkpoint is None:
             raise UsageError("--table 1 needs --asl-checkpoint RUN: an independently trained ASL as post-processing")
-        for name, number, low in (("seeds", self.seeds, 1), ("shares", self.shares, 2), ("orders", self.orders, 1)):
-            if number < low:
-                raise UsageError(f"--{name} is {number}; it must be at least {low}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultsConfig:
+class ResultsConfig(Config):
     """Write a report's predictions, or the descriptors behind them, in a form that other tools read."""
 
     workspace: Path
-    report: Path  # directory of `ndec benchmark`
-    format: str
-    out: Path | None = None
-    pca: int | None = setting(None, "hdf5: reduce the descriptors to so many dimensions (PCA fitted on the references)")
+    report: Path = field(metadata=described("Report directory of `ndec benchmark`.", cli="argument"))
+    format: str = field(
+        metadata=described("csv, csv6 (six decimals), trec or hdf5 (descriptors).", choices=tuple(RESULT_FORMATS))
+    )
+    out: Path | None = option(None, "File to write; default: next to the predictions.")
+    pca: int | None = setting(
+        None, "hdf5: reduce the descriptors to this number of dimensions, by a PCA fitted on the references.",
+        ge=1, le=MAX_DIM,
+    )  # fmt: skip
 
-    def check(self) -> None:
-        """Raise UsageError for an unknown form, or a number of dimensions that no submission has."""
-        if self.format not in RESULT_FORMATS:
-            raise UsageError(
-                f"--format {self.format!r} is unknown{nearest(self.format, RESULT_FORMATS)}; choose one of "
-                f"{', '.join(RESULT_FORMATS)}"
-            )
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.pca is not None and self.format != "hdf5":
             raise UsageError(f"--pca reduces descriptors (--format hdf5); the format is {self.format}")
-        if self.pca is not None and not 1 <= self.pca <= MAX_DIM:
-            raise UsageError(f"--pca is {self.pca}; a submission has 1 to {MAX_DIM} dimensions")

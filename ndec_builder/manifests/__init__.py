@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.manifests.export_release import ReleaseConfig
     from ndec_builder.manifests.read import Manifest, open_manifest
-    from ndec_builder.manifests.settings import DiffConfig, ExportConfig, FetchConfig, ValidateConfig
+    from ndec_builder.manifests.settings import DiffConfig, ExportConfig, FetchConfig, ReleaseConfig, ValidateConfig
     from ndec_builder.manifests.validation.findings import Finding
 
 __all__ = [

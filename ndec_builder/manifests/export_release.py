@@ -23,17 +23,10 @@ from ndec_builder.manifests.csv_tables import ground_truth_csv, write_pieces
 from ndec_builder.manifests.image_paths import ENDINGS, escapes_root
 from ndec_builder.manifests.pair_folders import FOLDERS, read_folders
 from ndec_builder.manifests.read import Manifest, open_manifest
+from ndec_builder.manifests.settings import ReleaseConfig
 
 _PAIRS, _QUERIES, _TRUTH = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class ReleaseConfig:
-    """A dataset and the new folder to write the layout to."""
-
-    manifest: Path
-    out: Path
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from ndec_builder.core.console import progress, say
@@ -55,7 +54,6 @@ def run(config: FetchConfig) -> Path:
     Raises UsageError for invalid settings and for a dataset that is not attribution-only, and GapsError (after
     everything is written) when an image is gone, changed, or could not be downloaded.
     """
-    _check(config)
     manifest = open_manifest(config.manifest)
     if manifest.form != "attribution_only":
         raise UsageError(
@@ -170,15 +168,3 @@ def _get(item: WantedImage, hosts: Hosts) -> FetchResult:
             f"{item.path} cannot be written ({error.strerror}); free some space and run the command again"
         ) from None
     return FetchResult(item, "fetched")
-
-
-def _check(config: FetchConfig) -> None:
-    limits: dict[str, tuple[Any, float]] = {
-        "delay": (config.delay, 0), "retries": (config.retries, 0), "timeout": (config.timeout, 0.001),
-        "max_wait": (config.max_wait, 0), "max_megabytes": (config.max_megabytes, 1), "hosts": (config.hosts, 1),
-    }  # fmt: skip
-    for name, (value, low) in limits.items():
-        if value < low:
-            raise UsageError(f"{name} of [fetch] is {value}; it must be at least {low:g}")
-    if not config.contact.isprintable() or not config.contact.isascii():
-        raise UsageError(f"contact {config.contact!r} goes into an HTTP header; use plain ASCII text")

@@ -101,8 +101,6 @@ def _check(config: IngestConfig) -> None:
             raise UsageError(
                 f"--{option} belongs to kind {kind!r}; {config.source} is read as {config.kind!r} (--kind)"
             )
-    if config.role not in (*ROLES, "all"):
-        raise UsageError(f"role {config.role!r} is unknown; it is one of {', '.join(ROLES)}, all")
 
 
 def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Path | None:

@@ -1,26 +1,27 @@
-"""Settings of `ndec ingest` and `ndec corpus fetch`. Light: the command line imports this at start."""
+"""Settings of `ndec ingest`. Light: the command line imports this at start."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ndec_builder.core.config import setting
-from ndec_builder.core.errors import UsageError, nearest
+from ndec_builder.core.config import Config, described, option, setting
+from ndec_builder.core.errors import UsageError
+from ndec_builder.core.vocabulary import ROLES
 
 SOURCE_KINDS = {
     # name: what the source is
     "folder": "a folder with images, searched recursively; local or an fsspec URI",
-    "list": "a text file with one path or URI a line",
+    "list": "a text file with one path or URI per line",
     "imagefolder": "a folder of class folders: the class becomes the group",
     "tar": "tar or WebDataset shards, read in place: a file, a folder, or a pattern such as `part-{000..099}.tar`",
     "parquet": "parquet files with image bytes, paths or URIs",
     "hf": "a directory of the `datasets` library: parquet, save_to_disk, or images with metadata.csv or metadata.jsonl",
     "openimages": "OpenImages: the metadata csv, or its images as folder or tars with --metadata CSV",
-    "disc21": "DISC21 images as folder or zips, read in place; the id's first letter says the role",
+    "disc21": "DISC21 images as folder or zips, read in place; the first letter of an id gives the role",
     "ndec": "the NDEC release: negative_pair, query_images_h5, public_ground_truth_h5.csv",
     "copydays": "CopyDays: original, crops/NN, jpeg/NN, strong",
-    "descriptors": "HDF5 descriptors of ISC2021 form; they become an embeddings folder",
+    "descriptors": "HDF5 descriptors in the form of ISC2021; they become an embeddings folder",
 }
 MANY_ROLES = ("ndec", "disc21", "copydays")  # kinds that know the roles themselves: `ndec ingest all`
 GROUPS = ("auto", "image", "folder", "author")
@@ -28,44 +29,53 @@ LOOK_MODES = ("auto", "list", "header", "decode")
 
 
 @dataclass(frozen=True)
-class IngestConfig:
+class IngestConfig(Config):
     """`ndec ingest ROLE SOURCE`: list the images of a source under a role."""
 
     workspace: Path
-    role: str  # reference, basic, pool, query, or all for a kind that knows the roles itself
-    source: Path | str  # path, pattern or fsspec URI
-    kind: str = ""  # one of SOURCE_KINDS; empty: guessed when it is plain
-    ground_truth: Path | None = None  # csv or json of DISC21 form; with role query
-    ids: Path | None = None  # kind disc21: only these ids, one a line
-    metadata: Path | None = None  # kind openimages: the metadata csv
-    images: str | None = None  # kind openimages with a csv as source: folder or URI that holds train, validation, test
-    add: bool = False  # keep the images that the role has already
+    role: str = field(
+        metadata=described(
+            "reference, basic (training images), pool or query; all for the kinds ndec, disc21 and copydays.",
+            cli="argument",
+            choices=(*ROLES, "all"),
+        )
+    )
+    source: Path | str = field(
+        metadata=described("Folder, file, pattern such as part-{000..099}.tar, or fsspec URI.", cli="argument")
+    )
+    kind: str = option("", f"{', '.join(SOURCE_KINDS)}; guessed if not given.", choices=("", *SOURCE_KINDS))
+    ground_truth: Path | None = option(None, "Ground truth of the role query, csv or json in the form of DISC21.")
+    ids: Path | None = option(None, "disc21: file with the ids to use, one per line.")
+    metadata: Path | None = option(None, "openimages: the csv with licences and rotation.")
+    images: str | None = option(
+        None, "openimages, when the source is a csv: folder or URI that contains train, validation and test."
+    )
+    add: bool = option(False, "Keep the images that the role already has.")
     group_by: str = setting(
-        "auto", "what becomes `group`: image (each its own), folder (its name), author; auto: what the kind suggests"
+        "auto",
+        "What becomes `group`: image (each its own), folder (its name), author, or auto: what fits the kind.",
+        choices=GROUPS,
     )
     look: str = setting(
-        "auto", "list (open no image), header, decode; auto: decode local images, only list remote ones and bare csvs"
+        "auto",
+        "list (open no image), header, decode, or auto: decode local images, only list remote ones and bare csvs.",
+        choices=LOOK_MODES,
     )
-    column: str = setting("", "parquet: the column with the images; empty: the one that looks like it")
-    verify_md5: bool = setting(False, "OpenImages: reject images whose MD5 is not the metadata's OriginalMD5")
-    reverse_pairs: bool = setting(False, "NDEC release: the T image of a pair is the latter, the other the former")
-    license: str | None = setting("", "licence written where the source names none, e.g. CC-BY-4.0; empty: unknown")
-    max_pixels: int = setting(200_000_000, "an image with more pixels is rejected before it is decoded")
-    max_reject_share: float = setting(0.05, "share of unusable images above which the exit code is 3", result=False)
-    workers: int = setting(0, "threads that read and decode; 0: one per core", result=False)
+    column: str = setting("", "parquet: column with the images; empty: the one that looks like it.")
+    verify_md5: bool = setting(False, "openimages: reject images whose MD5 differs from the metadata's OriginalMD5.")
+    reverse_pairs: bool = setting(False, "ndec: the T image of a pair is the latter, the other one the former.")
+    license: str | None = setting(
+        "", "Licence to record where the source names none, such as CC-BY-4.0; empty: unknown."
+    )
+    max_pixels: int = setting(200_000_000, "An image with more pixels is rejected before it is decoded.")
+    max_reject_share: float = setting(
+        0.05, "Share of unusable images above which the exit code is 3.", ge=0, le=1, result=False
+    )
+    workers: int = setting(0, "Threads that read and decode; 0: one per core.", ge=0, result=False)
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("kind", self.kind, ["", *SOURCE_KINDS]),
-            ("group_by", self.group_by, GROUPS),
-            ("look", self.look, LOOK_MODES),
-        ):
-            if value not in known:
-                names = ", ".join(name for name in known if name)
-                raise UsageError(f"{what} {value!r} is unknown; it is one of {names}{nearest(value, known)}")
+        super().__post_init__()
         if self.ground_truth is not None and self.role not in ("query", "all"):
             raise UsageError(
                 f"a ground truth belongs to the role query, not {self.role!r}: `ndec ingest query SOURCE …`"
             )
-        if not 0 <= self.max_reject_share <= 1:
-            raise UsageError(f"max_reject_share is {self.max_reject_share}; it is a share between 0 and 1")

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
@@ -64,7 +64,6 @@ def run(config: TrainConfig) -> Path:
     not finite, GapsError when more than `max_reject_share` of the images cannot be read.
     """
     config = with_preset(config)
-    _check(config)
     directory = Workspace(config.workspace).run(config.name or config.recipe)
     with team(best_device(config.device)) as members, locked(directory) if members.is_main else nullcontext():
         return _run(config, members)
@@ -184,22 +183,6 @@ def _proxies(config: TrainConfig, dim: int, classes: int) -> CosFaceLoss | Sampl
     if not config.class_sample or config.class_sample >= classes:
         return CosFaceLoss(dim, classes, config.scale, config.margin)
     return SampledCosFace(dim, classes, config.class_sample, config.seed, config.scale, config.margin)
-
-
-def _check(config: TrainConfig) -> None:
-    least = {
-        "steps": 1, "identities": 1, "views_per_identity": 2, "views": 2, "pairs": 0, "dim": 1, "warmup": 0, "flat": 0,
-        "class_sample": 0, "save_every": 1, "log_every": 1, "threads": 1,
-    }  # fmt: skip
-    for name, low in least.items():
-        if getattr(config, name) < low:
-            raise UsageError(f"{name} = {getattr(config, name)} is out of range; it must be at least {low}")
-    for name in ("norm_dropout", "ema", "keep_copies"):
-        if not 0 <= getattr(config, name) < 1:
-            raise UsageError(f"{name} = {getattr(config, name)} is out of range; it must be at least 0 and below 1")
-    for name in ("lr", "trunk_lr", "scale"):
-        if not getattr(config, name) > 0:
-            raise UsageError(f"{name} = {getattr(config, name)} is out of range; it must be above 0")
 
 
 def _check_pairs(config: TrainConfig, recipe: TrainingRecipe, data: TrainingSet, manifest: Manifest) -> None:

@@ -170,9 +170,9 @@ def test_serve_stops_label_studio_on_sigterm(env: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: PushConfig(p, split="tset"), "split 'tset' is unknown.*did you mean 'test'"),
-        (lambda p: PullConfig(p, split="dev"), "split 'dev' is unknown"),
-        (lambda p: PushConfig(p, round="second"), "round 'second' is unknown"),
+        (lambda p: PushConfig(p, split="tset"), "split is 'tset'; it must be test or train; did you mean 'test'"),
+        (lambda p: PullConfig(p, split="dev"), "split is 'dev'; it must be test or train"),
+        (lambda p: PushConfig(p, round="second"), "round is 'second'; it must be first, double_check"),
         (lambda p: PushConfig(p, annotators=("a b",)), "annotator 'a b'"),
         (lambda p: PushConfig(p, annotators=("ann", "ann")), "named twice"),
         (lambda p: PushConfig(p, overlap=1.5), "overlap is 1.5"),

@@ -241,12 +241,12 @@ def test_nothing_left_to_mine(bench):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "dev"}, "test, train"),
+        ({"split": "dev"}, "split is 'dev'; it must be test or train"),
         ({"top": 0}, "top is 0"),
         ({"max_per_query": -1}, "max_per_query is -1"),
-        ({"search": "flat"}, "auto, bf16, faiss, ivf"),
-        ({"rank_by": "mean"}, "raw, normalized"),
-        ({"normalization_mode": "max"}, "mean, min"),
+        ({"search": "flat"}, "search is 'flat'; it must be auto, bf16, faiss or ivf"),
+        ({"rank_by": "mean"}, "rank_by is 'mean'; it must be raw or normalized"),
+        ({"normalization_mode": "max"}, "normalization_mode is 'max'; it must be mean or min"),
         ({"ivf_lists": -1}, "ivf_lists is -1"),
     ],
 )

@@ -1,25 +1,31 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ndec_builder.cli.assist.init import run as init
 from ndec_builder.cli.assist.init import settings_template
 from ndec_builder.commands import COMMANDS
-from ndec_builder.core.config import build, read_settings, result_fields, setting, template
+from ndec_builder.core import config as core_config
+from ndec_builder.core.config import FieldInfo, about, build, option, read_settings, result_fields, setting, template
 from ndec_builder.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(core_config.Config):
     workspace: Path
-    top: int = setting(10, "how many")
+    top: int = setting(10, "how many", ge=1)
     share: float = setting(0.5, "which share")
-    names: tuple[str, ...] = setting(("a",), "who")
+    names: tuple[str, ...] = setting(("a",), "who", choices=("b", "x", "y"))
     folder: Path | None = setting(None, "where", result=False)
+    once: str = option("", "for one run", choices=("left", "right"))
 
 
 def test_flags_override_settings_override_defaults() -> None:
@@ -34,6 +40,7 @@ def test_flags_override_settings_override_defaults() -> None:
     [
         ({"tob": 1}, "did you mean 'top'"),
         ({"workspace": "elsewhere"}, "unknown setting 'workspace'"),
+        ({"once": "left"}, "unknown setting 'once'"),
         ({"top": "ten"}, "wrong type"),
         ({"top": True}, "wrong type"),
         ({"share": "x"}, "wrong type"),
@@ -42,6 +49,50 @@ def test_flags_override_settings_override_defaults() -> None:
 def test_bad_settings_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build(Config, "s", {"s": settings}, workspace=Path("w"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"top": 0}, "top is 0; it must be at least 1"),
+        ({"names": ("x", "z")}, "names is 'z'; it must be b, x or y"),
+        ({"once": "rihgt"}, "once is 'rihgt'; it must be left or right; did you mean 'right'"),
+    ],
+)
+def test_a_value_outside_its_range_or_choices_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Config(Path("w"), **fields)  # type: ignore[arg-type]
+
+
+def test_a_default_is_accepted_whatever_the_limits_say() -> None:
+    assert Config(Path("w"), names=("a",), once="").names == ("a",)
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False, min_value=-3, max_value=3),
+    st.sampled_from(["ge", "gt"]),
+    st.sampled_from(["le", "lt"]),
+    st.one_of(st.integers(-4, 4), st.floats(-4, 4)),
+)
+def test_a_range_refuses_exactly_what_is_outside(low: float, below: str, above: str, value: float) -> None:
+    high = low + 1
+    inside = low < value < high or (value == low and below == "ge") or (value == high and above == "le")
+    info = FieldInfo("", **{below: low, above: high})  # type: ignore[arg-type]
+    assert (info.problem(value) == "") == inside
+
+
+def test_what_is_not_a_number_is_outside_every_range() -> None:
+    assert FieldInfo("", ge=0).problem(math.nan) and FieldInfo("", lt=1).problem(math.nan)
+
+
+def test_every_field_has_a_help_text_that_names_its_choices() -> None:
+    for command in COMMANDS.values():
+        for field in dataclasses.fields(command.config_class()):
+            info = about(field)
+            if field.name == "workspace":
+                continue
+            assert info is not None and info.help[-1] in ".)", field.name
+            assert [c for c in info.choices if str(c) not in info.help] == [], (command.config, field.name)
 
 
 def test_a_section_that_is_no_table() -> None:
@@ -66,7 +117,7 @@ def test_init_writes_a_file_whose_uncommented_defaults_are_the_defaults(tmp_path
     path = init(tmp_path / "bench")
     assert path.read_text() == settings_template()
     lines = [line[2:] if line.startswith("# ") and " = " in line else line for line in path.read_text().splitlines()]
-    opened = tomllib.loads("\n".join(line for line in lines if '= ""' not in line and not line.startswith("#")))
+    opened = tomllib.loads("\n".join(lines))
     required = {"workspace": Path("w")}
     for command in COMMANDS.values():
         cls = command.config_class()
@@ -88,5 +139,8 @@ def _required(cls: type) -> list[str]:
 def _any(cls: type, name: str) -> object:
     import typing
 
+    info = about(cls.__dataclass_fields__[name])  # type: ignore[attr-defined]
+    if info is not None and info.choices:
+        return info.choices[0]
     hint = typing.get_type_hints(cls)[name]
     return {str: "x", int: 1, Path: Path("x"), Path | str: "x"}.get(hint)

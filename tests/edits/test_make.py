@@ -142,10 +142,10 @@ def test_a_bad_source_is_a_reject_and_no_neighbour_takes_its_place(config: EditC
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"count": 0}, UsageError, "count is 0; ask for at least 1"),
+        ({"count": 0}, UsageError, "count is 0; it must be at least 1"),
         ({"recipe": "crops"}, UsageError, "did you mean 'crop'"),
         ({"role": "pool"}, NdecError, "no pool images.*ndec ingest pool"),
-        ({"role": "references"}, UsageError, "role 'references' is unknown"),
+        ({"role": "references"}, UsageError, "role is 'references'; it must be reference, basic, pool or query"),
         ({"prefix": "../x"}, UsageError, "prefix '../x' becomes a file name"),
         ({"backgrounds": Path("nowhere")}, UsageError, "backgrounds folder nowhere does not exist"),
     ],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ndec_builder.core.errors import UsageError
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.recipes import EDIT_RECIPES, edit_image, edit_json
+from ndec_builder.edits.settings import RECIPE_NAMES
 from support.pictures import scene
 
 
@@ -64,6 +65,10 @@ def test_probabilities_and_bounds_are_sane() -> None:
         assert all(0 < probability <= 1 for _, probability, _ in recipe.steps)
         assert 1 <= recipe.least <= recipe.most <= len(recipe.steps)
         assert all(low <= high for _, _, ranges in recipe.steps for low, high in ranges.values())
+
+
+def test_the_command_line_offers_exactly_the_recipes() -> None:
+    assert sorted(RECIPE_NAMES) == sorted(EDIT_RECIPES)
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

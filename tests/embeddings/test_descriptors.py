@@ -123,7 +123,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         write_hdf5(path, names, vectors)
         with pytest.raises(NdecError, match=message):
             take()
-    with pytest.raises(UsageError, match="role 'refs'"):
+    with pytest.raises(UsageError, match="role is 'refs'"):
         take("refs")
 
 

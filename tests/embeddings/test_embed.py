@@ -316,12 +316,12 @@ def test_all_images_unusable(config: EmbedConfig, workspace: Workspace) -> None:
     ("change", "error", "message"),
     [
         ({"role": "pool"}, NdecError, "no pool images.*ndec ingest pool"),
-        ({"role": "refs"}, UsageError, "role 'refs' is unknown"),
+        ({"role": "refs"}, UsageError, "role is 'refs'; it must be reference"),
         ({"model": "resnet"}, UsageError, "model 'resnet' is unknown"),
         ({"batch_size": 0}, UsageError, "batch_size is 0"),
-        ({"device": "tpu"}, UsageError, "device 'tpu'"),
-        ({"engine": "rai"}, UsageError, "engine 'rai' is unknown; did you mean 'ray'"),
-        ({"workers": -1}, UsageError, "workers and gpus cannot be negative"),
+        ({"device": "tpu"}, UsageError, "device is 'tpu'"),
+        ({"engine": "rai"}, UsageError, "engine is 'rai'; it must be local or ray; did you mean 'ray'"),
+        ({"workers": -1}, UsageError, "workers is -1; it must be at least 0"),
     ],
 )
 def test_bad_settings(config: EmbedConfig, change: dict, error: type[NdecError], message: str) -> None:

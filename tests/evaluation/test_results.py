@@ -59,11 +59,11 @@ def test_pca_is_the_way_out_of_too_many_dimensions(small, report: Path, monkeypa
 
 
 def test_bad_input(small, report: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'hdf' is unknown; did you mean 'hdf5'"):
+    with pytest.raises(UsageError, match="format is 'hdf'; it must be csv, csv6, trec or hdf5; did you mean 'hdf5'"):
         export(small, report, "hdf")
     with pytest.raises(UsageError, match="--pca reduces descriptors"):
         export(small, report, "csv", pca=5)
-    with pytest.raises(UsageError, match="1 to 256"):
+    with pytest.raises(UsageError, match="pca is 300; it must be at least 1 and at most 256"):
         export(small, report, "hdf5", pca=300)
     with pytest.raises(UsageError, match="is not a report"):
         export(small, tmp_path, "csv")

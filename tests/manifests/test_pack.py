@@ -161,12 +161,15 @@ def test_images_that_are_gone_or_changed_stop_the_export(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"materialize": "zip"}, "--materialize 'zip' is unknown"),
-        ({"materialize": "tar", "image_format": "jpg"}, "--image-format 'jpg' is unknown; did you mean 'jpeg'"),
+        ({"materialize": "zip"}, "materialize is 'zip'; it must be none, folder or tar"),
+        (
+            {"materialize": "tar", "image_format": "jpg"},
+            "image_format is 'jpg'; it must be keep, jpeg, png or webp; did you mean 'jpeg'",
+        ),
         ({"resize": 10}, "add --materialize"),
-        ({"materialize": "tar", "attribution_only": True}, "give one of them"),
-        ({"materialize": "tar", "quality": 0}, "quality 0"),
-        ({"materialize": "tar", "shard_megabytes": 0}, "shard_megabytes 0"),
+        ({"materialize": "tar", "attribution_only": True}, "give one of the two"),
+        ({"materialize": "tar", "quality": 0}, "quality is 0; it must be at least 1 and at most 100"),
+        ({"materialize": "tar", "shard_megabytes": 0}, "shard_megabytes is 0; it must be at least 1"),
     ],
 )
 def test_settings_that_do_not_go_together(world: World, options: dict[str, object], message: str) -> None:

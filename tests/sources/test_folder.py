@@ -178,10 +178,10 @@ def test_what_is_no_folder_of_images(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "tarr"}, "kind 'tarr' is unknown.*did you mean 'tar'"),
-        ({"group_by": "owner"}, "group_by 'owner'"),
+        ({"kind": "tarr"}, "kind is 'tarr'; it must be .*did you mean 'tar'"),
+        ({"group_by": "owner"}, "group_by is 'owner'"),
         ({"ground_truth": Path("gt.csv")}, "role query"),
-        ({"max_reject_share": 5.0}, "between 0 and 1"),
+        ({"max_reject_share": 5.0}, "max_reject_share is 5.0; it must be at least 0 and at most 1"),
     ],
 )
 def test_settings_that_make_no_sense(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -190,7 +190,7 @@ def test_settings_that_make_no_sense(tmp_path: Path, settings: dict[str, Any], m
 
 
 def test_an_unknown_role(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="role 'queries'"):
+    with pytest.raises(UsageError, match="role is 'queries'"):
         ingest(tmp_path, role="queries")
 
 

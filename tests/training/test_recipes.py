@@ -6,6 +6,7 @@ import pytest
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.training.recipes import TRAINING_RECIPES, recipe_named
+from ndec_builder.training.settings import RECIPE_NAMES
 
 
 def test_the_table() -> None:
@@ -30,6 +31,10 @@ def test_which_recipes_use_and_need_pairs() -> None:
     assert [n for n, r in TRAINING_RECIPES.items() if not r.trains_norms] == ["baseline", "triplet"]
     assert [n for n, r in TRAINING_RECIPES.items() if r.adding] == ["asl-code"]
     assert [n for n, r in TRAINING_RECIPES.items() if r.triplet] == ["triplet"]
+
+
+def test_the_command_line_offers_exactly_these() -> None:
+    assert sorted(RECIPE_NAMES) == sorted(TRAINING_RECIPES)
 
 
 def test_an_unknown_recipe_is_named() -> None:

@@ -175,12 +175,12 @@ def test_bad_images_are_left_out_and_too_many_stop(tmp_path: Path, config: Make)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "steps = 0 is out of range"),
-        ({"views": 1}, "views = 1 is out of range"),
-        ({"lr": 0.0}, "lr = 0.0 is out of range"),
-        ({"keep_copies": 1.0}, "keep_copies = 1.0 is out of range"),
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
+        ({"views": 1}, "views is 1; it must be at least 2"),
+        ({"lr": 0.0}, "lr is 0.0; it must be above 0"),
+        ({"keep_copies": 1.0}, "keep_copies is 1.0; it must be at least 0 and below 1"),
         ({"recipe": "asl-crops"}, "did you mean 'asl-crop'"),
-        ({"device": "tpu"}, "device 'tpu' is unknown"),
+        ({"device": "tpu"}, "device is 'tpu'; it must be auto, cpu or cuda"),
     ],
 )
 def test_senseless_settings(config: Make, changes: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ from ndec_builder.annotation.decisions.clearing import Clearing, check_of, clear
 from ndec_builder.annotation.decisions.label_statistics import prior_of
 from ndec_builder.annotation.decisions.weighted import Verdicts, weighed
 from ndec_builder.annotation.push_options import read_told
-from ndec_builder.annotation.settings import Weighs
+from ndec_builder.annotation.settings import DecisionRules
 from ndec_builder.annotation.tables import (
     AUDIT_ROUND,
     candidate_tables,
@@ -97,7 +97,7 @@ class Resolved:
 
 
 def resolved(
-    workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table, how: Weighs | None = None
+    workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table, how: DecisionRules | None = None
 ) -> Resolved:
     """Decide every pair of a split from the labels that count; looks at the audit and at the check of auto-clearing.
 
@@ -121,7 +121,7 @@ def resolved(
 
 
 def verdicts_of(
-    workspace: Workspace, split: str, labels: pa.Table, candidates: list[pa.Table], how: Weighs
+    workspace: Workspace, split: str, labels: pa.Table, candidates: list[pa.Table], how: DecisionRules
 ) -> Verdicts | None:
     """Decisions that weigh labels with what was relearnt; None where they are counted."""
     if how.decide != "weighed":

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ndec_builder.core.console import progress
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_uri
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.read import Manifest
@@ -49,12 +49,7 @@ def check_pixels(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
 
 
 def check_near(manifest: Manifest, tables: Tables, model: str, threshold: float) -> Iterator[Finding]:
-    """Training images whose cosine with a query or reference is at least the threshold, whitened on all images.
-
-    Raises UsageError for a threshold outside (0, 1].
-    """
-    if not 0 < threshold <= 1:
-        raise UsageError(f"--near-duplicate is {threshold}; it is a cosine: above 0, at most 1")
+    """Training images whose cosine with a query or reference is at least the threshold, whitened on all images."""
     from ndec_builder.candidates.search.exact import best_scores
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.extract import extract

@@ -57,7 +57,7 @@ def test_the_card_names_what_was_trained_on_and_refuses_it(fused: Callable[..., 
 def test_bad_input(
     fused: Callable[..., FusedConfig], tmp_path: Path, tables: Rows, write_manifest: Callable[[Rows], Path]
 ) -> None:
-    with pytest.raises(UsageError, match="folds = 1"):
+    with pytest.raises(UsageError, match="folds is 1; it must be at least 2"):
         fused(folds=1)
     config = fused()
     with pytest.raises(NdecError, match="is not a fused scorer"):
