@@ -32,6 +32,8 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/candidates/contact_sheet.html",
         "ndec_builder/candidates/contact_sheet.js",
         "ndec_builder/annotation/label_studio/server_files/one_key.js",
+        "ndec_builder/annotation/label_studio/server_files/layout.js",
+        "ndec_builder/annotation/label_studio/server_files/layout.css",
         "ndec_builder/training/fused/default/fused.safetensors",
         "ndec_builder/training/fused/default/fused.json",
     } <= names

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from ndec_builder.annotation.label_studio.ports import is_loopback
 from ndec_builder.annotation.tables import missing_images
 from ndec_builder.annotation.web.image_server import ImageServer, image_path
-from ndec_builder.annotation.web.overlays import align_pictures, render_difference, render_flip
+from ndec_builder.annotation.web.overlays import align_pictures, fit_frames, render_difference, render_flip
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import write_table
@@ -172,6 +172,7 @@ def test_pictures_inside_a_tar_and_on_remote_storage(tmp_path: Path) -> None:
 def test_the_guideline_and_its_pictures(server: tuple[str, Path]) -> None:
     page = requests.get(server[0] + "/guideline")
     assert page.headers["Content-Type"].startswith("text/html") and "from the reference alone" in page.text
+    assert '<meta name="viewport" content="width=device-width' in page.text
     pictures = re.findall(r'src="(examples/[a-z-]+\.jpg)"', page.text)
     assert len(pictures) == 12
     for path in pictures:
@@ -196,4 +197,20 @@ def test_the_aligned_view_shows_differences_and_what_is_outside_the_crop() -> No
     outside = ~aligned.in_reference & aligned.in_query
     assert shown[inside].mean() < 20 and (shown[outside][:, 2] > shown[outside][:, 0] + 5).mean() > 0.9  # blue
     flat = Image.new("RGB", (200, 150), (90, 90, 90))
-    assert align_pictures(flat, whole) is None and Image.open(io.BytesIO(render_flip(flat, whole))).n_frames == 1
+    assert align_pictures(flat, whole) is None
+
+
+def test_without_geometry_both_pictures_are_fitted_into_one_frame() -> None:
+    red, blue = Image.new("RGB", (200, 100), (200, 0, 0)), Image.new("RGB", (100, 100), (0, 0, 200))
+    fitted = fit_frames(red, blue)
+    assert fitted.query.shape == fitted.reference.shape == (100, 200, 3)
+    assert fitted.in_query.all()
+    assert fitted.in_reference[:, 50:150].all()
+    assert not fitted.in_reference[:, :50].any() and not fitted.in_reference[:, 150:].any()
+    flip = Image.open(io.BytesIO(render_flip(red, blue)))
+    assert flip.n_frames == 2
+    first = np.asarray(flip.convert("RGB"))[30:].astype(int)
+    assert abs(first - (200, 0, 0)).mean() < 8
+    difference = np.asarray(Image.open(io.BytesIO(render_difference(red, blue))).convert("RGB"))[30:].astype(int)
+    assert difference[:, 60:140].mean() > 240  # red against blue, doubled
+    assert (difference[:, :40, 2] > difference[:, :40, 0]).all()  # blue: only the query is there

@@ -13,14 +13,17 @@ import pytest
 from ndec_builder.annotation import pull, push
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection
+from ndec_builder.annotation.label_studio.server_snapshot import read_incidents
 from ndec_builder.annotation.settings import PullConfig, PushConfig
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.needs import missing
+from support.pictures import scene
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 KEYS = {"1": "edited_copy", "2": "hard_negative", "3": "unrelated", "4": "unsure"}
+NAMES = {"1": "Edited copy", "2": "Hard negative", "3": "Unrelated", "4": "Unsure"}  # shown for KEYS
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 # The boxes of the pictures and choices, as [left, top, right, bottom] in pixels, and the page's text.
@@ -29,6 +32,11 @@ LAYOUT = """() => {
   return {
     pictures: [...document.querySelectorAll('.ndec img')].map(box),
     choices: [...document.querySelectorAll('.ndec .lsf-choice__item')].map(box),
+    buttons: [...document.querySelectorAll('#ndec-buttons button')].filter((e) => e.offsetHeight).map(box),
+    names: [...document.querySelectorAll('.ndec input[type=radio]')].map((e) => e.name),
+    alt: [...document.querySelectorAll('.ndec img')].map((e) => e.alt),
+    position: document.querySelector('#ndec-position')?.textContent,
+    scroll: document.documentElement.scrollWidth,
     text: document.body.innerText,
   };
 }"""
@@ -84,7 +92,7 @@ def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Con
                 here = _next_pair(page, shown)
                 page.keyboard.press("Backspace")
                 back = _next_pair(page, here)
-                assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == KEYS[digit]
+                assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == NAMES[digit]
                 pressed[9] = "4" if digit == "1" else "1"
                 page.keyboard.press(pressed[9])
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
@@ -118,16 +126,16 @@ def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
     with labelling(connection, project) as page:
         shown = _next_pair(page, "")
         checked = "document.querySelector('.ndec input[type=radio]:checked')?.name"
-        assert page.evaluate(checked) == "hard_negative"
+        assert page.evaluate(checked) == "Hard negative"
         page.keyboard.press("2")
         shown = _next_pair(page, shown)
         with page.expect_response(
             lambda answer: "/drafts" in answer.url, timeout=20_000
         ):  # a choice by mouse is a draft
-            page.click(".ndec input[name=unsure]")
+            page.click(".ndec input[name=Unsure]")
         page.reload()
         shown = _next_pair(page, shown)
-        page.wait_for_function(f"{checked} === 'unsure'", timeout=20_000)
+        page.wait_for_function(f"{checked} === 'Unsure'", timeout=20_000)
         page.keyboard.press("c")
         page.wait_for_function("document.querySelector('#ndec-view img')?.naturalWidth > 0", timeout=30_000)
         page.keyboard.press("d")
@@ -194,7 +202,7 @@ def test_suggestions_are_shown_but_preselect_nothing(
                 here = _next_pair(page, shown)
                 page.keyboard.press("Backspace")
                 back = _next_pair(page, here)
-                assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == "edited_copy"
+                assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == "Edited copy"
                 pressed[2] = "2"
                 page.keyboard.press("2")
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
@@ -205,6 +213,88 @@ def test_suggestions_are_shown_but_preselect_nothing(
     }
     labels = read_table(workspace.annotation("test") / "labels.parquet").to_pylist()
     assert {row["pair_id"] for row in labels if row["is_gold"]} == gold
+
+
+def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
+    served: tuple[Workspace, Connection], make_candidates: Any
+) -> None:
+    workspace, connection = served
+    pairs = make_candidates(workspace, count=3, size=(1200, 400))
+    for role, image_id in zip(("pool", "reference"), pairs[1], strict=True):  # the second pair is tall
+        scene(3, (400, 900)).save(workspace.files(role) / f"{image_id}.jpg")
+    push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
+    with labelling(connection, project_id(workspace, connection)) as page:
+        login = page.context.browser.new_page(viewport={"width": 390, "height": 844})
+        login.goto(connection.url)
+        login.wait_for_selector("#ndec-login")
+        text = login.inner_text("#ndec-login")
+        assert connection.user in text
+        assert "label_studio/secrets.json" in text
+        assert _fits(login, ".form-wrapper")
+        login.close()
+
+        shown = _next_pair(page, "")
+        wide = {width: _measure(page, width, height) for width, height in ((1366, 768), (390, 844))}
+        for layout in wide.values():  # wide pictures are stacked
+            query, reference = layout["pictures"]
+            assert query[3] <= reference[1]
+        assert min(box[2] - box[0] for box in wide[1366]["pictures"]) > 700
+        assert wide[1366]["names"] == ["Edited copy", "Hard negative", "Unrelated", "Unsure"]
+        assert wide[1366]["alt"] == ["Query picture", "Reference picture"]
+        assert wide[1366]["position"] == "1 of 3"
+        page.set_viewport_size({"width": 1366, "height": 768})
+        page.keyboard.press("1")
+        page.wait_for_selector("text=Annotation saved successfully", timeout=20_000)
+        toast = page.locator("[class^=toast-viewport]").first.bounding_box()
+        keys = page.locator("#ndec-keys").first.bounding_box()
+        assert toast is not None and (keys is None or toast["y"] + toast["height"] <= keys["y"])
+
+        shown = _next_pair(page, shown)
+        for width, height in ((1366, 768), (1920, 1080)):  # tall pictures are side by side
+            layout = _measure(page, width, height)
+            query, reference = layout["pictures"]
+            assert query[2] <= reference[0]
+            assert min(box[3] - box[1] for box in layout["pictures"]) > 0.7 * height
+            assert layout["position"] == "2 of 3"
+            assert not any(layout["buttons"])
+        for width, height in ((800, 1000), (390, 844)):
+            layout = _measure(page, width, height)
+            query, reference = layout["pictures"]
+            assert query[3] <= reference[1]
+            assert reference[3] <= min(box[1] for box in layout["buttons"])
+            assert len(layout["buttons"]) == 4
+            assert all(box[3] - box[1] >= 48 and box[2] <= width and box[3] <= height for box in layout["buttons"])
+            assert layout["scroll"] <= width
+        page.click("#ndec-buttons button[data-label=hard_negative]")
+        _next_pair(page, shown)
+        page.click("#ndec-keys a:text('skip')")
+        page.wait_for_selector("#ndec-end button", timeout=20_000)
+        assert "You skipped 1." in page.inner_text("#ndec-end")
+        page.click("#ndec-end button")
+        _next_pair(page, "")
+        page.click("#ndec-buttons button[data-label=unrelated]")
+        page.wait_for_selector("text=You skipped none.", timeout=20_000)
+    labels = ("edited_copy", "hard_negative", "unrelated")
+    assert pulled_labels(workspace) == {
+        pair_id("test", *pair): label for pair, label in zip(pairs, labels, strict=True)
+    }
+    assert read_incidents(workspace.annotation("test")).num_rows == 0
+
+
+def _measure(page: Any, width: int, height: int) -> dict[str, Any]:
+    """The layout in a window of this size, once the pictures have their final place."""
+    page.set_viewport_size({"width": width, "height": height})
+    before, layout = None, page.evaluate(LAYOUT)
+    while before != layout:
+        page.wait_for_timeout(500)
+        before, layout = layout, page.evaluate(LAYOUT)
+    return dict(layout)
+
+
+def _fits(page: Any, selector: str) -> bool:
+    """Whether an element is inside the window from left to right."""
+    box = page.locator(selector).bounding_box()
+    return bool(box["x"] >= 0 and box["x"] + box["width"] <= page.viewport_size["width"])
 
 
 def _last_is_saved(page: Any) -> None:

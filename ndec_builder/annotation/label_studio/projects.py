@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
@@ -12,6 +13,7 @@ from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace, shipped
 
 _KEY = "ndec-key: "
+_LAYOUT = {"className", "size", "zoom", "zoomControl", "defaultZoom", "maxWidth", "horizontalAlignment"}
 # The decision table for the page's instruction panel.
 _INSTRUCTION = """
 <p><b>1 edited_copy</b>: the query can be made from the reference alone: identical, re-encoded, cropped, filtered,
@@ -76,8 +78,26 @@ def labelling_page(hints: bool) -> str:
 
 
 def same_page(found: str, expected: str) -> bool:
-    """Whether two pages are equal apart from white space, which Label Studio changes."""
-    return "".join(found.split()) == "".join(expected.split())
+    """Whether two labelling pages ask the same question with the same choices, whatever their layout.
+
+    Layout and the readable names of choices may differ: projects keep the page of the ndec version that made them.
+    """
+    try:
+        return _content(found) == _content(expected)
+    except ElementTree.ParseError:
+        return False
+
+
+def _content(page: str) -> list[tuple[str, dict[str, str]]]:
+    """Elements of a page with the attributes that matter to labels and annotators, in order."""
+    content = []
+    for element in ElementTree.fromstring(page).iter():
+        kept = {name: value for name, value in element.attrib.items() if name not in _LAYOUT}
+        if "alias" in kept:  # the label itself; `value` is its readable name
+            kept["value"] = kept.pop("alias")
+        if element.tag != "Style":
+            content.append((element.tag, kept))
+    return content
 
 
 def create_project(

@@ -20,7 +20,8 @@ def guideline_page() -> bytes:
 
     text = shipped("annotation/guideline.md").read_text("utf-8")
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    head = f'<meta charset="utf-8"><title>Guideline for annotators</title><style>{_STYLE}</style>'
+    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<meta charset="utf-8">{viewport}<title>Guideline for annotators</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'.encode()
 
 

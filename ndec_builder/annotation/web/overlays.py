@@ -46,13 +46,22 @@ def align_pictures(query: Image.Image, reference: Image.Image) -> AlignedPicture
     return AlignedPictures(warped[0][0], warped[1][0], warped[0][1], warped[1][1], geometry.mirrored)
 
 
+def fit_frames(query: Image.Image, reference: Image.Image) -> AlignedPictures:
+    """Both pictures scaled to fit into one frame and centred: what is shown if no geometry is found."""
+    pictures = [_small(image) for image in (query, reference)]
+    width, height = (max(picture.shape[axis] for picture in pictures) for axis in (1, 0))
+    warped = []
+    for picture in pictures:
+        scale = min(width / picture.shape[1], height / picture.shape[0])
+        left, top = (width - scale * picture.shape[1]) / 2, (height - scale * picture.shape[0]) / 2
+        warped.append(_warp(picture, np.array([[scale, 0, left], [0, scale, top], [0, 0, 1.0]]), (width, height)))
+    return AlignedPictures(warped[0][0], warped[1][0], warped[0][1], warped[1][1], mirrored=False)
+
+
 def render_flip(query: Image.Image, reference: Image.Image) -> bytes:
-    """Animated WebP that alternates between the two aligned pictures; a still one if they cannot be aligned."""
-    aligned = align_pictures(query, reference)
-    if aligned is None:
-        return _save(_nothing(), "WEBP", quality=90)
-    note = " (mirrored)" if aligned.mirrored else ""
-    frames = [_titled(aligned.query, f"QUERY{note}"), _titled(aligned.reference, "REFERENCE")]
+    """Animated WebP that alternates between the two pictures: aligned, or else fitted into one frame."""
+    aligned, note = _overlay(query, reference)
+    frames = [_titled(aligned.query, f"QUERY{note}"), _titled(aligned.reference, f"REFERENCE{note}")]
     more = {"save_all": True, "append_images": frames[1:], "duration": FLIP_MS, "loop": 0, "method": 0}
     return _save(frames[0], "WEBP", quality=90, **more)
 
@@ -60,13 +69,19 @@ def render_flip(query: Image.Image, reference: Image.Image) -> bytes:
 def render_difference(query: Image.Image, reference: Image.Image) -> bytes:
     """JPEG of the absolute difference (largest channel, doubled) where both have pixels.
 
-    Blue: pixels of the query only; orange: of the reference only.
+    Blue: pixels of the query only; orange: of the reference only. Without a geometry the fitted frames are compared.
     """
+    aligned, note = _overlay(query, reference)
+    title = f"DIFFERENCE{note}   blue: only in the query   orange: only in the reference"
+    return _save(_titled(difference_pixels(aligned), title), "JPEG", quality=90)
+
+
+def _overlay(query: Image.Image, reference: Image.Image) -> tuple[AlignedPictures, str]:
+    """(the pictures on one canvas, a note for the title)."""
     aligned = align_pictures(query, reference)
     if aligned is None:
-        return _save(_nothing(), "JPEG", quality=90)
-    title = "DIFFERENCE   blue: only in the query   orange: only in the reference"
-    return _save(_titled(difference_pixels(aligned), title), "JPEG", quality=90)
+        return fit_frames(query, reference), " (not aligned: no common geometry found)"
+    return aligned, " (mirrored)" if aligned.mirrored else ""
 
 
 def difference_pixels(aligned: AlignedPictures) -> np.ndarray:
@@ -124,11 +139,6 @@ def _titled(picture: np.ndarray, title: str) -> Image.Image:
     image.paste(Image.fromarray(picture), (0, 30))
     ImageDraw.Draw(image).text((8, 2), title, (240, 240, 240), font)
     return image
-
-
-def _nothing() -> Image.Image:
-    text = "No common geometry was found: there is nothing to lay over each other."
-    return _titled(np.full((300, 800, 3), _GREY, np.uint8), text)
 
 
 def _save(image: Image.Image, format_: str, **options: Any) -> bytes:

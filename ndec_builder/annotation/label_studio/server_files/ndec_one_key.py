@@ -1,11 +1,13 @@
 # mypy: ignore-errors
-"""Middleware of the server that ndec starts: adds `one_key.js` to its pages, so that one key labels a pair."""
+"""Middleware of the server that ndec starts: adds ndec's scripts and layout to its pages."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_SCRIPT = b"<script>" + Path(__file__).with_name("one_key.js").read_bytes() + b"</script></body>"
+_FILES = Path(__file__).parent
+_STYLE = b"<style>" + (_FILES / "layout.css").read_bytes() + b"</style>"
+_SCRIPTS = b"".join(b"<script>" + (_FILES / name).read_bytes() + b"</script>" for name in ("one_key.js", "layout.js"))
 
 
 class OneKeyPerPair:
@@ -16,7 +18,7 @@ class OneKeyPerPair:
         response = self.get_response(request)
         # Every page: Label Studio moves from page to page without loading a new one.
         if not response.streaming and response.get("Content-Type", "").startswith("text/html"):
-            response.content = response.content.replace(b"</body>", _SCRIPT)
+            response.content = response.content.replace(b"</body>", _STYLE + _SCRIPTS + b"</body>")
             if response.has_header("Content-Length"):
                 response["Content-Length"] = str(len(response.content))
         return response

@@ -1,15 +1,15 @@
-// Label Studio's labelling page, one key a pair: 1/2/3/4 label and submit, Backspace returns to the pair before (the
-// next digit corrects it and leads back to the open pair), c and d show the two pictures aligned, g opens the guideline.
-// Keys wait until both pictures are there (nobody can have judged them before) and until the label before is saved.
+// One key per pair on Label Studio's labelling page: 1/2/3/4 label and submit, Backspace returns to the previous pair (the
+// next digit corrects it and returns to the open pair), c and d show the two pictures aligned, g opens the guideline.
+// Keys are ignored until both pictures are loaded and the previous label is saved.
 (() => {
   const LABELS = { 1: "edited_copy", 2: "hard_negative", 3: "unrelated", 4: "unsure" };
-  const PATIENCE_MS = 20000; // a save that takes longer has failed: let the person try again
+  const PATIENCE_MS = 20000; // a save that takes longer has failed: allow another try
   const POLL_MS = 20;
-  const NEXT_MS = 3000; // after a save the way to the next pair opens a moment later than the buttons
-  const VIEWS = { c: ["flip.webp", "Query and reference in turns, laid over each other"],
+  const NEXT_MS = 3000; // after a save the button to the next pair appears later than the others
+  const VIEWS = { c: ["flip.webp", "Query and reference alternately, aligned"],
                   d: ["difference.jpg", "Difference: black where both are equal"] };
   let busy = false;
-  let seen = ""; // addresses of the pictures of the pair that was left: those on screen must be others
+  let seen = ""; // picture addresses of the previous pair: the ones on screen must differ
   let saves = 0, savesFailed = 0, savesOpen = 0;
   const missing = new Map(); // task id → promise of "a picture of this pair is missing"
 
@@ -18,7 +18,7 @@
   const task = () => store()?.task?.id;
   const data = () => store()?.task?.dataObj ?? {};
   const pictures = () => [...document.querySelectorAll(".ndec img")];
-  // Label Studio fetches each picture anew for each pair and gives it a fresh blob: address.
+  // Label Studio fetches the pictures of every pair again and gives each a new blob: address.
   const shown = () => pictures().map((image) => image.src).join(" ");
   const ready = () => {
     const images = pictures();
@@ -27,7 +27,10 @@
   const usable = (button) => (button && !button.disabled ? button : null);
   const submitButton = () => $("[data-testid=bottombar-submit-button]");
   const updateButton = () => $("[data-testid=bottombar-update-button]");
-  const radio = (label) => $(`.ndec input[type=radio][name="${label}"]`);
+  const TITLES = { edited_copy: "Edited copy", hard_negative: "Hard negative", unrelated: "Unrelated", unsure: "Unsure" };
+  // Projects made by earlier versions of ndec show the label itself.
+  const radio = (label) => $(`.ndec input[type=radio]:is([name="${label}"], [name="${TITLES[label]}"])`);
+  window.ndecRadio = radio; // for layout.js
   const typing = (target) => target && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) &&
     !/^(radio|checkbox|button)$/.test(target.type));
   const until = async (condition, patience) => {
@@ -39,7 +42,7 @@
     return true;
   };
 
-  // Only the answers to Label Studio's own requests tell whether a label is saved.
+  // Only the responses to Label Studio's own requests show whether a label is saved.
   const send = window.fetch;
   window.fetch = async (...request) => {
     const url = String(request[0]?.url ?? request[0]);
@@ -84,10 +87,10 @@
     return saves > before[0];
   };
 
-  const forward = async () => { // to the open pair: the newest of this sitting
+  const forward = async () => { // to the open pair: the newest of this session
     const next = () => store()?.canGoNextTask && usable($("[data-testid=next-task]"));
     for (;;) {
-      await until(() => ready() && (updateButton() || submitButton()), PATIENCE_MS); // the page is drawn anew after a save
+      await until(() => ready() && (updateButton() || submitButton()), PATIENCE_MS); // the page is drawn again after a save
       if (!await until(() => submitButton() || next(), NEXT_MS) || submitButton()) return;
       const button = next();
       const [id, left] = [task(), shown()];
@@ -97,8 +100,8 @@
     }
   };
 
-  // A choice that is clicked while Label Studio still loads the annotation shows as on, but does not count, and a second
-  // click would switch it off: then another one is clicked in between.
+  // A choice that is clicked while Label Studio is still loading the annotation looks selected but does not count, and a
+  // second click would deselect it. Clicking a different choice in between solves this.
   const choose = async (label, button, isOn) => {
     for (let attempt = 0; attempt < 3; attempt += 1) {
       if (attempt > 0) {
@@ -113,12 +116,12 @@
   };
 
   const answer = async (label) => {
-    if (await isMissing()) return tell("A picture of this pair is missing. Press Skip, and tell whoever runs the project.");
+    if (await isMissing()) return tell("A picture of this pair is missing. Press Skip, and tell the person who runs the project.");
     const choice = radio(label);
     if (!choice) return;
     const correcting = Boolean(updateButton());
     const button = () => usable(correcting ? updateButton() : submitButton());
-    // A choice that is on already (draft, pre-label, label made before) must not be clicked: that switches it off.
+    // Clicking a choice that is already selected (draft, pre-label, earlier label) would deselect it.
     const same = choice.checked;
     if (same && correcting && !button()) return forward();
     if (!await choose(label, button, same)) return tell("This label could not be chosen: press the key again.");
@@ -137,7 +140,7 @@
     await until(ready, PATIENCE_MS);
   };
 
-  // The third picture, from the image server: the address of the query ends in /pair/PAIR_ID/query there.
+  // The aligned view comes from the image server, where the address of the query ends in /pair/PAIR_ID/query.
   const compareUrl = (file) => {
     const pair = /^(https?:\/\/[^/]+(?:\/key\/[^/]+)?\/pair\/[^/]+)\/query$/.exec(data().query ?? "");
     return pair ? `${pair[1]}/${file}` : null;
@@ -152,8 +155,9 @@
     box.dataset.key = key;
     const [caption, image] = [document.createElement("p"), document.createElement("img")];
     caption.textContent = "aligning …";
-    image.onload = () => { caption.textContent = `${title}. c turns · d difference · Esc closes · 1 2 3 4 label`; };
+    image.onload = () => { caption.textContent = `${title}. c alternate · d difference · Esc closes · 1 2 3 4 label`; };
     image.onerror = () => { caption.textContent = "The pictures could not be aligned: the image server did not answer. Esc closes."; };
+    image.alt = title;
     image.src = compareUrl(file);
     box.append(caption, image);
     box.onclick = closeView;
@@ -168,7 +172,7 @@
   const ACTIONS = { c: () => view("c"), d: () => view("d"), g: guideline, Escape: closeView };
   const run = async (work) => {
     busy = true;
-    document.documentElement.dataset.ndecBusy = "1"; // to be seen from outside: a key pressed now is ignored
+    document.documentElement.dataset.ndecBusy = "1"; // visible to tests: a key pressed now is ignored
     try { await work(); } finally { busy = false; delete document.documentElement.dataset.ndecBusy; }
     closeView();
   };
@@ -185,32 +189,21 @@
     run(event.key === "Backspace" ? back : () => answer(LABELS[event.key]));
   }, true);
 
-  // One line in the free part of the bottom bar says which keys there are; they can be clicked too.
-  const style = document.createElement("style");
-  style.textContent = `
-    #ndec-keys { position: fixed; left: 330px; bottom: 14px; z-index: 500; font: 14px/20px sans-serif; color: #555; }
-    #ndec-keys a { margin-right: 18px; cursor: pointer; color: inherit; }
-    #ndec-keys b { border: 1px solid #aaa; border-radius: 4px; padding: 0 6px; margin-right: 5px; font-weight: 600; }
-    #ndec-tell { position: fixed; left: 50%; top: 40%; transform: translateX(-50%); z-index: 1200; background: #7a1f1f;
-      color: #fff; font: 18px/26px sans-serif; padding: 14px 22px; border-radius: 8px; }
-    #ndec-view { position: fixed; inset: 48px 0 56px 0; z-index: 1000; background: #222; display: flex; flex-direction: column;
-      align-items: center; }
-    #ndec-view p { color: #eee; font: 15px/32px sans-serif; margin: 0; }
-    #ndec-view img { flex: 1; min-height: 0; max-width: 100%; object-fit: contain; }`;
-  document.head.append(style);
+  // One line in the free part of the bottom bar lists the other keys; they can be clicked too.
   setInterval(() => {
-    const there = $(".ndec") && (submitButton() || updateButton());
+    const open = $(".ndec") && (submitButton() || updateButton());
     let line = $("#ndec-keys");
-    if (!there) { line?.remove(); closeView(); return; }
+    if (!open) { line?.remove(); closeView(); return; }
     if (task() !== undefined && data().query) isMissing();
     if (line) return;
     line = Object.assign(document.createElement("div"), { id: "ndec-keys" });
-    const entries = [["⌫", "back", () => !busy && !savesOpen && run(back)], ["c", "compare aligned", ACTIONS.c], ["d", "difference", ACTIONS.d],
-                     ["g", "guideline", ACTIONS.g]];
+    const entries = [["⌫", "back", () => !busy && !savesOpen && run(back)], ["c", "compare", ACTIONS.c], ["d", "difference", ACTIONS.d],
+                     ["g", "guideline", ACTIONS.g], ["", "skip", () => $("[data-testid=bottombar-skip-button]")?.click()]];
     for (const [key, text, act] of entries) {
       const link = document.createElement("a");
       const cap = document.createElement("b");
       cap.textContent = key;
+      if (!key) link.className = "ndec-narrow"; // Label Studio's own button is out of sight there
       link.append(cap, text);
       link.onclick = act;
       line.append(link);
