@@ -131,9 +131,8 @@ def shown_pairs(workspace: Workspace, split: str) -> pa.Table:
 
 def reference_groups(workspace: Workspace, split: str, reference_ids: Sequence[str]) -> list[str]:
     """The group of each reference, or its id where it has none."""
-    table = workspace.read_images(GALLERY[split], ["image_id", "group"])
-    known = dict(zip(table["image_id"].to_pylist(), table["group"].to_pylist(), strict=True))
-    return [known.get(name) or name for name in reference_ids]
+    known = workspace.image_rows(GALLERY[split], reference_ids, ["group"])
+    return [known[name]["group"] or name if name in known else name for name in reference_ids]
 
 
 def _report(found: np.ndarray, first: np.ndarray, answers: Answers) -> dict[str, Any]:

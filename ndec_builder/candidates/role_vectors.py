@@ -17,7 +17,7 @@ from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.storage import read_json, read_table
-from ndec_builder.core.workspace import Workspace
+from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.embeddings.stored_vectors import MappedVectors, map_embeddings
 
 BACKGROUND = {"test": "basic"}  # split → role whose images scores are normalised against
@@ -38,15 +38,7 @@ class Side:
 
     def rows(self, image_ids: Collection[str]) -> Rows:
         """Rows of the images table by id, read group by group."""
-        wanted = pa.array(sorted(set(image_ids)), pa.string())
-        found: Rows = {}
-        file = pq.ParquetFile(self.table)
-        for group in range(file.num_row_groups if len(wanted) else 0):
-            ids = file.read_row_group(group, columns=["image_id"])["image_id"]
-            mask = pc.is_in(ids, value_set=wanted)
-            if pc.any(mask).as_py():
-                found |= {row["image_id"]: row for row in file.read_row_group(group).filter(mask).to_pylist()}
-        return found
+        return rows_by_id(self.table, image_ids)
 
     def names(self, positions: np.ndarray) -> list[str]:
         """Ids at these rows (k,) int."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES
@@ -106,16 +110,44 @@ class Workspace:
 
         Raises NdecError when not ingested.
         """
+        path = self._ingested(role)
+        table = read_table(path, columns)
+        if table.column_names != (columns or IMAGES.names):
+            raise NdecError(f"{path} has the columns {table.column_names}, expected {IMAGES.names}; ingest it again")
+        return table
+
+    def image_rows(self, role: str, ids: Iterable[str], columns: list[str] | None = None) -> dict[str, dict[str, Any]]:
+        """The rows of these images of a role, by image_id, with all columns or some; unknown ids are left out.
+
+        Raises NdecError when the role is not ingested.
+        """
+        return rows_by_id(self._ingested(role), ids, columns)
+
+    def _ingested(self, role: str) -> Path:
         path = self.images(role)
         if not path.is_file():
             raise NdecError(
                 f"this workspace ({self.root}) has no {role} images: {path} does not exist; "
                 f"run `ndec ingest {role} FOLDER --workspace {self.root}` first"
             )
-        table = read_table(path, columns)
-        if table.column_names != (columns or IMAGES.names):
-            raise NdecError(f"{path} has the columns {table.column_names}, expected {IMAGES.names}; ingest it again")
-        return table
+        return path
+
+
+def rows_by_id(path: Path, ids: Iterable[str], columns: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The rows of these images in an images table, by image_id; ids that it does not have are left out.
+
+    The file is read one row group at a time, because a pool has millions of rows. `columns` None: all columns.
+    """
+    wanted = pa.array(sorted(set(ids)), pa.string())
+    columns = columns and sorted({"image_id", *columns})
+    found: dict[str, dict[str, Any]] = {}
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups if len(wanted) else 0):
+            mask = pc.is_in(file.read_row_group(group, ["image_id"])["image_id"], value_set=wanted)
+            if pc.any(mask).as_py():
+                rows = file.read_row_group(group, columns).filter(mask).to_pylist()
+                found |= {row["image_id"]: row for row in rows}
+    return found
 
 
 def shipped(name: str) -> Path:

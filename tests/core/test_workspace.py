@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
+from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.workspace import Workspace, shipped, slug
 
 
@@ -24,6 +26,19 @@ def test_unknown_roles_and_splits_are_named(tmp_path: Path) -> None:
         Workspace(tmp_path).candidates("val")
     with pytest.raises(NdecError, match="ndec ingest pool"):
         Workspace(tmp_path).read_images("pool")
+
+
+def test_rows_of_images_are_found_by_id_in_every_row_group(tmp_path: Path) -> None:
+    workspace, names = Workspace(tmp_path), [f"i{n:02}" for n in range(30)]
+    rows = [{"image_id": name, "role": "pool", "group": f"g-{name}", "rotation": 90} for name in names]
+    workspace.images("pool").parent.mkdir()
+    pq.write_table(table_of(IMAGES, rows), workspace.images("pool"), row_group_size=7)
+    found = workspace.image_rows("pool", ["i29", "i00", "i08", "nobody", "i08"], ["group"])
+    assert found == {name: {"image_id": name, "group": f"g-{name}"} for name in ("i00", "i08", "i29")}
+    assert set(workspace.image_rows("pool", ["i13"])["i13"]) == set(IMAGES.names)
+    assert workspace.image_rows("pool", []) == {}
+    with pytest.raises(NdecError, match="ndec ingest reference"):
+        workspace.image_rows("reference", ["i00"])
 
 
 def test_model_names_become_folder_names() -> None:

@@ -61,7 +61,7 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
     """
     shown = table.filter(pc.is_null(table["duplicate_of"]))
     sides = {
-        side: _rows(workspace, role, shown[f"{side}_id"])
+        side: workspace.image_rows(role, shown[f"{side}_id"].to_pylist(), [*_ROW])
         for side, role in (("query", "pool"), ("reference", GALLERY[split]))
     }
     pairs: list[dict[str, Any]] = []
@@ -108,13 +108,6 @@ def read_geometry(workspace: Workspace, split: str) -> pa.Table:
     directory = workspace.candidates(split)
     paths = [directory / name for name in (GEOMETRY_FILE, RECHECK_GEOMETRY_FILE)]
     return pa.concat_tables([GEOMETRY.empty_table(), *(read_table(path) for path in paths if path.is_file())])
-
-
-def _rows(workspace: Workspace, role: str, image_ids: pa.ChunkedArray) -> dict[str, dict[str, Any]]:
-    """image_id → row of the role's images table, of these images alone: a pool has millions."""
-    table = workspace.read_images(role, ["image_id", *_ROW])
-    table = table.filter(pc.is_in(table["image_id"], value_set=image_ids.combine_chunks()))
-    return {row["image_id"]: row for row in table.to_pylist()}
 
 
 @dataclass(frozen=True)
