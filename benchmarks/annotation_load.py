@@ -29,7 +29,8 @@ from report import write_report  # noqa: E402
 from ndec_builder.annotation.label_studio import projects  # noqa: E402
 from ndec_builder.annotation.label_studio.connection import Connection, own_connection  # noqa: E402
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state  # noqa: E402
-from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot, read_incidents  # noqa: E402
+from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot  # noqa: E402
+from ndec_builder.annotation.tables import AnnotationTables  # noqa: E402
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of  # noqa: E402
 from ndec_builder.core.storage import read_table, write_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
@@ -134,10 +135,10 @@ def main() -> None:
             state = running_state(workspace.label_studio)
             server = peak_memory(state["pid"]) if state else 0.0
             labels = read_table(workspace.annotation("test") / "labels.parquet")
-            held = sum(len(ServerSnapshot(workspace.annotation("test")).tasks_of(p.id)) for p in
+            held = sum(len(ServerSnapshot(AnnotationTables(workspace, "test")).tasks_of(p.id)) for p in
                        projects.find_projects(connection.client()).values())  # fmt: skip
             right = labels.num_rows == saved and held == tasks.num_rows
-            right = right and read_incidents(workspace.annotation("test")).num_rows == 0
+            right = right and AnnotationTables(workspace, "test").incidents.num_rows == 0
     rows = [
         ("pairs pushed", f"{pairs:,} ({tasks.num_rows:,} tasks)", ""),
         ("push", f"{push:.0f} s", "≤ 360 s at 150,000 pairs"),

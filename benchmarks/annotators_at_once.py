@@ -27,8 +27,8 @@ from ndec_builder.annotation import pull, push  # noqa: E402
 from ndec_builder.annotation.label_studio import projects  # noqa: E402
 from ndec_builder.annotation.label_studio.connection import Connection, own_connection  # noqa: E402
 from ndec_builder.annotation.label_studio.server import LabelStudioServer  # noqa: E402
-from ndec_builder.annotation.label_studio.server_snapshot import read_incidents  # noqa: E402
 from ndec_builder.annotation.settings import PullConfig, PushConfig  # noqa: E402
+from ndec_builder.annotation.tables import AnnotationTables  # noqa: E402
 from ndec_builder.core.storage import read_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
 from support.annotators import Annotator  # noqa: E402
@@ -81,7 +81,7 @@ def race(workspace: Workspace, connection: Connection, seconds: float, url: str 
         "wrong": sum(pulled.get(key, label) != label for key, label in saved.items()),
         "not given by anybody": sum(key not in saved for key in pulled),
         "errors": sum(len(person.errors) for person in people.values()),
-        "incidents": read_incidents(workspace.annotation("test")).num_rows,
+        "incidents": AnnotationTables(workspace, "test").incidents.num_rows,
     }
 
 

@@ -26,9 +26,9 @@ from human_time_tables import EVERYTHING, clean_table, cost_table, coverage_tabl
 from human_time_way import MORE, POLICIES, Policy, Way
 from machine import machine, write_result
 
-from ndec_builder.annotation.decisions.annotator_quality import annotators, known_truth
+from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth
 from ndec_builder.annotation.decisions.audit import kept_pairs
-from ndec_builder.annotation.decisions.resolution import resolve
+from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.candidates.prelabel import auc
 from ndec_builder.core.storage import fingerprint, read_json, write_json
 from ndec_builder.core.workspace import Workspace
@@ -61,7 +61,7 @@ def trial(bench: Bench, policy: Policy | None, mix: str, seed: int) -> dict[str,
     crew = Crew(bench, MIXES[mix], seed)
     if policy is None:
         decided = everything_twice(crew)
-        final = decisions = resolve(crew.tasks, crew.labels)
+        final = decisions = decision_table(crew.tasks, crew.labels)
         kept = kept_pairs(bench.candidates, decisions, "test")
         more: dict[str, Any] = {}
     else:
@@ -87,7 +87,7 @@ def trial(bench: Bench, policy: Policy | None, mix: str, seed: int) -> dict[str,
             "first_auc": auc(bench.first, copies),
         }
     wrong = sum(bench.truth[pair] == "edited_copy" for pair in kept)
-    people = annotators(crew.labels, known_truth(crew.labels, final, {}))
+    people = annotator_report(crew.labels, known_truth(crew.labels, final, {}))
     more["covered"] = [covered(row["checked"], 1 - crew.errors[row["annotator"]]) for row in people]
     return {
         "mix": mix,

@@ -10,11 +10,17 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.annotation.assignment.queues import assign, disputed_pairs, double_check_pairs, give
-from ndec_builder.annotation.decisions.resolution import resolve
+from ndec_builder.annotation.assignment.queues import (
+    assign_new_pairs,
+    assign_people,
+    disputed_pairs,
+    double_check_pairs,
+)
+from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.annotation.decisions.rival_features import rival_features
+from ndec_builder.annotation.label_tables import Pair, copy_probabilities
 from ndec_builder.annotation.relearn import reference_groups, shown_pairs
-from ndec_builder.annotation.tables import Pair, copy_probabilities
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.prelabel import pair_features
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, TASKS, table_of
@@ -44,7 +50,7 @@ class Bench:
 
     @classmethod
     def read(cls, workspace: Workspace) -> Bench:
-        table = shown_pairs(workspace, "test")
+        table = shown_pairs(AnnotationTables(workspace, "test"))
         ends = [table[name].to_pylist() for name in ("pair_id", "query_id", "reference_id")]
         label, known = known_label(workspace), copy_probabilities([table])
         first = np.array([known[pair] for pair in ends[0]])
@@ -80,13 +86,17 @@ class Crew:
             self.give(round_, dict.fromkeys(chosen, people))
             return
         rows = [pair for pair in self.bench.pairs if pair[0] in chosen]
-        self._answer(assign(rows, round_, NAMES, tasks=self.tasks, seen_by=self._seen(round_), load=self._load()))
+        self._answer(
+            assign_new_pairs(rows, round_, NAMES, tasks=self.tasks, seen_by=self._seen(round_), load=self._load())
+        )
 
     def give(self, round_: str, people: Mapping[str, int]) -> None:
         by_id = {pair[0]: pair for pair in self.bench.pairs}
         ordered = dict(sorted(people.items()))
         self._answer(
-            give(by_id, ordered, round_, NAMES, tasks=self.tasks, seen_by=self._seen(round_), load=self._load())
+            assign_people(
+                by_id, ordered, round_, NAMES, tasks=self.tasks, seen_by=self._seen(round_), load=self._load()
+            )
         )
 
     def free(self, pair: str) -> int:
@@ -124,10 +134,10 @@ class Crew:
         return int(self.labels.num_rows)
 
     def disputed(self) -> set[str]:
-        return disputed_pairs(resolve(self.tasks, self.labels))
+        return disputed_pairs(decision_table(self.tasks, self.labels))
 
     def decisions(self) -> dict[str, str]:
-        return decisions_of(resolve(self.tasks, self.labels))
+        return decisions_of(decision_table(self.tasks, self.labels))
 
 
 def everything_twice(crew: Crew) -> dict[str, str]:

@@ -10,14 +10,27 @@ import pyarrow as pa
 from human_time_crew import Crew
 
 from ndec_builder.annotation.assignment.queues import disputed_pairs
-from ndec_builder.annotation.assignment.undecided_queries import settled, waiting
-from ndec_builder.annotation.decisions.audit import disputed, kept_pairs, look, unconfirmed, verdict, votes_of
-from ndec_builder.annotation.decisions.clearing import check, clearable, contradicted, slice_pairs, votes_in
-from ndec_builder.annotation.decisions.label_statistics import doubtful, draw, posterior_of
-from ndec_builder.annotation.decisions.resolution import resolve
-from ndec_builder.annotation.decisions.weighted import weighed
-from ndec_builder.annotation.relearn import answers_of, relearn
-from ndec_builder.annotation.tables import Three
+from ndec_builder.annotation.assignment.undecided_queries import pairs_behind_likely_copies, pairs_of_dropped_queries
+from ndec_builder.annotation.decisions.audit import (
+    audit_verdict,
+    audit_votes,
+    disputed_in_audit,
+    evaluate_audit,
+    kept_pairs,
+    unconfirmed_in_audit,
+)
+from ndec_builder.annotation.decisions.clearing import (
+    check_slice,
+    clearable,
+    contradicted_pairs,
+    slice_pairs,
+    votes_without_audit,
+)
+from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, draw_pairs, posterior_of
+from ndec_builder.annotation.decisions.resolution import decision_table
+from ndec_builder.annotation.decisions.weighted import weighted_decisions
+from ndec_builder.annotation.label_tables import ClassProbabilities
+from ndec_builder.annotation.relearn import answers_of, fit_prelabels
 
 
 @dataclass(frozen=True)
@@ -46,13 +59,13 @@ class Way:
 
     def __init__(self, crew: Crew, policy: Policy) -> None:
         self.crew, self.policy, self.bench = crew, policy, crew.bench
-        self.prior: dict[str, Three] = {}
+        self.prior: dict[str, ClassProbabilities] = {}
         self.cleared: set[str] = set()
         self.looks: dict[str, int] = {}
 
     def run(self) -> dict[str, str]:
         bench, policy = self.bench, self.policy
-        self._count("pilot", lambda: self.crew.look("first", draw(bench.ids, policy.pilot, "sample")))
+        self._count("pilot", lambda: self.crew.look("first", draw_pairs(bench.ids, policy.pilot, "sample")))
         self.relearn()
         if policy.auto_clear:
             self._count("first", lambda: self.crew.look("first", self.copies_last(policy.below)))
@@ -72,7 +85,9 @@ class Way:
 
     def relearn(self) -> None:
         ids = self.bench.ids
-        found = relearn(self.bench.features, self.bench.groups, answers_of(self.crew.labels, ids), self.bench.first)
+        found = fit_prelabels(
+            self.bench.features, self.bench.groups, answers_of(self.crew.labels, ids), self.bench.first
+        )
         self.prior = {pair: (row[0], row[1], row[2]) for pair, row in zip(ids, found.tolist(), strict=True)}
 
     @property
@@ -80,15 +95,19 @@ class Way:
         return {pair: three[0] for pair, three in self.prior.items()}
 
     def resolved(self, audited: bool = False) -> pa.Table:
-        verdicts = weighed(self.crew.labels, self.prior, self.policy.tolerance, self.policy.discard_tolerance)
-        return resolve(self.crew.tasks, self.crew.labels, self.cleared, audited=audited, verdicts=verdicts)
+        verdicts = weighted_decisions(
+            self.crew.labels, self.prior, self.policy.tolerance, self.policy.discard_tolerance
+        )
+        return decision_table(self.crew.tasks, self.crew.labels, self.cleared, audited=audited, weighted=verdicts)
 
     def copies_last(self, below: float = 1.0) -> list[str]:
         """`push --order copies_last --below …`: what nobody has seen and nothing cleared, the likeliest copies last."""
         out = set(self.cleared)
         if self.policy.keepable:
             decisions = self.resolved()
-            out |= settled(self.bench.pairs, decisions) | waiting(self.bench.pairs, decisions, self.copies)
+            out |= pairs_of_dropped_queries(self.bench.pairs, decisions) | pairs_behind_likely_copies(
+                self.bench.pairs, decisions, self.copies
+            )
         left = [pair for pair in self.bench.ids if pair not in out and pair not in self.crew.seen]
         return sorted((p for p in left if self.prior[p][0] < below), key=lambda pair: (self.prior[pair][0], pair))
 
@@ -103,7 +122,7 @@ class Way:
         """`double-check --which uncertain`, then `adjudicate` until no pair is open that somebody could look at."""
         crew = self.crew
         posterior = posterior_of(crew.labels, self.prior)
-        chosen = doubtful(*posterior, self.policy.tolerance, self.policy.discard_tolerance)
+        chosen = doubtful_pairs(*posterior, self.policy.tolerance, self.policy.discard_tolerance)
         crew.look("double_check", {pair for pair in chosen - self.settled(self.resolved()) if crew.free(pair)})
         while True:
             decisions = self.resolved()
@@ -114,35 +133,37 @@ class Way:
             crew.give("adjudication", people)
 
     def settled(self, decisions: pa.Table) -> set[str]:
-        return settled(self.bench.pairs, decisions) if self.policy.keepable else set()
+        return pairs_of_dropped_queries(self.bench.pairs, decisions) if self.policy.keepable else set()
 
     def check(self) -> None:
         """`push --check-pairs`, again for contradicted pairs, then `auto-clear`."""
         policy, crew = self.policy, self.crew
         drawn = slice_pairs(self.copies, policy.check_above, policy.check_pairs)
         crew.look("first", drawn)
-        while again := [pair for pair in contradicted(drawn, votes_in(crew.labels)) if crew.free(pair)]:
+        while again := [
+            pair for pair in contradicted_pairs(drawn, votes_without_audit(crew.labels)) if crew.free(pair)
+        ]:
             crew.give("first", {pair: crew.had("first", pair) + 1 for pair in again})
-        votes = votes_in(crew.labels)
-        self.clearing = check(self.copies, policy.check_above, policy.check_pairs, votes, policy.allowed)
+        votes = votes_without_audit(crew.labels)
+        self.clearing = check_slice(self.copies, policy.check_above, policy.check_pairs, votes, policy.allowed)
         self.cleared = set(clearable(self.copies, self.clearing, votes))
 
     def audit(self) -> None:
         """`ndec annotate audit`, until no pair of it is disputed and no copy unconfirmed, or nobody is left."""
         crew = self.crew
         kept = kept_pairs(self.bench.candidates, self.resolved(), "test")
-        drawn = draw(kept, self.policy.audit_pairs)
+        drawn = draw_pairs(kept, self.policy.audit_pairs)
         crew.give("audit", dict.fromkeys((pair for pair in drawn if crew.free(pair)), 1))
         while True:
-            votes = votes_of(crew.labels)
-            again = {*disputed(votes), *unconfirmed(votes)}
+            votes = audit_votes(crew.labels)
+            again = {*disputed_in_audit(votes), *unconfirmed_in_audit(votes)}
             more = {pair: len(votes[pair]) + 1 for pair in sorted(again) if crew.free(pair)}
             if not more:
                 break
             crew.give("audit", more)
-        self.found = look(len(kept), drawn, votes)
+        self.found = evaluate_audit(len(kept), drawn, votes)
         self.kept_before = kept
-        self.kept = [pair for pair in kept if verdict(votes.get(pair, ())) not in ("copy", "doubtful")]
+        self.kept = [pair for pair in kept if audit_verdict(votes.get(pair, ())) not in ("copy", "doubtful")]
 
     def decisions(self) -> dict[str, str]:
         """Pair → decision. What people left open is unsure; what nobody looked at is no decision."""

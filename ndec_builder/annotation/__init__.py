@@ -1,4 +1,4 @@
-"""Pairs to Label Studio and labels back: tasks, one project per annotator and round, agreement, decisions."""
+"""Annotation: pairs to Label Studio, one project per annotator and round; labels back; agreement and decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ndec annotate pull`: new and changed labels of Label Studio → rows appended to labels.parquet."""
+"""`ndec annotate pull`: append new and changed labels of Label Studio to labels.parquet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ndec_builder.annotation.label_studio import server_snapshot
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.settings import PullConfig
-from ndec_builder.annotation.tables import missing_images, read_tasks
+from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.core.console import say
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -22,19 +22,20 @@ RESULT_VERSION = 2
 def run(config: PullConfig) -> Path:
     """Append new labels; returns the path of labels.parquet, whose old rows stay as they are.
 
-    Only tasks changed since the newest label of a project are asked for. A changed answer is a new row; a withdrawn one
-    is reported and its row stays. Raises NdecError for projects that are gone, after the others were pulled.
+    Only tasks changed since the newest label of a project are requested. A changed answer is a new row; a deleted one
+    is reported and its row stays. Raises NdecError for projects that no longer exist, after pulling the others.
     """
     record = RunRecord("annotate pull", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
-    read_tasks(workspace, config.split)
-    connection = connect_label_studio(workspace, config.url, config.token_file)
     with locked(directory):
-        counts, lost = pull_labels(workspace, config.split, connection)
-    _report(counts, directory)
+        tables = AnnotationTables(workspace, config.split)
+        tables.require_tasks()
+        connection = connect_label_studio(workspace, config.url, config.token_file)
+        counts, lost = pull_labels(tables, connection)
+    _report_counts(counts, directory)
     if missing := missing_images(workspace):
-        say(f"{len(missing)} pictures could not be shown (the first: {next(iter(missing))}); see missing_images.json")
+        say(f"{len(missing)} images could not be shown (the first: {next(iter(missing))}); see missing_images.json")
     inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}
     record.write(directory, counts=dict(counts), inputs=inputs)
     if lost:
@@ -42,13 +43,13 @@ def run(config: PullConfig) -> Path:
     return directory / "labels.parquet"
 
 
-def _report(counts: Counter[str], directory: Path) -> None:
+def _report_counts(counts: Counter[str], directory: Path) -> None:
     say(f"pulled {counts['new']} new and {counts['changed']} changed labels; {counts['skipped']} pairs were skipped")
     if counts["withdrawn"]:
-        say(f"{counts['withdrawn']} labels were deleted in Label Studio; they stay here until answered anew")
+        say(f"{counts['withdrawn']} labels were deleted in Label Studio; they stay here until a new label")
     if counts["foreign"]:
-        say(f"{counts['foreign']} tasks in ndec's projects are not ndec's pairs; they are left alone")
+        say(f"{counts['foreign']} tasks in ndec's projects are not ndec's pairs; they are ignored")
     if counts["unreadable"]:
-        say(f"{counts['unreadable']} annotations hold no known choice; was the labelling interface changed by hand?")
+        say(f"{counts['unreadable']} annotations have no known choice; was the labelling interface changed by hand?")
     if handed := server_snapshot.handed_over(directory):
-        say(f"moving {len(handed)} pairs to somebody else was interrupted; run that `leave` or `push` again")
+        say(f"moving {len(handed)} pairs to another annotator was interrupted; run that `leave` or `push` again")

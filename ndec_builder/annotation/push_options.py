@@ -1,4 +1,4 @@
-"""What `push` was told and later verbs have to know: hints.json of a split."""
+"""Options of earlier pushes that later commands need: hints.json of a split."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from pathlib import Path
 
 from ndec_builder.core.storage import read_json, write_json
 
-FILE = "hints.json"
+OPTIONS_FILE = "hints.json"
 
 
 @dataclass(frozen=True)
-class Told:
-    """shown: hints are on · ever_shown: they were at some push, so that labels may not be blind · check_above,
-    check_pairs: where the slice that checks auto-clearing was drawn, and how many pairs; 0 before it was.
-    """
+class PushOptions:
+    """What the last push was given; the defaults before the first one."""
 
-    shown: bool = False
-    ever_shown: bool = False
-    check_above: float = 1.0
-    check_pairs: int = 0
+    shown: bool = False  # hints are shown on the page
+    ever_shown: bool = False  # hints were shown at some push: labels may have been influenced
+    check_above: float = 1.0  # the slice that checks auto-clearing was drawn above this P(edited copy) …
+    check_pairs: int = 0  # … and has this many pairs; 0 before it was drawn
+
+    def after_push(self, hints_shown: bool, check_above: float, check_pairs: int) -> PushOptions:
+        """The options after a push. `ever_shown` and the size of a slice that was drawn stay."""
+        ever_shown = self.ever_shown or hints_shown
+        return PushOptions(hints_shown, ever_shown, check_above, check_pairs or self.check_pairs)
 
 
-def read_told(directory: Path) -> Told:
-    """What the last push into annotation/<split>/ was told; the defaults before one."""
-    path = directory / FILE
+def read_push_options(directory: Path) -> PushOptions:
+    """The options kept in annotation/<split>/."""
+    path = directory / OPTIONS_FILE
     known = read_json(path) if path.is_file() else {}
-    told = Told(**{name: value for name, value in known.items() if name in Told.__dataclass_fields__})
-    return replace(told, ever_shown=told.ever_shown or told.shown)
+    options = PushOptions(**{name: value for name, value in known.items() if name in PushOptions.__dataclass_fields__})
+    return replace(options, ever_shown=options.ever_shown or options.shown)
 
 
-def remember(directory: Path, shown: bool, above: float, check_pairs: int) -> None:
-    """Keep it. That hints were shown once stays, and so does the size of a slice that was drawn."""
-    before = read_told(directory)
-    told = Told(shown, before.ever_shown or shown, above, check_pairs or before.check_pairs)
-    write_json(directory / FILE, asdict(told))
+def write_push_options(directory: Path, options: PushOptions) -> None:
+    write_json(directory / OPTIONS_FILE, asdict(options))

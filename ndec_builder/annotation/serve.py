@@ -20,7 +20,7 @@ from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 
-_STOP_SECONDS = 40.0  # Label Studio is given 15 s to end, then killed
+_STOP_SECONDS = 40.0  # Label Studio gets 15 s to exit before it is killed
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def serving(config: ServeConfig) -> Iterator[Connection]:
 
 
 def run(config: ServeConfig) -> None:
-    """Run in the foreground and say where to go. Returns on Ctrl-C; raises NdecError when Label Studio dies."""
+    """Run in the foreground and print the addresses. Returns on Ctrl-C; raises NdecError if Label Studio exits."""
     if config.url:
         return _serve_images(config)
     say("starting Label Studio; the first start takes about half a minute …")
@@ -48,11 +48,13 @@ def run(config: ServeConfig) -> None:
 
 
 def stop(workspace: Workspace) -> bool:
-    """End what `serve` runs for this workspace in another terminal; False when nothing runs."""
+    """Stop the servers that `serve` runs for this workspace in another terminal; False if none runs."""
     state = running_state(workspace.label_studio)
     if state is None:
         return False
-    owned = _parent(state["pid"]) == state["owner"]  # else its `ndec` was killed, and the number may be somebody else's
+    owned = (
+        _parent(state["pid"]) == state["owner"]
+    )  # else that `ndec` was killed, and its pid may belong to another process
     if owned:
         os.kill(state["owner"], signal.SIGTERM)
     else:
@@ -60,7 +62,7 @@ def stop(workspace: Workspace) -> bool:
     deadline = time.monotonic() + _STOP_SECONDS
     while running_state(workspace.label_studio) is not None:
         if time.monotonic() > deadline:
-            raise NdecError(f"process {state['pid']} did not end within {_STOP_SECONDS:.0f} s; end it by hand")
+            raise NdecError(f"process {state['pid']} did not exit within {_STOP_SECONDS:.0f} s; kill it by hand")
         time.sleep(0.1)
     return True
 
@@ -73,22 +75,22 @@ def _parent(pid: int) -> int | None:
 
 
 def _serve_images(config: ServeConfig) -> None:
-    """Pictures only: the Label Studio is one that runs already, elsewhere."""
-    workspace = _existing(config)
+    """Serve the images only, for a Label Studio that already runs elsewhere."""
+    workspace = _existing_workspace(config)
     connection = connect_label_studio(workspace, config.url, config.token_file)
     _warn_when_open(config)
     with _ending_on_signals(), ImageServer(workspace, config.image_port, config.host) as images:
-        say(f"Label Studio {connection.url} answers, user {connection.user}; pictures: {images.url}")
+        say(f"Label Studio {connection.url} answers, user {connection.user}; images: {images.url}")
         say(
-            f"push with LABEL_STUDIO_URL={connection.url} and `image_url = {images.url}`; one key a pair needs ndec's "
-            "middleware there (docs/annotation.md)"
+            f"push with LABEL_STUDIO_URL={connection.url} and `image_url = {images.url}`; to label with one key per "
+            "pair, install ndec's middleware there (docs/annotation.md)"
         )
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(1)
 
 
-def _existing(config: ServeConfig) -> Workspace:
+def _existing_workspace(config: ServeConfig) -> Workspace:
     workspace = Workspace(config.workspace)
     if not workspace.root.is_dir():
         raise NdecError(f"the workspace {workspace.root} does not exist; make it with `ndec init {workspace.root}`")
@@ -98,14 +100,14 @@ def _existing(config: ServeConfig) -> Workspace:
 def _warn_when_open(config: ServeConfig) -> None:
     if not is_loopback(config.host):
         say(
-            f"WARNING: other machines reach {config.host}, and Label Studio's password and the pictures' key travel "
-            "unencrypted; use this in a network you trust"
+            f"WARNING: other machines reach {config.host}, and Label Studio's password and the images' key are "
+            "sent unencrypted; use this only in a network you trust"
         )
 
 
 @contextlib.contextmanager
 def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]:
-    workspace = _existing(config)
+    workspace = _existing_workspace(config)
     _warn_when_open(config)
     with (
         _ending_on_signals(),
@@ -124,9 +126,9 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
 
 @contextlib.contextmanager
 def _ending_on_signals() -> Iterator[None]:
-    """A closed terminal or a `kill` ends Label Studio too, as Ctrl-C does; signals reach the main thread only.
+    """Let a closed terminal or a `kill` stop Label Studio as Ctrl-C does; does nothing outside the main thread.
 
-    SIGINT is among them: a shell starts background jobs with it ignored, and Python then raises nothing.
+    SIGINT is included: a shell starts background jobs with SIGINT ignored, and Python then raises nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -130,11 +130,11 @@ def status(given: Given) -> None:
     from ndec_builder.annotation.label_studio.server_snapshot import trouble_lines
 
     config = StatusConfig(given.workspace, **{name: value for name, value in given.flags.items() if value})
-    rows, found = status.status(config), status.found_so_far(config)
+    rows, found = status.status(config), status.audit_and_clearing(config)
     if given.as_json:
         audit = found["audit"].as_json() if found["audit"] else None
         typer.echo(json.dumps({"annotators": rows, "audit": audit, "auto_clear": found["auto_clear"]}))
     else:
-        typer.echo("\n".join([status.as_text(rows), status.finish(rows), *status.findings(found)]))
+        typer.echo("\n".join([status.status_text(rows), status.finish_text(rows), *status.findings_text(found)]))
     for note in trouble_lines(config.workspace, config.split):
         typer.echo(note, err=True)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
-from ndec_builder.annotation.tables import gold_truth, read_tasks
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import track
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LABELS
@@ -28,16 +28,15 @@ def answer_all(
     Returns how many were answered. Labels belong to the annotator because the project does.
     Raises NdecError for an annotator without tasks or project in this round, and for a label that is not in LABELS.
     """
-    rows = [row for row in read_tasks(workspace, split).to_pylist() if row["round"] == round]
+    tables = AnnotationTables(workspace, split)
+    rows = [row for row in tables.require_tasks().to_pylist() if row["round"] == round]
     names = sorted({row["annotator"] for row in rows})
     if annotator not in names:
         raise NdecError(
             f"annotator {annotator!r} has no pairs in the round {round!r} of {split!r}; annotators with pairs: "
             f"{', '.join(names) or 'none'}. Assign some: `ndec annotate push --split {split} --annotator {annotator}`"
         )
-    gold = {
-        pair: "hard_negative" if label == "no_copy" else label for pair, label in gold_truth(workspace, split).items()
-    }
+    gold = {pair: "hard_negative" if label == "no_copy" else label for pair, label in tables.gold_truth().items()}
     pairs = {row["pair_id"]: row for row in rows if row["annotator"] == annotator}
     client = connection.client()
     with explain_errors(connection, "looking for unanswered pairs"):

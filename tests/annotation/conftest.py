@@ -1,4 +1,4 @@
-"""A workspace with pictures and candidate pairs, made with the schemas alone."""
+"""A workspace with images and candidate pairs, made from the schemas alone."""
 
 from __future__ import annotations
 

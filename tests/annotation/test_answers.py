@@ -9,6 +9,8 @@ from typing import Any
 
 from ndec_builder.annotation.label_studio.annotations import chosen_label, new_labels, update_snapshot
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.workspace import Workspace
 
 PAIRS = {p: {"pair_id": p, "batch": 1, "is_gold": False, "position": i} for i, p in enumerate("abc")}
 LOGINS = {7: "ann@x"}
@@ -70,7 +72,7 @@ def test_only_differences_to_the_newest_pulled_label_are_rows() -> None:
     assert rows_of(tasks, again, Counter()) == []
 
 
-def test_a_task_that_is_there_twice_gives_one_row() -> None:
+def test_a_duplicate_task_gives_one_row() -> None:
     tasks = [found("a", answer(1, "unsure", 1)), found("a", answer(2, "unrelated", 2))]
     assert [row["label"] for row in rows_of(tasks, [], Counter())] == ["unrelated"]
 
@@ -85,8 +87,8 @@ def test_a_verdict_is_exactly_one_known_choice_of_the_right_control() -> None:
     )
 
 
-def test_an_annotation_that_is_there_but_not_counted_was_not_deleted(tmp_path: Path) -> None:
-    snapshot, assignee = ServerSnapshot(tmp_path), ("first", "ann")
+def test_an_annotation_that_exists_but_is_not_counted_was_not_deleted(tmp_path: Path) -> None:
+    snapshot, assignee = ServerSnapshot(AnnotationTables(Workspace(tmp_path), "test")), ("first", "ann")
     for task, pair_id in ((1, "a"), (2, "b")):
         snapshot.add_task(assignee, 4, task, pair_id).update(annotation=10 + task, label="unrelated")
     look = update_snapshot([], snapshot, assignee, 4, complete=True, still=lambda annotation: annotation == 11)

@@ -1,4 +1,4 @@
-"""Many at once, and kills, on SQLite and on a real PostgreSQL: small versions of the benchmark and of the fault run."""
+"""Several annotators at once, and kills, on SQLite and PostgreSQL: small versions of the benchmark and fault run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_postgresql_six_at_once_then_kills(tmp_path: Path, monkeypatch: pytest.M
     assert result["labels confirmed"] > 5
 
 
-def test_a_postgresql_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_postgresql_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NDEC_DATABASE_PASSWORD", "geheim")
     try:
         find_server()

@@ -1,4 +1,4 @@
-"""The audit: who gets which pairs, what its labels say, and that the bound holds against simulated annotators."""
+"""The audit: who gets which pairs, what its labels mean, and that the bound holds with simulated annotators."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from hypothesis import strategies as st
 from scipy.stats import binom, hypergeom
 
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.audit import (
     Audit,
-    as_text,
-    bound_of,
-    disputed,
-    judges,
-    live,
-    look,
+    audit_bound,
+    audit_judges,
+    audit_sample,
+    audit_text,
+    audit_verdict,
+    current_audit,
+    disputed_in_audit,
+    evaluate_audit,
     overruled,
     pairs_needed,
-    sample,
-    unconfirmed,
-    verdict,
+    unconfirmed_in_audit,
 )
 from ndec_builder.annotation.decisions.binomial import rare_upper
-from ndec_builder.annotation.decisions.label_statistics import draw
-from ndec_builder.annotation.push_options import remember
+from ndec_builder.annotation.decisions.label_statistics import draw_pairs
+from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
-from ndec_builder.annotation.status import findings, found_so_far
+from ndec_builder.annotation.status import audit_and_clearing, findings_text
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, LABELS, SET_ASIDE, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, LABELS, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from support.votes import Vote, labels_of, tasks_of
+from support.votes import Vote, labels_of, push_rows, tasks_of
 
 
 def candidates_of(pairs: list[str]) -> pa.Table:
@@ -68,21 +68,21 @@ def candidates_of(pairs: list[str]) -> pa.Table:
         ("cchh", "doubtful", (None, None)),
     ],
 )
-def test_what_the_labels_of_an_audited_pair_say(votes: str, expected: str, decision: Any) -> None:
+def test_the_verdict_follows_from_the_audit_labels(votes: str, expected: str, decision: Any) -> None:
     names = dict(zip("chu?", LABELS, strict=True))
     given_ = [names[vote] for vote in votes]
-    assert verdict(given_) == expected and overruled(given_) == decision
-    assert disputed({"p": given_}) == (["p"] if expected == "doubtful" and votes != "??" else [])
+    assert audit_verdict(given_) == expected and overruled(given_) == decision
+    assert disputed_in_audit({"p": given_}) == (["p"] if expected == "doubtful" and votes != "??" else [])
 
 
 @given(st.sets(st.text("abc123", min_size=3, max_size=6), max_size=30), st.integers(0, 30), st.data())
 def test_the_sample_is_a_beginning_of_the_random_order(kept: set[str], count: int, data: st.DataObject) -> None:
     """Pairs drawn once stay the sample while the kept ones stay; pairs kept later break it off, never thin it out."""
-    given_ = set(draw(kept, count))
-    assert sample(kept, given_) == draw(kept, count)
+    given_ = set(draw_pairs(kept, count))
+    assert audit_sample(kept, given_) == draw_pairs(kept, count)
     more = kept | data.draw(st.sets(st.text("abc123", min_size=3, max_size=6), max_size=5))
-    found = sample(more, given_)
-    assert found == draw(more, len(found)) and set(found) <= given_
+    found = audit_sample(more, given_)
+    assert found == draw_pairs(more, len(found)) and set(found) <= given_
 
 
 def found_at_most(found: int, drawn: int, kind: int, count: int) -> float:
@@ -91,18 +91,18 @@ def found_at_most(found: int, drawn: int, kind: int, count: int) -> float:
     return float((hypergeom.pmf(there, count, kind, drawn) * binom.cdf(found, there, 0.9)).sum())
 
 
-def test_the_bound_is_of_what_is_left_and_doubtful_pairs_count_as_copies() -> None:
+def test_the_bound_is_for_the_remaining_pairs_and_doubtful_pairs_count_as_copies() -> None:
     pairs = [f"p{number}" for number in range(300)]
     votes = {pair: ["hard_negative"] for pair in pairs[:280]} | {
         "p3": ["edited_copy", "edited_copy"], "p4": ["edited_copy", "hard_negative"],
     }  # fmt: skip
-    audit = look(5000, pairs, votes)
+    audit = evaluate_audit(5000, pairs, votes)
     assert (audit.drawn, audit.audited, audit.open, audit.copies, audit.doubtful) == (300, 280, 20, 1, 1)
     assert audit.bound is not None
     copies = round(audit.bound * 4998) + 2  # among the 5,000
     assert found_at_most(2, 280, copies, 5000) > 0.05 >= found_at_most(2, 280, copies + 1, 5000)
-    assert "of the 5,000 kept" in as_text(audit) and "further copy" in as_text(audit)
-    assert look(10, [], {}).bound is None and "none yet" in as_text(look(10, [], {}))
+    assert "of the 5,000 kept" in audit_text(audit) and "further copy" in audit_text(audit)
+    assert evaluate_audit(10, [], {}).bound is None and "none yet" in audit_text(evaluate_audit(10, [], {}))
 
 
 @settings(max_examples=25, deadline=None)
@@ -120,7 +120,7 @@ def test_the_bound_is_the_exact_one(found: int, drawn: int, more: int) -> None:
 def test_how_many_pairs_prove_one_per_cent(copies: int, kept: int, need: int | None) -> None:
     assert pairs_needed(copies, kept) == need
     if need is not None:
-        enough, fewer = bound_of(copies, need, kept), bound_of(copies, need - 1, kept)
+        enough, fewer = audit_bound(copies, need, kept), audit_bound(copies, need - 1, kept)
         assert enough is not None and fewer is not None and enough <= 0.01 < fewer
 
 
@@ -131,7 +131,7 @@ def test_with_simulated_annotators_the_bound_covers_what_is_left() -> None:
     for _ in range(60):
         kept = [f"{number:05d}" for number in rng.permutation(100_000)[:1000]]
         truth = dict(zip(kept, rng.random(1000) < 0.02, strict=True))
-        drawn = draw(kept, 300)
+        drawn = draw_pairs(kept, 300)
 
         def say(pair: str, truth: dict[str, Any] = truth) -> str:
             error = float(rng.choice([0.03, 0.08]))
@@ -139,10 +139,10 @@ def test_with_simulated_annotators_the_bound_covers_what_is_left() -> None:
 
         votes = {pair: [say(pair)] for pair in drawn}
         for _ in range(4):
-            for pair in {*disputed(votes), *unconfirmed(votes)}:
+            for pair in {*disputed_in_audit(votes), *unconfirmed_in_audit(votes)}:
                 votes[pair].append(say(pair))
-        bound = look(len(kept), drawn, votes).bound
-        out = {pair for pair in drawn if verdict(votes[pair]) in ("copy", "doubtful")}
+        bound = evaluate_audit(len(kept), drawn, votes).bound
+        out = {pair for pair in drawn if audit_verdict(votes[pair]) in ("copy", "doubtful")}
         left = sum(truth[pair] for pair in kept if pair not in out) / (len(kept) - len(out))
         covered += bound is not None and bound >= left
     assert covered >= 53  # 57 of 60 are expected; 52 or fewer happen once in a hundred
@@ -166,11 +166,11 @@ def test_with_simulated_annotators_the_bound_covers_what_is_left() -> None:
 )
 def test_what_counts_against_the_dataset_is_confirmed(votes: str, again: bool) -> None:
     words = dict(zip("chu?", LABELS, strict=True))
-    assert unconfirmed({"p": [words[vote] for vote in votes]}) == (["p"] if again else [])
+    assert unconfirmed_in_audit({"p": [words[vote] for vote in votes]}) == (["p"] if again else [])
 
 
 def test_confirmation_spares_clean_pairs_and_finds_copies() -> None:
-    """SIMULATED: people of 8 % error; six of them at most look at a pair."""
+    """SIMULATED: annotators with 8 % errors; at most six of them label a pair."""
     rng = np.random.default_rng(7)
 
     def say(truth: str) -> str:
@@ -179,12 +179,15 @@ def test_confirmation_spares_clean_pairs_and_finds_copies() -> None:
     found = {}
     for truth in ("hard_negative", "edited_copy"):
         votes = {str(n): [say(truth), say(truth)] for n in range(6000)}
-        plain = {pair: given + [say(truth)] * (pair in disputed({pair: given})) for pair, given in votes.items()}
+        plain = {
+            pair: given + [say(truth)] * (pair in disputed_in_audit({pair: given})) for pair, given in votes.items()
+        }
         for _ in range(4):
-            for pair in {*disputed(votes), *unconfirmed(votes)}:
+            for pair in {*disputed_in_audit(votes), *unconfirmed_in_audit(votes)}:
                 votes[pair] = [*votes[pair], say(truth)]
         found[truth] = [
-            np.mean([verdict(given) in ("copy", "doubtful") for given in some.values()]) for some in (plain, votes)
+            np.mean([audit_verdict(given) in ("copy", "doubtful") for given in some.values()])
+            for some in (plain, votes)
         ]
     assert found["hard_negative"][1] < 0.0005 < 0.002 < found["hard_negative"][0]
     assert found["edited_copy"][1] > 0.975
@@ -197,7 +200,7 @@ def first_round(count: int) -> list[Vote]:
 def plan(root: Path, votes: list[Vote], tasks: pa.Table, people: tuple[str, ...], pairs: int = 20) -> pa.Table:
     ids = sorted({vote[0] for vote in votes})
     config = PushConfig(root, round="audit", annotators=people, audit_pairs=pairs)
-    return new_tasks(config, [candidates_of(ids)], tasks, labels_of(votes), table_of(SET_ASIDE, []))
+    return push_rows(config, [candidates_of(ids)], tasks, labels_of(votes))
 
 
 def test_each_drawn_pair_goes_to_one_who_has_not_seen_it_then_disputed_ones_to_one_more(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_each_drawn_pair_goes_to_one_who_has_not_seen_it_then_disputed_ones_to_o
     audit = plan(tmp_path, votes, tasks, ("ann", "ben", "cleo", "dora"))
     seen = {(vote[0], vote[2]) for vote in votes}
     people = Counter(audit["pair_id"].to_pylist())
-    assert sorted(people) == sorted(draw([vote[0] for vote in votes], 20)) and set(people.values()) == {1}
+    assert sorted(people) == sorted(draw_pairs([vote[0] for vote in votes], 20)) and set(people.values()) == {1}
     assert not seen & set(zip(audit["pair_id"].to_pylist(), audit["annotator"].to_pylist(), strict=True))
 
     tasks = pa.concat_tables([tasks, audit])
@@ -216,7 +219,7 @@ def test_each_drawn_pair_goes_to_one_who_has_not_seen_it_then_disputed_ones_to_o
     votes += [(r["pair_id"], "audit", r["annotator"], "hard_negative") for r in rows]
     votes.append((odd, "audit", rows[0]["annotator"], "edited_copy"))  # a correction: now it is disputed
     barred = {name for pair, name in seen if pair == odd} | {r["annotator"] for r in rows if r["pair_id"] == odd}
-    with pytest.raises(NdecError, match="too few people for the round 'audit'"):
+    with pytest.raises(NdecError, match="too few annotators for the round 'audit'"):
         plan(tmp_path, votes, tasks, tuple(barred))
     third = plan(tmp_path, votes, tasks, ("ann", "ben", "cleo", "dora", "eve")).to_pylist()
     assert [row["pair_id"] for row in third] == [odd] and third[0]["annotator"] not in barred
@@ -226,7 +229,7 @@ def test_each_drawn_pair_goes_to_one_who_has_not_seen_it_then_disputed_ones_to_o
     )  # it is open with the third
 
 
-def test_a_copy_of_the_audit_is_confirmed_where_somebody_is_left(tmp_path: Path) -> None:
+def test_a_copy_found_by_the_audit_is_confirmed_if_an_annotator_is_left(tmp_path: Path) -> None:
     votes = first_round(30)
     tasks = tasks_of(votes)
     audit = plan(tmp_path, votes, tasks, ("cleo", "dora"))
@@ -243,27 +246,28 @@ def test_a_copy_of_the_audit_is_confirmed_where_somebody_is_left(tmp_path: Path)
     assert [(row["pair_id"], row["annotator"]) for row in more] == [(copy, "eve")]
 
 
-def test_where_hints_were_ever_shown_two_look_anew(tmp_path: Path) -> None:
+def test_two_annotators_re_label_each_pair_if_hints_were_ever_shown(tmp_path: Path) -> None:
     votes = first_round(30)
     tasks = tasks_of(votes)
-    directory = Workspace(tmp_path).annotation("test")
-    directory.mkdir(parents=True)
-    remember(directory, True, 0.9, 0)
-    remember(directory, False, 0.9, 0)  # off again: labels of before may have followed one
-    assert judges(directory) == 2
+    AnnotationTables(Workspace(tmp_path), "test").keep_options(True, 0.9, 0)
+    AnnotationTables(Workspace(tmp_path), "test").keep_options(False, 0.9, 0)  # off again: labels may have followed one
+    assert audit_judges(AnnotationTables(Workspace(tmp_path), "test").options) == 2
     audit = plan(tmp_path, votes, tasks, ("cleo", "dora")).to_pylist()
     people = Counter(row["pair_id"] for row in audit)
     assert len(people) == 20 and set(people.values()) == {2}
     drawn = sorted(people)
     one = {pair: ["hard_negative"] for pair in drawn} | {drawn[0]: ["edited_copy"]}
-    assert (look(30, drawn, one, 2).audited, look(30, drawn, one, 2).doubtful) == (1, 1)  # a copy counts at once
+    assert (evaluate_audit(30, drawn, one, 2).audited, evaluate_audit(30, drawn, one, 2).doubtful) == (
+        1,
+        1,
+    )  # a copy counts at once
     two = {pair: given_ * 2 for pair, given_ in one.items()}
-    found = look(30, drawn, two, 2)
-    assert (found.audited, found.copies, found.judges) == (20, 1, 2) and "by two" in as_text(found)
-    assert found.bound == look(30, drawn, two).bound
+    found = evaluate_audit(30, drawn, two, 2)
+    assert (found.audited, found.copies, found.judges) == (20, 1, 2) and "by two" in audit_text(found)
+    assert found.bound == evaluate_audit(30, drawn, two).bound
 
 
-def test_too_few_people_and_nothing_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_audit_needs_annotators_and_kept_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     votes = first_round(6)
     with pytest.raises(NdecError, match="needs 1 more who have not seen it"):
         plan(tmp_path, votes, tasks_of(votes), ("ann",))
@@ -293,12 +297,16 @@ def test_agreement_status_and_decisions_follow_the_audit(tmp_path: Path, capsys:
     decisions = read_table(resolve.run(ResolveConfig(tmp_path))).to_pylist()
     found = read_json(directory / "agreement.json")["audit"]
     assert (found["kept"], found["audited"], found["copies"], found["doubtful"]) == (400, 300, 1, 0)
-    assert found["bound"] == bound_of(1, 300, 400)
+    assert found["bound"] == audit_bound(1, 300, 400)
     assert "1 edited copies" in capsys.readouterr().err
     changed = {row["pair_id"]: (row["decision"], row["basis"]) for row in decisions}
     assert changed.pop(copy) == ("edited_copy", "adjudicated")
     assert set(changed.values()) == {("hard_negative", "agreed")}
-    assert live(directory, labels_of(votes + answers)) == Audit(400, 300, 300, 1, 0, found["bound"])
-    assert live(directory, labels_of(votes)) == Audit(400, 300, 0, 0, 0, None)
+    assert current_audit(directory, labels_of(votes + answers), PushOptions()) == Audit(
+        400, 300, 300, 1, 0, found["bound"]
+    )
+    assert current_audit(directory, labels_of(votes), PushOptions()) == Audit(400, 300, 0, 0, 0, None)
     config = StatusConfig(tmp_path)
-    assert findings(found_so_far(config)) == [as_text(live(directory, labels_of(votes + answers)))]  # type: ignore[arg-type]
+    assert findings_text(audit_and_clearing(config)) == [
+        audit_text(current_audit(directory, labels_of(votes + answers), PushOptions()))
+    ]  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Auto-clearing: proven by a random slice or refused, only ever as edited copies, withdrawn when labels contradict."""
+"""Auto-clearing: proven by a random slice or refused, only as edited copies, withdrawn if labels contradict."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from ndec_builder.annotation import auto_clear, resolve
-from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.clearing import (
-    check,
+    check_slice,
     clearable,
-    contradicted,
-    least_slice,
+    contradicted_pairs,
     slice_pairs,
-    verdict,
+    slice_verdict,
+    smallest_slice,
 )
-from ndec_builder.annotation.push_options import remember
 from ndec_builder.annotation.settings import AutoClearConfig, PushConfig, ResolveConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, PRELABELS, SET_ASIDE, TASKS, pair_id, table_of
+from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, PRELABELS, TASKS, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from support.votes import push_rows
 
 PAIRS, HIGH = 600, 400
 
@@ -54,9 +54,9 @@ def push(workspace: Workspace, **settings_: Any) -> pa.Table:
     """The plan of a first push, written as the tasks table."""
     config = PushConfig(workspace.root, annotators=("ann", "ben"), overlap=0.0, **settings_)
     table = read_table(workspace.candidates("test") / "candidates.parquet")
-    tasks = new_tasks(config, [table], table_of(TASKS, []), table_of(LABEL_ROWS, []), table_of(SET_ASIDE, []))
+    tasks = push_rows(config, [table])
     write_table(workspace.annotation("test") / "tasks.parquet", tasks)
-    remember(workspace.annotation("test"), config.hints, config.check_above, config.check_pairs)
+    AnnotationTables(workspace, "test").keep_options(config.hints, config.check_above, config.check_pairs)
     return tasks
 
 
@@ -80,12 +80,12 @@ def test_a_sample_is_drawn_at_random_and_grows(bench: Workspace) -> None:
         PushConfig(bench.root, sample=-1)
 
 
-def test_likely_copies_come_last_and_in_instalments(bench: Workspace) -> None:
+def test_likely_copies_come_last_and_in_portions(bench: Workspace) -> None:
     values = probabilities()
     first = push(bench, order="copies_last", count=100)
-    table, nothing = read_table(bench.candidates("test") / "candidates.parquet"), table_of(SET_ASIDE, [])
+    table = read_table(bench.candidates("test") / "candidates.parquet")
     config = PushConfig(bench.root, annotators=("ann", "ben"), overlap=0.0, order="copies_last", count=50)
-    more = new_tasks(config, [table], first, table_of(LABEL_ROWS, []), nothing)
+    more = push_rows(config, [table], first)
     given = [pair for rows in (first, more) for pair in rows["pair_id"].to_pylist()]
     assert len(given) == 150 and set(given) == set(sorted(values, key=lambda pair: values[pair])[:150])
     assert given[:100] == sorted(given[:100], key=lambda pair: values[pair])
@@ -93,7 +93,7 @@ def test_likely_copies_come_last_and_in_instalments(bench: Workspace) -> None:
         PushConfig(bench.root, order="copies-last")
 
 
-def test_only_pairs_below_a_probability_are_given(bench: Workspace) -> None:
+def test_only_pairs_below_a_probability_are_assigned(bench: Workspace) -> None:
     values = probabilities()
     given_ = push(bench, below=0.5)["pair_id"].to_pylist()
     assert sorted(given_) == sorted(pair for pair, value in values.items() if value < 0.5)
@@ -109,35 +109,37 @@ def test_the_slice_comes_first_and_its_contradicted_pairs_go_to_one_more(bench: 
     assert first == set(slice_) and len(rows) == PAIRS  # each pair once, since overlap is off
 
     config = PushConfig(bench.root, annotators=("ann", "ben", "cleo"), overlap=0.0, check_pairs=160)
-    table, nothing = read_table(bench.candidates("test") / "candidates.parquet"), table_of(SET_ASIDE, [])
+    table = read_table(bench.candidates("test") / "candidates.parquet")
     who = {row["pair_id"]: row["annotator"] for row in rows}
     says = {slice_[0]: "hard_negative", slice_[1]: "edited_copy", slice_[2]: "unsure"}
     labels = [
         {"pair_id": pair, "round": "first", "annotator": who[pair], "label": label, "batch": 1, "is_gold": False}
         for pair, label in says.items()
     ]
-    more = new_tasks(config, [table], tasks, table_of(LABEL_ROWS, labels), nothing)
+    more = push_rows(config, [table], tasks, table_of(LABEL_ROWS, labels))
     assert sorted(more["pair_id"].to_pylist()) == sorted([slice_[0], slice_[2]])
     assert all(row["annotator"] != who[row["pair_id"]] for row in more.to_pylist())
     tasks = pa.concat_tables([tasks, more])  # they are open: nobody else gets them meanwhile
-    assert new_tasks(config, [table], tasks, table_of(LABEL_ROWS, labels), nothing).num_rows == 0
+    assert push_rows(config, [table], tasks, table_of(LABEL_ROWS, labels)).num_rows == 0
 
 
 @given(st.lists(st.sampled_from(["edited_copy", "hard_negative", "unrelated", "unsure"]), max_size=6))
-def test_a_slip_is_asked_after_and_two_decide(given_: list[str]) -> None:
+def test_a_contradicting_label_triggers_one_more_and_two_decide(given_: list[str]) -> None:
     lead = sum({"edited_copy": 1, "unsure": 0}.get(label, -1) for label in given_)
-    assert verdict(given_) == (True if lead > 0 else False if lead <= -2 else None)
-    assert contradicted(["p"], {"p": given_}) == (["p"] if given_ and lead in (0, -1) else [])
+    assert slice_verdict(given_) == (True if lead > 0 else False if lead <= -2 else None)
+    assert contradicted_pairs(["p"], {"p": given_}) == (["p"] if given_ and lead in (0, -1) else [])
 
 
-def test_clearing_discards_as_copies_and_resolve_takes_it_back_on_contradiction(
+def test_clearing_discards_copies_and_resolve_reverts_it_on_contradiction(
     bench: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = bench.annotation("test")
     values, slice_ = probabilities(), set(slice_pairs(probabilities(), 0.9, 200))
     push(bench, check_pairs=200)
     answer(bench, set(), slice_)
-    monkeypatch.setattr(auto_clear, "_take_out", lambda config, workspace, chosen: without(workspace, chosen))
+    monkeypatch.setattr(
+        auto_clear, "_remove_from_queues", lambda config, tables, chosen: without(tables.workspace, chosen)
+    )
     auto_clear.run(AutoClearConfig(bench.root))
     cleared = read_table(directory / "cleared.parquet").to_pylist()
     lowest = min(values[pair] for pair in slice_)  # nothing is cleared below what was checked
@@ -171,16 +173,16 @@ def test_clearing_discards_as_copies_and_resolve_takes_it_back_on_contradiction(
     config = PushConfig(bench.root, annotators=("ann", "ben"), overlap=0.0)
     inputs = [read_table(bench.candidates("test") / "candidates.parquet")]
     left, labels = read_table(directory / "tasks.parquet"), read_table(directory / "labels.parquet")
-    assert new_tasks(config, inputs, left, labels, table_of(SET_ASIDE, [])).num_rows == 0
+    assert push_rows(config, inputs, left, labels).num_rows == 0
     # … until labels contradict: then all of them are open again.
     answer(bench, set(sorted(slice_)[:9]), slice_)
     decisions = {r["pair_id"]: r for r in read_table(resolve.run(ResolveConfig(bench.root))).to_pylist()}
     assert all(decisions[pair]["decision"] is None for pair in auto if pair in decisions)
     said = read_json(directory / "agreement.json")["auto_clear"]
     assert said["withdrawn"] == len(high) and said["pairs"] == 0 and "contradicts" in said["refused"]
-    assert f"{len(high)} pairs are not cleared any more" in capsys.readouterr().err
+    assert f"{len(high)} pairs are no longer auto-cleared" in capsys.readouterr().err
     labels = read_table(directory / "labels.parquet")
-    again = new_tasks(config, inputs, left, labels, table_of(SET_ASIDE, []))
+    again = push_rows(config, inputs, left, labels)
     assert set(again["pair_id"].to_pylist()) == auto
 
 
@@ -192,12 +194,12 @@ def without(workspace: Workspace, chosen: dict[str, float]) -> pa.Table:
 @pytest.mark.parametrize(
     ("checked", "wrong", "message"),
     [
-        (100, 0, "holds 100 pairs .* 194 are needed .*--check-pairs 194"),
+        (100, 0, "has 100 pairs .* 194 are needed .*--check-pairs 194"),
         (200, 3, "contradicts: 3 of its 200 pairs"),
         (200, -20, "20 of them not labelled yet or disputed"),
     ],
 )
-def test_clearing_is_refused_and_says_why(bench: Workspace, checked: int, wrong: int, message: str) -> None:
+def test_clearing_is_refused_with_the_reason(bench: Workspace, checked: int, wrong: int, message: str) -> None:
     slice_ = slice_pairs(probabilities(), 0.9, checked)
     push(bench, check_pairs=checked)
     highest = sorted(slice_, key=lambda pair: -probabilities()[pair])
@@ -212,12 +214,12 @@ def test_clearing_is_refused_and_says_why(bench: Workspace, checked: int, wrong:
 @settings(max_examples=40)
 @given(st.integers(0, 2**20), st.floats(0, 0.2), st.integers(0, 400))
 def test_nothing_below_the_proof_and_no_labelled_pair_is_cleared(seed: int, error: float, drawn: int) -> None:
-    """SIMULATED verdicts: whatever they are, what is cleared lies above a threshold that they prove."""
+    """SIMULATED labels: whatever they are, cleared pairs lie above a threshold that they prove."""
     rng = np.random.default_rng(seed)
     values = probabilities()
     slice_ = slice_pairs(values, 0.9, drawn)
     votes = {p: [str(rng.choice(["edited_copy", "hard_negative"], p=[1 - error, error]))] * 2 for p in slice_}
-    found = check(values, 0.9, drawn, votes, 0.02)
+    found = check_slice(values, 0.9, drawn, votes, 0.02)
     cleared = clearable(values, found, votes)
     assert not set(cleared) & set(slice_) and all(value >= 0.9 for value in cleared.values())
     assert bool(found.refused) == (found.threshold is None) and (not found.refused or not cleared)
@@ -228,7 +230,7 @@ def test_nothing_below_the_proof_and_no_labelled_pair_is_cleared(seed: int, erro
         assert found.bound == pytest.approx(exact / 0.9) and found.bound <= 0.02
 
 
-def test_too_many_wrong_clearings_are_rare_with_simulated_people() -> None:
+def test_too_many_wrong_clearings_are_rare_with_simulated_annotators() -> None:
     """SIMULATED people of 8 % error, 4 % no copies above 0.9: 2 % is claimed in at most 5 % of the draws.
 
     And slips of people alone hinder nothing: where all are copies, nearly every slice proves it.
@@ -246,18 +248,17 @@ def test_too_many_wrong_clearings_are_rare_with_simulated_people() -> None:
 
             votes = {pair: [say(pair)] for pair in slice_}
             for _ in range(5):
-                for pair in contradicted(slice_, votes):
+                for pair in contradicted_pairs(slice_, votes):
                     votes[pair].append(say(pair))
-            claimed[rate] += check(values, 0.9, 240, votes, 0.02).threshold is not None
+            claimed[rate] += check_slice(values, 0.9, 240, votes, 0.02).threshold is not None
     assert claimed[0.04] <= 13  # 7.5 of 150 are allowed on average; more than 13 happen once in fifty
-    assert claimed[0.0] >= 75 and least_slice(0.02) == 194
+    assert claimed[0.0] >= 75 and smallest_slice(0.02) == 194
 
 
-def test_a_check_needs_pre_labels_and_settings_that_make_sense(tmp_path: Path) -> None:
+def test_a_check_needs_pre_labels_and_valid_settings(tmp_path: Path) -> None:
     rows = [{"pair_id": "p", "split": "test", "query_id": "q", "reference_id": "r", "score": 0.9, "rank": 1}]
-    empty = table_of(TASKS, []), table_of(LABEL_ROWS, []), table_of(SET_ASIDE, [])
     with pytest.raises(NdecError, match="no pre-label to check; run `ndec prelabel"):
-        new_tasks(PushConfig(tmp_path, check_pairs=5), [table_of(CANDIDATES, rows)], *empty)
+        push_rows(PushConfig(tmp_path, check_pairs=5), [table_of(CANDIDATES, rows)])
     for make, message in (
         (lambda: AutoClearConfig(tmp_path, above=0.3), "above is 0.3"),
         (lambda: AutoClearConfig(tmp_path, allowed=0.7), "allowed is 0.7"),

@@ -1,4 +1,4 @@
-"""Gold pairs: true by construction, nowhere to be told from others, and measured but never counted."""
+"""Gold pairs: true by construction, indistinguishable from other pairs, and never part of a result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.assignment import gold_pairs as gold_module
-from ndec_builder.annotation.assignment.gold_pairs import gold_count, gold_needed, make_gold, mix
+from ndec_builder.annotation.assignment.gold_pairs import gold_count, gold_needed, make_gold, mix_in_gold
 from ndec_builder.annotation.label_studio.task_sync import task_data
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
-from ndec_builder.annotation.status import as_text, status
-from ndec_builder.annotation.tables import gold_images, read_gold
+from ndec_builder.annotation.status import status, status_text
+from ndec_builder.annotation.tables import AnnotationTables, gold_images
 from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.decode import decode
 from ndec_builder.core.errors import NdecError, UsageError
@@ -46,8 +46,8 @@ def picture(workspace: Workspace, role: str, image_id: str) -> np.ndarray:
     return np.asarray(decode(Path(workspace.resolve(row["uri"])).read_bytes()), np.int32)
 
 
-def test_gold_is_true_by_construction_and_its_making_is_on_record(bench: Workspace) -> None:
-    table = make_gold(bench, "test", 9, seed=3)
+def test_gold_is_true_by_construction_and_records_how_it_was_made(bench: Workspace) -> None:
+    table = make_gold(AnnotationTables(bench, "test"), 9, seed=3)
     assert table.schema.equals(GOLD) and table.num_rows == 9 and len(set(table["pair_id"].to_pylist())) == 9
     kinds = Counter(table["kind"].to_pylist())
     assert kinds["edited_copy"] in (4, 5) and kinds["reverse_crop"] and kinds["two_crops"]
@@ -78,11 +78,11 @@ def overlap(a: list[float], b: list[float]) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def test_gold_is_made_once_grows_and_is_in_no_role(bench: Workspace) -> None:
-    make_gold(bench, "test", 5, seed=0)
-    again = make_gold(bench, "test", 3, seed=0)
+def test_gold_is_made_once_and_grows_outside_the_roles(bench: Workspace) -> None:
+    make_gold(AnnotationTables(bench, "test"), 5, seed=0)
+    again = make_gold(AnnotationTables(bench, "test"), 3, seed=0)
     assert again.num_rows == 5
-    more = make_gold(bench, "test", 8, seed=0)
+    more = make_gold(AnnotationTables(bench, "test"), 8, seed=0)
     assert more.slice(0, 5).equals(again) and more.num_rows == 8
     listed = read_table(gold_images(bench))
     assert listed.schema.equals(IMAGES) and listed["image_id"].to_pylist() == sorted(listed["image_id"].to_pylist())
@@ -94,15 +94,15 @@ def test_gold_is_made_once_grows_and_is_in_no_role(bench: Workspace) -> None:
     shown = set(read_table(bench.candidates("test") / "candidates.parquet")["query_id"].to_pylist())
     used = [row["source_id"] for row in more.to_pylist() if row["source_role"] == "pool"]
     assert not set(used[:2]) & shown  # pool images that no mined pair shows come first
-    with pytest.raises(NdecError, match=r"only \d+ gold pairs could be made of 200"):
-        make_gold(bench, "test", 200, seed=0)
+    with pytest.raises(NdecError, match=r"only \d+ of 200 gold pairs could be made"):
+        make_gold(AnnotationTables(bench, "test"), 200, seed=0)
 
 
-def test_small_pictures_give_no_gold(tmp_path: Path, make_candidates: Any) -> None:
+def test_small_images_give_no_gold(tmp_path: Path, make_candidates: Any) -> None:
     workspace = Workspace(tmp_path)
     make_candidates(workspace, count=4, size=(64, 48))
     with pytest.raises(NdecError, match="smaller than 128 px"):
-        make_gold(workspace, "test", 1, seed=0)
+        make_gold(AnnotationTables(workspace, "test"), 1, seed=0)
 
 
 def new_rows(pairs: dict[str, int], round_: str = "first", batch: int = 1, start: int = 1) -> pa.Table:
@@ -133,7 +133,7 @@ def test_mixing_keeps_the_pairs_and_their_order_and_adds_the_share(
 ) -> None:
     new, none = new_rows(people), table_of(TASKS, [])
     gold = gold_table(gold_needed(new, none, share))
-    mixed = mix(new, gold, share, none, seed)
+    mixed = mix_in_gold(new, gold, share, none, seed)
     assert mixed.filter(pa.array([not row for row in mixed["is_gold"].to_pylist()])).num_rows == new.num_rows
     for name, count in people.items():
         own = [row for row in mixed.to_pylist() if row["annotator"] == name]
@@ -142,17 +142,17 @@ def test_mixing_keeps_the_pairs_and_their_order_and_adds_the_share(
         assert (len(planted) - 1) / len(own) < share <= len(planted) / len(own) + 1e-9
         assert [row["position"] for row in own] == list(range(1, len(own) + 1))
         assert [row["pair_id"] for row in own if not row["is_gold"]] == [f"{name}-{n:04d}" for n in range(count)]
-    assert mix(new, gold, share, none, seed).equals(mixed)
+    assert mix_in_gold(new, gold, share, none, seed).equals(mixed)
 
 
-def test_nobody_gets_a_gold_pair_twice_and_places_are_random() -> None:
+def test_no_annotator_gets_a_gold_pair_twice_and_places_are_random() -> None:
     share, none = 0.2, table_of(TASKS, [])
-    first = mix(new_rows({"ann": 100}), gold_table(60), share, none, 0)
+    first = mix_in_gold(new_rows({"ann": 100}), gold_table(60), share, none, 0)
     places = [row["position"] for row in first.to_pylist() if row["is_gold"]]
     assert np.mean(places) == pytest.approx(63, abs=25) and len(set(np.diff(places))) > 3
     later = new_rows({"ann": 60, "ben": 60}, "double_check", batch=2, start=200)
     assert gold_needed(later, first, share) == 25 + 15
-    second = mix(later, gold_table(60), share, first, 0)
+    second = mix_in_gold(later, gold_table(60), share, first, 0)
     had = {row["pair_id"] for row in first.to_pylist() if row["is_gold"]}
     got = {
         n: {r["pair_id"] for r in second.to_pylist() if r["is_gold"] and r["annotator"] == n} for n in ("ann", "ben")
@@ -161,8 +161,8 @@ def test_nobody_gets_a_gold_pair_twice_and_places_are_random() -> None:
     assert min(row["position"] for row in second.to_pylist()) == 200
 
 
-def test_nothing_in_the_task_or_on_the_image_server_tells_gold_from_others(bench: Workspace) -> None:
-    gold = make_gold(bench, "test", 2, seed=0).to_pylist()
+def test_neither_task_nor_image_server_reveals_a_gold_pair(bench: Workspace) -> None:
+    gold = make_gold(AnnotationTables(bench, "test"), 2, seed=0).to_pylist()
     mined = read_table(bench.candidates("test") / "candidates.parquet").to_pylist()[:2]
     rows = [
         {"round": "first", "annotator": "ann", "batch": 1, "position": number + 1, "is_gold": row in gold}
@@ -191,8 +191,8 @@ def test_nothing_in_the_task_or_on_the_image_server_tells_gold_from_others(bench
         assert gone.headers["X-Ndec-Missing"] == "1"
 
 
-def test_answers_to_gold_measure_people_and_decide_nothing(bench: Workspace) -> None:
-    gold = make_gold(bench, "test", 40 // 5, seed=0).to_pylist()
+def test_labels_of_gold_pairs_measure_annotators_and_decide_nothing(bench: Workspace) -> None:
+    gold = make_gold(AnnotationTables(bench, "test"), 40 // 5, seed=0).to_pylist()
     mined = read_table(bench.candidates("test") / "candidates.parquet").to_pylist()
     tasks = [
         {"round": "first", "annotator": name, "batch": 1, "position": number + 1, "is_gold": row in gold}
@@ -218,14 +218,14 @@ def test_answers_to_gold_measure_people_and_decide_nothing(bench: Workspace) -> 
     assert people["good"]["right"] == people["good"]["n"] == 8
     assert people["bad"]["n"] == 8 and people["bad"]["right"] == 8 - copies
     assert found["comparisons"][0]["pairs"] == len(mined) and found["kappa"] is None  # of mined pairs: all alike
-    assert f"8/8 ({people['good']['low']:.0%}–100%)" in as_text(status(StatusConfig(bench.root)))
+    assert f"8/8 ({people['good']['low']:.0%}–100%)" in status_text(status(StatusConfig(bench.root)))
     (bench.candidates("test") / "run.json").write_text('{"config": {"model": "m"}}')
     exported = lineage(bench)["test"]["labels"]
     assert sum(row["count"] for row in exported) == 2 * len(mined)
-    assert read_gold(bench, "train").num_rows == 0
+    assert AnnotationTables(bench, "train").gold.num_rows == 0
 
 
-def test_a_share_that_makes_no_sense(tmp_path: Path) -> None:
+def test_an_impossible_share_of_gold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gold is 0\.9"):
         PushConfig(tmp_path, gold=0.9)
     assert gold_module.LEAST_CONTENT < 0.2  # the recipe's smallest crop: a copy of it is still fair

@@ -1,4 +1,4 @@
-"""People come and go: their open pairs move on, their labels stay, on one real Label Studio."""
+"""Annotators join and leave on a real Label Studio: their open pairs move on, their labels stay."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from ndec_builder.annotation import leave, pull, push
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection
-from ndec_builder.annotation.label_studio.server_snapshot import handed_over, read_incidents
+from ndec_builder.annotation.label_studio.server_snapshot import handed_over
 from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
@@ -39,7 +40,7 @@ def given(workspace: Workspace, connection: Connection, *names: str, overlap: fl
     )
 
 
-def test_somebody_leaves_and_somebody_comes(
+def test_one_annotator_leaves_and_another_joins(
     served: Served, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, connection = served
@@ -61,7 +62,7 @@ def test_somebody_leaves_and_somebody_comes(
     monkeypatch.setattr(leave, "pull_labels", real)
     assert handed_over(workspace.annotation("test"))
     pull.run(PullConfig(workspace.root))
-    assert read_incidents(workspace.annotation("test")).num_rows == 0  # ndec itself took them out
+    assert AnnotationTables(workspace, "test").incidents.num_rows == 0  # ndec itself took them out
     path = leave.run(config)
     tasks = read_table(path).to_pylist()
     labels = read_table(workspace.annotation("test") / "labels.parquet")
@@ -81,10 +82,10 @@ def test_somebody_leaves_and_somebody_comes(
     before = path.read_bytes()
     given(workspace, connection, "ben", "cleo")
     assert path.read_bytes() == before and open_pairs(workspace, connection, "cleo") == cleo
-    assert read_incidents(workspace.annotation("test")).num_rows == 0
+    assert AnnotationTables(workspace, "test").incidents.num_rows == 0
 
 
-def test_pairs_that_nobody_may_take_over_stay(served: Served, make_candidates: Any) -> None:
+def test_pairs_stay_if_no_other_annotator_may_label_them(served: Served, make_candidates: Any) -> None:
     workspace, connection = served
     make_candidates(workspace, count=3)
     given(workspace, connection, "ann")
@@ -99,7 +100,7 @@ def test_pairs_that_nobody_may_take_over_stay(served: Served, make_candidates: A
         LeaveConfig(workspace.root, "ann", others=("ann",))
 
 
-def test_three_people_see_the_overlap(served: Served, make_candidates: Any) -> None:
+def test_three_annotators_get_the_overlap(served: Served, make_candidates: Any) -> None:
     workspace, connection = served
     make_candidates(workspace, count=8)
     given(workspace, connection, "ann", "ben", "cleo", overlap=0.5, people=3)

@@ -1,4 +1,4 @@
-"""What people do in Label Studio behind ndec's back is found at the next pull, and a loss is made good from here."""
+"""The next pull finds edits and deletions made in Label Studio; lost projects are rebuilt from the workspace."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from ndec_builder.annotation import pull, push
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection
-from ndec_builder.annotation.label_studio.server_snapshot import read_incidents
 from ndec_builder.annotation.settings import PullConfig, PushConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import INCIDENTS, LABEL_ROWS
 from ndec_builder.core.storage import read_table
@@ -34,7 +34,7 @@ def pulled(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def incidents(workspace: Workspace) -> list[tuple[str, str | None]]:
-    table = read_incidents(workspace.annotation("test"))
+    table = AnnotationTables(workspace, "test").incidents
     assert table.schema.equals(INCIDENTS)
     return [(row["kind"], row["pair_id"]) for row in table.to_pylist()]
 
@@ -59,7 +59,7 @@ def labelled(served: Served, make_candidates: Any) -> tuple[Workspace, Connectio
     return workspace, connection, config
 
 
-def test_labels_tell_who_when_and_in_which_project(labelled: tuple[Workspace, Connection, PushConfig]) -> None:
+def test_labels_record_annotator_time_and_project(labelled: tuple[Workspace, Connection, PushConfig]) -> None:
     workspace, connection, _ = labelled
     number, tasks = in_project(workspace, connection)
     for row in pulled(workspace):
@@ -69,7 +69,7 @@ def test_labels_tell_who_when_and_in_which_project(labelled: tuple[Workspace, Co
     assert incidents(workspace) == []
 
 
-def test_edits_and_deletions_in_label_studio_are_found_once_and_kept(
+def test_edits_and_deletions_in_label_studio_are_recorded_once(
     labelled: tuple[Workspace, Connection, PushConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace, connection, config = labelled
@@ -106,7 +106,7 @@ def test_edits_and_deletions_in_label_studio_are_found_once_and_kept(
     )
     said = capsys.readouterr().err
     assert "2 × annotation_deleted" in said and "incidents.parquet" in said
-    changed = read_incidents(workspace.annotation("test")).to_pylist()
+    changed = AnnotationTables(workspace, "test").incidents.to_pylist()
     change = next(row for row in changed if row["kind"] == "annotation_changed")
     assert (change["label"], change["new_label"], change["login"]) == ("unrelated", "edited_copy", connection.user)
     before = incidents(workspace)

@@ -1,4 +1,4 @@
-"""Intervals against scipy's beta quantiles and against what they promise: coverage."""
+"""Intervals against scipy's distributions, and their coverage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_clopper_pearson_is_a_quantile_of_the_beta_distribution(k: int, n: int) 
 
 
 @pytest.mark.parametrize(("k", "n"), CASES)
-def test_wilson_is_that_of_scipy(k: int, n: int) -> None:
+def test_wilson_equals_scipy(k: int, n: int) -> None:
     theirs = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     assert wilson(k, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 

@@ -1,4 +1,4 @@
-"""Which pairs cannot be kept any more, and which wait for another's label, against the rule for keeping queries."""
+"""Pairs that cannot be kept any more, and pairs that wait for another label, against the rule for keeping queries."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.assignment.rounds import new_tasks
-from ndec_builder.annotation.assignment.undecided_queries import settled, waiting
+from ndec_builder.annotation.assignment.undecided_queries import pairs_behind_likely_copies, pairs_of_dropped_queries
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.errors import UsageError
-from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, LABELS, SET_ASIDE, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, LABELS, table_of
+from support.votes import push_rows
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**20), st.integers(1, 12))
-def test_a_settled_pair_is_in_no_dataset_whatever_its_label(seed: int, queries: int) -> None:
+def test_a_pair_of_a_dropped_query_is_in_no_dataset_whatever_its_label(seed: int, queries: int) -> None:
     rng = np.random.default_rng(seed)
     pairs = [(f"p{n}", f"q{rng.integers(queries)}", f"r{n}") for n in range(20)]
     told = {pair[0]: rng.choice([*LABELS, None], p=[0.2, 0.2, 0.2, 0.1, 0.3]) for pair in pairs}
@@ -35,7 +35,7 @@ def test_a_settled_pair_is_in_no_dataset_whatever_its_label(seed: int, queries: 
         rows = [{"pair_id": p, "decision": None if d is None else str(d)} for p, d in (told | changed).items()]
         return table_of(DECISIONS, rows)
 
-    out = settled(pairs, decisions({}))
+    out = pairs_of_dropped_queries(pairs, decisions({}))
     for pair in out:
         before = kept_queries(candidates, decisions({})).kept
         assert all(kept_queries(candidates, decisions({pair: label})).kept == before for label in LABELS)
@@ -44,7 +44,7 @@ def test_a_settled_pair_is_in_no_dataset_whatever_its_label(seed: int, queries: 
         others = [told[p] for p, q, _ in pairs if q == query and p != pair]
         assert (pair in out) == ("edited_copy" in others)
     chances = {pair[0]: float(rng.random()) for pair in pairs}
-    late = waiting(pairs, decisions({}), chances)
+    late = pairs_behind_likely_copies(pairs, decisions({}), chances)
     for query in {pair[1] for pair in pairs}:
         own = [pair[0] for pair in pairs if pair[1] == query]
         best = max(own, key=lambda pair: chances[pair])
@@ -52,7 +52,7 @@ def test_a_settled_pair_is_in_no_dataset_whatever_its_label(seed: int, queries: 
         assert set(own) & late == (set(own) - {best} if told[best] is None and chances[best] >= 0.5 else set())
 
 
-def test_a_push_leaves_them_out(tmp_path: Path) -> None:
+def test_a_push_skips_pairs_that_cannot_matter(tmp_path: Path) -> None:
     chances = {"copy": 0.9, "other": 0.2, "alone": 0.8, "plain": 0.1}
     rows = [
         {"pair_id": pair, "split": "test", "query_id": {"copy": "q1", "other": "q1"}.get(pair, pair),
@@ -60,9 +60,9 @@ def test_a_push_leaves_them_out(tmp_path: Path) -> None:
          "prelabel_confidence": max(p, 1 - p)}
         for n, (pair, p) in enumerate(chances.items())
     ]  # fmt: skip
-    table, nothing = table_of(CANDIDATES, rows), table_of(SET_ASIDE, [])
+    table = table_of(CANDIDATES, rows)
     config = PushConfig(tmp_path, annotators=("ann", "ben"), overlap=0.0, keepable=True)
-    first = new_tasks(config, [table], table_of(TASKS, []), table_of(LABEL_ROWS, []), nothing)
+    first = push_rows(config, [table])
     assert sorted(first["pair_id"].to_pylist()) == ["alone", "copy", "plain"]
     for label, then in (("edited_copy", []), ("hard_negative", ["other"])):
         labels = [
@@ -70,7 +70,7 @@ def test_a_push_leaves_them_out(tmp_path: Path) -> None:
              "is_gold": False}
             for row in first.to_pylist()
         ]  # fmt: skip
-        more = new_tasks(config, [table], first, table_of(LABEL_ROWS, labels), nothing)
+        more = push_rows(config, [table], first, table_of(LABEL_ROWS, labels))
         assert more["pair_id"].to_pylist() == then
     with pytest.raises(UsageError, match="keepable is for the split test"):
         PushConfig(tmp_path, split="train", keepable=True)

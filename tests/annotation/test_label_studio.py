@@ -11,7 +11,7 @@ from ndec_builder.annotation import pull, push, resolve
 from ndec_builder.annotation.label_studio import projects, task_sync
 from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, StatusConfig
-from ndec_builder.annotation.status import as_text, status
+from ndec_builder.annotation.status import status, status_text
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import DECISIONS, LABEL_ROWS, TASKS, pair_id
 from ndec_builder.core.storage import read_json, read_table
@@ -74,7 +74,7 @@ def test_push_twice_then_answer_pull_and_resolve(served: Served, make_candidates
         connection.token not in record and read_json(workspace.annotation("test") / "run.json")["counts"]["pairs"] == 9
     )
     rows = status(StatusConfig(workspace.root))
-    assert (rows[0]["pairs"], rows[0]["done"], rows[0]["left"]) == (9, 9, 0) and "oracle" in as_text(rows)
+    assert (rows[0]["pairs"], rows[0]["done"], rows[0]["left"]) == (9, 9, 0) and "oracle" in status_text(rows)
 
 
 def test_an_interrupted_import_is_completed_without_duplicates(

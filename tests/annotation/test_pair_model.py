@@ -1,4 +1,4 @@
-"""The learnt pair model: what it finds from people who err, and what must not reach it."""
+"""The learnt pair model: what it learns from labels with errors, and which labels must not reach it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def made(pairs: int, errors: tuple[float, ...], seed: int = 0) -> tuple[np.ndarr
     return truth, features, rng.integers(0, 5, pairs), Answers(np.arange(pairs), [f"p{w}" for w in who], labels)
 
 
-def test_it_learns_the_truth_from_people_who_err() -> None:
+def test_it_learns_the_truth_from_labels_with_errors() -> None:
     truth, features, folds, answers = made(2000, (0.03, 0.2))
     found = cross_fit(features, folds, answers)
     np.testing.assert_allclose(found.sum(1), 1)
@@ -42,14 +42,14 @@ def test_no_label_of_a_fold_enters_its_probabilities() -> None:
     assert np.abs(after[folds != 2] - before[folds != 2]).max() > 0.01
 
 
-def test_the_same_labels_give_the_same_numbers_whatever_their_order() -> None:
+def test_the_order_of_the_labels_does_not_matter() -> None:
     _, features, folds, answers = made(300, (0.05, 0.1))
     order = np.random.default_rng(1).permutation(len(answers.pairs))
     shuffled = Answers(answers.pairs[order], [answers.annotators[j] for j in order], answers.labels[order])
     np.testing.assert_allclose(cross_fit(features, folds, shuffled), cross_fit(features, folds, answers))
 
 
-def test_pairs_without_labels_are_judged_too() -> None:
+def test_pairs_without_labels_get_probabilities_too() -> None:
     truth, features, folds, answers = made(900, (0.05,))
     some = answers.only(np.arange(900) < 400)
     found = cross_fit(features, folds, some)

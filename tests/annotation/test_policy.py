@@ -1,4 +1,4 @@
-"""Who is looked at again, what may be cleared, and what the audit proves."""
+"""Which pairs are re-labelled, which may be cleared, and what the audit proves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from ndec_builder.annotation.assignment.order import informative_first
 from ndec_builder.annotation.decisions.label_statistics import (
     clearing_threshold,
-    doubtful,
-    draw,
+    doubtful_pairs,
+    draw_pairs,
     kept_by_one,
     posterior_of,
     residual_bound,
 )
-from ndec_builder.annotation.tables import copy_probabilities, newest
+from ndec_builder.annotation.label_tables import copy_probabilities, newest_labels
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, table_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,18 +39,18 @@ def label_table(*rows: tuple[str, str, str, str], gold: tuple[str, ...] = ()) ->
 
 @given(st.sets(st.text("abcdef0123456789", min_size=4, max_size=8), max_size=30), st.integers(0, 30))
 @settings(max_examples=50)
-def test_a_draw_only_grows_and_hangs_on_no_order(pairs: set[str], count: int) -> None:
-    fewer, more = draw(sorted(pairs), count), draw(sorted(pairs, reverse=True), count + 3)
+def test_a_draw_only_grows_and_does_not_depend_on_the_order(pairs: set[str], count: int) -> None:
+    fewer, more = draw_pairs(sorted(pairs), count), draw_pairs(sorted(pairs, reverse=True), count + 3)
     assert more[: len(fewer)] == fewer and len(fewer) == min(count, len(pairs))
 
 
-def test_a_draw_is_as_good_as_random() -> None:
+def test_a_draw_behaves_like_a_random_sample() -> None:
     pairs = [f"{number:06d}" for number in range(20_000)]
-    share = np.mean([int(pair) < 10_000 for pair in draw(pairs, 4000)])
+    share = np.mean([int(pair) < 10_000 for pair in draw_pairs(pairs, 4000)])
     assert share == pytest.approx(0.5, abs=0.03)
 
 
-def test_doubtful_pairs_are_seen_again_and_clear_ones_are_not() -> None:
+def test_doubtful_pairs_are_re_labelled_and_clear_ones_are_not() -> None:
     labels = label_table(
         ("agree", "first", "a", "edited_copy"), ("against", "first", "a", "hard_negative"),
         ("plain", "first", "b", "hard_negative"), ("both", "first", "a", "hard_negative"),
@@ -58,7 +58,7 @@ def test_doubtful_pairs_are_seen_again_and_clear_ones_are_not() -> None:
         ("disputed", "double_check", "b", "hard_negative"),
     )  # fmt: skip
     pairs, posterior = posterior_of(labels, {"agree": 0.97, "against": 0.97, "both": 0.6, "disputed": 0.5})
-    again = doubtful(pairs, posterior, 0.02, 0.02)
+    again = doubtful_pairs(pairs, posterior, 0.02, 0.02)
     assert {"against", "disputed"} <= again and not again & {"agree", "both"}
 
 
@@ -73,7 +73,7 @@ def test_audit_labels_and_gold_pairs_do_not_enter_the_posterior() -> None:
 
 def test_the_newest_label_counts() -> None:
     labels = label_table(("p", "first", "a", "unrelated"), ("q", "first", "a", "unsure"), ("p", "first", "a", "unsure"))
-    assert newest(labels)["label"].to_pylist() == ["unsure", "unsure"]
+    assert newest_labels(labels)["label"].to_pylist() == ["unsure", "unsure"]
 
 
 def test_clearing_needs_proof() -> None:
@@ -88,7 +88,7 @@ def test_clearing_needs_proof() -> None:
     assert clearing_threshold(np.zeros(0), np.zeros(0, bool), allowed=0.02) is None
 
 
-def test_the_bound_counts_what_was_decided() -> None:
+def test_the_residual_bound_counts_decided_pairs() -> None:
     verdicts = {"one": None, "two": "hard_negative", "split": None, "third": "edited_copy"}
     bound = residual_bound(["one", "two", "third", "unseen"], verdicts)
     assert (bound["n"], bound["k"]) == (2, 1) and bound["bound"] == pytest.approx(0.9747, abs=1e-3)
@@ -109,7 +109,7 @@ def test_pre_labels_are_read_as_probabilities_of_a_copy() -> None:
     assert copy_probabilities([table_of(CANDIDATES, rows)]) == {"a": 0.75, "c": 0.25}
 
 
-def test_what_one_person_alone_would_have_kept() -> None:
+def test_pairs_that_one_annotator_alone_would_have_kept() -> None:
     labels = label_table(
         ("kept", "first", "b", "hard_negative"), ("kept", "first", "a", "edited_copy"),
         ("dropped", "first", "a", "edited_copy"), ("dropped", "first", "b", "hard_negative"),

@@ -46,12 +46,12 @@ def test_one_step_is_bayes_rule_written_out() -> None:
         np.testing.assert_allclose(row, expected / expected.sum())
 
 
-def test_a_prelabel_never_outweighs_two_people() -> None:
+def test_a_prelabel_never_outweighs_two_annotators() -> None:
     found = dawid_skene(np.array([0, 0]), ["a", "b"], np.array([1, 1]), np.array([1.0]))
     assert found.probabilities[0].argmax() == 1
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_no_labels_give_an_empty_posterior() -> None:
     found = dawid_skene(np.zeros(0, int), [], np.zeros(0, int), np.array([np.nan, 0.5]))
     np.testing.assert_allclose(found.probabilities[0], 1 / 3)
 

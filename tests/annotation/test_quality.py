@@ -1,4 +1,4 @@
-"""Annotators of known habits: accuracy with intervals that cover, drift, and the one who answers 2 in a second each."""
+"""Simulated annotators: accuracy with intervals that cover it, drift, and one who answers 2 in a second each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from ndec_builder.annotation.decisions.agreement import agreement, cohen_kappa, krippendorff_alpha
-from ndec_builder.annotation.decisions.annotator_quality import annotators, known_truth
+from ndec_builder.annotation.decisions.agreement import agreement_report, cohen_kappa, krippendorff_alpha
+from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth
 from ndec_builder.core.schemas import DECISIONS, LABEL_ROWS, LABELS, table_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ def test_accuracy_intervals_cover_the_true_accuracy() -> None:
     for _ in range(60):
         truth = [str(label) for label in rng.choice(LABELS[:3], 200)]
         rows = [*work("a", noisy(truth, 0.03, rng), gold=True), *work("b", noisy(truth, 0.08, rng), gold=True)]
-        found = annotators(table_of(LABEL_ROWS, rows), {f"p{n:05d}": t for n, t in enumerate(truth)})
+        found = annotator_report(table_of(LABEL_ROWS, rows), {f"p{n:05d}": t for n, t in enumerate(truth)})
         for row, error in zip(found, (0.03, 0.08), strict=True):
             covered[error] += row["gold"]["low"] <= 1 - error <= row["gold"]["high"]
     assert min(covered.values()) >= 53  # 95 % of 60 is 57; 53 or fewer happen once in a hundred
@@ -45,32 +45,32 @@ def test_answering_two_in_a_second_each_is_flagged_and_honest_work_is_not() -> N
     rng = np.random.default_rng(1)
     truth = [str(label) for label in rng.choice(LABELS[:3], 150)]
     rows = [*work("lazy", ["hard_negative"] * 150, 0.9), *work("honest", noisy(truth, 0.05, rng))]
-    by_name = {row["annotator"]: row for row in annotators(table_of(LABEL_ROWS, rows), {})}
+    by_name = {row["annotator"]: row for row in annotator_report(table_of(LABEL_ROWS, rows), {})}
     assert any("fast" in flag for flag in by_name["lazy"]["flags"])
     assert any("one answer: hard_negative" in flag for flag in by_name["lazy"]["flags"])
     assert any("`ndec annotate send-back lazy" in flag for flag in by_name["lazy"]["flags"])
     assert by_name["honest"]["flags"] == []
 
 
-def test_one_answer_is_fine_where_everybody_gives_it() -> None:
+def test_one_answer_is_not_flagged_if_all_annotators_give_it() -> None:
     rows = [*work("a", ["hard_negative"] * 100), *work("b", ["hard_negative"] * 95 + ["unrelated"] * 5)]
-    assert all(not row["flags"] for row in annotators(table_of(LABEL_ROWS, rows), {}))
+    assert all(not row["flags"] for row in annotator_report(table_of(LABEL_ROWS, rows), {}))
 
 
-def test_drift_shows_and_low_accuracy_is_flagged() -> None:
+def test_drift_and_low_accuracy_are_flagged() -> None:
     rng = np.random.default_rng(2)
     truth = [str(label) for label in rng.choice(LABELS[:3], 500)]
     rows = work("tired", noisy(truth[:250], 0.02, rng) + noisy(truth[250:], 0.5, rng))
-    (row,) = annotators(table_of(LABEL_ROWS, rows), {f"p{n:05d}": t for n, t in enumerate(truth)})
+    (row,) = annotator_report(table_of(LABEL_ROWS, rows), {f"p{n:05d}": t for n, t in enumerate(truth)})
     assert row["windows"][0]["accuracy"] > 0.9 > 0.65 > row["windows"][-1]["accuracy"]
     assert any("inaccurate" in flag for flag in row["flags"]) and any("drift" in flag for flag in row["flags"])
     assert sum(window["checked"] for window in row["windows"]) == 500
     assert row["checked"]["n"] == 500 and row["gold"]["n"] == 0 and row["gold"]["share"] is None
 
 
-def test_gold_that_is_no_copy_is_met_by_any_other_label() -> None:
+def test_gold_that_is_no_copy_accepts_any_other_label() -> None:
     rows = work("a", ["unrelated", "hard_negative", "unsure", "edited_copy"], gold=True)
-    (row,) = annotators(table_of(LABEL_ROWS, rows), {f"p{n:05d}": "no_copy" for n in range(4)})
+    (row,) = annotator_report(table_of(LABEL_ROWS, rows), {f"p{n:05d}": "no_copy" for n in range(4)})
     assert (row["gold"]["right"], row["gold"]["n"]) == (3, 4)
 
 
@@ -93,7 +93,7 @@ def test_truth_comes_from_random_draws_only() -> None:
     assert truth == {"a": "unrelated", "d": "edited_copy", "g": "no_copy"}
 
 
-def test_people_who_chose_the_pairs_are_not_measured_on_them() -> None:
+def test_annotators_are_not_measured_on_pairs_that_their_labels_selected() -> None:
     """SIMULATED: what c keeps is audited by a and b, d settles it. c is measured on nothing, a and b fairly."""
     rng, found = np.random.default_rng(2), Counter[str]()
     for _ in range(20):
@@ -111,7 +111,7 @@ def test_people_who_chose_the_pairs_are_not_measured_on_them() -> None:
                 for (round_, name), label in zip(people, votes, strict=False)
             ]  # fmt: skip
         table = table_of(LABEL_ROWS, rows)
-        for row in annotators(table, known_truth(table, table_of(DECISIONS, []), {})):
+        for row in annotator_report(table, known_truth(table, table_of(DECISIONS, []), {})):
             for name in ("n", "right"):
                 found[row["annotator"] + name] += row["checked"][name]
     assert found["cn"] == 0
@@ -157,11 +157,11 @@ def test_alpha_without_overlap_or_variation_is_none() -> None:
     assert krippendorff_alpha([["a"], ["b"]]) is None and krippendorff_alpha([["a", "a"], ["a", "a"]]) is None
 
 
-def test_agreement_holds_kappa_and_alpha_per_round_and_over_all() -> None:
+def test_agreement_has_kappa_and_alpha_per_round_and_overall() -> None:
     rng = np.random.default_rng(3)
     truth = [str(label) for label in rng.choice(LABELS[:3], 100)]
     table = table_of(LABEL_ROWS, [*work("a", noisy(truth, 0.1, rng)), *work("b", noisy(truth, 0.1, rng))])
-    found = agreement(table)
+    found = agreement_report(table)
     assert found["kappa"] == found["rounds"]["first"]["kappa"] and found["alpha"] == found["rounds"]["first"]["alpha"]
     assert found["alpha"] == pytest.approx(found["kappa"], abs=0.01)
     assert found["rounds"]["double_check"]["alpha"] is None

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ndec_builder.annotation import relearn
-from ndec_builder.annotation.assignment.rounds import new_tasks
-from ndec_builder.annotation.decisions.label_statistics import doubtful, posterior_of, prior_of
-from ndec_builder.annotation.relearn import fold_of
+from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, posterior_of, prior_of
+from ndec_builder.annotation.label_tables import copy_probabilities, with_relearnt
+from ndec_builder.annotation.relearn import folds_by_group
 from ndec_builder.annotation.settings import PushConfig, RelearnConfig
-from ndec_builder.annotation.tables import candidate_tables, copy_probabilities, read_relearnt, with_relearnt
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import (
     CANDIDATES,
@@ -21,13 +21,12 @@ from ndec_builder.core.schemas import (
     IMAGES,
     LABEL_ROWS,
     LABELS,
-    SET_ASIDE,
-    TASKS,
     pair_id,
     table_of,
 )
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from support.votes import push_rows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COUNT = 500
@@ -75,7 +74,7 @@ def test_labels_become_prelabels(bench: tuple[Workspace, dict[str, str]]) -> Non
     table = read_table(path)
     assert table.num_rows == COUNT - 1  # nobody is shown the duplicate
     assert table["pair_id"].to_pylist() == sorted(table["pair_id"].to_pylist())
-    found = read_relearnt(workspace, "test")
+    found = AnnotationTables(workspace, "test").relearnt
     copies = [found[pair][0] for pair in found if truth[pair] == "edited_copy"]
     others = [found[pair][0] for pair in found if truth[pair] != "edited_copy"]
     assert np.mean(copies) > 0.6 > 0.2 > np.mean(others)
@@ -86,10 +85,10 @@ def test_labels_become_prelabels(bench: tuple[Workspace, dict[str, str]]) -> Non
     assert path.read_bytes() == again
 
 
-def test_what_was_relearnt_stands_in_for_the_first_prelabels(bench: tuple[Workspace, dict[str, str]]) -> None:
+def test_relearnt_prelabels_replace_the_first_ones(bench: tuple[Workspace, dict[str, str]]) -> None:
     workspace, _ = bench
     relearn.run(RelearnConfig(workspace.root))
-    found = read_relearnt(workspace, "test")
+    found = AnnotationTables(workspace, "test").relearnt
     table = read_table(workspace.candidates("test") / "candidates.parquet")
     changed = with_relearnt(table, found)
     assert changed.schema == table.schema
@@ -103,32 +102,31 @@ def test_what_was_relearnt_stands_in_for_the_first_prelabels(bench: tuple[Worksp
     prior = prior_of([table], found)
     assert all(prior[pair] == value for pair, value in found.items())
     labels = read_table(workspace.annotation("test") / "labels.parquet")
-    tables = candidate_tables(workspace, "test")
+    tables = AnnotationTables(workspace, "test").candidates
     assert copy_probabilities(tables) == pytest.approx({pair: three[0] for pair, three in found.items()}, abs=1e-6)
     config = PushConfig(workspace.root, round="double_check", double_check="uncertain", annotators=("p0", "p1", "p2"))
-    pushed = new_tasks(config, tables, table_of(TASKS, []), labels, table_of(SET_ASIDE, []))
-    assert set(pushed["pair_id"].to_pylist()) == doubtful(*posterior_of(labels, prior), 0.01, 0.05)
+    pushed = push_rows(config, tables, labels=labels)
+    assert set(pushed["pair_id"].to_pylist()) == doubtful_pairs(*posterior_of(labels, prior), 0.01, 0.05)
     assert 0 < pushed.num_rows < COUNT
 
 
 def test_the_likeliest_hard_negatives_come_first(bench: tuple[Workspace, dict[str, str]]) -> None:
     workspace, _ = bench
     config = PushConfig(workspace.root, annotators=("p0", "p1"), overlap=0.0, order="likeliest", count=60)
-    nothing = table_of(TASKS, []), table_of(LABEL_ROWS, []), table_of(SET_ASIDE, [])
     with pytest.raises(NdecError, match="relearn` first"):
-        new_tasks(config, candidate_tables(workspace, "test"), *nothing)
+        push_rows(config, AnnotationTables(workspace, "test").candidates)
     relearn.run(RelearnConfig(workspace.root))
-    found = read_relearnt(workspace, "test")
-    given = new_tasks(config, candidate_tables(workspace, "test"), *nothing)["pair_id"].to_pylist()
+    found = AnnotationTables(workspace, "test").relearnt
+    given = push_rows(config, AnnotationTables(workspace, "test").candidates)["pair_id"].to_pylist()
     best = sorted((three[1] for three in found.values()), reverse=True)[:60]
     assert [found[pair][1] for pair in given] == best
 
 
 def test_a_fold_is_a_group() -> None:
     groups = [f"g{n}" for n in range(200)]
-    folds = fold_of(groups)
-    assert set(folds) == set(range(5)) and list(fold_of(groups[::-1])) == list(folds[::-1])
-    assert list(fold_of(["g3", "g3", "g9"])) == [folds[3], folds[3], folds[9]]
+    folds = folds_by_group(groups)
+    assert set(folds) == set(range(5)) and list(folds_by_group(groups[::-1])) == list(folds[::-1])
+    assert list(folds_by_group(["g3", "g3", "g9"])) == [folds[3], folds[3], folds[9]]
 
 
 def test_too_few_labels_are_refused(bench: tuple[Workspace, dict[str, str]]) -> None:
@@ -139,7 +137,7 @@ def test_too_few_labels_are_refused(bench: tuple[Workspace, dict[str, str]]) -> 
         relearn.run(RelearnConfig(workspace.root))
 
 
-def test_without_geometry_there_is_nothing_to_learn_from(bench: tuple[Workspace, dict[str, str]]) -> None:
+def test_relearn_needs_geometry(bench: tuple[Workspace, dict[str, str]]) -> None:
     workspace, _ = bench
     (workspace.candidates("test") / "geometry.parquet").unlink()
     with pytest.raises(NdecError, match="have no geometry"):

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.decisions.agreement import agreement, cohen_kappa
+from ndec_builder.annotation.decisions.agreement import agreement_report, cohen_kappa
+from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
-from ndec_builder.annotation.status import as_text, finish, labels_per_hour, status
+from ndec_builder.annotation.status import finish_text, status, status_text
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, POSTERIOR, ROUNDS, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
@@ -66,7 +67,7 @@ def tasks_of(pair_ids: list[str]) -> pa.Table:
     ],
 )
 def test_decisions_by_rule(votes: list[tuple[str, str, str]], expected: tuple[Any, ...]) -> None:
-    table = resolve.resolve(tasks_of(["p"]), labels_of([("p", *vote) for vote in votes]))
+    table = decision_table(tasks_of(["p"]), labels_of([("p", *vote) for vote in votes]))
     row = table.to_pylist()[0]
     assert (row["decision"], row["basis"], row["labels"]) == expected[:3]
     assert row["agreement"] == (None if expected[3] is None else pytest.approx(expected[3]))
@@ -79,14 +80,14 @@ votes_strategy = st.lists(
 
 
 @given(votes=votes_strategy, seed=st.integers(0, 99))
-def test_only_the_newest_label_of_a_person_counts_and_order_between_people_does_not(
+def test_only_an_annotators_newest_label_counts_and_the_order_of_annotators_does_not_matter(
     votes: list[Vote], seed: int
 ) -> None:
     tasks = tasks_of(list("srqp"))
-    table = resolve.resolve(tasks, labels_of(votes))
+    table = decision_table(tasks, labels_of(votes))
     newest = list({vote[:3]: vote for vote in votes}.values())
     random.Random(seed).shuffle(newest)
-    assert resolve.resolve(tasks, labels_of(newest)).equals(table)
+    assert decision_table(tasks, labels_of(newest)).equals(table)
     assert table["pair_id"].to_pylist() == ["p", "q", "r", "s"]
     for row in table.to_pylist():
         mine = [vote for vote in newest if vote[0] == row["pair_id"]]
@@ -110,13 +111,13 @@ def test_kappa_equals_scikit_learn(pairs: list[tuple[str, str]]) -> None:
 def test_agreement_counts_shared_pairs_only_and_is_null_without_them() -> None:
     votes: list[Vote] = [("p", "first", "ann", "unrelated"), ("q", "first", "ben", "unsure")]
     none = {"pairs": 0, "raw_agreement": None, "kappa": None, "alpha": None}
-    assert agreement(labels_of(votes))["rounds"]["first"] == none
+    assert agreement_report(labels_of(votes))["rounds"]["first"] == none
     votes += [
         ("q", "first", "ann", "unsure"),
         ("p", "first", "ben", "hard_negative"),
         ("p", "double_check", "cat", "unrelated"),
     ]
-    figures = agreement(labels_of(votes))
+    figures = agreement_report(labels_of(votes))
     assert figures["rounds"]["first"]["raw_agreement"] == 0.5
     assert figures["rounds"]["first"]["kappa"] == pytest.approx(
         cohen_kappa_score(["unrelated", "unsure"], ["hard_negative", "unsure"])
@@ -128,7 +129,7 @@ def test_agreement_counts_shared_pairs_only_and_is_null_without_them() -> None:
     assert figures["raters"][0]["median_seconds_per_pair"] == 3.0
 
 
-def test_run_writes_the_same_bytes_twice_and_wants_tasks_and_labels(tmp_path: Path) -> None:
+def test_resolve_writes_the_same_bytes_twice_and_needs_tasks_and_labels(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     config = ResolveConfig(tmp_path, "train")
     with pytest.raises(NdecError, match=r"ndec annotate push --split train"):
@@ -145,27 +146,39 @@ def test_run_writes_the_same_bytes_twice_and_wants_tasks_and_labels(tmp_path: Pa
     assert read_table(directory / "decisions.parquet").num_rows == 2
     assert read_json(directory / "run.json")["counts"] == {"pairs": 2, "unsure": 2, "basis": {"agreed": 2}}
     rows = status(StatusConfig(tmp_path, "train"))
-    assert rows[0]["done"] == 2 and rows[0]["labels_per_hour"] == 900.0 and "900.0" in as_text(rows)
+    assert rows[0]["done"] == 2 and rows[0]["labels_per_hour"] == 900.0 and "900.0" in status_text(rows)
 
 
-def test_breaks_are_not_working_time() -> None:
+def test_breaks_are_not_working_time(tmp_path: Path) -> None:
     moments = [NOON, NOON + timedelta(seconds=6), NOON + timedelta(hours=3), NOON + timedelta(hours=3, seconds=12)]
-    assert labels_per_hour(moments) == 400.0
-    assert labels_per_hour(moments[:1]) is None and labels_per_hour([NOON, NOON]) is None
+    workspace = Workspace(tmp_path)
+    directory = workspace.annotation("test")
+    write_table(directory / "tasks.parquet", tasks_of(list("pqrs")))
+
+    def speed(moments: list[datetime]) -> float | None:
+        rows = labels_of([(pair, "first", "ann", "unsure") for pair in "pqrs"[: len(moments)]]).to_pylist()
+        rows = [row | {"annotated_at": moment} for row, moment in zip(rows, moments, strict=True)]
+        write_table(directory / "labels.parquet", table_of(LABEL_ROWS, rows))
+        found = status(StatusConfig(tmp_path, "test"))[0]["labels_per_hour"]
+        return None if found is None else float(found)
+
+    assert speed(moments) == 400.0
+    assert speed(moments[:1]) is None
+    assert speed([NOON, NOON]) is None
 
 
-def test_the_projected_finish_is_that_of_the_slowest() -> None:
+def test_the_projected_finish_is_that_of_the_last_annotator() -> None:
     rows = [
         {"annotator": name, "pairs": 100, "left": left, "hours_left": hours}
         for name, left, hours in [("ann", 40, 1.5), ("ann", 20, 0.5), ("ben", 30, 1.9), ("cleo", 100, None)]
     ]
-    text = finish(rows)
+    text = finish_text(rows)
     assert text.startswith("190 of 400 pairs left") and "the last (ann) is done after 2.0 more hours" in text
-    assert text.endswith("no speed known yet of cleo")
-    assert finish(rows[:0]) == "0 of 0 pairs left"
+    assert text.endswith("the speed of cleo is not known yet")
+    assert finish_text(rows[:0]) == "0 of 0 pairs left"
 
 
-def test_agreement_json_bounds_the_copies_that_one_person_would_have_kept(tmp_path: Path) -> None:
+def test_agreement_json_bounds_the_copies_that_one_annotator_would_have_kept(tmp_path: Path) -> None:
     directory = Workspace(tmp_path).annotation("test")
     pairs = [f"p{i:03d}" for i in range(300)]
     votes: list[Vote] = [(pair, "first", "ann", "hard_negative") for pair in pairs]
@@ -182,7 +195,7 @@ def test_agreement_json_bounds_the_copies_that_one_person_would_have_kept(tmp_pa
 
 
 def test_the_posterior_is_an_option(tmp_path: Path) -> None:
-    """Bayes' rule by hand for one pair: the prior is the smoothed share, everybody is known to be good."""
+    """Bayes' rule by hand for one pair: the prior is the smoothed share, all annotators are good."""
     directory = Workspace(tmp_path).annotation("test")
     votes: list[Vote] = [(f"p{n}", "first", name, "hard_negative") for n in range(40) for name in ("ann", "ben")]
     votes += [("odd", "first", "ann", "edited_copy"), ("odd", "first", "ben", "hard_negative")]

@@ -1,4 +1,4 @@
-"""The signals of rival pairs, against a plain second computation."""
+"""The features of rival pairs, against a simple second computation."""
 
 from __future__ import annotations
 

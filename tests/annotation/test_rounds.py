@@ -1,4 +1,4 @@
-"""On one real Label Studio: auto-clearing takes pairs out of queues, the audit gives pairs out, two pushes at once."""
+"""On a real Label Studio: auto-clearing removes pairs from queues, the audit assigns pairs, two pushes at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ndec_builder.annotation import auto_clear, pull, push, resolve
 from ndec_builder.annotation.decisions.clearing import slice_pairs
 from ndec_builder.annotation.label_studio import projects, task_sync
 from ndec_builder.annotation.label_studio.connection import Connection
-from ndec_builder.annotation.label_studio.server_snapshot import read_incidents
 from ndec_builder.annotation.settings import AutoClearConfig, PullConfig, PushConfig, ResolveConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
@@ -74,7 +74,7 @@ def test_auto_clear_takes_open_pairs_out_of_the_queues_and_undo_brings_them_back
     assert Counter(row["basis"] for row in decisions.values()) == {"auto_cleared": 15, "agreed": 9}
     push.run(config)
     assert {t.data["pair_id"] for n in ("ann", "ben") for t in held_by(workspace, connection, n)} == left
-    assert read_incidents(workspace.annotation("test")).num_rows == 0  # ndec took them out, nobody else
+    assert AnnotationTables(workspace, "test").incidents.num_rows == 0  # ndec took them out, nobody else
 
     auto_clear.run(AutoClearConfig(workspace.root, undo=True))
     resolve.run(ResolveConfig(workspace.root))
@@ -99,7 +99,7 @@ def test_newcomers_get_gold_pairs_too(served: Served, make_candidates: Any) -> N
         assert [task.data["pair_id"] for task in listed] == [row["pair_id"] for row in own]  # each where it lies
 
 
-def test_the_audit_goes_to_somebody_else_then_a_copy_to_more(served: Served, make_candidates: Any) -> None:
+def test_the_audit_goes_to_another_annotator_and_a_copy_to_one_more(served: Served, make_candidates: Any) -> None:
     workspace, connection = served
     make_candidates(workspace, count=8)
 
@@ -136,7 +136,7 @@ def test_the_audit_goes_to_somebody_else_then_a_copy_to_more(served: Served, mak
     assert (found["kept"], found["audited"], found["copies"]) == (8, 5, 1) and found["bound"] > 0.2
 
 
-def test_of_two_pushes_at_once_one_says_so_and_no_pair_is_there_twice(
+def test_one_of_two_simultaneous_pushes_fails_and_no_pair_is_duplicated(
     served: Served, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, connection = served

@@ -1,4 +1,4 @@
-"""A bad annotator's work is sent back: set aside with who, when and why, and given to others; nothing is deleted."""
+"""A bad annotator's labels are sent back: set aside with who, when and why, re-labelled by others, never deleted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ndec_builder.annotation import pull, push, resolve, send_back
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection
-from ndec_builder.annotation.send_back import chosen_labels, move
+from ndec_builder.annotation.send_back import chosen_labels, move_set_aside
 from ndec_builder.annotation.settings import (
     PullConfig,
     PushConfig,
@@ -22,7 +22,7 @@ from ndec_builder.annotation.settings import (
     StatusConfig,
 )
 from ndec_builder.annotation.status import status
-from ndec_builder.annotation.tables import counting_labels, read_labels, read_set_aside
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import LABEL_ROWS, SET_ASIDE, TASKS, table_of
 from ndec_builder.core.storage import read_table
@@ -51,7 +51,7 @@ def world(count: int, overlap: int = 0) -> tuple[Any, Any]:
 
 
 @given(st.integers(1, 40), st.integers(0, 10), st.integers(0, 45))
-def test_what_is_sent_back_reaches_somebody_who_has_not_seen_it(count: int, overlap: int, since: int) -> None:
+def test_pairs_sent_back_reach_an_annotator_who_has_not_seen_them(count: int, overlap: int, since: int) -> None:
     overlap = min(overlap, count)
     tasks, labels = world(count, overlap)
     moment = NOON + timedelta(minutes=since)
@@ -61,7 +61,7 @@ def test_what_is_sent_back_reaches_somebody_who_has_not_seen_it(count: int, over
         {"gold"} if since <= count else set()
     )
     aside = table_of(SET_ASIDE, [{name: row[name] for name in ROWS} for row in chosen])
-    moved = move(config, tasks, labels, aside)
+    moved = move_set_aside(config, tasks, labels, aside)
     after = moved.tasks.to_pylist()
     back = {f"p{n}" for n in range(since, count)}
     assert not moved.stuck and moved.moved + moved.dropped == len(back)
@@ -72,13 +72,13 @@ def test_what_is_sent_back_reaches_somebody_who_has_not_seen_it(count: int, over
         assert "bad" not in holders[pair] and len(holders[pair]) == len(set(holders[pair])) >= 1
     assert holders["gold"] == ["bad"]  # a measure of the person: it stays
     assert all(holders[f"p{n}"][0] == "bad" for n in range(min(since, count)))
-    again = move(config, moved.tasks, labels, aside)  # killed and run again: nothing moves twice
+    again = move_set_aside(config, moved.tasks, labels, aside)  # killed and run again: nothing moves twice
     assert again.moved == 0 and again.tasks.equals(moved.tasks)
     rest = chosen_labels(config, labels, aside)
     assert rest == []
 
 
-def test_configs_that_make_no_sense(tmp_path: Path) -> None:
+def test_impossible_settings_are_refused(tmp_path: Path) -> None:
     for flags, message in (
         ({"why": " "}, "say why"),
         ({"why": "x", "since": "yesterday"}, "since is 'yesterday'"),
@@ -90,7 +90,7 @@ def test_configs_that_make_no_sense(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-def test_all_two_in_under_a_second_is_flagged_and_sent_back(
+def test_answering_two_in_under_a_second_is_flagged_and_sent_back(
     served: tuple[Workspace, Connection], make_candidates: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """SIMULATED: `lazy` answers hard_negative in 0.4 s each; `ann` answers by the truth; then cleo takes over."""
@@ -113,16 +113,16 @@ def test_all_two_in_under_a_second_is_flagged_and_sent_back(
     assert "fast: 0.4 s" in lazy["flags"] and "one answer: hard_negative on 100%" in lazy["flags"]
     assert "ndec annotate send-back lazy" in lazy["flags"]
 
-    before = read_labels(workspace, "test")
+    before = AnnotationTables(workspace, "test").labels
     config = SendBackConfig(workspace.root, "lazy", why="all 2, 0.4 s each", by="dora", image_url=connection.image_url)
     with pytest.raises(NdecError, match="'zoe' has no label"):
         send_back.run(SendBackConfig(workspace.root, "zoe", why="x"))
     send_back.run(config)
-    assert read_labels(workspace, "test").equals(before)  # append-only
-    aside = read_set_aside(workspace, "test").to_pylist()
+    assert AnnotationTables(workspace, "test").labels.equals(before)  # append-only
+    aside = AnnotationTables(workspace, "test").set_aside.to_pylist()
     assert len(aside) == 36 and {(row["by"], row["why"]) for row in aside} == {("dora", "all 2, 0.4 s each")}
     assert aside[0]["set_aside_at"] is not None and "36 labels of lazy are set aside" in capsys.readouterr().err
-    assert set(counting_labels(workspace, "test")["annotator"].to_pylist()) == {"ann"}
+    assert set(AnnotationTables(workspace, "test").counting_labels["annotator"].to_pylist()) == {"ann"}
     rows = {row["annotator"]: row for row in status(StatusConfig(workspace.root))}
     assert set(rows) == {"ann"} and (rows["ann"]["pairs"], rows["ann"]["left"]) == (72, 36)
     with pytest.raises(NdecError, match=r"'lazy' has no label .* that counts"):
@@ -140,4 +140,4 @@ def test_all_two_in_under_a_second_is_flagged_and_sent_back(
     # ann is alone now: nobody could take her pairs, and nothing is changed.
     with pytest.raises(NdecError, match="nothing is sent back: everybody named has seen"):
         send_back.run(SendBackConfig(workspace.root, "ann", why="test"))
-    assert read_set_aside(workspace, "test").num_rows == 36
+    assert AnnotationTables(workspace, "test").set_aside.num_rows == 36

@@ -1,4 +1,4 @@
-"""Suggestions: off unless switched on, never in the audit or the slice, and no giveaway for gold pairs."""
+"""Suggestions: off by default, never in the audit or the slice, and they do not reveal gold pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ndec_builder.annotation.decisions.clearing import slice_pairs
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.hints import NO_SUGGESTION, suggestions
 from ndec_builder.annotation.label_studio.task_sync import task_data
-from ndec_builder.annotation.push_options import remember
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import CANDIDATES, GOLD, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
@@ -32,13 +32,15 @@ def bench(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def test_nothing_is_shown_unless_somebody_switches_it_on(bench: Workspace) -> None:
-    assert suggestions(bench, "test", "first") is None and "$hint" not in projects.labelling_page(False)
-    remember(bench.annotation("test"), False, 0.9, 0)
-    assert suggestions(bench, "test", "first") is None
-    remember(bench.annotation("test"), True, 0.9, 0)
-    assert suggestions(bench, "test", "audit") is None  # the audit is blind whatever is switched on
-    shown = suggestions(bench, "test", "double_check")
+def test_no_suggestion_is_shown_unless_hints_are_on(bench: Workspace) -> None:
+    assert suggestions(AnnotationTables(bench, "test"), "first") is None and "$hint" not in projects.labelling_page(
+        False
+    )
+    AnnotationTables(bench, "test").keep_options(False, 0.9, 0)
+    assert suggestions(AnnotationTables(bench, "test"), "first") is None
+    AnnotationTables(bench, "test").keep_options(True, 0.9, 0)
+    assert suggestions(AnnotationTables(bench, "test"), "audit") is None  # the audit is blind whatever is switched on
+    shown = suggestions(AnnotationTables(bench, "test"), "double_check")
     assert shown is not None and projects.labelling_page(True).count("$hint") == 1
     first = shown["0" * 16]
     assert first.text == "rank 1 · similarity 0.875 · edited_copy (97%)"
@@ -50,17 +52,17 @@ def test_nothing_is_shown_unless_somebody_switches_it_on(bench: Workspace) -> No
     assert "hint" not in task_data("", {"pair_id": "p", "position": 1}) and NO_SUGGESTION.predictions == []
 
 
-def test_gold_pairs_show_what_a_mined_pair_of_their_kind_shows(bench: Workspace) -> None:
-    remember(bench.annotation("test"), True, 0.9, 0)
-    shown = suggestions(bench, "test", "first")
+def test_a_gold_pair_shows_the_suggestion_of_a_mined_pair_of_its_kind(bench: Workspace) -> None:
+    AnnotationTables(bench, "test").keep_options(True, 0.9, 0)
+    shown = suggestions(AnnotationTables(bench, "test"), "first")
     assert shown is not None
     mined = {pair: value for pair, value in shown.items() if not pair.startswith(("e", "f"))}
     for pair, label in (("f" * 16, "edited_copy"), ("e" * 16, "hard_negative")):
         assert shown[pair].label == label and shown[pair] in mined.values()
 
 
-def test_the_slice_that_checks_auto_clearing_is_judged_blind(bench: Workspace) -> None:
-    remember(bench.annotation("test"), True, 0.9, 6)
+def test_the_slice_that_checks_auto_clearing_is_labelled_blind(bench: Workspace) -> None:
+    AnnotationTables(bench, "test").keep_options(True, 0.9, 6)
     chosen = slice_pairs({f"{n:016x}": 0.97 for n in range(20)}, 0.9, 6)
-    shown = suggestions(bench, "test", "first")
+    shown = suggestions(AnnotationTables(bench, "test"), "first")
     assert shown is not None and {pair for pair, value in shown.items() if value == NO_SUGGESTION} == set(chosen)

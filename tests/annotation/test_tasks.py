@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndec_builder.annotation.assignment.queues import (
-    assign,
+    assign_new_pairs,
+    default_annotators,
     disputed_pairs,
     double_check_pairs,
     pairs_to_label,
-    people_of,
 )
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, TASKS, table_of
@@ -41,11 +41,11 @@ def test_pairs_come_in_rank_order_once_without_duplicates() -> None:
 
 
 @given(count=st.integers(0, 60), people=st.integers(1, 4), overlap=st.floats(0, 1), more=st.integers(0, 20))
-def test_the_work_is_even_complete_and_never_changes_afterwards(
+def test_the_queues_are_even_complete_and_never_change_afterwards(
     count: int, people: int, overlap: float, more: int
 ) -> None:
     names = NAMES[:people]
-    first = assign(pairs(count), "first", names, tasks=NONE, overlap=overlap)
+    first = assign_new_pairs(pairs(count), "first", names, tasks=NONE, overlap=overlap)
     rows = first.to_pylist()
     seen = Counter(row["pair_id"] for row in rows)
     assert set(seen) == {p for p, _, _ in pairs(count)}
@@ -56,21 +56,21 @@ def test_the_work_is_even_complete_and_never_changes_afterwards(
     for name in names:  # positions 1, 2, 3 … in rank order
         own = [(row["position"], row["pair_id"]) for row in rows if row["annotator"] == name]
         assert [p for p, _ in own] == list(range(1, len(own) + 1)) and own == sorted(own)
-    assert assign(pairs(count), "first", names, tasks=first, overlap=overlap).num_rows == 0  # idempotent
-    second = assign(pairs(count + more), "first", names, tasks=first, overlap=overlap).to_pylist()
+    assert assign_new_pairs(pairs(count), "first", names, tasks=first, overlap=overlap).num_rows == 0  # idempotent
+    second = assign_new_pairs(pairs(count + more), "first", names, tasks=first, overlap=overlap).to_pylist()
     assert {row["pair_id"] for row in second} == {p for p, _, _ in pairs(more, count)}
     assert all(row["batch"] == 2 for row in second) or not rows or not second
 
 
-def test_a_later_round_never_goes_to_somebody_who_saw_the_pair() -> None:
+def test_a_later_round_never_goes_to_an_annotator_who_saw_the_pair() -> None:
     seen_by = {"p000": {"ann"}, "p001": {"ben"}, "p002": {"ann", "ben"}}
-    rows = assign(pairs(3), "double_check", ("ann", "ben", "cat"), tasks=NONE, seen_by=seen_by).to_pylist()
+    rows = assign_new_pairs(pairs(3), "double_check", ("ann", "ben", "cat"), tasks=NONE, seen_by=seen_by).to_pylist()
     assert all(row["annotator"] not in seen_by[row["pair_id"]] for row in rows) and len(rows) == 3
-    with pytest.raises(NdecError, match=r"nobody is left for the round 'double_check'.* name one more person"):
-        assign(pairs(3), "double_check", ("ann", "ben"), tasks=NONE, seen_by=seen_by)
+    with pytest.raises(NdecError, match=r"too few annotators for the round 'double_check'.* name 1 more"):
+        assign_new_pairs(pairs(3), "double_check", ("ann", "ben"), tasks=NONE, seen_by=seen_by)
 
 
-def test_what_the_later_rounds_look_at() -> None:
+def test_which_pairs_the_later_rounds_re_label() -> None:
     def label(pair_id: str, annotator: str, value: str) -> dict[str, Any]:
         return {"pair_id": pair_id, "round": "first", "annotator": annotator, "label": value}
 
@@ -84,18 +84,20 @@ def test_what_the_later_rounds_look_at() -> None:
     }
 
 
-def test_when_nobody_is_named_those_at_work_go_on() -> None:
+def test_active_annotators_continue_if_nobody_is_named() -> None:
     def tasks(*keys: tuple[str, str, str]) -> pa.Table:
         return table_of(TASKS, [{"pair_id": p, "round": r, "annotator": who} for p, r, who in keys])
 
     def labels(*keys: tuple[str, str, str]) -> pa.Table:
         return table_of(LABEL_ROWS, [{"pair_id": p, "round": r, "annotator": who} for p, r, who in keys])
 
-    assert people_of(tasks(), labels(), "first") == ("annotator-1",)
+    assert default_annotators(tasks(), labels(), "first") == ("annotator-1",)
     shared = tasks(("a", "first", "ben"), ("b", "first", "ann"), ("c", "first", "ben"))
-    assert people_of(shared, labels(), "first") == ("ann", "ben")
-    assert people_of(shared, labels(("b", "first", "ann")), "first") == ("ben",)  # ann is done, or has left
+    assert default_annotators(shared, labels(), "first") == ("ann", "ben")
+    assert default_annotators(shared, labels(("b", "first", "ann")), "first") == ("ben",)  # ann is done, or has left
     done = labels(("b", "first", "ann"), ("a", "first", "ben"), ("c", "first", "ben"))
-    assert people_of(shared, done, "first") == ("ann", "ben")
-    assert people_of(shared, done, "double_check") == ("ann", "ben")
-    assert people_of(tasks(("a", "double_check", "eva"), ("b", "first", "ann")), done, "double_check") == ("eva",)
+    assert default_annotators(shared, done, "first") == ("ann", "ben")
+    assert default_annotators(shared, done, "double_check") == ("ann", "ben")
+    assert default_annotators(tasks(("a", "double_check", "eva"), ("b", "first", "ann")), done, "double_check") == (
+        "eva",
+    )

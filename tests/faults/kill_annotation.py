@@ -35,8 +35,7 @@ from report import write_report  # noqa: E402
 from ndec_builder.annotation.label_studio import projects  # noqa: E402
 from ndec_builder.annotation.label_studio.connection import own_connection  # noqa: E402
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state  # noqa: E402
-from ndec_builder.annotation.label_studio.server_snapshot import read_incidents  # noqa: E402
-from ndec_builder.annotation.tables import read_labels  # noqa: E402
+from ndec_builder.annotation.tables import AnnotationTables  # noqa: E402
 from ndec_builder.core.storage import read_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
 from support.annotators import Annotator  # noqa: E402
@@ -91,7 +90,7 @@ class Bench:
         if verb == "push":
             self.pairs += MORE
             make_pairs(self.workspace, self.pairs)
-        before = read_labels(self.workspace, "test")
+        before = AnnotationTables(self.workspace, "test").labels
         process = self.command(verb)
         # The first half is Python loading libraries: kills there prove little.
         time.sleep(self.random.uniform(0.4, 1.05) * self.typical[verb])
@@ -102,7 +101,7 @@ class Bench:
             self.fault.ended_before[verb] += 1
         process.wait()
         self.finish(verb)
-        after = read_labels(self.workspace, "test")
+        after = AnnotationTables(self.workspace, "test").labels
         self.fault.rewritten += not after.slice(0, before.num_rows).equals(before)
 
     def kill_server(self) -> None:
@@ -155,7 +154,7 @@ class Bench:
     def compare(self) -> dict[str, int]:
         client = own_connection(self.workspace, self.server.url, "").client()
         tasks = read_table(self.workspace.annotation("test") / "tasks.parquet").to_pylist()
-        labels = read_labels(self.workspace, "test").to_pylist()
+        labels = AnnotationTables(self.workspace, "test").labels.to_pylist()
         pulled = {(row["annotator"], row["pair_id"]): row["label"] for row in labels}
         saved = {(name, p): label for name, person in self.people.items() for p, label in person.saved.items()}
         there: Counter[tuple[str, str]] = Counter()
@@ -174,7 +173,7 @@ class Bench:
             "double tasks": sum(number > 1 for number in there.values()),
             "missing tasks": sum(key not in there for key in given),
             "tasks of nobody": sum(key not in given for key in there),
-            "false incidents": read_incidents(self.workspace.annotation("test")).num_rows,
+            "false incidents": AnnotationTables(self.workspace, "test").incidents.num_rows,
         }
 
 

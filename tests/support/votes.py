@@ -1,4 +1,4 @@
-"""Tables of labels and tasks from votes written down as tuples."""
+"""Tables of labels and tasks from votes written as tuples, and what a push would add to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
+from ndec_builder.core.workspace import Workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Vote = tuple[str, str, str, str]  # pair_id, round, annotator, label
@@ -30,3 +34,14 @@ def tasks_of(votes: list[Vote]) -> pa.Table:
         for number, (p, r, a) in enumerate(dict.fromkeys(vote[:3] for vote in votes))
     ]  # fmt: skip
     return table_of(TASKS, rows)
+
+
+def push_rows(
+    config: PushConfig, candidates: list[pa.Table], tasks: pa.Table | None = None, labels: pa.Table | None = None
+) -> pa.Table:
+    """The rows that a push adds, given these tables in place of those in the workspace."""
+    tables = AnnotationTables(Workspace(config.workspace), config.split)
+    tables.candidates = candidates
+    tables.tasks = table_of(TASKS, []) if tasks is None else tasks
+    tables.labels = table_of(LABEL_ROWS, []) if labels is None else labels
+    return new_tasks(config, tables)

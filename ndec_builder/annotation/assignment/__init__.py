@@ -1,1 +1,1 @@
-"""Who labels what, and in which order: rounds, queues, gold pairs, hand-overs."""
+"""Who labels what, and in which order: rounds, queues, gold pairs, reassignment."""

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ndec_builder.annotation.tables import Pair, Three
+from ndec_builder.annotation.label_tables import ClassProbabilities, Pair
 from ndec_builder.core.errors import NdecError
 
 
 def informative_first(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:
-    """Pairs (pair_id, query_id, reference_id) with the least certain pre-label first; without one they come first."""
+    """Pairs by the certainty of their pre-label, least certain first; pairs without a pre-label come first of all."""
     return sorted(pairs, key=lambda pair: abs(copy_probability.get(pair[0], 0.5) - 0.5))  # stable: ties stay in rank
 
 
 def copies_last(pairs: list[Pair], copy_probability: Mapping[str, float]) -> list[Pair]:
-    """Pairs by P(edited copy), the lowest first: what auto-clearing may take comes last, unseen by then."""
+    """Pairs by P(edited copy), lowest first: what auto-clearing may discard comes last, unlabelled by then."""
     return sorted(pairs, key=lambda pair: copy_probability.get(pair[0], 0.5))  # stable: ties stay in rank
 
 
-def likeliest_first(pairs: list[Pair], relearnt: Mapping[str, Three]) -> list[Pair]:
-    """Pairs by P(hard negative), the highest first: who wants a number of them stops when it is reached.
+def likeliest_first(pairs: list[Pair], relearnt: Mapping[str, ClassProbabilities]) -> list[Pair]:
+    """Pairs by P(hard negative), highest first: to collect a certain number of hard negatives with the fewest labels.
 
-    Raises NdecError where nothing was relearnt: mining's pre-labels tell copies only.
+    Raises NdecError if nothing was relearnt: the pre-labels of mining only tell copies from the rest.
     """
     if not relearnt:
         raise NdecError(
-            "order is 'likeliest', and that takes pre-labels learnt from people; label some pairs "
+            "order is 'likeliest', which needs pre-labels learnt from annotators; label some pairs "
             "(`push --sample 600`), pull, and run `ndec annotate relearn` first"
         )
     return sorted(pairs, key=lambda pair: -relearnt[pair[0]][1] if pair[0] in relearnt else -0.5)

@@ -1,4 +1,4 @@
-"""Which pairs a push adds to people's queues: the first labelling, the second look, the disputed ones, the audit."""
+"""Which pairs a push adds to the annotators' queues: first labels, double-checks, adjudication, the audit."""
 
 from __future__ import annotations
 
@@ -8,164 +8,147 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.assignment.order import copies_last, informative_first, likeliest_first
-from ndec_builder.annotation.assignment.queues import assign, disputed_pairs, double_check_pairs, give, pairs_to_label
-from ndec_builder.annotation.assignment.undecided_queries import settled, waiting
-from ndec_builder.annotation.decisions.audit import bound_of, disputed, judges, kept_pairs, unconfirmed, votes_of
-from ndec_builder.annotation.decisions.clearing import contradicted, slice_pairs, votes_in
-from ndec_builder.annotation.decisions.label_statistics import doubtful, draw, posterior_of, prior_of
-from ndec_builder.annotation.decisions.resolution import resolve, standing, verdicts_of
-from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.tables import (
-    AUDIT_ROUND,
-    Pair,
-    cleared_by,
-    copy_probabilities,
-    newest,
-    read_relearnt,
-    without_set_aside,
+from ndec_builder.annotation.assignment.queues import (
+    assign_new_pairs,
+    assign_people,
+    disputed_pairs,
+    double_check_pairs,
+    pairs_to_label,
 )
+from ndec_builder.annotation.assignment.undecided_queries import pairs_behind_likely_copies, pairs_of_dropped_queries
+from ndec_builder.annotation.decisions.audit import (
+    audit_bound,
+    audit_judges,
+    audit_votes,
+    disputed_in_audit,
+    kept_pairs,
+    unconfirmed_in_audit,
+)
+from ndec_builder.annotation.decisions.clearing import contradicted_pairs, slice_pairs, votes_without_audit
+from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, draw_pairs, posterior_of, prior_of
+from ndec_builder.annotation.decisions.resolution import decision_table, still_cleared, weighted_by
+from ndec_builder.annotation.label_tables import AUDIT_ROUND, Pair, copy_probabilities, keys, newest_labels
+from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import DECISIONS, TASKS, table_of
-from ndec_builder.core.storage import read_table
-from ndec_builder.core.workspace import Workspace
+from ndec_builder.core.schemas import TASKS, table_of
+
+People = dict[str, set[str]]  # pair_id → annotators
 
 
-def new_tasks(
-    config: PushConfig, tables: list[pa.Table], tasks: pa.Table, labels: pa.Table, set_aside: pa.Table
-) -> pa.Table:
-    """Rows (schema TASKS) that this push adds to `tasks`; gold pairs are mixed in later.
+def new_tasks(config: PushConfig, tables: AnnotationTables) -> pa.Table:
+    """Rows (schema TASKS) that this push adds to the tasks; gold pairs are mixed in later.
 
-    `tables`: the candidates; `labels`: all that were pulled, `set_aside`: those that do not count. Raises NdecError
-    when a later round has nothing to look at, or too few people.
+    Raises NdecError if a later round has no pair to label again, or too few annotators.
     """
-    pairs, counting = pairs_to_label(tables), without_set_aside(labels, set_aside)
+    pairs = pairs_to_label(tables.candidates)
     if config.round == "first":
-        return _first(config, tables, pairs, tasks, labels, counting)
-    if not counting.num_rows:
+        return _first(config, tables, pairs)
+    labels = tables.counting_labels
+    if not labels.num_rows:
         raise NdecError(
-            f"there is no label of the split {config.split!r} yet, so nothing to look at again; "
+            f"there is no label of the split {config.split!r} yet, so no pair to label again; "
             f"label the first round, then run `ndec annotate pull --split {config.split}`"
         )
-    seen_by, load = _seen_by(config.round, tasks, labels), open_load(config.round, tasks, labels)
+    seen_by, load = _seen_by(config.round, tables), open_load(config.round, tables.tasks, tables.labels)
     if config.round == AUDIT_ROUND:
-        return _audit(config, tables, pairs, tasks, counting, seen_by, load)
-    decide = config.keepable or config.round == "adjudication"  # weighing all labels takes a while
-    decisions = _decisions(config, tables, tasks, counting) if decide else table_of(DECISIONS, [])
+        return _audit(config, tables, pairs, seen_by, load)
+    if config.keepable or config.round == "adjudication":  # weighing all labels takes a while
+        decisions = _decisions(config, tables, tables.tasks)
     if config.round == "double_check" and config.double_check == "uncertain":
-        prior = prior_of(tables, read_relearnt(Workspace(config.workspace), config.split))
-        unsure = doubtful(*posterior_of(counting, prior), config.tolerance, config.discard_tolerance)
-        # Where all have looked at a pair it stays open; only when that is so of every pair does `assign` complain.
+        prior = prior_of(tables.candidates, tables.relearnt)
+        unsure = doubtful_pairs(*posterior_of(labels, prior), config.tolerance, config.discard_tolerance)
+        # A pair that everyone has labelled stays open; only if that is true of all pairs, assigning fails.
         chosen = {pair for pair in unsure if set(config.annotators) - seen_by[pair]} or unsure
     elif config.round == "double_check":
-        chosen = double_check_pairs(counting, config.double_check)
+        chosen = double_check_pairs(labels, config.double_check)
     else:
         chosen = disputed_pairs(decisions)
     if config.keepable:
-        chosen -= settled(pairs, decisions)
+        chosen -= pairs_of_dropped_queries(pairs, decisions)
     if config.round == "adjudication" and config.decide == "weighed":
-        return _one_more(config, pairs, chosen, tasks, counting, seen_by, load)
+        return _one_more(config, tables, pairs, chosen, seen_by, load)
     pairs = [pair for pair in pairs if pair[0] in chosen]
-    return assign(pairs, config.round, config.annotators, tasks=tasks, seen_by=seen_by, load=load)
+    return assign_new_pairs(pairs, config.round, config.annotators, tasks=tables.tasks, seen_by=seen_by, load=load)
 
 
-def _decisions(config: PushConfig, tables: list[pa.Table], tasks: pa.Table, labels: pa.Table) -> pa.Table:
-    """Decisions of today, those of auto-clearing among them, without the audit's."""
-    workspace = Workspace(config.workspace)
-    verdicts = verdicts_of(workspace, config.split, labels, tables, config)
-    return resolve(tasks, labels, standing(workspace, config.split), audited=False, verdicts=verdicts)
+def _decisions(config: PushConfig, tables: AnnotationTables, tasks: pa.Table) -> pa.Table:
+    """The current decisions, including auto-cleared pairs, without those of the audit."""
+    weighted, cleared = weighted_by(tables, config), still_cleared(tables)
+    return decision_table(tasks, tables.counting_labels, cleared, audited=False, weighted=weighted)
 
 
 def _one_more(
     config: PushConfig,
+    tables: AnnotationTables,
     pairs: list[Pair],
     chosen: set[str],
-    tasks: pa.Table,
-    labels: pa.Table,
-    seen_by: dict[str, set[str]],
+    seen_by: People,
     load: dict[str, int],
 ) -> pa.Table:
-    """One more person for each pair on which the labels weighed leave doubt; none where nobody is left."""
+    """One more annotator for each pair that the weighted labels leave in doubt; none if nobody is left."""
     by_id, people = {pair[0]: pair for pair in pairs}, {}
-    given = tasks.filter(pc.equal(tasks["round"], config.round))
-    had: dict[str, set[str]] = defaultdict(set)
-    for pair, name in zip(given["pair_id"].to_pylist(), given["annotator"].to_pylist(), strict=True):
-        had[pair].add(name)
-    answered = Counter(newest(labels.filter(pc.equal(labels["round"], config.round)))["pair_id"].to_pylist())
+    had, labels = _had(config.round, tables.tasks), tables.counting_labels
+    labels_here = newest_labels(labels.filter(pc.equal(labels["round"], config.round)))
+    answered = Counter(labels_here["pair_id"].to_pylist())
     for pair in (pair for pair in by_id if pair in chosen):
         if len(had[pair]) == answered[pair] and set(config.annotators) - seen_by[pair] - had[pair]:
             people[pair] = len(had[pair]) + 1
-    return give(by_id, people, config.round, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
+    return assign_people(by_id, people, config.round, config.annotators, tasks=tables.tasks, load=load, seen_by=seen_by)
 
 
-def _first(
-    config: PushConfig,
-    tables: list[pa.Table],
-    pairs: list[Pair],
-    tasks: pa.Table,
-    labels: pa.Table,
-    counting: pa.Table,
-) -> pa.Table:
-    """The first labelling; the slice that checks auto-clearing comes first, its contradicted pairs to one more."""
-    workspace = Workspace(config.workspace)
-    by_id = {pair[0]: pair for pair in pairs}
-    decided_file = workspace.annotation(config.split) / "decisions.parquet"
-    if decided_file.is_file():
-        table = read_table(decided_file, ["pair_id", "decision"])
-        decided = set(table.filter(table["decision"].is_valid())["pair_id"].to_pylist())
-        pairs = [pair for pair in pairs if pair[0] not in decided]
-    cleared = standing(workspace, config.split)
-    pairs = [pair for pair in pairs if pair[0] not in cleared]
+def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> pa.Table:
+    """The first round. The slice that checks auto-clearing comes first; contradicted pairs get one more annotator."""
+    by_id, tasks = {pair[0]: pair for pair in pairs}, tables.tasks
+    decided = set(tables.decisions.filter(tables.decisions["decision"].is_valid())["pair_id"].to_pylist())
+    done = decided | still_cleared(tables)
+    pairs = [pair for pair in pairs if pair[0] not in done]
     if config.sample:
-        drawn = set(draw(by_id, config.sample, "sample"))
+        drawn = set(draw_pairs(by_id, config.sample, "sample"))
         pairs = [pair for pair in pairs if pair[0] in drawn]
-    probabilities = copy_probabilities(tables)
+    probabilities = copy_probabilities(tables.candidates)
     chosen = table_of(TASKS, [])
     if config.check_pairs:
-        slice_, seen_by = _slice(config, cleared_by(workspace, config.split, tables)), _seen_by("first", tasks, labels)
-        load = open_load("first", tasks, labels)
-        people = _slice_people(config, slice_, tasks, counting, seen_by)
-        chosen = give(by_id, people, "first", config.annotators, tasks=tasks, load=load, seen_by=seen_by)
+        slice_, seen_by = _slice(config, tables.cleared_by), _seen_by("first", tables)
+        load = open_load("first", tasks, tables.labels)
+        people = _slice_people(config, tables, slice_, seen_by)
+        chosen = assign_people(by_id, people, "first", config.annotators, tasks=tasks, load=load, seen_by=seen_by)
         tasks = pa.concat_tables([tasks, chosen])
     if config.below < 1:
         pairs = [pair for pair in pairs if probabilities.get(pair[0], 0.5) < config.below]
     if config.keepable:
-        decisions = _decisions(config, tables, tasks, counting)
-        out = settled(by_id.values(), decisions) | waiting(by_id.values(), decisions, probabilities)
-        pairs = [pair for pair in pairs if pair[0] not in out]
+        decisions = _decisions(config, tables, tasks)
+        skipped = pairs_of_dropped_queries(by_id.values(), decisions)
+        skipped |= pairs_behind_likely_copies(by_id.values(), decisions, probabilities)
+        pairs = [pair for pair in pairs if pair[0] not in skipped]
     if config.order == "likeliest":
-        pairs = likeliest_first(pairs, read_relearnt(workspace, config.split))
+        pairs = likeliest_first(pairs, tables.relearnt)
     elif config.order != "rank":
         pairs = {"informative": informative_first, "copies_last": copies_last}[config.order](pairs, probabilities)
     if config.count:
         known = set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())
         pairs = [pair for pair in pairs if pair[0] not in known][: config.count]
-    rest = assign(
+    rest = assign_new_pairs(
         pairs,
         "first",
         config.annotators,
         tasks=tasks,
         overlap=config.overlap if len(config.annotators) > 1 else 0.0,
         overlap_people=config.overlap_people,
-        load=open_load("first", tasks, labels),
+        load=open_load("first", tasks, tables.labels),
     )
     return pa.concat_tables([chosen, rest])
 
 
-def _slice_people(
-    config: PushConfig, slice_: list[str], tasks: pa.Table, labels: pa.Table, seen_by: dict[str, set[str]]
-) -> dict[str, int]:
-    """How many people each pair of the slice reaches in the first round: one, one more where labels contradict.
+def _slice_people(config: PushConfig, tables: AnnotationTables, slice_: list[str], seen_by: People) -> dict[str, int]:
+    """How many annotators each pair of the slice needs in the first round: one, and one more if labels contradict.
 
-    Whoever labelled a pair of it before, in any round, counts as its judge.
+    A label that a pair got before, in any round, counts.
     """
-    first = tasks.filter(pc.equal(tasks["round"], "first"))
-    had: dict[str, set[str]] = defaultdict(set)
-    for pair, name in zip(first["pair_id"].to_pylist(), first["annotator"].to_pylist(), strict=True):
-        had[pair].add(name)
-    votes = votes_in(labels)
+    had, votes = _had("first", tables.tasks), votes_without_audit(tables.counting_labels)
     people = dict.fromkeys(slice_, 1)
-    for pair in contradicted(slice_, votes):
+    for pair in contradicted_pairs(slice_, votes):
         if len(votes[pair]) >= len(had[pair]) and set(config.annotators) - had[pair] - seen_by[pair]:
             people[pair] = len(had[pair]) + 1
     return people
@@ -181,26 +164,20 @@ def _slice(config: PushConfig, probabilities: dict[str, float]) -> list[str]:
     if len(found) < config.check_pairs:
         say(
             f"only {len(found)} pairs have a pre-label of at least {config.check_above:g}: all of them go to "
-            "people, and auto-clearing can save nothing"
+            "annotators, and auto-clearing can save nothing"
         )
     return found
 
 
 def _audit(
-    config: PushConfig,
-    tables: list[pa.Table],
-    pairs: list[Pair],
-    tasks: pa.Table,
-    labels: pa.Table,
-    seen_by: dict[str, set[str]],
-    load: dict[str, int],
+    config: PushConfig, tables: AnnotationTables, pairs: list[Pair], seen_by: People, load: dict[str, int]
 ) -> pa.Table:
-    """`judges` more people for each drawn pair, and another where those of the audit disagree, or condemn it.
+    """`audit_judges` annotators for each sampled pair, and one more if audit labels disagree or call it a copy.
 
-    A disputed pair needs somebody; a condemned one is confirmed only where somebody is left.
+    A disputed pair requires one more annotator; a copy is only confirmed if an annotator is left.
     """
-    decisions = _decisions(config, tables, tasks, labels)
-    kept = kept_pairs(pa.concat_tables(tables), decisions, config.split)
+    tasks = tables.tasks
+    kept = kept_pairs(pa.concat_tables(tables.candidates), _decisions(config, tables, tasks), config.split)
     if not kept:
         raise NdecError(
             f"no pair of the split {config.split!r} is kept as a hard negative yet, so there is nothing to audit; "
@@ -209,36 +186,40 @@ def _audit(
     if len(kept) < config.audit_pairs:
         say(
             f"{len(kept)} pairs are kept, fewer than the {config.audit_pairs} asked for: all are audited; without an "
-            f"edited copy among them the bound is {bound_of(0, len(kept), len(kept)):.2%}"
+            f"edited copy among them the bound is {audit_bound(0, len(kept), len(kept)):.2%}"
         )
-    people = dict.fromkeys(draw(kept, config.audit_pairs), judges(Workspace(config.workspace).annotation(config.split)))
-    votes = votes_of(labels)
-    given = Counter(row["pair_id"] for row in tasks.to_pylist() if row["round"] == AUDIT_ROUND)
-    seen = defaultdict(set, seen_by)
-    for row in tasks.to_pylist():
-        if row["round"] == AUDIT_ROUND:
-            seen[row["pair_id"]].add(row["annotator"])
-    for pair in [*disputed(votes), *unconfirmed(votes)]:
-        left = set(config.annotators) - seen[pair]
-        if given[pair] == len(votes[pair]) and (left or pair not in unconfirmed(votes)):  # nobody has it open
-            people[pair] = max(given[pair] + 1, people.get(pair, 0))
+    people = dict.fromkeys(draw_pairs(kept, config.audit_pairs), audit_judges(tables.options))
+    votes, given = audit_votes(tables.counting_labels), _had(AUDIT_ROUND, tasks)
+    unconfirmed = unconfirmed_in_audit(votes)
+    for pair in [*disputed_in_audit(votes), *unconfirmed]:
+        left = set(config.annotators) - seen_by[pair] - given[pair]
+        if len(given[pair]) == len(votes[pair]) and (left or pair not in unconfirmed):  # nobody has it open
+            people[pair] = max(len(given[pair]) + 1, people.get(pair, 0))
     by_id = {pair[0]: pair for pair in pairs}
-    return give(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
+    return assign_people(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
 
 
-def _seen_by(round_: str, tasks: pa.Table, labels: pa.Table) -> dict[str, set[str]]:
-    """Who had each pair in another round, or labelled it in any: labels that were sent back too."""
-    seen: dict[str, set[str]] = defaultdict(set)
-    for table in (tasks, labels):
-        columns = (table[name].to_pylist() for name in ("pair_id", "round", "annotator"))
-        for pair, found, name in zip(*columns, strict=True):
-            if found != round_ or table is labels:
-                seen[pair].add(name)
+def _had(round_: str, tasks: pa.Table) -> People:
+    """Who was given each pair in this round."""
+    had: People = defaultdict(set)
+    for pair, found, name in keys(tasks):
+        if found == round_:
+            had[pair].add(name)
+    return had
+
+
+def _seen_by(round_: str, tables: AnnotationTables) -> People:
+    """Who was given each pair in another round, or labelled it in any; labels that were sent back count too."""
+    seen: People = defaultdict(set)
+    for pair, found, name in keys(tables.tasks):
+        if found != round_:
+            seen[pair].add(name)
+    for pair, _, name in keys(tables.labels):
+        seen[pair].add(name)
     return seen
 
 
 def open_load(round_: str, tasks: pa.Table, labels: pa.Table) -> dict[str, int]:
-    """Pairs that each person still has to label in this round."""
-    done = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
-    columns = zip(*(tasks[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True)
-    return dict(Counter(key[2] for key in columns if key[1] == round_ and key not in done))
+    """Pairs that each annotator still has to label in this round."""
+    done = set(keys(labels))
+    return dict(Counter(key[2] for key in keys(tasks) if key[1] == round_ and key not in done))

@@ -1,1 +1,1 @@
-"""From labels to decisions: agreement, weighted votes, the audit, auto-clear."""
+"""From labels to decisions: agreement, weighted decisions, the audit, auto-clearing."""

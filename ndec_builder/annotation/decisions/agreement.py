@@ -1,4 +1,4 @@
-"""How well people agree: equal labels, Cohen's kappa (1960), Krippendorff's alpha where several saw the same pairs."""
+"""How well annotators agree: equal labels, Cohen's kappa (1960), Krippendorff's alpha for pairs with several labels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.tables import latest_labels
+from ndec_builder.annotation.label_tables import labels_by_pair
 from ndec_builder.core.schemas import LABELS, ROUNDS
 
-Rater = tuple[str, str]  # round, annotator
+_Rater = tuple[str, str]  # round, annotator
 
 
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     """κ = (p_o − p_e)/(1 − p_e) of two label lists in the same order of pairs.
 
-    None without pairs, and when both give one and the same label throughout (p_e = 1: chance explains everything).
+    None without pairs, and if both give the same single label throughout (p_e = 1: chance explains everything).
 
     >>> cohen_kappa(["edited_copy", "hard_negative", "unrelated"], ["edited_copy", "hard_negative", "hard_negative"])
     0.5
@@ -29,7 +29,7 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
         return None
     observed = sum(a == b for a, b in zip(first, second, strict=True))
     one, two = Counter(first), Counter(second)
-    by_chance = sum(one[label] * two[label] for label in one)  # times count²: whole numbers until the division
+    by_chance = sum(one[label] * two[label] for label in one)  # times count²: integers until the division
     if by_chance == count * count:
         return None
     return (observed * count - by_chance) / (count * count - by_chance)
@@ -38,8 +38,8 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
 def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float | None:
     """Nominal α = 1 − D_o/D_e of the labels that each pair got (Krippendorff 2011); pairs with one label are left out.
 
-    Each pair counts m_u·(m_u − 1) ordered couples of labels, divided by m_u − 1. None without a pair of two labels, and
-    when all labels are the same.
+    A pair with m labels contributes its m·(m − 1) ordered couples of labels, divided by m − 1. None without a pair that
+    has two labels, and if all labels are the same.
 
     >>> krippendorff_alpha([("edited_copy", "edited_copy"), ("unrelated", "unrelated"), ("hard_negative",)])
     1.0
@@ -58,15 +58,16 @@ def krippendorff_alpha(units: Iterable[Sequence[str]]) -> float | None:
     return 1 - (number - 1) * unequal / expected if expected else None
 
 
-def agreement(labels: pa.Table) -> dict[str, Any]:
+def agreement_report(labels: pa.Table) -> dict[str, Any]:
     """The content of agreement.json, from a labels table (newest label per pair, round and annotator counts).
 
-    `raters`: labels given, counts by label, median seconds per pair. `comparisons`: every two raters who are different
-    people and share pairs. `rounds`: comparisons that end in that round, pooled; kappa is their mean weighted by pairs,
-    null when nobody's pairs overlap; alpha is over the round's own labels. `kappa` and `alpha`: over all rounds.
+    A rater is an annotator in one round. `raters`: labels given, counts by label, median seconds per pair.
+    `comparisons`: every two raters who are different annotators and share pairs. `rounds`: the comparisons whose later
+    round this is, pooled; kappa is their mean weighted by pairs, null if no pairs overlap; alpha is over the round's
+    own labels. `kappa` and `alpha`: over all rounds.
     """
-    given: dict[Rater, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for pair_id, rows in sorted(latest_labels(labels).items()):
+    given: dict[_Rater, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for pair_id, rows in sorted(labels_by_pair(labels).items()):
         for row in rows:
             given[row["round"], row["annotator"]][pair_id] = row
     raters = sorted(given, key=lambda rater: (ROUNDS.index(rater[0]), rater[1]))
@@ -95,7 +96,7 @@ def agreement(labels: pa.Table) -> dict[str, Any]:
     }
 
 
-def _rater(rater: Rater, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _rater(rater: _Rater, rows: list[dict[str, Any]]) -> dict[str, Any]:
     counts = Counter(row["label"] for row in rows)
     seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
     return {
@@ -108,9 +109,9 @@ def _rater(rater: Rater, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _compare(
-    one: Rater, first: dict[str, dict[str, Any]], two: Rater, second: dict[str, dict[str, Any]]
+    one: _Rater, first: dict[str, dict[str, Any]], two: _Rater, second: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """Figures of two raters over the pairs that both labelled; None when there is none."""
+    """Figures of two raters over the pairs that both labelled; None if there is none."""
     shared = [pair_id for pair_id in first if pair_id in second]
     if not shared:
         return None

@@ -1,4 +1,4 @@
-"""How good and how fast each annotator is, with intervals, over time, and what to look at: flags, not verdicts."""
+"""How accurate and how fast each annotator is, with intervals and over time; flags say what a person should check."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.binomial import wilson
-from ndec_builder.annotation.tables import AUDIT_ROUND, newest
+from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
 
-FAST_SECONDS = 1.5  # a median below it is no look at two pictures
-ONE_LABEL_SHARE = 0.97  # of an annotator's labels that are one and the same …
+FAST_SECONDS = 1.5  # a lower median is too fast to compare two images
+ONE_LABEL_SHARE = 0.97  # flagged: one label makes up this share of an annotator's labels …
 OTHERS_SHARE = 0.85  # … while the others give it less often than this
-MIN_LABELS = 30  # before a flag is raised
+FLAG_MIN_LABELS = 30  # no flags below this number of labels
 LOW_ACCURACY = 0.85
-WINDOWS = 5  # stretches of equal length in which drift is shown
+WINDOWS = 5  # consecutive parts of an annotator's labels, of equal length, that show drift
 
 
-def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One row per annotator, by name. `truth`: pair → label, of gold and of pairs decided without this annotator alone.
+def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row per annotator, by name. `truth`: pair_id → label of the pairs of known truth (`known_truth`).
 
-    accuracy: share of the labels on pairs of known truth that equal it, with Wilson's 95 % interval (gold pairs and
-    others apart). Only labels that did not choose the pair count: those of the audit on audited pairs (their first
-    labels are why they were kept), of the first round on others (who adjudicates is always right). seconds: median;
-    windows: accuracy and seconds over five stretches of the annotator's work in the order of time; flags. A gold or
-    other truth of "no_copy" is met by any label but edited_copy.
+    `gold` and `checked`: share of the labels on gold pairs, and on other pairs of known truth, that are right, with
+    Wilson's 95 % interval. Only labels that do not define the truth themselves count: on audited pairs those of the
+    audit (the first label is why the pair was kept), on others those of the first round (an adjudicator would always be
+    right). `windows`: accuracy and median seconds over five consecutive parts of the annotator's work. The truth
+    "no_copy" accepts any label except edited_copy.
     """
     table = labels.select(["pair_id", "round", "annotator", "label", "seconds", "annotated_at", "is_gold"])
-    names, people = _codes(table["annotator"])
+    who, names = _codes(table["annotator"])
     given = np.array(table["label"].to_pylist(), object)
     answers, words = _codes(table["label"])
     known = np.array([truth.get(pair) for pair in table["pair_id"].to_pylist()], object)
@@ -42,8 +42,8 @@ def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any
     moments = table["annotated_at"].cast(pa.int64()).to_numpy()
     rows = []
     every = np.bincount(answers, minlength=len(words))
-    for number, name in sorted(enumerate(people), key=lambda item: item[1]):
-        own = np.flatnonzero(names == number)
+    for number, name in sorted(enumerate(names), key=lambda item: item[1]):
+        own = np.flatnonzero(who == number)
         own = own[np.argsort(moments[own], kind="stable")]
         counts = dict(zip(words, np.bincount(answers[own], minlength=len(words)).tolist(), strict=True))
         others = dict(zip(words, (every - np.bincount(answers[own], minlength=len(words))).tolist(), strict=True))
@@ -66,26 +66,26 @@ def annotators(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any
 
 
 def _measuring(table: pa.Table) -> np.ndarray:
-    """Labels (n,) bool that were not the reason why their pair is of known truth."""
+    """Labels (n,) bool that do not define their pair's truth themselves."""
     in_audit = pc.equal(table["round"], AUDIT_ROUND)
     audited = pc.is_in(table["pair_id"], pc.unique(table.filter(in_audit)["pair_id"]))
     return np.asarray(pc.if_else(audited, in_audit, pc.equal(table["round"], "first")).to_numpy())
 
 
 def flags(row: Mapping[str, Any], counts: Mapping[str, int], others: Mapping[str, int]) -> list[str]:
-    """What a person should look at, in words; empty when nothing stands out or there are too few labels.
+    """What a person should check, in words; empty if nothing stands out or there are too few labels.
 
     `counts` and `others`: how often this annotator, and all others together, gave each label.
     """
     found: list[str] = []
-    if row["labels"] < MIN_LABELS:
+    if row["labels"] < FLAG_MIN_LABELS:
         return found
     top = max(counts, key=lambda label: (counts[label], label))
     share, theirs = counts[top] / row["labels"], sum(others.values())
     alone = others[top] / theirs if theirs else 0.0
     fast = row["median_seconds"] is not None and row["median_seconds"] < FAST_SECONDS
     if fast:
-        found.append(f"fast: {row['median_seconds']:.1f} s a pair")
+        found.append(f"fast: {row['median_seconds']:.1f} s per pair")
     if share >= ONE_LABEL_SHARE and (fast or (theirs and alone < OTHERS_SHARE)):
         found.append(f"one answer: {top} on {share:.0%} of the pairs, the others on {alone:.0%}")
     for kind in ("gold", "checked"):
@@ -95,18 +95,14 @@ def flags(row: Mapping[str, Any], counts: Mapping[str, int], others: Mapping[str
     if row["windows"]:
         start, end = row["windows"][0], row["windows"][-1]
         if wilson(end["right"], end["checked"])[1] < wilson(start["right"], start["checked"])[0]:
-            found.append(
-                f"drift: {start['accuracy']:.0%} right in the first stretch, {end['accuracy']:.0%} in the last"
-            )
+            found.append(f"drift: {start['accuracy']:.0%} right at the start, {end['accuracy']:.0%} at the end")
     if found:
-        found.append(
-            f"look at some of them; `ndec annotate send-back {row['annotator']} --why TEXT` gives all to others"
-        )
+        found.append(f"check some of them; `ndec annotate send-back {row['annotator']} --why TEXT` gives all to others")
     return found
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
-    """Each value's number (n,) and the values."""
+    """The code (n,) of each value, and the values by code."""
     encoded = column.combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
@@ -127,23 +123,25 @@ def _median(values: np.ndarray) -> float | None:
 
 
 def known_truth(labels: pa.Table, decisions: pa.Table, gold: Mapping[str, str]) -> dict[str, str]:
-    """Truth to measure people by: gold, audited pairs, and decided pairs of the first round's overlap.
+    """pair_id → truth to measure annotators by: gold, audited pairs, and decided pairs of the first round's overlap.
 
-    These were drawn at random. Pairs that got a second look because they were doubtful would make everybody look bad;
-    so only those count that two people got at once (in one batch). Of an audited pair it is the label that most people
-    gave in all rounds, when two at least gave it and it leads, else the decision.
+    The overlap was drawn at random: two annotators got these pairs in one batch. Pairs that got another label because
+    they were doubtful do not count, since they would make every annotator look bad. The truth of an audited pair is the
+    label that most annotators gave in all rounds, if at least two gave it and no other label ties; else the decision.
     """
-    rows = newest(labels)
-    pairs, rounds = rows["pair_id"].to_pylist(), rows["round"].to_pylist()
-    keys = zip(pairs, rounds, rows["batch"].to_pylist(), strict=True)
-    at_once = Counter((pair, batch) for pair, round_, batch in keys if round_ == "first")
+    rows = newest_labels(labels)
+    at_once = Counter(
+        (pair, batch) for pair, round_, batch in keys(rows, "pair_id", "round", "batch") if round_ == "first"
+    )
     overlap = {pair for (pair, _), people in at_once.items() if people >= 2}
-    columns = (decisions[name].to_pylist() for name in ("pair_id", "decision"))
-    decided = {pair: label for pair, label in zip(*columns, strict=True) if label is not None}
-    audited = {pair for pair, round_ in zip(pairs, rounds, strict=True) if round_ == AUDIT_ROUND}
-    truth = {pair: label for pair, label in decided.items() if pair in overlap | audited}
+    audited = {pair for pair, round_ in keys(rows, "pair_id", "round") if round_ == AUDIT_ROUND}
+    truth = {
+        pair: label
+        for pair, label in keys(decisions, "pair_id", "decision")
+        if label is not None and (pair in overlap or pair in audited)
+    }
     votes: dict[str, Counter[str]] = defaultdict(Counter)
-    for pair, label in zip(pairs, rows["label"].to_pylist(), strict=True):
+    for pair, label in keys(rows, "pair_id", "label"):
         if pair in audited:
             votes[pair][label] += 1
     for pair, given in votes.items():

@@ -1,13 +1,13 @@
-"""The audit of what was kept: hard negatives drawn at random, labelled anew by one person more who has not seen them.
+"""The audit of the kept hard negatives: a random sample is re-labelled by an annotator who has not seen the pairs.
 
-So two people at least have labelled each of them, none with a pre-label in sight: somebody kept it before, and who
-looks now knows nothing of that. Where hints were ever shown, who kept it may have followed one: two look anew then. Who
-now says copy is asked after: more people look until one side leads, and only new
-labels count then. The sample is the beginning of the order of a hash over the kept pairs, so that anyone can draw it
-again, and a longer one holds a shorter one.
+At least two annotators have then labelled each sampled pair without seeing a pre-label: the one whose label kept it,
+and the one of the audit, who does not know the first label. If hints were ever shown, the first label may have followed
+a hint, so two annotators re-label each pair. A "copy" label triggers one more label, until one side leads; only labels
+of the audit count. The sample is the beginning of a hash order of the kept pairs: anyone can draw it again, and a
+larger sample contains a smaller one.
 
-The bound is of the edited copies that are left once what the audit found is taken out: of a finite number of pairs,
-some of them looked at. A copy that its one judge takes for none is missed; that may be a share MISSED at most.
+The bound is on the share of edited copies left after the copies that the audit found are removed: out of a finite
+number of pairs, of which some were re-labelled. An annotator may overlook a copy; at most a share MISSED of them.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.binomial import rare_upper
-from ndec_builder.annotation.decisions.label_statistics import MISSED, draw
-from ndec_builder.annotation.push_options import read_told
-from ndec_builder.annotation.tables import AUDIT_ROUND, newest
+from ndec_builder.annotation.decisions.label_statistics import MISSED, draw_pairs
+from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
+from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.storage import read_json, write_json
 
-GOAL = 0.01  # upper bound of the rate of edited copies among kept hard negatives
+GOAL = 0.01  # upper bound that the audit should reach: share of edited copies among kept hard negatives
 NO_COPY = ("hard_negative", "unrelated")
-CONFIRMED = 3  # labels by which a copy leads before nobody looks any more
+CONFIRMED = 3  # a copy that leads by this many labels needs no further one
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the audit has found so far. Disputed and unsure pairs count as edited copies until somebody decides."""
+    """What the audit has found so far. Disputed and unsure pairs count as edited copies until they are decided."""
 
     kept: int  # hard negatives that are kept without the audit
-    drawn: int  # random sample of them that was given to people
-    audited: int  # of the sample, labelled anew by as many as are asked
+    drawn: int  # size of the random sample of them that was given to annotators
+    audited: int  # pairs of the sample with as many new labels as needed
     copies: int  # of those, edited copies
     doubtful: int  # of those, disputed or unsure
-    bound: float | None  # one-sided 95 % upper bound of the rate of edited copies left; None without an audited pair
-    judges: int = 1  # people who look anew at each
+    bound: float | None  # one-sided 95 % upper bound of the share of edited copies left; None without an audited pair
+    judges: int = 1  # annotators who re-label each pair
 
     @property
     def open(self) -> int:
@@ -54,9 +54,9 @@ class Audit:
         return asdict(self) | {"open": self.open, "confidence": 0.95, "missed_at_most": MISSED}
 
 
-def judges(directory: Path) -> int:
-    """How many people look anew at each pair of the audit in annotation/<split>/: two where hints were ever shown."""
-    return 2 if read_told(directory).ever_shown else 1
+def audit_judges(options: PushOptions) -> int:
+    """How many annotators re-label each pair of the audit: two if hints were ever shown, else one."""
+    return 2 if options.ever_shown else 1
 
 
 def kept_pairs(candidates: pa.Table | None, decisions: pa.Table, split: str) -> list[str]:
@@ -68,30 +68,27 @@ def kept_pairs(candidates: pa.Table | None, decisions: pa.Table, split: str) -> 
     if candidates is None:
         return sorted(hard)
     kept = kept_queries(candidates, decisions).kept if split == "test" else None
-    columns = (candidates[name].to_pylist() for name in ("pair_id", "query_id", "duplicate_of"))
     return sorted(
         pair
-        for pair, query, duplicate in zip(*columns, strict=True)
+        for pair, query, duplicate in keys(candidates, "pair_id", "query_id", "duplicate_of")
         if pair in hard and duplicate is None and (kept is None or query in kept)
     )
 
 
-def votes_of(labels: pa.Table) -> dict[str, list[str]]:
-    """The newest labels of the audit round by pair, in the order of time in the table."""
-    rows = newest(labels)
+def audit_votes(labels: pa.Table) -> dict[str, list[str]]:
+    """pair_id → the newest labels of the audit round, in the table's order."""
     votes: dict[str, list[str]] = defaultdict(list)
-    columns = (rows[name].to_pylist() for name in ("pair_id", "round", "label"))
-    for pair, round_, label in zip(*columns, strict=True):
+    for pair, round_, label in keys(newest_labels(labels), "pair_id", "round", "label"):
         if round_ == AUDIT_ROUND:
             votes[pair].append(label)
     return dict(votes)
 
 
-def verdict(votes: Sequence[str], asked: int = 1) -> str:
-    """What a pair's audit labels say of the one question that counts: open, copy, clean or doubtful.
+def audit_verdict(votes: Sequence[str], asked: int = 1) -> str:
+    """Whether a pair is an edited copy, by its audit labels: open, copy, clean or doubtful.
 
-    open: fewer labels than the `asked` people, none of them a copy. clean: more say no copy than copy. copy: two at
-    least say so, and more than say the contrary.
+    open: fewer labels than the `asked` annotators, and none of them a copy. clean: more labels say no copy than copy.
+    copy: at least two labels say copy, and more than say no copy.
     """
     copies, clean = votes.count("edited_copy"), _clean(votes)
     if not votes or (len(votes) < asked and not copies):
@@ -101,23 +98,25 @@ def verdict(votes: Sequence[str], asked: int = 1) -> str:
     return "clean" if clean > copies else "doubtful"
 
 
-def disputed(votes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Pairs that one more person has to decide, ascending. Two who are unsure are an answer."""
-    return sorted(pair for pair, given in votes.items() if verdict(given) == "doubtful" and given.count("unsure") < 2)
+def disputed_in_audit(votes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Pairs that one more annotator has to decide, ascending. Two unsure labels are an answer."""
+    return sorted(
+        pair for pair, given in votes.items() if audit_verdict(given) == "doubtful" and given.count("unsure") < 2
+    )
 
 
-def unconfirmed(votes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Pairs on whose label one more person is asked, if there is one: what would count against the dataset or a person.
+def unconfirmed_in_audit(votes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Pairs that get one more label if an annotator is left: their labels count against the dataset or an annotator.
 
-    Two people of 8 % error call some 0.1 to 0.5 % of clean pairs copies, or are both unsure: as much as a bound
-    of 1 % from 300 pairs may find at all. So a copy has to lead by CONFIRMED labels, and two unsure are not the end.
-    And who alone calls a kept pair unrelated is at odds with whoever kept it: a third says who of them is right.
+    Two annotators with 8 % errors call about 0.1 to 0.5 % of clean pairs copies, or are both unsure: as many as a bound
+    of 1 % from 300 pairs may find at all. So a copy has to lead by CONFIRMED labels, and two unsure labels are not
+    final. A single "unrelated" label contradicts the label that kept the pair; a third label tells which is right.
     """
     return sorted(
         pair
         for pair, given in votes.items()
-        if (verdict(given) == "copy" and given.count("edited_copy") - _clean(given) < CONFIRMED)
-        or (verdict(given) == "doubtful" and given.count("unsure") >= 2)
+        if (audit_verdict(given) == "copy" and given.count("edited_copy") - _clean(given) < CONFIRMED)
+        or (audit_verdict(given) == "doubtful" and given.count("unsure") >= 2)
         or list(given) == ["unrelated"]
     )
 
@@ -127,8 +126,8 @@ def _clean(votes: Sequence[str]) -> int:
 
 
 def overruled(votes: Sequence[str]) -> tuple[str | None, str | None] | None:
-    """(decision, basis) that the audit puts in place of hard_negative; None when it leaves the decision as it is."""
-    found = verdict(votes)
+    """(decision, basis) with which the audit replaces hard_negative; None if the decision stays."""
+    found = audit_verdict(votes)
     if found == "copy":
         return "edited_copy", "adjudicated"
     if found == "doubtful":
@@ -136,28 +135,28 @@ def overruled(votes: Sequence[str]) -> tuple[str | None, str | None] | None:
     return None
 
 
-def sample(kept: Iterable[str], given: Collection[str]) -> list[str]:
-    """The kept pairs of the audit: the longest beginning of their random order that was given to people.
+def audit_sample(kept: Iterable[str], given: Collection[str]) -> list[str]:
+    """The sample: the longest beginning of the random order of the kept pairs that was given to annotators.
 
-    `given`: pairs of the audit round. Pairs kept since the draw break it off where they stand: draw again then.
+    `given`: pairs of the audit round. A pair kept since the draw ends the sample at its place: draw again then.
     """
     kept = list(kept)
-    return list(takewhile(lambda pair: pair in given, draw(kept, len(kept))))
+    return list(takewhile(lambda pair: pair in given, draw_pairs(kept, len(kept))))
 
 
-def look(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence[str]], asked: int = 1) -> Audit:
-    """Count the verdicts of the sample `drawn` and bound the rate of edited copies left among all `kept` pairs.
+def evaluate_audit(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence[str]], asked: int = 1) -> Audit:
+    """Count the verdicts of the sample `drawn` and bound the share of edited copies left among all `kept` pairs.
 
-    asked: people who look anew at each pair (`judges`).
+    asked: annotators who re-label each pair (`audit_judges`).
     """
-    found = [verdict(votes.get(pair, ()), asked) for pair in drawn]
+    found = [audit_verdict(votes.get(pair, ()), asked) for pair in drawn]
     audited = len(found) - found.count("open")
     copies, doubtful = found.count("copy"), found.count("doubtful")
-    return Audit(kept, len(drawn), audited, copies, doubtful, bound_of(copies + doubtful, audited, kept), asked)
+    return Audit(kept, len(drawn), audited, copies, doubtful, audit_bound(copies + doubtful, audited, kept), asked)
 
 
-def bound_of(found: int, audited: int, kept: int) -> float | None:
-    """One-sided 95 % upper bound of the rate of edited copies among kept pairs, less those that the audit `found`.
+def audit_bound(found: int, audited: int, kept: int) -> float | None:
+    """One-sided 95 % upper bound of the share of edited copies among the kept pairs without the `found` ones.
 
     None without an audited pair.
     """
@@ -168,50 +167,50 @@ def bound_of(found: int, audited: int, kept: int) -> float | None:
 
 
 def write_sample(directory: Path, kept: Sequence[str], drawn: Sequence[str]) -> None:
-    """Keep the sample beside the decisions that it was drawn from: `live` needs no look at all labels then."""
+    """Keep the sample next to the decisions it was drawn from: `current_audit` then needs only the audit's labels."""
     write_json(directory / "audit.json", {"kept": len(kept), "sample": list(drawn)})
 
 
-def live(directory: Path, labels: pa.Table) -> Audit | None:
-    """The audit as the labels pulled so far tell, with the kept pairs of the last decisions; None before a draw."""
+def current_audit(directory: Path, labels: pa.Table, options: PushOptions) -> Audit | None:
+    """The audit by the labels pulled so far, with the kept pairs of the last decisions; None before a draw."""
     path = directory / "audit.json"
     if not path.is_file():
         return None
     stored = read_json(path)
-    votes = votes_of(labels.filter(pc.equal(labels["round"], AUDIT_ROUND)))
-    return look(stored["kept"], stored["sample"], votes, judges(directory))
+    votes = audit_votes(labels.filter(pc.equal(labels["round"], AUDIT_ROUND)))
+    return evaluate_audit(stored["kept"], stored["sample"], votes, audit_judges(options))
 
 
 def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:
-    """The fewest audited of `kept` pairs that prove a rate of at most `goal` when `copies` of them are edited copies.
+    """The fewest audited of `kept` pairs that prove a share of at most `goal` if `copies` of them are edited copies.
 
-    None where all of them are too few, since one judge may miss a copy.
+    None if even all of them are too few, since an annotator may overlook a copy.
     """
     low, high = copies, kept
-    if (bound_of(copies, kept, kept) or 0.0) > goal:
+    if (audit_bound(copies, kept, kept) or 0.0) > goal:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if (bound_of(copies, middle, kept) or 0.0) <= goal else (middle, high)
+        low, high = (low, middle) if (audit_bound(copies, middle, kept) or 0.0) <= goal else (middle, high)
     return high
 
 
-def as_text(audit: Audit) -> str:
-    """One line for people: what was found, the bound, and what is missing to the goal."""
+def audit_text(audit: Audit) -> str:
+    """One line for the terminal: what was found, the bound, and how many more pairs the goal needs."""
     if not audit.drawn:
         return (
-            f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with people who "
-            "have not seen them bounds the rate of edited copies among them"
+            f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with annotators who "
+            "have not seen them bounds the share of edited copies among them"
         )
     by = " by two" if audit.judges > 1 else ""
     text = (
-        f"audit: {audit.audited:,} of {audit.drawn:,} drawn pairs labelled anew{by}, {audit.copies} edited copies, "
+        f"audit: {audit.audited:,} of {audit.drawn:,} sampled pairs re-labelled{by}, {audit.copies} edited copies, "
         f"{audit.doubtful} doubtful (they count as copies)"
     )
     if audit.bound is None:
         return text
     text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
-    text += f", if a look misses {MISSED:.0%} of the copies at most)"
+    text += f", if an annotator overlooks at most {MISSED:.0%} of the copies)"
     if audit.bound > GOAL and (need := pairs_needed(audit.copies + audit.doubtful, audit.kept)):
-        text += f"; {GOAL:.0%} takes {need:,} audited pairs and no further copy"
+        text += f"; {GOAL:.0%} needs {need:,} audited pairs and no further copy"
     return text

@@ -1,9 +1,9 @@
-"""What a pair most probably is, from labels of people who err: Dawid & Skene (1979), with a prior for each pair.
+"""What a pair most probably is, from labels with errors: Dawid & Skene (1979), with a prior for each pair.
 
     P(z_i = k | labels) ∝ P(z_i = k) · Π_j π_j[k, label_ij],   π_j: annotator j's confusion matrix
 
 EM alternates between the posteriors and the matrices. Matrices are smoothed towards a good annotator, so that a few
-labels are no verdict on a person; the prior of a pair comes from its pre-label where there is one.
+labels do not define an annotator. The prior of a pair comes from its pre-label if it has one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from ndec_builder.core.schemas import LABELS
 
-CLASSES = LABELS[:3]  # what a pair can be; unsure is an answer, not a truth
-_SMOOTHING = 20.0  # labels' worth of belief that an annotator is right SKILL of the time
+CLASSES = LABELS[:3]  # what a pair can be; unsure is an answer, not a class
+_SMOOTHING = 20.0  # pseudo-labels per class of an annotator whose labels are right with probability SKILL
 SKILL = 0.94
-PRIOR_RANGE = (0.03, 0.97)  # a pre-label never outweighs two people
+PRIOR_RANGE = (0.03, 0.97)  # a pre-label never outweighs two annotators
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ def dawid_skene(
 ) -> Posterior:
     """Estimate from label j: pair `pairs[j]` (0..n−1), `annotators[j]`, `labels[j]` (index into LABELS).
 
-    `copy_probability` (n,): the pre-label's P(edited copy), NaN where there is none; or (n, 3): a probability of each
-    of CLASSES, a row with NaN where there is none. Pairs without labels keep their prior. Deterministic: it starts from
-    the smoothed votes.
+    `copy_probability` (n,): the pre-label's P(edited copy), NaN if there is none; or (n, 3): a probability of each of
+    CLASSES, a row with NaN if there is none. Pairs without labels keep their prior. Deterministic: it starts from the
+    smoothed votes.
     """
     names = sorted(set(annotators))
     who = np.searchsorted(names, list(annotators)) if names else np.zeros(0, int)
@@ -71,13 +71,13 @@ def dawid_skene(
 
 
 def _good_annotator() -> np.ndarray:
-    """(3, 4): right SKILL of the time, else any other label alike."""
+    """(3, 4): the right label with probability SKILL, each other label equally often."""
     wrong = (1 - SKILL) / 3
     return np.where(np.arange(3)[:, None] == np.arange(4)[None], SKILL, wrong)
 
 
 def _prior(copy_probability: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """(n, 3): the pre-label's probability of a copy, the rest shared out as the other classes are, or as it says."""
+    """(n, 3): the given probabilities; of a P(copy) alone, the rest is split by the shares of the other classes."""
     rest = shares[1:] / shares[1:].sum()
     if copy_probability.ndim == 1:
         copies = np.where(np.isnan(copy_probability), shares[0], np.clip(copy_probability, *PRIOR_RANGE))

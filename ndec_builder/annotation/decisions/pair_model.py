@@ -1,8 +1,8 @@
-"""P(edited copy), P(hard negative) and P(unrelated) of pairs from their features, learnt from labels of people who err.
+"""P(edited copy), P(hard negative) and P(unrelated) of pairs from their features, learnt from labels with errors.
 
-A forest of extremely randomised trees, whose votes are calibrated by two small logistic regressions: copy or not, and
-among what is no copy hard negative or unrelated. Forests, people's errors and what each pair is are estimated together
-(Raykar et al., Learning from crowds, 2010). No prediction hangs on a label of the same fold.
+Forests of extremely randomised trees vote, and two small logistic regressions calibrate the votes: copy or not, and
+among the rest hard negative or unrelated. The forests, the annotators' errors and the classes of the pairs are
+estimated together (Raykar et al., Learning from crowds, 2010). No prediction depends on a label of the same fold.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import numpy as np
 from ndec_builder.annotation.decisions.dawid_skene import dawid_skene
 from ndec_builder.candidates.logistic import Logistic, fit_logistic
 
-TREES = 30  # of a forest; four forests vote on a pair
-LEAF = 3  # pairs in a leaf at least: fewer learn single people's slips
-FEATURES_TRIED = 0.4  # share of the features looked at in each split
-ROUNDS = 8  # of calibration and people's errors in turns
-_LEAST_BELIEF = 0.05  # a class that a pair is believed to be with less weight than this teaches nothing
+TREES = 30  # per forest; four forests vote on a pair
+LEAF = 3  # fewest pairs in a leaf: smaller leaves learn single slips
+FEATURES_TRIED = 0.4  # share of the features tried in each split
+_EM_ROUNDS = 8  # of calibration and the annotators' errors in turn
+_LEAST_BELIEF = 0.05  # a class with a lower probability is left out of a pair's training rows
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Label j: of pair `pairs[j]` (row of the features), by `annotators[j]`, `labels[j]` (index into LABELS)."""
+    """Label j: pair `pairs[j]` (row of the features), given by `annotators[j]`, `labels[j]` (index into LABELS)."""
 
     pairs: np.ndarray
     annotators: Sequence[str]
     labels: np.ndarray
 
     def only(self, rows: np.ndarray) -> Answers:
-        """The labels of pairs that are marked in `rows` (n,) bool."""
+        """The labels of the pairs selected by `rows` (n,) bool."""
         kept = np.flatnonzero(rows[self.pairs])
         return Answers(self.pairs[kept], [self.annotators[j] for j in kept], self.labels[kept])
 
     def sorted(self) -> Answers:
-        """The same by pair, annotator and label: sums and trees do not depend on the order in which labels came in."""
+        """The same, sorted by pair, annotator and label: sums and trees do not depend on the order of arrival."""
         order = np.lexsort((self.labels, np.array(self.annotators, str), self.pairs))
         return Answers(self.pairs[order], [self.annotators[j] for j in order], self.labels[order])
 
     def belief(self, prior: np.ndarray) -> np.ndarray:
-        """What each pair is, (n, 3), from its labels and a prior (n,) or (n, 3)."""
+        """Probabilities (n, 3) of CLASSES from the labels and a prior (n,) or (n, 3)."""
         return dawid_skene(self.pairs, self.annotators, self.labels, prior).probabilities
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Votes of a forest → probabilities."""
+    """Turns the votes of a forest into probabilities."""
 
     copy: Logistic
     alike: Logistic
@@ -61,17 +61,17 @@ class Calibration:
 
 
 def cross_fit(features: np.ndarray, folds: np.ndarray, answers: Answers) -> np.ndarray:
-    """Probabilities (n, 3) for features (n, d), those of fold k from labels of the other folds (n,) alone.
+    """Probabilities (n, 3) for features (n, d); those of fold k come only from labels of the other folds (n,).
 
-    A forest is grown for every two folds left out. Those without k vote on k; what the one without k and j says of j
-    calibrates them, since it has seen the labels of neither. Belief starts from people alone: a pre-label that has
-    never seen a look-alike would talk the first labels down. Deterministic.
+    One forest is grown for every two folds left out. The forests without k vote on k. They are calibrated with what the
+    forest without k and j votes on j, since it has seen the labels of neither. The EM starts from the labels alone: a
+    pre-label that has never seen a look-alike would outweigh the first labels. Deterministic.
     """
     answers = answers.sorted()
     labelled = np.zeros(len(features), bool)
     labelled[answers.pairs] = True
     numbers, unknown = sorted(set(folds.tolist())), np.full(len(features), np.nan)
-    votes: dict[tuple[int, int], np.ndarray] = {}  # (k, j): of the pairs of fold j, by a forest of neither k nor j
+    votes: dict[tuple[int, int], np.ndarray] = {}  # (k, j): on the pairs of fold j, by the forest without k and j
     for k, j in itertools.combinations(numbers, 2):
         rows = labelled & (folds != k) & (folds != j)
         forest = Forest(features[rows], answers.only(rows).belief(unknown)[rows], seed=len(votes))
@@ -79,7 +79,7 @@ def cross_fit(features: np.ndarray, folds: np.ndarray, answers: Answers) -> np.n
     found = np.zeros((len(features), 3))
     for k in numbers:
         others = [j for j in numbers if j != k]
-        seen = np.full((len(features), 3), 1 / 3)  # votes that saw no label of k, and none of the pair's own fold
+        seen = np.full((len(features), 3), 1 / 3)  # votes without labels of k and of the pair's own fold
         for j in others:
             seen[folds == j] = votes[k, j]
         rows = labelled & (folds != k)
@@ -89,9 +89,9 @@ def cross_fit(features: np.ndarray, folds: np.ndarray, answers: Answers) -> np.n
 
 
 def _calibrate(votes: np.ndarray, rows: np.ndarray, answers: Answers) -> Calibration:
-    """The calibration of votes that the labels of `rows` fit best: EM over it, what pairs are, and who errs how."""
+    """The best calibration of votes for the labels of `rows`: EM over it, the classes and the annotators' errors."""
     belief = answers.belief(np.full(len(votes), np.nan))
-    for _ in range(ROUNDS):
+    for _ in range(_EM_ROUNDS):
         copy, alike = _odds(votes[rows])
         other = 1 - belief[rows, 0]
         share = np.divide(belief[rows, 1], other, out=np.full(len(other), 0.5), where=other > 1e-9)
@@ -109,12 +109,12 @@ def _odds(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Forest:
-    """Trees over pairs with features (n, d) that are believed to be of CLASSES with probabilities (n, 3)."""
+    """Trees fitted to features (n, d) of pairs that belong to CLASSES with probabilities (n, 3)."""
 
     def __init__(self, features: np.ndarray, belief: np.ndarray, seed: int) -> None:
         from sklearn.ensemble import ExtraTreesClassifier
 
-        place, kind = np.nonzero(belief > _LEAST_BELIEF)  # a pair of two minds is two rows of less weight
+        place, kind = np.nonzero(belief > _LEAST_BELIEF)  # an uncertain pair becomes several rows of less weight
         self.trees = ExtraTreesClassifier(
             TREES, min_samples_leaf=LEAF, max_features=FEATURES_TRIED, random_state=seed, n_jobs=1
         )

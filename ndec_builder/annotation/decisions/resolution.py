@@ -10,31 +10,29 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.decisions.audit import Audit, judges, kept_pairs, look, overruled, sample, votes_of
-from ndec_builder.annotation.decisions.clearing import Clearing, check_of, clearable, votes_in
-from ndec_builder.annotation.decisions.label_statistics import prior_of
-from ndec_builder.annotation.decisions.weighted import Verdicts, weighed
-from ndec_builder.annotation.push_options import read_told
-from ndec_builder.annotation.settings import DecisionRules
-from ndec_builder.annotation.tables import (
-    AUDIT_ROUND,
-    candidate_tables,
-    cleared_by,
-    counting_labels,
-    latest_labels,
-    no_gold,
-    read_cleared,
-    read_relearnt,
+from ndec_builder.annotation.decisions.audit import (
+    Audit,
+    audit_judges,
+    audit_sample,
+    audit_votes,
+    evaluate_audit,
+    kept_pairs,
+    overruled,
 )
+from ndec_builder.annotation.decisions.clearing import Clearing, clearable, recheck_cleared, votes_without_audit
+from ndec_builder.annotation.decisions.label_statistics import prior_of
+from ndec_builder.annotation.decisions.weighted import PairDecisions, weighted_decisions
+from ndec_builder.annotation.label_tables import AUDIT_ROUND, labels_by_pair, no_gold
+from ndec_builder.annotation.settings import DecisionRules
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import DECISIONS, table_of
-from ndec_builder.core.workspace import Workspace
 
 
 def decide(rows: list[dict[str, Any]]) -> tuple[str | None, str | None]:
     """(decision, basis) from a pair's newest labels.
 
-    Adjudication wins over all; else first-round and double-check labels must all be equal. Anything else, and no
-    label at all, is undecided: (None, None).
+    Adjudication overrides the other rounds; otherwise all labels of the first round and the double-check must be equal.
+    Anything else, and no label at all, is undecided: (None, None).
     """
     by_round = {name: {row["label"] for row in rows if row["round"] == name} for name in ("first", "double_check")}
     adjudicated = {row["label"] for row in rows if row["round"] == "adjudication"}
@@ -46,28 +44,28 @@ def decide(rows: list[dict[str, Any]]) -> tuple[str | None, str | None]:
     return seen.pop(), "double_checked" if by_round["double_check"] else "agreed"
 
 
-def resolve(
+def decision_table(
     tasks: pa.Table,
     labels: pa.Table,
     cleared: Collection[str] = (),
     *,
     audited: bool = True,
-    verdicts: Verdicts | None = None,
+    weighted: PairDecisions | None = None,
 ) -> pa.Table:
-    """One row (schema DECISIONS) per pair of the tasks and of `cleared`, ascending pair_id, undecided ones with a null
-    decision. Gold pairs are no pairs of the dataset and left out.
+    """One row (schema DECISIONS) per pair of the tasks and of `cleared`, ascending pair_id; undecided pairs have a null
+    decision. Gold pairs are not part of the dataset and left out.
 
-    `labels` counts the newest labels of every round; `agreement` is the share of them equal to the decision. What two
-    people of the audit say overrules a hard_negative, unless `audited` is off (the audit measures what was kept before
-    it). A pair of `cleared` without a label is an edited_copy, auto_cleared; with one, people decide. `verdicts`:
-    decisions that weigh labels (weighing.py) instead of `decide`'s.
+    The column `labels` counts the newest labels of all rounds; `agreement` is the share of them that equals the
+    decision. The audit can overrule a hard_negative, unless `audited` is off (the audit measures what was kept before
+    it). A pair of `cleared` without a label is an edited_copy, auto_cleared; with a label, the labels decide.
+    `weighted`: weighted decisions that replace those of `decide`.
     """
-    newest = latest_labels(no_gold(labels))
-    votes_in_audit = votes_of(labels) if audited else {}
+    by_pair = labels_by_pair(no_gold(labels))
+    votes_in_audit = audit_votes(labels) if audited else {}
     decisions = []
     for pair_id in sorted({*no_gold(tasks)["pair_id"].to_pylist(), *cleared}):
-        rows = [row for row in newest.get(pair_id, []) if audited or row["round"] != AUDIT_ROUND]
-        decision, basis = decide(rows) if verdicts is None else verdicts.get(pair_id, (None, None))
+        rows = [row for row in by_pair.get(pair_id, []) if audited or row["round"] != AUDIT_ROUND]
+        decision, basis = decide(rows) if weighted is None else weighted.get(pair_id, (None, None))
         if decision == "hard_negative":
             decision, basis = overruled(votes_in_audit.get(pair_id, ())) or (decision, basis)
         if not rows and pair_id in cleared:
@@ -81,71 +79,61 @@ def resolve(
 
 
 @dataclass(frozen=True, eq=False)
-class Resolved:
-    """Decisions, and what is known of how good they are."""
+class Resolution:
+    """The decisions, and what is known about their quality."""
 
     decisions: pa.Table
     kept: list[str]  # hard negatives that a dataset would keep, before the audit overrules some
     sample: list[str]  # of those, drawn for the audit
     audit: Audit
     clearing: Clearing | None  # None: nothing was auto-cleared
-    withdrawn: int  # pairs that were cleared and are not any more
+    withdrawn: int  # pairs that were auto-cleared and no longer are
 
     @property
     def cleared(self) -> int:
         return int(pc.sum(pc.equal(self.decisions["basis"], "auto_cleared")).as_py() or 0)
 
 
-def resolved(
-    workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table, how: DecisionRules | None = None
-) -> Resolved:
-    """Decide every pair of a split from the labels that count; looks at the audit and at the check of auto-clearing.
+def resolve_tables(tables: AnnotationTables, rules: DecisionRules | None = None) -> Resolution:
+    """Decide every pair of the split from the labels that count, and evaluate the audit and the auto-clearing check.
 
-    `how`: whether labels are weighed, and what doubt is left alone then; None: they are counted.
+    `rules`: whether decisions are weighted and which doubt is tolerated; None: by agreement.
     """
-    candidates = candidate_tables(workspace, split)
-    clearing, cleared = _still_cleared(workspace, split, labels, candidates)
-    verdicts = verdicts_of(workspace, split, labels, candidates, how) if how else None
-    without = resolve(tasks, labels, cleared, audited=False, verdicts=verdicts)
-    kept = kept_pairs(pa.concat_tables(candidates) if candidates else None, without, split)
+    tasks, labels = tables.tasks, tables.counting_labels
+    clearing, cleared = _recheck(tables)
+    weighted = weighted_by(tables, rules) if rules else None
+    without = decision_table(tasks, labels, cleared, audited=False, weighted=weighted)
+    kept = kept_pairs(pa.concat_tables(tables.candidates) if tables.candidates else None, without, tables.split)
     given = tasks.filter(pc.equal(tasks["round"], AUDIT_ROUND))["pair_id"].to_pylist()
-    drawn = sample(kept, set(given))
-    return Resolved(
-        resolve(tasks, labels, cleared, verdicts=verdicts) if given else without,
+    drawn = audit_sample(kept, set(given))
+    return Resolution(
+        decision_table(tasks, labels, cleared, weighted=weighted) if given else without,
         kept,
         drawn,
-        look(len(kept), drawn, votes_of(labels), judges(workspace.annotation(split))),
+        evaluate_audit(len(kept), drawn, audit_votes(labels), audit_judges(tables.options)),
         clearing,
-        read_cleared(workspace, split).num_rows - len(cleared),
+        tables.cleared.num_rows - len(cleared),
     )
 
 
-def verdicts_of(
-    workspace: Workspace, split: str, labels: pa.Table, candidates: list[pa.Table], how: DecisionRules
-) -> Verdicts | None:
-    """Decisions that weigh labels with what was relearnt; None where they are counted."""
-    if how.decide != "weighed":
+def weighted_by(tables: AnnotationTables, rules: DecisionRules) -> PairDecisions | None:
+    """Decisions that weigh the labels and the relearnt pre-labels; None if `rules` decide by agreement."""
+    if rules.decide != "weighed":
         return None
-    prior = prior_of(candidates, read_relearnt(workspace, split))
-    return weighed(labels, prior, how.tolerance, how.discard_tolerance)
+    prior = prior_of(tables.candidates, tables.relearnt)
+    return weighted_decisions(tables.counting_labels, prior, rules.tolerance, rules.discard_tolerance)
 
 
-def standing(workspace: Workspace, split: str) -> set[str]:
-    """Pairs that are auto-cleared and still may be, as the labels of today tell."""
-    if not read_cleared(workspace, split).num_rows:
-        return set()
-    labels, candidates = counting_labels(workspace, split), candidate_tables(workspace, split)
-    return _still_cleared(workspace, split, labels, candidates)[1]
+def still_cleared(tables: AnnotationTables) -> set[str]:
+    """Pairs that are auto-cleared and may stay so by the current labels."""
+    return _recheck(tables)[1]
 
 
-def _still_cleared(
-    workspace: Workspace, split: str, labels: pa.Table, candidates: list[pa.Table]
-) -> tuple[Clearing | None, set[str]]:
-    table = read_cleared(workspace, split)
-    if not table.num_rows:
+def _recheck(tables: AnnotationTables) -> tuple[Clearing | None, set[str]]:
+    if not tables.cleared.num_rows:
         return None, set()
-    probabilities = cleared_by(workspace, split, candidates)
-    size = read_told(workspace.annotation(split)).check_pairs
-    clearing = check_of(table, probabilities, size, votes_in(labels))
+    probabilities = tables.cleared_by
+    votes = votes_without_audit(tables.counting_labels)
+    clearing = recheck_cleared(tables.cleared, probabilities, tables.options.check_pairs, votes)
     allowed = clearable(probabilities, clearing, ())
-    return clearing, {pair for pair in table["pair_id"].to_pylist() if pair in allowed}
+    return clearing, {pair for pair in tables.cleared["pair_id"].to_pylist() if pair in allowed}

@@ -1,8 +1,8 @@
-"""A pair beside its rivals: what the other pairs of its query, and of its reference, look like before any label.
+"""Features that compare a pair with its rivals: the other pairs of its query and of its reference.
 
-A picture is an edited copy of one reference: where another pair of the query fits better, this one is hardly a copy.
-And a reference that several pool images come near is one of a scene or of a motif; one that a single image comes near
-by far is more likely to have been copied. No label enters these signals.
+An image is an edited copy of one reference: if another pair of the query fits better, this one is hardly a copy. A
+reference that is close to several pool images probably shows a common scene or motif; one with a single close image is
+more likely to have been copied. No label enters these features.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ RIVALS = (
 
 
 def rival_features(table: pa.Table, first: np.ndarray) -> np.ndarray:
-    """RIVALS (n, 8) float64 of a candidates table in its order; NaN where a pair has no rival.
+    """RIVALS (n, 8) float64 of a candidates table in its order; NaN if a pair has no rival.
 
-    `first` (n,): P(edited copy) before any label, NaN where unknown, as log odds here. Of the other pairs of the query:
-    how many, the highest log odds, this pair's less that, this pair's score less their highest. Of the other pairs of
-    the reference: how many, the mean log odds, this pair's score less their mean, the share that score higher.
+    `first` (n,): P(edited copy) before any label, NaN if unknown; used as log odds. For the other pairs of the query:
+    their number, their highest log odds, this pair's log odds minus that, this pair's score minus their highest. For
+    the other pairs of the reference: their number, their mean log odds, this pair's score minus their mean score, the
+    share that scores higher.
     """
     known = np.clip(np.where(np.isnan(first), 0.5, first), 0.002, 0.998)
     odds, scores = np.log(known / (1 - known)), np.array(table["score"].to_pylist(), np.float64)
@@ -56,7 +57,7 @@ def _rows_of(names: Sequence[Hashable]) -> Iterator[np.ndarray]:
 
 
 def _best_other(values: np.ndarray) -> np.ndarray:
-    """For each of two or more values the highest of the others."""
+    """For each of two or more values, the highest of the others."""
     order = np.argsort(values, kind="stable")
     best = np.full(len(values), values[order[-1]])
     best[order[-1]] = values[order[-2]]

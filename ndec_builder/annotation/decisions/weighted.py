@@ -1,8 +1,8 @@
-"""Decisions that weigh labels: what a pair is by everything that is known of it, instead of by counting hands.
+"""Weighted decisions: the most probable class of a pair, instead of a majority vote.
 
-A label counts as much as its annotator is worth, and what relearning thinks of the pair counts as well (posterior.py).
-A pair is decided when the doubt that is left, copy or not, is within the tolerance; else it is open, and one more
-person looks. So a single slip decides nothing, and nobody is asked about what is plain.
+A label counts more if its annotator is more accurate, and the relearnt pre-label counts as well (dawid_skene.py). A
+pair is decided if the remaining doubt whether it is a copy is within the tolerance; else it stays open and gets one
+more label. So a single slip decides nothing, and clear pairs need no further label.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ import pyarrow as pa
 
 from ndec_builder.annotation.decisions.dawid_skene import CLASSES
 from ndec_builder.annotation.decisions.label_statistics import posterior_of
-from ndec_builder.annotation.tables import AUDIT_ROUND, Three, newest
+from ndec_builder.annotation.label_tables import AUDIT_ROUND, ClassProbabilities, keys, newest_labels
 
-Verdicts = dict[str, tuple[str | None, str | None]]
+PairDecisions = dict[str, tuple[str | None, str | None]]
 
 
-def weighed(
-    labels: pa.Table, prior: Mapping[str, float] | Mapping[str, Three], tolerance: float, discard_tolerance: float
-) -> Verdicts:
-    """(decision, basis) of each labelled pair, from the newest labels of all rounds but the audit; gold left out.
+def weighted_decisions(
+    labels: pa.Table,
+    prior: Mapping[str, float] | Mapping[str, ClassProbabilities],
+    tolerance: float,
+    discard_tolerance: float,
+) -> PairDecisions:
+    """(decision, basis) of each labelled pair, from the newest labels of all rounds except the audit; without gold.
 
-    A copy: P(edited copy) ≥ 1 − `discard_tolerance`. The likelier of hard negative and unrelated: P(edited copy) ≤
-    `tolerance`. unsure: two or more say so, and at least half of all who looked. Anything else is open: (None, None).
-    basis is the last round that the pair was in: agreed (first), double_checked, adjudicated.
+    edited_copy: P(edited copy) ≥ 1 − `discard_tolerance`. The more probable of hard_negative and unrelated: P(edited
+    copy) ≤ `tolerance`. unsure: at least two labels say so, and at least half of all. Anything else is open: (None,
+    None). basis is the last round of the pair: agreed (first), double_checked, adjudicated.
     """
     pairs, found = posterior_of(labels, prior)
-    rows = newest(labels)
     given: dict[str, list[str]] = defaultdict(list)
     rounds: dict[str, set[str]] = defaultdict(set)
-    columns = (rows[name].to_pylist() for name in ("pair_id", "round", "label"))
-    for pair, round_, label in zip(*columns, strict=True):
+    for pair, round_, label in keys(newest_labels(labels), "pair_id", "round", "label"):
         if round_ != AUDIT_ROUND:
             given[pair].append(label)
             rounds[pair].add(round_)
-    verdicts: Verdicts = {}
+    decisions: PairDecisions = {}
     for pair, (copy, hard, unrelated) in zip(pairs, found.probabilities.tolist(), strict=True):
         unsure = given[pair].count("unsure")
         if unsure >= 2 and 2 * unsure >= len(given[pair]):
@@ -47,10 +48,10 @@ def weighed(
         elif copy <= tolerance:
             decision = CLASSES[1] if hard >= unrelated else CLASSES[2]
         else:
-            verdicts[pair] = (None, None)
+            decisions[pair] = (None, None)
             continue
-        verdicts[pair] = (decision, _basis(rounds[pair]))
-    return verdicts
+        decisions[pair] = (decision, _basis(rounds[pair]))
+    return decisions
 
 
 def _basis(rounds: set[str]) -> str:

@@ -5,63 +5,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
-from ndec_builder.annotation.assignment.reassign import Key, Row, for_newcomers, spread
+from ndec_builder.annotation.assignment.queues import TaskRow
+from ndec_builder.annotation.assignment.reassign import reassign, rows_for_newcomers
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
+from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.tables import read_labels
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
-from ndec_builder.core.storage import write_table
-from ndec_builder.core.workspace import Workspace
 
 _CHUNK = 2000  # tasks deleted in one request
 
 
-def share_with_newcomers(config: PushConfig, workspace: Workspace, connection: Connection, tasks: pa.Table) -> pa.Table:
-    """Move open pairs of the current annotators to those who are new to the round.
-
-    Writes the tasks table and returns it.
-    """
-    directory = workspace.annotation(config.split)
-    snapshot, rows = ServerSnapshot(directory), tasks.to_pylist()
+def share_with_newcomers(config: PushConfig, tables: AnnotationTables, connection: Connection) -> None:
+    """Move open pairs of the current annotators to those who are new to the round."""
+    snapshot, rows = ServerSnapshot(tables), tables.tasks.to_pylist()
     people = list(dict.fromkeys([r["annotator"] for r in rows if r["round"] == config.round] + list(config.annotators)))
     known = [name for name in people if snapshot.projects_of((config.round, name))]
     newcomers = [name for name in config.annotators if name not in known]
     if not known or not newcomers:
-        return tasks
-    given = for_newcomers(rows, labelled_keys(workspace, config.split), config.round, newcomers, people)
+        return
+    given = rows_for_newcomers(rows, set(keys(tables.labels)), config.round, newcomers, people)
     for donor, chosen in given.items():
         assignee = (config.round, donor)
-        free = withdraw_tasks(workspace, config.split, connection, assignee, chosen)
-        pull_labels(workspace, config.split, connection)
-        labelled = labelled_keys(workspace, config.split)
+        free = withdraw_tasks(tables, connection, assignee, chosen)
+        pull_labels(tables, connection)
+        labelled = set(keys(tables.labels))
         free = [row for row in free if (row["pair_id"], *assignee) not in labelled]
-        result = spread(tasks, free, newcomers, labelled)
-        tasks = result.tasks
-        write_table(directory / "tasks.parquet", tasks)
+        result = reassign(tables.tasks, free, newcomers, labelled)
+        tables.write("tasks", result.tasks)
         say(f"{result.moved} open pairs move from {donor} to {', '.join(newcomers)}")
-    return tasks
 
 
 def withdraw_tasks(
-    workspace: Workspace, split: str, connection: Connection, assignee: Assignee, rows: Sequence[Row]
-) -> list[Row]:
+    tables: AnnotationTables, connection: Connection, assignee: Assignee, rows: Sequence[TaskRow]
+) -> list[TaskRow]:
     """Delete these open pairs from an annotator's project; returns the rows that have no task there now.
 
     Only tasks without a label are deleted, so a pair that was labelled in the meantime stays and is not returned.
     """
-    directory, client = workspace.annotation(split), connection.client()
+    client = connection.client()
     with explain_errors(connection, "looking for ndec's projects"):
-        project = projects.find_projects(client).get(projects.project_key(workspace, split, *assignee))
+        project = projects.find_projects(client).get(projects.project_key(tables.workspace, tables.split, *assignee))
     if project is None or not rows:
         return list(rows)
-    snapshot = ServerSnapshot(directory)
+    snapshot = ServerSnapshot(tables)
     wanted = {row["pair_id"] for row in rows}
-    server_snapshot.announce_handover(directory, project.id, wanted)
+    server_snapshot.announce_handover(tables.directory, project.id, wanted)
     numbers = [number for number, row in snapshot.tasks_of(project.id).items() if row["pair_id"] in wanted]
     for start in range(0, len(numbers), _CHUNK):
         with explain_errors(connection, "withdrawing open pairs"):
@@ -88,9 +80,3 @@ def delete_open_tasks(client: Any, project: int, numbers: Sequence[int]) -> None
         selected_items={"all": False, "included": list(numbers)},
         request_options=NO_RETRY,
     )
-
-
-def labelled_keys(workspace: Workspace, split: str) -> set[Key]:
-    """(pair_id, round, annotator) of every pulled label."""
-    labels = read_labels(workspace, split)
-    return set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ndec_builder.annotation.decisions.clearing import slice_pairs
-from ndec_builder.annotation.push_options import read_told
-from ndec_builder.annotation.tables import AUDIT_ROUND, candidate_tables, cleared_by, read_gold
-from ndec_builder.core.workspace import Workspace
+from ndec_builder.annotation.label_tables import AUDIT_ROUND
+from ndec_builder.annotation.tables import AnnotationTables
 
 MODEL_VERSION = "ndec-prelabel"  # the name of the predictions in Label Studio
 
@@ -39,30 +38,29 @@ class Suggestion:
 NO_SUGGESTION = Suggestion("no suggestion for this pair")
 
 
-def suggestions(workspace: Workspace, split: str, round_: str) -> dict[str, Suggestion] | None:
+def suggestions(tables: AnnotationTables, round_: str) -> dict[str, Suggestion] | None:
     """A suggestion for every pair, if the last push switched hints on; None if none are shown.
 
     The audit and the random slice that checks auto-clearing never show one: they are labelled blind. A gold pair shows
     the suggestion of a mined pair of the same kind, because a pair without one would stand out.
     """
-    told = read_told(workspace.annotation(split))
-    if not told.shown or round_ == AUDIT_ROUND:
+    options = tables.options
+    if not options.shown or round_ == AUDIT_ROUND:
         return None
-    tables = candidate_tables(workspace, split)
     found: dict[str, Suggestion] = {}
-    for table in tables:
+    for table in tables.candidates:
         for row in table.select(["pair_id", "rank", "score", "prelabel", "prelabel_confidence"]).to_pylist():
             found[row["pair_id"]] = _of(row)
     mined = list(found.values())
     by_label: dict[str | None, list[Suggestion]] = defaultdict(list)
     for suggestion in mined:
         by_label[suggestion.label].append(suggestion)
-    for row in read_gold(workspace, split).to_pylist():
+    for row in tables.gold.to_pylist():
         alike = by_label.get("edited_copy" if row["truth"] == "edited_copy" else "hard_negative") or mined
         if alike:
             found[row["pair_id"]] = alike[int(row["pair_id"], 16) % len(alike)]
     return found | dict.fromkeys(
-        slice_pairs(cleared_by(workspace, split, tables), told.check_above, told.check_pairs), NO_SUGGESTION
+        slice_pairs(tables.cleared_by, options.check_above, options.check_pairs), NO_SUGGESTION
     )
 
 

@@ -21,30 +21,29 @@ from ndec_builder.annotation.label_studio.annotations import (
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import relist_tasks, task_data
-from ndec_builder.annotation.tables import read_labels, read_tasks
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LABEL_ROWS, table_of
-from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 
 _Row = dict[str, Any]
 
 
-def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tuple[Counter[str], list[NdecError]]:
+def pull_labels(tables: AnnotationTables, connection: Connection) -> tuple[Counter[str], list[NdecError]]:
     """Append new labels to labels.parquet and new incidents to incidents.parquet.
 
     Returns (counts, an error for each deleted project). Labels are written before the snapshot: if the process is
     killed between the two, the next pull reads the same annotations again and adds none twice.
     """
-    directory, client = workspace.annotation(split), connection.client()
-    labels, snapshot, counts = read_labels(workspace, split), ServerSnapshot(directory), Counter[str]()
+    workspace, split, client = tables.workspace, tables.split, connection.client()
+    labels, snapshot, counts = tables.labels, ServerSnapshot(tables), Counter[str]()
     rows: list[_Row] = []
     incidents: list[_Row] = []
     deleted: list[NdecError] = []
     pairs: dict[str, _Row] = {}
     own: dict[Assignee, dict[str, _Row]] = {}
-    for row in read_tasks(workspace, split).to_pylist():
+    for row in tables.require_tasks().to_pylist():
         pairs.setdefault(row["pair_id"], row)
         own.setdefault((row["round"], row["annotator"]), {})[row["pair_id"]] = row
     given: dict[Assignee, list[_Row]] = {}
@@ -75,13 +74,14 @@ def pull_labels(workspace: Workspace, split: str, connection: Connection) -> tup
             rows, incidents = rows + more, incidents + changed
         projects.report_renamed(project, title)
     rows.sort(key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"]))
-    write_table(directory / "labels.parquet", pa.concat_tables([labels, table_of(LABEL_ROWS, rows)]))
+    tables.write("labels", pa.concat_tables([labels, table_of(LABEL_ROWS, rows)]))
     counts["labels"] = labels.num_rows + len(rows)
-    fresh = server_snapshot.record_incidents(directory, incidents)
+    fresh = server_snapshot.record_incidents(tables, incidents)
     counts["withdrawn"] = fresh["annotation_deleted"]
     counts["incidents"] = sum(fresh.values())
+    path = tables.directory / "incidents.parquet"
     for kind, number in sorted(fresh.items()):
-        say(f"{number} × {kind} in Label Studio since the last check; recorded in {directory / 'incidents.parquet'}")
+        say(f"{number} × {kind} in Label Studio since the last check; recorded in {path}")
     snapshot.write()
     return counts, deleted
 

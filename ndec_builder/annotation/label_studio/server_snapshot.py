@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.tables import missing_images
-from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, conform, table_of
-from ndec_builder.core.storage import read_json, read_table, write_json, write_table
+from ndec_builder.annotation.tables import AnnotationTables, missing_images
+from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, table_of
+from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 Assignee = tuple[str, str]  # round, annotator
@@ -22,12 +22,11 @@ _Row = dict[str, Any]
 class ServerSnapshot:
     """Rows of PROJECT_TASKS by project and task. If a process is killed before `write`, the next sync rebuilds them."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.path = directory, directory / "project_tasks.parquet"
+    def __init__(self, tables: AnnotationTables) -> None:
+        self.tables = tables
         self._rows: dict[int, dict[int, _Row]] = {}
-        if self.path.is_file():
-            for row in conform(read_table(self.path), PROJECT_TASKS).to_pylist():
-                self._rows.setdefault(row["project"], {})[row["task"]] = row
+        for row in tables.project_tasks.to_pylist():
+            self._rows.setdefault(row["project"], {})[row["task"]] = row
 
     def tasks_of(self, project: int) -> dict[int, _Row]:
         """The tasks of a project by their id in Label Studio. Callers change this dict in place."""
@@ -50,18 +49,12 @@ class ServerSnapshot:
 
     def write(self) -> None:
         rows = [row for project in sorted(self._rows) for _, row in sorted(self._rows[project].items())]
-        write_table(self.path, table_of(PROJECT_TASKS, rows))
+        self.tables.write("project_tasks", table_of(PROJECT_TASKS, rows))
 
 
-def read_incidents(directory: Path) -> pa.Table:
-    """All edits and deletions found so far (schema INCIDENTS), oldest first."""
-    path = directory / "incidents.parquet"
-    return conform(read_table(path), INCIDENTS) if path.is_file() else table_of(INCIDENTS, [])
-
-
-def record_incidents(directory: Path, rows: Sequence[_Row]) -> Counter[str]:
+def record_incidents(tables: AnnotationTables, rows: Sequence[_Row]) -> Counter[str]:
     """Append the incidents that are not recorded yet; returns how many of each kind were new."""
-    known = read_incidents(directory)
+    known = tables.incidents
     names = [name for name in INCIDENTS.names if name != "seen_at"]
     seen = {tuple(row[name] for name in names) for row in known.to_pylist()} if rows else set()
     fresh: list[_Row] = []
@@ -71,14 +64,14 @@ def record_incidents(directory: Path, rows: Sequence[_Row]) -> Counter[str]:
             seen.add(key)
             fresh.append(row | {"seen_at": datetime.now(UTC)})
     if fresh:
-        write_table(directory / "incidents.parquet", pa.concat_tables([known, table_of(INCIDENTS, fresh)]))
+        tables.write("incidents", pa.concat_tables([known, table_of(INCIDENTS, fresh)]))
     return Counter(row["kind"] for row in fresh)
 
 
 def trouble_lines(root: Path, split: str) -> list[str]:
     """One line for each kind of problem found by a pull or the page so far; empty when there was none."""
     workspace = Workspace(root)
-    kinds = Counter(read_incidents(workspace.annotation(split))["kind"].to_pylist())
+    kinds = Counter(AnnotationTables(workspace, split).incidents["kind"].to_pylist())
     lines = [f"{number} × {kind} in Label Studio so far (incidents.parquet)" for kind, number in sorted(kinds.items())]
     if missing := missing_images(workspace):
         lines.append(

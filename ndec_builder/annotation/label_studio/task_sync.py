@@ -6,26 +6,22 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.label_studio.hints import NO_SUGGESTION, Suggestion
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
+from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.workspace import Workspace
 
 _Row = dict[str, Any]
 
 
 def sync_tasks(
-    workspace: Workspace,
-    split: str,
+    tables: AnnotationTables,
     round_: str,
     connection: Connection,
-    tasks: pa.Table,
-    labels: pa.Table,
     chunk: int,
     shown: Mapping[str, Suggestion] | None = None,
 ) -> int:
@@ -35,21 +31,20 @@ def sync_tasks(
     imported again. Deletions in Label Studio are recorded as incidents first. A call that was killed at any point is
     completed by the next one, without duplicates.
     """
-    directory, client = workspace.annotation(split), connection.client()
-    labelled = set(zip(*(labels[name].to_pylist() for name in ("pair_id", "round", "annotator")), strict=True))
+    client, labelled = connection.client(), set(keys(tables.labels))
     wanted: dict[str, list[_Row]] = {}
-    for row in tasks.to_pylist():
+    for row in tables.tasks.to_pylist():
         if row["round"] == round_:
             # An annotator with nothing left to label gets an empty list: a deleted project is still made again.
             left = wanted.setdefault(row["annotator"], [])
             if (row["pair_id"], round_, row["annotator"]) not in labelled:
                 left.append(row)
-    snapshot, imported = ServerSnapshot(directory), 0
+    snapshot, imported = ServerSnapshot(tables), 0
     hints = shown is not None
     with explain_errors(connection, "looking for ndec's projects"):
         found = projects.find_projects(client)
     for annotator, rows in sorted(wanted.items()):
-        project = _find_or_create_project(workspace, split, (round_, annotator), connection, found, snapshot, hints)
+        project = _find_or_create_project(tables, (round_, annotator), connection, found, snapshot, hints)
         ordered = sorted(rows, key=lambda row: row["position"])
         requests = [_request(connection.image_url, row, shown) for row in ordered]
         imported += _import(client, connection, snapshot, (round_, annotator), project, requests, chunk)
@@ -58,8 +53,7 @@ def sync_tasks(
 
 
 def _find_or_create_project(
-    workspace: Workspace,
-    split: str,
+    tables: AnnotationTables,
     assignee: Assignee,
     connection: Connection,
     found: Mapping[str, projects.Project],
@@ -67,14 +61,13 @@ def _find_or_create_project(
     hints: bool,
 ) -> projects.Project:
     """The annotator's project, created if needed. Known projects that no longer exist are recorded as incidents."""
-    round_, annotator = assignee
+    workspace, split, (round_, annotator) = tables.workspace, tables.split, assignee
     title = projects.project_title(workspace, split, round_, annotator)
     project = found.get(projects.project_key(workspace, split, round_, annotator))
-    directory = workspace.annotation(split)
     for number in snapshot.projects_of(assignee):
         if project is None or number != project.id:
             row = {"round": round_, "annotator": annotator, "project": number, "detail": title}
-            server_snapshot.record_incidents(directory, server_snapshot.incidents_for([row], "project_deleted"))
+            server_snapshot.record_incidents(tables, server_snapshot.incidents_for([row], "project_deleted"))
             snapshot.forget_project(number)
     if project is None:
         say(f"making the project {title!r}")
@@ -142,9 +135,9 @@ def relist_tasks(
                     client.tasks.delete(id=str(task.id))
                     same.remove(task)
     present = {task.id: pair_id for pair_id, same in tasks.items() for task in same}
-    expected = server_snapshot.handed_over(snapshot.directory)
+    expected = server_snapshot.handed_over(snapshot.tables.directory)
     lost = [row for number, row in rows.items() if number not in present and row["pair_id"] not in expected]
-    server_snapshot.record_incidents(snapshot.directory, server_snapshot.incidents_for(lost, "task_deleted"))
+    server_snapshot.record_incidents(snapshot.tables, server_snapshot.incidents_for(lost, "task_deleted"))
     for number in [number for number in rows if number not in present]:
         del rows[number]
     for number, pair_id in present.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from ndec_builder.annotation.tables import read_gold
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_table
@@ -47,7 +47,7 @@ class AssignedPairs:
             pair: (("pool", query), (GALLERY[split], reference))
             for pair, query, reference in zip(*columns, strict=True)
         }
-        for row in read_gold(self.workspace, split).to_pylist():
+        for row in AnnotationTables(self.workspace, split).gold.to_pylist():
             query, reference = ((row[f"{side}_role"], row[f"{side}_id"]) for side in SIDES)
             if row["pair_id"] in pairs:
                 pairs[row["pair_id"]] = (query, reference)

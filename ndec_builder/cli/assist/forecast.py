@@ -106,8 +106,8 @@ def _prelabel(config: Any) -> str | None:
 def _push(config: Any) -> str | None:
     if config.round != "first":
         return None  # which pairs those rounds take hangs on labels: push says it when it has looked
-    from ndec_builder.annotation.assignment.queues import people_of
-    from ndec_builder.annotation.tables import read_labels
+    from ndec_builder.annotation.assignment.queues import default_annotators
+    from ndec_builder.annotation.tables import AnnotationTables
 
     workspace = Workspace(config.workspace)
     tables = [read_table(path, ["pair_id", "duplicate_of"]) for path in workspace.candidate_files(config.split)]
@@ -115,7 +115,7 @@ def _push(config: Any) -> str | None:
     path = workspace.annotation(config.split) / "tasks.parquet"
     tasks = read_table(path, ["pair_id", "round", "annotator"]) if path.is_file() else TASKS.empty_table()
     shown -= set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())
-    names = config.annotators or people_of(tasks, read_labels(workspace, config.split), "first")
+    names = config.annotators or default_annotators(tasks, AnnotationTables(workspace, config.split).labels, "first")
     pairs = min([len(shown), *(limit for limit in (config.count, config.sample) if limit)])
     people = len(names)
     if not pairs:

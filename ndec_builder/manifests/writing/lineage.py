@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.tables import counting_labels, no_gold
+from ndec_builder.annotation.label_tables import no_gold
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.workspace import Workspace, slug
@@ -104,7 +105,8 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
     directory = workspace.annotation(split)
     rows: Counter[tuple[str, str, str]] = Counter()
     if (directory / "labels.parquet").is_file():
-        table = no_gold(counting_labels(workspace, split))  # gold pairs and labels that were sent back do not count
+        labels = AnnotationTables(workspace, split).counting_labels
+        table = no_gold(labels)  # gold pairs and labels that were sent back do not count
         columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
         rows.update(zip(*columns, strict=True))
     decisions: dict[str, int] = {}

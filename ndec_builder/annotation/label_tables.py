@@ -1,0 +1,80 @@
+"""Pure functions on annotation tables: keys, labels that count, the newest labels, pre-labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+AUDIT_ROUND = "audit"
+
+ClassProbabilities = tuple[float, float, float]  # of dawid_skene.CLASSES
+Pair = tuple[str, str, str]  # pair_id, query_id, reference_id
+Key = tuple[str, str, str]  # pair_id, round, annotator
+
+
+def keys(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
+    """The values of these columns row by row; without names: pair_id, round, annotator."""
+    return zip(*(table[name].to_pylist() for name in names or ("pair_id", "round", "annotator")), strict=True)
+
+
+def without_set_aside(labels: pa.Table, set_aside: pa.Table) -> pa.Table:
+    """Labels without every (pair, round, annotator) that was set aside, later changes included."""
+    if not set_aside.num_rows:
+        return labels
+    excluded = set(keys(set_aside))
+    return labels.filter(pa.array([key not in excluded for key in keys(labels)], pa.bool_()))
+
+
+def no_gold(table: pa.Table) -> pa.Table:
+    """Tasks or labels without those of gold pairs, which measure annotators and decide nothing."""
+    if not pc.any(table["is_gold"]).as_py():
+        return table
+    return table.filter(pc.invert(table["is_gold"]))
+
+
+def newest_labels(labels: pa.Table) -> pa.Table:
+    """The newest label of each (pair, round, annotator), in the table's order; without gold pairs.
+
+    The table is append-only, so the newest label is the last row.
+    """
+    labels = no_gold(labels)
+    last = {key: row for row, key in enumerate(keys(labels))}
+    return labels.take(pa.array(sorted(last.values()), pa.int64()))
+
+
+def labels_by_pair(labels: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """pair_id → the newest row of each (round, annotator), sorted by these."""
+    newest = {(row["pair_id"], row["round"], row["annotator"]): row for row in labels.to_pylist()}
+    pairs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (pair_id, _, _), row in sorted(newest.items()):
+        pairs[pair_id].append(row)
+    return dict(pairs)
+
+
+def with_relearnt(table: pa.Table, relearnt: Mapping[str, ClassProbabilities]) -> pa.Table:
+    """A candidates table whose prelabel and prelabel_confidence come from the relearnt P(edited copy)."""
+    if not relearnt:
+        return table
+    labels, confidences = (table[name].to_pylist() for name in ("prelabel", "prelabel_confidence"))
+    for row, pair in enumerate(table["pair_id"].to_pylist()):
+        if pair in relearnt:
+            copy = relearnt[pair][0]
+            labels[row], confidences[row] = "edited_copy" if copy >= 0.5 else "hard_negative", max(copy, 1 - copy)
+    for name, values in (("prelabel", labels), ("prelabel_confidence", confidences)):
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+    return table
+
+
+def copy_probabilities(candidates: Iterable[pa.Table]) -> dict[str, float]:
+    """pair_id → P(edited copy) of its pre-label; pairs without a pre-label are left out."""
+    found = {}
+    for table in candidates:
+        for pair, label, confidence in keys(table, "pair_id", "prelabel", "prelabel_confidence"):
+            if label is not None and confidence is not None:
+                found[pair] = confidence if label == "edited_copy" else 1 - confidence
+    return found
