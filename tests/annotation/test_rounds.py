@@ -116,7 +116,7 @@ def test_the_audit_goes_to_another_annotator_and_a_copy_to_one_more(served: Serv
         give("eve", "finn")
     answer_all(workspace, "test", connection, hard, "ann")
     pull.run(PullConfig(workspace.root))
-    with pytest.raises(NdecError, match="too few people for the round 'audit'"):
+    with pytest.raises(NdecError, match="too few annotators for the round 'audit'"):
         give("ann")
     give("ann", "eve")  # ann has seen them all
     given = held_by(workspace, connection, "eve", "audit")
