@@ -170,7 +170,7 @@ def test_recheck_double_check_and_adjudication(served: Served, make_candidates: 
         answer(name, lambda q, r: "hard_negative" if int(q[-3:]) != 3 else "edited_copy", "double_check")
     pulled(workspace)
     disputed = [row for row in tasks.to_pylist() if row["query_id"] == "pool-003"]
-    with pytest.raises(NdecError, match="nobody is left"):
+    with pytest.raises(NdecError, match="too few annotators"):
         give("adjudication", *sorted({row["annotator"] for row in disputed}))
     give("adjudication", "dora")
     answer("dora", hard, "adjudication")

@@ -83,7 +83,7 @@ def test_impossible_settings_are_refused(tmp_path: Path) -> None:
         ({"why": " "}, "say why"),
         ({"why": "x", "since": "yesterday"}, "since is 'yesterday'"),
         ({"why": "x", "others": ("ann",)}, "cannot go to ann again"),
-        ({"why": "x", "round": "second"}, "round 'second' is unknown"),
+        ({"why": "x", "round": "second"}, "round is 'second'"),
     ):
         with pytest.raises(UsageError, match=message):
             SendBackConfig(tmp_path, "ann", **flags)  # type: ignore[arg-type]
@@ -138,6 +138,6 @@ def test_answering_two_in_under_a_second_is_flagged_and_sent_back(
     assert {row["pair_id"]: row["decision"] for row in decisions} == by_pair
 
     # ann is alone now: nobody could take her pairs, and nothing is changed.
-    with pytest.raises(NdecError, match="nothing is sent back: everybody named has seen"):
+    with pytest.raises(NdecError, match="nothing is sent back: all annotators named have seen"):
         send_back.run(SendBackConfig(workspace.root, "ann", why="test"))
     assert AnnotationTables(workspace, "test").set_aside.num_rows == 36
