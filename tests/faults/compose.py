@@ -2,7 +2,7 @@
 
     python tests/faults/compose.py [--check]
 
-What stands outside the marks is written by hand: what was found and mended, and what was not tried.
+The text outside the marks is written by hand: what was found and fixed, and what was not tested.
 """
 
 from __future__ import annotations
