@@ -22,7 +22,7 @@ import ndec_builder as ndec
 from ndec_builder.annotation.label_studio.exposed_ports import Listener
 from ndec_builder.api import configure
 from ndec_builder.cli import app
-from ndec_builder.cli.assist import doctor, sizing
+from ndec_builder.cli.assist import doctor, rates, sizing
 from ndec_builder.cli.assist.forecast import forecast
 from ndec_builder.cli.assist.next_steps import next_command
 from ndec_builder.commands import COMMANDS
@@ -94,6 +94,17 @@ def test_a_forecast_counts_the_work_that_is_left_and_uses_the_workspaces_own_rat
     assert forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool")) is None
 
 
+def test_a_forecast_knows_the_dimensions_of_the_model(tmp_path: Path) -> None:
+    workspace, roles = ndec.Workspace(tmp_path), ("pool", "reference")
+    assert rates.dimensions(workspace, roles, "efficientnet-lite0", None) == 256
+    (tmp_path / "m.pth").touch()
+    assert rates.dimensions(workspace, roles, f"multigrain:{tmp_path / 'm.pth'}", None) == 1500
+    (tmp_path / "ndec.toml").write_text("[embed]\ndim = 96\n")
+    assert rates.dimensions(workspace, roles, "efficientnet-lite0", None) == 96
+    write_json(workspace.embeddings("pool", "efficientnet-lite0") / "run.json", {"dim": 64})
+    assert rates.dimensions(workspace, roles, "efficientnet-lite0", None) == 64
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     write_scenes(tmp_path / "photos", 600)
     arguments = [sys.executable, "-m", "ndec_builder", "ingest", "pool", "photos", "--workspace", "bench"]
@@ -147,13 +158,13 @@ def test_forecasts_of_edits_labelling_prelabels_and_the_dataset(tmp_path: Path) 
         "100 pairs for ann: about 5 min of labelling at 3.0 s a pair (the median of the labels so far)"
     )
     assert "6 synthetic copies and crops of your reference images" in said("prelabel")
-    assert "400 mined pairs are judged" in said("prelabel")
+    assert "400 mined pairs are scored" in said("prelabel")
     plain, packed = said("export", distractors=3), said("export", materialize="tar", resize=64)
     assert (
         plain.startswith("4 references, 0 queries, 0 training images, 3 distractors") and "no image is copied" in plain
     )
     size = sum(path.stat().st_size for path in (tmp_path / "photos").iterdir())
-    assert f"some 4 images, about {sizing.size(size)} before they are encoded anew, are packed (tar)" in packed
+    assert f"about 4 images ({sizing.size(size)} before re-encoding) are packed (tar)" in packed
 
 
 def test_every_verb_speaks_json() -> None:
@@ -263,11 +274,11 @@ def test_doctor_names_servers_that_others_can_reach(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("ndec_builder.annotation.label_studio.exposed_ports.open_to_others", lambda: [wide])
     found = doctor._listening()
     assert found.state == "note" and "0.0.0.0:8700" in found.text and "without --host" in found.fix
-    assert "fix: unless you meant it" in doctor.report([found])
+    assert "fix: unless this is intended" in doctor.findings_text([found])
 
 
 def test_doctor_finds_every_part_and_says_how_to_mend_what_is_not_well() -> None:
-    findings = doctor.examine()
+    findings = doctor.check_machine()
     names = [finding.name for finding in findings]
     assert names == [
         "python", "cpu", "memory", "gpu", "torch", "faiss", "label-studio", "chromium", "disk", "listening",

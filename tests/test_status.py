@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ndec_builder.cli.assist.status import next_command, survey
+from ndec_builder.cli.assist.next_steps import in_workspace
+from ndec_builder.cli.assist.status import first_open_step, survey
 from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -25,7 +26,7 @@ def test_labels_are_counted_against_what_was_given_out(tmp_path: Path) -> None:
     assert text_of(tmp_path, "labels test").startswith("1 of 2 pairs labelled, by 2 people; ")
     write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"pair_id": "b"}]))
     assert text_of(tmp_path, "labels test") == "2 of 2 pairs labelled, by 2 people"
-    assert next_command(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
+    assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
 
 
 def test_reports_show_their_number_and_unfinished_runs_are_named(tmp_path: Path) -> None:
@@ -37,3 +38,11 @@ def test_reports_show_their_number_and_unfinished_runs_are_named(tmp_path: Path)
     assert text_of(tmp_path, "runs") == "asl (unfinished: run the same command again)"
     write_json(tmp_path / "runs" / "asl" / "run.json", {})
     assert text_of(tmp_path, "runs") == "asl"
+
+
+def test_every_command_of_a_line_gets_the_workspace() -> None:
+    assert in_workspace("ndec a && ndec b", Path("my bench")) == (
+        "ndec a --workspace 'my bench' && ndec b --workspace 'my bench'"
+    )
+    assert in_workspace("ndec status; look at x", Path("w")) == "ndec status --workspace w; look at x"
+    assert in_workspace("ndec status", Path()) == "ndec status"

@@ -7,36 +7,20 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.annotation.decisions.agreement import cohen_kappa, krippendorff_alpha
-    from ndec_builder.annotation.decisions.binomial import clopper_pearson, wilson
-    from ndec_builder.annotation.decisions.dawid_skene import Posterior, dawid_skene
-    from ndec_builder.annotation.settings import (
-        AutoClearConfig,
-        LeaveConfig,
-        PullConfig,
-        PushConfig,
-        RelearnConfig,
-        ResolveConfig,
-        SendBackConfig,
-        ServeConfig,
-        StatusConfig,
-    )
+    from ndec_builder.annotation.decisions.agreement import cohen_kappa as cohen_kappa
+    from ndec_builder.annotation.decisions.agreement import krippendorff_alpha as krippendorff_alpha
+    from ndec_builder.annotation.decisions.binomial import clopper_pearson as clopper_pearson
+    from ndec_builder.annotation.decisions.binomial import wilson as wilson
+    from ndec_builder.annotation.decisions.dawid_skene import Posterior as Posterior
+    from ndec_builder.annotation.decisions.dawid_skene import dawid_skene as dawid_skene
+    from ndec_builder.annotation.settings import AutoClearConfig as AutoClearConfig
+    from ndec_builder.annotation.settings import LeaveConfig as LeaveConfig
+    from ndec_builder.annotation.settings import PullConfig as PullConfig
+    from ndec_builder.annotation.settings import PushConfig as PushConfig
+    from ndec_builder.annotation.settings import RelearnConfig as RelearnConfig
+    from ndec_builder.annotation.settings import ResolveConfig as ResolveConfig
+    from ndec_builder.annotation.settings import SendBackConfig as SendBackConfig
+    from ndec_builder.annotation.settings import ServeConfig as ServeConfig
+    from ndec_builder.annotation.settings import StatusConfig as StatusConfig
 
-__all__ = [
-    "AutoClearConfig",
-    "LeaveConfig",
-    "Posterior",
-    "PullConfig",
-    "PushConfig",
-    "RelearnConfig",
-    "ResolveConfig",
-    "SendBackConfig",
-    "ServeConfig",
-    "StatusConfig",
-    "clopper_pearson",
-    "cohen_kappa",
-    "dawid_skene",
-    "krippendorff_alpha",
-    "wilson",
-]
 __getattr__, __dir__ = lazy(__name__, __file__)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.candidates.geometry.fitting import Geometry, fit
-    from ndec_builder.candidates.search.exact import top_pairs
-    from ndec_builder.candidates.search.pairs import Pairs
-    from ndec_builder.candidates.settings import MineConfig, PrelabelConfig, RecheckConfig
+    from ndec_builder.candidates.geometry.fitting import Geometry as Geometry
+    from ndec_builder.candidates.geometry.fitting import fit as fit
+    from ndec_builder.candidates.search.exact import top_pairs as top_pairs
+    from ndec_builder.candidates.search.pairs import Pairs as Pairs
+    from ndec_builder.candidates.settings import MineConfig as MineConfig
+    from ndec_builder.candidates.settings import PrelabelConfig as PrelabelConfig
+    from ndec_builder.candidates.settings import RecheckConfig as RecheckConfig
 
-__all__ = ["Geometry", "MineConfig", "Pairs", "PrelabelConfig", "RecheckConfig", "fit", "top_pairs"]
 __getattr__, __dir__ = lazy(__name__, __file__)

@@ -39,10 +39,10 @@ def init(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: torch, FAISS flavour, GPU, bf16, Label Studio, chromium, disk; say how to fix it."""
-    from ndec_builder.cli.assist.doctor import examine, report
+    from ndec_builder.cli.assist.doctor import check_machine, findings_text
 
-    findings = examine()
-    typer.echo(json.dumps([vars(finding) for finding in findings]) if as_json else report(findings))
+    findings = check_machine()
+    typer.echo(json.dumps([vars(finding) for finding in findings]) if as_json else findings_text(findings))
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
 
@@ -50,8 +50,8 @@ def doctor(as_json: Json = False) -> None:
 @verb(app, "status", common=("workspace", "json"))
 def status(given: Given) -> None:
     """What is done in this workspace, the progress of a run in progress, and the next command."""
-    from ndec_builder.cli.assist.status import as_dict, report, survey
+    from ndec_builder.cli.assist.status import status_as_dict, status_report, survey
 
     stages = survey(given.workspace)
-    text = report(stages, given.workspace)
-    typer.echo(json.dumps(as_dict(stages, given.workspace)) if given.as_json else text)
+    text = status_report(stages, given.workspace)
+    typer.echo(json.dumps(status_as_dict(stages, given.workspace)) if given.as_json else text)

@@ -1,6 +1,7 @@
 """Names that a package offers and loads on first use: `import ndec_builder` stays light.
 
-The package lists them for type checkers, as imports under `if TYPE_CHECKING:`; that list is read here too.
+The package lists them once, as `from module import name as name` under `if TYPE_CHECKING:`: type checkers take that as
+the public names, and this module reads the same list. `__all__` and `dir()` follow from it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ def lazy(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package whose source is `file`.
 
-    `deprecated`: old name → "module:new name"; it still works, with a DeprecationWarning, and is not listed.
+    `deprecated`: old name → "module:new name"; it still works, with a DeprecationWarning, but is not listed.
     An unknown name raises AttributeError with the nearest one.
     """
 
     def getattr_(name: str) -> Any:
         offered = offered_by(file)
+        if name == "__all__":  # for `from package import *`
+            return sorted(offered)
         if name in offered:
             module, original = offered[name]
-            if module == package:  # `from package import module`: the module itself is what is offered
+            if module == package:  # `from package import module` offers the module itself
                 return importlib.import_module(f"{module}.{original}")
             return getattr(importlib.import_module(module), original)
         if deprecated and name in deprecated:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.vocabulary import LABELS as LABELS
@@ -252,12 +251,6 @@ TABLE_KEYS = {table: schema.names[0] for table, (_, schema) in MANIFEST_TABLES.i
 def pair_id(split: str, query_id: str, reference_id: str) -> str:
     """Return the 16-hex-digit id of a directed pair; rerunning anything never makes a second one."""
     return hashlib.sha256("\x1f".join((split, query_id, reference_id)).encode()).hexdigest()[:16]
-
-
-def content_keys(images: pa.Table) -> list[str]:
-    """What stands for each image's content in a fingerprint: its sha256, or the uri of one that was never opened."""
-    keys: list[str] = pc.coalesce(images["sha256"], images["uri"]).to_pylist()
-    return keys
 
 
 def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:

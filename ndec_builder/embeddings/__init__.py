@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.embeddings.backbones import Backbone, load_backbone
-    from ndec_builder.embeddings.pooling import GeM
-    from ndec_builder.embeddings.settings import DescriptorsConfig, EmbedConfig
-    from ndec_builder.embeddings.store import Embeddings, read_embeddings
-    from ndec_builder.embeddings.whitening import Whitening
+    from ndec_builder.embeddings.backbones import Backbone as Backbone
+    from ndec_builder.embeddings.backbones import load_backbone as load_backbone
+    from ndec_builder.embeddings.pooling import GeM as GeM
+    from ndec_builder.embeddings.settings import DescriptorsConfig as DescriptorsConfig
+    from ndec_builder.embeddings.settings import EmbedConfig as EmbedConfig
+    from ndec_builder.embeddings.store import Embeddings as Embeddings
+    from ndec_builder.embeddings.store import read_embeddings as read_embeddings
+    from ndec_builder.embeddings.whitening import Whitening as Whitening
 
-__all__ = [
-    "Backbone",
-    "DescriptorsConfig",
-    "EmbedConfig",
-    "Embeddings",
-    "GeM",
-    "Whitening",
-    "load_backbone",
-    "read_embeddings",
-]
 __getattr__, __dir__ = lazy(__name__, __file__)

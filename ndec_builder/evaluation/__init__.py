@@ -7,61 +7,35 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
-    from ndec_builder.evaluation.detectors.search import Background, search_pairs
-    from ndec_builder.evaluation.metrics.bootstrap import Interval, intervals
-    from ndec_builder.evaluation.metrics.estimates import gap_figures
-    from ndec_builder.evaluation.metrics.norm_ratio_filter import (
-        FilteredCut,
-        apply_filter,
-        cut_then_filter,
-        query_over_reference,
-        reject,
-    )
-    from ndec_builder.evaluation.metrics.ranked import (
-        Cut,
-        RankedList,
-        average_precision,
-        curve,
-        micro_average_precision,
-        pair_numbers,
-        precision_at_n,
-        rank,
-        recall_at_precision,
-    )
-    from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
-    from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig, ResultsConfig
+    from ndec_builder.evaluation.dataset import Dataset as Dataset
+    from ndec_builder.evaluation.dataset import from_folders as from_folders
+    from ndec_builder.evaluation.dataset import from_manifest as from_manifest
+    from ndec_builder.evaluation.detectors.search import Background as Background
+    from ndec_builder.evaluation.detectors.search import search_pairs as search_pairs
+    from ndec_builder.evaluation.metrics.bootstrap import Interval as Interval
+    from ndec_builder.evaluation.metrics.bootstrap import intervals as intervals
+    from ndec_builder.evaluation.metrics.estimates import gap_figures as gap_figures
+    from ndec_builder.evaluation.metrics.norm_ratio_filter import FilteredCut as FilteredCut
+    from ndec_builder.evaluation.metrics.norm_ratio_filter import apply_filter as apply_filter
+    from ndec_builder.evaluation.metrics.norm_ratio_filter import cut_then_filter as cut_then_filter
+    from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference as query_over_reference
+    from ndec_builder.evaluation.metrics.norm_ratio_filter import reject as reject
+    from ndec_builder.evaluation.metrics.ranked import Cut as Cut
+    from ndec_builder.evaluation.metrics.ranked import RankedList as RankedList
+    from ndec_builder.evaluation.metrics.ranked import average_precision as average_precision
+    from ndec_builder.evaluation.metrics.ranked import curve as curve
+    from ndec_builder.evaluation.metrics.ranked import micro_average_precision as micro_average_precision
+    from ndec_builder.evaluation.metrics.ranked import pair_numbers as pair_numbers
+    from ndec_builder.evaluation.metrics.ranked import precision_at_n as precision_at_n
+    from ndec_builder.evaluation.metrics.ranked import rank as rank
+    from ndec_builder.evaluation.metrics.ranked import recall_at_precision as recall_at_precision
+    from ndec_builder.evaluation.predictions import Predictions as Predictions
+    from ndec_builder.evaluation.predictions import read_predictions as read_predictions
+    from ndec_builder.evaluation.predictions import write_predictions as write_predictions
+    from ndec_builder.evaluation.settings import BenchmarkConfig as BenchmarkConfig
+    from ndec_builder.evaluation.settings import PaperConfig as PaperConfig
+    from ndec_builder.evaluation.settings import ResultsConfig as ResultsConfig
 
-__all__ = [
-    "Background",
-    "BenchmarkConfig",
-    "Cut",
-    "Dataset",
-    "FilteredCut",
-    "Interval",
-    "PaperConfig",
-    "Predictions",
-    "RankedList",
-    "ResultsConfig",
-    "apply_filter",
-    "average_precision",
-    "curve",
-    "cut_then_filter",
-    "from_folders",
-    "from_manifest",
-    "gap_figures",
-    "intervals",
-    "micro_average_precision",
-    "pair_numbers",
-    "precision_at_n",
-    "query_over_reference",
-    "rank",
-    "read_predictions",
-    "recall_at_precision",
-    "reject",
-    "search_pairs",
-    "write_predictions",
-]
 __getattr__, __dir__ = lazy(
     __name__, __file__, deprecated={"match": "ndec_builder.evaluation.detectors.search:search_pairs"}
 )

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.sources.ground_truth import read_ground_truth
-    from ndec_builder.sources.settings import IngestConfig
+    from ndec_builder.sources.ground_truth import read_ground_truth as read_ground_truth
+    from ndec_builder.sources.settings import IngestConfig as IngestConfig
 
-__all__ = ["IngestConfig", "read_ground_truth"]
 __getattr__, __dir__ = lazy(__name__, __file__, {"CorpusConfig": "ndec_builder.demo.corpus.settings:CorpusConfig"})

@@ -1,7 +1,7 @@
-"""What a long verb is about to do, said before it does it: how much, in how many shards, memory, a guess at the time.
+"""Forecast of a long verb before it starts: amount of work, shards, memory, and a guess at the time.
 
-A guess rests on what this workspace did before (its run.json files, its labels), else on the rates of `core/sizing.py`;
-the text says which. It reads tables and the sizes of files, never images.
+A guess is based on earlier runs in this workspace (its run.json files, its labels), else on the rates of `sizing.py`;
+the text says which. It reads tables and file sizes, never images.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ndec_builder.core.workspace import Workspace
 
 
 def forecast(verb: str, config: Any) -> str | None:
-    """One line on what `config` will do; None for short verbs, and where the workspace does not say enough yet."""
+    """One line on what `config` will do; None for short verbs and if the workspace does not have enough data yet."""
     said = FORECASTS.get(verb)
     try:
         return said(config) if said else None
-    except (NdecError, OSError, KeyError, TypeError, ValueError):  # a broken file is the verb's to report, not ours
+    except (NdecError, OSError, KeyError, TypeError, ValueError):  # the verb itself reports a broken file
         return None
 
 
 def _edit(config: Any) -> str | None:
     workspace = Workspace(config.workspace)
-    images = rates.rows(workspace.images(config.role))
+    images = rates.row_count(workspace.images(config.role))
     if not images or config.count < 1:
         return None
     seconds, source = rates.edit_guess(workspace, config.role, config.count)
@@ -44,21 +44,21 @@ def _edit(config: Any) -> str | None:
 
 
 def _embed(config: Any) -> str | None:
-    images = rates.rows(Workspace(config.workspace).images(config.role))
+    images = rates.row_count(Workspace(config.workspace).images(config.role))
     if not images:
         return None
     shards = -(-images // config.shard_size)
     folder = Workspace(config.workspace).embeddings(config.role, config.model)
     done = len(list(plans_folder(folder).glob("*/*.done.json")))
-    if not done and rates.counts(folder).get("images") == images:
-        return None  # made already; the verb looks closer and says so
+    if not done and rates.run_counts(folder).get("images") == images:
+        return None  # probably done; the verb checks and reports it
     workers = config.workers or max(1, min(rates.cores() // config.threads, shards))
     left = images - min(images, done * config.shard_size)
     seconds, source = rates.embed_guess(config.workspace, config.model, left)
     already = f", {done} of them done" if done else ""
     return (
-        f"{images:,} {config.role} images in {shards:,} shard{'s' * (shards != 1)}{already}, {workers} at a time, some "
-        f"{sizing.size(workers * sizing.WORKER_BYTES)} of memory; about {sizing.duration(seconds)} ({source})"
+        f"{images:,} {config.role} images in {shards:,} shard{'s' * (shards != 1)}{already}, {workers} at a time, "
+        f"about {sizing.size(workers * sizing.WORKER_BYTES)} of memory; about {sizing.duration(seconds)} ({source})"
     )
 
 
@@ -67,13 +67,13 @@ def _mine(config: Any) -> str | None:
     sides = {"pool": config.pool, GALLERY[config.split]: config.references}
     if any(folder is not None for folder in sides.values()):
         named = " and ".join(f"{folder} (as {role})" for role, folder in sides.items() if folder is not None)
-        return f"{named}: listed, embedded where that is missing, then searched; the best {config.top:,} pairs are kept"
-    counts = {role: rates.rows(workspace.images(role)) for role in sides}
+        return f"{named}: ingested, embedded if needed, then searched; the best {config.top:,} pairs are kept"
+    counts = {role: rates.row_count(workspace.images(role)) for role in sides}
     if not all(counts.values()):
         return None
     pool, gallery = counts.values()
-    missing = sum(n for role, n in counts.items() if not rates.counts(workspace.embeddings(role, config.model)))
-    dim = 256
+    missing = sum(n for role, n in counts.items() if not rates.run_counts(workspace.embeddings(role, config.model)))
+    dim = rates.dimensions(workspace, sides, config.model, config.embed_settings)
     seconds, source = rates.embed_guess(config.workspace, config.model, missing) if missing else (0.0, "guess")
     seconds += sizing.search_seconds(pool, gallery, dim, rates.cores())
     if config.geometry:
@@ -89,23 +89,23 @@ def _mine(config: Any) -> str | None:
 
 def _prelabel(config: Any) -> str | None:
     workspace = Workspace(config.workspace)
-    images = rates.rows(workspace.images(GALLERY[config.split]))
-    pairs = sum(rates.rows(path) for path in workspace.candidate_files(config.split))
+    images = rates.row_count(workspace.images(GALLERY[config.split]))
+    pairs = sum(rates.row_count(path) for path in workspace.candidate_files(config.split))
     copies = min(config.count, images)
     if not pairs or copies < 1:
         return None
     made, fits = copies + copies // 2, 3 * copies + copies // 2
     seconds, source = rates.embed_guess(config.workspace, config.model, made)
-    seconds += sizing.fit_seconds(fits, 1)  # one after the other
+    seconds += sizing.fit_seconds(fits, 1)  # pairs are measured one after the other
     return (
-        f"{made:,} synthetic copies and crops of your {GALLERY[config.split]} images are made, described and measured "
-        f"to learn from; then {pairs:,} mined pairs are judged; about {sizing.duration(seconds)} ({source})"
+        f"{made:,} synthetic copies and crops of your {GALLERY[config.split]} images are made, embedded and measured "
+        f"to learn from; then {pairs:,} mined pairs are scored; about {sizing.duration(seconds)} ({source})"
     )
 
 
 def _push(config: Any) -> str | None:
     if config.round != "first":
-        return None  # which pairs those rounds take hangs on labels: push says it when it has looked
+        return None  # the pairs of these rounds depend on labels, which only push reads
     from ndec_builder.annotation.assignment.queues import default_annotators
     from ndec_builder.annotation.tables import AnnotationTables
 
@@ -133,24 +133,24 @@ def _push(config: Any) -> str | None:
 
 def _export(config: Any) -> str | None:
     workspace = Workspace(config.workspace)
-    counts = {role: rates.rows(workspace.images(role)) for role in ("reference", "basic", "query", "pool")}
-    mined = sum(rates.rows(path) for split in GALLERY for path in workspace.candidate_files(split))
+    counts = {role: rates.row_count(workspace.images(role)) for role in ("reference", "basic", "query", "pool")}
+    mined = sum(rates.row_count(path) for split in GALLERY for path in workspace.candidate_files(split))
     if not counts["reference"]:
         return None
     seconds = sizing.table_seconds(sum(counts.values()) + mined)
     what = (
         f"{counts['reference']:,} references, {counts['query']:,} queries, {counts['basic']:,} training images, "
-        f"{config.distractors:,} distractors and what people kept of {mined:,} mined pairs"
+        f"{config.distractors:,} distractors and the hard negatives among {mined:,} mined pairs"
     )
     if config.materialize == "none":
         return f"{what}: tables and hashes, no image is copied; about {sizing.duration(seconds)} (a guess)"
     images = sum(counts[role] for role in ("reference", "basic", "query")) + config.distractors
     each = rates.mean_bytes(workspace)
     if each is None:
-        return f"{what}; some {images:,} images are packed ({config.materialize})"
+        return f"{what}; about {images:,} images are packed ({config.materialize})"
     total = images * each
-    anew = " before they are encoded anew" if config.resize or config.image_format != "keep" else ""
-    return f"{what}; some {images:,} images, about {sizing.size(total)}{anew}, are packed ({config.materialize})"
+    before = " before re-encoding" if config.resize or config.image_format != "keep" else ""
+    return f"{what}; about {images:,} images ({sizing.size(total)}{before}) are packed ({config.materialize})"
 
 
 def _train(config: Any) -> str | None:
@@ -161,7 +161,7 @@ def _train(config: Any) -> str | None:
         return f"{images:,} training images; {steps}, the whole network"
     views, made = images * config.views, f"{images:,} training images × {config.views} views"
     seconds, source = rates.embed_guess(config.workspace, config.backbone, views)
-    return f"{made}, made and described once ({sizing.duration(seconds)} the first time, {source}); then {steps}"
+    return f"{made}, made and embedded once ({sizing.duration(seconds)} the first time, {source}); then {steps}"
 
 
 def _benchmark(config: Any) -> str | None:
@@ -174,7 +174,7 @@ def _benchmark(config: Any) -> str | None:
         config.workspace, next(iter(config.models), ""), (queries + references) * models
     )
     return (
-        f"{queries:,} queries and {references:,} references to describe (what is embedded already is not done again), "
+        f"{queries:,} queries and {references:,} references to embed (existing vectors are reused), "
         f"{config.replicates:,} bootstrap replicates; up to {sizing.duration(seconds + 5)} ({source})"
     )
 

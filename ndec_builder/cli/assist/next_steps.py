@@ -1,4 +1,4 @@
-"""The last line of a verb: the natural next command. For people only: it is left out where stderr is no terminal."""
+"""The last line of a verb at a terminal: the next command."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import Any
 
 
 def next_command(verb: str, config: Any, result: Path) -> str | None:
-    """What most people do after this verb, with the same workspace; None after verbs that end something."""
+    """The usual next command in the same workspace; None after the last step of a task."""
     command = _command(verb, config, result)
-    workspace = getattr(config, "workspace", None)
-    if command is None or workspace is None or workspace == Path():
+    return command and in_workspace(command, getattr(config, "workspace", Path()))
+
+
+def in_workspace(command: str, workspace: Path) -> str:
+    """Add the workspace to each command of a line: several are joined by `&&`, a remark may follow after `;`."""
+    if workspace == Path():
         return command
-    first, _, page = command.partition("; ")
-    return f"{first} --workspace {shlex.quote(str(workspace))}" + (f"; {page}" if page else "")
+    commands, semicolon, remark = command.partition("; ")
+    where = f" --workspace {shlex.quote(str(workspace))}"
+    return " && ".join(each + where for each in commands.split(" && ")) + semicolon + remark
 
 
 def _command(verb: str, config: Any, result: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""`ndec status`: what is done in a workspace, how far a run is that is going now, and the natural next command."""
+"""`ndec status`: what is done in a workspace, the progress of a running verb, and the next command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ndec_builder.annotation.label_studio.server import running_state
+from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.progress import Progress, read_progress
 from ndec_builder.core.schemas import ROLES, SPLITS
@@ -17,7 +18,7 @@ from ndec_builder.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the way: whether its result is there, what is in it, and the command that makes it."""
+    """One stage: whether its result exists, what it contains, and the command that makes it."""
 
     name: str
     done: bool
@@ -27,7 +28,7 @@ class Stage:
 
 
 def survey(root: Path) -> list[Stage]:
-    """Look at every stage, in order. Raises NdecError when the directory does not exist."""
+    """The state of every stage, in order. Raises NdecError when the directory does not exist."""
     if not root.is_dir():
         raise NdecError(f"the workspace {root} does not exist; `ndec init {root}` makes it")
     workspace = Workspace(root)
@@ -55,28 +56,29 @@ def survey(root: Path) -> list[Stage]:
     ]
 
 
-def report(stages: list[Stage], root: Path) -> str:
+def status_report(stages: list[Stage], root: Path) -> str:
     width = max(len(stage.name) for stage in stages)
     lines = [f"{'done' if stage.done else '-':>5}  {stage.name:<{width}}  {stage.text}" for stage in stages]
-    if command := next_command(stages, root):
+    if command := first_open_step(stages, root):
         lines += ["", f"next: {command}"]
     return "\n".join(lines)
 
 
-def next_command(stages: list[Stage], root: Path) -> str | None:
-    # Queries, training pairs and the second split are wanted by some only: the next step is named after what is there.
+def first_open_step(stages: list[Stage], root: Path) -> str | None:
+    """The command of the first stage that is not done; None while it is running, or when all are done."""
+    # not everyone needs basic images and own queries
     following = next((s for s in stages if not s.done and s.name not in ("images basic", "images query")), None)
     if following is None or (following.progress and following.progress.running):
         return None
-    return following.command if root == Path() else f"{following.command} --workspace {root}"
+    return in_workspace(following.command, root)
 
 
-def as_dict(stages: list[Stage], root: Path) -> dict[str, Any]:
+def status_as_dict(stages: list[Stage], root: Path) -> dict[str, Any]:
     """One JSON object: the stages, with the progress of unfinished runs, and the next command."""
     return {
         "workspace": str(root),
         "stages": [asdict(stage) for stage in stages],
-        "next": next_command(stages, root),
+        "next": first_open_step(stages, root),
     }
 
 
@@ -85,13 +87,13 @@ def _images(workspace: Workspace, role: str) -> Stage:
 
 
 def _embeddings(root: Path, role: str) -> list[Stage]:
-    """One stage for each model; mining makes what is missing, so that none is no gap."""
+    """One stage for each model. Mining embeds what is missing, so nothing is listed without embeddings."""
     stages = []
     for directory in sorted((root / "embeddings" / role).glob("*/")):
         name, progress = f"embeddings {role} {directory.name}", read_progress(directory)
         command = f"ndec embed {role} --model "
         if progress is not None:
-            command += progress.what.rpartition(" with ")[2]  # the folder's name has lost some characters of it
+            command += progress.what.rpartition(" with ")[2]  # the folder's name lacks some characters
             stages.append(Stage(name, False, progress.text(), command, progress))
         elif (directory / "run.json").is_file():
             run = read_json(directory / "run.json")
@@ -113,7 +115,7 @@ def _table(name: str, path: Path, command: str) -> Stage:
 
 
 def _labels(workspace: Workspace, split: str) -> Stage:
-    """How many of the pairs given out have a label, and where Label Studio runs, if it does."""
+    """How many of the assigned pairs have a label, and whether Label Studio runs."""
     directory, push = workspace.annotation(split), f"ndec annotate push --split {split}"
     stage = _table(f"labels {split}", directory / "labels.parquet", push)
     tasks = directory / "tasks.parquet"
@@ -145,7 +147,7 @@ def _run_facts(folder: Path) -> str:
 
 
 def _report_facts(folder: Path) -> str:
-    """The number that people look for first, with its interval; nothing for a table or figure."""
+    """The main number with its interval; empty for a table or figure."""
     path = folder / "metrics.json"
     uap = read_json(path).get("uap", {}) if path.is_file() else {}
     if not isinstance(uap, dict) or uap.get("value") is None:
