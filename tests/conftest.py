@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from ndec_builder.annotation.label_studio.connection import Connection, own_connection
 from ndec_builder.annotation.label_studio.environment import find_server
+from ndec_builder.annotation.label_studio.ports import page_origins
 from ndec_builder.annotation.label_studio.server import LabelStudioServer
 from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.errors import NdecError
@@ -45,5 +46,5 @@ def served(
     workspace.root.mkdir()
     monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
-    with ImageServer(workspace, 0) as images:
+    with ImageServer(workspace, 0, label_studio=page_origins(label_studio.url)) as images:
         yield workspace, replace(label_studio, image_url=images.url)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, own_connection
-from ndec_builder.annotation.label_studio.ports import is_loopback
+from ndec_builder.annotation.label_studio.ports import is_loopback, page_origins
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
 from ndec_builder.annotation.settings import ServeConfig
 from ndec_builder.annotation.web.image_server import ImageServer
@@ -79,7 +79,10 @@ def _serve_images(config: ServeConfig) -> None:
     workspace = _existing_workspace(config)
     connection = connect_label_studio(workspace, config.url, config.token_file)
     _warn_when_open(config)
-    with _ending_on_signals(), ImageServer(workspace, config.image_port, config.host) as images:
+    with (
+        _ending_on_signals(),
+        ImageServer(workspace, config.image_port, config.host, page_origins(connection.url)) as images,
+    ):
         say(f"Label Studio {connection.url} answers, user {connection.user}; images: {images.url}")
         say(
             f"push with LABEL_STUDIO_URL={connection.url} and `image_url = {images.url}`; to label with one key per "
@@ -111,7 +114,9 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
     _warn_when_open(config)
     with (
         _ending_on_signals(),
-        ImageServer(workspace, config.image_port, config.host) as images,
+        ImageServer(
+            workspace, config.image_port, config.host, page_origins(f"http://{config.host}:{config.port}")
+        ) as images,
         LabelStudioServer(
             workspace.label_studio,
             config.port,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import socket
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +17,12 @@ import pytest
 import requests
 from PIL import Image, ImageOps
 
-from ndec_builder.annotation.label_studio.ports import is_loopback
+from ndec_builder.annotation.label_studio.ports import is_loopback, page_origins
 from ndec_builder.annotation.tables import missing_images
+from ndec_builder.annotation.web import image_server
 from ndec_builder.annotation.web.image_server import ImageServer, image_path
 from ndec_builder.annotation.web.overlays import align_pictures, fit_frames, render_difference, render_flip
+from ndec_builder.annotation.web.pictures import Pictures
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import write_table
@@ -58,13 +62,10 @@ def test_serves_files_as_they_are_and_turns_the_rest_into_jpeg(server: tuple[str
     for image_id in ("a", ODD):
         answer = requests.get(url + image_path("pool", image_id))
         assert answer.content == (folder / "a.png").read_bytes()
-        assert answer.headers["Content-Type"] == "image/png" and answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert answer.headers["Content-Type"] == "image/png"
     turned = Image.open(io.BytesIO(requests.get(url + image_path("pool", "turned")).content))
     tiff = Image.open(io.BytesIO(requests.get(url + image_path("pool", "t")).content))
     assert (turned.format, turned.size, tiff.format, tiff.size) == ("JPEG", (30, 40), "JPEG", (40, 30))
-    assert requests.head(url + image_path("pool", "a")).headers["Content-Length"] == str(
-        (folder / "a.png").stat().st_size
-    )
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,46 @@ def test_an_unreadable_picture_is_a_marked_placeholder_and_recorded(
     name = "gone.png" if image_id == "gone" else "broken.tif"
     scene(3, (40, 30)).save(server[1] / name)  # repaired
     assert "X-Ndec-Missing" not in requests.get(server[0] + image_path("pool", image_id)).headers
+    assert missing_images(workspace) == {}
+
+
+def test_only_pages_of_label_studio_read_pictures_on_loopback(tmp_path: Path) -> None:
+    origins = page_origins("http://127.0.0.1:8700")
+    with ImageServer(Workspace(tmp_path), 0, label_studio=origins) as images:
+        for origin in ("http://127.0.0.1:8700", "http://localhost:8700"):
+            allowed = requests.get(f"{images.url}/guideline", headers={"Origin": origin})
+            assert allowed.headers["Access-Control-Allow-Origin"] == origin
+        for origin in ("http://evil.example", "http://127.0.0.1:8701", "https://127.0.0.1:8700", "null"):
+            refused = requests.get(f"{images.url}/guideline", headers={"Origin": origin})
+            assert "Access-Control-Allow-Origin" not in refused.headers
+            assert refused.headers["Cross-Origin-Resource-Policy"] == "same-site"
+
+
+def test_head_does_not_read_the_picture(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pictures, "show", lambda *_: pytest.fail("the picture was read"))
+    assert requests.head(server[0] + image_path("pool", "a")).status_code == 200
+    assert requests.head(server[0] + image_path("pool", "nobody")).status_code == 404
+
+
+def test_silent_connections_take_a_fixed_number_of_threads_and_time_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_server._Handler, "timeout", 0.5)
+    with ImageServer(Workspace(tmp_path), 0) as images, contextlib.ExitStack() as silent:
+        address = ("127.0.0.1", int(images.url.rsplit(":", 1)[1]))
+        for _ in range(50):
+            silent.enter_context(socket.create_connection(address))
+        assert requests.get(f"{images.url}/guideline").status_code == 200
+        assert sum(thread.name.startswith("ndec-images_") for thread in threading.enumerate()) <= 16
+
+
+def test_a_repaired_picture_is_no_longer_missing_after_a_restart(server: tuple[str, Path], tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "bench")
+    requests.get(server[0] + image_path("pool", "gone"))
+    assert list(missing_images(workspace)) == ["pool/gone"]
+    scene(3, (40, 30)).save(server[1] / "gone.png")
+    with ImageServer(workspace, 0) as restarted:
+        requests.get(restarted.url + image_path("pool", "gone"))
     assert missing_images(workspace) == {}
 
 

@@ -54,6 +54,16 @@ def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_pat
         assert make_secrets(data) == secret  # kept for the next start
 
 
+def test_folders_that_others_could_read_are_made_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_secrets(tmp_path / "data")
+    secrets_file(tmp_path / "data").chmod(0o644)
+    (tmp_path / "data").chmod(0o755)
+    make_secrets(tmp_path / "data")
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert stat.S_IMODE(secrets_file(tmp_path / "data").stat().st_mode) == 0o600
+    assert "mode 755" in capsys.readouterr().err
+
+
 def test_the_last_log_lines_are_shown_when_the_server_exits(env: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "die").touch()

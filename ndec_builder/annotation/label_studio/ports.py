@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from urllib.parse import urlsplit
 
 from ndec_builder.core.errors import NdecError
 
@@ -21,6 +22,15 @@ def is_loopback(host: str) -> bool:
 def public_host(host: str) -> str:
     """The host name for browsers: the host itself, or this machine's name when the server listens on every address."""
     return socket.gethostname() if host in ("0.0.0.0", "::") else host
+
+
+def page_origins(url: str) -> set[str]:
+    """Origins under which a browser may show the Label Studio at this address; loopback has several names."""
+    parts = urlsplit(url)
+    hosts = {parts.netloc}
+    if is_loopback(parts.hostname or ""):
+        hosts |= {f"{host}:{parts.port}" for host in ("127.0.0.1", "localhost", "[::1]")}
+    return {f"{parts.scheme}://{host}" for host in hosts}
 
 
 def check_port_is_free(port: int, option: str, host: str = HOST, wait: float = 0) -> None:

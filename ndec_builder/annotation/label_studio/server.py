@@ -9,6 +9,7 @@ import re
 import secrets
 import signal
 import sqlite3
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -42,6 +43,10 @@ def state_file(data: Path) -> Path:
 def make_secrets(data: Path) -> dict[str, str]:
     """Read or make `{user, password, token}`. Only the owner can ever read the file."""
     path = secrets_file(data)
+    for existing, rights in ((data, 0o700), (path, 0o600)):
+        if existing.exists() and (found := stat.S_IMODE(existing.stat().st_mode)) & 0o077:
+            existing.chmod(rights)
+            say(f"{existing} could be read by other users (mode {found:o}); now only by you (mode {rights:o})")
     if path.is_file():
         values: dict[str, str] = read_json(path)
         return values

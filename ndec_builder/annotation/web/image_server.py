@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socket import socket
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from PIL import Image
@@ -21,6 +24,8 @@ from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.workspace import Workspace
 
 MISSING_HEADER = "X-Ndec-Missing"
+_THREADS = 16
+_TIMEOUT_SECONDS = 10.0
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -40,8 +45,9 @@ class _Handler(BaseHTTPRequestHandler):
     pairs: AssignedPairs
     allowed: frozenset[str] | None  # accepted host names; None: any
     key: str  # the start of every address; empty: none is needed
+    origins: frozenset[str] | None  # web pages that may read the pictures; None: any, since they need the key
     aligning: threading.Lock  # one view at a time: it keeps a core busy for about a second
-    protocol_version = "HTTP/1.1"
+    timeout = _TIMEOUT_SECONDS  # for each read: a silent connection must not keep a thread
 
     def do_GET(self) -> None:
         # A web page whose host name points at 127.0.0.1 sends that name: it must not read the pictures.
@@ -76,43 +82,75 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _picture(self, role: str, image_id: str, name: str = "") -> None:
+        if self.command == "HEAD":  # answered without reading the picture
+            known = self.pictures.is_known(role, image_id)
+            return self._answer(HTTPStatus.OK if known else HTTPStatus.NOT_FOUND, None, "application/octet-stream")
         shown = self.pictures.show(role, image_id, name)
         if shown is None:
             return self._answer(HTTPStatus.NOT_FOUND, b"no such image in this workspace", "text/plain")
         return self._answer(HTTPStatus.OK, shown.body, shown.media_type, missing=bool(shown.missing))
 
     def _compare(self, query_role: str, query_id: str, reference_role: str, reference_id: str, view: str) -> None:
-        query, reference = self.pictures.open(query_role, query_id), self.pictures.open(reference_role, reference_id)
-        if query is None or reference is None:
+        render, media_type = compare_views()[view]
+        with self.aligning:
+            query = self.pictures.open(query_role, query_id)
+            reference = self.pictures.open(reference_role, reference_id)
+            body = render(query, reference) if query and reference else None
+        if body is None:
             return self._answer(
                 HTTPStatus.NOT_FOUND, b"no such pair of readable images in this workspace", "text/plain"
             )
-        render, media_type = compare_views()[view]
-        with self.aligning:
-            body = render(query, reference)
         return self._answer(HTTPStatus.OK, body, media_type)
 
-    def _answer(self, status: HTTPStatus, body: bytes, media_type: str, *, missing: bool = False) -> None:
+    def _answer(self, status: HTTPStatus, body: bytes | None, media_type: str, *, missing: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Access-Control-Allow-Origin", "*")  # without this header Label Studio's page shows no picture
+        if body is not None:
+            self.send_header("Content-Length", str(len(body)))
+        origin = self.headers.get("Origin", "")
+        if self.origins is None or origin in self.origins:  # without this header Label Studio's page shows no picture
+            self.send_header("Access-Control-Allow-Origin", "*" if self.origins is None else origin)
+        self.send_header("Vary", "Origin")
         self.send_header("Access-Control-Expose-Headers", MISSING_HEADER)
-        self.send_header("Cross-Origin-Resource-Policy", "cross-origin")
+        self.send_header("Cross-Origin-Resource-Policy", "cross-origin" if self.origins is None else "same-site")
         self.send_header("X-Content-Type-Options", "nosniff")
         if missing:  # the page accepts no label for a pair with a placeholder
             self.send_header(MISSING_HEADER, "1")
         self.send_header("Cache-Control", "no-store" if missing or status != HTTPStatus.OK else "max-age=3600")
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and body is not None:
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: several lines for each pair would hide the messages in the terminal."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(HTTPServer):
+    """Answers from a fixed number of threads; further connections wait in the system's queue."""
+
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._pool = ThreadPoolExecutor(_THREADS, "ndec-images")
+        self._free = threading.Semaphore(_THREADS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._free.acquire()
+        self._pool.submit(self._process, request, client_address)
+
+    def _process(self, request: socket, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except Exception:  # a browser that closed its connection; nothing of the server is broken
+            self.handle_error(request, client_address)
+        finally:
+            self.shutdown_request(request)
+            self._free.release()
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Print no traceback when a browser closes a connection early."""
@@ -121,10 +159,11 @@ class _Server(ThreadingHTTPServer):
 class ImageServer:
     """Context manager that serves the workspace's pictures from a thread. Port 0 picks a free one; see `url`.
 
-    Unless the host is loopback, every address starts with a key that is part of `url` and of Label Studio's tasks.
+    On loopback only web pages of the origins `label_studio` can read the pictures. On other hosts every address starts
+    with a key that is part of `url` and of Label Studio's tasks.
     """
 
-    def __init__(self, workspace: Workspace, port: int, host: str = HOST) -> None:
+    def __init__(self, workspace: Workspace, port: int, host: str = HOST, label_studio: Collection[str] = ()) -> None:
         if port:
             check_port_is_free(port, "--image-port", host)
         key = "" if is_loopback(host) else image_key(workspace.label_studio)
@@ -133,6 +172,7 @@ class ImageServer:
             "pairs": AssignedPairs(workspace),
             "allowed": _LOOPBACK if is_loopback(host) else None,
             "key": key,
+            "origins": frozenset(label_studio) if is_loopback(host) else None,
             "aligning": threading.Lock(),
         }
         self._server = _Server((host, port), type("Handler", (_Handler,), members))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ndec_builder.annotation.tables import GOLD_ROLE, gold_images, missing_file
+from ndec_builder.annotation.tables import GOLD_ROLE, gold_images, missing_file, missing_images
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table, read_uri, write_json
@@ -33,7 +33,7 @@ class Pictures:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._tables: dict[str, tuple[int, dict[str, tuple[str, str, int]]]] = {}
-        self._missing: dict[str, str] = {}
+        self._missing = {name: row["reason"] for name, row in missing_images(workspace).items()}
         self._lock = threading.Lock()
 
     def show(self, role: str, image_id: str, name: str = "") -> ServedPicture | None:
@@ -61,6 +61,10 @@ class Pictures:
             return ServedPicture(placeholder(name or f"{role} {image_id}", reason), "image/png", reason)
         self._record(f"{role}/{image_id}", "")
         return shown
+
+    def is_known(self, role: str, image_id: str) -> bool:
+        """Whether the workspace has this image; its file is not read."""
+        return image_id in self._rows(role)
 
     def open(self, role: str, image_id: str) -> Image.Image | None:
         """The picture upright in RGB; None if it is unknown or unreadable."""

@@ -74,7 +74,7 @@
     const { query, reference } = data();
     const id = task();
     if (!missing.has(id)) {
-      const look = (url) => send(url, { method: "HEAD" }).then((answer) => !answer.ok || answer.headers.has("X-Ndec-Missing"), () => true);
+      const look = (url) => send(url).then((answer) => !answer.ok || answer.headers.has("X-Ndec-Missing"), () => true);
       missing.set(id, Promise.all([look(query), look(reference)]).then((found) => found.some(Boolean)));
     }
     return missing.get(id);
@@ -158,6 +158,7 @@
     image.onload = () => { caption.textContent = `${title}. c alternate · d difference · Esc closes · 1 2 3 4 label`; };
     image.onerror = () => { caption.textContent = "The pictures could not be aligned: the image server did not answer. Esc closes."; };
     image.alt = title;
+    image.crossOrigin = "anonymous"; // the image server answers pages of Label Studio only
     image.src = compareUrl(file);
     box.append(caption, image);
     box.onclick = closeView;
