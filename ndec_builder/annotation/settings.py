@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ndec_builder.candidates.settings import SPLIT_HELP
 from ndec_builder.core.config import Config, described, option, setting
@@ -45,9 +48,50 @@ class ServeConfig(Config):
             raise UsageError(f"port and image_port are both {self.port}; give the image server a different port")
 
 
+# What a plan sets unless it is given. `thorough` is the defaults; `economical` is the way that docs/annotation.md
+# measures as `keepable`: weighted decisions, second labels only in doubt, likely copies last.
+PLANS: dict[str, dict[str, Any]] = {
+    "thorough": {},
+    "economical": {
+        "decide": "weighed",
+        "discard_tolerance": 0.1,
+        "double_check": "uncertain",
+        "keepable": True,
+        "order": "copies_last",
+        "overlap": 0.0,
+    },
+}
+_ConfigT = TypeVar("_ConfigT", bound=Config)
+
+
+def _with_plan(cls: type[_ConfigT]) -> type[_ConfigT]:
+    """Fill the fields that are not given from the config's plan; a field that is given wins, even with its default."""
+    make = cls.__init__
+    signature, names = inspect.signature(make), {field.name for field in fields(cls)}  # type: ignore[arg-type]
+
+    @functools.wraps(make)
+    def init(self: _ConfigT, *values: Any, **named: Any) -> None:
+        given = signature.bind(self, *values, **named).arguments
+        plan = {name: value for name, value in PLANS.get(given.get("plan", ""), {}).items() if name in names}
+        if given.get("split", "test") != "test":
+            plan.pop("keepable", None)  # only valid in the split test
+        make(**(plan | given))
+
+    cls.__init__ = init  # type: ignore[method-assign, assignment]
+    return cls
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecisionRules(Config):
     """How labels become decisions; the same in [annotate.push] and [annotate.resolve]."""
+
+    plan: str = setting(
+        "thorough",
+        "thorough: the defaults; economical: fewer labels. It sets the strategy settings that you do not set. Use the "
+        "same plan for push, double-check, adjudicate and resolve.",
+        choices=tuple(PLANS),
+        result=False,
+    )
 
     decide: str = setting(
         "agreement",
@@ -65,6 +109,7 @@ class DecisionRules(Config):
     )
 
 
+@_with_plan
 @dataclass(frozen=True)
 class PushConfig(DecisionRules):
     """`ndec annotate push | double-check | adjudicate`: give pairs to annotators."""
@@ -224,6 +269,7 @@ class RelearnConfig(Config):
     split: str = option("test", SPLIT_HELP, choices=SPLITS)
 
 
+@_with_plan
 @dataclass(frozen=True)
 class ResolveConfig(DecisionRules):
     """`ndec annotate resolve`: labels → decisions."""

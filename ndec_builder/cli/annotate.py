@@ -46,7 +46,7 @@ def stop(given: Given) -> None:
 @verb(
     app,
     "push",
-    "split annotators overlap overlap_people sample order count below keepable gold check_pairs",
+    "split annotators plan overlap overlap_people sample order count below keepable gold check_pairs",
 )
 def push(given: Given) -> None:
     """First round: make one project per annotator and import the pairs that are not yet there.
@@ -56,19 +56,19 @@ def push(given: Given) -> None:
     given.run(round="first")
 
 
-@verb(app, "double-check", "split annotators double_check", configs=("push",))
+@verb(app, "double-check", "split annotators plan double_check", configs=("push",))
 def double_check(given: Given) -> None:
     """Second round: annotators re-label the kept (or the uncertain) pairs that others labelled first."""
     given.run(round="double_check")
 
 
-@verb(app, "adjudicate", "split annotators", configs=("push",))
+@verb(app, "adjudicate", "split annotators plan", configs=("push",))
 def adjudicate(given: Given) -> None:
     """Last round: pairs on which annotators still disagree go to one more annotator."""
     given.run(round="adjudication")
 
 
-@verb(app, "audit", "split annotators audit_pairs", configs=("push",))
+@verb(app, "audit", "split annotators plan audit_pairs", configs=("push",))
 def audit(given: Given) -> None:
     """Draw kept hard negatives at random for an annotator who has not seen them. Run it again for disputed pairs.
 
@@ -117,7 +117,7 @@ def recheck(given: Given) -> None:
     given.run()
 
 
-@verb(app, "resolve", "split posterior")
+@verb(app, "resolve", "split plan posterior")
 def resolve(given: Given) -> None:
     """Turn labels into one decision per pair, with agreement figures."""
     given.run()
