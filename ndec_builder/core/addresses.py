@@ -2,7 +2,7 @@
 
     shards/00000.tar#bytes=1536-49746             bytes 1536 to 49746, both included, as in an HTTP Range header
     images.zip#bytes=61-4070&deflate              the same of a compressed zip member
-    train.parquet#cell=3/17/image.bytes           row group 3, row 17 of it, that column (a dot enters a struct)
+    train.parquet#cell=3/17/image.bytes           row group 3, row 17 of it, that column (.field, or [2] of a list)
 
 The part before `#` is a local path or any fsspec URI. Other uris, also with a `#` in a file name, mean whole files.
 """

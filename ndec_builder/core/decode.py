@@ -99,7 +99,9 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int = MAX_PIXELS, target:
                 image.seek(0)
                 if target is not None and image.format == "JPEG":
                     image.draft(None, target(*image.size))
-                deep_colour = image.getbands() != ("I;16",) and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+                deep_colour = image.getbands() != ("I;16",) and any(
+                    ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+                )
                 image.load()
                 rgb = _flatten(image)
                 if (turn := TURNS.get(_exif_orientation(image))) is not None:
@@ -247,7 +249,7 @@ def _refuse_dark_colour(image: Image.Image) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform of an embedded colour profile into sRGB; None when nothing is to be converted or the profile is broken."""
+    """The transform of an embedded colour profile into sRGB; None for sRGB itself and for a broken profile."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != mode or "sRGB" in (source.profile.profile_description or ""):

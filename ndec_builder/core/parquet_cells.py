@@ -1,9 +1,13 @@
-"""Single values out of parquet files: the row group is read once and kept, since images are asked for in order."""
+"""Single values out of parquet files. A row group is read once and kept, since images are asked for in order."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 import threading
 from collections import OrderedDict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,11 +16,12 @@ import pyarrow.parquet as pq
 from ndec_builder.core.addresses import Cell
 from ndec_builder.core.remote import AbsentError
 
-CACHE_BYTES = 256 << 20  # row groups kept in memory, for each process; the newest one stays whatever its size
+CACHE_BYTES = 256 << 20  # row groups kept in memory, for each process; the newest one is kept whatever its size
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 class CellReader:
-    """Reads cells; safe to share between threads. Row groups used last are kept up to `cache_bytes`."""
+    """Reads cells; threads can share it. Row groups used last are kept up to `cache_bytes`."""
 
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self.cache_bytes = cache_bytes
@@ -24,26 +29,46 @@ class CellReader:
         self._lock = threading.Lock()
 
     def read(self, cell: Cell) -> bytes:
-        """Raises OSError when file, row group, row or column are not there or the value is null or no bytes."""
-        values = self._values(cell)
+        """Bytes of one image, stored as binary, as a list with the number of each byte, or as base64 text.
+
+        Raises OSError when file, row group, row or column do not exist or the value is null or none of these.
+        """
+        column, _, inside = cell.column.partition("[")  # `images[2].bytes`: the third image of a list
+        values = self._values(cell.container, cell.row_group, column)
         if cell.row >= len(values):
             raise AbsentError(
                 f"row group {cell.row_group} of {cell.container} has {len(values)} rows, not row {cell.row}"
             )
         value = values[cell.row].as_py()
-        if not isinstance(value, bytes):
-            raise AbsentError(f"{cell.column} is {'empty' if value is None else 'no binary value'} in that row")
-        return value
+        for name, index in _STEP.findall(f"[{inside}") if inside else ():
+            try:
+                value = value[int(index)] if index else value[name]
+            except (KeyError, IndexError, TypeError):
+                raise AbsentError(f"{cell.column} does not exist in that row") from None
+        return _as_bytes(value, cell.column)
 
-    def _values(self, cell: Cell) -> pa.ChunkedArray:
-        key = (cell.container, cell.row_group, cell.column)
+    def _values(self, container: str, row_group: int, column: str) -> pa.ChunkedArray:
+        key = (container, row_group, column)
         with self._lock:  # one reader at a time: two threads would read the same row group twice
             if key not in self._groups:
-                self._groups[key] = read_column(cell.container, cell.row_group, cell.column)
+                self._groups[key] = read_column(container, row_group, column)
                 while len(self._groups) > 1 and sum(v.nbytes for v in self._groups.values()) > self.cache_bytes:
                     self._groups.popitem(last=False)
             self._groups.move_to_end(key)
             return self._groups[key]
+
+
+def _as_bytes(value: Any, column: str) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        if isinstance(value, list) and value:
+            return bytes(number & 255 for number in value)  # a language without unsigned bytes stores negative ones
+        if isinstance(value, str) and value:
+            return base64.b64decode(value.partition(";base64,")[2] or value, altchars=b"-_" if "-" in value else None)
+    except (TypeError, ValueError, binascii.Error):
+        raise AbsentError(f"{column} holds neither bytes nor base64 in that row") from None
+    raise AbsentError(f"{column} is {'empty' if value in (None, '', []) else 'not a binary value'} in that row")
 
 
 def read_column(container: str, row_group: int, column: str) -> pa.ChunkedArray:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.remote import retried
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.listing import without_ending
 
 _Value = TypeVar("_Value")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
@@ -20,14 +22,13 @@ def is_uri(source: Path | str) -> bool:
     return "://" in str(source)
 
 
-def find_remote(source: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Yield (uri, name below the source, (bytes, 0)) of the files with these endings. Raises UsageError, NdecError."""
+def find_remote(source: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Yield (uri, name below the source, (bytes, 0)) of all files, ascending. Raises UsageError, NdecError."""
     filesystem, root = open_filesystem(source)
     files: dict[str, dict[str, Any]] = scanned(lambda: filesystem.find(root, detail=True), source)
     for path in sorted(files):
-        if PurePosixPath(path).suffix.lower() in suffixes:
-            name = path.removeprefix(root.rstrip("/")).lstrip("/")
-            yield filesystem.unstrip_protocol(path), name, (files[path].get("size") or 0, 0)
+        name = path.removeprefix(root.rstrip("/")).lstrip("/")
+        yield filesystem.unstrip_protocol(path), name, (files[path].get("size") or 0, 0)
 
 
 def open_filesystem(source: str) -> tuple[Any, str]:
@@ -60,6 +61,13 @@ def containers(source: Path | str, suffix: str, workspace: Workspace, what: str)
     if not found:
         raise UsageError(f"no {suffix} file at {source}; {what}")
     return [(name if is_uri(name) else workspace.uri_of(Path(name)), name) for name in sorted(set(found))]
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """A name for each container that tells it from the others: its path below their common folder, without ending."""
+    paths = [PurePosixPath(name.replace("://", "/")) for name in names]
+    common = os.path.commonpath([path.parent for path in paths]) if len({p.is_absolute() for p in paths}) == 1 else ""
+    return [without_ending(str(path.relative_to(common) if common else path)) for path in paths]
 
 
 def expand(pattern: str) -> list[str]:

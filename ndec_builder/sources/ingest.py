@@ -22,8 +22,8 @@ from ndec_builder.sources.detect_kind import guess_kind
 from ndec_builder.sources.ground_truth import Match, check_ids, read_ground_truth
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
-from ndec_builder.sources.listing import Listing, SourceContents, refuse_twice, top_reasons
-from ndec_builder.sources.settings import MANY_ROLES, SOURCE_KINDS, IngestConfig
+from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
+from ndec_builder.sources.settings import FIXED_IDS, MANY_ROLES, SOURCE_KINDS, IngestConfig
 
 _MODULES = {
     # kind: module of `sources/readers` with `find(config, workspace) -> SourceContents`
@@ -40,6 +40,7 @@ class Written:
     images: int
     total: int  # usable and rejected images of the source
     rejects: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
 
 def run(config: IngestConfig) -> Path:
@@ -73,13 +74,19 @@ def run(config: IngestConfig) -> Path:
         truth = _write_truth(truth, written, config, workspace, gaps)
     if found.pairs is not None:
         _write_pairs(found.pairs, written, config, workspace, gaps)
+    shared = [note for note in found.notes if note]
+    for note in shared:
+        say(f"{config.source}: {note}")
     for role, result in written.items():
         counts = {"images": result.images, "rejects": len(result.rejects), "ground_truth": 0}
         if role == "query":
             counts["ground_truth"] = len(truth or ())
         if found.pairs is not None:
             counts["pairs"] = found.pairs.num_rows
-        record.write(result.path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=gaps)
+        notes = [*shared, *(note for note in (found.listings[role].note, *result.notes) if note)]
+        record.write(result.path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=gaps, notes=notes)
+        for note in notes[len(shared) :]:
+            say(f"{role}: {note}")
         say(f"ingest {role}: {result.images} images, {len(result.rejects)} rejected{_why(result)}")
     _report(written, gaps, config)
     target = next(iter(written.values())).path
@@ -96,6 +103,8 @@ def _check(config: IngestConfig) -> None:
         raise UsageError(
             f"{config.source} is {SOURCE_KINDS[config.kind]}, not images: use `ndec ingest` on the command line"
         )
+    if config.id and config.kind in FIXED_IDS:
+        raise UsageError(f"--id does not apply to kind {config.kind!r}: its files define the ids of their images")
     for option, kind in (("ids", "disc21"), ("metadata", "openimages"), ("images", "openimages")):
         if getattr(config, option) is not None and config.kind != kind:
             raise UsageError(
@@ -144,7 +153,7 @@ def _write_locked(
     target = workspace.images(role)
     folder = target.with_name(f".ingest-{role}")
     named = len(listing.rejects)
-    tables, rejects = open_listing(listing, config, workspace, found.md5, folder)
+    tables, rejects, notes = open_listing(listing, config, workspace, found.md5, folder)
     if config.add and target.is_file():
         tables = iter([merge(workspace.read_images(role), pa.concat_tables(tables), role)])
     images = write_images(target, tables)
@@ -152,7 +161,7 @@ def _write_locked(
     write_table(target.with_name(f"{role}-rejects.parquet"), table_of(REJECTS, rejects))
     opened_path(workspace, role).unlink(missing_ok=True)  # it describes the images that were listed before
     close(folder)
-    return Written(target, images, listing.images.num_rows + named, rejects)
+    return Written(target, images, listing.images.num_rows + named, rejects, notes)
 
 
 def merge(old: pa.Table, new: pa.Table, role: str) -> pa.Table:
@@ -167,14 +176,13 @@ def merge(old: pa.Table, new: pa.Table, role: str) -> pa.Table:
         same = pc.or_(same_file, pc.equal(before["uri"], both["uri"]))
         if differing := both.filter(pc.invert(same))["image_id"].to_pylist():
             raise NdecError(
-                f"{len(differing)} ids would stand for two pictures of the role {role}, e.g. {differing[0]!r}: the "
-                "role "
-                "has images of that name with other bytes. Rename the files, or leave --add out to replace the role"
+                f"{len(differing)} ids would stand for two pictures of the role {role}, e.g. {differing[0]!r}: "
+                "the role has images of that name with other bytes. Rename the files, give --id path, or leave out "
+                "--add to replace the role"
             )
         new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=both["image_id"].combine_chunks())))
     table = pa.concat_tables([old, new])
     table = table.take(pc.sort_indices(table, [("image_id", "ascending")]))
-    refuse_twice(table)
     return table.cast(IMAGES)
 
 

@@ -35,23 +35,27 @@ _FACTS = ("sha256", "width", "height", "format")
 
 def open_listing(
     listing: Listing, config: IngestConfig, workspace: Workspace, md5: Mapping[str, str], folder: Path
-) -> tuple[Iterator[pa.Table], list[dict[str, Any]]]:
-    """Return (tables of the usable images, ascending by id, read lazily; rows of the rejected ones).
+) -> tuple[Iterator[pa.Table], list[dict[str, Any]], tuple[str, ...]]:
+    """Return (tables of the usable images, ascending by id, read lazily; rows of the rejected ones; notes).
 
     `folder` holds the shards until `close` removes it. Shards of an earlier run with the same listing, files and
     settings are reused.
     """
     look = config.look
     if look == "list" or (look == "auto" and not listing.local) or not listing.images.num_rows:
-        return iter([listing.images]), list(listing.rejects)
+        return iter([listing.images]), list(listing.rejects), ()
     mark = fingerprint([RESULT_VERSION, listing.stamp, look, result_fields(config), sorted(md5.items())])
     plan = Plan(listing.images.num_rows, IMAGES_PER_SHARD, mark)
     folder, shards = open_plan(folder, plan), plan.shards
     work = OpenShard(listing.images, workspace, folder, look, config.max_pixels, config.workers, md5)
-    run_shards(folder, plan, work, Engine(here=True), what="opening images", unit="images")
+    done = run_shards(folder, plan, work, Engine(here=True), what="opening images", unit="images")
+    ranges = sum((collections.Counter(one.counts) for one in done), collections.Counter[str]())
+    del ranges["good"], ranges["bad"]
     bad = [read_table(folder / f"{shard.name}-rejects.parquet").to_pylist() for shard in shards]
     good = (read_table(folder / f"{shard.name}.parquet") for shard in shards)
-    return good, [*listing.rejects, *(row for rows in bad for row in rows)]
+    said = ", ".join(f"{count:,} of {name}" for name, count in sorted(ranges.items()))
+    notes = (f"grey pictures of more than 8 bits are scaled by the range of their values: {said}",) if said else ()
+    return good, [*listing.rejects, *(row for rows in bad for row in rows)], notes
 
 
 @dataclass(frozen=True)
@@ -68,16 +72,18 @@ class OpenShard:
 
     def __call__(self, shard: Shard) -> Outcome:
         rows = self.images.slice(shard.start, shard.stop - shard.start).to_pylist()
-        good, bad = [], []
+        good, bad, ranges = [], [], collections.Counter[str]()
         for row, facts in read_all(rows, self._read, self.workers):
             if isinstance(facts, str):
                 bad.append({"image_id": row["image_id"], "uri": row["uri"], "reason": facts})
             else:
+                if (grey := facts.pop("grey_range", None)) is not None:
+                    ranges[f"{grey[0]:g}…{grey[1]:g}"] += 1
                 good.append({**row, **facts})
         names = f"{shard.name}.parquet", f"{shard.name}-rejects.parquet"
         write_table(self.folder / names[0], table_of(IMAGES, good))
         write_table(self.folder / names[1], table_of(REJECTS, bad))
-        return Outcome(names, {"good": len(good), "bad": len(bad)})
+        return Outcome(names, {"good": len(good), "bad": len(bad), **ranges})
 
     def _read(self, row: Mapping[str, Any]) -> dict[str, Any] | str:
         if self.look == "auto" and "://" in row["uri"]:
@@ -108,7 +114,7 @@ def read_all(
 def read_facts(uri: str, look: str, max_pixels: int, md5: str | None = None) -> dict[str, Any] | str:
     """Return the columns of the images table for one image, or the reason why it is unusable.
 
-    Decoding (`look` other than header) finds truncated files."""
+    Decoding (`look` other than header) finds truncated files, and the `grey_range` of deep grey pictures."""
     try:
         data = read_uri(uri)
         if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
@@ -116,13 +122,13 @@ def read_facts(uri: str, look: str, max_pixels: int, md5: str | None = None) -> 
                 "the MD5 is not the OriginalMD5 of the metadata: a placeholder for a removed photo, or a resized copy"
             )
         header = read_header(data, max_pixels)
-        if look != "header":
-            decode(data, max_pixels=max_pixels)
+        grey = decode(data, max_pixels=max_pixels).info.get("grey_range") if look != "header" else None
     except DecodeError as error:
         return str(error)
     except OSError as error:
         return f"cannot read: {error.strerror or error}"
-    return dict(zip(_FACTS, (sha256_bytes(data), header.width, header.height, header.format), strict=True))
+    facts = dict(zip(_FACTS, (sha256_bytes(data), header.width, header.height, header.format), strict=True))
+    return facts if grey is None else {**facts, "grey_range": grey}
 
 
 def write_images(path: Path, tables: Iterable[pa.Table], schema: pa.Schema = IMAGES) -> int:

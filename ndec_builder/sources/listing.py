@@ -1,10 +1,10 @@
-"""What a source names, before any image is opened: rows of the images table without hash and size."""
+"""List a source before any image is opened: rows of the images table without hash and size."""
 
 from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,24 +19,26 @@ from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS
 from ndec_builder.sources.ground_truth import Match
 
 _FLUSH = 50_000  # rows kept as Python objects before they become a record batch
-_SAID = 10  # batches between two lines that say how far the listing is
-_NAMED = 50  # so many missing things are named in a message; the rejects table has all
-_COLUMNS = ["image_id", "uri", "rotation", *LICENCE_COLUMNS, "group"]
+_BATCHES_PER_LINE = 10  # batches between two progress lines
+_NAMED = 50  # at most this many missing things are named in a message; the rejects table has all
+_IDS = 4  # forms of an id, from short to long
+_COLUMNS = [*(f"id{form}" for form in range(_IDS)), "uri", "rotation", *LICENCE_COLUMNS, "group"]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Images of one role. images: schema IMAGES, ascending unique image_id, what only opening tells is null."""
+    """Images of one role. images: schema IMAGES, ascending unique image_id; null where only opening an image tells."""
 
     images: pa.Table
     rejects: list[dict[str, Any]]
-    stamp: str  # changes when a file's size or time does: a broken-off run goes on only with the same files
-    local: bool  # some are on this machine, so that opening them downloads nothing
+    stamp: str  # changes with the size or time of a file: an interrupted run resumes only with the same files
+    local: bool  # some images are on this machine, so that opening them downloads nothing
+    note: str = ""  # what a person should know of this listing
 
 
 @dataclass(frozen=True)
 class SourceContents:
-    """What a source holds: a listing for each role it fills, and what it says beside."""
+    """What a source holds: a listing for each of its roles, and facts about the source."""
 
     listings: Mapping[str, Listing]
     gaps: tuple[str, ...] = ()  # what is missing, a phrase each; the run ends with exit code 3
@@ -44,6 +46,7 @@ class SourceContents:
     pairs: pa.Table | None = None  # schema PAIRS
     md5: Mapping[str, str] = field(default_factory=dict)  # image_id → hex digest that the bytes must have
     inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 of lists and csvs, for the run record
+    notes: tuple[str, ...] = ()  # what is skipped or assumed; printed and kept in the run record
 
 
 class Lister:
@@ -51,52 +54,90 @@ class Lister:
 
     def __init__(self, role: str, license: str | None = None) -> None:
         self.role, self.license, self.local = role, license or None, False
-        self.rejects: list[dict[str, Any]] = []
+        self._rejects: list[tuple[tuple[str, ...], str, str]] = []
         self._rows: list[tuple[Any, ...]] = []
         self._batches: list[pa.Table] = []
         self._stamp = hashlib.sha256()
+
+    @property
+    def reject_count(self) -> int:
+        return len(self._rejects)
 
     def add(
         self,
         image_id: str,
         uri: str,
         *,
+        longer: Sequence[str] = (),
         group: str | None = None,
         rotation: int = 0,
         stamp: object = None,
         **licence: Any,
     ) -> None:
-        """One image. Ids and uris that are no valid Unicode become rejects: they cannot stand in a table."""
-        if printable(uri) != uri or printable(image_id) != image_id:
-            return self.reject(image_id, uri, "the file name is not UTF-8; rename the file")
+        """Add one image. `longer`: ids to use when short ones repeat in the source · `group`: None for the image.
+
+        Ids and uris that are not valid Unicode become rejects: a table cannot hold them.
+        """
+        ids = (image_id, *longer)[:_IDS]
+        if printable(uri) != uri or printable(ids[-1]) != ids[-1]:
+            return self.reject(image_id, uri, "the file name is not UTF-8; rename the file", longer=longer)
         self.local |= "://" not in uri
         licence["license"] = licence.get("license") or self.license
-        self._rows.append((image_id, uri, rotation, *(licence.get(name) for name in LICENCE_COLUMNS), group))
+        padded = (*ids, *[None] * (_IDS - len(ids)))
+        self._rows.append((*padded, uri, rotation, *(licence.get(name) for name in LICENCE_COLUMNS), group))
         self._stamp.update(f"{uri}\x1f{stamp}\x1e".encode())
         if len(self._rows) >= _FLUSH:
             self._flush()
         return None
 
-    def reject(self, image_id: str, uri: str, reason: str) -> None:
-        self.rejects.append({"image_id": printable(image_id), "uri": printable(uri), "reason": printable(reason)})
+    def reject(self, image_id: str, uri: str, reason: str, *, longer: Sequence[str] = ()) -> None:
+        ids = tuple(printable(name) for name in (image_id, *longer)[:_IDS])
+        self._rejects.append((ids, printable(uri), printable(reason)))
 
     def _flush(self) -> None:
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(_COLUMNS)
-        arrays = [
-            pa.array(list(values), IMAGES.field(name).type) for name, values in zip(_COLUMNS, columns, strict=True)
-        ]
+        kinds = [IMAGES.field(name).type if name in IMAGES.names else pa.string() for name in _COLUMNS]
+        arrays = [pa.array(list(values), kind) for values, kind in zip(columns, kinds, strict=True)]
         self._batches.append(pa.table(arrays, names=_COLUMNS))
-        if len(self._batches) % _SAID == 0:
+        if len(self._batches) % _BATCHES_PER_LINE == 0:
             say(f"{len(self._batches) * _FLUSH:,} {self.role} images listed so far")
         self._rows = []
 
     def finish(self) -> Listing:
-        """Sort by id and complete the columns. Raises UsageError when an id comes twice, naming both places."""
+        """Choose the ids, sort by id and complete the columns.
+
+        The ids are the shortest form in which each is unique. Raises UsageError when no form is, naming two places.
+        """
         self._flush()
         table = pa.concat_tables(self._batches)
+        ids, form, note = _choose_ids(table)
+        table = table.append_column("image_id", ids)
+        table = table.set_column(table.schema.get_field_index("group"), "group", pc.coalesce(table["group"], ids))
         table = table.take(pc.sort_indices(table, [("image_id", "ascending"), ("uri", "ascending")]))
-        refuse_twice(table)
-        return Listing(complete(table, self.role), self.rejects, self._stamp.hexdigest(), self.local)
+        refuse_twice(table, _ADVICE)
+        rejects = [
+            {"image_id": names[min(form, len(names) - 1)], "uri": uri, "reason": reason}
+            for names, uri, reason in self._rejects
+        ]
+        return Listing(complete(table, self.role), rejects, self._stamp.hexdigest(), self.local, note)
+
+
+def _choose_ids(table: pa.Table) -> tuple[pa.ChunkedArray, int, str]:
+    """Return (ids of the shortest form that is unique, or else the short ones; number of the form; a note)."""
+    ids = short = table["id0"]
+    if not table.num_rows:
+        return ids, 0, ""
+    repeated = table.num_rows - pc.count_distinct(short).as_py()
+    for form in range(_IDS):
+        ids = pc.coalesce(table[f"id{form}"], ids)
+        if pc.count_distinct(ids).as_py() == table.num_rows:
+            place = pc.index(ids, pc.min(ids)).as_py()
+            note = (
+                f"{repeated:,} of {table.num_rows:,} names repeat in this source, so the ids are longer, e.g. "
+                f"{ids[place].as_py()!r} instead of {short[place].as_py()!r} (--id chooses the ids)"
+            )
+            return ids, form, note if form else ""
+    return short, 0, ""
 
 
 def complete(table: pa.Table, role: str) -> pa.Table:
@@ -112,8 +153,11 @@ def complete(table: pa.Table, role: str) -> pa.Table:
     return pa.table(columns, schema=IMAGES)
 
 
-def refuse_twice(table: pa.Table) -> None:
-    """Raise UsageError when an id of the table (ascending) comes twice."""
+_ADVICE = "give --id path, or --id column:NAME with a column whose values appear once, or rename the files"
+
+
+def refuse_twice(table: pa.Table, advice: str) -> None:
+    """Raise UsageError when an id of the table (ascending) appears twice. `advice`: what to do then."""
     if table.num_rows < 2:
         return
     ids = table["image_id"]
@@ -124,24 +168,28 @@ def refuse_twice(table: pa.Table) -> None:
     first, second = table["uri"].slice(place, 2).to_pylist()
     count = len(set(ids.take(pa.array(places)).to_pylist()))
     raise UsageError(
-        f"{first} and {second} would both be image {ids[place].as_py()!r}, since an image id is the file name without "
-        f"its ending unless the source names one ({count} ids come more than once); rename one of the two, remove it, "
-        "or give --kind imagefolder, which puts the names of folders into the ids of their images"
+        f"{first} and {second} would both be image {ids[place].as_py()!r}; {count} ids appear more than once: {advice}"
     )
 
 
 def printable(name: str) -> str:
-    """A file name as valid Unicode: bytes that are no UTF-8 cannot stand in a table."""
+    """A file name as valid Unicode: a table cannot hold bytes that are not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def stem(name: str) -> str:
-    """An image id from a posix path: the file name without its ending."""
+    """The short id of a posix path: the file name without its ending."""
     return PurePosixPath(name).stem
 
 
+def without_ending(name: str) -> str:
+    """A posix path without the ending of its file name; `./` at its start is removed."""
+    folder, slash, file = name.removeprefix("./").rpartition("/")
+    return f"{folder}{slash}{PurePosixPath(file).stem}"
+
+
 def name_all(what: str, names: Iterable[str]) -> str:
-    """`3 files are missing: a, b, c`, in one phrase; beyond 50 the number says the rest."""
+    """`3 files are missing: a, b, c`, in one phrase; after 50 names only the number of the rest."""
     found = sorted(set(names))
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return f"{len(found)} {what}: {', '.join(found[:_NAMED])}{more}"

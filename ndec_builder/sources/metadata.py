@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,15 +30,15 @@ def licence_columns(metadata: Mapping[str, Any]) -> dict[str, str | None]:
     return found
 
 
-def metadata_group(metadata: Mapping[str, Any], group_by: str, image_id: str, folder: str) -> str:
-    """`author`, `folder`, `image` (the image itself), or auto: the `group` in the metadata."""
+def metadata_group(metadata: Mapping[str, Any], group_by: str, folder: str) -> str | None:
+    """`author`, `folder`, or auto: the `group` in the metadata. None where the image is its own group."""
     if group_by == "author":
         columns = licence_columns(metadata)
-        return columns.get("author_url") or columns.get("author") or image_id
+        return columns.get("author_url") or columns.get("author")
     if group_by == "folder":
-        return folder or image_id
+        return folder or None
     given = metadata.get("group") if group_by == "auto" else None
-    return str(given) if given not in (None, "") else image_id
+    return str(given) if given not in (None, "") else None
 
 
 def metadata_rotation(metadata: Mapping[str, Any]) -> int:
@@ -52,3 +53,27 @@ def metadata_rotation(metadata: Mapping[str, Any]) -> int:
     if degrees not in QUARTER_TURNS:
         raise NdecError(f"the rotation {value!r} is not one of {QUARTER_TURNS}; fix the metadata")
     return degrees
+
+
+ORIENTATIONS = {
+    # as exifread names EXIF's orientations, which is how img2dataset stores them
+    "Rotated 90 CW": 90, "Rotated 180": 180, "Rotated 90 CCW": 270,
+    "Mirrored horizontal": None, "Mirrored vertical": None,
+    "Mirrored horizontal then rotated 90 CCW": None, "Mirrored horizontal then rotated 90 CW": None,
+}  # fmt: skip
+
+
+def described_orientation(metadata: Mapping[str, Any]) -> str | None:
+    """The orientation in the `exif` that img2dataset stores, if it is not the normal one: a key of ORIENTATIONS.
+
+    img2dataset encodes photos as they are stored and drops their orientation tag; then only its metadata has it. Where
+    the file still has a tag, that one counts (`core.decode.read_orientation`).
+    """
+    exif = metadata.get("exif")
+    if isinstance(exif, str) and "Image Orientation" in exif:
+        try:
+            exif = json.loads(exif)
+        except (ValueError, RecursionError):
+            return None
+    name = exif.get("Image Orientation") if isinstance(exif, Mapping) else None
+    return name if name in ORIENTATIONS else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import ROLES
+from ndec_builder.sources.image_ids import check_rule
 
 SOURCE_KINDS = {
     # name: what the source is
@@ -24,6 +25,7 @@ SOURCE_KINDS = {
     "descriptors": "HDF5 descriptors in the form of ISC2021; they become an embeddings folder",
 }
 MANY_ROLES = ("ndec", "disc21", "copydays")  # kinds that know the roles themselves: `ndec ingest all`
+FIXED_IDS = ("openimages", "disc21", "ndec", "copydays")  # kinds whose files define the ids
 GROUPS = ("auto", "image", "folder", "author")
 LOOK_MODES = ("auto", "list", "header", "decode")
 
@@ -51,6 +53,7 @@ class IngestConfig(Config):
         None, "openimages, when the source is a csv: folder or URI that contains train, validation and test."
     )
     add: bool = option(False, "Keep the images that the role already has.")
+    follow_links: Path | None = option(None, "Follow symbolic links whose targets are in this folder.")
     group_by: str = setting(
         "auto",
         "What becomes `group`: image (each its own), folder (its name), author, or auto: what fits the kind.",
@@ -62,6 +65,11 @@ class IngestConfig(Config):
         choices=LOOK_MODES,
     )
     column: str = setting("", "parquet: column with the images; empty: the one that looks like it.")
+    id: str = setting(
+        "",
+        "What becomes `image_id`: stem (of the file name), path (in the source) or column:NAME; empty: the stem, or the "
+        "path where stems repeat.",
+    )
     verify_md5: bool = setting(False, "openimages: reject images whose MD5 differs from the metadata's OriginalMD5.")
     reverse_pairs: bool = setting(False, "ndec: the T image of a pair is the latter, the other one the former.")
     license: str | None = setting(
@@ -75,6 +83,7 @@ class IngestConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "id", check_rule(self.id))
         if self.ground_truth is not None and self.role not in ("query", "all"):
             raise UsageError(
                 f"a ground truth belongs to the role query, not {self.role!r}: `ndec ingest query SOURCE …`"

@@ -19,6 +19,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.readers.zip import zip_members
 from ndec_builder.sources.settings import IngestConfig
+from ndec_builder.sources.unread import Unread
 from support.pictures import scene
 
 
@@ -141,13 +142,15 @@ def test_a_member_without_a_name_and_one_that_claims_gigabytes(tmp_path: Path) -
     end = data.rindex(b"PK\x05\x06")
     data[end + 12 : end + 16] = (int.from_bytes(data[end + 12 : end + 16], "little") - 1).to_bytes(4, "little")
     path.write_bytes(data)
-    assert [member.name for member in zip_members(str(path), str(path), frozenset({".jpg", ""}))] == ["R000001.jpg"]
+    assert [member.name for member in zip_members(str(path), str(path), frozenset({".jpg", ""}), Unread())] == [
+        "R000001.jpg"
+    ]
 
     first = data.index(b"PK\x01\x02")
     for offset in (20, 24):  # packed and unpacked size
         data[first + offset : first + offset + 4] = (0x7FFFFFFF).to_bytes(4, "little")
     path.write_bytes(data)
-    (member,) = zip_members(str(path), str(path), frozenset({".jpg"}))
+    (member,) = zip_members(str(path), str(path), frozenset({".jpg"}), Unread())
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))  # the claim does not fit
@@ -198,5 +201,5 @@ def test_every_address_gives_what_zipfile_gives(
         for i, (name, data, packed) in enumerate(files):
             archive.writestr(f"{i}{name}x.jpg", data, zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED)
     with zipfile.ZipFile(path) as archive:
-        found = {m.name: read_uri(m.uri) for m in zip_members(str(path), str(path), frozenset({".jpg"}))}
+        found = {m.name: read_uri(m.uri) for m in zip_members(str(path), str(path), frozenset({".jpg"}), Unread())}
         assert found == {name: archive.read(name) for name in archive.namelist()}

@@ -160,8 +160,9 @@ def test_a_name_that_is_not_utf8_is_a_reject(tmp_path: Path) -> None:
 def test_one_id_twice_names_both_files(tmp_path: Path) -> None:
     write_scenes(tmp_path / "in" / "a", 1, suffix=".jpg")
     write_scenes(tmp_path / "in" / "b", 1, suffix=".png")
-    with pytest.raises(UsageError, match=r"a/scene-0000\.jpg and .*b/scene-0000\.png would both be image 'scene-0000'"):
-        ingest(tmp_path)
+    names = r"a/scene-0000\.jpg and .*b/scene-0000\.png would both be image 'scene-0000'; .*--id path"
+    with pytest.raises(UsageError, match=names):
+        ingest(tmp_path, id="stem")
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file"])
@@ -235,19 +236,19 @@ def test_what_is_no_plain_file_is_a_reject(tmp_path: Path) -> None:
     ingest(tmp_path, "pool", max_reject_share=1.0)
     rejects = read_table(tmp_path / "ws" / "images" / "pool-rejects.parquet").to_pylist()
     assert [row["image_id"] for row in rejects] == ["nothing", "pipe", "self"]
-    assert all("no plain file" in row["reason"] for row in rejects)
+    assert all("not a regular file" in row["reason"] for row in rejects)
 
 
 def test_pictures_of_other_kinds_are_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A phone's HEIC files are missed by somebody; a note beside them is not."""
+    """Every ending that is seen and not read is counted, pictures or not."""
     for name in ("a.HEIC", "b.heic", "c.avif", "notes.txt"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"no image in .*: 2 \.heic, 1 \.avif in .* are left out: .*convert them"):
+    with pytest.raises(UsageError, match=r"no image in .*: 2 \.heic, 1 \.avif, 1 \.txt are not read: .*convert"):
         ingest(tmp_path)
     write_scenes(tmp_path / "in", 2)
     (tmp_path / "in" / "cut.png").write_bytes(b"")
     assert len(ingest(tmp_path, max_reject_share=1.0)) == 2
     said = capsys.readouterr().err
-    assert "2 .heic, 1 .avif in" in said and "notes" not in said
+    assert "2 .heic, 1 .avif, 1 .txt are not read" in said
     assert "2 images, 1 rejected (1 × empty file; all in" in said and "reference-rejects.parquet)" in said

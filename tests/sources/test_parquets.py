@@ -140,7 +140,7 @@ def test_images_with_metadata(tmp_path: Path) -> None:
     assert datasets.load_dataset("imagefolder", data_dir=str(root / "train"), split="train").num_rows == 1
     (root / "train" / "metadata.csv").write_text("file_name\nscene-0020.png\nnone.png\n../test/scene-0010.png\n")
     with pytest.raises(
-        GapsError, match=r"2 files that the metadata names are missing: \.\./test/scene-0010.png, none.png"
+        GapsError, match=r"1 files that the metadata names are missing: none.png.*1 × its path leads out of the folder"
     ):
         ingest(tmp_path, root, kind="hf")
 
@@ -164,7 +164,7 @@ def test_metadata_that_names_what_no_file_can_be_called(tmp_path: Path) -> None:
 
 def test_broken_directories(tmp_path: Path, dataset: datasets.Dataset) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no directory of the datasets library"):
+    with pytest.raises(UsageError, match="not a directory of the datasets library"):
         ingest(tmp_path, tmp_path / "empty", kind="hf")
     root = tmp_path / "saved"
     dataset.map(lambda row: row, features=dataset.features).save_to_disk(root, num_shards=2)
@@ -175,7 +175,7 @@ def test_broken_directories(tmp_path: Path, dataset: datasets.Dataset) -> None:
     with pytest.raises(NdecError, match="cannot be read as an arrow file"):
         ingest(tmp_path, root)
     (root / "state.json").write_text("{}")
-    with pytest.raises(NdecError, match="no state of save_to_disk"):
+    with pytest.raises(NdecError, match="not a state of save_to_disk"):
         ingest(tmp_path, root)
 
 

@@ -17,6 +17,7 @@ from ndec_builder.sources.ground_truth import Match
 from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
 from ndec_builder.sources.readers.folder import check_folder, walk_files
 from ndec_builder.sources.settings import IngestConfig
+from ndec_builder.sources.unread import Unread
 
 BLOCKS = ("crops", "jpeg", "jpegqual", "strong")
 _NUMBER = re.compile(r"(\d+)\d\d\Z")
@@ -43,8 +44,10 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     odd: list[str] = []
     orphans: list[str] = []
     truth: list[Match] = []
+    unread = Unread()
     for folder in ("original", *blocks):
-        for file in sorted(walk_files(root / folder, frozenset(SUFFIXES)), key=lambda file: file.name):
+        files = walk_files(root / folder, frozenset(SUFFIXES), unread, config.follow_links)
+        for file in sorted(files, key=lambda file: file.name):
             name, path = f"{folder}/{file.name}", root / folder / file.name
             number = _NUMBER.match(stem(name))
             role = "reference" if folder == "original" else "query"
@@ -68,6 +71,5 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     gaps = [name_all("copies have no original", orphans)] if orphans else []
     gaps += [name_all("file names are not CopyDays numbers", odd)] if odd else []
     roles = [role for role in listers if config.role in (role, "all")]
-    return SourceContents(
-        {role: listers[role].finish() for role in roles}, tuple(gaps), truth if "query" in roles else None
-    )
+    listings = {role: listers[role].finish() for role in roles}
+    return SourceContents(listings, tuple(gaps), truth if "query" in roles else None, notes=(unread.note(),))

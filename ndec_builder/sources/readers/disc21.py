@@ -17,6 +17,7 @@ from ndec_builder.sources.readers.folder import files_below
 from ndec_builder.sources.readers.image_list import read_lines
 from ndec_builder.sources.readers.zip import zip_members
 from ndec_builder.sources.settings import IngestConfig
+from ndec_builder.sources.unread import Unread
 
 ROLE_OF = {"R": "reference", "Q": "query", "T": "basic"}
 _ID = re.compile(r"[RQT]\d{5,6}\Z")  # R000000, T000000, Q00000
@@ -38,8 +39,9 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         )
     listers = {role: Lister(role, config.license) for role in roles}
     seen: set[str] = set()
+    unread = Unread()
     other: list[str] = []
-    for image_id, uri, stamp, problem in _files(config.source, workspace):
+    for image_id, uri, stamp, problem in _files(config, workspace, unread):
         role = ROLE_OF[image_id[0]] if _ID.match(image_id) else None
         if role is None:
             other.append(image_id)
@@ -53,7 +55,9 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     if not seen:
         raise UsageError(
             f"no DISC21 image of the role {config.role!r} in {config.source}: an id is R (reference), Q (query) or T "
-            f"(basic) and 5 or 6 digits" + (f"; {name_all('other images were found', other)}" if other else "")
+            f"(basic) and 5 or 6 digits"
+            + (f"; {name_all('other images were found', other)}" if other else "")
+            + (f". {unread.note()}" if unread.note() else "")
         )
     gaps = []
     if wanted is not None and (missing := {i for i in wanted if ROLE_OF[i[0]] in listers} - seen):
@@ -62,9 +66,8 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         gaps.append(name_all("images are left out because their ids are not DISC21 ids", other))
     inputs = {config.ids.name: sha256_file(config.ids)} if config.ids else {}
     found = {role: lister.finish() for role, lister in listers.items()}
-    return SourceContents(
-        {role: f for role, f in found.items() if f.images.num_rows or f.rejects}, tuple(gaps), inputs=inputs
-    )
+    used = {role: f for role, f in found.items() if f.images.num_rows or f.rejects}
+    return SourceContents(used, tuple(gaps), inputs=inputs, notes=(unread.note(),))
 
 
 def _wanted(config: IngestConfig) -> set[str] | None:
@@ -81,22 +84,23 @@ def _wanted(config: IngestConfig) -> set[str] | None:
     return set(ids)
 
 
-def _files(source: Path | str, workspace: Workspace) -> Iterator[tuple[str, str, object, str]]:
+def _files(config: IngestConfig, workspace: Workspace, unread: Unread) -> Iterator[tuple[str, str, object, str]]:
     """Yield (id, uri, stamp, problem) of the images in a folder, a zip, or the zips of a folder."""
+    source = config.source
     if str(source).lower().endswith(".zip"):
         if not is_uri(source) and not Path(source).is_file():
             raise UsageError(f"{source} does not exist; give a folder or zip with DISC21 images")
-        yield from _zipped(str(source) if is_uri(source) else workspace.uri_of(Path(source)), str(source))
+        yield from _zipped(str(source) if is_uri(source) else workspace.uri_of(Path(source)), str(source), unread)
         return
-    for uri, file in files_below(source, workspace, _ENDINGS, "image or zip"):
+    for uri, file in files_below(source, workspace, unread, _ENDINGS, config.follow_links):
         if file.name.lower().endswith(".zip") and not file.problem:
-            yield from _zipped(uri, workspace.resolve(uri))
+            yield from _zipped(uri, workspace.resolve(uri), unread)
         else:
             yield stem(file.name), uri, file.stamp, file.problem
 
 
-def _zipped(uri: str, name: str) -> Iterator[tuple[str, str, object, str]]:
-    for member in zip_members(uri, name, frozenset(SUFFIXES)):
+def _zipped(uri: str, name: str, unread: Unread) -> Iterator[tuple[str, str, object, str]]:
+    for member in zip_members(uri, name, frozenset(SUFFIXES), unread):
         yield (
             stem(member.name),
             member.uri if not member.problem else f"{uri}#{member.name}",

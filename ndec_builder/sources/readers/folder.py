@@ -11,25 +11,25 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.containers import find_remote, is_uri
-from ndec_builder.sources.listing import Lister, SourceContents, refuse_twice, stem
+from ndec_builder.sources.image_ids import choose_ids
+from ndec_builder.sources.listing import Lister, SourceContents, refuse_twice, stem, without_ending
 from ndec_builder.sources.settings import IngestConfig
+from ndec_builder.sources.unread import Unread, is_companion
 
-# Pictures all the same, and nobody would miss them: how many there are is said.
-NOT_READ = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".svg"}
+LEADS_OUT = (
+    "a symbolic link that leads out of the folder, which is not followed for safety; --follow-links DIR follows links "
+    "into DIR"
 )
-LEADS_OUT = "a symbolic link that leads out of the folder"
-NOT_PLAIN = "no plain file: a link into nothing, a pipe, a socket or a device"
+NOT_PLAIN = "not a regular file: a broken link, a pipe, a socket or a device"
 
 
 @dataclass(frozen=True)
 class File:
-    """An image file below a folder. name: its posix path from there · problem: why it is not opened (empty: it is)."""
+    """A file below a folder. name: its posix path from there · problem: why it is not opened (empty: it is)."""
 
     name: str
     stamp: tuple[int, int]  # bytes and time of change
@@ -39,61 +39,60 @@ class File:
 def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     """The images of a folder. Of an imagefolder the class is the group, and part of the id: `class__name`.
 
-    Raises UsageError when the folder is missing, is a file, holds no image, or two files would get one id.
+    Raises UsageError when the folder is missing, is a file, or holds no image that can be used.
     """
     classes = config.kind == "imagefolder"
-    lister, not_read = Lister(config.role, config.license), Counter[str]()
+    lister, unread = Lister(config.role, config.license), Unread()
     by_folder = config.group_by == "folder" or (classes and config.group_by == "auto")
-    for uri, file in files_below(config.source, workspace, NOT_READ | frozenset(SUFFIXES)):
-        parent, ending = PurePosixPath(file.name).parent, PurePosixPath(file.name).suffix.lower()
-        if ending in NOT_READ:
-            not_read[ending] += 1
-            continue
-        image_id = "__".join((*parent.parts, stem(file.name))) if classes else stem(file.name)
+    problems: Counter[str] = Counter()
+    good = 0
+    for uri, file in files_below(config.source, workspace, unread, follow=config.follow_links):
+        parent = PurePosixPath(file.name).parent
+        short = "__".join((*parent.parts, stem(file.name))) if classes and not config.id else stem(file.name)
+        image_id, longer = choose_ids(config.id, short, (without_ending(file.name), file.name))
         if file.problem:
-            lister.reject(image_id, uri, file.problem)
+            problems[file.problem] += 1
+            lister.reject(image_id, uri, file.problem, longer=longer)
             continue
-        group = (parent.name or PurePosixPath(str(config.source)).name) if by_folder else image_id
-        lister.add(image_id, uri, group=group, stamp=file.stamp)
-    listing = lister.finish()
-    _say_not_read(config.source, not_read, listing.images.num_rows)
-    return SourceContents({config.role: listing})
+        good += 1
+        group = (parent.name or PurePosixPath(str(config.source)).name) if by_folder else None
+        lister.add(image_id, uri, longer=longer, group=group, stamp=file.stamp)
+    if not good:
+        raise UsageError(_no_image(config.source, problems, unread))
+    return SourceContents({config.role: lister.finish()}, notes=(unread.note(),))
 
 
-def _say_not_read(source: Path | str, endings: Counter[str], images: int) -> None:
-    """Raises UsageError when there is nothing else."""
-    if not endings:
-        return
-    text = (
-        f"{', '.join(f'{count:,} {ending}' for ending, count in endings.most_common())} in {source} are left out: ndec "
-        "reads PNG, JPEG, WebP, GIF, BMP and TIFF; convert them to take them in"
-    )
-    if not images:
-        raise UsageError(f"no image in {source}: {text}")
-    say(text)
+def _no_image(source: Path | str, problems: Counter[str], unread: Unread) -> str:
+    found = [f"{count} × {problem}" for problem, count in problems.most_common()]
+    found += [unread.note()] if unread.note() else []
+    return f"no image in {source}: {'. '.join(found) or 'it is empty'}"
 
 
 def files_below(
-    source: Path | str, workspace: Workspace, suffixes: frozenset[str] = frozenset(SUFFIXES), what: str = "image"
+    source: Path | str,
+    workspace: Workspace,
+    unread: Unread,
+    suffixes: frozenset[str] = frozenset(SUFFIXES),
+    follow: Path | None = None,
 ) -> Iterator[tuple[str, File]]:
     """Yield (uri, file) of the files with these endings below a local folder or an fsspec URI, in no fixed order.
 
-    Raises UsageError when the folder is missing, is a file, or holds nothing of the kind.
+    Counts all other files in `unread`. Raises UsageError when the folder is missing or is a file.
     """
-    count = 0
     if is_uri(source):
-        for uri, name, stamp in find_remote(str(source), suffixes):
-            count += 1
-            yield uri, File(name, stamp)
-    else:
-        folder = Path(source)
-        check_folder(folder)
-        uri_root = workspace.uri_of(folder)
-        for file in walk_files(folder, suffixes):
-            count += not file.problem
-            yield file.name if uri_root == "." else f"{uri_root}/{file.name}", file
-    if not count:
-        raise UsageError(f"no {what} in {source}: nothing in it ends in {', '.join(sorted(suffixes - NOT_READ))}")
+        for uri, name, stamp in find_remote(str(source)):
+            if is_companion(name):
+                unread.add_companion(name)
+            elif PurePosixPath(name).suffix.lower() in suffixes:
+                yield uri, File(name, stamp)
+            else:
+                unread.add(name)
+        return
+    folder = Path(source)
+    check_folder(folder)
+    uri_root = workspace.uri_of(folder)
+    for file in walk_files(folder, suffixes, unread, follow):
+        yield file.name if uri_root == "." else f"{uri_root}/{file.name}", file
 
 
 def check_folder(folder: Path) -> None:
@@ -103,58 +102,92 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"{folder} is a file, not a folder; put the image into a folder and give that, or give --kind")
 
 
-def walk_files(folder: Path, suffixes: frozenset[str]) -> Iterator[File]:
-    """Yield files with these endings, without keeping more than one folder in memory; what is no file is marked."""
-    root = folder.resolve()
+def walk_files(
+    folder: Path, suffixes: frozenset[str], unread: Unread | None = None, follow: Path | None = None
+) -> Iterator[File]:
+    """Yield the files with these endings, with one folder in memory at a time; other kinds of entries are marked.
+
+    `unread` counts all other files. Links that lead out of `folder` are followed only into the folder `follow`.
+    """
+    unread = unread or Unread()
+    roots = [folder.resolve()] + ([follow.resolve()] if follow is not None else [])
+    followed = {roots[0]}  # folders that links led to: a loop of links ends
     waiting = [(os.fspath(folder), "")]
     while waiting:
         parent, prefix = waiting.pop()
         with os.scandir(parent) as entries:
             for entry in entries:
                 name = prefix + entry.name
-                image = Path(name).suffix.lower() in suffixes
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append((entry.path, f"{name}/"))
                     continue
-                if not image and not entry.is_symlink():
-                    continue
+                image = Path(name).suffix.lower() in suffixes
                 status = _status(entry)
-                folder_linked = status is not None and stat.S_ISDIR(status.st_mode)
-                if entry.is_symlink() and _leads_out(entry.path, root):
-                    if image or folder_linked:
+                is_folder = status is not None and stat.S_ISDIR(status.st_mode)
+                target = _target(entry.path) if entry.is_symlink() else None
+                if target is not None and not any(target.is_relative_to(root) for root in roots):
+                    if image or is_folder:
                         yield File(name, (0, 0), LEADS_OUT)
-                elif image and not folder_linked:
-                    if status is not None and stat.S_ISREG(status.st_mode):
-                        yield File(name, (status.st_size, status.st_mtime_ns))
-                    else:
-                        yield File(name, (0, 0), NOT_PLAIN)  # a pipe would be waited for without end
+                elif is_folder:  # a link; one that stays inside the folder shows files that are visited anyway
+                    if target is not None and not target.is_relative_to(roots[0]) and target not in followed:
+                        followed.add(target)
+                        waiting.append((entry.path, f"{name}/"))
+                elif is_companion(name, _start(entry, status)):
+                    unread.add_companion(name)
+                elif not image:
+                    unread.add(name)
+                elif status is not None and stat.S_ISREG(status.st_mode):
+                    yield File(name, (status.st_size, status.st_mtime_ns))
+                else:
+                    yield File(name, (0, 0), NOT_PLAIN)  # reading a pipe would wait forever
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
         return entry.stat()
-    except OSError:  # a link into nothing, or to itself
+    except OSError:  # a broken link, or a link to itself
         return None
 
 
-def _leads_out(path: str, root: Path) -> bool:
+def _start(entry: os.DirEntry[str], status: os.stat_result | None) -> bytes | None:
+    """The first bytes of a file that is named like a resource fork; None where they do not matter."""
+    if not entry.name.startswith("._") or status is None or not stat.S_ISREG(status.st_mode):
+        return None
     try:
-        return not Path(path).resolve().is_relative_to(root)
+        with Path(entry.path).open("rb") as file:
+            return file.read(4)
+    except OSError:
+        return None
+
+
+def _target(path: str) -> Path | None:
+    try:
+        return Path(path).resolve()
     except (OSError, RuntimeError):  # RuntimeError: a link to itself
-        return False
+        return None
+
+
+def leads_out(path: Path, folder: Path, follow: Path | None) -> bool:
+    """Whether a path is, or goes through, a link out of `folder` that may not be followed. Raises OSError."""
+    target = path.resolve()
+    roots = [folder.resolve()] + ([follow.resolve()] if follow is not None else [])
+    return not any(target.is_relative_to(root) for root in roots)
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return (files with an image ending below `folder`, ascending by id; links out of it and what is no plain file).
+    """Return (files with an image ending below `folder`, ascending by id; links out of it and irregular files).
 
-    Raises UsageError when the folder is missing, is a file, holds no image, or two files would get one image id.
+    An id is the file name without its ending. Raises UsageError when the folder is missing, is a file, holds no image,
+    or two files would get one id.
     """
     check_folder(folder)
-    files = list(walk_files(folder, frozenset(SUFFIXES)))
+    unread = Unread()
+    files = list(walk_files(folder, frozenset(SUFFIXES), unread))
     inside = sorted((folder / f.name for f in files if not f.problem), key=lambda path: (path.stem, path.as_posix()))
     if not inside:
-        raise UsageError(f"no image in {folder}: nothing in it ends in {', '.join(sorted(SUFFIXES))}")
+        raise UsageError(_no_image(folder, Counter(file.problem for file in files), unread))
     printed = [(path.stem.encode("utf-8", "replace"), path.as_posix().encode("utf-8", "replace")) for path in inside]
     ids, uris = zip(*printed, strict=True)
-    refuse_twice(pa.table({"image_id": pa.array(ids).cast(pa.string()), "uri": pa.array(uris).cast(pa.string())}))
+    table = pa.table({"image_id": pa.array(ids).cast(pa.string()), "uri": pa.array(uris).cast(pa.string())})
+    refuse_twice(table, "rename one of the two, or remove it")
     return inside, sorted(folder / f.name for f in files if f.problem)

@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ndec_builder.core.addresses import Slice
-from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.storage import sha256_file
+from ndec_builder.core.storage import read_uri, sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
-from ndec_builder.sources.metadata import licence_columns, metadata_group, metadata_rotation
+from ndec_builder.sources.containers import is_uri, labels
+from ndec_builder.sources.image_ids import ID_NAMES
+from ndec_builder.sources.listing import SourceContents, name_all, stem, top_reasons, without_ending
 from ndec_builder.sources.readers import parquet
-from ndec_builder.sources.readers.folder import check_folder, walk_files
+from ndec_builder.sources.readers.arrow_places import ArrowImage, find_images_in
+from ndec_builder.sources.readers.described import DescribedImages
+from ndec_builder.sources.readers.folder import LEADS_OUT, check_folder, leads_out, walk_files
+from ndec_builder.sources.readers.image_column import find_column, unreadable
 from ndec_builder.sources.settings import IngestConfig
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -33,9 +37,9 @@ _FILE_NAMES = ("file_name", "image_file_name", "image")
 
 
 def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
-    """The images of the directory; of several splits all. Give one split's own folder or file to take only that.
+    """The images of the directory, of all its splits. Give the folder or file of one split to read only that.
 
-    Raises UsageError when none of the three forms is there or no image in it, NdecError for broken files.
+    Raises UsageError when it has none of the three forms or no image, NdecError for broken files.
     """
     root = Path(config.source)
     check_folder(root)
@@ -46,43 +50,57 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     if any(root.rglob("*.parquet")):
         return parquet.find(replace(config, kind="parquet"), workspace)
     raise UsageError(
-        f"{root} is no directory of the datasets library: it has no parquet files, no state.json of save_to_disk "
-        "and none "
-        f"of {', '.join(_METADATA)}"
+        f"{root} is not a directory of the datasets library: it has no parquet files, no state.json of save_to_disk "
+        f"and none of {', '.join(_METADATA)}"
     )
 
 
 def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace) -> SourceContents:
-    """Images that a metadata file describes; those it does not name are left out, as the
-    library does; those that are not there are named."""
-    lister = Lister(config.role, config.license)
+    """Images that a metadata file describes. Other images are left out, as the library does; missing ones are named."""
+    images = DescribedImages(config)
     missing: list[str] = []
     done: set[Path] = set()
     for path in named:
         for row in _rows(path):
             name = next((str(row[key]) for key in _FILE_NAMES if row.get(key)), "")
+            if not name:
+                missing.append(f"a row of {path.name} without file_name")
+                continue
             file = path.parent / name
-            if not name or not _is_inside(file, path.parent):
-                missing.append(name or f"a row of {path.name} without file_name")
+            problem, size = _problem(file, name, path.parent, config.follow_links)
+            if problem is None:
+                missing.append(name)
                 continue
             done.add(file)
-            _add(lister, workspace.uri_of(file), stem(name), row, file.parent.name, config, file.stat().st_size)
+            folder, short = path.parent.relative_to(config.source).as_posix(), stem(name)
+            longer = (without_ending(name), without_ending(f"{folder}/{name}"), f"{folder}/{name}")
+            read = partial(read_uri, file)
+            values = {key: value for key, value in row.items() if key not in ID_NAMES or config.id}
+            images.add(
+                workspace.uri_of(file), short, longer, values, file.parent.name, read=read, stamp=size, problem=problem
+            )
+    notes = []
     folders = sorted({path.parent for path in named})
-    others = {folder / found.name for folder in folders for found in walk_files(folder, frozenset(SUFFIXES))} - done
-    if others:
-        say(f"{len(others)} images are left out: the metadata does not name them, e.g. {min(others)}")
-    if not done:
-        raise UsageError(f"no image in {config.source}: {name_all('files of its metadata are missing', missing)}")
-    gaps = (name_all("files that the metadata names are missing", missing),) if missing else ()
-    return SourceContents({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path) for path in named})
+    listed = {folder / found.name for folder in folders for found in walk_files(folder, frozenset(SUFFIXES))}
+    if others := listed - done:
+        notes.append(f"{len(others)} images are left out: the metadata does not name them, e.g. {min(others)}")
+    if len(done) == images.lister.reject_count:
+        refused = f"{len(done)} × {LEADS_OUT}" if done else name_all("files of its metadata are missing", missing)
+        raise UsageError(f"no image in {config.source}: {refused}")
+    gaps = [name_all("files that the metadata names are missing", missing)] if missing else []
+    return images.contents(gaps, notes, {path.name: sha256_file(path) for path in named})
 
 
-def _is_inside(file: Path, folder: Path) -> bool:
-    """Whether a file that the metadata names is there, below the folder of the metadata."""
+def _problem(file: Path, name: str, folder: Path, follow: Path | None) -> tuple[str | None, int]:
+    """Return (why a file that the metadata names is not read, None when it is missing; its bytes)."""
     try:
-        return file.resolve().is_relative_to(folder.resolve()) and file.is_file()
+        if parquet.escapes_folder(name) or Path(name).is_absolute():
+            return parquet.ESCAPES_FOLDER, 0
+        if not file.is_file():
+            return None, 0
+        return (LEADS_OUT, 0) if leads_out(file, folder, follow) else ("", file.stat().st_size)
     except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
-        return False
+        return None, 0
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -100,91 +118,85 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
                             raise ValueError(f"{line.strip()[:40]!r} is no object")
                         yield row
     except (ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
-        raise NdecError(f"{path} cannot be read ({error}); mend that file") from None
+        raise NdecError(f"{path} cannot be read ({error}); fix that file") from None
 
 
 def _saved(root: Path, config: IngestConfig, workspace: Workspace) -> SourceContents:
-    """What `save_to_disk` wrote. Arrow files are not packed, so an image is a range of bytes."""
-    lister = Lister(config.role, config.license)
-    missing: list[str] = []
+    """The images that `save_to_disk` wrote. Arrow files are not packed, so an image is a range of bytes."""
+    images = DescribedImages(config)
+    files: list[Path] = []
+    missing: list[Path] = []
     for state in sorted(root.rglob("state.json")):
         try:
             names = [str(entry["filename"]) for entry in json.loads(state.read_text("utf-8"))["_data_files"]]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise NdecError(f"{state} is no state of save_to_disk ({error}); restore the directory") from None
+            raise NdecError(f"{state} is not a state of save_to_disk ({error}); restore the directory") from None
         for name in names:
             file = state.parent / Path(name).name
-            if file.is_file():
-                _list_arrow(lister, file, config, workspace)
-            else:
-                missing.append(file.relative_to(root).as_posix())
-    listing = lister.finish()
+            (files if file.is_file() else missing).append(file)
+    for file, label in zip(files, labels([str(file) for file in files]) if files else [], strict=True):
+        _list_arrow(images, file, label, config, workspace)
+    missing_names = [file.relative_to(root).as_posix() for file in missing]
+    contents = images.contents([name_all("arrow files are missing", missing_names)] if missing else [])
+    listing = contents.listings[config.role]
     if not listing.images.num_rows:
-        raise UsageError(f"no image in {root}: {name_all('arrow files are missing', missing)}")
-    gaps = (name_all("arrow files are missing", missing),) if missing else ()
-    return SourceContents({config.role: listing}, gaps)
+        raise UsageError(f"no image in {root}: {'. '.join(contents.gaps) or top_reasons(listing.rejects) or 'no row'}")
+    return contents
 
 
-def _list_arrow(lister: Lister, file: Path, config: IngestConfig, workspace: Workspace) -> None:
-    uri, count = workspace.uri_of(file), 0
+def _list_arrow(images: DescribedImages, file: Path, label: str, config: IngestConfig, workspace: Workspace) -> None:
+    count = 0
+    column = schema = None
     try:
         with pa.memory_map(str(file)) as mapped:
             base = mapped.read_buffer(1).address
             mapped.seek(0)
             with pa.ipc.open_stream(mapped) as reader:
-                column = parquet.image_column(reader.schema, config.column, str(file))
+                schema = reader.schema
+                column = find_column(schema, config.column, str(file))
                 for batch in reader:
                     others = [name for name in batch.schema.names if name != column.name]
                     rows = batch.select(others).to_pylist() if others else [{}] * batch.num_rows
-                    values = batch.column(column.name)
-                    paths = _paths(values, column.form)
-                    for row, place, path in zip(rows, _places(values, column.form, base), paths, strict=True):
-                        image_id = parquet.image_id(row, path, file.stem, count)
+                    for row, found in zip(rows, find_images_in(batch.column(column.name), column, base), strict=True):
+                        for index, image in enumerate(found):
+                            number = f"{count:07d}" + (f"-{index}" if column.many else "")
+                            values = _of_element(row, index) if column.many else row
+                            _add(images, image, number, values, file, label, workspace)
                         count += 1
-                        if place is not None:
-                            _add(lister, Slice(uri, *place).uri, image_id, row, file.parent.name, config, place)
-                        elif path and parquet.escapes_folder(path):
-                            lister.reject(image_id, uri, parquet.ESCAPES_FOLDER)
-                        elif path:
-                            where = path if "://" in path else parquet.beside(str(file), path, workspace)
-                            _add(lister, where, image_id, row, file.parent.name, config, None)
-                        else:
-                            lister.reject(image_id, uri, "no image in this row")
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
+        if column is None or schema is None:
+            raise NdecError(f"{file} cannot be read as an arrow file ({error}); restore it") from None
+        raise unreadable(error, str(file), column, schema) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise NdecError(f"{file} cannot be read as an arrow file ({error}); restore it") from None
 
 
-def _paths(values: pa.Array, form: str) -> list[str | None]:
-    if form == "path":
-        return values.to_pylist()
-    if form == "struct" and values.type.get_field_index("path") >= 0:
-        return values.field("path").to_pylist()
-    return [None] * len(values)
-
-
-def _places(values: pa.Array, form: str, base: int) -> Iterator[tuple[int, int] | None]:
-    """Yield (first byte, byte after the last) within the file of each value; None for a null."""
-    if form == "path":
-        yield from [None] * len(values)
-        return
-    data = values.field("bytes") if form == "struct" else values
-    _, offsets, content = data.buffers()
-    wide = pa.types.is_large_binary(data.type)
-    ends = memoryview(offsets).cast("q" if wide else "i")
-    start = content.address - base if content is not None else 0
-    for i, valid in enumerate(data.is_valid().to_pylist()):
-        first, last = ends[data.offset + i], ends[data.offset + i + 1]
-        yield (start + first, start + last) if valid and last > first else None
-
-
 def _add(
-    lister: Lister, uri: str, image_id: str, row: Mapping[str, Any], folder: str, config: IngestConfig, stamp: object
+    images: DescribedImages,
+    image: ArrowImage,
+    number: str,
+    values: Mapping[str, Any],
+    file: Path,
+    label: str,
+    workspace: Workspace,
 ) -> None:
-    lister.add(
-        image_id,
-        uri,
-        group=metadata_group(row, config.group_by, image_id, folder),
-        rotation=metadata_rotation(row),
-        stamp=stamp,
-        **licence_columns(row),
-    )
+    uri, problem, path = workspace.uri_of(file), image.problem, image.path
+    if image.place:
+        uri = Slice(uri, *image.place).uri
+    elif path and not problem:
+        uri = path if is_uri(path) else parquet.beside(str(file), path, workspace)
+        problem = parquet.ESCAPES_FOLDER if parquet.escapes_folder(path) else ""
+    else:
+        problem = problem or "no image in this row"
+    short = stem(path) if path else f"{file.stem}-{number}"
+    longer = (without_ending(path), f"{label}/{without_ending(path)}") if path else ()
+    read = partial(read_uri, workspace.resolve(uri))
+    images.add(
+        uri, short, (*longer, f"{label}/{number}"), values, file.parent.name, read=read, stamp=image.place,
+        problem=problem,
+    )  # fmt: skip
+
+
+def _of_element(row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+    """The metadata of one image of a row with several; their number is added to its ids."""
+    return {key: f"{value}-{index}" if key in ID_NAMES and value is not None else value for key, value in row.items()}

@@ -8,7 +8,8 @@ from ndec_builder.core.addresses import container
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
+from ndec_builder.sources.image_ids import choose_ids
+from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem, without_ending
 from ndec_builder.sources.settings import IngestConfig
 
 
@@ -23,9 +24,10 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     missing = []
     for line in dict.fromkeys(lines):
         address = line[len(container(line)) :]
-        image_id = stem(line)
+        image_id, longer = choose_ids(config.id, stem(line), (without_ending(line), line))
+        group = (Path(line).parent.name or None) if config.group_by == "folder" else None
         if "://" in line:
-            lister.add(image_id, line, group=_group(config, line, image_id))
+            lister.add(image_id, line, longer=longer, group=group)
             continue
         file = path.parent / container(line)
         uri = workspace.uri_of(file) + address
@@ -33,9 +35,9 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
             status = file.stat()
         except (OSError, ValueError):
             missing.append(line)
-            lister.reject(image_id, uri, "no such file")
+            lister.reject(image_id, uri, "no such file", longer=longer)
             continue
-        lister.add(image_id, uri, group=_group(config, line, image_id), stamp=(status.st_size, status.st_mtime_ns))
+        lister.add(image_id, uri, longer=longer, group=group, stamp=(status.st_size, status.st_mtime_ns))
     if len(missing) == len(set(lines)):
         raise UsageError(
             f"none of the {len(missing)} files that {path} names exists; relative paths start at {path.parent}. "
@@ -56,7 +58,3 @@ def read_lines(path: Path, what: str) -> list[str]:
     if not any(lines):
         raise UsageError(f"the {what} {path} is empty; it needs one entry per line")
     return [line for line in lines if line]
-
-
-def _group(config: IngestConfig, line: str, image_id: str) -> str:
-    return Path(line).parent.name or image_id if config.group_by == "folder" else image_id

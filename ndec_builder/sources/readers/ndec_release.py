@@ -23,6 +23,7 @@ from ndec_builder.sources.ground_truth import Match, read_ground_truth
 from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem
 from ndec_builder.sources.readers.folder import File, walk_files
 from ndec_builder.sources.settings import IngestConfig
+from ndec_builder.sources.unread import Unread
 
 PAIR_FOLDER, QUERY_FOLDER, TRUTH_FILE = "negative_pair", "query_images_h5", "public_ground_truth_h5.csv"
 _NUMBER = re.compile(r"\d{5,}\Z")
@@ -43,25 +44,26 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     truth: list[Match] | None = None
     pairs: pa.Table | None = None
     inputs = {}
+    unread = Unread()
     if config.role in ("query", "all") and (root / QUERY_FOLDER).is_dir():
         lister = Lister("query", config.license)
-        for file in walk_files(root / QUERY_FOLDER, _IMAGES):
+        for file in walk_files(root / QUERY_FOLDER, _IMAGES, unread, config.follow_links):
             _add(lister, workspace, root / QUERY_FOLDER / file.name, file)
         listings["query"] = lister.finish()
         if config.ground_truth is None and (root / TRUTH_FILE).is_file():
             truth, there = read_ground_truth(root / TRUTH_FILE), set(listings["query"].images["image_id"].to_pylist())
             inputs[TRUTH_FILE] = sha256_file(root / TRUTH_FILE)
-            there |= {row["image_id"] for row in lister.rejects}
+            there |= {row["image_id"] for row in listings["query"].rejects}
             if lost := {query for query, _ in truth} - there:
                 gaps.append(name_all(f"queries of {TRUTH_FILE} have no image in {QUERY_FOLDER}", lost))
                 truth = [match for match in truth if match[0] in there]
     if config.role in ("basic", "pool", "all") and (root / PAIR_FOLDER).is_dir():
-        ids, listers = _read_pairs(root / PAIR_FOLDER, config, workspace, gaps)
+        ids, listers = _read_pairs(root / PAIR_FOLDER, config, workspace, gaps, unread)
         listings |= {role: lister.finish() for role, lister in listers.items() if config.role in (role, "all")}
         pairs = _pair_table(ids) if config.role == "all" else None
     if not any(listing.images.num_rows for listing in listings.values()):
         raise GapsError(f"nothing of the NDEC release can be used in {root}: {'; '.join(gaps) or 'no images'}")
-    return SourceContents(listings, tuple(gaps), truth, pairs, inputs=inputs)
+    return SourceContents(listings, tuple(gaps), truth, pairs, inputs=inputs, notes=(unread.note(),))
 
 
 def _check_parts(root: Path, config: IngestConfig, gaps: list[str]) -> None:
@@ -83,11 +85,11 @@ def _check_parts(root: Path, config: IngestConfig, gaps: list[str]) -> None:
 
 
 def _read_pairs(
-    folder: Path, config: IngestConfig, workspace: Workspace, gaps: list[str]
+    folder: Path, config: IngestConfig, workspace: Workspace, gaps: list[str], unread: Unread
 ) -> tuple[list[tuple[str, str]], dict[str, Lister]]:
     """Return the (former, latter) ids in folder order, and the listers of basic and pool."""
     members: dict[str, list[File]] = collections.defaultdict(list)
-    for file in walk_files(folder, _IMAGES):
+    for file in walk_files(folder, _IMAGES, unread, config.follow_links):
         members[str(PurePosixPath(file.name).parent)].append(file)
     empty = [path.name for path in folder.iterdir() if path.is_dir() and path.name not in members]
     odd = [f"{name} (no image)" for name in empty]

@@ -38,7 +38,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         )
     kind = guess_kind(source)
     finder = tar.find if kind == "tar" else folder.find
-    found = finder(replace(config, source=source, kind="tar" if kind == "tar" else "folder"), workspace)
+    found = finder(replace(config, source=source, kind="tar" if kind == "tar" else "folder", id="stem"), workspace)
     listing = found.listings[config.role]
     columns = (*CSV_COLUMNS, "OriginalMD5") if config.verify_md5 else CSV_COLUMNS
     rows = _select_rows(csv_path, listing.images["image_id"], columns)
@@ -52,7 +52,9 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     images = _joined(listing.images, convert_metadata(rows, config), places)
     md5 = _digests(rows) if config.verify_md5 else {}
     inputs = {csv_path.name: sha256_file(csv_path)}
-    return SourceContents({config.role: replace(listing, images=images)}, tuple(gaps), md5=md5, inputs=inputs)
+    return SourceContents(
+        {config.role: replace(listing, images=images)}, tuple(gaps), md5=md5, inputs=inputs, notes=found.notes
+    )
 
 
 def _select_rows(path: Path, ids: pa.ChunkedArray, columns: tuple[str, ...]) -> pa.Table:

@@ -1,165 +1,175 @@
-"""Kind `parquet`: files with image bytes, read where they lie, or with paths and URIs of images."""
+"""Kind `parquet`: files with image bytes, read in place, or with paths and URIs of images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ndec_builder.core.addresses import Cell
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import NdecError, UsageError, nearest
+from ndec_builder.core.decode import SUFFIXES
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import read_uri
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import containers, is_uri, open_container, scanned
-from ndec_builder.sources.listing import Lister, SourceContents, stem
-from ndec_builder.sources.metadata import NAMES, licence_columns, metadata_group, metadata_rotation
+from ndec_builder.sources.containers import containers, is_uri, labels, open_container, scanned
+from ndec_builder.sources.image_ids import COLUMN, ID_NAMES
+from ndec_builder.sources.listing import SourceContents, stem, without_ending
+from ndec_builder.sources.metadata import NAMES
+from ndec_builder.sources.readers.described import DescribedImages
+from ndec_builder.sources.readers.image_column import Entry, ImageColumn, entries, find_column, unreadable
 from ndec_builder.sources.settings import IngestConfig
 
-_IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
-_PATH_NAMES = ("uri", "image", "path", "image_path", "file_name", "filename", "file", "url", "URL")
-_ID_NAMES = ("image_id", "id", "__key__", "key", "ImageID")
 _LARGE_GROUP = 64 << 20  # bytes of a row group from which jumping between groups costs more than reading
+_DOWNLOADED = {"key", "status", "error_message"}  # columns of img2dataset's tables (1.47)
 ESCAPES_FOLDER = "its path leads out of the folder of the file that names it"
 _HINT = "give a parquet file, a folder with parquet files, or a pattern such as `data/train-*.parquet`"
 
 
 @dataclass(frozen=True)
-class ImageColumn:
-    """Where the images are. form: struct (fields bytes and path), bytes or path."""
+class ImageRow:
+    """One image of a file: address, ids, metadata, and why it cannot be used (empty: it can)."""
 
-    name: str
-    form: str
-
-
-@dataclass(frozen=True)
-class ParquetRow:
-    """A row of a file: where its image is, what stands beside it, and why it cannot be used (empty: it can)."""
-
-    image_id: str
     uri: str
+    short: str
+    longer: tuple[str, ...]
     values: Mapping[str, Any]
     problem: str
 
 
 def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
-    """The rows of the files. An id is the id column's value, else the stem of the path, else file and row number.
+    """The images in the rows of the files. Ids: the id column, else the stem of the path, else file and row.
 
-    Bytes are addressed by row group and row; a row whose bytes are null is taken from its path, relative to the file.
-    Raises UsageError when there is no file, no image column, or no row; NdecError for a file that is no parquet.
+    Bytes are addressed by row group and row. A row without bytes is read from its path, relative to the file; of a web
+    address that img2dataset downloaded the local picture is taken. Raises UsageError when there is no file, no image
+    column, or no row; NdecError for a file that is not parquet.
     """
-    lister = Lister(config.role, config.license)
+    images = DescribedImages(config)
     count = 0
-    for uri, name in containers(config.source, ".parquet", workspace, _HINT):
-        count += list_file(lister, uri, name, config, workspace)
+    found = containers(config.source, ".parquet", workspace, _HINT)
+    for (uri, name), label in zip(found, labels([uri for uri, _ in found]), strict=True):
+        rows = scanned(partial(_scan, uri, name, label, config, workspace), name)
+        for row in rows:
+            folder = PurePosixPath(row.uri.split("#")[0]).parent.name
+            read = partial(read_uri, workspace.resolve(row.uri))
+            images.add(row.uri, row.short, row.longer, row.values, folder, read=read, problem=row.problem)
+        count += len(rows)
     if not count:
         raise UsageError(f"no row in {config.source}; {_HINT}")
-    return SourceContents({config.role: lister.finish()})
+    return images.contents()
 
 
-def list_file(lister: Lister, uri: str, name: str, config: IngestConfig, workspace: Workspace) -> int:
-    """Add the rows of one file to the lister; return how many there are."""
-    rows = scanned(lambda: _scan(uri, name, config, workspace), name)
-    for row in rows:
-        if row.problem:
-            lister.reject(row.image_id, row.uri, row.problem)
-        else:
-            _add(lister, row.image_id, row.uri, row.values, config)
-    return len(rows)
-
-
-def _scan(uri: str, name: str, config: IngestConfig, workspace: Workspace) -> list[ParquetRow]:
-    try:
-        with open_container(name) as file:
+def _scan(uri: str, name: str, label: str, config: IngestConfig, workspace: Workspace) -> list[ImageRow]:
+    with open_container(name) as file:
+        try:
             parquet = pq.ParquetFile(file)
-            column = image_column(parquet.schema_arrow, config.column, name)
+            column = find_column(parquet.schema_arrow, config.column, name)
             _warn_of_large_groups(parquet, column, name)
-            return list(_rows(parquet, column, uri, name, workspace))
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise NdecError(f"{name} cannot be read as parquet ({error}); make it again or restore it") from None
-
-
-def image_column(schema: pa.Schema, asked: str, name: str) -> ImageColumn:
-    """The column with the images. Raises UsageError when none looks like it, or the asked one is no such column."""
-    forms = {field.name: form for field in schema if (form := _form(field.type))}
-    if asked:
-        if asked not in forms:
-            raise UsageError(
-                f"{name} has no column {asked!r} with images; bytes or text are in: {', '.join(forms) or 'none'}"
-                f"{nearest(asked, list(forms))}"
-            )
-        return ImageColumn(asked, forms[asked])
-    for candidates, wanted in ((_IMAGE_NAMES, ("struct", "bytes")), (_PATH_NAMES, ("path",))):
-        for candidate in candidates:
-            if forms.get(candidate) in wanted:
-                return ImageColumn(candidate, forms[candidate])
-    if structs := [column for column, form in forms.items() if form == "struct"]:
-        return ImageColumn(structs[0], "struct")
-    raise UsageError(
-        f"no column of {name} looks like images: its columns are {', '.join(schema.names)}; expected bytes named like "
-        f"{', '.join(_IMAGE_NAMES[:4])} or paths named like {', '.join(_PATH_NAMES[:4])}, or name one with --column"
-    )
-
-
-def _form(kind: pa.DataType) -> str:
-    if pa.types.is_struct(kind):
-        return "struct" if kind.get_field_index("bytes") >= 0 else ""
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return "bytes"
-    return "path" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else ""
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise NdecError(f"{name} cannot be read as parquet ({error}); make it again or restore it") from None
+        try:
+            return list(_rows(parquet, column, uri, name, label, config, workspace))
+        except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
+            raise unreadable(error, name, column, parquet.schema_arrow) from None
+        except pa.ArrowException as error:
+            raise NdecError(f"{name} cannot be read as parquet ({error}); make it again or restore it") from None
 
 
 def _rows(
-    parquet: pq.ParquetFile, column: ImageColumn, uri: str, name: str, workspace: Workspace
-) -> Iterator[ParquetRow]:
-    known = {*(n for names in NAMES.values() for n in names), *_ID_NAMES, "group", "rotation"}
-    columns = [n for n in parquet.schema_arrow.names if n in known and n != column.name]
-    has_path = column.form == "struct" and parquet.schema_arrow.field(column.name).type.get_field_index("path") >= 0
-    if column.form == "path":
-        columns.append(column.name)
-    elif has_path:
-        columns.append(f"{column.name}.path")
+    parquet: pq.ParquetFile,
+    column: ImageColumn,
+    uri: str,
+    name: str,
+    label: str,
+    config: IngestConfig,
+    workspace: Workspace,
+) -> Iterator[ImageRow]:
+    schema = parquet.schema_arrow
+    known = {*(n for names in NAMES.values() for n in names), *ID_NAMES, "group", "rotation", "exif", *_DOWNLOADED}
+    known.add(config.id.removeprefix(COLUMN))
+    own = column.form == "path" and not column.many  # a column of addresses says where an image came from
+    columns = [n for n in schema.names if n in known and (own or n != column.name)]
+    downloaded = _downloaded_files(name) if set(schema.names) >= _DOWNLOADED else None
     count = 0
     for row_group in range(parquet.num_row_groups):
-        table = parquet.read_row_group(row_group, columns=columns)
-        rows = table.to_pylist() if columns else [{}] * parquet.metadata.row_group(row_group).num_rows
-        empty = _empty_cells(parquet, column, row_group)
-        for row, values in enumerate(rows):
-            value = values.get(column.name)
-            path = value.get("path") if isinstance(value, dict) else value
-            where = _address(uri, name, column, row_group, row, path, row in empty, workspace)
-            problem = "" if where else "no image in this row"
-            if where and path and "#cell=" not in where and escapes_folder(path):
-                problem = ESCAPES_FOLDER
-            where = where or f"{uri}#cell={row_group}/{row}/{column.name}"
-            yield ParquetRow(image_id(values, path, stem(name), count), where, values, problem)
+        rows = parquet.read_row_group(row_group, columns=columns).to_pylist() if columns else None
+        found = _entries(parquet, column, row_group)
+        for row, images in enumerate(found):
+            values = rows[row] if rows is not None else {}
+            given = next((values[n] for n in ID_NAMES if values.get(n)), None) if column.many else None
+            if given is not None:
+                values = {**values, **dict.fromkeys(ID_NAMES)}
+            for index, image in enumerate(images):
+                where, problem = _address(Cell(uri, row_group, row, column.name + image.place), image, name, workspace)
+                if values.keys() >= _DOWNLOADED:
+                    where, problem = _of_download(where, problem, values, downloaded, workspace)
+                number = f"{count:07d}" + (f"-{index}" if column.many else "")
+                paths = (without_ending(image.path), f"{label}/{without_ending(image.path)}") if image.path else ()
+                short = stem(image.path) if image.path else f"{stem(name)}-{number}"
+                if given is not None:
+                    short, paths = f"{given}-{index}", ()
+                yield ImageRow(where, short, (*paths, f"{label}/{number}"), values, problem)
             count += 1
 
 
-def _address(
-    uri: str,
-    name: str,
-    column: ImageColumn,
-    row_group: int,
-    row: int,
-    path: str | None,
-    empty: bool,
-    workspace: Workspace,
-) -> str:
-    if column.form != "path" and not empty:
-        field = f"{column.name}.bytes" if column.form == "struct" else column.name
-        return Cell(uri, row_group, row, field).uri
-    if not path:
-        return ""
-    return path if "://" in path else beside(name, path, workspace)
+def _entries(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -> list[list[Entry]]:
+    """The images of each row of a row group. Bytes are read only where the statistics do not tell that none is null."""
+    if column.many or column.form == "path" or not _is_plain(parquet, column):
+        values = parquet.read_row_group(row_group, columns=[column.name]).column(0).to_pylist()
+        return [list(entries(value, column)) for value in values]
+    count = parquet.metadata.row_group(row_group).num_rows
+    paths: list[str | None] = [None] * count
+    if column.form == "struct" and parquet.schema_arrow.field(column.name).type.get_field_index("path") >= 0:
+        structs = parquet.read_row_group(row_group, columns=[f"{column.name}.path"]).column(0).to_pylist()
+        paths = [value["path"] if value else None for value in structs]
+    empty = _empty_cells(parquet, column, row_group)
+    place = ".bytes" if column.form == "struct" else ""
+    return [[Entry(place, row not in empty, path)] for row, path in enumerate(paths)]
+
+
+def _is_plain(parquet: pq.ParquetFile, column: ImageColumn) -> bool:
+    """Whether the bytes are one leaf of the file, so that its statistics count nulls."""
+    field = f"{column.name}.bytes" if column.form == "struct" else column.name
+    leaves = [parquet.schema.column(index).path for index in range(len(parquet.schema.names))]
+    kind = parquet.schema_arrow.field(column.name).type
+    texts = column.form == "struct" and pa.types.is_string(kind.field("bytes").type)
+    return field in leaves and not texts
+
+
+def _empty_cells(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -> frozenset[int]:
+    """Rows without bytes."""
+    field = f"{column.name}.bytes" if column.form == "struct" else column.name
+    group = parquet.metadata.row_group(row_group)
+    for index in range(group.num_columns):
+        chunk = group.column(index)
+        if chunk.path_in_schema == field and chunk.statistics is not None and chunk.statistics.null_count == 0:
+            return frozenset()
+    values = parquet.read_row_group(row_group, columns=[field]).column(0)
+    if column.form == "struct":
+        values = pc.struct_field(values, "bytes")
+    return frozenset(i for i, valid in enumerate(values.is_valid().to_pylist()) if not valid)
+
+
+def _address(cell: Cell, image: Entry, name: str, workspace: Workspace) -> tuple[str, str]:
+    """Return (uri of an image, why it cannot be used)."""
+    if image.has_bytes:
+        return cell.uri, ""
+    if not image.path:
+        return cell.uri, "no image in this row"
+    if escapes_folder(image.path):
+        return image.path, ESCAPES_FOLDER
+    return (image.path if is_uri(image.path) else beside(name, image.path, workspace)), ""
 
 
 def escapes_folder(path: str) -> bool:
-    """Whether a relative path goes up: who made the file chose what it names, and that is not for them to choose."""
-    return "://" not in path and ".." in PurePosixPath(path.replace("\\", "/")).parts
+    """Whether a relative path goes up. The maker of a file must not choose which of your other files are read."""
+    return not is_uri(path) and ".." in PurePosixPath(path.replace("\\", "/")).parts
 
 
 def beside(name: str, path: str, workspace: Workspace) -> str:
@@ -169,38 +179,26 @@ def beside(name: str, path: str, workspace: Workspace) -> str:
     return workspace.uri_of(Path(name).parent / path)
 
 
-def _empty_cells(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -> frozenset[int]:
-    """Rows without bytes. The statistics tell when there are none; only else the bytes have to be read."""
-    if column.form == "path":
-        return frozenset()
-    field = f"{column.name}.bytes" if column.form == "struct" else column.name
-    group = parquet.metadata.row_group(row_group)
-    for index in range(group.num_columns):
-        chunk = group.column(index)
-        if chunk.path_in_schema == field and chunk.statistics is not None and chunk.statistics.null_count == 0:
-            return frozenset()
-    values = parquet.read_row_group(row_group, columns=[field]).column(0)
-    if column.form == "struct":
-        values = pa.chunked_array([chunk.flatten()[0] for chunk in values.chunks], pa.binary())
-    return frozenset(i for i, valid in enumerate(values.is_valid().to_pylist()) if not valid)
+def _downloaded_files(name: str) -> dict[str, Path] | None:
+    """Pictures that img2dataset wrote next to its table, by key: those of 00000.parquet are in the folder 00000."""
+    folder = Path(name).with_suffix("")
+    if is_uri(name) or not folder.is_dir():
+        return None
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()}
 
 
-def image_id(values: Mapping[str, Any], path: str | None, file: str, row: int) -> str:
-    """The id of a row: its id column, else the stem of its path, else the file's name and the row's number."""
-    for name in _ID_NAMES:
-        if values.get(name) not in (None, ""):
-            return str(values[name])
-    return stem(path) if path else f"{file}-{row:07d}"
-
-
-def _add(lister: Lister, image_id: str, uri: str, values: Mapping[str, Any], config: IngestConfig) -> None:
-    lister.add(
-        image_id,
-        uri,
-        group=metadata_group(values, config.group_by, image_id, PurePosixPath(uri.split("#")[0]).parent.name),
-        rotation=metadata_rotation(values),
-        **licence_columns(values),
-    )
+def _of_download(
+    where: str, problem: str, values: Mapping[str, Any], files: Mapping[str, Path] | None, workspace: Workspace
+) -> tuple[str, str]:
+    """Return (uri, problem) of a row of img2dataset: its local picture, or the status of a failed download."""
+    status = values["status"]
+    if status not in (None, "success"):
+        return where, f"{status}: {values['error_message'] or 'no reason given'}"
+    if files is None or "#cell=" in where:
+        return where, problem
+    if (path := files.get(str(values["key"]))) is not None:
+        return workspace.uri_of(path), ""
+    return where, "no such file: the table says that it was downloaded, but the picture is missing next to it"
 
 
 def _warn_of_large_groups(parquet: pq.ParquetFile, column: ImageColumn, name: str) -> None:
@@ -209,7 +207,6 @@ def _warn_of_large_groups(parquet: pq.ParquetFile, column: ImageColumn, name: st
     largest = max(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
     if largest > _LARGE_GROUP:
         say(
-            f"{name}: row groups of up to {largest >> 20} MiB; an image costs reading its whole group when ids are "
-            "not in "
-            "the order of the rows. ParquetRow groups of some hundred images, or tar shards, are read faster"
+            f"{name}: row groups of up to {largest >> 20} MiB; one image costs reading its row group when ids are not "
+            "in the order of the rows. Row groups of some hundred images, or tar shards, are read faster"
         )

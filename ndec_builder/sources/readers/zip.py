@@ -12,6 +12,7 @@ from typing import Any
 from ndec_builder.core.addresses import Slice
 from ndec_builder.core.errors import NdecError
 from ndec_builder.sources.containers import open_container, scanned
+from ndec_builder.sources.unread import Unread, is_companion
 
 _LOCAL_HEADER = 30  # bytes before name and extra field; the two lengths are its last four bytes
 
@@ -37,15 +38,18 @@ def file_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [info for info in archive.infolist() if info.filename and not info.is_dir()]
 
 
-def zip_members(uri: str, name: str, suffixes: frozenset[str]) -> Iterator[Member]:
-    """Yield the members with these endings. Addresses use `uri`; `name` opens the archive.
+def zip_members(uri: str, name: str, suffixes: frozenset[str], unread: Unread) -> Iterator[Member]:
+    """Yield the members with these endings; `unread` counts the rest. Addresses use `uri`; `name` opens the archive.
 
     Raises NdecError for a file that is not a zip, or a zip with a member outside of it, which may be an attack.
     """
-    yield from scanned(lambda: _scan(uri, name, suffixes), name)
+    found, rest = scanned(lambda: _scan(uri, name, suffixes), name)
+    unread.update(rest)
+    yield from found
 
 
-def _scan(uri: str, name: str, suffixes: frozenset[str]) -> list[Member]:
+def _scan(uri: str, name: str, suffixes: frozenset[str]) -> tuple[list[Member], Unread]:
+    unread = Unread()
     try:
         with open_container(name) as file, zipfile.ZipFile(file) as archive:
             members = file_members(archive)
@@ -54,8 +58,15 @@ def _scan(uri: str, name: str, suffixes: frozenset[str]) -> list[Member]:
                     f"{name} has members outside of it ({', '.join(map(repr, bad[:5]))}); ndec does not trust such a "
                     "zip and refuses all of it: get the original file again"
                 )
-            wanted = (info for info in members if PurePosixPath(info.filename).suffix.lower() in suffixes)
-            return [_member(uri, file, info) for info in wanted]
+            found = []
+            for info in members:
+                if is_companion(info.filename):
+                    unread.add_companion(info.filename)
+                elif PurePosixPath(info.filename).suffix.lower() in suffixes:
+                    found.append(_member(uri, file, info))
+                else:
+                    unread.add(info.filename)
+            return found, unread
     # Python raises NotImplementedError for an unknown zip version
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
         raise NdecError(f"{name} cannot be read as a zip file ({error}); is it complete?") from None

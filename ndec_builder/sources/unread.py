@@ -1,0 +1,62 @@
+"""Files that a source holds but ndec does not read, counted by ending so that no picture is missed silently."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import PurePosixPath
+
+from ndec_builder.core.decode import SUFFIXES
+
+_COMPANION_FOLDERS = {"@eaDir", "__MACOSX", ".AppleDouble"}  # Synology's thumbnails; macOS's resource forks
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
+
+
+def is_companion(name: str, start: bytes | None = None) -> bool:
+    """Whether a file was made by a system next to a picture: its thumbnail or its resource fork.
+
+    `start`: the first bytes, where they are known. A picture that a person named `._x.jpg` is a picture.
+    """
+    path = PurePosixPath(name)
+    if _COMPANION_FOLDERS & set(path.parts[:-1]):
+        return True
+    return path.name.startswith("._") and (start is None or start.startswith(_APPLE_DOUBLE))
+
+
+class Unread:
+    """Counts what is not read. `note` puts it into one sentence."""
+
+    def __init__(self) -> None:
+        self.endings: Counter[str] = Counter()
+        self.companions: Counter[str] = Counter()
+
+    def add(self, name: str) -> None:
+        """Count a file by its ending."""
+        self.endings[PurePosixPath(name).suffix.lower() or "without ending"] += 1
+
+    def add_companion(self, name: str) -> None:
+        path = PurePosixPath(name)
+        folder = next((part for part in path.parts[:-1] if part in _COMPANION_FOLDERS), None)
+        self.companions[f"in {folder}" if folder else "named ._*"] += 1
+
+    def update(self, other: Unread) -> None:
+        """Add the counts of a part of the source."""
+        self.endings.update(other.endings)
+        self.companions.update(other.companions)
+
+    def note(self) -> str:
+        """What was not read, or an empty text."""
+        parts = []
+        if self.endings:
+            parts.append(
+                f"{_counted(self.endings)} are not read: ndec reads {', '.join(sorted(SUFFIXES))}; convert pictures of "
+                "other formats"
+            )
+        if self.companions:
+            parts.append(f"{_counted(self.companions)} are skipped: systems make these files next to pictures")
+        return ". ".join(parts)
+
+
+def _counted(counts: Counter[str]) -> str:
+    found = counts.most_common()
+    more = f" and {sum(count for _, count in found[12:]):,} more" if len(found) > 12 else ""
+    return ", ".join(f"{count:,} {name}" for name, count in found[:12]) + more
