@@ -24,7 +24,8 @@ def corpus_fetch(given: Given) -> None:
 @verb(
     app,
     "ingest",
-    "role source kind ground_truth ids metadata images add group_by look column id follow_links model verify_md5 reverse_pairs",
+    "role source kind ground_truth ids metadata images add group_by look column id follow_links model verify_md5 "
+    "reverse_pairs",
     configs=("ingest", "descriptors"),
 )
 def ingest(given: Given) -> None:

@@ -67,8 +67,8 @@ class IngestConfig(Config):
     column: str = setting("", "parquet: column with the images; empty: the one that looks like it.")
     id: str = setting(
         "",
-        "What becomes `image_id`: stem (of the file name), path (in the source) or column:NAME; empty: the stem, or the "
-        "path where stems repeat.",
+        "What becomes `image_id`: stem (of the file name), path (in the source) or column:NAME; empty: the stem, "
+        "or the path where stems repeat.",
     )
     verify_md5: bool = setting(False, "openimages: reject images whose MD5 differs from the metadata's OriginalMD5.")
     reverse_pairs: bool = setting(False, "ndec: the T image of a pair is the latter, the other one the former.")
