@@ -13,8 +13,8 @@ import pytest
 from ndec_builder.annotation import pull, push
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection
-from ndec_builder.annotation.label_studio.server_snapshot import read_incidents
 from ndec_builder.annotation.settings import PullConfig, PushConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
@@ -278,7 +278,7 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
     assert pulled_labels(workspace) == {
         pair_id("test", *pair): label for pair, label in zip(pairs, labels, strict=True)
     }
-    assert read_incidents(workspace.annotation("test")).num_rows == 0
+    assert AnnotationTables(workspace, "test").incidents.num_rows == 0
 
 
 def _measure(page: Any, width: int, height: int) -> dict[str, Any]:
