@@ -71,6 +71,11 @@ class Changes:
         return max(levels, key=LEVELS.index, default="none")
 
     @property
+    def differ(self) -> bool:
+        """Whether the content differs; the version of ndec that wrote it is no content."""
+        return any(change.level != "none" for change in self.tables) or bool(self.info.keys() - {"ndec_version"})
+
+    @property
     def adequate(self) -> bool:
         """Whether the version was raised enough. Below 1.0.0 a minor is enough; between pre-releases any change is."""
         old, new = (_version(manifest.info.get("version")) for manifest in (self.before, self.after))
@@ -140,6 +145,20 @@ def _compare(name: str, before: pa.Table, after: pa.Table) -> TableChange:
     rows["changed"] = old[key].filter(pa.array(any_changed))
     examples = {kind: sorted(values.slice(0, MAX_EXAMPLES).to_pylist()) for kind, values in rows.items()}
     return TableChange(name, int(added.sum()), int(removed.sum()), int(any_changed.sum()), columns, examples)
+
+
+def next_version(version: str, needed: str) -> str:
+    """The next semantic version after a change of one of LEVELS. Below 1.0.0 a minor is enough for a major change.
+
+    >>> next_version("1.2.3", "minor"), next_version("0.2.0", "major"), next_version("2.0.0-rc1", "patch")
+    ('1.3.0', '0.3.0', '2.0.0')
+    """
+    major, minor, patch, rest = _version(version) or (0, 0, 0, "~")
+    if rest != "~":
+        return f"{major}.{minor}.{patch}"
+    if needed == "major" and major:
+        return f"{major + 1}.0.0"
+    return f"{major}.{minor + 1}.0" if needed in ("major", "minor") else f"{major}.{minor}.{patch + 1}"
 
 
 def _version(text: Any) -> tuple[int, int, int, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import row_numbers, take, within
-from ndec_builder.manifests.pair_folders import FOLDERS, folders_csv
+from ndec_builder.manifests.pair_folders import folders_csv
+from ndec_builder.manifests.publish import written_once
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.gather import read_material, released_pairs
 from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs, lineage
@@ -43,19 +45,18 @@ def run(config: ExportConfig) -> Path:
     material, selection = select_opened(workspace, material, config.distractors, config.seed)
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
-        for name in ("manifest.json", FOLDERS):
-            (directory / name).unlink(missing_ok=True)
-        packed, shards = None, list[Path]()
-        if config.materialize != "none":
-            done = pack(directory, selection.tables, workspace.resolve, config)
-            selection = DatasetSelection(done.tables, selection.dropped, selection.distractors_drawn)
-            packed, shards = done.facts, done.shards
-        info = write_dataset(
-            directory, config, selection, lineage(workspace), corpus_facts(workspace), preset,
-            ingested_pairs(workspace), packed, shards, _folders(workspace, material, selection),
-        )  # fmt: skip
+        with written_once(directory) as building:
+            packed, shards = None, list[Path]()
+            if config.materialize != "none":
+                done = pack(building, selection.tables, workspace.resolve, config)
+                selection = replace(selection, tables=done.tables)
+                packed, shards = done.facts, done.shards
+            info = write_dataset(
+                building, config, selection, lineage(workspace), corpus_facts(workspace), preset,
+                ingested_pairs(workspace), packed, shards, _folders(workspace, material, selection),
+            )  # fmt: skip
+            record.write(building, counts=info["counts"] | {"dropped": info["dropped"]})
         rows = info["counts"]["rows"]
-        record.write(directory, counts=info["counts"] | {"dropped": info["dropped"]})
     except OSError as error:
         raise NdecError(
             f"the dataset cannot be written to {directory} ({error.strerror or error}); "

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -18,6 +19,8 @@ from ndec_builder.manifests.validate import validate
 
 
 def export(world, **options):
+    """A fresh export: a version is written once."""
+    shutil.rmtree(world.workspace.root / "manifests", ignore_errors=True)
     return run(ExportConfig(world.workspace.root, **options))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -63,7 +64,10 @@ def test_the_same_bytes_twice_over_leftovers(world: World, form: str) -> None:
 
     directory = export(world, materialize=form)
     first = digest(directory)
-    (directory / "images" / "references-00099.tar").write_bytes(b"left over")
+    shutil.rmtree(directory)
+    left = directory.with_name(f".{directory.name}.building") / "images" / "references-00099.tar"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"left over")
     assert digest(export(world, materialize=form)) == first
 
 

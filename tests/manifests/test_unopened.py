@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,7 +39,7 @@ def test_listed_images_give_the_same_dataset_as_opened_ones(world: World) -> Non
     dropped = read_json(directory / "manifest.json")["dropped"]
     for role in ("reference", "basic", "pool", "query"):
         forget(world, role)
-    again = run(config)
+    again = run(replace(config, name="again"))
     for path, data in files.items():
         assert (again / path).read_bytes() == data, path
     assert read_json(again / "manifest.json")["dropped"] == dropped
@@ -57,6 +59,7 @@ def test_distractors_are_opened_when_drawn_and_repeat_no_image(world: World) -> 
     assert info["dropped"]["listed_images"]["distractor_of_same_bytes_as_another_image"] > 0  # the world has twins
     assert not [finding for finding in validate(directory) if finding.is_error]
     manifest = (directory / "manifest.json").read_bytes()
+    shutil.rmtree(directory)
     assert (run(ExportConfig(world.workspace.root, distractors=9)) / "manifest.json").read_bytes() == manifest
 
 

@@ -137,7 +137,7 @@ def _column(path: Path, name: str) -> list[Any]:
 
 
 def _folders(name: str, path: Path, command: str, facts: Callable[[Path], str] = lambda folder: "") -> Stage:
-    names = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    names = sorted(p for p in path.glob("[!.]*/")) if path.is_dir() else []
     texts = [f"{folder.name} ({about})" if (about := facts(folder)) else folder.name for folder in names]
     return Stage(name, bool(names), ", ".join(texts), command)
 

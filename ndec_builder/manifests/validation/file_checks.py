@@ -25,7 +25,8 @@ from ndec_builder.manifests.validation.findings import Finding, Tables, flag_row
 from ndec_builder.manifests.writing.croissant import ENCODING_FORMATS, FOREIGN_KEYS
 from ndec_builder.manifests.writing.lineage import annotator_names, labels_by
 
-UNLISTED = ("manifest.json", "run.json", "fetch.csv")  # a file cannot hold its own hash; the others are logs
+LOGS = ("run.json", "fetch.csv")  # not part of the dataset
+UNLISTED = ("manifest.json", *LOGS)  # a file cannot hold its own hash
 NEEDED = ("README.md", "croissant.json", "ground_truth.csv", "ATTRIBUTION.csv")
 TYPES: dict[str, type] = {
     "name": str, "version": str, "schema_version": str, "ndec_version": str, "description": str, "images_root": str,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +52,6 @@ def pack(
     A rotated image is turned upright and re-encoded. Raises NdecError for images that cannot be read, or whose sha256
     differs from the tables.
     """
-    shutil.rmtree(directory / "images", ignore_errors=True)  # of an earlier export under the same name and version
     total = sum(tables[name].num_rows for name in IMAGE_TABLES)
     result, shards, changed, bad = dict(tables), [], 0, list[str]()
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,0 +1,85 @@
+"""A version of a dataset is written once: build it in a temporary folder, compare, then move it into place."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import sync_folder
+from ndec_builder.manifests.diff import Changes, next_version
+from ndec_builder.manifests.diff import run as compare
+from ndec_builder.manifests.settings import DiffConfig
+from ndec_builder.manifests.validation.file_checks import LOGS, check_listed_files
+
+_SHOWN = 5  # changes named in the message of a refusal
+
+
+@contextlib.contextmanager
+def written_once(directory: Path) -> Iterator[Path]:
+    """Yield an empty folder next to `directory` to build a dataset in; then make it `directory` in one rename.
+
+    If `directory` already holds a dataset with the same content, it is kept; its damaged files are replaced. Raises
+    NdecError if the content differs. An interrupted export leaves `directory` as it was.
+    """
+    building = directory.with_name(f".{directory.name}.building")
+    shutil.rmtree(building, ignore_errors=True)  # of an interrupted export
+    try:
+        yield building
+        _publish(building, directory)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _publish(building: Path, directory: Path) -> None:
+    if (directory / "manifest.json").is_file():
+        _keep(building, directory)
+        return
+    if directory.exists():  # an export by an older ndec was interrupted here
+        others = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+        left = [name for name in others if not (building / name).is_file()]
+        if left:
+            raise NdecError(
+                f"{directory} has no manifest.json, so it is no dataset, but it holds {len(left)} other files "
+                f"({', '.join(left[:3])}); move the folder away, then export again"
+            )
+        shutil.rmtree(directory)
+    building.rename(directory)
+    sync_folder(directory.parent)
+
+
+def _keep(building: Path, directory: Path) -> None:
+    """Keep the dataset that exists if its content is the same, else raise."""
+    changes = compare(DiffConfig(directory, building))
+    if changes.differ:
+        raise NdecError(_refusal(changes, directory))
+    if (building / "manifest.json").read_bytes() == (directory / "manifest.json").read_bytes():
+        names = [path.relative_to(building) for path in building.rglob("*") if path.is_file() and path.name not in LOGS]
+        for name in (damaged := [name for name in names if not _same(building / name, directory / name)]):
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (building / name).replace(directory / name)
+        if damaged:
+            say(f"{directory}: {len(damaged)} damaged or missing files were written again, {damaged[0]} first")
+            return
+    elif findings := list(check_listed_files(changes.before)):
+        raise NdecError(f"{directory} is damaged ({findings[0].what}); delete the folder and export again")
+    say(f"{directory} already has exactly this content; nothing was written")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
+def _refusal(changes: Changes, directory: Path) -> str:
+    info = changes.before.info
+    lines = changes.as_text().splitlines()[1:-1]
+    shown = "; ".join(line.strip() for line in lines[:_SHOWN]) + (" …" if len(lines) > _SHOWN else "")
+    return (
+        f"{directory} already exists with different content, and a version is written once: someone may be using it. "
+        f"What differs: {shown}. The change is {changes.needed}: export again with --version "
+        f"{next_version(info['version'], changes.needed)} (`ndec diff` compares the two), or with another --name"
+    )
