@@ -16,6 +16,7 @@ from ndec_builder.annotation.decisions.label_statistics import kept_by_one, post
 from ndec_builder.annotation.decisions.resolution import Resolution, resolve_tables
 from ndec_builder.annotation.label_tables import keys, no_gold
 from ndec_builder.annotation.settings import ResolveConfig
+from ndec_builder.annotation.staleness import RESOLVE_RECORD
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
@@ -62,7 +63,9 @@ def run(config: ResolveConfig) -> Path:
     bases = Counter(basis for basis in found.decisions["basis"].to_pylist() if basis)
     names = ("tasks.parquet", "labels.parquet", "set_aside.parquet", "cleared.parquet", "gold.parquet")
     inputs = {name: sha256_file(directory / name) for name in names if (directory / name).is_file()}
-    record.write(directory, counts={"pairs": found.decisions.num_rows, **counts, "basis": dict(bases)}, inputs=inputs)
+    facts = {"pairs": found.decisions.num_rows, **counts, "basis": dict(bases)}
+    for name in ("run.json", RESOLVE_RECORD):  # push and pull replace run.json
+        record.write(directory, counts=facts, inputs=inputs, name=name)
     return path
 
 

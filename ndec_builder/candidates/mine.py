@@ -12,7 +12,7 @@ from ndec_builder.candidates.attribution import Attribution, read_attribution
 from ndec_builder.candidates.candidate_table import Extras, candidate_table
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
-from ndec_builder.candidates.input_hashes import hash_inputs, inputs_of
+from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.mining_search import Found, find_pairs
 from ndec_builder.candidates.role_vectors import BACKGROUND, Side, load_sides
 from ndec_builder.candidates.search.score_normalization import Normalization
@@ -89,6 +89,7 @@ def run(config: MineConfig) -> Path:
             f"{gallery.role}_skipped": count_reasons(gallery_reasons),
         },
         inputs=inputs,
+        images={name: known[2] for name, known in read_json(directory / CACHE).items() if name.startswith("images/")},
         weights=read_json(workspace.embeddings("pool", config.model) / "run.json").get("weights", {}),
         fingerprint=mark,
         skipped={"split": first.split, "fingerprint": first.fingerprint} if first else None,

@@ -16,7 +16,7 @@ app = typer.Typer()
 @verb(
     app,
     "export",
-    "name version distractors seed preset partial hard_queries materialize shard_megabytes resize image_format "
+    "name version distractors confirmed_copies seed preset partial hard_queries materialize shard_megabytes resize image_format "
     "attribution_only authors",
 )
 def export(given: Given) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
@@ -17,7 +18,7 @@ from ndec_builder.manifests.arrow_ops import row_numbers, take, within
 from ndec_builder.manifests.pair_folders import folders_csv
 from ndec_builder.manifests.publish import written_once
 from ndec_builder.manifests.settings import ExportConfig
-from ndec_builder.manifests.writing.gather import read_material, released_pairs
+from ndec_builder.manifests.writing.gather import read_material
 from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs, lineage
 from ndec_builder.manifests.writing.open_selected import select_opened
 from ndec_builder.manifests.writing.pack import pack
@@ -39,7 +40,9 @@ def run(config: ExportConfig) -> Path:
     config.check()
     record = RunRecord("export", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    material, preset = read_material(workspace, config.hard_queries, config.preset), None
+    refuse_stale(workspace)
+    material = read_material(workspace, config.hard_queries, config.preset, config.confirmed_copies)
+    preset = None
     if config.preset == "ndec":
         material, preset = compose(material, NDEC, config.partial)
     material, selection = select_opened(workspace, material, config.distractors, config.seed)
@@ -53,7 +56,7 @@ def run(config: ExportConfig) -> Path:
                 packed, shards = done.facts, done.shards
             info = write_dataset(
                 building, config, selection, lineage(workspace), corpus_facts(workspace), preset,
-                ingested_pairs(workspace), packed, shards, _folders(workspace, material, selection),
+                ingested_pairs(workspace), packed, shards, _folders(material, selection),
             )  # fmt: skip
             record.write(building, counts=info["counts"] | {"dropped": info["dropped"]})
         rows = info["counts"]["rows"]
@@ -69,9 +72,19 @@ def run(config: ExportConfig) -> Path:
     return directory
 
 
-def _folders(workspace: Workspace, material: Material, selection: DatasetSelection) -> bytes | None:
+def refuse_stale(workspace: Workspace) -> None:
+    """Raise NdecError if candidates or decisions are older than what they were made from; print lesser cases."""
+    stale = stale_results(workspace)
+    for result in stale:
+        if not result.blocks:
+            say(f"note: {result}")
+    if blocking := [str(result) for result in stale if result.blocks]:
+        raise NdecError(f"a dataset made now would mix old and new results: {'; '.join(blocking)}. Then export again")
+
+
+def _folders(material: Material, selection: DatasetSelection) -> bytes | None:
     """pair_folders.csv: where the pairs of an ingested release were stored in it; None without one."""
-    released = released_pairs(workspace)
+    released = material.released
     released = released.filter(pa.array(within(released["pair_id"], selection.tables["train_pairs"]["pair_id"])))
     if not released.num_rows:
         return None

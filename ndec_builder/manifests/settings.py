@@ -26,6 +26,9 @@ class ExportConfig(Config):
     distractors: int = setting(
         0, "Queries without any reference (easy negatives), drawn at random from the pool images never mined.", ge=0
     )
+    confirmed_copies: bool = setting(
+        True, "Pool images that annotators decided to be edited copies become queries (not with --preset ndec)."
+    )
     seed: int = setting(0, "Seed for drawing distractors; a smaller number of them is a subset of a larger one.", ge=0)
     preset: str = setting(
         "own", "own: what this workspace contains; ndec: the parts and counts of the NDEC benchmark.", choices=PRESETS

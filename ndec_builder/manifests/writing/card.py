@@ -79,6 +79,8 @@ def _body(info: dict[str, Any]) -> list[str]:
     lines += [f"| {table} | {counts['rows'][table]:,} | {TABLE_MEANINGS[table]} |" for table in MANIFEST_TABLES]
     lines += ["", "| queries | count |", "|---|---|"]
     lines += [f"| {kind} | {count:,} |" for kind, count in counts["queries"].items()]
+    if confirmed := info.get("confirmed_copies"):
+        lines.append(f"| edited_copy, found in the pool and labelled so | {confirmed:,} |")
     lines += [f"| hard_negative, {kind} | {count:,} |" for kind, count in counts["hard_negatives"].items()]
     lines += ["", *_images(info), *_LOAD, *_where(info["images"]), "## How it was made", "", *_preset(info["preset"])]
     for split, facts in info["lineage"].items():

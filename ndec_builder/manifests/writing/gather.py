@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,44 +10,78 @@ import pyarrow.compute as pc
 
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.kept_queries import Kept, kept_queries
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import DECISIONS, EDITS, GROUND_TRUTH, IMAGES, SPLITS, TRAIN_PAIRS, conform, pair_id
+from ndec_builder.core.schemas import (
+    CANDIDATES,
+    DECISIONS,
+    EDITS,
+    GROUND_TRUTH,
+    IMAGES,
+    SPLITS,
+    TRAIN_PAIRS,
+    conform,
+    pair_id,
+)
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts
+from ndec_builder.manifests.writing.labelled_pairs import confirmed_copies, former_pairs, labelled_images
 from ndec_builder.manifests.writing.selection import Material
+from ndec_builder.manifests.writing.twins import Twins, represented, twins_of, without_twins
 
 INGESTED = "ingested"  # basis of a pair that came with another dataset
 
 
-def read_material(workspace: Workspace, hard_queries: Path | None = None, preset: str = "own") -> Material:
+def read_material(
+    workspace: Workspace, hard_queries: Path | None = None, preset: str = "own", confirmed: bool = True
+) -> Material:
     """Read everything a dataset is made from. Without training decisions the training pairs are empty.
 
-    Split test must be mined, unless hard queries are declared or a preset finds them by their ids.
+    Split test must be mined, unless hard queries are declared or a preset finds them by their ids. Of images with the
+    same bytes within a role one is kept, except with a preset, whose parts are given. `confirmed`: pool images that
+    people decided to be edited copies become queries.
     """
-    tables = {split: _candidates(workspace, split) for split in SPLITS}
+    images = {role: _images(workspace, role) for role in ("reference", "pool", "basic")}
+    if not images["reference"].num_rows:
+        workspace.read_images("reference")  # says what to do
+    twins = {role: twins_of(table) if preset == "own" else {} for role, table in images.items()}
+    images = {role: without_twins(table, twins[role]) for role, table in images.items()}
+    tables = {split: _candidates(workspace, split, twins) for split in SPLITS}
     edits = conform(read_table(workspace.edits), EDITS) if workspace.edits.is_file() else EDITS.empty_table()
     truth = GROUND_TRUTH.empty_table()
     if workspace.ground_truth.is_file():
         truth = read_table(workspace.ground_truth, GROUND_TRUTH.names)
+    truth, edits = (represented(table, {name: twins["reference"]}) for table, name in
+                    ((truth, "reference_id"), (edits, "source_id")))  # fmt: skip
     queries = _images(workspace, "query")
     hard = read_hard_queries(hard_queries, queries) if hard_queries else pa.array([], pa.string())
-    released = released_pairs(workspace)
+    released = with_pair_ids(
+        represented(released_pairs(workspace), {"former_id": twins["basic"], "latter_id": twins["pool"]})
+    )
     pairs = pa.concat_tables([_train_pairs(workspace, tables["train"]), released])
     pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))  # own decisions take precedence
-    mined = [table["query_id"] for table in tables.values() if table is not None]
+    used = [table["query_id"] for table in tables.values() if table is not None]
+    used += [released["latter_id"], represented(labelled_images(workspace), {"query_id": twins["pool"]})["query_id"]]
     kept = _kept(workspace, tables["test"], bool(len(hard)) or preset != "own")
+    found = ({}, {}) if tables["test"] is None or not confirmed or preset != "own" else confirmed_copies(
+        tables["test"], _decisions(workspace, "test")
+    )  # fmt: skip
     return Material(
-        references=conform(workspace.read_images("reference"), IMAGES).sort_by("image_id"),
-        pool=_images(workspace, "pool"),
+        references=images["reference"],
+        pool=images["pool"],
         queries=queries,
-        basic=_images(workspace, "basic"),
+        basic=images["basic"],
         edits=edits,
         truth=truth,
         kept=kept,
         train_pairs=pairs,
-        mined=concatenated([*mined, released["latter_id"]]).combine_chunks(),
+        mined=concatenated(used).combine_chunks(),
         hard_queries=hard,
+        released=released,
+        confirmed=found[0],
+        copies_left_out=found[1],
+        twins={role: len(those) for role, those in twins.items() if those},
     )
 
 
@@ -74,9 +109,14 @@ def _images(workspace: Workspace, role: str) -> pa.Table:
     return conform(workspace.read_images(role), IMAGES).sort_by("image_id")
 
 
-def _candidates(workspace: Workspace, split: str) -> pa.Table | None:
-    mined = (workspace.candidates(split) / "candidates.parquet").is_file()
-    return all_candidates(workspace, split) if mined else None
+def _candidates(workspace: Workspace, split: str, twins: Mapping[str, Twins]) -> pa.Table | None:
+    """Mined pairs, and labelled ones that a later mining did not find again, by the images that represent them."""
+    mined = bool(workspace.candidate_files(split))
+    if not mined and not (workspace.annotation(split) / "tasks.parquet").is_file():
+        return None
+    table = all_candidates(workspace, split) if mined else CANDIDATES.empty_table()
+    table = pa.concat_tables([table, former_pairs(workspace, split, table)])
+    return represented(table, {"query_id": twins["pool"], "reference_id": twins[GALLERY[split]]})
 
 
 def _decisions(workspace: Workspace, split: str) -> pa.Table:
@@ -110,7 +150,7 @@ def _train_pairs(workspace: Workspace, candidates: pa.Table | None) -> pa.Table:
     hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~filled(candidates["duplicate_of"])
     names = {"reference_id": "former_id", "query_id": "latter_id"}
     pairs = candidates.select(["pair_id", *names, "score"]).rename_columns(["pair_id", *names.values(), "score"])
-    return conform(pairs.append_column("basis", rows["basis"]).filter(pa.array(hard)), TRAIN_PAIRS)
+    return with_pair_ids(conform(pairs.append_column("basis", rows["basis"]).filter(pa.array(hard)), TRAIN_PAIRS))
 
 
 def released_pairs(workspace: Workspace) -> pa.Table:
@@ -118,15 +158,20 @@ def released_pairs(workspace: Workspace) -> pa.Table:
     if not workspace.pairs.is_file():
         return TRAIN_PAIRS.empty_table()
     table = read_table(workspace.pairs, ["former_id", "latter_id"])
-    formers, latters = table["former_id"].to_pylist(), table["latter_id"].to_pylist()
-    ids = [pair_id("train", latter, former) for former, latter in zip(formers, latters, strict=True)]
-    return pa.Table.from_pydict(
-        {
-            "pair_id": ids,
-            "former_id": formers,
-            "latter_id": latters,
-            "score": pa.nulls(len(ids), pa.float32()),
-            "basis": [INGESTED] * len(ids),
-        },
-        schema=TRAIN_PAIRS,
-    )
+    count = table.num_rows
+    columns = {
+        "pair_id": texts([""] * count),
+        "score": pa.nulls(count, pa.float32()),
+        "basis": texts([INGESTED] * count),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return with_pair_ids(conform(table, TRAIN_PAIRS))
+
+
+def with_pair_ids(pairs: pa.Table) -> pa.Table:
+    """Training pairs (schema TRAIN_PAIRS) with the id of their two images, each pair once."""
+    latters, formers = (pairs[name].to_pylist() for name in ("latter_id", "former_id"))
+    ids = texts(pair_id("train", latter, former) for latter, former in zip(latters, formers, strict=True))
+    pairs = pairs.set_column(0, TRAIN_PAIRS.field("pair_id"), ids)
+    return pairs.filter(pa.array(first_of_each(ids)))

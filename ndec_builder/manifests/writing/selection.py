@@ -6,8 +6,8 @@ Everything left out is counted with its reason. An image or group that would be 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +43,12 @@ class Material:
     truth: pa.Table  # schema GROUND_TRUTH: the user's
     kept: Kept  # of split test
     train_pairs: pa.Table  # schema TRAIN_PAIRS: decided hard_negative, or ingested as such
-    mined: pa.Array  # pool images in any candidate pair of either split, or in an ingested pair
+    mined: pa.Array  # pool images in any pair that was mined, given to people or ingested
     hard_queries: pa.Array  # ids of ingested queries that are hard negatives
+    released: pa.Table  # schema TRAIN_PAIRS: the ingested ones of train_pairs
+    confirmed: Mapping[str, str] = field(default_factory=dict)  # pool image → the reference people say it is a copy of
+    copies_left_out: Mapping[str, str] = field(default_factory=dict)  # pool image labelled edited_copy → why it is none
+    twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that have the bytes of another
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,13 @@ class DatasetSelection:
     tables: dict[str, pa.Table]
     dropped: dict[str, dict[str, int]]
     distractors_drawn: int
+    confirmed_copies: int = 0  # queries that people decided to be edited copies
 
 
 def select_tables(material: Material, distractors: int, seed: int) -> DatasetSelection:
     """Build all tables. Raises NdecError without positives, for clashing ids or a contradictory truth."""
     matches = positives(material)
-    if not matches:
+    if not matches and not material.confirmed:
         raise NdecError(
             "there is no query with a reference, so this test set would have no positives; make edited copies with "
             "`ndec edit --role reference --count N`, or bring your own with "
@@ -67,7 +72,10 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
         )
     references = conform(material.references, REFERENCES)
     queries = _ingested(material, matches)
-    hard, test_drops = _hard_negatives(material, queries)
+    copies, copy_drops = _confirmed_copies(material, queries)
+    matches |= {name: material.confirmed[name] for name in copies["query_id"].to_pylist()}
+    queries = pa.concat_tables([queries, copies])
+    hard, test_drops = _hard_negatives(material, queries, copy_drops)
     _refuse_clash("queries", [queries["query_id"], hard["query_id"]], "an ingested query and a pool image")
     closed = _Closed.of(references, queries, hard)
     train, train_drops = _training(material, closed)
@@ -82,8 +90,9 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
     tables = {"queries": everything, "references": references, "ground_truth": truth, **train}
     return DatasetSelection(
         {name: conform(tables[name], schema) for name, (_, schema) in MANIFEST_TABLES.items()},
-        {"test_pool_images": test_drops, **train_drops},
+        {"test_pool_images": test_drops, **train_drops} | _twin_drops(material),
         drawn.num_rows,
+        copies.num_rows,
     )
 
 
@@ -115,7 +124,8 @@ def positives(material: Material) -> dict[str, str]:
         if len(ids) > 1:
             raise NdecError(
                 f"the query {query_id!r} has {len(ids)} references ({', '.join(sorted(ids)[:3])}); "
-                f"every query has at most one: keep the best match in the ground truth and ingest it again"
+                f"every query has at most one. If these references show the same picture, remove all but one of them from "
+                f"the reference images, else name the best match in the ground truth; then ingest again"
             )
     return {query_id: next(iter(ids)) for query_id, ids in pairs.items()}
 
@@ -138,13 +148,38 @@ def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
     return _queries(material.queries, pa.array(kinds, pa.string()), hard_kinds, edits)
 
 
-def _hard_negatives(material: Material, queries: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """Kept pool images as queries, one per file; the drop counts cover every other mined pool image."""
+def _confirmed_copies(material: Material, queries: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """Confirmed copies as queries, one per file, their edit unknown; and {query_id: why} of those that are none."""
+    names, origins = texts(material.confirmed), texts(material.confirmed.values())
+    row = row_numbers(names, material.pool["image_id"])
+    rows = take(material.pool, row)
+    known = within(origins, material.references["image_id"])
+    taken = within(rows["sha256"], concatenated([material.references["sha256"], queries["sha256"]]))
+    tests = [("no_longer_in_pool", row < 0), ("copy_of_a_reference_that_is_gone", ~known),
+             ("same_bytes_as_another_image", taken | ~first_of_each(rows["sha256"]))]  # fmt: skip
+    drops = dict(material.copies_left_out)
+    chosen = np.ones(len(names), dtype=bool)
+    for reason, failed in tests:
+        drops |= dict.fromkeys(names.filter(pa.array(chosen & failed)).to_pylist(), reason)
+        chosen &= ~failed
+    rows = rows.filter(pa.array(chosen))
+    nothing = pa.nulls(len(rows), pa.string())
+    return _queries(rows, texts(["edited_copy"] * len(rows)), nothing, nothing), drops
+
+
+def _hard_negatives(
+    material: Material, queries: pa.Table, copies: Mapping[str, str]
+) -> tuple[pa.Table, dict[str, int]]:
+    """Kept pool images as queries, one per file; the drop counts cover every other mined pool image.
+
+    `copies`: why images that people call edited copies are no queries.
+    """
     edits = material.edits
     reverse = mask(pc.equal(edits["role"], "pool")) & mask(pc.equal(edits["kind"], "reverse_crop"))
     reverse &= within(edits["source_id"], material.references["image_id"])
     reverse_crops = edits["image_id"].filter(pa.array(reverse))
-    drops = Counter(material.kept.dropped.values())
+    kept_out = {name: copies.get(name, reason) for name, reason in material.kept.dropped.items()}
+    drops = Counter(reason for name, reason in kept_out.items() if name in copies or name not in material.confirmed)
     place = row_numbers(texts(sorted(material.kept.kept)), material.pool["image_id"])
     if gone := int((place < 0).sum()):
         drops["no_longer_in_pool"] += gone
@@ -207,12 +242,19 @@ def _distractors(material: Material, closed: _Closed, train: dict[str, pa.Table]
     training = _Closed.of(train["train_basic"], train["train_pair_images"])
     groups = concatenated([_Closed.of(material.references).groups, training.groups])
     bad = within(pool["image_id"], material.mined) | within(pool["image_id"], material.queries["image_id"])
-    bad |= within(pool["group"], groups) | within(pool["sha256"], concatenated([closed.hashes, training.hashes]))
+    labelled = pool["sha256"].filter(pa.array(within(pool["image_id"], material.mined)))
+    hashes = concatenated([closed.hashes, training.hashes, labelled])
+    bad |= within(pool["group"], groups) | within(pool["sha256"], hashes)
     free = pool.filter(pa.array(~bad))
     free = free.filter(pa.array(first_of_each(free["sha256"])))
     chosen = free.take(pa.array(np.random.default_rng(seed).permutation(len(free))[:count]))
     nothing = pa.nulls(len(chosen), pa.string())
     return _queries(chosen, pa.array(["distractor"] * len(chosen), pa.string()), nothing, nothing)
+
+
+def _twin_drops(material: Material) -> dict[str, dict[str, int]]:
+    tables = {"reference": "references", "pool": "pool", "basic": "basic_images"}
+    return {tables[role]: {"same_bytes_as_another_image": count} for role, count in material.twins.items()}
 
 
 def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: ArrowColumn) -> pa.Table:

@@ -59,10 +59,12 @@ def write_dataset(
         "settings": {
             "distractors": config.distractors,
             "distractors_drawn": selection.distractors_drawn,
+            "confirmed_copies": config.confirmed_copies,
             "seed": config.seed,
         },
         "preset": preset,
         "counts": counts,
+        "confirmed_copies": selection.confirmed_copies,
         "dropped": selection.dropped,
         "lineage": facts,
         "corpus": source,

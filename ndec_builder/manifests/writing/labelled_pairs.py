@@ -1,0 +1,88 @@
+"""What people's labels say of pool images, also of pairs that a later mining did not find again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.annotation.label_tables import no_gold
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.console import say
+from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.manifests.arrow_ops import concatenated, first_of_each, within
+
+# why an image that people labelled edited_copy is no query, in the order of the checks
+SEVERAL = "edited_copy_of_several_references"
+OPEN = "edited_copy_with_an_undecided_pair"
+UNSEEN = "edited_copy_that_nobody_labelled"
+
+
+def former_pairs(workspace: Workspace, split: str, mined: pa.Table) -> pa.Table:
+    """Labelled pairs that are not among the mined ones any more (schema CANDIDATES, scores null), by pair_id.
+
+    Their decisions still count. Prints how many there are, and how many labels name pairs of which no table is left.
+    """
+    tables = AnnotationTables(workspace, split)
+    tasks, labels = no_gold(tables.tasks), no_gold(tables.counting_labels)["pair_id"]
+    known = concatenated([mined["pair_id"], tasks["pair_id"]])
+    cleared = tables.cleared["pair_id"]
+    lost = len({*labels.filter(pa.array(~within(labels, known))).to_pylist()} | {
+        *cleared.filter(pa.array(~within(cleared, known))).to_pylist()
+    })  # fmt: skip
+    if lost:
+        say(
+            f"{lost} labelled or cleared pairs of split {split} are in no table any more, so their labels do not "
+            f"count; mine with the earlier settings to get them back"
+        )
+    former = tasks.filter(pa.array(within(tasks["pair_id"], labels) & ~within(tasks["pair_id"], mined["pair_id"])))
+    former = former.filter(pa.array(first_of_each(former["pair_id"]))).sort_by("pair_id")
+    if former.num_rows:
+        say(f"{former.num_rows} labelled pairs of split {split} are no longer among the mined ones; their labels count")
+    for field in CANDIDATES:
+        if field.name not in former.column_names:
+            former = former.append_column(field, pa.nulls(former.num_rows, field.type))
+    return conform(former, CANDIDATES)
+
+
+def labelled_images(workspace: Workspace) -> pa.Table:
+    """Pool images (`query_id`) in any pair given to people, gold included: none of them may be a distractor."""
+    columns = []
+    for split in SPLITS:
+        tables = AnnotationTables(workspace, split)
+        columns.append(tables.tasks["query_id"])
+        columns.append(tables.gold.filter(pc.equal(tables.gold["query_role"], "pool"))["query_id"])
+    return pa.table({"query_id": concatenated(columns)})
+
+
+def confirmed_copies(pairs: pa.Table, decisions: pa.Table) -> tuple[dict[str, str], dict[str, str]]:
+    """Pool images that people decided to be edited copies: ({query_id: reference_id}, {query_id: why it is none}).
+
+    An image is confirmed if exactly one reference is its original by a person's decision, and every other pair of it is
+    decided. Images without an edited_copy decision, and duplicates of a reference, are in neither.
+    """
+    columns = (decisions[name].to_pylist() for name in ("pair_id", "decision", "basis"))
+    decided = {pair: (decision, basis) for pair, decision, basis in zip(*columns, strict=True)}
+    seen: dict[str, list[tuple[str, str | None, str]]] = defaultdict(list)
+    rows = (pairs[name].to_pylist() for name in ("pair_id", "query_id", "reference_id", "duplicate_of"))
+    for pair, query, reference, duplicate in zip(*rows, strict=True):
+        decision, basis = decided.get(pair, (None, None))
+        seen[query].append(("duplicate" if duplicate else decision or "undecided", basis, reference))
+    confirmed, refused = {}, {}
+    for query, entries in sorted(seen.items()):
+        kinds = {kind for kind, _, _ in entries}
+        copies = {(reference, basis) for kind, basis, reference in entries if kind == "edited_copy"}
+        originals = {reference for reference, _ in copies}
+        if not copies or "duplicate" in kinds:
+            continue
+        if len(originals) > 1:
+            refused[query] = SEVERAL
+        elif kinds & {"unsure", "undecided"}:
+            refused[query] = OPEN
+        elif {basis for _, basis in copies} == {"auto_cleared"}:
+            refused[query] = UNSEEN
+        else:
+            confirmed[query] = originals.pop()
+    return confirmed, refused

@@ -1,0 +1,41 @@
+"""Images of one role with the same content: a dataset gets one of them, and the pairs of all count for that one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.manifests.arrow_ops import first_of_each, texts
+
+Twins = Mapping[str, str]  # image_id → the id that represents it; images that are their own are left out
+
+
+def twins_of(images: pa.Table) -> dict[str, str]:
+    """Images with the bytes of another image of the table, each with the first id (ascending) of its group.
+
+    An image that was never opened has unknown bytes and no twin.
+    """
+    rows = images.filter(pc.is_valid(images["sha256"])).sort_by("image_id")
+    rows = rows.select(["image_id", "sha256"])
+    again = rows.filter(pa.array(~first_of_each(rows["sha256"])))
+    if not again.num_rows:
+        return {}
+    first = rows.filter(pa.array(first_of_each(rows["sha256"])))
+    place = pc.index_in(again["sha256"], value_set=first["sha256"].combine_chunks())
+    return dict(zip(again["image_id"].to_pylist(), first["image_id"].take(place).to_pylist(), strict=True))
+
+
+def without_twins(images: pa.Table, twins: Twins) -> pa.Table:
+    """The images table with the representatives only."""
+    return images.filter(pc.invert(pc.is_in(images["image_id"], value_set=texts(twins)))) if twins else images
+
+
+def represented(table: pa.Table, columns: Mapping[str, Twins]) -> pa.Table:
+    """The table with each id of these columns replaced by its representative."""
+    for name, twins in columns.items():
+        if twins:
+            ids = [twins.get(value, value) for value in table[name].to_pylist()]
+            table = table.set_column(table.column_names.index(name), table.schema.field(name), texts(ids))
+    return table
