@@ -16,8 +16,8 @@ app = typer.Typer()
 @verb(
     app,
     "export",
-    "name version distractors confirmed_copies seed preset partial hard_queries materialize shard_megabytes resize image_format "
-    "attribution_only authors",
+    "name version distractors confirmed_copies seed preset partial hard_queries materialize shard_megabytes resize "
+    "image_format attribution_only authors",
 )
 def export(given: Given) -> None:
     """Write the dataset: parquet tables, ground truth, hashes, card, attribution, and the images if requested."""

@@ -42,6 +42,8 @@ def test_queries_follow_the_decisions(world):
         "copy-000001": ("edited_copy", None),
         "mine": ("edited_copy", None),
         "stranger": ("distractor", None),
+        "p-copy": ("edited_copy", None),
+        "p-mixed": ("edited_copy", None),
         "p-hard": ("hard_negative", "natural"),
         "p-whole": ("hard_negative", "reverse_crop"),
     }
@@ -54,7 +56,9 @@ def test_ground_truth_lists_every_query(world):
     directory = export(world, distractors=1)
     truth = {row["query_id"]: row["reference_id"] for row in table(directory, "ground_truth")}
     assert set(truth) == {row["query_id"] for row in table(directory, "queries")}
-    assert {q: r for q, r in truth.items() if r} == {"copy-000000": "r1", "copy-000001": "r2", "mine": "r3"}
+    assert {q: r for q, r in truth.items() if r} == {
+        "copy-000000": "r1", "copy-000001": "r2", "mine": "r3", "p-copy": "r1", "p-mixed": "r3",
+    }  # fmt: skip
     lines = (directory / "ground_truth.csv").read_text().split("\n")
     assert lines[0] == "query_id,reference_id" and "stranger," in lines and "mine,r3" in lines
 
@@ -71,21 +75,25 @@ def test_training_loses_what_the_test_has(world):
     assert dropped == {
         "test_pool_images": {
             "duplicate": 1,
-            "edited_copy": 2,
             "no_hard_negative": 1,
-            "same_bytes_as_another_image": 1,
             "undecided": 2,
             "unsure": 1,
         },
         "train_basic": {"group_of_a_test_image": 1, "same_bytes_as_a_test_image": 1},
         "train_pairs": {"former_not_in_train_basic": 1, "latter_group_of_a_test_image": 1},
+        "pool": {"same_bytes_as_another_image": 2},  # p-twin, free0
     }
 
 
 def test_distractors_come_from_the_free_unmined_pool(world):
     def drawn(count, seed=0):
         names = [row["query_id"] for row in table(export(world, distractors=count, seed=seed), "queries")]
-        return {name for name in names if name.startswith(("free", "p-", "t-"))} - {"p-hard", "p-whole"}
+        return {name for name in names if name.startswith(("free", "p-", "t-"))} - {
+            "p-hard",
+            "p-whole",
+            "p-copy",
+            "p-mixed",
+        }
 
     everything = drawn(100)
     # free-again has the bytes of free0 and comes first; free-bytes those of r1; two more are of closed groups
@@ -101,7 +109,7 @@ def test_manifest_says_what_is_in_it(world):
     assert info["counts"]["rows"] == {name: len(table(directory, name)) for name in MANIFEST_TABLES}
     assert info["counts"]["queries"] == Counter(row["kind"] for row in queries)
     assert info["counts"]["hard_negatives"] == {"natural": 1, "reverse_crop": 1}
-    assert info["counts"]["positive_pairs"] == 3
+    assert info["counts"]["positive_pairs"] == 5 and info["confirmed_copies"] == 2
     assert info["counts"]["licenses"] == {"CC-BY-4.0": len(queries) + 3 + 1, "unknown": 2}
     assert info["counts"]["images_without_licence_columns"] == 2
     assert info["images_root"] == "../.." and info["annotators"] == ["anna", "bert"] and info["labels_by"] == "people"
@@ -177,6 +185,7 @@ def test_without_training_decisions_the_training_pairs_are_empty(world):
 def test_refuses_a_test_set_without_positives(world):
     world.images("query", {"stranger": (14, None)})
     world.truth(("stranger", None))
+    world.decide("test", {("p-hard", "r1"): "hard_negative"})
     with pytest.raises(NdecError, match=r"(?s)no positives.*ndec edit .*ndec ingest query FOLDER --ground-truth"):
         export(world)
     assert not (world.workspace.root / "manifests").exists()

@@ -178,5 +178,5 @@ def test_hard_queries_by_a_list(release: World, tmp_path: Path) -> None:
 def test_distractors_do_not_go_with_the_preset(world: World) -> None:
     with pytest.raises(UsageError, match="Q25000–Q49999"):
         run(ExportConfig(world.workspace.root, preset="ndec", distractors=3))
-    with pytest.raises(UsageError, match="--preset 'ndek' is unknown; did you mean 'ndec'"):
+    with pytest.raises(UsageError, match="preset is 'ndek'; it must be own or ndec; did you mean 'ndec'"):
         run(ExportConfig(world.workspace.root, preset="ndek"))

@@ -106,8 +106,8 @@ def test_findings_count_rows_and_name_the_first(whole: dict[str, Path], tmp_path
     directory = copied(whole["linked"], tmp_path)
     LINKED["no positives"][1](directory)
     found = next(finding for finding in validate(directory) if finding.code == "M208")
-    assert found.as_dict()["rows"] == ["copy-000000", "copy-000001", "mine"]
-    assert found.as_dict()["count"] == 3 and "M208" in json.dumps(found.as_dict())
+    assert found.as_dict()["rows"] == ["copy-000000", "copy-000001", "mine", "p-copy", "p-mixed"]
+    assert found.as_dict()["count"] == 5 and "M208" in json.dumps(found.as_dict())
 
 
 def test_images_can_be_left_alone(whole: dict[str, Path], tmp_path: Path) -> None:

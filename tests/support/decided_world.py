@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ndec_builder.core.schemas import (
@@ -12,6 +12,7 @@ from ndec_builder.core.schemas import (
     GROUND_TRUTH,
     IMAGES,
     LABEL_ROWS,
+    TASKS,
     pair_id,
     table_of,
 )
@@ -92,6 +93,15 @@ class World:
         }
         record = {"config": config, "cut": 0.5, "counts": {"pairs": len(rows), "duplicates": 1}, "weights": {"w": "00"}}
         write_json(directory / "run.json", record | {"fingerprint": "f", "seconds": 1.5})
+
+    def tasks(self, split: str, pairs: Iterable[tuple[str, str]], annotator: str = "anna") -> None:
+        """Pairs that were given to an annotator."""
+        rows = [
+            {"pair_id": pair_id(split, *key), "round": "first", "annotator": annotator, "batch": 0, "position": place,
+             "query_id": key[0], "reference_id": key[1], "is_gold": False}
+            for place, key in enumerate(pairs)
+        ]  # fmt: skip
+        write_table(self.workspace.annotation(split) / "tasks.parquet", table_of(TASKS, rows))
 
     def decide(self, split: str, pairs: Mapping[tuple[str, str], str | None], annotator: str = "anna") -> None:
         decided = {key: label for key, label in pairs.items() if label not in ("absent", "duplicate")}

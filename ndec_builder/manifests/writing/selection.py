@@ -45,7 +45,7 @@ class Material:
     train_pairs: pa.Table  # schema TRAIN_PAIRS: decided hard_negative, or ingested as such
     mined: pa.Array  # pool images in any pair that was mined, given to people or ingested
     hard_queries: pa.Array  # ids of ingested queries that are hard negatives
-    released: pa.Table  # schema TRAIN_PAIRS: the ingested ones of train_pairs
+    released: pa.Table = field(default_factory=TRAIN_PAIRS.empty_table)  # the ingested ones of train_pairs
     confirmed: Mapping[str, str] = field(default_factory=dict)  # pool image → the reference people say it is a copy of
     copies_left_out: Mapping[str, str] = field(default_factory=dict)  # pool image labelled edited_copy → why it is none
     twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that have the bytes of another
@@ -124,8 +124,8 @@ def positives(material: Material) -> dict[str, str]:
         if len(ids) > 1:
             raise NdecError(
                 f"the query {query_id!r} has {len(ids)} references ({', '.join(sorted(ids)[:3])}); "
-                f"every query has at most one. If these references show the same picture, remove all but one of them from "
-                f"the reference images, else name the best match in the ground truth; then ingest again"
+                f"every query has at most one. If these references show the same picture, remove all but one of them "
+                f"from the reference images, else name the best match in the ground truth; then ingest again"
             )
     return {query_id: next(iter(ids)) for query_id, ids in pairs.items()}
 
