@@ -57,7 +57,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield images.url, folder
 
 
-def test_serves_files_as_they_are_and_turns_the_rest_into_jpeg(server: tuple[str, Path]) -> None:
+def test_serves_plain_files_as_they_are_and_renders_the_rest(server: tuple[str, Path]) -> None:
     url, folder = server
     for image_id in ("a", ODD):
         answer = requests.get(url + image_path("pool", image_id))
@@ -65,7 +65,7 @@ def test_serves_files_as_they_are_and_turns_the_rest_into_jpeg(server: tuple[str
         assert answer.headers["Content-Type"] == "image/png"
     turned = Image.open(io.BytesIO(requests.get(url + image_path("pool", "turned")).content))
     tiff = Image.open(io.BytesIO(requests.get(url + image_path("pool", "t")).content))
-    assert (turned.format, turned.size, tiff.format, tiff.size) == ("JPEG", (30, 40), "JPEG", (40, 30))
+    assert (turned.format, turned.size, tiff.format, tiff.size) == ("PNG", (30, 40), "PNG", (40, 30))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ndec_builder.annotation.tables import GOLD_ROLE, gold_images, missing_file, missing_images
 from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.rendition import render
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
-
-_SHOWN_AS_IS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
 
 
 @dataclass(frozen=True)
@@ -32,27 +31,23 @@ class Pictures:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._tables: dict[str, tuple[int, dict[str, tuple[str, str, int]]]] = {}
+        self._tables: dict[str, tuple[int, dict[str, tuple[str, int]]]] = {}
         self._missing = {name: row["reason"] for name, row in missing_images(workspace).items()}
         self._lock = threading.Lock()
 
     def show(self, role: str, image_id: str, name: str = "") -> ServedPicture | None:
         """The picture for a browser, or None for an unknown image; a placeholder shows `name` instead of the id.
 
-        Formats that browsers cannot show and images with a `rotation` are decoded and sent as JPEG. A missing or broken
-        file gives a placeholder and is listed in `missing_file(workspace)` until it can be read again.
+        It is what the models see: the file itself only if every browser shows it alike (`core/rendition.py`). A missing
+        or broken file gives a placeholder and is listed in `missing_file(workspace)` until it can be read again.
         """
         row = self._rows(role).get(image_id)
         if row is None:
             return None
-        uri, format_, rotation = row
+        uri, rotation = row
         try:
-            data = read_uri(self.workspace.resolve(uri))
-            decode(data)  # a truncated file would show as half a picture
-            if format_ in _SHOWN_AS_IS and not rotation:
-                shown = ServedPicture(data, _SHOWN_AS_IS[format_])
-            else:
-                shown = ServedPicture(_jpeg(decode(data, rotation)), "image/jpeg")
+            rendition = render(read_uri(self.workspace.resolve(uri)), rotation)
+            shown = ServedPicture(rendition.body, rendition.media_type)
         except Exception as error:  # fsspec's backends raise their own types
             # The message of an unknown error may contain an address with a key: show its type only.
             reason = "the file does not exist" if isinstance(error, FileNotFoundError) else type(error).__name__
@@ -72,7 +67,7 @@ class Pictures:
         if row is None:
             return None
         try:
-            return decode(read_uri(self.workspace.resolve(row[0])), row[2])
+            return decode(read_uri(self.workspace.resolve(row[0])), row[1])
         except Exception:  # as above
             return None
 
@@ -91,7 +86,7 @@ class Pictures:
                 known.pop(name, None)
             write_json(path, known)
 
-    def _rows(self, role: str) -> dict[str, tuple[str, str, int]]:
+    def _rows(self, role: str) -> dict[str, tuple[str, int]]:
         if role != GOLD_ROLE and role not in ROLES:
             return {}
         path = gold_images(self.workspace) if role == GOLD_ROLE else self.workspace.images(role)
@@ -100,9 +95,9 @@ class Pictures:
         changed = path.stat().st_mtime_ns
         with self._lock:
             if self._tables.get(role, (None,))[0] != changed:
-                table = read_table(path, ["image_id", "uri", "format", "rotation"])
+                table = read_table(path, ["image_id", "uri", "rotation"])
                 columns = [column.to_pylist() for column in table.columns]
-                rows = {i: (uri, format_, rotation or 0) for i, uri, format_, rotation in zip(*columns, strict=True)}
+                rows = {image_id: (uri, rotation or 0) for image_id, uri, rotation in zip(*columns, strict=True)}
                 self._tables[role] = (changed, rows)
             return self._tables[role][1]
 
@@ -125,10 +120,4 @@ def placeholder(what: str, reason: str) -> bytes:
         y += size + 26
     out = io.BytesIO()
     image.save(out, "PNG")
-    return out.getvalue()
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=95)
     return out.getvalue()
