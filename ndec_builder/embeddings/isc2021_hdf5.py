@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.core import hdf5
+from ndec_builder.embeddings import hdf5
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 
