@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.embeddings import hdf5
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.embeddings import hdf5
 
 ONE_SIDE = {"vectors": "image_names"}
 SUBMISSION = {"query": "query_ids", "reference": "reference_ids"}
