@@ -54,6 +54,21 @@ def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_pat
         assert make_secrets(data) == secret  # kept for the next start
 
 
+def test_only_harmless_variables_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ambient = {
+        "DEBUG": "true", "CORS_ALLOW_ALL_ORIGINS": "true", "SSRF_PROTECTION_ENABLED": "false", "LC_TIME": "C",
+        "LOCAL_FILES_SERVING_ENABLED": "true", "HEARTEX_DEBUG": "true", "PYTHONSTARTUP": "x", "AWS_SECRET": "x",
+    }  # fmt: skip
+    for name, value in ambient.items():
+        monkeypatch.setenv(name, value)
+    server = LabelStudioServer(tmp_path / "data", free_port())
+    found = server._environment(make_secrets(tmp_path / "data"), None)
+    assert found["DEBUG"] == found["CORS_ALLOW_ALL_ORIGINS"] == found["LOCAL_FILES_SERVING_ENABLED"] == "false"
+    assert found["SSRF_PROTECTION_ENABLED"] == found["LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK"] == "true"
+    assert found["LC_TIME"] == "C" and found["PATH"] == os.environ["PATH"]
+    assert not {"HEARTEX_DEBUG", "PYTHONSTARTUP", "AWS_SECRET"} & found.keys()
+
+
 def test_folders_that_others_could_read_are_made_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_secrets(tmp_path / "data")
     secrets_file(tmp_path / "data").chmod(0o644)
@@ -124,7 +139,7 @@ def test_connecting_to_nothing_to_other_versions_and_with_a_wrong_token(
         secret = read_json(secrets_file(tmp_path / "data"))
         connection = Connection(server.url, secret["token"], "")
         assert secret["token"] not in repr(connection)
-    monkeypatch.setenv("STAND_IN_VERSION", "2.0.0")
+    (tmp_path / "data" / "stand_in_version").write_text("2.0.0")
     with (
         pytest.raises(NdecError, match=r"runs Label Studio 2\.0\.0; ndec needs version 1"),
         LabelStudioServer(tmp_path / "data", free_port(), env=env) as server,

@@ -29,6 +29,7 @@ from ndec_builder.core.storage import read_json, write_json
 USER = "annotator@ndec.local"
 _SERVER_FILES = Path(__file__).parent / "server_files"
 _STOP_SECONDS = 15.0
+_PASSED_ON = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER"}
 
 
 def secrets_file(data: Path) -> Path:
@@ -238,18 +239,8 @@ class LabelStudioServer:
         return f"the last lines of {self.log}: {' / '.join(lines) or '(none)'}"
 
     def _environment(self, secret: dict[str, str], database: Database | None) -> dict[str, str]:
-        """The user's environment without variables that affect Python or Label Studio, plus our settings."""
-        foreign = (
-            "LABEL_STUDIO_",
-            "DJANGO_",
-            "NDEC_DATABASE_",
-            "PYTHON",
-            "VIRTUAL_ENV",
-            "POSTGRE_",
-            "SENTRY_",
-            "FRONTEND_SENTRY_",
-        )
-        env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        """Our settings, and the few variables that every program needs: no other variable reaches the server."""
+        env = {name: value for name, value in os.environ.items() if name.startswith("LC_") or name in _PASSED_ON}
         chosen = database.variables() if database else {}
         return (
             env
@@ -260,6 +251,11 @@ class LabelStudioServer:
                 "LABEL_STUDIO_PASSWORD": secret["password"],
                 "LABEL_STUDIO_USER_TOKEN": secret["token"],
                 "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+                "DEBUG": "false",
+                "CORS_ALLOW_ALL_ORIGINS": "false",
+                "SSRF_PROTECTION_ENABLED": "true",
+                "ENABLE_LOCAL_FILES_STORAGE": "false",
+                "LOCAL_FILES_SERVING_ENABLED": "false",
                 "COLLECT_ANALYTICS": "false",
                 "LATEST_VERSION_CHECK": "false",
                 "SENTRY_DSN": "",
