@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.embeddings.extract import Batch, Describing, extract, lanes_for
+from ndec_builder.embeddings.extract import DescribeBatch, ImageBatch, extract, lane_count
 from ndec_builder.embeddings.inference import Inference, use_bf16
 from ndec_builder.embeddings.parts import write_part
 from ndec_builder.embeddings.settings import EmbedConfig
@@ -44,7 +44,7 @@ def ndec(folder: Path) -> Run:
     images, backbone = table_of(folder), load_backbone(MODEL)
     rng = np.random.default_rng(0)
     whitening = Whitening.fit(rng.standard_normal((400, backbone.dim)).astype(np.float32), 256, 0.1)
-    threads = min(DEFAULTS.threads, lanes_for(0))
+    threads = min(DEFAULTS.threads, lane_count(0))
 
     def run() -> dict[str, float]:
         with tempfile.TemporaryDirectory() as temporary:
@@ -67,25 +67,25 @@ def ndec(folder: Path) -> Run:
 def alone(folder: Path) -> Run:
     """Core-seconds an image of decoding alone and of the model alone, in as many lanes as `ndec` runs."""
     backbone = load_backbone(MODEL)
-    work = Describing(Inference(backbone, "auto"), DEFAULTS.batch_size, np.asarray)
+    work = DescribeBatch(Inference(backbone, "auto"), DEFAULTS.batch_size, np.asarray)
     paths = sorted(folder.glob("*.jpg"))
     step = DEFAULTS.batch_size
     batches = [
-        Batch(
+        ImageBatch(
             [{"image_id": path.stem} for path in paths[i : i + step]],
             [path.read_bytes() for path in paths[i : i + step]],
         )
         for i in range(0, len(paths), step)
     ]
     torch.set_num_threads(1)
-    lanes = lanes_for(0)
+    lanes = lane_count(0)
     pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
 
     def run() -> dict[str, float]:
         started = time.process_time()
         decoded = list(pool.map(work.decode, batches))
         between = time.process_time()
-        list(pool.map(lambda batch: work.gathered(batch, work.computed(batch)), decoded))
+        list(pool.map(lambda batch: work.gather(batch, work.compute(batch)), decoded))
         ended = time.process_time()
         return {
             "decode_seconds": (between - started) / len(paths),

@@ -18,7 +18,7 @@ import numpy as np
 from machine import machine, write_result
 
 from ndec_builder.candidates.geometry.fitting import fit_pictures, single_threaded
-from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.measure import PICTURE_SIDE
@@ -58,13 +58,13 @@ def main() -> None:
     data = from_manifest(given.manifest)
     pairs = pairs_of(data, 10 if given.quick else given.queries)
     loads, finds = [], []
-    described: dict[tuple[str, int], Picture] = {}
+    described: dict[tuple[str, int], DescribedPicture] = {}
     for side, table in (("query", data.queries), ("reference", data.references)):
         uris = table["uri"].to_pylist()
         for row in sorted({pair[side == "reference"] for pair in pairs}):
             spent, picture = timed(lambda uri=uris[row]: load_picture(data.resolve(uri), PICTURE_SIDE).convert("RGB"))  # type: ignore[misc]
             loads.append(spent)
-            spent, described[side, row] = timed(lambda picture=picture: describe(np.asarray(picture)))  # type: ignore[misc]
+            spent, described[side, row] = timed(lambda picture=picture: describe_picture(np.asarray(picture)))  # type: ignore[misc]
             finds.append(spent)
     fitted, unfitted, thumbs = [], [], []
     for query, reference in pairs:

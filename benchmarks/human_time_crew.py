@@ -22,7 +22,7 @@ from ndec_builder.annotation.label_tables import Pair, copy_probabilities
 from ndec_builder.annotation.relearn import reference_groups, shown_pairs
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.geometry.table import read_geometry
-from ndec_builder.candidates.prelabel import pair_features
+from ndec_builder.candidates.prelabel import candidate_features
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, TASKS, table_of
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.known_truth import known_label
@@ -57,7 +57,9 @@ class Bench:
         return cls(
             list(zip(*ends, strict=True)),
             {pair: label(query, reference) for pair, query, reference in zip(*ends, strict=True)},
-            np.column_stack([pair_features(table, read_geometry(workspace, "test")), rival_features(table, first)]),
+            np.column_stack(
+                [candidate_features(table, read_geometry(workspace, "test")), rival_features(table, first)]
+            ),
             reference_groups(workspace, "test", ends[2]),
             first,
             table,

@@ -28,7 +28,7 @@ from ndec_builder.core.schemas import IMAGES, REJECTS
 from ndec_builder.core.storage import fingerprint, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings import embed
-from ndec_builder.embeddings.model_names import parse
+from ndec_builder.embeddings.model_names import parse_model
 from ndec_builder.embeddings.settings import EmbedConfig
 
 ROWS = 9_178_275
@@ -58,7 +58,7 @@ def finished(folder: Path, rows: int) -> None:
     config = EmbedConfig(folder, "pool", whiten=False)
     write_table(workspace.images("pool"), listed(rows))
     images = workspace.read_images("pool", embed.SNAPSHOT)
-    space = fingerprint([parse(config.model).fingerprint(), config.bf16, None])
+    space = fingerprint([parse_model(config.model).fingerprint(), config.bf16, None])
     directory = workspace.embeddings("pool", config.model)
     write_table(directory / "rejects.parquet", REJECTS.empty_table())
     write_json(directory / "run.json", {"fingerprint": embed._fingerprint(config, images, space), "parts": 0})

@@ -49,7 +49,7 @@ def flat_and_merge(folder: Path, pool: int, top: int) -> np.ndarray:
     """
     import faiss
 
-    from ndec_builder.candidates.search.caps import total_order, walk
+    from ndec_builder.candidates.search.caps import greedy_walk, total_order
     from ndec_builder.candidates.search.pairs import score_pairs
 
     references = read_vectors(folder, "reference").load()
@@ -69,7 +69,7 @@ def flat_and_merge(folder: Path, pool: int, top: int) -> np.ndarray:
         part = slice(start, start + BLOCK)
         exact[part] = score_pairs(queries[left[part]], references, np.arange(len(left[part])), right[part])
     order = total_order(exact, left, right)
-    walked = walk(left, right, order, (pool, len(references)), top=top, **CAPS)
+    walked = greedy_walk(left, right, order, (pool, len(references)), top=top, **CAPS)
     return np.stack([left[walked.chosen], right[walked.chosen]], axis=1)
 
 

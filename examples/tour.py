@@ -54,7 +54,7 @@ from PIL import Image  # noqa: E402
 
 reference = Image.open(next((photos / "references").glob("*.png"))).convert("RGB")
 copy = ndec.edits.edit_image(reference, "crop", np.random.default_rng(0))
-lie = ndec.candidates.fit(np.asarray(copy.image), np.asarray(reference))
+lie = ndec.candidates.fit_geometry(np.asarray(copy.image), np.asarray(reference))
 print(f"{lie.inliers} inliers; the copy covers {lie.reference_covered:.0%} of it (made with {copy.content_share:.0%})")
 
 # %% A detector, judged: every number with its interval.

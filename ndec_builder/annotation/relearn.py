@@ -24,7 +24,7 @@ from ndec_builder.annotation.settings import RelearnConfig
 from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import calibration_error
-from ndec_builder.candidates.prelabel import auc, pair_features
+from ndec_builder.candidates.prelabel import auc, candidate_features
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
@@ -102,7 +102,7 @@ def run(config: RelearnConfig) -> Path:
     prior = np.array([first.get(pair, np.nan) for pair in pair_ids])
     answers = answers_of(tables.counting_labels, pair_ids)
     groups = reference_groups(workspace, config.split, table["reference_id"].to_pylist())
-    features = np.column_stack([pair_features(table, geometry), rival_features(table, prior)])
+    features = np.column_stack([candidate_features(table, geometry), rival_features(table, prior)])
     found = fit_prelabels(features, groups, answers, prior)
     path = write_table(directory / RELEARNT_FILE, prelabel_table(pair_ids, found))
     report = _compare_prelabels(found, prior, answers)

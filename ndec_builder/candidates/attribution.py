@@ -1,8 +1,8 @@
-"""Same photo and same author, by what the metadata say: Flickr photo ids and users.
+"""Finds pairs of the same photo or the same author in the metadata: Flickr photo ids and users.
 
-OpenImages comes from Flickr, DISC21 from YFCC100M, which is Flickr too: the same photo id on both sides is a true
-duplicate whatever the pixels look like, and the same author a strong prior for a hard negative. The images tables hold
-the links of OpenImages; those of DISC21 come as a csv from the user, since the set itself is anonymous.
+OpenImages comes from Flickr, and so does DISC21 (through YFCC100M). The same photo id on both sides is a true
+duplicate, whatever the pixels look like, and the same author makes a hard negative likely. The images tables hold the
+links of OpenImages. DISC21 is anonymous, so its links come in a csv from the user.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Attribution = dict[str, dict[str, str]]  # image_id → the columns of its row t
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where an image came from; None where nothing says."""
+class PhotoSource:
+    """Photo and author of an image; None if unknown."""
 
     photo: str | None
     author: str | None
@@ -37,7 +37,7 @@ class Source:
 
 def flickr_photo(url: str) -> str | None:
     """The photo id in a Flickr page or file address, else None."""
-    host, path = _split(url)
+    host, path = _host_and_path(url)
     if host == "staticflickr.com" or (host == "flickr.com" and not path.startswith("/photos/")):
         match = PHOTO_FILE.search(path)
     else:
@@ -46,17 +46,17 @@ def flickr_photo(url: str) -> str | None:
 
 
 def flickr_user(url: str) -> str | None:
-    """The user in the address of a Flickr page of theirs, else None."""
-    host, path = _split(url)
+    """The user in the address of a Flickr page, else None."""
+    host, path = _host_and_path(url)
     match = USER_PAGE.match(path) if host == "flickr.com" else None
     return unquote(match.group(1)).lower() if match else None
 
 
-def source_of(row: Mapping[str, Any], more: Mapping[str, str] | None = None) -> Source:
-    """Where an image came from, by its row of the images table and its row of the csv, which goes first.
+def source_of(row: Mapping[str, Any], more: Mapping[str, str] | None = None) -> PhotoSource:
+    """Photo and author of an image, from its row in the csv (`more`) first, then from its row in the images table.
 
-    An author is a Flickr user, else the address of another page, else a name: two names that are equal count as one
-    person, a name and a user never do.
+    An author is a Flickr user, else the address of another page, else a name. Equal names count as one person; a name
+    never equals a user.
     """
     photo = author = None
     for values in (more or {}, row):
@@ -69,18 +69,19 @@ def source_of(row: Mapping[str, Any], more: Mapping[str, str] | None = None) -> 
         for name in AUTHOR_COLUMNS:
             if author is None and (value := values.get(name)):
                 author = f"{name}:{value.strip().rstrip('/').lower()}"
-    return Source(photo, author)
+    return PhotoSource(photo, author)
 
 
-def same(first: str | None, second: str | None) -> bool | None:
-    """Whether two sides are equal; None where one is unknown."""
+def equal_or_unknown(first: str | None, second: str | None) -> bool | None:
+    """Whether both values are equal; None if one is unknown."""
     return None if first is None or second is None else first == second
 
 
 def read_attribution(path: Path) -> Attribution:
     """Read a csv with the column image_id and at least one of PHOTO_COLUMNS and AUTHOR_COLUMNS; others are ignored.
 
-    An image id may have its ending. Raises UsageError for a missing file, other columns, or an image with two rows.
+    Image ids may include the file ending. Raises UsageError for a missing file, missing columns, or two rows for one
+    image.
     """
     known = {*PHOTO_COLUMNS, *AUTHOR_COLUMNS}
     found: Attribution = {}
@@ -98,13 +99,15 @@ def read_attribution(path: Path) -> Attribution:
                     continue
                 if len(cells) != len(header):
                     raise UsageError(
-                        f"line {reader.line_num} of {path} has {len(cells)} cells, its header {len(header)}; mend it"
+                        f"line {reader.line_num} of {path} has {len(cells)} cells, its header {len(header)}; fix it"
                     )
                 row = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
                 image_id = _image_id(row.get("image_id", ""))
                 values = {name: value for name, value in row.items() if name in known}
                 if found.setdefault(image_id, values) != values:
-                    raise UsageError(f"line {reader.line_num} of {path} is a second, other row of image {image_id!r}")
+                    raise UsageError(
+                        f"line {reader.line_num} of {path} is a second, different row of image {image_id!r}"
+                    )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"the attribution table {path} cannot be read ({error}); it must be a csv in UTF-8") from None
     if not found:
@@ -117,8 +120,8 @@ def _image_id(text: str) -> str:
     return name[: -len(suffix)] if (suffix := PurePosixPath(name).suffix) and suffix.lower() in SUFFIXES else name
 
 
-def _split(url: str) -> tuple[str, str]:
-    """Registered host and path of an address; ('', '') for what is none."""
+def _host_and_path(url: str) -> tuple[str, str]:
+    """Registered host and path of an address; ('', '') if the text is no address."""
     try:
         parts = urlsplit(url.strip())
     except ValueError:

@@ -1,4 +1,4 @@
-"""What comes out of a search: rows of the candidates table."""
+"""Turns found pairs into rows of the candidates table."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.candidates.attribution import Attribution, same, source_of
+from ndec_builder.candidates.attribution import Attribution, equal_or_unknown, source_of
 from ndec_builder.candidates.duplicates import check_pairs
-from ndec_builder.candidates.role_vectors import Side
+from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.caps import total_order
 from ndec_builder.candidates.search.pairs import Pairs
 from ndec_builder.candidates.search.score_normalization import Normalization, normalized
@@ -20,28 +20,33 @@ from ndec_builder.core.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What candidates are told beyond their scores."""
+class CandidateContext:
+    """Everything besides scores that the columns of a candidate need."""
 
-    background: Side | None = None  # without one, score_normalized is null
+    background: RoleVectors | None = None  # None: score_normalized is null
     normalization: Normalization = field(default_factory=Normalization)
     rank_by: str = "raw"
     attribution: Mapping[str, Mapping[str, str]] = field(default_factory=Attribution)
-    workers: int = 0  # that decode pictures
+    workers: int = 0  # processes that decode pictures
 
 
 def candidate_table(
-    workspace: Workspace, split: str, pairs: Pairs, sides: tuple[Side, Side], extras: Extras, first_rank: int = 1
+    workspace: Workspace,
+    split: str,
+    pairs: Pairs,
+    sides: tuple[RoleVectors, RoleVectors],
+    context: CandidateContext,
+    first_rank: int = 1,
 ) -> pa.Table:
     """Return pairs with raw scores as candidates (schema CANDIDATES), in the total order, ranked from `first_rank`.
 
-    The order is that of the score that `extras.rank_by` names. same_photo and same_author are null where the metadata
-    of a side do not say. Geometry and pre-label columns are null here.
+    `context.rank_by` names the score that orders them. same_photo and same_author are null if the metadata of one side
+    do not tell. Geometry and pre-label columns are null.
     """
     pool, gallery = sides
-    shifted = normalize(pairs, pool, extras)
-    ranked_by = shifted if extras.rank_by == "normalized" and shifted is not None else pairs.scores
-    order = total_order(ranked_by, pairs.queries, pairs.references)  # rows of a side are in the order of its ids
+    shifted = normalized_scores(pairs, pool, context)
+    ranked_by = shifted if context.rank_by == "normalized" and shifted is not None else pairs.scores
+    order = total_order(ranked_by, pairs.queries, pairs.references)  # rows are in the order of their ids
     pairs, shifted = pairs.take(order), None if shifted is None else shifted[order]
     names = list(zip(pool.names(pairs.queries), gallery.names(pairs.references), strict=True))
     queries, references = pool.rows([q for q, _ in names]), gallery.rows([r for _, r in names])
@@ -49,15 +54,15 @@ def candidate_table(
         workspace,
         workspace.candidates(split) / "duplicates",
         [(queries[q], references[r], float(s)) for (q, r), s in zip(names, pairs.scores, strict=True)],
-        extras.workers,
+        context.workers,
     )
     left, right = (
-        {image_id: source_of(row, extras.attribution.get(image_id)) for image_id, row in rows.items()}
+        {image_id: source_of(row, context.attribution.get(image_id)) for image_id, row in rows.items()}
         for rows in (queries, references)
     )
     rows = []
     for position, (query_id, reference_id) in enumerate(names):
-        same_photo = same(left[query_id].photo, right[reference_id].photo)
+        same_photo = equal_or_unknown(left[query_id].photo, right[reference_id].photo)
         rows.append(
             {
                 "pair_id": pair_id(split, query_id, reference_id),
@@ -69,24 +74,24 @@ def candidate_table(
                 "rank": first_rank + position,
                 "duplicate_of": reference_id if duplicates[position] or same_photo else None,
                 "same_photo": same_photo,
-                "same_author": same(left[query_id].author, right[reference_id].author),
+                "same_author": equal_or_unknown(left[query_id].author, right[reference_id].author),
             }
         )
     return table_of(CANDIDATES, rows)
 
 
-def normalize(pairs: Pairs, pool: Side, extras: Extras) -> np.ndarray | None:
+def normalized_scores(pairs: Pairs, pool: RoleVectors, context: CandidateContext) -> np.ndarray | None:
     """Normalised scores (n,) float32 of pairs with raw scores; None without a background."""
-    if extras.background is None or not len(pairs):
+    if context.background is None or not len(pairs):
         return None
     queries, inverse = np.unique(pairs.queries, return_inverse=True)
-    offsets = extras.normalization.offsets(pool.vectors.take(queries), extras.background.vectors.load())
+    offsets = context.normalization.offsets(pool.vectors.take(queries), context.background.vectors.load())
     return normalized(pairs.scores, offsets[inverse])
 
 
 def all_candidates(workspace: Workspace, split: str) -> pa.Table:
     """Mined and rechecked pairs of a split in one table, ranks ascending."""
     first, *second = workspace.candidate_files(split) or [workspace.candidates(split) / "candidates.parquet"]
-    tables = [read_table(path) for path in (first, *second)]  # which says what to do where there is none
-    # tables of an earlier version lack the last columns; what is not there is null
+    tables = [read_table(path) for path in (first, *second)]  # the error for a missing file says what to do
+    # tables of an earlier version lack the last columns; those become null
     return conform(pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default"), CANDIDATES)

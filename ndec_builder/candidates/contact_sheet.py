@@ -1,7 +1,7 @@
-"""The contact sheet: one page with all mined pairs side by side, for a person to filter, sort and scroll through.
+"""Writes the contact sheet: one page with all mined pairs side by side, to filter, sort and scroll.
 
-The pictures of the first pairs are inside it, so that it can be mailed around. Those of the others are read from where
-they lie, when they come in sight and are files of their own: nothing is fetched from the network.
+The page contains the pictures of the first pairs, so that it can be sent by mail. The other pictures are loaded from
+their local files when they scroll into view. Nothing is fetched from the network.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ndec_builder.candidates.duplicates import Resolve, Row
+from ndec_builder.candidates.duplicates import ImageRow, UriResolver
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri, write_text
 
 THUMBNAIL_SIDE = 160  # pixels
-MAX_PAIRS = 500  # with their pictures inside: some 5 MB of page; beyond that a phone gives up
-KEYS = {  # column of the candidates → what the page calls it
+MAX_PAIRS = 500  # pairs with inline pictures: about 5 MB of page, the most a phone can show
+_SORT_KEYS = {  # column of the candidates → its name on the page
     "rank": "rank",
     "score": "score",
     "inliers": "inliers",
@@ -37,9 +37,9 @@ KEYS = {  # column of the candidates → what the page calls it
 def write_contact_sheet(
     path: Path,
     candidates: Sequence[Mapping[str, Any]],
-    queries: Mapping[str, Row],
-    references: Mapping[str, Row],
-    resolve: Resolve,
+    queries: Mapping[str, ImageRow],
+    references: Mapping[str, ImageRow],
+    resolve: UriResolver,
     *,
     title: str,
     roles: tuple[str, str],
@@ -47,8 +47,8 @@ def write_contact_sheet(
 ) -> Path:
     """Write the candidates (rows in rank order) as one HTML file, the first `max_pairs` with inline JPEG thumbnails.
 
-    `roles` name the two sides. Without scripts the page shows those, and says so. Ids come from outside: they are
-    escaped.
+    `roles` name the two sides. With scripts disabled the page shows only the first `max_pairs`, and says so. Ids come
+    from outside and are escaped.
     """
     import jinja2
 
@@ -70,8 +70,8 @@ def write_contact_sheet(
         for row in shown
     ]
     duplicates = sum(row["duplicate_of"] is not None for row in candidates)
-    left_out = f"; pictures of the first {len(shown)} are inside this page" if len(shown) < len(candidates) else ""
-    unseen = ", which annotators are not shown" if duplicates else ""
+    left_out = f"; this page contains the pictures of the first {len(shown)}" if len(shown) < len(candidates) else ""
+    unseen = ", not shown to annotators" if duplicates else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -80,7 +80,7 @@ def write_contact_sheet(
         title=title,
         summary=f"{len(candidates)} pairs, best score first, {duplicates} of them duplicates{unseen}{left_out}.",
         pairs=pairs,
-        keys=[(key, name) for key, name in KEYS.items() if key in data],
+        keys=[(key, name) for key, name in _SORT_KEYS.items() if key in data],
         hints=sorted({hint for hint in data["hint"] if hint}),
         data=json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c"),
         script=(Path(__file__).parent / "contact_sheet.js").read_text("utf-8"),
@@ -91,16 +91,18 @@ def write_contact_sheet(
 def _columns(
     folder: Path,
     candidates: Sequence[Mapping[str, Any]],
-    queries: Mapping[str, Row],
-    references: Mapping[str, Row],
-    resolve: Resolve,
+    queries: Mapping[str, ImageRow],
+    references: Mapping[str, ImageRow],
+    resolve: UriResolver,
     roles: tuple[str, str],
     inside: int,
 ) -> dict[str, Any]:
-    """What the page's script reads: one list a column; files as places in one list, each once."""
+    """The data for the script of the page: one list per column; files are positions in one list of distinct files."""
     data: dict[str, Any] = {"roles": roles, "files": []}
     data |= {
-        key: [_number(row.get(key)) for row in candidates] for key in KEYS if any(key in r for r in candidates[:1])
+        key: [_number(row.get(key)) for row in candidates]
+        for key in _SORT_KEYS
+        if any(key in r for r in candidates[:1])
     }
     data |= {"query": [row["query_id"] for row in candidates], "reference": [row["reference_id"] for row in candidates]}
     data |= {"duplicate": [int(row["duplicate_of"] is not None) for row in candidates]}
@@ -127,7 +129,7 @@ def _hint(row: Mapping[str, Any]) -> str | None:
     return "same photo" if row.get("same_photo") else "same author" if row.get("same_author") else None
 
 
-def _inline(row: Row, resolve: Resolve) -> str | None:
+def _inline(row: ImageRow, resolve: UriResolver) -> str | None:
     """A base64 JPEG of at most THUMBNAIL_SIDE pixels; None when the image cannot be read."""
     try:
         image = decode(read_uri(resolve(row["uri"])), row.get("rotation") or 0)

@@ -31,18 +31,20 @@ from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.storage import fingerprint, read_json, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
 
-DUPLICATE_SCORE = 0.5  # below this cosine nothing is decoded: no re-encoding falls that low, even in a coarse whitening
-SHARD = 2048  # pairs compared between two points to go on from: some minutes
-VERSION = 1  # of what counts as a duplicate
-SIDE = 32
-ASPECT_TOLERANCE = 0.02  # a resize rounds to whole pixels: 2 % covers sides down to 50 px
+DUPLICATE_SCORE = (
+    0.5  # pairs with a lower cosine are not decoded: no re-encoding scores that low, even with a coarse whitening
+)
+PAIRS_PER_SHARD = 2048  # pairs per shard: a few minutes of work
+VERSION = 1  # of the definition of a duplicate
+_SIDE = 32
+ASPECT_TOLERANCE = 0.02  # a resize rounds to whole pixels: 2 % allows sides down to 50 px
 MEAN_DIFFERENCE = 3.0
 TILE_DIFFERENCE = 7.0
 COLOUR_DIFFERENCE = 10.0
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601 luma
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601 luma
 
-Row = Mapping[str, Any]  # a row of an images table: uri, rotation and sha256 are read
-Resolve = Callable[[str], str]
+ImageRow = Mapping[str, Any]  # a row of an images table: uri, rotation and sha256 are read
+UriResolver = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,15 @@ class Thumbnail:
     aspect: float
 
 
-def thumbnail(row: Row, resolve: Resolve) -> Thumbnail | None:
-    """Decode one image to its thumbnail; None when it cannot be read (it is then nobody's duplicate)."""
+def thumbnail(row: ImageRow, resolve: UriResolver) -> Thumbnail | None:
+    """Decode one image to its thumbnail; None when it cannot be read: it then has no near-exact duplicates."""
     from PIL import Image
 
     try:
         image = decode(read_uri(resolve(row["uri"])), row.get("rotation") or 0)
     except (OSError, DecodeError):
         return None
-    small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    small = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     return Thumbnail(np.asarray(small, dtype=np.float32), image.width / image.height)
 
 
@@ -70,15 +72,15 @@ def near_exact(first: Thumbnail, second: Thumbnail) -> bool:
     if abs(first.aspect / second.aspect - 1) > ASPECT_TOLERANCE:
         return False
     difference = first.pixels - second.pixels
-    grey = np.abs(difference @ GREY)
+    grey = np.abs(difference @ _LUMA)
     tiles = grey.reshape(8, 4, 8, 4).mean(axis=(1, 3))
     colour = np.abs(difference.reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)))
     return bool(grey.mean() <= MEAN_DIFFERENCE and tiles.max() <= TILE_DIFFERENCE and colour.max() <= COLOUR_DIFFERENCE)
 
 
-def find_duplicates(pairs: Sequence[tuple[Row, Row, float]], resolve: Resolve) -> list[bool]:
-    """Say for each pair (image row, image row, score) whether its two files show one picture."""
-    # an image that was never opened has no sha256: it equals nothing by its bytes
+def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: UriResolver) -> list[bool]:
+    """Tell for each pair (image row, image row, score) whether both files show the same picture."""
+    # an image that was never opened has no sha256 and equals no other image by bytes
     same_bytes = [first["sha256"] is not None and first["sha256"] == second["sha256"] for first, second, _ in pairs]
     near = [not same and score >= DUPLICATE_SCORE for same, (_, _, score) in zip(same_bytes, pairs, strict=True)]
     rows = {
@@ -96,16 +98,16 @@ def find_duplicates(pairs: Sequence[tuple[Row, Row, float]], resolve: Resolve) -
 
 
 def check_pairs(
-    workspace: Workspace, scratch: Path, pairs: Sequence[tuple[Row, Row, float]], workers: int = 1
+    workspace: Workspace, scratch: Path, pairs: Sequence[tuple[ImageRow, ImageRow, float]], workers: int = 1
 ) -> list[bool]:
-    """`find_duplicates` for any number of pairs, in shards that are kept under `scratch` until all are done.
+    """`find_duplicates` for any number of pairs, in shards that stay under `scratch` until all are done.
 
-    A run that was killed goes on where it stopped. Raises GapsError when a shard fails again and again.
+    A killed run continues where it stopped. Raises GapsError when a shard keeps failing.
     """
-    if len(pairs) <= SHARD:
+    if len(pairs) <= PAIRS_PER_SHARD:
         return find_duplicates(pairs, workspace.resolve)
     lists = [[_plain(first), _plain(second), score] for first, second, score in pairs]
-    plan = Plan(len(lists), SHARD, fingerprint([VERSION, lists]))
+    plan = Plan(len(lists), PAIRS_PER_SHARD, fingerprint([VERSION, lists]))
     folder = open_plan(scratch, plan).absolute()
     write_json(folder / "pairs.json", lists)
     work = CheckShard(workspace.root.absolute(), folder)
@@ -120,7 +122,7 @@ def check_pairs(
 
 @dataclass(frozen=True)
 class CheckShard:
-    """The work of one shard of pairs; picklable, so that worker processes can be handed it."""
+    """The work of one shard of pairs; picklable, for worker processes."""
 
     root: Path
     folder: Path
@@ -132,16 +134,16 @@ class CheckShard:
         return Outcome((path.name,), {"duplicates": sum(marks)})
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: ImageRow) -> dict[str, Any]:
     return {name: row.get(name) for name in ("uri", "rotation", "sha256")}
 
 
-def _thumbnails(rows: Iterable[Row], resolve: Resolve) -> dict[tuple[str, int], Thumbnail | None]:
+def _thumbnails(rows: Iterable[ImageRow], resolve: UriResolver) -> dict[tuple[str, int], Thumbnail | None]:
     rows = list(rows)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL; the order of results is that of rows
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL; results are in the order of rows
         found = pool.map(lambda row: thumbnail(row, resolve), rows)
         return {_key(row): small for row, small in zip(rows, found, strict=True)}
 
 
-def _key(row: Row) -> tuple[str, int]:
+def _key(row: ImageRow) -> tuple[str, int]:
     return row["uri"], row.get("rotation") or 0

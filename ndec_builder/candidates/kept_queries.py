@@ -1,4 +1,4 @@
-"""Which pool images become hard-negative queries, by the decisions on their pairs. Every other one gets its reason."""
+"""Chooses the pool images that become hard-negative queries, from the decisions. Every other image gets a reason."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-# in the order they are looked at
+# in the order in which they are checked
 DROP_REASONS = ("duplicate", "edited_copy", "unsure", "undecided", "no_hard_negative")
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptQueries:
     """kept: query_id → reference ids it is a hard negative of, ascending; dropped: query_id → one of DROP_REASONS."""
 
     kept: dict[str, list[str]]
@@ -23,11 +23,11 @@ class Kept:
         return {reason: list(self.dropped.values()).count(reason) for reason in DROP_REASONS}
 
 
-def kept_queries(candidates: pa.Table, decisions: pa.Table) -> Kept:
+def kept_queries(candidates: pa.Table, decisions: pa.Table) -> KeptQueries:
     """Apply the rule: every pair decided hard_negative or unrelated, at least one hard_negative, none a duplicate.
 
-    `candidates`: all pairs of the split (mined and rechecked), `decisions`: schema DECISIONS. A pair without a decision
-    counts as undecided, whether or not it was ever shown to anyone.
+    `candidates`: all pairs of the split (mined and rechecked); `decisions`: schema DECISIONS. A pair without a decision
+    counts as undecided, even if nobody has seen it.
     """
     decided = dict(zip(decisions["pair_id"].to_pylist(), decisions["decision"].to_pylist(), strict=True))
     seen: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -45,4 +45,4 @@ def kept_queries(candidates: pa.Table, decisions: pa.Table) -> Kept:
             kept[query_id] = sorted(labels["hard_negative"])
         else:
             dropped[query_id] = reason
-    return Kept(kept, dropped)
+    return KeptQueries(kept, dropped)

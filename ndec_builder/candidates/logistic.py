@@ -1,4 +1,4 @@
-"""Logistic regression with a ridge, by Newton's method: a few dozen features, a few thousand rows, no dependency."""
+"""Ridge-penalised logistic regression by Newton's method, for dozens of features and thousands of rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RIDGE = 1.0  # on standardised weights, as a Gaussian prior of variance 1
+RIDGE = 1.0  # on standardised weights: a Gaussian prior of variance 1
 _STEPS = 100
 
 
@@ -36,8 +36,8 @@ def fit_logistic(
 ) -> Logistic:
     """Maximise the ridge-penalised likelihood of `positive` (n,) given features (n, d); deterministic.
 
-    `positive` is bool, or the probability of being positive where nobody is sure; `weight` (n,): how much a row counts.
-    The intercept is not penalised. Raises ValueError when only one class is there.
+    `positive` is bool, or a probability for uncertain rows. `weight` (n,) is the weight of each row. The intercept is
+    not penalised. Raises ValueError if only one class occurs.
     """
     y = positive.astype(np.float64)
     w = np.ones(len(y)) if weight is None else weight

@@ -1,4 +1,7 @@
-"""Mining: the global top pairs of pool × reference (split test) or pool × basic (split train), for annotators."""
+"""`ndec mine`: the global top pairs of pool × reference (split test) or pool × basic (split train), for annotators.
+
+`basic` is the role of training images; the name is the paper's.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,22 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.candidates.attribution import Attribution, read_attribution
-from ndec_builder.candidates.candidate_table import Extras, candidate_table
+from ndec_builder.candidates.candidate_table import CandidateContext, candidate_table
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
-from ndec_builder.candidates.mining_search import Found, find_pairs
-from ndec_builder.candidates.role_vectors import BACKGROUND, Side, load_sides
+from ndec_builder.candidates.mining_search import find_pairs
+from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
+from ndec_builder.candidates.search.pairs import Pairs
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.settings import GALLERY, MineConfig
 from ndec_builder.candidates.split_exclusions import (
     SKIP_COLUMNS,
     OtherSplit,
     count_reasons,
-    mined_first,
-    near_duplicates,
+    near_duplicates_of_used,
     skip_reasons,
+    split_mined_first,
 )
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
@@ -40,8 +44,8 @@ RESULT_VERSION = 3  # 2: geometry, 3: same_photo, same_author, settings of the n
 def run(config: MineConfig) -> Path:
     """Mine one split; return candidates/<split>/ with candidates.parquet, contact_sheet.html and run.json.
 
-    Folders given are ingested and embedded first. The same inputs and settings again do no work. Raises NdecError for
-    an empty side or embeddings that do not fit together.
+    Ingests and embeds the folders in the config first. Does no work if inputs and settings are unchanged. Raises
+    NdecError for a role without images or embeddings that cannot be compared.
     """
     normalization = Normalization(
         config.normalization_factor, config.normalization_neighbours, config.normalization_mode
@@ -50,24 +54,24 @@ def run(config: MineConfig) -> Path:
     workspace = Workspace(config.workspace)
     directory = workspace.candidates(config.split)
     _ingest(config)
-    first = mined_first(workspace, config.split)
+    first = split_mined_first(workspace, config.split)
     if (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0]):
-        say(f"{directory}: mined already with these settings and inputs; nothing to do")
+        say(f"{directory}: already mined with these settings and inputs; nothing to do")
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}
-    pool, gallery, background = load_sides(workspace, config.split, config.model, config.embed_settings)
+    pool, gallery, background = load_search_vectors(workspace, config.split, config.model, config.embed_settings)
     _check_background(config, background)
-    mark, inputs = _mark(config, workspace, first)  # the embeddings are there by now
-    closed, closed_hashes = _closed(workspace, config.split)
-    gallery, gallery_reasons = _open_part(gallery, closed, closed_hashes)
-    pool, pool_reasons = _pool_part(workspace, config, pool, first, closed)
+    mark, inputs = _mark(config, workspace, first)  # now the embeddings exist
+    closed, closed_hashes = _closed_to_training(workspace, config.split)
+    gallery, gallery_reasons = _allowed_gallery(gallery, closed, closed_hashes)
+    pool, pool_reasons = _allowed_pool(workspace, config, pool, first, closed)
     _check_attribution(config, attribution, pool, gallery)
-    extras = Extras(background, normalization, config.rank_by, attribution, config.workers)
+    context = CandidateContext(background, normalization, config.rank_by, attribution, config.workers)
     scratch = directory / "search"
-    found = find_pairs(config, pool, gallery, extras, scratch, mark)
-    _say_fewer(config, found, pool, gallery)
-    table = candidate_table(workspace, config.split, found.pairs, (pool, gallery), extras)
-    (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # of an earlier mining
+    pairs = find_pairs(config, pool, gallery, context, scratch, mark)
+    _report_limits(config, pairs, pool, gallery)
+    table = candidate_table(workspace, config.split, pairs, (pool, gallery), context)
+    (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # from an earlier run
     if config.geometry:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
     write_table(directory / "candidates.parquet", table)
@@ -96,31 +100,28 @@ def run(config: MineConfig) -> Path:
         cut=min(scores),
         mean_score=sum(scores) / len(scores),
         background=background.role if background else None,
-        recall=found.recall.as_dict() if found.recall else None,  # None: the search was exact
     )
     shutil.rmtree(scratch, ignore_errors=True)
     say(f"{directory}: {len(scores)} pairs, scores {max(scores):.4f} … {min(scores):.4f}")
-    if found.recall:
-        say(f"APPROXIMATE search (ivf): {found.recall}")
     return directory
 
 
-def _check_background(config: MineConfig, background: Side | None) -> None:
+def _check_background(config: MineConfig, background: RoleVectors | None) -> None:
     if config.rank_by == "normalized" and background is None:
-        role = BACKGROUND.get(config.split)
+        role = BACKGROUND_ROLES.get(config.split)
         if role is None:
             raise UsageError(f"rank_by is normalized, but split {config.split} has no background images; use raw")
         raise NdecError(
-            f"rank_by is normalized, and that takes {role} images to normalise against; run `ndec ingest {role} "
+            f"rank_by is normalized, which needs {role} images to normalise against; run `ndec ingest {role} "
             f"FOLDER` and `ndec embed {role} --model {config.model}`, or rank by raw"
         )
 
 
-def _check_attribution(config: MineConfig, attribution: Attribution, pool: Side, gallery: Side) -> None:
+def _check_attribution(config: MineConfig, attribution: Attribution, pool: RoleVectors, gallery: RoleVectors) -> None:
     if not attribution:
         return
     known = sum(len(side.only(attribution)) for side in (pool, gallery))
-    say(f"{config.attribution}: {known} of its {len(attribution)} images are in this search")
+    say(f"{config.attribution}: {known} of its {len(attribution)} images take part in this search")
     if not known:
         raise UsageError(
             f"none of the {len(attribution)} images of {config.attribution}, {min(attribution)!r} first, is a pool or "
@@ -130,7 +131,7 @@ def _check_attribution(config: MineConfig, attribution: Attribution, pool: Side,
 
 
 def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) -> tuple[str, dict[str, str]]:
-    """Fingerprint of everything that the result hangs on, and the inputs' own."""
+    """Fingerprint of everything the result depends on, and the fingerprint of each input."""
     inputs = hash_inputs(
         workspace.candidates(config.split), inputs_of(workspace, config.split, config.model), workspace.root
     )
@@ -138,10 +139,9 @@ def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) ->
         if not config.attribution.is_file():
             raise UsageError(f"the attribution table {config.attribution} does not exist")
         inputs["attribution"] = sha256_file(config.attribution)
-    approximate = [config.ivf_lists, config.ivf_probes, config.ivf_pq_bytes] if config.search == "ivf" else None
     parts = {
         "settings": result_fields(config) | {"split": config.split},
-        "approximate": approximate,
+        "approximate": None,  # kept so that pairs mined with version 0.1.0 keep their fingerprint
         "version": RESULT_VERSION,
         "inputs": inputs,
         "skip": first.fingerprint if first else None,
@@ -160,21 +160,21 @@ def _ingest(config: MineConfig) -> None:
 
     for folder in (config.pool, config.references):
         if folder is not None and not is_uri(folder) and guess_kind(folder) == "folder":
-            check_folder(Path(folder))  # a wrong name is told now, not after an hour over the other folder
+            check_folder(Path(folder))  # report a wrong name now, not after an hour of work on the other folder
     for role, folder in (("pool", config.pool), (GALLERY[config.split], config.references)):
         if folder is not None:
             ingest(IngestConfig(workspace=config.workspace, role=role, source=folder))
 
 
-def _closed(workspace: Workspace, split: str) -> tuple[set[str], set[str]]:
-    """Groups and file hashes of the references: training pairs from them would be left out of every manifest anyway."""
+def _closed_to_training(workspace: Workspace, split: str) -> tuple[set[str], set[str]]:
+    """Groups and file hashes of the references: every manifest leaves out training pairs with these."""
     if split != "train" or not workspace.images("reference").is_file():
         return set(), set()
     table = read_table(workspace.images("reference"), ["group", "sha256"])
     return set(table["group"].to_pylist()) - {None, ""}, set(table["sha256"].to_pylist()) - {None}
 
 
-def _open_part(gallery: Side, closed: set[str], hashes: set[str]) -> tuple[Side, dict[str, str]]:
+def _allowed_gallery(gallery: RoleVectors, closed: set[str], hashes: set[str]) -> tuple[RoleVectors, dict[str, str]]:
     if not closed and not hashes:
         return gallery, {}
     columns = read_table(gallery.table, SKIP_COLUMNS).to_pydict()
@@ -192,15 +192,15 @@ def _open_part(gallery: Side, closed: set[str], hashes: set[str]) -> tuple[Side,
     return left, reasons
 
 
-def _pool_part(
-    workspace: Workspace, config: MineConfig, pool: Side, first: OtherSplit | None, closed: set[str]
-) -> tuple[Side, dict[str, str]]:
-    """Leave out what the split mined first used, its duplicates and groups. Raises NdecError when nothing is left."""
+def _allowed_pool(
+    workspace: Workspace, config: MineConfig, pool: RoleVectors, first: OtherSplit | None, closed: set[str]
+) -> tuple[RoleVectors, dict[str, str]]:
+    """Leave out images that the other split used, their duplicates and groups. Raises NdecError if none is left."""
     used = first.used if first else frozenset()
     if not used and not closed:
         return pool, {}
     reasons = skip_reasons(read_table(pool.table, SKIP_COLUMNS), used, closed)
-    near = near_duplicates(workspace, pool, used, config.split, config.workers)
+    near = near_duplicates_of_used(workspace, pool, used, config.split, config.workers)
     reasons |= dict.fromkeys(near - set(reasons), "duplicate of an image used by the other split")
     left = pool.without(reasons)
     if not len(left):
@@ -215,21 +215,21 @@ def _is_done(directory: Path, mark: str) -> bool:
     files = [directory / name for name in ("run.json", "candidates.parquet", "contact_sheet.html")]
     if not all(path.is_file() for path in files) or read_json(files[0]).get("fingerprint") != mark:
         return False
-    read_table(files[1], ["pair_id"])  # a broken file must not pass as done
+    read_table(files[1], ["pair_id"])  # a broken file must not look finished
     return True
 
 
-def _say_fewer(config: MineConfig, found: Found, pool: Side, gallery: Side) -> None:
-    if len(found.pairs) < config.top:
+def _report_limits(config: MineConfig, pairs: Pairs, pool: RoleVectors, gallery: RoleVectors) -> None:
+    if len(pairs) < config.top:
         say(
-            f"asked for {config.top} pairs; only {len(found.pairs)} exist under --max-per-query {config.max_per_query} "
+            f"asked for {config.top} pairs; only {len(pairs)} exist under --max-per-query {config.max_per_query} "
             f"and --max-per-reference {config.max_per_reference}, with {len(pool)} pool and {len(gallery)} "
             f"{gallery.role} images"
         )
-    if found.pairs and len(set(found.pairs.queries.tolist())) == len(pool):
+    if len(pairs) and len(set(pairs.queries.tolist())) == len(pool):
         say(
-            "every pool image is among the pairs: the last of them have nothing in common, and none is left to draw "
-            "distractors from; a smaller --top keeps to the closest"
+            "every pool image is in a pair: the last pairs have nothing in common, and no image is left for "
+            "distractors; use a smaller --top"
         )
 
 
@@ -237,7 +237,7 @@ def _count(table: pa.Table, column: str) -> int:
     return sum(bool(value) for value in table[column].to_pylist())
 
 
-def _write_sheet(workspace: Workspace, split: str, table: pa.Table, pool: Side, gallery: Side) -> None:
+def _write_sheet(workspace: Workspace, split: str, table: pa.Table, pool: RoleVectors, gallery: RoleVectors) -> None:
     rows: list[dict[str, Any]] = table.to_pylist()
     roles = ("query (pool)", "reference") if split == "test" else ("latter (pool)", "former (basic)")
     write_contact_sheet(

@@ -1,7 +1,7 @@
-"""`ndec prelabel`: how probable each mined pair is an edited copy, calibrated on synthetic edits of the user's images.
+"""`ndec prelabel`: the probability that a mined pair is an edited copy, learned from synthetic edits.
 
-Writes the columns prelabel and prelabel_confidence of the candidates, and `prelabel.json` with the weights and how well
-the probabilities hold. A pre-label orders people's queue; it decides nothing unless auto-clearing is switched on.
+Writes the columns prelabel and prelabel_confidence of the candidates, and `prelabel.json` with the weights and their
+calibration. A pre-label orders the queue of the annotators. It decides nothing unless auto-clearing is switched on.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ import pyarrow as pa
 from ndec_builder.candidates.geometry.fitting import SIGNALS
 from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
-from ndec_builder.candidates.role_vectors import load_side
+from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
-from ndec_builder.candidates.synthetic_pairs import FEATURES, Gallery, KnownPairs, features_from, make_known_pairs
+from ndec_builder.candidates.synthetic_pairs import (
+    PAIR_FEATURES,
+    Gallery,
+    KnownPairs,
+    make_known_pairs,
+    signal_features,
+)
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.run_record import RunRecord
@@ -25,20 +31,20 @@ from ndec_builder.core.storage import fingerprint, read_table, write_json, write
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 1
-FOLDS = 5
+_FOLDS = 5
 
 
 def run(config: PrelabelConfig) -> Path:
-    """Learn from synthetic pairs, judge every mined and rechecked pair; returns the path of candidates.parquet.
+    """Learn from synthetic pairs, pre-label every mined and rechecked pair; return the path of candidates.parquet.
 
-    prelabel is edited_copy or hard_negative (which here stands for "no copy"), prelabel_confidence its probability.
+    prelabel is edited_copy or hard_negative (meaning "not a copy"); prelabel_confidence is its probability.
     Raises NdecError without geometry or with too few images, UsageError for a count below 20.
     """
     record = RunRecord("prelabel", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.candidates(config.split)
     paths = workspace.candidate_files(config.split) or [directory / "candidates.parquet"]
-    tables = {path.name: read_table(path) for path in paths}  # which says what to do where there is none
+    tables = {path.name: read_table(path) for path in paths}  # the error for a missing file says what to do
     geometry = read_geometry(workspace, config.split)
     if not geometry.num_rows:
         raise NdecError(
@@ -46,14 +52,14 @@ def run(config: PrelabelConfig) -> Path:
             f"run `ndec mine --split {config.split} --geometry` again"
         )
     role = GALLERY[config.split]
-    gallery = Gallery.of(load_side(workspace, role, config.model))
+    gallery = Gallery.of(load_role_vectors(workspace, role, config.model))
     if len(gallery.ids) < 20:
         raise NdecError(f"{len(gallery.ids)} {role} images are too few to learn pre-labels from; 20 are needed")
     scratch = directory / "prelabel"
     known = make_known_pairs(workspace, gallery, config.model, config.count, config.seed, scratch)
     shutil.rmtree(scratch)
     model, report = learn(known)
-    logits = [model.logits(pair_features(table, geometry)) for table in tables.values()]
+    logits = [model.logits(candidate_features(table, geometry)) for table in tables.values()]
     probabilities, share = shifted_prior(np.concatenate(logits), float(known.is_copy.mean()))
     start = 0
     for (name, table), part in zip(tables.items(), logits, strict=True):
@@ -66,14 +72,14 @@ def run(config: PrelabelConfig) -> Path:
         directory, name="prelabel.run.json", counts={"pairs": start, "learnt_from": len(known.kinds)}, inputs=inputs
     )
     say(
-        f"{start} pairs judged: {share:.0%} edited copies by the geometry; on synthetic pairs AUC {report['auc']:.3f}, "
+        f"{start} pairs pre-labelled, {share:.0%} edited copies; on synthetic pairs AUC {report['auc']:.3f}, "
         f"calibration error {report['calibration_error']:.3f}"
     )
     return directory / "candidates.parquet"
 
 
 def learn(known: KnownPairs) -> tuple[Logistic, dict[str, object]]:
-    """Fit on all known pairs, and say how well it does on groups that a fold has not seen."""
+    """Fit on all known pairs; the report evaluates it on groups that a fold has not seen."""
     held = out_of_fold(known)
     y = known.is_copy
     model = fit_logistic(known.features, y)
@@ -87,17 +93,17 @@ def learn(known: KnownPairs) -> tuple[Logistic, dict[str, object]]:
         "reliability": [[float(held[b].mean()), float(y[b].mean()), len(b)] for b in bins if len(b)],
         "mean_probability": {kind: float(held[np.array(known.kinds) == kind].mean()) for kind in kinds},
         "intercept": model.intercept,
-        "weights": dict(zip(FEATURES, (float(w) for w in model.weights), strict=True)),
+        "weights": dict(zip(PAIR_FEATURES, (float(w) for w in model.weights), strict=True)),
     }
 
 
 def out_of_fold(known: KnownPairs) -> np.ndarray:
-    """Probabilities (n,) from FOLDS fits, each judging the groups that it was not fitted on."""
+    """Probabilities (n,) by cross-validation over groups: each fit predicts the groups that it has not seen."""
     names = sorted(set(known.groups))
-    fold = {name: number % FOLDS for number, name in enumerate(np.random.default_rng(0).permutation(names))}
+    fold = {name: number % _FOLDS for number, name in enumerate(np.random.default_rng(0).permutation(names))}
     place = np.array([fold[group] for group in known.groups])
     held = np.zeros(len(place))
-    for number in range(FOLDS):
+    for number in range(_FOLDS):
         test = place == number
         if test.any():
             held[test] = fit_logistic(known.features[~test], known.is_copy[~test]).probabilities(known.features[test])
@@ -112,7 +118,7 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
 
 
-def pair_features(table: pa.Table, geometry: pa.Table) -> np.ndarray:
+def candidate_features(table: pa.Table, geometry: pa.Table) -> np.ndarray:
     """Features (n, d) of a candidates table in its order, from its GEOMETRY rows."""
     rows = {row["pair_id"]: row for row in geometry.to_pylist()}
     features = []
@@ -120,12 +126,12 @@ def pair_features(table: pa.Table, geometry: pa.Table) -> np.ndarray:
         row = rows.get(pair, {})
         values = {name: float(row.get(name) or 0.0) for name in SIGNALS}
         fitted = row.get("homography") is not None
-        features.append(features_from(score, values, fitted, row.get("seam") is None))
+        features.append(signal_features(score, values, fitted, row.get("seam") is None))
     return np.array(features)
 
 
 def with_prelabels(table: pa.Table, probabilities: np.ndarray) -> pa.Table:
-    """Fill prelabel and prelabel_confidence from P(edited copy) (n,); null for duplicates, which nobody is shown."""
+    """Fill prelabel and prelabel_confidence from P(edited copy) (n,); null for duplicates, which nobody sees."""
     shown = np.array([mark is None for mark in table["duplicate_of"].to_pylist()], dtype=bool)
     labels = [
         ("edited_copy" if p >= 0.5 else "hard_negative") if seen else None

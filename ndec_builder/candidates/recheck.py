@@ -1,8 +1,8 @@
-"""The second search: each pool image that would become a hard-negative query, against all references.
+"""`ndec annotate recheck`: searches each kept query (future hard-negative query) among all references once more.
 
-Mining keeps few pairs per query, so a kept query may still be a copy of a reference nobody was shown. Every pair of it
-at or above the mining cut that is not yet a candidate goes back to annotation. Run, annotate and resolve until none is
-new: a second round finds nothing more, since decisions only shrink the set of kept queries.
+Mining keeps few pairs per query, so a kept query may still be a copy of a reference that nobody saw. Its pairs at or
+above the mining cut that are not candidates yet go back to annotation. A second round finds nothing new, because
+decisions only shrink the set of kept queries.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.attribution import read_attribution
-from ndec_builder.candidates.candidate_table import Extras, all_candidates, candidate_table
+from ndec_builder.candidates.candidate_table import CandidateContext, all_candidates, candidate_table
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.kept_queries import kept_queries
-from ndec_builder.candidates.role_vectors import Side, load_sides
+from ndec_builder.candidates.role_vectors import RoleVectors, load_search_vectors
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.candidates.search.score_normalization import Normalization, normalized
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
@@ -36,8 +36,8 @@ RESULT_VERSION = 2
 def run(config: RecheckConfig) -> Path:
     """Append new pairs of kept queries to candidates/<split>/recheck.parquet (schema CANDIDATES); return its path.
 
-    Ranks go on from the last candidate, in the total order within a round. The counts are in recheck.run.json. Raises
-    NdecError when the split is not mined or not decided yet, UsageError for a model it was not mined with.
+    Ranks continue after the last candidate, in the total order within a round. The counts are in recheck.run.json.
+    Raises NdecError when the split is not mined or has no decisions yet, UsageError for another model than the mining.
     """
     record = RunRecord("recheck", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
@@ -48,8 +48,8 @@ def run(config: RecheckConfig) -> Path:
     ranked_by = read_json(directory / "run.json")["config"].get("rank_by", "raw")
     column = "score_normalized" if ranked_by == "normalized" else "score"
     cut = min(read_table(directory / "candidates.parquet", [column])[column].to_pylist())
-    fresh = _new(workspace, config, candidates, sorted(kept.kept), cut)
-    if (directory / GEOMETRY_FILE).is_file():  # as the split was mined
+    fresh = _new_candidates(workspace, config, candidates, sorted(kept.kept), cut)
+    if (directory / GEOMETRY_FILE).is_file():  # same as in mining
         fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=config.workers)
     path = directory / "recheck.parquet"
     before = read_table(path) if path.is_file() else CANDIDATES.empty_table()
@@ -60,7 +60,7 @@ def run(config: RecheckConfig) -> Path:
         name="recheck.run.json",
         counts={
             "kept_queries": len(kept.kept),
-            "new_pairs": fresh["duplicate_of"].null_count,  # what annotators will see
+            "new_pairs": fresh["duplicate_of"].null_count,  # pairs that annotators will see
             "new_duplicates": len(fresh) - fresh["duplicate_of"].null_count,
             "pairs": len(before) + len(fresh),
         },
@@ -71,7 +71,7 @@ def run(config: RecheckConfig) -> Path:
 
 
 def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:
-    """Return the pair ids of the second search that annotators still have to decide, in rank order."""
+    """Return the pair ids of the second search that still need a decision, in rank order."""
     path = workspace.candidates(split) / "recheck.parquet"
     if not path.is_file():
         return []
@@ -86,13 +86,13 @@ def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:
     ]
 
 
-def _new(
+def _new_candidates(
     workspace: Workspace, config: RecheckConfig, candidates: pa.Table, query_ids: list[str], cut: float
 ) -> pa.Table:
-    """The candidates to add: pairs of the kept queries at or above the cut that no round has seen."""
+    """The candidates to add: pairs of the kept queries at or above the cut that are not candidates yet."""
     if not query_ids:
         return CANDIDATES.empty_table()
-    pool, gallery, background = load_sides(workspace, config.split, config.model)
+    pool, gallery, background = load_search_vectors(workspace, config.split, config.model)
     gone = set(query_ids) - set(pool.ids.filter(pc.is_in(pool.ids, value_set=pa.array(query_ids))).to_pylist())
     if gone:
         raise NdecError(
@@ -101,11 +101,11 @@ def _new(
         )
     queries = pool.only(query_ids)
     references = gallery.vectors.load()
-    extras = _extras(workspace, config, background)
-    # with normalised ranks the cut is one of normalised scores: another raw one for each query
+    context = _mining_context(workspace, config, background)
+    # with normalised ranks the cut is a normalised score; each query has its own raw cut
     offsets = np.zeros(len(queries))
-    if extras.rank_by == "normalized" and background is not None:
-        offsets = extras.normalization.offsets(queries.vectors, background.vectors.load())
+    if context.rank_by == "normalized" and background is not None:
+        offsets = context.normalization.offsets(queries.vectors, background.vectors.load())
     low = np.nextafter((cut + offsets).astype(np.float32), np.float32(-np.inf))
     pairs = pairs_above(queries.vectors, references, low)
     reached = normalized(pairs.scores, offsets[pairs.queries]) >= np.float32(cut)
@@ -114,14 +114,14 @@ def _new(
     known = set(candidates["pair_id"].to_pylist())
     unseen = [position for position, (q, r) in enumerate(names) if pair_id(config.split, q, r) not in known]
     pairs = pairs.take(np.array(unseen, dtype=np.int64))
-    return candidate_table(workspace, config.split, pairs, (queries, gallery), extras, len(candidates) + 1)
+    return candidate_table(workspace, config.split, pairs, (queries, gallery), context, len(candidates) + 1)
 
 
-def _extras(workspace: Workspace, config: RecheckConfig, background: Side | None) -> Extras:
-    """As the split was mined: its ranks, its normalisation, its attribution table where that is still there."""
+def _mining_context(workspace: Workspace, config: RecheckConfig, background: RoleVectors | None) -> CandidateContext:
+    """The context of the mining: ranking, normalisation, and its attribution table if that still exists."""
     mined = read_json(workspace.candidates(config.split) / "run.json")["config"]
     attribution = Path(mined["attribution"]) if mined.get("attribution") else None
-    return Extras(
+    return CandidateContext(
         background,
         Normalization(
             mined.get("normalization_factor", MineConfig.normalization_factor),
@@ -138,6 +138,6 @@ def _check_model(directory: Path, config: RecheckConfig) -> None:
     mined_with = read_json(directory / "run.json")["config"]["model"]
     if mined_with != config.model:
         raise UsageError(
-            f"split {config.split} was mined with model {mined_with!r}, not {config.model!r}, and scores of two models "
-            f"cannot be compared with one cut; pass --model {mined_with}"
+            f"split {config.split} was mined with model {mined_with!r}, not {config.model!r}; one cut does not fit the "
+            f"scores of two models. Pass --model {mined_with}"
         )

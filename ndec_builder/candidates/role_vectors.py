@@ -1,4 +1,4 @@
-"""The two sides of a search: images of a role with their vectors, without holding a pool of millions in memory."""
+"""Images of a role with their vectors, for searching; the vectors of millions of images stay on disk."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.embeddings.stored_vectors import MappedVectors, map_embeddings
 
-BACKGROUND = {"test": "basic"}  # split → role whose images scores are normalised against
+BACKGROUND_ROLES = {"test": "basic"}  # split → role whose images scores are normalised against
 
 Rows = dict[str, dict[str, Any]]  # image_id → row of its images table
 
 
 @dataclass(frozen=True)
-class Side:
+class RoleVectors:
     """The embedded images of a role: ids (n,) ascending, vectors (n, d) float16 in that order, on disk."""
 
     role: str
@@ -45,15 +45,15 @@ class Side:
         found: list[str] = self.ids.take(pa.array(positions)).to_pylist()
         return found
 
-    def only(self, image_ids: Collection[str]) -> Side:
+    def only(self, image_ids: Collection[str]) -> RoleVectors:
         return self._filter(pc.is_in(self.ids, value_set=pa.array(sorted(image_ids), pa.string())))
 
-    def without(self, image_ids: Collection[str]) -> Side:
+    def without(self, image_ids: Collection[str]) -> RoleVectors:
         if not image_ids:
             return self
         return self._filter(pc.invert(pc.is_in(self.ids, value_set=pa.array(sorted(image_ids), pa.string()))))
 
-    def _filter(self, mask: pa.BooleanArray) -> Side:
+    def _filter(self, mask: pa.BooleanArray) -> RoleVectors:
         keep = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
         return replace(self, ids=self.ids.take(pa.array(keep)), vectors=self.vectors.take(keep))
 
@@ -61,14 +61,14 @@ class Side:
         return len(self.ids)
 
 
-def load_side(workspace: Workspace, role: str, model: str, settings: Path | None = None) -> Side:
-    """Open a role's vectors; embeds them first where that is missing, by [embed] of the settings file.
+def load_role_vectors(workspace: Workspace, role: str, model: str, settings: Path | None = None) -> RoleVectors:
+    """Open the vectors of a role; embed its images first if needed, with [embed] of the settings file.
 
-    Raises NdecError when not ingested, or none is embedded, or for ids that the images table does not have.
+    Raises NdecError when the role is not ingested, no image could be embedded, or ids are missing in the images table.
     """
     table = workspace.images(role)
     if not table.is_file():
-        workspace.read_images(role)  # says what to do
+        workspace.read_images(role)  # its error says what to do
     if not pq.read_metadata(table).num_rows:
         raise NdecError(f"the {role} table of {workspace.root} is empty; run `ndec ingest {role} FOLDER` with images")
     if not is_embedded(workspace, role, model):
@@ -81,7 +81,7 @@ def load_side(workspace: Workspace, role: str, model: str, settings: Path | None
     stored = map_embeddings(directory)
     if not len(stored.ids):
         raise NdecError(
-            f"none of the {role} images could be embedded: {directory / 'rejects.parquet'} says why of each; ingest "
+            f"none of the {role} images could be embedded: {directory / 'rejects.parquet'} has the reasons; ingest "
             f"others with `ndec ingest {role} FOLDER`"
         )
     known = pc.is_in(stored.ids, value_set=read_table(table, ["image_id"])["image_id"].combine_chunks())
@@ -91,19 +91,19 @@ def load_side(workspace: Workspace, role: str, model: str, settings: Path | None
             f"{len(unknown)} embedded {role} images, {unknown[0].as_py()!r} first, are not in {table}; "
             f"run `ndec embed {role} --model {model}` again"
         )
-    return Side(role, table, stored.ids, stored.vectors, stored.space, stored.model)
+    return RoleVectors(role, table, stored.ids, stored.vectors, stored.space, stored.model)
 
 
-def load_sides(
+def load_search_vectors(
     workspace: Workspace, split: str, model: str, settings: Path | None = None
-) -> tuple[Side, Side, Side | None]:
-    """Return pool, gallery and, where it is embedded already, the background that scores are normalised against.
+) -> tuple[RoleVectors, RoleVectors, RoleVectors | None]:
+    """Return pool, gallery and, if it is already embedded, the background for score normalisation.
 
     Raises NdecError when their vectors cannot be compared.
     """
-    pool, gallery = (load_side(workspace, role, model, settings) for role in ("pool", GALLERY[split]))
-    role = BACKGROUND.get(split)
-    background = load_side(workspace, role, model) if role and is_embedded(workspace, role, model) else None
+    pool, gallery = (load_role_vectors(workspace, role, model, settings) for role in ("pool", GALLERY[split]))
+    role = BACKGROUND_ROLES.get(split)
+    background = load_role_vectors(workspace, role, model) if role and is_embedded(workspace, role, model) else None
     for side in (pool, background):
         if side is not None and side.space != gallery.space:
             raise NdecError(
@@ -115,7 +115,7 @@ def load_sides(
 
 
 def is_embedded(workspace: Workspace, role: str, model: str) -> bool:
-    """Whether the embeddings are finished and were made from the image files that are listed now."""
+    """Whether the embeddings are finished and were made from the images in the current images table."""
     path = workspace.embeddings(role, model) / "run.json"
     if not path.is_file() or not workspace.images(role).is_file():
         return False

@@ -9,7 +9,7 @@ from ndec_builder.core.config import Config, option, setting
 from ndec_builder.core.vocabulary import SPLITS
 from ndec_builder.embeddings.settings import DEFAULT_MODEL, MODEL_FORMS
 
-SEARCHES = ("auto", "bf16", "faiss", "ivf")
+SEARCHES = ("auto", "bf16", "faiss")
 RANKINGS = ("raw", "normalized")
 GALLERY = {"test": "reference", "train": "basic"}  # split → role of the images that the pool is searched in
 SPLIT_HELP = "test: pool × reference. train: pool × basic (training images)."
@@ -56,16 +56,7 @@ class MineConfig(Config):
         "mean", "Background score: mean of these neighbours, or min: the score of the last one.",
         choices=("mean", "min"),
     )  # fmt: skip
-    search: str = setting(
-        "auto", "auto, bf16 or faiss (all exact, same result), or ivf (approximate).", choices=SEARCHES, result=False
-    )
-    ivf_lists: int = setting(
-        0, "ivf: lists that the references are divided into; 0: by their number.", ge=0, result=False
-    )
-    ivf_probes: int = setting(0, "ivf: lists searched for each pool image; 0: one in sixteen.", ge=0, result=False)
-    ivf_pq_bytes: int = setting(
-        0, "ivf: bytes that a reference is compressed to; 0: kept as float16.", ge=0, result=False
-    )
+    search: str = setting("auto", "auto, bf16 or faiss: all exact, same result.", choices=SEARCHES, result=False)
     attribution: Path | None = option(
         None, "csv with image_id and photo_id, url, author or author_url, for images whose tables lack them."
     )

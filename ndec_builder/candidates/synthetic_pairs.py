@@ -1,4 +1,4 @@
-"""Pairs of known truth to learn pre-labels from: synthetic edits of the user's own images, and their neighbours."""
+"""Pairs with known labels to learn pre-labels from: synthetic edits of the user's images, and neighbours of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures
-from ndec_builder.candidates.geometry.keypoints import Picture, describe
-from ndec_builder.candidates.role_vectors import Side
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
+from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.schemas import IMAGES, table_of
@@ -20,10 +20,10 @@ from ndec_builder.core.storage import read_uri, write_bytes
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image
 
-TOO_ALIKE = 0.97  # cosine: perhaps one picture twice in the gallery
-MOST_IMAGES = 20_000  # among which neighbours are looked for
-CROP_SHARE = (0.25, 0.75)  # of a reverse crop's whole that its reference shows
-FEATURES = (
+TOO_ALIKE = 0.97  # cosine: the gallery may contain the picture twice
+MOST_IMAGES = 20_000  # at most this many images are searched for neighbours
+CROP_SHARE = (0.25, 0.75)  # share of the area of a reverse crop's query that its reference shows
+PAIR_FEATURES = (
     "score", "fitted", *SIGNALS, "outside_seam", "no_seam", "outside_no_fit"
 )  # fmt: skip
 
@@ -37,8 +37,8 @@ class Gallery:
     vectors: np.ndarray
 
     @classmethod
-    def of(cls, side: Side, most: int = MOST_IMAGES, seed: int = 0) -> Gallery:
-        """The embedded images of a role; `most` of them, drawn at random, where there are more."""
+    def of(cls, side: RoleVectors, most: int = MOST_IMAGES, seed: int = 0) -> Gallery:
+        """The embedded images of a role, or a random sample of `most` of them."""
         places = np.sort(np.random.default_rng(seed).permutation(len(side))[:most])
         ids = side.names(places)
         return cls(ids, side.rows(ids), side.vectors[places].astype(np.float32))
@@ -46,7 +46,7 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class KnownPairs:
-    """Features (n, d) float64 in the order of FEATURES, what each pair is, and the group of its reference."""
+    """Features (n, d) float64 in the order of PAIR_FEATURES, the kind of each pair, and the group of its reference."""
 
     features: np.ndarray
     kinds: list[str]
@@ -57,13 +57,13 @@ class KnownPairs:
         return np.array([kind == "copy" for kind in self.kinds])
 
 
-def features_of(score: float, geometry: Geometry) -> np.ndarray:
-    """One pair as (d,) float64, in the order of FEATURES; what cannot be measured is 0, and a feature says so."""
+def geometry_features(score: float, geometry: Geometry) -> np.ndarray:
+    """One pair as (d,) float64, in the order of PAIR_FEATURES; unmeasured signals are 0, and indicators mark them."""
     values = dict(zip(SIGNALS, np.nan_to_num(geometry.vector()), strict=True))
-    return features_from(score, values, geometry.homography is not None, bool(np.isnan(geometry.seam)))
+    return signal_features(score, values, geometry.homography is not None, bool(np.isnan(geometry.seam)))
 
 
-def features_from(score: float, values: dict[str, float], fitted: bool, no_seam: bool) -> np.ndarray:
+def signal_features(score: float, values: dict[str, float], fitted: bool, no_seam: bool) -> np.ndarray:
     values = values | {"inliers": np.log1p(values["inliers"]), "matches": np.log1p(values["matches"])}
     outside = 1 - values["query_inside"] if fitted else 0.0
     extra = [outside * values["seam"], float(no_seam), float(not fitted)]
@@ -75,15 +75,16 @@ def make_known_pairs(
 ) -> KnownPairs:
     """Make `count` edited copies and half as many reverse crops of gallery images, and pair them.
 
-    Each copy is paired with its original (copy) and with the nearest other image (copy_of_other); each original with
-    its nearest image of another group (neighbour); each whole with its crop (reverse_crop). Near-duplicates in the
-    gallery are left out: nobody knows what they are. Without `neighbours` only copies and reverse crops. Deterministic.
+    Each copy is paired with its original (copy) and with the nearest different image (copy_of_other), each original
+    with its nearest image of a different group (neighbour), each full picture with its crop (reverse_crop).
+    Near-duplicates in the gallery are left out: their label is unknown. Without `neighbours`: only copies and reverse
+    crops. Deterministic.
     """
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(gallery.ids))[:count]
-    pictures: dict[int, Picture] = {}
+    pictures: dict[int, DescribedPicture] = {}
     made: list[tuple[str, int, np.ndarray]] = []
-    for number, place in enumerate(track(chosen, len(chosen), "making pairs of known truth")):
+    for number, place in enumerate(track(chosen, len(chosen), "making pairs with known labels")):
         original = _open(workspace, gallery.rows[gallery.ids[place]])
         if original is None:
             continue
@@ -93,8 +94,8 @@ def make_known_pairs(
             made.append(
                 ("reverse_crop", int(place), np.asarray(_crop(original, np.random.default_rng([seed, 2, number]))))
             )
-        pictures[int(place)] = describe(np.asarray(original))
-    vectors = _describe(workspace, model, [pixels for _, _, pixels in made], scratch)
+        pictures[int(place)] = describe_picture(np.asarray(original))
+    vectors = _embed_pictures(workspace, model, [pixels for _, _, pixels in made], scratch)
     return _pair_up(workspace, gallery, made, vectors, pictures, neighbours)
 
 
@@ -103,28 +104,30 @@ def _pair_up(
     gallery: Gallery,
     made: list[tuple[str, int, np.ndarray]],
     vectors: np.ndarray,
-    pictures: dict[int, Picture],
+    pictures: dict[int, DescribedPicture],
     neighbours: bool,
 ) -> KnownPairs:
     stored = gallery.vectors
 
-    def look(place: int) -> Picture | None:
+    def look(place: int) -> DescribedPicture | None:
         if place not in pictures and (image := _open(workspace, gallery.rows[gallery.ids[place]])) is not None:
-            pictures[place] = describe(np.asarray(image))
+            pictures[place] = describe_picture(np.asarray(image))
         return pictures.get(place)
 
     features, kinds, groups = [], [], []
 
-    def add(kind: str, query: Picture | None, reference: Picture | None, score: float, place: int) -> None:
+    def add(
+        kind: str, query: DescribedPicture | None, reference: DescribedPicture | None, score: float, place: int
+    ) -> None:
         if query is not None and reference is not None:
-            features.append(features_of(score, fit_pictures(query, reference)))
+            features.append(geometry_features(score, fit_pictures(query, reference)))
             kinds.append(kind)
             groups.append(gallery.rows[gallery.ids[place]]["group"] or gallery.ids[place])
 
     for (kind, place, pixels), vector in track(zip(made, vectors, strict=True), len(made), "measuring them"):
-        picture, own = describe(pixels), pictures[place]
+        picture, own = describe_picture(pixels), pictures[place]
         score = float(vector @ stored[place])
-        if kind == "reverse_crop":  # the whole is the query, its crop the reference
+        if kind == "reverse_crop":  # the full picture is the query, its crop the reference
             add(kind, own, picture, score, place)
             continue
         add("copy", picture, own, score, place)
@@ -140,7 +143,7 @@ def _pair_up(
 
 
 def _nearest(gallery: Gallery, stored: np.ndarray, vector: np.ndarray, place: int) -> tuple[int | None, float]:
-    """The nearest image of another group that is no near-duplicate of image `place`; None when there is none."""
+    """The nearest image of a different group that is not a near-duplicate of image `place`; None if there is none."""
     scores, own = stored @ vector, gallery.rows[gallery.ids[place]]["group"]
     alike = stored @ stored[place]
     for other in np.argsort(-scores, kind="stable")[:50]:
@@ -157,7 +160,7 @@ def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _describe(workspace: Workspace, model: str, pictures: list[np.ndarray], scratch: Path) -> np.ndarray:
+def _embed_pictures(workspace: Workspace, model: str, pictures: list[np.ndarray], scratch: Path) -> np.ndarray:
     """Vectors (n, d) float32, L2-normed, of pictures in the space of the stored embeddings."""
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.extract import extract

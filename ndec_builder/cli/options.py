@@ -94,12 +94,12 @@ def _counts(path: Path) -> dict[str, Any]:
 
 def print_models(as_json: bool) -> None:
     """The kinds of models: how each is written, what it needs, its licence, commercial use of its weights."""
-    from ndec_builder.embeddings.model_kinds import rows
+    from ndec_builder.embeddings.model_kinds import model_kind_rows
 
     if as_json:
-        typer.echo(json.dumps({"models": rows()}, ensure_ascii=False))
+        typer.echo(json.dumps({"models": model_kind_rows()}, ensure_ascii=False))
         return
-    for row in rows():
+    for row in model_kind_rows():
         typer.echo(row["form"])
         for name in ("needs", "input", "license", "commercial"):
             typer.echo(f"    {name + ':':<12}{row[name]}")

@@ -1,4 +1,4 @@
-"""Decoding, backbones, pooling, whitening: images → vectors."""
+"""Turns images into vectors: backbones, pooling, whitening."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ndec_builder.embeddings.pooling import GeM as GeM
     from ndec_builder.embeddings.settings import DescriptorsConfig as DescriptorsConfig
     from ndec_builder.embeddings.settings import EmbedConfig as EmbedConfig
-    from ndec_builder.embeddings.store import Embeddings as Embeddings
-    from ndec_builder.embeddings.store import read_embeddings as read_embeddings
+    from ndec_builder.embeddings.stored_vectors import Embeddings as Embeddings
+    from ndec_builder.embeddings.stored_vectors import read_embeddings as read_embeddings
     from ndec_builder.embeddings.whitening import Whitening as Whitening
 
 __getattr__, __dir__ = lazy(__name__, __file__)

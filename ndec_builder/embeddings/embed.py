@@ -22,11 +22,11 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.embeddings.model_names import RESULT_VERSION, parse
-from ndec_builder.embeddings.parts import Piece, read_piece, write_part, write_parts
+from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
+from ndec_builder.embeddings.parts import Piece, read_shard, write_part, write_parts
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.whitening import Whitening
-from ndec_builder.embeddings.workspace_whitening import fit_whitening, fitted_whitening, whitening_path
+from ndec_builder.embeddings.workspace_whitening import fit_whitening, load_fitted_whitening, whitening_path
 
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
@@ -34,16 +34,24 @@ if TYPE_CHECKING:
 _loaded: dict[tuple[str, str, str], Backbone] = {}  # one backbone per worker process, not one per shard
 
 
-SNAPSHOT = ["image_id", "uri", "sha256", "width", "height", "format", "rotation"]  # what reading an image may need
+SNAPSHOT = [
+    "image_id",
+    "uri",
+    "sha256",
+    "width",
+    "height",
+    "format",
+    "rotation",
+]  # the columns that reading an image needs
 
 
 @one_writer(lambda config: Workspace(config.workspace).embeddings(config.role, config.model))
 def run(config: EmbedConfig) -> Path:
     """Embed all images of a role and return the folder of the vectors.
 
-    A finished run with the same images, weights and settings is left as it is and loads no model; a folder made with
-    others is made again. Raises GapsError, with everything written, when more than `max_reject_share` of the images are
-    unusable, and when shards had to be set aside; NdecError when another process is embedding the role.
+    A finished run with the same images, weights and settings stays as it is and loads no model; anything else is
+    embedded again. Raises GapsError, after writing everything, when more than `max_reject_share` of the images are
+    unusable or shards were set aside; NdecError when another process is embedding the role.
     """
     record = RunRecord("embed", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
@@ -52,11 +60,13 @@ def run(config: EmbedConfig) -> Path:
         raise NdecError(f"there are no {config.role} images in this workspace ({workspace.root}); ingest some first")
     directory = workspace.embeddings(config.role, config.model)
     whitening = _whitening(config)
-    space = fingerprint([parse(config.model).fingerprint(), config.bf16, whitening.fingerprint if whitening else None])
+    space = fingerprint(
+        [parse_model(config.model).fingerprint(), config.bf16, whitening.fingerprint if whitening else None]
+    )
     mark = _fingerprint(config, images, space)
     if not _is_finished(directory, mark):
         _embed(config, directory, images, mark, space, whitening, record)
-    elif plans_folder(directory).is_dir():  # killed after the last file was written, before it tidied up
+    elif plans_folder(directory).is_dir():  # killed after writing the last file, before tidying up
         close_plans(directory)
     _check_rejects(config, directory, images.num_rows)
     return directory
@@ -65,10 +75,10 @@ def run(config: EmbedConfig) -> Path:
 def _whitening(config: EmbedConfig) -> Whitening | None:
     if not config.whiten:
         return None
-    if (fitted := fitted_whitening(config)) is not None:
+    if (fitted := load_fitted_whitening(config)) is not None:
         return fitted
-    with locked(whitening_path(config).parent, wait=True):  # two roles may be embedded at once: one fits for both
-        return fitted_whitening(config) or fit_whitening(config)
+    with locked(whitening_path(config).parent, wait=True):  # two roles may be embedded at once: one of them fits
+        return load_fitted_whitening(config) or fit_whitening(config)
 
 
 def _embed(
@@ -80,8 +90,8 @@ def _embed(
     whitening: Whitening | None,
     record: RunRecord,
 ) -> None:
-    (directory / "run.json").unlink(missing_ok=True)  # while it is made again it must not pass for finished
-    # in whole batches, so that an image lies in the same batch whatever the shard size
+    (directory / "run.json").unlink(missing_ok=True)  # an unfinished folder must not look finished
+    # whole batches, so that an image is in the same batch for any shard size
     plan = Plan(images.num_rows, -(-config.shard_size // config.batch_size) * config.batch_size, mark)
     folder = open_plan(directory, plan).absolute()
     write_table(folder / "images.parquet", images)  # an ingest during the run must not change what a shard reads
@@ -97,12 +107,12 @@ def _embed(
         directory,
         counts={"images": images.num_rows, "embedded": embedded, "rejected": len(rejects)},
         inputs={"images": images_fingerprint(images)},
-        weights=parse(config.model).weights_sha256(),
+        weights=parse_model(config.model).weights_sha256(),
         fingerprint=mark,
         space=space,
         parts=parts,
         dim=dim,
-        layer="whitened" if whitening else "pooled",  # whose norms are stored
+        layer="whitened" if whitening else "pooled",  # the layer whose norms are stored
     )
     close_plans(directory)
     say(f"embedded {embedded} of {images.num_rows} {config.role} images, {dim}-d")
@@ -122,12 +132,12 @@ def _engine(config: EmbedConfig) -> Engine:
 def _pieces(folder: Path, plan: Plan, results: list[Done]) -> Iterator[Piece]:
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
-        yield read_piece(folder, shard.name)
+        yield read_shard(folder, shard.name)
 
 
 @dataclass(frozen=True)
 class EmbedShard:
-    """The work of one shard; picklable, so that worker processes can be handed it."""
+    """The work of one shard; picklable, for worker processes."""
 
     config: EmbedConfig
     folder: Path
@@ -157,7 +167,7 @@ def _backbone(config: EmbedConfig) -> Backbone:
     from ndec_builder.embeddings.backbones import best_device, load_backbone
 
     device = best_device(config.device)
-    key = (config.model, parse(config.model).fingerprint(), device)
+    key = (config.model, parse_model(config.model).fingerprint(), device)
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = load_backbone(config.model, device)
@@ -165,8 +175,8 @@ def _backbone(config: EmbedConfig) -> Backbone:
 
 
 def _fingerprint(config: EmbedConfig, images: pa.Table, space: str) -> str:
-    """What the vectors depend on: images by id, bytes and rotation, the space, and the settings that change results."""
-    settings = result_fields(replace(config, model=""))  # the model counts by its weights, which are in `space`
+    """Everything the vectors depend on: images (id, bytes, rotation), the space, and settings that change results."""
+    settings = result_fields(replace(config, model=""))  # `space` identifies the model by its weights
     return fingerprint([RESULT_VERSION, settings, images_fingerprint(images), space])
 
 
@@ -187,7 +197,7 @@ def _check_rejects(config: EmbedConfig, directory: Path, count: int) -> None:
     raise GapsError(
         f"{rejects.num_rows} of {count} {config.role} images could not be embedded, more than max_reject_share = "
         f"{config.max_reject_share:g} allows: {'; '.join(f'{number}× {reason}' for reason, number in reasons)}. Each "
-        f"is a row of {directory / 'rejects.parquet'}; the vectors of the others are written. Mend the files, "
+        f"is a row of {directory / 'rejects.parquet'}; the vectors of the others are written. Fix the files, "
         "ingest them again and run the same command"
     )
 

@@ -1,12 +1,12 @@
-"""Images of a table → descriptors, in this process and in constant memory.
+"""Computes descriptors of the images in a table, in one process and in constant memory.
 
     readers: bytes of a batch   →   lanes: decode, and on a CPU describe   →   in order   (→ GPU, one batch behind)
 
-On a CPU every lane is one thread that decodes a batch and runs the model on it, so while one lane decodes another
-computes, all cores are busy and none waits for another's part of a convolution. On a GPU lanes decode only. The queues
-between are bounded. Batches are `batch_size` consecutive rows; the last one is filled up and a rejected image leaves
-its place empty: so a descriptor depends on nothing but its own image and the shape of the batch. Where pictures keep
-their shape, those of equal shape in a batch are described together, filled up to a power of two.
+On a CPU each lane is one thread that decodes a batch and runs the model on it: one lane decodes while another computes,
+and no core waits for another core's part of a convolution. On a GPU, lanes only decode. The queues between the steps
+are bounded. A batch is `batch_size` consecutive rows. The last batch is padded and a rejected image leaves its place
+empty, so a descriptor depends only on its own image and the shape of the batch. Backbones that keep the shape of
+pictures describe pictures of equal shape together, padded to a power of two.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.embeddings.inference import Inference, to_host, use_bf16
 from ndec_builder.embeddings.preprocess import to_pixels
 
-__all__ = ["Extracted", "extract", "lanes_for", "use_bf16"]
+__all__ = ["Extracted", "extract", "lane_count", "use_bf16"]
 
-MAX_LANES = 16  # more threads of one process would queue for Python's lock: use more workers
+MAX_LANES = 16  # more threads would wait for Python's lock: use more workers instead
 LOCAL_READERS = 2
-REMOTE_READERS = 16  # a remote read waits for the network nearly all its time
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+REMOTE_READERS = 16  # a remote read spends nearly all its time waiting
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """Descriptors of the images that could be read, in the order of the table."""
+    """Descriptors of the readable images, in the order of the table."""
 
     ids: list[str]
     features: np.ndarray  # (n, dim) float32, not normalised
@@ -51,11 +51,11 @@ class Extracted:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Consecutive rows of the table and what became of them: bytes, then pixels, then descriptors, or a reason."""
+class ImageBatch:
+    """Consecutive rows of the table with their bytes, later their pixels, later their descriptors."""
 
     rows: list[dict[str, Any]]
-    contents: list[Any]  # for each row: bytes, pixels (h, w, 3) uint8 or, as text, the reason why there are none
+    contents: list[Any]  # per row: bytes, pixels (h, w, 3) uint8, or text: the reason for rejecting it
     features: np.ndarray | None = None  # (good rows, dim)
 
     @property
@@ -74,18 +74,18 @@ def extract(
     progress: Callable[[int], None] | None = None,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Extracted:
-    """Describe images (columns image_id, uri and perhaps rotation) with a backbone, on the device it lies on.
+    """Describe images (columns image_id, uri, optionally rotation) with a backbone, on the backbone's device.
 
-    `resolve` turns a uri into something that opens. An image that cannot be read becomes a row of `rejects`. `threads`
-    lanes run side by side, 0: one a core; `finish` is applied to descriptors (n, dim) in the lanes, a whitening for
-    one. Neither changes a bit. Raises NdecError when a descriptor is not finite.
+    `resolve` turns a uri into a path or address that opens. An unreadable image becomes a row of `rejects`. `threads`
+    lanes run in parallel (0: one per core). Each lane applies `finish` to its descriptors (n, dim), for example a
+    whitening. Results do not depend on `threads`. Raises NdecError when a descriptor is not finite.
     """
     if batch_size < 1 or threads < 0:
         raise UsageError(f"batch_size must be at least 1 and threads at least 0; got {batch_size} and {threads}")
     ids, rejects, parts = [], [], []
     finish = finish or np.asarray
-    work = Describing(Inference(backbone, bf16), batch_size, finish)
-    with contextlib.closing(_described(work, images, resolve, lanes_for(threads))) as batches:
+    work = DescribeBatch(Inference(backbone, bf16), batch_size, finish)
+    with contextlib.closing(_describe_batches(work, images, resolve, lane_count(threads))) as batches:
         for batch in batches:
             ids += [batch.rows[place]["image_id"] for place in batch.good]
             rejects += [
@@ -101,50 +101,50 @@ def extract(
     return Extracted(ids, np.concatenate(parts) if parts else none, rejects)
 
 
-def lanes_for(threads: int) -> int:
-    """How many lanes `threads` asks for: 0 means one a core that this process may use, up to MAX_LANES."""
+def lane_count(threads: int) -> int:
+    """The number of lanes for `threads`; 0 means one per core that this process may use, up to MAX_LANES."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return threads or min(cores, MAX_LANES)
 
 
 @dataclass(frozen=True)
-class Describing:
-    """What is done to a batch whose bytes were read."""
+class DescribeBatch:
+    """Decodes and describes a batch whose bytes were read."""
 
     model: Inference
     batch_size: int
     finish: Callable[[np.ndarray], np.ndarray]
 
-    def __call__(self, batch: Batch) -> Batch:
-        """On a CPU: all of it, in one lane."""
+    def __call__(self, batch: ImageBatch) -> ImageBatch:
+        """Decode and describe in one lane, on a CPU."""
         decoded = self.decode(batch)
-        return self.gathered(decoded, self.computed(decoded))
+        return self.gather(decoded, self.compute(decoded))
 
-    def decode(self, batch: Batch) -> Batch:
+    def decode(self, batch: ImageBatch) -> ImageBatch:
         pairs = zip(batch.rows, batch.contents, strict=True)
-        return Batch(batch.rows, [_pixels(row, content, self.model.backbone) for row, content in pairs])
+        return ImageBatch(batch.rows, [_pixels(row, content, self.model.backbone) for row, content in pairs])
 
-    def computed(self, batch: Batch) -> list[tuple[list[int], list[int], torch.Tensor]]:
-        """Groups of pictures of one shape: their rows in the batch, their places in the tensor, the descriptors."""
+    def compute(self, batch: ImageBatch) -> list[tuple[list[int], list[int], torch.Tensor]]:
+        """Per group of pictures of one shape: rows in the batch, positions in the tensor, descriptors."""
         pinned = self.model.device.type == "cuda"
         return [
             (rows, places, self.model(pixels.pin_memory() if pinned else pixels))
             for rows, places, pixels in self._groups(batch)
         ]
 
-    def gathered(self, batch: Batch, groups: list[tuple[list[int], list[int], torch.Tensor]]) -> Batch:
-        """The batch with its descriptors, in the order of its rows; the pixels are let go."""
+    def gather(self, batch: ImageBatch, groups: list[tuple[list[int], list[int], torch.Tensor]]) -> ImageBatch:
+        """The batch with its descriptors in row order, without the pixels."""
         contents = [content if isinstance(content, str) else None for content in batch.contents]
         if not groups:
-            return Batch(batch.rows, contents)
+            return ImageBatch(batch.rows, contents)
         features: np.ndarray = np.zeros((len(batch.rows), self.model.backbone.dim), np.float32)
         for rows, places, descriptors in groups:
             features[rows] = to_host(descriptors)[places]
         features = features[batch.good, :]
         _check_finite(features, [batch.rows[row]["image_id"] for row in batch.good], self.model.backbone)
-        return Batch(batch.rows, contents, self.finish(features))
+        return ImageBatch(batch.rows, contents, self.finish(features))
 
-    def _groups(self, batch: Batch) -> Iterator[tuple[list[int], list[int], torch.Tensor]]:
+    def _groups(self, batch: ImageBatch) -> Iterator[tuple[list[int], list[int], torch.Tensor]]:
         backbone, good = self.model.backbone, batch.good
         if not good:
             return
@@ -163,9 +163,9 @@ class Describing:
             yield rows, list(range(len(rows))), torch.from_numpy(filled)
 
 
-def _described(
-    work: Describing, images: pa.Table, resolve: Callable[[str], str], lanes: int
-) -> Generator[Batch, None, None]:
+def _describe_batches(
+    work: DescribeBatch, images: pa.Table, resolve: Callable[[str], str], lanes: int
+) -> Generator[ImageBatch, None, None]:
     remote = any("://" in uri for uri in images["uri"].slice(0, 1).to_pylist())
     readers = REMOTE_READERS if remote else LOCAL_READERS
     starts = range(0, images.num_rows, work.batch_size)
@@ -183,10 +183,10 @@ def _described(
 
 
 def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Given], Made], items: Iterable[Given], ahead: int
-) -> Iterator[Made]:
-    """`work` on each item in the pool's threads, results in the order of the items, at most `ahead` of them waiting."""
-    waiting: deque[Future[Made]] = deque()
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """Apply `work` to each item in the pool; yield results in item order, with at most `ahead` items pending."""
+    waiting: deque[Future[Result]] = deque()
     left = iter(items)
     try:
         for item in itertools.islice(left, ahead):
@@ -201,11 +201,11 @@ def in_order(
             future.cancel()
 
 
-def one_behind(decoded: Iterable[Batch], work: Describing) -> Iterator[Batch]:
-    """On a GPU: while it computes a batch, the one before is fetched and the next one decoded."""
-    before: Callable[[], Batch] | None = None
+def one_behind(decoded: Iterable[ImageBatch], work: DescribeBatch) -> Iterator[ImageBatch]:
+    """Overlap on a GPU: it computes a batch while the previous one is fetched and the next one decoded."""
+    before: Callable[[], ImageBatch] | None = None
     for batch in decoded:
-        launched = functools.partial(work.gathered, batch, work.computed(batch))
+        launched = functools.partial(work.gather, batch, work.compute(batch))
         if before is not None:
             yield before()
         before = launched
@@ -213,8 +213,8 @@ def one_behind(decoded: Iterable[Batch], work: Describing) -> Iterator[Batch]:
         yield before()
 
 
-def _read(rows: list[dict[str, Any]], resolve: Callable[[str], str]) -> Batch:
-    return Batch(rows, [_bytes(row["uri"], resolve) for row in rows])
+def _read(rows: list[dict[str, Any]], resolve: Callable[[str], str]) -> ImageBatch:
+    return ImageBatch(rows, [_bytes(row["uri"], resolve) for row in rows])
 
 
 def _bytes(uri: str, resolve: Callable[[str], str]) -> bytes | str:
@@ -225,7 +225,7 @@ def _bytes(uri: str, resolve: Callable[[str], str]) -> bytes | str:
 
 
 def _pixels(row: dict[str, Any], content: bytes | str, backbone: Backbone) -> np.ndarray | str:
-    """The pixels of one image, or the reason why there are none."""
+    """The pixels of one image, or the reason for rejecting it."""
     if isinstance(content, str):
         return content
     try:
@@ -239,14 +239,14 @@ def _check_finite(features: np.ndarray, names: list[str], backbone: Backbone) ->
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise NdecError(
-            f"the model {backbone.name} gave a descriptor that is not finite (NaN or infinite) for the image "
-            f"{names[int(bad[0])]!r} and {len(bad) - 1} more of its batch; are its weights damaged? Try --bf16 off"
+            f"the model {backbone.name} computed a descriptor with NaN or infinity for the image "
+            f"{names[int(bad[0])]!r} and {len(bad) - 1} more in its batch; are its weights damaged? Try --bf16 off"
         )
 
 
 @contextlib.contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """New threads take over the process's number of torch threads: 1 while lanes run, put back afterwards."""
+    """Set the number of torch threads to 1 while lanes run: new threads inherit it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,7 +1,7 @@
-"""A backbone as it runs when nothing is trained: in the precision of the hardware, in its folded form where it has one.
+"""Runs a backbone for inference: in the precision of the hardware, in its folded form if it has one.
 
-Descriptors hang on nothing but the images, the batch's shape and the precision: one thread computes a batch, and how
-many batches are computed side by side is no business of theirs.
+Descriptors depend only on the images, the shape of the batch and the precision. One thread computes a batch, so the
+number of batches computed in parallel changes nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ndec_builder.embeddings.backbones import Backbone
 
 
 def use_bf16(setting: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: `auto` asks the hardware (AMX or AVX512-BF16 on a CPU). Raises UsageError."""
+    """Whether to compute in bfloat16; `auto`: if the hardware has it (on a CPU AMX or AVX512-BF16)."""
     if setting not in ("auto", "on", "off"):
         raise UsageError(f"bf16 = {setting!r} is unknown; it is one of auto, on, off")
     if setting != "auto":
         return setting == "on"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch has no public question for this in all supported versions; an absent answer means plain float32
+    # no public function tells this in all supported versions of torch; without one, use float32
     answers = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(answers)
 
@@ -38,7 +38,7 @@ class Inference:
         self.folded = fold(torch.bfloat16 if self.half else torch.float32) if fold else None
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """`pixels` may lie in pinned memory: they are copied without waiting."""
+        """`pixels` may be in pinned memory; the copy does not block."""
         with torch.inference_mode():
             batch = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels_last without a copy
             images = normalise(batch, self.backbone)

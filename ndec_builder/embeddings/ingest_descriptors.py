@@ -1,4 +1,4 @@
-"""`ndec ingest --kind descriptors`: descriptors of another team (HDF5 of ISC2021) → embeddings/<role>/<model>/."""
+"""`ndec ingest --kind descriptors`: imports descriptors from an ISC2021 HDF5 file into embeddings/<role>/<model>/."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.embeddings.isc2021_hdf5 import Side, read_hdf5, some
-from ndec_builder.embeddings.parts import PART, PART_VECTORS, Piece, normalised, write_parts
+from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, listed_ids, read_hdf5
+from ndec_builder.embeddings.parts import PART, PART_VECTORS, Piece, split_norms, write_parts
 from ndec_builder.embeddings.settings import DescriptorsConfig
 
 RESULT_VERSION = 1
 
 
 def run(config: DescriptorsConfig) -> Path:
-    """Write the vectors of one role and return their folder; `ndec mine --model NAME` and others then find them.
+    """Write the vectors of one role and return their folder; `ndec mine --model NAME` and other commands then use them.
 
-    They are kept in the order of the role's images; without ingested images ascending by id. Raises UsageError and
-    NdecError for a file that is not of these forms, NaN, or ids that come twice or are no image; GapsError, with
-    everything written, when images have no descriptor.
+    The order is that of the role's images; without ingested images, ascending by id. Raises UsageError and NdecError
+    for a file of another form, NaN, repeated ids, or ids that belong to no image; GapsError, after writing everything,
+    when images have no descriptor.
     """
     workspace, record = Workspace(config.workspace), RunRecord("descriptors", config, RESULT_VERSION)
     path = Path(config.source)
-    names, vectors = read_descriptors(path, config.role)
+    names, vectors = read_role_descriptors(path, config.role)
     images = workspace.read_images(config.role) if workspace.images(config.role).is_file() else None
     order, missing = _order(names, images, path, config.role)
     directory = workspace.embeddings(config.role, config.model or path.stem)
@@ -59,35 +59,35 @@ def run(config: DescriptorsConfig) -> Path:
     if rejects:
         raise GapsError(
             f"{len(rejects)} {config.role} images have no usable descriptor in {path}: "
-            f"{some(sorted(missing | zeros))}; "
+            f"{listed_ids(sorted(missing | zeros))}; "
             f"the others are in {directory}. Ask for the missing ones, or ingest only the images that have one"
         )
     return directory
 
 
-def read_descriptors(path: Path, role: str) -> Side:
-    """The ids and vectors that a file has for a role. Raises as `hdf5.read_hdf5`, and NdecError for the other roles."""
+def read_role_descriptors(path: Path, role: str) -> NamedVectors:
+    """The ids and vectors of a role in a file. Raises as `read_hdf5`, and NdecError when the file lacks the role."""
     sides = read_hdf5(path)
     side = sides.get("vectors") or sides.get(role)
     if side is None:
         raise NdecError(
-            f"{path} is a submission, of the roles query and reference; descriptors of {role} images have the form "
-            "vectors with image_names"
+            f"{path} is a submission with the roles query and reference; {role} descriptors need a file with "
+            "vectors and image_names"
         )
     return side
 
 
 def _order(names: list[str], images: pa.Table | None, path: Path, role: str) -> tuple[list[int], set[str]]:
-    """Return (rows of the file in the order to be kept; images without one). Raises NdecError for ids of no image."""
+    """Return (rows of the file in the order to store; images without one). Raises NdecError for ids of no image."""
     place = {name: row for row, name in enumerate(names)}
     if images is None:
         return [place[name] for name in sorted(place)], set()
     ids = images["image_id"].to_pylist()
     if strangers := sorted(set(names) - set(ids)):
         raise NdecError(
-            f"{len(strangers)} of the {len(names)} descriptors in {path} are of no {role} image: "
-            f"{some(strangers)}; an id "
-            "is the file name without folder and ending: ingest those images too, or take their descriptors out"
+            f"{len(strangers)} of the {len(names)} descriptors in {path} belong to no {role} image: "
+            f"{listed_ids(strangers)}; an id "
+            "is the file name without folder and ending: ingest those images too, or remove their descriptors"
         )
     return [place[name] for name in ids if name in place], set(ids) - set(names)
 
@@ -95,6 +95,6 @@ def _order(names: list[str], images: pa.Table | None, path: Path, role: str) -> 
 def _pieces(names: list[str], vectors: np.ndarray, order: list[int]) -> Iterator[Piece]:
     for start in range(0, len(order), PART_VECTORS):
         rows = order[start : start + PART_VECTORS]
-        directions, norms = normalised(vectors[rows])
+        directions, norms = split_norms(vectors[rows])
         ids = pa.array([names[row] for row in rows], pa.string())
         yield directions, pa.table([ids, pa.array(norms)], schema=PART)

@@ -1,4 +1,4 @@
-"""The kinds of backbones as rows: how a name is spotted, what it needs, its licence. Data only, no torch."""
+"""The kinds of models: how each is written, what it needs, its licence. Data only, no torch."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One published form of weights. Licences are those of the weights as published; the user's copy is the user's."""
+class ModelKind:
+    """One published form of weights. The licence is that of the published weights."""
 
-    form: str  # how it is written on the command line
+    form: str  # as on the command line
     module: str  # ndec_builder/embeddings/backbones/<module>.py
     needs: str
     input: str
     license: str
-    commercial: str  # yes, no, or on what it depends
+    commercial: str  # commercial use: yes, no, or what it depends on
     whitening_dim: int = 256
 
 
-KINDS: dict[str, Kind] = {
-    "lite": Kind(
+MODEL_KINDS: dict[str, ModelKind] = {
+    "lite": ModelKind(
         "efficientnet-lite0",
         "lite",
         "nothing: weights and code are installed with ndec",
@@ -27,15 +27,15 @@ KINDS: dict[str, Kind] = {
         "Apache-2.0 (trained on ImageNet)",
         "yes",
     ),
-    "torchscript": Kind(
+    "torchscript": ModelKind(
         "FILE[@SIZE]",
         "torchscript",
-        "a TorchScript file (.pt, .pth, .ts, .jit), SSCD for one",
-        "SIZE px, 288 unless given, squashed",
-        "SSCD: MIT; others: see where the file comes from",
+        "a TorchScript file (.pt, .pth, .ts, .jit), for example SSCD",
+        "SIZE px (default 288), squashed",
+        "SSCD: MIT; others: see the source of the file",
         "SSCD: yes",
     ),
-    "multigrain": Kind(
+    "multigrain": ModelKind(
         "multigrain:FILE[@SIZE][,p=P]",
         "multigrain",
         "MultiGrain's .pth with model_state (features.*)",
@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
         "no",
         whitening_dim=1500,
     ),
-    "isc21": Kind(
+    "isc21": ModelKind(
         "isc21:FILE[@SIZE][,p=P]",
         "isc21",
         "the ISC21 descriptor winner's .pth.tar (arch, args, state_dict); v107 saw ISC ground truth, v98 did not",
@@ -52,7 +52,7 @@ KINDS: dict[str, Kind] = {
         "MIT (code; trained on DISC21, whose terms apply)",
         "code yes; ask about DISC21-trained weights",
     ),
-    "bot": Kind(
+    "bot": ModelKind(
         "bot:FILE[@SIZE][,p=P]",
         "bot",
         "a bare state_dict of BoT, D²LV or the NDEC baselines (base.N.*, projector_feat_bn.*)",
@@ -60,7 +60,7 @@ KINDS: dict[str, Kind] = {
         "MIT (code; trained on DISC21, whose terms apply)",
         "code yes; ask about DISC21-trained weights",
     ),
-    "timm": Kind(
+    "timm": ModelKind(
         "timm:NAME[@FILE]",
         "timm_model",
         "a timm name; weights from FILE (.safetensors, .pth), else from its hub",
@@ -68,26 +68,26 @@ KINDS: dict[str, Kind] = {
         "by model: `timm.get_pretrained_cfg(NAME).license`",
         "by model",
     ),
-    "open_clip": Kind(
+    "open_clip": ModelKind(
         "open_clip:NAME@FILE or @TAG",
         "open_clip_model",
         "an open_clip name and its weights, a file or a tag of its hub",
         "the model's own, squashed",
-        "by model and training set, see its card",
+        "by model and training set, see the card",
         "by model",
     ),
-    "onnx": Kind(
+    "onnx": ModelKind(
         "onnx:FILE[@SIZE]",
         "onnx_file",
         "an ONNX file with one input (n, 3, h, w), and `pip install 'ndec-builder[onnx]'`",
-        "the file's own, else 224 px, squashed; ImageNet mean and deviation",
-        "see where the file comes from",
-        "see there",
+        "the size in the file, else 224 px, squashed; ImageNet mean and standard deviation",
+        "see the source of the file",
+        "see the source",
     ),
 }
 
 
-def rows() -> list[dict[str, str]]:
+def model_kind_rows() -> list[dict[str, str]]:
     """The rows of `ndec embed --list-models`."""
     names = ("form", "needs", "input", "license", "commercial")
-    return [{"kind": kind} | {name: asdict(row)[name] for name in names} for kind, row in KINDS.items()]
+    return [{"kind": kind} | {name: asdict(row)[name] for name in names} for kind, row in MODEL_KINDS.items()]

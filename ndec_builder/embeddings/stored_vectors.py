@@ -1,4 +1,4 @@
-"""Stored vectors that stay on disk: ids in memory, rows read through memory maps when they are asked for."""
+"""Stored vectors, part-*.npy next to part-*.parquet: ids in memory, rows read through memory maps on demand."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import read_table
-from ndec_builder.embeddings.store import read_run
+from ndec_builder.core.storage import read_json, read_table
 
-READ_ROWS = 65536  # rows read at a time when all are
+READ_ROWS = 65536  # rows read at a time when all rows are read
 
 
 class MappedVectors:
-    """(n, d) float16 in part-*.npy files. `rows`: stored row numbers in the order wanted; None: as stored.
+    """(n, d) float16 in part-*.npy files. `rows`: the stored row numbers to offer, in order; None: all as stored.
 
-    A part is mapped for one read only, so that pages read long ago do not count as memory. What is read is checked:
-    NdecError names the image whose vector is not finite.
+    Each read maps a part and lets it go, so that old pages do not count as memory. Reading raises NdecError for a
+    vector that is not finite, and names its image.
     """
 
     def __init__(self, paths: list[Path], counts: list[int], dim: int, rows: np.ndarray | None = None) -> None:
@@ -57,14 +56,14 @@ class MappedVectors:
         return out
 
     def take(self, rows: np.ndarray) -> MappedVectors:
-        """The same files with these rows (k,) int, in that order; nothing is read."""
+        """The same files restricted to these rows (k,) int, in that order; reads nothing."""
         return MappedVectors(self.paths, self.counts, self.dim, rows if self.rows is None else self.rows[rows])
 
     def blocks(self, size: int = READ_ROWS) -> Iterator[np.ndarray]:
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def load(self) -> np.ndarray:
-        """All rows in memory, (n, d) float16, without a second copy on the way."""
+        """All rows in memory, (n, d) float16, without a second copy."""
         out = np.empty(self.shape, dtype=np.float16)
         for start in range(0, len(self), READ_ROWS):
             out[start : start + READ_ROWS] = self[start : start + READ_ROWS]
@@ -95,26 +94,24 @@ class MappedEmbeddings:
     model: str
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of one role and model in memory, in the order of the images table, without rejected images."""
+
+    ids: list[str]
+    vectors: np.ndarray  # (n, d) float16, L2-normed
+    norms: np.ndarray  # (n,) float32, before normalising
+    space: str  # equal for vectors that can be compared: same model, weights and whitening
+    model: str
+
+
 def map_embeddings(directory: Path) -> MappedEmbeddings:
     """Open an embeddings folder without reading its vectors.
 
-    Raises NdecError when the folder is not finished, a part is missing, damaged, or has another width or type than
-    run.json says, rows and ids do not pair up, or an id comes twice.
+    Raises NdecError when the folder is not finished, a part is missing, damaged, or differs in width or type from
+    run.json, a part has more or fewer rows than ids, or an id occurs twice.
     """
-    run = read_run(directory)
-    paths = sorted(directory.glob("part-*.npy"))
-    if len(paths) != run["parts"]:
-        raise NdecError(
-            f"{directory} has {len(paths)} part-*.npy files, its run.json names {run['parts']}; files were added or "
-            "removed: run the same `ndec embed` again, it makes what is missing"
-        )
-    counts, ids = [], []
-    for path in paths:
-        names = read_table(path.with_suffix(".parquet"), columns=["image_id"])["image_id"]
-        counts.append(_check_part(path, run, len(names)))
-        ids.append(names.cast(pa.string()))
-    stored = pa.chunked_array([chunk for names in ids for chunk in names.chunks], pa.string()).combine_chunks()
-    vectors = MappedVectors(paths, counts, run["dim"])
+    run, stored, vectors = _open_parts(directory)
     if len(stored) > 1 and not pc.all(pc.less(stored[:-1], stored[1:])).as_py():  # UTF-8 bytes sort like code points
         order = pc.sort_indices(stored)
         stored = stored.take(order)
@@ -126,8 +123,47 @@ def map_embeddings(directory: Path) -> MappedEmbeddings:
     return MappedEmbeddings(stored, vectors, run["space"], run["config"]["model"])
 
 
+def read_embeddings(directory: Path) -> Embeddings:
+    """Read all vectors of an embeddings folder into memory.
+
+    Raises NdecError as `map_embeddings` does, and when a value is not finite.
+    """
+    mapped = map_embeddings(directory)
+    _, stored, vectors = _open_parts(directory)
+    tables = [read_table(path.with_suffix(".parquet"), columns=["norm"]) for path in vectors.paths]
+    norms = np.concatenate([np.zeros(0, np.float32), *(table["norm"].to_numpy() for table in tables)])
+    return Embeddings(stored.to_pylist(), vectors.load(), norms, mapped.space, mapped.model)
+
+
+def _open_parts(directory: Path) -> tuple[dict[str, Any], pa.StringArray, MappedVectors]:
+    """run.json, the ids (n,) and the vectors (n, d), in the stored order."""
+    run = _read_run(directory)
+    paths = sorted(directory.glob("part-*.npy"))
+    if len(paths) != run["parts"]:
+        raise NdecError(
+            f"{directory} has {len(paths)} part-*.npy files, but its run.json names {run['parts']}; files were added "
+            "or removed: run the same `ndec embed` again, it makes what is missing"
+        )
+    counts, ids = [], []
+    for path in paths:
+        names = read_table(path.with_suffix(".parquet"), columns=["image_id"])["image_id"]
+        counts.append(_check_part(path, run, len(names)))
+        ids.append(names.cast(pa.string()))
+    stored = pa.chunked_array([chunk for names in ids for chunk in names.chunks], pa.string()).combine_chunks()
+    return run, stored, MappedVectors(paths, counts, run["dim"])
+
+
+def _read_run(directory: Path) -> dict[str, Any]:
+    if not (directory / "run.json").is_file():
+        raise NdecError(f"{directory} holds no finished embeddings (no run.json); run `ndec embed` for that role")
+    run: dict[str, Any] = read_json(directory / "run.json")
+    if missing := {"dim", "parts", "space", "config"} - set(run):
+        raise NdecError(f"{directory}/run.json lacks {sorted(missing)}; delete the folder and run `ndec embed` again")
+    return run
+
+
 def _check_part(path: Path, run: dict[str, Any], names: int) -> int:
-    """The number of rows of a part, by its header and its size."""
+    """The number of rows of a part, from its header and its size."""
     made = f"the folder was made with model={run['config']['model']} (run.json)"
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)

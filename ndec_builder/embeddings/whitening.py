@@ -2,8 +2,8 @@
 
     y = W (x - μ),  W = diag(1/√λ'_k) V_kᵀ,  λ' = (1 - α) λ + α mean(λ)
 
-V_k holds the k directions of largest variance λ. α pulls the variances towards their mean, so that directions which a
-few thousand images hardly fill are not blown up into noise (Ledoit & Wolf, 2004, with α given instead of estimated).
+V_k holds the k directions of largest variance λ. α pulls the variances towards their mean, so that directions with
+little variance in a few thousand images do not become noise (Ledoit & Wolf, 2004, with a given α).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Whitening:
     def fit(cls, features: np.ndarray, dim: int, shrinkage: float = 0.0) -> Whitening:
         """Fit on (n, d) features; keeps min(dim, n - 1, d) dimensions, float64 inside.
 
-        Deterministic: the largest coefficient of each direction is made positive, and one thread computes, since the
-        last bits of LAPACK's results hang on how many there are. Raises NdecError for fewer than two images, features
+        Deterministic: the largest coefficient of each direction is positive, and one thread computes, because the last
+        bits of LAPACK's results depend on the number of threads. Raises NdecError for fewer than two images, features
         that do not vary, or a shrinkage outside 0–1.
         """
         count, width = features.shape
@@ -56,19 +56,19 @@ class Whitening:
 
     @property
     def dim(self) -> int:
-        """Dimensions of what comes out."""
+        """Number of output dimensions."""
         return len(self.matrix)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over mean and matrix, in hex: embeddings with another one are of another space."""
+        """sha256 of mean and matrix, in hex. Vectors with different whitenings cannot be compared."""
         return sha256_bytes(self.mean.tobytes() + self.matrix.tobytes())
 
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """(n, d) → (n, d_out) float32, the same bits for a row whatever n and the number of cores are.
+        """(n, d) → (n, d_out) float32; the bits of a row depend neither on n nor on the number of cores.
 
-        Hence row by row through einsum: the summation order of a BLAS product depends on both. Raises NdecError for
-        another d.
+        Therefore row by row with einsum: the summation order of a BLAS product depends on both. Raises NdecError for a
+        different d.
         """
         if features.shape[1] != len(self.mean):
             raise NdecError(f"the whitening takes {len(self.mean)}-d features, got {features.shape[1]}-d; fit it again")
@@ -76,19 +76,19 @@ class Whitening:
         return np.array(rows, np.float32).reshape(len(features), self.dim)
 
     def save(self, path: Path) -> Path:
-        """Write an .npz; the same whitening gives the same bytes."""
+        """Write an .npz; equal whitenings give equal bytes."""
         with atomic_path(path) as temporary:
             np.savez(temporary, mean=self.mean, matrix=self.matrix)
         return path
 
     @classmethod
     def load(cls, path: Path) -> Whitening:
-        """Raises NdecError when the file is missing or is no whitening."""
+        """Raises NdecError when the file is missing or holds no whitening."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 whitening = cls(arrays["mean"], arrays["matrix"])
-        except Exception as error:  # a damaged archive raises almost anything
-            raise NdecError(f"{path} is no whitening that can be read ({error}); delete it and embed again") from None
+        except Exception as error:  # a damaged archive can raise anything
+            raise NdecError(f"{path} cannot be read as a whitening ({error}); delete it and embed again") from None
         shapes = whitening.mean.shape, whitening.matrix.shape
         if whitening.matrix.ndim != 2 or shapes[0] != shapes[1][1:]:
             raise NdecError(f"{path} holds arrays of the shapes {shapes[0]} and {shapes[1]}; delete it and embed again")

@@ -1,4 +1,4 @@
-"""The whitening of a workspace: fitted once for each model, then the same for every role, so that vectors compare."""
+"""The whitening of a workspace: fitted once per model and used for every role, so that vectors can be compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.embeddings.model_names import RESULT_VERSION, parse
+from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.whitening import Whitening
 
@@ -21,16 +21,16 @@ FIT_ROLES = ("basic", "pool", "reference", "query")
 
 
 def whitening_dim(config: EmbedConfig) -> int:
-    """Dimensions that the whitening keeps: the setting, else what suits the model."""
-    return config.dim or parse(config.model).whitening_dim
+    """Dimensions that the whitening keeps: the setting, else the default of the model."""
+    return config.dim or parse_model(config.model).whitening_dim
 
 
 def whitening_path(config: EmbedConfig) -> Path:
     return Workspace(config.workspace).whitening(config.model) / "whitening.npz"
 
 
-def fitted_whitening(config: EmbedConfig) -> Whitening | None:
-    """The workspace's whitening when it was fitted with these weights and settings, else None."""
+def load_fitted_whitening(config: EmbedConfig) -> Whitening | None:
+    """The workspace's whitening if it was fitted with these weights and settings, else None."""
     path = whitening_path(config)
     record = path.with_name("run.json")
     if not path.is_file() or not record.is_file() or read_json(record).get("settings") != _settings(config):
@@ -39,9 +39,9 @@ def fitted_whitening(config: EmbedConfig) -> Whitening | None:
 
 
 def fit_whitening(config: EmbedConfig) -> Whitening:
-    """Fit the whitening on images spread evenly over the first role that is there, and store it with its run.json.
+    """Fit the whitening on images spread evenly over the first role of FIT_ROLES that has images, and store it.
 
-    Images ingested later do not change it; other weights or settings do. Raises NdecError without at least two images.
+    Images ingested later do not change it; different weights or settings do. Raises NdecError for less than two images.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.extract import extract
@@ -84,11 +84,11 @@ def _fit_images(workspace: Workspace, config: EmbedConfig) -> tuple[str, pa.Tabl
 
 
 def _settings(config: EmbedConfig) -> str:
-    """Fingerprint of what the whitening depends on, the images aside."""
+    """Fingerprint of everything the whitening depends on except the images."""
     return fingerprint(
         [
             RESULT_VERSION,
-            parse(config.model).fingerprint(),
+            parse_model(config.model).fingerprint(),
             whitening_dim(config),
             config.shrinkage,
             config.whitening_images,

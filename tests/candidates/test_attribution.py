@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ndec_builder.candidates.attribution import flickr_photo, flickr_user, read_attribution, same, source_of
+from ndec_builder.candidates.attribution import equal_or_unknown, flickr_photo, flickr_user, read_attribution, source_of
 from ndec_builder.core.errors import NdecError
 
 
@@ -58,7 +58,12 @@ def test_source_prefers_the_table_of_the_user_and_users_to_names():
     assert source_of({"author_url": "https://example.org/Bob/"}).author == "author_url:https://example.org/bob"
     assert source_of({"photo_id": "no number"}).photo is None
     assert source_of({}).photo is None and source_of({}).author is None
-    assert (same("1", "1"), same("1", "2"), same(None, "1"), same(None, None)) == (True, False, None, None)
+    assert (
+        equal_or_unknown("1", "1"),
+        equal_or_unknown("1", "2"),
+        equal_or_unknown(None, "1"),
+        equal_or_unknown(None, None),
+    ) == (True, False, None, None)
 
 
 def test_reading(tmp_path):
@@ -81,7 +86,7 @@ def test_reading(tmp_path):
         ("image_id,title\n1,2\n", "at least one of photo_id"),
         ("", r"has the columns \[\]"),
         ("image_id,photo_id\n", "has no rows"),
-        ("image_id,photo_id\nR1,1\nR1,2\n", "line 3 of .* second, other row of image 'R1'"),
+        ("image_id,photo_id\nR1,1\nR1,2\n", "line 3 of .* second, different row of image 'R1'"),
         ("image_id,photo_id\nR1,1,2\n", "line 2 of .* has 3 cells, its header 2"),
         (b"image_id,photo_id\nR\xff,1\n", "must be a csv in UTF-8"),
         (None, "cannot be read"),

@@ -18,9 +18,9 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from ndec_builder.candidates import checkpoint, search
+from ndec_builder.candidates.search import checkpoint, exact
 from ndec_builder.candidates.search.faiss_flat import FlatPass
-checkpoint.EVERY, search.SAMPLE = 0.0, 64
+checkpoint.EVERY, exact.SAMPLE = 0.0, 64
 class Slow(FlatPass):
     def search(self, block, wanted):
         time.sleep(0.01)
@@ -29,8 +29,8 @@ folder = Path(sys.argv[1])
 queries, references = np.load(folder / "queries.npy"), np.load(folder / "references.npy")
 offsets = np.load(folder / "offsets.npy")
 kept = checkpoint.Checkpoint(folder / "search.npz", "f")
-search.top_pairs(range(len(queries)), queries, range(len(references)), references, top=400, max_per_reference=4,
-                 block=16, engine=Slow(references), offsets=offsets, checkpoint=kept)
+exact.top_pairs(range(len(queries)), queries, range(len(references)), references, top=400, max_per_reference=4,
+                block=16, engine=Slow(references), offsets=offsets, checkpoint=kept)
 """
 
 
@@ -78,7 +78,7 @@ def test_killed_for_real(tmp_path, vectors, monkeypatch, capsys, state):
     for name in ("queries", "references", "scores"):
         assert getattr(got, name).tobytes() == getattr(want, name).tobytes()
     assert rest.rows < whole.rows - (64 if state == "early" else 700)
-    assert "going on with a search that was stopped" in " ".join(capsys.readouterr().err.split())
+    assert "continuing a stopped search" in " ".join(capsys.readouterr().err.split())
 
 
 def test_another_search_or_a_damaged_file_counts_as_none(tmp_path):

@@ -66,13 +66,13 @@ def test_page_is_self_contained_and_escaped(tmp_path):
 def test_duplicates_are_marked_and_counted(tmp_path):
     page = _sheet(tmp_path)
     assert page.count('class="duplicate"') == 1
-    assert "2 pairs, best score first, 1 of them duplicates, which annotators are not shown." in page
+    assert "2 pairs, best score first, 1 of them duplicates, not shown to annotators." in page
 
 
 def test_cap_is_said(tmp_path):
     page = _sheet(tmp_path, max_pairs=1)
     assert page.count("<figure") == 1
-    assert "pictures of the first 1 are inside this page" in page
+    assert "this page contains the pictures of the first 1" in page
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert data["rank"] == [1, 2] and data["query"] == [HOSTILE, "q1"] and data["duplicate"] == [1, 0]
     assert data["files"][data["query_file"][1][0]] == "1.png" and data["query_file"][0] is None

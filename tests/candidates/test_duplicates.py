@@ -128,7 +128,7 @@ import sys, time
 from pathlib import Path
 from ndec_builder.candidates import duplicates
 from ndec_builder.core.workspace import Workspace
-duplicates.SHARD = 5
+duplicates.PAIRS_PER_SHARD = 5
 real = duplicates.find_duplicates
 def slowly(pairs, resolve):
     time.sleep(0.3)
@@ -150,7 +150,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, cap
     process.kill()
     process.wait()
     assert done
-    monkeypatch.setattr(duplicates, "SHARD", 5)
+    monkeypatch.setattr(duplicates, "PAIRS_PER_SHARD", 5)
     rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "aabbcc"]
     marks = duplicates.check_pairs(
         Workspace(tmp_path), tmp_path / "marks", [(rows[0], row, 0.9) for row in rows * 3], 1

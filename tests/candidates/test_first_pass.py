@@ -14,7 +14,7 @@ from ndec_builder.candidates.search.bf16 import Bf16Error, Bf16Pass
 from ndec_builder.candidates.search.exact import pairs_above, top_pairs
 from ndec_builder.candidates.search.faiss_flat import FlatPass, GpuPass
 from ndec_builder.candidates.search.first_pass import choose
-from ndec_builder.candidates.search.proposals import Wanted
+from ndec_builder.candidates.search.proposals import SearchRequest
 from ndec_builder.core.errors import UsageError
 from support.needs import missing
 
@@ -43,7 +43,7 @@ def test_what_is_left_out_is_below_a_floor_or_the_bound(seed, kind, tile, depth)
     floors = [rng.choice(np.array([-np.inf, -0.5, 0, 0.1, np.median(exact)], np.float32), size) for size in (m, n)]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rough = make(kind, references, tile).search(queries, Wanted(*floors, min(depth, m)))
+    rough = make(kind, references, tile).search(queries, SearchRequest(*floors, min(depth, m)))
     torch.set_num_threads(threads)
     found = set(zip(rough.rows.tolist(), rough.columns.tolist(), strict=True))
     assert len(found) == len(rough.rows)
@@ -66,7 +66,7 @@ def test_products_that_are_off_are_noticed(monkeypatch):
     references = unit16(rng.normal(size=(300, 64)))
     real = torch.mm
     monkeypatch.setattr(torch, "mm", lambda a, b: real(a, b) * 1.02)
-    with pytest.raises(Bf16Error, match="off by"):
+    with pytest.raises(Bf16Error, match="the error of bf16 scores"):
         Bf16Pass(references)
     monkeypatch.setattr(first_pass, "has_bf16", lambda: True)
     monkeypatch.setattr(first_pass, "SMALL", 0)
@@ -85,7 +85,7 @@ def test_the_choice(monkeypatch, tmp_path):
         assert isinstance(choose("faiss", (10, 8), references), FlatPass)
     with pytest.raises(UsageError, match="neither amx_bf16 nor avx512_bf16"):
         choose("bf16", (10, 8), references)
-    with pytest.raises(UsageError, match="'flat' is unknown; it is one of auto, bf16, faiss, ivf"):
+    with pytest.raises(UsageError, match="'flat' is unknown; it is one of auto, bf16, faiss"):
         choose("flat", (10, 8), references)
     for flags, has in (("flags : avx2 amx_bf16 amx_tile", True), ("flags: avx512_bf16", True), ("flags: avx2", False)):
         (tmp_path / "cpuinfo").write_text(flags)

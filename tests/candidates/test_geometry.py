@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit, fit_pictures
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_geometry, fit_pictures
 from ndec_builder.candidates.geometry.homography import is_plausible, project
-from ndec_builder.candidates.geometry.keypoints import describe
+from ndec_builder.candidates.geometry.keypoints import describe_picture
 from support.pictures import textured
 
 WIDTH, HEIGHT = 320, 240
@@ -38,7 +38,7 @@ def test_a_synthetic_homography_is_found_again(
     turn = np.vstack([cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), angle, scale), [0, 0, 1]])
     truth = np.array([[1, 0, shift], [0, 1, -shift / 2], [tilt, tilt / 2, 1]]) @ turn
     reference = cv2.warpPerspective(picture, truth, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)
-    found = fit(picture, reference)
+    found = fit_geometry(picture, reference)
     landed = project(truth, CORNERS)[0]
     inside = CORNERS[((landed > 20) & (landed < np.array([WIDTH - 20, HEIGHT - 20]))).all(1)]
     assert off_by(found, truth, np.array([[WIDTH / 2, HEIGHT / 2]])) < 1.0
@@ -49,14 +49,14 @@ def test_a_synthetic_homography_is_found_again(
 def test_the_homography_is_that_of_the_given_pixels_not_of_the_working_size() -> None:
     large = np.asarray(textured(3).resize((1280, 960)))
     crop = large[200:800, 300:1100]
-    found = fit(crop, large)
+    found = fit_geometry(crop, large)
     assert off_by(found, np.array([[1, 0, 300], [0, 1, 200], [0, 0, 1.0]]), np.array([[0, 0], [799, 599.0]])) < 4.0
 
 
 def test_a_crop_lies_inside_and_its_whole_does_not() -> None:
     crop = np.ascontiguousarray(WHOLE[BOX])
     share = crop.shape[0] * crop.shape[1] / (WIDTH * HEIGHT)
-    copy, reverse = fit(crop, WHOLE), fit(WHOLE, crop)
+    copy, reverse = fit_geometry(crop, WHOLE), fit_geometry(WHOLE, crop)
     assert copy.query_inside == pytest.approx(1, abs=0.02)
     assert copy.reference_covered == pytest.approx(share, abs=0.02)
     assert reverse.query_inside == pytest.approx(share, abs=0.02)
@@ -84,8 +84,8 @@ def pasted(edge: str, seed: int = 2) -> np.ndarray:
 @pytest.mark.parametrize(("edge", "margin"), [("hard", 0.8), ("rounded", 0.5), ("soft", 0.3), ("feathered", 0.05)])
 def test_a_pasted_copy_has_a_seam_and_the_reverse_crop_has_none(edge: str, margin: float) -> None:
     crop = np.ascontiguousarray(WHOLE[BOX])
-    reverse = fit(WHOLE, crop)
-    copies = [fit(pasted(edge, background), crop) for background in (2, 5, 8, 11)]
+    reverse = fit_geometry(WHOLE, crop)
+    copies = [fit_geometry(pasted(edge, background), crop) for background in (2, 5, 8, 11)]
     inside = [copy.query_inside for copy in copies]
     assert inside == pytest.approx([reverse.query_inside] * 4, abs=0.05)  # it cannot tell them apart
     assert np.mean([copy.seam for copy in copies]) > reverse.seam + margin
@@ -93,20 +93,20 @@ def test_a_pasted_copy_has_a_seam_and_the_reverse_crop_has_none(edge: str, margi
 
 def test_a_padded_copy_has_a_seam() -> None:
     padded = cv2.copyMakeBorder(WHOLE, 40, 30, 50, 20, cv2.BORDER_CONSTANT, value=(200, 30, 30))
-    found = fit(padded, WHOLE)
+    found = fit_geometry(padded, WHOLE)
     assert found.query_inside == pytest.approx(WHOLE.size / padded.size, abs=0.02) and found.seam > 1
 
 
 def test_a_mirrored_copy_is_found_and_its_homography_mirrors() -> None:
-    found = fit(np.ascontiguousarray(WHOLE[:, ::-1]), WHOLE)
+    found = fit_geometry(np.ascontiguousarray(WHOLE[:, ::-1]), WHOLE)
     assert found.mirrored and found.query_inside > 0.97 and found.local_correlation > 0.9
     assert off_by(found, np.array([[-1, 0, WIDTH - 1], [0, 1, 0], [0, 0, 1.0]]), CORNERS) < 1.0
 
 
 def test_mirrored_keypoints_are_those_of_the_mirrored_picture() -> None:
     """Second computation: SIFT on the mirrored pixels."""
-    ours = describe(WHOLE).mirrored()
-    theirs = describe(np.ascontiguousarray(WHOLE[:, ::-1]))
+    ours = describe_picture(WHOLE).mirrored()
+    theirs = describe_picture(np.ascontiguousarray(WHOLE[:, ::-1]))
     np.testing.assert_array_equal(ours.grey, theirs.grey)
     distance = np.linalg.norm(ours.points[:, None] - theirs.points[None], axis=2)
     close = np.argwhere(distance < 0.3)
@@ -116,7 +116,7 @@ def test_mirrored_keypoints_are_those_of_the_mirrored_picture() -> None:
 
 
 def test_an_identical_pair_is_perfect() -> None:
-    found = fit(WHOLE, WHOLE)
+    found = fit_geometry(WHOLE, WHOLE)
     assert off_by(found, np.eye(3), CORNERS) < 0.01
     assert (found.query_inside, found.reference_covered) == (1, 1)
     assert found.local_correlation > 0.999 and found.agreeing_share == 1 and found.shift < 0.1
@@ -128,7 +128,7 @@ def test_moved_parts_are_seen_and_brightness_is_not() -> None:
     moved = WHOLE.copy()
     moved[20:120, 20:150] = WHOLE[23:123, 26:156]  # part of the scene stands elsewhere: parallax
     moved[130:220, 160:300] = WHOLE[128:218, 165:305]
-    edited, other = fit(brighter, WHOLE), fit(moved, WHOLE)
+    edited, other = fit_geometry(brighter, WHOLE), fit_geometry(moved, WHOLE)
     assert edited.local_correlation > 0.95 > other.local_correlation
     assert edited.shift < 0.5 < 2 < other.shift
 
@@ -146,7 +146,7 @@ def test_moved_parts_are_seen_and_brightness_is_not() -> None:
     ids=["flat", "one pixel", "a line", "tiny", "ramp", "another picture"],
 )
 def test_where_nothing_fits_there_is_no_homography_and_no_crash(query: np.ndarray) -> None:
-    for found in (fit(query, WHOLE), fit(WHOLE, query)):
+    for found in (fit_geometry(query, WHOLE), fit_geometry(WHOLE, query)):
         assert found.homography is None and found.inliers == 0 and found.query_inside == 0
         assert np.isnan(found.local_correlation) and np.isnan(found.seam)
         assert found.vector().shape == (len(SIGNALS),)
@@ -154,14 +154,14 @@ def test_where_nothing_fits_there_is_no_homography_and_no_crash(query: np.ndarra
 
 def test_a_repeated_texture_matches_nothing_for_certain() -> None:
     board = np.kron(np.indices((12, 16)).sum(0) % 2, np.ones((20, 20)))[..., None] * np.array([200, 200, 200])
-    found = fit(board.astype(np.uint8), board.astype(np.uint8))
+    found = fit_geometry(board.astype(np.uint8), board.astype(np.uint8))
     assert found.homography is None or off_by(found, np.eye(3), CORNERS) < 1
 
 
 @pytest.mark.parametrize("bad", [WHOLE[..., 0], WHOLE.astype(np.float32), WHOLE[:0], np.zeros((4, 4, 4), np.uint8)])
 def test_only_rgb_pictures_are_taken(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected a picture"):
-        fit(bad, WHOLE)
+        fit_geometry(bad, WHOLE)
 
 
 def test_implausible_homographies_are_refused() -> None:
@@ -179,11 +179,11 @@ def test_implausible_homographies_are_refused() -> None:
 
 
 def test_the_same_pixels_give_the_same_numbers_whatever_the_threads() -> None:
-    query, reference = describe(pasted("soft")), describe(WHOLE)
+    query, reference = describe_picture(pasted("soft")), describe_picture(WHOLE)
     first = fit_pictures(query, reference).vector()
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
-        np.testing.assert_array_equal(fit(pasted("soft"), WHOLE).vector(), first)
+        np.testing.assert_array_equal(fit_geometry(pasted("soft"), WHOLE).vector(), first)
     finally:
         cv2.setNumThreads(before)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ndec_builder.candidates.geometry import table as geometry_table
-from ndec_builder.candidates.geometry.fitting import fit
-from ndec_builder.candidates.geometry.table import COLUMNS, add_geometry, measure, read_geometry, with_geometry
+from ndec_builder.candidates.geometry.fitting import fit_geometry
+from ndec_builder.candidates.geometry.table import MEASURED_COLUMNS, add_geometry, measure, read_geometry, with_geometry
 from ndec_builder.core.decode import decode
 from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
 from ndec_builder.core.workspace import Workspace
@@ -43,7 +43,7 @@ def test_every_shown_pair_is_measured_as_the_two_pictures_are(workspace: Workspa
     table = add_geometry(workspace, "test", candidates(duplicate="p1"), name="geometry.parquet", workers=1)
     assert table.schema.equals(CANDIDATES) and table["pair_id"].to_pylist() == [f"p{i}" for i in range(6)]
     rows = {row["pair_id"]: row for row in table.to_pylist()}
-    assert {rows["p1"][name] for name in COLUMNS} == {None}  # nobody is shown a duplicate
+    assert {rows["p1"][name] for name in MEASURED_COLUMNS} == {None}  # nobody is shown a duplicate
     assert rows["p4"]["inliers"] == 0 and rows["p4"]["query_inside"] is None
     geometry = {row["pair_id"]: row for row in read_geometry(workspace, "test").to_pylist()}
     assert set(geometry) == {"p0", "p2", "p3", "p4", "p5"}
@@ -53,10 +53,10 @@ def test_every_shown_pair_is_measured_as_the_two_pictures_are(workspace: Workspa
             np.asarray(decode((workspace.files(role) / f"{name}{pair[1]}.png").read_bytes()))
             for role, name in (("pool", "q"), ("reference", "r"))
         ]
-        alone = fit(*pictures)
+        alone = fit_geometry(*pictures)
         assert alone.homography is not None
         np.testing.assert_array_equal(np.reshape(geometry[pair]["homography"], (3, 3)), alone.homography)
-        for name in COLUMNS:
+        for name in MEASURED_COLUMNS:
             value = getattr(alone, name)
             assert rows[pair][name] == (None if np.isnan(value) else pytest.approx(value, rel=1e-6))
 

@@ -154,15 +154,6 @@ def test_same_photo_and_same_author(bench, tmp_path):
         run(MineConfig(bench.workspace.root, top=3, attribution=tmp_path / "gone.csv"))
 
 
-def test_approximate_search_says_how_approximate(mined, capsys):
-    directory = run(MineConfig(mined.root, top=5, search="ivf", ivf_lists=2, ivf_probes=2))
-    recall = read_json(directory / "run.json")["recall"]
-    assert recall["queries"] == 6 and recall["nearest"] == 1.0
-    assert "APPROXIMATE search (ivf): recall on 6 sampled queries: 100.00%" in " ".join(capsys.readouterr().err.split())
-    exact = run(MineConfig(mined.root, top=5))  # not taken for the same
-    assert read_json(exact / "run.json")["recall"] is None
-
-
 def test_vectors_that_are_not_numbers_or_not_whole(mined, bench):
     part = mined.embeddings("pool", MODEL) / "part-00000.npy"
     vectors = np.load(part)
@@ -244,10 +235,9 @@ def test_nothing_left_to_mine(bench):
         ({"split": "dev"}, "split is 'dev'; it must be test or train"),
         ({"top": 0}, "top is 0"),
         ({"max_per_query": -1}, "max_per_query is -1"),
-        ({"search": "flat"}, "search is 'flat'; it must be auto, bf16, faiss or ivf"),
+        ({"search": "ivf"}, "search is 'ivf'; it must be auto, bf16 or faiss"),
         ({"rank_by": "mean"}, "rank_by is 'mean'; it must be raw or normalized"),
         ({"normalization_mode": "max"}, "normalization_mode is 'max'; it must be mean or min"),
-        ({"ivf_lists": -1}, "ivf_lists is -1"),
     ],
 )
 def test_bad_settings(bench, options, message):

@@ -47,7 +47,7 @@ def mined(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         scratch.mkdir(parents=True, exist_ok=True)
         return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
-    monkeypatch.setattr(synthetic_pairs, "_describe", described)
+    monkeypatch.setattr(synthetic_pairs, "_embed_pictures", described)
     return bench
 
 

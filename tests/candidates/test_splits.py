@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from ndec_builder.candidates.role_vectors import load_side
-from ndec_builder.candidates.split_exclusions import count_reasons, near_duplicates, skip_reasons
+from ndec_builder.candidates.role_vectors import load_role_vectors
+from ndec_builder.candidates.split_exclusions import count_reasons, near_duplicates_of_used, skip_reasons
 from support.pictures import scene
 
 MODEL = "efficientnet-lite0"
@@ -41,7 +41,7 @@ def test_near_duplicates_of_used_images(bench):
     pictures = {"a-used": scene(1), "b-half": scene(1).resize((96, 72)), "c-free": scene(2)}
     bench.add("pool", pictures)
     workspace = bench.workspace
-    pool = load_side(workspace, "pool", MODEL)
-    assert near_duplicates(workspace, pool, {"a-used"}, "train") == {"b-half"}
-    assert near_duplicates(workspace, pool, set(), "train") == set()
-    assert near_duplicates(workspace, pool, set(pictures), "train") == set()
+    pool = load_role_vectors(workspace, "pool", MODEL)
+    assert near_duplicates_of_used(workspace, pool, {"a-used"}, "train") == {"b-half"}
+    assert near_duplicates_of_used(workspace, pool, set(), "train") == set()
+    assert near_duplicates_of_used(workspace, pool, set(pictures), "train") == set()

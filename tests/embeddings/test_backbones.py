@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone, read_state
-from ndec_builder.embeddings.model_names import parse
+from ndec_builder.embeddings.model_names import parse_model
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def default() -> Backbone:
 
 def test_default_backbone(default: Backbone) -> None:
     assert (default.name, default.dim, default.size) == ("efficientnet-lite0", 1280, 224)
-    assert list(default.weights.values()) == [sha256_file(parse("efficientnet-lite0").weights)]  # type: ignore[arg-type]
+    assert list(default.weights.values()) == [sha256_file(parse_model("efficientnet-lite0").weights)]  # type: ignore[arg-type]
     assert not default.training and default.license == "Apache-2.0"
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
@@ -86,15 +86,15 @@ def test_torchscript_file_and_size(tiny_file: Path) -> None:
 def test_fingerprint_depends_on_content_not_on_place(tiny_file: Path, tmp_path: Path) -> None:
     moved = tmp_path / "renamed.pt"
     shutil.copy(tiny_file, moved)
-    assert parse(str(moved)).fingerprint() == parse(str(tiny_file)).fingerprint()
+    assert parse_model(str(moved)).fingerprint() == parse_model(str(tiny_file)).fingerprint()
     moved.write_bytes(moved.read_bytes() + b"x")
-    assert parse(str(moved)).fingerprint() != parse(str(tiny_file)).fingerprint()
+    assert parse_model(str(moved)).fingerprint() != parse_model(str(tiny_file)).fingerprint()
 
 
 def test_names_are_taken_apart(timm_file: Path) -> None:
-    name = parse(f"timm:resnet18@{timm_file}")
+    name = parse_model(f"timm:resnet18@{timm_file}")
     assert (name.kind, name.architecture, name.weights) == ("timm", "resnet18", timm_file)
-    name = parse("open_clip:ViT-B-32@laion2b_s34b_b79k")
+    name = parse_model("open_clip:ViT-B-32@laion2b_s34b_b79k")
     assert (name.architecture, name.tag, name.weights) == ("ViT-B-32", "laion2b_s34b_b79k", None)
 
 
@@ -104,7 +104,7 @@ def test_names_are_taken_apart(timm_file: Path) -> None:
         (
             "efficientnet-lite",
             UsageError,
-            "There are: efficientnet-lite0, timm:NAME.*did you mean 'efficientnet-lite0'",
+            "Known forms: efficientnet-lite0, timm:NAME.*did you mean 'efficientnet-lite0'",
         ),
         ("timm:", UsageError, "names no model"),
         ("timm:resnett18", UsageError, "timm has no model 'resnett18'.*did you mean 'resnet"),
@@ -149,7 +149,7 @@ def test_other_bad_weights(tmp_path: Path, timm_file: Path, tiny_file: Path) -> 
         read_state(tmp_path / "list.pth")
     with pytest.raises(NdecError, match="do not fit resnet18"):
         load_backbone(f"timm:resnet18@{timm_file}")
-    with pytest.raises(NdecError, match="is no TorchScript file"):
+    with pytest.raises(NdecError, match="is not a TorchScript file"):
         load_backbone(str(timm_file))
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from ndec_builder.embeddings.model_kinds import KINDS
+from ndec_builder.embeddings.model_kinds import MODEL_KINDS
 
 
 def ndec(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -15,10 +15,10 @@ def ndec(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_list_models_needs_no_role_and_no_workspace() -> None:
     text = ndec("embed", "--list-models").stdout
-    for row in KINDS.values():
+    for row in MODEL_KINDS.values():
         assert row.form in text and row.needs in text and row.license in text and row.commercial in text
     listed = json.loads(ndec("embed", "--list-models", "--json").stdout)["models"]
-    assert [row["kind"] for row in listed] == list(KINDS)
+    assert [row["kind"] for row in listed] == list(MODEL_KINDS)
     assert {row["kind"]: row["commercial"] for row in listed}["multigrain"] == "no"
 
 

@@ -17,7 +17,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.ingest_descriptors import run
 from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
 from ndec_builder.embeddings.settings import DescriptorsConfig
-from ndec_builder.embeddings.store import check_same_space, read_embeddings
+from ndec_builder.embeddings.stored_vectors import read_embeddings
 from ndec_builder.evaluation.detectors.formats import Descriptors, write_submission
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
@@ -69,8 +69,8 @@ def test_a_submission_fills_both_roles_in_one_space(tmp_path: Path) -> None:
     made = [run(DescriptorsConfig(tmp_path / "ws", role, path, "theirs")) for role in ("query", "reference")]
     check(made[0], ["Q00000", "Q00001"], queries)
     check(made[1], ["R000000", "R000001", "R000002"], references)
-    check_same_space(*(read_embeddings(directory) for directory in made))
-    with pytest.raises(NdecError, match="is a submission, of the roles query and reference; descriptors of pool"):
+    assert len({read_embeddings(directory).space for directory in made}) == 1
+    with pytest.raises(NdecError, match="is a submission with the roles query and reference; pool descriptors need"):
         run(DescriptorsConfig(tmp_path / "ws", "pool", path))
 
 
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(NdecError, match="cannot be read as HDF5"):
         take()
     for names, vectors, message in (
-        ([b"a", b"b", b"a.jpg"], good, "1 images come twice: a;"),
+        ([b"a", b"b", b"a.jpg"], good, "1 images occur twice: a;"),
         ([b"a", b"b"], good, r"shape \(3, 16\) for 2 names"),
         ([b"a", b"b", b"c"], good[0], r"shape \(16,\) for 3 names"),
         ([b"a", b"b", b"c"], np.where(good == good[1, 3], np.nan, good), "1 descriptors hold NaN or infinity: b;"),
@@ -133,7 +133,7 @@ def test_images_and_descriptors_must_fit(tmp_path: Path) -> None:
     names = [b"scene-0000", b"scene-0002", b"scene-0009", b"other"]
     config = DescriptorsConfig(tmp_path / "ws", "reference", tmp_path / "d.h5")
     write_hdf5(tmp_path / "d.h5", names, vectors_of(4))
-    with pytest.raises(NdecError, match=r"2 of the 4 descriptors .* are of no reference image: other, scene-0009;"):
+    with pytest.raises(NdecError, match=r"2 of the 4 descriptors .* belong to no reference image: other, scene-0009;"):
         run(config)
     vectors = vectors_of(2)
     vectors[0] = 0

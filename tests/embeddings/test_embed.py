@@ -26,7 +26,7 @@ from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.embed import run
 from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.settings import EmbedConfig
-from ndec_builder.embeddings.store import read_embeddings
+from ndec_builder.embeddings.stored_vectors import read_embeddings
 from ndec_builder.embeddings.whitening import Whitening
 from support.pictures import write_scenes
 

@@ -15,7 +15,7 @@ import torch
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.embeddings.extract import Batch, Describing, extract, in_order, one_behind, use_bf16
+from ndec_builder.embeddings.extract import DescribeBatch, ImageBatch, extract, in_order, one_behind, use_bf16
 from ndec_builder.embeddings.inference import Inference, normalise
 from ndec_builder.embeddings.preprocess import longest_side, to_array, to_pixels
 from support.pictures import scene, write_scenes
@@ -112,7 +112,7 @@ def _refuse(features: np.ndarray) -> np.ndarray:
 def test_a_descriptor_that_is_not_finite_names_its_image(tiny_file: Path, images: pa.Table) -> None:
     broken = load_backbone(f"{tiny_file}@64")
     broken.pool.p = float("nan")
-    with pytest.raises(NdecError, match=r"not finite.*'scene-0000'"):
+    with pytest.raises(NdecError, match=r"NaN or infinity.*'scene-0000'"):
         extract(broken, images, str)
 
 
@@ -158,8 +158,10 @@ def test_finish_is_applied_to_every_batch_and_to_none(tiny: Backbone, images: pa
 def test_the_order_of_a_gpu_gives_the_same_descriptors(tiny: Backbone, images: pa.Table) -> None:
     """The path that overlaps copies with computing, run on the processor: one batch behind, none lost."""
     rows = images.to_pylist()
-    work = Describing(Inference(tiny, "off"), 4, np.asarray)
-    batches = [Batch(rows[i : i + 4], [Path(row["uri"]).read_bytes() for row in rows[i : i + 4]]) for i in (0, 4, 8)]
+    work = DescribeBatch(Inference(tiny, "off"), 4, np.asarray)
+    batches = [
+        ImageBatch(rows[i : i + 4], [Path(row["uri"]).read_bytes() for row in rows[i : i + 4]]) for i in (0, 4, 8)
+    ]
     got = list(one_behind(map(work.decode, batches), work))
     assert [row["image_id"] for batch in got for row in batch.rows] == images["image_id"].to_pylist()
     features = np.concatenate([batch.features for batch in got])

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_json, write_table
-from ndec_builder.embeddings.store import read_embeddings
-from ndec_builder.embeddings.stored_vectors import map_embeddings
+from ndec_builder.embeddings.stored_vectors import map_embeddings, read_embeddings
 
 
 def write_parts(directory: Path, ids: list[str], vectors: np.ndarray, cuts: list[int]) -> Path:

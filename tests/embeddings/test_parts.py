@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.core.storage import read_table
-from ndec_builder.embeddings.parts import read_piece, write_part, write_parts
+from ndec_builder.embeddings.parts import read_shard, write_part, write_parts
 
 
 @settings(max_examples=20, deadline=None)
@@ -23,13 +23,13 @@ def test_parts_do_not_depend_on_the_shards(tmp_path_factory, sizes: list[int], s
         write_part(folder, f"shard-{number}", ids[start : start + count], vectors[start : start + count])
         start += count
     (folder / "part-00099.npy").touch()  # of an earlier run
-    count = write_parts(folder, (read_piece(folder, f"shard-{number}") for number in range(len(sizes))), size)
+    count = write_parts(folder, (read_shard(folder, f"shard-{number}") for number in range(len(sizes))), size)
     assert count == -(-len(vectors) // size)
     assert len(list(folder.glob("part-*"))) == 2 * count
     write_part(folder, "whole", ids, vectors)
     for index in range(count):
         rows = slice(index * size, (index + 1) * size)
-        part, table = read_piece(folder, f"part-{index:05d}")
+        part, table = read_shard(folder, f"part-{index:05d}")
         assert part.tobytes() == np.load(folder / "whole.npy")[rows].tobytes()
         assert table["image_id"].to_pylist() == ids[rows]
         assert table.equals(read_table(folder / "whole.parquet").slice(rows.start, len(part)))

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.embeddings.model_kinds import KINDS
-from ndec_builder.embeddings.model_names import parse
+from ndec_builder.embeddings.model_kinds import MODEL_KINDS
+from ndec_builder.embeddings.model_names import parse_model
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +64,9 @@ def test_multigrain(tmp_path: Path) -> None:
     assert (backbone.dim, backbone.size, backbone.keep_shape) == (2048, 96, True)
     same(backbone, lambda images: gem(maps(images), 2.5), 96)
     same(load_backbone(f"multigrain:{tmp_path / 'joint.pth'}@96,p=7"), lambda images: gem(maps(images), 7.0), 64)
-    name = parse(f"multigrain:{tmp_path / 'joint.pth'},p=7")
+    name = parse_model(f"multigrain:{tmp_path / 'joint.pth'},p=7")
     assert (name.p, name.size, name.whitening_dim) == (7.0, None, 1500)
-    assert name.fingerprint() != parse(f"multigrain:{tmp_path / 'joint.pth'}").fingerprint()
+    assert name.fingerprint() != parse_model(f"multigrain:{tmp_path / 'joint.pth'}").fingerprint()
     multigrain_file(tmp_path / "bare.pth", p=None)
     bare = load_backbone(f"multigrain:{tmp_path / 'bare.pth'}")
     assert (bare.pool.p, bare.license, bare.target(1024, 768)) == (3.0, "CC-BY-NC-4.0", (512, 384))
@@ -277,7 +277,7 @@ def test_the_wrong_format_is_named(kind: str, tmp_path: Path) -> None:
     with pytest.raises(NdecError, match=r"nowhere\.pth does not exist"):
         load_backbone(f"{kind}:{tmp_path / 'nowhere.pth'}")
     with pytest.raises(UsageError, match="SIZE is at least 32 px and P at least 1"):
-        parse(f"{kind}:{tmp_path / 'other.pth'}@8")
+        parse_model(f"{kind}:{tmp_path / 'other.pth'}@8")
 
 
 def test_weights_of_another_depth_or_width(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_weights_of_another_depth_or_width(tmp_path: Path) -> None:
 
 
 def test_every_kind_says_what_it_needs() -> None:
-    for kind, row in KINDS.items():
+    for kind, row in MODEL_KINDS.items():
         assert all((row.form, row.needs, row.input, row.license, row.commercial)), kind
         __import__(f"ndec_builder.embeddings.backbones.{row.module}")
-    assert KINDS["multigrain"].commercial == "no" and np.isclose(KINDS["lite"].whitening_dim, 256)
+    assert MODEL_KINDS["multigrain"].commercial == "no" and np.isclose(MODEL_KINDS["lite"].whitening_dim, 256)

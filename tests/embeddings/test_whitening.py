@@ -100,7 +100,7 @@ def test_bad_files_and_widths(tmp_path: Path) -> None:
     for content in (None, b"nothing"):
         if content:
             path.write_bytes(content)
-        with pytest.raises(NdecError, match=r"whitening\.npz is no whitening"):
+        with pytest.raises(NdecError, match=r"whitening\.npz cannot be read as a whitening"):
             Whitening.load(path)
     np.savez(path, mean=np.ones(3), matrix=np.ones((2, 5)))
     with pytest.raises(NdecError, match="arrays of the shapes"):

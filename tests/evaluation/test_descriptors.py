@@ -56,7 +56,7 @@ def test_a_submission_in_one_file(tmp_path: Path) -> None:
         ({"vectors": vectors(3), "image_names": ["q1", "q2", "q3"]}, "contain no references of the dataset"),
         ({"vectors": vectors(2), "image_names": ["q1", "r1"]}, "are queries of this dataset, but 'r1' is not"),
         ({"vectors": vectors(3), "image_names": ["q1", "q2"]}, r"shape \(3, 4\) for 2 names"),
-        ({"vectors": vectors(2), "image_names": ["q1", "q1"]}, "1 images come twice: q1;"),
+        ({"vectors": vectors(2), "image_names": ["q1", "q1"]}, "1 images occur twice: q1;"),
         ({"vectors": vectors(2) * np.nan, "image_names": ["q1", "q2"]}, "2 descriptors hold NaN or infinity: q1, q2"),
         ({"features": vectors(2)}, "holds features; expected vectors"),
         ({"query": vectors(3), "query_ids": QUERIES, "reference": vectors(2)}, "cannot be read as HDF5"),

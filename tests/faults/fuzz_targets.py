@@ -223,7 +223,7 @@ def targets() -> Iterator[Target]:
     yield Target(
         "descriptors HDF5 (embeddings/descriptors)",
         fuzz_seeds.hdf5,
-        _file("x.h5", lambda p: taken_over.read_descriptors(p, "query")),
+        _file("x.h5", lambda p: taken_over.read_role_descriptors(p, "query")),
     )
     yield Target("weights pickle (backbones/state)", lambda: fuzz_seeds.weights()[:2], _file("x.pth", read_checkpoint))
     yield Target(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ndec_builder.candidates.kept_queries import Kept
+from ndec_builder.candidates.kept_queries import KeptQueries
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import EDITS, GROUND_TRUTH, IMAGES, PAIRS, TRAIN_PAIRS, pair_id, table_of
 from ndec_builder.core.storage import write_table
@@ -41,7 +41,7 @@ def material(**changes: object) -> Material:
             GROUND_TRUTH,
             [{"query_id": "Q25001", "reference_id": "R000002"}, {"query_id": "Q49999", "reference_id": "R000000"}],
         ),
-        "kept": Kept({}, {}),
+        "kept": KeptQueries({}, {}),
         "train_pairs": table_of(TRAIN_PAIRS, [pair | {"pair_id": pair_id("train", "open2", "T000001")}]),
         "mined": pa.array(["open2"], pa.string()),
         "hard_queries": pa.array([], pa.string()),
@@ -68,7 +68,7 @@ def test_the_split_is_composed_by_the_ids() -> None:
 
 def test_own_hard_negatives_come_from_the_decisions() -> None:
     own = material(
-        queries=images("Q25000", "Q25001", "Q30000", "Q49998", "Q49999"), kept=Kept({"open0": ["R000001"]}, {})
+        queries=images("Q25000", "Q25001", "Q30000", "Q49998", "Q49999"), kept=KeptQueries({"open0": ["R000001"]}, {})
     )
     tables = select_tables(compose(own, SMALL, False)[0], 0, 0).tables
     assert "open0" in tables["queries"]["query_id"].to_pylist()

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ndec_builder.candidates.geometry.fitting import fit
+from ndec_builder.candidates.geometry.fitting import fit_geometry
 
 _WORKING_SIDE = 1200  # px, long side of each picture before the fit
 CANVAS_SIDE = 1500  # px, long side of the result
@@ -35,7 +35,7 @@ class AlignedPictures:
 def align_pictures(query: Image.Image, reference: Image.Image) -> AlignedPictures | None:
     """Warp the query onto the reference, on a canvas that contains both. None if no geometry is found."""
     left, right = (_small(image) for image in (query, reference))
-    geometry = fit(left, right)
+    geometry = fit_geometry(left, right)
     if geometry.homography is None:
         return None
     frame = _frame(geometry.homography, left.shape, right.shape)

@@ -1,4 +1,4 @@
-"""What two aligned pictures say: how far they cover each other, and how well they agree tile by tile."""
+"""Aligns two pictures and measures how far they cover each other and how well their tiles agree."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ import cv2
 import numpy as np
 
 from ndec_builder.candidates.geometry.homography import jacobian, project
-from ndec_builder.candidates.geometry.keypoints import Picture
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture
 
-GRID = 80  # points a side when areas are counted: shares are exact to about 1 %
-TILE = 32  # px
-STEP = 24  # px between tiles: the borders of one are the inside of another
-SHIFT = 8.0  # px; a tile that moves further has no counterpart
+GRID = 80  # points per side for measuring areas: shares are exact to about 1 %
+_TILE = 32  # px
+_TILE_STEP = 24  # px between tiles: they overlap, so the border of one is inside another
+SHIFT = 8.0  # px; a tile that moves further has no match
 AGREEING = 0.9  # correlation above which a tile shows the same pixels
-_MIN_VALID = 0.8  # share of a tile that both pictures must fill
-_MIN_CONTRAST = 3.0  # grey levels, standard deviation: below, a tile says nothing
+_MIN_VALID = 0.8  # share of a tile that both pictures must cover
+_MIN_CONTRAST = 3.0  # standard deviation in grey levels; a tile with less carries no information
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
-    """Both pictures in one frame, that of the coarser one: grey (h, w) float32, valid (h, w) bool where both are."""
+class AlignedPair:
+    """Both pictures in the frame of the coarser one: grey (h, w) float32; valid (h, w) bool: pixels that both cover."""
 
     query: np.ndarray
     reference: np.ndarray
     valid: np.ndarray
-    in_query: bool  # the frame is the query's
+    in_query: bool  # whether this is the frame of the query
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Correlations after alignment, −1..1; NaN where no tile has anything to compare."""
+    """Correlations after alignment, −1..1; NaN if no tile can be compared."""
 
     local: float  # 20 % quantile over tiles
     median: float  # of the tiles
     agreeing: float  # share of the tiles with a correlation of at least AGREEING
-    whole: float  # over all pixels that both have
-    shift: float  # 80 % quantile of how far tiles move to fit best, px: parallax and motion move them
+    whole: float  # over all pixels that both cover
+    shift: float  # 80 % quantile of the best shift of tiles, px: parallax and motion shift them
 
 
-NOTHING = Agreement(np.nan, np.nan, np.nan, np.nan, np.nan)
+_NO_AGREEMENT = Agreement(np.nan, np.nan, np.nan, np.nan, np.nan)
 
 
 def inside_share(matrix: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> float:
-    """Share of a picture (width, height) that lands inside another one under a homography of pixels, 0..1."""
+    """Share of a picture (width, height) that a homography of pixels maps inside another picture, 0..1."""
     (w, h), (tw, th) = source, target
     x, y = (np.arange(GRID) + 0.5) / GRID * w - 0.5, (np.arange(GRID) + 0.5) / GRID * h - 0.5
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -53,14 +53,16 @@ def inside_share(matrix: np.ndarray, source: tuple[int, int], target: tuple[int,
     return float(inside.mean())
 
 
-def align(query: Picture, reference: Picture, matrix: np.ndarray, centre: np.ndarray) -> Aligned:
+def align_pair(
+    query: DescribedPicture, reference: DescribedPicture, matrix: np.ndarray, centre: np.ndarray
+) -> AlignedPair:
     """Warp the finer picture onto the coarser one. `matrix`: query → reference; `centre` (2,) of the inliers."""
     scale = float(np.sqrt(abs(np.linalg.det(jacobian(matrix, centre)))))
-    in_query = scale > 1  # one query pixel is several of the reference: the reference is finer
+    in_query = scale > 1  # one query pixel covers several reference pixels: the reference is finer
     fine, coarse = (reference, query) if in_query else (query, reference)
     ratio = max(scale, 1 / scale)
     sharp: np.ndarray = fine.grey.astype(np.float32)
-    if ratio > 1.2:  # what the coarser picture cannot show is smoothed away first
+    if ratio > 1.2:  # remove detail that the coarser picture cannot show
         sharp = cv2.GaussianBlur(sharp, (0, 0), 0.5 * ratio)
     to_coarse = np.linalg.inv(matrix) if in_query else matrix
     size = coarse.size
@@ -68,17 +70,17 @@ def align(query: Picture, reference: Picture, matrix: np.ndarray, centre: np.nda
     filled = cv2.warpPerspective(np.ones(fine.grey.shape, np.uint8), to_coarse, size, flags=cv2.INTER_NEAREST) > 0
     still, moved = (cv2.GaussianBlur(one, (0, 0), 1.0) for one in (coarse.grey.astype(np.float32), warped))
     valid = cv2.erode(filled.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
-    return Aligned(still, moved, valid, True) if in_query else Aligned(moved, still, valid, False)
+    return AlignedPair(still, moved, valid, True) if in_query else AlignedPair(moved, still, valid, False)
 
 
-def agreement(aligned: Aligned) -> Agreement:
-    """Correlate the aligned pictures tile by tile. Tiles without contrast in both, or half empty, are left out."""
+def measure_agreement(aligned: AlignedPair) -> Agreement:
+    """Correlate the aligned pictures tile by tile, without tiles that lack contrast in both or are partly empty."""
     valid = aligned.valid
-    if valid.sum() < TILE:
-        return NOTHING
+    if valid.sum() < _TILE:
+        return _NO_AGREEMENT
     whole = correlation(aligned.query[valid], aligned.reference[valid])
     rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
-    tall, wide = (min(TILE, int(ends[-1] - ends[0]) + 1) for ends in (rows, columns))
+    tall, wide = (min(_TILE, int(ends[-1] - ends[0]) + 1) for ends in (rows, columns))
     starts = (_starts(rows[0], rows[-1] + 1, tall), _starts(columns[0], columns[-1] + 1, wide))
     count, a, b, aa, bb, ab = _tile_sums(aligned, (wide, tall), starts)
     kept = count >= _MIN_VALID * tall * wide
@@ -98,11 +100,11 @@ def agreement(aligned: Aligned) -> Agreement:
 
 
 def _tile_sums(
-    aligned: Aligned, size: tuple[int, int], starts: tuple[np.ndarray, np.ndarray]
+    aligned: AlignedPair, size: tuple[int, int], starts: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     """Sums over the valid pixels of each tile: count, query, reference, their squares and product, each (n, m)."""
     valid = aligned.valid.astype(np.float64)
-    centre = float(aligned.query[aligned.valid].mean(dtype=np.float64))  # taken off: squares stay small
+    centre = float(aligned.query[aligned.valid].mean(dtype=np.float64))  # subtracted: squares stay small
     a, b = ((one.astype(np.float64) - centre) * valid for one in (aligned.query, aligned.reference))
     rows, columns = starts[0] + size[1] // 2, starts[1] + size[0] // 2
     sums = [
@@ -113,9 +115,9 @@ def _tile_sums(
 
 
 def _shift(
-    aligned: Aligned, textured: np.ndarray, starts: tuple[np.ndarray, np.ndarray], size: tuple[int, int]
+    aligned: AlignedPair, textured: np.ndarray, starts: tuple[np.ndarray, np.ndarray], size: tuple[int, int]
 ) -> float:
-    """80 % quantile of how far the middles of textured tiles (n, m) bool move between the pictures, in px up to SHIFT.
+    """80 % quantile of the shift of the centres of textured tiles (n, m) bool between the pictures, in px up to SHIFT.
 
     NaN without a textured tile.
     """
@@ -125,7 +127,9 @@ def _shift(
     points = np.stack([starts[1][column] + size[0] / 2, starts[0][row] + size[1] / 2], axis=1).astype(np.float32)
     valid = aligned.valid
     target, source = aligned.reference, aligned.query.copy()
-    gain = target[valid].std() / max(float(source[valid].std()), 1e-3)  # other brightness and contrast are no motion
+    gain = target[valid].std() / max(
+        float(source[valid].std()), 1e-3
+    )  # differences in brightness and contrast must not count as motion
     source = (source - source[valid].mean()) * gain + target[valid].mean()
     source[~valid] = target[~valid]
     before, after = (np.clip(np.rint(one), 0, 255).astype(np.uint8) for one in (source, target))
@@ -144,5 +148,5 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def _starts(low: int, high: int, length: int) -> np.ndarray:
     """Tile starts in [low, high), about STEP apart, the last one ending at `high`."""
-    count = max(1, int(np.ceil((high - low - length) / STEP)) + 1)
+    count = max(1, int(np.ceil((high - low - length) / _TILE_STEP)) + 1)
     return np.unique(np.rint(np.linspace(low, high - length, count)).astype(int))

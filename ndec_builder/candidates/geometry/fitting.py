@@ -1,9 +1,9 @@
-"""How a query lies on a reference: the homography between them, and what it says about copy or other picture.
+"""Fits a query to a reference: the homography between them, and signals that tell copies from other pictures.
 
-    geometry = fit(query_rgb, reference_rgb)                    # two arrays
-    geometry = fit_pictures(describe(query), describe(reference))  # keypoints kept for many pairs
+    geometry = fit_geometry(query_rgb, reference_rgb)  # two arrays
+    geometry = fit_pictures(describe_picture(query), describe_picture(reference))  # reuses keypoints for many pairs
 
-It knows nothing of workspaces: mining, the annotation page and the fused scorer use it alike.
+It does not depend on workspaces: mining, the annotation page and the fused scorer use it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from ndec_builder.candidates.geometry import alignment
 from ndec_builder.candidates.geometry.homography import Fit, epipolar_share, fit_homography, jacobian
-from ndec_builder.candidates.geometry.keypoint_matching import match
-from ndec_builder.candidates.geometry.keypoints import WORKING_SIDE, Picture, describe
+from ndec_builder.candidates.geometry.keypoint_matching import match_keypoints
+from ndec_builder.candidates.geometry.keypoints import KEYPOINT_SIDE, DescribedPicture, describe_picture
 from ndec_builder.candidates.geometry.seam import seam
 
 SIGNALS = (
@@ -42,42 +42,42 @@ SIGNALS = (
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """A fitted pair. Without a fit: homography None, counts as found, shares 0, all else NaN."""
+    """A fitted pair. Without a fit: homography None, counts as found, shares 0, all other signals NaN."""
 
     homography: np.ndarray | None  # (3, 3) float64: pixels of the given query → pixels of the given reference
     mirrored: bool  # the query was mirrored; the homography contains it
     matches: int  # matched keypoints
-    inliers: int  # those that the homography explains
+    inliers: int  # matches that agree with the homography
     inlier_share: float  # inliers / matches
     match_density: float = 0.0  # matches / keypoints of the picture that has fewer
     query_inside: float = 0.0  # share of the query's area that lands inside the reference
     reference_covered: float = 0.0  # share of the reference's area that the query covers
-    seam: float = np.nan  # log ratio: a cut along the reference's border in the query; NaN: no border in sight
+    seam: float = np.nan  # log ratio: a cut along the border of the reference in the query; NaN: no visible border
     local_correlation: float = np.nan  # 20 % quantile of the correlation over tiles after alignment
     median_correlation: float = np.nan  # median of the same
     agreeing_share: float = np.nan  # share of tiles with a correlation of at least .9
-    global_correlation: float = np.nan  # over all pixels that both have
-    shift: float = np.nan  # px at working size by which tiles move to fit best, 80 % quantile: parallax, motion
-    perspective: float = np.nan  # change of the homography's depth across the inliers; 0: affine
+    global_correlation: float = np.nan  # over all pixels that both cover
+    shift: float = np.nan  # 80 % quantile of the best shift of tiles, in working pixels: parallax, motion
+    perspective: float = np.nan  # change of the depth of the homography across the inliers; 0: affine
     stretch: float = np.nan  # log ratio of its two local scales; 0: none
-    scale: float = np.nan  # log of its local scale, in working pixels
-    epipolar_share: float = np.nan  # share of the fundamental matrix' inliers that the homography explains
+    scale: float = np.nan  # log of the local scale, in working pixels
+    epipolar_share: float = np.nan  # share of the inliers of the fundamental matrix that agree with the homography
 
     def vector(self) -> np.ndarray:
-        """SIGNALS as (17,) float64; NaN where there is nothing to measure."""
+        """SIGNALS as (17,) float64; NaN for signals without a measurement."""
         return np.array([float(getattr(self, name)) for name in SIGNALS])
 
 
-def fit(query_rgb: np.ndarray, reference_rgb: np.ndarray, working_side: int = WORKING_SIDE) -> Geometry:
-    """Fit two pictures (h, w, 3) uint8, the query also mirrored. The same pixels give the same numbers.
+def fit_geometry(query_rgb: np.ndarray, reference_rgb: np.ndarray, working_side: int = KEYPOINT_SIDE) -> Geometry:
+    """Fit two pictures (h, w, 3) uint8, also with the query mirrored. Equal pixels give equal numbers.
 
-    Raises ValueError for arrays of another shape or type.
+    Raises ValueError for arrays of a different shape or type.
     """
-    return fit_pictures(describe(query_rgb, working_side), describe(reference_rgb, working_side))
+    return fit_pictures(describe_picture(query_rgb, working_side), describe_picture(reference_rgb, working_side))
 
 
-def fit_pictures(query: Picture, reference: Picture) -> Geometry:
-    """Fit two described pictures, the query also mirrored: the one with more inliers counts, as it is at a tie."""
+def fit_pictures(query: DescribedPicture, reference: DescribedPicture) -> Geometry:
+    """Fit two described pictures, also with the query mirrored; more inliers win, a tie goes to the plain query."""
     straight = _matched(query.points, query.descriptors, reference)
     flipped = _matched(*query.mirrored_keypoints(), reference)
     is_mirrored = flipped.inliers > straight.inliers
@@ -91,7 +91,7 @@ def fit_pictures(query: Picture, reference: Picture) -> Geometry:
 
 @dataclass(frozen=True, eq=False)
 class _Matched:
-    """Matched points (m, 2), (m, 2) float32 and the homography over them."""
+    """Matched points (m, 2), (m, 2) float32 and their homography."""
 
     query: np.ndarray
     reference: np.ndarray
@@ -102,20 +102,20 @@ class _Matched:
         return int(self.fit.inliers.sum()) if self.fit else 0
 
 
-def _matched(points: np.ndarray, descriptors: np.ndarray, reference: Picture) -> _Matched:
-    pairs = match(descriptors, reference.descriptors)
+def _matched(points: np.ndarray, descriptors: np.ndarray, reference: DescribedPicture) -> _Matched:
+    pairs = match_keypoints(descriptors, reference.descriptors)
     here, there = points[pairs[:, 0]], reference.points[pairs[:, 1]]
     return _Matched(here, there, fit_homography(here, there))
 
 
 def _measured(
-    query: Picture, reference: Picture, matched: _Matched, fit: Fit, is_mirrored: bool, density: float
+    query: DescribedPicture, reference: DescribedPicture, matched: _Matched, fit: Fit, is_mirrored: bool, density: float
 ) -> Geometry:
     matrix, inliers = fit.matrix, int(fit.inliers.sum())
     centre = matched.query[fit.inliers].mean(axis=0).astype(np.float64)
     back = np.linalg.inv(matrix)
     back /= back[2] @ np.append(matched.reference[fit.inliers].mean(axis=0), 1.0)  # depth 1 at the inliers
-    agreed = alignment.agreement(alignment.align(query, reference, matrix, centre))
+    agreed = alignment.measure_agreement(alignment.align_pair(query, reference, matrix, centre))
     large, small = np.linalg.svd(jacobian(matrix, centre), compute_uv=False)
     given = np.linalg.inv(reference.to_working) @ matrix @ query.to_working
     return Geometry(
@@ -141,11 +141,11 @@ def _measured(
 
 
 def _perspective(matrix: np.ndarray, size: tuple[int, int], centre: np.ndarray) -> float:
-    """How much the depth changes over half the query's diagonal, relative to that at `centre`."""
+    """Change of the depth over half the diagonal of the query, relative to the depth at `centre`."""
     depth = matrix[2] @ np.append(centre, 1.0)
     return float(np.hypot(*matrix[2, :2]) / depth * np.hypot(*size) / 2)
 
 
 def single_threaded() -> None:
-    """Call once in a worker: OpenCV's own threads only get in the way of many processes."""
+    """Call once in each worker: threads of OpenCV would slow down many parallel processes."""
     cv2.setNumThreads(1)

@@ -1,4 +1,4 @@
-"""The homography between two pictures, from matched points; implausible ones are refused."""
+"""Fits the homography between two pictures to matched points; rejects implausible ones."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-MIN_INLIERS = 8  # unrelated pictures hardly ever agree on more
+MIN_INLIERS = 8  # unrelated pictures rarely have more
 THRESHOLD = 3.0  # px at working size
 _ITERATIONS = 2000
 _CONFIDENCE = 0.999
-MAX_SCALE = 12.0  # the crop of a crop; beyond it a fit is a few points on top of each other
-MAX_STRETCH = 4.0  # ratio of the two local scales: squashed further than any edit does
-MIN_SPREAD = 6.0  # px, smaller standard deviation of the inliers: on a line or on a heap they fix no homography
+MAX_SCALE = 12.0  # a crop of a crop; larger values come from a few points close together
+MAX_STRETCH = 4.0  # ratio of the two local scales; no edit squashes more
+MIN_SPREAD = 6.0  # px, smallest standard deviation of the inliers: a line or a cluster fixes no homography
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A homography (3, 3) float64 of working pixels, query → reference, and which matches (m,) bool it explains."""
+    """A homography (3, 3) float64 of working pixels, query → reference, and the matches (m,) bool that fit it."""
 
     matrix: np.ndarray
     inliers: np.ndarray
 
 
 def fit_homography(query: np.ndarray, reference: np.ndarray) -> Fit | None:
-    """Fit points (m, 2) → (m, 2) with USAC_MAGSAC; None with fewer than MIN_INLIERS or an implausible result.
+    """Fit points (m, 2) → (m, 2) with USAC_MAGSAC; None for fewer than MIN_INLIERS or an implausible result.
 
-    OpenCV's sampler starts from a fixed state: the same points give the same matrix.
+    The sampler of OpenCV starts from a fixed state: equal points give equal matrices.
     """
     if len(query) < MIN_INLIERS:
         return None
@@ -49,9 +49,9 @@ def fit_homography(query: np.ndarray, reference: np.ndarray) -> Fit | None:
 def _affine(
     matrix: np.ndarray, query: np.ndarray, reference: np.ndarray, inliers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The least-squares affine map over the inliers, when the homography is not clearly better (BIC); else None.
+    """The least-squares affine map over the inliers if the homography is not clearly better (BIC), else None.
 
-    Most edits are affine, and two unknowns fewer make the map steadier where it reaches beyond the points.
+    Most edits are affine, and a map with two parameters fewer extrapolates better beyond the points.
     """
     number = int(inliers.sum())
     if number < MIN_INLIERS:
@@ -60,7 +60,7 @@ def _affine(
     if rough is None:
         return None
     simple = np.vstack([rough, [0.0, 0.0, 1.0]])
-    for _ in range(2):  # the second time over the points that the first map explains
+    for _ in range(2):  # the second time over the points that agree with the first map
         chosen = inliers & (transfer_error(simple, query, reference) <= THRESHOLD)
         if chosen.sum() < MIN_INLIERS:
             return None
@@ -70,14 +70,14 @@ def _affine(
     ours, theirs = (
         np.minimum(transfer_error(one, query[inliers], reference[inliers]), THRESHOLD) for one in (simple, matrix)
     )
-    # BIC, 2n coordinates and two parameters fewer, but four times as hard to convince: most edits are affine
+    # BIC with 2n coordinates and two parameters fewer, times four: most edits are affine
     if number * np.log(((ours**2).sum() + 1e-9) / ((theirs**2).sum() + 1e-9)) > 4 * np.log(2 * number):
         return None
     return simple, transfer_error(simple, query, reference) <= THRESHOLD
 
 
 def is_plausible(matrix: np.ndarray, query: np.ndarray, reference: np.ndarray) -> bool:
-    """Whether a homography keeps orientation, scale and shape where its points lie, and the points are spread out."""
+    """Whether a homography keeps orientation, scale and shape near its points, and the points are spread out."""
     if min(_spread(query), _spread(reference)) < MIN_SPREAD:
         return False
     depths = np.column_stack([query, np.ones(len(query))]) @ matrix[2]
@@ -91,7 +91,7 @@ def is_plausible(matrix: np.ndarray, query: np.ndarray, reference: np.ndarray) -
 
 
 def _spread(points: np.ndarray) -> float:
-    """Smaller standard deviation of points (n, 2) over all directions, in px."""
+    """The smallest standard deviation of points (n, 2) over all directions, in px."""
     return float(np.sqrt(max(np.linalg.eigvalsh(np.cov(points.T.astype(np.float64)))[0], 0.0)))
 
 
@@ -102,7 +102,7 @@ def jacobian(matrix: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def project(matrix: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Map points (n, 2) float64; returns them (n, 2) and whether each lies before the horizon (n,) bool."""
+    """Map points (n, 2) float64; return the mapped points (n, 2) and whether each is before the horizon (n,) bool."""
     mapped = np.column_stack([points, np.ones(len(points))]) @ matrix.T
     before = mapped[:, 2] > 1e-9
     depth = np.where(before, mapped[:, 2], 1.0)
@@ -110,22 +110,22 @@ def project(matrix: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def transfer_error(matrix: np.ndarray, query: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Distance (n,) float64, in px of the reference, between where points land and where they should."""
+    """Distance (n,) float64, in px of the reference, between mapped points and their matches."""
     mapped, before = project(matrix, query.astype(np.float64))
     return np.where(before, np.linalg.norm(mapped - reference, axis=1), np.inf)
 
 
 def epipolar_share(query: np.ndarray, reference: np.ndarray, fit: Fit) -> float:
-    """Share of the matches on which a fundamental matrix agrees that the homography explains too, 0..1.
+    """Share of the inliers of a fundamental matrix that also agree with the homography, 0..1.
 
-    A camera that moved in a scene with depth leaves points which keep the epipolar lines but not the plane; an edited
-    copy has none. 1 where no fundamental matrix is found.
+    If a camera moved in a scene with depth, some points keep the epipolar lines but not the plane. An edited copy has
+    no such points. 1 if no fundamental matrix is found.
     """
     if len(query) < MIN_INLIERS:
         return 1.0
     try:
         _, mask = cv2.findFundamentalMat(query, reference, cv2.USAC_MAGSAC, 1.0, 0.99, 200)
-    except cv2.error:  # points of one plane fix no fundamental matrix, and OpenCV 4.12 says so by failing
+    except cv2.error:  # points of one plane fix no fundamental matrix; OpenCV 4.12 then raises
         return 1.0
     if mask is None or not mask.any():
         return 1.0

@@ -1,18 +1,18 @@
-"""Which keypoints of two pictures look alike: nearest neighbours both ways, with Lowe's ratio test."""
+"""Matches keypoints of two pictures: mutual nearest neighbours that pass Lowe's ratio test."""
 
 from __future__ import annotations
 
 import numpy as np
 
-RATIO = 0.8  # a match is nearer than this share of the distance to the second nearest
+RATIO = 0.8  # a match must be nearer than this share of the distance to the second nearest
 
 
-def match(query: np.ndarray, reference: np.ndarray, ratio: float = RATIO) -> np.ndarray:
+def match_keypoints(query: np.ndarray, reference: np.ndarray, ratio: float = RATIO) -> np.ndarray:
     """Return index pairs (m, 2) int64 of descriptors (n, 128), (k, 128), ascending by the query's index.
 
-    A pair is kept when each is the other's nearest and the query's second nearest is clearly further off. Descriptors
-    are whole numbers, so distances are exact and the result depends on no thread count. Of equal distances the first
-    index is the nearest; equal first and second distances never pass.
+    A pair is kept if each is the nearest of the other and the second nearest of the query is clearly further away.
+    Descriptors are whole numbers, so distances are exact and do not depend on the number of threads. At equal distances
+    the lower index is the nearest; a query with equal first and second distances has no match.
     """
     if len(query) == 0 or len(reference) < 2:
         return np.zeros((0, 2), np.int64)

@@ -1,4 +1,4 @@
-"""A picture as geometry sees it: small, grey, with SIFT keypoints and the same ones mirrored."""
+"""Describes pictures for geometry: small, grey, with SIFT keypoints, which can also be mirrored."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-WORKING_SIDE = 320  # px, longest side; larger finds more points and costs their square
+KEYPOINT_SIDE = 320  # px, longest side; a larger size finds more points and costs their square
 MAX_KEYPOINTS = 500  # the strongest ones
-MIN_SIDE = 16  # px; below it there is no octave to look at
-_CONTRAST = 0.02  # half of SIFT's default: blurred and dark copies keep their points
+_MIN_SIDE = 16  # px; smaller pictures have no octave
+_CONTRAST = 0.02  # half the default of SIFT: blurred and dark copies keep their points
 
 
 def _mirror_order() -> np.ndarray:
-    """Where each of the 128 SIFT numbers goes when the picture is mirrored: (128,) int64.
+    """The order of the 128 SIFT numbers in the mirrored picture: (128,) int64.
 
-    A keypoint's frame follows its main direction, so that mirroring turns the 4 rows across it around and negates the
-    8 directions; the 4 columns along it stay.
+    The frame of a keypoint follows its main direction. Mirroring reverses the 4 rows across that direction and negates
+    the 8 directions; the 4 columns along it stay.
     """
     row, column, direction = np.meshgrid(np.arange(4), np.arange(4), np.arange(8), indexing="ij")
     return ((3 - row) * 4 + column).ravel() * 8 + ((8 - direction) % 8).ravel()
@@ -28,8 +28,8 @@ MIRROR_ORDER = _mirror_order()
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture at working size. `to_working` maps pixels of the given array to those of `rgb` and `grey`."""
+class DescribedPicture:
+    """A picture at working size. `to_working` maps pixels of the given array to pixels of `rgb` and `grey`."""
 
     rgb: np.ndarray  # (h, w, 3) uint8
     grey: np.ndarray  # (h, w) uint8
@@ -42,30 +42,30 @@ class Picture:
         """Width and height in working pixels."""
         return self.grey.shape[1], self.grey.shape[0]
 
-    def mirrored(self) -> Picture:
-        """The picture mirrored left to right, without looking for keypoints again."""
+    def mirrored(self) -> DescribedPicture:
+        """The picture mirrored left to right, without detecting keypoints again."""
         points, descriptors = self.mirrored_keypoints()
         flip = np.array([[-1.0, 0, self.size[0] - 1], [0, 1, 0], [0, 0, 1]])
         rgb, grey = np.ascontiguousarray(self.rgb[:, ::-1]), np.ascontiguousarray(self.grey[:, ::-1])
-        return Picture(rgb, grey, points, descriptors, flip @ self.to_working)
+        return DescribedPicture(rgb, grey, points, descriptors, flip @ self.to_working)
 
     def mirrored_keypoints(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points (n, 2) and descriptors (n, 128) as they would be in the mirrored picture."""
+        """Points (n, 2) and descriptors (n, 128) of the mirrored picture."""
         points = self.points.copy()
         points[:, 0] = self.size[0] - 1 - points[:, 0]
         return points, self.descriptors[:, MIRROR_ORDER]
 
 
 def _sift() -> Any:
-    """OpenCV's detector. Without precise upscaling points stand a quarter pixel off, half a pixel once mirrored."""
+    """OpenCV's detector. Without precise upscaling, points are off by a quarter pixel, half a pixel when mirrored."""
     create = cv2.SIFT_create  # type: ignore[attr-defined]  # its stubs lack it
     return create(MAX_KEYPOINTS, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
 
 
-def describe(rgb: np.ndarray, working_side: int = WORKING_SIDE) -> Picture:
-    """Find the keypoints of a picture (h, w, 3) uint8. A picture without texture, or a tiny one, has none.
+def describe_picture(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE) -> DescribedPicture:
+    """Find the keypoints of a picture (h, w, 3) uint8. Pictures that are tiny or without texture have none.
 
-    Raises ValueError for another shape or type.
+    Raises ValueError for a different shape or type.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
         raise ValueError(f"expected a picture (h, w, 3) uint8, got {rgb.shape} {rgb.dtype}")
@@ -75,13 +75,13 @@ def describe(rgb: np.ndarray, working_side: int = WORKING_SIDE) -> Picture:
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if factor < 1 else np.ascontiguousarray(rgb)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     across, down = size[0] / width, size[1] / height
-    # pixel centres stand at whole numbers: (x + ½)·s − ½
+    # pixel centres are at whole numbers: (x + ½)·s − ½
     to_working = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]])
     points: np.ndarray = np.zeros((0, 2), np.float32)
     descriptors: np.ndarray = np.zeros((0, 128), np.float32)
-    if min(size) >= MIN_SIDE:
+    if min(size) >= _MIN_SIDE:
         found, numbers = _sift().detectAndCompute(grey, None)
         if found:
             points = np.array([point.pt for point in found], np.float32)
             descriptors = np.rint(numbers).astype(np.float32)
-    return Picture(small, grey, points, descriptors, to_working)
+    return DescribedPicture(small, grey, points, descriptors, to_working)

@@ -1,9 +1,9 @@
-"""Is there a cut in the query along the projected border of the reference, or does the content go on across it?
+"""Measures whether the query has a cut along the projected border of the reference, or its content continues there.
 
-Measured on 160 photos at 320 px, pasted copies over reverse crops: AUC 1.00 for hard and rounded edges, .998 soft
-(σ 1.5 px), .97 feathered (σ 4), .79 (σ 8), with the border misplaced by up to 2 px and 1 %.
+A copy that was padded or pasted on other content has a cut. A picture of which the reference is a crop has none.
 
-A copy that was pasted on other content or padded has the cut; the whole of which the reference is a crop has none.
+AUC on 160 photos at 320 px, pasted copies against reverse crops: 1.00 for hard and rounded edges, .998 for soft ones
+(σ 1.5 px), .97 for feathered ones (σ 4), .79 (σ 8), with the border misplaced by up to 2 px and 1 %.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import numpy as np
 
 from ndec_builder.candidates.geometry.homography import project
 
-REACH = 16  # px on each side of the border that are looked at
-SLACK = 3  # px by which the border may be misplaced
-WIDTHS = (2, 6, 12)  # px across which brightness is compared: a hard edge shows in the first, a soft one in the last
-SAMPLES = 160  # points a side of the reference
-MIN_SAMPLES = 12  # of a side, inside the query
-_FLOOR = 2.0  # grey levels: noise and compression step this much anywhere
+REACH = 16  # px measured on each side of the border
+_SLACK = 3  # px that the border may be misplaced by
+WIDTHS = (2, 6, 12)  # px between compared pixels: the first finds hard edges, the last soft ones
+SAMPLES = 160  # points per side of the reference
+MIN_SAMPLES = 12  # points of a side that must be inside the query
+_FLOOR = 2.0  # grey levels: steps from noise and compression
 
 
 def seam(rgb: np.ndarray, to_query: np.ndarray, reference_size: tuple[int, int]) -> float:
-    """Log of (step across the border / steps beside it), about 0 for content that goes on, up to 4 for a hard cut.
+    """Log of (step across the border / steps next to it): about 0 for continuing content, up to 4 for a hard cut.
 
-    `rgb` (h, w, 3) uint8 is the query, `to_query` (3, 3) maps reference pixels to it. Averaged over the border's
-    visible samples. NaN when no part of the border lies inside the query.
+    `rgb` (h, w, 3) uint8 is the query, `to_query` (3, 3) maps reference pixels to it. Averaged over the visible
+    samples of the border. NaN if no part of the border is inside the query.
     """
     smooth = cv2.GaussianBlur(rgb, (0, 0), 0.7).astype(np.float32)
     height, width = rgb.shape[:2]
@@ -58,15 +58,15 @@ def _cut(profiles: np.ndarray) -> float:
     best = -np.inf
     for width in WIDTHS:
         steps = np.abs(profiles[:, width:] - profiles[:, :-width]).max(axis=2).mean(axis=0)
-        centre = np.arange(len(steps)) + width / 2 - REACH  # where each step has its middle
-        across = steps[np.abs(centre) <= SLACK].max()
-        beside = steps[np.abs(centre) > SLACK + width / 2].mean()
+        centre = np.arange(len(steps)) + width / 2 - REACH  # the middle of each step
+        across = steps[np.abs(centre) <= _SLACK].max()
+        beside = steps[np.abs(centre) > _SLACK + width / 2].mean()
         best = max(best, float(np.log((across + _FLOOR) / (beside + _FLOOR))))
     return best
 
 
 def _sides(size: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The four sides of a picture: start, stop, outward step. The border runs half a pixel beyond the outer ones."""
+    """The four sides of a picture: start, stop, outward step. The border is half a pixel outside the outer pixels."""
     w, h = size
     corners = [np.array(c) for c in ((-0.5, -0.5), (w - 0.5, -0.5), (w - 0.5, h - 0.5), (-0.5, h - 0.5))]
     outward = [np.array(o, float) for o in ((0, -1), (1, 0), (0, 1), (-1, 0))]

@@ -1,7 +1,7 @@
-"""Geometry of a whole candidates table: sharded, resumable, the same bytes for any number of workers.
+"""Measures the geometry of all pairs of a candidates table: sharded, resumable, same bytes for any number of workers.
 
-`candidates/<split>/geometry.parquet` (schema GEOMETRY) holds every signal and the homography; six of its columns stand
-in the candidates table too, since people and the queue read them there.
+`candidates/<split>/geometry.parquet` (schema GEOMETRY) holds all signals and the homography. The candidates table has
+six of its columns too, for people and the queue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures, single_threaded
-from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.executor.base import Engine
@@ -31,15 +31,15 @@ from ndec_builder.core.workspace import Workspace
 RESULT_VERSION = 1
 GEOMETRY_FILE, RECHECK_GEOMETRY_FILE = "geometry.parquet", "recheck-geometry.parquet"
 SHARD_SIZE = 512  # pairs: about 15 s of work
-COLUMNS = ("inliers", "inlier_share", "query_inside", "reference_covered", "seam", "local_correlation")
-_KEPT_PICTURES = 256  # described pictures a worker keeps: 130 MB at most
+MEASURED_COLUMNS = ("inliers", "inlier_share", "query_inside", "reference_covered", "seam", "local_correlation")
+_KEPT_PICTURES = 256  # described pictures that a worker keeps: at most 130 MB
 _ROW = ("uri", "rotation", "sha256")
 
 
 def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str, workers: int) -> pa.Table:
-    """Measure a candidates table, append its rows to candidates/<split>/`name`, return the table with COLUMNS filled.
+    """Measure a candidates table, add its rows to candidates/<split>/`name`, return the table with MEASURED_COLUMNS.
 
-    Rows of pairs that are measured anew are replaced.
+    Existing rows of these pairs are replaced.
     """
     directory = workspace.candidates(split)
     path = directory / name
@@ -54,10 +54,10 @@ def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str
 
 
 def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, workers: int) -> pa.Table:
-    """Return the GEOMETRY rows of the candidates that people are shown (no duplicates), ascending pair_id.
+    """Return the GEOMETRY rows of the candidates that people see (no duplicates), by ascending pair_id.
 
-    Shards live under `scratch` until all are done, so that a killed run goes on where it was. A picture that cannot be
-    read gives a row of nulls with its reason.
+    Shards stay under `scratch` until all are done, so that a killed run continues where it stopped. A pair with an
+    unreadable picture gets a row of nulls with the reason.
     """
     shown = table.filter(pc.is_null(table["duplicate_of"]))
     sides = {
@@ -70,10 +70,10 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
         for side, rows in sides.items():
             pair |= {f"{side}_{column}": rows[row[f"{side}_id"]][column] for column in _ROW}
         pairs.append(pair)
-    pairs.sort(key=lambda pair: (pair["reference_id"], pair["pair_id"]))  # a reference is described once a shard
+    pairs.sort(key=lambda pair: (pair["reference_id"], pair["pair_id"]))  # each reference is described once per shard
     if not pairs:
         return GEOMETRY.empty_table()
-    identity = [  # an image that was never opened is known by its uri
+    identity = [  # an image that was never opened is identified by its uri
         [
             pair["pair_id"],
             *((pair[f"{side}_sha256"] or pair[f"{side}_uri"], pair[f"{side}_rotation"]) for side in sides),
@@ -95,16 +95,16 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
 
 
 def with_geometry(table: pa.Table, geometry: pa.Table) -> pa.Table:
-    """Fill COLUMNS of a candidates table from GEOMETRY rows; null where a pair has none."""
+    """Fill MEASURED_COLUMNS of a candidates table from GEOMETRY rows; null for pairs without one."""
     place = pc.index_in(table["pair_id"], geometry["pair_id"].combine_chunks())
-    for name in COLUMNS:
+    for name in MEASURED_COLUMNS:
         column = table.schema.get_field_index(name)
         table = table.set_column(column, table.schema.field(name), geometry[name].combine_chunks().take(place))
     return table
 
 
 def read_geometry(workspace: Workspace, split: str) -> pa.Table:
-    """Every GEOMETRY row of a split, mined and rechecked pairs; empty where geometry was switched off."""
+    """All GEOMETRY rows of a split, of mined and rechecked pairs; empty if geometry was switched off."""
     directory = workspace.candidates(split)
     paths = [directory / name for name in (GEOMETRY_FILE, RECHECK_GEOMETRY_FILE)]
     return pa.concat_tables([GEOMETRY.empty_table(), *(read_table(path) for path in paths if path.is_file())])
@@ -120,13 +120,13 @@ class _Work:
     def __call__(self, shard: Shard) -> Outcome:
         single_threaded()
         rows = read_table(self.folder / "pairs.parquet").slice(shard.start, shard.items).to_pylist()
-        look = _kept(Workspace(self.root).resolve)
+        look = _picture_cache(Workspace(self.root).resolve)
         table = table_of(GEOMETRY, (_row(pair, look) for pair in rows))
         path = write_table(self.folder / f"{shard.name}.parquet", table)
         return Outcome((path.name,), {"pairs": table.num_rows})
 
 
-def _row(pair: dict[str, Any], look: Callable[[str, int], Picture]) -> dict[str, Any]:
+def _row(pair: dict[str, Any], look: Callable[[str, int], DescribedPicture]) -> dict[str, Any]:
     try:
         query = look(pair["query_uri"], pair["query_rotation"] or 0)
         reference = look(pair["reference_uri"], pair["reference_rotation"] or 0)
@@ -136,7 +136,7 @@ def _row(pair: dict[str, Any], look: Callable[[str, int], Picture]) -> dict[str,
 
 
 def geometry_row(geometry: Geometry) -> dict[str, Any]:
-    """The columns of GEOMETRY beside pair_id; NaN becomes null, and so does everything but the counts without a fit."""
+    """The columns of GEOMETRY except pair_id. NaN becomes null; without a fit only the counts are set."""
     if geometry.homography is None:
         return {"inliers": 0, "inlier_share": 0.0, "matches": geometry.matches, "match_density": geometry.match_density}
     values = {name: getattr(geometry, name) for name in SIGNALS}
@@ -144,15 +144,15 @@ def geometry_row(geometry: Geometry) -> dict[str, Any]:
     return row | {"mirrored": geometry.mirrored, "homography": geometry.homography.ravel().tolist()}
 
 
-def _kept(resolve: Callable[[str], str]) -> Callable[[str, int], Picture]:
-    """A function that decodes and describes a picture, and keeps the ones used last."""
-    pictures: OrderedDict[tuple[str, int], Picture] = OrderedDict()
+def _picture_cache(resolve: Callable[[str], str]) -> Callable[[str, int], DescribedPicture]:
+    """A function that decodes and describes a picture, with a cache of the most recently used ones."""
+    pictures: OrderedDict[tuple[str, int], DescribedPicture] = OrderedDict()
 
-    def look(uri: str, rotation: int) -> Picture:
+    def look(uri: str, rotation: int) -> DescribedPicture:
         if (uri, rotation) in pictures:
             pictures.move_to_end((uri, rotation))
         else:
-            pictures[uri, rotation] = describe(np.asarray(decode(read_uri(resolve(uri)), rotation)))
+            pictures[uri, rotation] = describe_picture(np.asarray(decode(read_uri(resolve(uri)), rotation)))
             if len(pictures) > _KEPT_PICTURES:
                 pictures.popitem(last=False)
         return pictures[uri, rotation]

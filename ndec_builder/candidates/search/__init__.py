@@ -1,1 +1,1 @@
-"""The exact global top pairs, in blocks, with caps."""
+"""Finds the exact global top pairs, in blocks, with caps."""

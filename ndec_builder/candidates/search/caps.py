@@ -1,4 +1,4 @@
-"""The total order of pairs, and the greedy walk along it that keeps no more than N pairs and obeys the caps."""
+"""The total order of pairs, and the greedy walk along it that keeps at most N pairs and obeys the caps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Walk:
-    """What a greedy walk kept: positions in the walked arrays, in the total order, and who is at its cap."""
+class GreedyWalk:
+    """The pairs that a greedy walk kept, in the total order, and the queries that are at their cap."""
 
     chosen: np.ndarray  # (≤ top,) int64
     query_full: np.ndarray  # (queries,) bool
@@ -19,13 +19,13 @@ class Walk:
 
 
 def id_ranks(ids: Sequence[str] | range) -> np.ndarray:
-    """Return (n,) int64: the place of every id among the sorted ids (by code point, as in the result tables).
+    """Return (n,) int64: the position of every id among the sorted ids (by code point, as in the result tables).
 
-    A range stands for rows that are in the order of their ids already: millions of ids need not be in memory.
+    A range means that rows are already in the order of their ids, which need not be in memory then.
     """
     if isinstance(ids, range):
         return np.asarray(ids, dtype=np.int64)
-    if all(first < second for first, second in itertools.pairwise(ids)):  # as stored: millions need no sorting
+    if all(first < second for first, second in itertools.pairwise(ids)):  # already sorted, as stored ids are
         return np.arange(len(ids))
     ranks = np.empty(len(ids), dtype=np.int64)
     ranks[np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)] = np.arange(len(ids))
@@ -37,7 +37,7 @@ def total_order(scores: np.ndarray, query_ranks: np.ndarray, reference_ranks: np
     return np.lexsort((reference_ranks, query_ranks, -scores))
 
 
-def walk(
+def greedy_walk(
     queries: np.ndarray,
     references: np.ndarray,
     order: np.ndarray,
@@ -46,15 +46,15 @@ def walk(
     top: int,
     max_per_query: int,
     max_per_reference: int,
-) -> Walk:
+) -> GreedyWalk:
     """Walk pairs (queries[i], references[i]) along `order`; skip a pair whose query or reference is at its cap.
 
-    `sizes` = (number of queries, number of references). A cap of 0 is no cap. The result is what the greedy walk over
-    *all* pairs gives, as long as the given ones are a prefix of it for every query that is not full at the end.
+    `sizes` = (number of queries, number of references). A cap of 0 is no cap. The result equals the greedy walk over
+    *all* pairs if the given pairs are a prefix of all pairs for every query that is not full at the end.
     """
     query_cap = max_per_query or sizes[1]
     reference_cap = max_per_reference or sizes[0]
-    query_count: dict[int, int] = {}  # not arrays of all queries: few of millions occur
+    query_count: dict[int, int] = {}  # dicts, not arrays: few of millions of queries occur
     reference_count: dict[int, int] = {}
     chosen: list[int] = []
     limit = min(top, sizes[1] * reference_cap)
@@ -67,4 +67,4 @@ def walk(
             query_count[query], reference_count[reference] = taken + 1, given + 1
             chosen.append(position)
     full = np.bincount(queries[chosen], minlength=sizes[0]) >= query_cap
-    return Walk(np.array(chosen, dtype=np.int64), full, len(chosen) == sizes[1] * reference_cap)
+    return GreedyWalk(np.array(chosen, dtype=np.int64), full, len(chosen) == sizes[1] * reference_cap)

@@ -1,10 +1,10 @@
-"""Exact search of pairs: a rough first pass proposes, a per-pair dot of the stored float16 vectors decides.
+"""Exact search of pairs: a fast first pass proposes pairs, the dot of the stored float16 vectors decides.
 
-The first pass (bf16 matrix products, FAISS, …) has scores that depend on its precision, block size and thread count; it
-only generates candidates, with a proven bound on what it left out (`rough`). The score of a pair is exact (`pairs`). A
-query's list is cut at its bound, so that every pair in it comes before every pair left out; queries for which that is
-not deep enough are searched again, four times as deep. References are held in memory as float16, queries are read
-block by block. Equal bytes for any first pass but `ivf`, any block size and any number of threads.
+Scores of the first pass (bf16 matrix products or FAISS) depend on its precision, block size and thread count. They only
+propose pairs, with a proven bound on the pairs left out (`proposals`). The score of a pair is exact (`pairs`). The list
+of a query is cut at its bound, so every pair in it comes before every pair left out. Queries whose lists are too short
+are searched again, four times as deep. References are in memory as float16, queries are read in blocks. The result has
+the same bytes for any first pass, block size and number of threads.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ndec_builder.candidates.search.caps import id_ranks
-from ndec_builder.candidates.search.checkpoint import Checkpoint, say_resumed
+from ndec_builder.candidates.search.checkpoint import Checkpoint, report_resumed
 from ndec_builder.candidates.search.first_pass import choose
-from ndec_builder.candidates.search.pairs import Pairs, Vectors, check_vectors, join, no_pairs, score_pairs
-from ndec_builder.candidates.search.proposals import FirstPass, Wanted
-from ndec_builder.candidates.search.selection import Caps, Selection
+from ndec_builder.candidates.search.pairs import Pairs, Vectors, check_vectors, join_pairs, no_pairs, score_pairs
+from ndec_builder.candidates.search.proposals import FirstPass, SearchRequest
+from ndec_builder.candidates.search.selection import Caps, PairSelection
 from ndec_builder.core.console import progress, say
 
 __all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs", "top_pairs"]
 
 BLOCK = 8192
 FIRST_DEPTH = 8
-SAMPLE = 1024  # queries searched first, to guess where the cut will be
-GUESS_SLACK = 2  # the guess aims at so many times the pairs wanted …
-GUESS_SPARE = 32  # … and this many pairs of the sample more; a guess that was too high costs a second search
+SAMPLE = 1024  # queries searched first, to estimate the final cut
+GUESS_SLACK = 2  # the estimate aims at this many times the pairs wanted …
+GUESS_SPARE = 32  # … plus this many pairs of the sample; an estimate that is too high costs a second search
 
 
 def search_block(
-    vectors: np.ndarray, references: np.ndarray, engine: FirstPass, wanted: Wanted
+    vectors: np.ndarray, references: np.ndarray, engine: FirstPass, wanted: SearchRequest
 ) -> tuple[Pairs, np.ndarray]:
-    """Return the wanted pairs of a block (b, d) with exact scores, and bounds (b,) float32 on those left out.
+    """Return the requested pairs of a block (b, d) with exact scores, and bounds (b,) float32 on those left out.
 
-    A row's pairs are a prefix, in the order of scores, of all its wanted pairs: they score more than its bound.
+    The pairs of a row are all requested pairs that score above its bound.
     """
     rough = engine.search(vectors, wanted)
     scores = score_pairs(vectors, references, rough.rows, rough.columns)
@@ -44,7 +44,9 @@ def search_block(
     return Pairs(rough.rows, rough.columns, scores).take(keep), rough.bounds
 
 
-def blocks(queries: Vectors, rows: np.ndarray, size: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def iter_blocks(
+    queries: Vectors, rows: np.ndarray, size: int, first: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (row numbers, their vectors), `size` rows at a time from `first` on; all rows are read as slices."""
     whole = len(rows) == len(queries)
     for start in range(first, len(rows), max(1, size)):
@@ -70,15 +72,15 @@ def top_pairs(
     """Return the global top pairs in the order (score desc, query_id, reference_id), caps kept.
 
     Exactly the pairs of a greedy walk along all n × m pairs that skips a pair whose query or reference is at its cap
-    (0: no cap) and stops at `top`; fewer where no more exist. Vectors are float16 (n, d), (m, d). `search` names the
-    first pass (see `first_pass.choose`), or one is handed over. `offsets` (n,) float64 are taken off the scores of each
-    query first; the scores returned are then the differences. With a `checkpoint` the search goes on where it stopped.
-    Raises NdecError for bad vectors (`check_vectors`).
+    (0: no cap) and stops at `top`; fewer if no more exist. Vectors are float16 (n, d), (m, d). `engine` is the first
+    pass; by default `search` names it (see `first_pass.choose`). `offsets` (n,) float64 are subtracted from the scores
+    of each query, and the differences are returned as scores. With a `checkpoint` a stopped search continues. Raises
+    NdecError for bad vectors (`check_vectors`).
     """
     check_vectors(queries, references)
     engine = engine or choose(search, queries.shape, references)
     offsets = np.zeros(len(queries)) if offsets is None else offsets
-    selection = Selection(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
+    selection = PairSelection(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
     depth = min(max(FIRST_DEPTH, 2 * max_per_query), len(references))
     slack, done, sample = GUESS_SLACK, 0, np.empty(0, np.float32)
     rows: np.ndarray = np.arange(len(queries))
@@ -87,24 +89,24 @@ def top_pairs(
         sample, rows, bounds = state["sample"], state["rows"], state["bounds"]
         depth, slack, done = (int(state[name]) for name in ("depth", "slack", "done"))
         selection.restore(state)
-        say_resumed(done, len(rows))
-    elif len(queries) >= 4 * SAMPLE:  # few queries are not worth a look ahead
+        report_resumed(done, len(rows))
+    elif len(queries) >= 4 * SAMPLE:  # not worth it for few queries
         ahead = np.linspace(0, len(queries) - 1, SAMPLE).astype(np.int64)
         anything = np.full(len(references), -np.inf, dtype=np.float32)
         pairs, bounds[ahead] = _search_shifted(queries[ahead], references, engine, anything, offsets[ahead], depth)
         selection.add(Pairs(ahead[pairs.queries], pairs.references, pairs.scores))
         sample = _best_of_each(pairs, max_per_query or depth)
-        rows = np.delete(rows, ahead)  # they are searched already
+        rows = np.delete(rows, ahead)  # already searched
     while len(rows):
         guess = _guess(sample, slack * top / len(queries))
         with progress() as bar:
             task = bar.add_task("searching", total=len(rows), completed=done)
-            for some, vectors in blocks(queries, rows, block, done):
+            for some, vectors in iter_blocks(queries, rows, block, done):
                 pairs, left_out = _search_shifted(
                     vectors, references, engine, np.maximum(selection.floors, guess), offsets[some], depth
                 )
                 selection.add(Pairs(some[pairs.queries], pairs.references, pairs.scores))
-                # what the guess left out, all of it below the guess, may yet be wanted
+                # pairs below the estimate were left out and may still be needed
                 bounds[some] = np.maximum(left_out, np.nextafter(guess, np.float32(-np.inf)))
                 done += len(some)
                 bar.update(task, completed=done)
@@ -139,9 +141,9 @@ def pairs_above(
     search: str = "auto",
     closest: int = 0,
 ) -> Pairs:
-    """Return every pair with score ≥ cut, in no particular order; `cut` may differ from query to query, (n,).
+    """Return every pair with score ≥ cut, in no particular order; `cut` is a number, or (n,) with one cut per query.
 
-    `closest`: of each query only so many, by (score descending, reference row ascending); 0: all of them.
+    `closest`: at most this many pairs per query, by (score descending, reference row ascending); 0: all of them.
     """
     check_vectors(queries, references)
     engine = choose(search, queries.shape, references)
@@ -152,16 +154,16 @@ def pairs_above(
     while len(rows):
         depth = min(depth, len(references))
         deeper: list[np.ndarray] = [np.empty(0, np.int64)]
-        for some, vectors in blocks(queries, rows, block):
-            pairs, bounds = search_block(vectors, references, engine, Wanted(floors, cuts[some], depth))
+        for some, vectors in iter_blocks(queries, rows, block):
+            pairs, bounds = search_block(vectors, references, engine, SearchRequest(floors, cuts[some], depth))
             done = bounds < cuts[some]
             pairs = pairs.take(np.flatnonzero(done[pairs.queries]))
-            if closest:  # block by block: near copies of a hub would fill the memory
+            if closest:  # per block: near copies of a hub would fill the memory
                 pairs = _closest_of_each(pairs, closest)
             found.append(Pairs(some[pairs.queries], pairs.references, pairs.scores))
             deeper.append(some[~done])
         rows, depth = np.concatenate(deeper), 4 * depth
-    return join(found)
+    return join_pairs(found)
 
 
 def best_scores(
@@ -178,9 +180,9 @@ def best_scores(
     while len(rows):
         depth = min(depth, len(references))
         deeper: list[np.ndarray] = [np.empty(0, np.int64)]
-        for some, vectors in blocks(queries, rows, block):
+        for some, vectors in iter_blocks(queries, rows, block):
             none = np.full(len(some), -np.inf, dtype=np.float32)
-            pairs, _ = search_block(vectors, references, engine, Wanted(floors, none, depth))
+            pairs, _ = search_block(vectors, references, engine, SearchRequest(floors, none, depth))
             pairs = pairs.take(np.lexsort((-pairs.scores, pairs.queries)))
             starts, ends = (np.searchsorted(pairs.queries, np.arange(len(some)), side) for side in ("left", "right"))
             done = ends - starts >= count
@@ -193,17 +195,17 @@ def best_scores(
 def _search_shifted(
     vectors: np.ndarray, references: np.ndarray, engine: FirstPass, floors: np.ndarray, offsets: np.ndarray, depth: int
 ) -> tuple[Pairs, np.ndarray]:
-    """`search_block` for scores less the offset (b,) of their query; floors (m,) and what is returned are shifted."""
+    """`search_block` for scores minus the offset (b,) of their query; floors (m,) and results are such differences."""
     if not offsets.any():
         none = np.full(len(vectors), -np.inf, dtype=np.float32)
-        return search_block(vectors, references, engine, Wanted(floors, none, depth))
-    # float32 steps down: the exact score and the difference are both rounded to float32
+        return search_block(vectors, references, engine, SearchRequest(floors, none, depth))
+    # float32 steps down: both the exact score and the difference are rounded to float32
     lowest = np.nextafter((floors.min() + offsets).astype(np.float32), np.float32(-np.inf))
     lowest = np.nextafter(lowest - np.float32(2.0**-22), np.float32(-np.inf))
     raw = np.full(len(references), lowest.min(), dtype=np.float32)
-    pairs, bounds = search_block(vectors, references, engine, Wanted(raw, lowest, depth))
+    pairs, bounds = search_block(vectors, references, engine, SearchRequest(raw, lowest, depth))
     shifted = Pairs(pairs.queries, pairs.references, shift(pairs.scores, offsets[pairs.queries]))
-    # one step up: pairs left out may round to the bound itself
+    # one step up: scores of pairs left out may round to the bound
     up = np.nextafter(shift(bounds, offsets), np.float32(np.inf))
     bounds = np.where(np.isneginf(bounds), bounds, up)
     keep = (shifted.scores >= floors[pairs.references]) & (shifted.scores > bounds[pairs.queries])
@@ -211,7 +213,7 @@ def _search_shifted(
 
 
 def shift(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """scores float32 − offsets float64, rounded to float32; equal differences are equal bytes."""
+    """scores float32 − offsets float64, rounded to float32; equal differences have equal bytes."""
     return (scores.astype(np.float64) - offsets).astype(np.float32) + np.float32(0)
 
 
@@ -223,11 +225,11 @@ def _closest_of_each(pairs: Pairs, count: int) -> Pairs:
 
 
 def _best_of_each(pairs: Pairs, count: int) -> np.ndarray:
-    """The `count` best scores of every query, all in one, descending."""
+    """The `count` best scores of every query in one array, descending."""
     return -np.sort(-_closest_of_each(pairs, count).scores)
 
 
 def _guess(sample: np.ndarray, per_query: float) -> np.float32:
-    """A floor that some `per_query` pairs of each query reach, by the sample; −inf where it cannot tell."""
+    """A floor that about `per_query` pairs of each query reach, estimated from the sample; −inf if it is too small."""
     wanted = int(per_query * SAMPLE) + GUESS_SPARE
     return np.float32(sample[wanted - 1] if wanted <= len(sample) else -np.inf)

@@ -1,4 +1,4 @@
-"""Pairs of rows with exact scores, and the vectors they are rows of."""
+"""Pairs of rows with exact scores, and the vectors that the rows belong to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from ndec_builder.core.errors import NdecError
 
-GATHER_ELEMENTS = 1 << 20  # float64 values gathered at a time when pairs are scored: 8 MB, which a cache holds
+GATHER_ELEMENTS = 1 << 20  # float64 values gathered at a time for scoring: 8 MB, which fits into a cache
 
 
 class Vectors(Protocol):
-    """(n, d) float16, read by a slice of rows or by row numbers: an array in memory, or parts on disk."""
+    """(n, d) float16, indexed by a slice or by row numbers: an array in memory, or parts on disk."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -31,7 +31,7 @@ class Pairs:
     scores: np.ndarray  # float32
 
     def take(self, positions: np.ndarray) -> Pairs:
-        """The pairs at these positions, (k,) int64 or a mask (n,) bool, in their order."""
+        """The pairs at these positions: (k,) int64, or a mask (n,) bool."""
         return Pairs(self.queries[positions], self.references[positions], self.scores[positions])
 
     def __len__(self) -> int:
@@ -42,7 +42,7 @@ def no_pairs() -> Pairs:
     return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-def join(parts: Sequence[Pairs]) -> Pairs:
+def join_pairs(parts: Sequence[Pairs]) -> Pairs:
     return Pairs(
         np.concatenate([part.queries for part in parts]),
         np.concatenate([part.references for part in parts]),
@@ -63,13 +63,13 @@ def score_pairs(queries: np.ndarray, references: np.ndarray, rows: np.ndarray, c
         part = slice(start, start + step)
         left, right = queries[rows[part]].astype(np.float64), references[columns[part]].astype(np.float64)
         scores[part] = np.einsum("ij,ij->i", left, right)
-    return scores + np.float32(0)  # -0.0 becomes 0.0: equal scores are equal bytes
+    return scores + np.float32(0)  # -0.0 becomes 0.0: equal scores have equal bytes
 
 
 def check_vectors(queries: Vectors, references: Vectors, what: tuple[str, str] = ("query", "reference")) -> None:
-    """Raise NdecError for an empty side, other than two dimensions, unequal widths, or NaN and infinity.
+    """Raise NdecError for no vectors, arrays that are not 2-d, unequal widths, NaN or infinity.
 
-    Values are looked at where the vectors are in memory; those on disk are checked while they are read.
+    Values are checked here for vectors in memory; vectors on disk are checked while they are read.
     """
     for name, vectors in zip(what, (queries, references), strict=True):
         if len(vectors.shape) != 2 or not len(vectors):
@@ -85,7 +85,7 @@ def check_vectors(queries: Vectors, references: Vectors, what: tuple[str, str] =
 
 def first_not_finite(vectors: np.ndarray) -> int | None:
     """The first row of (n, d) that holds NaN or infinity, or None."""
-    step = max(1, 4 * GATHER_ELEMENTS // max(1, vectors.shape[1]))  # a mask of the whole would cost half its memory
+    step = max(1, 4 * GATHER_ELEMENTS // max(1, vectors.shape[1]))  # a mask of all values would take half their memory
     for start in range(0, len(vectors), step):
         finite = np.isfinite(vectors[start : start + step]).all(axis=1)
         if not finite.all():
@@ -94,10 +94,10 @@ def first_not_finite(vectors: np.ndarray) -> int | None:
 
 
 def largest_norm(vectors: np.ndarray) -> float:
-    """The largest L2 norm of the rows (n, d) of float16 or float32, a hair rounded up.
+    """An upper bound, tight up to rounding, on the largest L2 norm of the rows (n, d) of float16 or float32.
 
-    Squares are summed in float32, which is off by at most d·2**-24 of a sum without negative summands (Higham 2002, eq.
-    3.5), and by 2**-126 for each square that is flushed to zero; both are more than made up for.
+    Squares are summed in float32. The relative error of a sum without negative summands is at most d·2**-24 (Higham
+    2002, eq. 3.5), plus 2**-126 for each square flushed to zero; the result allows for more than both.
     """
     dim = vectors.shape[1]
     step = max(1, GATHER_ELEMENTS // dim)

@@ -1,7 +1,7 @@
-"""Score normalisation: a query that is close to everything is close to its reference for no good reason.
+"""Score normalisation: lowers the scores of queries that are close to everything.
 
-s'(q, r) = s(q, r) − factor · b(q), where b(q) is the mean of q's n best scores against a background set of images that
-hold no copy of q, or the n-th best alone (mode `min`). Published settings: D²LV factor 2, n 10, mean; SSCD factor 1,
+s'(q, r) = s(q, r) − factor · b(q), where b(q) is the mean of q's n best scores against a background set without copies
+of q, or the n-th best score alone (mode `min`). Published settings: D²LV factor 2, n 10, mean; SSCD factor 1,
 n 3, mean (neighbours 0–2).
 """
 
@@ -20,7 +20,7 @@ MODES = ("mean", "min")
 
 @dataclass(frozen=True)
 class Normalization:
-    """factor of the background score that is taken off, neighbours that make it, and how they are summed up."""
+    """The factor of the background score, the number of neighbours in it, and how their scores are combined."""
 
     factor: float = 1.0
     neighbours: int = 3
@@ -35,10 +35,10 @@ class Normalization:
             raise UsageError(f"normalization factor is {self.factor}; it must be a number")
 
     def offsets(self, queries: Vectors, background: np.ndarray, search: str = "auto") -> np.ndarray:
-        """What is taken off the scores of each query: (n,) float64 for queries (n, d), background (m, d) float16.
+        """The offsets to subtract from the scores of each query: (n,) float64 for queries (n, d), background (m, d).
 
-        A background of fewer than n images counts whole. The sums are of exact scores in fixed order: same bytes for
-        any search. Raises NdecError for bad vectors.
+        A background of fewer than `neighbours` images is used completely. Exact scores are summed in fixed order: same
+        bytes for any search. Raises NdecError for bad vectors.
         """
         best = best_scores(queries, background, self.neighbours, search=search).astype(np.float64)
         if self.mode == "min":
@@ -47,5 +47,5 @@ class Normalization:
 
 
 def normalized(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """scores (pairs,) float32 less the offsets (pairs,) float64 of their queries, as float32."""
+    """scores (pairs,) float32 minus the offsets (pairs,) float64 of their queries, as float32."""
     return shift(scores, offsets)

@@ -1,11 +1,11 @@
-"""The best pairs of a stream of queries, and which pairs they rule out for good.
+"""Collects the best pairs of a stream of queries, and derives floors: scores that further pairs must reach.
 
-The greedy walk along the total order under caps is the stable matching in which all queries and references rank their
-pairs by that order (deferred acceptance finds the same: queries propose their pairs best first, a reference at its cap
-keeps the best proposals). Proposals that come later, be it from further queries or from further down a query's list,
-can only improve what a reference holds. Hence, once the walk over what was seen so far took N pairs, the final cut is
-no lower than its last score; and a reference at its cap never takes a pair below its worst one. Both are floors: pairs
-that score less are dropped, and need not be looked for. Pairs equal to a floor stay, since ids decide among them.
+The greedy walk along the total order under caps is the stable matching in which queries and references rank their pairs
+by that order. (Deferred acceptance finds the same: queries propose their pairs best first, a reference at its cap keeps
+the best proposals.) Later proposals, from more queries or from further down the list of a query, can only improve the
+pairs that a reference keeps. So once the walk over the pairs seen so far has taken N pairs, the final cut is at least
+its last score, and a reference at its cap never takes a pair below its worst one. Both are floors: pairs below them are
+dropped and need not be searched. Pairs equal to a floor stay, because ids decide between them.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ndec_builder.candidates.search.caps import Walk, total_order, walk
-from ndec_builder.candidates.search.pairs import Pairs, join, no_pairs
+from ndec_builder.candidates.search.caps import GreedyWalk, greedy_walk, total_order
+from ndec_builder.candidates.search.pairs import Pairs, join_pairs, no_pairs
 
-SETTLE_AT = 1 << 17  # pairs held before the first walk: it costs less than a second
+SETTLE_AT = 1 << 17  # pairs held before the first walk, which takes less than a second
 
 
 @dataclass(frozen=True)
 class Caps:
-    """At most `top` pairs, and so many per query and reference (0: no limit)."""
+    """At most `top` pairs in all, `max_per_query` and `max_per_reference` (0: no limit)."""
 
     top: int
     max_per_query: int = 0
     max_per_reference: int = 0
 
 
-class Selection:
-    """Collects scored pairs; `floors` (m,) float32 rise while they come in."""
+class PairSelection:
+    """Collects scored pairs; `floors` (m,) float32 rise as pairs arrive."""
 
     def __init__(self, query_ranks: np.ndarray, reference_ranks: np.ndarray, caps: Caps) -> None:
         self.query_ranks, self.reference_ranks, self.caps = query_ranks, reference_ranks, caps
@@ -47,8 +47,8 @@ class Selection:
             self.settle()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that `restore` needs."""
-        pairs = join([no_pairs(), *self.parts])
+        """The arrays that `restore` needs."""
+        pairs = join_pairs([no_pairs(), *self.parts])
         return {
             "floors": self.floors,
             "pair_queries": pairs.queries,
@@ -61,17 +61,17 @@ class Selection:
         self._hold(Pairs(state["pair_queries"], state["pair_references"], state["pair_scores"]))
 
     def forget(self, queries: np.ndarray) -> None:
-        """Drop the pairs of queries (row numbers) that are about to be searched again."""
+        """Drop the pairs of queries (row numbers) that will be searched again."""
         again = np.zeros(len(self.query_ranks), dtype=bool)
         again[queries] = True
-        pairs = join([no_pairs(), *self.parts])
+        pairs = join_pairs([no_pairs(), *self.parts])
         self._hold(pairs.take(np.flatnonzero(~again[pairs.queries])))
 
-    def settle(self) -> Walk:
-        """Walk along the pairs held, raise the floors, drop what is below them; `best`: the pairs taken, in order."""
-        pairs = join([no_pairs(), *self.parts])
+    def settle(self) -> GreedyWalk:
+        """Walk along the pairs held, raise the floors, drop pairs below them; `best`: the pairs taken, in order."""
+        pairs = join_pairs([no_pairs(), *self.parts])
         order = total_order(pairs.scores, self.query_ranks[pairs.queries], self.reference_ranks[pairs.references])
-        walked = walk(
+        walked = greedy_walk(
             pairs.queries,
             pairs.references,
             order,

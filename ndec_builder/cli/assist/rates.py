@@ -69,7 +69,7 @@ def dimensions(workspace: Workspace, roles: Iterable[str], model: str, settings:
             return int(dim)
     values = read_settings(settings or workspace.settings)
     chosen = build(EmbedConfig, "embed", values, workspace=workspace.root, role="pool").dim
-    return chosen or model_names.parse(model).whitening_dim
+    return chosen or model_names.parse_model(model).whitening_dim
 
 
 def mean_pixels(path: Path) -> float:

@@ -1,4 +1,4 @@
-"""Backbones: a trunk and its pooling behind one interface, one short module for each published format."""
+"""Backbones: a trunk with its pooling. One module per published format."""
 
 from ndec_builder.embeddings.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from ndec_builder.embeddings.backbones.load import best_device, load_backbone

@@ -1,4 +1,4 @@
-"""What every backbone is: images in, one descriptor each out."""
+"""The interface of all backbones: images in, one descriptor per image out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Triple = tuple[float, float, float]
 class Backbone(nn.Module):
     """Images (n, 3, h, w) float32, normalised with `mean` and `std` → descriptors (n, dim) float32, not normalised.
 
-    Feature maps (n, c, h, w) of the trunk are pooled by GeM; a trunk that ends in vectors keeps its own pooling, since
-    transformers' tokens are signed and GeM would cut off half of them.
+    GeM pools feature maps (n, c, h, w) of the trunk. A trunk that returns vectors keeps its own pooling: tokens of
+    transformers are signed, and GeM would clip the negative half.
     """
 
     def __init__(
@@ -40,21 +40,21 @@ class Backbone(nn.Module):
         super().__init__()
         self.trunk, self.pool = trunk, GeM(p)
         self.name, self.size, self.mean, self.std, self.license = name.name, size, mean, std, license
-        self.keep_shape = keep_shape  # the longest side is `size`; else pictures are squashed to size × size
+        self.keep_shape = keep_shape  # True: the longest side is `size`; False: pictures are squashed to size × size
         self.autocast = autocast  # whether bfloat16 may be used in the trunk
         self.fingerprint, self.weights = name.fingerprint(), name.weights_sha256()
-        self.register_buffer("place", torch.zeros(()), persistent=False)  # tells the device of a trunk without weights
+        self.register_buffer("place", torch.zeros(()), persistent=False)  # gives the device of a trunk without weights
         self.dim = self._probe_dim()
 
     @property
     def device(self) -> torch.device:
-        """Where the trunk's weights are."""
+        """The device of the weights."""
         place: torch.Tensor = self.place  # type: ignore[assignment]
         return place.device
 
     @property
     def target(self) -> Target:
-        """(width, height) of a picture → (width, height) of what the backbone is shown."""
+        """(width, height) of a picture → (width, height) of the input of the backbone."""
         return longest_side(self.size) if self.keep_shape else square(self.size)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         return self.pooled(self.trunk(images))
 
     def pooled(self, output: Any) -> torch.Tensor:
-        """What a trunk answers → (n, dim) float32."""
+        """Output of the trunk → (n, dim) float32."""
         if isinstance(output, (tuple, list)):
             output = output[0]
         descriptors: torch.Tensor = self.pool(output) if output.ndim == 4 else output.float()
@@ -79,5 +79,5 @@ class Backbone(nn.Module):
                 f"({str(error).strip().splitlines()[-1]}); give its size as FILE@SIZE"
             ) from None
         if len(shape) != 2:
-            raise NdecError(f"the model {self.name} answers with the shape {shape}; expected (n, d) or (n, c, h, w)")
+            raise NdecError(f"the model {self.name} returns the shape {shape}; expected (n, d) or (n, c, h, w)")
         return shape[1]

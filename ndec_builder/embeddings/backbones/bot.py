@@ -1,9 +1,9 @@
-"""BoT's and D²LV's bare state_dicts: `base.N.*` (a ResNet as a list of layers) and `projector_feat_bn.*`.
+"""Reads state_dicts of BoT and D²LV: `base.N.*` (a ResNet as a list of layers) and `projector_feat_bn.*`.
 
     base  conv1 · bn1 · maxpool · relu · layer1 · layer2 · – · layer3 · – · layer4 (stride 1) · GeM (p in base.10.p)
 
-The projector is a batch norm (BoT, the simple baseline), or linear layers and batch norms in a row (D²LV); where
-`projector_feat_bn_1.*` follows, it is applied after it. Classifiers in the file are left out.
+The projector is a batch norm (BoT, the simple baseline), or a sequence of linear layers and batch norms (D²LV). If the
+file has `projector_feat_bn_1.*`, that projector is applied second. Classifiers in the file are ignored.
 """
 
 from __future__ import annotations
@@ -57,20 +57,23 @@ def build(model: ModelName) -> Backbone:
 
 
 def _base(weights: dict[str, torch.Tensor], model: ModelName) -> nn.Sequential:
-    """The empty list of layers that the weights fit, IBN-a blocks where they have them."""
+    """The list of layers that the weights fit, with IBN-a blocks where the weights have them."""
     net: Any = resnet_for(weights, "7.", model)
     for index, layer in LAYERS.items():
         for number, block in enumerate(getattr(net, layer)):
             if f"{index}.{number}.bn1.IN.weight" in weights:
                 block.bn1 = InstanceBatchNorm(block.bn1.num_features)
     first = net.layer4[0]
-    first.conv2.stride = first.downsample[0].stride = (1, 1)  # the field's last stride 1: a finer last map
+    first.conv2.stride = first.downsample[0].stride = (
+        1,
+        1,
+    )  # last stride 1, as usual in re-identification: a finer last map
     names = ("conv1", "bn1", "maxpool", "relu", "layer1", "layer2", "", "layer3", "", "layer4")
     return nn.Sequential(*[getattr(net, name) if name else nn.Identity() for name in names])
 
 
 def _sequence(state: dict[str, torch.Tensor], file: str) -> nn.Sequential:
-    """The layers that a numbered state_dict belongs to: linear, batch norm, lists of them; LeakyReLU where none is."""
+    """The layers of a numbered state_dict: linear, batch norm, nested lists; a missing number is a LeakyReLU."""
     numbers = {name.split(".")[0] for name in state}
     if not all(number.isdigit() for number in numbers):
         raise NdecError(f"{file}: the projector's layers are named {sorted(numbers)}; expected numbers")

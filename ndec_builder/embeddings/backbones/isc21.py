@@ -1,7 +1,7 @@
-"""The ISC21 descriptor winner's `.pth.tar`: {arch, args, state_dict `module.*`}.
+"""Reads the `.pth.tar` of the ISC21 descriptor winner: {arch, args, state_dict `module.*`}.
 
-A timm trunk's last feature map, GeM with args.gem_eval_p, a linear layer without bias, batch norm; 512 px. The paper
-normalises at the end; here the length is kept, since it is stored beside the vector.
+The last feature map of a timm trunk, GeM with args.gem_eval_p, a linear layer without bias, batch norm; 512 px. The
+paper normalises at the end; ndec keeps the length, which is stored next to the vector.
 """
 
 from __future__ import annotations

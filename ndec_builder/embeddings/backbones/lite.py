@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0, the default: code and weights come as packages. Its inference form is written out here.
+"""EfficientNet-Lite0, the default model: code and weights are Python packages. This module adds its inference form.
 
-On a CPU most of the time of the plain module goes into batch norms, ReLU6 and paddings, each a pass over memory. So for
-inference the batch norms are folded into the convolutions, a padding that is the same on all sides becomes the
-convolution's own, and in bfloat16 oneDNN applies ReLU6 while it writes (the same bits: 0 and 6 round to themselves).
+On a CPU the plain module spends most of its time on batch norms, ReLU6 and padding, each a pass over memory. For
+inference, batch norms are folded into the convolutions, padding that is equal on all sides is done by the convolution,
+and in bfloat16 oneDNN applies ReLU6 while it writes (with the same bits: 0 and 6 round to themselves).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ndec_builder.embeddings.backbones.base import Backbone
 from ndec_builder.embeddings.backbones.weights import file_of, read_state
 from ndec_builder.embeddings.model_names import ModelName
 
-# The weights come from TensorFlow, which feeds (x - 127) / 128 with x in 0…255.
+# The weights come from TensorFlow, whose input is (x - 127) / 128 with x in 0…255.
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
@@ -35,18 +35,18 @@ class LiteTrunk(nn.Module):
         return maps
 
     def for_inference(self, dtype: torch.dtype) -> LiteInference:
-        """The same function, folded, computing in `dtype`; later changes of the weights do not reach it."""
+        """The same function in folded form and `dtype`; it does not follow later changes of the weights."""
         return LiteInference(self.net, dtype)
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with its batch norm folded in, then ReLU6 where `relu`."""
+    """A convolution with its batch norm folded in, followed by ReLU6 if `relu`."""
 
     weight: torch.Tensor
     bias: torch.Tensor
     stride: tuple[int, int]
-    border: tuple[int, int, int, int]  # left, right, top, bottom; TensorFlow pads one side more where it must
+    border: tuple[int, int, int, int]  # left, right, top, bottom; TensorFlow may pad one side more
     groups: int
     relu: bool
 
@@ -86,7 +86,7 @@ class LiteInference:
         return self.head(maps, self.fused)
 
     def _fusing_is_exact(self) -> bool:
-        """Whether this torch has oneDNN's fused operation (no public one) and gives the plain operations' bits."""
+        """Whether this torch has oneDNN's fused operation (it is not public) and both forms give the same bits."""
         images = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32).to(self.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         try:

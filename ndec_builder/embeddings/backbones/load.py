@@ -1,4 +1,4 @@
-"""A model's name → the backbone, through the module that its kind names."""
+"""Loads the backbone of a model name, with the module of its kind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.backbones.base import Backbone
-from ndec_builder.embeddings.model_kinds import KINDS
-from ndec_builder.embeddings.model_names import parse
+from ndec_builder.embeddings.model_kinds import MODEL_KINDS
+from ndec_builder.embeddings.model_names import parse_model
 
 
 def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
@@ -17,8 +17,8 @@ def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
 
     Raises UsageError for a name that does not exist, NdecError for weights that are missing, refused or do not fit.
     """
-    model = parse(name)
-    module = importlib.import_module(f"ndec_builder.embeddings.backbones.{KINDS[model.kind].module}")
+    model = parse_model(name)
+    module = importlib.import_module(f"ndec_builder.embeddings.backbones.{MODEL_KINDS[model.kind].module}")
     backbone: Backbone = module.build(model).eval()
     return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

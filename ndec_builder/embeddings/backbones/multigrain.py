@@ -1,7 +1,7 @@
-"""MultiGrain's `.pth`: {model_state}, torchvision's ResNet under `features.`, GeM with its `pool.p`.
+"""Reads the `.pth` of MultiGrain: {model_state} with a torchvision ResNet under `features.` and GeM's `pool.p`.
 
-Pictures keep their shape (longest side 512 px); the DISC21 benchmark ran it with p = 7 and a whitening to 1,500-d.
-A whitening inside the file is left out: ndec fits one on the user's own images.
+Pictures keep their shape (longest side 512 px). The DISC21 benchmark used p = 7 and a whitening to 1,500-d. A whitening
+in the file is ignored: ndec fits one on the user's own images.
 """
 
 from __future__ import annotations

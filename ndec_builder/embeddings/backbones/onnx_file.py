@@ -1,4 +1,4 @@
-"""An ONNX file through onnxruntime, on the CPU: one input (n, 3, h, w), its first output is taken."""
+"""Runs an ONNX file with onnxruntime on the CPU: one input (n, 3, h, w); its first output is the descriptor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ndec_builder.embeddings.model_names import ModelName
 
 
 class OnnxTrunk(nn.Module):
-    """(n, 3, h, w) → the file's first output, float32; n images in as many calls as a fixed batch size asks for."""
+    """(n, 3, h, w) → the first output of the file, float32; a fixed batch size takes several calls."""
 
     def __init__(self, session: Any, batch: int | None) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def build(model: ModelName) -> Backbone:
         raise NdecError("ONNX files need onnxruntime; run `pip install 'ndec-builder[onnx]'`") from None
     path = file_of(model)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the lanes of `extract` are the threads
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # `extract` already runs several lanes
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own error types

@@ -1,4 +1,4 @@
-"""torchvision's ResNets as published checkpoints use them: without classifier, their depth read from the weights."""
+"""torchvision ResNets for published checkpoints: the depth is read from the weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InstanceBatchNorm(nn.Module):
 
 
 def resnet_for(names: Iterable[str], layer3: str, model: ModelName) -> nn.Module:
-    """The empty ResNet that weights of these names belong to; `layer3` is what its third layer is called there.
+    """The ResNet (without weights) that weights of these names belong to; `layer3` is the prefix of its third layer.
 
     Raises NdecError for a depth that is not one of DEPTHS.
     """

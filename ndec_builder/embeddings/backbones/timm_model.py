@@ -1,4 +1,4 @@
-"""Any timm model, from a weights file or its hub."""
+"""Any timm model, with weights from a file or from its hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TorchScript file: the form in which SSCD is published (288 px, ImageNet mean and deviation, 512 or 1,024-d)."""
+"""Reads TorchScript files, the published form of SSCD (288 px, ImageNet mean and std, 512 or 1,024-d)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def build(model: ModelName) -> Backbone:
     path = file_of(model)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the format is on its way out; SSCD is published in it
+            warnings.simplefilter("ignore", FutureWarning)  # torch deprecates the format, but SSCD is published in it
             net = torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError):
         raise NdecError(
-            f"{path} is no TorchScript file; weights alone need the name of their format or architecture in front: "
+            f"{path} is not a TorchScript file; put the format or architecture in front of a file of weights: "
             f"multigrain:{path}, isc21:{path}, bot:{path} or timm:NAME@{path} (`ndec embed --list-models`)"
         ) from None
     return Backbone(net, model, model.size or 0, IMAGENET_MEAN, IMAGENET_STD, "unknown", autocast=False)

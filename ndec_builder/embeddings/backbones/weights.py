@@ -1,4 +1,4 @@
-"""Weights files from outside: read as tensors, never as code."""
+"""Reads weights files from outside as tensors, never as code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ndec_builder.embeddings.model_names import ModelName
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Read a .safetensors or torch file without running code from it; an argparse.Namespace in it is data and allowed.
+    """Read a .safetensors or torch file without running code from it. An argparse.Namespace is allowed: it is data.
 
-    Raises NdecError when the file holds anything else that is not plain, or cannot be read.
+    Raises NdecError when the file holds other objects than plain data, or cannot be read.
     """
     try:
         if path.suffix == ".safetensors":
@@ -36,12 +36,12 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The state_dict in a file (name → tensor); wrappers and `module.` are taken off. Raises NdecError without one."""
+    """The state_dict in a file (name → tensor), without wrappers and `module.`. Raises NdecError if there is none."""
     return state_of(read_checkpoint(path), path)
 
 
 def state_of(checkpoint: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The state_dict in a checkpoint that was read. Raises NdecError when it holds none."""
+    """The state_dict in a checkpoint. Raises NdecError if there is none."""
     state = checkpoint
     for key in ("state_dict", "model_state", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -52,7 +52,7 @@ def state_of(checkpoint: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_into(net: nn.Module, state: dict[str, torch.Tensor], model: ModelName, what: str) -> None:
-    """Load all weights, none missing, none left over. Raises NdecError when they do not fit."""
+    """Load the weights. Raises NdecError when any is missing, left over or of the wrong shape."""
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
@@ -60,7 +60,7 @@ def load_into(net: nn.Module, state: dict[str, torch.Tensor], model: ModelName, 
 
 
 def strip(state: dict[str, torch.Tensor], prefix: str, path: Path, example: str) -> dict[str, torch.Tensor]:
-    """The entries under a prefix, without it. Raises NdecError when there are none."""
+    """The entries with a prefix, which is removed. Raises NdecError if there are none."""
     found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     if not found:
         names = ", ".join(list(state)[:3])
@@ -69,7 +69,7 @@ def strip(state: dict[str, torch.Tensor], prefix: str, path: Path, example: str)
 
 
 def file_of(model: ModelName) -> Path:
-    assert model.weights is not None, "this kind of model always names a file"
+    assert model.weights is not None, "models of this kind always name a file"
     return model.weights
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import sha256_file
-from ndec_builder.embeddings.isc2021_hdf5 import Side, read_hdf5
+from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, read_hdf5
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_descriptor_files(
     image that appears twice, a side without vectors, or a file in which only some images belong to the dataset.
     """
     blocks = [(path, block) for path in paths for block in read_hdf5(path).values()]
-    sides: dict[str, list[tuple[Path, Side]]] = {"queries": [], "references": [], "background": []}
+    sides: dict[str, list[tuple[Path, NamedVectors]]] = {"queries": [], "references": [], "background": []}
     known = {"queries": set(query_ids), "references": set(reference_ids)}
     for path, block in blocks:
         sides[_side(path, block[0], known)].append((path, block))
@@ -86,7 +86,7 @@ def _side(path: Path, ids: list[str], known: dict[str, set[str]]) -> str:
     )
 
 
-def _placed(blocks: list[tuple[Path, Side]], ids: Sequence[str], side: str) -> tuple[np.ndarray, np.ndarray]:
+def _placed(blocks: list[tuple[Path, NamedVectors]], ids: Sequence[str], side: str) -> tuple[np.ndarray, np.ndarray]:
     """→ (places (n,) ascending, vectors (n, d)) of one side."""
     if not blocks:
         raise NdecError(f"the descriptor files contain no {side} of the dataset ({len(ids):,} ids, {ids[0]!r} …)")

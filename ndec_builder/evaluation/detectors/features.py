@@ -89,7 +89,7 @@ def embedder_from_model(
 ) -> Embedder:
     """A model with PCA whitening: that of the workspace, or fitted on `fit_on` (training images), or none."""
     from ndec_builder.embeddings.backbones import best_device, load_backbone
-    from ndec_builder.embeddings.model_names import RESULT_VERSION, parse
+    from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
     from ndec_builder.embeddings.settings import EmbedConfig
     from ndec_builder.embeddings.whitening import Whitening
 
@@ -106,7 +106,7 @@ def embedder_from_model(
         spread = np.linspace(0, table.num_rows - 1, min(EmbedConfig.whitening_images, table.num_rows)).round()
         chosen = table.take(spread.astype(np.int64))
         pooled, usable, _ = pool_features(workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size)
-        fitted_on, dim = np.ascontiguousarray(pooled[usable]), parse(name).whitening_dim
+        fitted_on, dim = np.ascontiguousarray(pooled[usable]), parse_model(name).whitening_dim
         key = fingerprint([CACHE_VERSION, sha256_bytes(fitted_on.tobytes()), dim, EmbedConfig.shrinkage])
         path = workspace.root / "cache" / "whitening" / f"{key}.npz"
         if path.is_file():

@@ -107,10 +107,10 @@ def own_sides(
     or the preprocessing of the descriptor changed since the fit.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
-    from ndec_builder.embeddings.model_names import parse
+    from ndec_builder.embeddings.model_names import parse_model
 
     stored = model.card["backbone"]
-    same = [name for name in names if parse(name).fingerprint() == stored["fingerprint"]]
+    same = [name for name in names if parse_model(name).fingerprint() == stored["fingerprint"]]
     backbone = load_backbone(same[0] if same else stored["name"], best_device(device))
     if backbone.fingerprint != stored["fingerprint"]:
         raise NdecError(

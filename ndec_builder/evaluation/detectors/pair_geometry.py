@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.candidates.geometry.fitting import single_threaded
-from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.core.decode import DecodeError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
@@ -53,8 +53,8 @@ class SignalsShard:
 
 
 @lru_cache(maxsize=8)  # pairs come sorted by query
-def _described_query(uri: str, rotation: int) -> Picture:
-    return describe(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
+def _described_query(uri: str, rotation: int) -> DescribedPicture:
+    return describe_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
 
 
 def pair_signals(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.candidate_table import all_candidates
-from ndec_builder.candidates.kept_queries import Kept, kept_queries
+from ndec_builder.candidates.kept_queries import KeptQueries, kept_queries
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import (
@@ -129,9 +129,9 @@ def _decisions(workspace: Workspace, split: str) -> pa.Table:
     return read_table(path, DECISIONS.names)
 
 
-def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> Kept:
+def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> KeptQueries:
     if candidates is None and declared:
-        return Kept({}, {})
+        return KeptQueries({}, {})
     if candidates is None:
         raise NdecError(
             f"split test is not mined in {workspace.root}, so there are no hard negatives to export; "

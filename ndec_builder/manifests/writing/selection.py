@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.kept_queries import Kept
+from ndec_builder.candidates.kept_queries import KeptQueries
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import MANIFEST_TABLES, QUERIES, REFERENCES, TRAIN_PAIRS, conform
 from ndec_builder.manifests.arrow_ops import (
@@ -41,7 +41,7 @@ class Material:
     basic: pa.Table
     edits: pa.Table
     truth: pa.Table  # schema GROUND_TRUTH: the user's
-    kept: Kept  # of split test
+    kept: KeptQueries  # of split test
     train_pairs: pa.Table  # schema TRAIN_PAIRS: decided hard_negative, or ingested as such
     mined: pa.Array  # pool images in any pair that was mined, given to people or ingested
     hard_queries: pa.Array  # ids of ingested queries that are hard negatives

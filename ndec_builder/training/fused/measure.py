@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import single_threaded
-from ndec_builder.candidates.geometry.keypoints import Picture, describe
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.storage import atomic_path, write_table
@@ -145,7 +145,7 @@ class MeasureShard:
     def _fit(self, samples: Sequence[PairSample]) -> np.ndarray:
         """(n, len(PAIR_SIGNALS)) of the pairs. Keypoints of a picture made here are computed once for all its pairs."""
         made = {id(picture): picture for s in samples for picture in (s.query, s.reference) if picture is not None}
-        described = {key: describe(np.asarray(picture.convert("RGB"))) for key, picture in made.items()}
+        described = {key: describe_picture(np.asarray(picture.convert("RGB"))) for key, picture in made.items()}
         rows = []
         for sample in samples:
             if sample.reference is not None:
@@ -162,9 +162,9 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1500)  # half a gigabyte: keypoints are most of the cost of a pair
-def described_reference(uri: str, rotation: int) -> Picture:
+def described_reference(uri: str, rotation: int) -> DescribedPicture:
     """Keypoints of a stored picture used as reference, without its colours: geometry needs those of queries only."""
-    picture = describe(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
+    picture = describe_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
     return replace(picture, rgb=picture.rgb[:0])
 
 

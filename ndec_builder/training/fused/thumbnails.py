@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ndec_builder.candidates.geometry.fitting import SIGNALS, fit_pictures
-from ndec_builder.candidates.geometry.keypoints import Picture
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture
 
 THUMBS = ("thumb_whole", "thumb_reference_inside", "thumb_query_inside")
 PAIR_SIGNALS = (*SIGNALS, *THUMBS)
@@ -16,7 +16,7 @@ SCALES = (0.85, 0.65, 0.5)  # longer sides of the template, as shares of LONG
 _LEAST = 10  # px: a smaller template fits anywhere
 
 
-def pair_vector(query: Picture, reference: Picture) -> np.ndarray:
+def pair_vector(query: DescribedPicture, reference: DescribedPicture) -> np.ndarray:
     """PAIR_SIGNALS of a pair as (20,) float64: the geometry's, then the thumbnails'."""
     return np.concatenate([fit_pictures(query, reference).vector(), thumbnails(query.grey, reference.grey)])
 
