@@ -37,8 +37,8 @@ __all__ = ["Extracted", "extract", "lane_count", "use_bf16"]
 MAX_LANES = 16  # more threads would wait for Python's lock: use more workers instead
 LOCAL_READERS = 2
 REMOTE_READERS = 16  # a remote read spends nearly all its time waiting
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,10 @@ def _describe_batches(
 
 
 def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
+    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
+) -> Iterator[_Result]:
     """Apply `work` to each item in the pool; yield results in item order, with at most `ahead` items pending."""
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[_Result]] = deque()
     left = iter(items)
     try:
         for item in itertools.islice(left, ahead):
