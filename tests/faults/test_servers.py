@@ -124,7 +124,7 @@ def test_talking_to_label_studio_leaves_no_socket_open(label_studio: Connection)
         links = []
         for entry in Path("/proc/self/fd").iterdir():
             try:
-                links.append(os.readlink(entry))  # noqa: PTH115 - a target that is no path
+                links.append(os.readlink(entry))  # noqa: PTH115 - a target that is not a path
             except OSError:
                 continue
         return sum(link.startswith("socket:") for link in links)

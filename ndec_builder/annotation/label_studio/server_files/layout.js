@@ -28,9 +28,9 @@
       const scale = Math.min(cellWidth / image.naturalWidth, cellHeight / image.naturalHeight);
       return image.naturalWidth * image.naturalHeight * scale * scale;
     }));
-    const heights = { beside: height - TITLE_PX, stacked: height / 2 - TITLE_PX };
-    const stacked = narrow || size(width - TOOLBAR_PX, heights.stacked) > size(width / 2 - TOOLBAR_PX, heights.beside);
-    const chosen = `${Math.max(Math.round(stacked ? heights.stacked : heights.beside), 120)}px`;
+    const heights = { sideBySide: height - TITLE_PX, stacked: height / 2 - TITLE_PX };
+    const stacked = narrow || size(width - TOOLBAR_PX, heights.stacked) > size(width / 2 - TOOLBAR_PX, heights.sideBySide);
+    const chosen = `${Math.max(Math.round(stacked ? heights.stacked : heights.sideBySide), 120)}px`;
     if (row.classList.contains("ndec-stacked") === stacked && row.style.getPropertyValue("--ndec-picture-height") === chosen) return;
     row.classList.toggle("ndec-stacked", stacked);
     row.style.setProperty("--ndec-picture-height", chosen);

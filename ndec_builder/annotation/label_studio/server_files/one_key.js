@@ -133,7 +133,7 @@
 
   const back = async () => {
     const button = usable($("[data-testid=prev-task]"));
-    if (!button) return tell("There is no pair before this one.");
+    if (!button) return tell("This is the first pair.");
     const [id, left] = [task(), shown()];
     button.click();
     if (await until(() => task() !== id, PATIENCE_MS)) seen = left;
