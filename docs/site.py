@@ -1,6 +1,6 @@
-"""Hooks of `mkdocs build`: the pages that are made from the code, the schemas and the benchmark tables.
+"""Hooks of `mkdocs build` that make pages from the code, the schemas and the benchmark tables.
 
-mkdocs.yml names this file. What the pages say comes from where the program itself takes it, so that it cannot be stale.
+mkdocs.yml names this file. The pages use the same definitions as the program, so they cannot be out of date.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the generated pages and the pictures that they show."""
+    """Add the generated pages and their pictures."""
     pages = {
         "reference/commands.md": commands(),
         "reference/settings.md": settings(),
@@ -50,7 +50,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Point links that lead out of docs/ at the page that shows that file; a link to code becomes plain text."""
+    """Point links to files outside docs/ at the page that shows the file. A link to code becomes plain text."""
     here = ROOT / {"guideline.md": "annotation", "changelog.md": "."}.get(page.file.src_uri, "docs") / "x"
     if page.file.src_uri not in ("guideline.md", "changelog.md"):
         here = ROOT / "docs" / page.file.src_uri
@@ -83,7 +83,7 @@ def commands() -> str:
     from ndec_builder.cli import app
 
     group = typer.main.get_group(app)
-    context = group.make_context("ndec", ["status"])  # any verb: the text wants a context, and runs nothing
+    context = group.make_context("ndec", ["status"])  # any verb works: the generator needs a context and runs nothing
     return get_docs_for_click(obj=group, ctx=context, name="ndec", title="Commands")
 
 
@@ -108,12 +108,12 @@ def settings() -> str:
 
 
 def python() -> str:
-    """The public names, for mkdocstrings to fill in."""
+    """The public names. mkdocstrings fills in their docstrings."""
     import ndec_builder
 
     lines = [
         "# Python", "", "```python", *(ndec_builder.__doc__ or "").splitlines()[2:7], "```", "",
-        "`examples/tour.py` goes through it in one sitting; the tests run it. Errors are `NdecError` (`exit_code` 1), "
+        "`examples/tour.py` uses them one after another, and the tests run it. Errors are `NdecError` (`exit_code` 1), "
         "`UsageError` (2) and `GapsError` (3: finished, with gaps), each with one paragraph of text.", "",
         "## Verbs", "", "::: ndec_builder.api", "    options: {show_root_heading: false, show_root_toc_entry: false, "
         "filters: ['!^_', '!^run_verb$']}", "",
@@ -130,12 +130,12 @@ def python() -> str:
 
 
 def formats() -> str:
-    """The tables that pass from stage to stage, from their schemas, and the dictionary of a finished dataset."""
+    """The tables that stages exchange, from their schemas, and the dictionary of a finished dataset."""
     from ndec_builder.core import schemas
 
     lines = [
-        "# Formats", "", f"Schema version {schemas.SCHEMA_VERSION}. First the tables of a workspace, as "
-        "`core/schemas.py` has them; then the finished dataset with the meaning of each column.", "",
+        "# Formats", "", f"Schema version {schemas.SCHEMA_VERSION}. First the tables of a workspace, from "
+        "`core/schemas.py`, then the finished dataset with the meaning of each column.", "",
         "## Tables of a workspace", "",
     ]  # fmt: skip
     import pyarrow as pa
@@ -153,10 +153,10 @@ def formats() -> str:
 
 
 def performance() -> str:
-    """The last full run of every benchmark, as it was written."""
+    """The last full run of every benchmark, unchanged."""
     lines = [
         "# Performance", "", "The last full run of each script in `benchmarks/` and `tests/faults/`, as the script "
-        "wrote it, with its date, machine and command. What is projected says so.", "",
+        "wrote it, with its date, machine and command. Projected numbers are marked.", "",
     ]  # fmt: skip
     for path in sorted([*ROOT.glob("benchmarks/results/*.md"), *ROOT.glob("tests/faults/results/*.md")]):
         text = re.sub(r"^(#+) ", r"#\1 ", path.read_text("utf-8"), flags=re.MULTILINE)
@@ -165,11 +165,11 @@ def performance() -> str:
 
 
 def sizes() -> str:
-    """The tables of the sizing guide, by the arithmetic that the verbs themselves use."""
+    """The tables of the sizing guide, by the same arithmetic as the forecasts of the verbs."""
     cores, price = 2, 0.04
     lines = ["", "## Images × dimensions → memory, hours, cost", ""]
     lines += [
-        f"Projected for {cores} cores and for 32, from the rates above; cost at {price} $ a core-hour (assumed).",
+        f"Projected for {cores} cores and for 32, from the rates above; cost at {price} $ per core-hour (assumed).",
         "",
     ]
     lines += [
@@ -188,9 +188,9 @@ def sizes() -> str:
             f"{sizing.size(sizing.vectors_bytes(references, dim))} | {sizing.duration(embed)} | "
             f"{sizing.duration(search)} | {sizing.duration(many)} | {(embed + search) * cores / 3600 * price:.2f} $ |"
         )
-    lines += ["", "Disk: vectors of both sides. Memory: those of the references, which the search holds. 32 cores: "
+    lines += ["", "Disk: vectors of pool and references. Memory: vectors of the references. 32 cores: "
               "both, at 80 % of the rate per core (assumed).", "", "## Pairs × overlap → person-days", ""]  # fmt: skip
-    lines += ["At 5 s a pair (assumed; `ndec annotate status` shows your people's own speed), six hours a day.", "",
+    lines += ["At 5 s per pair (assumed; `ndec annotate status` shows your own speed), six hours per day.", "",
               "| pairs | overlap 0 | overlap 0.1 | overlap 0.2 | every pair twice | days for six, overlap 0.1 |",
               "|---|---|---|---|---|---|"]  # fmt: skip
     for pairs in (1_000, 10_000, 50_000, 150_000):

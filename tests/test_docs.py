@@ -237,3 +237,14 @@ def test_the_how_tos_can_be_followed(followed: Path, label_studio: Connection, m
 def test_every_how_to_is_followed() -> None:
     pages = {page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in PAGES if run_commands(page)}
     assert pages == set(FOLLOWED)
+
+
+def test_every_finding_is_listed_and_pins_its_packages() -> None:
+    scripts = {path.stem: path.read_text("utf-8") for path in (ROOT / "findings").glob("*.sh")}
+    table = (ROOT / "findings" / "README.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)) == set(scripts)
+    for name, script in scripts.items():
+        packages = re.findall(r"pip install (.*)", script)
+        assert packages, name
+        assert [word for line in packages for word in line.split() if "==" not in word and word[0] != "-"] == [], name
+        assert "# Expected:" in script and "# What happens:" in script and "ndec" not in script, name
