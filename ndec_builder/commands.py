@@ -1,4 +1,4 @@
-"""Where each verb's settings and work live. Data only: the command line, `ndec init` and the Python API read it."""
+"""The table of verbs: where their settings and code are. Used by the command line, `ndec init` and the Python API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Command:
-    """A verb: the section of `ndec.toml`, the light module and name of its config class, the module with its `run`."""
+    """A verb: its section of `ndec.toml`, the light module and name of its config, the module with its `run`."""
 
     section: str
     settings: str

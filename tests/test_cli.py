@@ -133,7 +133,7 @@ def test_version_init_and_doctor(folders: Path) -> None:
     assert (folders / ndec("init", "new", cwd=folders).stdout.strip()).is_file()
     again = ndec("init", "new", cwd=folders)
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     findings = json.loads(ndec("doctor", "--json", cwd=folders).stdout)
     assert {"torch", "faiss"} <= {finding["name"] for finding in findings if finding["state"] == "ok"}
 

@@ -116,7 +116,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
-    assert process.returncode == 130 and "run the same command again to go on" in said and "Traceback" not in said
+    assert process.returncode == 130 and "run the same command again to resume" in said and "Traceback" not in said
     again = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "ingest pool: 600 images, 0 rejected" in again.stderr
 
@@ -274,10 +274,10 @@ def test_doctor_names_servers_that_others_can_reach(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("ndec_builder.annotation.label_studio.exposed_ports.open_to_others", lambda: [wide])
     found = doctor._listening()
     assert found.state == "note" and "0.0.0.0:8700" in found.text and "without --host" in found.fix
-    assert "fix: unless this is intended" in doctor.findings_text([found])
+    assert "fix: unless this is intended" in doctor.doctor_text([found])
 
 
-def test_doctor_finds_every_part_and_says_how_to_mend_what_is_not_well() -> None:
+def test_doctor_checks_every_part_and_says_how_to_fix_it() -> None:
     findings = doctor.check_machine()
     names = [finding.name for finding in findings]
     assert names == [

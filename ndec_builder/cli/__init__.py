@@ -1,4 +1,4 @@
-"""The command line: parse → config → run. No logic; every verb has the same function in the Python API."""
+"""The command line: parse → config → run. Every verb is also a function of the Python API."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import ndec_builder
 from ndec_builder.cli import annotate, data, detectors, manifests, workspace
 from ndec_builder.core.errors import NdecError
 
-INTERRUPTED = 130  # what typer makes of Ctrl-C
+INTERRUPTED = 130  # exit code of typer after Ctrl-C
 
 app = typer.Typer(
     name="ndec",
-    help="Build image-copy-detection benchmarks with hard negatives; train and judge detectors on them.\n\n"
+    help="Build image-copy-detection benchmarks with hard negatives; train and evaluate detectors on them.\n\n"
     "ndec mine → annotators in Label Studio → ndec export → ndec train-asl → ndec benchmark",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -31,7 +31,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None: ...
 
@@ -44,7 +44,7 @@ for verbs in (manifests.app, detectors.app):
 
 
 def main() -> None:
-    """Entry point: a user's error is one paragraph and an exit code, never a traceback."""
+    """Entry point: an error is one paragraph and an exit code, never a traceback."""
     try:
         app()
     except NdecError as error:
@@ -52,5 +52,5 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("ndec: stopped; run the same command again to go on", err=True)
+            typer.echo("ndec: stopped; run the same command again to resume", err=True)
         raise

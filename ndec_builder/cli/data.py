@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ndec_builder.cli.options import print_models
-from ndec_builder.cli.verbs import Given, verb
+from ndec_builder.cli.verbs import VerbCall, verb
 from ndec_builder.core.errors import UsageError
 
 app = typer.Typer()
@@ -16,9 +16,9 @@ app.add_typer(corpus, name="corpus")
 
 
 @verb(corpus, "fetch", "size images seed", configs=("corpus",))
-def corpus_fetch(given: Given) -> None:
+def corpus_fetch(call: VerbCall) -> None:
     """Download the mini corpus by package name and arrange it as reference, basic and pool images."""
-    given.run()
+    call.run()
 
 
 @verb(
@@ -28,37 +28,37 @@ def corpus_fetch(given: Given) -> None:
     "reverse_pairs",
     configs=("ingest", "descriptors"),
 )
-def ingest(given: Given) -> None:
+def ingest(call: VerbCall) -> None:
     """List a source's images under a role. Bad images become rows of a rejects table."""
-    flags = given.flags
+    flags = call.flags
     kind, model = flags.get("kind"), flags.pop("model")
     if kind == "descriptors" or (kind is None and flags["source"].lower().endswith((".h5", ".hdf5"))):
         role_and_source = {name: flags[name] for name in ("role", "source")}
-        Given("descriptors", given.workspace, given.settings, given.as_json, role_and_source).run(model=model)
+        VerbCall("descriptors", call.workspace, call.settings, call.as_json, role_and_source).run(model=model)
         return
     if model is not None:
         raise UsageError("--model names ingested descriptors; images get vectors from `ndec embed --model`")
-    given.run()
+    call.run()
 
 
 @verb(app, "edit", "count role recipe seed")
-def edit(given: Given) -> None:
+def edit(call: VerbCall) -> None:
     """Write edited-copy queries and record every parameter."""
-    given.run()
+    call.run()
 
 
 @verb(app, "embed", "role? model workers engine shard_size ray_address")
 def embed(
-    given: Given,
+    call: VerbCall,
     list_models: Annotated[bool, typer.Option("--list-models", help="Print all kinds of models and exit.")] = False,
 ) -> None:
     """Turn a role's images into vectors. Resumes where it stopped; `ndec status` shows the progress."""
     if list_models:
-        print_models(given.as_json)
-    elif given.flags["role"] is None:
+        print_models(call.as_json)
+    elif call.flags["role"] is None:
         raise UsageError("the role is missing: write `ndec embed reference`, basic, pool or query (or --list-models)")
     else:
-        given.run()
+        call.run()
 
 
 @verb(
@@ -66,12 +66,12 @@ def embed(
     "mine",
     "split top max_per_query max_per_reference model pool references geometry workers rank_by search attribution",
 )
-def mine(given: Given) -> None:
+def mine(call: VerbCall) -> None:
     """Find the pairs closest to the references: the candidates for annotation."""
-    given.run(embed_settings=given.settings)
+    call.run(embed_settings=call.settings)
 
 
 @verb(app, "prelabel", "split model count seed")
-def prelabel(given: Given) -> None:
+def prelabel(call: VerbCall) -> None:
     """Estimate for every mined pair how probable an edited copy is. Orders the annotators' queue, decides nothing."""
-    given.run()
+    call.run()

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from ndec_builder.cli.options import among
-from ndec_builder.cli.verbs import Given, verb
+from ndec_builder.cli.verbs import VerbCall, verb
 from ndec_builder.core.errors import UsageError
-from ndec_builder.training.settings import RECIPE_NAMES
+from ndec_builder.training.settings import TRAINING_RECIPE_NAMES
 
-RECIPES = (*RECIPE_NAMES, "fused")
+RECIPES = (*TRAINING_RECIPE_NAMES, "fused")
 PAPER = ("table", "figure", "method", "recipe", "seeds")  # options that belong to --table or --figure
 
 app = typer.Typer()
@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @verb(app, "train-asl", "manifest recipe name backbone steps whole_network seed", configs=("train-asl", "train-fused"))
 def train_asl(
-    given: Given,
+    call: VerbCall,
     recipe: Annotated[
         str | None,
         typer.Option(help=f"{', '.join(RECIPES)}.", autocompletion=among(*RECIPES), show_default=RECIPES[0]),
@@ -28,10 +28,10 @@ def train_asl(
 ) -> None:
     """Train with the norm ratio and CosFace, or fit the fused scorer. Resumes where it stopped."""
     if recipe == "fused":
-        del given.flags["whole_network"]  # the trunk stays as it is
-        given.run("train-fused")
+        del call.flags["whole_network"]  # the trunk stays as it is
+        call.run("train-fused")
     else:
-        given.run(recipe=recipe)
+        call.run(recipe=recipe)
 
 
 @verb(
@@ -42,17 +42,17 @@ def train_asl(
     "table figure method recipe seeds n k replicates name out",
     configs=("paper",),
 )
-def benchmark(given: Given) -> None:
+def benchmark(call: VerbCall) -> None:
     """Evaluate a detector: μAP, precision at N, recall at 90 % precision, with and without the hard negatives."""
-    flags: dict[str, Any] = given.flags | {"threshold": _number_or_text(given.flags["threshold"])}
+    flags: dict[str, Any] = call.flags | {"threshold": _number_or_text(call.flags["threshold"])}
     paper = {name: flags[name] for name in PAPER if flags.get(name) is not None}
     if "table" in paper or "figure" in paper:
-        dataclasses.replace(given, flags=flags).run()
+        dataclasses.replace(call, flags=flags).run()
     elif paper:
         raise UsageError(f"--{next(iter(paper))} belongs to --table or --figure; give one of them too")
     else:
         of_benchmark = {name: value for name, value in flags.items() if name not in PAPER}
-        dataclasses.replace(given, verb="benchmark", flags=of_benchmark).run()
+        dataclasses.replace(call, verb="benchmark", flags=of_benchmark).run()
 
 
 def _number_or_text(text: str | None) -> float | str | None:

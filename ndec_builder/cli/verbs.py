@@ -18,8 +18,8 @@ from ndec_builder.core.config import FieldInfo, about
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
-    """The command line of one verb: the common options, and the fields of the config that a person gave."""
+class VerbCall:
+    """One verb as called: the common options and the fields of the config given on the command line."""
 
     verb: str
     workspace: Path
@@ -44,7 +44,7 @@ def verb(
     configs: type[Any] | tuple[str, ...] = (),
     common: tuple[str, ...] = tuple(COMMON),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a verb; the decorated function gets what was `Given`, and its own parameters by keyword.
+    """Register a verb; the decorated function gets the `VerbCall`, and its own parameters by keyword.
 
     `fields`: names of config fields in the order of the help; `role?` is an argument that may be left out ·
     `configs`: verbs of `commands.py` whose configs have these fields, by default the one of this name, or a config
@@ -76,7 +76,7 @@ def verb(
             flags = {each: tuple(value) if isinstance(value, list) else value for each, value in values.items()}
             flags = {each: value for each, value in flags.items() if value != ()}
             workspace, settings, as_json = named["workspace"] or Path(), named["config"], bool(named["json"])
-            body(Given(keys[0], workspace, settings, as_json, flags), **rest)
+            body(VerbCall(keys[0], workspace, settings, as_json, flags), **rest)
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__doc__ = body.__doc__
@@ -87,7 +87,7 @@ def verb(
 
 
 def _parameter(name: str, known: dict[str, tuple[dataclasses.Field[Any], Any]]) -> inspect.Parameter:
-    """The parameter for a field. Its default is None, so that the settings file counts when it is not given."""
+    """The parameter for a field. Its default is None, so that the settings file counts when it is not call."""
     name, optional = name.removesuffix("?"), name.endswith("?")
     field, hint = known[name]
     info = about(field)

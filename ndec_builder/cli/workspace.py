@@ -9,19 +9,19 @@ from typing import Annotated
 import typer
 
 from ndec_builder.cli.options import Json, print_result, say_to_person
-from ndec_builder.cli.verbs import Given, verb
+from ndec_builder.cli.verbs import VerbCall, verb
 from ndec_builder.demo.settings import DemoConfig
 
 app = typer.Typer()
 
 
 @verb(app, "demo", "out size images annotate_yourself seed port", configs=DemoConfig, common=("json",))
-def demo(given: Given) -> None:
+def demo(call: VerbCall) -> None:
     """Every stage on real pictures: corpus, mine, Label Studio, export, train-asl, benchmark."""
     from ndec_builder.demo.run import run
 
-    table = run(DemoConfig(**{name: value for name, value in given.flags.items() if value is not None}))
-    typer.echo(json.dumps(table.as_dict()) if given.as_json else table.as_text())
+    table = run(DemoConfig(**{name: value for name, value in call.flags.items() if value is not None}))
+    typer.echo(json.dumps(table.as_dict()) if call.as_json else table.as_text())
 
 
 @app.command()
@@ -39,19 +39,19 @@ def init(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: torch, FAISS flavour, GPU, bf16, Label Studio, chromium, disk; say how to fix it."""
-    from ndec_builder.cli.assist.doctor import check_machine, findings_text
+    from ndec_builder.cli.assist.doctor import check_machine, doctor_text
 
     findings = check_machine()
-    typer.echo(json.dumps([vars(finding) for finding in findings]) if as_json else findings_text(findings))
+    typer.echo(json.dumps([vars(finding) for finding in findings]) if as_json else doctor_text(findings))
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
 
 
 @verb(app, "status", common=("workspace", "json"))
-def status(given: Given) -> None:
+def status(call: VerbCall) -> None:
     """What is done in this workspace, the progress of a run in progress, and the next command."""
     from ndec_builder.cli.assist.status import status_as_dict, status_report, survey
 
-    stages = survey(given.workspace)
-    text = status_report(stages, given.workspace)
-    typer.echo(json.dumps(status_as_dict(stages, given.workspace)) if given.as_json else text)
+    stages = survey(call.workspace)
+    text = status_report(stages, call.workspace)
+    typer.echo(json.dumps(status_as_dict(stages, call.workspace)) if call.as_json else text)

@@ -1,10 +1,11 @@
-"""Uris of an image inside a larger file: a fragment after `#` says where, so that one seek and one read fetch it.
+"""Uris of images inside larger files: the fragment after `#` is the position, so one seek and one read fetch the image.
 
     shards/00000.tar#bytes=1536-49746             bytes 1536 to 49746, both included, as in an HTTP Range header
-    images.zip#bytes=61-4070&deflate              the same of a compressed zip member
-    train.parquet#cell=3/17/image.bytes           row group 3, row 17 of it, that column (.field, or [2] of a list)
+    images.zip#bytes=61-4070&deflate              the same for a compressed zip member
+    train.parquet#cell=3/17/image.bytes           row 17 of row group 3, in that column (.field, or [2] of a list)
 
-The part before `#` is a local path or any fsspec URI. Other uris, also with a `#` in a file name, mean whole files.
+The part before `#` is a local path or any fsspec URI. Any other uri is a complete
+file, even with a `#` in its name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from ndec_builder.core.remote import AbsentError
 
 _FRAGMENT = re.compile(r"#(?:bytes=(\d+)-(\d+)(&deflate)?|cell=(\d+)/(\d+)/([^#]+))\Z")
-MAX_INFLATED = 1 << 30  # a member that unpacks to more is a bomb, not an image
+MAX_INFLATED = 1 << 30  # a member that unpacks to more is a zip bomb
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Slice:
 
     @property
     def uri(self) -> str:
-        """Empty slices have no uri: the first byte would lie behind the last."""
+        """An empty slice has no valid uri: its first byte would come after its last."""
         return f"{self.container}#bytes={self.start}-{self.stop - 1}{'&deflate' if self.deflate else ''}"
 
 
@@ -48,8 +49,8 @@ class Cell:
         return f"{self.container}#cell={self.row_group}/{self.row}/{self.column}"
 
 
-def parse(uri: str) -> Slice | Cell | None:
-    """The address in a uri, or None for a uri that means a whole file."""
+def parse_address(uri: str) -> Slice | Cell | None:
+    """The address in a uri, or None for the uri of a complete file."""
     match = _FRAGMENT.search(uri)
     if match is None:
         return None
@@ -61,13 +62,13 @@ def parse(uri: str) -> Slice | Cell | None:
 
 
 def container(uri: str) -> str:
-    """The file that a uri needs: itself, or the archive that it points into."""
-    address = parse(uri)
+    """The file that a uri reads from: the file itself, or the archive that contains it."""
+    address = parse_address(uri)
     return uri if address is None else address.container
 
 
 def inflate(data: bytes) -> bytes:
-    """Unpack a raw deflate stream. Raises OSError when it is damaged or unpacks to more than MAX_INFLATED."""
+    """Unpack a raw deflate stream. Raises OSError when it is damaged or unpacks to more than 1 GiB."""
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         out = unpacker.decompress(data, MAX_INFLATED)

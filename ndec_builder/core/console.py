@@ -1,4 +1,4 @@
-"""Progress and messages on stderr. stdout is kept for results."""
+"""Progress and messages on stderr; stdout is for results."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 stderr = Console(stderr=True, highlight=False)
 
 
 def say(message: str) -> None:
-    """One line on stderr; markup is not interpreted, since messages carry file names."""
+    """Print one line on stderr; markup is not interpreted, because messages contain file names."""
     stderr.print(message, markup=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
-    """Steps per second; empty until there are some."""
+    """Steps per second; empty until the first step."""
 
     def render(self, task: Task) -> Text:
-        """`12.3/s`; from a hundred on without decimals."""
+        """`12.3/s`; without decimals from 100/s."""
         speed = task.finished_speed or task.speed
         if speed is None and task.finished and task.elapsed:
             speed = task.completed / task.elapsed
@@ -39,7 +39,7 @@ class RateColumn(ProgressColumn):
 
 
 class TimeColumn(ProgressColumn):
-    """The time left; until something is done (a shard is one step), and when all is, the time it took so far."""
+    """The time left; before the first step and after the last one, the time taken so far."""
 
     def render(self, task: Task) -> Text:
         """`0:01:20 left` or `0:00:12`."""
@@ -49,7 +49,7 @@ class TimeColumn(ProgressColumn):
 
 
 def progress() -> Progress:
-    """A progress display that lives, with rate and time left (then the time taken); silent where stderr is a pipe."""
+    """A live progress display with rate and time left (then the time taken); silent if stderr is a pipe."""
     return Progress(
         SpinnerColumn(finished_text=" "),
         TextColumn("{task.description}"),
@@ -62,8 +62,8 @@ def progress() -> Progress:
     )
 
 
-def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Iterate with a progress bar; without one where there is nothing to do."""
+def track(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
+    """Iterate with a progress bar; without a bar if `total` is 0."""
     if not total:
         yield from items
         return

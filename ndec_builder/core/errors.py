@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 
 class NdecError(Exception):
-    """A failure that the user can mend. The command line prints its text alone, without a traceback."""
+    """A failure that the user can fix. The command line prints only its text, without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(NdecError):
-    """The command, an option or a setting makes no sense as given."""
+    """A command, an option or a setting is not valid."""
 
     exit_code = 2
 
 
 class GapsError(NdecError):
-    """The work is finished, but with more gaps than the settings allow (rejected images, shards set aside)."""
+    """The work is finished, but with more gaps than the settings allow (rejected images, failed shards)."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""Fingerprints of table columns, from their buffers: nine million rows in seconds and without a Python object a row."""
+"""Fingerprints of table columns, from their buffers: nine million rows in seconds, without a Python object per row."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ndec_builder.core.storage import fingerprint
 
 
 def columns_fingerprint(columns: Mapping[str, pa.ChunkedArray]) -> str:
-    """sha256 that depends on names, values and order of text and integer columns, not on how they are chunked."""
+    """sha256 that depends on names, values and order of text and integer columns, not on their chunks."""
     return fingerprint({name: _digest(column) for name, column in columns.items()})
 
 
 def images_fingerprint(images: pa.Table) -> str:
-    """What embeddings depend on: ids, contents (the uri of one that was never opened) and rotations, in order."""
+    """Everything that embeddings depend on: ids, contents (the uri of an unopened image) and rotations, in order."""
     return columns_fingerprint(
         {
             "image_id": images["image_id"],
@@ -42,7 +42,7 @@ def _digest(column: pa.ChunkedArray) -> str:
 
 
 def _bytes_of(text: pa.Array) -> Any:
-    """The bytes of all its strings after one another, without a copy."""
+    """The bytes of all strings, concatenated, without a copy."""
     _, offsets, values = text.buffers()
     if values is None or not len(text):
         return b""

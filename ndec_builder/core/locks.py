@@ -1,7 +1,7 @@
-"""One writer for each output: an advisory lock beside it, which the system frees when the process dies.
+"""One writer per output: an advisory lock next to it, which the system releases when the process dies.
 
-`flock` also holds across machines on NFS (Linux maps it to a lock of the server). The lock file is removed by its
-holder, so whoever gets a lock looks whether it is still that of the file with that name.
+`flock` also holds across machines on NFS (Linux maps it to a lock of the server). The holder removes the
+lock file, so a process that gets a lock checks that the file with that name is still the locked one.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import remove_abandoned, remove_partials, write_error
 
-Config = TypeVar("Config")
-Run: TypeAlias = Callable[[Config], Path]
-PATIENCE = 1.0  # seconds: `ndec status` holds a lock for an instant, and a killed process needs one to be gone
+_Config = TypeVar("_Config")
+Run: TypeAlias = Callable[[_Config], Path]
+_PATIENCE = 1.0  # seconds; `ndec status` holds a lock for an instant, and a killed process takes a moment to exit
 
 
 def lock_path(output: Path) -> Path:
-    """Beside the output, never in it: a result folder is shipped as it is."""
+    """The lock file of an output: next to it, never inside, because result folders are shipped as they are."""
     return output.parent / f".{output.name}.lock"
 
 
 @contextlib.contextmanager
 def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
-    """Be the only writer of a file or folder, and remove what a killed writer left half done there.
+    """Be the only writer of a file or folder, and remove partial files that a killed writer left.
 
-    Raises NdecError, naming the process, when another one is; with `wait` waits for its end instead. Who has no right
-    to write there gets no lock and no error: a finished run needs none, and any write will say so.
+    Raises NdecError that names the other writer if there is one; with `wait` it waits instead. Without permission to
+    write there, there is no lock and no error: a finished run needs none, and any write will raise.
     """
     path = lock_path(output)
     made = [folder for folder in path.absolute().parents if not os.access(folder, os.F_OK)]
@@ -53,7 +53,7 @@ def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
     with file:
         file.truncate(0)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": _command(), "since": _now()}
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without its name
+        with contextlib.suppress(OSError):  # on a full disk the lock works without a name in it
             file.write(json.dumps(holder))
             file.flush()
         try:
@@ -63,16 +63,16 @@ def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
         finally:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
-                for folder in made:  # nothing came of it: leave no empty folders behind
+                for folder in made:  # leave no empty folders behind
                     folder.rmdir()
 
 
-def one_writer(output: Callable[[Any], Path]) -> Callable[[Run[Config]], Run[Config]]:
+def one_writer(output: Callable[[Any], Path]) -> Callable[[Run[_Config]], Run[_Config]]:
     """Decorate a stage's `run(config)`: it is the only writer of `output(config)` while it runs."""
 
-    def decorate(run: Run[Config]) -> Run[Config]:
+    def decorate(run: Run[_Config]) -> Run[_Config]:
         @functools.wraps(run)
-        def alone(config: Config) -> Path:
+        def alone(config: _Config) -> Path:
             with locked(output(config)):
                 return run(config)
 
@@ -82,7 +82,7 @@ def one_writer(output: Callable[[Any], Path]) -> Callable[[Run[Config]], Run[Con
 
 
 def is_locked(output: Path) -> bool:
-    """Whether some process is writing an output now."""
+    """Whether a process is writing an output now."""
     try:
         with lock_path(output).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -100,7 +100,7 @@ def _acquired(path: Path, output: Path, wait: bool) -> TextIO:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")  # "w" would wipe the holder's name
-        except FileNotFoundError:  # the holder has just removed the folder that it had made
+        except FileNotFoundError:  # the holder has just removed the folder
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,17 +109,17 @@ def _acquired(path: Path, output: Path, wait: bool) -> TextIO:
             file.close()  # its holder has just removed it
             continue
         except BlockingIOError:
-            late = time.monotonic() - started > PATIENCE
+            late = time.monotonic() - started > _PATIENCE
             if late and not wait:
                 raise NdecError(_busy(file, output)) from None
             if late and not told:
-                say(f"waiting for another process that makes {output}")
+                say(f"waiting for another process that writes {output}")
                 told = True
-        except FileNotFoundError:  # between its two questions
+        except FileNotFoundError:  # removed between the two calls
             file.close()
             continue
         except OSError as error:
-            say(f"{output.parent} cannot be locked ({error.strerror}); see to it that only one command writes {output}")
+            say(f"{output.parent} cannot be locked ({error.strerror}); make sure that only one command writes {output}")
             return file
         file.close()
         time.sleep(0.05)
@@ -132,7 +132,7 @@ def _busy(file: Any, output: Path) -> str:
         who = f"`{holder['command']}` (process {holder['pid']} on {holder['host']}, since {holder['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process"
-    return f"{who} is writing {output} at this moment; wait for its end, or stop it, then run this again"
+    return f"{who} is writing {output}; wait until it ends, or stop it, then run this again"
 
 
 def _command() -> str:

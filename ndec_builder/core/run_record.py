@@ -1,4 +1,4 @@
-"""`run.json`: what was run, on what, with what result. Beside every stage's output; never part of the result files."""
+"""`run.json`: command, inputs and counts of a run. Stored next to each output; not a result file itself."""
 
 from __future__ import annotations
 

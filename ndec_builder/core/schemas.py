@@ -1,4 +1,4 @@
-"""Every table that passes from stage to stage, as a pyarrow schema. Breaking one of them is a new SCHEMA_VERSION.
+"""Every table that passes from stage to stage, as a pyarrow schema. A breaking change needs a new SCHEMA_VERSION.
 
 The field's words everywhere: a *query* is the possible copy, a *reference* the original; a pair is directed.
 """
@@ -43,19 +43,19 @@ IMAGES = _schema(
 )
 REJECTS = _schema("rejects", ("image_id", pa.string()), ("uri", pa.string()), ("reason", pa.string()))
 EDITS = _schema(
-    "edits",  # how a derived image was made: the truth by construction
+    "edits",  # how a derived image was made: ground truth by construction
     ("image_id", pa.string()),
     ("role", pa.string()),
     ("source_id", pa.string()),
     ("source_role", pa.string()),
-    ("kind", pa.string()),  # edited_copy: made from its source; reverse_crop: the whole of which its source is a crop
+    ("kind", pa.string()),  # edited_copy: made from its source; reverse_crop: its source is a crop of it
     ("edit", pa.string()),  # json: recipe, seed, [{operation, parameters}]
 )
 PAIRS = _schema(
     "pairs",  # directed training pairs that came with a release, in its order
     ("pair_id", pa.string()),
     ("former_id", pa.string()),  # l_F, an image of the role basic
-    ("latter_id", pa.string()),  # l_L, an image of the role pool: similar to l_F, and no edited copy of it
+    ("latter_id", pa.string()),  # l_L, an image of the role pool: similar to l_F, but not an edited copy
 )
 CANDIDATES = _schema(
     "candidates",
@@ -76,17 +76,17 @@ CANDIDATES = _schema(
     ("prelabel", pa.string()),
     ("prelabel_confidence", pa.float32()),
     ("same_photo", pa.bool_()),  # one Flickr photo by the metadata: a true duplicate; null where they do not say
-    ("same_author", pa.bool_()),  # a prior for a hard negative; null where the metadata do not say
+    ("same_author", pa.bool_()),  # a prior for a hard negative; null if unknown
 )
 PRELABELS = _schema(
-    "prelabels",  # what each pair probably is, learnt from the labels of other pairs (`ndec annotate relearn`)
+    "prelabels",  # class probabilities of each pair, learnt from the labels of other pairs (`ndec annotate relearn`)
     ("pair_id", pa.string()),
     ("edited_copy", pa.float32()),  # probabilities; the three add up to 1
     ("hard_negative", pa.float32()),
     ("unrelated", pa.float32()),
 )
 GEOMETRY = _schema(
-    "geometry",  # how the query of a candidate pair lies on its reference; null where nothing fits
+    "geometry",  # alignment of the query and reference of a candidate pair; null if there is none
     ("pair_id", pa.string()),
     ("homography", pa.list_(pa.float64())),  # nine, by rows: pixels of the decoded query → of the decoded reference
     ("mirrored", pa.bool_()),  # the homography mirrors the query
@@ -106,7 +106,7 @@ GEOMETRY = _schema(
     ("stretch", pa.float32()),
     ("scale", pa.float32()),
     ("epipolar_share", pa.float32()),
-    ("unreadable", pa.string()),  # why a picture could not be looked at; null otherwise
+    ("unreadable", pa.string()),  # why a picture could not be read; null otherwise
 )
 TASKS = _schema(
     "tasks",
@@ -133,17 +133,17 @@ LABEL_ROWS = _schema(
     ("login", pa.string()),  # Label Studio's user who gave it
 )
 PROJECT_TASKS = _schema(
-    "project_tasks",  # what Label Studio held when ndec looked last: a deletion shows against it
+    "project_tasks",  # contents of Label Studio at the last pull, to detect deletions
     ("round", pa.string()),
     ("annotator", pa.string()),
     ("project", pa.int32()),
     ("task", pa.int64()),
-    ("pair_id", pa.string()),  # of ours, or of a task that somebody added by hand: null
-    ("annotation", pa.int64()),  # the newest that is no skip; null: open
+    ("pair_id", pa.string()),  # null for a task added by hand
+    ("annotation", pa.int64()),  # the newest one, skips excluded; null: open
     ("label", pa.string()),
 )
 INCIDENTS = _schema(
-    "incidents",  # append-only: what was edited or deleted in Label Studio behind ndec's back
+    "incidents",  # append-only: edits and deletions made in Label Studio itself
     ("seen_at", pa.timestamp("us", tz="UTC")),
     ("kind", pa.string()),  # annotation_changed, annotation_deleted, task_edited, task_deleted, project_…
     ("round", pa.string()),
@@ -151,44 +151,44 @@ INCIDENTS = _schema(
     ("project", pa.int32()),
     ("task", pa.int64()),
     ("pair_id", pa.string()),
-    ("label", pa.string()),  # as it was
+    ("label", pa.string()),  # before the change
     ("new_label", pa.string()),
-    ("login", pa.string()),  # who did it, where Label Studio tells
+    ("login", pa.string()),  # who did it, if Label Studio records it
     ("detail", pa.string()),
 )
 GOLD = _schema(
-    "gold",  # pairs of known truth, mixed into people's queues unseen; never part of a dataset
+    "gold",  # pairs of known truth, mixed into the queues and not marked; never part of a dataset
     ("pair_id", pa.string()),
     ("query_id", pa.string()),
-    ("query_role", pa.string()),  # gold: made for this, listed in images/gold.parquet; else an image of that role
+    ("query_role", pa.string()),  # gold: made for this pair, listed in images/gold.parquet; else an image of that role
     ("reference_id", pa.string()),
     ("reference_role", pa.string()),
-    ("truth", pa.string()),  # a label, or no_copy: any label but edited_copy is right
+    ("truth", pa.string()),  # a label, or no_copy: any label except edited_copy is correct
     ("kind", pa.string()),  # edited_copy, reverse_crop or two_crops
     ("source_id", pa.string()),  # the user's image that both pictures show
     ("source_role", pa.string()),
     ("edit", pa.string()),  # json, as in the edits table
 )
 SET_ASIDE = _schema(
-    "set_aside",  # append-only: labels that do not count any more; their rows in labels stay
+    "set_aside",  # append-only: labels that no longer count; their rows in labels stay
     ("pair_id", pa.string()),
     ("round", pa.string()),
     ("annotator", pa.string()),
     ("label", pa.string()),
     ("annotated_at", pa.timestamp("us", tz="UTC")),
     ("set_aside_at", pa.timestamp("us", tz="UTC")),
-    ("by", pa.string()),  # who sent the work back
+    ("by", pa.string()),  # who decided it
     ("why", pa.string()),
 )
 CLEARED = _schema(
-    "cleared",  # pairs that nobody has to look at: edited copies by the pre-label, checked on a random slice
+    "cleared",  # pairs that need no label: edited copies by the pre-label, verified on a random slice
     ("pair_id", pa.string()),
     ("probability", pa.float64()),  # of an edited copy
     ("above", pa.float64()),  # the slice was drawn among pairs of at least this probability
-    ("allowed", pa.float64()),  # share of no copies that the check had to exclude
+    ("allowed", pa.float64()),  # largest share of non-copies that the check allowed
 )
 POSTERIOR = _schema(
-    "posterior",  # what a labelled pair most probably is (Dawid & Skene), from all labels but those of the audit
+    "posterior",  # class probabilities of a labelled pair (Dawid & Skene), from all labels except the audit
     ("pair_id", pa.string()),
     ("edited_copy", pa.float64()),
     ("hard_negative", pa.float64()),
@@ -199,7 +199,7 @@ DECISIONS = _schema(
     ("pair_id", pa.string()),
     ("decision", pa.string()),  # a label, or null while undecided
     ("basis", pa.string()),  # agreed, double_checked, adjudicated, auto_cleared
-    ("labels", pa.int32()),  # how many labels the decision rests on; 0 when auto_cleared
+    ("labels", pa.int32()),  # number of labels behind the decision; 0 if auto_cleared
     ("agreement", pa.float32()),  # share of them that equal the decision
 )
 QUERIES = _schema(
@@ -230,7 +230,7 @@ TRAIN_PAIRS = _schema(
     "train_pairs",
     ("pair_id", pa.string()),
     ("former_id", pa.string()),  # l_F of the paper: the basic image
-    ("latter_id", pa.string()),  # l_L: similar to l_F, and no edited copy of it
+    ("latter_id", pa.string()),  # l_L: similar to l_F, but not an edited copy
     ("score", pa.float32()),
     ("basis", pa.string()),
 )
@@ -270,7 +270,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if missing := [name for name in schema.names if name not in table.column_names]:
         raise NdecError(
             f"the table {table_name(schema)!r} needs the columns {schema.names}; missing: {missing}, "
-            f"there: {table.column_names}"
+            f"present: {table.column_names}"
         )
     return table.select(schema.names).cast(schema).replace_schema_metadata(schema.metadata)
 

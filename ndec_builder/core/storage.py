@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write beside, fsync, rename. Remote URIs are read through fsspec."""
+"""Atomic files: written to a temporary name, fsynced, renamed. Remote URIs are read through fsspec."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ndec_builder.core.addresses import Cell, inflate, parse
+from ndec_builder.core.addresses import Cell, inflate, parse_address
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.parquet_cells import CellReader
 from ndec_builder.core.remote import AbsentError, is_remote, retried
@@ -33,7 +33,7 @@ _PARTIAL = re.compile(r"-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[^-]*\.partia
 
 
 class WriteError(NdecError):
-    """A file could not be written: no room, no right, a limit."""
+    """A file could not be written: no space, no permission, a limit."""
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp makes 0600; results are for everyone in the team
+        temporary.chmod(0o644)  # mkstemp uses 0600, but results are for the team
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -65,13 +65,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
-    """Say in one paragraph why `path` was not written and what to do."""
-    advice = "mend that and run the same command again: what is finished is kept"
-    # numpy's tofile only says how much it wrote, without an errno
+    """The error for a failed write of `path`: the reason and what to do."""
+    advice = "fix that and run the same command again: finished work is kept"
+    # numpy's tofile reports how much it wrote, without an errno
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or " written" in str(error):
-        advice = "make room there and run the same command again: what is finished is kept"
+        advice = "free some space and run the same command again: finished work is kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "give yourself the right to write there, or work on a copy in another --workspace"
+        advice = "get permission to write there, or use a different --workspace"
     with contextlib.suppress(OSError):
         folder = next(parent for parent in path.absolute().parents if parent.is_dir())
         advice = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB are free on that disk; {advice}"
@@ -79,7 +79,7 @@ def write_error(path: Path, error: OSError) -> WriteError:
 
 
 def remove_partials(output: Path) -> None:
-    """Remove the temporary files that a killed writer of `output` (a file, or a folder with all in it) left behind."""
+    """Remove the temporary files that a killed writer of `output` (a file or a folder) left behind."""
     found = [*output.parent.glob(f".{glob.escape(output.stem)}-*.partial*")]
     if output.is_dir():
         found += output.rglob(".*.partial*")
@@ -88,16 +88,16 @@ def remove_partials(output: Path) -> None:
 
 
 def remove_abandoned(folder: Path, *, below: bool = False) -> None:
-    """Remove temporary files in a folder (`below`: and in those under it) whose process on this machine is no more.
+    """Remove temporary files in a folder (`below`: and in those under it) whose process on this machine has exited.
 
-    For folders in which several commands may write at once: what a living one writes stays.
+    For folders that several commands write to at once: files of running commands stay.
     """
     if not folder.is_dir():
         return
     here = _here()
     for path in folder.rglob(".*.partial*") if below else folder.glob(".*.partial*"):
         found = _PARTIAL.search(path.name)
-        if found and found["machine"] == here and not _lives(int(found["process"])):
+        if found and found["machine"] == here and not _is_running(int(found["process"])):
             path.unlink(missing_ok=True)
 
 
@@ -106,7 +106,7 @@ def _here() -> str:
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
-def _lives(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except OSError as error:
@@ -134,14 +134,14 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write sorted, indented JSON: the same value gives the same bytes. NaN is refused, it is not JSON."""
+    """Write sorted, indented JSON: the same value gives the same bytes. NaN is refused because JSON has none."""
     return write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a hundred thousand brackets
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise NdecError(
             f"{path} is not JSON ({error}); it may have been edited by hand: restore it or delete it"
         ) from None
@@ -163,17 +163,17 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         table = pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowException, OSError) as error:  # a damaged page is an OSError
-        raise NdecError(f"{path} cannot be read as parquet ({error}); make it again or restore it") from None
+        raise NdecError(f"{path} cannot be read as parquet ({error}); create it again or restore it") from None
     refuse_newer(table.schema, path)
     return table
 
 
 def refuse_newer(schema: pa.Schema, path: Path) -> None:
-    """Raise NdecError when the file says that a newer ndec wrote it: guessing at its columns would be worse."""
+    """Raise NdecError when a newer ndec wrote the file, instead of guessing at its columns."""
     found = (schema.metadata or {}).get(b"ndec_schema_version", SCHEMA_VERSION.encode()).decode("utf-8", "replace")
     if found.isdigit() and int(found) > int(SCHEMA_VERSION):
         raise NdecError(
-            f"{path} was made by a newer version of ndec: its schema version is {found}, this ndec reads up to "
+            f"{path} was written by a newer version of ndec: its schema version is {found}, this ndec reads up to "
             f"{SCHEMA_VERSION}; install a newer ndec (`pip install -U ndec-builder`)"
         )
 
@@ -184,7 +184,7 @@ def read_rows(path: Path, start: int, stop: int) -> pa.Table:
         sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         ends = list(itertools.accumulate(sizes))
         wanted = [i for i, end in enumerate(ends) if end > start and end - sizes[i] < stop]
-        if not wanted:  # older versions of pyarrow cannot read no group at all
+        if not wanted:  # older versions of pyarrow cannot read zero row groups
             table: pa.Table = file.schema_arrow.empty_table()
             return table
         before = ends[wanted[0]] - sizes[wanted[0]] if wanted else 0
@@ -208,7 +208,7 @@ def fingerprint(value: Any) -> str:
 def read_uri(uri: str | Path) -> bytes:
     """Read a local path, any fsspec URI (s3://, gs://, …) or an image inside one (core/addresses.py).
 
-    A remote read that fails is tried again (core/remote.py). Raises OSError when it is not there or too short.
+    A failed remote read is retried (core/remote.py). Raises OSError if the file does not exist or is too short.
     """
     text = str(uri)
     return retried(lambda: _read_once(text), text) if is_remote(text) else _read_once(text)
@@ -216,8 +216,8 @@ def read_uri(uri: str | Path) -> bytes:
 
 def _read_once(uri: str) -> bytes:
     if "\0" in uri:
-        raise AbsentError(f"{uri!r} is no name that a file can have")
-    address = parse(uri)
+        raise AbsentError(f"{uri!r} cannot be a file name")
+    address = parse_address(uri)
     if isinstance(address, Cell):
         return _cells.read(address)
     if address is not None:
@@ -242,7 +242,7 @@ def _read_range(container: str, start: int, stop: int) -> bytes:
     else:
         handle = os.open(container, os.O_RDONLY)
         try:
-            # no more than is there: a damaged directory of an archive may claim gigabytes, and pread asks for them
+            # at most the file size: a damaged archive may claim gigabytes, and pread would allocate them
             data = os.pread(handle, max(0, min(stop, os.fstat(handle).st_size) - start), start)
         finally:
             os.close(handle)

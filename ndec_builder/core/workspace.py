@@ -42,7 +42,7 @@ class Workspace:
 
     @property
     def ground_truth(self) -> Path:
-        """Ground truth that the user brought with `ndec ingest query … --ground-truth`."""
+        """Ground truth ingested with `ndec ingest query … --ground-truth`."""
         return self.root / "images" / "ground_truth.parquet"
 
     @property
@@ -69,7 +69,7 @@ class Workspace:
         return self.root / "candidates" / split
 
     def candidate_files(self, split: str) -> list[Path]:
-        """The tables of a split's pairs that are there: of mining, then of the second search."""
+        """The existing tables of a split's pairs: from mining, then from the second search."""
         paths = [self.candidates(split) / name for name in ("candidates.parquet", "recheck.parquet")]
         return [path for path in paths if path.is_file()] if paths[0].is_file() else []
 
@@ -97,7 +97,7 @@ class Workspace:
 
     def uri_of(self, path: Path) -> str:
         """Posix path relative to the workspace when inside it, else absolute: a workspace can be moved."""
-        # `..` is taken out: a stored address says one place, and datasets refuse addresses that climb
+        # without `..`: a stored address is unambiguous, and datasets refuse addresses that leave their folder
         path, root = (Path(os.path.normpath(each.absolute())) for each in (path, self.root))
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 

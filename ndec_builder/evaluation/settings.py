@@ -8,7 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.settings import DEVICES, REJECTS_HELP
-from ndec_builder.training.settings import RECIPE_NAMES
+from ndec_builder.training.settings import TRAINING_RECIPE_NAMES
 
 SCORERS = ("cosine", "asl", "fused")
 SCOPES = ("all", "topN")
@@ -164,7 +164,9 @@ class PaperConfig(BenchmarkConfig):
         (), "Detector of a table or figure: NAME=SOURCE, a csv, HDF5 files, a model or a run. Repeat it for several."
     )
     recipe: tuple[str, ...] = option(
-        (), f"Table 2: {', '.join(RECIPE_NAMES)}. Repeat it for several; default: all.", choices=RECIPE_NAMES
+        (),
+        f"Table 2: {', '.join(TRAINING_RECIPE_NAMES)}. Repeat it for several; default: all.",
+        choices=TRAINING_RECIPE_NAMES,
     )
     seeds: int = option(5, "Table 2: training runs per recipe.", ge=1)
     shares: int = option(5, "Figure 6: points from none to all of the hard negatives.", ge=2)

@@ -10,7 +10,7 @@ from ndec_builder.core.config import Config, described, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.settings import MODEL_FORMS
 
-PRESETS = ("own", "ndec")
+EXPORT_PRESETS = ("own", "ndec")
 FORMS = ("none", "folder", "tar")
 IMAGE_FORMATS = ("keep", "jpeg", "png", "webp")
 SEMANTIC = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?"
@@ -31,7 +31,9 @@ class ExportConfig(Config):
     )
     seed: int = setting(0, "Seed for drawing distractors; a smaller number of them is a subset of a larger one.", ge=0)
     preset: str = setting(
-        "own", "own: what this workspace contains; ndec: the parts and counts of the NDEC benchmark.", choices=PRESETS
+        "own",
+        "own: what this workspace contains; ndec: the parts and counts of the NDEC benchmark.",
+        choices=EXPORT_PRESETS,
     )
     partial: bool = setting(
         False, "With --preset ndec: accept counts that differ from the published ones; they are recorded."

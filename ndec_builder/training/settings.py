@@ -9,10 +9,10 @@ from ndec_builder.core.config import Config, described, setting
 from ndec_builder.embeddings.settings import BF16_HELP, BF16_MODES, DEFAULT_MODEL, DEVICES, MODEL_FORMS
 
 EPOCH = 8_000  # iterations of the paper's simple baseline (BoT) per epoch
-RECIPE_NAMES = (
+TRAINING_RECIPE_NAMES = (
     "asl", "asl-crop", "asl-positive", "asl-negative", "triplet", "asl-code", "asl-copies", "baseline",
 )  # fmt: skip
-PRESETS: dict[str, dict[str, float | int | bool]] = {
+TRAINING_PRESETS: dict[str, dict[str, float | int | bool]] = {
     "none": {},
     # batch 128 = 32 × 4, Adam 3.5e-4, 25 epochs: warm-up for 5, flat to 10, cosine to 25; original + 19 views. AdamW
     # without weight decay is Adam.
@@ -29,7 +29,7 @@ class TrainConfig(Config):
 
     workspace: Path
     manifest: Path = field(metadata=described("Manifest directory."))
-    recipe: str = setting("asl", f"{', '.join(RECIPE_NAMES)}.", choices=RECIPE_NAMES)
+    recipe: str = setting("asl", f"{', '.join(TRAINING_RECIPE_NAMES)}.", choices=TRAINING_RECIPE_NAMES)
     name: str | None = setting(None, "Folder under runs/; default: the recipe's name.", result=False)
     backbone: str = setting(DEFAULT_MODEL, f"Model to start from, {MODEL_FORMS}")
     seed: int = setting(0, "Seed of the head's initial weights, the batches and the views made online.")
@@ -50,7 +50,7 @@ class TrainConfig(Config):
     lr: float = setting(0.001, "Peak learning rate of AdamW.", gt=0)
     preset: str = setting(
         "none", "none, or paper: the schedule of the paper's simple baseline, for settings left at their default.",
-        choices=tuple(PRESETS),
+        choices=tuple(TRAINING_PRESETS),
     )  # fmt: skip
     warmup: int = setting(100, "Steps of linear warm-up.", ge=0)
     flat: int = setting(0, "Steps at the peak learning rate, after the warm-up and before the cosine decay.", ge=0)
@@ -91,5 +91,5 @@ class TrainConfig(Config):
 def with_preset(config: TrainConfig) -> TrainConfig:
     """The config with the preset's values where it has the defaults."""
     defaults = {field.name: field.default for field in fields(config)}
-    values = {n: v for n, v in PRESETS[config.preset].items() if getattr(config, n) == defaults[n]}
+    values = {n: v for n, v in TRAINING_PRESETS[config.preset].items() if getattr(config, n) == defaults[n]}
     return replace(config, **values)  # type: ignore[arg-type]

@@ -165,7 +165,7 @@ def test_one_of_two_simultaneous_pushes_fails_and_no_pair_is_duplicated(
     assert begun.wait(60)
     one()
     first.join(60)
-    assert len(errors) == 1 and isinstance(errors[0], NdecError) and "at this moment" in str(errors[0])
+    assert len(errors) == 1 and isinstance(errors[0], NdecError) and "wait until it ends" in str(errors[0])
     push.run(config)
     tasks = read_table(workspace.annotation("test") / "tasks.parquet").to_pylist()
     for name in ("ann", "ben"):

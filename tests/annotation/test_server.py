@@ -221,7 +221,7 @@ def test_push_without_candidates_names_the_step_before(tmp_path: Path) -> None:
 def test_only_one_command_works_on_a_split_at_a_time(tmp_path: Path) -> None:
     from ndec_builder.core.locks import locked
 
-    with locked(tmp_path), pytest.raises(NdecError, match="at this moment"), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(NdecError, match="wait until it ends"), locked(tmp_path):
         pass
     with locked(tmp_path):
         pass

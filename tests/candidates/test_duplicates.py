@@ -156,5 +156,5 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, cap
         Workspace(tmp_path), tmp_path / "marks", [(rows[0], row, 0.9) for row in rows * 3], 1
     )
     assert marks == [True, True, True, True, False, False] * 3
-    assert "of 4 shards are done already" in " ".join(capsys.readouterr().err.split())
+    assert "of 4 shards are already done" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "marks").exists()

@@ -33,11 +33,11 @@ def test_a_second_process_is_told_who_the_first_is_and_a_kill_frees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "stage" / "out"
-    monkeypatch.setattr(locks, "PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.1)
     with subprocess.Popen([sys.executable, "-c", HOLD, str(output)], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stdout.readline() == "held\n"
         assert is_locked(output) and not is_locked(tmp_path / "stage" / "other")
-        told = rf"process {child.pid} on .*is writing .*stage/out at this moment"
+        told = rf"process {child.pid} on .*is writing .*stage/out; wait until it ends"
         with pytest.raises(NdecError, match=told), locked(output):
             pass
         with locked(tmp_path / "stage" / "other"):
@@ -111,7 +111,7 @@ def test_without_the_right_to_write_a_finished_run_passes_and_a_write_says_so() 
         try:
             with locked(folder / "out"):
                 pass
-            with pytest.raises(NdecError, match=r"cannot write .*give yourself the right"), locked(folder / "out"):
+            with pytest.raises(NdecError, match=r"cannot write .*get permission"), locked(folder / "out"):
                 write_json(folder / "out" / "a.json", 1)
         finally:
             os.seteuid(user)
@@ -119,7 +119,7 @@ def test_without_the_right_to_write_a_finished_run_passes_and_a_write_says_so() 
 
 def test_every_stage_that_writes_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock comes first: while another holds the output, a stage says so before it looks at anything else."""
-    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.0)
     workspace = Workspace(tmp_path)
     stages = {
         "edit": ({"role": "reference", "count": 1}, workspace.images("query")),
@@ -133,5 +133,5 @@ def test_every_stage_that_writes_has_one_writer(tmp_path: Path, monkeypatch: pyt
     }
     for verb, (settings, output) in stages.items():
         config = COMMANDS[verb].config_class()(workspace=tmp_path, **settings)
-        with locked(output), pytest.raises(NdecError, match=r"is writing .* at this moment"):
+        with locked(output), pytest.raises(NdecError, match=r"is writing .*; wait until it ends"):
             COMMANDS[verb].run(config)

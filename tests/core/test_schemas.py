@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, GROUND_TRUTH, IMAGES, conform, content_keys, pair_id, table_of
+from ndec_builder.core.fingerprints import images_fingerprint
+from ndec_builder.core.schemas import CANDIDATES, GROUND_TRUTH, IMAGES, conform, pair_id, table_of
 
 ids = st.text(min_size=1, max_size=8)
 
@@ -35,5 +36,9 @@ def test_conform_orders_columns_and_names_missing_ones() -> None:
 
 
 def test_an_image_that_was_never_opened_is_known_by_its_uri() -> None:
-    rows = [{"image_id": "a", "uri": "a.jpg", "sha256": "5a"}, {"image_id": "b", "uri": "s3://bucket/b.jpg"}]
-    assert content_keys(table_of(IMAGES, rows)) == ["5a", "s3://bucket/b.jpg"]
+    def mark(opened_uri: str, other_uri: str) -> str:
+        opened = {"image_id": "a", "uri": opened_uri, "sha256": "5a"}
+        return images_fingerprint(table_of(IMAGES, [opened, {"image_id": "b", "uri": other_uri}]))
+
+    assert mark("a.jpg", "s3://bucket/b.jpg") == mark("moved.jpg", "s3://bucket/b.jpg")
+    assert mark("a.jpg", "s3://bucket/b.jpg") != mark("a.jpg", "s3://bucket/c.jpg")

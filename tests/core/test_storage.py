@@ -103,16 +103,16 @@ def test_no_room_is_one_paragraph_and_leaves_nothing_behind(tmp_path: Path) -> N
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(
-            NdecError, match=r"cannot write .*a\.json: File too large.*make room there and run the same"
+            NdecError, match=r"cannot write .*a\.json: File too large.*free some space and run the same"
         ):
             write_json(tmp_path / "a.json", "x" * 20_000)
         with (
-            pytest.raises(NdecError, match=r"cannot write .*b\.npy: .*make room"),
+            pytest.raises(NdecError, match=r"cannot write .*b\.npy: .*free some space"),
             atomic_path(tmp_path / "b.npy") as b,
         ):
             np.save(b, np.zeros(20_000))
         table = pa.table({"a": np.random.default_rng(0).random(20_000)})
-        with pytest.raises(NdecError, match=r"cannot write .*c\.parquet: .*make room"):
+        with pytest.raises(NdecError, match=r"cannot write .*c\.parquet: .*free some space"):
             write_table(tmp_path / "c.parquet", table)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ndec_builder.core.errors import UsageError
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.recipes import EDIT_RECIPES, edit_image, edit_json
-from ndec_builder.edits.settings import RECIPE_NAMES
+from ndec_builder.edits.settings import EDIT_RECIPE_NAMES
 from support.pictures import scene
 
 
@@ -68,7 +68,7 @@ def test_probabilities_and_bounds_are_sane() -> None:
 
 
 def test_the_command_line_offers_exactly_the_recipes() -> None:
-    assert sorted(RECIPE_NAMES) == sorted(EDIT_RECIPES)
+    assert sorted(EDIT_RECIPE_NAMES) == sorted(EDIT_RECIPES)
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

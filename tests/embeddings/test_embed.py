@@ -129,7 +129,7 @@ def test_going_back_to_a_shard_size_goes_on_with_its_shards(
         with monkeypatch.context() as patch, pytest.raises(NdecError, match="stopped by the test"):
             stop_after(patch, last)
             run(replace(config, shard_size=size))
-    assert "2 shards of 8 are done already; --shard-size 8 would go on with them" in capsys.readouterr().err
+    assert "2 shards of 8 are already done; --shard-size 8 would resume from them" in capsys.readouterr().err
     done = count_work(monkeypatch)
     run(config)
     assert done == [2]
@@ -212,7 +212,7 @@ def test_a_full_disk_is_one_paragraph_and_after_room_is_made_the_run_goes_on(
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with monkeypatch.context() as patch, pytest.raises(NdecError, match=r"cannot write .*make room there and run"):
+        with monkeypatch.context() as patch, pytest.raises(NdecError, match=r"cannot write .*free some space and run"):
             patch.setattr(embed.EmbedShard, "__call__", filling)
             run(config)
     finally:

@@ -46,7 +46,10 @@ def full_disk(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         ended, text = bench.run(*bench.verbs[verb], prepare=limit)
         wrong = bench.same_as_whole(verb)
         yield Found(
-            "full disk (file size limit)", verb, told(ended, text, "make room") and not wrong, wrong or last_line(text)
+            "full disk (file size limit)",
+            verb,
+            told(ended, text, "free some space") and not wrong,
+            wrong or last_line(text),
         )
 
 
@@ -68,7 +71,7 @@ def small_disk(bench: Bench) -> Iterator[Found]:
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         wrong = bench.same_as_whole("ingest")
         yield Found(
-            "full disk (tmpfs)", "ingest", told(ended, text, "make room") and not wrong, wrong or last_line(text)
+            "full disk (tmpfs)", "ingest", told(ended, text, "free some space") and not wrong, wrong or last_line(text)
         )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -92,7 +95,7 @@ def read_only(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         for path in paths:
             path.chmod(0o755 if path.is_dir() else 0o644)
         wrong = bench.same_as_whole(verb)
-        fine = told(ended, text, "give yourself the right", "may write to") and not wrong
+        fine = told(ended, text, "get permission", "may write to") and not wrong
         yield Found("read-only folder", verb, fine, wrong or last_line(text))
 
 
@@ -141,7 +144,7 @@ def two_at_once(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         done = first.wait()
         wrong = bench.same_as_whole(verb) if done.code == 0 else f"the first one ended with {done.code}"
         said = told(ended, text, f"process {first.pid} on", "another process is writing")
-        fine = said and "wait for its end" in text and not wrong
+        fine = said and "wait until it ends" in text and not wrong
         yield Found("two commands at once", verb, fine, wrong or last_line(text))
 
 

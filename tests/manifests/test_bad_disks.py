@@ -77,9 +77,11 @@ def newer(path: Path) -> None:
 def test_a_table_of_a_newer_version_is_not_guessed_at(world: World) -> None:
     path = world.workspace.images("reference")
     newer(path)
-    with pytest.raises(NdecError, match=r"made by a newer version of ndec: its schema version is 12, this ndec reads"):
+    with pytest.raises(
+        NdecError, match=r"written by a newer version of ndec: its schema version is 12, this ndec reads"
+    ):
         read_table(path)
-    with pytest.raises(NdecError, match="made by a newer version"):
+    with pytest.raises(NdecError, match="written by a newer version"):
         export(ExportConfig(world.workspace.root))
 
 

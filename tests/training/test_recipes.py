@@ -6,7 +6,7 @@ import pytest
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.training.recipes import TRAINING_RECIPES, recipe_named
-from ndec_builder.training.settings import RECIPE_NAMES
+from ndec_builder.training.settings import TRAINING_RECIPE_NAMES
 
 
 def test_the_table() -> None:
@@ -34,7 +34,7 @@ def test_which_recipes_use_and_need_pairs() -> None:
 
 
 def test_the_command_line_offers_exactly_these() -> None:
-    assert sorted(RECIPE_NAMES) == sorted(TRAINING_RECIPES)
+    assert sorted(TRAINING_RECIPE_NAMES) == sorted(TRAINING_RECIPES)
 
 
 def test_an_unknown_recipe_is_named() -> None:

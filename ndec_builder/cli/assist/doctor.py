@@ -47,7 +47,7 @@ def check_machine() -> list[MachineFinding]:
     return findings
 
 
-def findings_text(findings: list[MachineFinding]) -> str:
+def doctor_text(findings: list[MachineFinding]) -> str:
     """One line per finding, with its fix below it."""
     width = max(len(finding.name) for finding in findings)
     lines = []

@@ -11,10 +11,10 @@ from ndec_builder.core.storage import write_text
 
 
 def run(directory: Path) -> Path:
-    """Make the directory and its settings file. An existing settings file is never touched: NdecError."""
+    """Make the directory and its settings file. Raises NdecError for an existing settings file."""
     path = directory / "ndec.toml"
     if path.exists():
-        raise NdecError(f"{path} is there already; edit it, or delete it to start over")
+        raise NdecError(f"{path} already exists; edit it, or delete it to start over")
     if directory.exists() and not directory.is_dir():
         raise NdecError(f"{directory} is a file; give a directory")
     return write_text(path, settings_template())

@@ -1,8 +1,8 @@
-"""How long and how large: the arithmetic behind what a verb says before it starts, and behind the sizing guide.
+"""Estimates of time and size, for the forecast of a verb and for the sizing guide.
 
-The rates are guesses for a machine that has not done this work yet, measured on two cores of an AMD EPYC with bfloat16
-in hardware (benchmarks/results/embedding.md and search.md, 24 November 2026). A workspace that has done it once knows
-its own rate.
+The rates are guesses for a machine without earlier runs, measured on two cores of an AMD EPYC with bfloat16
+in hardware (benchmarks/results/embedding.md and search.md, 24 November 2026). A workspace with earlier
+runs has its own rate.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def vectors_bytes(images: int, dim: int) -> int:
 
 
 def embed_seconds(images: int, cores: int, per_core: float = EMBED_PER_CORE) -> float:
-    """Time to embed so many images on so many cores.
+    """Seconds to embed a number of images.
 
     >>> embed_seconds(3500, cores=2)
     14.0
@@ -36,7 +36,7 @@ def embed_seconds(images: int, cores: int, per_core: float = EMBED_PER_CORE) -> 
 
 
 def search_seconds(queries: int, references: int, dim: int, cores: int, flops: float = SEARCH_FLOPS) -> float:
-    """Time of the exact search: 2 · queries · references · dim operations.
+    """Seconds of the exact search: 2 · queries · references · dim operations.
 
     >>> round(search_seconds(1_000_000, 100_000, 256, cores=2))
     85
@@ -45,22 +45,22 @@ def search_seconds(queries: int, references: int, dim: int, cores: int, flops: f
 
 
 def edit_seconds(pixels: float, cores: int) -> float:
-    """Time to make edited copies of pictures with so many pixels in all."""
+    """Seconds to make edited copies of pictures with this number of pixels in total."""
     return 1 + pixels / (EDIT_PIXELS * max(1, cores))
 
 
 def table_seconds(rows: int) -> float:
-    """Time to write a dataset's tables with so many rows."""
+    """Seconds to write a dataset's tables."""
     return 1 + rows / TABLE_ROWS
 
 
 def fit_seconds(pairs: int, cores: int, seconds: float = FIT_SECONDS) -> float:
-    """Time to measure how each pair lies on each other."""
+    """Seconds to align and measure pairs."""
     return pairs * seconds / max(1, cores)
 
 
 def person_hours(pairs: int, seconds_per_pair: float, overlap: float = 0.0, people: int = 2) -> float:
-    """Hours of labelling: every pair once, and a share `overlap` of them by `people` in all.
+    """Hours of labelling: every pair once, and a share `overlap` of them by `people` annotators.
 
     >>> round(person_hours(3600, seconds_per_pair=5, overlap=0.1), 2)
     5.5
@@ -69,7 +69,7 @@ def person_hours(pairs: int, seconds_per_pair: float, overlap: float = 0.0, peop
 
 
 def duration(seconds: float) -> str:
-    """As people say it: `8 s`, `3 min`, `2 h 05 min`, `3.5 days`."""
+    """A readable duration: `8 s`, `3 min`, `2 h 05 min`, `3.5 days`."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     if seconds < 5400:
@@ -81,7 +81,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people say them: `0.4 MB`, `512 MB`, `6.2 GB`."""
+    """A readable size: `0.4 MB`, `512 MB`, `6.2 GB`."""
     if count >= 1e9:
         return f"{count / 1e9:.1f} GB"
     return f"{count / 1e6:.0f} MB" if count >= 10e6 else f"{count / 1e6:.1f} MB"

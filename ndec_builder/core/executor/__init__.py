@@ -1,1 +1,1 @@
-"""Runs a plan of shards, in this process, in others, or on Ray."""
+"""Runs a plan of shards in this process, in worker processes, or on Ray."""

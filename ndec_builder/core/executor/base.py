@@ -1,4 +1,4 @@
-"""Engines run one task on many shards. They see shards only; what a task does, and on which data, is not theirs.
+"""Engines run one task on many shards. They know only shards, not what the task does.
 
 `local`: this process, or worker processes that are replaced when they die. `ray`: tasks of a Ray cluster.
 """
@@ -17,43 +17,43 @@ ENGINES = ("local", "ray")
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a shard has no result. `fatal`: a person has to act, the whole run stops."""
+    """Why a shard has no result. `fatal`: someone has to act, so the run stops."""
 
     text: str
     fatal: NdecError | None = None
-    innocent: bool = False  # its machine was lost: this says nothing of the shard
+    innocent: bool = False  # its machine was lost; the shard is not to blame
 
 
 Task = Callable[[Shard], Done | Failed]
 
 
 class Pool(Protocol):
-    """Runs a task on shards, some at a time, in any order. It is closed by `close`, which also ends what still runs."""
+    """Runs a task on shards, several at a time, in any order. `close` also stops shards that still run."""
 
     def free(self) -> bool:
-        """Whether one more shard would start, or be next in line."""
+        """Whether one more shard can be submitted."""
 
     def busy(self) -> bool:
-        """Whether a result is still to come."""
+        """Whether a result is outstanding."""
 
     def submit(self, shard: Shard) -> None: ...
 
     def next(self) -> tuple[Shard, Done | Failed]:
-        """Wait for any shard that is submitted."""
+        """Wait for the result of any submitted shard."""
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Which engine, with how much. `threads`: cores that one task keeps busy."""
+    """The engine and its resources. `threads`: cores that one task uses."""
 
     name: str = "local"
     workers: int = 0  # at a time; 0: as many as the cores allow
     threads: int = 1
     gpus: float = 0.0  # of a Ray task
-    address: str = ""  # of a running Ray cluster; else one is started on this machine
-    here: bool = False  # always in this process: for work that cannot be pickled
+    address: str = ""  # of a running Ray cluster; empty: start one on this machine
+    here: bool = False  # always in this process, for work that cannot be pickled
 
     def __post_init__(self) -> None:
         if self.name not in ENGINES:

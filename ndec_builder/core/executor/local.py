@@ -1,4 +1,4 @@
-"""Shards in this process, or in worker processes. A worker that dies takes only its own shard down, and is replaced."""
+"""Shards in this process or in worker processes. A worker that dies loses only its own shard and is replaced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ndec_builder.core.executor.plan import Done, Shard
 
 
 class InProcess:
-    """One shard after the other, here: nothing to start, and a debugger works."""
+    """One shard after the other in this process: fast to start, and a debugger works."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -47,11 +47,11 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     shard: Shard | None = None
-    ready: bool = False  # it has started and could load the task
+    ready: bool = False  # it has started and loaded the task
 
 
 class Processes:
-    """`count` spawned processes (fork would copy torch's threads in an unusable state), each with a pipe of its own."""
+    """`count` spawned processes (fork would copy torch's threads in an unusable state), each with its own pipe."""
 
     def __init__(self, task: Task, count: int) -> None:
         self._task = task
@@ -67,7 +67,7 @@ class Processes:
     def submit(self, shard: Shard) -> None:
         worker = next((worker for worker in self._workers if worker.shard is None), None) or self._start()
         worker.shard = shard
-        with contextlib.suppress(OSError):  # it died while idle: `next` finds its pipe closed
+        with contextlib.suppress(OSError):  # it died while idle; `next` notices the closed pipe
             worker.connection.send(shard)
 
     def next(self) -> tuple[Shard, Done | Failed]:
@@ -79,7 +79,7 @@ class Processes:
             try:
                 result: Done | Failed | None = worker.connection.recv()
             except (EOFError, OSError):
-                return shard, self._buried(worker)
+                return shard, self._reap(worker)
             if result is not None:
                 worker.shard = None
                 return shard, result
@@ -87,21 +87,21 @@ class Processes:
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.connection.close()  # an idle worker ends by itself
+            worker.connection.close()  # an idle worker then exits
             if worker.shard is not None:
-                worker.process.kill()  # results are whole or absent: nothing is lost but this shard
+                worker.process.kill()  # results are atomic: only this shard is lost
         for worker in self._workers:
             worker.process.join(5)
-            worker.process.kill()  # should an idle one not end
+            worker.process.kill()  # in case an idle one has not exited
             worker.process.join()
         self._workers.clear()
 
-    def _buried(self, worker: _Worker) -> Failed:
+    def _reap(self, worker: _Worker) -> Failed:
         worker.process.join()
         worker.connection.close()
         self._workers.remove(worker)
         death = _cause_of_death(worker.process.exitcode)
-        if worker.ready or (worker.process.exitcode or 0) < 0:  # killed while it started: no fault of the program
+        if worker.ready or (worker.process.exitcode or 0) < 0:  # killed while it started: not the fault of the program
             return Failed(f"its worker process {death}")
         text = (
             f"the worker processes cannot start: one {death} before it had a shard, with the message above. A Python "
@@ -114,15 +114,15 @@ class Processes:
         mine, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._task), daemon=True)
         process.start()
-        theirs.close()  # else its end would stay open here when the worker dies
+        theirs.close()  # otherwise this end would stay open when the worker dies
         worker = _Worker(process, mine)
         self._workers.append(worker)
         return worker
 
 
 def _serve(connection: Connection, task: Callable[[Shard], Done | Failed]) -> None:
-    """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends its workers
+    """The main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and stops its workers
     threading.Thread(target=_die_with_the_command, daemon=True).start()
     connection.send(None)  # ready
     while True:
@@ -137,7 +137,7 @@ def _die_with_the_command() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os._exit(1)  # killed: nobody waits for this shard any more, and a new run may do it
+        os._exit(1)  # the command was killed; a new run will redo this shard
 
 
 def _cause_of_death(exitcode: int | None) -> str:

@@ -1,11 +1,11 @@
-"""How a long run is cut into shards, and which are done: files only, so that a kill at any instant loses little.
+"""How a long run is divided into shards, and which are done. All state is in files, so a kill loses little.
 
-shards/<fingerprint>-<shard size>/    one plan; never changed, a run with other inputs or another size makes its own
+shards/<fingerprint>-<shard size>/    one plan; never changed: other inputs or another size get their own
     plan.json                         items, shard size, fingerprint
-    shard-00007.*                     what the work wrote
+    shard-00007.*                     result of the work
     shard-00007.done.json             the marker: written last, with the sha256 of those files
-    shard-00007.failed.json           set aside: the error and how often it was tried
-    shard-00007.started               being worked on in the process of the command itself
+    shard-00007.failed.json           failed: the error and the number of tries
+    shard-00007.started               in progress in the process of the command itself
     progress.json                     for `ndec status`
 """
 
@@ -40,7 +40,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """Cuts `items` into shards of `shard_size`. The fingerprint stands for everything that the results depend on."""
+    """Cuts `items` into shards of `shard_size`. The fingerprint covers everything that the results depend on."""
 
     items: int
     shard_size: int
@@ -62,22 +62,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class Done:
-    """What one shard left behind: file name → sha256, and what it counted."""
+    """The result of one shard: file name → sha256, and counts."""
 
     files: dict[str, str]
     counts: dict[str, int]
 
 
 def plans_folder(output: Path) -> Path:
-    """Where the unfinished work for an output folder lies."""
+    """The folder of unfinished work for an output folder."""
     return output / "shards"
 
 
 def open_plan(output: Path, plan: Plan) -> Path:
-    """Return the folder of a plan, made on first use; the plans of other inputs are removed.
+    """Return the folder of a plan, created on first use; plans for other inputs are removed.
 
-    A plan of the same inputs with another shard size is kept until the run is finished: going back to that size goes on
-    where it stopped.
+    A plan for the same inputs with a different shard size is kept until the run is finished: with that size again, the
+    run resumes.
     """
     folder = plans_folder(output) / plan.name
     for other in sorted(plans_folder(output).glob("*/")):
@@ -85,10 +85,10 @@ def open_plan(output: Path, plan: Plan) -> Path:
             shutil.rmtree(other)
         elif other != folder and (done := len(list(other.glob("*.done.json")))):
             size = other.name.rpartition("-")[2]
-            say(f"{done} shards of {size} are done already; --shard-size {size} would go on with them")
+            say(f"{done} shards of {size} are already done; --shard-size {size} would resume from them")
     wanted = {"items": plan.items, "shard_size": plan.shard_size, "fingerprint": plan.fingerprint}
     if not (folder / "plan.json").is_file() or _read(folder / "plan.json") != wanted:
-        shutil.rmtree(folder, ignore_errors=True)  # markers without the plan they belong to prove nothing
+        shutil.rmtree(folder, ignore_errors=True)  # markers without their plan are worthless
         write_json(folder / "plan.json", wanted)
     return folder
 
@@ -107,7 +107,7 @@ def mark(folder: Path, plan: Plan, shard: Shard, done: Done) -> None:
 
 
 def finished(folder: Path, plan: Plan, shard: Shard) -> Done | None:
-    """The result of an earlier run, when its marker fits and its files are all there."""
+    """The result of an earlier run, if its marker matches and all its files exist."""
     if not marker(folder, shard).is_file():
         return None
     found = _read(marker(folder, shard))
@@ -119,13 +119,13 @@ def finished(folder: Path, plan: Plan, shard: Shard) -> Done | None:
 
 
 def check_files(folder: Path, shard: Shard, done: Done) -> None:
-    """Raise NdecError when a file is no longer what its marker says; the marker goes, so that a rerun makes it anew."""
+    """Raise NdecError if a file differs from its marker; the marker is deleted, so that a rerun redoes the shard."""
     for name, sha256 in done.files.items():
         if not (folder / name).is_file() or sha256_file(folder / name) != sha256:
             marker(folder, shard).unlink(missing_ok=True)
             raise NdecError(
-                f"{folder / name} has changed since it was written (a damaged disk?); run the same command again, it "
-                "makes this shard anew"
+                f"{folder / name} has changed since it was written (a damaged disk?); run the same command again "
+                "to redo this shard"
             )
 
 
@@ -139,7 +139,7 @@ def clear_failures(folder: Path) -> None:
 
 
 def suspects(folder: Path) -> set[str]:
-    """Names of shards that were being worked on when the process of the command itself ended."""
+    """Names of shards that were in progress when the process of the command itself ended."""
     return {path.name.partition(".")[0] for path in folder.glob("*.started")}
 
 
@@ -148,7 +148,7 @@ def _claim(plan: Plan, shard: Shard) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; whatever else is there counts as nothing."""
+    """A JSON object; empty for anything else."""
     try:
         value = read_json(path)
     except NdecError:

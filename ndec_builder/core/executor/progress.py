@@ -1,4 +1,4 @@
-"""How far a run is, in a file that any other process can read: `ndec status` while the run is going."""
+"""The progress of a run, in a file that other processes can read, such as `ndec status`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ndec_builder.core.executor.plan import Shard, plans_folder
 from ndec_builder.core.locks import is_locked
 from ndec_builder.core.storage import read_json, write_json
 
-WINDOW = 64  # shards that the rate is measured over: it follows a change within minutes
-PAUSE = 0.5  # seconds between two writes
+_WINDOW = 64  # number of recent shards that the rate is measured over
+_PAUSE = 0.5  # seconds between two writes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Progress:
 
 
 class ProgressFile:
-    """Written by the one process that runs the shards; atomically, and at most every PAUSE seconds."""
+    """Written by the one process that runs the shards; atomically, and at most every _PAUSE seconds."""
 
     def __init__(
         self, folder: Path, shards: list[Shard], finished: Collection[int], *, what: str, unit: str, engine: str
@@ -57,7 +57,7 @@ class ProgressFile:
         self._items = sum(shard.items for shard in shards)
         self._fixed = {"what": what, "unit": unit, "engine": engine, "items": self._items}
         self._shards, self._done, self._failed = len(shards), len(finished), 0
-        self._past = deque([(time.monotonic(), self.items_done)], maxlen=WINDOW)
+        self._past = deque([(time.monotonic(), self.items_done)], maxlen=_WINDOW)
         self._written = 0.0
         self._write()
 
@@ -65,7 +65,7 @@ class ProgressFile:
         self._done += 1
         self.items_done += shard.items
         self._past.append((time.monotonic(), self.items_done))
-        if time.monotonic() - self._written > PAUSE or self._done + self._failed == self._shards:
+        if time.monotonic() - self._written > _PAUSE or self._done + self._failed == self._shards:
             self._write()
 
     def failed(self, shard: Shard) -> None:
@@ -73,7 +73,7 @@ class ProgressFile:
         self._write()
 
     def close(self) -> None:
-        with contextlib.suppress(NdecError):  # a full disk stops the run with a message of its own
+        with contextlib.suppress(NdecError):  # a full disk stops the run with its own message
             self._write()
 
     def _write(self) -> None:
@@ -97,7 +97,7 @@ class ProgressFile:
 
 
 def read_progress(output: Path) -> Progress | None:
-    """How far the unfinished run for an output folder is; None when there is none."""
+    """The progress of the unfinished run for an output folder; None if there is none."""
     files = sorted(plans_folder(output).glob("*/progress.json"), key=lambda path: path.stat().st_mtime)
     if not files:
         return None
@@ -115,7 +115,7 @@ def read_progress(output: Path) -> Progress | None:
 
 
 def _still_left(found: dict[str, Any]) -> float | None:
-    """The estimate of the last write, less the time since then."""
+    """The last estimate minus the time since then."""
     left = found["seconds_left"]
     return None if left is None else max(0.0, left - (time.time() - found["updated_at"]))
 

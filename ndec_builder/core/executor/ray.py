@@ -19,11 +19,11 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine, Failed, Task
 from ndec_builder.core.executor.plan import Done, Shard
 
-PATIENCE = 15.0  # seconds without any result before the number of nodes is looked at again
+_RECOUNT_SECONDS = 15.0  # seconds between two counts of the nodes
 
 
 class RayPool:
-    """Keeps enough tasks in line that no node waits; a cluster started here ends with the pool."""
+    """Queues enough tasks that no node waits; a cluster started here stops with the pool."""
 
     def __init__(self, task: Task, engine: Engine) -> None:
         self._engine, self._ray = engine, _import()
@@ -41,7 +41,7 @@ class RayPool:
             self.close()
             raise
         say(f"Ray: {slots} tasks at a time on {len(self._nodes())} nodes")
-        self._limit = engine.workers or 2 * slots  # one running and one in line for each slot
+        self._limit = engine.workers or 2 * slots  # one running and one queued per slot
         self._looked = time.monotonic()
         options = {"num_cpus": engine.threads, "num_gpus": engine.gpus, "max_retries": 0}
         self._remote = self._ray.remote(scheduling_strategy="SPREAD", **options)(_run_there)
@@ -59,7 +59,7 @@ class RayPool:
 
     def next(self) -> tuple[Shard, Done | Failed]:
         while True:
-            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=PATIENCE)
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_RECOUNT_SECONDS)
             self._follow_the_cluster()
             if ready:
                 break
@@ -85,7 +85,7 @@ class RayPool:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _slots(self) -> int:
-        """How many tasks fit on the nodes that are there."""
+        """Number of tasks that fit on the live nodes."""
         fits = [[node.get("CPU", 0) // self._engine.threads] for node in self._nodes()]
         if self._engine.gpus:
             for fit, node in zip(fits, self._nodes(), strict=False):
@@ -93,24 +93,24 @@ class RayPool:
         return sum(int(min(fit)) for fit in fits)
 
     def _follow_the_cluster(self) -> None:
-        """Nodes come and go."""
-        if time.monotonic() - self._looked < PATIENCE:
+        """Adapt to nodes that were added or lost."""
+        if time.monotonic() - self._looked < _RECOUNT_SECONDS:
             return
         self._looked = time.monotonic()
         slots = self._slots()
         if not slots:
-            say("Ray: no node is left that a task fits on; waiting for one")
+            say("Ray: no node is left with room for a task; waiting for one")
         self._limit = self._engine.workers or max(2 * slots, 1)
 
 
 def _run_there(task: Task, shard: Shard, folder: str) -> Done | Failed:
-    with contextlib.suppress(OSError):  # relative paths of the configuration mean what they mean for the command
+    with contextlib.suppress(OSError):  # relative paths are those of the command
         os.chdir(folder)
     return task(shard)
 
 
 def _import() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default; silences its warning
     try:
         import ray
@@ -121,14 +121,14 @@ def _import() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
-    """Join the cluster at `address` (or $RAY_ADDRESS); without one start a cluster of this machine alone."""
+    """Join the cluster at `address` (or $RAY_ADDRESS); without an address start a cluster on this machine."""
     address = address or os.environ.get("RAY_ADDRESS", "")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with contextlib.suppress(AttributeError):  # its messages about lost nodes go to stdout, which is for the result
+    with contextlib.suppress(AttributeError):  # its messages about lost nodes would go to stdout
         ray._private.worker._worker_logs_enabled = False
     try:
         if address:
-            _knock(address)
+            _check_reachable(address)
             ray.init(address=address, **quiet)
         else:
             ray.init(address="local", include_dashboard=False, **quiet)
@@ -139,8 +139,8 @@ def _connect(ray: Any, address: str) -> None:
         ) from None
 
 
-def _knock(address: str) -> None:
-    """Ray itself waits minutes for an address where nobody is. Raises OSError."""
+def _check_reachable(address: str) -> None:
+    """Raise OSError if nothing listens at an address, for which Ray itself would wait minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,8 +1,8 @@
-"""The shard runner: an immutable plan, one shard → its files, then a marker. Resumes by looking at the markers.
+"""The shard runner: an immutable plan, one shard → its files, then a marker. Finished markers are skipped on resume.
 
-A stage hands over `work(shard) -> Outcome`; which process or machine runs it, and how many there are, never changes a
-result file. A shard that fails is tried again behind the others, MAX_TRIES times in all; then it is set aside. That
-also holds for a shard that takes its worker process down. A machine that is lost does not count as a try.
+A stage provides `work(shard) -> Outcome`; the number and kind of processes and machines never change a result file. A
+shard that fails is retried after the others, up to MAX_TRIES tries; then it is set aside. The same applies to a shard
+that kills its worker process. A lost machine does not count as a try.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import sha256_file
 
 MAX_TRIES = 3
-SMALL_RUN = 4  # shards: no process is started for so few, it would cost more than it gives
-MAX_LOSSES = 20  # machines lost under one shard: then it is not by chance
+SMALL_RUN = 4  # shards; starting a process for so few costs more than it saves
+MAX_LOSSES = 20  # lost machines per shard; more cannot be chance
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the work of one shard left behind: its files, relative to the plan's folder, and what it counted."""
+    """The files of one shard, relative to the plan's folder, and its counts."""
 
     files: tuple[str, ...]
     counts: dict[str, int]
@@ -46,7 +46,7 @@ def run_shards(
     """Run every shard that has no valid marker in `folder` (`plans.open_plan`); return the results of all, in order.
 
     `work` must be picklable. Raises GapsError naming the shards set aside; all others are finished by then, and a rerun
-    tries only those again. An NdecError of the work stops the run at once: a person has to act.
+    retries only those. An NdecError of the work stops the run at once.
     """
     engine = engine or Engine()
     shards = plan.shards
@@ -54,7 +54,7 @@ def run_shards(
     results = {shard.index: done for shard in shards if (done := plans.finished(folder, plan, shard))}
     left = [shard for shard in shards if shard.index not in results]
     if results and left:
-        say(f"{what}: {len(results)} of {len(shards)} shards are done already, {len(left)} left")
+        say(f"{what}: {len(results)} of {len(shards)} shards are already done, {len(left)} left")
     failed: dict[int, str] = {}
     if left:
         isolate = bool(plans.suspects(folder) & {shard.name for shard in left})
@@ -71,7 +71,7 @@ def run_shards(
 
 
 def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False) -> Pool:
-    """Start what runs the task. `isolate`: never in this process, since a shard may take its process down."""
+    """Start the pool for a task. `isolate`: never in this process, because a shard may kill it."""
     if engine.name == "ray":
         from ndec_builder.core.executor.ray import RayPool
 
@@ -87,7 +87,7 @@ def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False)
 
 
 def _fitting(engine: Engine, shards: int) -> int:
-    """Workers for the cores of this machine, each with some shards to do: starting one takes seconds."""
+    """Workers for the cores of this machine, each with several shards, because starting one takes seconds."""
     return max(1, min((os.cpu_count() or 1) // engine.threads, -(-shards // SMALL_RUN)))
 
 
@@ -126,14 +126,14 @@ def _run(
 
 
 def perform(work: Work, folder: Path, shard: Shard) -> Done | Failed:
-    """Do one shard, wherever this runs; every error comes back as a value that any process can unpickle."""
+    """Process one shard; every error is returned as a value that any process can unpickle."""
     started = folder / f"{shard.name}.started"
     try:
-        with contextlib.suppress(OSError):  # a full disk shows in the work, with a better message
+        with contextlib.suppress(OSError):  # the work itself reports a full disk better
             started.touch()
         outcome = work(shard)
         done = Done({name: sha256_file(folder / name) for name in outcome.files}, outcome.counts)
-    except RemoteReadError as error:  # the network may be back when the shard is tried again
+    except RemoteReadError as error:  # the network may be back at the next try
         return Failed(str(error))
     except NdecError as error:
         return Failed(str(error), fatal=error)
@@ -151,5 +151,5 @@ def _gaps(what: str, folder: Path, shards: list[Shard], failed: dict[int, str]) 
     return (
         f"{what}: {len(failed)} of {len(shards)} shards were set aside after {MAX_TRIES} tries: {names}. Shard "
         f"{first.index} (rows {first.start} to {first.stop - 1}) failed with: {failed[first.index]}. The others are "
-        f"done and kept in {folder}: mend the cause and run the same command again"
+        f"done and kept in {folder}: fix the cause and run the same command again"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ndec_builder.core.addresses import parse
+from ndec_builder.core.addresses import parse_address
 from ndec_builder.core.console import progress
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_uri, sha256_bytes, sha256_file
@@ -62,6 +62,6 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
 def _sha256(uri: str) -> str | None:
     """The sha256 of the bytes; None when they are missing."""
     try:
-        return sha256_file(Path(uri)) if parse(uri) is None else sha256_bytes(read_uri(uri))
+        return sha256_file(Path(uri)) if parse_address(uri) is None else sha256_bytes(read_uri(uri))
     except (OSError, NdecError):
         return None
