@@ -98,7 +98,7 @@ def test_parquet_cells_flat_and_in_a_struct(tmp_path: Path) -> None:
         (Cell(str(path), 9, 0, "jpg"), "3 row groups"),
         (Cell(str(path), 2, 2, "jpg"), "2 rows"),
         (Cell(str(path), 0, 0, "png"), "no column 'png'"),
-        (Cell(str(path), 0, 0, "n"), "no binary value"),
+        (Cell(str(path), 0, 0, "n"), "not a binary value"),
         (Cell(str(tmp_path / "none"), 0, 0, "jpg"), "none"),
     ):
         with pytest.raises(OSError, match=message):
