@@ -20,7 +20,7 @@ from ndec_builder.core.decode import DecodeError, read_header
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes, write_bytes
 from ndec_builder.manifests.csv_tables import ground_truth_csv, write_pieces
-from ndec_builder.manifests.image_paths import ENDINGS, escapes_root
+from ndec_builder.manifests.image_paths import escapes_root, extension
 from ndec_builder.manifests.pair_folders import FOLDERS, read_folders
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.manifests.settings import ReleaseConfig
@@ -101,7 +101,7 @@ def _copy(copy: FileCopy, manifest: Manifest, out: Path) -> str | None:
         if sha256_bytes(data) != copy.sha256:
             return f"{copy.place} (its sha256 differs from the dataset)"
         ending = PurePosixPath(container(copy.uri)).suffix if container(copy.uri) == copy.uri else ""
-        write_bytes(out / (copy.place + (ending or ENDINGS[read_header(data).format])), data)
+        write_bytes(out / (copy.place + (ending or extension(read_header(data).format))), data)
     except (OSError, DecodeError) as error:
         return f"{copy.place} ({error})"
     return None

@@ -9,13 +9,21 @@ from ndec_builder.core.storage import sha256_bytes
 
 MAX_KEY = 80  # characters of an id in a file name; a longer one is cut and gets a hash
 
-ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+_USUAL = {"JPEG": ".jpg", "TIFF": ".tif"}  # where Pillow knows several extensions
 
 
 def file_key(image_id: str) -> str:
     """An id as a file name without dots: WebDataset treats everything after the first dot as the extension."""
     name = quote(image_id, safe="").replace(".", "%2E").replace("~", "%7E")
     return name if len(name) <= MAX_KEY else f"{name[: MAX_KEY - 17]}~{sha256_bytes(image_id.encode())[:16]}"
+
+
+def extension(image_format: str) -> str:
+    """The file extension of a format by Pillow's name, from Pillow's own registry."""
+    from PIL import Image
+
+    known = (ending for ending, name in Image.registered_extensions().items() if name == image_format)
+    return _USUAL.get(image_format) or next(known, f".{image_format.lower()}")
 
 
 def image_place(table: str, image_id: str, sha256: str | None) -> str:

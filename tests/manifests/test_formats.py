@@ -13,6 +13,7 @@ from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
+from ndec_builder.manifests.writing.croissant import _record_set
 
 
 @pytest.fixture
@@ -78,3 +79,71 @@ def test_card_escapes_outside_text(world):
 def test_guarded(cell, text):
     assert guarded(pa.array([cell], pa.string())).to_pylist() == [text]
     assert guarded_text(cell or "") == text
+
+
+def _nothing(world):
+    """Everything is there."""
+
+
+def _test_only(world):
+    world.workspace.images("basic").unlink()
+    _no_pairs(world)
+
+
+def _no_pairs(world):
+    for path in (*world.workspace.candidates("train").iterdir(), *world.workspace.annotation("train").iterdir()):
+        path.unlink()
+
+
+def _one_query(world):
+    world.images("query", {"mine": (3, None)})
+    world.truth(("mine", "r3"))
+    world.edits()
+    world.pairs("test", {("p-far", "r3"): "unrelated"})
+    (world.workspace.candidates("test") / "recheck.parquet").unlink()
+    world.decide("test", {("p-far", "r3"): "unrelated"})
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        (_nothing, {"distractors": 2}),
+        (_nothing, {}),
+        (_test_only, {}),
+        (_no_pairs, {}),
+        (_one_query, {}),
+        (_nothing, {"attribution_only": True}),
+        (_test_only, {"materialize": "tar"}),
+    ],
+    ids=["whole", "no distractors", "test only", "no pairs", "one query", "attribution only", "test only, packed"],
+)
+def test_every_record_set_of_every_shape_can_be_read(world, shape, options):
+    import mlcroissant
+
+    shape(world)
+    directory = run(ExportConfig(world.workspace.root, **options))
+    manifest = open_manifest(directory)
+    dataset = mlcroissant.Dataset(jsonld=str(directory / "croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    tables = {name: manifest.stored(name) for name in MANIFEST_TABLES}
+    assert {entry.id for entry in dataset.metadata.record_sets} == {n for n, table in tables.items() if table.num_rows}
+    for entry in dataset.metadata.record_sets:
+        key = f"{entry.id}/{tables[entry.id].column_names[0]}"
+        found = [record[key].decode() for record in dataset.records(entry.id)]
+        assert sorted(found) == tables[entry.id].column(0).to_pylist(), entry.id
+    assert not [finding for finding in validate(directory) if finding.severity == "error"]
+
+
+def test_a_dataset_of_the_first_version_stays_valid(world):
+    """It described tables without rows in croissant.json, and its card had other words."""
+    from support.damage import rehash
+
+    _no_pairs(world)
+    directory = run(ExportConfig(world.workspace.root))
+    described = json.loads((directory / "croissant.json").read_text())
+    empty = [_record_set(name, *MANIFEST_TABLES[name]) for name in ("train_pairs", "train_pair_images")]
+    (directory / "croissant.json").write_text(json.dumps(described | {"recordSet": described["recordSet"] + empty}))
+    card = (directory / "README.md").read_text()
+    (directory / "README.md").write_text(card.replace("originals that the queries are searched in", "the originals"))
+    rehash(directory)
+    assert not [finding for finding in validate(directory) if finding.severity == "error"]

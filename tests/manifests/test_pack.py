@@ -193,3 +193,38 @@ def test_places_and_climbing_names() -> None:
     assert [escapes_root(name) for name in ("a/b", "../a", "/a", "a/../../b", "C:\\a", "a\\..\\..\\b")] == [False] + [
         True
     ] * 5
+
+
+def as_bytes(name: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    scene(7, (48, 32)).save(buffer, name, **options)
+    return buffer.getvalue()
+
+
+KINDS = {
+    "MPO": (as_bytes("MPO", save_all=True, append_images=[scene(8, (48, 32))]), ".jpg", "JPEG"),
+    "JPEG": (as_bytes("JPEG"), ".jpg", "JPEG"),
+    "WEBP": (as_bytes("WEBP"), ".webp", "WEBP"),
+    "GIF": (as_bytes("GIF", save_all=True, append_images=[scene(8, (48, 32))]), ".gif", "PNG"),
+    "TIFF": (as_bytes("TIFF"), ".tif", "PNG"),
+    "BMP": (as_bytes("BMP"), ".bmp", "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["folder", "tar"])
+def test_each_format_that_pillow_opens_is_packed(world: World, tmp_path: Path, kind: str, form: str) -> None:
+    data, ending, resized = KINDS[kind]
+    path = world.workspace.files("reference") / "r1.png"
+    path.write_bytes(data)
+    rows = world.workspace.read_images("reference").to_pylist()
+    changed = [row | ({"sha256": sha256_bytes(data)} if row["image_id"] == "r1" else {}) for row in rows]
+    write_table(world.workspace.images("reference"), table_of(IMAGES, changed))
+    directory = export(world, materialize=form)
+    key = ("references", "r1")
+    assert all_images(directory)[key] == (sha256_bytes(data), data)
+    if form == "folder":
+        assert open_manifest(directory).table("references")["uri"][0].as_py().endswith(ending)
+    small = all_images(export(world, name="small", materialize=form, resize=24))[key][1]
+    assert Image.open(io.BytesIO(small)).format == resized
+    assert not [finding for finding in validate(directory) if finding.is_error]

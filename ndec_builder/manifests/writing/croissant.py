@@ -89,7 +89,12 @@ def croissant(info: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> 
             }
             for path, (sha256, size) in files.items()
         ],
-        "recordSet": [_record_set(table, split, schema) for table, (split, schema) in MANIFEST_TABLES.items()],
+        # `mlcroissant` cannot join tables without rows
+        "recordSet": [
+            _record_set(table, split, schema)
+            for table, (split, schema) in MANIFEST_TABLES.items()
+            if info["counts"]["rows"][table]
+        ],
     }
     if info["authors"]:
         value["creator"] = [{"@type": "sc:Person", "name": name} for name in info["authors"]]

@@ -22,7 +22,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LICENCE_COLUMNS
 from ndec_builder.core.storage import atomic_path, read_uri, sha256_bytes, write_bytes
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
-from ndec_builder.manifests.image_paths import ENDINGS, file_key, image_place
+from ndec_builder.manifests.image_paths import extension, file_key, image_place
 from ndec_builder.manifests.settings import ExportConfig
 
 WRITABLE = ("JPEG", "PNG", "WEBP")  # other formats become PNG when they must be re-encoded
@@ -122,7 +122,7 @@ def encoded(data: bytes, rotation: int, config: ExportConfig) -> tuple[bytes, st
     wanted = header.format if config.image_format == "keep" else config.image_format.upper()
     too_large = bool(config.resize) and max(header.width, header.height) > config.resize
     if not too_large and wanted == header.format and not rotation % 360:
-        return data, ENDINGS[header.format]
+        return data, extension(header.format)
     image = decode(data, rotation)
     if too_large:
         factor = config.resize / max(image.size)
@@ -131,7 +131,7 @@ def encoded(data: bytes, rotation: int, config: ExportConfig) -> tuple[bytes, st
     wanted = wanted if wanted in WRITABLE else "PNG"
     buffer = io.BytesIO()
     image.save(buffer, wanted, **({} if wanted == "PNG" else {"quality": config.quality}))
-    return buffer.getvalue(), ENDINGS[wanted]
+    return buffer.getvalue(), extension(wanted)
 
 
 def _sidecar(row: _Row, table: str, key: str, sha256: str) -> bytes:
