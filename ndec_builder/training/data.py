@@ -46,6 +46,13 @@ class TrainingSet:
             self.directed[complete],
         )
 
+    def identity(self) -> list[object]:
+        """Everything of the set that a result depends on, for fingerprints; not where the images are stored."""
+        columns = [self.images[name].to_pylist() for name in IMAGE_COLUMNS if name not in ("uri", "rotation")]
+        rotations = [rotation or 0 for rotation in self.images["rotation"].to_pylist()]
+        arrays = (self.classes, self.pairs, self.directed)
+        return [*columns, rotations, self.basic, *(array.tolist() for array in arrays)]
+
     def facts(self) -> dict[str, int]:
         return {
             "images": self.images.num_rows,

@@ -90,10 +90,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
     data = data.without({row["image_id"] for row in cached.rejects})
     cached = cached.of(data.images["image_id"].to_pylist())
     settings = {name: value for name, value in result_fields(config).items() if name != "backbone"}
-    mark = fingerprint(
-        [RESULT_VERSION, settings, backbone.fingerprint, data.images["image_id"].to_pylist(),
-         data.images["sha256"].to_pylist(), data.classes.tolist(), data.pairs.tolist(), data.directed.tolist()]
-    )  # fmt: skip
+    mark = fingerprint([RESULT_VERSION, settings, backbone.fingerprint, cached.fingerprint, data.identity()])
     if _finished(directory, mark):
         say(f"{directory} is already trained with these settings on these images")
         return directory

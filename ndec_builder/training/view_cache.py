@@ -18,10 +18,10 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, write_table
+from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, sha256_bytes, write_table
 from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.embeddings.inference import Inference, to_host
-from ndec_builder.training.views import View, ViewMaker, view_kinds
+from ndec_builder.training.views import MAX_BACKGROUNDS, View, ViewMaker, view_kinds
 
 RESULT_VERSION = 1
 SHARD_IMAGES = 128
@@ -71,17 +71,18 @@ def cache_views(
     An interrupted run continues at the first missing shard.
     """
     ids = images["image_id"].to_pylist()
-    turned = [list(maker.rotations)] if any(maker.rotations) else []
-    mark = fingerprint(
-        [RESULT_VERSION, backbone.fingerprint, ids, list(maker.sha256), list(kinds), maker.seed, bf16, *turned]
-    )
-    directory = root / mark[:16]
+    mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16)
     rows = images.select(["image_id", "uri"]).to_pylist()
     plan = Plan(len(rows), SHARD_IMAGES, mark)
+    lacking = len(maker.backgrounds) < min(MAX_BACKGROUNDS, len(ids))
+    if lacking and not all((root / mark[:16] / f"{shard.name}.done.json").is_file() for shard in plan.shards):
+        mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, replaced=True)
+        plan = Plan(len(rows), SHARD_IMAGES, mark)
+    directory = root / mark[:16]
     remove_abandoned(directory)
     shards = plan.shards
     for shard in shards:
-        _forget_if_mended(directory, shard, maker, ids)
+        _forget_if_readable(directory, shard, maker, ids)
     with torch_threads(threads):
         run_shards(
             directory,
@@ -94,7 +95,20 @@ def cache_views(
     return _read(directory, shards, len(kinds), mark)
 
 
-def _forget_if_mended(directory: Path, shard: Shard, maker: ViewMaker, ids: list[str]) -> None:
+def views_fingerprint(
+    trunk: str, ids: Sequence[str], maker: ViewMaker, kinds: Sequence[str], bf16: str, *, replaced: bool = False
+) -> str:
+    """Everything that the cached views depend on: trunk, images (ids, bytes, rotations), kinds, seed and precision.
+
+    The pictures that copies are pasted on follow from these, unless some of them cannot be read (`replaced`).
+    """
+    parts: list[object] = [RESULT_VERSION, trunk, list(ids), list(maker.sha256), list(kinds), maker.seed, bf16]
+    parts += [list(maker.rotations)] if any(maker.rotations) else []
+    parts += [["backgrounds", *(sha256_bytes(picture.tobytes()) for picture in maker.backgrounds)]] if replaced else []
+    return fingerprint(parts)
+
+
+def _forget_if_readable(directory: Path, shard: Shard, maker: ViewMaker, ids: list[str]) -> None:
     """Remove the marker of a shard if one of its rejected images is readable now, so that the shard is recomputed."""
     path = directory / f"{shard.name}.rejects.parquet"
     if not path.is_file():

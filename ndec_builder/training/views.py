@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ndec_builder.core.decode import decode
-from ndec_builder.core.storage import read_uri
+from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.storage import read_uri, sha256_bytes
 from ndec_builder.edits.recipes import edit_image
 from ndec_builder.embeddings.preprocess import to_array
 
@@ -43,24 +43,30 @@ def view_kinds(count: int) -> tuple[str, ...]:
     return (ORIGINAL, *(CROP,) * crops, *(COPIES[i % 2] for i in range(count - 1 - crops)))
 
 
-def load_picture(uri: str, side: int, rotation: int = 0) -> Image.Image:
+def load_picture(uri: str, side: int, rotation: int = 0, sha256: str | None = None) -> Image.Image:
     """Decode one image to upright RGB with its longer side at most `side` px, so that the edits are cheap.
 
-    Raises core.decode.DecodeError, or OSError when the file cannot be read: both mean a row in the rejects.
+    Raises core.decode.DecodeError, also for bytes with another `sha256`, or OSError when the file cannot be read: both
+    mean a row in the rejects.
     """
-    picture = decode(read_uri(uri), rotation)
+    data = read_uri(uri)
+    if sha256 is not None and sha256_bytes(data) != sha256:
+        raise DecodeError("its bytes have changed since it was ingested")
+    picture = decode(data, rotation)
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return picture
 
 
-def load_backgrounds(uris: Sequence[str], side: int, rotations: Sequence[int] | None = None) -> list[Image.Image]:
-    """Pictures to paste copies on: up to BACKGROUNDS, evenly spread over the training images that can be read."""
+def load_backgrounds(
+    uris: Sequence[str], side: int, rotations: Sequence[int], sha256: Sequence[str]
+) -> list[Image.Image]:
+    """Pictures to paste copies on: up to MAX_BACKGROUNDS, evenly spread over the training images that can be read."""
     spread = np.linspace(0, len(uris) - 1, min(MAX_BACKGROUNDS, len(uris))).round().astype(int)
     pictures = []
     for row in dict.fromkeys(spread.tolist()):
         try:
-            pictures.append(load_picture(uris[row], side, rotations[row] if rotations else 0))
+            pictures.append(load_picture(uris[row], side, rotations[row], sha256[row]))
         except (ValueError, OSError):  # counted as a reject of the views
             continue
     return pictures
@@ -99,7 +105,7 @@ class ViewMaker:
 
     def views(self, row: int, kinds: Sequence[str], *numbers: int) -> list[View]:
         """Views of one image. Raises what `load_picture` raises."""
-        picture = load_picture(self.uris[row], self.side, self.rotations[row])
+        picture = load_picture(self.uris[row], self.side, self.rotations[row], self.sha256[row])
         return [
             make_view(
                 picture, kind, view_generator(self.seed, self.sha256[row], *numbers, i), self.size, self.backgrounds
@@ -112,5 +118,5 @@ def view_maker(images: Sequence[dict[str, Any]], resolve: Callable[[str], str], 
     """A maker for rows with `uri`, `sha256` and perhaps `rotation`."""
     uris = [resolve(row["uri"]) for row in images]
     rotations = [row.get("rotation") or 0 for row in images]
-    backgrounds = load_backgrounds(uris, 2 * size, rotations)
-    return ViewMaker(uris, [row["sha256"] for row in images], size, seed, backgrounds, rotations)
+    sha256 = [row["sha256"] for row in images]
+    return ViewMaker(uris, sha256, size, seed, load_backgrounds(uris, 2 * size, rotations, sha256), rotations)

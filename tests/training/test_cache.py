@@ -17,7 +17,7 @@ from ndec_builder.training.view_cache import CachedViews, cache_views
 from ndec_builder.training.views import ViewMaker, view_kinds, view_maker
 from support.pictures import write_scenes
 
-PAIR_KINDS = view_kinds(5)
+VIEW_KINDS = view_kinds(5)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def make(paths: list[Path], seed: int = 0) -> tuple[pa.Table, ViewMaker]:
 
 
 def build(root: Path, backbone: Backbone, images: pa.Table, maker: ViewMaker) -> CachedViews:
-    return cache_views(root, backbone, images, maker, PAIR_KINDS, "off", 2)
+    return cache_views(root, backbone, images, maker, VIEW_KINDS, "off", 2)
 
 
 def test_features_and_scales_are_those_of_each_view(
@@ -42,7 +42,7 @@ def test_features_and_scales_are_those_of_each_view(
     cached = build(tmp_path / "cache", backbone, images, maker)
     assert cached.ids == images["image_id"].to_pylist() and cached.features.shape == (10, 5, 24)
     for row in range(10):
-        for number, view in enumerate(maker.views(row, PAIR_KINDS)):
+        for number, view in enumerate(maker.views(row, VIEW_KINDS)):
             with torch.inference_mode():
                 alone = backbone(normalise(torch.from_numpy(view.pixels[None]), backbone))[0].numpy()
             np.testing.assert_allclose(cached.features[row, number], alone, rtol=2e-3, atol=1e-4)
@@ -85,7 +85,7 @@ def test_bad_images_are_rejects_and_come_back(tmp_path: Path, backbone: Backbone
     cached = build(tmp_path / "cache", backbone, images, maker)
     assert cached.ids == ["scene-0000", "scene-0002", "scene-0004"] and cached.features.shape[0] == 3
     assert [row["image_id"] for row in cached.rejects] == ["scene-0001", "scene-0003"]
-    assert "cannot" in cached.rejects[0]["reason"] and "No such file" in cached.rejects[1]["reason"]
+    assert "bytes have changed" in cached.rejects[0]["reason"] and "No such file" in cached.rejects[1]["reason"]
     paths[1].write_bytes(good[0])
     paths[3].write_bytes(good[1])
     mended = build(tmp_path / "cache", backbone, images, maker)
@@ -97,7 +97,7 @@ def test_the_parts_record_the_operations(tmp_path: Path, backbone: Backbone) -> 
     build(tmp_path / "cache", backbone, images, maker)
     (path,) = (tmp_path / "cache").glob("*/shard-00000.parquet")
     rows = read_table(path).to_pylist()
-    assert [row["recipe"] for row in rows] == list(PAIR_KINDS) * 2
+    assert [row["recipe"] for row in rows] == list(VIEW_KINDS) * 2
     assert all('"operation": "crop"' in row["edits"] for row in rows if row["recipe"] == "crop")
 
 

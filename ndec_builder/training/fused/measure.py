@@ -109,8 +109,9 @@ class MeasureShard:
         return pa.table(columns, schema=MEASURED_PAIRS), pooled
 
     def _samples(self, shard: Shard) -> Iterator[PairSample]:
-        backgrounds = _backgrounds(tuple(self.uris[: self.data.basic]), tuple(self.rotations[: self.data.basic]))
         sums = self.data.images["sha256"].to_pylist()
+        basic = self.data.basic
+        backgrounds = _backgrounds(tuple(self.uris[:basic]), tuple(self.rotations[:basic]), tuple(sums[:basic]))
         for item in range(shard.start, shard.stop):
             if item < self.data.basic:
                 generator = view_generator(self.config.seed, sums[item], 0)
@@ -123,7 +124,8 @@ class MeasureShard:
                 yield from samples_of_pair(latter, former, pictures, generator, backgrounds)
 
     def _picture(self, row: int) -> Image.Image:
-        return load_picture(self.uris[row], PICTURE_SIDE, self.rotations[row])
+        sha256 = self.data.images["sha256"][row].as_py()
+        return load_picture(self.uris[row], PICTURE_SIDE, self.rotations[row], sha256)
 
     def _vectors(self, pooled: np.ndarray) -> np.ndarray:
         """(n, d) float32 whitened, L2-normed."""
@@ -151,7 +153,8 @@ class MeasureShard:
             if sample.reference is not None:
                 reference = described[id(sample.reference)]
             else:
-                reference = described_reference(self.uris[sample.row], self.rotations[sample.row])
+                sha256 = self.data.images["sha256"][sample.row].as_py()
+                reference = described_reference(self.uris[sample.row], self.rotations[sample.row], sha256)
             rows.append(pair_vector(described[id(sample.query)], reference))
         return np.array(rows).reshape(len(samples), len(PAIR_SIGNALS))
 
@@ -162,12 +165,12 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1500)  # half a gigabyte: keypoints are most of the cost of a pair
-def described_reference(uri: str, rotation: int) -> DescribedPicture:
+def described_reference(uri: str, rotation: int, sha256: str | None = None) -> DescribedPicture:
     """Keypoints of a stored picture used as reference, without its colours: geometry needs those of queries only."""
-    picture = describe_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
+    picture = describe_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation, sha256).convert("RGB")))
     return replace(picture, rgb=picture.rgb[:0])
 
 
 @lru_cache(maxsize=1)
-def _backgrounds(uris: tuple[str, ...], rotations: tuple[int, ...]) -> list[Image.Image]:
-    return load_backgrounds(uris, PICTURE_SIDE, rotations)
+def _backgrounds(uris: tuple[str, ...], rotations: tuple[int, ...], sha256: tuple[str, ...]) -> list[Image.Image]:
+    return load_backgrounds(uris, PICTURE_SIDE, rotations, sha256)

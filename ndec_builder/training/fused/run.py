@@ -21,7 +21,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
-from ndec_builder.training.data import IMAGE_COLUMNS, TrainingSet, read_images, read_training_set
+from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit_fused
 from ndec_builder.training.fused.measure import MeasureShard, unit_rows
@@ -70,7 +70,8 @@ def run(config: FusedConfig) -> Path:
     directory = Workspace(config.workspace).run(config.name or "fused")
     known = prepare_training(config)
     data, backbone = known.data, known.backbone
-    mark = fingerprint([RESULT_VERSION, result_fields(config), backbone.fingerprint, _identity(data)])
+    made_from = [backbone.fingerprint, known.views.fingerprint, data.identity()]
+    mark = fingerprint([RESULT_VERSION, result_fields(config), *made_from])
     if _finished(directory, mark):
         say(f"{directory} is already fitted with these settings on these images")
         return directory
@@ -150,7 +151,7 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
     """
     data = known.data
     measuring = {name: value for name, value in result_fields(config).items() if name not in FITTING}
-    mark = fingerprint([MEASURED_VERSION, measuring, known.backbone.fingerprint, _identity(data)])
+    mark = fingerprint([MEASURED_VERSION, measuring, known.backbone.fingerprint, data.identity()])
     plan = Plan(data.basic + len(data.pairs), SHARD_ITEMS, mark)
     folder = open_plan(config.workspace / "cache" / "fused", plan).absolute()
     uris = [known.manifest.resolve(uri) for uri in data.images["uri"].to_pylist()]
@@ -170,11 +171,6 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
         tables.append(table)
         start += len(np.load(path, mmap_mode="r"))
     return pa.concat_tables(tables), made
-
-
-def _identity(data: TrainingSet) -> list[object]:
-    """Everything in the training tables that pairs, folds and fits depend on."""
-    return [data.images.select(IMAGE_COLUMNS).to_pylist(), data.pairs.tolist()]
 
 
 def _finished(directory: Path, mark: str) -> bool:
