@@ -6,6 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from ndec_builder.core.pixel_limit import with_pixel_limit
+
 
 @dataclass(frozen=True)
 class Command:
@@ -21,7 +23,8 @@ class Command:
         return cls
 
     def run(self, config: Any) -> Any:
-        return importlib.import_module(f"ndec_builder.{self.work}").run(config)
+        """Run the verb, with the pixel limit of its workspace."""
+        return with_pixel_limit(importlib.import_module(f"ndec_builder.{self.work}").run)(config)
 
 
 COMMANDS = {

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
+from ndec_builder.core.pixel_limit import pixel_limit
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-MAX_PIXELS = 200_000_000  # far above any photo; a larger picture is refused before its pixels are decoded
 MAX_SCANS = 100  # of a JPEG: each is a pass over all pixels that costs only a few bytes of file
 MAX_SCAN_PIXELS = 5_000_000_000  # in all scans together
 LARGE = 25_000_000  # pixels; larger pictures are decoded one at a time, several at once would need gigabytes
@@ -58,8 +59,11 @@ class Header:
     format: str
 
 
-def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
-    """Read size and format. Raises DecodeError for anything that is not an image of FORMATS within the limit."""
+def read_header(data: bytes, max_pixels: int | None = None) -> Header:
+    """Read size and format. Raises DecodeError for anything that is not an image of FORMATS within the limit.
+
+    `max_pixels`: None for the limit of the workspace (`core.pixel_limit`).
+    """
     with _open(data, max_pixels) as image:
         width, height = image.size
         if image.format == "TIFF":  # some versions of Pillow rotate the size of a TIFF when they open it
@@ -73,13 +77,13 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
 def read_orientation(data: bytes) -> int:
     """The EXIF orientation 1–8 that `decode` applies, from the first bytes of a file; 1 when there is none."""
     try:
-        with _open(data, MAX_PIXELS) as image:
+        with _open(data, None) as image:
             return _exif_orientation(image)
     except DecodeError:
         return 1
 
 
-def decode(data: bytes, rotation: int = 0, max_pixels: int = MAX_PIXELS, target: Target | None = None) -> Image.Image:
+def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target: Target | None = None) -> Image.Image:
     """Decode to upright sRGB: first frame, EXIF rotation, transparency on white, then `rotation` degrees clockwise.
 
     Grey pictures of more than 8 bits are scaled to 8 bits by the range that the file states, else by the smallest of
@@ -126,7 +130,8 @@ def _transposed(image: Image.Image, turn: Image.Transpose) -> Image.Image:
     return turned
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int | None) -> Image.Image:
+    max_pixels = pixel_limit() if max_pixels is None else max_pixels
     if not data:
         raise DecodeError("empty file")
     try:
@@ -138,7 +143,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         image.close()
-        raise DecodeError(f"too large: {width}x{height} pixels, the limit is {max_pixels}")
+        raise DecodeError(f"too large: {width}x{height} pixels, the limit is {max_pixels} (`[ingest] max_pixels`)")
     if width < 1 or height < 1:
         image.close()
         raise DecodeError(f"no pixels: {width}x{height}")

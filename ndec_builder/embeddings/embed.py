@@ -18,6 +18,7 @@ from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, clos
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
+from ndec_builder.core.pixel_limit import MAX_PIXELS, limit_of, pixel_limit, with_pixel_limit
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_table
@@ -45,6 +46,7 @@ SNAPSHOT = [
 ]  # the columns that reading an image needs
 
 
+@with_pixel_limit
 @one_writer(lambda config: Workspace(config.workspace).embeddings(config.role, config.model))
 def run(config: EmbedConfig) -> Path:
     """Embed all images of a role and return the folder of the vectors.
@@ -147,15 +149,16 @@ class EmbedShard:
 
         config = self.config
         whitening = Whitening.load(whitening_path(config)) if config.whiten else None
-        extracted = extract(
-            _backbone(config),
-            read_rows(self.folder / "images.parquet", shard.start, shard.stop),
-            Workspace(config.workspace).resolve,
-            batch_size=config.batch_size,
-            bf16=config.bf16,
-            threads=config.threads,
-            finish=whitening.apply if whitening else None,
-        )
+        with limit_of(config.workspace):  # a worker on another machine has another environment
+            extracted = extract(
+                _backbone(config),
+                read_rows(self.folder / "images.parquet", shard.start, shard.stop),
+                Workspace(config.workspace).resolve,
+                batch_size=config.batch_size,
+                bf16=config.bf16,
+                threads=config.threads,
+                finish=whitening.apply if whitening else None,
+            )
         vectors = extracted.features
         files = write_part(self.folder, shard.name, extracted.ids, vectors)
         rejects = write_table(self.folder / _rejects_name(shard), table_of(REJECTS, extracted.rejects))
@@ -177,7 +180,8 @@ def _backbone(config: EmbedConfig) -> Backbone:
 def _fingerprint(config: EmbedConfig, images: pa.Table, space: str) -> str:
     """Everything the vectors depend on: images (id, bytes, rotation), the space, and settings that change results."""
     settings = result_fields(replace(config, model=""))  # `space` identifies the model by its weights
-    return fingerprint([RESULT_VERSION, settings, images_fingerprint(images), space])
+    limit = [] if pixel_limit() == MAX_PIXELS else [pixel_limit()]
+    return fingerprint([RESULT_VERSION, settings, images_fingerprint(images), space, *limit])
 
 
 def _is_finished(directory: Path, mark: str) -> bool:

@@ -9,17 +9,20 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 
 HEADER = ("query_id", "reference_id")
 Match = tuple[str, str | None]
 
 
-def read_ground_truth(path: Path) -> list[Match]:
-    """Return the rows in file order; `.jpg` endings are stripped, an empty reference is None; `.json` is json.
+def read_ground_truth(path: Path, known: Collection[str] = ()) -> list[Match]:
+    """Return the rows in file order; an empty reference is None; `.json` is json.
+
+    Endings of images (.jpg, .png …) are stripped, except from the `known` ids.
 
     Raises UsageError when the file is missing or not text, NdecError with line number and value for a row that is
     repeated, has no query or not two columns, and for a query listed both with and without a match.
@@ -31,7 +34,7 @@ def read_ground_truth(path: Path) -> list[Match]:
     except UnicodeDecodeError:
         raise UsageError(f"the ground truth {path} is not csv: it is not UTF-8 text; export it as plain csv") from None
     if path.suffix.lower() == ".json":
-        return _read_json(path, text)
+        return _read_json(path, text, known)
     rows: list[Match] = []
     first_line: dict[Match, int] = {}
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -44,7 +47,7 @@ def read_ground_truth(path: Path) -> list[Match]:
                     continue  # a blank line
             elif not rows and tuple(cell.lower() for cell in cells) == HEADER:
                 continue
-            row = _row(path, line, cells)
+            row = _row(path, line, cells, known)
             if row in first_line:
                 raise NdecError(
                     f"{path}, line {line}: the row {','.join(cells)!r} was already in line {first_line[row]}; "
@@ -60,7 +63,7 @@ def read_ground_truth(path: Path) -> list[Match]:
     return rows
 
 
-def _read_json(path: Path, text: str) -> list[Match]:
+def _read_json(path: Path, text: str, known: Collection[str]) -> list[Match]:
     """Rows of the json form, in its order."""
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -83,10 +86,34 @@ def _read_json(path: Path, text: str) -> list[Match]:
             raise NdecError(f"{path}: {query!r} has {references!r}; expected a list of references, empty for no match")
         if len(set(references)) < len(references):
             raise NdecError(f"{path}: {query!r} names a reference twice ({references}); remove one of the two")
-        rows += [(_strip_ending(query), _strip_ending(name)) for name in references] or [(_strip_ending(query), None)]
+        image = _strip_ending(query, known)
+        rows += [(image, _strip_ending(name, known)) for name in references] or [(image, None)]
     if not rows:
         raise NdecError(f"the ground truth {path} has no rows; it needs an object {{query: [reference, …]}}")
     return rows
+
+
+def match_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: Iterable[str] | None) -> list[Match]:
+    """Return the rows with the ids of the images: `a` stands for the image `a.png` when only one id is like that.
+
+    Raises NdecError for a name that fits several ids. Names that fit none are left to `check_ids`.
+    """
+    queries, references = _by_stem(query_ids), _by_stem(reference_ids or ())
+    return [(_find(query, queries), reference and _find(reference, references)) for query, reference in rows]
+
+
+def _by_stem(ids: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for image_id in ids:
+        found.setdefault(_strip_ending(image_id), []).append(image_id)
+    return found
+
+
+def _find(name: str, by_stem: dict[str, list[str]]) -> str:
+    fits = by_stem.get(_strip_ending(name), [name])
+    if name in fits or len(fits) == 1:
+        return name if name in fits else fits[0]
+    raise NdecError(f"the ground truth names {name!r}, which fits {', '.join(map(repr, fits))}; give the full id")
 
 
 def check_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: Iterable[str] | None) -> None:
@@ -102,13 +129,13 @@ def check_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: It
         _refuse("reference", unknown, len(references))
 
 
-def _row(path: Path, line: int, cells: list[str]) -> Match:
+def _row(path: Path, line: int, cells: list[str], known: Collection[str]) -> Match:
     if len(cells) != 2:
         raise NdecError(
             f"{path}, line {line}: {len(cells)} columns ({','.join(cells)[:80]!r}), expected query_id,reference_id "
             "(leave the reference empty where a query has no match)"
         )
-    query, reference = (_strip_ending(cell) for cell in cells)
+    query, reference = (_strip_ending(cell, known) for cell in cells)
     if not query:
         raise NdecError(
             f"{path}, line {line}: the query_id is empty ({','.join(cells)!r}); name the query in column one"
@@ -116,8 +143,9 @@ def _row(path: Path, line: int, cells: list[str]) -> Match:
     return query, reference or None
 
 
-def _strip_ending(name: str) -> str:
-    return name[:-4] if name.lower().endswith(".jpg") else name
+def _strip_ending(name: str, known: Collection[str] = ()) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem if stem and name not in known and f"{dot}{ending.lower()}" in SUFFIXES else name
 
 
 def _no_contradiction(path: Path, rows: list[Match], first_line: dict[Match, int]) -> None:
@@ -136,5 +164,5 @@ def _refuse(what: str, unknown: list[str], known: int) -> None:
         names = ", ".join(repr(name) for name in distinct[:5]) + (", …" if len(distinct) > 5 else "")
         raise NdecError(
             f"the ground truth names {len(distinct)} {what} ids that are not among the {known} {what} images: {names}; "
-            f"an image id is the file name without its ending: ingest the missing files, or give the right csv"
+            f"ids are file names without endings, unless --id chose others: ingest the missing files, or fix the csv"
         )

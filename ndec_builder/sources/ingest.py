@@ -19,7 +19,7 @@ from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS, ROLES, tabl
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.detect_kind import guess_kind
-from ndec_builder.sources.ground_truth import Match, check_ids, read_ground_truth
+from ndec_builder.sources.ground_truth import Match, check_ids, match_ids, read_ground_truth
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
@@ -64,10 +64,13 @@ def run(config: IngestConfig) -> Path:
     found = finder(config, workspace)
     truth, inputs = found.truth, dict(found.inputs)
     if config.ground_truth is not None:
-        truth = read_ground_truth(config.ground_truth)
+        ids = {image_id for known in _known_ids(found, workspace, config) for image_id in known or ()}
+        truth = read_ground_truth(config.ground_truth, ids)
         inputs[config.ground_truth.name] = sha256_file(config.ground_truth)
     if truth is not None:
-        _check_truth(truth, found, workspace, config)
+        queries, references = _known_ids(found, workspace, config)
+        truth = match_ids(truth, queries, references)
+        check_ids(truth, queries, references)  # before anything is opened or written
     written = {role: _write_role(role, listing, found, config, workspace) for role, listing in found.listings.items()}
     gaps = list(found.gaps)
     if truth is not None:
@@ -125,15 +128,15 @@ def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Pa
     return path
 
 
-def _check_truth(truth: list[Match], found: SourceContents, workspace: Workspace, config: IngestConfig) -> None:
-    """Check that every id of the ground truth is an image before anything is opened or written."""
+def _known_ids(found: SourceContents, workspace: Workspace, config: IngestConfig) -> tuple[list[str], list[str] | None]:
+    """The ids that a ground truth may name: (queries, references; None where no references are known yet)."""
     queries = _listed(found.listings["query"]) if "query" in found.listings else []
     if config.add and workspace.images("query").is_file():
         queries += workspace.read_images("query")["image_id"].to_pylist()
     references = _listed(found.listings["reference"]) if "reference" in found.listings else None
     if workspace.images("reference").is_file() and (references is None or config.add):
         references = (references or []) + workspace.read_images("reference")["image_id"].to_pylist()
-    check_ids(truth, queries, references)
+    return queries, references
 
 
 def _listed(listing: Listing) -> list[str]:

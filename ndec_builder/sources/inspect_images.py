@@ -111,7 +111,7 @@ def read_all(
             yield first, future.result()
 
 
-def read_facts(uri: str, look: str, max_pixels: int, md5: str | None = None) -> dict[str, Any] | str:
+def read_facts(uri: str, look: str, max_pixels: int | None, md5: str | None = None) -> dict[str, Any] | str:
     """Return the columns of the images table for one image, or the reason why it is unusable.
 
     Decoding (`look` other than header) finds truncated files, and the `grey_range` of deep grey pictures."""

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.console import track
-from ndec_builder.core.decode import MAX_PIXELS
 from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
@@ -36,7 +35,7 @@ def open_images(workspace: Workspace, role: str, images: pa.Table, workers: int 
     known = read_opened(workspace, role)
     new, bad = [], []
     fresh = unknown.filter(pc.is_null(_places(unknown, known))).select(["image_id", "uri"]).to_pylist()
-    read = read_all(fresh, lambda row: read_facts(workspace.resolve(row["uri"]), "header", MAX_PIXELS), workers)
+    read = read_all(fresh, lambda row: read_facts(workspace.resolve(row["uri"]), "header", None), workers)
     for row, facts in track(read, len(fresh), f"opening {role} images"):
         if isinstance(facts, str):
             bad.append({**row, "reason": facts})

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.sources.ground_truth import check_ids, read_ground_truth
+from ndec_builder.sources.ground_truth import check_ids, match_ids, read_ground_truth
 
 
 def read(tmp_path: Path, text: str | bytes) -> list[tuple[str, str | None]]:
@@ -26,6 +26,7 @@ def read(tmp_path: Path, text: str | bytes) -> list[tuple[str, str | None]]:
         "Q1.jpg,R1.jpg\r\nQ2.JPG,\r\n",
         "\ufeffquery_id,reference_id\n\nQ1, R1\n\nQ2,",
         'query_id,reference_id\n"Q1","R1"\n"Q2",""\n',
+        "Q1.png,R1.JPEG\nQ2.webp,\n",
     ],
 )
 def test_the_forms_of_disc21(tmp_path: Path, text: str) -> None:
@@ -72,6 +73,19 @@ def test_unknown_ids_are_counted_and_the_first_named() -> None:
     with pytest.raises(NdecError, match="names 1 reference ids that are not among the 0 reference images: 'R1'"):
         check_ids(rows[:2], ["Q1", "Q2"], [])
     check_ids(rows[:2], ["Q1", "Q2"], None)
+
+
+def test_an_ending_that_belongs_to_an_id_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "gt.csv").write_text("a.png,b.png\nv1.2,c.jpg\n")
+    rows = read_ground_truth(tmp_path / "gt.csv", {"a.png", "c"})
+    assert rows == [("a.png", "b"), ("v1.2", "c")]
+
+
+def test_names_are_matched_to_ids_with_endings() -> None:
+    rows = [("a", "b"), ("c.png", None)]
+    assert match_ids(rows, ["a.jpg", "c.png", "c.jpg"], ["b"]) == [("a.jpg", "b"), ("c.png", None)]
+    with pytest.raises(NdecError, match=r"'c', which fits 'c.png', 'c.jpg'; give the full id"):
+        match_ids([("c", None)], ["c.png", "c.jpg"], None)
 
 
 ids = st.text("abcXYZ019_-", min_size=1, max_size=6)

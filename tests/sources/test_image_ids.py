@@ -10,6 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ndec_builder.core.errors import UsageError
+from ndec_builder.core.storage import read_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.ingest import run
+from ndec_builder.sources.settings import IngestConfig
 from support.ingesting import Ingested, picture, write_tar
 from support.pictures import write_scenes
 
@@ -29,6 +33,16 @@ def test_paths_where_names_repeat(tmp_path: Path, classes: Path) -> None:
     assert found.data("dogs/scene-0000") == picture(11, "PNG")
     assert found.column("group") == {name: name for name in found.ids}
     assert "2 of 4 names repeat" in found.notes and "'cats/scene-0000' instead of 'scene-0000'" in found.notes
+
+
+def test_a_ground_truth_names_paths(tmp_path: Path, classes: Path) -> None:
+    (tmp_path / "gt.csv").write_text("cats/scene-0000.png,dogs/scene-0001.png\ndogs/scene-0000,\n")
+    run(IngestConfig(tmp_path / "ws", "reference", classes))
+    run(IngestConfig(tmp_path / "ws", "query", classes, ground_truth=tmp_path / "gt.csv"))
+    truth = read_table(Workspace(tmp_path / "ws").ground_truth).to_pylist()
+    assert [tuple(row.values()) for row in truth] == [
+        ("cats/scene-0000", "dogs/scene-0001"), ("dogs/scene-0000", None),
+    ]  # fmt: skip
 
 
 def test_names_where_none_repeats(tmp_path: Path, classes: Path) -> None:
