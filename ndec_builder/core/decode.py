@@ -32,6 +32,7 @@ Image.MAX_IMAGE_PIXELS = None  # our own limit is checked on the header, and it 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # Pillow's default; some libraries change it for the process
 Target = Callable[[int, int], tuple[int, int]]  # (width, height) of a picture → size that the caller needs
 _COUNTED_SCANS = 10_000  # enough to refuse the file; counting more costs time
+_DARK = 32  # float grey whose values end below this is not in 0…255
 _BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras, scanners and microscopes
 _MARKER = re.compile(rb"\xff[^\x00\xff]")  # of a JPEG; inside the pixels a 0xff is followed by 0
 
@@ -87,8 +88,8 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
     """Decode to upright sRGB: first frame, EXIF rotation, transparency on white, then `rotation` degrees clockwise.
 
     Grey pictures of more than 8 bits are scaled to 8 bits by the range that the file states, else by the smallest of
-    0…1, 8, 10, 12, 14 and 16 bits that holds their values. `info["grey_range"]` of the result is the (lowest, highest)
-    value that became black and white.
+    0…1, 8, 10, 12, 14 and 16 bits that holds their values (floats of 2…32: by their highest value). In the result,
+    `info["grey_range"]` is the (lowest, highest) value that became black and white.
 
     With `target` a JPEG is scaled down by 2, 4 or 8 while it is decoded, never below the target's width and height, for
     callers that need a small picture. Raises DecodeError with the reason. A truncated file is an error, never a
@@ -230,6 +231,8 @@ def _grey_range(image: Image.Image, low: float, high: float) -> tuple[float, flo
         return 0.0, float(2**bits - 1)
     if image.mode == "F" and low >= -0.5 and high <= 2:  # resampling overshoots 0…1 a little
         return 0.0, 1.0
+    if image.mode == "F" and low >= 0 and high < _DARK:
+        return 0.0, high
     if low < 0 or high > 65535:
         raise DecodeError(f"grey values {low:g}…{high:g} are outside 0…65535, and the file does not state their range")
     return 0.0, float(2 ** next(depth for depth in _BIT_DEPTHS if high < 2**depth) - 1)

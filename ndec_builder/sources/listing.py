@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -110,34 +111,46 @@ class Lister:
         """
         self._flush()
         table = pa.concat_tables(self._batches)
-        ids, form, note = _choose_ids(table)
+        ids, form, note, cut = _choose_ids(table)
         table = table.append_column("image_id", ids)
         table = table.set_column(table.schema.get_field_index("group"), "group", pc.coalesce(table["group"], ids))
         table = table.take(pc.sort_indices(table, [("image_id", "ascending"), ("uri", "ascending")]))
         refuse_twice(table, _ADVICE)
         rejects = [
-            {"image_id": names[min(form, len(names) - 1)], "uri": uri, "reason": reason}
+            {"image_id": names[min(form, len(names) - 1)].removeprefix(cut), "uri": uri, "reason": reason}
             for names, uri, reason in self._rejects
         ]
         return Listing(complete(table, self.role), rejects, self._stamp.hexdigest(), self.local, note)
 
 
-def _choose_ids(table: pa.Table) -> tuple[pa.ChunkedArray, int, str]:
-    """Return (ids of the shortest form that is unique, or else the short ones; number of the form; a note)."""
+def _choose_ids(table: pa.Table) -> tuple[pa.ChunkedArray, int, str, str]:
+    """Return (ids of the shortest form that is unique, or else the short ones; number of the form; a note; what was cut
+    off their start)."""
     ids = short = table["id0"]
     if not table.num_rows:
-        return ids, 0, ""
+        return ids, 0, "", ""
     repeated = table.num_rows - pc.count_distinct(short).as_py()
     for form in range(_IDS):
         ids = pc.coalesce(table[f"id{form}"], ids)
         if pc.count_distinct(ids).as_py() == table.num_rows:
             place = pc.index(ids, pc.min(ids)).as_py()
+            cut = _folder_of_all(ids) if form else ""
+            if cut:  # of absolute paths only what tells them apart
+                ids = pc.utf8_slice_codeunits(ids, len(cut))
             note = (
                 f"{repeated:,} of {table.num_rows:,} names repeat in this source, so the ids are longer, e.g. "
                 f"{ids[place].as_py()!r} instead of {short[place].as_py()!r} (--id chooses the ids)"
             )
-            return ids, form, note if form else ""
-    return short, 0, ""
+            return ids, form, note if form else "", cut
+    return short, 0, "", ""
+
+
+def _folder_of_all(paths: pa.ChunkedArray) -> str:
+    """The folder that all absolute paths share, with its slash; empty when one of them is relative."""
+    first, last = pc.min(paths).as_py(), pc.max(paths).as_py()
+    if first[:1] != "/" or last[:1] != "/":
+        return ""
+    return os.path.commonpath([PurePosixPath(first).parent, PurePosixPath(last).parent]).rstrip("/") + "/"
 
 
 def complete(table: pa.Table, role: str) -> pa.Table:

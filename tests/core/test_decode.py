@@ -226,8 +226,21 @@ RAMP = np.linspace(0, 1, 256, dtype=np.float32)[None, :].repeat(8, 0)  # what a 
         (tiff((RAMP * 4095).astype(np.int32)), (0, 4095)),
         (tiff((RAMP * 4095).astype(np.uint16), {280: 0, 281: 4095}), (0, 4095)),
         (tiff((RAMP * 500).astype(np.float32), {340: 0.0, 341: 500.0}), (0, 500)),
+        (tiff((RAMP * 7.5).astype(np.float32)), (0, 7.5)),
     ],
-    ids=["0…1", "0…255", "overshoot", "12 bits", "12-bit PNG", "10 bits", "16 bits", "int32", "stated", "stated float"],
+    ids=[
+        "0…1",
+        "0…255",
+        "overshoot",
+        "12 bits",
+        "12-bit PNG",
+        "10 bits",
+        "16 bits",
+        "int32",
+        "stated",
+        "stated float",
+        "0…7.5",
+    ],
 )
 def test_deep_grey_is_scaled_by_its_range(data: bytes, range_: tuple[float, float]) -> None:
     image = decode(data)

@@ -138,6 +138,13 @@ def test_base64_text_is_read(tmp_path: Path, prefix: str, nested: bool) -> None:
     assert contents(Ingested(tmp_path, tmp_path / "a.parquet")) == sorted(data.rstrip(b"\0") for data in PICTURES)
 
 
+@pytest.mark.parametrize("name", ["img", "jpg", "content"])
+def test_base64_text_under_a_name_of_bytes(tmp_path: Path, name: str) -> None:
+    texts = [base64.urlsafe_b64encode(picture(i)).decode() for i in range(2)]
+    pq.write_table(pa.table({name: texts}), tmp_path / "a.parquet")
+    assert contents(Ingested(tmp_path, tmp_path / "a.parquet")) == sorted(picture(i) for i in range(2))
+
+
 def test_base64_text_in_an_arrow_file_is_a_reject(tmp_path: Path) -> None:
     texts = [base64.b64encode(data).decode() for data in PICTURES]
     with pytest.raises(UsageError, match=r"3 × its bytes are not stored in one piece .* write it as parquet"):

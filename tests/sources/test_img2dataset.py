@@ -73,6 +73,12 @@ def test_photos_are_rotated_once(tmp_path: Path, form: str, tagged: bool) -> Non
     assert found.column("rotation") == {"00000": degrees, "00001": 0, "10000": degrees, "10001": 0}
 
 
+def test_the_folder_of_one_shard_is_read_with_its_table(tmp_path: Path) -> None:
+    root = download(tmp_path / "out", "files")
+    found = Ingested(tmp_path, root / "00001", max_reject_share=1.0)
+    assert found.column("rotation") == {"10000": 90, "10001": 0} and set(found.rejects) == {"10002"}
+
+
 def test_a_picture_that_is_missing_is_not_fetched_from_the_web(tmp_path: Path) -> None:
     root = download(tmp_path / "out", "files")
     (root / "00000" / "00001.jpg").unlink()

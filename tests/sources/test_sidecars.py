@@ -65,6 +65,11 @@ def test_a_leading_dot_and_hidden_files(tmp_path: Path) -> None:
     assert found.column("author") == {".h": "h", "a": "a", "b": "b"}
 
 
+def test_a_byte_order_mark_and_capital_endings(tmp_path: Path) -> None:
+    files = {"A.JPG": picture(1), "A.JSON": b"\xef\xbb\xbf" + about("a")}
+    assert Ingested(tmp_path, write_tar(tmp_path / "a.tar", files)).column("author") == {"A": "a"}
+
+
 def exif_tag(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation

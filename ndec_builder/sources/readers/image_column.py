@@ -17,7 +17,7 @@ from ndec_builder.core.errors import NdecError, UsageError, nearest
 IMAGE_NAMES = ("image", "images", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
 PATH_NAMES = ("uri", "image", "images", "path", "image_path", "file_name", "filename", "file", "url", "URL")
 _BASE64 = re.compile(
-    r"(?:data:image/[\w.+-]+;base64,)?(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk|SUkqA|TU0AK)[\w+/=\s-]{60,}\Z"
+    r"(?:data:image/[\w.+-]+;base64,)?(?:[/_]9j[/_]|iVBORw0KGgo|R0lGOD|UklGR|Qk|SUkqA|TU0AK)[\w+/=\s-]{60,}\Z"
 )
 
 
@@ -49,7 +49,8 @@ def find_column(schema: pa.Schema, asked: str, name: str) -> ImageColumn:
                 f"{nearest(asked, list(found))}"
             )
         return found[asked]
-    for candidates, forms in ((IMAGE_NAMES, ("struct", "bytes")), (PATH_NAMES, ("path",))):
+    by_form = (IMAGE_NAMES, ("struct", "bytes")), (PATH_NAMES, ("path",)), (IMAGE_NAMES, ("path",))
+    for candidates, forms in by_form:
         for candidate in candidates:
             if candidate in found and found[candidate].form in forms:
                 return found[candidate]

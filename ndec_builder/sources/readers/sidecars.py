@@ -31,7 +31,7 @@ class Sidecars:
 
     def add(self, name: str, data: bytes) -> None:
         """Read one sidecar. A broken one is no reason to lose the image; `notes` names it."""
-        text, base = data.decode("utf-8", "replace"), without_ending(normalized(name))
+        text, base = data.decode("utf-8-sig", "replace"), without_ending(normalized(name))
         self._files[base].append(name)
         if PurePosixPath(name).suffix.lower() == ".txt":
             self._named[base] |= {"title": text.strip()} if text.strip() else {}
