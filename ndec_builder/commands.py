@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from ndec_builder.core.pixel_limit import with_pixel_limit
+from ndec_builder.core.config import with_pixel_limit
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,24 @@ line, the range checks, the commented `ndec.toml` and the page of settings in th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import json
+import os
 import tomllib
 import types
 import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ndec_builder.core.errors import UsageError, nearest
 
 ConfigT = TypeVar("ConfigT")
+_Result = TypeVar("_Result")
+MAX_PIXELS = 200_000_000  # default of `[ingest] max_pixels`: far above any photo
+_PIXEL_VARIABLE = "NDEC_MAX_PIXELS"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,3 +202,51 @@ def _plain(value: Any) -> Any:
 def _listed(choices: tuple[Any, ...]) -> str:
     *first, last = (str(choice) for choice in choices if choice != "")
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def pixel_limit() -> int:
+    """The largest picture that is decoded: `[ingest] max_pixels`, for every stage of the workspace that is running.
+
+    `ndec ingest` records its limit. The other stages take it from there, and hand it to their worker processes in the
+    environment. Outside of a stage it is MAX_PIXELS.
+    """
+    value = os.environ.get(_PIXEL_VARIABLE, "")
+    return int(value) if value.isdigit() else MAX_PIXELS
+
+
+@contextlib.contextmanager
+def limit_of(workspace: Path | None) -> Iterator[None]:
+    """While it is open, `pixel_limit` is the largest limit with which images of the workspace were ingested."""
+    limits = [limit for path in _records(workspace) if isinstance(limit := _recorded(path), int)]
+    before = os.environ.get(_PIXEL_VARIABLE)
+    if limits:
+        os.environ[_PIXEL_VARIABLE] = str(max(limits))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_PIXEL_VARIABLE, None)
+        else:
+            os.environ[_PIXEL_VARIABLE] = before
+
+
+def with_pixel_limit(run: Callable[[Any], _Result]) -> Callable[[Any], _Result]:
+    """Decorate the `run(config)` of a stage: it decodes with the limit of `config.workspace`."""
+
+    @functools.wraps(run)
+    def limited(config: Any) -> _Result:
+        with limit_of(getattr(config, "workspace", None)):
+            return run(config)
+
+    return limited
+
+
+def _records(workspace: Path | None) -> list[Path]:
+    return sorted((workspace / "images").glob("*.run.json")) if workspace is not None else []
+
+
+def _recorded(path: Path) -> object:
+    try:
+        return json.loads(path.read_text("utf-8"))["config"].get("max_pixels")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # damaged by hand, or of another stage

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
-from ndec_builder.core.pixel_limit import pixel_limit
+from ndec_builder.core.config import pixel_limit
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -63,7 +63,7 @@ class Header:
 def read_header(data: bytes, max_pixels: int | None = None) -> Header:
     """Read size and format. Raises DecodeError for anything that is not an image of FORMATS within the limit.
 
-    `max_pixels`: None for the limit of the workspace (`core.pixel_limit`).
+    `max_pixels`: None for the limit of the workspace (`core.config`).
     """
     with _open(data, max_pixels) as image:
         width, height = image.size

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ndec_builder.core.config import result_fields
+from ndec_builder.core.config import MAX_PIXELS, limit_of, pixel_limit, result_fields, with_pixel_limit
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
@@ -18,7 +18,6 @@ from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, clos
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
-from ndec_builder.core.pixel_limit import MAX_PIXELS, limit_of, pixel_limit, with_pixel_limit
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_table

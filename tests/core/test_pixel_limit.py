@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ndec_builder.commands import COMMANDS
+from ndec_builder.core.config import MAX_PIXELS, limit_of, pixel_limit
 from ndec_builder.core.decode import DecodeError, decode, read_header
 from ndec_builder.core.errors import GapsError
-from ndec_builder.core.pixel_limit import MAX_PIXELS, limit_of, pixel_limit
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.embed import run as embed
