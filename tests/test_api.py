@@ -19,6 +19,8 @@ import ndec_builder as ndec
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.lazy import offered_by
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 STAGES = ["sources", "edits", "embeddings", "candidates", "annotation", "manifests", "training", "evaluation"]
 PACKAGES = ["ndec_builder", "ndec_builder.annotate", *(f"ndec_builder.{stage}" for stage in STAGES)]

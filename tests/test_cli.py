@@ -12,6 +12,8 @@ import pytest
 
 from support.pictures import write_scenes
 
+pytestmark = pytest.mark.slow
+
 
 def ndec(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -12,6 +12,8 @@ from ndec_builder.core.errors import UsageError
 from ndec_builder.demo.run import DemoConfig, run
 from ndec_builder.demo.summary_table import DemoTable
 
+pytestmark = pytest.mark.slow
+
 
 def value(number: float | None) -> dict[str, float | None]:
     low, high = (None, None) if number is None else (number - 0.1, number + 0.1)

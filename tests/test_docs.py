@@ -27,6 +27,8 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.oracle import answer_all
 from support.needs import missing
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # In the order in which a reader follows them. Training pairs come before the export, so that one dataset has both.

@@ -31,6 +31,8 @@ from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import write_json, write_table
 from support.pictures import write_scenes
 
+pytestmark = pytest.mark.slow
+
 NOT_JSON = {"annotate serve"}  # it runs until Ctrl-C
 
 

@@ -27,6 +27,8 @@ from support.needs import free_port, in_memory, missing
 from support.pictures import scene
 from support.warm import Warm
 
+pytestmark = pytest.mark.slow
+
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 COMMANDS = [
     line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()

@@ -128,6 +128,7 @@ def test_head_does_not_read_the_picture(server: tuple[str, Path], monkeypatch: p
     assert requests.head(server[0] + image_path("pool", "nobody")).status_code == 404
 
 
+@pytest.mark.slow
 def test_silent_connections_take_a_fixed_number_of_threads_and_time_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ def test_the_guideline_and_its_pictures(server: tuple[str, Path]) -> None:
         assert Image.open(io.BytesIO(requests.get(f"{server[0]}/{path}").content)).size == (610, 220)
 
 
+@pytest.mark.slow
 def test_the_aligned_view_shows_differences_and_what_is_outside_the_crop() -> None:
     """A picture and its mirrored crop: the canvas holds the complete picture, equal pixels are black."""
     texture = np.random.default_rng(7).integers(0, 256, (48, 64, 3), dtype=np.uint8)

@@ -17,6 +17,7 @@ from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, LABELS,
 from support.votes import push_rows
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**20), st.integers(1, 12))
 def test_a_pair_of_a_dropped_query_is_in_no_dataset_whatever_its_label(seed: int, queries: int) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ndec_builder.annotation.decisions.pair_model import Answers, cross_fit
 from ndec_builder.candidates.logistic import calibration_error
 from ndec_builder.candidates.prelabel import auc
+
+pytestmark = pytest.mark.slow
 
 
 def made(pairs: int, errors: tuple[float, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, Answers]:

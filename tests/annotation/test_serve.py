@@ -20,6 +20,8 @@ from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 from support.needs import free_port
 
+pytestmark = pytest.mark.slow
+
 
 def serve(workspace: Path, env: Path, *more: str, lines: int, **variables: str) -> tuple[subprocess.Popen[str], str]:
     """Start `ndec annotate serve` and wait for its first lines."""

@@ -33,6 +33,8 @@ from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 from support.needs import free_port
 
+pytestmark = pytest.mark.slow
+
 
 def test_starts_with_private_secrets_and_ends_its_own_process(env: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)

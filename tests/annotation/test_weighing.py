@@ -21,6 +21,8 @@ from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.votes import Vote, labels_of, push_rows, tasks_of
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = ("ann", "ben", "cleo", "dora")
 
 

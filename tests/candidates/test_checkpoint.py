@@ -14,6 +14,8 @@ from ndec_builder.candidates.search.checkpoint import Checkpoint
 from ndec_builder.candidates.search.exact import top_pairs
 from ndec_builder.candidates.search.faiss_flat import FlatPass
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys, time
 from pathlib import Path

@@ -140,6 +140,7 @@ duplicates.check_pairs(Workspace(root), root / "marks", [(rows[0], row, 0.9) for
 """
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     for name, picture in (("a", BASE), ("b", BASE.resize((120, 90))), ("c", scene(9, SIZE))):
         (tmp_path / name).write_bytes(_encode(picture))

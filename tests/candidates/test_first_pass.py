@@ -30,6 +30,7 @@ def make(kind, references, tile):
         missing(str(error))
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["bf16", "faiss"]), st.integers(1, 70), st.integers(1, 12))
 def test_what_is_left_out_is_below_a_floor_or_the_bound(seed, kind, tile, depth):

@@ -26,6 +26,7 @@ def off_by(geometry: Geometry, truth: np.ndarray, points: np.ndarray) -> float:
     return float(np.linalg.norm(project(geometry.homography, points)[0] - project(truth, points)[0], axis=1).max())
 
 
+@pytest.mark.slow
 @given(
     angle=st.floats(-40, 40), scale=st.floats(0.6, 1.4), tilt=st.floats(-2e-4, 2e-4), shift=st.floats(-30, 30),
     seed=st.integers(1, 20),
@@ -81,6 +82,7 @@ def pasted(edge: str, seed: int = 2) -> np.ndarray:
     return np.rint(mask[..., None] * WHOLE + (1 - mask[..., None]) * background).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("edge", "margin"), [("hard", 0.8), ("rounded", 0.5), ("soft", 0.3), ("feathered", 0.05)])
 def test_a_pasted_copy_has_a_seam_and_the_reverse_crop_has_none(edge: str, margin: float) -> None:
     crop = np.ascontiguousarray(WHOLE[BOX])

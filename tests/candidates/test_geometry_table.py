@@ -16,6 +16,8 @@ from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
 from ndec_builder.core.workspace import Workspace
 from support.pictures import textured
 
+pytestmark = pytest.mark.slow
+
 SIZE = (160, 120)
 
 

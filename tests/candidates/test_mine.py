@@ -10,6 +10,8 @@ from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_table
 from support.pictures import scene, write_scenes
 
+pytestmark = pytest.mark.slow
+
 MODEL = "efficientnet-lite0"
 
 

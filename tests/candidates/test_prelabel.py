@@ -17,6 +17,8 @@ from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.edits.recipes import edit_image
 from support.pictures import textured
 
+pytestmark = pytest.mark.slow
+
 SIZE = (160, 120)
 
 

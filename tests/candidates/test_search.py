@@ -156,6 +156,7 @@ def test_hub_references_and_ties_beyond_the_first_depth():
     ]
 
 
+@pytest.mark.slow
 def test_scores_closer_than_the_rounding_errors_of_faiss():
     """One vector with its entries moved between places of equal query value, and two changed by some
     2**-24: exact scores differ by a few float32 steps, and FAISS's float32 sums by more than that."""

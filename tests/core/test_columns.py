@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,12 +18,14 @@ def of(values: list[str | None], cut: int = 0) -> str:
     return columns_fingerprint({"a": pa.chunked_array(parts)})
 
 
+@pytest.mark.slow
 @given(TEXTS, st.integers(0, 12))
 def test_chunks_and_slices_do_not_count(values: list[str | None], cut: int) -> None:
     longer = pa.chunked_array([pa.array(["before", *values, "after"], pa.string())])
     assert of(values, cut) == of(values) == columns_fingerprint({"a": longer.slice(1, len(values))})
 
 
+@pytest.mark.slow
 @given(TEXTS, TEXTS)
 def test_values_and_order_count(first: list[str | None], second: list[str | None]) -> None:
     assert (of(first) == of(second)) == (first == second)

@@ -117,6 +117,7 @@ def test_without_the_right_to_write_a_finished_run_passes_and_a_write_says_so() 
             os.seteuid(user)
 
 
+@pytest.mark.slow
 def test_every_stage_that_writes_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock comes first: while another holds the output, a stage says so before it looks at anything else."""
     monkeypatch.setattr(locks, "_PATIENCE", 0.0)

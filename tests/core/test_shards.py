@@ -21,6 +21,8 @@ from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import read_json, sha256_file
 from support import shard_work
 
+pytestmark = pytest.mark.slow
+
 TEN = Plan(10, 3, "f" * 64)
 
 

@@ -40,6 +40,7 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
+@pytest.mark.slow
 def test_killed_while_writing_the_old_file_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "big.json"
     write_json(target, {"version": 0})

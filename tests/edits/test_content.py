@@ -70,6 +70,7 @@ def test_overlay_hides_and_a_crop_can_cut_it_off() -> None:
     assert replay(image, [cover]).content_share == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31), names=st.lists(st.sampled_from(sorted(GEOMETRY - {"underlay"})), min_size=1, max_size=3)

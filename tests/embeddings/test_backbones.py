@@ -16,6 +16,8 @@ from ndec_builder.core.storage import sha256_file
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone, read_state
 from ndec_builder.embeddings.model_names import parse_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def default() -> Backbone:

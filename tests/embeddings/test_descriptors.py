@@ -74,6 +74,7 @@ def test_a_submission_fills_both_roles_in_one_space(tmp_path: Path) -> None:
         run(DescriptorsConfig(tmp_path / "ws", "pool", path))
 
 
+@pytest.mark.slow
 def test_mining_uses_them_without_embedding_anything(tmp_path: Path) -> None:
     write_scenes(tmp_path / "pool", 3)
     write_scenes(tmp_path / "ref", 3, first_seed=10)

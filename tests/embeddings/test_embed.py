@@ -30,6 +30,8 @@ from ndec_builder.embeddings.stored_vectors import read_embeddings
 from ndec_builder.embeddings.whitening import Whitening
 from support.pictures import write_scenes
 
+pytestmark = pytest.mark.slow
+
 Ingest = Callable[[Path, str, list[Path]], None]
 
 

@@ -20,6 +20,8 @@ from ndec_builder.embeddings.inference import Inference, normalise
 from ndec_builder.embeddings.preprocess import longest_side, to_array, to_pixels
 from support.pictures import scene, write_scenes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tiny(tiny_file: Path) -> Backbone:

@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("embeddings")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_rows_in_any_order_from_any_parts(folder, data):

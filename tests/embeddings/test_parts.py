@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.embeddings.parts import read_shard, write_part, write_parts
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=6), st.integers(1, 9))
 def test_parts_do_not_depend_on_the_shards(tmp_path_factory, sizes: list[int], size: int) -> None:

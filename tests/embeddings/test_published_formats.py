@@ -18,6 +18,8 @@ from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.model_kinds import MODEL_KINDS
 from ndec_builder.embeddings.model_names import parse_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _random_weights_from_a_seed() -> object:

@@ -20,6 +20,7 @@ def drawn(rng: np.random.Generator, count: int, gap: float) -> tuple[np.ndarray,
     return np.round(rng.normal(size=count) + gap * match, 2), match
 
 
+@pytest.mark.slow
 def test_the_threshold_is_the_lowest_with_the_precision() -> None:
     for seed in range(300):
         rng = np.random.default_rng(seed)

@@ -16,6 +16,8 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
+pytestmark = pytest.mark.slow
+
 MODEL = "efficientnet-lite0"
 FILES = ["figures", "metrics.json", "predictions.csv", "report.html", "run.json"]
 

@@ -26,6 +26,8 @@ from ndec_builder.evaluation.detectors.features import (
     pool_features,
 )
 
+pytestmark = pytest.mark.slow
+
 MODEL = "efficientnet-lite0"
 
 

@@ -18,6 +18,8 @@ from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.model import FusedModel, save_model
 
+pytestmark = pytest.mark.slow
+
 MODEL = "efficientnet-lite0"
 
 

@@ -26,6 +26,8 @@ from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head
 from support.pictures import scene
 
+pytestmark = pytest.mark.slow
+
 MODEL = "efficientnet-lite0"
 
 

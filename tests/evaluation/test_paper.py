@@ -23,6 +23,8 @@ from ndec_builder.evaluation.paper.figures import nested_uap
 from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, is_ndec
 from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
 
+pytestmark = pytest.mark.slow
+
 MODEL = "efficientnet-lite0"
 
 

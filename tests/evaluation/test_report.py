@@ -19,6 +19,8 @@ from ndec_builder.evaluation.report.hard_share import draw_hard_share
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from support.needs import missing
 
+pytestmark = pytest.mark.slow
+
 
 def test_page_is_self_contained_and_escapes_file_names(small: Any, tmp_path: Path) -> None:
     queries = tmp_path / "queries"

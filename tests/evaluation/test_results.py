@@ -13,6 +13,8 @@ from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.export_results import benchmark_of, run
 from ndec_builder.evaluation.settings import BenchmarkConfig, ResultsConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(small, make_checkpoint) -> Path:

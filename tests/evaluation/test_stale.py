@@ -29,6 +29,8 @@ from ndec_builder.evaluation.settings import BenchmarkConfig, ResultsConfig
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.fused.run import _identity
 
+pytestmark = pytest.mark.slow
+
 MODEL = "efficientnet-lite0"
 
 
@@ -120,7 +122,6 @@ def scores(report: Path) -> dict[tuple[str, str], float]:
         return {(row["query_id"], row["reference_id"]): float(row["score"]) for row in csv.DictReader(file)}
 
 
-@pytest.mark.slow
 def test_queries_with_another_rotation_are_embedded_again(small: Any, tmp_path: Path) -> None:
     upright, turned = copied(small, tmp_path), copied(small, tmp_path, 90)
     before = scores(run(config(tmp_path, upright, "upright")))

@@ -11,6 +11,8 @@ import pytest
 from faults import fuzz, zoo
 from faults.fuzz_targets import Target, targets
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 TARGETS = list(targets())
 

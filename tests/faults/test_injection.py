@@ -26,6 +26,8 @@ from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
 from support.pictures import textured
 
+pytestmark = pytest.mark.slow
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_four_kills_change_no_byte() -> None:
     script = Path(__file__).with_name("kill_mining.py")

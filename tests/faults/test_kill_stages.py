@@ -12,6 +12,8 @@ import pytest
 
 from ndec_builder.annotation.label_studio.connection import Connection
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

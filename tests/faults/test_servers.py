@@ -20,7 +20,7 @@ from ndec_builder.annotation.web import image_server
 from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.workspace import Workspace
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def _data(connection: Connection) -> Path:

@@ -13,6 +13,8 @@ import pytest
 from faults.soak import floor_rise, leftovers, slope
 from ndec_builder.annotation.label_studio.connection import Connection
 
+pytestmark = pytest.mark.slow
+
 HOUR = np.arange(0, 3600, 18.0)
 
 

@@ -85,6 +85,7 @@ def test_training_loses_what_the_test_has(world):
     }
 
 
+@pytest.mark.slow
 def test_distractors_come_from_the_free_unmined_pool(world):
     def drawn(count, seed=0):
         names = [row["query_id"] for row in table(export(world, distractors=count, seed=seed), "queries")]

@@ -14,6 +14,8 @@ from ndec_builder.manifests.settings import DiffConfig, ExportConfig
 from support.damage import adder, every, info, remover, setter
 from support.decided_world import World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def before(world: World) -> Path:

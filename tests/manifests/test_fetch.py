@@ -27,6 +27,8 @@ from ndec_builder.manifests.validate import validate
 from support.damage import rehash, table
 from support.decided_world import World
 
+pytestmark = pytest.mark.slow
+
 Answer = tuple[int, dict[str, str], bytes]
 
 

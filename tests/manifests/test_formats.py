@@ -21,6 +21,7 @@ def directory(world):
     return run(ExportConfig(world.workspace.root, distractors=2))
 
 
+@pytest.mark.slow
 def test_loads_with_datasets(directory, tmp_path):
     import datasets
 
@@ -51,6 +52,7 @@ def test_empty_tables_are_no_configs(world):
     assert not [finding for finding in validate(directory) if finding.severity == "error"]
 
 
+@pytest.mark.slow
 def test_croissant_is_valid_and_reads_the_records(directory):
     import mlcroissant
 

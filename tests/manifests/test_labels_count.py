@@ -21,6 +21,8 @@ from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.labelled_pairs import OPEN, SEVERAL
 from support.decided_world import World, make_world
 
+pytestmark = pytest.mark.slow
+
 Key = tuple[str, str]
 
 

@@ -16,6 +16,8 @@ from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from support.decided_world import World
 
+pytestmark = pytest.mark.slow
+
 
 def content(directory: Path) -> dict[str, tuple[bytes, int]]:
     return {

@@ -20,6 +20,8 @@ from ndec_builder.sources.settings import IngestConfig
 from support.decided_world import World
 from support.pictures import scene
 
+pytestmark = pytest.mark.slow
+
 # folder → (former, latter): a gap in the numbers, a former used twice
 FOLDERS = {"00000": ("T000003", "0a1b"), "00001": ("T000001", "0c2d"), "00004": ("T000003", "0e3f")}
 QUERIES = {"Q25000": "R000001", "Q25001": None, "Q60000": None}

@@ -21,6 +21,8 @@ from support.damages import ATTRIBUTED, FOLDED, LINKED, TARRED
 from support.decided_world import make_world
 from support.pictures import scene
 
+pytestmark = pytest.mark.slow
+
 FORMS = {
     "linked": ({}, LINKED),
     "tar": ({"materialize": "tar"}, TARRED),

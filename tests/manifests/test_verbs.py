@@ -26,6 +26,7 @@ def directory(world: World) -> Path:
     return Path(done.stdout.strip())
 
 
+@pytest.mark.slow
 def test_validate_as_json(directory: Path) -> None:
     done = ndec("validate", directory, "--json")
     answer = json.loads(done.stdout)

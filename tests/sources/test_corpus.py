@@ -44,6 +44,7 @@ def hashes(workspace: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_tables_and_files_agree(corpus: Path) -> None:
     listed = set()
     for role in ROLES:
@@ -122,6 +123,7 @@ def test_same_seed_same_bytes_for_any_number_of_workers(corpus: Path, own_photos
     assert hashes(tmp_path) == hashes(corpus)
 
 
+@pytest.mark.slow
 def test_another_seed_replaces_the_files_and_keeps_edits_of_queries(own_photos: Path, tmp_path: Path) -> None:
     run(CorpusConfig(tmp_path, images=own_photos))
     first = hashes(tmp_path)
@@ -222,6 +224,7 @@ def test_the_small_corpus_of_real_packages(tmp_path: Path) -> None:
     assert hashes(tmp_path) == first
 
 
+@pytest.mark.slow
 def test_a_corpus_from_one_package_of_videos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_video: Callable[..., None]
 ) -> None:

@@ -175,6 +175,7 @@ run(IngestConfig(Path(sys.argv[1]), "pool", sys.argv[2], workers=1))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scenes(tmp_path / "in", 30)
     ingest(tmp_path, tmp_path / "in")

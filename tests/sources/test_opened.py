@@ -57,6 +57,7 @@ def test_images_are_opened_once_and_the_table_stays(
     assert rest["sha256"].equals(whole["sha256"])
 
 
+@pytest.mark.slow
 def test_listed_images_are_embedded_and_mined(tmp_path: Path, listed: Workspace) -> None:
     for seed in range(3):  # references are the pool's scenes, slightly smaller
         path = tmp_path / "ref" / f"r{seed}.png"

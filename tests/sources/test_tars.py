@@ -103,6 +103,7 @@ def test_patterns_single_files_and_addresses_of_another_machine_give_the_same_im
         assert {i: r["sha256"] for i, r in ingest(tmp_path, source, kind="tar", look="header").items()} == whole
 
 
+@pytest.mark.slow
 def test_the_image_server_and_embedding_read_members(tmp_path: Path, shards: Path) -> None:
     ingest(tmp_path, shards)
     workspace = Workspace(tmp_path / "ws")

@@ -77,6 +77,7 @@ def test_ratios_are_those_of_the_held_out_copies_and_pairs() -> None:
     assert hard == pytest.approx([length[1, 0] / length[2, 0]], rel=1e-4)  # the only pair with both sides held out
 
 
+@pytest.mark.slow
 def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_out_image(
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.training.checkpoint import load_detector, save_checkpoint
 from ndec_builder.training.model import Head, fit_head
 
+pytestmark = pytest.mark.slow
+
 FACTS: dict[str, Any] = {
     "recipe": "asl",
     "config": {},

@@ -16,6 +16,8 @@ from ndec_builder.training import train
 from ndec_builder.training.checkpoint import load_detector
 from ndec_builder.training.settings import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, sys
 from pathlib import Path

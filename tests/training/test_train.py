@@ -22,6 +22,8 @@ from ndec_builder.training.checkpoint import load_detector
 from ndec_builder.training.recipes import TRAINING_RECIPES
 from ndec_builder.training.settings import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., TrainConfig]
 RESULTS = ("checkpoint.safetensors", "checkpoint.json", "metrics.jsonl", "state.safetensors")
 

@@ -17,6 +17,8 @@ from ndec_builder.training.fused.features import (
 )
 from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, THUMBS, pair_vector
 
+pytestmark = pytest.mark.slow
+
 
 def column(rows: np.ndarray, name: str) -> np.ndarray:
     return rows[:, PAIR_FEATURES.index(name)]

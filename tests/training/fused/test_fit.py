@@ -36,6 +36,7 @@ def table(count: int, seed: int) -> PairTable:
     return PairTable(rows, kind == "copy", np.ones(count), kind, groups)
 
 
+@pytest.mark.slow
 def test_the_model_learns_what_tells_copies_apart_and_says_which_feature(config: FusedConfig) -> None:
     train, other = table(900, 0), table(600, 1)
     model, figures = fit_fused(train, WHITENING, BACKGROUND, config)

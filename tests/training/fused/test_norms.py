@@ -21,6 +21,8 @@ from ndec_builder.training.fused.run import measured, measured_pairs, prepare_tr
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head, fit_head, norms_of
 
+pytestmark = pytest.mark.slow
+
 Rows = dict[str, list[dict[str, Any]]]
 COLUMN = PAIR_FEATURES.index("log_query_over_reference")
 

@@ -14,6 +14,8 @@ from ndec_builder.training.fused.model import FUSED_CARD, FUSED_WEIGHTS, load_mo
 from ndec_builder.training.fused.run import run
 from ndec_builder.training.fused.settings import FusedConfig
 
+pytestmark = pytest.mark.slow
+
 Rows = dict[str, list[dict[str, Any]]]
 
 
