@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
 from ndec_builder.evaluation.metrics.ranked import rank
