@@ -13,6 +13,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.remote import retried
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import without_ending
+from ndec_builder.sources.unread import Unread
 
 _Value = TypeVar("_Value")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
@@ -42,17 +43,20 @@ def open_filesystem(source: str) -> tuple[Any, str]:
     return filesystem, str(path)
 
 
-def containers(source: Path | str, suffix: str, workspace: Workspace, what: str) -> list[tuple[str, str]]:
+def containers(
+    source: Path | str, suffix: str, workspace: Workspace, what: str, unread: Unread | None = None
+) -> list[tuple[str, str]]:
     """Return (uri as stored, name that opens it) of the archives that a source names, ascending.
 
     The source is a file, a folder (its files with that ending, at any depth), or a pattern with `*`, `?`, `{a,b}` or
-    `{000..012}`; local or any fsspec URI. Raises UsageError naming every file of a brace pattern that does not exist.
+    `{000..012}`; local or any fsspec URI. `unread` counts the other files of a local folder.
+    Raises UsageError naming every file of a brace pattern that does not exist.
     """
     names = expand(str(source))
     found: list[str] = []
     missing: list[str] = []
     for name in names:
-        matches = _matches(name, suffix)
+        matches = _matches(name, suffix, unread)
         found += matches
         if not matches:
             missing.append(name)
@@ -83,12 +87,16 @@ def expand(pattern: str) -> list[str]:
     return [done for text in middle for done in expand(pattern[: match.start()] + text + pattern[match.end() :])]
 
 
-def _matches(name: str, suffix: str) -> list[str]:
+def _matches(name: str, suffix: str, unread: Unread | None) -> list[str]:
     if is_uri(name):
         return scanned(lambda: _matches_remote(name, suffix), name)
     local = Path(name)
     if local.is_dir():
-        return [str(file) for file in local.rglob(f"*{suffix}") if file.is_file()]
+        files = [file for file in local.rglob("*") if file.is_file()]
+        for file in files if unread is not None else ():
+            if file.suffix != suffix:
+                unread.add(file.name)
+        return [str(file) for file in files if file.name.endswith(suffix)]
     if local.is_file():
         return [name]
     if local.parent.is_dir() and any(character in local.name for character in "*?["):

@@ -22,7 +22,7 @@ from ndec_builder.sources.ground_truth import Match
 _FLUSH = 50_000  # rows kept as Python objects before they become a record batch
 _BATCHES_PER_LINE = 10  # batches between two progress lines
 _NAMED = 50  # at most this many missing things are named in a message; the rejects table has all
-_IDS = 4  # forms of an id, from short to long
+_IDS = 5  # forms of an id, from short to long
 _COLUMNS = [*(f"id{form}" for form in range(_IDS)), "uri", "rotation", *LICENCE_COLUMNS, "group"]
 
 

@@ -49,6 +49,14 @@ def test_a_key_describes_all_its_images_and_an_exact_name_adds_to_it(tmp_path: P
     assert found.column("title") == {"7.left": "the left one", "7.right": None, "7": None}
 
 
+def test_the_name_of_the_image_with_its_ending(tmp_path: Path) -> None:
+    """As Google Takeout names them. `a.jpg` and `a.png` are two pictures of one key."""
+    files = {"a.jpg": picture(1), "a.png": picture(2, "PNG"), "b.jpg": picture(3)}
+    files |= {"a.png.json": about("png"), "a.jpg.json": about("jpg"), "b.jpg.meta.json": about("b")}
+    found = Ingested(tmp_path, write_tar(tmp_path / "x.tar", files))
+    assert found.column("author") == {"a.jpg": "jpg", "a.png": "png", "b.jpg": "b"} and "no image" not in found.notes
+
+
 def test_other_folders_and_broken_sidecars_are_reported(tmp_path: Path) -> None:
     files = {f"img/{i}.jpg": picture(i) for i in range(3)} | {f"meta/{i}.json": about("a") for i in range(3)}
     found = Ingested(tmp_path, write_tar(tmp_path / "a.tar", files | {"img/0.json": b"{"}))

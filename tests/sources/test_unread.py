@@ -43,6 +43,15 @@ def test_companions_in_a_tar_and_a_zip(tmp_path: Path) -> None:
     assert "1 .docx are not read" in record and "in __MACOSX" in record
 
 
+def test_files_next_to_shards_are_counted(tmp_path: Path) -> None:
+    write_tar(tmp_path / "in" / "0.tar", {"a.jpg": picture(1)})
+    (tmp_path / "in" / "0_stats.json").write_text("{}")
+    (tmp_path / "in" / "sub").mkdir()
+    (tmp_path / "in" / "sub" / "late.tar.part").write_bytes(b"x")
+    found = Ingested(tmp_path, tmp_path / "in")
+    assert found.ids == ["a"] and "1 .json, 1 .part are not read" in found.notes
+
+
 @pytest.mark.parametrize("ending", [".jfif", ".jpe", ".JFIF", ".apng", ".mpo"])
 def test_further_endings_of_formats_that_are_read(tmp_path: Path, ending: str) -> None:
     (tmp_path / "in").mkdir()

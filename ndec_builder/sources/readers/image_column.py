@@ -31,7 +31,7 @@ class ImageColumn:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageCell:
     """One image of a row: its place in the column as `core.addresses.Cell` writes it, and its path."""
 
     place: str  # "" for the value itself, else like `[2].bytes`
@@ -98,7 +98,7 @@ def is_base64(text: str | None) -> bool:
     return text is not None and len(text) > 64 and _BASE64.match(text) is not None
 
 
-def entries(value: Any, column: ImageColumn) -> Iterator[Entry]:
+def entries(value: Any, column: ImageColumn) -> Iterator[ImageCell]:
     """Yield the images of one row, from its value as Python has it. A row without an image yields one empty entry."""
     if not column.many:
         yield _entry(value, column.form, "")
@@ -107,14 +107,14 @@ def entries(value: Any, column: ImageColumn) -> Iterator[Entry]:
         yield _entry(one, column.form, f"[{index}]")
 
 
-def _entry(value: Any, form: str, place: str) -> Entry:
+def _entry(value: Any, form: str, place: str) -> ImageCell:
     if form == "struct":
         content = value.get("bytes") if value else None
         path = value.get("path") if value else None
-        return Entry(f"{place}.bytes", bool(content), path if isinstance(path, str) else None)
+        return ImageCell(f"{place}.bytes", bool(content), path if isinstance(path, str) else None)
     if form == "path":
-        return Entry(place, is_base64(value), None if is_base64(value) else value)
-    return Entry(place, bool(value), None)
+        return ImageCell(place, is_base64(value), None if is_base64(value) else value)
+    return ImageCell(place, bool(value), None)
 
 
 def unreadable(error: pa.ArrowException, name: str, column: ImageColumn, schema: pa.Schema) -> NdecError:

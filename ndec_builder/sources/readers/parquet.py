@@ -23,7 +23,7 @@ from ndec_builder.sources.image_ids import COLUMN, ID_NAMES
 from ndec_builder.sources.listing import SourceContents, stem, without_ending
 from ndec_builder.sources.metadata import NAMES
 from ndec_builder.sources.readers.described import DescribedImages
-from ndec_builder.sources.readers.image_column import Entry, ImageColumn, entries, find_column, unreadable
+from ndec_builder.sources.readers.image_column import ImageCell, ImageColumn, entries, find_column, unreadable
 from ndec_builder.sources.settings import IngestConfig
 
 _LARGE_GROUP = 64 << 20  # bytes of a row group from which jumping between groups costs more than reading
@@ -33,7 +33,7 @@ _HINT = "give a parquet file, a folder with parquet files, or a pattern such as 
 
 
 @dataclass(frozen=True)
-class ImageRow:
+class ParquetRow:
     """One image of a file: address, ids, metadata, and why it cannot be used (empty: it can)."""
 
     uri: str
@@ -65,7 +65,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     return images.contents()
 
 
-def _scan(uri: str, name: str, label: str, config: IngestConfig, workspace: Workspace) -> list[ImageRow]:
+def _scan(uri: str, name: str, label: str, config: IngestConfig, workspace: Workspace) -> list[ParquetRow]:
     with open_container(name) as file:
         try:
             parquet = pq.ParquetFile(file)
@@ -89,7 +89,7 @@ def _rows(
     label: str,
     config: IngestConfig,
     workspace: Workspace,
-) -> Iterator[ImageRow]:
+) -> Iterator[ParquetRow]:
     schema = parquet.schema_arrow
     known = {*(n for names in NAMES.values() for n in names), *ID_NAMES, "group", "rotation", "exif", *_DOWNLOADED}
     known.add(config.id.removeprefix(COLUMN))
@@ -114,11 +114,11 @@ def _rows(
                 short = stem(image.path) if image.path else f"{stem(name)}-{number}"
                 if given is not None:
                     short, paths = f"{given}-{index}", ()
-                yield ImageRow(where, short, (*paths, f"{label}/{number}"), values, problem)
+                yield ParquetRow(where, short, (*paths, f"{label}/{number}"), values, problem)
             count += 1
 
 
-def _entries(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -> list[list[Entry]]:
+def _entries(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -> list[list[ImageCell]]:
     """The images of each row of a row group. Bytes are read only where the statistics do not tell that none is null."""
     if column.many or column.form == "path" or not _is_plain(parquet, column):
         values = parquet.read_row_group(row_group, columns=[column.name]).column(0).to_pylist()
@@ -130,7 +130,7 @@ def _entries(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -> li
         paths = [value["path"] if value else None for value in structs]
     empty = _empty_cells(parquet, column, row_group)
     place = ".bytes" if column.form == "struct" else ""
-    return [[Entry(place, row not in empty, path)] for row, path in enumerate(paths)]
+    return [[ImageCell(place, row not in empty, path)] for row, path in enumerate(paths)]
 
 
 def _is_plain(parquet: pq.ParquetFile, column: ImageColumn) -> bool:
@@ -156,7 +156,7 @@ def _empty_cells(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -
     return frozenset(i for i, valid in enumerate(values.is_valid().to_pylist()) if not valid)
 
 
-def _address(cell: Cell, image: Entry, name: str, workspace: Workspace) -> tuple[str, str]:
+def _address(cell: Cell, image: ImageCell, name: str, workspace: Workspace) -> tuple[str, str]:
     """Return (uri of an image, why it cannot be used)."""
     if image.has_bytes:
         return cell.uri, ""

@@ -1,9 +1,10 @@
 """Json and txt files that describe the images of an archive: which of them belongs to which image.
 
+    x/0001.jpg + x/0001.jpg.json         the name of the image
     x/0001.jpg + x/0001.json             the same name without the last ending
     x/0001.left.jpg + x/0001.json        the same WebDataset key: the path up to the first dot of the file name
 
-Where they are in the archive does not matter. The more exact of two sidecars counts.
+Where they are in the archive does not matter. Of several sidecars the more exact one counts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Sidecars:
 
     def add(self, name: str, data: bytes) -> None:
         """Read one sidecar. A broken one is no reason to lose the image; `notes` names it."""
-        text, base = data.decode("utf-8-sig", "replace"), without_ending(normalized(name))
+        text, base = data.decode("utf-8-sig", "replace"), without_ending(plain_path(name))
         self._files[base].append(name)
         if PurePosixPath(name).suffix.lower() == ".txt":
             self._named[base] |= {"title": text.strip()} if text.strip() else {}
@@ -52,12 +53,13 @@ class Sidecars:
         images of the key; so does one with a longer name (`0001.meta.json`), unless images of the key have sidecars of
         their own names, which makes it one of a missing image.
         """
-        exact = {without_ending(normalized(image)) for image in images}
+        full = {plain_path(image) for image in images}
+        exact = {without_ending(image) for image in full}
         keys = {_key(base) for base in exact}
-        own_names = {_key(base) for base in exact if base in self._files and base != _key(base)}
+        own_names = {_key(base) for base in exact | full if base in self._files and base != _key(base)}
         for base, files in self._files.items():
             key = _key(base)
-            if base in exact and base != key:
+            if base in full or (base in exact and base != key):
                 continue
             if key in keys and (base == key or key not in own_names):
                 self._by_key[key] |= self._named[base]
@@ -66,8 +68,9 @@ class Sidecars:
 
     def of(self, image: str) -> Mapping[str, Any]:
         """What the sidecars say of an image."""
-        base = without_ending(normalized(image))
-        return {**self._by_key.get(_key(base), {}), **self._named.get(base, {})}
+        base = without_ending(plain_path(image))
+        full = self._named.get(plain_path(image), {})
+        return {**self._by_key.get(_key(base), {}), **self._named.get(base, {}), **full}
 
     def notes(self, archive: str, images: Sequence[str]) -> list[str]:
         """What is lost: sidecars without an image, images without a sidecar, broken sidecars."""
@@ -82,8 +85,8 @@ class Sidecars:
         return notes
 
     def _describes(self, image: str) -> bool:
-        base = without_ending(normalized(image))
-        return base in self._files or _key(base) in self._by_key
+        base = without_ending(plain_path(image))
+        return base in self._files or plain_path(image) in self._files or _key(base) in self._by_key
 
 
 def _is_small(name: str, value: object) -> bool:
@@ -91,7 +94,7 @@ def _is_small(name: str, value: object) -> bool:
     return name == "exif" or (isinstance(value, (str, int, float)) and len(str(value)) < 100_000)
 
 
-def normalized(name: str) -> str:
+def plain_path(name: str) -> str:
     """A member's name as a plain path: `./x.jpg` and `x.jpg` are one file."""
     return str(PurePosixPath(name))
 

@@ -17,7 +17,7 @@ from ndec_builder.sources.containers import containers, is_uri, labels, open_con
 from ndec_builder.sources.listing import SourceContents, name_all, stem, without_ending
 from ndec_builder.sources.metadata import described_orientation
 from ndec_builder.sources.readers.described import FORMATS_WITH_LATE_EXIF, ORIENTATION_BYTES, DescribedImages
-from ndec_builder.sources.readers.sidecars import SIDECARS, Sidecars, normalized
+from ndec_builder.sources.readers.sidecars import SIDECARS, Sidecars, plain_path
 from ndec_builder.sources.readers.zip import Member, escapes_archive
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread, is_companion
@@ -29,7 +29,7 @@ _HINT = "give a tar file, a folder with tar files, or a pattern such as `shards/
 
 
 @dataclass(frozen=True)
-class Shard:
+class TarContents:
     """What one shard holds."""
 
     images: list[Member]
@@ -45,8 +45,10 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     A truncated shard is used up to the cut, and the cut is a gap. Raises UsageError for compressed shards, whose
     members cannot be read in place, and when no shard or no image exists.
     """
-    shards = containers(config.source, ".tar", workspace, _HINT) if not _is_packed_name(config) else _packed(config)
     images = DescribedImages(config)
+    if _is_packed_name(config):
+        _refuse_packed(config)
+    shards = containers(config.source, ".tar", workspace, _HINT, images.unread)
     gaps: list[str] = []
     notes: list[str] = []
     count = 0
@@ -57,8 +59,8 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         notes += shard.sidecars.notes(name, [member.name for member in shard.images])
         count += len(shard.images)
         for member in shard.images:
-            metadata, path = shard.sidecars.of(member.name), normalized(member.name)
-            longer = (without_ending(path), f"{label}/{without_ending(path)}", f"{label}/{path}")
+            metadata, path = shard.sidecars.of(member.name), plain_path(member.name)
+            longer = (without_ending(path), path, f"{label}/{without_ending(path)}", f"{label}/{path}")
             images.add(
                 f"{uri}#{member.name}" if member.problem else member.uri, stem(path), longer, metadata,
                 PurePosixPath(path).parent.name, read=partial(shard.starts.__getitem__, member.name), stamp=member.size,
@@ -70,7 +72,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     return images.contents(gaps, notes)
 
 
-def _scan(uri: str, name: str) -> Shard:
+def _scan(uri: str, name: str) -> TarContents:
     gaps: list[str] = []
     unread = Unread()
     images: list[Member] = []
@@ -86,7 +88,7 @@ def _scan(uri: str, name: str) -> Shard:
         sidecars.join([member.name for member in images])
         rotated = [image for image in places if described_orientation(sidecars.of(image))]
         starts = {image: _start(file, *places[image], image) for image in rotated}
-    return Shard(images, sidecars, starts, gaps, unread)
+    return TarContents(images, sidecars, starts, gaps, unread)
 
 
 def _start(file: Any, start: int, size: int, name: str) -> bytes:
@@ -101,7 +103,7 @@ def _is_packed_name(config: IngestConfig) -> bool:
     return str(config.source).endswith((".gz", ".tgz", ".bz2", ".xz", ".zst"))
 
 
-def _packed(config: IngestConfig) -> list[tuple[str, str]]:
+def _refuse_packed(config: IngestConfig) -> None:
     if not is_uri(config.source) and not Path(config.source).is_file():
         raise UsageError(f"{config.source} does not exist; {_HINT}")
     raise UsageError(_why_not(str(config.source), "a compressed tar"))
