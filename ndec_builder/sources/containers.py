@@ -93,8 +93,8 @@ def _matches(name: str, suffix: str, unread: Unread | None) -> list[str]:
     local = Path(name)
     if local.is_dir():
         files = [file for file in local.rglob("*") if file.is_file()]
-        for file in files if unread is not None else ():
-            if file.suffix != suffix:
+        for file in files:
+            if unread is not None and not file.name.endswith(suffix):
                 unread.add(file.name)
         return [str(file) for file in files if file.name.endswith(suffix)]
     if local.is_file():
