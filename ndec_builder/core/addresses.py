@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from ndec_builder.core.remote import AbsentError
 
@@ -77,3 +78,42 @@ def inflate(data: bytes) -> bytes:
     if not unpacker.eof:
         raise AbsentError("the archive member is cut, or unpacks to more than 1 GiB")
     return out
+
+
+# Query parameters that prove a right to read: of AWS, Google, Azure, Alibaba and CloudFront signatures, and tokens.
+_SECRET = re.compile(
+    r"x-(amz|goog|oss|obs|cos)-(signature|credential|security-token)|sig|signature|(q-)?sign|hmac|"
+    r"(aws|oss)?access-?key-?id|googleaccessid|key-pair-id|(access|api|auth|id|refresh|security|session|sas)?[-_]?token|"
+    r"api[-_]?key|app[-_]?key|subscription-key|access[-_]?key|client[-_]?secret|secret|password|passwd|pwd|jwt|hdnea|hdnts"
+)
+# They only make sense next to a signature.
+_SIGNED = re.compile(
+    r"x-(amz|goog|oss|obs|cos|ms)-.*|expires|policy|se|sp|sv|sr|st|ss|srt|spr|sip|si|sks|skt|ske|skv|skoid|sktid|q-.*"
+)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_USERINFO = re.compile(r"(?<=://)[^/?#]*@")
+
+
+def without_credentials(text: str) -> str:
+    """Text with the user names, passwords, tokens and signatures taken out of every URL in it; other text is kept.
+
+    >>> without_credentials("https://me:secret@host/a.jpg?w=9&X-Amz-Signature=ab&X-Amz-Date=cd")
+    'https://host/a.jpg?w=9'
+    """
+    return _URL.sub(lambda found: _clean(found[0]), text) if "://" in text else text
+
+
+def _clean(url: str) -> str:
+    url, mark, fragment = _USERINFO.sub("", url).partition("#")
+    base, question, query = url.partition("?")
+    query, fragment = _unsigned(query), _unsigned(fragment) if "token" in fragment.lower() else fragment
+    return base + (question + query if query else "") + (mark + fragment if fragment else "")
+
+
+def _unsigned(query: str) -> str:
+    parts = query.split("&")
+    names = [unquote(part.partition("=")[0]).lower() for part in parts]
+    if not any(_SECRET.fullmatch(name) for name in names):
+        return query
+    kept = zip(names, parts, strict=True)
+    return "&".join(part for name, part in kept if not _SECRET.fullmatch(name) and not _SIGNED.fullmatch(name))

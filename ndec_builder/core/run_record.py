@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.config import as_dict
 from ndec_builder.core.storage import write_json
 from ndec_builder.version import __version__
@@ -32,20 +33,37 @@ class RunRecord:
         name: str = "run.json",
         **more: Any,
     ) -> Path:
-        """Write `directory/run.json` (or `name`). `inputs` and `weights` map a name to the sha256 of the file."""
+        """Write `directory/run.json` (or `name`). `inputs` and `weights` map a name to the sha256 of the file.
+
+        Passwords and signatures are taken out of all URLs.
+        """
         return write_json(
             directory / name,
-            {
-                "stage": self.stage,
-                "config": as_dict(self.config),
-                "code_version": __version__,
-                "result_version": self.result_version,
-                "inputs": inputs or {},
-                "weights": weights or {},
-                "counts": counts,
-                "started_at": self.started_at.isoformat(timespec="seconds"),
-                "seconds": round(time.monotonic() - self._clock, 3),
-                "host": {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()},
-                **more,
-            },
+            _cleaned(
+                {
+                    "stage": self.stage,
+                    "config": as_dict(self.config),
+                    "code_version": __version__,
+                    "result_version": self.result_version,
+                    "inputs": inputs or {},
+                    "weights": weights or {},
+                    "counts": counts,
+                    "started_at": self.started_at.isoformat(timespec="seconds"),
+                    "seconds": round(time.monotonic() - self._clock, 3),
+                    "host": {
+                        "python": platform.python_version(),
+                        "machine": platform.machine(),
+                        "cores": os.cpu_count(),
+                    },
+                    **more,
+                }
+            ),
         )
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(entry) for entry in value]
+    return without_credentials(value) if isinstance(value, str) else value

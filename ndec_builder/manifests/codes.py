@@ -11,6 +11,7 @@ ERROR, WARNING = "error", "warning"
 COPY = "copy the dataset again from an intact copy, or export it again"
 _EXPORT = "export again; never edit a dataset by hand"
 _TRUTH = "ingest the ground truth again with all its images, then export"
+_LABELS = "export again as a new version: the labels of the workspace say otherwise"
 _LEAK = "training on queries or references is forbidden: export again, which leaves them out of training"
 
 
@@ -65,6 +66,7 @@ CODES = {
     "M224": Code(ERROR, "the edit of a query is not JSON", _EXPORT),
     "M225": Code(ERROR, "basis or score of a pair is impossible", _EXPORT),
     "M226": Code(ERROR, "rotation is not 0, 90, 180 or 270 degrees", _EXPORT),
+    "M227": Code(WARNING, "URLs hold a password, token or signature", "revoke them; export again, which removes them"),
     "M301": Code(ERROR, "queries have the bytes of a reference that is not their match",
                  "name that reference in the ground truth, or take the image out"),
     "M302": Code(WARNING, "queries with the same bytes", "remove one, or its predictions count twice"),
@@ -79,6 +81,11 @@ CODES = {
     "M310": Code(ERROR, "training images have the pixels of queries or references", _LEAK),
     "M311": Code(ERROR, "training images are near-duplicates of queries or references", "inspect them, remove copies"),
     "M312": Code(WARNING, "images could not be decoded and compared", "restore or fetch them and validate again"),
+    "M313": Code(ERROR, "distractors that annotators labelled edited_copy or hard_negative", _LABELS),
+    "M314": Code(ERROR, "hard negatives that annotators decided to be edited copies", _LABELS),
+    "M315": Code(ERROR, "edited copies that annotators decided not to be copies of it", _LABELS),
+    "M316": Code(WARNING, "references with the same pixels", "ingest each picture once: a copy of one is one of both"),
+    "M317": Code(WARNING, "queries with the same pixels", "remove one, or its predictions count twice"),
     "M401": Code(WARNING, "images without a licence", "state it when ingesting, before you publish the dataset"),
     "M402": Code(WARNING, "images under an attribution licence without author or address",
                  "state the author and the landing or original URL when ingesting"),

@@ -21,6 +21,8 @@ IMAGE_TABLES = {
     "train_basic": "image_id",
     "train_pair_images": "image_id",
 }
+URL_COLUMNS = ("author_url", "original_url", "landing_url")
+SUSPECT = r"://[^/?#]*@|[?&#;]"  # what a URL with a password, token or signature must hold
 FORMULA_START = r"^[=+\-@\t\r]"
 _BATCH = 65_536  # rows formatted at a time
 

@@ -24,7 +24,7 @@ from ndec_builder.manifests.writing.open_selected import select_opened
 from ndec_builder.manifests.writing.pack import pack
 from ndec_builder.manifests.writing.presets import NDEC, compose
 from ndec_builder.manifests.writing.selection import DatasetSelection, Material
-from ndec_builder.manifests.writing.write import write_dataset
+from ndec_builder.manifests.writing.write import without_secrets, write_dataset
 
 RESULT_VERSION = 2
 
@@ -46,6 +46,8 @@ def run(config: ExportConfig) -> Path:
     if config.preset == "ndec":
         material, preset = compose(material, NDEC, config.partial)
     material, selection = select_opened(workspace, material, config.distractors, config.seed)
+    tables, cleaned = without_secrets(selection.tables, config.attribution_only)
+    selection = replace(selection, tables=tables)
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
         with written_once(directory) as building:
@@ -56,7 +58,7 @@ def run(config: ExportConfig) -> Path:
                 packed, shards = done.facts, done.shards
             info = write_dataset(
                 building, config, selection, lineage(workspace), corpus_facts(workspace), preset,
-                ingested_pairs(workspace), packed, shards, _folders(material, selection),
+                ingested_pairs(workspace), packed, shards, _folders(material, selection), cleaned,
             )  # fmt: skip
             record.write(building, counts=info["counts"] | {"dropped": info["dropped"]})
         rows = info["counts"]["rows"]
@@ -100,6 +102,8 @@ def _say_result(config: ExportConfig, info: dict[str, Any]) -> None:
     drawn = info["settings"]["distractors_drawn"]
     if drawn < config.distractors:
         say(f"{config.distractors} distractors were requested; the unmined pool has only {drawn}")
+    if removed := info["credentials_removed"]:
+        say(f"passwords, tokens or signatures were removed from the URLs of {removed} images")
     for table, reasons in info["dropped"].items():
         for reason, count in reasons.items():
             say(f"left out of {table}: {count} × {reason}")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.console import progress, say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import sha256_bytes, sha256_file, write_bytes, write_text
@@ -121,7 +122,7 @@ def report_csv(outcomes: list[FetchResult]) -> str:
     writer.writerow(("table", "image_id", "state", "detail", "url"))
     for outcome in outcomes:
         item = outcome.wanted
-        cells = (item.table, item.image_id, outcome.state, outcome.detail, item.url)
+        cells = (item.table, item.image_id, outcome.state, outcome.detail, without_credentials(item.url))
         writer.writerow([guarded_text(cell) for cell in cells])
     return buffer.getvalue()
 

@@ -17,6 +17,7 @@ from ndec_builder.manifests.validation.file_checks import (
 )
 from ndec_builder.manifests.validation.findings import Finding
 from ndec_builder.manifests.validation.image_checks import check_images, check_shards
+from ndec_builder.manifests.validation.label_checks import check_labels
 from ndec_builder.manifests.validation.leaks import check_near, check_pixels
 from ndec_builder.manifests.validation.table_checks import check_tables
 
@@ -60,6 +61,7 @@ def all_findings(config: ValidateConfig) -> list[Finding]:
         return findings + unreadable
     findings += check_tables(tables, manifest.info, manifest.form)
     findings += check_descriptions(manifest, tables)
+    findings += check_labels(manifest, tables)
     if config.images or config.pixels or config.model:
         findings += check_shards(manifest)
         openable = tables | {name: manifest.table(name) for name in IMAGE_TABLES}

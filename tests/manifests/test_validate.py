@@ -18,7 +18,7 @@ from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.manifests.validate import all_findings, run, validate
 from support.damage import setter
 from support.damages import ATTRIBUTED, FOLDED, LINKED, TARRED
-from support.decided_world import make_world
+from support.decided_world import TEST_PAIRS, make_world
 from support.pictures import scene
 
 pytestmark = pytest.mark.slow
@@ -71,8 +71,9 @@ def test_a_fresh_export_has_only_the_findings_that_are_true_of_it(whole: dict[st
 
 def test_there_are_enough_kinds_and_every_code_has_one() -> None:
     assert len(CASES) >= 40
-    by_pixels = {"M310", "M311", "M312"}  # below
-    assert {FORMS[form][1][kind][0] for form, kind in CASES} == set(CODES) - by_pixels - {"M117"}
+    by_pixels = {"M310", "M311", "M312", "M316", "M317"}  # below
+    by_labels = {"M313", "M314", "M315"}  # below
+    assert {FORMS[form][1][kind][0] for form, kind in CASES} == set(CODES) - by_pixels - by_labels - {"M117"}
 
 
 def test_the_document_has_every_code_and_kind() -> None:
@@ -133,6 +134,43 @@ def test_the_same_pixels_in_another_file_are_a_leak(world) -> None:
     (world.workspace.files("reference") / "r3.png").write_bytes(b"no picture")
     found = {finding.code: finding for finding in all_findings(ValidateConfig(directory, pixels=True))}
     assert "references/r3" in found["M312"].examples
+
+
+def test_the_same_picture_twice_in_a_role_is_found(world) -> None:
+    for role, name, seed in (("reference", "r2", 1), ("query", "stranger", 11)):  # the pixels of r1 and copy-000000
+        path = world.workspace.files(role) / f"{name}.bmp"
+        scene(seed, (48, 32)).save(path)
+        rows = world.workspace.read_images(role).to_pylist()
+        for row in rows:
+            if row["image_id"] == name:
+                row |= {"uri": world.workspace.uri_of(path), "sha256": sha256_file(path)}
+        write_table(world.workspace.images(role), table_of(IMAGES, rows))
+    found = {
+        finding.code: finding
+        for finding in all_findings(ValidateConfig(export(ExportConfig(world.workspace.root)), pixels=True))
+    }
+    assert found["M316"].examples == ("r2",) and found["M317"].examples == ("stranger",)
+
+
+@pytest.mark.parametrize(
+    ("key", "label", "code", "name"),
+    [
+        (("free1", "r1"), "edited_copy", "M313", "free1"),
+        (("free1", "r1"), "hard_negative", "M313", "free1"),
+        (("free1", "r1"), "unrelated", None, ""),  # no contradiction: it is still a distractor
+        (("p-hard", "r1"), "edited_copy", "M314", "p-hard"),
+        (("p-copy", "r1"), "unrelated", "M315", "p-copy"),
+    ],
+)
+def test_queries_that_contradict_the_labels_of_the_workspace(world, key, label, code, name) -> None:
+    directory = export(ExportConfig(world.workspace.root, distractors=6))
+    labels = TEST_PAIRS | {key: label}
+    world.tasks("test", [pair for pair, value in labels.items() if value not in ("absent", "duplicate")])
+    world.decide("test", labels)  # after the export
+    found = {finding.code: finding for finding in validate(directory)}
+    assert found.keys() & {"M313", "M314", "M315"} == ({code} if code else set())
+    if code:
+        assert found[code].examples == (name,) and found[code].is_error
 
 
 def test_a_re_encoded_training_image_is_a_near_duplicate(world) -> None:

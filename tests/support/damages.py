@@ -121,6 +121,14 @@ LINKED: dict[str, tuple[str, Change]] = {  # a dataset whose images stay in the 
     "a pair of one image": ("M216", every("train_pairs", lambda row: {"latter_id": row["former_id"]})),
     "a pair under a second id": ("M217", same_pair_again),
     "rows turned round": ("M218", table("queries", lambda rows: rows[::-1])),
+    "a password in a URL": (
+        "M227",
+        setter("references", "image_id", "r1", landing_url="https://me:secret@example.org/l"),
+    ),
+    "a signature in a URL": (
+        "M227",
+        setter("references", "image_id", "r1", original_url="https://example.org/o?X-Amz-Signature=0"),
+    ),
     "a hash that is none": ("M219", setter("references", "image_id", "r1", sha256="abc")),
     "an image without a uri": ("M220", setter("references", "image_id", "r1", uri=None)),
     "a uri that climbs out": ("M223", setter("references", "image_id", "r1", uri="files/../../../etc/passwd")),

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
+from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, table_of
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
@@ -58,7 +59,8 @@ def record_incidents(tables: AnnotationTables, rows: Sequence[_Row]) -> Counter[
     names = [name for name in INCIDENTS.names if name != "seen_at"]
     seen = {tuple(row[name] for name in names) for row in known.to_pylist()} if rows else set()
     fresh: list[_Row] = []
-    for row in rows:
+    for found in rows:
+        row = {name: without_credentials(value) if isinstance(value, str) else value for name, value in found.items()}
         key = tuple(row.get(name) for name in names)
         if key not in seen:
             seen.add(key)

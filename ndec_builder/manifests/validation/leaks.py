@@ -45,7 +45,20 @@ def check_pixels(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
         if table in TRAIN_IMAGES and digest in test
     ]
     yield from flag_rows("M310", same)
+    for code, role in (("M316", "references"), ("M317", "queries")):
+        yield from flag_rows(code, _again(digests, tables_of, names, role))
     yield from flag_rows("M312", [f"{t}/{n}" for n, t, d in zip(names, tables_of, digests, strict=True) if d is None])
+
+
+def _again(digests: list[bytes | None], tables: list[str], names: list[str], role: str) -> list[str]:
+    """Ids of a table whose pixels an earlier image of it has."""
+    seen: set[bytes] = set()
+    found = []
+    for digest, table, name in zip(digests, tables, names, strict=True):
+        if table == role and digest is not None:
+            found += [name] if digest in seen else []
+            seen.add(digest)
+    return found
 
 
 def check_near(manifest: Manifest, tables: Tables, model: str, threshold: float) -> Iterator[Finding]:

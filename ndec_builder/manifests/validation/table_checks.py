@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.schemas import TABLE_KEYS, pair_id
 from ndec_builder.manifests.arrow_ops import (
     concatenated,
@@ -22,7 +23,7 @@ from ndec_builder.manifests.arrow_ops import (
     texts,
     within,
 )
-from ndec_builder.manifests.csv_tables import IMAGE_TABLES
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES, SUSPECT, URL_COLUMNS
 from ndec_builder.manifests.validation.findings import Finding, Tables, flag_rows
 from ndec_builder.manifests.writing.lineage import count_tables
 
@@ -116,6 +117,8 @@ def check_images_columns(tables: Tables, form: str) -> Iterator[Finding]:
         yield from flag_rows("M219", _at(ids, ~mask(pc.match_substring_regex(table["sha256"], "^[0-9a-f]{64}$"))), name)
         turned = mask(pc.is_valid(table["rotation"])) & ~mask(pc.is_in(table["rotation"], value_set=_TURNS))
         yield from flag_rows("M226", _at(ids, turned), name)
+        for column in (*URL_COLUMNS, "uri"):
+            yield from flag_rows("M227", _at(ids, _with_secrets(table[column])), f"{name}.{column}")
         web = mask(pc.match_substring_regex(uri, "^https?://"))
         if form == "attribution_only":
             yield from flag_rows("M221", _at(ids, filled(uri) & ~web), name)
@@ -129,6 +132,15 @@ def check_images_columns(tables: Tables, form: str) -> Iterator[Finding]:
         elif form == "tar":
             bad |= filled(uri) & ~mask(pc.match_substring_regex(uri, rf"^images/{name}-\d+\.tar#bytes=\d+-\d+$"))
         yield from flag_rows("M223", _at(ids, bad), name)
+
+
+def _with_secrets(column: pa.ChunkedArray) -> np.ndarray:
+    """(n,) bool: URLs that `without_credentials` would change."""
+    result = mask(pc.match_substring_regex(column, SUSPECT))
+    for row in np.flatnonzero(result):
+        value = column[row].as_py()
+        result[row] = without_credentials(value) != value
+    return result
 
 
 def check_roles(tables: Tables) -> Iterator[Finding]:

@@ -20,10 +20,10 @@ OPEN = "edited_copy_with_an_undecided_pair"
 UNSEEN = "edited_copy_that_nobody_labelled"
 
 
-def former_pairs(workspace: Workspace, split: str, mined: pa.Table) -> pa.Table:
+def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bool = False) -> pa.Table:
     """Labelled pairs that are not among the mined ones any more (schema CANDIDATES, scores null), by pair_id.
 
-    Their decisions still count. Prints how many there are, and how many labels name pairs of which no table is left.
+    Their decisions still count. Unless `quiet`, prints how many there are, and how many labels name unknown pairs.
     """
     tables = AnnotationTables(workspace, split)
     tasks, labels = no_gold(tables.tasks), no_gold(tables.counting_labels)["pair_id"]
@@ -32,14 +32,14 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table) -> pa.Table:
     lost = len({*labels.filter(pa.array(~within(labels, known))).to_pylist()} | {
         *cleared.filter(pa.array(~within(cleared, known))).to_pylist()
     })  # fmt: skip
-    if lost:
+    if lost and not quiet:
         say(
             f"{lost} labelled or cleared pairs of split {split} are in no table any more, so their labels do not "
             f"count; mine with the earlier settings to get them back"
         )
     former = tasks.filter(pa.array(within(tasks["pair_id"], labels) & ~within(tasks["pair_id"], mined["pair_id"])))
     former = former.filter(pa.array(first_of_each(former["pair_id"]))).sort_by("pair_id")
-    if former.num_rows:
+    if former.num_rows and not quiet:
         say(f"{former.num_rows} labelled pairs of split {split} are no longer among the mined ones; their labels count")
     for field in CANDIDATES:
         if field.name not in former.column_names:

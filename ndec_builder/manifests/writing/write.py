@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION
 from ndec_builder.core.storage import sha256_file, write_bytes, write_json, write_table, write_text
-from ndec_builder.manifests.csv_tables import IMAGE_TABLES, attribution_csv, ground_truth_csv, write_pieces
+from ndec_builder.manifests.arrow_ops import mask
+from ndec_builder.manifests.csv_tables import (
+    IMAGE_TABLES,
+    SUSPECT,
+    URL_COLUMNS,
+    attribution_csv,
+    ground_truth_csv,
+    write_pieces,
+)
 from ndec_builder.manifests.pair_folders import FOLDERS
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.card import card
@@ -36,11 +46,13 @@ def write_dataset(
     packed: Facts | None = None,
     shards: Sequence[Path] = (),
     folders: bytes | None = None,
+    cleaned: int = 0,
 ) -> Facts:
     """Write every file of the dataset into `directory`, manifest.json last; returns the content of manifest.json.
 
     facts: lineage · source: the corpus · ingested: pairs of another dataset · packed: how the images were packed, with
-    the tar files in `shards` · folders: the content of pair_folders.csv.
+    the tar files in `shards` · folders: the content of pair_folders.csv · cleaned: images whose URLs lost a
+    password or signature.
     """
     tables = without_uris(selection.tables) if config.attribution_only else selection.tables
     names = annotator_names(facts)
@@ -66,6 +78,7 @@ def write_dataset(
         "counts": counts,
         "confirmed_copies": selection.confirmed_copies,
         "dropped": selection.dropped,
+        "credentials_removed": cleaned,
         "lineage": facts,
         "corpus": source,
         "ingested_pairs": ingested,
@@ -92,6 +105,30 @@ def write_dataset(
     info["files"] = {name: {"sha256": sha256, "bytes": size} for name, (sha256, size) in files.items()}
     write_json(directory / "manifest.json", info)
     return info
+
+
+def without_secrets(tables: dict[str, pa.Table], uris: bool) -> tuple[dict[str, pa.Table], int]:
+    """Take passwords and signatures out of the URLs of all image tables; returns the number of images concerned.
+
+    `uris`: of the column `uri` too, which then serves to find the image elsewhere, not to read it.
+    """
+    result, count = dict(tables), 0
+    for name in IMAGE_TABLES:
+        changed = np.zeros(tables[name].num_rows, dtype=bool)
+        for column in (*URL_COLUMNS, *(("uri",) if uris else ())):
+            table = result[name]
+            suspect = np.flatnonzero(mask(pc.match_substring_regex(table[column], SUSPECT)))
+            if not len(suspect):
+                continue
+            values = table[column].to_pylist()
+            for row in suspect:
+                clean = without_credentials(values[row])
+                changed[row] |= clean != values[row]
+                values[row] = clean
+            place = table.column_names.index(column)
+            result[name] = table.set_column(place, table.schema.field(column), pa.array(values, pa.string()))
+        count += int(changed.sum())
+    return result, count
 
 
 def without_uris(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
