@@ -1,0 +1,123 @@
+"""The recall certificate, against simulations and sums that share no code with it."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from ndec_builder.annotation.decisions.recall_certificate import (
+    RecallGoal,
+    certify,
+    expected_recall,
+    false_positives,
+    least_positives,
+    most_positives,
+    required_order,
+)
+
+GOAL = RecallGoal(0.8, 0.95)
+
+
+def holds(rng: np.random.Generator, positives: int, pairs: int, sample: int, goal: RecallGoal) -> bool | None:
+    """Whether a certificate from one random sample is true; None when there is none. Ranks: positives come early."""
+    score = rng.normal(size=pairs)
+    is_positive = np.zeros(pairs, bool)
+    is_positive[:positives] = True
+    score[:positives] += 1.5
+    order = np.argsort(-score)
+    drawn = rng.choice(pairs, sample, replace=False)
+    rank = np.empty(pairs, np.int64)
+    rank[order] = np.arange(1, pairs + 1)
+    found = certify(rank[drawn[is_positive[drawn]]], pairs, sample, goal)
+    if found.stop is None:
+        return None
+    labelled = set(order[: found.stop].tolist()) | set(drawn.tolist())
+    return sum(pair in labelled for pair in range(positives)) >= goal.recall * positives
+
+
+@pytest.mark.parametrize(("positives", "sample"), [(300, 200), (300, 400), (60, 400), (900, 200)])
+def test_the_statement_is_true_as_often_as_it_says(positives: int, sample: int) -> None:
+    rng = np.random.default_rng(positives + sample)
+    results = [holds(rng, positives, 1500, sample, GOAL) for _ in range(400)]
+    made = [result for result in results if result is not None]
+    assert len(made) > 150
+    assert np.mean(made) > 0.95 - 3 * math.sqrt(0.95 * 0.05 / len(made))
+
+
+def test_the_order_is_exact_for_a_small_number_of_positives() -> None:
+    """All samples of 8 among each possible number of positives are listed."""
+    goal, drawn, sample, pairs = RecallGoal(0.75, 0.9), 8, 20, 30
+
+    def failures(order: int, positives: int) -> float:
+        samples = list(combinations(range(1, positives + 1), drawn))
+        return sum(places[order - 1] + drawn - order < goal.recall * positives for places in samples) / len(samples)
+
+    most = most_positives(drawn, sample, pairs, 1 - 0.1 * 0.1)
+    allowed = 0.1 * 0.8  # what is left for the stop itself
+    worst = {order: max(failures(order, total) for total in range(drawn, most + 1)) for order in range(1, drawn + 1)}
+    order = required_order(drawn, sample, pairs, goal)
+    assert order is not None
+    assert worst[order] <= allowed < worst[order - 1]
+
+
+def test_a_large_pool_gives_the_binomial_order_of_the_paper() -> None:
+    def binomial_order(positives: int, recall: float, alpha: float) -> int:
+        below = 0.0
+        for j in range(positives + 1):
+            if 1 - below <= alpha:
+                return j
+            below += math.comb(positives, j) * recall**j * (1 - recall) ** (positives - j)
+        raise AssertionError
+
+    found = required_order(100, 500, 10_000_000, GOAL)
+    assert found == binomial_order(100, 0.8, 0.05 * 0.8)
+
+
+def test_too_few_sampled_hard_negatives_certify_nothing() -> None:
+    least = least_positives(GOAL)
+    assert 0.8**least <= 0.04 < 0.8 ** (least - 1)
+    assert certify(np.arange(1, least), 10_000_000, 500, GOAL).stop is None
+    assert certify(np.arange(1, least + 1), 10_000_000, 500, GOAL).stop == least
+    assert certify(np.zeros(0, np.int64), 1000, 100, GOAL).order is None
+
+
+def test_false_positives_move_the_stop_back_by_as_many_places() -> None:
+    ranks = np.arange(10, 1010, 10)
+    plain, widened = certify(ranks, 5000, 500, GOAL), certify(ranks, 5000, 500, GOAL, error=0.01)
+    false = false_positives(500, 100, 0.01, 1 - 0.05 * 0.1)
+    assert (plain.false, widened.false) == (0, false)
+    assert 5 < false < 20
+    assert widened.order == (required_order(100 - false, 500, 5000, GOAL) or 0) + false
+    assert plain.stop is not None and widened.stop is not None
+    assert widened.stop > plain.stop
+
+
+def test_the_bound_of_all_hard_negatives_inverts_the_hypergeometric_sum() -> None:
+    def at_most(found: int, pairs: int, total: int, sample: int) -> float:
+        ways = sum(math.comb(total, k) * math.comb(pairs - total, sample - k) for k in range(found + 1))
+        return ways / math.comb(pairs, sample)
+
+    most = most_positives(5, 40, 100, 0.95)
+    assert at_most(5, 100, most, 40) > 0.05 >= at_most(5, 100, most + 1, 40)
+    assert most_positives(3, 100, 100, 0.95) == 3
+
+
+def test_the_expected_recall_is_where_reviews_stop_on_average() -> None:
+    rng = np.random.default_rng(3)
+    pairs, positives, sample = 2000, 600, 300
+    reached = []
+    for _ in range(300):
+        places = np.sort(rng.choice(positives, rng.hypergeometric(positives, pairs - positives, sample), replace=False))
+        order = required_order(len(places), sample, pairs, GOAL)
+        reached.append((places[(order or 1) - 1] + 1) / positives)
+    expected = expected_recall(sample, 0.3, pairs, GOAL)
+    assert expected == pytest.approx(float(np.mean(reached)), abs=0.01)
+
+
+@pytest.mark.parametrize("bad", [{"recall": 1.0}, {"recall": 0.0}, {"confidence": 1.5}])
+def test_a_goal_is_a_share(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"must be above 0 and below 1"):
+        RecallGoal(**bad)
