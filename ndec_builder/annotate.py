@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndec_builder.annotation.certificate_settings import CertifyConfig
 from ndec_builder.annotation.settings import (
     AutoClearConfig,
     LeaveConfig,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoClearConfig",
+    "CertifyConfig",
     "LeaveConfig",
     "PullConfig",
     "PushConfig",
@@ -42,6 +44,7 @@ __all__ = [
     "ServeConfig",
     "StatusConfig",
     "auto_clear",
+    "certify",
     "leave",
     "pull",
     "push",
@@ -96,6 +99,11 @@ def auto_clear(config: AutoClearConfig) -> Path:
 def relearn(config: RelearnConfig) -> Path:
     """Learn pre-labels from the labels given so far; returns prelabels.parquet."""
     return run_verb("relearn", config)
+
+
+def certify(config: CertifyConfig) -> Path:
+    """Say how many labels certify a recall of the hard negatives; returns certificate.json."""
+    return run_verb("certify", config)
 
 
 def resolve(config: ResolveConfig) -> Path:

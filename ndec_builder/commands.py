@@ -43,6 +43,7 @@ COMMANDS = {
     "auto-clear": Command("annotate.auto_clear", "annotation.settings", "AutoClearConfig", "annotation.auto_clear"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
     "relearn": Command("annotate.relearn", "annotation.settings", "RelearnConfig", "annotation.relearn"),
+    "certify": Command("annotate.certify", "annotation.certificate_settings", "CertifyConfig", "annotation.certify"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
     "export": Command("export", "manifests.settings", "ExportConfig", "manifests.export"),
     "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from ndec_builder.annotation.certificate_settings import CertifyConfig as CertifyConfig
     from ndec_builder.annotation.decisions.agreement import cohen_kappa as cohen_kappa
     from ndec_builder.annotation.decisions.agreement import krippendorff_alpha as krippendorff_alpha
     from ndec_builder.annotation.decisions.binomial import clopper_pearson as clopper_pearson

@@ -111,6 +111,15 @@ def relearn(call: VerbCall) -> None:
     call.run()
 
 
+@verb(app, "certify", "split recall confidence error again")
+def certify(call: VerbCall) -> None:
+    """Say how many labels certify a recall of the hard negatives, from the random sample of `push --sample`.
+
+    After `relearn`. Label what it names, pull, and run it again: the other pairs need not be labelled.
+    """
+    call.run()
+
+
 @verb(app, "recheck", "split")
 def recheck(call: VerbCall) -> None:
     """Search each kept query against all references once more; near matches go back to annotation (push again)."""

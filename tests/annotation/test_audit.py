@@ -303,7 +303,7 @@ def test_agreement_status_and_decisions_follow_the_audit(tmp_path: Path, capsys:
     assert changed.pop(copy) == ("edited_copy", "adjudicated")
     assert set(changed.values()) == {("hard_negative", "agreed")}
     assert current_audit(directory, labels_of(votes + answers), PushOptions()) == Audit(
-        400, 300, 300, 1, 0, found["bound"]
+        400, 300, 300, 1, 0, found["bound"], watched_bound=found["watched_bound"]
     )
     assert current_audit(directory, labels_of(votes), PushOptions()) == Audit(400, 300, 0, 0, 0, None)
     config = StatusConfig(tmp_path)

@@ -8,13 +8,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from ndec_builder.annotation.decisions.binomial import rare_upper
 from ndec_builder.annotation.decisions.recall_certificate import (
     RecallGoal,
-    certify,
+    certify_recall,
     expected_recall,
     false_positives,
     least_positives,
-    most_positives,
     required_order,
 )
 
@@ -31,7 +31,7 @@ def holds(rng: np.random.Generator, positives: int, pairs: int, sample: int, goa
     drawn = rng.choice(pairs, sample, replace=False)
     rank = np.empty(pairs, np.int64)
     rank[order] = np.arange(1, pairs + 1)
-    found = certify(rank[drawn[is_positive[drawn]]], pairs, sample, goal)
+    found = certify_recall(rank[drawn[is_positive[drawn]]], pairs, sample, goal)
     if found.stop is None:
         return None
     labelled = set(order[: found.stop].tolist()) | set(drawn.tolist())
@@ -55,7 +55,7 @@ def test_the_order_is_exact_for_a_small_number_of_positives() -> None:
         samples = list(combinations(range(1, positives + 1), drawn))
         return sum(places[order - 1] + drawn - order < goal.recall * positives for places in samples) / len(samples)
 
-    most = most_positives(drawn, sample, pairs, 1 - 0.1 * 0.1)
+    most = rare_upper(drawn, sample, pairs, confidence=1 - 0.1 * 0.1)
     allowed = 0.1 * 0.8  # what is left for the stop itself
     worst = {order: max(failures(order, total) for total in range(drawn, most + 1)) for order in range(1, drawn + 1)}
     order = required_order(drawn, sample, pairs, goal)
@@ -79,30 +79,20 @@ def test_a_large_pool_gives_the_binomial_order_of_the_paper() -> None:
 def test_too_few_sampled_hard_negatives_certify_nothing() -> None:
     least = least_positives(GOAL)
     assert 0.8**least <= 0.04 < 0.8 ** (least - 1)
-    assert certify(np.arange(1, least), 10_000_000, 500, GOAL).stop is None
-    assert certify(np.arange(1, least + 1), 10_000_000, 500, GOAL).stop == least
-    assert certify(np.zeros(0, np.int64), 1000, 100, GOAL).order is None
+    assert certify_recall(np.arange(1, least), 10_000_000, 500, GOAL).stop is None
+    assert certify_recall(np.arange(1, least + 1), 10_000_000, 500, GOAL).stop == least
+    assert certify_recall(np.zeros(0, np.int64), 1000, 100, GOAL).order is None
 
 
 def test_false_positives_move_the_stop_back_by_as_many_places() -> None:
     ranks = np.arange(10, 1010, 10)
-    plain, widened = certify(ranks, 5000, 500, GOAL), certify(ranks, 5000, 500, GOAL, error=0.01)
+    plain, widened = certify_recall(ranks, 5000, 500, GOAL), certify_recall(ranks, 5000, 500, GOAL, error=0.01)
     false = false_positives(500, 100, 0.01, 1 - 0.05 * 0.1)
     assert (plain.false, widened.false) == (0, false)
     assert 5 < false < 20
     assert widened.order == (required_order(100 - false, 500, 5000, GOAL) or 0) + false
     assert plain.stop is not None and widened.stop is not None
     assert widened.stop > plain.stop
-
-
-def test_the_bound_of_all_hard_negatives_inverts_the_hypergeometric_sum() -> None:
-    def at_most(found: int, pairs: int, total: int, sample: int) -> float:
-        ways = sum(math.comb(total, k) * math.comb(pairs - total, sample - k) for k in range(found + 1))
-        return ways / math.comb(pairs, sample)
-
-    most = most_positives(5, 40, 100, 0.95)
-    assert at_most(5, 100, most, 40) > 0.05 >= at_most(5, 100, most + 1, 40)
-    assert most_positives(3, 100, 100, 0.95) == 3
 
 
 def test_the_expected_recall_is_where_reviews_stop_on_average() -> None:

@@ -1,10 +1,10 @@
 """A bound on the edited copies left among kept pairs that holds at every moment of the audit.
 
-The bound of a fixed sample (`binomial.rare_upper`) holds for a size fixed in advance. This one is a confidence sequence:
-people may watch it and stop as soon as it is low enough. It is a betting martingale for sampling without replacement
-(Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", 2024, JRSS-B, section 5), one-sided,
-with weighted draws as in Shekhar, Xu, Lipton, Liang and Ramdas, "Risk-limiting financial audits via weighted sampling
-without replacement" (2023).
+The bound of a fixed sample (`binomial.rare_upper`) holds for a size fixed in advance. This one is a confidence
+sequence: people may watch it and stop as soon as it is low enough. It is a betting martingale for sampling without
+replacement (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024, section
+5), one-sided, with weighted draws as in Shekhar, Xu, Lipton, Liang and Ramdas, "Risk-limiting financial audits via
+weighted sampling without replacement" (2023).
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ def anytime_upper(
     return min(float(count), float(np.floor(high + 1e-6)) / (1 - missed))
 
 
-def _rejected(
-    copies: float, values: np.ndarray, count: int, confidence: float, weights: np.ndarray | None
-) -> bool:
+def _rejected(copies: float, values: np.ndarray, count: int, confidence: float, weights: np.ndarray | None) -> bool:
     """Whether the draws refute at some time that there are at least `copies`.
 
     Before a draw with `seen` copies found, `copies` − seen are left at least. value / probability is an unbiased

@@ -19,9 +19,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.decisions.anytime_bound import anytime_upper
 from ndec_builder.annotation.decisions.binomial import rare_upper
 from ndec_builder.annotation.decisions.label_statistics import MISSED, draw_pairs
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
@@ -45,6 +47,7 @@ class Audit:
     doubtful: int  # of those, disputed or unsure
     bound: float | None  # one-sided 95 % upper bound of the share of edited copies left; None without an audited pair
     judges: int = 1  # annotators who re-label each pair
+    watched_bound: float | None = None  # the same, but it may be watched: stop whenever it is low enough
 
     @property
     def open(self) -> int:
@@ -152,7 +155,17 @@ def evaluate_audit(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence
     found = [audit_verdict(votes.get(pair, ()), asked) for pair in drawn]
     audited = len(found) - found.count("open")
     copies, doubtful = found.count("copy"), found.count("doubtful")
-    return Audit(kept, len(drawn), audited, copies, doubtful, audit_bound(copies + doubtful, audited, kept), asked)
+    bound = audit_bound(copies + doubtful, audited, kept)
+    return Audit(kept, len(drawn), audited, copies, doubtful, bound, asked, _watched_bound(found, kept))
+
+
+def _watched_bound(found: Sequence[str], kept: int) -> float | None:
+    """As `audit_bound`, valid at every moment of the audit: the audited pairs count in the order of the draw."""
+    wrong = np.array([verdict != "clean" for verdict in found if verdict != "open"], bool)
+    if not len(wrong):
+        return None
+    left = kept - int(wrong.sum())
+    return (anytime_upper(wrong, kept, MISSED) - int(wrong.sum())) / left if left else 0.0
 
 
 def audit_bound(found: int, audited: int, kept: int) -> float | None:
@@ -211,6 +224,8 @@ def audit_text(audit: Audit) -> str:
         return text
     text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
     text += f", if an annotator overlooks at most {MISSED:.0%} of the copies)"
+    if audit.watched_bound is not None:
+        text += f"; you may stop now with at most {audit.watched_bound:.2%}"
     if audit.bound > GOAL and (need := pairs_needed(audit.copies + audit.doubtful, audit.kept)):
         text += f"; {GOAL:.0%} needs {need:,} audited pairs and no further copy"
     return text

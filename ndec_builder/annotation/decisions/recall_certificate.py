@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy.special import bdtr, gammaln
+
+from ndec_builder.annotation.decisions.binomial import rare_upper
 
 # Shares of 1 − confidence: false positives in the sample, number of hard negatives, and the rest for the stop itself.
 FALSE_SHARE, COUNT_SHARE = 0.1, 0.1
@@ -55,7 +57,7 @@ class RecallCertificate:
         return asdict(self)
 
 
-def certify(
+def certify_recall(
     ranks: np.ndarray, pairs: int, sample: int, goal: RecallGoal | None = None, error: float = 0.0
 ) -> RecallCertificate:
     """Certify where a review in ranked order may stop.
@@ -84,7 +86,7 @@ def required_order(positives: int, sample: int, pairs: int, goal: RecallGoal) ->
     that the sample leaves possible, and at a coarse grid of smaller ones.
     """
     alpha = 1 - goal.confidence
-    most = most_positives(positives, sample, pairs, 1 - alpha * COUNT_SHARE)
+    most = rare_upper(positives, sample, pairs, confidence=1 - alpha * COUNT_SHARE)
     allowed = alpha * (1 - FALSE_SHARE - COUNT_SHARE)
     coarse = np.geomspace(max(positives, 1), most + 1, 50).astype(np.int64)
     totals = np.unique(np.clip(np.concatenate([coarse, np.arange(most - 49, most + 1)]), positives, most))
@@ -115,17 +117,7 @@ def _at_least(some: int, totals: np.ndarray, kind: np.ndarray, drawn: int) -> np
 def _log_ways(count: np.ndarray, some: np.ndarray) -> np.ndarray:
     """log C(count, some), element by element; any number where it is not defined."""
     left = np.maximum(count - some, 0)
-    return special.gammaln(count + 1) - special.gammaln(some + 1) - special.gammaln(left + 1)
-
-
-def most_positives(positives: int, sample: int, pairs: int, confidence: float) -> int:
-    """One-sided upper bound of the hard negatives among `pairs` when a random `sample` holds `positives` of them."""
-    low, high = positives, pairs - sample + positives
-    while high > low:  # the largest M with P(X ≤ positives) > 1 − confidence; X falls in probability as M grows
-        middle = (low + high + 1) // 2
-        likely = stats.hypergeom.cdf(positives, pairs, middle, sample) > 1 - confidence
-        low, high = (middle, high) if likely else (low, middle - 1)
-    return low
+    return gammaln(count + 1) - gammaln(some + 1) - gammaln(left + 1)
 
 
 def false_positives(sample: int, positives: int, error: float, confidence: float) -> int:
@@ -135,7 +127,8 @@ def false_positives(sample: int, positives: int, error: float, confidence: float
     """
     if not 0 <= error < 1:
         raise ValueError(f"error is {error}; it must be at least 0 and below 1")
-    return min(int(stats.binom.ppf(confidence, sample, error)) if error else 0, positives)
+    chances = bdtr(np.arange(positives + 1), sample, error) if error else np.ones(1)
+    return min(int(np.searchsorted(chances, confidence)), positives)
 
 
 def least_positives(goal: RecallGoal) -> int:
