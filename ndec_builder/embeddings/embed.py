@@ -97,6 +97,7 @@ def _embed(
     folder = open_plan(directory, plan).absolute()
     write_table(folder / "images.parquet", images)  # an ingest during the run must not change what a shard reads
     work = EmbedShard(replace(config, workspace=config.workspace.absolute()), folder)
+    _report_assumption(config)
     what = f"embedding {config.role} with {config.model}"
     results = run_shards(folder, plan, work, _engine(config), what=what, unit="images")
     parts = write_parts(directory, _pieces(folder, plan, results))
@@ -117,6 +118,12 @@ def _embed(
     )
     close_plans(directory)
     say(f"embedded {embedded} of {images.num_rows} {config.role} images, {dim}-d")
+
+
+def _report_assumption(config: EmbedConfig) -> None:
+    from ndec_builder.embeddings.backbones.load import report_assumption
+
+    report_assumption(config.model)
 
 
 def _engine(config: EmbedConfig) -> Engine:

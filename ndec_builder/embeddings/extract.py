@@ -232,7 +232,7 @@ def _pixels(row: dict[str, Any], content: bytes | str, backbone: Backbone) -> np
         image = decode(content, row.get("rotation") or 0, target=backbone.target)
     except DecodeError as error:
         return str(error)
-    return to_pixels(image, backbone.target(*image.size))
+    return to_pixels(image, backbone.target(*image.size), backbone.interpolation)
 
 
 def _check_finite(features: np.ndarray, names: list[str], backbone: Backbone) -> None:

@@ -61,7 +61,7 @@ MODEL_KINDS: dict[str, ModelKind] = {
         "code yes; ask about DISC21-trained weights",
     ),
     "timm": ModelKind(
-        "timm:NAME[@FILE]",
+        "timm:NAME[.TAG][@FILE]",
         "timm_model",
         "a timm name; weights from FILE (.safetensors, .pth), else from its hub",
         "the model's own, squashed",
@@ -69,7 +69,7 @@ MODEL_KINDS: dict[str, ModelKind] = {
         "by model",
     ),
     "open_clip": ModelKind(
-        "open_clip:NAME@FILE or @TAG",
+        "open_clip:NAME@FILE, @TAG or @TAG@FILE",
         "open_clip_model",
         "an open_clip name and its weights, a file or a tag of its hub",
         "the model's own, squashed",
@@ -79,7 +79,7 @@ MODEL_KINDS: dict[str, ModelKind] = {
     "onnx": ModelKind(
         "onnx:FILE[@SIZE]",
         "onnx_file",
-        "an ONNX file with one input (n, 3, h, w), and `pip install 'ndec-builder[onnx]'`",
+        "an ONNX file with one image input (n, 3, h, w) or (n, h, w, 3), and `pip install 'ndec-builder[onnx]'`",
         "the size in the file, else 224 px, squashed; ImageNet mean and standard deviation",
         "see the source of the file",
         "see the source",

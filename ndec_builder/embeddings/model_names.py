@@ -1,8 +1,9 @@
 """Parses model names: the kind, the weights file and the fingerprint of a model, without loading torch.
 
 efficientnet-lite0           the default: code and weights come with the installation
-timm:NAME[@FILE]             a timm model; weights from FILE (.safetensors, .pth), else from its hub
+timm:NAME[.TAG][@FILE]       a timm model; weights from FILE (.safetensors, .pth), else from its hub
 open_clip:NAME@FILE_OR_TAG   the image tower of an open_clip model
+open_clip:NAME@TAG@FILE      the same; weights from FILE, mean, standard deviation and activation as the tag has them
 FILE[@SIZE]                  a TorchScript file, for example SSCD; SIZE is the input side in px, default 288
 KIND:FILE[@SIZE][,p=P]       multigrain, isc21, bot or onnx; P is the exponent of GeM pooling
 """
@@ -14,10 +15,12 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.storage import fingerprint, sha256_file
 from ndec_builder.embeddings.model_kinds import MODEL_KINDS
+from ndec_builder.embeddings.onnx_data import external_data
 from ndec_builder.embeddings.settings import DEFAULT_MODEL
 
 RESULT_VERSION = 2  # raise it when the descriptors of any backbone change: preprocessing, pooling, layer
@@ -43,23 +46,41 @@ class ModelName:
         """Default number of dimensions that a whitening keeps."""
         return MODEL_KINDS[self.kind].whitening_dim
 
+    @functools.cached_property
+    def data_files(self) -> dict[str, Path]:
+        """Name → path of further files that hold weights: the external data of an ONNX file.
+
+        Raises NdecError when one of them does not exist.
+        """
+        if self.kind != "onnx" or self.weights is None:
+            return {}
+        found = {name: self.weights.parent / name for name in external_data(self.weights)}
+        for name, path in found.items():
+            if not path.is_file():
+                raise NdecError(
+                    f"{self.weights} keeps its weights in {name!r}, which does not exist in {path.parent}; copy both "
+                    "files into one folder"
+                )
+        return found
+
     def weights_sha256(self) -> dict[str, str]:
-        """File name → sha256; empty when the weights come from a hub."""
-        return {} if self.weights is None else {self.weights.name: _sha256_of_version(*_version(self.weights))}
+        """File name → sha256 of every file that loading reads; empty when the weights come from a hub."""
+        if self.weights is None:
+            return {}
+        files = {self.weights.name: self.weights} | self.data_files
+        return {name: _sha256_of_version(*_version(path)) for name, path in files.items()}
 
     def fingerprint(self) -> str:
         """Equal for models that compute equal descriptors; files count by content, not by name or path."""
-        return fingerprint(
-            [
-                RESULT_VERSION,
-                self.kind,
-                self.architecture,
-                self.tag,
-                self.size,
-                self.p,
-                sorted(self.weights_sha256().values()),
-            ]
-        )
+        hashes: list[Any] = list(self.weights_sha256().values())
+        if len(hashes) > 1:  # the ONNX file names its data files, so names count there
+            hashes = [hashes[0], [[name, self.weights_sha256()[name]] for name in sorted(self.data_files)]]
+        parts = [RESULT_VERSION, self.kind, self.architecture, self.tag, self.size, self.p, hashes]
+        if self.kind == "open_clip":
+            from ndec_builder.embeddings.library_configs import changed_open_clip_config
+
+            parts += changed_open_clip_config(self)
+        return fingerprint(parts)
 
 
 def parse_model(name: str) -> ModelName:
@@ -97,13 +118,20 @@ def _file_model(name: str, kind: str) -> ModelName:
 
 
 def _library_model(name: str, kind: str) -> ModelName:
+    """KIND:NAME[@FILE_OR_TAG], KIND:NAME@TAG@FILE, and for timm NAME.TAG@FILE. A path may contain an @."""
     architecture, _, source = name.removeprefix(kind + ":").partition("@")
     if not architecture:
         raise UsageError(f"{name!r} names no model; write for instance timm:resnet50 or open_clip:ViT-B-32@FILE")
-    is_file = "/" in source or "." in source
-    if source and is_file:
-        return ModelName(name, kind, architecture, _existing(source))
-    return ModelName(name, kind, architecture, None, tag=source or None)
+    tag, at, path = source.partition("@")
+    if not at or "/" in tag or Path(source).is_file():
+        tag, path = "", source
+    if not at and source and "/" not in source and "." not in source:
+        return ModelName(name, kind, architecture, None, tag=source)
+    if not path:
+        return ModelName(name, kind, architecture, None)
+    if kind == "timm" and not tag:
+        architecture, _, tag = architecture.partition(".")
+    return ModelName(name, kind, architecture, _existing(path), tag=tag or None)
 
 
 def _existing(path: str) -> Path:

@@ -35,12 +35,14 @@ class Backbone(nn.Module):
         *,
         p: float = 3.0,
         keep_shape: bool = False,
+        interpolation: str = "bicubic",
         autocast: bool = True,
     ) -> None:
         super().__init__()
         self.trunk, self.pool = trunk, GeM(p)
         self.name, self.size, self.mean, self.std, self.license = name.name, size, mean, std, license
         self.keep_shape = keep_shape  # True: the longest side is `size`; False: pictures are squashed to size × size
+        self.interpolation = interpolation  # of the resizing: bicubic or bilinear, both antialiased
         self.autocast = autocast  # whether bfloat16 may be used in the trunk
         self.fingerprint, self.weights = name.fingerprint(), name.weights_sha256()
         self.register_buffer("place", torch.zeros(()), persistent=False)  # gives the device of a trunk without weights
@@ -75,8 +77,8 @@ class Backbone(nn.Module):
                 shape = tuple(self(torch.zeros(1, 3, self.size, self.size)).shape)
         except RuntimeError as error:
             raise NdecError(
-                f"the model {self.name} does not take images of {self.size}x{self.size} px "
-                f"({str(error).strip().splitlines()[-1]}); give its size as FILE@SIZE"
+                f"the model {self.name} fails on a picture of {self.size}x{self.size} px "
+                f"({str(error).strip().splitlines()[-1]}); if it needs another size, give it as FILE@SIZE"
             ) from None
         if len(shape) != 2:
             raise NdecError(f"the model {self.name} returns the shape {shape}; expected (n, d) or (n, c, h, w)")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import multiprocessing
 
 import torch
 
+from ndec_builder.core.console import say
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.backbones.base import Backbone
+from ndec_builder.embeddings.library_configs import assumption
 from ndec_builder.embeddings.model_kinds import MODEL_KINDS
 from ndec_builder.embeddings.model_names import parse_model
 
@@ -18,9 +22,17 @@ def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
     Raises UsageError for a name that does not exist, NdecError for weights that are missing, refused or do not fit.
     """
     model = parse_model(name)
+    report_assumption(name)
     module = importlib.import_module(f"ndec_builder.embeddings.backbones.{MODEL_KINDS[model.kind].module}")
     backbone: Backbone = module.build(model).eval()
     return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@functools.cache
+def report_assumption(name: str) -> None:
+    """Say once which config is assumed for a weights file, and how to choose another; workers are silent."""
+    if multiprocessing.parent_process() is None and (text := assumption(parse_model(name))):
+        say(text)
 
 
 def best_device(wanted: str = "auto") -> str:

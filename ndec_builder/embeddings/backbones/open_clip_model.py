@@ -7,6 +7,7 @@ from typing import Any
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.embeddings.backbones.base import Backbone
 from ndec_builder.embeddings.backbones.weights import short, with_file
+from ndec_builder.embeddings.library_configs import open_clip_config
 from ndec_builder.embeddings.model_names import ModelName
 
 
@@ -21,11 +22,16 @@ def build(model: ModelName) -> Backbone:
         raise UsageError(
             f"{model.name!r} names no weights; write {model.name}@FILE or @TAG with one of {', '.join(tags)}"
         )
+    config = open_clip_config(model)
     source = str(model.weights or model.tag)
     try:
-        net = open_clip.create_model(model.architecture, pretrained=source, precision="fp32").visual
+        net = open_clip.create_model(
+            model.architecture, pretrained=source, precision="fp32", force_quick_gelu=config.quick_gelu
+        ).visual
     except Exception as error:  # a hub out of reach, a refused pickle, weights that do not fit
         raise NdecError(f"cannot load {model.name}: {short(error)} Give a file as {with_file(model)}") from None
-    config: dict[str, Any] = net.preprocess_cfg
-    size = config["size"][0] if isinstance(config["size"], (tuple, list)) else config["size"]
-    return Backbone(net, model, size, tuple(config["mean"]), tuple(config["std"]), "see the model's card")
+    sides: Any = net.preprocess_cfg["size"]
+    size = sides[0] if isinstance(sides, (tuple, list)) else sides
+    return Backbone(
+        net, model, size, config.mean, config.std, "see the model's card", interpolation=config.interpolation
+    )

@@ -23,4 +23,6 @@ def build(model: ModelName) -> Backbone:
             f"{path} is not a TorchScript file; put the format or architecture in front of a file of weights: "
             f"multigrain:{path}, isc21:{path}, bot:{path} or timm:NAME@{path} (`ndec embed --list-models`)"
         ) from None
+    if any(weight.dtype in (torch.float16, torch.bfloat16) for weight in net.parameters()):
+        net = net.float()  # pictures are float32
     return Backbone(net, model, model.size or 0, IMAGENET_MEAN, IMAGENET_STD, "unknown", autocast=False)

@@ -1,0 +1,140 @@
+"""How weights of a library want their pictures: the configs that timm and open_clip keep for their tags.
+
+A file does not say which tag it belongs to, and the tags of one architecture may differ in mean, standard deviation,
+input size, interpolation and activation (open_clip 3.3: 50 of 196 tags have a mean and standard deviation of their own,
+27 need QuickGELU; timm 1.0.31: 34 of 313 architectures with several tags differ in mean or standard deviation). So the
+tag may be given with the file. Otherwise one config is assumed, and `assumption` says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ndec_builder.core.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from ndec_builder.embeddings.model_names import ModelName
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """What a tag fixes: normalisation, resizing, for timm the input size in px, for open_clip QuickGELU."""
+
+    mean: Triple
+    std: Triple
+    interpolation: str
+    size: int = 0
+    quick_gelu: bool = False
+
+    def __str__(self) -> str:
+        numbers = [" ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std)]
+        size = f", {self.size} px" if self.size else ""
+        gelu = ", QuickGELU" if self.quick_gelu else ""
+        return f"mean {numbers[0]}, std {numbers[1]}{size}, {self.interpolation}{gelu}"
+
+
+def open_clip_configs(architecture: str) -> dict[str, PictureConfig]:
+    """Tag → config of an open_clip architecture, in the library's order."""
+    import open_clip
+
+    return {tag: _open_clip(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)}
+
+
+def open_clip_config(model: ModelName) -> PictureConfig:
+    """The config of the given tag; for a file alone, the one assumed.
+
+    Assumed is open_clip's default if any tag has it or there are no tags, else the config of the most tags, the first
+    of them at a tie. Raises UsageError for an unknown tag.
+    """
+    configs = open_clip_configs(model.architecture)
+    if model.tag is not None:
+        return configs[_known(model, configs)]
+    default = _open_clip(model.architecture, "")
+    distinct = list(configs.values())
+    return default if default in distinct or not distinct else max(distinct, key=distinct.count)
+
+
+def changed_open_clip_config(model: ModelName) -> list[Any]:
+    """Empty where version 0.1.0 used the same config, so that descriptors made with it stay valid."""
+    try:
+        now = open_clip_config(model)
+    except UsageError:
+        return []  # loading the model says what is wrong
+    before = _open_clip(model.architecture, "") if model.weights is not None else now
+    old = (before.mean, before.std, "bicubic", _open_clip(model.architecture, "").quick_gelu)
+    new = (now.mean, now.std, now.interpolation, now.quick_gelu)
+    return [] if old == new else [new]
+
+
+def timm_configs(architecture: str) -> dict[str, PictureConfig]:
+    """Tag → config of a timm architecture, the default tag first."""
+    import timm
+
+    found = {}
+    for name in sorted(timm.list_models(f"{architecture}.*", pretrained=True) or []):
+        config: Any = timm.get_pretrained_cfg(name)
+        found[name.partition(".")[2]] = PictureConfig(
+            tuple(config.mean), tuple(config.std), config.interpolation or "bicubic", config.input_size[-1]
+        )
+    default = getattr(timm.get_pretrained_cfg(architecture), "tag", None)
+    return {tag: found[tag] for tag in sorted(found, key=lambda tag: tag != default)}
+
+
+def check_timm_tag(model: ModelName) -> None:
+    """Raises UsageError for a tag that timm does not have."""
+    if model.tag is not None:
+        _known(model, timm_configs(model.architecture))
+
+
+def assumption(model: ModelName) -> str:
+    """What is assumed about a weights file, and the alternatives; empty when nothing has to be."""
+    if model.weights is None or model.tag is not None:
+        return ""
+    if model.kind == "open_clip":
+        configs, chosen = open_clip_configs(model.architecture), open_clip_config(model)
+        form = f"open_clip:{model.architecture}@TAG@FILE"
+    elif model.kind == "timm":
+        configs = timm_configs(model.architecture)
+        chosen = next(iter(configs.values()), PictureConfig((0, 0, 0), (1, 1, 1), ""))
+        form = f"timm:{model.architecture}.TAG@FILE"
+    else:
+        return ""
+    others: dict[PictureConfig, list[str]] = {}
+    for tag, config in configs.items():
+        if config != chosen:
+            others.setdefault(config, []).append(tag)
+    if not others:
+        return ""
+    same = [tag for tag, config in configs.items() if config == chosen]
+    listed = "; ".join(f"{', '.join(tags)}: {config}" for config, tags in others.items())
+    return (
+        f"{model.name} does not say how its pictures were prepared. Assuming {chosen}"
+        f"{f' (as {chr(44).join(same)})' if same else ''}. Other weights of this architecture need: {listed}. "
+        f"To choose, write {form}"
+    )
+
+
+def _open_clip(architecture: str, tag: str) -> PictureConfig:
+    import open_clip
+
+    config: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
+    own: dict[str, Any] = open_clip.get_model_config(architecture) or {}
+    return PictureConfig(
+        tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
+        config.get("interpolation") or "bicubic",
+        quick_gelu=bool(own.get("quick_gelu") or config.get("quick_gelu")),
+    )
+
+
+def _known(model: ModelName, configs: dict[str, PictureConfig]) -> str:
+    tag = str(model.tag)
+    if tag not in configs:
+        raise UsageError(
+            f"{model.kind} has no tag {tag!r} of {model.architecture}{nearest(tag, configs)} "
+            f"It has: {', '.join(configs) or 'none'}"
+        )
+    return tag
