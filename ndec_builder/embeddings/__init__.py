@@ -9,7 +9,7 @@ from ndec_builder.core.lazy import lazy
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone as Backbone
     from ndec_builder.embeddings.backbones import load_backbone as load_backbone
-    from ndec_builder.embeddings.pooling import GeM as GeM
+    from ndec_builder.embeddings.backbones.pooling import GeM as GeM
     from ndec_builder.embeddings.settings import DescriptorsConfig as DescriptorsConfig
     from ndec_builder.embeddings.settings import EmbedConfig as EmbedConfig
     from ndec_builder.embeddings.stored_vectors import Embeddings as Embeddings

@@ -9,12 +9,9 @@ tag may be given with the file. Otherwise one config is assumed, and `assumption
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ndec_builder.core.errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    from ndec_builder.embeddings.model_names import ModelName
 
 Triple = tuple[float, float, float]
 
@@ -43,28 +40,30 @@ def open_clip_configs(architecture: str) -> dict[str, PictureConfig]:
     return {tag: _open_clip(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)}
 
 
-def open_clip_config(model: ModelName) -> PictureConfig:
-    """The config of the given tag; for a file alone, the one assumed.
+def open_clip_config(architecture: str, tag: str | None) -> PictureConfig:
+    """The config of a tag; for a file without one, the config assumed.
 
     Assumed is open_clip's default if any tag has it or there are no tags, else the config of the most tags, the first
     of them at a tie. Raises UsageError for an unknown tag.
     """
-    configs = open_clip_configs(model.architecture)
-    if model.tag is not None:
-        return configs[_known(model, configs)]
-    default = _open_clip(model.architecture, "")
+    configs = open_clip_configs(architecture)
+    if tag is not None:
+        _check_known("open_clip", architecture, tag, configs)
+        return configs[tag]
+    default = _open_clip(architecture, "")
     distinct = list(configs.values())
     return default if default in distinct or not distinct else max(distinct, key=distinct.count)
 
 
-def changed_open_clip_config(model: ModelName) -> list[Any]:
+def changed_open_clip_config(architecture: str, tag: str | None, from_file: bool) -> list[Any]:
     """Empty where version 0.1.0 used the same config, so that descriptors made with it stay valid."""
     try:
-        now = open_clip_config(model)
+        now = open_clip_config(architecture, tag)
     except UsageError:
         return []  # loading the model says what is wrong
-    before = _open_clip(model.architecture, "") if model.weights is not None else now
-    old = (before.mean, before.std, "bicubic", _open_clip(model.architecture, "").quick_gelu)
+    default = _open_clip(architecture, "")
+    before = default if from_file else now
+    old = (before.mean, before.std, "bicubic", default.quick_gelu)
     new = (now.mean, now.std, now.interpolation, now.quick_gelu)
     return [] if old == new else [new]
 
@@ -83,25 +82,21 @@ def timm_configs(architecture: str) -> dict[str, PictureConfig]:
     return {tag: found[tag] for tag in sorted(found, key=lambda tag: tag != default)}
 
 
-def check_timm_tag(model: ModelName) -> None:
+def check_timm_tag(architecture: str, tag: str) -> None:
     """Raises UsageError for a tag that timm does not have."""
-    if model.tag is not None:
-        _known(model, timm_configs(model.architecture))
+    _check_known("timm", architecture, tag, timm_configs(architecture))
 
 
-def assumption(model: ModelName) -> str:
-    """What is assumed about a weights file, and the alternatives; empty when nothing has to be."""
-    if model.weights is None or model.tag is not None:
-        return ""
-    if model.kind == "open_clip":
-        configs, chosen = open_clip_configs(model.architecture), open_clip_config(model)
-        form = f"open_clip:{model.architecture}@TAG@FILE"
-    elif model.kind == "timm":
-        configs = timm_configs(model.architecture)
-        chosen = next(iter(configs.values()), PictureConfig((0, 0, 0), (1, 1, 1), ""))
-        form = f"timm:{model.architecture}.TAG@FILE"
+def assumption(name: str, kind: str, architecture: str) -> str:
+    """What is assumed about a weights file given without a tag, and the alternatives; empty if there are none."""
+    if kind == "open_clip":
+        configs, chosen = open_clip_configs(architecture), open_clip_config(architecture, None)
+        form = f"open_clip:{architecture}@TAG@FILE"
     else:
-        return ""
+        configs, form = timm_configs(architecture), f"timm:{architecture}.TAG@FILE"
+        if not configs:
+            return ""
+        chosen = next(iter(configs.values()))
     others: dict[PictureConfig, list[str]] = {}
     for tag, config in configs.items():
         if config != chosen:
@@ -111,7 +106,7 @@ def assumption(model: ModelName) -> str:
     same = [tag for tag, config in configs.items() if config == chosen]
     listed = "; ".join(f"{', '.join(tags)}: {config}" for config, tags in others.items())
     return (
-        f"{model.name} does not say how its pictures were prepared. Assuming {chosen}"
+        f"{name} does not say how its pictures were prepared. Assuming {chosen}"
         f"{f' (as {chr(44).join(same)})' if same else ''}. Other weights of this architecture need: {listed}. "
         f"To choose, write {form}"
     )
@@ -130,11 +125,8 @@ def _open_clip(architecture: str, tag: str) -> PictureConfig:
     )
 
 
-def _known(model: ModelName, configs: dict[str, PictureConfig]) -> str:
-    tag = str(model.tag)
+def _check_known(kind: str, architecture: str, tag: str, configs: dict[str, PictureConfig]) -> None:
     if tag not in configs:
         raise UsageError(
-            f"{model.kind} has no tag {tag!r} of {model.architecture}{nearest(tag, configs)} "
-            f"It has: {', '.join(configs) or 'none'}"
+            f"{kind} has no tag {tag!r} of {architecture}{nearest(tag, configs)} It has: {', '.join(configs) or 'none'}"
         )
-    return tag

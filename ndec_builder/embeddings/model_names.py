@@ -79,7 +79,7 @@ class ModelName:
         if self.kind == "open_clip":
             from ndec_builder.embeddings.library_configs import changed_open_clip_config
 
-            parts += changed_open_clip_config(self)
+            parts += changed_open_clip_config(self.architecture, self.tag, self.weights is not None)
         return fingerprint(parts)
 
 

@@ -17,9 +17,9 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import fingerprint, sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
+from ndec_builder.embeddings.backbones.load import assumed_config
 from ndec_builder.embeddings.embed import run
 from ndec_builder.embeddings.extract import extract
-from ndec_builder.embeddings.library_configs import assumption
 from ndec_builder.embeddings.model_names import parse_model
 from ndec_builder.embeddings.onnx_data import external_data
 from ndec_builder.embeddings.settings import EmbedConfig
@@ -186,11 +186,11 @@ def test_a_timm_file_takes_the_config_of_its_tag(tmp_path: Path) -> None:
 
 def test_an_ambiguous_timm_file_names_the_assumed_config_and_the_others(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"")
-    text = assumption(parse_model(f"timm:efficientnet_b0@{tmp_path / 'w.pth'}"))
+    text = assumed_config(f"timm:efficientnet_b0@{tmp_path / 'w.pth'}")
     assert "Assuming mean 0.485 0.456 0.406" in text
     assert "ra4_e3600_r224_in1k: mean 0.5 0.5 0.5, std 0.5 0.5 0.5" in text
     assert "write timm:efficientnet_b0.TAG@FILE" in text
-    assert assumption(parse_model(f"timm:efficientnet_b0.ra_in1k@{tmp_path / 'w.pth'}")) == ""
+    assert assumed_config(f"timm:efficientnet_b0.ra_in1k@{tmp_path / 'w.pth'}") == ""
 
 
 @pytest.fixture
@@ -238,14 +238,14 @@ def test_an_open_clip_file_alone_says_what_is_assumed(clip_file: Path, monkeypat
     from open_clip import pretrained
 
     name = f"open_clip:tiny-clip@{clip_file}"
-    text = assumption(parse_model(name))
+    text = assumed_config(name)
     assert "Assuming mean 0.4815 0.4578 0.4082, std 0.2686 0.2613 0.2758, bicubic (as plain)" in text
     assert "openai: mean" in text and "QuickGELU; half: mean 0.5 0.5 0.5" in text
     assert load_backbone(name).mean[0] == 0.48145466
     before = parse_model(name).fingerprint()
     monkeypatch.delitem(pretrained._PRETRAINED["tiny-clip"], "plain")
     monkeypatch.delitem(pretrained._PRETRAINED["tiny-clip"], "openai")  # now every tag has the same config
-    assert assumption(parse_model(name)) == "" and load_backbone(name).mean[0] == 0.5
+    assert assumed_config(name) == "" and load_backbone(name).mean[0] == 0.5
     assert parse_model(name).fingerprint() != before
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ndec_builder.embeddings.pooling import GeM
+from ndec_builder.embeddings.backbones.pooling import GeM
 
 
 @pytest.mark.parametrize("p", [1.0, 3.0, 7.0])

@@ -9,8 +9,8 @@ from torch import nn
 
 from ndec_builder.core.decode import Target
 from ndec_builder.core.errors import NdecError
+from ndec_builder.embeddings.backbones.pooling import GeM
 from ndec_builder.embeddings.model_names import ModelName
-from ndec_builder.embeddings.pooling import GeM
 from ndec_builder.embeddings.preprocess import longest_side, square
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -15,10 +15,10 @@ from torch import nn
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from ndec_builder.embeddings.backbones.pooling import GeM
 from ndec_builder.embeddings.backbones.resnet import InstanceBatchNorm, resnet_for
 from ndec_builder.embeddings.backbones.weights import file_of, load_into, read_state, strip
 from ndec_builder.embeddings.model_names import ModelName
-from ndec_builder.embeddings.pooling import GeM
 
 LAYERS = {"4": "layer1", "5": "layer2", "7": "layer3", "9": "layer4"}
 

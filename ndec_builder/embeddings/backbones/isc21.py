@@ -13,9 +13,9 @@ from torch import nn
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.backbones.base import Backbone
+from ndec_builder.embeddings.backbones.pooling import GeM
 from ndec_builder.embeddings.backbones.weights import file_of, load_into, read_checkpoint, state_of
 from ndec_builder.embeddings.model_names import ModelName
-from ndec_builder.embeddings.pooling import GeM
 
 
 class DescriptorNet(nn.Module):

@@ -31,8 +31,15 @@ def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
 @functools.cache
 def report_assumption(name: str) -> None:
     """Say once which config is assumed for a weights file, and how to choose another; workers are silent."""
-    if multiprocessing.parent_process() is None and (text := assumption(parse_model(name))):
+    if multiprocessing.parent_process() is None and (text := assumed_config(name)):
         say(text)
+
+
+def assumed_config(name: str) -> str:
+    """What is assumed about the pictures of a model, and the alternatives; empty when nothing has to be."""
+    model = parse_model(name)
+    ambiguous = model.kind in ("timm", "open_clip") and model.weights is not None and model.tag is None
+    return assumption(name, model.kind, model.architecture) if ambiguous else ""
 
 
 def best_device(wanted: str = "auto") -> str:

@@ -22,7 +22,7 @@ def build(model: ModelName) -> Backbone:
         raise UsageError(
             f"{model.name!r} names no weights; write {model.name}@FILE or @TAG with one of {', '.join(tags)}"
         )
-    config = open_clip_config(model)
+    config = open_clip_config(model.architecture, model.tag)
     source = str(model.weights or model.tag)
     try:
         net = open_clip.create_model(

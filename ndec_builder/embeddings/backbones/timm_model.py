@@ -43,7 +43,8 @@ def build(model: ModelName) -> Backbone:
         architecture = f"{model.architecture}.{model.tag}" if model.tag else model.architecture
         net: Any = _from_hub(model, architecture)
     else:
-        check_timm_tag(model)
+        if model.tag is not None:
+            check_timm_tag(model.architecture, model.tag)
         architecture = f"{model.architecture}.{model.tag}" if model.tag else model.architecture
         net = timm.create_model(architecture, pretrained=False, num_classes=0)
         heads = _head_names(architecture, net)
