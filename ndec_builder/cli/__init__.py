@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -33,7 +34,17 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-) -> None: ...
+    no_lock: Annotated[
+        bool,
+        typer.Option(
+            "--no-lock", help="Run without locks, for file systems that have none. Run one command at a time."
+        ),
+    ] = False,
+) -> None:
+    if no_lock:
+        from ndec_builder.core.locks import NO_LOCK  # imports pyarrow: too slow for the start
+
+        os.environ[NO_LOCK] = "1"
 
 
 for verbs in (workspace.app, data.app):

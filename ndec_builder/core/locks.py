@@ -2,6 +2,7 @@
 
 `flock` also holds across machines on NFS (Linux maps it to a lock of the server). The holder removes the
 lock file, so a process that gets a lock checks that the file with that name is still the locked one.
+Everyone who may write in a folder may open its lock files, so the users of a shared folder exclude each other.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import contextlib
 import errno
 import fcntl
 import functools
+import getpass
 import json
 import os
+import re
+import shlex
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +31,10 @@ from ndec_builder.core.storage import remove_abandoned, remove_partials, write_e
 
 _Config = TypeVar("_Config")
 Run: TypeAlias = Callable[[_Config], Path]
+NO_LOCK = "NDEC_NO_LOCK"  # environment variable that `ndec --no-lock` sets: run without locks
 _PATIENCE = 1.0  # seconds; `ndec status` holds a lock for an instant, and a killed process takes a moment to exit
+_REFUSED = (errno.EACCES, errno.EPERM)
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def lock_path(output: Path) -> Path:
@@ -38,30 +46,32 @@ def lock_path(output: Path) -> Path:
 def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only writer of a file or folder, and remove partial files that a killed writer left.
 
-    Raises NdecError that names the other writer if there is one; with `wait` it waits instead. Without permission to
-    write there, there is no lock and no error: a finished run needs none, and any write will raise.
+    Raises NdecError that names the other writer if there is one; with `wait` it waits instead. Also raises NdecError
+    when a lock cannot be had, unless NO_LOCK is set. If this user cannot write there at all, there is no lock and no
+    error: a finished run needs none, and any write will raise.
     """
+    if os.environ.get(NO_LOCK):
+        say(f"no lock is taken (--no-lock): make sure that only one command writes {output}")
+        yield
+        return
     path = lock_path(output)
     made = [folder for folder in path.absolute().parents if not os.access(folder, os.F_OK)]
     try:
         file = _acquired(path, output, wait)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise write_error(output, error) from error
+        if error.errno != errno.EROFS and not (error.errno in _REFUSED and not _is_writable(output)):
+            raise _no_lock(path, output, error) from error
         yield
         return
     with file:
-        file.truncate(0)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": _command(), "since": _now()}
-        with contextlib.suppress(OSError):  # on a full disk the lock works without a name in it
-            file.write(json.dumps(holder))
-            file.flush()
+        _write_holder(file)
         try:
             remove_partials(output)
             remove_abandoned(output.parent)
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # in a folder like /tmp only its owner may remove it; it is free anyway
+                path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 for folder in made:  # leave no empty folders behind
                     folder.rmdir()
@@ -82,11 +92,11 @@ def one_writer(output: Callable[[Any], Path]) -> Callable[[Run[_Config]], Run[_C
 
 
 def is_locked(output: Path) -> bool:
-    """Whether a process is writing an output now."""
+    """Whether a process is writing an output now. A lock file that this user may not open counts as locked."""
     try:
         with lock_path(output).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
         return True
     except OSError:  # no lock file, or a file system without locks
         return False
@@ -94,50 +104,144 @@ def is_locked(output: Path) -> bool:
 
 
 def _acquired(path: Path, output: Path, wait: bool) -> TextIO:
-    """The open lock file, locked."""
+    """The open lock file, locked. Raises NdecError for another holder, OSError when it cannot be opened or locked."""
     started, told = time.monotonic(), False
     while True:
+        late = time.monotonic() - started > _PATIENCE
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")  # "w" would wipe the holder's name
-        except FileNotFoundError:  # the holder has just removed the folder
+            file = _opened(path)
+        except FileNotFoundError:  # the holder has just removed the file or the folder
+            continue
+        except OSError as error:
+            # its maker may be about to set the mode; a stale handle on NFS is gone at the next try
+            if late or error.errno not in (*_REFUSED, errno.ESTALE) or not _is_writable(output):
+                raise
+            time.sleep(0.05)
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino and _is_ours(file, path):
                 return file
             file.close()  # its holder has just removed it
             continue
         except BlockingIOError:
-            late = time.monotonic() - started > _PATIENCE
             if late and not wait:
-                raise NdecError(_busy(file, output)) from None
+                message = _busy(file, output)
+                file.close()
+                raise NdecError(message) from None
             if late and not told:
                 say(f"waiting for another process that writes {output}")
                 told = True
-        except FileNotFoundError:  # removed between the two calls
-            file.close()
-            continue
         except OSError as error:
-            say(f"{output.parent} cannot be locked ({error.strerror}); make sure that only one command writes {output}")
-            return file
+            file.close()
+            if isinstance(error, FileNotFoundError):  # removed between the two calls
+                continue
+            if late or error.errno != errno.ESTALE:
+                raise
         file.close()
         time.sleep(0.05)
 
 
-def _busy(file: Any, output: Path) -> str:
+def _opened(path: Path) -> TextIO:
+    """The lock file, made if needed, for everyone who may write in its folder. Raises OSError."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW  # without O_CREAT: in a folder like /tmp that fails for the file of another
+    try:
+        handle = os.open(path, os.O_RDWR | flags)
+    except FileNotFoundError:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o600)
+        except FileExistsError:
+            return _opened(path)
+        folder = path.parent.stat()
+        with contextlib.suppress(OSError):  # not a member of the folder's group
+            os.fchown(handle, -1, folder.st_gid)
+        os.fchmod(handle, folder.st_mode & 0o666)
+    except PermissionError:  # made by a version that did not share it: enough to lock on a local file system
+        handle = os.open(path, os.O_RDONLY | flags)
+        return os.fdopen(handle, "r", encoding="utf-8")
+    return os.fdopen(handle, "r+", encoding="utf-8")
+
+
+def _is_ours(file: TextIO, path: Path) -> bool:
+    """Whether the holder's name can be written into the file. If not, it is removed and made again where possible."""
+    if file.writable():
+        return True
+    try:
+        path.unlink()
+    except OSError:
+        return True
+    return False
+
+
+def _write_holder(file: TextIO) -> None:
+    if not file.writable():
+        return
+    holder = {
+        "pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "command": _command(), "since": _now()
+    }  # fmt: skip
+    with contextlib.suppress(OSError):  # on a full disk the lock works without a name in it
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(holder))
+        file.flush()
+
+
+def _is_writable(output: Path) -> bool:
+    """Whether this user could write an output: its folder, or an existing folder in it."""
+    existing = next(folder for folder in output.absolute().parents if os.access(folder, os.F_OK))
+    folders = [existing, *([output, *output.glob("**/")] if output.is_dir() else [])]
+    return any(os.access(folder, os.W_OK, effective_ids=True) for folder in folders)
+
+
+def _no_lock(path: Path, output: Path, error: OSError) -> NdecError:
+    """The error when a lock cannot be had."""
+    if error.errno not in (*_REFUSED, errno.ESTALE, errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        return write_error(output, error)
+    whose = ""
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        whose = f", a file of user {_name_of(found.st_uid)} with the mode {stat.S_IMODE(found.st_mode):o}"
+    return NdecError(
+        f"{output} cannot be locked: {path}{whose}: {error.strerror}. Another command may be writing there. Make the "
+        "folder and its lock file writable for you (a shared folder: chmod g+ws), or, if you are sure that no other "
+        "command writes it, run `ndec --no-lock …`"
+    )
+
+
+def _busy(file: TextIO, output: Path) -> str:
     try:
         file.seek(0)
         holder = json.loads(file.read())
-        who = f"`{holder['command']}` (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        user = holder.get("user", "an unknown user")
+        where = f"process {holder['pid']} of {user} on {holder['host']}, since {holder['since']}"
+        who = f"`{holder['command']}` ({where})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         who = "another process"
     return f"{who} is writing {output}; wait until it ends, or stop it, then run this again"
 
 
 def _command() -> str:
+    """The command line of this process, in full, without passwords in addresses."""
     name = Path(sys.argv[0]).name if sys.argv else "python"
-    return " ".join(["ndec" if name in ("__main__.py", "ndec") else name, *sys.argv[1:3]])
+    words = ["ndec" if name in ("__main__.py", "ndec") else name, *sys.argv[1:]]
+    return _PASSWORD.sub("***@", shlex.join(words))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without this user in /etc/passwd
+        return f"uid {os.getuid()}"
+
+
+def _name_of(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _now() -> str:

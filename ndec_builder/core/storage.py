@@ -11,9 +11,9 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,16 +44,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-{_here()}-{os.getpid()}-", suffix=f".partial{path.suffix}", dir=path.parent
-        )
-        os.close(handle)
+        temporary = path.with_name(f".{path.stem}-{_here()}-{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
+        # not mkstemp, which uses 0600: the umask of the person says who may read results
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     except OSError as error:
         raise write_error(path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp uses 0600, but results are for the team
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -143,3 +144,14 @@ def test_what_dead_processes_left_is_removed_and_what_living_ones_write_stays(tm
         remove_abandoned(tmp_path, below=True)
         assert not left[1].exists() and own.exists() and foreign.exists()
     remove_abandoned(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o007, 0o660), (0o027, 0o640)])
+def test_the_umask_says_who_may_read_a_result(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "labels.json", 1)
+        write_table(tmp_path / "labels.parquet", pa.table({"a": [1]}))
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [mode, mode]
