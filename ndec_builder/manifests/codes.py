@@ -84,7 +84,7 @@ CODES = {
     "M313": Code(ERROR, "distractors that annotators labelled edited_copy or hard_negative", _LABELS),
     "M314": Code(ERROR, "hard negatives that annotators decided to be edited copies", _LABELS),
     "M315": Code(ERROR, "edited copies that annotators decided not to be copies of it", _LABELS),
-    "M316": Code(WARNING, "references with the same pixels", "ingest each picture once, because a copy of it matches both"),
+    "M316": Code(WARNING, "references with the same pixels", "ingest each picture once; a copy of it matches both"),
     "M317": Code(WARNING, "queries with the same pixels", "remove one, or its predictions count twice"),
     "M401": Code(WARNING, "images without a licence", "state it when ingesting, before you publish the dataset"),
     "M402": Code(WARNING, "images under an attribution licence without author or address",
