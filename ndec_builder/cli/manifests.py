@@ -52,7 +52,7 @@ def diff(call: VerbCall) -> None:
         raise typer.Exit(1)
 
 
-@verb(app, "fetch", "manifest delay contact")
+@verb(app, "fetch", "manifest delay allow contact")
 def fetch(call: VerbCall) -> None:
     """Download the images of an attribution-only dataset and compare each with its sha256. Run again to resume."""
     call.run()

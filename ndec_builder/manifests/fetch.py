@@ -62,6 +62,10 @@ def run(config: FetchConfig) -> Path:
             "`ndec validate` says which of its images are missing"
         )
     wanted = list(wanted_images(manifest))
+    root = config.manifest.resolve()
+    for folder in {item.path.parent for item in wanted}:
+        if not folder.resolve().is_relative_to(root):
+            raise NdecError(f"{folder} leads out of {config.manifest} through a link; nothing was downloaded")
     outcomes = fetch_images(wanted, config)
     outcomes.sort(key=lambda outcome: (outcome.wanted.table, outcome.wanted.image_id))
     report = config.manifest / _REPORT

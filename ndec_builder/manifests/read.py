@@ -11,8 +11,9 @@ import pyarrow as pa
 from ndec_builder.core.errors import NdecError, nearest
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, conform
 from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.manifests.codes import COPY
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
-from ndec_builder.manifests.image_paths import image_place
+from ndec_builder.manifests.image_paths import escapes_root, image_place
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ class Manifest:
         return str(images.get("form", "elsewhere")) if isinstance(images, dict) else "elsewhere"
 
     def resolve(self, uri: str) -> str:
-        """Turn a table's uri into something `storage.read_uri` opens."""
+        """Turn a table's uri into something `storage.read_uri` opens.
+
+        Raises NdecError for a uri of a dataset with images of its own that leaves its folder.
+        """
+        if self.form != "elsewhere" and ("://" in uri or escapes_root(uri)):
+            raise NdecError(f"the uri {uri[:200]!r} leaves the dataset {self.directory}, whose images are in it")
         if "://" in uri or uri.startswith("/"):
             return uri
         return str(self.directory / self.info["images_root"] / uri)
@@ -84,7 +90,13 @@ def open_manifest(directory: Path) -> Manifest:
             f"{path}{newer} has schema version {info['schema_version']!r}, this ndec reads {SCHEMA_VERSION!r}; export "
             f"it again with this version, or use the ndec it was made with ({info.get('ndec_version', 'not recorded')})"
         )
-    return Manifest(directory, info)
+    manifest = Manifest(directory, info)
+    if manifest.form != "elsewhere" and info.get("images_root") != ".":
+        raise NdecError(
+            f"{path} says that images_root is {info.get('images_root')!r}, outside of the dataset, although it has "
+            f"its own images ({manifest.form}); do not use it, or {COPY}"
+        )
+    return manifest
 
 
 def _is_newer(version: object) -> bool:

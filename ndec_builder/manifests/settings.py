@@ -112,6 +112,9 @@ class FetchConfig(Config):
     )
     max_megabytes: int = setting(100, "Larger files (in units of 10^6 bytes) are not downloaded.", ge=1, result=False)
     hosts: int = setting(8, "Number of hosts contacted at a time, over one connection each.", ge=1, result=False)
+    allow: tuple[str, ...] = setting(
+        (), "Host names or addresses to contact although they are private or loopback.", result=False
+    )
     contact: str = setting("", "Your address or URL for the User-Agent, so that a host can reach you.", result=False)
 
     def __post_init__(self) -> None:

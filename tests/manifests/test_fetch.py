@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
+import socket
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.core.errors import GapsError, UsageError
+from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.export import run as export
@@ -24,7 +26,7 @@ from ndec_builder.manifests.polite_http import _number, retry_after
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig, FetchConfig
 from ndec_builder.manifests.validate import validate
-from support.damage import rehash, table
+from support.damage import info, rehash, table
 from support.decided_world import World
 
 pytestmark = pytest.mark.slow
@@ -37,15 +39,15 @@ class Web(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), _Handler)
         self.pages: dict[str, list[Answer]] = {}
         self.seen: dict[str, list[float]] = defaultdict(list)
         self.agents: set[str] = set()
         self.sockets: set[tuple[str, int]] = set()
         self.running = self.most = 0
         self.lock = threading.Lock()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://{host}:{self.server_address[1]}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -77,7 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    server = Web()
+    with serving(Web()) as server:
+        yield server
+
+
+@contextmanager
+def serving(server: Web) -> Iterator[Web]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server
@@ -101,7 +108,7 @@ def directory(world: World, web: Web) -> Path:
 
 
 def fetch(directory: Path, **options: object) -> Path:
-    quick: dict[str, object] = {"delay": 0.0, "max_wait": 0.05, "timeout": 5.0}
+    quick: dict[str, object] = {"delay": 0.0, "max_wait": 0.05, "timeout": 5.0, "allow": ("127.0.0.1",)}
     return run(FetchConfig(directory, **(quick | options)))  # type: ignore[arg-type]
 
 
@@ -243,3 +250,57 @@ def test_retry_after() -> None:
 @pytest.mark.parametrize("length", ["²", "9" * 5000, "-1", ""])
 def test_a_content_length_that_is_no_number_is_not_looked_at(length: str) -> None:
     assert _number(length) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0", "[::ffff:127.0.0.1]", "127.0.0.1.nip"]
+)
+def test_a_private_address_gets_no_request(
+    directory: Path, web: Web, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = web.server_address[1]
+    resolve = socket.getaddrinfo
+    if host.endswith(".nip"):  # a public name of a loopback address
+        monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: resolve("127.0.0.1", *rest[:2]))
+    change = {"original_url": f"http://{host}:{port}/references/r1"}
+    for name in ("references", "queries", "train_basic", "train_pair_images"):
+        table(name, lambda rows: [row | change for row in rows])(directory)
+    with pytest.raises(GapsError):
+        fetch(directory, allow=(), retries=0)
+    assert not web.seen  # no request reached it
+    rows = report(directory).values()
+    assert {row["state"] for row in rows} <= {"refused", "failed"}
+    assert all("no public address; `--allow" in row["detail"] for row in rows if row["state"] == "refused")
+
+
+def test_a_redirect_to_a_private_address_gets_no_request(directory: Path, web: Web) -> None:
+    with serving(Web("127.0.0.2")) as other:
+        web.pages["/references/r1"] = [(302, {"Location": f"{other.url}/secret"}, b"")]
+        with pytest.raises(GapsError):
+            fetch(directory, retries=0)
+    rows = report(directory)
+    assert rows["references/r1"]["state"] == "refused" and "127.0.0.2" in rows["references/r1"]["detail"]
+    assert rows["references/r3"]["state"] == "fetched" and not other.seen
+
+
+@pytest.mark.parametrize("root", ["..", "/etc", "../../../home"])
+def test_images_root_outside_of_the_dataset_is_refused(directory: Path, web: Web, root: str) -> None:
+    info(images_root=root)(directory)
+    with pytest.raises(NdecError, match="outside of the dataset"):
+        fetch(directory)
+    assert not web.seen
+
+
+def test_a_link_out_of_the_dataset_is_refused(directory: Path, web: Web, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (directory / "images").symlink_to(tmp_path / "outside")
+    with pytest.raises(NdecError, match=r"leads out of .* through a link"):
+        fetch(directory)
+    assert not web.seen and not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize("uri", ["/etc/passwd", "images/../../../x.jpg", "file:///etc/passwd", "http://127.0.0.1/x"])
+def test_a_uri_of_a_packed_dataset_stays_in_it(world: World, uri: str) -> None:
+    manifest = open_manifest(export(ExportConfig(world.workspace.root, materialize="folder")))
+    with pytest.raises(NdecError, match="leaves the dataset"):
+        manifest.resolve(uri)

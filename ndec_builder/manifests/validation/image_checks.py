@@ -49,7 +49,7 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
         task = bar.add_task("hashing images", total=len(local))
         for start in range(0, len(local), _BATCH):
             uris = local[start : start + _BATCH]
-            for uri, sha256 in zip(uris, pool.map(lambda uri: _sha256(manifest.resolve(uri)), uris), strict=True):
+            for uri, sha256 in zip(uris, pool.map(lambda uri: _sha256(manifest, uri), uris), strict=True):
                 bar.advance(task)
                 if sha256 is None:
                     gone.append(uri)
@@ -59,9 +59,10 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
     yield from flag_rows("M309" if manifest.form in ("folder", "tar") else "M306", gone)
 
 
-def _sha256(uri: str) -> str | None:
+def _sha256(manifest: Manifest, uri: str) -> str | None:
     """The sha256 of the bytes; None when they are missing."""
     try:
+        uri = manifest.resolve(uri)
         return sha256_file(Path(uri)) if parse_address(uri) is None else sha256_bytes(read_uri(uri))
     except (OSError, NdecError):
         return None
