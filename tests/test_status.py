@@ -7,8 +7,9 @@ from pathlib import Path
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.cli.assist.status import first_open_step, survey
 from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
-from ndec_builder.core.storage import write_json, write_table
+from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from support.decided_world import make_world
 
 
 def text_of(root: Path, name: str) -> str:
@@ -27,6 +28,23 @@ def test_labels_are_counted_against_what_was_given_out(tmp_path: Path) -> None:
     write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"pair_id": "b"}]))
     assert text_of(tmp_path, "labels test") == "2 of 2 pairs labelled, by 2 people"
     assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
+
+
+def test_results_older_than_their_inputs_are_out_of_date(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    root, directory = world.workspace.root, world.workspace.annotation("test")
+    record = {"stage": "annotate resolve", "inputs": {"labels.parquet": sha256_file(directory / "labels.parquet")}}
+    write_json(directory / "resolve.run.json", record)
+    done = {stage.name for stage in survey(root) if stage.done}
+    assert {"candidates test", "decisions test"} <= done and "OUT OF DATE" not in str(survey(root))
+    decisions = (directory / "decisions.parquet").read_bytes()
+    world.decide("test", {("p-hard", "r1"): "edited_copy"})
+    (directory / "decisions.parquet").write_bytes(decisions)
+    assert text_of(root, "decisions test").endswith(
+        "OUT OF DATE: the decisions of split test are older than its labels"
+    )
+    stages = [stage for stage in survey(root) if not stage.name.startswith(("images", "embeddings"))]
+    assert first_open_step(stages, root) == f"ndec annotate resolve --split test --workspace {root}"
 
 
 def test_reports_show_their_number_and_unfinished_runs_are_named(tmp_path: Path) -> None:

@@ -20,8 +20,12 @@ _DECIDING = ("labels.parquet", "set_aside.parquet", "cleared.parquet")  # what d
 
 @dataclass(frozen=True)
 class Stale:
-    """A result that is older than its inputs. command: makes it again · blocks: a dataset from it would be wrong."""
+    """A result that is older than its inputs.
 
+    stage: its name in `ndec status` · command: makes it again · blocks: a dataset from it would be wrong.
+    """
+
+    stage: str
     result: str
     why: str
     command: str
@@ -39,6 +43,7 @@ def stale_results(workspace: Workspace) -> list[Stale]:
             roles = " and ".join(changed)
             found.append(
                 Stale(
+                    f"candidates {split}",
                     f"the candidates of split {split}",
                     f"were mined before the {roles} images were ingested again",
                     f"ndec mine --split {split}",
@@ -47,6 +52,7 @@ def stale_results(workspace: Workspace) -> list[Stale]:
         if resolved_before(workspace, split):
             found.append(
                 Stale(
+                    f"decisions {split}",
                     f"the decisions of split {split}",
                     "are older than its labels",
                     f"ndec annotate resolve --split {split}",
@@ -55,6 +61,7 @@ def stale_results(workspace: Workspace) -> list[Stale]:
     if edited_before(workspace):
         found.append(
             Stale(
+                "images query",
                 "the edited copies",
                 "were made before the reference images were ingested again",
                 "ndec edit --role reference --count N",

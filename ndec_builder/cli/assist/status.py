@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ndec_builder.annotation.label_studio.server import running_state
+from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.progress import Progress, read_progress
@@ -46,6 +47,7 @@ def survey(root: Path) -> list[Stage]:
                 f"ndec annotate pull --split {split} && ndec annotate resolve --split {split}",
             ),
         ]
+    stages = _out_of_date(stages, workspace)
     return [
         *stages,
         _folders("manifests", root / "manifests", "ndec export"),
@@ -54,6 +56,16 @@ def survey(root: Path) -> list[Stage]:
             "reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0", _report_facts
         ),
     ]
+
+
+def _out_of_date(stages: list[Stage], workspace: Workspace) -> list[Stage]:
+    """Stages whose result is older than its inputs count as not done; their text says why."""
+    stale = {found.stage: found for found in stale_results(workspace)}
+    for place, stage in enumerate(stages):
+        if found := stale.get(stage.name):
+            text = f"{stage.text}; OUT OF DATE: {found.result} {found.why}"
+            stages[place] = replace(stage, done=not found.blocks, text=text, command=found.command)
+    return stages
 
 
 def status_report(stages: list[Stage], root: Path) -> str:
