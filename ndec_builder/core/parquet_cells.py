@@ -39,7 +39,10 @@ class CellReader:
             raise AbsentError(
                 f"row group {cell.row_group} of {cell.container} has {len(values)} rows, not row {cell.row}"
             )
-        value = values[cell.row].as_py()
+        try:
+            value = values[cell.row].as_py()
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise AbsentError(f"{cell.column} cannot be read in that row ({error})") from None
         for name, index in _STEP.findall(f"[{inside}") if inside else ():
             try:
                 value = value[int(index)] if index else value[name]

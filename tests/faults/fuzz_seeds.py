@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import tarfile
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,18 +17,42 @@ from faults import zoo_archives
 IDS = ["a", "b", "c"]
 
 
-def parquet() -> list[bytes]:
+def _tables() -> list[Any]:
+    """Tables of images in the types that Arrow has for bytes, text and lists."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     picture = zoo_archives.picture(5)
-    tables = [
+    text = base64.b64encode(picture).decode()
+    return [
         pa.table({"image_id": IDS, "image": [{"bytes": picture, "path": f"{name}.jpg"} for name in IDS]}),
         pa.table({"id": IDS, "jpg": [picture] * 3, "author": IDS, "rotation": [0, 90, 180]}),
         pa.table({"path": ["a.jpg", "b.jpg", "../c.jpg"], "license": IDS}),
+        pa.table({"image": [text] * 3, "key": IDS, "status": IDS, "error_message": IDS}),
+        pa.table({"images": [[{"bytes": picture}], [], None], "exif": ['{"Image Orientation": "Rotated 90 CW"}'] * 3}),
+        pa.table({"image": pa.array([list(picture)] * 3, pa.list_(pa.uint8()))}),
+        pa.table({"image": pa.array([picture] * 3).dictionary_encode()}),
+        pa.table({"image": pa.array([picture, b"short", None], pa.binary_view())}),
     ]
+
+
+def arrow() -> list[bytes]:
+    """The same tables as streams, which is what `save_to_disk` writes."""
+    import pyarrow as pa
+
     out = []
-    for table in tables:
+    for table in _tables():
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        out.append(sink.getvalue())
+    return out
+
+
+def parquet() -> list[bytes]:
+    import pyarrow.parquet as pq
+
+    out = []
+    for table in _tables():
         sink = io.BytesIO()
         pq.write_table(table, sink)
         out.append(sink.getvalue())

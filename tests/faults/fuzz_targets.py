@@ -53,6 +53,8 @@ def _found(kind: str, role: str, name: str) -> Work:
     module = importlib.import_module(f"ndec_builder.sources.readers.{_MODULES[kind]}")
 
     def read(path: Path) -> None:
+        if path.suffix == ".arrow":
+            path.with_name("state.json").write_text('{"_data_files": [{"filename": "x.arrow"}]}')
         source = path.parent if kind in ("hf", "folder") else path
         workspace = Workspace(path.parent / "bench")
         found = module.find(IngestConfig(workspace.root, role, source, kind=kind), workspace)
@@ -179,6 +181,7 @@ def targets() -> Iterator[Target]:
         (),
     )
     yield Target("parquet of images (sources/parquets)", fuzz_seeds.parquet, _found("parquet", "pool", "x.parquet"))
+    yield Target("Arrow files (sources/huggingface)", fuzz_seeds.arrow, _found("hf", "pool", "x.arrow"))
     yield Target("tables (core/storage)", fuzz_seeds.parquet, _file("x.parquet", read_table))
     for ending, seeds in (
         ("csv", fuzz_seeds.texts("file_name,author\na.jpg,me\n")),

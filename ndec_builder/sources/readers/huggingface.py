@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -155,6 +156,7 @@ def _list_arrow(images: DescribedImages, file: Path, label: str, config: IngestC
                 schema = reader.schema
                 column = find_column(schema, config.column, str(file))
                 for batch in reader:
+                    batch.validate(full=True)  # wrong offsets would end the process
                     others = [name for name in batch.schema.names if name != column.name]
                     rows = batch.select(others).to_pylist() if others else [{}] * batch.num_rows
                     for row, found in zip(rows, find_images_in(batch.column(column.name), column, base), strict=True):
@@ -167,7 +169,7 @@ def _list_arrow(images: DescribedImages, file: Path, label: str, config: IngestC
         if column is None or schema is None:
             raise NdecError(f"{file} cannot be read as an arrow file ({error}); restore it") from None
         raise unreadable(error, str(file), column, schema) from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, IndexError, struct.error) as error:  # offsets that lie
         raise NdecError(f"{file} cannot be read as an arrow file ({error}); restore it") from None
 
 

@@ -77,7 +77,7 @@ def _scan(uri: str, name: str, label: str, config: IngestConfig, workspace: Work
             return list(_rows(parquet, column, uri, name, label, config, workspace))
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
             raise unreadable(error, name, column, parquet.schema_arrow) from None
-        except pa.ArrowException as error:
+        except (pa.ArrowException, UnicodeDecodeError) as error:  # text that is not UTF-8
             raise NdecError(f"{name} cannot be read as parquet ({error}); make it again or restore it") from None
 
 
@@ -100,6 +100,8 @@ def _rows(
     for row_group in range(parquet.num_row_groups):
         rows = parquet.read_row_group(row_group, columns=columns).to_pylist() if columns else None
         found = _entries(parquet, column, row_group)
+        if rows is not None and len(rows) != len(found):
+            raise pa.ArrowInvalid(f"its row group {row_group} has columns of {len(rows)} and {len(found)} rows")
         for row, images in enumerate(found):
             values = rows[row] if rows is not None else {}
             given = next((values[n] for n in ID_NAMES if values.get(n)), None) if column.many else None
