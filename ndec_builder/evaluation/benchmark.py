@@ -25,6 +25,7 @@ from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
 from ndec_builder.evaluation.report.html_report import write_report
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
+from ndec_builder.evaluation.twins import settle_twins
 from ndec_builder.version import __version__
 
 RESULT_VERSION = 2
@@ -45,6 +46,9 @@ def run(config: BenchmarkConfig) -> Path:
         f"{dataset.name}: {len(dataset.queries):,} queries, {len(dataset.references):,} references, "
         f"{len(dataset.truth):,} ground-truth pairs"
     )
+    dataset, twins = settle_twins(config, workspace, dataset)
+    if twins:
+        say(twins)
     theirs = None if config.baseline is None else _baseline(config.baseline, dataset)
     evaluated = evaluate_detector(
         config, workspace, dataset, None if theirs is None else group_predictions(dataset, theirs)
@@ -53,6 +57,8 @@ def run(config: BenchmarkConfig) -> Path:
     say(f"{len(scored.predictions):,} predictions; {config.replicates:,} bootstrap replicates")
     numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
     metrics = _metrics(config, dataset, evaluated, numbers) | _details(config, dataset, scored, evaluation)
+    if twins:
+        metrics["twins"] = twins
 
     out = config.out or workspace.report(config.name or _default_name(config))
     write_predictions(out / "predictions.csv", evaluated.final, dataset.query_ids, dataset.reference_ids)
@@ -149,7 +155,7 @@ def _metrics(
         },
         "data": {
             "queries": len(dataset.queries),
-            "references": len(dataset.references),
+            "references": dataset.reference_count,
             "ground_truth_pairs": len(dataset.truth),
             "groups": int(dataset.query_group.max()) + 1,
             "predictions": len(scored.predictions),

@@ -23,7 +23,8 @@ class Dataset:
     queries, references: tables with at least image_id, uri, sha256 and group · kinds: (nq,) edited_copy, hard_negative,
     distractor, or `query` where a plain ground truth does not say · stratum: (nq,) int, index in STRATA · query_group:
     (nq,) int, for the bootstrap · truth: (P,) int64 pair numbers, ascending · labels_by: who decided the labels ·
-    training: the training images of the manifest, used to fit a whitening; None for plain folders.
+    training: the training images of the manifest, used to fit a whitening; None for plain folders · dropped: (nr,)
+    bool, references that are left out as twins of another one; None: none.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Dataset:
     labels_by: str
     labels_simulated: bool
     training: pa.Table | None
+    dropped: np.ndarray | None = None
 
     @cached_property
     def query_ids(self) -> list[str]:
@@ -66,8 +68,14 @@ class Dataset:
         tables = (self.queries, self.references)
         sides = [[table["image_id"].to_pylist(), contents_of(table, self.resolve)] for table in tables]
         rotations = [rotations_of(table) for table in tables]
-        rotated = rotations if any(map(any, rotations)) else []  # data without rotations keep the hash they had
-        return fingerprint([sides, self.truth.tolist(), self.stratum.tolist(), self.query_group.tolist(), *rotated])
+        more = rotations if any(map(any, rotations)) else []  # data without rotations keep the hash they had
+        more += [] if self.dropped is None else [self.dropped.tolist()]
+        return fingerprint([sides, self.truth.tolist(), self.stratum.tolist(), self.query_group.tolist(), *more])
+
+    @property
+    def reference_count(self) -> int:
+        """References that take part."""
+        return len(self.references) - (0 if self.dropped is None else int(self.dropped.sum()))
 
     def is_match(self, predictions: Predictions) -> np.ndarray:
         """(m,) bool: True where a prediction is a ground-truth pair."""

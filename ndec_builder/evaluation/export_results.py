@@ -16,6 +16,7 @@ from ndec_builder.evaluation.detectors.formats import Descriptors, reduce, write
 from ndec_builder.evaluation.detectors.scoring import descriptors
 from ndec_builder.evaluation.predictions import read_predictions, write_predictions
 from ndec_builder.evaluation.settings import MAX_DIM, RESULT_FORMATS, BenchmarkConfig, ResultsConfig
+from ndec_builder.evaluation.twins import settle_twins
 
 
 def run(config: ResultsConfig) -> Path:
@@ -26,6 +27,7 @@ def run(config: ResultsConfig) -> Path:
     """
     recorded = benchmark_of(config.report)
     dataset = _dataset(recorded)
+    dataset, _ = settle_twins(recorded, Workspace(config.workspace), dataset)
     theirs = read_json(config.report / "metrics.json").get("dataset", {}).get("fingerprint")
     if theirs != dataset.fingerprint:
         raise NdecError(

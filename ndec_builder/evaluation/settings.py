@@ -14,6 +14,7 @@ SCORERS = ("cosine", "asl", "fused")
 SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
+TWINS = ("match", "drop")
 AUTO = "auto"  # the filter's threshold that the checkpoint chose on training data
 
 RESULT_FORMATS = {
@@ -84,6 +85,10 @@ class BenchmarkConfig(Config):
     norm_kind: str = setting(
         "mean", "Score normalisation: mean of these scores, or min: the lowest of them.", choices=NORMALISATIONS
     )
+    twins: str | None = setting(
+        None, "References that show the same picture: match (each counts as found) or drop (keep one); default: warn.",
+        choices=TWINS,
+    )  # fmt: skip
     target_precision: float = setting(0.9, "Precision for which a threshold is advised.", gt=0, le=1)
     gallery: int = setting(12, "Pictures per gallery of the report.", result=False)
     batch_size: int = setting(8, "Images per forward pass; a GPU needs 64.", ge=1)

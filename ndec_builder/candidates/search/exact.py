@@ -127,7 +127,7 @@ def top_pairs(
         rows = np.flatnonzero(~walked.query_full & (bounds >= cut) & (bounds > -np.inf))
         if len(rows):
             selection.forget(rows)
-        if len(rows) > SAMPLE:
+        if len(rows) > SAMPLE and cut > -np.inf:  # without a cut all pairs are wanted, and nothing is unusual
             say(f"{len(rows)} of {len(queries)} queries are searched deeper: their lists end above the cut {cut:.4f}")
         depth, slack, done = min(4 * depth, len(references)), 8 * slack, 0
     return selection.best

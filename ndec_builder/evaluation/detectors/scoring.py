@@ -59,8 +59,8 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
         _refuse_untrained_norms(config)
     fused = _fused_model(config, dataset) if config.scorer == "fused" else None
     if config.predictions is not None:
-        found = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
-        scored = Scored(found, f"predictions {config.predictions.name}")
+        given = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
+        scored = Scored(_without_dropped(given, dataset), f"predictions {config.predictions.name}")
     elif config.descriptors:
         scored = _score_descriptor_files(config, workspace, dataset)
     else:
@@ -87,6 +87,26 @@ def with_norms_of(
 def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
     """Vectors of queries and references by the configured detector; features of the trunk come from the cache."""
     return _embed(_detectors(config, workspace, dataset), config, workspace, dataset)
+
+
+def reference_vectors(
+    config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Places and vectors of the references by the configured detector; None for predictions."""
+    if config.descriptors:
+        found = read_descriptor_files(config.descriptors, dataset.query_ids, dataset.reference_ids)
+        return found.places[1], found.vectors[1]
+    if not config.models and not config.checkpoints:
+        return None
+    references = descriptors(config, workspace, dataset)[1]
+    return references.places, references.vectors
+
+
+def _without_dropped(found: Predictions, dataset: Dataset) -> Predictions:
+    if dataset.dropped is None:
+        return found
+    kept = ~dataset.dropped[found.reference]
+    return replace(found, query=found.query[kept], reference=found.reference[kept], scores=found.scores[kept])
 
 
 def _refuse_untrained_norms(config: BenchmarkConfig) -> None:
@@ -233,6 +253,9 @@ def _match(
     vectors: tuple[np.ndarray, np.ndarray],
     background: np.ndarray | None,
 ) -> Predictions:
+    if dataset.dropped is not None:  # before the search, so that each query still gets its k references
+        kept = ~dataset.dropped[places[1]]
+        places, vectors = (places[0], places[1][kept]), (vectors[0], vectors[1][kept])
     normalised = None
     if config.norm_factor and background is not None:
         normalised = Background(background, Normalization(config.norm_factor, config.norm_n, config.norm_kind))

@@ -20,6 +20,7 @@ from ndec_builder.evaluation.paper.plots import draw_6, draw_7, draw_8
 from ndec_builder.evaluation.paper.published import FIGURE_6, FIGURE_7, is_ndec
 from ndec_builder.evaluation.paper.tables import SUBSETS_SHOWN, TableRow, table_1, table_2
 from ndec_builder.evaluation.settings import AUTO, PaperConfig
+from ndec_builder.evaluation.twins import settle_twins
 
 RESULT_VERSION = 1
 _COUNTS = {"tp", "fp"}
@@ -41,6 +42,9 @@ def run(config: PaperConfig) -> Path:
     record = RunRecord("benchmark", config, RESULT_VERSION)
     assert config.manifest is not None
     workspace, dataset = Workspace(config.workspace), from_manifest(config.manifest)
+    dataset, twins = settle_twins(config, workspace, dataset)
+    if twins:
+        say(twins)
     what = f"table{config.table}" if config.table else f"figure{config.figure}"
     out = config.out or workspace.report(config.name or what)
     facts = {"what": what, "dataset": dataset.name, "data": _data_note(dataset), "protocol": _protocol(config, dataset)}
