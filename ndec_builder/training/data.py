@@ -47,8 +47,17 @@ class TrainingSet:
         )
 
     def identity(self) -> list[object]:
-        """Everything of the set that a result depends on, for fingerprints; not where the images are stored."""
+        """Everything of the set that a result depends on, for fingerprints; not where the images are stored.
+
+        An image that was never opened has no sha256; its address stands for its content.
+        """
         columns = [self.images[name].to_pylist() for name in IMAGE_COLUMNS if name not in ("uri", "rotation")]
+        columns.append(
+            [
+                None if sha256 else uri
+                for sha256, uri in zip(self.images["sha256"].to_pylist(), self.images["uri"].to_pylist(), strict=True)
+            ]
+        )
         rotations = [rotation or 0 for rotation in self.images["rotation"].to_pylist()]
         arrays = (self.classes, self.pairs, self.directed)
         return [*columns, rotations, self.basic, *(array.tolist() for array in arrays)]

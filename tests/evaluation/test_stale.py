@@ -27,7 +27,6 @@ from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
 from ndec_builder.evaluation.export_results import run as export_results
 from ndec_builder.evaluation.settings import BenchmarkConfig, ResultsConfig
 from ndec_builder.training.data import TrainingSet
-from ndec_builder.training.fused.run import _identity
 
 pytestmark = pytest.mark.slow
 
@@ -93,9 +92,9 @@ def test_the_fused_scorer_is_fitted_again_when_an_image_changes(column: str) -> 
     def training(table: pa.Table, pairs: tuple[int, int] = (0, 1)) -> TrainingSet:
         return TrainingSet(table, 2, np.array([0, 1, 2]), np.array([pairs]), np.ones(1, bool))
 
-    before = _identity(training(images()))
-    assert _identity(training(images(**{column: IDENTITY[column]}))) != before
-    assert _identity(training(images(), (1, 0))) != before
+    before = training(images()).identity()
+    assert training(images(**{column: IDENTITY[column]})).identity() != before
+    assert training(images(), (1, 0)).identity() != before
 
 
 def copied(small: Any, folder: Path, rotation: int = 0) -> Path:
