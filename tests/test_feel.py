@@ -19,7 +19,7 @@ import typer.main
 from rich.progress import Progress
 
 import ndec_builder as ndec
-from ndec_builder.annotation.label_studio.exposed_ports import Listener
+from ndec_builder.annotation.label_studio.ports import Listener
 from ndec_builder.api import configure
 from ndec_builder.cli import app
 from ndec_builder.cli.assist import doctor, rates, sizing
@@ -273,7 +273,7 @@ def test_doctor_reads_what_the_cpu_can(tmp_path: Path) -> None:
 
 def test_doctor_names_servers_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = Listener("0.0.0.0", 8700, 4711, "label-studio start")
-    monkeypatch.setattr("ndec_builder.annotation.label_studio.exposed_ports.open_to_others", lambda: [wide])
+    monkeypatch.setattr("ndec_builder.annotation.label_studio.ports.open_to_others", lambda: [wide])
     found = doctor._listening()
     assert found.state == "note" and "0.0.0.0:8700" in found.text and "without --host" in found.fix
     assert "fix: unless this is intended" in doctor.doctor_text([found])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.assignment.reassign import open_rows, reassign, receivers_of
 from ndec_builder.annotation.label_studio import server_snapshot
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.handover import withdraw_tasks
-from ndec_builder.annotation.label_studio.hints import suggestions
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.assignment.gold_pairs import gold_needed, make_gold, mix_in_gold
+from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import default_annotators
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
 from ndec_builder.annotation.label_studio.handover import share_with_newcomers
-from ndec_builder.annotation.label_studio.hints import suggestions
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import PushConfig

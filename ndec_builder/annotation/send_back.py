@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.assignment.reassign import Reassignment, reassign, receivers_of
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
-from ndec_builder.annotation.label_studio.hints import suggestions
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys, without_set_aside

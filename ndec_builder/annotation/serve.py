@@ -124,6 +124,7 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
             wait=config.start_seconds,
             host=config.host,
             database=config.database,
+            without_backup=config.without_backup,
         ) as server,
     ):
         yield server, own_connection(workspace, server.url, images.url)

@@ -26,7 +26,7 @@ def install(
     print_result(install(upgrade=upgrade), as_json)
 
 
-@verb(app, "serve", "port image_port host database url", common=("workspace", "config"))
+@verb(app, "serve", "port image_port host database without_backup url", common=("workspace", "config"))
 def serve(call: VerbCall) -> None:
     """Run Label Studio and the image server until Ctrl-C (or `ndec annotate stop`)."""
     COMMANDS["serve"].run(call.config())

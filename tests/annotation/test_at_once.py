@@ -13,8 +13,9 @@ from annotators_at_once import race
 from faults.kill_annotation import BAD as BAD_KILLS
 from faults.kill_annotation import Bench
 from ndec_builder.annotation.label_studio.connection import Connection, own_connection
+from ndec_builder.annotation.label_studio.credentials import secrets_file
 from ndec_builder.annotation.label_studio.environment import find_server
-from ndec_builder.annotation.label_studio.server import LabelStudioServer, secrets_file, state_file
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, state_file
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
@@ -60,7 +61,7 @@ def test_postgresql_six_at_once_then_kills(tmp_path: Path, monkeypatch: pytest.M
             written += (workspace.annotation("test") / "run.json").read_text()
             assert password not in written and password not in repr(server.__dict__)
             assert read_json(secrets_file(server.data))["database_password"] == password
-            assert not (server.data / "label_studio.sqlite3").exists()
+            assert not list(server.data.glob("label_studio*"))  # no SQLite file, and no dump of an empty database
             monkeypatch.delenv("NDEC_DATABASE_PASSWORD")
 
             other = tmp_path / "kills"

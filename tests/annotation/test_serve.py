@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from ndec_builder.annotation.label_studio import environment
-from ndec_builder.annotation.label_studio.server import LabelStudioServer, make_secrets, running_state
+from ndec_builder.annotation.label_studio.credentials import make_secrets
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
 from ndec_builder.annotation.serve import stop
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
@@ -74,9 +75,9 @@ def test_an_upgrade_keeps_a_copy_of_the_database(
     write_json(data / "version.json", {"label_studio": "1.9.0"})
     with LabelStudioServer(data, free_port(), env=env):
         pass
-    with sqlite3.connect(data / "label_studio-1.9.0.sqlite3") as copy:
+    with sqlite3.connect(data / "label_studio-1.9.0-1.sqlite3") as copy:
         assert copy.execute("SELECT count(*) FROM kept").fetchone() == (0,)
-    assert "upgrading from Label Studio 1.9.0" in capsys.readouterr().err
+    assert "opens a database of version 1.9.0; a copy of it is kept in" in capsys.readouterr().err
     write_json(data / "version.json", {"label_studio": "1.100.0"})
     with pytest.raises(NdecError, match=r"made by Label Studio 1\.100\.0.* cannot read it"):
         LabelStudioServer(data, free_port(), env=env).start()

@@ -19,14 +19,9 @@ import requests
 
 from ndec_builder.annotation.label_studio import environment
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, verify
+from ndec_builder.annotation.label_studio.credentials import make_secrets, secrets_file
 from ndec_builder.annotation.label_studio.ports import check_port_is_free
-from ndec_builder.annotation.label_studio.server import (
-    LabelStudioServer,
-    make_secrets,
-    running_state,
-    secrets_file,
-    state_file,
-)
+from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state, state_file
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ServeConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, write_json

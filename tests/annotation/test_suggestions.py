@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ndec_builder.annotation.assignment.hints import NO_SUGGESTION, suggestions
 from ndec_builder.annotation.decisions.clearing import slice_pairs
 from ndec_builder.annotation.label_studio import projects
-from ndec_builder.annotation.label_studio.hints import NO_SUGGESTION, suggestions
 from ndec_builder.annotation.label_studio.task_sync import task_data
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import CANDIDATES, GOLD, table_of

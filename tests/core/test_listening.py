@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.annotation.label_studio.exposed_ports import Listener, listeners, open_to_others
+from ndec_builder.annotation.label_studio.ports import Listener, listeners, open_to_others
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="reads Linux' /proc")
 _LISTEN = """

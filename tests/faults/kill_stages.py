@@ -253,7 +253,8 @@ def wrong_tasks(root: Path) -> list[str]:
 @contextlib.contextmanager
 def label_studio(folder: Path) -> Iterator[None]:
     """The server named by LABEL_STUDIO_URL, else one for this run."""
-    from ndec_builder.annotation.label_studio.server import LabelStudioServer, make_secrets
+    from ndec_builder.annotation.label_studio.credentials import make_secrets
+    from ndec_builder.annotation.label_studio.server import LabelStudioServer
     from support.needs import free_port
 
     if "LABEL_STUDIO_URL" in os.environ:

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from ndec_builder.annotation.label_studio.connection import Connection, verify
-from ndec_builder.annotation.label_studio.exposed_ports import listeners
+from ndec_builder.annotation.label_studio.ports import listeners
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.settings import ServeConfig
 from ndec_builder.annotation.web import image_server

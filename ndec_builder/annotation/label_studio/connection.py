@@ -12,8 +12,9 @@ from typing import Any
 
 import requests
 
+from ndec_builder.annotation.label_studio.credentials import secrets_file
 from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION
-from ndec_builder.annotation.label_studio.server import running_state, secrets_file
+from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.settings import DEFAULT_IMAGE_PORT
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json

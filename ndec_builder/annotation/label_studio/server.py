@@ -2,68 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import re
-import secrets
 import signal
-import sqlite3
-import stat
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import requests
 
+from ndec_builder.annotation.label_studio import data_lock
+from ndec_builder.annotation.label_studio.backups import prepare_upgrade, record_version
+from ndec_builder.annotation.label_studio.credentials import make_secrets, secrets_file, write_private_json
 from ndec_builder.annotation.label_studio.database import Database, read_database
-from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION, find_server
+from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 
-USER = "annotator@ndec.local"
 _SERVER_FILES = Path(__file__).parent / "server_files"
 _STOP_SECONDS = 15.0
 _PASSED_ON = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER"}
 
 
-def secrets_file(data: Path) -> Path:
-    return data / "secrets.json"
-
-
 def state_file(data: Path) -> Path:
     """The running server of this data directory: pid, owner, url, image_url. Absent while none runs."""
     return data / "server.json"
-
-
-def make_secrets(data: Path) -> dict[str, str]:
-    """Read or make `{user, password, token}`. Only the owner can ever read the file."""
-    path = secrets_file(data)
-    for existing, rights in ((data, 0o700), (path, 0o600)):
-        if existing.exists() and (found := stat.S_IMODE(existing.stat().st_mode)) & 0o077:
-            existing.chmod(rights)
-            say(f"{existing} could be read by other users (mode {found:o}); now only by you (mode {rights:o})")
-    if path.is_file():
-        values: dict[str, str] = read_json(path)
-        return values
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    values = {"user": USER, "password": secrets.token_urlsafe(12), "token": secrets.token_hex(20)}
-    _write_private(path, values)
-    return values
-
-
-def image_key(data: Path) -> str:
-    """The key of the image server's addresses; made once, so that addresses in existing tasks stay valid."""
-    values = make_secrets(data)
-    if "image_key" not in values:
-        values |= {"image_key": secrets.token_hex(16)}
-        _write_private(secrets_file(data), values)
-    return values["image_key"]
 
 
 def running_state(data: Path) -> dict[str, Any] | None:
@@ -107,31 +74,35 @@ class LabelStudioServer:
         wait: float = 300,
         host: str = HOST,
         database: str = "",
+        without_backup: bool = False,
     ) -> None:
         self.data, self.port, self.image_url, self.env, self.wait = data.absolute(), port, image_url, env, wait
-        self.host, self.database = host, database
+        self.host, self.database, self.without_backup = host, database, without_backup
         self.url = f"http://{public_host(host)}:{port}"
         self.log = self.data / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: TextIO | None = None
 
     def start(self) -> None:
         program = find_server(self.env)
         ended = self._end_orphan()
         check_port_is_free(self.port, "--port", self.host, wait=_STOP_SECONDS if ended else 0)
         secret = make_secrets(self.data)
-        database = self._find_database(secret)
-        self._prepare_upgrade(database)
-        command = [str(program), "start", "--no-browser", "--internal-host", self.host, "--port", str(self.port)]
-        command += ["--log-level", "WARNING", "--enable-legacy-api-token"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(secret, database),
-                cwd=self.data, start_new_session=True,
-            )  # fmt: skip
+        self._lock = data_lock.acquire(self.data)
         try:
+            database = self._find_database(secret)
+            prepare_upgrade(self.data, database, program.parent / "python", without_backup=self.without_backup)
+            command = [str(program), "start", "--no-browser", "--internal-host", self.host, "--port", str(self.port)]
+            command += ["--log-level", "WARNING", "--enable-legacy-api-token"]
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(secret, database),
+                    cwd=self.data, start_new_session=True, pass_fds=(self._lock.fileno(),), umask=0o077,
+                )  # fmt: skip
+            data_lock.sign(self._lock, self._process.pid, self.url)
             write_json(state_file(self.data), self._state())
             self._wait_until_up(secret["token"])
-            write_json(self.data / "version.json", {"label_studio": LABEL_STUDIO_VERSION})
+            record_version(self.data)
         except BaseException:
             self.stop()
             raise
@@ -141,26 +112,9 @@ class LabelStudioServer:
         database = read_database(self.database, secret.get("database_password", ""))
         if database is not None:
             if database.password and database.password != secret.get("database_password"):
-                _write_private(secrets_file(self.data), secret | {"database_password": database.password})
+                write_private_json(secrets_file(self.data), secret | {"database_password": database.password})
             database.check_answers()
         return database
-
-    def _prepare_upgrade(self, database: Database | None) -> None:
-        """Copy a database of an older version, which Label Studio migrates at start; refuse one of a newer version."""
-        path = self.data / "version.json"
-        made_by = str(read_json(path)["label_studio"]) if path.is_file() else LABEL_STUDIO_VERSION
-        if _numbers(made_by) > _numbers(LABEL_STUDIO_VERSION):
-            raise NdecError(
-                f"{self.data} was made by Label Studio {made_by}, and this ndec uses {LABEL_STUDIO_VERSION}, which "
-                "cannot read it; use the ndec that made it, or move the folder away: `ndec annotate push` makes the "
-                "projects again"
-            )
-        store = self.data / "label_studio.sqlite3"
-        if made_by != LABEL_STUDIO_VERSION and database is None and store.is_file():
-            copy = self.data / f"label_studio-{made_by}.sqlite3"
-            with contextlib.closing(sqlite3.connect(store)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
-                old.backup(new)
-            say(f"upgrading from Label Studio {made_by}; a copy of the old database is kept in {copy}")
 
     def _state(self) -> dict[str, Any]:
         assert self._process is not None
@@ -187,18 +141,20 @@ class LabelStudioServer:
         return bool(urlsplit(state["url"]).port == self.port)
 
     def stop(self) -> None:
-        """End the process group that `start` made."""
-        if self._process is None:
-            return
-        for sign, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, sign)
-                try:
-                    self._process.wait(patience)
-                except subprocess.TimeoutExpired:
-                    continue
-        self._process = None
-        state_file(self.data).unlink(missing_ok=True)
+        """End the process group that `start` made, and unlock the data folder."""
+        if self._process is not None:
+            for sign, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
+                if self._process.poll() is None:
+                    os.killpg(self._process.pid, sign)
+                    try:
+                        self._process.wait(patience)
+                    except subprocess.TimeoutExpired:
+                        continue
+            self._process = None
+            state_file(self.data).unlink(missing_ok=True)
+        if self._lock is not None:
+            data_lock.release(self._lock)
+            self._lock = None
 
     def __enter__(self) -> LabelStudioServer:
         self.start()
@@ -268,19 +224,3 @@ class LabelStudioServer:
                 "NDEC_HOSTS": "127.0.0.1 localhost [::1]" if is_loopback(self.host) else "*",
             }
         )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def _write_private(path: Path, value: dict[str, str]) -> None:
-    """Write JSON atomically to a file that only its owner can read."""
-    temporary = path.with_suffix(".partial")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

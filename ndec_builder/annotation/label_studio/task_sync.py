@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ndec_builder.annotation.assignment.hints import NO_SUGGESTION, Suggestion
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
-from ndec_builder.annotation.label_studio.hints import NO_SUGGESTION, Suggestion
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.tables import AnnotationTables

@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from PIL import Image
 
+from ndec_builder.annotation.label_studio.credentials import image_key
 from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
-from ndec_builder.annotation.label_studio.server import image_key
 from ndec_builder.annotation.web import guideline
 from ndec_builder.annotation.web.pair_pictures import SIDES, AssignedPairs
 from ndec_builder.annotation.web.pictures import Pictures

@@ -165,7 +165,7 @@ def _disk() -> MachineFinding:
 
 
 def _listening() -> MachineFinding:
-    from ndec_builder.annotation.label_studio.exposed_ports import open_to_others
+    from ndec_builder.annotation.label_studio.ports import open_to_others
 
     wide = open_to_others()
     if not wide:

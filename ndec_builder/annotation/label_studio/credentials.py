@@ -1,0 +1,91 @@
+"""Private files of Label Studio's data folder: only the user who runs the server can read them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import read_json, sync_folder, write_error
+
+USER = "annotator@ndec.local"
+
+
+def secrets_file(data: Path) -> Path:
+    return data / "secrets.json"
+
+
+def make_secrets(data: Path) -> dict[str, str]:
+    """Read or make `{user, password, token}`. Only the owner can ever read the file."""
+    make_private(data)
+    path = secrets_file(data)
+    if path.is_file():
+        values: dict[str, str] = read_json(path)
+        return values
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    values = {"user": USER, "password": secrets.token_urlsafe(12), "token": secrets.token_hex(20)}
+    write_private_json(path, values)
+    return values
+
+
+def image_key(data: Path) -> str:
+    """The key of the image server's addresses; made once, so that addresses in existing tasks stay valid."""
+    values = make_secrets(data)
+    if "image_key" not in values:
+        values |= {"image_key": secrets.token_hex(16)}
+        write_private_json(secrets_file(data), values)
+    return values["image_key"]
+
+
+def make_private(data: Path) -> None:
+    """Take the rights of other users from the data folder and the files in it, databases and their copies included.
+
+    Raises NdecError if the folder belongs to another user.
+    """
+    if not data.is_dir():
+        return
+    for path in (data, *data.iterdir()):
+        try:
+            found = stat.S_IMODE(path.lstat().st_mode)
+            if not found & 0o077 or not (path == data or stat.S_ISREG(path.lstat().st_mode)):
+                continue
+            path.chmod(found & 0o700)
+        except FileNotFoundError:  # a file that a running server has just removed
+            continue
+        except PermissionError:
+            raise NdecError(
+                f"{path} can be read by other users (mode {found:o}) and belongs to user number {path.stat().st_uid}, "
+                "so its rights cannot be changed; run this as that user, or let that user run `chmod -R go= "
+                f"{data}`"
+            ) from None
+        say(f"{path} could be read by other users (mode {found:o}); now only by you (mode {found & 0o700:o})")
+
+
+@contextlib.contextmanager
+def private_path(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary file (mode 0600) in the same folder; on success it is synced and renamed to `path`."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_private_json(path: Path, value: Any) -> None:
+    """Write JSON atomically to a file that only its owner can read."""
+    with private_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2), "utf-8")
