@@ -26,6 +26,7 @@ from ndec_builder.evaluation.predictions import Predictions, read_predictions, w
 from ndec_builder.evaluation.report.html_report import write_report
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
 from ndec_builder.evaluation.twins import settle_twins
+from ndec_builder.evaluation.verdict import headline, verdict
 from ndec_builder.version import __version__
 
 RESULT_VERSION = 2
@@ -77,6 +78,8 @@ def run(config: BenchmarkConfig) -> Path:
         weights=scored.weights,
         rejects=scored.rejects,
     )
+    say(headline(metrics))
+    say(verdict(metrics))
     say(f"wrote {out / 'report.html'}")
     _check_rejects(config, scored, len(dataset.queries) + len(dataset.references), out)
     return out

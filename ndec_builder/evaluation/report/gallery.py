@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +51,7 @@ def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedLi
         stratum = STRATA[dataset.stratum[query]]
         kind = dataset.kinds[query].replace("_", " ")
         exhibits.append(_exhibit(dataset, query, reference, (
-            f"rank {place + 1:,}", f"score {final.scores[row]:.4f}",
+            f"rank {place + 1:,}", f"score {final.scores[row]:.2f}",
             f"query: {kind}" if stratum == "none" else f"query: {kind}, {stratum.replace('_', ' ')}",
         )))  # fmt: skip
     return exhibits
@@ -70,13 +72,19 @@ def missed_copies(
         if pair not in scores:
             missed.append((0, 0, pair, "not found by the search"))
         elif pair not in ranks:
-            missed.append((1, -scores[pair], pair, f"rejected by the norm ratio, score {scores[pair]:.4f}"))
+            missed.append((1, -scores[pair], pair, f"rejected by the norm ratio, score {scores[pair]:.2f}"))
         elif ranks[pair] > n:
-            missed.append((2, -ranks[pair], pair, f"rank {ranks[pair]:,}, score {scores[pair]:.4f}"))
+            missed.append((2, -ranks[pair], pair, f"rank {ranks[pair]:,}, score {scores[pair]:.2f}"))
     return [
         _exhibit(dataset, pair // len(dataset.references), pair % len(dataset.references), (fact,))
         for _, _, pair, fact in sorted(missed)[:count]
     ]
+
+
+def worst_mistakes(false_positives: Sequence[Exhibit], missed: Sequence[Exhibit], count: int = 5) -> list[Exhibit]:
+    """The worst of both galleries in turn, false positives first; `count` in all if there are as many."""
+    turns = itertools.zip_longest(false_positives, missed)
+    return [exhibit for pair in turns for exhibit in pair if exhibit is not None][:count]
 
 
 def _exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...]) -> Exhibit:

@@ -53,5 +53,5 @@ def _number(value: float | None) -> float:
 def describe_hard_share(curves: Sequence[Curve]) -> str:
     """The alt text of the figure."""
     ends = [(c.name, _number(c.uap[0].value), _number(c.uap[-1].value)) for c in curves]
-    parts = [f"{name} from {first:.4f} without to {last:.4f} with all of them" for name, first, last in ends]
-    return f"μAP falls as more hard negatives are in the test set, with 95 % bands: {'; '.join(parts)}."
+    parts = [f"{name} from {first:.2f} without to {last:.2f} with all of them" for name, first, last in ends]
+    return f"μAP over the share of hard negatives in the test set, with 95 % bands: {'; '.join(parts)}."

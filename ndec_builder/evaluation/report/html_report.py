@@ -16,9 +16,10 @@ from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, Evaluation
 from ndec_builder.evaluation.paper.figures import Nesting
 from ndec_builder.evaluation.plotting import precision_recall, ratio_scatter
 from ndec_builder.evaluation.predictions import Predictions
-from ndec_builder.evaluation.report.gallery import missed_copies, worst_false_positives
+from ndec_builder.evaluation.report.gallery import missed_copies, worst_false_positives, worst_mistakes
 from ndec_builder.evaluation.report.hard_share import describe_hard_share, draw_hard_share, hard_share_curves
 from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.evaluation.verdict import headline, verdict
 
 _HEADLINE_ROWS = (  # key of metrics.json → name in the table of numbers
     ("uap", "micro average precision (μAP)"),
@@ -103,7 +104,8 @@ def write_report(
         metrics=metrics, columns=_columns(metrics), titles=_SUBSET_TITLES, rows=_HEADLINE_ROWS, cell=_cell,
         figures=figures, galleries=galleries,
         settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
-        lineage=lineage,
+        lineage=lineage, headline=headline(metrics), verdict=verdict(metrics),
+        worst=worst_mistakes(galleries[0][2], galleries[1][2]),
     )  # fmt: skip
     return write_text(out / "report.html", page)
 
@@ -115,8 +117,8 @@ def _columns(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _cell(key: str, number: dict[str, float | None]) -> tuple[str, str]:
-    """The value and its interval as text: `0.4930`, `0.4712 … 0.5147`; a dash if undefined."""
-    form = "{:.0f}" if key in _COUNTS else "{:.4f}"
+    """The value and its interval as text: `0.49`, `0.47 … 0.51`; a dash if undefined."""
+    form = "{:.0f}" if key in _COUNTS else "{:.2f}"
     value, low, high = (None if x is None else form.format(x) for x in (number["value"], number["low"], number["high"]))
     return value or "–", "" if low is None else f"{low} … {high}"
 
@@ -133,7 +135,7 @@ def _figures(metrics: dict[str, Any], searched: Predictions, evaluation: Evaluat
             "name": "precision_recall",
             "title": "Precision over recall",
             "alt": f"Precision-recall curves of {', '.join(name for name, _ in curves)}. "
-            f"The micro average precision over all queries is {metrics['uap']['value']:.4f}.",
+            f"The micro average precision over all queries is {metrics['uap']['value']:.2f}.",
             "svg": precision_recall(curves),
         }
     ]

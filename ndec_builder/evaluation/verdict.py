@@ -1,0 +1,85 @@
+"""The result of a benchmark in two lines: the row of numbers, and one sentence that says what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FEW_PAIRS, FEW_GROUPS = 50, 20  # with fewer ground-truth pairs or groups of queries nothing is certain
+SMALL = 0.005  # differences that two decimals show as 0.00
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """`μAP 0.54 [0.49, 0.60] → 0.83 [0.80, 0.86] without hard negatives · P@400 0.52`, and what a filter keeps."""
+    parts = [f"μAP {with_interval(metrics['uap'])}"]
+    if metrics["uap_without_hard_negatives"]["value"] is not None:
+        parts[0] += f" → {with_interval(metrics['uap_without_hard_negatives'])} without hard negatives"
+    has_filter = metrics["protocol"]["filter"] is not None
+    precision = metrics["precision_after_filter" if has_filter else "precision_at_n"]["value"]
+    parts.append(f"P@{metrics['n']:,} {_two(precision)}" + (" after the filter" if has_filter else ""))
+    if has_filter:
+        kept = [metrics[key]["value"] for key in ("tp_kept", "fp_kept")]
+        parts.append(f"the filter keeps {_percent(kept[0])} of the true and {_percent(kept[1])} of the false positives")
+    return " · ".join(parts)
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """One sentence: what the filter or the scorer changed, or what the hard negatives cost."""
+    if metrics["uap_minus_baseline"]["value"] is not None:
+        sentence = _against_baseline(metrics)
+    elif metrics["protocol"]["filter"] is not None:
+        change = metrics["uap"]["value"] - metrics["uap_before_filter"]["value"]
+        sentence = f"The ASL filter {_effect(change)} ({_signed(change)} μAP)"
+    elif metrics["uap_without_hard_negatives"]["value"] is not None:
+        cost = metrics["uap_without_hard_negatives"]["value"] - metrics["uap"]["value"]
+        sentence = (
+            f"Hard negatives cost this detector {_two(cost)} of μAP" if cost >= SMALL
+            else "Hard negatives do not lower μAP of this detector"
+        )  # fmt: skip
+    else:
+        found = metrics["recall_at_n"]["value"]
+        sentence = f"{_percent(found)} of the true copies are among the first N = {metrics['n']:,} predictions"
+    return f"{sentence}{_caution(metrics)}."
+
+
+def with_interval(number: Mapping[str, float | None]) -> str:
+    """`0.54 [0.49, 0.60]`; without an interval the value alone."""
+    if number["value"] is None or number["low"] is None:
+        return _two(number["value"])
+    return f"{_two(number['value'])} [{_two(number['low'])}, {_two(number['high'])}]"
+
+
+def _against_baseline(metrics: Mapping[str, Any]) -> str:
+    change = metrics["uap_minus_baseline"]
+    value, low, high = change["value"], change["low"], change["high"]
+    what = "With the ASL filter, μAP" if metrics["protocol"]["filter"] is not None else "μAP"
+    interval = "" if low is None else f" [{_signed(low)}, {_signed(high)}]"
+    if low is None or low <= 0 <= high:
+        return f"{what} is not clearly different from the baseline {metrics['baseline']}: {_signed(value)}{interval}"
+    return (
+        f"{what} is {'better' if value > 0 else 'worse'} than that of {metrics['baseline']}: {_signed(value)}{interval}"
+    )
+
+
+def _caution(metrics: Mapping[str, Any]) -> str:
+    pairs, groups = metrics["data"]["ground_truth_pairs"], metrics["data"]["groups"]
+    if pairs >= FEW_PAIRS and groups >= FEW_GROUPS:
+        return ""
+    few = f"{pairs:,} true pairs" if pairs < FEW_PAIRS else f"{groups:,} groups of queries"
+    return f"; {few} are too few to be sure: read the intervals"
+
+
+def _effect(change: float) -> str:
+    return "made this better" if change >= SMALL else "made this worse" if change <= -SMALL else "changed nothing"
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def _signed(value: float) -> str:
+    return "0.00" if abs(value) < SMALL else f"{value:+.2f}".replace("-", "−")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
