@@ -253,8 +253,8 @@ def main() -> None:
     rows, fine = judge(samples, bench, load)
     notes = [
         f"Memory is anonymous MiB after the first {WARM_UP:.0%} of the rounds. Its floor is the least of each of 8 "
-        f"stretches; flat: the floor rises by less than {FLAT:.0%} an hour. Label Studio is no part of ndec: its "
-        "memory is told, not judged.",
+        f"stretches; flat: the floor rises by less than {FLAT:.0%} an hour. Label Studio is not part of "
+        "ndec: its memory is reported but has no limit.",
         f"A round: other {bench.size} pool pictures → ingest, embed, mine with geometry, push, answers through the "
         f"API, pull, resolve. Every {FRESH} rounds new projects.",
     ]
