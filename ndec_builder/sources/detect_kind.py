@@ -39,6 +39,13 @@ def guess_kind(source: Path | str) -> str:
     )
 
 
+def table_of_downloads(folder: Path) -> Path | None:
+    """The table next to a folder of pictures that img2dataset wrote: it knows their licences, captions and rotation."""
+    folder = folder.absolute()
+    table, stats = folder.with_name(f"{folder.name}.parquet"), folder.with_name(f"{folder.name}_stats.json")
+    return table if folder.is_dir() and table.is_file() and stats.is_file() else None
+
+
 def _has_image_ids(path: Path) -> bool:
     with path.open("rb") as file:
         return b"ImageID" in file.readline(4096)

@@ -18,7 +18,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS, ROLES, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.detect_kind import guess_kind
+from ndec_builder.sources.detect_kind import guess_kind, table_of_downloads
 from ndec_builder.sources.ground_truth import Match, check_ids, match_ids, read_ground_truth
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
@@ -53,7 +53,10 @@ def run(config: IngestConfig) -> Path:
     """
     if not str(config.source):
         raise UsageError("the source is empty; give a folder, a file, a pattern or a URI")
-    config = replace(config, kind=config.kind or guess_kind(config.source))
+    if not config.kind:
+        config = replace(config, kind=guess_kind(config.source))
+        if config.kind == "folder" and (table := table_of_downloads(Path(config.source))) is not None:
+            config = replace(config, kind="parquet", source=table)
     _check(config)
     workspace, record = Workspace(config.workspace), RunRecord("ingest", config, RESULT_VERSION)
     if config.kind == "openimages" and (streamed := _stream(config, workspace, record)) is not None:

@@ -57,6 +57,6 @@ class Unread:
 
 
 def _counted(counts: Counter[str]) -> str:
-    found = counts.most_common()
+    found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {sum(count for _, count in found[12:]):,} more" if len(found) > 12 else ""
     return ", ".join(f"{count:,} {name}" for name, count in found[:12]) + more

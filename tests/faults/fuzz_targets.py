@@ -177,7 +177,7 @@ def targets() -> Iterator[Target]:
     yield Target(
         "addresses (core/addresses)",
         fuzz_seeds.texts("a.tar#bytes=1-9", "b.zip#bytes=0-3&deflate", "c#cell=1/2/d.e"),
-        lambda data, _: addresses.parse(data.decode("utf-8", "replace")),
+        lambda data, _: addresses.parse_address(data.decode("utf-8", "replace")),
         (),
     )
     yield Target("parquet of images (sources/parquets)", fuzz_seeds.parquet, _found("parquet", "pool", "x.parquet"))

@@ -77,6 +77,8 @@ def test_the_folder_of_one_shard_is_read_with_its_table(tmp_path: Path) -> None:
     root = download(tmp_path / "out", "files")
     found = Ingested(tmp_path, root / "00001", max_reject_share=1.0)
     assert found.column("rotation") == {"10000": 90, "10001": 0} and set(found.rejects) == {"10002"}
+    pictures = Ingested(tmp_path, root / "00001", kind="folder")  # said so: nothing but its pictures
+    assert pictures.ids == ["10000", "10001"] and "2 .json, 2 .txt are not read" in pictures.notes
 
 
 def test_a_picture_that_is_missing_is_not_fetched_from_the_web(tmp_path: Path) -> None:

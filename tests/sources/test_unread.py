@@ -23,14 +23,14 @@ def test_companions_of_macos_and_synology(tmp_path: Path) -> None:
     (thumbnails / "SYNOPHOTO_THUMB_XL.jpg").write_bytes(picture(1))
     found = Ingested(tmp_path, tmp_path / "in")
     assert found.ids == ["._mine", "scene-0000", "scene-0001"] and found.rejects == {}
-    assert "1 named ._*" in found.notes and "1 in @eaDir are skipped" in found.notes
+    assert "1 in @eaDir, 1 named ._* are skipped" in found.notes
 
 
 def test_companions_in_a_tar_and_a_zip(tmp_path: Path) -> None:
     files = {"R000001.jpg": picture(1), "._R000001.jpg": APPLE_DOUBLE, "__MACOSX/._R000001.jpg": APPLE_DOUBLE}
     found = Ingested(tmp_path, write_tar(tmp_path / "a.tar", files | {"a.heic": b"x", "b.cls": b"1"}))
-    assert found.ids == ["R000001"] and "1 .heic, 1 .cls are not read" in found.notes
-    assert "1 named ._*, 1 in __MACOSX" in found.notes
+    assert found.ids == ["R000001"] and "1 .cls, 1 .heic are not read" in found.notes
+    assert "1 in __MACOSX, 1 named ._*" in found.notes
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name, data in files.items():
             archive.writestr(name, data)

@@ -6,7 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -17,7 +17,6 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.containers import find_remote, is_uri
 from ndec_builder.sources.image_ids import choose_ids
 from ndec_builder.sources.listing import Lister, SourceContents, refuse_twice, stem, without_ending
-from ndec_builder.sources.readers import parquet
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread, is_companion
 
@@ -42,8 +41,6 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
 
     Raises UsageError when the folder is missing, is a file, or holds no image that can be used.
     """
-    if not is_uri(config.source) and (table := parquet.table_of_downloads(Path(config.source))) is not None:
-        return parquet.find(replace(config, source=table, kind="parquet"), workspace)
     classes = config.kind == "imagefolder"
     lister, unread = Lister(config.role, config.license), Unread()
     by_folder = config.group_by == "folder" or (classes and config.group_by == "auto")

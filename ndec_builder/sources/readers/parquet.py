@@ -181,13 +181,6 @@ def beside(name: str, path: str, workspace: Workspace) -> str:
     return workspace.uri_of(Path(name).parent / path)
 
 
-def table_of_downloads(folder: Path) -> Path | None:
-    """The table next to a folder of pictures that img2dataset wrote: it knows their licences, captions and rotation."""
-    folder = folder.absolute()
-    table, stats = folder.with_name(f"{folder.name}.parquet"), folder.with_name(f"{folder.name}_stats.json")
-    return table if folder.is_dir() and table.is_file() and stats.is_file() else None
-
-
 def _downloaded_files(name: str) -> dict[str, Path] | None:
     """Pictures that img2dataset wrote next to its table, by key: those of 00000.parquet are in the folder 00000."""
     folder = Path(name).with_suffix("")
