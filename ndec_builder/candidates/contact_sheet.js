@@ -17,22 +17,21 @@
     pictures.className = "pictures";
     for (const [role, ids, files] of [[data.roles[0], data.query, data.query_file], [data.roles[1], data.reference, data.reference_file]]) {
       const file = files[i];
-      if (!file) {
+      if (file === null) {
         const gone = pictures.appendChild(document.createElement("span"));
         gone.className = "gone";
-        gone.textContent = role + ": not a file of its own";
+        gone.textContent = role + ": see the labelling page";
         continue;
       }
       const image = pictures.appendChild(document.createElement("img"));
       image.decoding = "async";
       image.alt = role + " " + ids[i];
-      image.src = data.files[file[0]];
-      if (file[1]) image.style.transform = `rotate(${file[1]}deg)`;
+      image.src = data.files[file];
     }
     const caption = figure.appendChild(document.createElement("figcaption"));
     const rank = caption.appendChild(document.createElement("span"));
     rank.className = "rank";
-    rank.textContent = `${data.rank[i]} · score ${data.score[i].toFixed(4)}`;
+    rank.textContent = `${data.rank[i]} · score ${Math.min(1, data.score[i]).toFixed(4)}`;
     for (const mark of [data.duplicate[i] ? "duplicate" : "", data.hint[i]]) {
       if (!mark) continue;
       const text = rank.appendChild(document.createElement("span"));

@@ -1,7 +1,8 @@
 """Writes the contact sheet: one page with all mined pairs side by side, to filter, sort and scroll.
 
 The page contains the pictures of the first pairs, so that it can be sent by mail. The other pictures are loaded from
-their local files when they scroll into view. Nothing is fetched from the network.
+their local files, or from thumbnails next to the page if browsers would show a file differently than models see it, when
+they scroll into view. Nothing is fetched from the network.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,10 +21,13 @@ from urllib.parse import quote
 
 from ndec_builder.candidates.duplicates import ImageRow, UriResolver
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.storage import read_uri, write_text
+from ndec_builder.core.rendition import is_plain_file
+from ndec_builder.core.storage import read_uri, write_bytes, write_text
 
 THUMBNAIL_SIDE = 160  # pixels
 MAX_PAIRS = 500  # pairs with inline pictures: about 5 MB of page, the most a phone can show
+MAX_THUMBNAILS = 2000  # of further pictures that browsers would show differently; more would take minutes
+PICTURES = "contact_sheet_pictures"  # folder of these thumbnails
 _SORT_KEYS = {  # column of the candidates → its name on the page
     "rank": "rank",
     "score": "score",
@@ -107,18 +112,41 @@ def _columns(
     data |= {"query": [row["query_id"] for row in candidates], "reference": [row["reference_id"] for row in candidates]}
     data |= {"duplicate": [int(row["duplicate_of"] is not None) for row in candidates]}
     data |= {"hint": [_hint(row) or "" for row in candidates]}
-    places: dict[str, int] = {}
-    for name, table in (("query", queries), ("reference", references)):
-        files: list[tuple[int, int] | None] = [None] * len(candidates)
-        for i, row in enumerate(candidates[inside:], inside):
-            picture = table[row[f"{name}_id"]]
-            address = resolve(picture["uri"])
-            if "://" not in address and "#" not in address:
-                link = quote(os.path.relpath(address, folder))
-                files[i] = (places.setdefault(link, len(places)), picture.get("rotation") or 0)
-        data[f"{name}_file"] = files
-    data["files"] = list(places)
+    rest = candidates[inside:]
+    addresses = [
+        {row[f"{name}_id"]: (resolve(table[row[f"{name}_id"]]["uri"]), table[row[f"{name}_id"]].get("rotation") or 0)
+         for row in rest}
+        for name, table in (("query", queries), ("reference", references))
+    ]  # fmt: skip
+    links = _links(folder, {address for side in addresses for address in side.values()})
+    numbers = {link: number for number, link in enumerate(sorted(set(filter(None, links.values()))))}
+    for name, side in zip(("query", "reference"), addresses, strict=True):
+        found = [links[side[row[f"{name}_id"]]] for row in rest]
+        data[f"{name}_file"] = [None] * inside + [None if link is None else numbers[link] for link in found]
+    data["files"] = list(numbers)
     return data
+
+
+def _links(folder: Path, addresses: set[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+    """(address, rotation) → what the page loads: the file if browsers show it as the models see it, else a thumbnail.
+
+    Thumbnails are written to PICTURES, at most MAX_THUMBNAILS. None: not a local file of its own, or one too many.
+    """
+    shutil.rmtree(folder / PICTURES, ignore_errors=True)
+    local = sorted(key for key in addresses if "://" not in key[0] and "#" not in key[0])
+    links: dict[tuple[str, int], str | None] = dict.fromkeys(addresses)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        plain = list(pool.map(lambda key: not key[1] and is_plain_file(Path(key[0])), local))
+        rendered = [key for key, is_plain in zip(local, plain, strict=True) if not is_plain][:MAX_THUMBNAILS]
+        pictures = pool.map(lambda key: _thumbnail({"uri": key[0], "rotation": key[1]}, str), rendered)
+        for number, (key, picture) in enumerate(zip(rendered, pictures, strict=True)):
+            if picture is not None:
+                links[key] = f"{PICTURES}/{number:05d}.jpg"
+                write_bytes(folder / PICTURES / f"{number:05d}.jpg", picture)
+    for key, is_plain in zip(local, plain, strict=True):
+        if is_plain:
+            links[key] = quote(os.path.relpath(key[0], folder))
+    return links
 
 
 def _number(value: Any) -> float | None:
@@ -130,7 +158,13 @@ def _hint(row: Mapping[str, Any]) -> str | None:
 
 
 def _inline(row: ImageRow, resolve: UriResolver) -> str | None:
-    """A base64 JPEG of at most THUMBNAIL_SIDE pixels; None when the image cannot be read."""
+    """The thumbnail as base64; None when the image cannot be read."""
+    picture = _thumbnail(row, resolve)
+    return None if picture is None else base64.b64encode(picture).decode()
+
+
+def _thumbnail(row: ImageRow, resolve: UriResolver) -> bytes | None:
+    """A JPEG of at most THUMBNAIL_SIDE pixels; None when the image cannot be read."""
     try:
         image = decode(read_uri(resolve(row["uri"])), row.get("rotation") or 0)
     except (OSError, DecodeError):
@@ -138,4 +172,4 @@ def _inline(row: ImageRow, resolve: UriResolver) -> str | None:
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=70)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

@@ -102,7 +102,7 @@ def run(config: MineConfig) -> Path:
         background=background.role if background else None,
     )
     shutil.rmtree(scratch, ignore_errors=True)
-    say(f"{directory}: {len(scores)} pairs, scores {max(scores):.4f} … {min(scores):.4f}")
+    say(f"{directory}: {len(scores)} pairs, scores {min(1.0, max(scores)):.4f} … {min(scores):.4f}")
     return directory
 
 

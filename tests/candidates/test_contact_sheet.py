@@ -7,11 +7,14 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ndec_builder.candidates.contact_sheet import THUMBNAIL_SIDE, write_contact_sheet
+from ndec_builder.core.decode import decode
 from support.needs import missing
+from support.odd_pictures import ODD, PLAIN
 from support.pictures import scene
 
 HOSTILE = '<script>alert("x")</script>'
@@ -75,7 +78,7 @@ def test_cap_is_said(tmp_path):
     assert "this page contains the pictures of the first 1" in page
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert data["rank"] == [1, 2] and data["query"] == [HOSTILE, "q1"] and data["duplicate"] == [1, 0]
-    assert data["files"][data["query_file"][1][0]] == "1.png" and data["query_file"][0] is None
+    assert data["files"][data["query_file"][1]] == "1.png" and data["query_file"][0] is None
 
 
 PAIRS = 50_000
@@ -145,3 +148,33 @@ def test_fifty_thousand_pairs_are_filtered_sorted_and_scrolled_without_freezing(
     longest = max(event.get("tdur", event["dur"]) for event in tasks) / 1000
     assert longest <= 200, f"the page stood still for {longest:.0f} ms"
     assert in_page < 60 and loaded > 0
+
+
+def test_pictures_beyond_the_first_are_those_that_the_models_see(tmp_path):
+    """A file is linked only if every browser shows it as `decode` does; the others have a thumbnail."""
+    files = {"plain": PLAIN["PNG"](), "turned": PLAIN["JPEG"]()}
+    files |= {f"odd{i}": make() for i, make in enumerate(ODD.values())}
+    rows = {}
+    for name, content in files.items():
+        path = tmp_path / f"{name}.bin"
+        path.write_bytes(content)
+        rows[name] = {"uri": str(path), "rotation": 90 if name == "turned" else 0}
+    pairs = [
+        {"pair_id": f"{i:016x}", "query_id": name, "reference_id": "plain", "score": 1.0001, "rank": i,
+         "duplicate_of": None}
+        for i, name in enumerate(files, 1)
+    ]  # fmt: skip
+    path = tmp_path / "sheet.html"
+    write_contact_sheet(path, pairs, rows, rows, str, title="T", roles=("pool", "reference"), max_pairs=1)
+    page = path.read_text("utf-8")
+    assert "score 1.0000" in page and "1.0001 <" not in page
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["files"][data["reference_file"][1]] == "plain.bin"
+    for name, file in list(zip(data["query"], data["query_file"], strict=True))[1:]:
+        link = data["files"][file]
+        assert link.startswith("contact_sheet_pictures/")
+        expected = decode(files[name], rows[name]["rotation"])
+        expected.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        shown = Image.open(tmp_path / link)
+        assert shown.size == expected.size
+        assert np.abs(np.asarray(shown, float) - np.asarray(expected, float)).mean() < 12

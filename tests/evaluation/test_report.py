@@ -83,7 +83,7 @@ def test_the_curve_over_hard_negatives_the_filter_and_the_lineage_are_there(
     assert f"{theirs['uap']['value']:.2f} with all of them" in labels[2]
     weights = read_json(report / "run.json")["weights"]
     assert metrics["dataset"]["fingerprint"] in page and weights and all(sum_ in page for sum_ in weights.values())
-    targets = set(re.findall(r'<h2 id="([^"]+)"', page))
+    targets = set(re.findall(r'<(?:h2|span) id="([^"]+)"', page))
     assert set(re.findall(r'<a href="#([^"]+)"', page)) == targets
 
 
@@ -115,7 +115,9 @@ def test_the_page_fits_a_phone_and_prints(small: Any, tmp_path: Path, width: int
         page = browser.new_page(viewport={"width": width, "height": 844})
         page.goto((report / "report.html").as_uri())
         too_wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        page.goto(f"{(report / 'report.html').as_uri()}#numbers")  # a link unfolds its section
+        unfolded = page.evaluate("document.getElementById('numbers').parentElement.open")
         printed = page.pdf(format="A4")
         browser.close()
-    assert not too_wide
+    assert not too_wide and unfolded
     assert printed.startswith(b"%PDF") and len(printed) > 10_000
