@@ -97,8 +97,8 @@ def _stale_pairs(tables: AnnotationTables) -> list[str]:
     if not stale:
         return []
     return [
-        f"{len(stale)} pairs that annotators have open are no longer among the mined ones, so their labels will not "
-        "count; mine again with the earlier settings, or tell the annotators to skip them"
+        f"{len(stale)} pairs that annotators have open are no longer among the mined ones; their labels will still "
+        "count, so tell the annotators to skip these pairs if they were mined by mistake"
     ]
 
 

@@ -18,10 +18,11 @@ from ndec_builder.annotation import resolve
 from ndec_builder.annotation.decisions.agreement import agreement_report, cohen_kappa
 from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
+from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.annotation.status import finish_text, status, status_text
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, POSTERIOR, ROUNDS, TASKS, table_of
-from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -147,6 +148,21 @@ def test_resolve_writes_the_same_bytes_twice_and_needs_tasks_and_labels(tmp_path
     assert read_json(directory / "run.json")["counts"] == {"pairs": 2, "unsure": 2, "basis": {"agreed": 2}}
     rows = status(StatusConfig(tmp_path, "train"))
     assert rows[0]["done"] == 2 and rows[0]["labels_per_hour"] == 900.0 and "900.0" in status_text(rows)
+
+
+def test_labels_pulled_after_resolving_make_the_decisions_out_of_date(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    directory = workspace.annotation("train")
+    write_table(directory / "tasks.parquet", tasks_of(["p", "q"]))
+    votes = [("p", "first", "ann", "unsure"), ("q", "first", "ann", "unsure")]
+    write_table(directory / "labels.parquet", labels_of(votes))
+    resolve.run(ResolveConfig(tmp_path, "train"))
+    write_json(directory / "run.json", {"stage": "annotate push", "inputs": {}})  # a later push replaces the record
+    assert stale_results(workspace) == []
+    write_table(directory / "labels.parquet", labels_of([*votes, ("p", "first", "ann", "unrelated")]))
+    assert [found.command for found in stale_results(workspace)] == ["ndec annotate resolve --split train"]
+    resolve.run(ResolveConfig(tmp_path, "train"))
+    assert stale_results(workspace) == []
 
 
 def test_breaks_are_not_working_time(tmp_path: Path) -> None:

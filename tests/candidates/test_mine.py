@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.candidates.mine import run
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
-from ndec_builder.core.storage import read_json, read_table, sha256_file, write_table
+from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
 from support.pictures import scene, write_scenes
 
 pytestmark = pytest.mark.slow
@@ -77,6 +78,21 @@ def test_rerun_does_no_work_and_other_settings_do(mined, capsys):
     (directory / "candidates.parquet").unlink()  # an interrupted run is not a finished one
     run(MineConfig(mined.root, top=4))
     assert len(read_table(directory / "candidates.parquet")) == 4
+
+
+def test_images_ingested_again_make_the_candidates_out_of_date(mined, bench):
+    directory = run(MineConfig(mined.root, top=5))
+    assert stale_results(mined) == []
+    bench.add("basic", {f"b{i}": scene(200 + i) for i in range(8)})  # only normalises the scores of split test
+    assert stale_results(mined) == []
+    bench.add("pool", {"p-crop1": crop(3), "p-crop2": crop(2)})  # p-crop1 is another picture now
+    for record in (read_json(directory / "run.json"), read_json(directory / "run.json") | {"images": None}):
+        write_json(directory / "run.json", record)  # version 0.1.0 did not record the images
+        (found,) = stale_results(mined)
+        assert (found.stage, found.command, found.blocks) == ("candidates test", "ndec mine --split test", True)
+        assert found.why == "were mined before the pool images were ingested again"
+    run(MineConfig(mined.root, top=5))
+    assert stale_results(mined) == []
 
 
 def test_same_bytes_for_any_block_size(mined):
