@@ -1,8 +1,8 @@
 """Writes the contact sheet: one page with all mined pairs side by side, to filter, sort and scroll.
 
-The page contains the pictures of the first pairs, so that it can be sent by mail. The other pictures are loaded from
-their local files, or from thumbnails next to the page if browsers would show a file differently than models see it, when
-they scroll into view. Nothing is fetched from the network.
+The page contains the pictures of the first pairs, so that it can be sent by mail. The other pictures are loaded when
+they scroll into view: from their local files, or from thumbnails next to the page if browsers would show the file
+differently than the models see it. Nothing is fetched from the network.
 """
 
 from __future__ import annotations

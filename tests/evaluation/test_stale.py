@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import shutil
 from dataclasses import replace
@@ -44,9 +45,10 @@ def images(**changes: Any) -> pa.Table:
     return pa.table({**columns, **changes})
 
 
-BASE = {"trunk": "t", "batch_size": 8, "images": images()}
+BASE = {"trunk": "t", "preprocessing": [224, "bicubic"], "batch_size": 8, "images": images()}
 CHANGES: dict[str, dict[str, Any]] = {
     "trunk": {"trunk": "u"},
+    "preprocessing": {"preprocessing": [224, "bilinear"]},
     "batch size": {"batch_size": 16},
     "bytes of an image": {"images": images(sha256=["1" * 64, "3" * 64, None])},
     "address of an image that was never opened": {
@@ -69,7 +71,7 @@ def test_each_input_changes_the_key_of_the_features(one: str, other: str) -> Non
 
 @pytest.mark.parametrize("change", [{"image_id": ["x", "y", "z"]}, {"group": ["other"] * 3}, {"rotation": [0, 0, 90]}])
 def test_what_no_feature_depends_on_keeps_the_key(change: dict[str, Any]) -> None:
-    assert features_key("t", 8, images(**change), str) == features_key("t", 8, images(), str)
+    assert features_key("t", [], 8, images(**change), str) == features_key("t", [], 8, images(), str)
 
 
 def test_a_local_file_that_was_never_opened_counts_by_its_state(tmp_path: Path) -> None:
@@ -190,3 +192,15 @@ def test_a_whitening_of_an_earlier_version_of_the_descriptors_is_not_used(tmp_pa
     assert "of this workspace" in embedder_from_model(workspace, MODEL, None, 32).about
     write_json(record, read_json(record) | {"result_version": RESULT_VERSION - 1})
     assert "not whitened" in embedder_from_model(workspace, MODEL, None, 32).about
+
+
+@pytest.mark.parametrize("change", [{"mean": (0.5, 0.5, 0.5)}, {"size": 96}, {"interpolation": "bilinear"}])
+def test_another_preprocessing_is_embedded_again(small: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+    data, backbone = from_manifest(copied(small, tmp_path)), copy.copy(load_backbone(MODEL))
+    queries = data.queries.slice(0, 2)
+    before = pool_features(Workspace(tmp_path), backbone, "trunk", queries, data.resolve, 8)[0]
+    for name, value in change.items():
+        setattr(backbone, name, value)
+    after = pool_features(Workspace(tmp_path), backbone, "trunk", queries, data.resolve, 8)[0]
+    clean = pool_features(Workspace(tmp_path / "clean"), backbone, "trunk", queries, data.resolve, 8)[0]
+    assert np.array_equal(after, clean) and not np.array_equal(after, before)

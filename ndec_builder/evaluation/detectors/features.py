@@ -189,12 +189,24 @@ def _at_size(detector: Embedder, size: int) -> tuple[Backbone, str]:
     return backbone, fingerprint([detector.trunk, size])
 
 
-def features_key(trunk: str, batch_size: int, images: pa.Table, resolve: ResolveUri) -> str:
+def features_key(
+    trunk: str, preprocessing: Sequence[object], batch_size: int, images: pa.Table, resolve: ResolveUri
+) -> str:
     """Hash of everything that pooled features depend on: trunk, batch, contents and rotation of each image, in order.
 
     trunk: covers code version, weights, input size and pooling of the backbone.
     """
-    return fingerprint([CACHE_VERSION, trunk, batch_size, contents_of(images, resolve), rotations_of(images)])
+    return fingerprint(
+        [CACHE_VERSION, trunk, list(preprocessing), batch_size, contents_of(images, resolve), rotations_of(images)]
+    )
+
+
+def _preprocessing(backbone: Backbone) -> list[object]:
+    """How pictures reach the trunk, and in which precision it runs."""
+    from ndec_builder.embeddings.inference import use_bf16
+
+    names = ("size", "mean", "std", "keep_shape", "interpolation")
+    return [*(getattr(backbone, name) for name in names), use_bf16("auto", backbone.device) and backbone.autocast]
 
 
 def pool_features(
@@ -207,7 +219,12 @@ def pool_features(
     from ndec_builder.embeddings.extract import extract
 
     ids = images["image_id"].to_pylist()
-    path = workspace.root / "cache" / "features" / f"{features_key(trunk, batch_size, images, resolve)}.npz"
+    path = (
+        workspace.root
+        / "cache"
+        / "features"
+        / f"{features_key(trunk, _preprocessing(backbone), batch_size, images, resolve)}.npz"
+    )
     remove_abandoned(path.parent)
     cached = _read_cache(path, len(ids))
     if cached is not None and not cached[1].all():
