@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 
 from ndec_builder.core.storage import write_json
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
+from ndec_builder.manifests.writing.card import _size_category
 from support.decided_world import World
 
 
@@ -58,6 +60,15 @@ def test_head_is_yaml_and_names_the_tables(world: World) -> None:
     tables = {config["config_name"]: config["data_files"][0] for config in head["configs"]}
     assert tables["queries"] == {"split": "test", "path": "data/queries/test-*.parquet"}
     assert tables["train_pairs"]["split"] == "train" and len(tables) == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "category"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (999_999, "100K<n<1M"), (20_000_000, "10M<n<100M"),
+     (2_000_000_000, "1B<n<10B"), (10**12, "n>1T")],
+)  # fmt: skip
+def test_size_categories_are_those_of_the_hub(rows: int, category: str) -> None:
+    assert _size_category(rows) == category
 
 
 def test_citation_is_the_file_format_and_invents_no_author(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ndec_builder.core.schemas import MANIFEST_TABLES
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")  # of the Hugging Face size categories
 TABLE_MEANINGS = {
     "queries": "possible copies: edited copies, hard negatives and distractors",
     "references": "originals that the queries are searched in",
@@ -56,7 +56,7 @@ def _head(info: dict[str, Any]) -> list[str]:
         "- image-copy-detection",
         "- hard-negatives",
         "size_categories:",
-        f"- {next((name for limit, name in _SIZES if rows < limit), '1M<n<10M')}",
+        f"- {_size_category(rows)}",
         "configs:",
     ]
     for table, (split, _) in MANIFEST_TABLES.items():
@@ -65,6 +65,14 @@ def _head(info: dict[str, Any]) -> list[str]:
         lines += [f"- config_name: {table}", *(["  default: true"] if table == "queries" else []), "  data_files:"]
         lines += [f"  - split: {split}", f"    path: data/{table}/{split}-*.parquet"]
     return [*lines, "---", ""]
+
+
+def _size_category(rows: int) -> str:
+    """The Hugging Face size category of a number of rows: n<1K, 1K<n<10K … n>1T."""
+    above = [step for place, step in enumerate(_STEPS) if rows >= 10 ** (place + 3)]
+    if len(above) == len(_STEPS):
+        return f"n>{above[-1]}"
+    return f"{above[-1]}<n<{_STEPS[len(above)]}" if above else f"n<{_STEPS[0]}"
 
 
 def _body(info: dict[str, Any]) -> list[str]:

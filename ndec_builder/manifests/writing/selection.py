@@ -64,16 +64,16 @@ class DatasetSelection:
 def select_tables(material: Material, distractors: int, seed: int) -> DatasetSelection:
     """Build all tables. Raises NdecError without positives, for clashing ids or a contradictory truth."""
     matches = positives(material)
-    if not matches and not material.confirmed:
+    references = conform(material.references, REFERENCES)
+    queries = _ingested(material, matches)
+    copies, copy_drops = _confirmed_copies(material, queries)
+    matches |= {name: material.confirmed[name] for name in copies["query_id"].to_pylist()}
+    if not matches:
         raise NdecError(
             "there is no query with a reference, so this test set would have no positives; make edited copies with "
             "`ndec edit --role reference --count N`, or bring your own with "
             "`ndec ingest query FOLDER --ground-truth CSV`, then export again"
         )
-    references = conform(material.references, REFERENCES)
-    queries = _ingested(material, matches)
-    copies, copy_drops = _confirmed_copies(material, queries)
-    matches |= {name: material.confirmed[name] for name in copies["query_id"].to_pylist()}
     queries = pa.concat_tables([queries, copies])
     hard, test_drops = _hard_negatives(material, queries, copy_drops)
     _refuse_clash("queries", [queries["query_id"], hard["query_id"]], "an ingested query and a pool image")
