@@ -81,6 +81,6 @@ def _refusal(changes: Changes, directory: Path) -> str:
     return (
         f"{directory} already exists with different content, and a version is written once: someone may be using it. "
         f"What differs: {shown}. The change is {changes.needed}: export again with --version "
-        f"{next_version(info['version'], changes.needed)} (or set it in [export] of ndec.toml; `ndec diff` compares two "
-        "versions), or with another --name"
+        f"{next_version(info['version'], changes.needed)} (or set it in [export] of ndec.toml; `ndec diff` compares "
+        "two versions), or with another --name"
     )
