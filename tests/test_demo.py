@@ -1,4 +1,4 @@
-"""The demo's own logic; the demo itself is run whole by CI (`make demo DEMO_FLAGS="--size small"`)."""
+"""Logic of the demo; CI runs the complete demo (`make demo DEMO_FLAGS="--size small"`)."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_the_table_says_what_was_found_and_what_is_simulated() -> None:
     assert "no figure claimed" not in replace(TABLE, natural_groups=30).as_text()
 
 
-def test_a_claim_that_does_not_hold_is_said() -> None:
+def test_a_claim_that_does_not_hold_is_reported() -> None:
     worse = replace(TABLE, detectors={"plain": metrics(0.9, None, None), "filtered": metrics(0.6, 0.2, 0.3)})
     assert set(worse.claims().values()) == {False}
     assert worse.as_text().count(": NO") == 2
 
 
-def test_a_directory_with_other_things_or_another_demo_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_with_other_files_or_a_different_demo_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="holds no demo"):
         run(DemoConfig(tmp_path))

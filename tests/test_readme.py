@@ -63,7 +63,7 @@ def write_photos(root: Path) -> None:
 
 
 def answer(query_id: str, reference_id: str) -> str:
-    """What a person would say of these pictures, read off their names."""
+    """The correct label of a pair, derived from the names of its pictures."""
     kind, _, name = query_id.partition("-")
     if name != reference_id:
         return "unrelated"
@@ -88,7 +88,7 @@ def bench() -> Iterator[Path]:
 
 
 def adapt_settings(path: Path) -> None:
-    """Free ports, and a short training: put under the headings of the file that `ndec init` wrote."""
+    """Free ports, and a short training: written into the file that `ndec init` made."""
     text = path.read_text("utf-8")
     for heading, values in {
         "[annotate.serve]": f"port = {free_port()}\nimage_port = {free_port()}",

@@ -55,18 +55,18 @@ def run(config: DemoConfig) -> DemoTable:
     asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
     fused = stage("train-asl --recipe fused", "train-fused", **fit)
 
-    def judge(name: str, **detector: Any) -> Path:
+    def benchmark(name: str, **detector: Any) -> Path:
         report: Path = stage(f"benchmark {name}", "benchmark", manifest=manifest, name=name, **detector)
         return report
 
-    baseline = judge("baseline", model=MODEL)
+    baseline = benchmark("baseline", model=MODEL)
     with_filter = {"scorer": "asl", "baseline": baseline}
     reports = {
         f"{MODEL}, whitened": baseline,
-        "the same + ASL filter": judge("baseline-asl", model=MODEL, asl_checkpoint=asl, **with_filter),
-        "ASL as in the paper": judge("asl", checkpoint=asl, **with_filter),
-        "asl-copies, own threshold": judge("asl-copies", checkpoint=asl_copies, threshold="auto", **with_filter),
-        "fused": judge("fused", model=MODEL, scorer="fused", fused_model=fused, baseline=baseline),
+        "the same + ASL filter": benchmark("baseline-asl", model=MODEL, asl_checkpoint=asl, **with_filter),
+        "ASL as in the paper": benchmark("asl", checkpoint=asl, **with_filter),
+        "asl-copies, own threshold": benchmark("asl-copies", checkpoint=asl_copies, threshold="auto", **with_filter),
+        "fused": benchmark("fused", model=MODEL, scorer="fused", fused_model=fused, baseline=baseline),
     }
     return DemoTable.collect(Workspace(config.out), manifest, reports, time.monotonic() - started)
 

@@ -7,12 +7,13 @@ from pathlib import PurePosixPath
 
 from ndec_builder.core.decode import SUFFIXES
 
-_COMPANION_FOLDERS = {"@eaDir", "__MACOSX", ".AppleDouble"}  # Synology's thumbnails; macOS's resource forks
+# thumbnails of Synology and Linux, resource forks of macOS, the store of git-annex, copies of notebooks
+_COMPANION_FOLDERS = {"@eaDir", ".thumbnails", "__MACOSX", ".AppleDouble", ".git", ".ipynb_checkpoints"}
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 
 
 def is_companion(name: str, start: bytes | None = None) -> bool:
-    """Whether a file was made by a system next to a picture: its thumbnail or its resource fork.
+    """Whether a program made a file next to a picture: its thumbnail, resource fork or stored copy.
 
     `start`: the first bytes, where they are known. A picture that a person named `._x.jpg` is a picture.
     """
@@ -52,7 +53,7 @@ class Unread:
                 "other formats"
             )
         if self.companions:
-            parts.append(f"{_counted(self.companions)} are skipped: systems make these files next to pictures")
+            parts.append(f"{_counted(self.companions)} are skipped: programs make these files next to pictures")
         return ". ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The share of the original that is still seen, against counting marked pixels."""
+"""The share of the original that is still visible, against counting marked pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def coordinates(width: int, height: int) -> Image.Image:
 
 
 def seen_share(image: Image.Image) -> float:
-    """Area of the convex hull of all places that are found again in a picture made from `coordinates`."""
+    """Area of the convex hull of all places found again in a picture made from `coordinates`."""
     pixels = np.asarray(image)
     inside = cv2.erode((pixels[..., 2] == 255).astype(np.uint8), np.ones((3, 3))) > 0  # borders are interpolated
     hull = cv2.convexHull(pixels[inside][:, :2].astype(np.float32))

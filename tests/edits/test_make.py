@@ -82,7 +82,7 @@ def test_rerun_changes_no_byte(config: EditConfig) -> None:
     assert result_bytes(config.workspace) == before
 
 
-def test_smaller_rerun_replaces_and_other_seed_differs(config: EditConfig) -> None:
+def test_a_smaller_rerun_replaces_and_a_different_seed_differs(config: EditConfig) -> None:
     run(config)
     before = result_bytes(config.workspace)
     run(replace(config, count=2))
@@ -120,7 +120,7 @@ def test_own_backgrounds_are_used_and_recorded(config: EditConfig) -> None:
     assert used and all(set(one) == {"index", "sha256"} and one["index"] < 3 for one in used)
 
 
-def test_a_bad_source_is_a_reject_and_no_neighbour_takes_its_place(config: EditConfig) -> None:
+def test_a_bad_source_is_a_reject_and_its_number_stays_unused(config: EditConfig) -> None:
     root = config.workspace
     run(config)
     good = result_bytes(root)
@@ -155,7 +155,7 @@ def test_bad_settings(config: EditConfig, change: dict, error: type[NdecError], 
         run(replace(config, **change))
 
 
-def test_an_id_of_an_ingested_query_is_not_taken(config: EditConfig) -> None:
+def test_ids_of_ingested_queries_are_not_reused(config: EditConfig) -> None:
     path = config.workspace / "own" / "copy-000001.png"
     path.parent.mkdir()
     scene(9).save(path)

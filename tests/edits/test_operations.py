@@ -56,7 +56,7 @@ def test_each_operation_changes_a_picture(name: str) -> None:
     assert after.size != image.size or not np.array_equal(pixels(after), pixels(image))
 
 
-def test_input_is_left_alone() -> None:
+def test_the_input_is_not_changed() -> None:
     image = scene(4)
     before = pixels(image).copy()
     for name in OPERATIONS:
@@ -96,13 +96,13 @@ def test_perspective_puts_the_corners_where_it_says() -> None:
     assert result[50, 100] == 255 and result[5, 5] == 0
 
 
-def test_noise_has_the_asked_deviation() -> None:
+def test_noise_has_the_requested_deviation() -> None:
     grey = Image.new("RGB", (200, 200), (128, 128, 128))
     noisy = apply_edits(grey, [{"operation": "noise", "parameters": {"sigma": 10.0, "seed": 1}}])
     assert pixels(noisy).std() == pytest.approx(10, rel=0.02)
 
 
-def test_another_background_is_an_error() -> None:
+def test_a_changed_background_is_an_error() -> None:
     made = record("underlay", 1, (scene(1), scene(2)))
     with pytest.raises(NdecError, match="not among the 1 backgrounds"):
         apply_edits(scene(3), [made], [scene(9)])

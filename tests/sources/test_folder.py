@@ -1,4 +1,4 @@
-"""Ingesting a folder: what becomes a row, what a reject, and what an error."""
+"""Ingesting a folder: rows, rejects and errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_images_inside_the_workspace_get_relative_uris(tmp_path: Path) -> None:
     assert read_table(tmp_path / "ws" / "images" / "pool.parquet")["uri"].to_pylist() == ["mine/scene-0000.png"]
 
 
-def test_odd_but_valid_pictures_are_taken(tmp_path: Path) -> None:
+def test_unusual_but_valid_pictures_are_accepted(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     picture = scene(1)
@@ -166,7 +166,7 @@ def test_one_id_twice_names_both_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file"])
-def test_what_is_no_folder_of_images(tmp_path: Path, kind: str) -> None:
+def test_sources_that_are_not_folders_of_images(tmp_path: Path, kind: str) -> None:
     if kind == "empty":
         (tmp_path / "in").mkdir()
     if kind == "file":
@@ -185,7 +185,7 @@ def test_what_is_no_folder_of_images(tmp_path: Path, kind: str) -> None:
         ({"max_reject_share": 5.0}, "max_reject_share is 5.0; it must be at least 0 and at most 1"),
     ],
 )
-def test_settings_that_make_no_sense(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         IngestConfig(tmp_path, "reference", tmp_path, **settings)
 
@@ -227,8 +227,8 @@ def test_a_ground_truth_with_unknown_ids_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "ws" / "images" / "query.parquet").exists()
 
 
-def test_what_is_no_plain_file_is_a_reject(tmp_path: Path) -> None:
-    """A link to itself ended the run once, and a pipe would be waited for without end."""
+def test_files_that_are_not_regular_are_rejects(tmp_path: Path) -> None:
+    """A link to itself once ended the run, and reading a pipe would wait forever."""
     write_scenes(tmp_path / "in", 1)
     (tmp_path / "in" / "self.png").symlink_to("self.png")
     (tmp_path / "in" / "nothing.png").symlink_to("not-there.png")
@@ -239,7 +239,7 @@ def test_what_is_no_plain_file_is_a_reject(tmp_path: Path) -> None:
     assert all("not a regular file" in row["reason"] for row in rejects)
 
 
-def test_pictures_of_other_kinds_are_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unread_endings_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every ending that is seen and not read is counted, pictures or not."""
     for name in ("a.HEIC", "b.heic", "c.avif", "notes.txt"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)

@@ -50,12 +50,12 @@ def test_a_query_may_have_several_references(tmp_path: Path) -> None:
         ("", "has no rows"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_name_their_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(NdecError, match=message):
         read(tmp_path, text)
 
 
-def test_a_binary_file_is_no_csv(tmp_path: Path) -> None:
+def test_a_binary_file_is_not_csv(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not UTF-8 text"):
         read(tmp_path, b"\x89PNG\r\n\x1a\n\xff\xfe")
 
@@ -92,6 +92,6 @@ ids = st.text("abcXYZ019_-", min_size=1, max_size=6)
 
 
 @given(st.dictionaries(ids, st.one_of(st.none(), ids), min_size=1))
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows: dict[str, str | None]) -> None:
+def test_written_rows_are_read_back(tmp_path_factory: pytest.TempPathFactory, rows: dict[str, str | None]) -> None:
     text = "query_id,reference_id\n" + "".join(f"{query},{reference or ''}\n" for query, reference in rows.items())
     assert read(tmp_path_factory.mktemp("gt"), text) == list(rows.items())

@@ -45,7 +45,7 @@ License: GPL-3+
         ("doc/x.png", "GFDL-1.2+", "Nobody", None),
     ],
 )
-def test_the_last_stanza_that_fits_counts(path: str, license: str, author: str, original_url: str | None) -> None:
+def test_the_last_matching_stanza_counts(path: str, license: str, author: str, original_url: str | None) -> None:
     columns = parse_copyright(DEBIAN).columns(path)
     assert columns["license"] == license
     assert columns["author"] == author
@@ -53,7 +53,7 @@ def test_the_last_stanza_that_fits_counts(path: str, license: str, author: str, 
     assert columns["landing_url"] == (original_url or "https://example.org/fish")
 
 
-def test_a_moved_file_is_found_by_name_when_nothing_else_fits() -> None:
+def test_a_moved_file_is_found_by_name_when_nothing_else_matches() -> None:
     text = "Format: x\n\nFiles: 16.04/sunset.jpg\nCopyright: Ann, 2018\nLicense: CC-BY-4.0\n"
     assert parse_copyright(text).columns("backgrounds/sunset.jpg")["license"] == "CC-BY-4.0"
     assert parse_copyright(text).columns("backgrounds/other.jpg")["license"] is None

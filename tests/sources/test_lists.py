@@ -1,4 +1,4 @@
-"""Image lists, class folders, folders of another machine, and CopyDays."""
+"""Image lists, class folders, remote folders, and CopyDays."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_missing_files_of_a_list_are_all_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"), [(b"\n \n", "is empty"), (b"\xff\xfe\x00", "is not UTF-8"), (None, "is not a")]
 )
-def test_what_is_no_list(tmp_path: Path, data: bytes | None, message: str) -> None:
+def test_invalid_lists(tmp_path: Path, data: bytes | None, message: str) -> None:
     if data is not None:
         (tmp_path / "l.txt").write_bytes(data)
     with pytest.raises(UsageError, match=message):
@@ -77,7 +77,7 @@ def test_class_folders_become_groups(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_folder_of_another_machine_is_listed_and_not_opened(tmp_path: Path) -> None:
+def test_a_remote_folder_is_listed_but_not_opened(tmp_path: Path) -> None:
     write_scenes(tmp_path / "in" / "deep", 2)
     (tmp_path / "in" / "broken.jpg").write_bytes(b"")
     rows = ingest(tmp_path, f"file://{tmp_path}/in")
@@ -120,7 +120,7 @@ def copydays(tmp_path: Path) -> Path:
     return root
 
 
-def test_copydays_names_tie_copies_to_originals(tmp_path: Path, copydays: Path) -> None:
+def test_copydays_names_link_copies_to_originals(tmp_path: Path, copydays: Path) -> None:
     rows = ingest(tmp_path, copydays, "all")
     workspace = Workspace(tmp_path / "ws")
     assert workspace.read_images("reference")["image_id"].to_pylist() == ["200000", "200100"]
@@ -138,7 +138,7 @@ def test_copydays_names_tie_copies_to_originals(tmp_path: Path, copydays: Path) 
         ingest(tmp_path, copydays, "all")
 
 
-def test_what_is_no_copydays(tmp_path: Path, copydays: Path) -> None:
+def test_folders_that_are_not_copydays(tmp_path: Path, copydays: Path) -> None:
     with pytest.raises(UsageError, match="none for the role 'pool'"):
         ingest(tmp_path, copydays)
     (copydays / "original").rename(copydays / "orig")
@@ -146,7 +146,7 @@ def test_what_is_no_copydays(tmp_path: Path, copydays: Path) -> None:
         ingest(tmp_path, copydays, "all", kind="copydays")
 
 
-def test_the_kind_is_guessed_when_it_is_plain(tmp_path: Path, copydays: Path) -> None:
+def test_the_kind_is_guessed_when_it_is_clear(tmp_path: Path, copydays: Path) -> None:
     write_scenes(tmp_path / "pics", 1)
     (tmp_path / "tars").mkdir()
     for name in ("tars/a.tar", "l.txt", "a.parquet"):
@@ -176,7 +176,7 @@ run(IngestConfig(Path(sys.argv[1]), "pool", sys.argv[2], workers=1))
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scenes(tmp_path / "in", 30)
     ingest(tmp_path, tmp_path / "in")
     target = tmp_path / "ws" / "images" / "pool.parquet"
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     assert not folder.exists()
 
 
-def test_what_changed_meanwhile_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_files_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = write_scenes(tmp_path / "in", 6)
     monkeypatch.setattr(inspect_images, "IMAGES_PER_SHARD", 2)
     real = inspect_images.read_facts
@@ -224,7 +224,7 @@ def test_what_changed_meanwhile_is_opened_again(tmp_path: Path, monkeypatch: pyt
     assert ingest(tmp_path, tmp_path / "in")["scene-0000"]["sha256"] == sha256_file(paths[0])
 
 
-def test_tables_in_pieces_equal_tables_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_written_in_pieces_equal_tables_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lister = Lister("pool")
     for number in range(700):
         lister.add(f"i{number:04d}", f"{number}.jpg", title=f"t{number % 7}", group=None)

@@ -1,4 +1,4 @@
-"""Images that were listed and not opened: what is learned of them later, and the way through embedding and mining."""
+"""Images that were listed but not opened: their later inspection, embedding and mining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenImages: the csv alone, folders and tars with the csv, and everything that can be wrong with it."""
+"""OpenImages: the csv alone, folders and tars with the csv, and everything that can be wrong with the csv."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_csv_alone_lists_every_image_and_opens_none(
     assert beside[first["ImageID"]]["uri"] == f"{tmp_path}/oi/{first['Subset']}/{first['ImageID']}.jpg"
 
 
-def test_what_is_there_gets_its_metadata(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
+def test_existing_images_get_their_metadata(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
     path, rows = world
     by_id = {row["ImageID"]: row for row in rows}
     found = ingest(tmp_path, tmp_path / "oi", kind="openimages", metadata=path)
@@ -174,7 +174,7 @@ def test_groups_can_be_images_or_subsets(tmp_path: Path, world: tuple[Path, list
     }
 
 
-def test_ids_that_come_twice_are_named(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
+def test_repeated_ids_are_named(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
     path, rows = world
     twice = sorted([rows[3]["ImageID"], rows[8]["ImageID"]])
     write_csv(path, [*rows, rows[3], {**rows[8], "Title": "other"}])
@@ -189,7 +189,7 @@ def test_ids_that_come_twice_are_named(tmp_path: Path, world: tuple[Path, list[d
         ingest(tmp_path, tmp_path / "oi", kind="openimages", metadata=path)
 
 
-def test_a_csv_that_is_not_sound(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
+def test_invalid_csvs(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
     path, rows = world
     write_csv(path, rows, columns=[name for name in HEADER if name not in ("License", "Rotation")])
     with pytest.raises(NdecError, match="lacks the columns License, Rotation; it has ImageID,"):
@@ -215,7 +215,7 @@ def test_a_csv_that_is_not_sound(tmp_path: Path, world: tuple[Path, list[dict[st
         ingest(tmp_path, path)
 
 
-def test_what_openimages_needs(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
+def test_missing_options_of_openimages(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
     path, rows = world
     with pytest.raises(UsageError, match="needs its metadata"):
         ingest(tmp_path, tmp_path / "oi", kind="openimages")

@@ -72,7 +72,7 @@ def test_paths_and_the_images_table_of_another_workspace(tmp_path: Path) -> None
     assert rows["scene-0001"]["group"] == "g" and len(rows["scene-0001"]["sha256"]) == 64
 
 
-def test_a_path_that_goes_up_is_a_reject(tmp_path: Path) -> None:
+def test_a_path_out_of_the_folder_is_a_reject(tmp_path: Path) -> None:
     write_scenes(tmp_path / "p" / "pics", 1)
     write_scenes(tmp_path / "private", 1, first_seed=7)
     paths = ["pics/scene-0000.png", "../private/scene-0007.png", "pics/../../private/scene-0007.png"]
@@ -146,14 +146,14 @@ def test_images_with_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["9", "[]", '"a.png"', "[" * 100_000])
-def test_metadata_lines_that_are_no_objects(tmp_path: Path, line: str) -> None:
+def test_metadata_lines_that_are_not_objects(tmp_path: Path, line: str) -> None:
     write_scenes(tmp_path / "p", 1)
     (tmp_path / "p" / "metadata.jsonl").write_text(line + "\n")
     with pytest.raises(NdecError, match=r"metadata\.jsonl cannot be read"):
         ingest(tmp_path, tmp_path / "p", kind="hf")
 
 
-def test_metadata_that_names_what_no_file_can_be_called(tmp_path: Path) -> None:
+def test_metadata_with_impossible_file_names(tmp_path: Path) -> None:
     write_scenes(tmp_path / "p", 1)
     names = ["scene-0000.png", "a\0b.png", "x" * 5_000]
     lines = [json.dumps({"file_name": name}) for name in names]
@@ -179,7 +179,7 @@ def test_broken_directories(tmp_path: Path, dataset: datasets.Dataset) -> None:
         ingest(tmp_path, root)
 
 
-def test_a_column_whose_name_is_no_text(tmp_path: Path) -> None:
+def test_a_column_whose_name_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"image": [png(0)]}), path, store_schema=False)
     path.write_bytes(path.read_bytes().replace(b"image", b"\xf0mage"))

@@ -88,7 +88,7 @@ def test_damage_is_an_error_with_the_file_name(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.parametrize("announced", [2**31, 499])
-def test_a_bomb_and_a_lie_about_the_size_are_refused(tmp_path: Path, announced: int) -> None:
+def test_a_bomb_and_a_wrong_size_are_refused(tmp_path: Path, announced: int) -> None:
     blob = build({"a.png": b"z" * 500})
     assert blob.count(struct.pack(">I", 500)) == 1
     with pytest.raises(NdecError, match="not a valid"):

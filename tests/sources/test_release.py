@@ -1,4 +1,4 @@
-"""The NDEC release, in its own layout, and everything of it that can be missing."""
+"""The NDEC release, in its own layout, and everything that can be missing from it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_direction_can_be_reversed(tmp_path: Path, release: Path) -> None:
     assert ids(workspace, "basic") == ["oi-a", "oi-b"]
 
 
-def test_references_that_are_there_are_checked_and_roles_can_be_added(tmp_path: Path, release: Path) -> None:
+def test_existing_references_are_checked_and_roles_can_be_added(tmp_path: Path, release: Path) -> None:
     save(tmp_path / "disc" / "R000004.jpg", 4)
     save(tmp_path / "disc" / "T000003.jpg", 3)  # the same bytes as in the release
     save(tmp_path / "disc" / "T000011.jpg", 11)
@@ -97,7 +97,7 @@ def test_references_that_are_there_are_checked_and_roles_can_be_added(tmp_path: 
         ingest(tmp_path)
 
 
-def test_everything_that_is_missing_or_odd_is_one_message(tmp_path: Path, release: Path) -> None:
+def test_missing_and_unexpected_parts_are_one_message(tmp_path: Path, release: Path) -> None:
     pairs = release / "negative_pair"
     (release / "query_images_h5" / "Q00001.jpg").unlink()
     (release / "query_images_h5" / "Q00002.jpg").write_bytes(b"no picture")
@@ -130,7 +130,7 @@ def test_one_id_for_two_pictures_is_refused(tmp_path: Path, release: Path) -> No
         ingest(tmp_path)
 
 
-def test_parts_that_are_not_there(tmp_path: Path, release: Path) -> None:
+def test_missing_parts(tmp_path: Path, release: Path) -> None:
     shutil.rmtree(release / "negative_pair")
     with pytest.raises(GapsError, match="lacks negative_pair"):
         ingest(tmp_path)

@@ -75,7 +75,7 @@ def plenty() -> Roles:
     return assign_roles(make([4] * 260, 2200), 0)
 
 
-def test_the_numbers_are_reached_where_there_are_enough() -> None:
+def test_the_planned_numbers_are_reached_with_enough_pictures() -> None:
     roles = plenty()
     for cast, numbers in ((roles.test, TEST_COUNTS), (roles.train, TRAIN_COUNTS)):
         assert len(cast.gallery) + len(cast.crops) == numbers.gallery
@@ -93,7 +93,7 @@ def test_photos_come_first_as_reverse_crops_and_sources_of_copies() -> None:
         assert all(photo[i] for i in cast.copied)
 
 
-def test_another_seed_is_another_choice() -> None:
+def test_a_different_seed_gives_a_different_choice() -> None:
     pictures = make([3] * 30, 200)
     assert assign_roles(pictures, 0, 0.1) != assign_roles(pictures, 1, 0.1)
 

@@ -1,4 +1,4 @@
-"""Tar files and WebDataset shards: read in place, kept inside, used up to a cut."""
+"""Tar files and WebDataset shards: read in place, kept inside, used up to the cut."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-def test_members_become_rows_with_what_lies_beside_them(tmp_path: Path, shards: Path) -> None:
+def test_members_become_rows_with_their_metadata(tmp_path: Path, shards: Path) -> None:
     rows = ingest(tmp_path, shards)
     assert list(rows) == ["00000", "00001", "00002", "10000", "10001", "10002"]
     row = rows["10001"]
@@ -89,9 +89,7 @@ def test_members_become_rows_with_what_lies_beside_them(tmp_path: Path, shards: 
     assert found == ["https://example.org/10001.jpg", "CC-BY-4.0", "Ä", "caption 10001", "g1"]
 
 
-def test_patterns_single_files_and_addresses_of_another_machine_give_the_same_images(
-    tmp_path: Path, shards: Path
-) -> None:
+def test_patterns_single_files_and_remote_addresses_give_the_same_images(tmp_path: Path, shards: Path) -> None:
     whole = {image_id: row["sha256"] for image_id, row in ingest(tmp_path, shards).items()}
     for source in (f"{shards}/part-{{000..001}}.tar", f"{shards}/part-*.tar", f"{shards}/part-{{000,001}}.tar"):
         assert {i: row["sha256"] for i, row in ingest(tmp_path, source).items()} == whole
@@ -120,7 +118,7 @@ def test_the_image_server_and_embedding_read_members(tmp_path: Path, shards: Pat
     assert here @ outside.features[0] > 0.999 * np.linalg.norm(here) * np.linalg.norm(outside.features[0])
 
 
-def test_members_that_lead_out_links_and_devices_are_rejects(tmp_path: Path) -> None:
+def test_members_outside_links_and_devices_are_rejects(tmp_path: Path) -> None:
     def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, target
@@ -145,7 +143,7 @@ def test_members_that_lead_out_links_and_devices_are_rejects(tmp_path: Path) -> 
     assert "device" in reasons["dev"] and reasons["none"] == "empty file"
 
 
-def test_a_tar_that_is_cut_keeps_what_comes_before(tmp_path: Path, shards: Path) -> None:
+def test_a_truncated_tar_keeps_the_members_before_the_cut(tmp_path: Path, shards: Path) -> None:
     path = shards / "part-001.tar"
     with tarfile.open(path) as tar:
         third = tar.getmember("10002.jpg")
@@ -163,7 +161,7 @@ def test_a_tar_that_is_cut_keeps_what_comes_before(tmp_path: Path, shards: Path)
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "hidden.tar"])
-def test_packed_tars_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+def test_compressed_tars_are_refused_with_advice(tmp_path: Path, name: str) -> None:
     write_tar(tmp_path / "a.tar", {"x.jpg": jpeg(1)})
     packed = gzip.compress((tmp_path / "a.tar").read_bytes())
     (tmp_path / name).write_bytes(packed)
@@ -171,7 +169,7 @@ def test_packed_tars_are_refused_with_the_way_out(tmp_path: Path, name: str) -> 
         ingest(tmp_path, tmp_path / name)
 
 
-def test_what_is_no_source_of_tars(tmp_path: Path, shards: Path) -> None:
+def test_sources_without_tars_or_images(tmp_path: Path, shards: Path) -> None:
     with pytest.raises(UsageError, match=r"2 of 4 files are missing: .*part-002.tar, .*part-003.tar"):
         ingest(tmp_path, f"{shards}/part-{{000..003}}.tar")
     (tmp_path / "none").mkdir()
@@ -194,7 +192,7 @@ def test_what_is_no_source_of_tars(tmp_path: Path, shards: Path) -> None:
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_address_gives_what_tarfile_gives(
+def test_every_address_returns_the_same_bytes_as_tarfile(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], pax: bool
 ) -> None:
     path = tmp_path_factory.mktemp("tar") / "a.tar"
@@ -210,7 +208,7 @@ def test_every_address_gives_what_tarfile_gives(
     assert gaps == []
 
 
-def test_patterns_are_written_out() -> None:
+def test_patterns_are_expanded() -> None:
     assert expand("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand("{x,y}/{0..1}") == ["x/0", "x/1", "y/0", "y/1"]
     assert expand("plain{.tar") == ["plain{.tar"]
@@ -229,7 +227,7 @@ class Flaky(LocalFileSystem):
         return super()._open(path, mode, **more)
 
 
-def test_a_scan_that_fails_twice_is_tried_again(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_that_fails_twice_is_retried(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.register_implementation("flaky", Flaky, clobber=True)
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
     with zipfile.ZipFile(tmp_path / "Q.zip", "w") as archive:

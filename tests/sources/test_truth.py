@@ -1,4 +1,4 @@
-"""The known truth: recomputed from the tables by another route."""
+"""The known truth: recomputed from the tables in a different way."""
 
 from __future__ import annotations
 

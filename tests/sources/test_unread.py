@@ -91,6 +91,16 @@ def test_links_into_a_named_folder_are_followed(tmp_path: Path, annexed: Path) -
     assert "leads out of the folder" in found.rejects["evil"] and "broken link" in found.rejects["broken"]
 
 
+def test_a_folder_of_git_annex_lists_each_picture_once(tmp_path: Path) -> None:
+    """The links are in the folder, and so is the store that they point into."""
+    store = tmp_path / "in" / ".git" / "annex" / "objects"
+    store.mkdir(parents=True)
+    (store / "SHA256E-1.jpg").write_bytes(picture(1))
+    (tmp_path / "in" / "a.jpg").symlink_to(".git/annex/objects/SHA256E-1.jpg")
+    found = Ingested(tmp_path, tmp_path / "in")
+    assert found.ids == ["a"] and "1 in .git are skipped" in found.notes
+
+
 def test_linked_folders_are_followed_and_a_loop_ends(tmp_path: Path) -> None:
     write_scenes(tmp_path / "store" / "a", 2)
     (tmp_path / "store" / "a" / "loop").symlink_to(tmp_path / "store")

@@ -12,7 +12,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.demo.corpus.video_frames import FRAME_INTERVAL, MOST, read_frames, visibly_different
 
 
-def test_cuts_part_shots_and_frames_are_apart(tmp_path: Path, write_video: Callable[..., None]) -> None:
+def test_cuts_separate_shots_and_frames_are_apart(tmp_path: Path, write_video: Callable[..., None]) -> None:
     write_video(tmp_path / "v.avi", (1, 2, 3), frames=(30, 20, 1))
     frames = read_frames(tmp_path / "v.avi")
     assert sorted({frame.shot for frame in frames}) == [0, 1, 2]
@@ -40,7 +40,7 @@ def test_black_frames_are_left_out(tmp_path: Path, write_video: Callable[..., No
     assert [frame.shot for frame in read_frames(tmp_path / "v.avi")] == [1]
 
 
-def test_a_file_that_is_no_video(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video(tmp_path: Path) -> None:
     (tmp_path / "v.avi").write_bytes(b"no video at all")
     with pytest.raises(NdecError, match="no frame that can be decoded"):
         read_frames(tmp_path / "v.avi")
