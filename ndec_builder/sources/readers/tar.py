@@ -24,7 +24,6 @@ from ndec_builder.sources.unread import Unread, is_companion
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _MAX_SIDECAR = 1 << 20  # bytes of a json or txt that belongs to an image
-_EXIF_BYTES = 1 << 18  # of an image: a JPEG has its EXIF within its first two segments
 _HINT = "give a tar file, a folder with tar files, or a pattern such as `shards/{000..099}.tar`"
 
 
