@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.manifests.read import open_manifest
@@ -149,3 +151,28 @@ def test_other_bytes_under_the_same_hash_are_rejected(config: Make, tables: Rows
     trained_on = read_training_set(open_manifest(settings.manifest), recipe_named("asl")).images
     assert read_card(directory)["counts"]["rejects"] == 1
     assert read_card(directory)["counts"]["images"] == len(trained_on) - 1
+
+
+def test_replaced_weights_of_the_backbone_are_trained_with_again(config: Make, tmp_path: Path, tiny: str) -> None:
+    model = tmp_path / "net.pt"
+    shutil.copy(tiny.removesuffix("@32"), model)
+    settings = config(steps=2, backbone=f"{model}@32")
+    directory = train.run(settings)
+    before = read_card(directory)
+    net = torch.jit.load(str(model))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(-1.5)
+    net.save(str(model))  # another net in the same file
+    train.run(settings)
+    after = read_card(directory)
+    assert after["fingerprint"] != before["fingerprint"] and after["weights_sha256"] != before["weights_sha256"]
+
+
+def test_settings_of_other_stages_change_no_training_result(config: Make, tmp_path: Path) -> None:
+    settings = config(steps=2)
+    directory = train.run(settings)
+    before = (directory / "checkpoint.safetensors").stat().st_mtime_ns
+    (tmp_path / "ndec.toml").write_text('[edit]\nrecipe = "light"\ncount = 3\nseed = 7\n')
+    train.run(settings)
+    assert (directory / "checkpoint.safetensors").stat().st_mtime_ns == before  # "already trained", and it is
