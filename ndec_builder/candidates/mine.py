@@ -29,6 +29,7 @@ from ndec_builder.candidates.split_exclusions import (
     skip_reasons,
     split_mined_first,
 )
+from ndec_builder.candidates.twins import find_twins, left_out, report_twins
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
@@ -37,7 +38,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 3  # 2: geometry, 3: same_photo, same_author, settings of the normalisation
+RESULT_VERSION = 4  # 2: geometry, 3: same_photo, same_author, settings of the normalisation, 4: twins, full detail
 
 
 @one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
@@ -62,9 +63,12 @@ def run(config: MineConfig) -> Path:
     pool, gallery, background = load_search_vectors(workspace, config.split, config.model, config.embed_settings)
     _check_background(config, background)
     mark, inputs = _mark(config, workspace, first)  # now the embeddings exist
+    twins = {side.role: find_twins(workspace, side, config.workers) for side in (pool, gallery)}
     closed, closed_hashes = _closed_to_training(workspace, config.split)
     gallery, gallery_reasons = _allowed_gallery(gallery, closed, closed_hashes)
     pool, pool_reasons = _allowed_pool(workspace, config, pool, first, closed)
+    pool, pool_twins = _without_twins(pool, twins["pool"], pool_reasons)
+    gallery, gallery_twins = _without_twins(gallery, twins[gallery.role], gallery_reasons)
     _check_attribution(config, attribution, pool, gallery)
     context = CandidateContext(background, normalization, config.rank_by, attribution, config.workers)
     scratch = directory / "search"
@@ -91,6 +95,8 @@ def run(config: MineConfig) -> Path:
             "queries": len(set(table["query_id"].to_pylist())),
             "pool_skipped": count_reasons(pool_reasons),
             f"{gallery.role}_skipped": count_reasons(gallery_reasons),
+            "pool_twins": pool_twins,
+            f"{gallery.role}_twins": gallery_twins,
         },
         inputs=inputs,
         images={name: known[2] for name, known in read_json(directory / CACHE).items() if name.startswith("images/")},
@@ -103,7 +109,25 @@ def run(config: MineConfig) -> Path:
     )
     shutil.rmtree(scratch, ignore_errors=True)
     say(f"{directory}: {len(scores)} pairs, scores {min(1.0, max(scores)):.4f} … {min(scores):.4f}")
+    if duplicates := len(scores) - table["duplicate_of"].null_count:
+        say(
+            f"{duplicates} of them are set aside as duplicates of their reference and shown to no annotator; the "
+            "contact sheet shows them"
+        )
     return directory
+
+
+def _without_twins(images: RoleVectors, twins: dict[str, str], reasons: dict[str, str]) -> tuple[RoleVectors, int]:
+    """Leave out twins, and representatives whose group has an image that may not be mined. Returns what is left out.
+
+    Raises NdecError when nothing is left.
+    """
+    left = images.without(left_out(twins, reasons))
+    count = len(images) - len(left)
+    report_twins(images.role, count, len(images))
+    if not len(left):
+        raise NdecError(f"every {images.role} image shows the picture of an image that may not be mined; ingest others")
+    return left, count
 
 
 def _check_background(config: MineConfig, background: RoleVectors | None) -> None:

@@ -21,6 +21,7 @@ from ndec_builder.candidates.role_vectors import RoleVectors, load_search_vector
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.candidates.search.score_normalization import Normalization, normalized
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
+from ndec_builder.candidates.twins import read_twins
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
@@ -99,7 +100,7 @@ def _new_candidates(
             f"{len(gone)} mined pool images, {min(gone)!r} first, are no longer in the pool embeddings; "
             f"restore the pool, or mine and annotate again"
         )
-    queries = pool.only(query_ids)
+    queries, gallery = pool.only(query_ids), gallery.without(read_twins(workspace, gallery.role))
     references = gallery.vectors.load()
     context = _mining_context(workspace, config, background)
     # with normalised ranks the cut is a normalised score; each query has its own raw cut

@@ -119,5 +119,5 @@ def is_embedded(workspace: Workspace, role: str, model: str) -> bool:
     path = workspace.embeddings(role, model) / "run.json"
     if not path.is_file() or not workspace.images(role).is_file():
         return False
-    images = workspace.read_images(role, ["image_id", "uri", "sha256", "rotation"])
+    images = workspace.read_images(role, ["image_id", "uri", "sha256", "format", "rotation"])
     return bool(read_json(path).get("inputs", {}).get("images") == images_fingerprint(images))

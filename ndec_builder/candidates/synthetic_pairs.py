@@ -16,7 +16,7 @@ from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.schemas import IMAGES, table_of
-from ndec_builder.core.storage import read_uri, write_bytes
+from ndec_builder.core.storage import read_json, read_uri, write_bytes
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image
 
@@ -35,13 +35,14 @@ class Gallery:
     ids: list[str]
     rows: dict[str, dict[str, Any]]
     vectors: np.ndarray
+    role: str = ""
 
     @classmethod
     def of(cls, side: RoleVectors, most: int = MOST_IMAGES, seed: int = 0) -> Gallery:
         """The embedded images of a role, or a random sample of `most` of them."""
         places = np.sort(np.random.default_rng(seed).permutation(len(side))[:most])
         ids = side.names(places)
-        return cls(ids, side.rows(ids), side.vectors[places].astype(np.float32))
+        return cls(ids, side.rows(ids), side.vectors[places].astype(np.float32), side.role)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,7 @@ def make_known_pairs(
                 ("reverse_crop", int(place), np.asarray(_crop(original, np.random.default_rng([seed, 2, number]))))
             )
         pictures[int(place)] = describe_picture(np.asarray(original))
-    vectors = _embed_pictures(workspace, model, [pixels for _, _, pixels in made], scratch)
+    vectors = _embed_pictures(workspace, gallery.role, model, [pixels for _, _, pixels in made], scratch)
     return _pair_up(workspace, gallery, made, vectors, pictures, neighbours)
 
 
@@ -160,8 +161,10 @@ def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _embed_pictures(workspace: Workspace, model: str, pictures: list[np.ndarray], scratch: Path) -> np.ndarray:
-    """Vectors (n, d) float32, L2-normed, of pictures in the space of the stored embeddings."""
+def _embed_pictures(
+    workspace: Workspace, role: str, model: str, pictures: list[np.ndarray], scratch: Path
+) -> np.ndarray:
+    """Vectors (n, d) float32, L2-normed, of pictures in the space of the stored embeddings of a role."""
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.extract import extract
     from ndec_builder.embeddings.whitening import Whitening
@@ -174,9 +177,8 @@ def _embed_pictures(workspace: Workspace, model: str, pictures: list[np.ndarray]
         rows.append({"image_id": path.stem, "uri": str(path), "rotation": 0})
     found = extract(load_backbone(model, best_device("auto")), table_of(IMAGES, rows), str)
     vectors = found.features
-    whitening = workspace.whitening(model) / "whitening.npz"
-    if whitening.is_file():
-        vectors = Whitening.load(whitening).apply(vectors)
+    if read_json(workspace.embeddings(role, model) / "run.json")["layer"] == "whitened":
+        vectors = Whitening.load(workspace.whitening(model) / "whitening.npz").apply(vectors)
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from ndec_builder.core.config import pixel_limit
 
@@ -25,6 +25,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_SCANS = 100  # of a JPEG: each is a pass over all pixels that costs only a few bytes of file
 MAX_SCAN_PIXELS = 5_000_000_000  # in all scans together
+WHITE, DARK = (255, 255, 255), (64, 64, 64)  # backgrounds of transparent pictures
+LIGHT = 208  # from here on a colour hardly shows on white
 LARGE = 25_000_000  # pixels; larger pictures are decoded one at a time, several at once would need gigabytes
 _STRIP = 256  # rows of 16-bit grey turned into 8 bits at a time
 _one_at_a_time = threading.Lock()
@@ -87,6 +89,8 @@ def read_orientation(data: bytes) -> int:
 def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target: Target | None = None) -> Image.Image:
     """Decode to upright sRGB: first frame, EXIF rotation, transparency on white, then `rotation` degrees clockwise.
 
+    Light artwork on transparency gets a dark grey background, and `info["flattened_on"]` of the result is "dark".
+
     Grey pictures of more than 8 bits are scaled to 8 bits by the range that the file states, else by the smallest of
     0…1, 8, 10, 12, 14 and 16 bits that holds their values (floats of 2…32: by their highest value). In the result,
     `info["grey_range"]` is the (lowest, highest) value that became black and white.
@@ -123,6 +127,12 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
             raise DecodeError(f"rotation {rotation} is not a multiple of 90")
         rgb = _transposed(rgb, turns[rotation % 360])
     return rgb
+
+
+def has_frames(data: bytes) -> bool:
+    """Whether a picture that `decode` accepts has more than one frame, of which it shows the first."""
+    with _open(data, None) as image:
+        return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
 
 
 def _transposed(image: Image.Image, turn: Image.Transpose) -> Image.Image:
@@ -186,7 +196,7 @@ def _exif_orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """sRGB on white. Grey of more than 8 bits is scaled here, since Pillow's own conversion clips it to white."""
+    """sRGB, opaque. Grey of more than 8 bits is scaled here, since Pillow's own conversion clips it to white."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _grey(image)
     profile = image.info.get("icc_profile")
@@ -194,13 +204,31 @@ def _flatten(image: Image.Image) -> Image.Image:
         return ImageCms.applyTransform(image, transform) or image.convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        rgb = Image.new("RGB", rgba.size, (255, 255, 255))
+        background = _background(rgba)
+        rgb = Image.new("RGB", rgba.size, background)
         rgb.paste(rgba, mask=rgba.getchannel("A"))
+        rgb.info["flattened_on"] = "dark" if background == DARK else "white"
     else:
         rgb = image.convert("RGB")
     if profile and image.mode != "CMYK" and (transform := _to_srgb(profile, "RGB")):
-        return ImageCms.applyTransform(rgb, transform) or rgb
+        ImageCms.applyTransform(rgb, transform, inPlace=True)
     return rgb
+
+
+def _background(rgba: Image.Image) -> tuple[int, int, int]:
+    """White, or dark grey for light artwork, which would vanish on white.
+
+    Light: at least 5 % of the area is transparent, and red, green and blue are LIGHT or more in over half of the rest.
+    """
+    opacity, levels = rgba.getchannel("A"), 255 * rgba.width * rgba.height
+    histogram = opacity.histogram()
+    visible = sum(value * count for value, count in enumerate(histogram))
+    if not 0 < visible <= 0.95 * levels:
+        return WHITE
+    red, green, blue, _ = rgba.split()
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    light = opacity.histogram(darkest.point(lambda value: 255 * (value >= LIGHT)))  # of the light pixels alone
+    return DARK if 2 * sum(value * count for value, count in enumerate(light)) > visible else WHITE
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 
 from ndec_builder.core.storage import fingerprint
 
+DECODE_VERSION = 2  # of transparency and deep grey; JPEG and BMP have neither, so vectors of these stay valid
+VERSIONED_FORMATS = ("PNG", "WEBP", "GIF", "TIFF")
+
 
 def columns_fingerprint(columns: Mapping[str, pa.ChunkedArray]) -> str:
     """sha256 that depends on names, values and order of text and integer columns, not on their chunks."""

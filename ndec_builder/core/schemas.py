@@ -42,6 +42,12 @@ IMAGES = _schema(
     ("group", pa.string()),  # author, burst, video …: never shared by training and test
 )
 REJECTS = _schema("rejects", ("image_id", pa.string()), ("uri", pa.string()), ("reason", pa.string()))
+TWINS = _schema(
+    "twins",  # images that show the same picture as another one of their role, which represents them
+    ("image_id", pa.string()),
+    ("representative", pa.string()),
+    ("same_bytes", pa.bool_()),  # false: a near-exact duplicate, re-encoded or resized
+)
 EDITS = _schema(
     "edits",  # how a derived image was made: ground truth by construction
     ("image_id", pa.string()),

@@ -96,7 +96,7 @@ def _embed(
     plan = Plan(images.num_rows, -(-config.shard_size // config.batch_size) * config.batch_size, mark)
     folder = open_plan(directory, plan).absolute()
     write_table(folder / "images.parquet", images)  # an ingest during the run must not change what a shard reads
-    work = EmbedShard(replace(config, workspace=config.workspace.absolute()), folder)
+    work = EmbedShard(replace(config, workspace=config.workspace.absolute(), whiten=whitening is not None), folder)
     _report_assumption(config)
     what = f"embedding {config.role} with {config.model}"
     results = run_shards(folder, plan, work, _engine(config), what=what, unit="images")
@@ -104,10 +104,12 @@ def _embed(
     rejects = [row for shard in plan.shards for row in read_table(folder / _rejects_name(shard)).to_pylist()]
     write_table(directory / "rejects.parquet", table_of(REJECTS, rejects))
     embedded = sum(done.counts["embedded"] for done in results)
+    on_dark = sum(done.counts.get("on_dark", 0) for done in results)
     dim = whitening.dim if whitening else results[0].counts["dim"]
     record.write(
         directory,
-        counts={"images": images.num_rows, "embedded": embedded, "rejected": len(rejects)},
+        counts={"images": images.num_rows, "embedded": embedded, "rejected": len(rejects)}
+        | ({"on_dark_background": on_dark} if on_dark else {}),
         inputs={"images": images_fingerprint(images)},
         weights=parse_model(config.model).weights_sha256(),
         fingerprint=mark,
@@ -168,7 +170,12 @@ class EmbedShard:
         vectors = extracted.features
         files = write_part(self.folder, shard.name, extracted.ids, vectors)
         rejects = write_table(self.folder / _rejects_name(shard), table_of(REJECTS, extracted.rejects))
-        counts = {"embedded": len(vectors), "rejected": len(extracted.rejects), "dim": vectors.shape[1]}
+        counts = {
+            "embedded": len(vectors),
+            "rejected": len(extracted.rejects),
+            "dim": vectors.shape[1],
+            "on_dark": extracted.on_dark,
+        }
         return Outcome((*files, rejects.name), counts)
 
 

@@ -48,6 +48,7 @@ class Extracted:
     ids: list[str]
     features: np.ndarray  # (n, dim) float32, not normalised
     rejects: list[dict[str, Any]]  # rows of the rejects table
+    on_dark: int = 0  # light artwork on transparency that was put on a dark background
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class ImageBatch:
     rows: list[dict[str, Any]]
     contents: list[Any]  # per row: bytes, pixels (h, w, 3) uint8, or text: the reason for rejecting it
     features: np.ndarray | None = None  # (good rows, dim)
+    on_dark: int = 0  # pictures put on a dark background
 
     @property
     def good(self) -> list[int]:
@@ -82,7 +84,7 @@ def extract(
     """
     if batch_size < 1 or threads < 0:
         raise UsageError(f"batch_size must be at least 1 and threads at least 0; got {batch_size} and {threads}")
-    ids, rejects, parts = [], [], []
+    ids, rejects, parts, on_dark = [], [], [], 0
     finish = finish or np.asarray
     work = DescribeBatch(Inference(backbone, bf16), batch_size, finish)
     with contextlib.closing(_describe_batches(work, images, resolve, lane_count(threads))) as batches:
@@ -93,12 +95,13 @@ def extract(
                 for row, content in zip(batch.rows, batch.contents, strict=True)
                 if isinstance(content, str)
             ]
+            on_dark += batch.on_dark
             if batch.features is not None:
                 parts.append(batch.features)
             if progress is not None:
                 progress(len(batch.rows))
     none = finish(np.zeros((0, backbone.dim), np.float32))
-    return Extracted(ids, np.concatenate(parts) if parts else none, rejects)
+    return Extracted(ids, np.concatenate(parts) if parts else none, rejects, on_dark)
 
 
 def lane_count(threads: int) -> int:
@@ -122,7 +125,10 @@ class DescribeBatch:
 
     def decode(self, batch: ImageBatch) -> ImageBatch:
         pairs = zip(batch.rows, batch.contents, strict=True)
-        return ImageBatch(batch.rows, [_pixels(row, content, self.model.backbone) for row, content in pairs])
+        found = [_pixels(row, content, self.model.backbone) for row, content in pairs]
+        return ImageBatch(
+            batch.rows, [content for content, _ in found], on_dark=sum(is_on_dark for _, is_on_dark in found)
+        )
 
     def compute(self, batch: ImageBatch) -> list[tuple[list[int], list[int], torch.Tensor]]:
         """Per group of pictures of one shape: rows in the batch, positions in the tensor, descriptors."""
@@ -136,13 +142,13 @@ class DescribeBatch:
         """The batch with its descriptors in row order, without the pixels."""
         contents = [content if isinstance(content, str) else None for content in batch.contents]
         if not groups:
-            return ImageBatch(batch.rows, contents)
+            return ImageBatch(batch.rows, contents, on_dark=batch.on_dark)
         features: np.ndarray = np.zeros((len(batch.rows), self.model.backbone.dim), np.float32)
         for rows, places, descriptors in groups:
             features[rows] = to_host(descriptors)[places]
         features = features[batch.good, :]
         _check_finite(features, [batch.rows[row]["image_id"] for row in batch.good], self.model.backbone)
-        return ImageBatch(batch.rows, contents, self.finish(features))
+        return ImageBatch(batch.rows, contents, self.finish(features), batch.on_dark)
 
     def _groups(self, batch: ImageBatch) -> Iterator[tuple[list[int], list[int], torch.Tensor]]:
         backbone, good = self.model.backbone, batch.good
@@ -224,15 +230,16 @@ def _bytes(uri: str, resolve: Callable[[str], str]) -> bytes | str:
         return f"cannot read: {error.strerror or error}"
 
 
-def _pixels(row: dict[str, Any], content: bytes | str, backbone: Backbone) -> np.ndarray | str:
-    """The pixels of one image, or the reason for rejecting it."""
+def _pixels(row: dict[str, Any], content: bytes | str, backbone: Backbone) -> tuple[np.ndarray | str, bool]:
+    """The pixels of one image or the reason for rejecting it, and whether it was put on a dark background."""
     if isinstance(content, str):
-        return content
+        return content, False
     try:
         image = decode(content, row.get("rotation") or 0, target=backbone.target)
     except DecodeError as error:
-        return str(error)
-    return to_pixels(image, backbone.target(*image.size), backbone.interpolation)
+        return str(error), False
+    pixels = to_pixels(image, backbone.target(*image.size), backbone.interpolation)
+    return pixels, image.info.get("flattened_on") == "dark"
 
 
 def _check_finite(features: np.ndarray, names: list[str], backbone: Backbone) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json
 from ndec_builder.core.workspace import Workspace
@@ -18,6 +18,7 @@ from ndec_builder.embeddings.whitening import Whitening
 
 # training images first: the test set should not shape its own space
 FIT_ROLES = ("basic", "pool", "reference", "query")
+LEAST_IMAGES = 50  # with fewer, the whitening keeps so few dimensions that unrelated pictures score close to 1
 
 
 def whitening_dim(config: EmbedConfig) -> int:
@@ -35,20 +36,33 @@ def load_fitted_whitening(config: EmbedConfig) -> Whitening | None:
     record = path.with_name("run.json")
     if not path.is_file() or not record.is_file() or read_json(record).get("settings") != _settings(config):
         return None
+    if (count := read_json(record).get("counts", {}).get("images", LEAST_IMAGES)) < LEAST_IMAGES:
+        say(
+            f"WARNING: the whitening in {path.parent} was fitted on only {count} images, fewer than {LEAST_IMAGES}: "
+            "unrelated pictures may score close to 1. To go on without it, delete that folder and embed all roles again"
+        )
     return Whitening.load(path)
 
 
-def fit_whitening(config: EmbedConfig) -> Whitening:
-    """Fit the whitening on images spread evenly over the first role of FIT_ROLES that has images, and store it.
+def fit_whitening(config: EmbedConfig) -> Whitening | None:
+    """Fit the whitening on images spread evenly over the first role of FIT_ROLES with LEAST_IMAGES, and store it.
 
-    Images ingested later do not change it; different weights or settings do. Raises NdecError for less than two images.
+    Images ingested later do not change it; different weights or settings do. None, with a warning, when no role has
+    LEAST_IMAGES images: vectors are then not whitened.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.extract import extract
 
     record = RunRecord("whitening", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    role, images = _fit_images(workspace, config)
+    chosen = _fit_images(workspace, config)
+    if chosen is None:
+        say(
+            f"WARNING: vectors are not whitened, because no role of this workspace has {LEAST_IMAGES} images; a "
+            "whitening fitted on fewer makes unrelated pictures look alike. Once a role has them, embed all roles again"
+        )
+        return None
+    role, images = chosen
     say(f"fitting the whitening on {images.num_rows} {role} images")
     backbone = load_backbone(config.model, best_device(config.device))
     extracted = extract(
@@ -64,7 +78,7 @@ def fit_whitening(config: EmbedConfig) -> Whitening:
     record.write(
         path.parent,
         counts={"images": len(extracted.ids), "rejected": len(extracted.rejects), "dim": whitening.dim},
-        inputs={role: fingerprint(images["sha256"].to_pylist())},
+        inputs={role: images_fingerprint(images)},
         weights=backbone.weights,
         role=role,
         settings=_settings(config),
@@ -72,15 +86,12 @@ def fit_whitening(config: EmbedConfig) -> Whitening:
     return whitening
 
 
-def _fit_images(workspace: Workspace, config: EmbedConfig) -> tuple[str, pa.Table]:
+def _fit_images(workspace: Workspace, config: EmbedConfig) -> tuple[str, pa.Table] | None:
     for role in FIT_ROLES:
-        if workspace.images(role).is_file() and (table := workspace.read_images(role)).num_rows >= 2:
+        if workspace.images(role).is_file() and (table := workspace.read_images(role)).num_rows >= LEAST_IMAGES:
             count = min(config.whitening_images, table.num_rows)
             return role, table.take(np.linspace(0, table.num_rows - 1, count).round().astype(np.int64))
-    raise NdecError(
-        f"the whitening needs at least 2 images and this workspace ({workspace.root}) has no role with as many; "
-        "ingest more, or set whiten = false under [embed]"
-    )
+    return None
 
 
 def _settings(config: EmbedConfig) -> str:

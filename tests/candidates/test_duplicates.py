@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from ndec_builder.candidates import duplicates
 from ndec_builder.candidates.duplicates import (
@@ -159,3 +160,77 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, cap
     assert marks == [True, True, True, True, False, False] * 3
     assert "of 4 shards are already done" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "marks").exists()
+
+
+FONT = ImageFont.load_default(22)
+
+
+def _invoice(number: int, total: str = "") -> Image.Image:
+    """A page with the same frame for all; text lines of its own, or only a total of its own."""
+    page = Image.new("RGB", (827, 1169), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((60, 60), "ACME Ltd.   Invoice", font=FONT, fill=0)
+    rng = np.random.default_rng(0 if total else number)
+    for line in range(9):
+        words = "".join(chr(97 + letter) for letter in rng.integers(0, 26, 24))
+        draw.text((60, 200 + 30 * line), f"{words}   {rng.integers(10, 99)}.00", font=FONT, fill=0)
+    draw.text((600, 700), total or f"Total {rng.integers(100, 999)}", font=FONT, fill=0)
+    return page
+
+
+def _logo(number: int) -> Image.Image:
+    """White lettering on transparency."""
+    logo = Image.new("RGBA", (400, 200), (255, 255, 255, 0))
+    ImageDraw.Draw(logo).text((60, 60), f"Brand {number * 37}", font=ImageFont.load_default(50), fill=(255,) * 4)
+    return logo
+
+
+def _compare(folder, first: bytes, second: bytes) -> bool:
+    (folder / "a").write_bytes(first)
+    (folder / "b").write_bytes(second)
+    rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "ab"]
+    return find_duplicates([(*rows, 0.99)], lambda uri: str(folder / uri))[0]
+
+
+def _family(make) -> list[bytes]:
+    return [_encode(make(number)) for number in range(1, 7)]
+
+
+def _blank_start(number: int) -> bytes:
+    frames = [Image.new("RGB", (80, 60), "white"), scene(number, (80, 60))]
+    return _encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=200)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        _family(_invoice),
+        _family(lambda number: _invoice(0, f"Total {number}28")),
+        _family(_logo),
+        _family(lambda number: Image.eval(_invoice(number), lambda value: 255 - (255 - value) // 25)),
+        [_blank_start(number) for number in range(1, 7)],
+    ],
+    ids=["invoices", "one digit", "white logos", "faint text", "animations with a blank start"],
+)
+def test_pictures_that_are_nearly_empty_as_thumbnails_go_to_a_person(tmp_path, family):
+    found = [_compare(tmp_path, a, b) for a, b in itertools.combinations(family, 2)]
+    assert found == [False] * 15
+
+
+@pytest.mark.parametrize("make", [_invoice, _logo, lambda _: Image.new("RGB", (300, 200), "white")])
+@pytest.mark.parametrize("form", [("PNG", {}), ("WEBP", {"quality": 80}), ("half", {})])
+def test_their_copies_are_still_duplicates(tmp_path, make, form):
+    picture, (name, options) = make(1), form
+    copy = picture.resize((picture.width // 2, picture.height // 2)) if name == "half" else picture
+    data = _encode(copy, "PNG" if name == "half" else name, **options)
+    assert _compare(tmp_path, _encode(picture), data)
+
+
+def test_two_colours_of_equal_brightness_are_told_apart(tmp_path):
+    dots = []
+    for colour in ((200, 0, 0), (0, 102, 0)):
+        dot = Image.new("RGB", (600, 400), "white")
+        ImageDraw.Draw(dot).text((50, 50), "Sale", font=ImageFont.load_default(60), fill=0)
+        ImageDraw.Draw(dot).ellipse((300, 200, 312, 212), fill=colour)
+        dots.append(_encode(dot))
+    assert not _compare(tmp_path, *dots)

@@ -43,7 +43,7 @@ def mined(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     table = add_geometry(bench.workspace, "test", table_of(CANDIDATES, rows), name="geometry.parquet", workers=1)
     write_table(bench.workspace.candidates("test") / "candidates.parquet", table)
 
-    def described(workspace: Any, model: str, pictures: list[np.ndarray], scratch: Any) -> np.ndarray:
+    def described(workspace: Any, role: str, model: str, pictures: list[np.ndarray], scratch: Any) -> np.ndarray:
         small = [np.asarray(Image.fromarray(p).resize((12, 12)), np.float32).ravel() for p in pictures]
         centred = np.stack([v - v.mean() for v in small])
         scratch.mkdir(parents=True, exist_ok=True)

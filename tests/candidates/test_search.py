@@ -244,3 +244,26 @@ def test_bad_vectors(queries, references, message):
     with pytest.raises(NdecError, match=message):
         names = ["q"] * len(queries), ["r"] * len(references)
         top_pairs(names[0], queries.astype(np.float16), names[1], references.astype(np.float16), top=1)
+
+
+@pytest.mark.parametrize("caps", [{}, {"max_per_reference": 1600}])
+def test_a_search_for_all_pairs_says_nothing_of_a_cut(capsys, caps):
+    """Nothing is cut, so no list ends above the cut; without caps one pass finds everything."""
+    rng = np.random.default_rng(1)
+    queries, references = (rng.normal(size=(n, 8)).astype(np.float16) / 4 for n in (1500, 40))
+    engine = Counting(references)
+    pairs = top_pairs(
+        range(1500), queries, range(40), references, engine=engine, top=500_000,
+        **({"max_per_query": 0, "max_per_reference": 0} | caps),
+    )  # fmt: skip
+    assert len(pairs) == 60_000
+    assert "searched deeper" not in capsys.readouterr().err
+    assert caps or engine.rows == 1500
+
+
+class Counting(FlatPass):
+    rows = 0
+
+    def search(self, block, wanted):
+        self.rows += len(block)
+        return super().search(block, wanted)

@@ -68,3 +68,11 @@ def workspace(tmp_path: Path, ingest: Callable[[Path, str, list[Path]], None]) -
     """A workspace with 20 reference scenes of 64 × 48 px."""
     ingest(tmp_path, "reference", write_scenes(tmp_path / "in", 20))
     return Workspace(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def whitening_of_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workspaces of these tests are small; `test_whitening_of_few.py` tests the real limit."""
+    from ndec_builder.embeddings import workspace_whitening
+
+    monkeypatch.setattr(workspace_whitening, "LEAST_IMAGES", 2)

@@ -82,6 +82,8 @@ def top_pairs(
     offsets = np.zeros(len(queries)) if offsets is None else offsets
     selection = PairSelection(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
     depth = min(max(FIRST_DEPTH, 2 * max_per_query), len(references))
+    if not max_per_query and not max_per_reference and top >= len(queries) * len(references):
+        depth = len(references)  # all pairs are wanted: one pass
     slack, done, sample = GUESS_SLACK, 0, np.empty(0, np.float32)
     rows: np.ndarray = np.arange(len(queries))
     bounds = np.full(len(queries), np.inf, dtype=np.float32)

@@ -37,9 +37,7 @@ def survey(root: Path) -> list[Stage]:
     stages += [stage for role in ROLES for stage in _embeddings(root, role)]
     for split in SPLITS:
         stages += [
-            _table(
-                f"candidates {split}", workspace.candidates(split) / "candidates.parquet", f"ndec mine --split {split}"
-            ),
+            _candidates(workspace, split),
             _labels(workspace, split),
             _table(
                 f"decisions {split}",
@@ -124,6 +122,15 @@ def _table(name: str, path: Path, command: str) -> Stage:
         return Stage(name, True, f"{pq.read_metadata(path).num_rows:,} rows", command)
     except OSError as error:
         raise NdecError(f"{path} cannot be read ({error}); make it again with `{command}`") from None
+
+
+def _candidates(workspace: Workspace, split: str) -> Stage:
+    """How many pairs were mined, and how many of them nobody sees."""
+    path = workspace.candidates(split) / "candidates.parquet"
+    stage = _table(f"candidates {split}", path, f"ndec mine --split {split}")
+    record = path.with_name("run.json")
+    aside = read_json(record).get("counts", {}).get("duplicates", 0) if stage.done and record.is_file() else 0
+    return replace(stage, text=f"{stage.text}, {aside:,} set aside as duplicates") if aside else stage
 
 
 def _labels(workspace: Workspace, split: str) -> Stage:

@@ -1,0 +1,131 @@
+"""Twins: images of one role that show the same picture. One of each group represents it; the others are left out.
+
+Annotators then see a picture once, and a dataset does not contain it twice. Twins have the same bytes or are near-exact
+duplicates (`duplicates`). The representative has the most pixels, at a tie the smallest id; every other image of its
+group was compared with it directly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ndec_builder.candidates.duplicates import VERSION, check_pairs
+from ndec_builder.candidates.role_vectors import RoleVectors
+from ndec_builder.candidates.search.exact import pairs_above
+from ndec_builder.core.console import say
+from ndec_builder.core.fingerprints import images_fingerprint
+from ndec_builder.core.schemas import TWINS, table_of
+from ndec_builder.core.storage import fingerprint, read_json, read_table, write_json, write_table
+from ndec_builder.core.workspace import Workspace
+
+TWIN_SCORE = 0.8  # cosine below which pictures are not compared: re-encoded and resized ones score higher
+CLOSEST = 8  # images that each image is compared with
+ALL_IMAGES = 200_000  # in larger roles only equal bytes are found: comparing pictures would take hours
+
+
+def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[str, str]:
+    """Return {image_id: representative} of the embedded images that another one represents, and store it.
+
+    images/<role>-twins.parquet (schema TWINS) is kept until the images, the vectors or the definition change.
+    """
+    path = twins_path(workspace, images.role)
+    table = workspace.read_images(images.role, ["image_id", "uri", "sha256", "width", "height", "format", "rotation"])
+    mark = fingerprint([VERSION, TWIN_SCORE, CLOSEST, ALL_IMAGES, images.space, images_fingerprint(table)])
+    record = path.with_suffix(".json")
+    if path.is_file() and record.is_file() and read_json(record).get("fingerprint") == mark:
+        return read_twins(workspace, images.role)
+    preference = _preference(table, images)
+    found = _equal_bytes(table, preference)
+    equal = set(found)
+    if len(images) <= ALL_IMAGES:
+        found |= _equal_pictures(workspace, images.without(equal), preference, workers)
+    found = {image_id: found.get(other, other) for image_id, other in found.items()}  # of a twin: its representative
+    rows = [
+        {"image_id": image_id, "representative": found[image_id], "same_bytes": image_id in equal}
+        for image_id in sorted(found)
+    ]
+    write_table(path, table_of(TWINS, rows))
+    write_json(record, {"fingerprint": mark, "images": len(images), "twins": len(rows), "equal_bytes": len(equal)})
+    return found
+
+
+def read_twins(workspace: Workspace, role: str) -> dict[str, str]:
+    """{image_id: representative} as stored; empty for a role that was never mined."""
+    path = twins_path(workspace, role)
+    if not path.is_file():
+        return {}
+    table = read_table(path, ["image_id", "representative"])
+    return dict(zip(table["image_id"].to_pylist(), table["representative"].to_pylist(), strict=True))
+
+
+def twins_path(workspace: Workspace, role: str) -> Path:
+    images = workspace.images(role)
+    return images.with_name(f"{role}-twins.parquet")
+
+
+def left_out(twins: Mapping[str, str], closed: Collection[str]) -> set[str]:
+    """The images that a search leaves out: all twins, and representatives of groups with a closed image."""
+    return set(twins) | {twins[image_id] for image_id in closed if image_id in twins}
+
+
+def report_twins(role: str, count: int, total: int) -> None:
+    if count:
+        say(
+            f"{count} {role} images show the same picture as another one and are left out; one of each group is kept "
+            f"(images/{role}-twins.parquet)"
+        )
+    if total > ALL_IMAGES:
+        say(f"{role} has more than {ALL_IMAGES:,} images: only files with equal bytes were looked for in it")
+
+
+def _preference(table: pa.Table, images: RoleVectors) -> dict[str, tuple[int, str]]:
+    """image_id → sort key of the embedded images: the best one first."""
+    embedded = set(images.ids.to_pylist())
+    columns = (table[name].to_pylist() for name in ("image_id", "width", "height"))
+    return {
+        image_id: (-(width or 0) * (height or 0), image_id)
+        for image_id, width, height in zip(*columns, strict=True)
+        if image_id in embedded
+    }
+
+
+def _equal_bytes(table: pa.Table, preference: Mapping[str, tuple[int, str]]) -> dict[str, str]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for image_id, sha256 in zip(table["image_id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
+        if sha256 is not None and image_id in preference:
+            groups[sha256].append(image_id)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        best, *others = sorted(group, key=preference.__getitem__)
+        found |= dict.fromkeys(others, best)
+    return found
+
+
+def _equal_pictures(
+    workspace: Workspace, images: RoleVectors, preference: Mapping[str, tuple[int, str]], workers: int
+) -> dict[str, str]:
+    near = pairs_above(images.vectors, images.vectors.load(), TWIN_SCORE, closest=CLOSEST + 1)  # each finds itself
+    ends = np.sort(np.stack([near.queries, near.references], axis=1), axis=1)
+    ends, places = np.unique(ends, axis=0, return_index=True)
+    apart = ends[:, 0] != ends[:, 1]
+    ends, scores = ends[apart], near.scores[places[apart]]
+    first, second = images.names(ends[:, 0]), images.names(ends[:, 1])
+    rows = images.rows({*first, *second})
+    pairs = [(rows[a], rows[b], float(score)) for a, b, score in zip(first, second, scores, strict=True)]
+    scratch = workspace.root / "candidates" / f"{images.role}-twins"
+    links: dict[str, list[str]] = defaultdict(list)
+    for a, b, same in zip(first, second, check_pairs(workspace, scratch, pairs, workers), strict=True):
+        if same:
+            links[a].append(b)
+            links[b].append(a)
+    found: dict[str, str] = {}
+    for image_id in sorted(links, key=preference.__getitem__):
+        if image_id not in found:
+            later = [other for other in links[image_id] if preference[other] > preference[image_id]]
+            found |= {other: image_id for other in later if other not in found}
+    return found
