@@ -26,7 +26,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import Listing
 from ndec_builder.sources.settings import IngestConfig
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 ROW_GROUP = 131_072  # same as storage.write_table, so that tables written in pieces have the same bytes
 IMAGES_PER_SHARD = 4_000  # images per shard marker
 _AHEAD = 4  # files in flight per thread: keeps threads busy and memory small

@@ -17,10 +17,10 @@ def is_companion(name: str, start: bytes | None = None) -> bool:
 
     `start`: the first bytes, where they are known. A picture that a person named `._x.jpg` is a picture.
     """
-    path = PurePosixPath(name)
-    if _COMPANION_FOLDERS & set(path.parts[:-1]):
+    folders, _, file = name.rpartition("/")
+    if folders and not _COMPANION_FOLDERS.isdisjoint(folders.split("/")):
         return True
-    return path.name.startswith("._") and (start is None or start.startswith(_APPLE_DOUBLE))
+    return file.startswith("._") and (start is None or start.startswith(_APPLE_DOUBLE))
 
 
 class Unread:
