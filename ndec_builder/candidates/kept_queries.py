@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+# next to the candidates: query_id of all pool images that earlier runs of `mine` found
+FORMERLY_MINED = "mined.parquet"
 # in the order in which they are checked
 DROP_REASONS = ("duplicate", "edited_copy", "unsure", "undecided", "no_hard_negative")
 

@@ -16,6 +16,7 @@ from ndec_builder.candidates.candidate_table import CandidateContext, candidate_
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
+from ndec_builder.candidates.kept_queries import FORMERLY_MINED
 from ndec_builder.candidates.mining_search import find_pairs
 from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
 from ndec_builder.candidates.search.pairs import Pairs
@@ -78,6 +79,7 @@ def run(config: MineConfig) -> Path:
     (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # from an earlier run
     if config.geometry:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
+    _remember_mined(directory, table)
     write_table(directory / "candidates.parquet", table)
     _write_sheet(workspace, config.split, table, pool, gallery)
     scores = table["score"].to_pylist()
@@ -128,6 +130,15 @@ def _without_twins(images: RoleVectors, twins: dict[str, str], reasons: dict[str
     if not len(left):
         raise NdecError(f"every {images.role} image shows the picture of an image that may not be mined; ingest others")
     return left, count
+
+
+def _remember_mined(directory: Path, table: pa.Table) -> None:
+    """Keep the pool images of earlier mining runs in mined.parquet: no distractor may be drawn from them."""
+    names = (FORMERLY_MINED, "candidates.parquet", "recheck.parquet")
+    files = [directory / name for name in names if (directory / name).is_file()]
+    earlier = {name for path in files for name in read_table(path, ["query_id"])["query_id"].to_pylist()}
+    if earlier - set(table["query_id"].to_pylist()):
+        write_table(directory / FORMERLY_MINED, pa.table({"query_id": pa.array(sorted(earlier), pa.string())}))
 
 
 def _check_background(config: MineConfig, background: RoleVectors | None) -> None:

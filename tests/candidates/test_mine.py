@@ -9,6 +9,7 @@ from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
+from ndec_builder.manifests.writing.labelled_pairs import labelled_images
 from support.pictures import scene, write_scenes
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,17 @@ def test_rerun_does_no_work_and_other_settings_do(mined, capsys):
     (directory / "candidates.parquet").unlink()  # an interrupted run is not a finished one
     run(MineConfig(mined.root, top=4))
     assert len(read_table(directory / "candidates.parquet")) == 4
+
+
+def test_what_an_earlier_run_mined_is_remembered(mined):
+    """An exact duplicate that a smaller --top no longer finds must not become a distractor."""
+    directory = run(MineConfig(mined.root, top=5))
+    assert not (directory / "mined.parquet").exists()
+    before = set(read_table(directory / "candidates.parquet")["query_id"].to_pylist())
+    for top in (2, 1):
+        run(MineConfig(mined.root, top=top))
+        assert set(read_table(directory / "mined.parquet")["query_id"].to_pylist()) == before
+    assert set(labelled_images(mined)["query_id"].to_pylist()) == before
 
 
 def test_images_ingested_again_make_the_candidates_out_of_date(mined, bench):

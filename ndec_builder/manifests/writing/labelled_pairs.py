@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import no_gold
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.candidates.kept_queries import FORMERLY_MINED
 from ndec_builder.core.console import say
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform
+from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, first_of_each, within
 
@@ -48,11 +50,16 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bo
 
 
 def labelled_images(workspace: Workspace) -> pa.Table:
-    """Pool images (`query_id`) in any pair given to people, gold included: none of them may be a distractor."""
+    """Pool images (`query_id`) in any pair given to people, gold included, or mined by an earlier run of `mine`.
+
+    None of them may be a distractor.
+    """
     columns = []
     for split in SPLITS:
         tables = AnnotationTables(workspace, split)
         columns.append(tables.tasks["query_id"])
+        if (earlier := workspace.candidates(split) / FORMERLY_MINED).is_file():
+            columns.append(read_table(earlier, ["query_id"])["query_id"])
         columns.append(tables.gold.filter(pc.equal(tables.gold["query_role"], "pool"))["query_id"])
     return pa.table({"query_id": concatenated(columns)})
 
