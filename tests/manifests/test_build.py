@@ -81,7 +81,7 @@ def test_training_loses_what_the_test_has(world):
         },
         "train_basic": {"group_of_a_test_image": 1, "same_bytes_as_a_test_image": 1},
         "train_pairs": {"former_not_in_train_basic": 1, "latter_group_of_a_test_image": 1},
-        "pool": {"same_bytes_as_another_image": 2},  # p-twin, free0
+        "pool": {"twin_of_another_image": 2},  # p-twin, free0
     }
 
 

@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.candidates.kept_queries import DROP_REASONS
+from ndec_builder.candidates.twins import twins_path
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import sha256_file, write_json
+from ndec_builder.core.schemas import TWINS, table_of
+from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
@@ -127,8 +129,26 @@ def test_references_with_the_same_bytes_become_one(world: World) -> None:
     directory = run(ExportConfig(world.workspace.root))
     assert open_manifest(directory).table("references")["image_id"].to_pylist() == ["r1", "r2", "r3"]
     assert truth(directory)["mine"] == "r3"
-    assert info(directory)["dropped"]["references"] == {"same_bytes_as_another_image": 1}
+    assert info(directory)["dropped"]["references"] == {"twin_of_another_image": 1}
     assert not {finding.code for finding in validate(directory)} & {"M205", "M308"}
+
+
+def test_near_exact_twins_that_mining_found_become_one(world: World) -> None:
+    """r2 is shown by r1 too; p-copy, a copy of r2 by its label, is a twin of p-far, and free2 of free3."""
+    for role, pairs in (("reference", {"r2": "r1"}), ("pool", {"p-copy": "p-far", "free3": "free2"})):
+        rows = [{"image_id": a, "representative": b, "same_bytes": False} for a, b in pairs.items()]
+        write_table(twins_path(world.workspace, role), table_of(TWINS, rows))
+    pairs = {("p-copy", "r2"): "edited_copy", ("p-far", "r3"): "unrelated"}
+    world.pairs("test", pairs)
+    (world.workspace.candidates("test") / "recheck.parquet").unlink()
+    world.decide("test", pairs)
+    directory = run(ExportConfig(world.workspace.root, distractors=100))
+    assert open_manifest(directory).table("references")["image_id"].to_pylist() == ["r1", "r3"]
+    assert truth(directory)["copy-000001"] == "r1"  # made of r2
+    assert kinds(directory)["p-far"] == "edited_copy" and truth(directory)["p-far"] == "r1"
+    assert "p-copy" not in kinds(directory) and "free3" not in kinds(directory) and "free2" in kinds(directory)
+    assert info(directory)["dropped"]["references"] == {"twin_of_another_image": 1}
+    assert not [finding for finding in validate(directory) if finding.is_error]
 
 
 def stale_labels(world: World) -> None:

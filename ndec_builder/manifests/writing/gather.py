@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.kept_queries import KeptQueries, kept_queries
 from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.candidates.twins import read_twins
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import (
     CANDIDATES,
@@ -38,14 +39,15 @@ def read_material(
 ) -> Material:
     """Read everything a dataset is made from. Without training decisions the training pairs are empty.
 
-    Split test must be mined, unless hard queries are declared or a preset finds them by their ids. Of images with the
-    same bytes within a role one is kept, except with a preset, whose parts are given. `confirmed`: pool images that
-    people decided to be edited copies become queries.
+    Split test must be mined, unless hard queries are declared or a preset finds them by their ids. Of images that
+    show the same picture within a role one is kept, except with a preset, whose parts are given. `confirmed`: pool
+    images that people decided to be edited copies become queries.
     """
     images = {role: _images(workspace, role) for role in ("reference", "pool", "basic")}
     if not images["reference"].num_rows:
         workspace.read_images("reference")  # says what to do
-    twins = {role: twins_of(table) if preset == "own" else {} for role, table in images.items()}
+    own = preset == "own"
+    twins = {role: twins_of(table, read_twins(workspace, role)) if own else {} for role, table in images.items()}
     images = {role: without_twins(table, twins[role]) for role, table in images.items()}
     tables = {split: _candidates(workspace, split, twins) for split in SPLITS}
     edits = conform(read_table(workspace.edits), EDITS) if workspace.edits.is_file() else EDITS.empty_table()

@@ -48,7 +48,7 @@ class Material:
     released: pa.Table = field(default_factory=TRAIN_PAIRS.empty_table)  # the ingested ones of train_pairs
     confirmed: Mapping[str, str] = field(default_factory=dict)  # pool image → the reference people say it is a copy of
     copies_left_out: Mapping[str, str] = field(default_factory=dict)  # pool image labelled edited_copy → why it is none
-    twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that have the bytes of another
+    twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that show the picture of another
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _distractors(material: Material, closed: _Closed, train: dict[str, pa.Table]
 
 def _twin_drops(material: Material) -> dict[str, dict[str, int]]:
     tables = {"reference": "references", "pool": "pool", "basic": "basic_images"}
-    return {tables[role]: {"same_bytes_as_another_image": count} for role, count in material.twins.items()}
+    return {tables[role]: {"twin_of_another_image": count} for role, count in material.twins.items()}
 
 
 def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: ArrowColumn) -> pa.Table:

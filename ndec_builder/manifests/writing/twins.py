@@ -1,4 +1,4 @@
-"""Images of one role with the same content: a dataset gets one of them, and the pairs of all count for that one."""
+"""Images of one role that show the same picture: a dataset gets one of them, with the pairs of all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,22 @@ from ndec_builder.manifests.arrow_ops import first_of_each, texts
 Twins = Mapping[str, str]  # image_id → the id that represents it; images that are their own are left out
 
 
-def twins_of(images: pa.Table) -> dict[str, str]:
-    """Images with the bytes of another image of the table, each with the first id (ascending) of its group.
+def twins_of(images: pa.Table, near_exact: Twins) -> dict[str, str]:
+    """Images that show the picture of another image of the table, each with the id that represents its group.
 
-    An image that was never opened has unknown bytes and no twin.
+    `near_exact`: what mining found (`candidates.twins`); images with the same bytes are added, the first id represents
+    them. An image that was never opened has unknown bytes.
     """
+    ids = set(images["image_id"].to_pylist())
+    found = {image_id: other for image_id, other in near_exact.items() if image_id in ids and other in ids}
+    for image_id, other in _same_bytes(images).items():
+        representative = found.get(other, other)
+        if representative != image_id:
+            found.setdefault(image_id, representative)
+    return {image_id: found.get(other, other) for image_id, other in found.items()}
+
+
+def _same_bytes(images: pa.Table) -> dict[str, str]:
     rows = images.filter(pc.is_valid(images["sha256"])).sort_by("image_id")
     rows = rows.select(["image_id", "sha256"])
     again = rows.filter(pa.array(~first_of_each(rows["sha256"])))
