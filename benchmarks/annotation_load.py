@@ -1,10 +1,10 @@
-"""A large annotation: pairs pushed, new labels pulled, status; seconds and memory, on a real Label Studio.
+"""A large annotation on a real Label Studio: seconds and memory of push, pull and status.
 
     python benchmarks/annotation_load.py [--quick] [--pairs N] [--database postgresql]
 
-150,000 pairs for six people, a tenth of them for two; then 1,000 labels given through the API (not counted), one pull
-of everything new and, after 200 more, an incremental one; status; a push that finds nothing to do. Images are not
-needed: nobody opens the page here.
+150,000 pairs for six annotators, a tenth of them for two; then 1,000 labels through the API (not measured), a pull of
+all new labels and, after 200 more, an incremental pull; status; and a push with nothing to do. No images are needed,
+because nobody opens the page.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Six annotators at once, as fast as their clients can: pairs handed to two people beyond the overlap, labels lost.
+"""Six annotators at once, as fast as their clients can: pairs given to too many people, and lost labels.
 
     python benchmarks/annotators_at_once.py [--quick] [--seconds 60] [--database sqlite|postgresql|both]
 
-Each client asks Label Studio for the next pair of its own project and labels it, while `ndec annotate pull` runs again
-and again. A pair may reach as many people as the tasks table gives it to, and no more; every label that Label Studio
-confirmed has to be in labels.parquet, and be the right one.
+Each client requests the next pair of its own project and labels it, while `ndec annotate pull` runs again and again. A
+pair may reach only the people in the tasks table, and labels.parquet must hold every label that Label Studio confirmed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Does ASL do on one's own manifest what the paper says? Recipes over seeds, each figure with its 95 % interval.
+"""Does ASL have the effect described in the paper on your manifest? Recipes over seeds, with 95 % intervals.
 
     python benchmarks/asl_study.py --workspace DIR --manifest DIR [--seeds 5] [--queries untouched|tuned|all] [--quick]
 
-Trains every recipe (frozen trunk, cached views; finished runs are only looked up) and judges it. The manifest's queries
-are split in two halves by a hash of their group: settings were tuned on the half `tuned`, figures are of the half
-`untouched` unless asked otherwise. Writes benchmarks/results/asl_study.md, or asl_study_tuned.md, asl_study_all.md
-(with --quick: prints only).
+Trains every recipe (frozen trunk, cached views; finished runs are reused) and evaluates it. The queries are split in
+two halves by a hash of their group. Settings were tuned on the half `tuned`; results are for the half `untouched`
+unless --queries says otherwise. Writes benchmarks/results/asl_study.md, asl_study_tuned.md or asl_study_all.md; with
+--quick only prints.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def table(values: dict[str, tuple[Replicates, Replicates]], subset: str) -> list
 
 
 def trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -> Path:
-    """The run of table 2; recipes with one of the two norm terms are judged at 1 alone, so they choose no threshold."""
+    """The run of table 2; recipes with one of the two norm terms are evaluated only at 1 and choose no threshold."""
     own: dict[str, Any] = {} if chooses(recipe) else {"keep_copies": 0.0}
     fixed = {"workspace": workspace.root, "manifest": config.manifest, "device": config.device}
     settings = read_settings(workspace.settings)
@@ -99,8 +99,8 @@ def study_values(
         scored = [(settings, score(settings, workspace, data)) for settings in plain]
 
         def numbers(scored: list[tuple[BenchmarkConfig, Scored]] = scored, **changes: Any) -> Replicates:
-            judged = [evaluate_scored(replace(settings, **changes), data, found) for settings, found in scored]
-            return over_seeds([one.evaluation for one in judged], int(data.query_group.max()) + 1, config.replicates,
+            evaluated = [evaluate_scored(replace(settings, **changes), data, found) for settings, found in scored]
+            return over_seeds([one.evaluation for one in evaluated], int(data.query_group.max()) + 1, config.replicates,
                               config.seed)  # fmt: skip
 
         if not TRAINING_RECIPES[name].trains_norms:

@@ -1,4 +1,4 @@
-"""One measured step of the sampled class table: 1,000,000 × 512 classes, batch 128, 8,192 classes drawn.
+"""Time of one step of the sampled class table: 1,000,000 × 512 classes, batch 128, 8,192 classes drawn.
 
 python benchmarks/class_table.py [--quick]
 """

@@ -1,4 +1,4 @@
-"""The contestants of `embedding.py`: each a process that waits for a line, runs once over all pictures and reports."""
+"""The contestants of `embedding.py`: each is a process that waits for a line, embeds all pictures once and reports."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Embedding JPEGs of 1,024 px with the default model: ndec against plain loops, a peer's reader and the bound.
+"""Embed JPEGs of 1,024 px with the default model: ndec, plain loops and a peer's reader against an upper bound.
 
     python benchmarks/embedding.py [--quick] [--images DIR] [--count N] [--rounds N] [--peers DIR]
 
-Each contestant is a process of its own that loads the model, runs once to warm up, and then, in turn with the others,
-runs over all pictures when told so; the others sleep meanwhile. Medians over the rounds. The bound is cores / (decode
-core-seconds + model core-seconds an image), each measured alone, in the same rounds.
+Each contestant is its own process. It loads the model, warms up, and then embeds all pictures in turn with the others,
+which sleep meanwhile. Reports medians over the rounds. The bound is cores / (decode core-seconds + model core-seconds
+per image); both are measured alone, in the same rounds.
 
---images  pictures to make the photos from (mosaics); without it they are synthesised
+--images  pictures to make the photos from (mosaics); default: synthetic pictures
 --peers   folder for optional readers and decoders: pip install --no-deps --target DIR clip-retrieval simplejpeg
           pyvips pyvips-binary cffi pycparser
 """

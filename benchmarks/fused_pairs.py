@@ -1,9 +1,9 @@
-"""What a pair costs the fused scorer: milliseconds of one core, part by part.
+"""Cost of one pair for the fused scorer: milliseconds of one core, by step.
 
     python benchmarks/fused_pairs.py --manifest DIR [--queries 100] [--quick]
 
-Each query meets ten references: at most three of its own group, then any others, about as the ten best by
-descriptor are mixed. Keypoints are found once an image, as `ndec benchmark --scorer fused` does. Embedding is left out.
+Each query is paired with ten references: up to three of its own group and random others, similar to the ten best by
+descriptor. Keypoints are computed once per image, as in `ndec benchmark --scorer fused`. Embedding is not included.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ def main() -> None:
         (unfitted if geometry.homography is None else fitted).append(spent)
         thumbs.append(timed(lambda one=one, other=other: thumbnails(one.grey, other.grey))[0])  # type: ignore[misc]
     model = load_model(DEFAULT_FIT)
-    judged = timed(lambda: model.probability(np.zeros((len(pairs), len(PAIR_FEATURES)), np.float32)))[0]
-    total = sum(map(sum, (loads, finds, fitted, unfitted, thumbs))) + judged
+    probability_time = timed(lambda: model.probability(np.zeros((len(pairs), len(PAIR_FEATURES)), np.float32)))[0]
+    total = sum(map(sum, (loads, finds, fitted, unfitted, thumbs))) + probability_time
     rows = [
         ("decode and shrink an image", loads, len(loads)), ("find its keypoints", finds, len(finds)),
         ("fit a pair: a homography is found", fitted, len(fitted)), ("fit a pair: none is", unfitted, len(unfitted)),
-        ("thumbnails of a pair", thumbs, len(thumbs)), ("networks, a pair", [judged], len(pairs)),
+        ("thumbnails of a pair", thumbs, len(thumbs)), ("networks, a pair", [probability_time], len(pairs)),
     ]  # fmt: skip
     lines = ["# What a pair costs the fused scorer", "", machine(), "",
              f"{len(pairs)} pairs of {len(described)} images; CPU time of one core.", "",

@@ -1,13 +1,12 @@
-"""The fused scorer against its baseline on the mini corpus, over seeds: `recovered`, `gap_closed`, `held` and the rest.
+"""The fused scorer against its baseline on the mini corpus, over seeds: `recovered`, `gap_closed`, `held` and more.
 
     python benchmarks/fused_study.py OUT [--seeds 5] [--half untouched|tuned|all] [--port 8700] [--quick]
 
-A seed draws roles, edits and scenes anew from the same corpus (the stages of `ndec demo` up to the manifest, labels are
-the known truth, given by the simulated annotator `oracle`), fits the scorer on the training tables (`ndec train-asl
---recipe fused`) and judges the queries of one half of the groups. Halves are cut by a hash of the group's name, which
-is the same for all seeds: whatever was tuned was tuned on `tuned`. Everything resumes: run it again to go on.
-Intervals: bootstrap over groups, of all seeds by name, and over seeds jointly. With --only-prepare it stops before
-judging, so that the long part can be done in pieces.
+Each seed draws roles, edits and scenes again from the same corpus (the stages of `ndec demo` up to the manifest, with
+labels by the simulated annotator `oracle` from the known truth), fits the scorer on the training tables (`ndec
+train-asl --recipe fused`) and evaluates the queries of one half of the groups. A hash of the group name defines the
+halves, so they are equal for all seeds; all tuning used the half `tuned`. Run it again to resume. Intervals: bootstrap
+over groups (by name, for all seeds together) and over seeds. --only-prepare stops before the evaluation.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.fused.thumbnails import THUMBS
 
 MODEL, TOP = "efficientnet-lite0", 10
-FEW_GROUPS = 20  # natural groups in the judged half below which nothing is claimed
+FEW_GROUPS = 20  # natural groups in the evaluated half below which nothing is claimed
 SEARCHES = {
     "all pairs": {},
     "all pairs, normalised": {"norm_factor": 1.0},
@@ -68,8 +67,8 @@ PARTS = {  # of the features, as the issue names them
 
 
 @dataclass(frozen=True)
-class BenchmarkRun:
-    """One seed and search: the baseline's list, the fused one, and what is needed to judge with other fits."""
+class SearchResult:
+    """One seed and search: the baseline's list, the fused one, and what is needed to evaluate other fits."""
 
     data: Dataset
     base: Predictions
@@ -84,7 +83,7 @@ class Kept:
     Both cuts are those of the data; a replicate weights the pairs.
     """
 
-    def __init__(self, one: BenchmarkRun, groups: np.ndarray) -> None:
+    def __init__(self, one: SearchResult, groups: np.ndarray) -> None:
         data = replace(one.data, query_group=groups)
         self.before, self.after = group_predictions(data, one.base), group_predictions(data, one.fused)
         n, queries = len(data.truth), data.truth_queries()
@@ -112,7 +111,7 @@ class Kept:
 
 
 def prepare(out: Path, seed: int, size: str, port: int) -> tuple[Path, FusedConfig]:
-    """One seed's manifest and fit; what is there already is not made again."""
+    """One seed's manifest and fit; existing files are reused."""
     workspace = out / f"seed-{seed}"
     manifest = workspace / "manifests" / "demo-1.0.0"
     if not (manifest / "manifest.json").is_file():
@@ -122,9 +121,9 @@ def prepare(out: Path, seed: int, size: str, port: int) -> tuple[Path, FusedConf
     return manifest, config
 
 
-def evaluate_detector(
+def evaluate_seed(
     workspace: Path, manifest: Path, model: FusedModel, half: str, searches: Sequence[str] = tuple(SEARCHES)
-) -> dict[str, BenchmarkRun]:
+) -> dict[str, SearchResult]:
     data = restricted(from_manifest(manifest), half)
     space = Workspace(workspace)
     sides = own_sides(space, data, model, 8, "cpu")
@@ -135,7 +134,7 @@ def evaluate_detector(
         base = score(config, space, data).predictions
         chosen, rows = measure_pairs(space, data, base, model, sides, TOP, 0)
         fused = with_scores(base, chosen, model.probability(rows))
-        found[name] = BenchmarkRun(data, base, fused, chosen, rows)
+        found[name] = SearchResult(data, base, fused, chosen, rows)
     return found
 
 
@@ -146,7 +145,7 @@ def without(table: PairTable, columns: Sequence[str]) -> PairTable:
     return replace(table, features=rows)
 
 
-def contributions(one: BenchmarkRun, table: PairTable, model: FusedModel, config: FusedConfig) -> dict[str, np.ndarray]:
+def contributions(one: SearchResult, table: PairTable, model: FusedModel, config: FusedConfig) -> dict[str, np.ndarray]:
     """Part → μAP with all hard negatives, with natural ones and without any: (3,) when it is left out, (3,) alone."""
     small = replace(config, networks=2)
 
@@ -234,35 +233,35 @@ def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> li
     prepared = {seed: prepare(options.out, seed, "small" if options.quick else "full", options.port) for seed in seeds}
     if options.only_prepare:
         return []
-    judged: dict[int, dict[str, BenchmarkRun]] = {}
+    evaluated: dict[int, dict[str, SearchResult]] = {}
     parts = []
     for seed, (manifest, config) in prepared.items():
         model = load_model(fused_run.run(config))
-        judged[seed] = evaluate_detector(config.workspace, manifest, model, options.half)
+        evaluated[seed] = evaluate_seed(config.workspace, manifest, model, options.half)
         if not options.without_parts:
             table = fused_run.measured_pairs(config, fused_run.prepare_training(config), model.heads)
-            parts.append(contributions(judged[seed]["all pairs"], table, model, config))
-        say(f"seed {seed}: judged")
-    names = sorted({name for seed in seeds for name in group_names(judged[seed]["k = 1"].data)})
+            parts.append(contributions(evaluated[seed]["all pairs"], table, model, config))
+        say(f"seed {seed}: evaluated")
+    names = sorted({name for seed in seeds for name in group_names(evaluated[seed]["k = 1"].data)})
     number = {name: place for place, name in enumerate(names)}
-    groups = {s: np.array([number[n] for n in group_names(judged[s]["k = 1"].data)]) for s in seeds}
+    groups = {s: np.array([number[n] for n in group_names(evaluated[s]["k = 1"].data)]) for s in seeds}
     replicates = 100 if options.quick else options.replicates
     values = {}
     for search in SEARCHES:
-        runs = [Kept(judged[seed][search], groups[seed]) for seed in seeds]
+        runs = [Kept(evaluated[seed][search], groups[seed]) for seed in seeds]
         values[search] = over_seeds(runs, len(names), replicates, 0)  # type: ignore[arg-type]
         say(f"{search}: {replicates} replicates")
-    natural = [natural_groups(judged[seed]["k = 1"].data) for seed in seeds]
+    natural = [natural_groups(evaluated[seed]["k = 1"].data) for seed in seeds]
     whole = [len(natural_groups(from_manifest(prepared[seed][0]))) for seed in seeds]
     claim = min(map(len, natural)) >= FEW_GROUPS
-    sizes = [(len(one["k = 1"].data.queries), len(one["k = 1"].data.truth)) for one in judged.values()]
+    sizes = [(len(one["k = 1"].data.queries), len(one["k = 1"].data.truth)) for one in evaluated.values()]
     lines = [
         "# The fused scorer on the mini corpus", "", machine(), "",
         f"Queries of the groups `{options.half}`; seeds {', '.join(map(str, seeds))}; queries and copies of each: "
         f"{', '.join(f'{q} and {c}' for q, c in sizes)}; natural groups of each: "
         f"{', '.join(f'{len(some)} of {count}' for some, count in zip(natural, whole, strict=True))}, "
         f"{len(set.union(*natural))} different ones. Labels simulated (known truth). "
-        f"{replicates:,} replicates over groups and seeds jointly; `fused` judges the {TOP} best of each query.", "",
+        f"{replicates:,} replicates over groups and seeds jointly; `fused` re-scores the {TOP} best of each query.", "",
         *([] if claim else [f"**Fewer than {FEW_GROUPS} natural groups: nothing is claimed.**", ""]),
         *target_table(values["all pairs"], claim),
     ]  # fmt: skip

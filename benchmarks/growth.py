@@ -1,10 +1,10 @@
-"""Ten times the pool: ten times the time, the same memory; and what 9 million × 1 million would take (projected).
+"""A pool ten times as large: ten times the time at the same memory; and a projection for 9 million × 1 million.
 
     python benchmarks/growth.py            # 50,000 and 500,000 pool × 50,000 references × 512-d
     python benchmarks/growth.py --quick    # 10,000 and 100,000 × 20,000
 
-The projection multiplies the measured rate; prices, cores and GPUs are flags. Embedding is added where its measured
-rates are given.
+The projection multiplies the measured rate; prices, cores and GPUs are flags. Embedding is added if its measured rates
+are given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from machine import machine, write_result
 from vectors import DIM, names_of, read_vectors, write_vectors
 
-TOP = 2_000  # the same for both pools: memory must not hang on the pool
+TOP = 2_000  # the same for both pools: memory must not depend on the pool
 POOL, REFERENCES = 9_000_000, 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""The halves of the groups that studies are tuned on and judged on, cut by a hash of the group's name."""
+"""Two halves of the groups, one for tuning and one for evaluation, defined by a hash of the group name."""
 
 from __future__ import annotations
 

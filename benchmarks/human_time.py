@@ -1,11 +1,11 @@
-"""How many human decisions ndec's way of labelling takes, and how clean its labels are, with SIMULATED annotators.
+"""How many human decisions ndec's labelling needs, and how correct the labels are, with SIMULATED annotators.
 
     python benchmarks/human_time_pairs.py DEMO OUT     makes the pairs (real pictures, known truth), once
     python benchmarks/human_time.py OUT [--seeds 5] [--quick]
 
-The annotators are simulated: each errs on any pair with the same probability (3 % or 8 %) and then gives one of the
-other labels, all alike, whatever the pair. Everything else is the product: pairs mined by `ndec mine`, pre-labels by
-`ndec prelabel`, and the functions behind push, relearn, auto-clear, double-check, adjudicate, resolve and audit.
+Simulated annotators err on every pair with the same probability (3 % or 8 %) and then give a random wrong label.
+Everything else is the product: pairs from `ndec mine`, pre-labels from `ndec prelabel`, and the functions behind push,
+relearn, auto-clear, double-check, adjudicate, resolve and audit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ndec_builder.candidates.prelabel import auc
 from ndec_builder.core.storage import fingerprint, read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
-VERSION = 3  # of the study: another one, and no stored trial counts
+VERSION = 3  # of the study; stored trials of another version are ignored
 
 
 def errors(decided: Mapping[str, str], bench: Bench) -> dict[str, float]:
@@ -116,7 +116,7 @@ def parts(bench: Bench) -> dict[str, Bench]:
 def kept_trial(
     cache: Path, part: str, bench: Bench, policy: Policy | None, mix: str, seed: int, stored_only: bool = False
 ) -> dict[str, Any] | None:
-    """A trial of an earlier run with the same settings and features, or a new one: a killed study goes on.
+    """A trial of an earlier run with the same settings and features, or a new one: a killed study resumes.
 
     None for a trial that is not there, where no new one is to be made.
     """
@@ -144,8 +144,8 @@ def report(bench: Bench, found: Mapping[str, list[dict[str, Any]]]) -> str:
         f"Real pictures: {len(bench.ids):,} mined pairs of known truth ({kinds}), their references of "
         f"{len(set(bench.groups)):,} groups. **The annotators are SIMULATED**: six people, each wrong on any pair with "
         "the probability named, any other label alike. Decisions are labels given, those of checks and audit included. "
-        "Mean (lowest–highest) over the seeds. Baseline: everything labelled, double-checked by another, disputes "
-        "adjudicated; no audit. Features and ways were chosen on half of the groups, the sizes of pilot, slice and "
+        "Mean (lowest–highest) over the seeds. Baseline: everything labelled, double-checked by a second annotator, "
+        "disputes adjudicated; no audit. Features and ways were chosen on half of the groups, the sizes of pilot, slice and "
         "audit and the tolerances by trials of all mixes on all pairs, some of the seeds shown here among them; the "
         "other half of the groups was looked at in the end only, and once before for older settings. `keepable`: pairs "
         "of queries that hold an edited copy already are left undecided, and are not counted as decided. Where pairs "

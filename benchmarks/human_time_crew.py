@@ -1,4 +1,4 @@
-"""The pairs of the human-time study and its SIMULATED annotators, who fill the product's own tables."""
+"""The pairs of the human-time study and its SIMULATED annotators, who fill the product's tables."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Crew:
         return {pair: {name for name, found in who.items() if found != round_} for pair, who in self.seen.items()}
 
     def _load(self) -> dict[str, int]:
-        """All had as many in the end: whoever labelled most gets the next pair last."""
+        """Everyone had the same number in the end: the annotator with the most labels gets the next pair last."""
         return dict(Counter(self.tasks["annotator"].to_pylist()))
 
     def _answer(self, tasks: pa.Table) -> None:
@@ -143,7 +143,7 @@ class Crew:
 
 
 def everything_twice(crew: Crew) -> dict[str, str]:
-    """The baseline: one look at every pair, a second by somebody else, a third where they disagree."""
+    """The baseline: one label for every pair, a second by a different annotator, a third where they disagree."""
     crew.look("first", crew.bench.ids)
     crew.look("double_check", double_check_pairs(crew.labels, "all"))
     crew.look("adjudication", crew.disputed())

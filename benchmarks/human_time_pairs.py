@@ -1,15 +1,15 @@
-"""Pairs of known truth for benchmarks/human_time.py: a workspace made of the demo's pictures, mined as a user mines.
+"""Pairs of known truth for benchmarks/human_time.py: a workspace with the demo's pictures, mined like a user's.
 
     python benchmarks/human_time_pairs.py DEMO OUT
 
-References: the demo's reference and basic images. Pool: the demo's pool, and more of what its truth is known for:
+References: the reference and basic images of the demo. Pool: the pool of the demo, and more images of known truth:
 
 * edited copies of references (recipes copy, crop and light);
-* edited look-alikes: a pool image that shares its group with a reference, treated in the same ways: a hard negative;
-* reverse crops: of a third of the demo's distractors a crop becomes a reference; the whole also passed on lightly;
-* other crops of a cropped whole, at least a quarter of which the reference does not show: a hard negative.
+* edited look-alikes: a pool image of the same group as a reference, edited in the same ways: a hard negative;
+* reverse crops: for a third of the distractors a crop becomes a reference; the full picture is also lightly edited;
+* other crops of a cropped picture, with at least a quarter that the reference does not show: a hard negative.
 
-Pairs are what `ndec mine` finds (top 6,000, two a query), with `ndec prelabel`'s first probabilities.
+Pairs are those found by `ndec mine` (top 6,000, two per query), with the first probabilities of `ndec prelabel`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.recipes import edit_image
 
 COPIES = (("copy", 0.9), ("crop", 0.15), ("light", 0.15))  # per reference: the recipe, and with what probability
-LOOK_ALIKES = ("light", "copy", "copy")  # how each look-alike is treated, beside being there as it is
+LOOK_ALIKES = ("light", "copy", "copy")  # how each look-alike is edited, in addition to the original
 TOP, PER_QUERY = 6000, 2
-NEW = 0.25  # least share of another crop that the reference does not show
+NEW = 0.25  # smallest share of a further crop that the reference does not show
 
 
 def build(demo: Path, out: Path, top: int = TOP) -> Workspace:
-    """Make, embed, mine and pre-label; a second call goes on or does nothing."""
+    """Make, embed, mine and pre-label; a second call resumes or does nothing."""
     from ndec_builder.candidates.mine import run as mine
     from ndec_builder.candidates.prelabel import run as prelabel
     from ndec_builder.candidates.settings import MineConfig, PrelabelConfig

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/human_time.py, from its trials."""
+"""Tables of benchmarks/human_time.py, made from its trials."""
 
 from __future__ import annotations
 

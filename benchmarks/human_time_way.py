@@ -1,4 +1,4 @@
-"""The ways of labelling that the human-time study compares: ndec's, step by step, with its settings."""
+"""The ways of labelling that the human-time study compares: those of ndec, step by step, with its settings."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Way:
             left = left[250:]
 
     def look_again(self) -> None:
-        """`double-check --which uncertain`, then `adjudicate` until no pair is open that somebody could look at."""
+        """`double-check --which uncertain`, then `adjudicate` until no open pair can be assigned."""
         crew = self.crew
         posterior = posterior_of(crew.labels, self.prior)
         chosen = doubtful_pairs(*posterior, self.policy.tolerance, self.policy.discard_tolerance)

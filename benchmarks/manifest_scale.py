@@ -1,12 +1,12 @@
-"""A manifest of NDEC's size: time and memory of export, validate, diff and load_dataset; two exports byte for byte.
+"""A manifest of the size of NDEC: time and memory of export, validate, diff and load_dataset; two equal exports.
 
-The workspace is SYNTHETIC: ids, hashes, groups, licences and decisions come from a seeded generator, no image exists
+The workspace is SYNTHETIC: ids, hashes, groups, licences and decisions come from a seeded generator; no image exists,
 and nothing was labelled. It has the shape and the counts of NDEC: 1,000,000 references, 49,252 queries, 900,000 basic
-images, 100,000 directed pairs. Image hashes are therefore not part of it.
+images, 100,000 directed pairs. Hashing of images is therefore not measured.
 
     python benchmarks/manifest_scale.py [--quick] [--keep DIR]
 
-Each step runs in a process of its own; peak memory is that process's largest resident set.
+Each step runs in its own process; peak memory is its largest resident set.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Micro average precision of 500,000 predictions, beside other implementations of the same protocol.
+"""Micro average precision of 500,000 predictions, compared with other implementations of the same protocol.
 
     python benchmarks/metrics.py [--quick] [--isc2021 DIR]
 
---isc2021  a checkout of facebookresearch/isc2021: its `isc.metrics` then judges the same list
-The plain loop is of its own kind: it sorts tuples and walks the rows.
+--isc2021  a checkout of facebookresearch/isc2021, whose `isc.metrics` then evaluates the same list
+The plain loop sorts tuples and walks through the rows.
 """
 
 from __future__ import annotations

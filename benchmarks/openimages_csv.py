@@ -1,10 +1,9 @@
-"""Ingest of an OpenImages metadata csv of full size: seconds and peak memory of `ndec ingest`.
+"""Ingest an OpenImages metadata csv of full size: seconds and peak memory of `ndec ingest`.
 
     python benchmarks/openimages_csv.py [--quick] [--rows N] [--keep DIR]
 
-Makes a csv of 9,178,275 rows (quoted titles with commas, quotes and non-ASCII letters, empty Rotation, ids in no
-order), which is not counted, ingests it in a process of its own and checks the result: rows, order, and
-a sample cell by cell.
+Makes a csv of 9,178,275 rows (not measured) with quoted titles, commas, non-ASCII letters, empty Rotation and unsorted
+ids. Ingests it in its own process and checks the number of rows, their order, and a sample of rows cell by cell.
 """
 
 from __future__ import annotations

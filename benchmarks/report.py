@@ -1,4 +1,4 @@
-"""One markdown table under a title and the line about the machine."""
+"""Prints one markdown table under a title and the line about the machine."""
 
 from __future__ import annotations
 

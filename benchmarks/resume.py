@@ -1,10 +1,10 @@
-"""What it costs to run a finished `ndec embed` and `ndec mine` again: the whole command, with Python's start.
+"""Cost of running a finished `ndec embed` and `ndec mine` again: the complete command, with Python's start.
 
     python benchmarks/resume.py --workspace DIR   # a finished demo; a copy of it is used
-    python benchmarks/resume.py                   # the large table alone
+    python benchmarks/resume.py                   # only the large table
 
-The large table has as many rows as OpenImages, with made-up ids and hashes, and a run record which says that they are
-embedded: measured is how long `ndec embed` takes to see that nothing changed. There are no vectors.
+The large table has as many rows as OpenImages, with made-up ids and hashes, and a run record that marks them as
+embedded. Measured is how long `ndec embed` takes to find that nothing changed. There are no vectors.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Exact top pairs: `ndec mine`'s search against FAISS IndexFlatIP + merge and range_search_max_results.
+"""Exact top pairs: the search of `ndec mine` against FAISS IndexFlatIP + merge and range_search_max_results.
 
     python benchmarks/search.py            # 200,000 pool × 100,000 references × 512-d, top 50,000
     python benchmarks/search.py --quick    # a fifth of the pool, a fifth of the references
 
-Every run has a process of its own, child of this one, one after the other, reading the same part files. Identical pairs
-and order are asserted. Seconds are those of the search, without starting Python and importing. Takes four minutes.
+Every run is its own process; runs follow one another and read the same part files. Pairs and order must be identical.
+Seconds are those of the search, without starting Python and importing. Takes four minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CAPS = {"max_per_query": 1, "max_per_reference": 10}
 NO_CAPS = {"max_per_query": 0, "max_per_reference": 0}
 DEPTH = 8  # references that the peer keeps of each pool image
 BLOCK = 16_384
-LIMIT = 1.5e9  # bytes of memory allowed beside the references in float16
+LIMIT = 1.5e9  # bytes of memory allowed in addition to the references in float16
 
 
 def ours(folder: Path, pool: int, top: int, search: str, caps: dict[str, int]) -> np.ndarray:

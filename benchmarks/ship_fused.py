@@ -1,9 +1,9 @@
-"""Put a fit of the fused scorer into the package: the one that `--scorer fused` uses when none is given.
+"""Copy a fit of the fused scorer into the package: the default of `--scorer fused`.
 
     python benchmarks/ship_fused.py WORKSPACE
 
-WORKSPACE holds a demo (`ndec demo`, seed 0) and `runs/fused` of `ndec train-asl --recipe fused` on its manifest. What
-is copied are weights, and a card with names and hashes of the training photos and the packages that they came from.
+WORKSPACE holds a demo (`ndec demo`, seed 0) and `runs/fused` of `ndec train-asl --recipe fused` on its manifest. Copies
+the weights, and a card with names and hashes of the training photos and the packages that they came from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ndec_builder.manifests.read import open_manifest
 from ndec_builder.training.data import read_images
 from ndec_builder.training.fused.model import DEFAULT_FIT, load_model, save_model
 
-LEFT_OUT = ("version", "weights_sha256", "features", "slope", "offset")  # written anew
+LEFT_OUT = ("version", "weights_sha256", "features", "slope", "offset")  # written again
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""What the training loop adds to its parts: with views made online, and with cached views.
+"""Overhead of the training loop over its parts: with views made online, and with cached views.
 
     python benchmarks/trainer.py [--quick] [--images DIR]
 
-Online (the whole default network): the loop against 1 / (view time + step time), both measured alone with the same
-number of threads. Cached (the default recipe `asl`): the loop, which draws its batches, logs and saves its state,
-against a bare forward/backward loop over batches that lie ready. Parts and loop take turns; medians over the rounds.
+Online (the complete default network): the loop against 1 / (view time + step time), each measured alone with the same
+number of threads. Cached (the default recipe `asl`): the loop, which draws batches, logs and saves its state, against a
+plain forward/backward loop over prepared batches. Parts and loop take turns; medians over the rounds.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def fresh_head(data: TrainingSet, features: np.ndarray, config: TrainConfig) -> 
 
 
 def bare(network: nn.Module, cosface: CosFaceLoss, config: TrainConfig, batches: Iterable[StepBatch]) -> float:
-    """Seconds of forward, loss, backward and optimizer step over batches that lie ready."""
+    """Seconds of forward, loss, backward and optimizer step over prepared batches."""
     objective = Objective(network, cosface, TRAINING_RECIPES[config.recipe], config, ALONE)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=config.lr, weight_decay=0.0)
     start = time.perf_counter()

@@ -15,7 +15,7 @@ PART = 50_000  # rows of one part file, as `ndec embed` writes several
 def write_vectors(folder: Path, pool: int, references: int, seed: int = 0) -> None:
     """Write unit vectors as float16 parts: pool-*.npy and reference-*.npy.
 
-    Half of the pool lies near a reference, at a cosine of 0.2 to 0.95, so that the top pairs are not noise; one in
+    Half of the pool is near a reference, at a cosine of 0.2 to 0.95, so that the top pairs are not noise; one in
     thirty of these at one of 100 hub references, so that the caps have work. The rest is random.
     """
     rng = np.random.default_rng(seed)

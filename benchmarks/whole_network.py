@@ -1,9 +1,9 @@
-"""Training the whole network by one recipe and one seed, beside the same recipe with the trunk frozen.
+"""Train the complete network by one recipe and one seed, compared with the same recipe and a frozen trunk.
 
     python benchmarks/whole_network.py --workspace DIR --manifest DIR [--recipe asl] [--steps 80] [--quick]
 
-On a CPU in some minutes this shows that the mode works, no more: the paper trains 200,000 steps. A killed run goes on
-at its last state. Writes benchmarks/results/whole_network.md (with --quick: 3 steps, prints only).
+A few minutes on a CPU only show that the mode works: the paper trains 200,000 steps. A killed run continues at its last
+state. Writes benchmarks/results/whole_network.md; with --quick runs 3 steps and only prints.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ NATURAL, REVERSE = (8, 9), (10, 11)  # references that have a hard negative quer
 
 @dataclass(frozen=True)
 class Small:
-    """Where the small benchmark lies."""
+    """The paths of the small benchmark."""
 
     workspace: Path
     manifest: Path

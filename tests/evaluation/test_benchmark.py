@@ -1,4 +1,4 @@
-"""The whole benchmark on a small manifest and on plain folders; every number again by another route."""
+"""The complete benchmark on a small manifest and on plain folders; every number is computed a second way."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_manifest_with_hard_negatives(small: Any, baseline: Path) -> None:
 
 def test_asl_filter_against_the_baseline(small: Any, baseline: Path, make_checkpoint: Callable[..., Path]) -> None:
     common = {"workspace": small.workspace, "manifest": small.manifest, "model": MODEL, "replicates": 100}
-    asl = {"scorer": "asl", "asl_checkpoint": make_checkpoint("judge"), "baseline": baseline}
+    asl = {"scorer": "asl", "asl_checkpoint": make_checkpoint("filter"), "baseline": baseline}
     reports = {
         f"{scope}+{action}": run(BenchmarkConfig(**common, **asl, scope=scope, action=action, name=f"{scope}-{action}"))
         for scope in ("all", "topN")
@@ -214,7 +214,7 @@ def test_trunk_runs_once_and_the_same_run_gives_the_same_bytes(
         run(config)
 
 
-def test_known_truth_is_said_beside_the_numbers(small: Any, tmp_path: Path) -> None:
+def test_known_truth_is_stated_next_to_the_numbers(small: Any, tmp_path: Path) -> None:
     manifest = tmp_path / "manifests" / "oracle-1"
     shutil.copytree(small.manifest, manifest)
     for folder in ("queries", "references", "basic"):
@@ -266,7 +266,7 @@ def test_bad_input(
     refused(NdecError, "no positive pair", ground_truth=tmp_path / "none.csv")
     refused(NdecError, "line 1", ground_truth=tmp_path / "columns.csv")
     refused(UsageError, "is not a report", baseline=tmp_path)
-    refused(UsageError, "different data", baseline=baseline)  # folders know no groups and no kinds: another dataset
+    refused(UsageError, "different data", baseline=baseline)  # folders have no groups and no kinds: a different dataset
     refused(UsageError, "no predictions file", model=None, predictions=tmp_path / "no.csv")
     manifest = {"queries": None, "references": None, "ground_truth": None, "manifest": small.manifest}
     leaking = make_checkpoint("leaking", groups=("scene3",))
@@ -292,7 +292,7 @@ def test_norms_of_a_prediction_whose_image_cannot_be_read(
     config = BenchmarkConfig(
         workspace=small.workspace, queries=tmp_path / "queries", references=small.references,
         ground_truth=small.ground_truth, predictions=tmp_path / "p.csv", scorer="asl",
-        asl_checkpoint=make_checkpoint("judge"), replicates=100,
+        asl_checkpoint=make_checkpoint("filter"), replicates=100,
     )  # fmt: skip
     with pytest.raises(NdecError, match="1 predictions name an image that cannot be read"):
         run(config)

@@ -47,7 +47,7 @@ class Data:
         return [(q, r, float(rng.integers(0, 6))) for q, r in pairs]
 
     def ranked(self, rows: list[tuple[int, int, float]], times: np.ndarray) -> tuple[RankedList, list[tuple[int, int]]]:
-        """The literally resampled list: every query stands in it as often as its group was drawn."""
+        """The resampled list: every query appears as often as its group was drawn."""
         copies = [(q, r, s, c) for q, r, s in rows for c in range(times[self.group[q]])]
         positives = sum(int(times[self.group[q]]) for q, _ in self.truth)
         match = np.array([(q, r) in self.truth for q, r, _, _ in copies], bool)

@@ -65,9 +65,9 @@ def test_a_trained_trunk_never_reads_the_features_of_the_untrained_one(
     small: Any, make_checkpoint: Callable[..., Path]
 ) -> None:
     data = from_manifest(small.manifest)
-    judged = (data.queries, data.references)
-    frozen = embedder_from_checkpoint(make_checkpoint("frozen"), judged)
-    whole = embedder_from_checkpoint(make_checkpoint("whole", whole_network=True), judged)
+    tables = (data.queries, data.references)
+    frozen = embedder_from_checkpoint(make_checkpoint("frozen"), tables)
+    whole = embedder_from_checkpoint(make_checkpoint("whole", whole_network=True), tables)
     assert frozen.trunk == load_backbone(MODEL).fingerprint != whole.trunk
 
 

@@ -59,7 +59,7 @@ def test_the_best_of_each_query_are_those_of_a_plain_loop() -> None:
     assert [(query[i], reference[i]) for i in found] == sorted((query[i], reference[i]) for i in expected)
 
 
-def test_judged_pairs_stand_above_all_others(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_rescored_pairs_rank_above_all_others(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     config = {"workspace": tmp_path, "manifest": small.manifest, "model": MODEL, "replicates": 100}
     plain = run(BenchmarkConfig(**config, name="plain"))
     report = run(BenchmarkConfig(**config, scorer="fused", fused_model=fused, rescored=2, workers=1, baseline=plain))
@@ -68,12 +68,12 @@ def test_judged_pairs_stand_above_all_others(small, fused: Path, tmp_path: Path)
         for folder in (plain, report)
     )
     assert {(q, r) for q, r, _ in before} == {(q, r) for q, r, _ in after}
-    judged = [(q, r) for q, r, score in after if float(score) >= 0]
+    rescored = [(q, r) for q, r, score in after if float(score) >= 0]
     queries = {q for q, _, _ in before}
-    assert len(judged) == 2 * len(queries)
-    assert after[: len(judged)] == [row for row in after if float(row[2]) >= 0]
+    assert len(rescored) == 2 * len(queries)
+    assert after[: len(rescored)] == [row for row in after if float(row[2]) >= 0]
     rest = {(q, r): float(s) for q, r, s in before}
-    for q, r, score in after[len(judged) :]:
+    for q, r, score in after[len(rescored) :]:
         assert float(score) == pytest.approx(rest[q, r] - 3)
     metrics = json.loads((report / "metrics.json").read_text("utf-8"))
     assert "re-scored by the fused scorer" in metrics["protocol"]["search"]

@@ -54,10 +54,10 @@ def test_any_torchscript_descriptor_is_fitted_and_judged_with(small, tmp_path: P
     settings = {"workspace": tmp_path, "manifest": small.manifest, "scorer": "fused", "fused_model": fitted}
     common = {**settings, "rescored": 2, "workers": 1, "replicates": 100}
     report = run(BenchmarkConfig(**common, model=name, name="before"))
-    judged = json.loads((report / "metrics.json").read_text("utf-8"))
-    assert judged["uap"]["value"] > 0
+    metrics = json.loads((report / "metrics.json").read_text("utf-8"))
+    assert metrics["uap"]["value"] > 0
     moved = tmp_path / "elsewhere.pt"
-    path.rename(moved)  # the same bytes under another name: the --model that is given is looked at too
+    path.rename(moved)  # the same bytes under a different name: the given --model is checked too
     again = run(BenchmarkConfig(**common, model=f"{moved}@64", name="after"))
     assert (again / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
 
@@ -119,7 +119,7 @@ def test_asls_filter_is_the_special_case_with_the_norm_ratio_alone(small, make_c
     data = from_manifest(small.manifest)
     scored = score(config, Workspace(tmp_path), data)
     ratios = pair_ratios(scored)
-    assert 0.2 < reject(ratios).mean() < 0.8  # both sides of the rule are there
+    assert 0.2 < reject(ratios).mean() < 0.8  # both outcomes occur
     default = load_model(DEFAULT_FIT)
     model = norm_ratio_alone(default.card, default, load_detector(checkpoint).head)
     found = rescore(

@@ -83,7 +83,7 @@ def test_shards_of_a_killed_run_count(
         pair_signals(Workspace(tmp_path / "killed"), data, QUERY, REFERENCE, 1)
     monkeypatch.setattr(module, "pair_vector", counting)
     measured.clear()
-    # another request than the killed one: its two whole pairs are there, the half-done shard is made anew
+    # a different request than the killed one: its two complete pairs are used, the half-done shard is measured again
     found = pair_signals(Workspace(tmp_path / "killed"), data, QUERY[:4], REFERENCE[:4], 1)
     assert len(measured) == 2
     np.testing.assert_array_equal(found, whole[:4])

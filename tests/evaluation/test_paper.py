@@ -41,7 +41,7 @@ def test_the_paper_numbers_agree_with_their_own_precision() -> None:
 
 
 def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable[..., Path]) -> None:
-    asl = make_checkpoint("judge")
+    asl = make_checkpoint("filter")
     report = benchmark.run(BenchmarkConfig(
         workspace=small.workspace, manifest=small.manifest, model=MODEL, scorer="asl", asl_checkpoint=asl,
         replicates=100, name="single",
@@ -128,8 +128,8 @@ def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
     assert curve["shares"] == [0.0, 0.5, 1.0]
     data = from_manifest(small.manifest)
     single = BenchmarkConfig(workspace=small.workspace, manifest=small.manifest, model=MODEL)
-    judged = evaluate_detector(single, Workspace(small.workspace), data)
-    rows, queries = judged.evaluation.final, judged.final.query[judged.evaluation.final.ranked.rows]
+    evaluated = evaluate_detector(single, Workspace(small.workspace), data)
+    rows, queries = evaluated.evaluation.final, evaluated.final.query[evaluated.evaluation.final.ranked.rows]
     hard = np.flatnonzero(data.stratum > 0)
     expected = []
     for share in (0.0, 0.5, 1.0):
@@ -140,13 +140,13 @@ def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
             values.append(average_precision(rows.ranked.keep(~np.isin(queries, left_out))))
         expected.append(np.mean(values))
     assert [point["value"] for point in curve["uap"]] == pytest.approx(expected)
-    table = nested_uap(rows, queries, judged.evaluation.truth_group, data, settings)
+    table = nested_uap(rows, queries, evaluated.evaluation.truth_group, data, settings)
     assert table.shape == (3, 101)
     assert (table[0] >= table[1] - 1e-12).all() and (table[1] >= table[2] - 1e-12).all()  # nested: only more negatives
 
 
 def test_figures_7_and_8(small: Any, make_checkpoint: Callable[..., Path]) -> None:
-    asl = make_checkpoint("judge")
+    asl = make_checkpoint("filter")
     seven = run.run(config(small, figure=7, method=(f"Net={MODEL}", f"Own={asl}")))
     bars = json.loads((seven / "figure7.json").read_text())
     assert list(bars["methods"]) == ["Net", "Own"] and bars["paper"]["Simple"] == [72.42, 47.0]

@@ -98,7 +98,7 @@ def test_figures_use_colours_and_shapes_that_everybody_can_tell_apart() -> None:
     okabe_ito = {"#0072b2", "#d55e00"}
     greys = {colour for colour in colours_of(svg) if len({colour[1:3], colour[3:5], colour[5:]}) == 1}
     assert okabe_ito <= colours_of(svg) and colours_of(svg) - greys == okabe_ito
-    assert "stroke-dasharray" in svg  # and told apart without colour, by the line
+    assert "stroke-dasharray" in svg  # and distinguishable without colour, by the line
 
 
 @pytest.mark.browser

@@ -1,9 +1,9 @@
-"""A full disk, no right to write, clocks that jump, two commands at once, a bad Label Studio, a store that fails.
+"""Run commands with a full disk, without write permission, with jumping clocks, twice at once, and with bad servers.
 
     python tests/faults/bad_worlds.py [--demo DIR] [--quick] [--json]
 
-The real commands, each in a process of its own whose world is bad in one way; afterwards the same command in a good
-world must give the bytes of a run that never saw anything bad. Writes tests/faults/results/bad_worlds.md.
+Each command runs in its own process with one fault. The same command without the fault must then give the same bytes
+as a run that never had it. Writes tests/faults/results/bad_worlds.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
-from faults.fault_bench import Bench, Found, last_line, told  # noqa: E402
+from faults.fault_bench import Bench, Found, explained, last_line  # noqa: E402
 from faults.forked import Command, warm_up  # noqa: E402
 from faults.kill_stages import hashes, label_studio, wrong_tasks  # noqa: E402
 from faults.proxy import Proxy  # noqa: E402
@@ -48,7 +48,7 @@ def full_disk(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         yield Found(
             "full disk (file size limit)",
             verb,
-            told(ended, text, "free some space") and not wrong,
+            explained(ended, text, "free some space") and not wrong,
             wrong or last_line(text),
         )
 
@@ -71,7 +71,10 @@ def small_disk(bench: Bench) -> Iterator[Found]:
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         wrong = bench.same_as_whole("ingest")
         yield Found(
-            "full disk (tmpfs)", "ingest", told(ended, text, "free some space") and not wrong, wrong or last_line(text)
+            "full disk (tmpfs)",
+            "ingest",
+            explained(ended, text, "free some space") and not wrong,
+            wrong or last_line(text),
         )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -95,7 +98,7 @@ def read_only(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         for path in paths:
             path.chmod(0o755 if path.is_dir() else 0o644)
         wrong = bench.same_as_whole(verb)
-        fine = told(ended, text, "get permission", "may write to") and not wrong
+        fine = explained(ended, text, "get permission", "may write to") and not wrong
         yield Found("read-only folder", verb, fine, wrong or last_line(text))
 
 
@@ -113,7 +116,7 @@ def jumping_clock(bench: Bench, verbs: list[str]) -> Iterator[Found]:
 
 
 def jump() -> None:
-    """What Python's time and datetime say of the wall clock is by years wrong, another way each time."""
+    """The wall clock of Python's time and datetime is wrong by years, in a different way each time."""
     import datetime as module
 
     chance, real = random.Random(7), time.time
@@ -133,7 +136,7 @@ def jump() -> None:
 
 
 def two_at_once(bench: Bench, verbs: list[str]) -> Iterator[Found]:
-    """The first command is stopped while it holds its lock; the second must say so; then the first goes on.
+    """The first command is stopped while it holds its lock; the second must say so; then the first continues.
 
     It names the first one, unless that was stopped between taking the lock and writing its name into it.
     """
@@ -143,7 +146,7 @@ def two_at_once(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         os.kill(first.pid, signal.SIGCONT)
         done = first.wait()
         wrong = bench.same_as_whole(verb) if done.code == 0 else f"the first one ended with {done.code}"
-        said = told(ended, text, f"process {first.pid} on", "another process is writing")
+        said = explained(ended, text, f"process {first.pid} on", "another process is writing")
         fine = said and "wait until it ends" in text and not wrong
         yield Found("two commands at once", verb, fine, wrong or last_line(text))
 
@@ -221,12 +224,12 @@ def bad_label_studio(bench: Bench) -> Iterator[Found]:
     shutil.rmtree(bench.root / "annotation")
     with Proxy("127.0.0.1", 1) as gone:
         ended, text = bench.run(*push, prepare=through(gone.url))
-    yield Found("Label Studio is gone", "push", told(ended, text, "no Label Studio answers"), last_line(text))
+    yield Found("Label Studio is gone", "push", explained(ended, text, "no Label Studio answers"), last_line(text))
     for number, after in enumerate((900, 2_500, 4_500, 7_000)):
         with Proxy(place.hostname, place.port, cut_after=after) as cut:
             ended, text = bench.run(*push, prepare=through(cut.url))
         if number == 0 or ended.code:
-            fine = told(ended, text, "no Label Studio answers", "stopped answering", "answered HTTP")
+            fine = explained(ended, text, "no Label Studio answers", "stopped answering", "answered HTTP")
             yield Found(f"Label Studio cut off after {after} bytes", "push", fine, last_line(text))
     with Proxy(place.hostname, place.port, delay=0.15) as slow:
         ended, text = bench.run(*push, prepare=through(slow.url))

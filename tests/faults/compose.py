@@ -1,8 +1,8 @@
-"""Put the tables of the fault runs together: docs/reliability.md between its two marks.
+"""Copy the tables of the fault runs into docs/reliability.md, between its two markers.
 
     python tests/faults/compose.py [--check]
 
-The text outside the marks is written by hand: what was found and fixed, and what was not tested.
+The text outside the markers is written by hand: what was found and fixed, and what was not tested.
 """
 
 from __future__ import annotations

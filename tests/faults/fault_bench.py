@@ -1,4 +1,4 @@
-"""A small workspace before each verb, what it is after it, and what a fault did to it."""
+"""A small workspace before and after each command, and the changes that a fault made to it."""
 
 from __future__ import annotations
 
@@ -107,6 +107,6 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "(nothing)"
 
 
-def told(ended: Ended, text: str, *words: str) -> bool:
+def explained(ended: Ended, text: str, *words: str) -> bool:
     """Exit code 1 with one paragraph that has one of these words, no traceback."""
     return ended.code == 1 and "Traceback" not in text and any(word in last_line(text) for word in words)

@@ -1,7 +1,7 @@
-"""Real processes that run an ndec command and start at once: forked from one that has imported everything already.
+"""Processes that run an ndec command and start at once: forked from a process that has imported everything.
 
-The parent runs no command itself and has no second thread. What is forked is the whole command line, `ndec …`, in a
-session of its own; SIGKILL takes it like any other process.
+The parent runs no command and has no second thread. A fork runs the complete command line, `ndec …`, in its own
+session, so SIGKILL stops it like any other process.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Fuzz every parser of outside bytes with hypothesis: it may refuse in its own words, nothing else.
+"""Fuzz every parser of outside bytes with hypothesis: each input is read or refused with an error of ndec.
 
     python tests/faults/fuzz.py [--seconds 600] [--only WORD] [--quick]
 
-Sound inputs are cut, flipped, overwritten, doubled and mixed; a tenth is noise. Each parser runs in a process of its
-own, with an alarm of 30 s for one input and a limit on its memory; a crash of that process is found too. Writes
-tests/faults/results/fuzz.md with the time and the number of inputs of each parser.
+Valid inputs are cut, flipped, overwritten, doubled and mixed; a tenth is noise. Each parser runs in its own process
+with 30 s per input and a memory limit, so a crash of that process is found too. Writes tests/faults/results/fuzz.md
+with the time and the number of inputs of each parser.
 """
 
 from __future__ import annotations

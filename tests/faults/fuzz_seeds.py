@@ -1,4 +1,4 @@
-"""Sound inputs of the parsers that are fuzzed."""
+"""Valid inputs of the parsers that are fuzzed."""
 
 from __future__ import annotations
 

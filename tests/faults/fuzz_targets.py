@@ -1,4 +1,4 @@
-"""Every parser of bytes that come from outside ndec, with sound seeds that are then damaged."""
+"""All parsers of outside bytes, each with valid inputs that are then damaged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _file(name: str, read: Callable[[Path], object]) -> Work:
 
 
 def _found(kind: str, role: str, name: str) -> Work:
-    """The listing of a source, as `ndec ingest` makes it, then a look at every image in it."""
+    """The listing of a source, as `ndec ingest` makes it, then opens every image in it."""
     import importlib
 
     from ndec_builder.core.workspace import Workspace

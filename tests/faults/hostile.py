@@ -1,10 +1,10 @@
-"""Ingest and embed a zoo of hostile files: each is embedded or listed with a reason, and nothing else happens.
+"""Ingest and embed a collection of hostile files: each is embedded or listed with a reason, nothing else happens.
 
     python tests/faults/hostile.py [--count 2100] [--seed 0] [--quick]
 
-The real command line runs over the pictures, over each archive, over each weights file and over each text. Watched
-are: crashes, seconds, memory, files written outside the workspace (by Python's audit events and by comparing all around
-it before and after), and a file that exists only if code of the zoo was run. Writes results/hostile.md.
+Runs the command line over the pictures and over each archive, weights file and text. Records crashes, seconds, memory,
+files written outside the workspace (Python's audit events, and a comparison of the surroundings before and after), and
+a file that exists only if code from the collection was run. Writes results/hostile.md.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def pictures(ground: Ground) -> tuple[dict[str, Counter[str]], float]:
 
 
 def slowest_file(folder: Path) -> float:
-    """Seconds of a core that the slowest picture takes to look at, one by one in a process of its own."""
+    """CPU seconds of the slowest picture, each opened in its own process."""
     from ndec_builder.sources.inspect_images import read_facts
 
     receive, send = os.pipe()

@@ -1,11 +1,10 @@
-"""kill -9 of the server, of `push` and of `pull` at random moments: no label lost, no pair there twice.
+"""Kill the server, `push` and `pull` with SIGKILL at random times: no label is lost, no pair is assigned twice.
 
     python tests/faults/kill_annotation.py [--quick] [--kills 50] [--minutes M] [--seed 0] [--database KIND]
 
-While two annotators label through the API without a pause, pairs are added, and one of the three is killed after a
-random part of the time that it usually takes. Then the same command runs again. At the end everything is compared: the
-labels that Label Studio confirmed with labels.parquet, its tasks with the tasks table, and each earlier labels.parquet
-with the beginning of the next.
+Two annotators label through the API without a pause while pairs are added. One of the three processes is killed after a
+random part of its usual time, and the same command runs again. At the end the labels that Label Studio confirmed are
+compared with labels.parquet, its tasks with the tasks table, and each labels.parquet with the start of the next one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Kill embedding and mining at random instants; the result files must be those of an uninterrupted run.
+"""Kill embedding and mining at random times; the result files must equal those of an uninterrupted run.
 
     python tests/faults/kill_mining.py [--quick] [--seed N]
 
-Each line is one way to run (workers, shard size, engine) with its own random kill -9 of the command or of one of its
-workers, every time followed by the same command again. The last line loses one of two Ray nodes in mid-run. Writes
-tests/faults/results/kill_mining.md; needs the extra `cluster` for the lines with Ray.
+Each row of the table is one way to run (workers, shard size, engine). The command or one of its workers is killed with
+SIGKILL at random times, and the same command runs again each time. The last row loses one of two Ray nodes. Writes
+tests/faults/results/kill_mining.md; the rows with Ray need the extra `cluster`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""SIGKILL at random moments over all stages of the demo; the result files must be those of an uninterrupted run.
+"""Kill all stages of the demo with SIGKILL at random times; the results must equal those of an uninterrupted run.
 
     python tests/faults/kill_stages.py [--kills 31] [--demo DIR] [--seed 0] [--stage NAME …] [--quick]
 
-Each stage is the real command line in a process of its own, on a small workspace, beside a real Label Studio. It is
-killed up to three times in a row, each time at another moment, then runs to its end; then every file of the workspace
-is compared with that of a run that nobody killed. Half of the moments are drawn from the time that the command takes,
-half from its changes to files (renames, removals, files opened for writing), since that is where harm could come from.
-Writes tests/faults/results/kill_stages.md.
+Each stage is the command line in its own process, on a small workspace, with a real Label Studio. It is killed up to
+three times in a row at different times and then runs to its end. Every file of the workspace is then compared with that
+of a run that was not killed. Half of the kills happen at a random time, half at a random change to a file (rename,
+removal, opening for writing), where damage is most likely. Writes tests/faults/results/kill_stages.md.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from faults.forked import Command, Ended, warm_up  # noqa: E402
 from faults.small_bench import take_pictures  # noqa: E402
 from ndec_builder.core.storage import sha256_file  # noqa: E402
 
-# What may differ: how the run went, what only this Label Studio knows, and the copy that training goes on from.
+# What may differ: run records, data of this Label Studio, and the state that training resumes from.
 RECORDS = ("run.json", "inputs.json", "metrics.jsonl", "progress.json", "key.json", "project_tasks.parquet")
 SETTINGS = """
 [embed]

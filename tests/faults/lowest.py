@@ -1,8 +1,8 @@
-"""The tests of core, candidates, manifests and evaluation with the lowest versions that pyproject.toml allows.
+"""Run the tests of core, candidates, manifests and evaluation with the lowest versions that pyproject.toml allows.
 
-    python tests/faults/lowest.py --python ENVIRONMENT/bin/python     (make test-lowest makes the environment)
+    python tests/faults/lowest.py --python ENVIRONMENT/bin/python     (make test-lowest creates the environment)
 
-Writes tests/faults/results/lowest.md: which version of each package was there, and how the tests ended.
+Writes tests/faults/results/lowest.md: the version of each package, and the result of the tests.
 """
 
 from __future__ import annotations

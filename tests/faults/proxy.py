@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that is slow, or cuts connections: what stands between ndec and Label Studio on a bad day."""
+"""A TCP proxy on loopback that is slow or cuts connections, to put between ndec and Label Studio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures for a workspace so small that a stage takes a second or two: taken from a finished demo, or drawn."""
+"""Pictures for a workspace in which each stage takes a second or two: from a finished demo, or drawn."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Embed, search, push, label and pull in a loop for an hour: memory flat, file handles flat, no temporary file left.
+"""Embed, search, push, label and pull in a loop for an hour: memory and open files stay constant, no temporary files.
 
     python tests/faults/soak.py [--minutes 60] [--load 0.3] [--demo DIR] [--quick]
 
-One process does it all, as the Python API allows, beside a real Label Studio (that of LABEL_STUDIO_URL, or one of its
-own). Each round takes other pool pictures, so
-that every stage has work. Between two rounds it sleeps so long that the load stays below `--load` cores. The slope of
-the memory is that of a straight line through the rounds after a warm-up, with a 95 % interval from a block bootstrap;
-what is judged is the slope of its floor.
+One process runs everything through the Python API with a real Label Studio (that of LABEL_STUDIO_URL, or its own). Each
+round uses different pool pictures, so every stage has work, and then sleeps so that the load stays below `--load`
+cores. The slope of the memory comes from a straight line through the rounds after a warm-up, with a 95 % interval by
+block bootstrap; the verdict uses the slope of its lower bound.
 """
 
 from __future__ import annotations
@@ -202,7 +201,7 @@ def floor_rise(seconds: np.ndarray, values: np.ndarray, blocks: int = 8) -> floa
     return float(np.polyfit(seconds[places], values[places], 1)[0] * 3600)
 
 
-def judge(samples: list[Sample], bench: Soak, load: float) -> tuple[list[list[object]], bool]:
+def assess(samples: list[Sample], bench: Soak, load: float) -> tuple[list[list[object]], bool]:
     kept = samples[int(WARM_UP * len(samples)) :]
     seconds = np.array([s.seconds for s in kept])
     rows: list[list[object]] = [
@@ -250,7 +249,7 @@ def main() -> None:
     if given.quick:
         given.minutes, given.load = min(given.minutes, 1.0), 9.0
     samples, bench, load = soak(given.minutes, given.load, given.demo, 16 if given.quick else 48)
-    rows, fine = judge(samples, bench, load)
+    rows, fine = assess(samples, bench, load)
     notes = [
         f"Memory is anonymous MiB after the first {WARM_UP:.0%} of the rounds. Its floor is the least of each of 8 "
         f"stretches; flat: the floor rises by less than {FLAT:.0%} an hour. Label Studio is not part of "

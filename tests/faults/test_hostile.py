@@ -1,4 +1,4 @@
-"""The zoo and the fuzzing at their small size; the full ones are the scripts beside."""
+"""The hostile files and the fuzzing at a small size; hostile.py and fuzz.py run the full size."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_parser_of_outside_bytes_fails_in_other_words_than_its_own(target: Ta
 
 
 def test_the_fuzzer_finds_what_it_should() -> None:
-    """A parser that cannot stand a certain byte, one that dies, and one that takes all the memory."""
+    """Parsers that fail on a certain byte, that crash, and that use all the memory."""
     import ctypes
 
     def fragile(data: bytes, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Names and metadata that are formulas, HTML or Markdown: none of them means anything in what ndec writes."""
+"""Names and metadata that are formulas, HTML or Markdown have no effect in the files that ndec writes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _shard(path: Path, first_seed: int, side: int) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace of such pictures, mined, decided, exported and judged."""
+    """A workspace of such pictures, mined, decided, exported and evaluated."""
     folder = tmp_path_factory.mktemp("injection")
     root = folder / "bench"
     for role, side in (("reference", 0), ("pool", 3)):

@@ -1,4 +1,4 @@
-"""The fault run at its small size; the full one is `python tests/faults/kill_mining.py`."""
+"""The fault run at a small size; `python tests/faults/kill_mining.py` runs the full size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault runs over the real commands at their small size; the full ones are the scripts beside."""
+"""The fault runs over the real commands at a small size; the scripts in this folder run the full size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soak at a small size, and that its verdicts can be bad ones."""
+"""The soak test at a small size, and that its verdicts can be negative."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A zoo of hostile files, the same for a seed: pictures, tars, zips, weights, texts, links and names.
+"""A collection of hostile files, the same for a seed: pictures, tars, zips, weights, texts, links and names.
 
     python tests/faults/zoo.py FOLDER [--count 2000] [--seed 0]
 
-FOLDER/pictures holds as many entries as asked for, each under a name of its own; FOLDER/archives, weights and texts
-hold the others. FOLDER/outside is what a link must not lead to.
+FOLDER/pictures has as many entries as requested, each with its own name; FOLDER/archives, weights and texts have the
+other files. Links must not reach FOLDER/outside.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ RAW = (
 
 @dataclass
 class Zoo:
-    """Where everything lies. kinds: file name in pictures (surrogate-escaped) → kind of hostility."""
+    """The folders of the collection. kinds: file name in pictures (surrogate-escaped) → kind of hostility."""
 
     folder: Path
     kinds: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Zoo:
 
     @property
     def proof(self) -> Path:
-        """Made by whoever runs code from the zoo."""
+        """Created by code from the collection, if it is ever run."""
         return self.folder / "code-was-run"
 
 
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="no file that takes seconds")
     given = parser.parse_args()
     zoo = build(given.folder, given.count, given.seed, large=not given.small)
-    # names that are no Unicode stand in it as lone surrogates, as os.fsdecode makes them
+    # names that are not Unicode contain lone surrogates, as os.fsdecode makes them
     (given.folder / "kinds.json").write_text(json.dumps(zoo.kinds), "ascii")
     print(f"{len(zoo.kinds)} entries in {zoo.pictures}")
 

@@ -1,4 +1,4 @@
-"""Hostile tars, zips, tables and weights as bytes: members that climb out, links, devices, bombs, lies, code."""
+"""Hostile tars, zips, tables and weights as bytes: path traversal, links, devices, bombs, false headers, code."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def tars(chance: random.Random) -> Files:
         yield "tar member of a false size", f"size-{size[0]}-{size[1]}.tar", bytes(header) + whole[512:]
     for number, text in enumerate(PAYLOADS):
 
-        def told(tar: tarfile.TarFile, text: str = text) -> None:
+        def write(tar: tarfile.TarFile, text: str = text) -> None:
             put(tar, "one.jpg", good)
             facts = dict.fromkeys(("author", "title", "license", "original_url", "group"), text)
             put(tar, "one.json", json.dumps(facts).encode())
 
-        yield "injection through metadata", f"told-{number}.tar", tar_of(told)
+        yield "injection through metadata", f"told-{number}.tar", tar_of(write)
     for text in (
         b"[" * 200_000,
         b'{"rotation": 45}',

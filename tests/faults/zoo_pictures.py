@@ -1,4 +1,4 @@
-"""Hostile picture files as bytes: every kind in which Pillow's formats can lie, be cut, or ask for too much."""
+"""Hostile pictures as bytes: false headers, cut files and excessive sizes in every format of Pillow."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def long_and_thin() -> Bytes:
 
 
 def not_pictures(files: dict[str, tuple[str, bytes]], chance: random.Random) -> Bytes:
-    """Empty files, other contents, and pictures under another picture's ending."""
+    """Empty files, other contents, and pictures with the extension of a different format."""
     endings = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "JPG", "PNG")
     for ending in endings:
         yield "0 bytes", ending, b""
