@@ -145,7 +145,7 @@ def report(bench: Bench, found: Mapping[str, list[dict[str, Any]]]) -> str:
         f"{len(set(bench.groups)):,} groups. **The annotators are SIMULATED**: six people, each wrong on any pair with "
         "the probability named, any other label alike. Decisions are labels given, those of checks and audit included. "
         "Mean (lowest–highest) over the seeds. Baseline: everything labelled, double-checked by a second annotator, "
-        "disputes adjudicated; no audit. Features and ways were chosen on half of the groups, the sizes of pilot, slice "
+        "disputes adjudicated; no audit. Features and ways were set on half of the groups, the sizes of pilot, slice "
         "and "
         "audit and the tolerances by trials of all mixes on all pairs, some of the seeds shown here among them; the "
         "other half of the groups was looked at in the end only, and once before for older settings. `keepable`: pairs "
