@@ -147,6 +147,22 @@ PROJECT_TASKS = _schema(
     ("pair_id", pa.string()),  # null for a task added by hand
     ("annotation", pa.int64()),  # the newest one, skips excluded; null: open
     ("label", pa.string()),
+    ("state", pa.string()),  # id and change time of every annotation of the task, to compare with later
+)
+SKIPS = _schema(
+    "skips",  # append-only: pairs that an annotator skipped, and labels that were withdrawn in Label Studio
+    ("seen_at", pa.timestamp("us", tz="UTC")),
+    ("kind", pa.string()),  # skipped, deleted (the label), offered_again (to the same annotator, as a new task)
+    ("pair_id", pa.string()),
+    ("round", pa.string()),
+    ("annotator", pa.string()),
+    ("label", pa.string()),  # the label that no longer counts; null when there was none
+    ("label_rows", pa.int32()),  # so many label rows of this pair, round and annotator, the first ones, do not count
+    ("project", pa.int32()),
+    ("task", pa.int64()),
+    ("annotation", pa.int64()),  # Label Studio's annotation that holds the skip
+    ("at", pa.timestamp("us", tz="UTC")),  # by Label Studio's clock
+    ("login", pa.string()),
 )
 INCIDENTS = _schema(
     "incidents",  # append-only: edits and deletions made in Label Studio itself

@@ -1,0 +1,167 @@
+"""Append-only tables with a hash chain: ledger.json names every generation of labels, skips, incidents and set_aside.
+
+An entry: generation · rows · digest, sha256 of the previous digest and the rows added since · columns, those that the
+digest covers · file, sha256 of the parquet file · at. The previous generation of a table stays next to it as
+NAME.previous.parquet. A workspace of an older version has no ledger; its first write starts one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
+
+APPEND_ONLY = ("labels", "skips", "incidents", "set_aside")
+LEDGER_FILE = "ledger.json"
+_ROWS_AT_ONCE = 10_000
+
+Entry = dict[str, Any]
+
+
+def ledger(directory: Path) -> dict[str, list[Entry]]:
+    """The chain of each append-only table of a split; empty for a workspace of an older version."""
+    path = directory / LEDGER_FILE
+    found: dict[str, list[Entry]] = read_json(path) if path.is_file() else {}
+    return found
+
+
+def last_entry(directory: Path, name: str) -> Entry | None:
+    """The newest generation of a table, or None if it has no chain."""
+    chain = ledger(directory).get(name, [])
+    return chain[-1] if chain else None
+
+
+def append(directory: Path, name: str, table: pa.Table) -> Path:
+    """Write the next generation of a table: the rows of the previous one, then new ones. Without new rows: nothing.
+
+    The order is: keep the previous file, rename the new one to its place, add the entry. A process that dies before the
+    entry leaves more rows than the chain names, and the next write includes them.
+    """
+    path = directory / f"{name}.parquet"
+    known = ledger(directory)
+    chain = known.get(name, [])
+    rows = chain[-1]["rows"] if chain else 0
+    if table.num_rows < rows:
+        raise NdecError(f"{path} would lose rows: {rows} are recorded, {table.num_rows} would be written")
+    if path.is_file() and table.num_rows == rows and chain:
+        return path
+    if path.is_file():
+        _keep_previous(path)
+    write_table(path, table)
+    _add_entry(directory, known, name, table, rows)
+    return path
+
+
+def rewrite(directory: Path, name: str, table: pa.Table, why: str) -> None:
+    """Replace a table with other values in the same rows, for `ndec annotate forget`; the chain starts again."""
+    known = ledger(directory)
+    path = directory / f"{name}.parquet"
+    write_table(path, table)
+    previous_file(path).unlink(missing_ok=True)
+    if chain := known.get(name):
+        known[name] = []
+        _add_entry(directory, known, name, table, 0, generation=chain[-1]["generation"] + 1, rewritten=why)
+
+
+def previous_file(path: Path) -> Path:
+    """Where the previous generation of a table is kept."""
+    return path.with_name(f"{path.stem}.previous.parquet")
+
+
+def check_present(directory: Path, name: str) -> None:
+    """Raise NdecError if a table is missing, lost rows or has other rows than its chain says.
+
+    If the file is the one that was written, this reads no rows.
+    """
+    path, entry = directory / f"{name}.parquet", last_entry(directory, name)
+    if entry is None or (path.is_file() and sha256_file(path) == entry["file"]):
+        return
+    if problem := chain_problem(directory, name):
+        raise NdecError(problem)
+
+
+def chain_problem(directory: Path, name: str) -> str:
+    """What is wrong with a table by its chain, and what to do; empty if every recorded row is there unchanged."""
+    path, chain = directory / f"{name}.parquet", ledger(directory).get(name, [])
+    if not chain:
+        return ""
+    if not path.is_file():
+        return f"{path} is missing, but {chain[-1]['rows']} rows are recorded in {LEDGER_FILE}; {_advice(path, chain)}"
+    table = read_table(path)
+    if table.num_rows < chain[-1]["rows"]:
+        return (
+            f"{path} has {table.num_rows} rows, but {chain[-1]['rows']} are recorded in {LEDGER_FILE}; "
+            f"{_advice(path, chain)}"
+        )
+    digest, start = "", 0
+    for entry in chain:
+        digest = _digest(digest, table.slice(start, entry["rows"] - start), entry["columns"])
+        if digest != entry["digest"]:
+            return (
+                f"{path} was changed: rows {start} to {entry['rows'] - 1} are not those that were written at "
+                f"{entry['at']}; {_advice(path, chain)}"
+            )
+        start = entry["rows"]
+    return ""
+
+
+def _advice(path: Path, chain: Sequence[Entry]) -> str:
+    previous = previous_file(path)
+    kept = f"the previous generation is kept in {previous.name}; " if previous.is_file() else ""
+    return (
+        f"restore generation {chain[-1]['generation']} of it from a backup. {kept}if you must continue with fewer rows, "
+        f"put that file in its place, delete {LEDGER_FILE} and run `ndec annotate pull --all`, which fetches everything "
+        "that Label Studio still has"
+    )
+
+
+def _add_entry(
+    directory: Path, known: dict[str, list[Entry]], name: str, table: pa.Table, start: int, **more: Any
+) -> None:
+    chain = known.setdefault(name, [])
+    before = chain[-1] if chain else {"generation": 0, "digest": ""}
+    entry = {
+        "generation": before["generation"] + 1,
+        "rows": table.num_rows,
+        "columns": table.column_names,
+        "digest": _digest(before["digest"], table.slice(start), table.column_names),
+        "file": sha256_file(directory / f"{name}.parquet"),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    chain.append(entry | more)
+    write_json(directory / LEDGER_FILE, known)
+
+
+def _digest(before: str, rows: pa.Table, columns: Sequence[str]) -> str:
+    digest = hashlib.sha256(before.encode())
+    if missing := set(columns) - set(rows.column_names):
+        return f"without the columns {sorted(missing)}"
+    rows = rows.select(list(columns))
+    for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
+        for row in rows.slice(start, _ROWS_AT_ONCE).to_pylist():
+            digest.update(json.dumps(list(row.values()), default=str).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _keep_previous(path: Path) -> None:
+    """Give the file a second name; copy it where the file system has no hard links."""
+    previous = previous_file(path)
+    partial = previous.with_name(f".{previous.stem}.partial.parquet")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(path, partial)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.write_bytes(path.read_bytes())
+    if partial.is_file():
+        partial.replace(previous)

@@ -1,0 +1,82 @@
+"""Skipped pairs and withdrawn labels: rows of skips.parquet say which label rows no longer count.
+
+A row names the number of label rows of its (pair, round, annotator) at that time. These first rows do not count any more;
+a label given later does. So the meaning does not depend on any clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ndec_builder.annotation.label_tables import Key, keys
+
+SKIPPED, DELETED, OFFERED_AGAIN = "skipped", "deleted", "offered_again"  # kinds of rows
+
+
+@dataclass(frozen=True)
+class LabelState:
+    """One annotator's standing on one pair in one round."""
+
+    label: str | None = None  # the newest label that was not withdrawn
+    rows: int = 0  # label rows so far, withdrawn ones included
+    skipped: bool = False  # the annotator skipped the pair and has not been given it again
+    project: int | None = None  # Label Studio's project of the newest label row
+
+
+def without_withdrawn(labels: pa.Table, skips: pa.Table) -> pa.Table:
+    """The label rows that were not withdrawn, in the table's order."""
+    void = _void_rows(skips)
+    if not void:
+        return labels
+    seen: Counter[Key] = Counter()
+    kept = []
+    for key in keys(labels):
+        seen[key] += 1
+        kept.append(seen[key] > void.get(key, 0))
+    return labels.filter(pa.array(kept, pa.bool_()))
+
+
+def skipped_keys(labels: pa.Table, skips: pa.Table) -> set[Key]:
+    """(pair, round, annotator) of pairs that were skipped, not labelled since, and not given out again."""
+    last = {key: (kind, rows) for *key_, kind, rows in keys(skips, *_NAMES) for key in [tuple(key_)]}
+    given = Counter(key for key in keys(labels) if key in last)
+    return {key for key, (kind, rows) in last.items() if kind == SKIPPED and given[key] <= rows}
+
+
+_NAMES = ("pair_id", "round", "annotator", "kind", "label_rows")
+
+
+def label_states(labels: pa.Table, skips: pa.Table) -> dict[Key, LabelState]:
+    """The state of every (pair, round, annotator) that has a label row or a row of skips."""
+    void, skipped = _void_rows(skips), skipped_keys(labels, skips)
+    rows: Counter[Key] = Counter()
+    newest: dict[Key, tuple[str, int | None]] = {}
+    for *key_, label, project in keys(labels, "pair_id", "round", "annotator", "label", "project"):
+        key = tuple(key_)
+        rows[key] += 1
+        newest[key] = (label, project)
+    states = {}
+    for key in {*rows, *void, *skipped}:
+        label, project = newest.get(key, (None, None))
+        stands = rows[key] > void.get(key, 0)
+        states[key] = LabelState(label if stands else None, rows[key], key in skipped, project)
+    return states
+
+
+def _void_rows(skips: pa.Table) -> dict[Key, int]:
+    """How many of the first label rows of each (pair, round, annotator) were withdrawn."""
+    void: dict[Key, int] = {}
+    for *key_, _, rows in keys(skips, *_NAMES):
+        key = tuple(key_)
+        if rows:
+            void[key] = max(void.get(key, 0), rows)
+    return void
+
+
+def skips_by_annotator(skipped: Iterable[Key]) -> dict[str, int]:
+    """How many pairs each annotator has skipped now, by name."""
+    return dict(sorted(Counter(annotator for _, _, annotator in skipped).items()))
