@@ -50,7 +50,7 @@ def run(config: AutoClearConfig) -> Path:
         tables = AnnotationTables(workspace, config.split)
         clearing, chosen = _choose_pairs(config, tables)
         left = _remove_from_queues(config, tables, chosen)
-        labelled = set(tables.labels["pair_id"].to_pylist())
+        labelled = set(tables.valid_labels["pair_id"].to_pylist())
         rows = [
             {"pair_id": pair, "probability": value, "above": config.above, "allowed": config.allowed}
             for pair, value in chosen.items()
@@ -77,7 +77,7 @@ def _choose_pairs(config: AutoClearConfig, tables: AnnotationTables) -> tuple[Cl
     clearing = check_slice(probabilities, config.above, count, votes, config.allowed)
     if clearing.refused:
         raise NdecError(f"nothing is cleared: {clearing.refused}")
-    labelled = set(tables.labels["pair_id"].to_pylist())
+    labelled = set(tables.valid_labels["pair_id"].to_pylist())
     return clearing, clearable(probabilities, clearing, labelled | set(slice_pairs(probabilities, config.above, count)))
 
 
@@ -97,6 +97,6 @@ def _remove_from_queues(config: AutoClearConfig, tables: AnnotationTables, chose
         free = withdraw_tasks(tables, connection, ("first", name), own)
         deleted |= {(row["pair_id"], name) for row in free}
     pull_labels(tables, connection)
-    labelled = set(tables.labels["pair_id"].to_pylist())
+    labelled = set(tables.valid_labels["pair_id"].to_pylist())
     stays = [key[1] != "first" or (key[0], key[2]) not in deleted or key[0] in labelled for key in keys(tables.tasks)]
     return tables.tasks.filter(pa.array(stays, pa.bool_()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,12 +10,12 @@ import pyarrow as pa
 from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.assignment.reassign import open_rows, reassign, receivers_of
+from ndec_builder.annotation.assignment.rounds import involved_in
 from ndec_builder.annotation.label_studio import server_snapshot
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.handover import withdraw_tasks
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
-from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import LeaveConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
@@ -43,17 +44,17 @@ def run(config: LeaveConfig) -> Path:
     with locked(directory):
         tables = AnnotationTables(workspace, config.split)
         for round_ in _rounds_of(config, tables.require_tasks()):
-            rows = open_rows(tables.tasks.to_pylist(), set(keys(tables.labels)), round_, config.annotator)
+            rows = open_rows(tables.tasks.to_pylist(), tables.labelled, round_, config.annotator)
             free = withdraw_tasks(tables, connection, (round_, config.annotator), rows)
             pull_labels(tables, connection)
-            labelled = set(keys(tables.labels))
-            free = [row for row in free if (row["pair_id"], round_, config.annotator) not in labelled]
+            free = [row for row in free if (row["pair_id"], round_, config.annotator) not in tables.labelled]
             receivers = receivers_of(config.others, tables.tasks, round_, config.annotator)
-            result = reassign(tables.tasks, free, receivers, labelled)
+            result = reassign(tables.tasks, free, receivers, tables.labelled, involved_in(tables))
             stuck, moved, dropped = stuck + result.stuck, moved + result.moved, dropped + result.dropped
             tables.write("tasks", result.tasks)
             sync_tasks(tables, round_, connection, config.chunk, suggestions(tables, round_))
             server_snapshot.end_handover(directory)
+        tables.keep_options(replace(tables.options, left=tuple(sorted({*tables.options.left, config.annotator}))))
     say(f"{config.annotator} leaves: {moved} open pairs go to others; {dropped} overlap and gold pairs are dropped")
     record.write(directory, counts={"moved": moved, "dropped": dropped, "stuck": len(stuck)}, name="leave.run.json")
     if stuck:

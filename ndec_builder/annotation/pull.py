@@ -8,6 +8,8 @@ from pathlib import Path
 from ndec_builder.annotation.label_studio import server_snapshot
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
+from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
+from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.core.console import say
@@ -22,8 +24,10 @@ RESULT_VERSION = 2
 def run(config: PullConfig) -> Path:
     """Append new labels; returns the path of labels.parquet, whose old rows stay as they are.
 
-    Only tasks changed since the newest label of a project are requested. A changed answer is a new row; a deleted one
-    is reported and its row stays. Raises NdecError for projects that no longer exist, after pulling the others.
+    Most pulls request only the tasks changed since the newest label of a project (server_snapshot.FullComparisons says
+    when all are compared). A changed answer is a new row. A label that was withdrawn by Skip or deleted does not count
+    any more: its row stays, and skips.parquet gets a row. Raises NdecError for projects that no longer exist, after
+    pulling the others.
     """
     record = RunRecord("annotate pull", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
@@ -32,24 +36,33 @@ def run(config: PullConfig) -> Path:
         tables = AnnotationTables(workspace, config.split)
         tables.require_tasks()
         connection = connect_label_studio(workspace, config.url, config.token_file)
-        counts, lost = pull_labels(tables, connection)
-    _report_counts(counts, directory)
+        counts, lost = pull_labels(
+            tables, connection, everything=config.everything, accept_deleted=config.accept_deleted
+        )
+        chain = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
+    _report_counts(counts, tables)
     if missing := missing_images(workspace):
         say(f"{len(missing)} images could not be shown (the first: {next(iter(missing))}); see missing_images.json")
     inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}
-    record.write(directory, counts=dict(counts), inputs=inputs)
+    record.write(directory, counts=dict(counts), inputs=inputs, ledger=chain)
     if lost:
         raise lost[0]
     return directory / "labels.parquet"
 
 
-def _report_counts(counts: Counter[str], directory: Path) -> None:
-    say(f"pulled {counts['new']} new and {counts['changed']} changed labels; {counts['skipped']} pairs were skipped")
+def _report_counts(counts: Counter[str], tables: AnnotationTables) -> None:
+    say(f"pulled {counts['new']} new and {counts['changed']} changed labels; {counts['skipped']} pairs are skipped")
+    if tables.skipped:
+        names = ", ".join(f"{name} {number}" for name, number in skips_by_annotator(tables.skipped).items())
+        say(f"skipped by {names}; the next push of that round gives these pairs to someone else")
     if counts["withdrawn"]:
-        say(f"{counts['withdrawn']} labels were deleted in Label Studio; they stay here until a new label")
+        say(
+            f"{counts['withdrawn']} labels were withdrawn by Skip or deleted in Label Studio; their rows stay, and "
+            "they decide nothing until the pair gets a new label"
+        )
     if counts["foreign"]:
         say(f"{counts['foreign']} tasks in ndec's projects are not ndec's pairs; they are ignored")
     if counts["unreadable"]:
         say(f"{counts['unreadable']} annotations have no known choice; was the labelling interface changed by hand?")
-    if handed := server_snapshot.handed_over(directory):
+    if handed := server_snapshot.handed_over(tables.directory):
         say(f"moving {len(handed)} pairs to another annotator was interrupted; run that `leave` or `push` again")

@@ -14,7 +14,7 @@ from ndec_builder.annotation.assignment.queues import default_annotators
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
-from ndec_builder.annotation.label_studio.handover import share_with_newcomers
+from ndec_builder.annotation.label_studio.handover import offer_skipped, share_with_newcomers
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import PushConfig
@@ -44,14 +44,16 @@ def run(config: PushConfig) -> Path:
         _require_candidates(workspace, config.split)
         tables = AnnotationTables(workspace, config.split)
         if not config.annotators:
-            names = default_annotators(tables.tasks, tables.labels, config.round)
+            names = default_annotators(tables.tasks, tables.valid_labels, config.round, tables.skipped)
             config = replace(config, annotators=names)
             say(f"no --annotator given: new pairs go to {', '.join(names)}")
         new = _with_gold(config, tables, tables.tasks, new_tasks(config, tables))
         connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
-        tables.keep_options(config.hints, config.check_above, config.check_pairs)
+        options = tables.options.after_push(config.hints, config.check_above, config.check_pairs, config.annotators)
+        tables.keep_options(options)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
         share_with_newcomers(config, tables, connection)
+        skipped = offer_skipped(config, tables, connection)
         _gold_for_newcomers(config, tables)
         shown = suggestions(tables, config.round)
         imported = sync_tasks(tables, config.round, connection, config.chunk, shown)
@@ -59,9 +61,10 @@ def run(config: PushConfig) -> Path:
         annotators = sorted({name for found, name in keys(tables.tasks, "round", "annotator") if found == config.round})
         where = _addresses(config, workspace, connection, annotators)
     say(f"{config.round} round of {config.split}: {new.num_rows} new tasks, {imported} sent to {connection.url}")
-    for line in [*_stale_pairs(tables), *where]:
+    for line in [*_former_pairs(tables), *where]:
         say(line)
     counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported, "annotators": len(annotators)}
+    counts |= {f"skipped_{name}": number for name, number in skipped.items()}
     inputs = {path.name: sha256_file(path) for path in workspace.candidate_files(config.split)}
     record.write(directory, counts=counts, inputs=inputs)
     return path
@@ -89,17 +92,23 @@ def _gold_for_newcomers(config: PushConfig, tables: AnnotationTables) -> None:
         tables.write("tasks", pa.concat_tables([rest, _with_gold(config, tables, rest, own)]))
 
 
-def _stale_pairs(tables: AnnotationTables) -> list[str]:
-    """A warning if annotators still have pairs that a later mining, with other settings, did not find again."""
+def _former_pairs(tables: AnnotationTables) -> list[str]:
+    """What to know about pairs that a later mining, with other settings, did not find again."""
     mined = {pair for table in tables.candidates for pair in table["pair_id"].to_pylist()}
-    mined |= set(tables.labels["pair_id"].to_pylist())
-    stale = {pair for pair, is_gold in keys(tables.tasks, "pair_id", "is_gold") if not is_gold and pair not in mined}
-    if not stale:
-        return []
-    return [
-        f"{len(stale)} pairs that annotators have open are no longer among the mined ones; their labels will still "
-        "count, so tell the annotators to skip these pairs if they were mined by mistake"
-    ]
+    mined |= set(tables.former["pair_id"].to_pylist())
+    tasks = keys(tables.tasks, "pair_id", "round", "annotator", "is_gold")
+    still_open = {
+        pair
+        for pair, *who, is_gold in tasks
+        if not is_gold and pair not in mined and (pair, *who) not in tables.labelled
+    }
+    lines = tables.former_text()
+    if still_open:
+        lines.append(
+            f"{len(still_open)} pairs that annotators still have open are no longer among the mined ones; if they are "
+            "labelled, their labels count"
+        )
+    return lines
 
 
 def _addresses(config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,11 +19,14 @@ class PushOptions:
     ever_shown: bool = False  # hints were shown at some push: labels may have been influenced
     check_above: float = 1.0  # the slice that checks auto-clearing was drawn above this P(edited copy) …
     check_pairs: int = 0  # … and has this many pairs; 0 before it was drawn
+    left: tuple[str, ...] = ()  # annotators who left (`ndec annotate leave`) and were not named by a push since
 
-    def after_push(self, hints_shown: bool, check_above: float, check_pairs: int) -> PushOptions:
+    def after_push(
+        self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = ()
+    ) -> PushOptions:
         """The options after a push. `ever_shown` and the size of a slice that was drawn stay."""
-        ever_shown = self.ever_shown or hints_shown
-        return PushOptions(hints_shown, ever_shown, check_above, check_pairs or self.check_pairs)
+        ever_shown, left = self.ever_shown or hints_shown, tuple(name for name in self.left if name not in named)
+        return PushOptions(hints_shown, ever_shown, check_above, check_pairs or self.check_pairs, left)
 
 
 def read_push_options(directory: Path) -> PushOptions:
@@ -30,7 +34,7 @@ def read_push_options(directory: Path) -> PushOptions:
     path = directory / OPTIONS_FILE
     known = read_json(path) if path.is_file() else {}
     options = PushOptions(**{name: value for name, value in known.items() if name in PushOptions.__dataclass_fields__})
-    return replace(options, ever_shown=options.ever_shown or options.shown)
+    return replace(options, ever_shown=options.ever_shown or options.shown, left=tuple(options.left))
 
 
 def write_push_options(directory: Path, options: PushOptions) -> None:

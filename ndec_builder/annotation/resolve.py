@@ -14,7 +14,8 @@ from ndec_builder.annotation.decisions.audit import audit_text, write_sample
 from ndec_builder.annotation.decisions.dawid_skene import CLASSES
 from ndec_builder.annotation.decisions.label_statistics import kept_by_one, posterior_of, prior_of, residual_bound
 from ndec_builder.annotation.decisions.resolution import Resolution, resolve_tables
-from ndec_builder.annotation.label_tables import keys, no_gold
+from ndec_builder.annotation.label_tables import keys, newest_labels, no_gold
+from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.annotation.staleness import RESOLVE_RECORD
 from ndec_builder.annotation.tables import AnnotationTables
@@ -22,7 +23,7 @@ from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.schemas import POSTERIOR, conform
+from ndec_builder.core.schemas import LABELS, POSTERIOR, conform
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -48,7 +49,10 @@ def run(config: ResolveConfig) -> Path:
     found = resolve_tables(tables, config)
     quality = _quality(tables, found)
     quality |= {"labels_set_aside": tables.set_aside.num_rows, "posterior": _posterior(config, tables)}
-    write_json(directory / "agreement.json", agreement_report(no_gold(labels)) | quality)
+    quality |= {"labels_withdrawn": tables.labels.num_rows - tables.valid_labels.num_rows}
+    quality |= {"skipped": skips_by_annotator(tables.skipped)}
+    agreed = agreement_report(no_gold(labels)) | quality
+    write_json(directory / "agreement.json", agreed)
     path = tables.write("decisions", found.decisions)
     if found.clearing and found.withdrawn:
         why = found.clearing.refused or "the proven threshold rose"
@@ -60,13 +64,60 @@ def run(config: ResolveConfig) -> Path:
         write_sample(directory, found.kept, found.sample)
         say(audit_text(found.audit))
     counts = Counter(decision or "undecided" for decision in found.decisions["decision"].to_pylist())
+    still_open = open_pairs(tables, found.decisions)
+    for line in [*_result_lines(tables, counts, still_open, agreed), *tables.former_text()]:
+        say(line)
     bases = Counter(basis for basis in found.decisions["basis"].to_pylist() if basis)
-    names = ("tasks.parquet", "labels.parquet", "set_aside.parquet", "cleared.parquet", "gold.parquet")
+    names = ("tasks.parquet", "labels.parquet", "skips.parquet", "set_aside.parquet", "cleared.parquet", "gold.parquet")
     inputs = {name: sha256_file(directory / name) for name in names if (directory / name).is_file()}
-    facts = {"pairs": found.decisions.num_rows, **counts, "basis": dict(bases)}
+    facts = {
+        "pairs": found.decisions.num_rows,
+        **counts,
+        "basis": dict(bases),
+        **still_open,
+        "former": tables.former.num_rows,
+    }
     for name in ("run.json", RESOLVE_RECORD):  # push and pull replace run.json
         record.write(directory, counts=facts, inputs=inputs, name=name)
     return path
+
+
+def open_pairs(tables: AnnotationTables, decisions: pa.Table) -> dict[str, int]:
+    """Undecided pairs by reason. disputed: their labels differ · skipped: no label, and somebody skipped it ·
+    unlabelled: the others.
+    """
+    skipped = {pair for pair, _, _ in tables.skipped}
+    found = Counter(disputed=0, skipped=0, unlabelled=0)
+    for pair, decision, labels in keys(decisions, "pair_id", "decision", "labels"):
+        if decision is None:
+            found["disputed" if labels else "skipped" if pair in skipped else "unlabelled"] += 1
+    return dict(found)
+
+
+def _result_lines(
+    tables: AnnotationTables, counts: Counter[str], still_open: dict[str, int], agreed: dict[str, Any]
+) -> list[str]:
+    """What a person wants to know after resolving: labels and decisions by kind, what is open, agreement."""
+    newest = Counter(newest_labels(tables.counting_labels)["label"].to_pylist())
+    lines = [
+        f"labels that count: {_by_kind(newest)}",
+        f"decisions: {_by_kind(counts)} of {counts.total()} pairs; open: "
+        + ", ".join(f"{number} {kind}" for kind, number in still_open.items()),
+    ]
+    if withdrawn := agreed["labels_withdrawn"] + agreed["labels_set_aside"]:
+        lines.append(f"{withdrawn} labels do not count: withdrawn in Label Studio, or sent back")
+    rounds = agreed["rounds"].items()
+    kappas = [f"{name} κ {_number(row['kappa'])} (n = {row['pairs']})" for name, row in rounds if row["pairs"]]
+    lines.append(f"agreement on pairs with two annotators: {'; '.join(kappas) or 'no such pair yet'}")
+    return lines
+
+
+def _by_kind(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[label]} {label}" for label in LABELS)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
 
 
 def _quality(tables: AnnotationTables, found: Resolution) -> dict[str, Any]:

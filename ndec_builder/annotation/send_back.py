@@ -45,7 +45,7 @@ def run(config: SendBackConfig) -> Path:
         tables = AnnotationTables(workspace, config.split)
         tasks = tables.require_tasks()
         pull_labels(tables, connection)
-        chosen = chosen_labels(config, tables.labels, tables.set_aside)
+        chosen = chosen_labels(config, tables.valid_labels, tables.set_aside)
         set_aside = pa.concat_tables([tables.set_aside, _set_aside_rows(config, chosen)])
         moved = move_set_aside(config, tasks, tables.labels, set_aside)
         if not chosen and moved.tasks.equals(tasks):

@@ -15,7 +15,7 @@ from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256
 from ndec_builder.core.workspace import Workspace
 
 RESOLVE_RECORD = "resolve.run.json"
-_DECIDING = ("labels.parquet", "set_aside.parquet", "cleared.parquet")  # what decisions depend on
+_DECIDING = ("labels.parquet", "skips.parquet", "set_aside.parquet", "cleared.parquet")  # what decisions depend on
 
 
 @dataclass(frozen=True)

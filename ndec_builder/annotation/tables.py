@@ -9,11 +9,16 @@ import pyarrow as pa
 
 from ndec_builder.annotation.label_tables import (
     ClassProbabilities,
+    Key,
     copy_probabilities,
+    keys,
+    no_gold,
     with_relearnt,
     without_set_aside,
 )
 from ndec_builder.annotation.push_options import PushOptions, read_push_options, write_push_options
+from ndec_builder.annotation.records import ledger
+from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import (
     CANDIDATES,
@@ -25,6 +30,7 @@ from ndec_builder.core.schemas import (
     PRELABELS,
     PROJECT_TASKS,
     SET_ASIDE,
+    SKIPS,
     TASKS,
     conform,
     table_of,
@@ -54,15 +60,31 @@ class AnnotationTables:
             delattr(self, name)
 
     def write(self, name: str, table: pa.Table) -> Path:
-        """Write `name`.parquet, where `name` is one of the properties below, and hold the new table."""
-        path = write_table(self.directory / f"{name}.parquet", table)
+        """Write `name`.parquet, where `name` is one of the properties below, and hold the new table.
+
+        An append-only table is written only if it has new rows, with an entry in the ledger (records/ledger.py).
+        """
+        if name in ledger.APPEND_ONLY:
+            path = ledger.append(self.directory, name, table)
+        else:
+            path = write_table(self.directory / f"{name}.parquet", table)
         setattr(self, name, table)
-        vars(self).pop("counting_labels", None)  # depends on labels and set_aside
+        for dependent in ("valid_labels", "counting_labels", "skipped", "labelled", "former"):
+            vars(self).pop(dependent, None)
         return path
 
-    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
+    def _read(self, name: str, schema: pa.Schema, added: tuple[str, ...] = ()) -> pa.Table:
+        """A table, empty if it does not exist. `added`: columns that tables of older versions lack."""
+        if name in ledger.APPEND_ONLY:
+            ledger.check_present(self.directory, name)
         path = self.directory / f"{name}.parquet"
-        return conform(read_table(path), schema) if path.is_file() else table_of(schema, [])
+        if not path.is_file():
+            return table_of(schema, [])
+        table = read_table(path)
+        for column in added:
+            if column not in table.column_names:
+                table = table.append_column(column, pa.nulls(table.num_rows, schema.field(column).type))
+        return conform(table, schema)
 
     @cached_property
     def tasks(self) -> pa.Table:
@@ -81,14 +103,27 @@ class AnnotationTables:
     @cached_property
     def labels(self) -> pa.Table:
         """All labels pulled so far (schema LABEL_ROWS), in the order in which they were pulled."""
-        path = self.directory / "labels.parquet"
-        if not path.is_file():
-            return table_of(LABEL_ROWS, [])
-        table = read_table(path)
-        for name in ("project", "login"):  # older tables lack these columns
-            if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(table.num_rows, LABEL_ROWS.field(name).type))
-        return conform(table, LABEL_ROWS)
+        return self._read("labels", LABEL_ROWS, added=("project", "login"))
+
+    @cached_property
+    def skips(self) -> pa.Table:
+        """Skipped pairs and withdrawn labels (schema SKIPS), oldest first."""
+        return self._read("skips", SKIPS)
+
+    @cached_property
+    def valid_labels(self) -> pa.Table:
+        """The labels that were not withdrawn in Label Studio, by Skip or by deleting them."""
+        return without_withdrawn(self.labels, self.skips)
+
+    @cached_property
+    def labelled(self) -> set[Key]:
+        """(pair, round, annotator) of every label that was not withdrawn; labels that were sent back are included."""
+        return set(keys(self.valid_labels))
+
+    @cached_property
+    def skipped(self) -> set[Key]:
+        """(pair, round, annotator) of the pairs that an annotator has skipped and not been given again."""
+        return skipped_keys(self.labels, self.skips)
 
     @cached_property
     def set_aside(self) -> pa.Table:
@@ -97,8 +132,8 @@ class AnnotationTables:
 
     @cached_property
     def counting_labels(self) -> pa.Table:
-        """The labels that count: all except those that were set aside."""
-        return without_set_aside(self.labels, self.set_aside)
+        """The labels that count: neither withdrawn in Label Studio nor set aside."""
+        return without_set_aside(self.valid_labels, self.set_aside)
 
     @cached_property
     def decisions(self) -> pa.Table:
@@ -117,7 +152,7 @@ class AnnotationTables:
     @cached_property
     def project_tasks(self) -> pa.Table:
         """What Label Studio held at the last check (schema PROJECT_TASKS)."""
-        return self._read("project_tasks", PROJECT_TASKS)
+        return self._read("project_tasks", PROJECT_TASKS, added=("state",))
 
     @cached_property
     def incidents(self) -> pa.Table:
@@ -149,6 +184,31 @@ class AnnotationTables:
         return [with_relearnt(table, self.relearnt) for table in self.mined]
 
     @cached_property
+    def former(self) -> pa.Table:
+        """Pairs with a label that counts which are no longer among the mined ones (schema CANDIDATES, scores null).
+
+        A later `ndec mine` with other settings does not find every pair again. Their labels still count. By pair_id.
+        """
+        mined = {pair for table in self.candidates for pair in table["pair_id"].to_pylist()}
+        labelled = set(no_gold(self.counting_labels)["pair_id"].to_pylist())
+        rows = (
+            {
+                row["pair_id"]: {name: row[name] for name in ("pair_id", "query_id", "reference_id")}
+                for row in no_gold(self.tasks).select(["pair_id", "query_id", "reference_id"]).to_pylist()
+                if row["pair_id"] in labelled and row["pair_id"] not in mined
+            }
+            if labelled - mined
+            else {}
+        )
+        return table_of(CANDIDATES, [rows[pair] | {"split": self.split} for pair in sorted(rows)])
+
+    def former_text(self) -> list[str]:
+        """One line if labelled pairs are no longer mined; they count."""
+        if not self.former.num_rows:
+            return []
+        return [f"{self.former.num_rows} labelled pairs are no longer among the mined ones; their labels count"]
+
+    @cached_property
     def cleared_by(self) -> dict[str, float]:
         """P(edited copy) of all pairs at the time of auto-clearing; the current one if none was kept."""
         path = self.directory / CLEARED_BY_FILE
@@ -169,10 +229,10 @@ class AnnotationTables:
         """Options of earlier pushes that later commands need."""
         return read_push_options(self.directory)
 
-    def keep_options(self, hints_shown: bool, check_above: float, check_pairs: int) -> None:
-        """Keep the options of a push (push_options.py)."""
-        self.options = self.options.after_push(hints_shown, check_above, check_pairs)
-        write_push_options(self.directory, self.options)
+    def keep_options(self, options: PushOptions) -> None:
+        """Keep the options of a push for later commands (push_options.py)."""
+        self.options = options
+        write_push_options(self.directory, options)
 
 
 def gold_images(workspace: Workspace) -> Path:

@@ -99,7 +99,7 @@ def send_back(call: VerbCall) -> None:
     call.run()
 
 
-@verb(app, "pull", "split")
+@verb(app, "pull", "split everything accept_deleted")
 def pull(call: VerbCall) -> None:
     """Fetch new labels into the append-only labels table."""
     call.run()

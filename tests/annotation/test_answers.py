@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ndec_builder.annotation.label_studio.annotations import chosen_label, new_labels, update_snapshot
+from ndec_builder.annotation.label_studio.annotations import (
+    NewRows,
+    annotation_state,
+    chosen_label,
+    new_rows,
+    newest_annotation,
+    update_snapshot,
+)
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
+from ndec_builder.annotation.records.skips import LabelState
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.workspace import Workspace
 
 PAIRS = {p: {"pair_id": p, "batch": 1, "is_gold": False, "position": i} for i, p in enumerate("abc")}
 LOGINS = {7: "ann@x"}
+TASK_IDS = itertools.count(1)
+
+
+def changes_of(found: list[Any], states: dict[str, LabelState], counts: Counter[str]) -> NewRows:
+    snapshot, assignee = ServerSnapshot(AnnotationTables(Workspace(Path("nowhere")), "test")), ("first", "ann")
+    answers = update_snapshot(found, snapshot, assignee, 4).answers.values()
+    return new_rows(answers, PAIRS, states, counts, assignee, 4, LOGINS)
 
 
 def rows_of(found: list[Any], labels: list[dict[str, Any]], counts: Counter[str]) -> list[dict[str, Any]]:
-    return new_labels(found, PAIRS, labels, counts, ("first", "ann"), 4, LOGINS)[0]
+    states = {row["pair_id"]: LabelState(row["label"], 1, False, 4) for row in labels}
+    return changes_of(found, states, counts).labels
 
 
 def choice(*values: str, control: str = "verdict") -> list[dict[str, Any]]:
@@ -37,7 +54,7 @@ def answer(number: int, value: str, second: int, cancelled: bool = False) -> dic
 
 
 def found(pair_id: str, *annotations: dict[str, Any]) -> Any:
-    return SimpleNamespace(data={"pair_id": pair_id}, annotations=list(annotations))
+    return SimpleNamespace(id=next(TASK_IDS), data={"pair_id": pair_id}, annotations=list(annotations))
 
 
 def test_the_newest_annotation_counts_and_skips_do_not() -> None:
@@ -52,7 +69,7 @@ def test_the_newest_annotation_counts_and_skips_do_not() -> None:
     assert [(row["pair_id"], row["label"], row["seconds"]) for row in rows] == [("a", "unsure", 1.5)]
     assert (rows[0]["project"], rows[0]["login"], rows[0]["annotator"]) == (4, "ann@x", "ann")
     assert rows[0]["annotated_at"].isoformat() == "2026-11-23T12:00:05+00:00"
-    assert counts == {"new": 1, "skipped": 1, "foreign": 1, "unreadable": 1}
+    assert counts == {"new": 1, "newly_skipped": 1, "withdrawn": 0, "foreign": 1, "unreadable": 1}
 
 
 def test_only_differences_to_the_newest_pulled_label_are_rows() -> None:
@@ -94,3 +111,37 @@ def test_an_annotation_that_exists_but_is_not_counted_was_not_deleted(tmp_path: 
     look = update_snapshot([], snapshot, assignee, 4, complete=True, still=lambda annotation: annotation == 11)
     assert [(row["kind"], row["pair_id"]) for row in look.incidents] == [("annotation_deleted", "b")]
     assert [row["annotation"] for row in snapshot.tasks_of(4).values()] == [11, None]
+
+
+def test_a_skip_of_a_labelled_pair_withdraws_the_label() -> None:
+    counts: Counter[str] = Counter()
+    changes = changes_of([found("a", answer(1, "unsure", 9, cancelled=True))], {"a": LabelState("unsure", 2)}, counts)
+    (row,) = changes.skips
+    assert (row["kind"], row["label"], row["label_rows"], row["annotation"]) == ("skipped", "unsure", 2, 1)
+    assert (counts["withdrawn"], changes.labels, changes.incidents) == (1, [], [])
+
+
+def test_a_known_skip_is_no_new_row() -> None:
+    counts: Counter[str] = Counter()
+    changes = changes_of([found("a", answer(1, "unsure", 9, cancelled=True))], {"a": LabelState(skipped=True)}, counts)
+    assert changes.skips == [] and counts["newly_skipped"] == 0
+
+
+def test_the_same_label_counts_again_after_it_was_withdrawn() -> None:
+    changes = changes_of([found("a", answer(1, "unsure", 9))], {"a": LabelState(None, 1)}, Counter())
+    assert [row["label"] for row in changes.labels] == ["unsure"]
+
+
+def test_a_deleted_label_is_withdrawn_only_in_the_project_that_it_was_given_in() -> None:
+    states = {"a": LabelState("unsure", 1, False, 4), "b": LabelState("unsure", 1, False, 3)}
+    changes = changes_of([found("a"), found("b")], states, Counter())
+    assert [(row["pair_id"], row["kind"]) for row in changes.skips] == [("a", "deleted")]
+
+
+def test_a_correction_is_newer_than_what_was_known_even_if_the_clock_went_back() -> None:
+    known = [answer(1, "unsure", 40), answer(2, "unrelated", 50)]
+    corrected = [known[0], answer(2, "hard_negative", 10)]  # forty seconds "earlier"
+    chosen = newest_annotation(corrected, annotation_state(known), 2)
+    assert chosen is not None and chosen["id"] == 2
+    again = newest_annotation(corrected, annotation_state(corrected), 2)
+    assert again is not None and again["id"] == 2  # also when nothing is new

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.label_tables import Pair, keys, labels_by_pair
+from ndec_builder.annotation.label_tables import Key, Pair, keys, labels_by_pair
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import TASKS, table_of
 
@@ -46,12 +46,14 @@ def disputed_pairs(decisions: pa.Table) -> set[str]:
     return {pair_id for pair_id, decision, labels in rows if decision is None and labels > 0}
 
 
-def default_annotators(tasks: pa.Table, labels: pa.Table, round_: str) -> tuple[str, ...]:
+def default_annotators(
+    tasks: pa.Table, labels: pa.Table, round_: str, skipped: Collection[Key] = ()
+) -> tuple[str, ...]:
     """Who labels if nobody is named: everyone with open pairs of the round, else all of the round, else of the first.
 
     So an annotator who left gets no new pairs while others are active. `annotator-1` if nobody has a pair yet.
     """
-    done, given = set(keys(labels)), list(keys(tasks))
+    done, given = {*keys(labels), *skipped}, list(keys(tasks))
     own = [key for key in given if key[1] == round_]
     for chosen in ([key for key in own if key not in done], own, [key for key in given if key[1] == "first"]):
         if chosen:

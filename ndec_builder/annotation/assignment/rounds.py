@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +28,7 @@ from ndec_builder.annotation.decisions.audit import (
 from ndec_builder.annotation.decisions.clearing import contradicted_pairs, slice_pairs, votes_without_audit
 from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, draw_pairs, posterior_of, prior_of
 from ndec_builder.annotation.decisions.resolution import decision_table, still_cleared, weighted_by
-from ndec_builder.annotation.label_tables import AUDIT_ROUND, Pair, copy_probabilities, keys, newest_labels
+from ndec_builder.annotation.label_tables import AUDIT_ROUND, Key, Pair, copy_probabilities, keys, newest_labels
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
@@ -51,7 +52,8 @@ def new_tasks(config: PushConfig, tables: AnnotationTables) -> pa.Table:
             f"there is no label of the split {config.split!r} yet, so no pair to label again; "
             f"label the first round, then run `ndec annotate pull --split {config.split}`"
         )
-    seen_by, load = _seen_by(config.round, tables), open_load(config.round, tables.tasks, tables.labels)
+    seen_by = _seen_by(config.round, tables)
+    load = open_load(config.round, tables.tasks, tables.labelled | tables.skipped)
     if config.round == AUDIT_ROUND:
         return _audit(config, tables, pairs, seen_by, load)
     if config.keepable or config.round == "adjudication":  # weighing all labels takes a while
@@ -111,7 +113,7 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
     chosen = table_of(TASKS, [])
     if config.check_pairs:
         slice_, seen_by = _slice(config, tables.cleared_by), _seen_by("first", tables)
-        load = open_load("first", tasks, tables.labels)
+        load = open_load("first", tasks, tables.labelled | tables.skipped)
         people = _slice_people(config, tables, slice_, seen_by)
         chosen = assign_people(by_id, people, "first", config.annotators, tasks=tasks, load=load, seen_by=seen_by)
         tasks = pa.concat_tables([tasks, chosen])
@@ -136,7 +138,7 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
         tasks=tasks,
         overlap=config.overlap if len(config.annotators) > 1 else 0.0,
         overlap_people=config.overlap_people,
-        load=open_load("first", tasks, tables.labels),
+        load=open_load("first", tasks, tables.labelled | tables.skipped),
     )
     return pa.concat_tables([chosen, rest])
 
@@ -177,7 +179,8 @@ def _audit(
     A disputed pair requires one more annotator; a copy is only confirmed if an annotator is left.
     """
     tasks = tables.tasks
-    kept = kept_pairs(pa.concat_tables(tables.candidates), _decisions(config, tables, tasks), config.split)
+    known = [*tables.candidates, tables.former]  # labels of pairs that are no longer mined count as well
+    kept = kept_pairs(pa.concat_tables(known), _decisions(config, tables, tasks), config.split)
     if not kept:
         raise NdecError(
             f"no pair of the split {config.split!r} is kept as a hard negative yet, so there is nothing to audit; "
@@ -195,7 +198,7 @@ def _audit(
         left = set(config.annotators) - seen_by[pair] - given[pair]
         if len(given[pair]) == len(votes[pair]) and (left or pair not in unconfirmed):  # nobody has it open
             people[pair] = max(len(given[pair]) + 1, people.get(pair, 0))
-    by_id = {pair[0]: pair for pair in pairs}
+    by_id = {pair[0]: pair for pair in [*pairs, *pairs_to_label([tables.former])]}
     return assign_people(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
 
 
@@ -209,17 +212,23 @@ def _had(round_: str, tasks: pa.Table) -> People:
 
 
 def _seen_by(round_: str, tables: AnnotationTables) -> People:
-    """Who was given each pair in another round, or labelled it in any; labels that were sent back count too."""
-    seen: People = defaultdict(set)
+    """Who was given each pair in another round, labelled or skipped it in any; labels sent back count too."""
+    seen = involved_in(tables)
     for pair, found, name in keys(tables.tasks):
         if found != round_:
             seen[pair].add(name)
-    for pair, _, name in keys(tables.labels):
-        seen[pair].add(name)
     return seen
 
 
-def open_load(round_: str, tasks: pa.Table, labels: pa.Table) -> dict[str, int]:
-    """Pairs that each annotator still has to label in this round."""
-    done = set(keys(labels))
-    return dict(Counter(key[2] for key in keys(tasks) if key[1] == round_ and key not in done))
+def involved_in(tables: AnnotationTables) -> People:
+    """Who labelled or skipped each pair in any round; labels that were withdrawn or sent back count too."""
+    seen: People = defaultdict(set)
+    for table in (tables.labels, tables.skips):
+        for pair, _, name in keys(table):
+            seen[pair].add(name)
+    return seen
+
+
+def open_load(round_: str, tasks: pa.Table, finished: Collection[Key]) -> dict[str, int]:
+    """Pairs that each annotator still has to label in this round; `finished`: labelled or skipped ones."""
+    return dict(Counter(key[2] for key in keys(tasks) if key[1] == round_ and key not in finished))

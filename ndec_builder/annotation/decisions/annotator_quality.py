@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.binomial import wilson
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
+from ndec_builder.core.vocabulary import ROUNDS
 
 FAST_SECONDS = 1.5  # a lower median is too fast to compare two images
-ONE_LABEL_SHARE = 0.97  # flagged: one label makes up this share of an annotator's labels …
-OTHERS_SHARE = 0.85  # … while the others give it less often than this
+ONE_LABEL_SHARE = 0.97  # flagged: one label makes up this share of an annotator's labels, and others give it less often
+IMPOSSIBLE_PACE = 3600 / FAST_SECONDS  # labels an hour, by Label Studio's clock
+PAUSE_SECONDS = 300.0  # a longer gap between two labels is a break, not work
 FLAG_MIN_LABELS = 30  # no flags below this number of labels
 LOW_ACCURACY = 0.85
 WINDOWS = 5  # consecutive parts of an annotator's labels, of equal length, that show drift
@@ -27,8 +29,9 @@ def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[st
     `gold` and `checked`: share of the labels on gold pairs, and on other pairs of known truth, that are right, with
     Wilson's 95 % interval. Only labels that do not define the truth themselves count: on audited pairs those of the
     audit (the first label is why the pair was kept), on others those of the first round (an adjudicator would always be
-    right). `windows`: accuracy and median seconds over five consecutive parts of the annotator's work. The truth
-    "no_copy" accepts any label except edited_copy.
+    right). `pace`: labels per hour of work by Label Studio's clock, null if there is nothing to measure.
+    `windows`: accuracy and median seconds over five consecutive parts of the annotator's work. The truth "no_copy"
+    accepts any label except edited_copy.
     """
     table = labels.select(["pair_id", "round", "annotator", "label", "seconds", "annotated_at", "is_gold"])
     who, names = _codes(table["annotator"])
@@ -41,16 +44,18 @@ def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[st
     seconds = table["seconds"].cast(pa.float64()).to_numpy()
     moments = table["annotated_at"].cast(pa.int64()).to_numpy()
     rows = []
-    every = np.bincount(answers, minlength=len(words))
+    rounds = np.array([ROUNDS.index(name) for name in table["round"].to_pylist()], np.int64)
+    pairs, _ = _codes(table["pair_id"])
     for number, name in sorted(enumerate(names), key=lambda item: item[1]):
         own = np.flatnonzero(who == number)
         own = own[np.argsort(moments[own], kind="stable")]
-        counts = dict(zip(words, np.bincount(answers[own], minlength=len(words)).tolist(), strict=True))
-        others = dict(zip(words, (every - np.bincount(answers[own], minlength=len(words))).tolist(), strict=True))
+        counts = np.bincount(answers[own], minlength=len(words))
+        top = max(range(len(words)), key=lambda word: (counts[word], words[word]))
         row = {
             "annotator": name,
             "labels": len(own),
             "median_seconds": _median(seconds[own]),
+            "pace": pace(moments[own]),
             "gold": _share(right[own][gold[own] & checked[own]]),
             "checked": _share(right[own][~gold[own] & checked[own]]),
             "windows": [
@@ -61,8 +66,67 @@ def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[st
                 if len(part)
             ],
         }  # fmt: skip
-        rows.append(row | {"flags": flags(row, counts, others)})
+        usual = _usual_share(answers == top, own, who == number, rounds, pairs)
+        rows.append(row | {"flags": flags(row, words[top], int(counts[top]), usual)})
     return rows
+
+
+def pace(moments: np.ndarray) -> float | None:
+    """Labels per hour of work, from the times (n,) int64 of labels in microseconds; None without two close in time.
+
+    Gaps above five minutes are breaks. Labels of the same moment count as a millisecond apart.
+    """
+    gaps = np.diff(np.sort(moments)) / 1e6
+    working = gaps[gaps <= PAUSE_SECONDS]
+    if not len(working):
+        return None
+    return round(3600 * len(working) / max(float(working.sum()), 1e-3 * len(working)), 1)
+
+
+def impossible_paces(labels: pa.Table) -> dict[str, float]:
+    """Annotators who gave labels faster than a person can, with their labels per hour, by name.
+
+    A dataset must not say that people gave such labels.
+    """
+    moments = labels["annotated_at"].cast(pa.int64()).to_numpy()
+    who, names = _codes(labels["annotator"])
+    found = {}
+    for number, name in sorted(enumerate(names), key=lambda item: item[1]):
+        own = moments[who == number]
+        if len(own) >= FLAG_MIN_LABELS and (speed := pace(own)) is not None and speed > IMPOSSIBLE_PACE:
+            found[name] = speed
+    return found
+
+
+def _usual_share(
+    is_top: np.ndarray, own: np.ndarray, mine: np.ndarray, rounds: np.ndarray, pairs: np.ndarray
+) -> tuple[str, int, int, int, int]:
+    """(which pairs, own labels, those that are the top label, others' labels, those that are it): what to expect.
+
+    Others' labels of the same pairs, in the same or an earlier round: a later round has only pairs that were chosen by
+    the label. If there are too few, others' labels of other pairs in the annotator's main round.
+    """
+    shared: list[np.ndarray] = [np.zeros(0, np.int64)]
+    theirs: list[np.ndarray] = [np.zeros(0, np.int64)]
+    for round_ in np.unique(rounds[own]):
+        here = own[rounds[own] == round_]
+        others = np.flatnonzero(~mine & (rounds <= round_) & np.isin(pairs, pairs[here]))
+        shared.append(here[np.isin(pairs[here], pairs[others])])
+        theirs.append(others)
+    mine_there, theirs_there = np.concatenate(shared), np.concatenate(theirs)
+    if len(mine_there) < FLAG_MIN_LABELS:
+        main = np.bincount(rounds[own]).argmax()
+        mine_there, theirs_there = own[rounds[own] == main], np.flatnonzero(~mine & (rounds == main))
+        where = f"of the round {ROUNDS[main]}"
+    else:
+        where = "that others labelled too"
+    return (
+        where,
+        len(mine_there),
+        int(is_top[mine_there].sum()),
+        len(theirs_there),
+        int(is_top[theirs_there].sum()),
+    )
 
 
 def _measuring(table: pa.Table) -> np.ndarray:
@@ -72,22 +136,26 @@ def _measuring(table: pa.Table) -> np.ndarray:
     return np.asarray(pc.if_else(audited, in_audit, pc.equal(table["round"], "first")).to_numpy())
 
 
-def flags(row: Mapping[str, Any], counts: Mapping[str, int], others: Mapping[str, int]) -> list[str]:
+def flags(row: Mapping[str, Any], top: str, given: int, usual: tuple[str, int, int, int, int]) -> list[str]:
     """What a person should check, in words; empty if nothing stands out or there are too few labels.
 
-    `counts` and `others`: how often this annotator, and all others together, gave each label.
+    `top`: the label that this annotator gave most, `given` times; `usual`: `_usual_share` of it.
     """
     found: list[str] = []
     if row["labels"] < FLAG_MIN_LABELS:
         return found
-    top = max(counts, key=lambda label: (counts[label], label))
-    share, theirs = counts[top] / row["labels"], sum(others.values())
-    alone = others[top] / theirs if theirs else 0.0
     fast = row["median_seconds"] is not None and row["median_seconds"] < FAST_SECONDS
     if fast:
         found.append(f"fast: {row['median_seconds']:.1f} s per pair")
-    if share >= ONE_LABEL_SHARE and (fast or (theirs and alone < OTHERS_SHARE)):
-        found.append(f"one answer: {top} on {share:.0%} of the pairs, the others on {alone:.0%}")
+    if row["pace"] is not None and row["pace"] > IMPOSSIBLE_PACE:
+        found.append(f"impossible pace: {row['pace']:,.0f} labels an hour by Label Studio's clock")
+    where, mine, mine_top, theirs, theirs_top = usual
+    low, high = wilson(mine_top, mine)[0], wilson(theirs_top, theirs)[1]
+    if theirs >= FLAG_MIN_LABELS and mine_top >= ONE_LABEL_SHARE * mine and low > high:
+        expected = f"the others on {theirs_top / theirs:.0%} (at most {high:.0%})"
+        found.append(f"one answer: {top} on {mine_top / mine:.0%} of {mine} pairs {where}, {expected}")
+    elif fast and theirs < FLAG_MIN_LABELS and given >= ONE_LABEL_SHARE * row["labels"]:
+        found.append(f"one answer: {top} on {given / row['labels']:.0%} of the pairs, and nobody else to compare with")
     for kind in ("gold", "checked"):
         part = row[kind]
         if part["n"] and part["high"] < LOW_ACCURACY:

@@ -103,7 +103,8 @@ def resolve_tables(tables: AnnotationTables, rules: DecisionRules | None = None)
     clearing, cleared = _recheck(tables)
     weighted = weighted_by(tables, rules) if rules else None
     without = decision_table(tasks, labels, cleared, audited=False, weighted=weighted)
-    kept = kept_pairs(pa.concat_tables(tables.candidates) if tables.candidates else None, without, tables.split)
+    known = pa.concat_tables([*tables.candidates, tables.former]) if tables.candidates else None
+    kept = kept_pairs(known, without, tables.split)
     given = tasks.filter(pc.equal(tasks["round"], AUDIT_ROUND))["pair_id"].to_pylist()
     drawn = audit_sample(kept, set(given))
     return Resolution(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot, incidents_for
+from ndec_builder.annotation.records.skips import DELETED, SKIPPED, LabelState
 from ndec_builder.core.schemas import LABELS
 
 _Row = dict[str, Any]
@@ -17,16 +18,28 @@ _Row = dict[str, Any]
 _LOOK_BACK = timedelta(seconds=60)
 
 
+@dataclass(frozen=True)
+class TaskAnswer:
+    """What Label Studio holds for one task: the annotation that counts, or else the skip, or neither."""
+
+    task: int
+    pair_id: str | None
+    answer: _Row | None = None
+    skip: _Row | None = None
+
+
 @dataclass
 class ProjectChanges:
-    """Tasks of one project with their annotations, and the incidents found among them."""
+    """Tasks of one project with what was answered, and the incidents found among them."""
 
     tasks: list[Any] = field(default_factory=list)
+    answers: dict[int, TaskAnswer] = field(default_factory=dict)
     incidents: list[_Row] = field(default_factory=list)
 
     def add(self, later: ProjectChanges) -> None:
         """Add the result of a later request; its version of a task replaces the earlier one."""
         self.tasks = list({task.id: task for task in [*self.tasks, *later.tasks]}.values())
+        self.answers |= later.answers
         self.incidents += later.incidents
 
 
@@ -80,75 +93,132 @@ def update_snapshot(
     unless `still` finds its annotation: a server that was killed may have saved an annotation without counting it.
     """
     found = ProjectChanges()
-    seen = set()
     for task in tasks:
         found.tasks.append(task)
-        seen.add(task.id)
+        given = task.annotations or []
         row = snapshot.add_task(assignee, project, task.id, task.data.get("pair_id"))
-        answer = newest_annotation(task.annotations or [])
-        if answer is None and row["annotation"] is not None:
-            found.incidents += incidents_for([row], "annotation_deleted")
+        answer = newest_annotation(given, row["state"] or "", row["annotation"])
+        if not given and row["annotation"] is not None:
+            found.incidents += _deleted(row)
         row["annotation"] = None if answer is None else answer["id"]
         row["label"] = None if answer is None else chosen_label(answer.get("result") or [])
+        row["state"] = annotation_state(given)
+        skip = newest_annotation(given, cancelled=True) if answer is None else None
+        found.answers[task.id] = TaskAnswer(task.id, task.data.get("pair_id"), answer, skip)
     if complete:
         for row in snapshot.tasks_of(project).values():
-            if row["task"] not in seen and row["annotation"] is not None and not still(row["annotation"]):
-                found.incidents += incidents_for([row], "annotation_deleted")
-                row.update(annotation=None, label=None)
+            if row["task"] in found.answers or (row["annotation"] is not None and still(row["annotation"])):
+                continue
+            if row["annotation"] is not None:
+                found.incidents += _deleted(row)
+            row.update(annotation=None, label=None, state="")
+            found.answers[row["task"]] = TaskAnswer(row["task"], row["pair_id"])
     return found
 
 
-def new_labels(
-    found: Iterable[Any],
+def _deleted(row: _Row) -> list[_Row]:
+    (incident,) = incidents_for([row], "annotation_deleted")
+    return [incident | {"detail": f"annotation {row['annotation']}"}]
+
+
+def annotation_state(annotations: Sequence[_Row]) -> str:
+    """Ids and change times of a task's annotations: equal states mean that nothing was changed."""
+    return " ".join(sorted(_identity(annotation) for annotation in annotations))
+
+
+def _identity(annotation: _Row) -> str:
+    return f"{annotation['id']}@{annotation['updated_at']}"
+
+
+@dataclass
+class NewRows:
+    """Rows that a pull adds to labels.parquet, skips.parquet and incidents.parquet."""
+
+    labels: list[_Row] = field(default_factory=list)
+    skips: list[_Row] = field(default_factory=list)
+    incidents: list[_Row] = field(default_factory=list)
+
+
+def new_rows(
+    found: Iterable[TaskAnswer],
     pairs: Mapping[str, _Row],
-    labels: Sequence[_Row],
+    states: Mapping[str, LabelState],
     counts: Counter[str],
     assignee: Assignee,
     project: int,
     logins: Mapping[int, str],
-) -> tuple[list[_Row], list[_Row]]:
-    """(rows of LABEL_ROWS for annotations that differ from the newest pulled label of the pair, incidents for changes).
+) -> NewRows:
+    """Labels that differ from the newest valid one of the pair, skips and withdrawn labels, incidents for changes.
 
-    `found` are Label Studio's tasks (`.data`, `.annotations`). `pairs` are all assigned pairs of the split: a label
-    given in this project counts even if the pair has moved to another annotator. `labels` are the pulled labels of this
-    annotator and round. The newest annotation of a pair counts; skipped and cancelled ones do not. Adds to `counts`:
-    new, changed, skipped, foreign (not a pair of this split), unreadable (no known choice).
+    `pairs` are all assigned pairs of the split: a label given in this project counts even if the pair has moved to
+    another annotator. `states`: pair_id → what is stored for this annotator and round. Adds to `counts`: new, changed,
+    newly_skipped, withdrawn (labels that no longer count), foreign (not a pair of this split), unreadable (no known
+    choice).
     """
-    known = {row["pair_id"]: row["label"] for row in labels}
-    answers: dict[str, list[_Row]] = {}
-    for task in found:
-        pair_id = task.data.get("pair_id")
-        if pair_id in pairs:
-            answers.setdefault(pair_id, []).extend(task.annotations or [])
-        else:
+    by_pair: dict[str, list[TaskAnswer]] = {}
+    for one in found:
+        if one.pair_id in pairs:
+            by_pair.setdefault(str(one.pair_id), []).append(one)
+        elif one.answer or one.skip:
             counts["foreign"] += 1
-    rows: list[_Row] = []
-    incidents: list[_Row] = []
-    for pair_id, answered in answers.items():
-        answer = newest_annotation(answered)
+    rows = NewRows()
+    for pair_id, same in by_pair.items():
+        state = states.get(pair_id, LabelState())
+        who = {"round": assignee[0], "annotator": assignee[1], "project": project, "pair_id": pair_id}
+        answers = [one.answer for one in same if one.answer is not None]
+        answer = newest_annotation(answers)
         if answer is None:
-            counts["skipped"] += bool(answered)
+            row = _withdrawal(same, state, project)
+            if row is not None:
+                counts["newly_skipped"] += row["kind"] == SKIPPED
+                counts["withdrawn"] += state.label is not None
+                rows.skips.append(who | {"login": _login(row.pop("skip"), logins)} | row)
             continue
         label = chosen_label(answer.get("result") or [])
         if label is None:
             counts["unreadable"] += 1
             continue
-        if label == known.get(pair_id):
+        if label == state.label:
             continue
-        counts["changed" if pair_id in known else "new"] += 1
-        who = {"round": assignee[0], "annotator": assignee[1], "project": project, "login": _login(answer, logins)}
-        if pair_id in known:
-            change = {"pair_id": pair_id, "label": known[pair_id], "new_label": label, "detail": answer["updated_at"]}
-            incidents.append(who | change | {"kind": "annotation_changed", "task": answer.get("task")})
+        counts["new" if state.label is None else "changed"] += 1
+        login = {"login": _login(answer, logins)}
+        if state.label is not None:
+            change = {"label": state.label, "new_label": label, "detail": answer["updated_at"]}
+            rows.incidents.append(who | login | change | {"kind": "annotation_changed", "task": answer.get("task")})
         given = {"label": label, "seconds": answer.get("lead_time"), "annotated_at": _moment(answer)}
-        rows.append(who | given | {name: pairs[pair_id][name] for name in ("pair_id", "is_gold", "batch")})
-    return rows, incidents
+        rows.labels.append(who | login | given | {name: pairs[pair_id][name] for name in ("is_gold", "batch")})
+    return rows
 
 
-def newest_annotation(annotations: Sequence[_Row]) -> _Row | None:
-    """The annotation that counts: the newest that was not skipped."""
-    given = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
-    return max(given, key=lambda a: (_moment(a), a["id"])) if given else None
+def _withdrawal(same: Sequence[TaskAnswer], state: LabelState, project: int) -> _Row | None:
+    """The row for a pair that Label Studio has no label of, if it says something new.
+
+    A label that was given in another project is not missing here: that project was deleted, and its labels stay.
+    """
+    skip = newest_annotation([one.skip for one in same if one.skip is not None], cancelled=True)
+    row: _Row = {"task": same[0].task, "label": state.label, "label_rows": state.rows, "skip": skip or {}}
+    if skip is not None and not state.skipped:
+        return row | {"kind": SKIPPED, "annotation": skip["id"], "at": _moment(skip), "task": skip.get("task")}
+    if skip is None and state.label is not None and state.project in (None, project):
+        return row | {"kind": DELETED}
+    return None
+
+
+def newest_annotation(
+    annotations: Sequence[_Row], known: str = "", counted: int | None = None, *, cancelled: bool = False
+) -> _Row | None:
+    """The annotation that counts: the newest that was not skipped (`cancelled`: the newest skip).
+
+    `known`: `annotation_state` at the last check; `counted`: id of the annotation that counted then. What is new or
+    changed since then is newer than what is not, whatever the server's clock said; if nothing is, the same one counts.
+    """
+    given = [annotation for annotation in annotations if bool(annotation.get("was_cancelled")) == cancelled]
+    seen = known.split()
+
+    def order(annotation: _Row) -> tuple[bool, bool, datetime, int]:
+        return _identity(annotation) not in seen, annotation["id"] == counted, _moment(annotation), annotation["id"]
+
+    return max(given, key=order) if given else None
 
 
 def chosen_label(result: Sequence[_Row]) -> str | None:

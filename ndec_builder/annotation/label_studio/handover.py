@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from datetime import UTC, datetime
+
+import pyarrow as pa
 
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.assignment.reassign import reassign, rows_for_newcomers
+from ndec_builder.annotation.assignment.rounds import involved_in
 from ndec_builder.annotation.label_studio import projects, server_snapshot
-from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
+from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
-from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.label_studio.task_sync import delete_open_tasks
+from ndec_builder.annotation.records.skips import OFFERED_AGAIN, label_states
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
-
-_CHUNK = 2000  # tasks deleted in one request
+from ndec_builder.core.schemas import SKIPS, table_of
 
 
 def share_with_newcomers(config: PushConfig, tables: AnnotationTables, connection: Connection) -> None:
@@ -27,16 +31,55 @@ def share_with_newcomers(config: PushConfig, tables: AnnotationTables, connectio
     newcomers = [name for name in config.annotators if name not in known]
     if not known or not newcomers:
         return
-    given = rows_for_newcomers(rows, set(keys(tables.labels)), config.round, newcomers, people)
+    given = rows_for_newcomers(rows, tables.labelled | tables.skipped, config.round, newcomers, people)
     for donor, chosen in given.items():
         assignee = (config.round, donor)
         free = withdraw_tasks(tables, connection, assignee, chosen)
         pull_labels(tables, connection)
-        labelled = set(keys(tables.labels))
-        free = [row for row in free if (row["pair_id"], *assignee) not in labelled]
-        result = reassign(tables.tasks, free, newcomers, labelled)
+        free = [row for row in free if (row["pair_id"], *assignee) not in tables.labelled]
+        result = reassign(tables.tasks, free, newcomers, tables.labelled)
         tables.write("tasks", result.tasks)
         say(f"{result.moved} open pairs move from {donor} to {', '.join(newcomers)}")
+
+
+def offer_skipped(config: PushConfig, tables: AnnotationTables, connection: Connection) -> Counter[str]:
+    """Give the pairs of this round that somebody skipped to another annotator; returns counts of offered and again.
+
+    Label Studio never offers a skipped task to the same person again. The other annotators of the round, except those
+    who left, get the pair if they have not seen it. If nobody else is there, the same annotator gets it as a new task.
+    """
+    mine = [row for row in tables.tasks.to_pylist() if row["round"] == config.round]
+    rows = [row for row in mine if (row["pair_id"], config.round, row["annotator"]) in tables.skipped]
+    if not rows:
+        return Counter()
+    free: list[TaskRow] = []
+    for name in sorted({row["annotator"] for row in rows}):
+        own = [row for row in rows if row["annotator"] == name]
+        free += withdraw_tasks(tables, connection, (config.round, name), own)
+        pull_labels(tables, connection)  # the last labels: the file that announces a handover names one project
+    free = [row for row in free if (row["pair_id"], config.round, row["annotator"]) in tables.skipped]
+    people = {*config.annotators, *(row["annotator"] for row in mine)} - {*tables.options.left} | {*config.annotators}
+    result = reassign(tables.tasks, free, sorted(people), tables.labelled, involved_in(tables))
+    tables.write("tasks", result.tasks)
+    _record_offered_again(tables, result.stuck)
+    say(
+        f"{len(free)} skipped pairs: {result.moved} go to another annotator, {len(result.stuck)} to the same one again "
+        f"(nobody else may label them), {result.dropped} stay with a second annotator or were gold pairs"
+    )
+    return Counter(offered=result.moved, again=len(result.stuck), dropped=result.dropped)
+
+
+def _record_offered_again(tables: AnnotationTables, rows: Sequence[TaskRow]) -> None:
+    """The same annotators get these pairs again: they are open, not skipped."""
+    states, now = label_states(tables.labels, tables.skips), datetime.now(UTC)
+    given = [
+        {"kind": OFFERED_AGAIN, "seen_at": now, "pair_id": row["pair_id"], "round": row["round"],
+         "annotator": row["annotator"],
+         "label_rows": states[row["pair_id"], row["round"], row["annotator"]].rows}
+        for row in rows
+    ]  # fmt: skip
+    if given:
+        tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, given)]))
 
 
 def withdraw_tasks(
@@ -55,9 +98,8 @@ def withdraw_tasks(
     wanted = {row["pair_id"] for row in rows}
     server_snapshot.announce_handover(tables.directory, project.id, wanted)
     numbers = [number for number, row in snapshot.tasks_of(project.id).items() if row["pair_id"] in wanted]
-    for start in range(0, len(numbers), _CHUNK):
-        with explain_errors(connection, "withdrawing open pairs"):
-            delete_open_tasks(client, project.id, numbers[start : start + _CHUNK])
+    with explain_errors(connection, "withdrawing open pairs"):
+        delete_open_tasks(client, project.id, numbers)
     left = set()
     with explain_errors(connection, "listing tasks"):
         for task in client.tasks.list(project=project.id, page_size=1000, include="id,data"):
@@ -68,15 +110,3 @@ def withdraw_tasks(
         del known[number]
     snapshot.write()
     return [row for row in rows if row["pair_id"] not in left]
-
-
-def delete_open_tasks(client: Any, project: int, numbers: Sequence[int]) -> None:
-    """Delete the tasks that have no label, in one action of Label Studio's data manager."""
-    item = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}
-    client.actions.create(
-        id="delete_tasks",
-        project=project,
-        filters={"conjunction": "and", "items": [item]},
-        selected_items={"all": False, "included": list(numbers)},
-        request_options=NO_RETRY,
-    )

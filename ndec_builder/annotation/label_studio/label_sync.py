@@ -1,9 +1,11 @@
-"""Reads new and changed annotations from Label Studio and appends them to labels.parquet and incidents.parquet."""
+"""Reads new and changed annotations from Label Studio and appends them to the workspace's tables."""
 
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -11,44 +13,84 @@ import pyarrow as pa
 
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import (
+    NewRows,
     ProjectChanges,
     annotation_exists,
     changed_tasks,
     labelled_tasks,
-    new_labels,
+    new_rows,
     update_snapshot,
 )
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
-from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
+from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import relist_tasks, task_data
+from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import LABEL_ROWS, table_of
+from ndec_builder.core.schemas import LABEL_ROWS, SKIPS, table_of
 from ndec_builder.core.workspace import Workspace
 
+MANY_DELETED, SHARE_DELETED = 10, 0.1  # more deleted labels than this in a project are no correction by a person
 _Row = dict[str, Any]
 
 
-def pull_labels(tables: AnnotationTables, connection: Connection) -> tuple[Counter[str], list[NdecError]]:
-    """Append new labels to labels.parquet and new incidents to incidents.parquet.
+def pull_labels(
+    tables: AnnotationTables, connection: Connection, *, everything: bool = False, accept_deleted: bool = False
+) -> tuple[Counter[str], list[NdecError]]:
+    """Append what is new in Label Studio to incidents.parquet, skips.parquet and labels.parquet, in this order.
 
-    Returns (counts, an error for each deleted project). Labels are written before the snapshot: if the process is
-    killed between the two, the next pull reads the same annotations again and adds none twice.
+    `everything`: compare every task instead of those that changed · `accept_deleted`: labels that are gone there stop
+    counting even if they are most of a project's. Returns (counts, an error for each deleted project). The snapshot is
+    written last: if the process is killed before, the next pull reads the same annotations again and adds none twice.
     """
+    found = collect_changes(tables, connection, everything=everything, accept_deleted=accept_deleted)
+    fresh = server_snapshot.record_incidents(tables, found.rows.incidents)
+    found.counts["incidents"] = sum(fresh.values())
+    path = tables.directory / "incidents.parquet"
+    for kind, number in sorted(fresh.items()):
+        say(f"{number} × {kind} in Label Studio since the last check; recorded in {path}")
+    if found.rows.skips:
+        now = datetime.now(UTC)
+        skips = [row | {"seen_at": now} for row in found.rows.skips]
+        tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
+    rows = sorted(
+        found.rows.labels, key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"])
+    )
+    tables.write("labels", pa.concat_tables([tables.labels, table_of(LABEL_ROWS, rows)]))
+    found.counts["labels"], found.counts["skipped"] = tables.labels.num_rows, len(tables.skipped)
+    found.snapshot.write()
+    found.comparisons.write()
+    return found.counts, found.deleted
+
+
+@dataclass
+class Changes:
+    """What a pull found in Label Studio, before anything is written."""
+
+    snapshot: ServerSnapshot
+    comparisons: FullComparisons
+    rows: NewRows = field(default_factory=NewRows)
+    counts: Counter[str] = field(default_factory=Counter)
+    deleted: list[NdecError] = field(default_factory=list)  # one for each project that is missing
+
+
+def collect_changes(
+    tables: AnnotationTables, connection: Connection, *, everything: bool = False, accept_deleted: bool = False
+) -> Changes:
+    """Compare Label Studio with the tables. `relist_tasks` may record deleted tasks; nothing else is written."""
     workspace, split, client = tables.workspace, tables.split, connection.client()
-    labels, snapshot, counts = tables.labels, ServerSnapshot(tables), Counter[str]()
-    rows: list[_Row] = []
-    incidents: list[_Row] = []
-    deleted: list[NdecError] = []
+    found = Changes(ServerSnapshot(tables), FullComparisons(tables.directory, everything))
+    snapshot, rows = found.snapshot, found.rows
     pairs: dict[str, _Row] = {}
     own: dict[Assignee, dict[str, _Row]] = {}
     for row in tables.require_tasks().to_pylist():
         pairs.setdefault(row["pair_id"], row)
         own.setdefault((row["round"], row["annotator"]), {})[row["pair_id"]] = row
-    given: dict[Assignee, list[_Row]] = {}
-    for row in labels.to_pylist():
-        given.setdefault((row["round"], row["annotator"]), []).append(row)
+    states: dict[Assignee, dict[str, LabelState]] = {}
+    for (pair_id, round_, annotator), state in label_states(tables.labels, tables.skips).items():
+        states.setdefault((round_, annotator), {})[pair_id] = state
+    newest = newest_by_project(tables.labels)
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
         logins = {user.id: str(user.email or "") for user in client.users.list()}
@@ -58,59 +100,96 @@ def pull_labels(tables: AnnotationTables, connection: Connection) -> tuple[Count
         for number in snapshot.projects_of(assignee):
             if project is None or number != project.id:
                 row = {"round": assignee[0], "annotator": assignee[1], "project": number, "detail": title}
-                incidents += server_snapshot.incidents_for([row], "project_deleted")
+                rows.incidents += server_snapshot.incidents_for([row], "project_deleted")
                 snapshot.forget_project(number)
         if project is None:
-            deleted.append(projects.deleted_project_error(title, connection.url, split, assignee[0]))
+            found.deleted.append(projects.deleted_project_error(title, connection.url, split, assignee[0]))
             continue
-        known = ChainMap(own[assignee], pairs)
+        known, given = ChainMap(own[assignee], pairs), states.get(assignee, {})
         with explain_errors(connection, f"pulling the project {title!r}"):
-            found, page = _fetch_changes(client, connection, snapshot, assignee, project, given.get(assignee, []))
-            incidents += found.incidents + _changed_project(workspace, split, assignee, project, page)
-            incidents += edited_tasks(found.tasks, known, assignee, project.id)
-            more, changed = new_labels(
-                found.tasks, known, given.get(assignee, []), counts, assignee, project.id, logins
-            )
-            rows, incidents = rows + more, incidents + changed
+            since = newest.get(project.id)
+            changes, page = _fetch_changes(client, connection, found, assignee, project, since, known, given)
+            rows.incidents += changes.incidents + _changed_project(workspace, split, assignee, project, page)
+            rows.incidents += edited_tasks(changes.tasks, known, assignee, project.id)
+            more = new_rows(changes.answers.values(), known, given, found.counts, assignee, project.id, logins)
+        if not accept_deleted:
+            keep_if_many_are_gone(more, given, project.id, title, found.counts)
+        rows.labels += more.labels
+        rows.skips += more.skips
+        rows.incidents += more.incidents
         projects.report_renamed(project, title)
-    rows.sort(key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"]))
-    tables.write("labels", pa.concat_tables([labels, table_of(LABEL_ROWS, rows)]))
-    counts["labels"] = labels.num_rows + len(rows)
-    fresh = server_snapshot.record_incidents(tables, incidents)
-    counts["withdrawn"] = fresh["annotation_deleted"]
-    counts["incidents"] = sum(fresh.values())
-    path = tables.directory / "incidents.parquet"
-    for kind, number in sorted(fresh.items()):
-        say(f"{number} × {kind} in Label Studio since the last check; recorded in {path}")
-    snapshot.write()
-    return counts, deleted
+    return found
+
+
+def newest_by_project(labels: pa.Table) -> dict[int, datetime]:
+    """Time of the newest stored label of each project, by Label Studio's clock."""
+    found = labels.group_by("project").aggregate([("annotated_at", "max")]).to_pylist()
+    return {row["project"]: row["annotated_at_max"] for row in found}
+
+
+def keep_if_many_are_gone(
+    more: NewRows, states: Mapping[str, LabelState], project: int, title: str, counts: Counter[str]
+) -> None:
+    """Drop the withdrawals of deleted labels if most of a project's are gone: its database was probably restored."""
+    gone = [row for row in more.skips if row["kind"] == DELETED]
+    stored = sum(state.label is not None and state.project in (None, project) for state in states.values())
+    if len(gone) <= max(MANY_DELETED, SHARE_DELETED * stored):
+        return
+    more.skips = [row for row in more.skips if row["kind"] != DELETED]
+    counts["withdrawn"] -= len(gone)
+    counts["missing"] += len(gone)
+    say(
+        f"{len(gone)} of {stored} pulled labels of the project {title!r} are missing in Label Studio; was an older "
+        "copy of its database restored? They still count. If they were deleted on purpose, run `ndec annotate pull "
+        "--all --accept-deleted`, and they stop counting"
+    )
 
 
 def _fetch_changes(
     client: Any,
     connection: Connection,
-    snapshot: ServerSnapshot,
+    found: Changes,
     assignee: Assignee,
     project: projects.Project,
-    labels: list[_Row],
+    since: datetime | None,
+    pairs: Mapping[str, _Row],
+    states: Mapping[str, LabelState],
 ) -> tuple[ProjectChanges, str]:
-    """Fetch the tasks changed since this project's last label; returns them, and the labelling page it uses.
+    """Fetch the tasks changed since this project's last label, or all; returns them, and the labelling page it uses.
 
-    The number of labelled tasks in the snapshot must lie between Label Studio's own counts before and after the
-    request. If it does not, a label was deleted without a trace (or a clock was set back): then all are compared.
+    All are compared if the tasks changed, if the snapshot names a label that is not stored, if it is time to, or if the
+    number of labelled tasks in the snapshot does not lie between Label Studio's own counts before and after the
+    request: a label was deleted without a trace.
     """
-    if len(snapshot.tasks_of(project.id)) != project.tasks:
+    snapshot, before = found.snapshot, set(found.snapshot.tasks_of(project.id))
+    if len(before) != project.tasks:
         relist_tasks(client, connection, snapshot, assignee, project.id)  # records deleted tasks as incidents
-    since = max((row["annotated_at"] for row in labels if row["project"] == project.id), default=None)
-    found = ProjectChanges()
-    if project.annotated or labels:
-        found = update_snapshot(changed_tasks(client, project.id, since), snapshot, assignee, project.id)
+    tasks_changed = before != set(snapshot.tasks_of(project.id))
+    complete = found.comparisons.due(project.id, since) or tasks_changed
+    complete = complete or _not_stored(snapshot.tasks_of(project.id).values(), pairs, states)
+    changes = ProjectChanges()
+    if not complete and (project.annotated or states):
+        changes = update_snapshot(changed_tasks(client, project.id, since), snapshot, assignee, project.id)
     known = sum(row["annotation"] is not None for row in snapshot.tasks_of(project.id).values())
     after, page = projects.refetch(client, project.id)
-    if not project.annotated <= known <= after:
+    if complete or not project.annotated <= known <= after:
         answered, still = labelled_tasks(client, project.id), partial(annotation_exists, client)
-        found.add(update_snapshot(answered, snapshot, assignee, project.id, complete=True, still=still))
-    return found, page
+        changes.add(update_snapshot(answered, snapshot, assignee, project.id, complete=True, still=still))
+        found.comparisons.done(project.id)
+    return changes, page
+
+
+def _not_stored(tasks: Iterable[_Row], pairs: Mapping[str, _Row], states: Mapping[str, LabelState]) -> bool:
+    """Whether the snapshot names a label of an assigned pair that is not the stored one.
+
+    A workspace that was restored from an older copy has such pairs, and pairs that were assigned after they were seen.
+    """
+    return any(
+        row["label"] is not None
+        and row["pair_id"] in pairs
+        and row["label"] != states.get(row["pair_id"], LabelState()).label
+        for row in tasks
+    )
 
 
 def edited_tasks(tasks: list[Any], pairs: Mapping[str, _Row], assignee: Assignee, project: int) -> list[_Row]:

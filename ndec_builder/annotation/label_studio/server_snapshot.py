@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 Assignee = tuple[str, str]  # round, annotator
+FULL_EVERY, FULL_EVERY_PULLS = timedelta(days=1), 20
 _Row = dict[str, Any]
 
 
@@ -46,11 +47,40 @@ class ServerSnapshot:
 
     def add_task(self, assignee: Assignee, project: int, task: int, pair_id: str | None) -> _Row:
         row = {"round": assignee[0], "annotator": assignee[1], "project": project, "task": task, "pair_id": pair_id}
-        return self.tasks_of(project).setdefault(task, row | {"annotation": None, "label": None})
+        return self.tasks_of(project).setdefault(task, row | {"annotation": None, "label": None, "state": ""})
 
     def write(self) -> None:
         rows = [row for project in sorted(self._rows) for _, row in sorted(self._rows[project].items())]
         self.tables.write("project_tasks", table_of(PROJECT_TASKS, rows))
+
+
+class FullComparisons:
+    """When all tasks of a project were last compared, and how many pulls have read only the changed ones since.
+
+    Label Studio's change times cannot be relied on alone: its clock may be set back. So everything is compared on the
+    first pull, after a day, after 20 pulls, and while the newest stored label is in the future.
+    """
+
+    def __init__(self, directory: Path, everything: bool = False) -> None:
+        self.path, self.everything = directory / "full-comparisons.json", everything
+        self.known: dict[str, _Row] = read_json(self.path) if self.path.is_file() else {}
+
+    def due(self, project: int, newest: datetime | None) -> bool:
+        """Whether all tasks of this project are to be compared now. Counts this pull."""
+        entry = self.known.setdefault(str(project), {"at": "", "pulls": 0})
+        entry["pulls"] += 1
+        if self.everything or not entry["at"] or entry["pulls"] > FULL_EVERY_PULLS:
+            return True
+        now = datetime.now(UTC)
+        age = now - datetime.fromisoformat(entry["at"])
+        return not timedelta(0) <= age <= FULL_EVERY or (newest is not None and newest > now)
+
+    def done(self, project: int) -> None:
+        """All tasks of the project were compared."""
+        self.known[str(project)] = {"at": datetime.now(UTC).isoformat(), "pulls": 0}
+
+    def write(self) -> None:
+        write_json(self.path, self.known)
 
 
 def record_incidents(tables: AnnotationTables, rows: Sequence[_Row]) -> Counter[str]:

@@ -10,11 +10,11 @@ from ndec_builder.annotation.assignment.hints import NO_SUGGESTION, Suggestion
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
-from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
 
+_DELETED_AT_ONCE = 2000
 _Row = dict[str, Any]
 
 
@@ -27,17 +27,17 @@ def sync_tasks(
 ) -> int:
     """Create each annotator's project if needed and import the missing open pairs; returns how many were imported.
 
-    `shown`: suggestions for the page, or None when it shows none. Pairs that this annotator has labelled are not
-    imported again. Deletions in Label Studio are recorded as incidents first. A call that was killed at any point is
-    completed by the next one, without duplicates.
+    `shown`: suggestions for the page, or None when it shows none. Pairs that this annotator has labelled or skipped
+    are not imported again. Deletions in Label Studio are recorded as incidents first. A call that was killed at any
+    point is completed by the next one, without duplicates.
     """
-    client, labelled = connection.client(), set(keys(tables.labels))
+    client, finished = connection.client(), tables.labelled | tables.skipped
     wanted: dict[str, list[_Row]] = {}
     for row in tables.tasks.to_pylist():
         if row["round"] == round_:
             # An annotator with nothing left to label gets an empty list: a deleted project is still made again.
             left = wanted.setdefault(row["annotator"], [])
-            if (row["pair_id"], round_, row["annotator"]) not in labelled:
+            if (row["pair_id"], round_, row["annotator"]) not in finished:
                 left.append(row)
     snapshot, imported = ServerSnapshot(tables), 0
     hints = shown is not None
@@ -124,25 +124,48 @@ def relist_tasks(
     Duplicate tasks without a label are deleted; missing tasks are recorded as incidents.
     """
     rows = snapshot.tasks_of(project)
-    tasks: dict[str | None, list[Any]] = defaultdict(list)
     with explain_errors(connection, "listing tasks"):
-        for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
-            tasks[task.data.get("pair_id")].append(task)
-        for pair_id, same in tasks.items():
-            same.sort(key=lambda task: (-(task.total_annotations or 0), task.id))
-            for task in same[1:] if pair_id is not None else []:
-                if not task.total_annotations:
-                    client.tasks.delete(id=str(task.id))
-                    same.remove(task)
-    present = {task.id: pair_id for pair_id, same in tasks.items() for task in same}
+        present, spare = _list_tasks(client, project)
+        if spare:  # a label may arrive between the listing and now, so the server decides which ones are still open
+            delete_open_tasks(client, project, spare)
+            present, _ = _list_tasks(client, project)
     expected = server_snapshot.handed_over(snapshot.tables.directory)
-    lost = [row for number, row in rows.items() if number not in present and row["pair_id"] not in expected]
+    lost = [
+        row
+        for number, row in rows.items()
+        if number not in present and number not in spare and row["pair_id"] not in expected
+    ]
     server_snapshot.record_incidents(snapshot.tables, server_snapshot.incidents_for(lost, "task_deleted"))
     for number in [number for number in rows if number not in present]:
         del rows[number]
     for number, pair_id in present.items():
         snapshot.add_task(assignee, project, number, pair_id)
-    return set(tasks)
+    return set(present.values())
+
+
+def _list_tasks(client: Any, project: int) -> tuple[dict[int, str | None], list[int]]:
+    """(pair_id of each task, tasks that repeat a pair and had no label when they were listed)."""
+    tasks: dict[str | None, list[Any]] = defaultdict(list)
+    for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
+        tasks[task.data.get("pair_id")].append(task)
+    spare: list[int] = []
+    for pair_id, same in tasks.items():
+        same.sort(key=lambda task: (-(task.total_annotations or 0), task.id))
+        spare += [task.id for task in same[1:] if pair_id is not None and not task.total_annotations]
+    return {task.id: pair_id for pair_id, same in tasks.items() for task in same}, spare
+
+
+def delete_open_tasks(client: Any, project: int, numbers: Sequence[int]) -> None:
+    """Delete those of the tasks that have no label at that moment, by actions of Label Studio's data manager."""
+    item = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}
+    for start in range(0, len(numbers), _DELETED_AT_ONCE):
+        client.actions.create(
+            id="delete_tasks",
+            project=project,
+            filters={"conjunction": "and", "items": [item]},
+            selected_items={"all": False, "included": list(numbers[start : start + _DELETED_AT_ONCE])},
+            request_options=NO_RETRY,
+        )
 
 
 def _request(image_url: str, row: _Row, shown: Mapping[str, Suggestion] | None) -> _Row:

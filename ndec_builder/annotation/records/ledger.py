@@ -119,9 +119,9 @@ def _advice(path: Path, chain: Sequence[Entry]) -> str:
     previous = previous_file(path)
     kept = f"the previous generation is kept in {previous.name}; " if previous.is_file() else ""
     return (
-        f"restore generation {chain[-1]['generation']} of it from a backup. {kept}if you must continue with fewer rows, "
-        f"put that file in its place, delete {LEDGER_FILE} and run `ndec annotate pull --all`, which fetches everything "
-        "that Label Studio still has"
+        f"restore generation {chain[-1]['generation']} of it from a backup. {kept}if you must continue with fewer "
+        f"rows, put that file in its place, delete {LEDGER_FILE} and run `ndec annotate pull --all`, which fetches "
+        "everything that Label Studio still has"
     )
 
 
@@ -129,7 +129,7 @@ def _add_entry(
     directory: Path, known: dict[str, list[Entry]], name: str, table: pa.Table, start: int, **more: Any
 ) -> None:
     chain = known.setdefault(name, [])
-    before = chain[-1] if chain else {"generation": 0, "digest": ""}
+    before: Entry = chain[-1] if chain else {"generation": 0, "digest": ""}
     entry = {
         "generation": before["generation"] + 1,
         "rows": table.num_rows,

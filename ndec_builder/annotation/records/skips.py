@@ -1,7 +1,7 @@
 """Skipped pairs and withdrawn labels: rows of skips.parquet say which label rows no longer count.
 
-A row names the number of label rows of its (pair, round, annotator) at that time. These first rows do not count any more;
-a label given later does. So the meaning does not depend on any clock.
+A row names the number of label rows of its (pair, round, annotator) at that time. These first rows do not count any
+more, and a label given later does. So the meaning does not depend on any clock.
 """
 
 from __future__ import annotations
