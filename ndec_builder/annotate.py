@@ -27,6 +27,7 @@ from ndec_builder.annotation.settings import (
     ServeConfig,
     StatusConfig,
 )
+from ndec_builder.annotation.upkeep.settings import CheckConfig, ForgetConfig
 from ndec_builder.api import run_verb
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AutoClearConfig",
     "CertifyConfig",
+    "CheckConfig",
+    "ForgetConfig",
     "LeaveConfig",
     "PullConfig",
     "PushConfig",
@@ -45,6 +48,8 @@ __all__ = [
     "StatusConfig",
     "auto_clear",
     "certify",
+    "check",
+    "forget",
     "leave",
     "pull",
     "push",
@@ -89,6 +94,16 @@ def send_back(config: SendBackConfig) -> Path:
 def pull(config: PullConfig) -> Path:
     """Fetch new labels into the append-only labels.parquet and return it."""
     return run_verb("pull", config)
+
+
+def check(config: CheckConfig) -> Path:
+    """Verify the append-only tables, and compare them with Label Studio if it runs; returns check.json."""
+    return run_verb("check", config)
+
+
+def forget(config: ForgetConfig) -> Path:
+    """Replace an annotator's name by a pseudonym everywhere; returns the record of it, which has no name."""
+    return run_verb("forget", config)
 
 
 def auto_clear(config: AutoClearConfig) -> Path:

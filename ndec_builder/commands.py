@@ -44,6 +44,8 @@ COMMANDS = {
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
     "relearn": Command("annotate.relearn", "annotation.settings", "RelearnConfig", "annotation.relearn"),
     "certify": Command("annotate.certify", "annotation.certificate_settings", "CertifyConfig", "annotation.certify"),
+    "check": Command("annotate.check", "annotation.upkeep.settings", "CheckConfig", "annotation.upkeep.check"),
+    "forget": Command("annotate.forget", "annotation.upkeep.settings", "ForgetConfig", "annotation.upkeep.forget"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
     "export": Command("export", "manifests.settings", "ExportConfig", "manifests.export"),
     "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),

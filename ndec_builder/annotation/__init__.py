@@ -23,5 +23,7 @@ if TYPE_CHECKING:
     from ndec_builder.annotation.settings import SendBackConfig as SendBackConfig
     from ndec_builder.annotation.settings import ServeConfig as ServeConfig
     from ndec_builder.annotation.settings import StatusConfig as StatusConfig
+    from ndec_builder.annotation.upkeep.settings import CheckConfig as CheckConfig
+    from ndec_builder.annotation.upkeep.settings import ForgetConfig as ForgetConfig
 
 __getattr__, __dir__ = lazy(__name__, __file__)

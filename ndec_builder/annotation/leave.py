@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,7 +53,7 @@ def run(config: LeaveConfig) -> Path:
             tables.write("tasks", result.tasks)
             sync_tasks(tables, round_, connection, config.chunk, suggestions(tables, round_))
             server_snapshot.end_handover(directory)
-        tables.keep_options(replace(tables.options, left=tuple(sorted({*tables.options.left, config.annotator}))))
+        tables.keep_leaver(config.annotator)
     say(f"{config.annotator} leaves: {moved} open pairs go to others; {dropped} overlap and gold pairs are dropped")
     record.write(directory, counts={"moved": moved, "dropped": dropped, "stuck": len(stuck)}, name="leave.run.json")
     if stuck:

@@ -43,14 +43,15 @@ def run(config: PushConfig) -> Path:
     with locked(directory):
         _require_candidates(workspace, config.split)
         tables = AnnotationTables(workspace, config.split)
-        if not config.annotators:
+        named = config.annotators
+        if not named:
             names = default_annotators(tables.tasks, tables.valid_labels, config.round, tables.skipped)
+            names = tuple(name for name in names if name not in tables.options.left) or names
             config = replace(config, annotators=names)
             say(f"no --annotator given: new pairs go to {', '.join(names)}")
         new = _with_gold(config, tables, tables.tasks, new_tasks(config, tables))
         connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
-        options = tables.options.after_push(config.hints, config.check_above, config.check_pairs, config.annotators)
-        tables.keep_options(options)
+        tables.keep_options(config.hints, config.check_above, config.check_pairs, named)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
         share_with_newcomers(config, tables, connection)
         skipped = offer_skipped(config, tables, connection)

@@ -59,6 +59,11 @@ def audit_and_clearing(config: StatusConfig) -> dict[str, Any]:
     return {"audit": audit, "auto_clear": read_json(agreed).get("auto_clear") if agreed.is_file() else None}
 
 
+def former_text(config: StatusConfig) -> list[str]:
+    """One line if labelled pairs are no longer among the mined ones."""
+    return AnnotationTables(Workspace(config.workspace), config.split).former_text()
+
+
 def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:
     """Row numbers of each (round, annotator)."""
     keyed = table.select(["round", "annotator"]).append_column("row", pa.array(np.arange(table.num_rows)))
@@ -79,7 +84,7 @@ def finish_text(rows: list[dict[str, Any]]) -> str:
         if row["hours_left"] is not None:
             hours[row["annotator"]] = hours.get(row["annotator"], 0.0) + row["hours_left"]
     text = f"{left:,} of {sum(row['pairs'] for row in rows):,} pairs left"
-    if skipped := sum(row["skipped"] for row in rows):
+    if skipped := sum(row.get("skipped", 0) for row in rows):
         text += f"; {skipped:,} skipped, which the next push of their round gives to someone else"
     if not left or not hours:
         return text

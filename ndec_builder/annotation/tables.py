@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -191,15 +193,11 @@ class AnnotationTables:
         """
         mined = {pair for table in self.candidates for pair in table["pair_id"].to_pylist()}
         labelled = set(no_gold(self.counting_labels)["pair_id"].to_pylist())
-        rows = (
-            {
-                row["pair_id"]: {name: row[name] for name in ("pair_id", "query_id", "reference_id")}
-                for row in no_gold(self.tasks).select(["pair_id", "query_id", "reference_id"]).to_pylist()
-                if row["pair_id"] in labelled and row["pair_id"] not in mined
-            }
-            if labelled - mined
-            else {}
-        )
+        wanted = labelled - mined if mined else set()
+        names = ("pair_id", "query_id", "reference_id")
+        rows = {}
+        if wanted:
+            rows = {row[0]: dict(zip(names, row, strict=True)) for row in keys(self.tasks, *names) if row[0] in wanted}
         return table_of(CANDIDATES, [rows[pair] | {"split": self.split} for pair in sorted(rows)])
 
     def former_text(self) -> list[str]:
@@ -229,10 +227,17 @@ class AnnotationTables:
         """Options of earlier pushes that later commands need."""
         return read_push_options(self.directory)
 
-    def keep_options(self, options: PushOptions) -> None:
-        """Keep the options of a push for later commands (push_options.py)."""
-        self.options = options
-        write_push_options(self.directory, options)
+    def keep_options(
+        self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = ()
+    ) -> None:
+        """Keep the options of a push that named these annotators (push_options.py)."""
+        self.options = self.options.after_push(hints_shown, check_above, check_pairs, named)
+        write_push_options(self.directory, self.options)
+
+    def keep_leaver(self, annotator: str) -> None:
+        """Remember that an annotator left, until a push names them again."""
+        self.options = replace(self.options, left=tuple(sorted({*self.options.left, annotator})))
+        write_push_options(self.directory, self.options)
 
 
 def gold_images(workspace: Workspace) -> Path:

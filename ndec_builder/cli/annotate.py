@@ -105,6 +105,18 @@ def pull(call: VerbCall) -> None:
     call.run()
 
 
+@verb(app, "check", "split")
+def check(call: VerbCall) -> None:
+    """Verify that no stored label was lost or changed, and compare with Label Studio if it runs."""
+    call.run()
+
+
+@verb(app, "forget", "annotator offline")
+def forget(call: VerbCall) -> None:
+    """Replace an annotator's name by a pseudonym in the whole workspace and remove the login; the labels stay."""
+    call.run()
+
+
 @verb(app, "relearn", "split")
 def relearn(call: VerbCall) -> None:
     """Learn pre-labels from the labels pulled so far; double-checks, queues and auto-clearing use them afterwards."""
@@ -145,5 +157,5 @@ def status(call: VerbCall) -> None:
         typer.echo(json.dumps({"annotators": rows, "audit": audit, "auto_clear": found["auto_clear"]}))
     else:
         typer.echo("\n".join([status.status_text(rows), status.finish_text(rows), *status.findings_text(found)]))
-    for note in trouble_lines(config.workspace, config.split):
+    for note in [*status.former_text(config), *trouble_lines(config.workspace, config.split)]:
         typer.echo(note, err=True)

@@ -136,7 +136,7 @@ def test_a_lost_project_and_a_lost_database_are_rebuilt_from_the_workspace(
     assert incidents(workspace) == [("project_deleted", None)]
 
     # A lost database looks the same, but for what was labelled after the last pull; without ndec's own notes as well.
-    for name in ("project_tasks.parquet", "incidents.parquet"):
+    for name in ("project_tasks.parquet", "incidents.parquet", "ledger.json"):
         (workspace.annotation("test") / name).unlink()
     connection.client().projects.delete(id=number)
     push.run(config)

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from ndec_builder.annotation.decisions.agreement import agreement_report, cohen_kappa, krippendorff_alpha
-from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth
+from ndec_builder.annotation.decisions.annotator_quality import annotator_report, faster_than_people, known_truth
 from ndec_builder.core.schemas import DECISIONS, LABEL_ROWS, LABELS, table_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,6 +55,41 @@ def test_answering_two_in_a_second_each_is_flagged_and_honest_work_is_not() -> N
 def test_one_answer_is_not_flagged_if_all_annotators_give_it() -> None:
     rows = [*work("a", ["hard_negative"] * 100), *work("b", ["hard_negative"] * 95 + ["unrelated"] * 5)]
     assert all(not row["flags"] for row in annotator_report(table_of(LABEL_ROWS, rows), {}))
+
+
+def test_a_round_of_kept_hard_negatives_raises_no_flag() -> None:
+    """The second round has only pairs that the first labelled hard_negative, so that answer is expected."""
+    first = work("ann", ["hard_negative"] * 60 + ["unrelated"] * 60)
+    again = [row | {"round": "double_check"} for row in work("dora", ["hard_negative"] * 60)]
+    assert all(not row["flags"] for row in annotator_report(table_of(LABEL_ROWS, [*first, *again]), {}))
+
+
+def test_the_first_annotator_is_not_compared_with_pairs_chosen_by_their_label() -> None:
+    """Of ann's pairs only the kept ones were labelled again, and dora disagrees with some."""
+    first = work("ann", ["hard_negative"] * 60)
+    answers = ["hard_negative"] * 40 + ["edited_copy"] * 20
+    again = [row | {"round": "double_check"} for row in work("dora", answers)]
+    by_name = {row["annotator"]: row for row in annotator_report(table_of(LABEL_ROWS, [*first, *again]), {})}
+    assert by_name["ann"]["flags"] == []
+
+
+def test_one_answer_is_compared_on_the_same_pairs_only() -> None:
+    """ben's pairs are all hard negatives, and eve agrees on them. Her other pairs do not matter."""
+    ben = work("ben", ["hard_negative"] * 40)
+    eve = work("eve", ["hard_negative"] * 40 + ["unrelated"] * 200)
+    assert all(not row["flags"] for row in annotator_report(table_of(LABEL_ROWS, [*ben, *eve]), {}))
+
+
+@pytest.mark.parametrize(("gap", "flagged"), [(0.15, True), (1.4, True), (1.6, False), (5.0, False)])
+def test_an_impossible_pace_is_flagged_by_server_time(gap: float, flagged: bool) -> None:
+    """A script at 23,000 labels an hour may claim any time per pair."""
+    rows = work("bot", ["unrelated", "hard_negative"] * 30, seconds=9.0)
+    rows = [row | {"annotated_at": START + timedelta(seconds=gap * n)} for n, row in enumerate(rows)]
+    table = table_of(LABEL_ROWS, rows)
+    (row,) = annotator_report(table, {})
+    assert row["pace"] == pytest.approx(3600 / gap, abs=0.1)
+    assert any("impossible pace" in flag for flag in row["flags"]) == flagged
+    assert faster_than_people([row]) == (["bot"] if flagged else [])
 
 
 def test_drift_and_low_accuracy_are_flagged() -> None:

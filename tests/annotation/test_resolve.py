@@ -19,9 +19,10 @@ from ndec_builder.annotation.decisions.agreement import agreement_report, cohen_
 from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
 from ndec_builder.annotation.staleness import stale_results
-from ndec_builder.annotation.status import finish_text, status, status_text
+from ndec_builder.annotation.status import finish_text, former_text, status, status_text
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import LABEL_ROWS, LABELS, POSTERIOR, ROUNDS, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, POSTERIOR, ROUNDS, SKIPS, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -145,7 +146,9 @@ def test_resolve_writes_the_same_bytes_twice_and_needs_tasks_and_labels(tmp_path
     first = resolve.run(config).read_bytes(), (directory / "agreement.json").read_bytes()
     assert (resolve.run(config).read_bytes(), (directory / "agreement.json").read_bytes()) == first
     assert read_table(directory / "decisions.parquet").num_rows == 2
-    assert read_json(directory / "run.json")["counts"] == {"pairs": 2, "unsure": 2, "basis": {"agreed": 2}}
+    still_open = {"disputed": 0, "skipped": 0, "unlabelled": 0, "former": 0}
+    counts = {"pairs": 2, "unsure": 2, "basis": {"agreed": 2}} | still_open
+    assert read_json(directory / "run.json")["counts"] == counts
     rows = status(StatusConfig(tmp_path, "train"))
     assert rows[0]["done"] == 2 and rows[0]["labels_per_hour"] == 900.0 and "900.0" in status_text(rows)
 
@@ -232,3 +235,49 @@ def test_the_posterior_is_an_option(tmp_path: Path) -> None:
     assert found["annotators"]["ben"]["accuracy"] > 0.9
     resolve.run(ResolveConfig(tmp_path))
     assert not (directory / "posterior.parquet").exists()  # it would not be that of these labels for long
+
+
+def test_resolve_says_what_was_decided_and_what_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """a: agreed, b: disputed, c: skipped, d: nobody has labelled it, e: its label was withdrawn by Skip."""
+    workspace = Workspace(tmp_path)
+    tables = AnnotationTables(workspace, "test")
+    tables.write("tasks", tasks_of(list("abcde")))
+    votes: list[Vote] = [
+        ("a", "first", "ann", "unrelated"), ("a", "first", "ben", "unrelated"), ("b", "first", "ann", "edited_copy"),
+        ("b", "first", "ben", "hard_negative"), ("e", "first", "ann", "hard_negative"),
+    ]  # fmt: skip
+    tables.write("labels", labels_of(votes))
+    skip = {"kind": "skipped", "round": "first", "annotator": "ann"}
+    tables.write(
+        "skips", table_of(SKIPS, [skip | {"pair_id": "c", "label_rows": 0}, skip | {"pair_id": "e", "label_rows": 1}])
+    )
+    resolve.run(ResolveConfig(tmp_path))
+    said = capsys.readouterr().err
+    assert "labels that count: 1 edited_copy, 1 hard_negative, 2 unrelated, 0 unsure" in said
+    assert "decisions: 0 edited_copy, 0 hard_negative, 1 unrelated, 0 unsure of 5 pairs" in said
+    assert "open: 1 disputed, 2 skipped, 1 unlabelled" in said
+    assert "first κ 0.33 (n = 2)" in said  # by hand: observed 1/2, by chance 1/4
+    counts = read_json(tables.directory / "run.json")["counts"]
+    assert (counts["disputed"], counts["skipped"], counts["unlabelled"]) == (1, 2, 1)
+    agreed = read_json(tables.directory / "agreement.json")
+    assert (agreed["labels_withdrawn"], agreed["skipped"]) == (1, {"ann": 2})
+
+
+def test_labels_of_pairs_that_are_no_longer_mined_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = Workspace(tmp_path)
+    tables = AnnotationTables(workspace, "test")
+    ids = {"query_id": "q", "reference_id": "r"}
+    rows = [row | ids for row in tasks_of(["mined", "former"]).to_pylist()]
+    tables.write("tasks", table_of(TASKS, rows))
+    tables.write(
+        "labels", labels_of([("mined", "first", "ann", "hard_negative"), ("former", "first", "ann", "unsure")])
+    )
+    row = {"pair_id": "mined", "split": "test", "query_id": "q", "reference_id": "r", "rank": 1}
+    write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, [row]))
+    assert AnnotationTables(workspace, "test").former["pair_id"].to_pylist() == ["former"]
+    decisions = read_table(resolve.run(ResolveConfig(tmp_path)))
+    assert "1 labelled pairs are no longer among the mined ones; their labels count" in capsys.readouterr().err
+    decided = dict(zip(decisions["pair_id"].to_pylist(), decisions["decision"].to_pylist(), strict=True))
+    assert decided == {"mined": "hard_negative", "former": "unsure"}
+    assert read_json(tables.directory / "run.json")["counts"]["former"] == 1
+    assert "no longer among the mined ones" in "".join(former_text(StatusConfig(tmp_path)))

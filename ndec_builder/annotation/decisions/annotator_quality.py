@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,28 +74,24 @@ def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[st
 def pace(moments: np.ndarray) -> float | None:
     """Labels per hour of work, from the times (n,) int64 of labels in microseconds; None without two close in time.
 
-    Gaps above five minutes are breaks. Labels of the same moment count as a millisecond apart.
+    Gaps above five minutes are breaks.
     """
     gaps = np.diff(np.sort(moments)) / 1e6
     working = gaps[gaps <= PAUSE_SECONDS]
-    if not len(working):
-        return None
-    return round(3600 * len(working) / max(float(working.sum()), 1e-3 * len(working)), 1)
+    total = float(working.sum())
+    return round(3600 * len(working) / total, 1) if total > 0 else None
 
 
-def impossible_paces(labels: pa.Table) -> dict[str, float]:
-    """Annotators who gave labels faster than a person can, with their labels per hour, by name.
+def faster_than_people(report: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Annotators of an `annotator_report` who gave labels faster than a person can, by name.
 
-    A dataset must not say that people gave such labels.
+    A dataset must not say that people gave such labels. Rows of older versions, which lack `pace`, are not named.
     """
-    moments = labels["annotated_at"].cast(pa.int64()).to_numpy()
-    who, names = _codes(labels["annotator"])
-    found = {}
-    for number, name in sorted(enumerate(names), key=lambda item: item[1]):
-        own = moments[who == number]
-        if len(own) >= FLAG_MIN_LABELS and (speed := pace(own)) is not None and speed > IMPOSSIBLE_PACE:
-            found[name] = speed
-    return found
+    return sorted(
+        row["annotator"]
+        for row in report
+        if row["labels"] >= FLAG_MIN_LABELS and (row.get("pace") or 0.0) > IMPOSSIBLE_PACE
+    )
 
 
 def _usual_share(

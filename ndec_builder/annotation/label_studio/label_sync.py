@@ -70,17 +70,27 @@ class Changes:
 
     snapshot: ServerSnapshot
     comparisons: FullComparisons
+    repair: bool
     rows: NewRows = field(default_factory=NewRows)
     counts: Counter[str] = field(default_factory=Counter)
     deleted: list[NdecError] = field(default_factory=list)  # one for each project that is missing
 
 
 def collect_changes(
-    tables: AnnotationTables, connection: Connection, *, everything: bool = False, accept_deleted: bool = False
+    tables: AnnotationTables,
+    connection: Connection,
+    *,
+    everything: bool = False,
+    accept_deleted: bool = False,
+    repair: bool = True,
 ) -> Changes:
-    """Compare Label Studio with the tables. `relist_tasks` may record deleted tasks; nothing else is written."""
+    """Compare Label Studio with the tables.
+
+    `repair`: if the tasks of a project changed, list them again, record deleted ones and delete duplicates. Without it
+    nothing is written anywhere.
+    """
     workspace, split, client = tables.workspace, tables.split, connection.client()
-    found = Changes(ServerSnapshot(tables), FullComparisons(tables.directory, everything))
+    found = Changes(ServerSnapshot(tables), FullComparisons(tables.directory, everything), repair)
     snapshot, rows = found.snapshot, found.rows
     pairs: dict[str, _Row] = {}
     own: dict[Assignee, dict[str, _Row]] = {}
@@ -162,13 +172,13 @@ def _fetch_changes(
     request: a label was deleted without a trace.
     """
     snapshot, before = found.snapshot, set(found.snapshot.tasks_of(project.id))
-    if len(before) != project.tasks:
+    if found.repair and len(before) != project.tasks:
         relist_tasks(client, connection, snapshot, assignee, project.id)  # records deleted tasks as incidents
     tasks_changed = before != set(snapshot.tasks_of(project.id))
     complete = found.comparisons.due(project.id, since) or tasks_changed
     complete = complete or _not_stored(snapshot.tasks_of(project.id).values(), pairs, states)
     changes = ProjectChanges()
-    if not complete and (project.annotated or states):
+    if since is not None or (not complete and (project.annotated or states)):
         changes = update_snapshot(changed_tasks(client, project.id, since), snapshot, assignee, project.id)
     known = sum(row["annotation"] is not None for row in snapshot.tasks_of(project.id).values())
     after, page = projects.refetch(client, project.id)

@@ -53,6 +53,14 @@ def project_title(workspace: Workspace, split: str, round_: str, annotator: str)
     return f"ndec {workspace.root.absolute().name[: max(45 - len(rest), 4)]}{rest}"[:50]
 
 
+def project_description(workspace: Workspace, split: str, round_: str, annotator: str) -> str:
+    """The description of a project, with the line by which ndec finds it."""
+    return (
+        f"Pairs of the split {split}, round {round_}, for {annotator}. Keep the next line: ndec finds this project "
+        f"by it.\n{_KEY}{project_key(workspace, split, round_, annotator)}"
+    )
+
+
 def find_projects(client: Any) -> dict[str, Project]:
     """Every ndec project on the server by the key in its description."""
     found: dict[str, Project] = {}
@@ -107,8 +115,7 @@ def create_project(
     guideline = f'<p><a href="{image_url}/guideline" target="_blank">The guideline with pictures</a></p>'
     project = client.projects.create(
         title=title,
-        description=f"Pairs of the split {split}, round {round_}, for {annotator}. Keep the next line: ndec finds this "
-        f"project by it.\n{_KEY}{project_key(workspace, split, round_, annotator)}",
+        description=project_description(workspace, split, round_, annotator),
         expert_instruction=_INSTRUCTION + guideline,
         show_instruction=False,
         label_config=labelling_page(hints),

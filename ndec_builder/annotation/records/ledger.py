@@ -117,11 +117,10 @@ def chain_problem(directory: Path, name: str) -> str:
 
 def _advice(path: Path, chain: Sequence[Entry]) -> str:
     previous = previous_file(path)
-    kept = f"the previous generation is kept in {previous.name}; " if previous.is_file() else ""
+    or_previous = f", or copy {previous.name}, the one before, to its place" if previous.is_file() else ""
     return (
-        f"restore generation {chain[-1]['generation']} of it from a backup. {kept}if you must continue with fewer "
-        f"rows, put that file in its place, delete {LEDGER_FILE} and run `ndec annotate pull --all`, which fetches "
-        "everything that Label Studio still has"
+        f"restore generation {chain[-1]['generation']} of it from a backup{or_previous}. To go on with fewer rows, "
+        f"delete {LEDGER_FILE} and run `ndec annotate pull --all`, which fetches everything that Label Studio still has"
     )
 
 

@@ -50,7 +50,7 @@ def check_info(info: dict[str, Any]) -> Iterator[Finding]:
         try:
             names = annotator_names(info["lineage"])
             said = [] if names == info["annotators"] else ["annotators"]
-            said += [] if labels_by(names) == info["labels_by"] else ["labels_by"]
+            said += [] if labels_by(names, info["lineage"]) == info["labels_by"] else ["labels_by"]
         except (KeyError, TypeError):
             said = ["lineage"]
         yield from flag_rows("M116", said)

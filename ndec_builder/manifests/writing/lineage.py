@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.decisions.annotator_quality import faster_than_people
 from ndec_builder.annotation.label_tables import no_gold
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
@@ -51,9 +52,12 @@ def annotator_names(facts: dict[str, Any]) -> list[str]:
     return sorted({row["annotator"] for split in facts.values() for row in split["labels"]})
 
 
-def labels_by(names: list[str]) -> str:
+def labels_by(names: list[str], facts: dict[str, Any]) -> str:
     """Say whether people labelled, so that a reader never mistakes simulated labels for human ones."""
     if ORACLE not in names:
+        reports = [(split.get("agreement") or {}).get("annotators") or [] for split in facts.values()]
+        if fast := sorted({name for report in reports for name in faster_than_people(report)}):
+            return f"people and programs ({', '.join(fast)}: faster than a person can label)"
         return "people" if names else "nobody"
     return "known truth (simulated)" if names == [ORACLE] else "people and known truth (simulated)"
 

@@ -83,7 +83,7 @@ def write_dataset(
         "corpus": source,
         "ingested_pairs": ingested,
         "annotators": names,
-        "labels_by": labels_by(names),
+        "labels_by": labels_by(names, facts),
         "authors": [name for part in config.authors.split(";") if (name := part.strip())],
     }
     paths = []

@@ -1,0 +1,1 @@
+"""Looking after a workspace: check its append-only tables, remove a person's name."""
