@@ -1,4 +1,4 @@
-"""Skip, restored workspaces and a clock that went back, with a real Label Studio."""
+"""Skip, restored workspaces, a clock that went back, check and forget, with a real Label Studio."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ndec_builder.annotation.label_tables import newest_labels
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import status
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.annotation.upkeep import check, forget
+from ndec_builder.annotation.upkeep.settings import CheckConfig, ForgetConfig
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -206,3 +208,37 @@ def test_a_duplicate_that_gets_a_label_after_the_listing_stays(
     left = {task.id for task in tasks_of(workspace, connection)}
     assert left == {*(task.id for task in tasks), spare[0].id}
     assert labels_of(workspace) == [(tasks[0].data["pair_id"], "hard_negative")]
+
+
+def test_check_compares_with_the_server(
+    served: Served, make_candidates: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, connection = served
+    pushed(served, make_candidates, 3)
+    client, tasks = connection.client(), tasks_of(workspace, connection)
+    made = [client.annotations.create(id=task.id, result=given("unrelated")) for task in tasks[:2]]
+    labels_of(workspace)
+    config, before = CheckConfig(workspace.root), AnnotationTables(workspace, "test").project_tasks
+    assert not any(read_json(check.run(config))["differences_to_label_studio"].values())
+    client.annotations.create(id=tasks[2].id, result=given("unsure"))
+    client.annotations.update(id=made[0].id, result=given("edited_copy"))
+    client.annotations.delete(id=made[1].id)
+    found = read_json(check.run(config))["differences_to_label_studio"]
+    assert found == {"not_stored": 1, "changed": 1, "skipped": 0, "missing": 1}
+    assert "pull --all" in capsys.readouterr().err
+    after = AnnotationTables(workspace, "test")
+    assert after.project_tasks.equals(before) and after.labels.num_rows == 2  # nothing was written
+
+
+def test_forgetting_renames_the_projects_and_work_goes_on(served: Served, make_candidates: Any) -> None:
+    workspace, connection = served
+    pushed(served, make_candidates, 3, "alice")
+    client, tasks = connection.client(), tasks_of(workspace, connection, "alice")
+    client.annotations.create(id=tasks[0].id, result=given("unrelated"))
+    labels_of(workspace)
+    (entry,) = read_json(forget.run(ForgetConfig(workspace.root, "alice")))
+    mine = [p for p in client.projects.list() if projects.workspace_key(workspace) in (p.description or "")]
+    assert len(mine) == 1 and "alice" not in mine[0].title + mine[0].description
+    client.annotations.create(id=tasks[1].id, result=given("unsure"))
+    assert len(labels_of(workspace)) == 2
+    assert set(AnnotationTables(workspace, "test").labels["annotator"].to_pylist()) == {entry["pseudonym"]}
