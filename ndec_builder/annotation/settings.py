@@ -261,9 +261,7 @@ class PullConfig(Config):
     workspace: Path
     split: str = option("test", SPLIT_HELP, choices=SPLITS)
     everything: bool = option(False, "Compare every label, not only what changed since the last pull.", cli="--all")
-    accept_deleted: bool = option(
-        False, "Labels that were deleted in Label Studio stop counting even if most of a project's are gone."
-    )
+    accept_deleted: bool = option(False, "Labels deleted in Label Studio stop counting, even most of a project's.")
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
 
