@@ -114,11 +114,10 @@ GEOMETRY = _schema(
     ("epipolar_share", pa.float32()),
     ("unreadable", pa.string()),  # why a picture could not be read; null otherwise
 )
+_LABELLING = [(name, pa.string()) for name in ("pair_id", "round", "annotator")]
 TASKS = _schema(
     "tasks",
-    ("pair_id", pa.string()),
-    ("round", pa.string()),
-    ("annotator", pa.string()),
+    *_LABELLING,
     ("batch", pa.int32()),
     ("position", pa.int32()),  # order in which the annotator sees the pairs
     ("query_id", pa.string()),
@@ -127,9 +126,7 @@ TASKS = _schema(
 )
 LABEL_ROWS = _schema(
     "labels",
-    ("pair_id", pa.string()),
-    ("round", pa.string()),
-    ("annotator", pa.string()),
+    *_LABELLING,
     ("label", pa.string()),
     ("seconds", pa.float32()),  # time spent on the pair, as Label Studio measured it
     ("annotated_at", pa.timestamp("us", tz="UTC")),
@@ -153,9 +150,7 @@ SKIPS = _schema(
     "skips",  # append-only: pairs that an annotator skipped, and labels that were withdrawn in Label Studio
     ("seen_at", pa.timestamp("us", tz="UTC")),
     ("kind", pa.string()),  # skipped, deleted (the label), offered_again (to the same annotator, as a new task)
-    ("pair_id", pa.string()),
-    ("round", pa.string()),
-    ("annotator", pa.string()),
+    *_LABELLING,
     ("label", pa.string()),  # the label that no longer counts; null when there was none
     ("label_rows", pa.int32()),  # so many label rows of this pair, round and annotator, the first ones, do not count
     ("project", pa.int32()),
@@ -193,9 +188,7 @@ GOLD = _schema(
 )
 SET_ASIDE = _schema(
     "set_aside",  # append-only: labels that no longer count; their rows in labels stay
-    ("pair_id", pa.string()),
-    ("round", pa.string()),
-    ("annotator", pa.string()),
+    *_LABELLING,
     ("label", pa.string()),
     ("annotated_at", pa.timestamp("us", tz="UTC")),
     ("set_aside_at", pa.timestamp("us", tz="UTC")),
