@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.candidates.attribution import Attribution, equal_or_unknown, source_of
 from ndec_builder.candidates.duplicates import check_pairs
@@ -90,8 +91,13 @@ def normalized_scores(pairs: Pairs, pool: RoleVectors, context: CandidateContext
 
 
 def all_candidates(workspace: Workspace, split: str) -> pa.Table:
-    """Mined and rechecked pairs of a split in one table, ranks ascending."""
+    """Mined and rechecked pairs of a split in one table, ranks ascending; a pair in both is the mined one."""
     first, *second = workspace.candidate_files(split) or [workspace.candidates(split) / "candidates.parquet"]
-    tables = [read_table(path) for path in (first, *second)]  # the error for a missing file says what to do
+    mined = read_table(first)  # the error for a missing file says what to do
+    tables = [mined]
+    for path in second:  # of an earlier mining, perhaps
+        rechecked = read_table(path)
+        known = pc.is_in(rechecked["pair_id"], value_set=mined["pair_id"].combine_chunks())
+        tables.append(rechecked.filter(pc.invert(known)))
     # tables of an earlier version lack the last columns; those become null
     return conform(pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default"), CANDIDATES)

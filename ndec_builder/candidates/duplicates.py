@@ -36,6 +36,7 @@ from ndec_builder.core.decode import DecodeError, decode, has_frames
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.fingerprints import DECODE_VERSION
 from ndec_builder.core.storage import fingerprint, read_json, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
 
@@ -177,7 +178,7 @@ def check_pairs(
     if len(pairs) <= PAIRS_PER_SHARD:
         return find_duplicates(pairs, workspace.resolve)
     lists = [[_plain(first), _plain(second), score] for first, second, score in pairs]
-    plan = Plan(len(lists), PAIRS_PER_SHARD, fingerprint([VERSION, lists]))
+    plan = Plan(len(lists), PAIRS_PER_SHARD, fingerprint([VERSION, DECODE_VERSION, lists]))
     folder = open_plan(scratch, plan).absolute()
     write_json(folder / "pairs.json", lists)
     work = CheckShard(workspace.root.absolute(), folder)

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.config import build, read_settings
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
+from ndec_builder.embeddings.model_names import parse_model
 from ndec_builder.embeddings.stored_vectors import MappedVectors, map_embeddings
 
 BACKGROUND_ROLES = {"test": "basic"}  # split → role whose images scores are normalised against
@@ -115,9 +116,19 @@ def load_search_vectors(
 
 
 def is_embedded(workspace: Workspace, role: str, model: str) -> bool:
-    """Whether the embeddings are finished and were made from the images in the current images table."""
+    """Whether the embeddings are finished, and the images and the files of the model are those they were made from."""
     path = workspace.embeddings(role, model) / "run.json"
     if not path.is_file() or not workspace.images(role).is_file():
         return False
+    run = read_json(path)
     images = workspace.read_images(role, ["image_id", "uri", "sha256", "format", "rotation"])
-    return bool(read_json(path).get("inputs", {}).get("images") == images_fingerprint(images))
+    return run.get("inputs", {}).get("images") == images_fingerprint(images) and _has_same_weights(run, model)
+
+
+def _has_same_weights(run: dict[str, Any], model: str) -> bool:
+    if run.get("layer") not in ("whitened", "pooled"):  # descriptors of another tool: there is no model
+        return True
+    try:
+        return bool(run.get("weights") == parse_model(model).weights_sha256())
+    except (NdecError, UsageError):  # the weights are gone: the vectors remain usable
+        return True

@@ -18,7 +18,7 @@ from ndec_builder.candidates.duplicates import VERSION, check_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.core.console import say
-from ndec_builder.core.fingerprints import images_fingerprint
+from ndec_builder.core.fingerprints import columns_fingerprint, images_fingerprint
 from ndec_builder.core.schemas import TWINS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -35,7 +35,8 @@ def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[
     """
     path = twins_path(workspace, images.role)
     table = workspace.read_images(images.role, ["image_id", "uri", "sha256", "width", "height", "format", "rotation"])
-    mark = fingerprint([VERSION, TWIN_SCORE, CLOSEST, ALL_IMAGES, images.space, images_fingerprint(table)])
+    embedded = columns_fingerprint({"image_id": pa.chunked_array([images.ids])})
+    mark = fingerprint([VERSION, TWIN_SCORE, CLOSEST, ALL_IMAGES, images.space, images_fingerprint(table), embedded])
     record = path.with_suffix(".json")
     if path.is_file() and record.is_file() and read_json(record).get("fingerprint") == mark:
         return read_twins(workspace, images.role)

@@ -22,14 +22,18 @@ def columns_fingerprint(columns: Mapping[str, pa.ChunkedArray]) -> str:
 
 
 def images_fingerprint(images: pa.Table) -> str:
-    """Everything that embeddings depend on: ids, contents (the uri of an unopened image) and rotations, in order."""
-    return columns_fingerprint(
-        {
-            "image_id": images["image_id"],
-            "content": pc.coalesce(images["sha256"], images["uri"]),
-            "rotation": images["rotation"],
-        }
-    )
+    """Everything that embeddings depend on: ids, contents (the uri of an unopened image) and rotations, in order.
+
+    If a format can hold transparency or deep grey, also the version of how these are decoded.
+    """
+    columns = {
+        "image_id": images["image_id"],
+        "content": pc.coalesce(images["sha256"], images["uri"]),
+        "rotation": images["rotation"],
+    }
+    if pc.any(pc.is_in(images["format"], value_set=pa.array(VERSIONED_FORMATS, pa.string()))).as_py():
+        columns["decoding"] = pa.chunked_array([pa.array([DECODE_VERSION])])
+    return columns_fingerprint(columns)
 
 
 def _digest(column: pa.ChunkedArray) -> str:

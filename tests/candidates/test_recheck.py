@@ -8,8 +8,9 @@ from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.recheck import new_pairs, run
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import CANDIDATES
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.schemas import CANDIDATES, table_of
+from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
 
@@ -87,3 +88,14 @@ def test_bad_input(mined, decide, bench, tmp_path):
     bench.embed("pool", ["q2"], [unit(0, 0.5, 1)])
     with pytest.raises(NdecError, match="1 mined pool images, 'q1' first, are no longer"):
         run(RecheckConfig(mined.root))
+
+
+def test_a_rechecked_pair_that_is_mined_later_is_listed_once(tmp_path):
+    workspace = Workspace(tmp_path)
+    for name, ids in (("candidates", ("a", "b")), ("recheck", ("b", "c"))):
+        rows = [{"pair_id": pair, "score": 0.5, "rank": 1 if name == "candidates" else 9} for pair in ids]
+        write_table(workspace.candidates("test") / f"{name}.parquet", table_of(CANDIDATES, rows))
+    table = all_candidates(workspace, "test")
+    assert list(zip(table["pair_id"].to_pylist(), table["rank"].to_pylist(), strict=True)) == [
+        ("a", 1), ("b", 1), ("c", 9),
+    ]  # fmt: skip

@@ -24,6 +24,7 @@ from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.fingerprints import DECODE_VERSION
 from ndec_builder.core.schemas import GEOMETRY, table_of
 from ndec_builder.core.storage import fingerprint, read_table, read_uri, write_table
 from ndec_builder.core.workspace import Workspace
@@ -80,7 +81,7 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
         ]
         for pair in pairs
     ]
-    mark = fingerprint([RESULT_VERSION, identity])
+    mark = fingerprint([RESULT_VERSION, DECODE_VERSION, identity])
     plan = Plan(len(pairs), SHARD_SIZE, mark)
     folder = open_plan(scratch, plan).absolute()
     write_table(folder / "pairs.parquet", pa.Table.from_pylist(pairs))
