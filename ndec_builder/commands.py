@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from ndec_builder.core.access.hosts import trusted
 from ndec_builder.core.config import with_pixel_limit
 
 
@@ -23,8 +24,9 @@ class Command:
         return cls
 
     def run(self, config: Any) -> Any:
-        """Run the verb, with the pixel limit of its workspace."""
-        return with_pixel_limit(importlib.import_module(f"ndec_builder.{self.work}").run)(config)
+        """Run the verb, with the pixel limit of its workspace and the private hosts that its sources are on."""
+        with trusted(config):
+            return with_pixel_limit(importlib.import_module(f"ndec_builder.{self.work}").run)(config)
 
 
 COMMANDS = {

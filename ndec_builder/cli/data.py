@@ -24,7 +24,7 @@ def corpus_fetch(call: VerbCall) -> None:
 @verb(
     app,
     "ingest",
-    "role source kind ground_truth ids metadata images add group_by look column id follow_links model verify_md5 "
+    "role source kind ground_truth ids metadata images add group_by look column id follow_links allow model verify_md5 "
     "reverse_pairs",
     configs=("ingest", "descriptors"),
 )

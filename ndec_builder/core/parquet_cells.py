@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import re
 import threading
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -76,10 +78,8 @@ def _as_bytes(value: Any, column: str) -> bytes:
 
 def read_column(container: str, row_group: int, column: str) -> pa.ChunkedArray:
     """One column of one row group; `a.b` is the field b of the struct a. Raises OSError."""
-    import fsspec
-
     try:
-        with fsspec.open(container, "rb") as file:
+        with _opened(container) as file:
             parquet = pq.ParquetFile(file)
             if row_group >= parquet.num_row_groups:
                 raise AbsentError(f"{container} has {parquet.num_row_groups} row groups, not number {row_group}")
@@ -89,3 +89,14 @@ def read_column(container: str, row_group: int, column: str) -> pa.ChunkedArray:
     except (pa.ArrowException, KeyError, IndexError, UnicodeDecodeError) as error:
         raise AbsentError(f"no column {column!r} can be read from {container} ({error})") from None
     return values
+
+
+def _opened(container: str) -> Any:
+    """An open file. A local name is no address of fsspec, which would read more into `::`. Raises OSError."""
+    if "://" not in container:
+        if not Path(container).is_file():  # opening a pipe would wait for a writer
+            raise FileNotFoundError(errno.ENOENT, "no such regular file", container)
+        return Path(container).open("rb")
+    import fsspec
+
+    return fsspec.open(container, "rb")

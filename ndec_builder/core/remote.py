@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,7 @@ from ndec_builder.core.errors import NdecError
 _Value = TypeVar("_Value")
 _TRIES = 5
 FIRST_WAIT = 0.5  # seconds; doubled after every try: 0.5, 1, 2, 4
+_IPV6 = re.compile(r"://\[[0-9A-Fa-f:.]+\]")
 _TEMPORARY_STATUS = {408, 425, 429}  # timeout, too early, too many requests; every 5xx too
 _NETWORK_LIBRARIES = {"aiohttp", "botocore", "gcsfs", "requests", "urllib3", "google", "azure"}
 
@@ -26,6 +28,16 @@ class AbsentError(OSError):
 
 def is_remote(uri: str) -> bool:
     return "://" in uri and not uri.startswith(("file://", "local://"))
+
+
+def is_web(uri: str) -> bool:
+    """Whether it is an http or https address, not one chained to another file system."""
+    return uri.lower().startswith(("http://", "https://")) and not is_chained(uri)
+
+
+def is_chained(uri: str) -> bool:
+    """Whether a uri names several file systems of fsspec, as in `zip://a.jpg::https://host/a.zip`."""
+    return "://" in uri and "::" in _IPV6.sub("://host", uri)
 
 
 def retried(

@@ -22,10 +22,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ndec_builder.core.access.reading import check_range, read_file, read_local, read_storage, read_web
 from ndec_builder.core.addresses import Cell, inflate, parse_address
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.parquet_cells import CellReader
-from ndec_builder.core.remote import AbsentError, is_remote, retried
+from ndec_builder.core.remote import AbsentError, is_remote, is_web, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
 _cells = CellReader()
@@ -221,28 +222,30 @@ def _read_once(uri: str) -> bytes:
         data = _read_range(address.container, address.start, address.stop)
         return inflate(data) if address.deflate else data
     if "://" not in uri:
-        return Path(uri).read_bytes()
+        return read_local(uri)
+    if is_web(uri):
+        return read_web(uri)
     import fsspec
 
-    with fsspec.open(uri, "rb") as file:
-        content: bytes = file.read()
-    return content
+    def read() -> bytes:
+        with fsspec.open(uri, "rb") as file:
+            return read_file(file)
+
+    return read_storage(read)
 
 
 def _read_range(container: str, start: int, stop: int) -> bytes:
     """Bytes [start, stop) by one seek or one ranged request. Raises OSError when the file ends before."""
-    if "://" in container:
+    check_range(start, stop)
+    if is_web(container):
+        data = read_web(container, start, stop)
+    elif "://" in container:
         import fsspec
 
         filesystem, path = fsspec.url_to_fs(container)
-        data: bytes = filesystem.cat_file(path, start=start, end=stop)
-    else:
-        handle = os.open(container, os.O_RDONLY)
-        try:
-            # at most the file size: a damaged archive may claim gigabytes, and pread would allocate them
-            data = os.pread(handle, max(0, min(stop, os.fstat(handle).st_size) - start), start)
-        finally:
-            os.close(handle)
+        data = read_storage(lambda: filesystem.cat_file(path, start=start, end=stop))
+    else:  # at most the file size: a damaged archive may claim gigabytes
+        data = read_local(container, start, stop)
     if len(data) != stop - start:
         raise AbsentError(f"{container} ends at or before byte {start + len(data)}; expected bytes up to {stop}")
     return data

@@ -228,6 +228,10 @@ def _bytes(uri: str, resolve: Callable[[str], str]) -> bytes | str:
         return read_uri(resolve(uri))
     except OSError as error:
         return f"cannot read: {error.strerror or error}"
+    except NdecError:  # of the run, not of this image: an outage, missing permissions
+        raise
+    except Exception as error:  # whatever one image does, the others go on
+        return f"cannot read: {type(error).__name__}: {error}"
 
 
 def _pixels(row: dict[str, Any], content: bytes | str, backbone: Backbone) -> tuple[np.ndarray | str, bool]:

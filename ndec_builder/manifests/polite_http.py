@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import threading
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader, MaxRetryError
 
+from ndec_builder.core.access.hosts import PrivateAddressError, public_only
 from ndec_builder.manifests.settings import FetchConfig
 from ndec_builder.version import __version__
 
@@ -49,48 +44,6 @@ class Answer:
     location: str | None  # of a redirect
 
 
-class _PublicOnly(HTTPAdapter):
-    """Sends no request to an address that is not public, whatever its name resolves to: a table names the hosts.
-
-    The address of the open connection is checked, so a name cannot resolve to another one after the check.
-    """
-
-    def __init__(self, allow: Collection[str]) -> None:
-        self.allow = frozenset(allow)
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        allow = self.allow
-
-        class Plain(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                return _checked(super()._new_conn(), self.host, allow)
-
-        class Encrypted(HTTPSConnection):
-            def _new_conn(self) -> socket.socket:
-                return _checked(super()._new_conn(), self.host, allow)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class EncryptedPool(HTTPSConnectionPool):
-            ConnectionCls = Encrypted
-
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
-
-
-def _checked(connection: socket.socket, host: str, allow: Collection[str]) -> socket.socket:
-    """The connection, if it leads to a public address or an allowed one. Raises Refused."""
-    address = connection.getpeername()[0]
-    found = ipaddress.ip_address(address.partition("%")[0])
-    found = getattr(found, "ipv4_mapped", None) or found
-    if (found.is_global and not found.is_multicast) or {host, address} & set(allow):
-        return connection
-    connection.close()
-    raise Refused("refused", f"{host} is {address}, no public address; `--allow {host}` permits it")
-
-
 class Host:
     """All requests to one host. Threads take turns, so that the host gets one request at a time."""
 
@@ -99,8 +52,9 @@ class Host:
         self._lock = threading.Lock()
         self._free_at = 0.0
         self._session = requests.Session()
+        adapter = public_only(lambda scheme, host, port: host in config.allow)
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, _PublicOnly(config.allow))
+            self._session.mount(scheme, adapter)
         self._session.trust_env = False  # no netrc: never send a user's password to a host that a table names
         agent = f"ndec/{__version__}" + (f" ({config.contact})" if config.contact else "")
         self._session.headers.update(
@@ -140,6 +94,8 @@ class Host:
                 return Answer(self._body(answer), None)
         except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, UnicodeError) as error:
             raise Refused("refused", f"no usable address: {error}") from None
+        except PrivateAddressError as error:
+            raise Refused("refused", f"{error}; `--allow {urlsplit(url).hostname}` permits it") from None
         except requests.RequestException as error:
             raise RetryableError(type(error).__name__) from None
         finally:

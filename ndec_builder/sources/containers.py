@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from ndec_builder.core.access.hosts import parse_allowed
+from ndec_builder.core.access.references import References
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.remote import retried
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import without_ending
+from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread
 
 _Value = TypeVar("_Value")
@@ -21,6 +24,13 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 def is_uri(source: Path | str) -> bool:
     return "://" in str(source)
+
+
+def references_of(config: IngestConfig) -> References:
+    """What the tables of a source may refer to: files in it or in `follow_links`, and the hosts of `allow`."""
+    local = [Path(config.source)] if not is_uri(config.source) and Path(config.source).is_dir() else []
+    roots = (*local, *([config.follow_links] if config.follow_links is not None else []))
+    return References(roots, tuple(parse_allowed(entry) for entry in config.allow))
 
 
 def find_remote(source: str) -> Iterator[tuple[str, str, tuple[int, int]]]:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.decode import DecodeError, decode, read_header
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
@@ -127,6 +128,10 @@ def read_facts(uri: str, look: str, max_pixels: int | None, md5: str | None = No
         return str(error)
     except OSError as error:
         return f"cannot read: {error.strerror or error}"
+    except NdecError:  # of the run, not of this image: an outage, missing permissions
+        raise
+    except Exception as error:  # whatever one image does, the others go on
+        return f"cannot read: {type(error).__name__}: {error}"
     facts = dict(zip(_FACTS, (sha256_bytes(data), header.width, header.height, header.format), strict=True))
     return facts if grey is None else {**facts, "grey_range": grey}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ndec_builder.core.access.hosts import parse_allowed
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import ROLES
@@ -52,6 +53,11 @@ class IngestConfig(Config):
     images: str | None = option(
         None, "openimages, when the source is a csv: folder or URI that contains train, validation and test."
     )
+    allow: tuple[str, ...] = setting(
+        (),
+        "Hosts from which images that a table names are read: https://HOST, https://*.HOST, s3://BUCKET; "
+        "private:http://HOST for one in a private network.",
+    )
     add: bool = option(False, "Keep the images that the role already has.")
     follow_links: Path | None = option(None, "Follow symbolic links whose targets are in this folder.")
     group_by: str = setting(
@@ -84,6 +90,8 @@ class IngestConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "id", check_rule(self.id))
+        for entry in self.allow:
+            parse_allowed(entry)
         if self.ground_truth is not None and self.role not in ("query", "all"):
             raise UsageError(
                 f"a ground truth belongs to the role query, not {self.role!r}: `ndec ingest query SOURCE …`"

@@ -270,7 +270,7 @@ def test_a_private_address_gets_no_request(
     assert not web.seen  # no request reached it
     rows = report(directory).values()
     assert {row["state"] for row in rows} <= {"refused", "failed"}
-    assert all("no public address; `--allow" in row["detail"] for row in rows if row["state"] == "refused")
+    assert all("is not a public address; `--allow" in row["detail"] for row in rows if row["state"] == "refused")
 
 
 def test_a_redirect_to_a_private_address_gets_no_request(directory: Path, web: Web) -> None:

@@ -104,7 +104,7 @@ def test_lists_of_images_as_datasets_writes_them(tmp_path: Path) -> None:
     features = datasets.Features({"images": datasets.List(datasets.Image()), "id": datasets.Value("string")})
     loaded = datasets.Dataset.from_dict({"images": [paths[:2], paths[2:]], "id": ["x", "y"]}, features=features)
     loaded.map(lambda row: row, features=features).to_parquet(tmp_path / "set" / "a.parquet")
-    found = Ingested(tmp_path, tmp_path / "set")
+    found = Ingested(tmp_path, tmp_path / "set", follow_links=tmp_path / "raw")
     assert [found.data(name) for name in ("x-0", "x-1", "y-0")] == [Path(path).read_bytes() for path in paths]
 
 

@@ -125,14 +125,14 @@ def test_too_many_rejects_exit_3_after_writing(tmp_path: Path) -> None:
 
 def test_an_unreadable_file_is_a_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scenes(tmp_path / "in", 2)
-    real = Path.read_bytes
+    real = os.open
 
-    def denied(self: Path) -> bytes:  # root may read everything, so the refusal is simulated
-        if self.name == "scene-0001.png":
+    def denied(path: object, *rest: int) -> int:  # root may read everything, so the refusal is simulated
+        if str(path).endswith("scene-0001.png"):
             raise PermissionError(13, "Permission denied")
-        return real(self)
+        return real(path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(os, "open", denied)
     assert len(ingest(tmp_path, max_reject_share=1.0)) == 1
     assert rejects(tmp_path) == {"scene-0001": "cannot read: Permission denied"}
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from ndec_builder.core.errors import GapsError, UsageError
@@ -39,10 +40,14 @@ def test_a_list_of_paths_and_uris(tmp_path: Path) -> None:
     assert list(rows) == ["scene-0001", "scene-0007"]
     assert rows["scene-0007"]["sha256"] == sha256_file(tmp_path / "b" / "scene-0007.png")
     (tmp_path / "l.txt").write_text(f"a/scene-0001.png\nfile://{tmp_path}/b/scene-0007.png\n")
+    assert ingest(tmp_path, tmp_path / "l.txt") == rows  # file:// is a path
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/lists/scene-0007.png", (tmp_path / "b" / "scene-0007.png").read_bytes())
+    (tmp_path / "l.txt").write_text("a/scene-0001.png\nmemory://lists/scene-0007.png\n")
     mixed = ingest(tmp_path, tmp_path / "l.txt").values()  # what is on another machine is not downloaded
     assert [row["sha256"] for row in mixed] == [rows["scene-0001"]["sha256"], None]
     assert ingest(tmp_path, tmp_path / "l.txt", look="decode") == {
-        **rows, "scene-0007": {**rows["scene-0007"], "uri": f"file://{tmp_path}/b/scene-0007.png"},
+        **rows, "scene-0007": {**rows["scene-0007"], "uri": "memory://lists/scene-0007.png"},
     }  # fmt: skip
 
 

@@ -54,12 +54,16 @@ class DescribedImages:
         problem = problem or ("" if image_id else no_value(self.config.id))
         if problem:
             return self.lister.reject(image_id or short, uri, problem, longer=longer)
+        try:
+            rotation = self._rotation(values, read, image_id)
+        except OSError as error:
+            return self.lister.reject(image_id, uri, f"cannot read: {error.strerror or error}", longer=longer)
         return self.lister.add(
             image_id,
             uri,
             longer=longer,
             group=metadata_group(values, self.config.group_by, folder),
-            rotation=self._rotation(values, read, image_id),
+            rotation=rotation,
             stamp=stamp,
             **licence_columns(values),
         )

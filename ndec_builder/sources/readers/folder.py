@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from ndec_builder.core.access.references import LEADS_OUT, NOT_PLAIN
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
@@ -19,12 +20,6 @@ from ndec_builder.sources.image_ids import choose_ids
 from ndec_builder.sources.listing import Lister, SourceContents, refuse_twice, stem, without_ending
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread, is_companion
-
-LEADS_OUT = (
-    "a symbolic link that leads out of the folder, which is not followed for safety; --follow-links DIR follows links "
-    "into DIR"
-)
-NOT_PLAIN = "not a regular file: a broken link, a pipe, a socket or a device"
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ndec_builder.core.addresses import Slice
+from ndec_builder.core.addresses import Slice, container
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_file
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import is_uri, labels
+from ndec_builder.sources.containers import is_uri, labels, references_of
 from ndec_builder.sources.image_ids import ID_NAMES
 from ndec_builder.sources.listing import SourceContents, name_all, stem, top_reasons, without_ending
 from ndec_builder.sources.readers import parquet
 from ndec_builder.sources.readers.arrow_places import ArrowImage, find_images_in
 from ndec_builder.sources.readers.described import DescribedImages
-from ndec_builder.sources.readers.folder import LEADS_OUT, check_folder, leads_out, walk_files
+from ndec_builder.sources.readers.folder import check_folder, walk_files
 from ndec_builder.sources.readers.image_column import find_column, unreadable
 from ndec_builder.sources.settings import IngestConfig
 
@@ -58,50 +58,41 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
 
 def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace) -> SourceContents:
     """Images that a metadata file describes. Other images are left out, as the library does; missing ones are named."""
-    images = DescribedImages(config)
+    images, references = DescribedImages(config), references_of(config)
     missing: list[str] = []
     done: set[Path] = set()
+    described = 0
     for path in named:
         for row in _rows(path):
             name = next((str(row[key]) for key in _FILE_NAMES if row.get(key)), "")
             if not name:
                 missing.append(f"a row of {path.name} without file_name")
                 continue
-            file = path.parent / name
-            problem, size = _problem(file, name, path.parent, config.follow_links)
-            if problem is None:
+            uri, problem = parquet.referred(references, name, str(path), workspace)
+            local = not problem and not is_uri(uri)
+            file = Path(container(workspace.resolve(uri))) if local else path.parent / name
+            if local and not file.is_file():
                 missing.append(name)
                 continue
-            done.add(file)
+            size = file.stat().st_size if local else 0
+            done.add(path.parent / name)
+            described += 1
             folder, short = path.parent.relative_to(config.source).as_posix(), stem(name)
             longer = (without_ending(name), without_ending(f"{folder}/{name}"), f"{folder}/{name}")
-            read = partial(read_uri, file)
+            read = partial(read_uri, workspace.resolve(uri))
             values = {key: value for key, value in row.items() if key not in ID_NAMES or config.id}
-            images.add(
-                workspace.uri_of(file), short, longer, values, file.parent.name, read=read, stamp=size, problem=problem
-            )
+            images.add(uri, short, longer, values, file.parent.name, read=read, stamp=size, problem=problem)
     notes = []
     folders = sorted({path.parent for path in named})
     listed = {folder / found.name for folder in folders for found in walk_files(folder, frozenset(SUFFIXES))}
     if others := listed - done:
         notes.append(f"{len(others)} images are left out: the metadata does not name them, e.g. {min(others)}")
-    if len(done) == images.lister.reject_count:
-        refused = f"{len(done)} × {LEADS_OUT}" if done else name_all("files of its metadata are missing", missing)
+    if described == images.lister.reject_count:
+        reasons = top_reasons(images.lister.finish().rejects)
+        refused = reasons if done else name_all("files of its metadata are missing", missing)
         raise UsageError(f"no image in {config.source}: {refused}")
     gaps = [name_all("files that the metadata names are missing", missing)] if missing else []
     return images.contents(gaps, notes, {path.name: sha256_file(path) for path in named})
-
-
-def _problem(file: Path, name: str, folder: Path, follow: Path | None) -> tuple[str | None, int]:
-    """Return (why a file that the metadata names is not read, None when it is missing; its bytes)."""
-    try:
-        if parquet.escapes_folder(name) or Path(name).is_absolute():
-            return parquet.ESCAPES_FOLDER, 0
-        if not file.is_file():
-            return None, 0
-        return (LEADS_OUT, 0) if leads_out(file, folder, follow) else ("", file.stat().st_size)
-    except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
-        return None, 0
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -186,8 +177,7 @@ def _add(
     if image.place:
         uri = Slice(uri, *image.place).uri
     elif path and not problem:
-        uri = path if is_uri(path) else parquet.beside(str(file), path, workspace)
-        problem = parquet.ESCAPES_FOLDER if parquet.escapes_folder(path) else ""
+        uri, problem = parquet.referred(references_of(images.config), path, str(file), workspace)
     else:
         problem = problem or "no image in this row"
     short = stem(path) if path else f"{file.stem}-{number}"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
+from ndec_builder.core.access.hosts import private_address
+from ndec_builder.core.access.references import NOT_PLAIN
 from ndec_builder.core.addresses import container
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.containers import references_of
 from ndec_builder.sources.image_ids import choose_ids
 from ndec_builder.sources.listing import Lister, SourceContents, name_all, stem, without_ending
 from ndec_builder.sources.settings import IngestConfig
@@ -21,21 +25,28 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     path = Path(config.source)
     lines = read_lines(path, "image list")
     lister = Lister(config.role, config.license)
-    missing = []
+    missing, allowed = [], references_of(config).allow
     for line in dict.fromkeys(lines):
         address = line[len(container(line)) :]
         image_id, longer = choose_ids(config.id, stem(line), (without_ending(line), line))
         group = (Path(line).parent.name or None) if config.group_by == "folder" else None
-        if "://" in line:
+        if (problem := private_address(line)) and not any(a.private and a.covers(line) for a in allowed):
+            lister.reject(image_id, line, problem, longer=longer)
+            continue
+        scheme, separator, rest = container(line).partition("://")
+        if separator and scheme.lower() not in ("file", "local"):
             lister.add(image_id, line, longer=longer, group=group)
             continue
-        file = path.parent / container(line)
+        file = path.parent / (rest if separator else container(line))
         uri = workspace.uri_of(file) + address
         try:
             status = file.stat()
         except (OSError, ValueError):
             missing.append(line)
             lister.reject(image_id, uri, "no such file", longer=longer)
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            lister.reject(image_id, uri, NOT_PLAIN, longer=longer)
             continue
         lister.add(image_id, uri, longer=longer, group=group, stamp=(status.st_size, status.st_mtime_ns))
     if len(missing) == len(set(lines)):

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as pa_csv
 
+from ndec_builder.core.access.references import ESCAPES_FOLDER
 from ndec_builder.core.console import progress
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import REJECTS
+from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.inspect_images import write_images
@@ -56,9 +57,19 @@ def stream(config: IngestConfig, workspace: Workspace) -> tuple[Path, dict[str, 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".ingest-{config.role}-", dir=target.parent) as folder:
         spools = _spool(path, Path(folder))
-        rows = write_images(target, (_convert(table, base, config) for table in _sorted(spools, path)))
-    write_table(target.with_name(f"{config.role}-rejects.parquet"), REJECTS.empty_table())
-    return target, {"images": rows, "rejects": 0, "ground_truth": 0}, {path.name: sha256_file(path)}
+        bad: list[dict[str, str]] = []
+        tables = (_without_paths(table, base, bad) for table in _sorted(spools, path))
+        rows = write_images(target, (_convert(table, base, config) for table in tables if table.num_rows))
+    write_table(target.with_name(f"{config.role}-rejects.parquet"), table_of(REJECTS, bad))
+    return target, {"images": rows, "rejects": len(bad), "ground_truth": 0}, {path.name: sha256_file(path)}
+
+
+def _without_paths(table: pa.Table, base: str, bad: list[dict[str, str]]) -> pa.Table:
+    """The rows whose id is a file name. Others are added to `bad`: a csv must not choose which other files are read."""
+    paths = pc.match_substring_regex(table["ImageID"], r"[/\\]|^\.\.?$")
+    for image_id in table.filter(paths)["ImageID"].to_pylist():
+        bad.append({"image_id": image_id, "uri": f"{base}/{image_id}.jpg", "reason": ESCAPES_FOLDER})
+    return table.filter(pc.invert(paths))
 
 
 def images_base(config: IngestConfig, workspace: Workspace) -> str:

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ndec_builder.core.access.references import References
 from ndec_builder.core.addresses import Cell
 from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import containers, is_uri, labels, open_container, scanned
+from ndec_builder.sources.containers import containers, is_uri, labels, open_container, references_of, scanned
 from ndec_builder.sources.image_ids import COLUMN, ID_NAMES
 from ndec_builder.sources.listing import SourceContents, stem, without_ending
 from ndec_builder.sources.metadata import NAMES
@@ -28,7 +29,6 @@ from ndec_builder.sources.settings import IngestConfig
 
 _LARGE_GROUP = 64 << 20  # bytes of a row group from which jumping between groups costs more than reading
 _DOWNLOADED = {"key", "status", "error_message"}  # columns of img2dataset's tables (1.47)
-ESCAPES_FOLDER = "its path leads out of the folder of the file that names it"
 _HINT = "give a parquet file, a folder with parquet files, or a pattern such as `data/train-*.parquet`"
 
 
@@ -90,7 +90,7 @@ def _rows(
     config: IngestConfig,
     workspace: Workspace,
 ) -> Iterator[ParquetRow]:
-    schema = parquet.schema_arrow
+    schema, references = parquet.schema_arrow, references_of(config)
     known = {*(n for names in NAMES.values() for n in names), *ID_NAMES, "group", "rotation", "exif", *_DOWNLOADED}
     known.add(config.id.removeprefix(COLUMN))
     own = column.form == "path" and not column.many  # a column of addresses says where an image came from
@@ -108,7 +108,8 @@ def _rows(
             if given is not None:
                 values = {**values, **dict.fromkeys(ID_NAMES)}
             for index, image in enumerate(images):
-                where, problem = _address(Cell(uri, row_group, row, column.name + image.place), image, name, workspace)
+                cell = Cell(uri, row_group, row, column.name + image.place)
+                where, problem = _address(cell, image, name, references, workspace)
                 if values.keys() >= _DOWNLOADED:
                     where, problem = _of_download(where, problem, values, downloaded, workspace)
                 number = f"{count:07d}" + (f"-{index}" if column.many else "")
@@ -158,27 +159,19 @@ def _empty_cells(parquet: pq.ParquetFile, column: ImageColumn, row_group: int) -
     return frozenset(i for i, valid in enumerate(values.is_valid().to_pylist()) if not valid)
 
 
-def _address(cell: Cell, image: ImageCell, name: str, workspace: Workspace) -> tuple[str, str]:
+def _address(cell: Cell, image: ImageCell, name: str, references: References, workspace: Workspace) -> tuple[str, str]:
     """Return (uri of an image, why it cannot be used)."""
     if image.has_bytes:
         return cell.uri, ""
     if not image.path:
         return cell.uri, "no image in this row"
-    if escapes_folder(image.path):
-        return image.path, ESCAPES_FOLDER
-    return (image.path if is_uri(image.path) else beside(name, image.path, workspace)), ""
+    return referred(references, image.path, name, workspace)
 
 
-def escapes_folder(path: str) -> bool:
-    """Whether a relative path goes up. The maker of a file must not choose which of your other files are read."""
-    return not is_uri(path) and ".." in PurePosixPath(path.replace("\\", "/")).parts
-
-
-def beside(name: str, path: str, workspace: Workspace) -> str:
-    """The uri of a path that a file names, relative to that file."""
-    if is_uri(name):
-        return f"{name.rpartition('/')[0]}/{path}"
-    return workspace.uri_of(Path(name).parent / path)
+def referred(references: References, path: str, name: str, workspace: Workspace) -> tuple[str, str]:
+    """Return (uri of what a file names, why it is refused; empty when it is not)."""
+    found, problem = references.resolve(path, name)
+    return (found if problem or is_uri(found) else workspace.uri_of(Path(found))), problem
 
 
 def _downloaded_files(name: str) -> dict[str, Path] | None:

@@ -1,0 +1,1 @@
+"""What data from outside may make ndec read: files of its own folder, and hosts that a person allows."""
