@@ -116,7 +116,7 @@ def test_table_2_trains_once_and_never_repeats_an_embedding(
     before = (out / "table2.md").read_bytes()
     monkeypatch.setattr("ndec_builder.training.loop.train", None)  # finished runs are only looked up
     assert (run.run(settings) / "table2.md").read_bytes() == before
-    with pytest.raises(UsageError, match=r"recipe 'als' is unknown.*'asl'"):
+    with pytest.raises(UsageError, match=r"recipe is 'als'; it must be .*did you mean 'asl'"):
         run.run(PaperConfig(**{**vars(settings), "recipe": ("als",)}))
 
 
