@@ -42,7 +42,10 @@ def test_listed_images_give_the_same_dataset_as_opened_ones(world: World) -> Non
     again = run(replace(config, name="again"))
     for path, data in files.items():
         assert (again / path).read_bytes() == data, path
-    assert read_json(again / "manifest.json")["dropped"] == dropped
+    found = read_json(again / "manifest.json")["dropped"]
+    # twins are known by their bytes: of listed images only when they are opened, so p-twin is left out later
+    assert found["test_pool_images"].pop("same_bytes_as_another_image") == 1
+    assert found == {name: reasons for name, reasons in dropped.items() if name != "pool"}
     opened = set(read_opened(world.workspace, "pool")["image_id"].to_pylist())
     pool = set(world.workspace.read_images("pool")["image_id"].to_pylist())
     taken = (ids_of(again, "queries") | ids_of(again, "train_pair_images")) & pool

@@ -190,7 +190,7 @@ def test_a_re_encoded_training_image_is_a_near_duplicate(world) -> None:
     model = {"model": "efficientnet-lite0", "images": False}
     found = {finding.code: finding for finding in all_findings(ValidateConfig(directory, near_duplicate=0.9, **model))}
     assert found["M311"].examples == ("train_basic/b1",)
-    with pytest.raises(UsageError, match="it is a cosine"):
+    with pytest.raises(UsageError, match="must be above 0 and at most 1"):
         all_findings(ValidateConfig(directory, near_duplicate=1.5, **model))
 
 

@@ -88,8 +88,8 @@ def test_bad_images_are_rejects_and_come_back(tmp_path: Path, backbone: Backbone
     assert "bytes have changed" in cached.rejects[0]["reason"] and "No such file" in cached.rejects[1]["reason"]
     paths[1].write_bytes(good[0])
     paths[3].write_bytes(good[1])
-    mended = build(tmp_path / "cache", backbone, images, maker)
-    assert mended.rejects == [] and (mended.features == whole.features).all()
+    restored = build(tmp_path / "cache", backbone, images, maker)
+    assert restored.rejects == [] and (restored.features == whole.features).all()
 
 
 def test_the_parts_record_the_operations(tmp_path: Path, backbone: Backbone) -> None:

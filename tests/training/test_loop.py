@@ -211,7 +211,7 @@ def test_nan_stops_before_it_touches_the_weights(tmp_path: Path) -> None:
     assert named and "Lower lr" in str(caught.value)
     assert (int(named[1]), named[2].split(", ")) == (len(rows), [f"i{row:02d}" for row in rows[:8]])
     assert len((tmp_path / "bad" / "metrics.jsonl").read_text().splitlines()) == 6
-    resumed, _ = fit(tmp_path / "bad")  # the input is mended: it goes on from step 6
+    resumed, _ = fit(tmp_path / "bad")  # the input is correct again: continues from step 6
     assert all(torch.isfinite(p).all() for p in resumed.parameters())
 
 

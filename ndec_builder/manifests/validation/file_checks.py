@@ -28,7 +28,7 @@ from ndec_builder.manifests.writing.lineage import annotator_names, labels_by
 LOGS = ("run.json", "fetch.csv")  # not part of the dataset
 UNLISTED = ("manifest.json", *LOGS)  # a file cannot hold its own hash
 NEEDED = ("README.md", "croissant.json", "ground_truth.csv", "ATTRIBUTION.csv")
-TYPES: dict[str, type] = {
+_TYPES: dict[str, type] = {
     "name": str, "version": str, "schema_version": str, "ndec_version": str, "description": str, "images_root": str,
     "settings": dict, "counts": dict, "dropped": dict, "lineage": dict, "annotators": list, "labels_by": str,
     "files": dict,
@@ -37,7 +37,7 @@ TYPES: dict[str, type] = {
 
 def check_info(info: dict[str, Any]) -> Iterator[Finding]:
     """manifest.json alone: its keys, the version, the files that it must list, who labelled."""
-    wrong = [name for name, kind in TYPES.items() if not isinstance(info.get(name), kind)]
+    wrong = [name for name, kind in _TYPES.items() if not isinstance(info.get(name), kind)]
     files = info.get("files") if isinstance(info.get("files"), dict) else {}
     unlisted = [f"files: {name}" for name in NEEDED if name not in (files or {})]
     tables = {name.split("/")[1] for name in files or {} if name.startswith("data/") and name.count("/") == 2}

@@ -29,7 +29,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts
 from ndec_builder.manifests.writing.labelled_pairs import confirmed_copies, former_pairs, labelled_images
 from ndec_builder.manifests.writing.selection import Material
-from ndec_builder.manifests.writing.twins import Twins, represented, twins_of, without_twins
+from ndec_builder.manifests.writing.twins import TwinMap, represented, twins_of, without_twins
 
 INGESTED = "ingested"  # basis of a pair that came with another dataset
 
@@ -111,7 +111,7 @@ def _images(workspace: Workspace, role: str) -> pa.Table:
     return conform(workspace.read_images(role), IMAGES).sort_by("image_id")
 
 
-def _candidates(workspace: Workspace, split: str, twins: Mapping[str, Twins]) -> pa.Table | None:
+def _candidates(workspace: Workspace, split: str, twins: Mapping[str, TwinMap]) -> pa.Table | None:
     """Mined pairs, and labelled ones that a later mining did not find again, by the images that represent them."""
     mined = bool(workspace.candidate_files(split))
     if not mined and not (workspace.annotation(split) / "tasks.parquet").is_file():

@@ -20,7 +20,7 @@ from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 
 ORACLE = "oracle"  # the annotator that answers from the known truth, in the demo and in tests
 MINING_SETTINGS = ("top", "max_per_query", "max_per_reference")
-UNKNOWN = "unknown"
+_UNKNOWN = "unknown"
 
 
 def lineage(workspace: Workspace) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
             name: int(pc.count_distinct(table["group"].filter(pa.array(filled(table["group"])))).as_py())
             for name, table in images.items()
         },
-        "licenses": tally(concatenated(table["license"] for table in images.values()), missing=UNKNOWN),
+        "licenses": tally(concatenated(table["license"] for table in images.values()), missing=_UNKNOWN),
         "images_without_licence_columns": sum(int(bare_rows(table).sum()) for table in images.values()),
     }
 

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 
 from ndec_builder.manifests.arrow_ops import first_of_each, texts
 
-Twins = Mapping[str, str]  # image_id → the id that represents it; images that are their own are left out
+TwinMap = Mapping[str, str]  # image_id → the id that represents it; images that are their own are left out
 
 
-def twins_of(images: pa.Table, near_exact: Twins) -> dict[str, str]:
+def twins_of(images: pa.Table, near_exact: TwinMap) -> dict[str, str]:
     """Images that show the picture of another image of the table, each with the id that represents its group.
 
     `near_exact`: what mining found (`candidates.twins`); images with the same bytes are added, the first id represents
@@ -38,12 +38,12 @@ def _same_bytes(images: pa.Table) -> dict[str, str]:
     return dict(zip(again["image_id"].to_pylist(), first["image_id"].take(place).to_pylist(), strict=True))
 
 
-def without_twins(images: pa.Table, twins: Twins) -> pa.Table:
+def without_twins(images: pa.Table, twins: TwinMap) -> pa.Table:
     """The images table with the representatives only."""
     return images.filter(pc.invert(pc.is_in(images["image_id"], value_set=texts(twins)))) if twins else images
 
 
-def represented(table: pa.Table, columns: Mapping[str, Twins]) -> pa.Table:
+def represented(table: pa.Table, columns: Mapping[str, TwinMap]) -> pa.Table:
     """The table with each id of these columns replaced by its representative."""
     for name, twins in columns.items():
         if twins:
