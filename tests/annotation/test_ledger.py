@@ -16,7 +16,7 @@ from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep import check
 from ndec_builder.annotation.upkeep.settings import CheckConfig
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
+from ndec_builder.core.schemas import LABEL_ROWS, PROJECT_TASKS, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -111,3 +111,19 @@ def test_check_reports_a_damaged_chain(
     with pytest.raises(NdecError, match="was changed"):
         check.run(config)
     assert len(read_json(tables.directory / "check.json")["problems"]) == 1
+
+
+def test_a_workspace_of_an_older_version_is_read_and_gets_a_chain(tmp_path: Path) -> None:
+    """Without a ledger, and with a table of tasks on the server that has no column `state`."""
+    workspace = Workspace(tmp_path)
+    directory = workspace.annotation("test")
+    write_table(directory / "labels.parquet", labels(3))
+    row = {"round": "first", "annotator": "ann", "project": 1, "task": 7, "pair_id": "p0"}
+    write_table(directory / "project_tasks.parquet", table_of(PROJECT_TASKS, [row]).drop_columns(["state"]))
+    tables = AnnotationTables(workspace, "test")
+    assert tables.labels.num_rows == 3 and tables.project_tasks["state"].to_pylist() == [None]
+    tables.write("labels", labels(4))
+    assert [entry["rows"] for entry in ledger.ledger(directory)["labels"]] == [4]
+    (directory / "labels.parquet").unlink()
+    with pytest.raises(NdecError, match="is missing, but 4 rows"):
+        _ = fresh(tables).labels

@@ -242,3 +242,32 @@ def test_forgetting_renames_the_projects_and_work_goes_on(served: Served, make_c
     client.annotations.create(id=tasks[1].id, result=given("unsure"))
     assert len(labels_of(workspace)) == 2
     assert set(AnnotationTables(workspace, "test").labels["annotator"].to_pylist()) == {entry["pseudonym"]}
+
+
+def test_incidents_and_skips_are_written_before_labels(
+    served: Served, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull that is killed before it writes the labels loses no incident, and the next one adds nothing twice."""
+    workspace, connection = served
+    pushed(served, make_candidates, 3)
+    client, tasks = connection.client(), tasks_of(workspace, connection)
+    made = [client.annotations.create(id=task.id, result=given("unrelated")) for task in tasks[:2]]
+    labels_of(workspace)
+    client.annotations.update(id=made[0].id, result=given("edited_copy"))
+    client.annotations.create(id=tasks[2].id, result=[], was_cancelled=True)
+    real = AnnotationTables.write
+
+    def killed(self: AnnotationTables, name: str, table: pa.Table) -> Any:
+        if name == "labels":
+            raise KeyboardInterrupt
+        return real(self, name, table)
+
+    monkeypatch.setattr(AnnotationTables, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pull.run(PullConfig(workspace.root))
+    monkeypatch.setattr(AnnotationTables, "write", real)
+    tables = AnnotationTables(workspace, "test")
+    assert (tables.incidents.num_rows, tables.skips.num_rows, tables.labels.num_rows) == (1, 1, 2)
+    assert dict(labels_of(workspace))[tasks[0].data["pair_id"]] == "edited_copy"
+    tables = AnnotationTables(workspace, "test")
+    assert (tables.incidents.num_rows, tables.skips.num_rows, tables.labels.num_rows) == (1, 1, 3)

@@ -17,7 +17,7 @@ from ndec_builder.annotation.label_tables import Key, keys
 SKIPPED, DELETED, OFFERED_AGAIN = "skipped", "deleted", "offered_again"  # kinds of rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelState:
     """One annotator's standing on one pair in one round."""
 

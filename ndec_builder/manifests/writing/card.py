@@ -169,6 +169,10 @@ def _quality(facts: dict[str, Any]) -> list[str]:
     """Agreement and the bound on wrong labels, where they were computed."""
     agreement = facts["agreement"] or {}
     lines = []
+    if skipped := sum((agreement.get("skipped") or {}).values()):
+        lines.append(f"* Skipped: {skipped:,} times an annotator skipped a pair that nobody got since.")
+    if withdrawn := agreement.get("labels_withdrawn"):
+        lines.append(f"* Withdrawn: {withdrawn:,} labels were skipped or deleted later; they do not count.")
     for name, numbers in (agreement.get("rounds") or {}).items():
         if numbers.get("kappa") is not None:
             lines.append(
