@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.cli.assist.status import first_open_step, survey
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import locked
 from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -64,3 +68,19 @@ def test_every_command_of_a_line_gets_the_workspace() -> None:
     )
     assert in_workspace("ndec status; look at x", Path("w")) == "ndec status --workspace w; look at x"
     assert in_workspace("ndec status", Path()) == "ndec status"
+
+
+def test_a_running_training_is_shown_as_running(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "asl"
+    folder.mkdir(parents=True)
+    with locked(folder):
+        assert text_of(tmp_path, "runs") == "asl (running)"
+    assert text_of(tmp_path, "runs") == "asl (unfinished: run the same command again)"
+
+
+def test_a_directory_that_is_no_workspace_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(NdecError, match=r"is not a workspace: it has none of ndec\.toml, images,.*--workspace"):
+        survey(tmp_path)
+    (tmp_path / "ndec.toml").touch()
+    assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import MANIFEST_TABLES, pair_id
-from ndec_builder.core.storage import write_json
+from ndec_builder.core.schemas import LABEL_ROWS, MANIFEST_TABLES, TASKS, pair_id
+from ndec_builder.core.storage import write_json, write_table
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
@@ -213,6 +213,24 @@ def _clash_in_training(world):
 
 def _undecided(world):
     (world.workspace.annotation("test") / "decisions.parquet").unlink()
+
+
+@pytest.mark.parametrize(
+    ("there", "step"),
+    {
+        (): r"run `ndec annotate push --split test`, .* then `ndec annotate pull --split test` and .*resolve",
+        ("tasks",): r"handed out: .* run `ndec annotate pull --split test` and `ndec annotate resolve --split test`",
+        ("tasks", "labels"): r"its labels are pulled: run `ndec annotate resolve --split test`",
+    }.items(),
+)
+def test_before_resolve_export_names_the_next_step(world, there, step):
+    _undecided(world)
+    (world.workspace.annotation("test") / "labels.parquet").unlink(missing_ok=True)
+    for name in there:
+        schema = {"tasks": TASKS, "labels": LABEL_ROWS}[name]
+        write_table(world.workspace.annotation("test") / f"{name}.parquet", schema.empty_table())
+    with pytest.raises(NdecError, match=step):
+        export(world)
 
 
 def _unmined(world):

@@ -261,7 +261,7 @@ def test_a_private_address_gets_no_request(
     port = web.server_address[1]
     resolve = socket.getaddrinfo
     if host.endswith(".nip"):  # a public name of a loopback address
-        monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: resolve("127.0.0.1", *rest[:2]))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **named: resolve("127.0.0.1", *rest[:2], **named))
     change = {"original_url": f"http://{host}:{port}/references/r1"}
     for name in ("references", "queries", "train_basic", "train_pair_images"):
         table(name, lambda rows: [row | change for row in rows])(directory)

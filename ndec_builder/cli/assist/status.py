@@ -12,9 +12,12 @@ from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.progress import Progress, read_progress
+from ndec_builder.core.locks import is_locked
 from ndec_builder.core.schemas import ROLES, SPLITS
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
+
+_PARTS = ("ndec.toml", "images", "candidates", "annotation", "embeddings", "manifests", "runs", "reports")
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,14 @@ class Stage:
 
 
 def survey(root: Path) -> list[Stage]:
-    """The state of every stage, in order. Raises NdecError when the directory does not exist."""
+    """The state of every stage, in order. Raises NdecError when the directory does not exist or is no workspace."""
     if not root.is_dir():
         raise NdecError(f"the workspace {root} does not exist; `ndec init {root}` makes it")
+    if not any((root / name).exists() for name in _PARTS):
+        raise NdecError(
+            f"{root.absolute()} is not a workspace: it has none of {', '.join(_PARTS)}. Change to the directory of "
+            "your benchmark, give it with --workspace, or make a new one with `ndec init DIRECTORY`"
+        )
     workspace = Workspace(root)
     stages = [_images(workspace, role) for role in ROLES]
     stages += [stage for role in ROLES for stage in _embeddings(root, role)]
@@ -162,6 +170,8 @@ def _folders(name: str, path: Path, command: str, facts: Callable[[Path], str] =
 
 
 def _run_facts(folder: Path) -> str:
+    if is_locked(folder):
+        return "running"
     return "" if (folder / "run.json").is_file() else "unfinished: run the same command again"
 
 

@@ -124,11 +124,18 @@ def _candidates(workspace: Workspace, split: str, twins: Mapping[str, TwinMap]) 
 def _decisions(workspace: Workspace, split: str) -> pa.Table:
     path = workspace.annotation(split) / "decisions.parquet"
     if not path.is_file():
-        raise NdecError(
-            f"split {split} is mined but not decided: {path} does not exist; run `ndec annotate push --split {split}`, "
-            f"let people label the pairs, then `ndec annotate pull` and `ndec annotate resolve`"
-        )
+        raise NdecError(f"split {split} is mined but not decided: {path} does not exist; {_next_step(path, split)}")
     return read_table(path, DECISIONS.names)
+
+
+def _next_step(decisions: Path, split: str) -> str:
+    """What to do before a split can be exported."""
+    steps = [f"`ndec annotate {verb} --split {split}`" for verb in ("push", "pull", "resolve")]
+    if decisions.with_name("labels.parquet").is_file():
+        return f"its labels are pulled: run {steps[2]}"
+    if decisions.with_name("tasks.parquet").is_file():
+        return f"its pairs are handed out: when people have labelled them, run {steps[1]} and {steps[2]}"
+    return f"run {steps[0]}, let people label the pairs, then {steps[1]} and {steps[2]}"
 
 
 def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> KeptQueries:
