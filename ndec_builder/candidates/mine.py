@@ -6,25 +6,28 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.candidates.attribution import Attribution, read_attribution
-from ndec_builder.candidates.candidate_table import CandidateContext, candidate_table
+from ndec_builder.candidates.candidate_table import CandidateContext
 from ndec_builder.candidates.contact_sheet import write_contact_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import FORMERLY_MINED
-from ndec_builder.candidates.mining_search import find_pairs
+from ndec_builder.candidates.mining_search import find_candidates
 from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
-from ndec_builder.candidates.search.pairs import Pairs
 from ndec_builder.candidates.search.score_normalization import Normalization
-from ndec_builder.candidates.settings import GALLERY, MineConfig
+from ndec_builder.candidates.settings import GALLERY, MineConfig, recommended_top
 from ndec_builder.candidates.split_exclusions import (
     SKIP_COLUMNS,
     OtherSplit,
+    allowed_gallery,
+    closed_to_training,
     count_reasons,
     near_duplicates_of_used,
     skip_reasons,
@@ -39,7 +42,8 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 4  # 2: geometry, 3: same_photo, same_author, settings of the normalisation, 4: twins, full detail
+RESULT_VERSION = 5  # 3: same_photo, same_author, 4: twins, duplicates at full detail, 5: top without duplicates
+TWIN = "shows the same picture as another image of the role"
 
 
 @one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
@@ -64,18 +68,20 @@ def run(config: MineConfig) -> Path:
     pool, gallery, background = load_search_vectors(workspace, config.split, config.model, config.embed_settings)
     _check_background(config, background)
     mark, inputs = _mark(config, workspace, first)  # now the embeddings exist
+    sizes = {side.role: len(side) for side in (pool, gallery)}
     twins = {side.role: find_twins(workspace, side, config.workers) for side in (pool, gallery)}
-    closed, closed_hashes = _closed_to_training(workspace, config.split)
-    gallery, gallery_reasons = _allowed_gallery(gallery, closed, closed_hashes)
+    closed, closed_hashes = closed_to_training(workspace, config.split)
+    gallery, gallery_reasons = allowed_gallery(gallery, closed, closed_hashes)
     pool, pool_reasons = _allowed_pool(workspace, config, pool, first, closed)
     pool, pool_twins = _without_twins(pool, twins["pool"], pool_reasons)
     gallery, gallery_twins = _without_twins(gallery, twins[gallery.role], gallery_reasons)
+    skipped = {"pool": count_reasons(pool_reasons), gallery.role: count_reasons(gallery_reasons)}
     _check_attribution(config, attribution, pool, gallery)
     context = CandidateContext(background, normalization, config.rank_by, attribution, config.workers)
     scratch = directory / "search"
-    pairs = find_pairs(config, pool, gallery, context, scratch, mark)
-    _report_limits(config, pairs, pool, gallery)
-    table = candidate_table(workspace, config.split, pairs, (pool, gallery), context)
+    config = replace(config, top=config.top or recommended_top(len(pool)))
+    table = find_candidates(workspace, config, (pool, gallery), context, scratch, mark)
+    _report_limits(config, table, pool, gallery)
     (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # from an earlier run
     if config.geometry:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
@@ -87,6 +93,7 @@ def run(config: MineConfig) -> Path:
         directory,
         counts={
             "pairs": len(scores),
+            "for_people": table["duplicate_of"].null_count,
             "asked": config.top,
             "pool": len(pool),
             gallery.role: len(gallery),
@@ -95,8 +102,7 @@ def run(config: MineConfig) -> Path:
             "same_author": _count(table, "same_author"),
             "fitted": sum((inliers or 0) > 0 for inliers in table["inliers"].to_pylist()),
             "queries": len(set(table["query_id"].to_pylist())),
-            "pool_skipped": count_reasons(pool_reasons),
-            f"{gallery.role}_skipped": count_reasons(gallery_reasons),
+            **{f"{role}_skipped": reasons for role, reasons in skipped.items()},
             "pool_twins": pool_twins,
             f"{gallery.role}_twins": gallery_twins,
         },
@@ -110,12 +116,9 @@ def run(config: MineConfig) -> Path:
         background=background.role if background else None,
     )
     shutil.rmtree(scratch, ignore_errors=True)
-    say(f"{directory}: {len(scores)} pairs, scores {min(1.0, max(scores)):.4f} … {min(scores):.4f}")
-    if duplicates := len(scores) - table["duplicate_of"].null_count:
-        say(
-            f"{duplicates} of them are set aside as duplicates of their reference and shown to no annotator; the "
-            "contact sheet shows them"
-        )
+    twins_left_out = {"pool": pool_twins, gallery.role: gallery_twins}
+    skipped = {role: reasons | {TWIN: twins_left_out[role]} for role, reasons in skipped.items()}
+    _report_result(directory, table, skipped, sizes)
     return directory
 
 
@@ -201,32 +204,6 @@ def _ingest(config: MineConfig) -> None:
             ingest(IngestConfig(workspace=config.workspace, role=role, source=folder))
 
 
-def _closed_to_training(workspace: Workspace, split: str) -> tuple[set[str], set[str]]:
-    """Groups and file hashes of the references: every manifest leaves out training pairs with these."""
-    if split != "train" or not workspace.images("reference").is_file():
-        return set(), set()
-    table = read_table(workspace.images("reference"), ["group", "sha256"])
-    return set(table["group"].to_pylist()) - {None, ""}, set(table["sha256"].to_pylist()) - {None}
-
-
-def _allowed_gallery(gallery: RoleVectors, closed: set[str], hashes: set[str]) -> tuple[RoleVectors, dict[str, str]]:
-    if not closed and not hashes:
-        return gallery, {}
-    columns = read_table(gallery.table, SKIP_COLUMNS).to_pydict()
-    reasons = {
-        image_id: "group of a reference" if group in closed else "same bytes as a reference"
-        for image_id, sha256, group in zip(*(columns[name] for name in SKIP_COLUMNS), strict=True)
-        if group in closed or sha256 in hashes
-    }
-    left = gallery.without(reasons)
-    if not len(left):
-        raise NdecError(
-            f"every {gallery.role} image has the bytes or the group of a reference, so none may be trained on; "
-            f"ingest other images with `ndec ingest {gallery.role} FOLDER`"
-        )
-    return left, reasons
-
-
 def _allowed_pool(
     workspace: Workspace, config: MineConfig, pool: RoleVectors, first: OtherSplit | None, closed: set[str]
 ) -> tuple[RoleVectors, dict[str, str]]:
@@ -254,18 +231,37 @@ def _is_done(directory: Path, mark: str) -> bool:
     return True
 
 
-def _report_limits(config: MineConfig, pairs: Pairs, pool: RoleVectors, gallery: RoleVectors) -> None:
-    if len(pairs) < config.top:
+def _report_limits(config: MineConfig, table: pa.Table, pool: RoleVectors, gallery: RoleVectors) -> None:
+    people = table["duplicate_of"].null_count
+    if people < config.top:
         say(
-            f"asked for {config.top} pairs; only {len(pairs)} exist under --max-per-query {config.max_per_query} "
-            f"and --max-per-reference {config.max_per_reference}, with {len(pool)} pool and {len(gallery)} "
-            f"{gallery.role} images"
+            f"asked for {config.top} pairs for people; only {people} exist under --max-per-query "
+            f"{config.max_per_query} and --max-per-reference {config.max_per_reference}, with {len(pool)} pool and "
+            f"{len(gallery)} {gallery.role} images, {len(table) - people} of the pairs found being duplicates"
         )
-    if len(pairs) and len(set(pairs.queries.tolist())) == len(pool):
+    if len(table) and len(set(table["query_id"].to_pylist())) == len(pool):
         say(
             "every pool image is in a pair: the last pairs have nothing in common, and no image is left for "
-            "distractors; use a smaller --top"
+            f"distractors; for this pool --top {recommended_top(len(pool))} is recommended"
         )
+
+
+def _report_result(directory: Path, table: pa.Table, skipped: dict[str, dict[str, int]], sizes: dict[str, int]) -> None:
+    """What was found and what was left out, in a few lines."""
+    people = table.filter(pc.is_null(table["duplicate_of"]))["score"].to_pylist()
+    span = f", scores {min(1.0, max(people)):.4f} … {min(people):.4f}" if people else ""
+    say(f"{directory}: {len(people):,} pairs for people to label{span}")
+    if aside := len(table) - len(people):
+        say(
+            f"{aside:,} pairs set aside as duplicates of their reference: nobody labels them; the contact sheet has "
+            "them at its end"
+        )
+    for role, reasons in skipped.items():
+        if total := sum(reasons.values()):
+            why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.items() if count)
+            say(f"{total:,} of {sizes[role]:,} {role} images not searched: {why}")
+    size = sizes["pool"] - sum(skipped["pool"].values())
+    say(f"recommended for {size:,} pool images: --top {recommended_top(size)} (without --top, this number is used)")
 
 
 def _count(table: pa.Table, column: str) -> int:

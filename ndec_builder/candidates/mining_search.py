@@ -1,12 +1,15 @@
-"""The search of `ndec mine`, ranked by raw or by normalised scores."""
+"""The search of `ndec mine`, ranked by raw or by normalised scores, until there are enough pairs for people."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from ndec_builder.candidates.candidate_table import CandidateContext
+from ndec_builder.candidates.candidate_table import CandidateContext, candidate_table
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.checkpoint import Checkpoint
 from ndec_builder.candidates.search.exact import top_pairs
@@ -14,6 +17,49 @@ from ndec_builder.candidates.search.first_pass import choose
 from ndec_builder.candidates.search.pairs import Pairs, score_pairs
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import CANDIDATES
+from ndec_builder.core.storage import fingerprint, read_table, write_table
+from ndec_builder.core.workspace import Workspace
+
+
+def find_candidates(
+    workspace: Workspace,
+    config: MineConfig,
+    sides: tuple[RoleVectors, RoleVectors],
+    context: CandidateContext,
+    scratch: Path,
+    mark: str,
+) -> pa.Table:
+    """The shortest start of the ranking that holds `config.top` pairs for people; duplicates are not counted.
+
+    Returns candidates (schema CANDIDATES); fewer for people when no more pairs exist. A larger search extends a smaller
+    one, so the result does not depend on the number of rounds. Tables of finished rounds are kept under `scratch` for
+    this `mark`: a killed run continues from them. The caller removes `scratch` after writing the result.
+    """
+    table = CANDIDATES.empty_table()
+    wanted = config.top + config.top // 8 + 8  # with usual numbers of duplicates one round is enough
+    while True:
+        path = scratch / f"{mark[:16]}-{wanted}.parquet"
+        if path.is_file():
+            table = read_table(path)
+        else:
+            found = find_pairs(replace(config, top=wanted), *sides, context, scratch, fingerprint([mark, wanted]))
+            fresh = found.take(np.arange(len(table), len(found)))
+            more = candidate_table(workspace, config.split, fresh, sides, context, len(table) + 1)
+            table = pa.concat_tables([table, more])
+            write_table(path, table)
+        people = table["duplicate_of"].null_count
+        missing = config.top - people
+        if missing <= 0 or len(table) < wanted:
+            return _shortest_start(table, config.top)
+        duplicates = len(table) - people
+        wanted = len(table) + missing + min(len(table), missing * duplicates // max(people, 1) + 8)
+
+
+def _shortest_start(table: pa.Table, top: int) -> pa.Table:
+    """The rows up to the one with the `top`-th pair for people; all rows if there are not as many."""
+    places = np.flatnonzero(pc.is_null(table["duplicate_of"]).to_numpy(zero_copy_only=False))
+    return table.slice(0, places[top - 1] + 1) if len(places) >= top else table
 
 
 def find_pairs(
@@ -22,11 +68,11 @@ def find_pairs(
     gallery: RoleVectors,
     context: CandidateContext,
     scratch: Path,
-    fingerprint: str,
+    mark: str,
 ) -> Pairs:
     """Return the top pairs with raw scores, in rank order. The gallery is in memory, the pool is read in blocks.
 
-    Progress is saved under `scratch` for this `fingerprint`; the caller removes it after writing the result.
+    Progress is saved under `scratch` for this `mark`; the caller removes it after writing the result.
     """
     if pool.vectors.dim != gallery.vectors.dim:
         raise NdecError(
@@ -35,7 +81,7 @@ def find_pairs(
         )
     offsets = None
     if config.rank_by == "normalized" and context.background is not None:
-        kept = Checkpoint(scratch / "background.npz", fingerprint)
+        kept = Checkpoint(scratch / "background.npz", mark)
         if (state := kept.load()) is not None:
             offsets = state["offsets"]
         else:
@@ -54,7 +100,7 @@ def find_pairs(
         block=config.block,
         engine=engine,
         offsets=offsets,
-        checkpoint=Checkpoint(scratch / "search.npz", fingerprint),
+        checkpoint=Checkpoint(scratch / "search.npz", mark),
     )
     if offsets is not None:
         pairs = Pairs(pairs.queries, pairs.references, _raw(pool, references, pairs, config.block))

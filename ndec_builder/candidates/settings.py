@@ -13,7 +13,16 @@ SEARCHES = ("auto", "bf16", "faiss")
 RANKINGS = ("raw", "normalized")
 GALLERY = {"test": "reference", "train": "basic"}  # split → role of the images that the pool is searched in
 SPLIT_HELP = "test: pool × reference. train: pool × basic (training images)."
+LEAST_TOP, MOST_TOP = 50, 1000  # bounds of `recommended_top`
 WORKERS_HELP = "Processes that read pictures; the result is the same. 0: as many as the cores allow."
+
+
+def recommended_top(pool: int) -> int:
+    """Pairs to label for a pool of this many images: a tenth, at least LEAST_TOP (or half the pool), at most MOST_TOP.
+
+    The rest of the pool stays free for distractors.
+    """
+    return max(1, min(MOST_TOP, max(pool // 10, min(LEAST_TOP, pool // 2))))
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,12 @@ class MineConfig(Config):
     references: Path | str | None = option(
         None, "The same for the references (with --split train: for the basic images)."
     )
-    top: int = setting(1000, "Pairs to mine: the global top N of all pool × reference pairs.", ge=1)
+    top: int = setting(
+        0,
+        "Pairs for people to label: the global top N of all pool × reference pairs, duplicates not counted. 0: the "
+        "recommended number, a tenth of the pool, at least 50 and at most 1,000.",
+        ge=0,
+    )
     max_per_query: int = setting(1, "Pairs per pool image at most; 0: no limit.", ge=0)
     max_per_reference: int = setting(
         10, "Pairs per reference at most, because hub images attract all others; 0: no limit.", ge=0

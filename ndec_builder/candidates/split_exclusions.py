@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ndec_builder.candidates.duplicates import DUPLICATE_SCORE, check_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import fingerprint, read_json, read_table
 from ndec_builder.core.workspace import Workspace
@@ -90,6 +91,36 @@ def near_duplicates_of_used(
         workers,
     )
     return {image_id for mark, image_id in zip(marks, first, strict=True) if mark}
+
+
+def closed_to_training(workspace: Workspace, split: str) -> tuple[set[str], set[str]]:
+    """Groups and file hashes of the references: every manifest leaves out training pairs with these."""
+    if split != "train" or not workspace.images("reference").is_file():
+        return set(), set()
+    table = read_table(workspace.images("reference"), ["group", "sha256"])
+    return set(table["group"].to_pylist()) - {None, ""}, set(table["sha256"].to_pylist()) - {None}
+
+
+def allowed_gallery(gallery: RoleVectors, closed: set[str], hashes: set[str]) -> tuple[RoleVectors, dict[str, str]]:
+    """Leave out training images that a reference closes; return the others and {image_id: reason}.
+
+    Raises NdecError if none is left.
+    """
+    if not closed and not hashes:
+        return gallery, {}
+    columns = read_table(gallery.table, SKIP_COLUMNS).to_pydict()
+    reasons = {
+        image_id: "group of a reference" if group in closed else "same bytes as a reference"
+        for image_id, sha256, group in zip(*(columns[name] for name in SKIP_COLUMNS), strict=True)
+        if group in closed or sha256 in hashes
+    }
+    left = gallery.without(reasons)
+    if not len(left):
+        raise NdecError(
+            f"every {gallery.role} image has the bytes or the group of a reference, so none may be trained on; "
+            f"ingest other images with `ndec ingest {gallery.role} FOLDER`"
+        )
+    return left, reasons
 
 
 def count_reasons(reasons: dict[str, str]) -> dict[str, int]:

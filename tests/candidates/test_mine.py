@@ -5,7 +5,7 @@ import pytest
 
 from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.candidates.mine import run
-from ndec_builder.candidates.settings import MineConfig
+from ndec_builder.candidates.settings import MineConfig, recommended_top
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
@@ -40,7 +40,7 @@ def mined(bench):
 
 
 def test_pairs_scores_and_duplicates(mined):
-    directory = run(MineConfig(mined.root, top=5, max_per_query=2, max_per_reference=3))
+    directory = run(MineConfig(mined.root, top=4, max_per_query=2, max_per_reference=3))
     table = read_table(directory / "candidates.parquet")
     assert table.schema.equals(CANDIDATES, check_metadata=True)
     rows = table.to_pylist()
@@ -67,6 +67,81 @@ def test_pairs_scores_and_duplicates(mined):
     assert "p-crop1" in (directory / "contact_sheet.html").read_text("utf-8")
 
 
+@pytest.fixture
+def copied(bench):
+    """Twelve references; the pool holds a resized duplicate of each, a crop of each, and strangers."""
+    bench.add("reference", {f"r{i:02}": scene(i) for i in range(12)})
+    pool = {f"dup{i:02}": scene(i).resize((96, 72)) for i in range(12)} | {f"crop{i:02}": crop(i) for i in range(12)}
+    bench.add("pool", pool | {f"other{i:02}": scene(50 + i) for i in range(6)})
+    return bench.workspace
+
+
+def people_and_duplicates(directory):
+    rows = read_table(directory / "candidates.parquet").to_pylist()
+    return sum(row["duplicate_of"] is None for row in rows), sum(row["duplicate_of"] is not None for row in rows)
+
+
+def test_top_counts_pairs_for_people(copied, capsys):
+    directory = run(MineConfig(copied.root, top=5, max_per_reference=0))
+    assert people_and_duplicates(directory) == (5, 12)  # the duplicates rank first
+    counts = read_json(directory / "run.json")["counts"]
+    assert (counts["pairs"], counts["for_people"], counts["duplicates"], counts["asked"]) == (17, 5, 12, 5)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "5 pairs for people to label, scores 0." in said
+    assert "12 pairs set aside as duplicates" in said
+    assert "recommended for 30 pool images: --top 15" in said
+
+
+@pytest.mark.parametrize("top", [1, 4, 11])
+def test_a_larger_top_extends_a_smaller_one(copied, top):
+    """Whatever the number of search rounds: the result is the start of the full ranking up to the last pair wanted."""
+    full = read_table(run(MineConfig(copied.root, top=1000)) / "candidates.parquet").to_pylist()
+    want, people = [], 0
+    for row in full:
+        if people < top:
+            want.append(row["pair_id"])
+            people += row["duplicate_of"] is None
+    found = read_table(run(MineConfig(copied.root, top=top)) / "candidates.parquet")
+    assert found["pair_id"].to_pylist() == want
+    assert found["rank"].to_pylist() == list(range(1, len(want) + 1))
+
+
+def test_a_run_killed_in_the_second_round_continues_with_it(copied, monkeypatch):
+    from ndec_builder.candidates import mining_search
+
+    want = sha256_file(run(MineConfig(copied.root, top=1)) / "candidates.parquet")
+    for name in ("candidates.parquet", "run.json"):
+        (copied.candidates("test") / name).unlink()
+    find, tops = mining_search.find_pairs, []
+
+    def killed_in_the_second(config, *others):
+        tops.append(config.top)
+        if len(tops) == 2:
+            raise KeyboardInterrupt
+        return find(config, *others)
+
+    monkeypatch.setattr(mining_search, "find_pairs", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(MineConfig(copied.root, top=1))
+    directory = run(MineConfig(copied.root, top=1))
+    assert len(set(tops)) < len(tops) and tops.count(tops[0]) == 1  # the first round is not repeated
+    assert sha256_file(directory / "candidates.parquet") == want
+    assert not (directory / "search").exists()
+
+
+@pytest.mark.parametrize(
+    ("pool", "top"), [(1, 1), (6, 3), (80, 40), (504, 50), (2000, 200), (10_000, 1000), (1_000_000, 1000)]
+)
+def test_recommended_top(pool, top):
+    assert recommended_top(pool) == top
+
+
+def test_the_recommended_number_is_mined_when_none_is_given(copied):
+    directory = run(MineConfig(copied.root, max_per_query=0, max_per_reference=0))
+    assert people_and_duplicates(directory)[0] == 15 == recommended_top(30)
+    assert read_json(directory / "run.json")["counts"]["asked"] == 15
+
+
 def test_rerun_does_no_work_and_other_settings_do(mined, capsys):
     config = MineConfig(mined.root, top=5)
     directory = run(config)
@@ -74,10 +149,10 @@ def test_rerun_does_no_work_and_other_settings_do(mined, capsys):
     assert run(config) == directory
     assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
     assert "nothing to do" in capsys.readouterr().err
-    run(MineConfig(mined.root, top=4))
-    assert len(read_table(directory / "candidates.parquet")) == 4
+    run(MineConfig(mined.root, top=3))
+    assert len(read_table(directory / "candidates.parquet")) == 4  # one of them a duplicate
     (directory / "candidates.parquet").unlink()  # an interrupted run is not a finished one
-    run(MineConfig(mined.root, top=4))
+    run(MineConfig(mined.root, top=3))
     assert len(read_table(directory / "candidates.parquet")) == 4
 
 
@@ -132,7 +207,7 @@ def test_same_bytes_for_any_part_size_and_search(mined, bench):
 
 def test_ranked_by_normalized_scores(mined):
     options = {"normalization_factor": 2.0, "normalization_neighbours": 2, "normalization_mode": "min"}
-    directory = run(MineConfig(mined.root, top=6, max_per_query=0, rank_by="normalized", **options))
+    directory = run(MineConfig(mined.root, top=5, max_per_query=0, rank_by="normalized", **options))
     rows = read_table(directory / "candidates.parquet").to_pylist()
     pool, gallery, basic = (stored(mined, role) for role in ("pool", "reference", "basic"))
     want = []
@@ -212,7 +287,7 @@ def test_a_pool_of_which_nothing_could_be_embedded(mined, bench):
 def test_more_than_there_are(mined, capsys):
     directory = run(MineConfig(mined.root, top=1000, max_per_query=0, max_per_reference=0))
     assert len(read_table(directory / "candidates.parquet")) == 24
-    assert "only 24 exist" in " ".join(capsys.readouterr().err.split())
+    assert "only 22 exist" in " ".join(capsys.readouterr().err.split())
 
 
 def test_train_skips_what_test_used_and_keeps_the_order_of_the_two(bench):
@@ -263,7 +338,7 @@ def test_nothing_left_to_mine(bench):
     ("options", "message"),
     [
         ({"split": "dev"}, "split is 'dev'; it must be test or train"),
-        ({"top": 0}, "top is 0"),
+        ({"top": -1}, "top is -1"),
         ({"max_per_query": -1}, "max_per_query is -1"),
         ({"search": "ivf"}, "search is 'ivf'; it must be auto, bf16 or faiss"),
         ({"rank_by": "mean"}, "rank_by is 'mean'; it must be raw or normalized"),
