@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from ndec_builder.core.errors import UsageError
-from ndec_builder.demo.run import DemoConfig, run
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.demo.corpus.originals import find_own
+from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, run, scaled_to
 from ndec_builder.demo.summary_table import DemoTable
 
 pytestmark = pytest.mark.slow
@@ -71,3 +72,49 @@ def test_a_directory_with_other_files_or_a_different_demo_is_not_changed(tmp_pat
     with pytest.raises(UsageError, match="holds a demo of"):
         run(DemoConfig(tmp_path, size="small"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.json", "mine.txt"]
+
+
+def pictures(folder: Path, count: int) -> Path:
+    for number in range(count):
+        (folder / f"day{number % 2}").mkdir(parents=True, exist_ok=True)
+        (folder / f"day{number % 2}" / f"IMG_{number // 2:04}.jpg").write_bytes(b"not opened")
+    return folder
+
+
+def test_too_few_pictures_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "photos", 39)
+    with pytest.raises(UsageError, match="holds 39 pictures; the demo needs at least 40"):
+        run(DemoConfig(tmp_path / "out", images=folder))
+    assert not (tmp_path / "out").exists()
+
+
+def test_equal_names_in_two_folders_get_ids_by_path(tmp_path: Path) -> None:
+    found = find_own(pictures(tmp_path / "photos", 4))
+    assert sorted(image_id for image_id, _ in found) == [
+        "day0__IMG_0000", "day0__IMG_0001", "day1__IMG_0000", "day1__IMG_0001",
+    ]  # fmt: skip
+    assert {path.parent.name + "__" + path.stem for _, path in found} == {image_id for image_id, _ in found}
+
+
+def corpus_counts(natural: int, crops: int, copies: int, reference: int, distractors: int) -> dict[str, Any]:
+    part = {
+        "pool_natural": natural, "pool_reverse_crops": crops, "pool_edited_copies": copies,
+        "pool_distractors": distractors,
+    }  # fmt: skip
+    return {"test": part, "train": part, "reference": reference, "usable": 60, "duplicates_dropped": 8, "originals": 70}
+
+
+def test_sizes_are_scaled_to_a_small_corpus() -> None:
+    size = scaled_to(DEMO_SIZES["full"], corpus_counts(2, 5, 3, 30, 6))
+    assert (size.top_test, size.top_train) == (8, 8)  # four fifths of ten
+    assert (size.copies, size.distractors) == (17, 6)
+    assert (size.views, size.steps) == (DEMO_SIZES["full"].views, DEMO_SIZES["full"].steps)
+
+
+def test_sizes_never_exceed_those_of_the_demo() -> None:
+    assert scaled_to(DEMO_SIZES["small"], corpus_counts(900, 900, 900, 9000, 9000)) == DEMO_SIZES["small"]
+
+
+def test_a_split_without_pairs_says_how_many_pictures_were_usable() -> None:
+    with pytest.raises(NdecError, match="only 52 of 70 pictures are different and usable"):
+        scaled_to(DEMO_SIZES["small"], corpus_counts(0, 0, 0, 5, 1))

@@ -19,6 +19,7 @@ from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.annotation.staleness import RESOLVE_RECORD
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.candidates.contact_sheet import write_decisions
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
@@ -54,6 +55,7 @@ def run(config: ResolveConfig) -> Path:
     agreed = agreement_report(no_gold(labels)) | quality
     write_json(directory / "agreement.json", agreed)
     path = tables.write("decisions", found.decisions)
+    write_decisions(workspace.candidates(config.split), dict(keys(found.decisions, "pair_id", "decision")))
     if found.clearing and found.withdrawn:
         why = found.clearing.refused or "the proven threshold rose"
         say(

@@ -1,5 +1,8 @@
 """Writes the contact sheet: one page with all mined pairs side by side, to filter, sort and scroll.
 
+Pairs for people come first, duplicates last, each in rank order. The decisions appear once `ndec annotate resolve` has
+written them next to the page.
+
 The page contains the pictures of the first pairs, so that it can be sent by mail. The other pictures are loaded when
 they scroll into view: from their local files, or from thumbnails next to the page if browsers would show the file
 differently than the models see it. Nothing is fetched from the network.
@@ -28,6 +31,7 @@ THUMBNAIL_SIDE = 160  # pixels
 MAX_PAIRS = 500  # pairs with inline pictures: about 5 MB of page, the most a phone can show
 MAX_THUMBNAILS = 2000  # of further pictures that browsers would show differently; more would take minutes
 PICTURES = "contact_sheet_pictures"  # folder of these thumbnails
+DECISIONS_SCRIPT = "contact_sheet_decisions.js"  # next to the page; a page opened as a file may load no JSON
 _SORT_KEYS = {  # column of the candidates → its name on the page
     "rank": "rank",
     "score": "score",
@@ -52,11 +56,14 @@ def write_contact_sheet(
 ) -> Path:
     """Write the candidates (rows in rank order) as one HTML file, the first `max_pairs` with inline JPEG thumbnails.
 
+    Duplicates come last, in a section of their own.
+
     `roles` name the two sides. With scripts disabled the page shows only the first `max_pairs`, and says so. Ids come
     from outside and are escaped.
     """
     import jinja2
 
+    candidates = sorted(candidates, key=lambda row: row["duplicate_of"] is not None)  # stable: rank order inside
     shown = candidates[:max_pairs]
     wanted = {(0, row["query_id"]): queries[row["query_id"]] for row in shown}
     wanted |= {(1, row["reference_id"]): references[row["reference_id"]] for row in shown}
@@ -76,14 +83,16 @@ def write_contact_sheet(
     ]
     duplicates = sum(row["duplicate_of"] is not None for row in candidates)
     left_out = f"; this page contains the pictures of the first {len(shown)}" if len(shown) < len(candidates) else ""
-    unseen = ", not shown to annotators" if duplicates else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     data = _columns(path.parent, candidates, queries, references, resolve, roles, len(shown))
     page = environment.get_template("contact_sheet.html").render(
         title=title,
-        summary=f"{len(candidates)} pairs, best score first, {duplicates} of them duplicates{unseen}{left_out}.",
+        summary=f"{len(candidates) - duplicates} pairs for people to label, best score first"
+        + (f", then {duplicates} duplicates that nobody labels" if duplicates else "")
+        + f"{left_out}.",
+        duplicates=duplicates,
         pairs=pairs,
         keys=[(key, name) for key, name in _SORT_KEYS.items() if key in data],
         hints=sorted({hint for hint in data["hint"] if hint}),
@@ -91,6 +100,12 @@ def write_contact_sheet(
         script=(Path(__file__).parent / "contact_sheet.js").read_text("utf-8"),
     )
     return write_text(path, page)
+
+
+def write_decisions(folder: Path, decisions: Mapping[str, str | None]) -> Path:
+    """Write {pair_id: decision} for the contact sheet in `folder`; undecided pairs are left out."""
+    made = {pair: label for pair, label in sorted(decisions.items()) if label is not None}
+    return write_text(folder / DECISIONS_SCRIPT, f"window.ndecDecisions = {json.dumps(made, separators=(',', ':'))};\n")
 
 
 def _columns(
@@ -103,7 +118,8 @@ def _columns(
     inside: int,
 ) -> dict[str, Any]:
     """The data for the script of the page: one list per column; files are positions in one list of distinct files."""
-    data: dict[str, Any] = {"roles": roles, "files": []}
+    data: dict[str, Any] = {"roles": roles, "files": [], "decisions": DECISIONS_SCRIPT}
+    data["pair"] = [row["pair_id"] for row in candidates]
     data |= {
         key: [_number(row.get(key)) for row in candidates]
         for key in _SORT_KEYS

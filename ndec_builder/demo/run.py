@@ -7,8 +7,8 @@ construction, and the annotator `oracle` sends it through Label Studio's API, un
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.demo.corpus.originals import find_own
 from ndec_builder.demo.settings import DemoConfig
 from ndec_builder.demo.summary_table import DemoTable
 
 MODEL = "efficientnet-lite0"
+LEAST_OWN = 40  # pictures of one's own: with fewer, one of the two splits gets too few pairs
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,28 @@ DEMO_SIZES = {
     "full": DemoSize(top_test=450, top_train=400, copies=400, distractors=300, views=11, steps=800),
     "small": DemoSize(top_test=120, top_train=110, copies=100, distractors=80, views=4, steps=300),
 }
+
+
+def scaled_to(size: DemoSize, counts: Mapping[str, Any]) -> DemoSize:
+    """The size, scaled down to a corpus of the user's own pictures, given the counts of its record.
+
+    Each split mines four fifths as many pairs as the pool has counterparts for it: more would use up the pictures of
+    the other split. Raises NdecError when a split has no counterparts.
+    """
+    parts = ("pool_natural", "pool_reverse_crops", "pool_edited_copies")
+    pairs = {split: sum(counts[split][part] for part in parts) for split in SPLITS}
+    if not all(pairs.values()):
+        raise NdecError(
+            f"only {counts['usable'] - counts['duplicates_dropped']} of {counts['originals']} pictures are different "
+            f"and usable (no icons, no plain ones); at least {LEAST_OWN} are needed: add others to the folder"
+        )
+    return replace(
+        size,
+        top_test=min(size.top_test, max(1, round(0.8 * pairs["test"]))),
+        top_train=min(size.top_train, max(1, round(0.8 * pairs["train"]))),
+        copies=min(size.copies, max(10, round(0.57 * counts["reference"]))),
+        distractors=min(size.distractors, counts["test"]["pool_distractors"]),
+    )
 
 
 def run(config: DemoConfig) -> DemoTable:
@@ -73,9 +98,12 @@ def run(config: DemoConfig) -> DemoTable:
 
 def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     """The stages up to the exported manifest, whose directory is returned. Raises UsageError as `run` does."""
+    _check_own(config)
     _claim(config)
     size, stage = DEMO_SIZES[config.size], stages or _Stages(config.out, time.monotonic())
-    stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)
+    corpus = stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)
+    if config.images is not None:
+        size = scaled_to(size, read_json(corpus)["counts"])
     stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
     stage("mine test", "mine", split="test", top=size.top_test)
     stage("mine train", "mine", split="train", top=size.top_train)
@@ -83,6 +111,15 @@ def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     manifest = stage("export", "export", name="demo", distractors=size.distractors, seed=config.seed)
     stage("validate", "validate", manifest=manifest)
     return manifest
+
+
+def _check_own(config: DemoConfig) -> None:
+    """Raise UsageError when the user's folder has fewer than LEAST_OWN pictures: at once, not after minutes."""
+    if config.images is not None and (found := len(find_own(config.images))) < LEAST_OWN:
+        raise UsageError(
+            f"{config.images} holds {found} pictures; the demo needs at least {LEAST_OWN}, and a few hundred for "
+            "numbers that mean something"
+        )
 
 
 def _claim(config: DemoConfig) -> None:

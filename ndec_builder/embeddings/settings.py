@@ -25,8 +25,13 @@ class EmbedConfig(Config):
         metadata=described("Role of the images: reference, basic, pool or query.", cli="argument", choices=ROLES)
     )
     model: str = setting(DEFAULT_MODEL, f"Model that makes the vectors, {MODEL_FORMS}")
-    whiten: bool = setting(
-        True, "PCA whitening, fitted once per workspace on the basic images, else on pool, else on reference."
+    whiten: bool = setting(True, "PCA whitening, the same for all roles of a workspace.")
+    whitening: str = setting(
+        "auto",
+        "own: fitted on basic images, else on pool, else on reference. shipped: the one that comes with the default "
+        "model. auto: own if a role has 500 images, else shipped; what a workspace already has is kept.",
+        choices=("auto", "own", "shipped"),
+        result=False,  # the whitening itself counts
     )
     dim: int = setting(
         0,

@@ -1,13 +1,19 @@
-"""The whitening of a workspace: fitted once per model and used for every role, so that vectors can be compared."""
+"""The whitening of a workspace: chosen once per model and used for every role, so that vectors can be compared.
+
+It is fitted on the workspace's own images if a role has ENOUGH_IMAGES. With fewer, the default model uses the one that
+comes with ndec, fitted on training photos of the demo; other models are fitted on what is there.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.console import say
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json
@@ -18,6 +24,8 @@ from ndec_builder.embeddings.whitening import Whitening
 
 # training images first: the test set should not shape its own space
 FIT_ROLES = ("basic", "pool", "reference", "query")
+ENOUGH_IMAGES = 500  # with fewer, the shipped whitening describes pictures better than one fitted on them
+SHIPPED = Path(__file__).parent / "default" / "whitening.npz"  # float16; the card next to it says how it was made
 LEAST_IMAGES = 50  # with fewer, the whitening keeps so few dimensions that unrelated pictures score close to 1
 
 
@@ -31,12 +39,15 @@ def whitening_path(config: EmbedConfig) -> Path:
 
 
 def load_fitted_whitening(config: EmbedConfig) -> Whitening | None:
-    """The workspace's whitening if it was fitted with these weights and settings, else None."""
+    """The workspace's whitening if it was made with these weights and settings, else None."""
     path = whitening_path(config)
     record = path.with_name("run.json")
-    if not path.is_file() or not record.is_file() or read_json(record).get("settings") != _settings(config):
+    if not path.is_file() or not record.is_file():
         return None
-    if (count := read_json(record).get("counts", {}).get("images", LEAST_IMAGES)) < LEAST_IMAGES:
+    facts = read_json(record)
+    if facts.get("settings") != _settings(config) or config.whitening not in ("auto", facts.get("source", "own")):
+        return None
+    if (count := facts.get("counts", {}).get("images", LEAST_IMAGES)) < LEAST_IMAGES:
         say(
             f"WARNING: the whitening in {path.parent} was fitted on only {count} images, fewer than {LEAST_IMAGES}: "
             "unrelated pictures may score close to 1. To go on without it, delete that folder and embed all roles again"
@@ -45,17 +56,27 @@ def load_fitted_whitening(config: EmbedConfig) -> Whitening | None:
 
 
 def fit_whitening(config: EmbedConfig) -> Whitening | None:
-    """Fit the whitening on images spread evenly over the first role of FIT_ROLES with LEAST_IMAGES, and store it.
+    """Store and return the whitening that this workspace will use.
 
-    Images ingested later do not change it; different weights or settings do. None, with a warning, when no role has
-    LEAST_IMAGES images: vectors are then not whitened.
+    Fitted on images spread evenly over the first role of FIT_ROLES with ENOUGH_IMAGES, else the shipped one, else
+    fitted on the first role with LEAST_IMAGES; `config.whitening` chooses otherwise. Images ingested later do not
+    change it; different weights or settings do. None, with a warning, when there is neither: vectors are then not
+    whitened. Raises UsageError when a shipped one is asked for and there is none for these settings.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.extract import extract
 
     record = RunRecord("whitening", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    chosen = _fit_images(workspace, config)
+    chosen = None if config.whitening == "shipped" else _fit_images(workspace, config, ENOUGH_IMAGES)
+    if chosen is None and config.whitening != "own" and (shipped := _shipped(config)) is not None:
+        return _store_shipped(config, record, *shipped)
+    if config.whitening == "shipped":
+        raise UsageError(
+            f"no whitening comes with ndec for {config.model} with dim = {whitening_dim(config)} and shrinkage = "
+            f"{config.shrinkage:g}; set whitening = auto under [embed]"
+        )
+    chosen = chosen or _fit_images(workspace, config, LEAST_IMAGES)
     if chosen is None:
         say(
             f"WARNING: vectors are not whitened, because no role of this workspace has {LEAST_IMAGES} images; a "
@@ -81,14 +102,49 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
         inputs={role: images_fingerprint(images)},
         weights=backbone.weights,
         role=role,
+        source="own",
         settings=_settings(config),
     )
     return whitening
 
 
-def _fit_images(workspace: Workspace, config: EmbedConfig) -> tuple[str, pa.Table] | None:
+def load_shipped_whitening(model: str) -> tuple[Whitening, dict[str, Any]] | None:
+    """The whitening that comes with ndec for a model, and its card; None for other models or other weights."""
+    card: dict[str, Any] = read_json(SHIPPED.with_suffix(".json"))
+    if card["model"] != model or card["fingerprint"] != parse_model(model).fingerprint():
+        return None
+    stored = Whitening.load(SHIPPED)
+    return Whitening(stored.mean.astype(np.float32), stored.matrix.astype(np.float32)), card
+
+
+def _shipped(config: EmbedConfig) -> tuple[Whitening, dict[str, Any]] | None:
+    found = load_shipped_whitening(config.model)
+    fits = found is not None and (found[0].dim, found[1]["shrinkage"]) == (whitening_dim(config), config.shrinkage)
+    return found if fits else None
+
+
+def _store_shipped(config: EmbedConfig, record: RunRecord, whitening: Whitening, card: dict[str, Any]) -> Whitening:
+    say(
+        f"whitening: no role of this workspace has {ENOUGH_IMAGES} images, so the one that comes with ndec is used, "
+        f"fitted on {card['images']:,} training photos of the demo. To fit it on your own images, set "
+        'whitening = "own" under [embed] and embed all roles again'
+    )
+    path = whitening.save(whitening_path(config))
+    record.write(
+        path.parent,
+        counts={"images": card["images"], "dim": whitening.dim},
+        weights=parse_model(config.model).weights_sha256(),
+        role="demo",
+        source="shipped",
+        card=card,
+        settings=_settings(config),
+    )
+    return whitening
+
+
+def _fit_images(workspace: Workspace, config: EmbedConfig, least: int) -> tuple[str, pa.Table] | None:
     for role in FIT_ROLES:
-        if workspace.images(role).is_file() and (table := workspace.read_images(role)).num_rows >= LEAST_IMAGES:
+        if workspace.images(role).is_file() and (table := workspace.read_images(role)).num_rows >= least:
             count = min(config.whitening_images, table.num_rows)
             return role, table.take(np.linspace(0, table.num_rows - 1, count).round().astype(np.int64))
     return None

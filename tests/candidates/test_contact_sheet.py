@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndec_builder.candidates.contact_sheet import THUMBNAIL_SIDE, write_contact_sheet
+from ndec_builder.candidates.contact_sheet import THUMBNAIL_SIDE, write_contact_sheet, write_decisions
 from ndec_builder.core.decode import decode
 from support.needs import missing
 from support.odd_pictures import ODD, PLAIN
@@ -69,7 +69,23 @@ def test_page_is_self_contained_and_escaped(tmp_path):
 def test_duplicates_are_marked_and_counted(tmp_path):
     page = _sheet(tmp_path)
     assert page.count('class="duplicate"') == 1
-    assert "2 pairs, best score first, 1 of them duplicates, not shown to annotators." in page
+    assert "1 pairs for people to label, best score first, then 1 duplicates that nobody labels." in page
+
+
+def test_pairs_for_people_come_before_duplicates(tmp_path):
+    page = _sheet(tmp_path)  # the duplicate has rank 1
+    ids = re.findall(r'<figure[^>]* id="(\w+)"', page)
+    assert ids == [f"{rank:016x}" for rank in (2, 1)]
+    heading = page.index("<h2>Duplicates")
+    assert page.index(ids[0]) < heading < page.index(f'id="{ids[1]}"')
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["pair"] == ids and data["rank"] == [2, 1]
+
+
+def test_decisions_are_written_for_the_page(tmp_path):
+    path = write_decisions(tmp_path, {"b": "hard_negative", "a": "edited_copy", "c": None})
+    assert path.read_text("utf-8") == 'window.ndecDecisions = {"a":"edited_copy","b":"hard_negative"};\n'
+    assert f'"decisions":"{path.name}"' in _sheet(tmp_path)
 
 
 def test_cap_is_said(tmp_path):
@@ -77,8 +93,8 @@ def test_cap_is_said(tmp_path):
     assert page.count("<figure") == 1
     assert "this page contains the pictures of the first 1" in page
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert data["rank"] == [1, 2] and data["query"] == [HOSTILE, "q1"] and data["duplicate"] == [1, 0]
-    assert data["files"][data["query_file"][1]] == "1.png" and data["query_file"][0] is None
+    assert data["rank"] == [2, 1] and data["query"] == ["q1", HOSTILE] and data["duplicate"] == [0, 1]
+    assert data["files"][data["query_file"][1]] == "0.png" and data["query_file"][0] is None
 
 
 PAIRS = 50_000
@@ -113,6 +129,7 @@ def large(tmp_path_factory):
     ]  # fmt: skip
     path = folder / "sheet.html"
     write_contact_sheet(path, rows, queries, references, str, title="T", roles=("pool", "reference"), max_pairs=20)
+    write_decisions(folder, {rows[3]["pair_id"]: "hard_negative", rows[4]["pair_id"]: "unrelated"})
     return path
 
 
@@ -136,6 +153,10 @@ def test_fifty_thousand_pairs_are_filtered_sorted_and_scrolled_without_freezing(
         page.select_option("#sort", "rank")
         page.check("#turned")
         page.wait_for_function(f"{FIRST}?.startsWith('50000 ')", timeout=20_000)
+        page.select_option("#decision", "hard_negative")  # of the two decisions below
+        page.wait_for_function(f"{FIRST}?.includes('hard negative')", timeout=20_000)
+        page.wait_for_function("document.getElementById('shown').textContent.startsWith('1 of')", timeout=20_000)
+        page.select_option("#decision", "")
         page.evaluate("window.scrollTo(0, document.body.scrollHeight / 2)")
         page.evaluate(SCROLL)
         in_page = page.evaluate("document.querySelectorAll('figure').length")

@@ -15,13 +15,12 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.dedupe import keep_one, twins
 from ndec_builder.demo.corpus.look_alike_groups import ALIKE, group_names
-from ndec_builder.demo.corpus.originals import Original, Video, list_folder, list_package
+from ndec_builder.demo.corpus.originals import Original, Video, find_own, list_folder, list_package
 from ndec_builder.demo.corpus.packages import Fetched, default_cache, fetch_packages
 from ndec_builder.demo.corpus.prepare import PreparedPicture, prepare, sample_originals
 from ndec_builder.demo.corpus.role_assignment import Cast, PictureCard, Roles, assign_roles
 from ndec_builder.demo.corpus.settings import CorpusConfig
 from ndec_builder.demo.corpus.write_workspace import _Row, fill
-from ndec_builder.sources.readers.folder import find_images
 
 RESULT_VERSION = 1
 RECORD = "corpus.run.json"
@@ -111,9 +110,9 @@ def _structures(pictures: Sequence[PreparedPicture]) -> np.ndarray:
 
 def _originals(config: CorpusConfig, workspace: Workspace) -> tuple[list[Original], list[Video], Fetched | None]:
     if config.images is not None:
-        paths, _ = find_images(config.images)
-        chosen = np.random.default_rng([config.seed, 4]).permutation(len(paths))[:_OWN_PHOTOS]
-        return list_folder([paths[int(i)] for i in chosen], workspace.uri_of), [], None
+        own = find_own(config.images)
+        chosen = np.random.default_rng([config.seed, 4]).permutation(len(own))[:_OWN_PHOTOS]
+        return list_folder([own[int(i)] for i in chosen], workspace.uri_of), [], None
     fetched = fetch_packages(config.cache or default_cache())
     originals: list[Original] = []
     videos: list[Video] = []

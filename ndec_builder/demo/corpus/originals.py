@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.demo.corpus.copyright_files import Copyright, read_copyright, stamp_title
 from ndec_builder.demo.corpus.package_rules import RULES, VIDEO_SKIP, family_key
 from ndec_builder.demo.corpus.packages import Package
 from ndec_builder.demo.corpus.qt_resources import read_rcc
+from ndec_builder.sources.listing import printable, without_ending
+from ndec_builder.sources.readers.folder import check_folder, walk_files
+from ndec_builder.sources.unread import Unread
 
 VIDEO_SUFFIXES = {".avi", ".mp4"}
 Licence = dict[str, str | None]
@@ -62,12 +67,33 @@ def list_package(package: Package) -> tuple[list[Original], list[Video]]:
     return [originals[image_id] for image_id in sorted(originals)], sorted(videos, key=lambda video: video.image_id)
 
 
-def list_folder(paths: list[Path], workspace_uri: Callable[[Path], str]) -> list[Original]:
-    """The user's own photos: no families, licence unknown, `original_url` is the file."""
+def list_folder(pictures: Iterable[tuple[str, Path]], workspace_uri: Callable[[Path], str]) -> list[Original]:
+    """The user's own photos (id, file): no families, licence unknown, `original_url` is the file."""
     return [
-        Original(path.stem, path.read_bytes, None, False, True, {"original_url": workspace_uri(path)})
-        for path in sorted(paths, key=lambda path: path.stem)
+        Original(image_id, path.read_bytes, None, False, True, {"original_url": workspace_uri(path)})
+        for image_id, path in sorted(pictures)
     ]
+
+
+def find_own(folder: Path) -> list[tuple[str, Path]]:
+    """(id, file) of the pictures below a folder, by (stem, path); other files are counted on stderr.
+
+    An id is the file name without its ending; where these repeat, the path below the folder, with `__` for slashes.
+    Raises UsageError when the folder is missing or is a file.
+    """
+    check_folder(folder)
+    unread = Unread()
+    files = list(walk_files(folder, frozenset(SUFFIXES), unread))
+    problems = Counter(file.problem for file in files if file.problem)
+    for note in (unread.note(), *(f"{count} × {problem}" for problem, count in problems.items())):
+        if note:
+            say(f"{folder}: {note}")
+    names = sorted((file.name for file in files if not file.problem), key=lambda name: (Path(name).stem, name))
+    for form in (lambda name: Path(name).stem, without_ending, str):
+        ids = [printable(form(name)).replace("/", "__") for name in names]
+        if len(set(ids)) == len(ids):
+            break
+    return [(image_id, folder / name) for image_id, name in zip(ids, names, strict=True)]
 
 
 def _files(package: Package) -> Iterator[tuple[str, Path, Callable[[], bytes]]]:

@@ -87,11 +87,15 @@ def embedder_from_checkpoint(path: Path, test_tables: Sequence[pa.Table], device
 def embedder_from_model(
     workspace: Workspace, name: str, fit_on: tuple[pa.Table, ResolveUri] | None, batch_size: int, device: str = "auto"
 ) -> Embedder:
-    """A model with PCA whitening: that of the workspace, or fitted on `fit_on` (training images), or none."""
+    """A model with PCA whitening: of the workspace, fitted on `fit_on` (training images), the shipped one, or none.
+
+    The shipped one is used with fewer than ENOUGH_IMAGES training images.
+    """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
     from ndec_builder.embeddings.settings import EmbedConfig
     from ndec_builder.embeddings.whitening import Whitening
+    from ndec_builder.embeddings.workspace_whitening import ENOUGH_IMAGES, load_shipped_whitening
 
     backbone = load_backbone(name, best_device(device))
     weights = dict(backbone.weights)
@@ -101,6 +105,10 @@ def embedder_from_model(
     if current and (stored / "whitening.npz").is_file():
         whitening = Whitening.load(stored / "whitening.npz")
         how = f"whitening of this workspace ({record['role']} images)"
+    elif (fit_on is None or fit_on[0].num_rows < ENOUGH_IMAGES) and (shipped := load_shipped_whitening(name)):
+        whitening, card = shipped
+        how = f"whitening that comes with ndec, fitted on {card['images']:,} training photos of the demo"
+        say(f"{name}: {how}")
     elif fit_on is not None and fit_on[0].num_rows > 1:
         table, resolve = fit_on
         spread = np.linspace(0, table.num_rows - 1, min(EmbedConfig.whitening_images, table.num_rows)).round()
