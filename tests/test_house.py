@@ -122,6 +122,42 @@ def test_folders_and_modules_stay_small() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > 300} == {}
 
 
+# A public name says one thing. These are interfaces: the same name for the same thing in each module that has it.
+INTERFACES = {"run", "find", "build", "app", "RESULT_VERSION"}
+
+
+def defined_in(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Public name → the modules that define it at their top level."""
+    found: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        for node in ast.parse(path.read_text("utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node]
+            names = (getattr(target, "name", None) or getattr(target, "id", None) for target in targets)
+            if isinstance(node, ast.AnnAssign):
+                names = (getattr(target, "id", None) for target in [node.target])
+            for name in names:
+                if name and not name.startswith("_"):
+                    found.setdefault(name, set()).add(module)
+    return found
+
+
+def ambiguous(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Public names that several modules define, other than interfaces and verbs."""
+    found = defined_in(modules)
+    verbs = {name for name, where in found.items() if any(place(module)[0] == "cli" for module in where)}
+    verbs &= {name for name, where in found.items() if any(place(module)[0] in ("api", "annotate") for module in where)}
+    verbs |= {"install", "serving", "status", "stop", "validate"}  # of the stage that does the work, under its own name
+    return {name: where for name, where in found.items() if len(where) > 1 and name not in INTERFACES | verbs}
+
+
+def test_a_public_name_is_defined_in_one_module(tmp_path: Path) -> None:
+    assert ambiguous(CODE) == {}
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text("class Entry: ...\n_hidden = 1\n")
+    two = {f"ndec_builder.core.{name}": tmp_path / f"{name}.py" for name in ("a", "b")}
+    assert ambiguous(two) == {"Entry": set(two)}
+
+
 def loaded_by(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}}, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ndec_builder.candidates.duplicates import ImageRow, UriResolver
+from ndec_builder.core.console import track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.rendition import is_plain_file
 from ndec_builder.core.storage import read_uri, write_bytes, write_text
@@ -68,7 +69,8 @@ def write_contact_sheet(
     wanted = {(0, row["query_id"]): queries[row["query_id"]] for row in shown}
     wanted |= {(1, row["reference_id"]): references[row["reference_id"]] for row in shown}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pictures = dict(zip(wanted, pool.map(lambda row: _inline(row, resolve), wanted.values()), strict=True))
+        drawn = track(pool.map(lambda row: _inline(row, resolve), wanted.values()), len(wanted), "contact sheet")
+        pictures = dict(zip(wanted, drawn, strict=True))
     pairs = [
         {
             "pair_id": row["pair_id"],
@@ -152,10 +154,12 @@ def _links(folder: Path, addresses: set[tuple[str, int]]) -> dict[tuple[str, int
     local = sorted(key for key in addresses if "://" not in key[0] and "#" not in key[0])
     links: dict[tuple[str, int], str | None] = dict.fromkeys(addresses)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        plain = list(pool.map(lambda key: not key[1] and is_plain_file(Path(key[0])), local))
+        checked = pool.map(lambda key: not key[1] and is_plain_file(Path(key[0])), local)
+        plain = list(track(checked, len(local), "contact sheet: files"))
         rendered = [key for key, is_plain in zip(local, plain, strict=True) if not is_plain][:MAX_THUMBNAILS]
         pictures = pool.map(lambda key: _thumbnail({"uri": key[0], "rotation": key[1]}, str), rendered)
-        for number, (key, picture) in enumerate(zip(rendered, pictures, strict=True)):
+        thumbnails = track(pictures, len(rendered), "contact sheet: thumbnails")
+        for number, (key, picture) in enumerate(zip(rendered, thumbnails, strict=True)):
             if picture is not None:
                 links[key] = f"{PICTURES}/{number:05d}.jpg"
                 write_bytes(folder / PICTURES / f"{number:05d}.jpg", picture)

@@ -18,7 +18,7 @@ from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_lo
 from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
 from ndec_builder.candidates.synthetic_pairs import (
-    PAIR_FEATURES,
+    PRELABEL_FEATURES,
     Gallery,
     KnownPairs,
     make_known_pairs,
@@ -93,7 +93,7 @@ def learn(known: KnownPairs) -> tuple[Logistic, dict[str, object]]:
         "reliability": [[float(held[b].mean()), float(y[b].mean()), len(b)] for b in bins if len(b)],
         "mean_probability": {kind: float(held[np.array(known.kinds) == kind].mean()) for kind in kinds},
         "intercept": model.intercept,
-        "weights": dict(zip(PAIR_FEATURES, (float(w) for w in model.weights), strict=True)),
+        "weights": dict(zip(PRELABEL_FEATURES, (float(w) for w in model.weights), strict=True)),
     }
 
 

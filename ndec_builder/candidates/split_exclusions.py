@@ -19,7 +19,7 @@ from ndec_builder.core.storage import fingerprint, read_json, read_table
 from ndec_builder.core.workspace import Workspace
 
 SKIP_COLUMNS = ["image_id", "sha256", "group"]
-CLOSEST = 3  # used images to compare each pool image with: a re-encoding is the closest one or equal to it
+_CLOSEST = 3  # used images to compare each pool image with: a re-encoding is the closest one or equal to it
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def near_duplicates_of_used(
         return set()
     left, right = np.flatnonzero(~is_used), np.flatnonzero(is_used)
     used_vectors = pool.vectors.take(right).load()
-    found = pairs_above(pool.vectors.take(left), used_vectors, DUPLICATE_SCORE, closest=CLOSEST)
+    found = pairs_above(pool.vectors.take(left), used_vectors, DUPLICATE_SCORE, closest=_CLOSEST)
     found = found.take(np.lexsort((found.references, -found.scores, found.queries)))
     first, second = pool.names(left[found.queries]), pool.names(right[found.references])
     rows = pool.rows([*first, *second])

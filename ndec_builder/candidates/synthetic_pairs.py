@@ -23,7 +23,7 @@ from ndec_builder.edits.recipes import edit_image
 TOO_ALIKE = 0.97  # cosine: the gallery may contain the picture twice
 MOST_IMAGES = 20_000  # at most this many images are searched for neighbours
 CROP_SHARE = (0.25, 0.75)  # share of the area of a reverse crop's query that its reference shows
-PAIR_FEATURES = (
+PRELABEL_FEATURES = (
     "score", "fitted", *SIGNALS, "outside_seam", "no_seam", "outside_no_fit"
 )  # fmt: skip
 
@@ -47,7 +47,7 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class KnownPairs:
-    """Features (n, d) float64 in the order of PAIR_FEATURES, the kind of each pair, and the group of its reference."""
+    """Features (n, d) float64, as PRELABEL_FEATURES; the kind of each pair, and the group of its reference."""
 
     features: np.ndarray
     kinds: list[str]
@@ -59,7 +59,7 @@ class KnownPairs:
 
 
 def geometry_features(score: float, geometry: Geometry) -> np.ndarray:
-    """One pair as (d,) float64, in the order of PAIR_FEATURES; unmeasured signals are 0, and indicators mark them."""
+    """One pair as (d,) float64, as PRELABEL_FEATURES; unmeasured signals are 0, and indicators mark them."""
     values = dict(zip(SIGNALS, np.nan_to_num(geometry.vector()), strict=True))
     return signal_features(score, values, geometry.homography is not None, bool(np.isnan(geometry.seam)))
 

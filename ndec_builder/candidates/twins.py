@@ -24,7 +24,7 @@ from ndec_builder.core.storage import fingerprint, read_json, read_table, write_
 from ndec_builder.core.workspace import Workspace
 
 TWIN_SCORE = 0.8  # cosine below which pictures are not compared: re-encoded and resized ones score higher
-CLOSEST = 8  # images that each image is compared with
+_CLOSEST = 8  # images that each image is compared with
 ALL_IMAGES = 200_000  # in larger roles only equal bytes are found: comparing pictures would take hours
 
 
@@ -36,7 +36,7 @@ def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[
     path = twins_path(workspace, images.role)
     table = workspace.read_images(images.role, ["image_id", "uri", "sha256", "width", "height", "format", "rotation"])
     embedded = columns_fingerprint({"image_id": pa.chunked_array([images.ids])})
-    mark = fingerprint([VERSION, TWIN_SCORE, CLOSEST, ALL_IMAGES, images.space, images_fingerprint(table), embedded])
+    mark = fingerprint([VERSION, TWIN_SCORE, _CLOSEST, ALL_IMAGES, images.space, images_fingerprint(table), embedded])
     record = path.with_suffix(".json")
     if path.is_file() and record.is_file() and read_json(record).get("fingerprint") == mark:
         return read_twins(workspace, images.role)
@@ -110,7 +110,7 @@ def _equal_bytes(table: pa.Table, preference: Mapping[str, tuple[int, str]]) -> 
 def _equal_pictures(
     workspace: Workspace, images: RoleVectors, preference: Mapping[str, tuple[int, str]], workers: int
 ) -> dict[str, str]:
-    near = pairs_above(images.vectors, images.vectors.load(), TWIN_SCORE, closest=CLOSEST + 1)  # each finds itself
+    near = pairs_above(images.vectors, images.vectors.load(), TWIN_SCORE, closest=_CLOSEST + 1)  # each finds itself
     ends = np.sort(np.stack([near.queries, near.references], axis=1), axis=1)
     ends, places = np.unique(ends, axis=0, return_index=True)
     apart = ends[:, 0] != ends[:, 1]

@@ -13,15 +13,15 @@ from typing import Any
 
 from ndec_builder.core.errors import UsageError, nearest
 
-Triple = tuple[float, float, float]
+_Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class PictureConfig:
     """What a tag fixes: normalisation, resizing, for timm the input size in px, for open_clip QuickGELU."""
 
-    mean: Triple
-    std: Triple
+    mean: _Triple
+    std: _Triple
     interpolation: str
     size: int = 0
     quick_gelu: bool = False

@@ -14,7 +14,7 @@ SCORERS = ("cosine", "asl", "fused")
 SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
-TWINS = ("match", "drop")
+TWIN_RULES = ("match", "drop")
 AUTO = "auto"  # the filter's threshold that the checkpoint chose on training data
 
 RESULT_FORMATS = {
@@ -87,7 +87,7 @@ class BenchmarkConfig(Config):
     )
     twins: str | None = setting(
         None, "References that show the same picture: match (each counts as found) or drop (keep one); default: warn.",
-        choices=TWINS,
+        choices=TWIN_RULES,
     )  # fmt: skip
     target_precision: float = setting(0.9, "Precision for which a threshold is advised.", gt=0, le=1)
     gallery: int = setting(12, "Pictures per gallery of the report.", result=False)

@@ -47,7 +47,7 @@ class Twins:
         return int(np.isin(dataset.truth % len(dataset.references), twinned).sum())
 
 
-def find_twins(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Twins:
+def find_dataset_twins(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Twins:
     """Find the twins among the references; comparisons of pictures are cached in the workspace."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -81,7 +81,7 @@ def apply_twins(dataset: Dataset, twins: Twins, how: str) -> Dataset:
 
 def settle_twins(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Dataset, str | None]:
     """The dataset after --twins, and what to tell people; None if no reference has a twin."""
-    twins = find_twins(config, workspace, dataset)
+    twins = find_dataset_twins(config, workspace, dataset)
     if not twins.groups:
         return dataset, None
     text = describe_twins(dataset, twins, config.twins)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FEW_PAIRS, FEW_GROUPS = 50, 20  # with fewer ground-truth pairs or groups of queries nothing is certain
-SMALL = 0.005  # differences that two decimals show as 0.00
+_SMALL = 0.005  # differences that two decimals show as 0.00
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -33,7 +33,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     elif metrics["uap_without_hard_negatives"]["value"] is not None:
         cost = metrics["uap_without_hard_negatives"]["value"] - metrics["uap"]["value"]
         sentence = (
-            f"Hard negatives cost this detector {_two(cost)} of μAP" if cost >= SMALL
+            f"Hard negatives cost this detector {_two(cost)} of μAP" if cost >= _SMALL
             else "Hard negatives do not lower μAP of this detector"
         )  # fmt: skip
     else:
@@ -70,7 +70,7 @@ def _caution(metrics: Mapping[str, Any]) -> str:
 
 
 def _effect(change: float) -> str:
-    return "made this better" if change >= SMALL else "made this worse" if change <= -SMALL else "changed nothing"
+    return "made this better" if change >= _SMALL else "made this worse" if change <= -_SMALL else "changed nothing"
 
 
 def _two(value: float | None) -> str:
@@ -78,7 +78,7 @@ def _two(value: float | None) -> str:
 
 
 def _signed(value: float) -> str:
-    return "0.00" if abs(value) < SMALL else f"{value:+.2f}".replace("-", "−")
+    return "0.00" if abs(value) < _SMALL else f"{value:+.2f}".replace("-", "−")
 
 
 def _percent(value: float | None) -> str:

@@ -70,7 +70,7 @@ def test_products_that_are_off_are_noticed(monkeypatch):
     with pytest.raises(Bf16Error, match="the error of bf16 scores"):
         Bf16Pass(references)
     monkeypatch.setattr(first_pass, "has_bf16", lambda: True)
-    monkeypatch.setattr(first_pass, "SMALL", 0)
+    monkeypatch.setattr(first_pass, "_SMALL", 0)
     monkeypatch.setattr(first_pass, "gpus", lambda: 0)
     assert isinstance(choose("auto", (10, 64), references), FlatPass)  # says so and goes on
 
@@ -79,7 +79,7 @@ def test_the_choice(monkeypatch, tmp_path):
     references = unit16(np.random.default_rng(0).normal(size=(30, 8)))
     monkeypatch.setattr(first_pass, "gpus", lambda: 0)
     assert isinstance(choose("auto", (10, 8), references), FlatPass)  # too small to load torch for
-    monkeypatch.setattr(first_pass, "SMALL", 0)
+    monkeypatch.setattr(first_pass, "_SMALL", 0)
     for has, kind in ((True, Bf16Pass), (False, FlatPass)):
         monkeypatch.setattr(first_pass, "has_bf16", lambda has=has: has)
         assert isinstance(choose("auto", (10, 8), references), kind)

@@ -65,7 +65,7 @@ def pull_labels(
 
 
 @dataclass
-class Changes:
+class ServerChanges:
     """What a pull found in Label Studio, before anything is written."""
 
     snapshot: ServerSnapshot
@@ -83,14 +83,14 @@ def collect_changes(
     everything: bool = False,
     accept_deleted: bool = False,
     repair: bool = True,
-) -> Changes:
+) -> ServerChanges:
     """Compare Label Studio with the tables.
 
     `repair`: if the tasks of a project changed, list them again, record deleted ones and delete duplicates. Without it
     nothing is written anywhere.
     """
     workspace, split, client = tables.workspace, tables.split, connection.client()
-    found = Changes(ServerSnapshot(tables), FullComparisons(tables.directory, everything), repair)
+    found = ServerChanges(ServerSnapshot(tables), FullComparisons(tables.directory, everything), repair)
     snapshot, rows = found.snapshot, found.rows
     pairs: dict[str, _Row] = {}
     own: dict[Assignee, dict[str, _Row]] = {}
@@ -158,7 +158,7 @@ def keep_if_many_are_gone(
 def _fetch_changes(
     client: Any,
     connection: Connection,
-    found: Changes,
+    found: ServerChanges,
     assignee: Assignee,
     project: projects.Project,
     since: datetime | None,

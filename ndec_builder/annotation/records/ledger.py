@@ -25,17 +25,17 @@ APPEND_ONLY = ("labels", "skips", "incidents", "set_aside")
 LEDGER_FILE = "ledger.json"
 _ROWS_AT_ONCE = 10_000
 
-Entry = dict[str, Any]
+LedgerEntry = dict[str, Any]
 
 
-def ledger(directory: Path) -> dict[str, list[Entry]]:
+def ledger(directory: Path) -> dict[str, list[LedgerEntry]]:
     """The chain of each append-only table of a split; empty for a workspace of an older version."""
     path = directory / LEDGER_FILE
-    found: dict[str, list[Entry]] = read_json(path) if path.is_file() else {}
+    found: dict[str, list[LedgerEntry]] = read_json(path) if path.is_file() else {}
     return found
 
 
-def last_entry(directory: Path, name: str) -> Entry | None:
+def last_entry(directory: Path, name: str) -> LedgerEntry | None:
     """The newest generation of a table, or None if it has no chain."""
     chain = ledger(directory).get(name, [])
     return chain[-1] if chain else None
@@ -115,7 +115,7 @@ def chain_problem(directory: Path, name: str) -> str:
     return ""
 
 
-def _advice(path: Path, chain: Sequence[Entry]) -> str:
+def _advice(path: Path, chain: Sequence[LedgerEntry]) -> str:
     previous = previous_file(path)
     or_previous = f", or copy {previous.name}, the one before, to its place" if previous.is_file() else ""
     return (
@@ -125,10 +125,10 @@ def _advice(path: Path, chain: Sequence[Entry]) -> str:
 
 
 def _add_entry(
-    directory: Path, known: dict[str, list[Entry]], name: str, table: pa.Table, start: int, **more: Any
+    directory: Path, known: dict[str, list[LedgerEntry]], name: str, table: pa.Table, start: int, **more: Any
 ) -> None:
     chain = known.setdefault(name, [])
-    before: Entry = chain[-1] if chain else {"generation": 0, "digest": ""}
+    before: LedgerEntry = chain[-1] if chain else {"generation": 0, "digest": ""}
     entry = {
         "generation": before["generation"] + 1,
         "rows": table.num_rows,

@@ -11,7 +11,7 @@ from ndec_builder.candidates.settings import SEARCHES
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import UsageError
 
-SMALL = 1e11  # multiplications, a second of work; for less, loading torch takes longer than it saves
+_SMALL = 1e11  # multiplications, a second of work; for less, loading torch takes longer than it saves
 
 
 def choose(search: str, shape: tuple[int, ...], references: np.ndarray) -> FirstPass:
@@ -24,7 +24,7 @@ def choose(search: str, shape: tuple[int, ...], references: np.ndarray) -> First
         raise UsageError(f"search {search!r} is unknown; it is one of {', '.join(SEARCHES)}")
     if search == "bf16" and not has_bf16():
         raise UsageError("search is bf16, but this CPU has neither amx_bf16 nor avx512_bf16; use search = auto")
-    large = shape[0] * references.size >= SMALL
+    large = shape[0] * references.size >= _SMALL
     if search == "auto" and large and gpus():
         return GpuPass(references)
     if search == "bf16" or (search == "auto" and large and has_bf16()):

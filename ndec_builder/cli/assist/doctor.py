@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndec_builder.core.console import track
 from ndec_builder.core.errors import NdecError
 
 _INSTALL = "pip install 'ndec-builder[cpu]' (or [gpu])"
@@ -39,7 +40,7 @@ def check_machine() -> list[MachineFinding]:
         _python, _cpu, _memory, _gpu, _torch, _faiss, _label_studio, _chromium, _disk, _listening,
     ]  # fmt: skip
     findings = []
-    for check in checks:
+    for check in track(checks, len(checks), "checking this machine"):
         try:
             findings.append(check())
         except Exception as error:

@@ -122,7 +122,7 @@ def _push(config: Any) -> str | None:
         return None
     several = min(config.overlap_people, people)
     overlap = config.overlap if several > 1 else 0.0
-    pace, source = rates.pace(workspace, config.split)
+    pace, source = rates.pair_pace(workspace, config.split)
     hours = sizing.person_hours(pairs, pace, overlap, several) / people
     twice = f", {overlap:.0%} of them {'twice' if several == 2 else 'three times'}" if overlap else ""
     each = f"for {people} people{twice}: about {sizing.duration(3600 * hours)} of labelling each"

@@ -51,7 +51,7 @@ def edit_guess(workspace: Workspace, role: str, copies: int) -> tuple[float, str
     return sizing.edit_seconds(copies * mean_pixels(workspace.images(role)), cores()), "a guess from their pixels"
 
 
-def pace(workspace: Workspace, split: str) -> tuple[float, str]:
+def pair_pace(workspace: Workspace, split: str) -> tuple[float, str]:
     """(seconds per pair, basis): the median of this workspace's labels if there are enough, else an assumption."""
     labels = workspace.annotation(split) / "labels.parquet"
     if row_count(labels) < _LABELLED:

@@ -20,14 +20,14 @@ MAX_ENTRY = 64 * 2**20  # bytes of one unpacked entry; a decompression bomb is r
 
 
 @dataclass(frozen=True)
-class Entry:
+class ResourceFile:
     """One file inside; `data` is unpacked."""
 
     path: str
     data: bytes
 
 
-def read_rcc(path: Path) -> Iterator[Entry]:
+def read_rcc(path: Path) -> Iterator[ResourceFile]:
     """Yield the files of a resource file in tree order; zstd entries are left out.
 
     Every offset, length and count is checked against the file. Raises NdecError for a file that is damaged or not .rcc.
@@ -56,7 +56,7 @@ class _Reader:
         self.node_size = 14 if self.version == 1 else 22
         self.nodes = max(0, len(blob) - self.tree) // self.node_size
 
-    def walk(self) -> Iterator[Entry]:
+    def walk(self) -> Iterator[ResourceFile]:
         """Depth first. A node is visited once, so a loop in the tree ends."""
         seen: set[int] = set()
         stack = [(0, "")]
@@ -76,7 +76,7 @@ class _Reader:
                 stack.extend((child + i, path) for i in reversed(range(count)))
             elif not flags & _ZSTD:
                 # for a file `first` holds territory and language, `second` the offset of the data
-                yield Entry(path, self._content(second, bool(flags & _ZLIB)))
+                yield ResourceFile(path, self._content(second, bool(flags & _ZLIB)))
 
     def _name(self, offset: int) -> str:
         at = self.names + offset

@@ -14,7 +14,7 @@ from ndec_builder.embeddings.model_names import ModelName
 from ndec_builder.embeddings.preprocess import longest_side, square
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-Triple = tuple[float, float, float]
+_Triple = tuple[float, float, float]
 
 
 class Backbone(nn.Module):
@@ -29,8 +29,8 @@ class Backbone(nn.Module):
         trunk: nn.Module,
         name: ModelName,
         size: int,
-        mean: Triple,
-        std: Triple,
+        mean: _Triple,
+        std: _Triple,
         license: str,
         *,
         p: float = 3.0,

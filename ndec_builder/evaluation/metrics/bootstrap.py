@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ndec_builder.core.console import progress
 from ndec_builder.evaluation.metrics.ranked import RankedList
 
 _REPLICATES_AT_ONCE = 125  # a row of weights is then a few cache lines
@@ -50,7 +51,12 @@ def intervals(
     Interval(value=0.75, low=0.25, high=1.0)
     """
     values = estimate(np.ones((groups, 1), dtype=np.int32))
-    batches = [estimate(weights) for weights in replicate_weights(groups, replicates, seed)]
+    batches = []
+    with progress() as bar:
+        task = bar.add_task("bootstrap replicates", total=replicates)
+        for weights in replicate_weights(groups, replicates, seed):
+            batches.append(estimate(weights))
+            bar.advance(task, weights.shape[1])
     return {name: interval_of(value[0], np.concatenate([b[name] for b in batches])) for name, value in values.items()}
 
 
