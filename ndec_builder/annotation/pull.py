@@ -6,12 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 from ndec_builder.annotation.label_studio import server_snapshot
+from ndec_builder.annotation.label_studio.accounts import labels_of_others, read_accounts
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
+from ndec_builder.annotation.web.picture_keys import add_keys
 from ndec_builder.core.console import say
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -36,11 +38,20 @@ def run(config: PullConfig) -> Path:
         tables = AnnotationTables(workspace, config.split)
         tables.require_tasks()
         connection = connect_label_studio(workspace, config.url, config.token_file)
+        add_keys(tables, connection)
+        before = tables.labels.num_rows
         counts, lost = pull_labels(
             tables, connection, everything=config.everything, accept_deleted=config.accept_deleted
         )
+        others = labels_of_others(read_accounts(workspace.label_studio), tables.labels.slice(before).to_pylist())
         chain = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
     _report_counts(counts, tables)
+    counts["other_account"] = others.total()
+    for (annotator, login), number in sorted(others.items()):
+        say(
+            f"{number} labels in the project of {annotator} were given under the account {login}; they count as labels "
+            f"of {annotator}: if somebody else gave them, use `ndec annotate send-back {annotator}`"
+        )
     if missing := missing_images(workspace):
         say(f"{len(missing)} images could not be shown (the first: {next(iter(missing))}); see missing_images.json")
     inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}

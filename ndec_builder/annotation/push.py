@@ -13,12 +13,14 @@ from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import default_annotators
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.label_studio import projects, server_snapshot
+from ndec_builder.annotation.label_studio.accounts import Accounts, accounts_file, make_accounts, read_accounts
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
 from ndec_builder.annotation.label_studio.handover import offer_skipped, share_with_newcomers
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.annotation.web.picture_keys import add_keys
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -51,6 +53,7 @@ def run(config: PushConfig) -> Path:
             say(f"no --annotator given: new pairs go to {', '.join(names)}")
         new = _with_gold(config, tables, tables.tasks, new_tasks(config, tables))
         connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
+        add_keys(tables, connection)
         tables.keep_options(config.hints, config.check_above, config.check_pairs, named)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
         share_with_newcomers(config, tables, connection)
@@ -60,7 +63,8 @@ def run(config: PushConfig) -> Path:
         imported = sync_tasks(tables, config.round, connection, config.chunk, shown)
         server_snapshot.end_handover(directory)
         annotators = sorted({name for found, name in keys(tables.tasks, "round", "annotator") if found == config.round})
-        where = _addresses(config, workspace, connection, annotators)
+        made = make_accounts(connection, annotators) if config.accounts == "own" else {}
+        where = _addresses(config, workspace, connection, annotators, made)
     say(f"{config.round} round of {config.split}: {new.num_rows} new tasks, {imported} sent to {connection.url}")
     for line in [*_former_pairs(tables), *where]:
         say(line)
@@ -112,16 +116,24 @@ def _former_pairs(tables: AnnotationTables) -> list[str]:
     return lines
 
 
-def _addresses(config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str]) -> list[str]:
-    """Where each annotator labels."""
+def _addresses(
+    config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str], made: Accounts
+) -> list[str]:
+    """Where each annotator labels and with which account; a password is shown only when the account is new."""
     with explain_errors(connection, "looking for ndec's projects"):
         found = projects.find_projects(connection.client())
-    by_name = {name: projects.project_key(workspace, config.split, config.round, name) for name in annotators}
-    return [
-        f"{name}: {connection.url}/projects/{found[key].id}/data?labeling=1"
-        for name, key in by_name.items()
-        if key in found
-    ]
+    path = accounts_file(workspace.label_studio)
+    known = read_accounts(workspace.label_studio) if connection.secrets and config.accounts == "own" else {}
+    lines = []
+    for name in annotators:
+        key = projects.project_key(workspace, config.split, config.round, name)
+        if key not in found:
+            continue
+        line = f"{name}: {connection.url}/projects/{found[key].id}/data?labeling=1"
+        if name in known:
+            line += f"   user: {known[name]['user']}   password: {made[name]['password'] if name in made else path}"
+        lines.append(line)
+    return lines + ([f"the new passwords are shown only now; they are stored in {path}"] if made else [])
 
 
 def _require_candidates(workspace: Workspace, split: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from ndec_builder.annotation.label_studio.accounts import accounts_file
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, own_connection
 from ndec_builder.annotation.label_studio.ports import is_loopback, page_origins
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
@@ -38,7 +39,9 @@ def run(config: ServeConfig) -> None:
     with _both(config) as (server, connection):
         with contextlib.suppress(KeyboardInterrupt):
             say(f"Label Studio: {connection.url}   user: {connection.user}   password: in {connection.secrets}")
-            say(f"guideline for annotators: {connection.image_url}/guideline")
+            if (accounts := accounts_file(Workspace(config.workspace).label_studio)).is_file():
+                say(f"annotators log in with their own accounts: {accounts}")
+            say(f"guideline for annotators: {connection.image_url.partition('/key/')[0]}/guideline")
             say("leave this running; in another terminal: `ndec annotate push`, later `pull`. Ctrl-C stops it.")
             while True:
                 server.check_alive()
@@ -83,9 +86,10 @@ def _serve_images(config: ServeConfig) -> None:
         _ending_on_signals(),
         ImageServer(workspace, config.image_port, config.host, page_origins(connection.url)) as images,
     ):
-        say(f"Label Studio {connection.url} answers, user {connection.user}; images: {images.url}")
+        address = images.url.partition("/key/")[0]
+        say(f"Label Studio {connection.url} answers, user {connection.user}; images: {address}")
         say(
-            f"push with LABEL_STUDIO_URL={connection.url} and `image_url = {images.url}`; to label with one key per "
+            f"push with LABEL_STUDIO_URL={connection.url} and `image_url = {address}`; to label with one key per "
             "pair, install ndec's middleware there (docs/annotation.md)"
         )
         with contextlib.suppress(KeyboardInterrupt):

@@ -166,6 +166,12 @@ class PushConfig(DecisionRules):
     )
     gold_seed: int = setting(0, "Seed for the images of gold pairs and their places in the queues.")
     hints: bool = setting(False, "Show rank, similarity and pre-label on the page; this biases annotators.")
+    accounts: str = setting(
+        "own",
+        "own: one Label Studio account per annotator, so that labels tell who gave them; shared: one for all.",
+        choices=("own", "shared"),
+        result=False,
+    )
     chunk: int = setting(5000, CHUNK_HELP, ge=1, result=False)
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)

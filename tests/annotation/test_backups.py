@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.annotation.label_studio.backups import prepare_upgrade, record_version, version_file
-from ndec_builder.annotation.label_studio.database import Database
+from ndec_builder.annotation.label_studio.database import Database, prepare_upgrade, record_version, version_file
 from ndec_builder.annotation.label_studio.server import LabelStudioServer
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_json

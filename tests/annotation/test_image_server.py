@@ -17,15 +17,16 @@ import pytest
 import requests
 from PIL import Image, ImageOps
 
-from ndec_builder.annotation.label_studio.ports import is_loopback, page_origins
+from ndec_builder.annotation.label_studio.credentials import image_key, keyed_url
+from ndec_builder.annotation.label_studio.ports import is_loopback, page_origins, public_host
 from ndec_builder.annotation.tables import missing_images
 from ndec_builder.annotation.web import image_server
 from ndec_builder.annotation.web.image_server import ImageServer, image_path
 from ndec_builder.annotation.web.overlays import align_pictures, fit_frames, render_difference, render_flip
 from ndec_builder.annotation.web.pictures import Pictures
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import IMAGES, table_of
-from ndec_builder.core.storage import write_table
+from ndec_builder.core.schemas import IMAGES, TASKS, table_of
+from ndec_builder.core.storage import write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
@@ -132,13 +133,35 @@ def test_head_does_not_read_the_picture(server: tuple[str, Path], monkeypatch: p
 def test_silent_connections_take_a_fixed_number_of_threads_and_time_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_server._Handler, "timeout", 0.5)
+    monkeypatch.setattr(image_server._Handler, "request_seconds", 0.5)
     with ImageServer(Workspace(tmp_path), 0) as images, contextlib.ExitStack() as silent:
-        address = ("127.0.0.1", int(images.url.rsplit(":", 1)[1]))
         for _ in range(50):
-            silent.enter_context(socket.create_connection(address))
+            silent.enter_context(socket.create_connection(_address(images)))
         assert requests.get(f"{images.url}/guideline").status_code == 200
         assert sum(thread.name.startswith("ndec-images_") for thread in threading.enumerate()) <= 16
+
+
+def test_a_trickle_of_bytes_does_not_keep_a_connection_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte arrives well within the limit for a silent connection; the request as a whole does not end."""
+    monkeypatch.setattr(image_server._Handler, "request_seconds", 1.0)
+    with ImageServer(Workspace(tmp_path), 0) as images, socket.create_connection(_address(images)) as slow:
+        slow.settimeout(0.2)
+        slow.sendall(b"GET /guideline HTTP/1.1\r\n")
+        for _ in range(100):  # 20 s of trickle
+            try:
+                slow.sendall(b"a")
+                if slow.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:  # reset: the server has closed it
+                break
+        else:
+            pytest.fail("the connection stayed open")
+
+
+def _address(images: ImageServer) -> tuple[str, int]:
+    return "127.0.0.1", int(images.url.partition("/key/")[0].rsplit(":", 1)[1])
 
 
 def test_a_repaired_picture_is_no_longer_missing_after_a_restart(server: tuple[str, Path], tmp_path: Path) -> None:
@@ -151,22 +174,56 @@ def test_a_repaired_picture_is_no_longer_missing_after_a_restart(server: tuple[s
     assert missing_images(workspace) == {}
 
 
-def test_a_public_host_needs_the_key(server: tuple[str, Path], tmp_path: Path) -> None:
-    with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_pictures_need_the_key_on_every_host(server: tuple[str, Path], tmp_path: Path, host: str) -> None:
+    with ImageServer(Workspace(tmp_path / "bench"), 0, host) as images:
         place, _, key = images.url.partition("/key/")
         port = place.rsplit(":", 1)[1]
-        assert place == f"http://{socket.gethostname()}:{port}"
-        answer = requests.get(f"http://127.0.0.1:{port}/key/{key}/image/pool/a", headers={"Host": "studio.example"})
-        assert answer.status_code == 200
+        assert place == f"http://{public_host(host)}:{port}"
+        local = f"http://127.0.0.1:{port}"
+        assert requests.get(f"{local}/key/{key}/image/pool/a").status_code == 200
         secrets = Workspace(tmp_path / "bench").label_studio / "secrets.json"
         assert key in secrets.read_text() and len(key) == 32 and secrets.stat().st_mode & 0o777 == 0o600
-        for path in ("", f"/key/{key[:-1]}", "/key/", f"/key/{key}x", "/key/%ff", f"/{key}"):
-            assert requests.get(f"http://127.0.0.1:{port}{path}/image/pool/a").status_code == 403
-    with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
+        for path in ("", f"/key/{key[:-1]}", "/key/", f"/key/{key}x", "/key/%ff", "/key/x"):
+            assert requests.get(f"{local}{path}/image/pool/a").status_code == 403, path
+            assert requests.get(f"{local}{path}/pair/0123456789abcdef/query").status_code == 403, path
+        assert requests.get(f"{local}/{key}/image/pool/a").status_code == 404
+        assert requests.get(f"{local}/guideline").status_code == 200  # the same for everybody, so it needs none
+    with ImageServer(Workspace(tmp_path / "bench"), 0, host) as images:
         assert images.url.endswith(f"/key/{key}")  # addresses in existing tasks stay valid
-    assert (
-        is_loopback("127.0.0.1") and is_loopback("::1") and not is_loopback("0.0.0.0") and not is_loopback("10.0.0.1")
-    )
+
+
+def test_a_public_host_answers_under_any_name(server: tuple[str, Path], tmp_path: Path) -> None:
+    with ImageServer(Workspace(tmp_path / "bench"), 0, "0.0.0.0") as images:
+        place, _, key = images.url.partition("/key/")
+        address = f"http://127.0.0.1:{place.rsplit(':', 1)[1]}/key/{key}/image/pool/a"
+        assert requests.get(address, headers={"Host": "studio.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("0.0.0.0", 403)])
+def test_tasks_without_the_key_are_shown_until_they_have_it(
+    server: tuple[str, Path], tmp_path: Path, host: str, status: int
+) -> None:
+    """Tasks of an older ndec, on loopback; elsewhere the key was always needed."""
+    workspace = Workspace(tmp_path / "bench")
+    row = {"pair_id": "0123456789abcdef", "query_id": "a", "reference_id": "a", "annotator": "ann", "round": "first"}
+    write_table(workspace.annotation("test") / "tasks.parquet", table_of(TASKS, [row]))
+    with ImageServer(workspace, 0, host) as images:
+        keyless = f"http://127.0.0.1:{images.url.partition('/key/')[0].rsplit(':', 1)[1]}/pair/0123456789abcdef/query"
+        assert requests.get(keyless).status_code == status
+        write_json(workspace.label_studio / "keyed-test.json", {"tasks": 1})
+        assert requests.get(keyless).status_code == 403
+
+
+@pytest.mark.parametrize(("url", "expected"), [("", ""), ("http://i/key/k", "http://i/key/k"), ("http://i/", None)])
+def test_addresses_get_the_key_once(tmp_path: Path, url: str, expected: str | None) -> None:
+    found = keyed_url(url, tmp_path)
+    assert found == (f"http://i/key/{image_key(tmp_path)}" if expected is None else expected)
+
+
+def test_loopback_addresses() -> None:
+    assert is_loopback("127.0.0.1") and is_loopback("::1")
+    assert not is_loopback("0.0.0.0") and not is_loopback("10.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
         login.wait_for_selector("#ndec-login")
         text = login.inner_text("#ndec-login")
         assert connection.user in text
-        assert "label_studio/secrets.json" in text
+        assert "label_studio/accounts.json" in text and "label_studio/secrets.json" in text
         assert _fits(login, ".form-wrapper")
         login.close()
 

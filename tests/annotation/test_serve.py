@@ -53,8 +53,9 @@ def test_serving_pictures_only_for_an_existing_label_studio(env: Path, tmp_path:
         try:
             assert "WARNING: other machines reach 0.0.0.0" in said and token not in said
             key = read_json(tmp_path / "bench" / "label_studio" / "secrets.json")["image_key"]
-            assert requests.get(f"http://127.0.0.1:{port}/guideline").status_code == 403
-            assert requests.get(f"http://127.0.0.1:{port}/key/{key}/guideline").status_code == 200
+            assert key not in said
+            assert requests.get(f"http://127.0.0.1:{port}/pair/0123456789abcdef/query").status_code == 403
+            assert requests.get(f"http://127.0.0.1:{port}/key/{key}/pair/0123456789abcdef/query").status_code == 404
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
         finally:  # a failed assertion must not leave the server running

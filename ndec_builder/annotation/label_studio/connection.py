@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from ndec_builder.annotation.label_studio.credentials import secrets_file
+from ndec_builder.annotation.label_studio.credentials import keyed_url, secrets_file
 from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.settings import DEFAULT_IMAGE_PORT
@@ -30,7 +30,7 @@ class Connection:
 
     url: str
     token: str = field(repr=False)
-    image_url: str
+    image_url: str = field(repr=False)  # with the key of the pictures
     user: str = ""  # the owner of the token
     secrets: Path | None = None  # the file with the password, if this is the workspace's own server
 
@@ -63,7 +63,7 @@ def connect_label_studio(workspace: Workspace, url: str = "", token_file: str = 
             "another terminal and leave it running, or name yours with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
         )
     images = image_url or f"http://127.0.0.1:{DEFAULT_IMAGE_PORT}"
-    return verify(Connection(url, _named_token(token_file, url), images))
+    return verify(Connection(url, _named_token(token_file, url), keyed_url(images, workspace.label_studio)))
 
 
 def own_connection(workspace: Workspace, url: str, image_url: str) -> Connection:
@@ -75,7 +75,8 @@ def own_connection(workspace: Workspace, url: str, image_url: str) -> Connection
             "start `ndec annotate serve` again"
         )
     secret = read_json(path)
-    return verify(Connection(url, secret["token"], image_url, secret["user"], path))
+    images = keyed_url(image_url, workspace.label_studio)
+    return verify(Connection(url, secret["token"], images, secret["user"], path))
 
 
 def _named_token(token_file: str, url: str) -> str:

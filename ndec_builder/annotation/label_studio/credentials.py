@@ -44,6 +44,11 @@ def image_key(data: Path) -> str:
     return values["image_key"]
 
 
+def keyed_url(url: str, data: Path) -> str:
+    """Address of the image server with its key; one that has a key already, or is empty, stays."""
+    return f"{url.rstrip('/')}/key/{image_key(data)}" if url and "/key/" not in url else url
+
+
 def make_private(data: Path) -> None:
     """Take the rights of other users from the data folder and the files in it, databases and their copies included.
 

@@ -112,7 +112,8 @@ def create_project(
     client: Any, workspace: Workspace, split: str, round_: str, annotator: str, image_url: str, hints: bool = False
 ) -> Project:
     title = project_title(workspace, split, round_, annotator)
-    guideline = f'<p><a href="{image_url}/guideline" target="_blank">The guideline with pictures</a></p>'
+    page = image_url.partition("/key/")[0] + "/guideline"  # needs no key
+    guideline = f'<p><a href="{page}" target="_blank">The guideline with pictures</a></p>'
     project = client.projects.create(
         title=title,
         description=project_description(workspace, split, round_, annotator),

@@ -14,14 +14,13 @@ from urllib.parse import urlsplit
 import requests
 
 from ndec_builder.annotation.label_studio import data_lock
-from ndec_builder.annotation.label_studio.backups import prepare_upgrade, record_version
 from ndec_builder.annotation.label_studio.credentials import make_secrets, secrets_file, write_private_json
-from ndec_builder.annotation.label_studio.database import Database, read_database
+from ndec_builder.annotation.label_studio.database import Database, prepare_upgrade, read_database, record_version
 from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.core.storage import read_json
 
 _SERVER_FILES = Path(__file__).parent / "server_files"
 _STOP_SECONDS = 15.0
@@ -100,7 +99,7 @@ class LabelStudioServer:
                     cwd=self.data, start_new_session=True, pass_fds=(self._lock.fileno(),), umask=0o077,
                 )  # fmt: skip
             data_lock.sign(self._lock, self._process.pid, self.url)
-            write_json(state_file(self.data), self._state())
+            write_private_json(state_file(self.data), self._state())
             self._wait_until_up(secret["token"])
             record_version(self.data)
         except BaseException:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import io
 import threading
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -19,13 +21,15 @@ from ndec_builder.annotation.label_studio.credentials import image_key
 from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
 from ndec_builder.annotation.web import guideline
 from ndec_builder.annotation.web.pair_pictures import SIDES, AssignedPairs
+from ndec_builder.annotation.web.picture_keys import has_keyless
 from ndec_builder.annotation.web.pictures import Pictures
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.workspace import Workspace
 
 MISSING_HEADER = "X-Ndec-Missing"
 _THREADS = 16
-_TIMEOUT_SECONDS = 10.0
+_REQUEST_SECONDS = 10.0  # for the complete request: a trickle of bytes must not keep a thread
+_ANSWER_SECONDS = 60.0  # for the complete answer: a large picture over a slow line
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -40,14 +44,36 @@ def compare_views() -> dict[str, tuple[Callable[[Image.Image, Image.Image], byte
     return VIEWS
 
 
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket until a deadline, however slowly the bytes arrive. Raises TimeoutError."""
+
+    def __init__(self, connection: socket, seconds: float) -> None:
+        self._connection, self._deadline = connection, time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     pictures: Pictures
     pairs: AssignedPairs
     allowed: frozenset[str] | None  # accepted host names; None: any
-    key: str  # the start of every address; empty: none is needed
+    key: str  # the start of every picture's address
+    takes_keyless: Callable[[], bool]  # whether tasks of an older ndec, without the key, may still be open
     origins: frozenset[str] | None  # web pages that may read the pictures; None: any, since they need the key
     aligning: threading.Lock  # one view at a time: it keeps a core busy for about a second
-    timeout = _TIMEOUT_SECONDS  # for each read: a silent connection must not keep a thread
+    request_seconds = _REQUEST_SECONDS
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_TimedReader(self.connection, self.request_seconds))
 
     def do_GET(self) -> None:
         # A web page whose host name points at 127.0.0.1 sends that name: it must not read the pictures.
@@ -55,10 +81,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.allowed is not None and host not in self.allowed:
             return self._answer(HTTPStatus.FORBIDDEN, b"wrong host name", "text/plain")
         parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]
-        if self.key:
-            given, parts = parts[1] if len(parts) > 1 and parts[0] == "key" else "", parts[2:]
+        if parts[0] == "key":
+            given, parts = parts[1] if len(parts) > 1 else "", parts[2:]
             if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.key.encode()):
                 return self._answer(HTTPStatus.FORBIDDEN, b"wrong key", "text/plain")
+        elif parts[0] in ("pair", "image") and not self.takes_keyless():
+            return self._answer(HTTPStatus.FORBIDDEN, b"pictures need the key; run `ndec annotate pull`", "text/plain")
         match parts:
             case ["pair", pair_id, side] if side in SIDES:
                 picture = self.pairs.find(pair_id, side)
@@ -103,6 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(HTTPStatus.OK, body, media_type)
 
     def _answer(self, status: HTTPStatus, body: bytes | None, media_type: str, *, missing: bool = False) -> None:
+        self.connection.settimeout(_ANSWER_SECONDS)  # `sendall` counts it for all of its bytes
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         if body is not None:
@@ -159,24 +188,26 @@ class _Server(HTTPServer):
 class ImageServer:
     """Context manager that serves the workspace's pictures from a thread. Port 0 picks a free one; see `url`.
 
-    On loopback only web pages of the origins `label_studio` can read the pictures. On other hosts every address starts
-    with a key that is part of `url` and of Label Studio's tasks.
+    Every picture's address starts with a key that is part of `url` and of Label Studio's tasks. On loopback only web
+    pages of the origins `label_studio` can read the pictures, and tasks of an older ndec are shown without the key
+    until a push or pull has added it (picture_keys.py). The guideline needs no key.
     """
 
     def __init__(self, workspace: Workspace, port: int, host: str = HOST, label_studio: Collection[str] = ()) -> None:
         if port:
             check_port_is_free(port, "--image-port", host)
-        key = "" if is_loopback(host) else image_key(workspace.label_studio)
+        key = image_key(workspace.label_studio)
         members = {
             "pictures": Pictures(workspace),
             "pairs": AssignedPairs(workspace),
             "allowed": _LOOPBACK if is_loopback(host) else None,
             "key": key,
+            "takes_keyless": staticmethod(lambda: is_loopback(host) and has_keyless(workspace)),
             "origins": frozenset(label_studio) if is_loopback(host) else None,
             "aligning": threading.Lock(),
         }
         self._server = _Server((host, port), type("Handler", (_Handler,), members))
-        self.url = f"http://{public_host(host)}:{self._server.server_address[1]}" + (f"/key/{key}" if key else "")
+        self.url = f"http://{public_host(host)}:{self._server.server_address[1]}/key/{key}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="ndec-images", daemon=True)
 
     def __enter__(self) -> ImageServer:

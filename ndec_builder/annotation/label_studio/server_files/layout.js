@@ -70,9 +70,9 @@
     const form = $("#login-form");
     if (!form || $("#ndec-login")) return;
     form.prepend(make("p", { id: "ndec-login" },
-      "Type the email address and password of your account. The first account is ", make("code", { textContent: "annotator@ndec.local" }),
-      "; its password is in the file ", make("code", { textContent: "label_studio/secrets.json" }),
-      " of the workspace, whose full path ", make("code", { textContent: "ndec annotate serve" }), " prints."));
+      "Type the email address and password that you were given. The person who runs the project finds them in the file ",
+      make("code", { textContent: "label_studio/accounts.json" }), " of the workspace, and the first account, ",
+      make("code", { textContent: "annotator@ndec.local" }), ", in ", make("code", { textContent: "label_studio/secrets.json" }), "."));
   };
 
   // A skipped task has a cancelled annotation, and Label Studio does not offer it to the same person again.

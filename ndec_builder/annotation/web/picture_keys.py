@@ -1,0 +1,58 @@
+"""The key in the picture addresses of existing tasks: older versions of ndec sent addresses without one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
+from ndec_builder.annotation.label_studio.credentials import image_key, write_private_json
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.console import say, track
+from ndec_builder.core.schemas import SPLITS
+from ndec_builder.core.workspace import Workspace
+
+_KEYLESS = re.compile(r"^(?!.*/key/)(.*?)(/(?:pair|image)/.*)$")
+
+
+def _marker(workspace: Workspace, split: str) -> Path:
+    """Exists when all tasks of a split have the key."""
+    return workspace.label_studio / f"keyed-{split}.json"
+
+
+def has_keyless(workspace: Workspace) -> bool:
+    """Whether Label Studio may hold tasks without the key."""
+    return any(
+        not _marker(workspace, split).is_file() and (workspace.annotation(split) / "tasks.parquet").is_file()
+        for split in SPLITS
+    )
+
+
+def add_keys(tables: AnnotationTables, connection: Connection) -> int:
+    """Add the key to the picture addresses of this split's tasks, once; returns how many tasks were changed.
+
+    The host in an address stays as it is. After a kill, the next call does the rest.
+    """
+    workspace, client = tables.workspace, connection.client()
+    marker = _marker(workspace, tables.split)
+    if marker.is_file():
+        return 0
+    prefix = f"{projects.workspace_key(workspace)}/{tables.split}/"
+    key, keyless = image_key(workspace.label_studio), []
+    with explain_errors(connection, "adding the key to the addresses of pictures"):
+        for name, project in projects.find_projects(client).items():
+            if name.startswith(prefix) and project.tasks:
+                for task in client.tasks.list(project=project.id, page_size=1000, include="id,data"):
+                    data = {
+                        name: _KEYLESS.sub(rf"\1/key/{key}\2", value) if isinstance(value, str) else value
+                        for name, value in task.data.items()
+                    }
+                    if data != task.data:
+                        keyless.append((task.id, data))
+        for number, data in track(keyless, len(keyless), "adding the key to the addresses of pictures"):
+            client.tasks.update(str(number), data=data, request_options=NO_RETRY)
+    write_private_json(marker, {"tasks": len(keyless)})
+    if keyless:
+        say(f"{len(keyless)} tasks of an older ndec got the key in the addresses of their pictures")
+    return len(keyless)
