@@ -20,6 +20,7 @@ DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
 URL_HELP = "Label Studio of your own; empty: the one of `ndec annotate serve`, else $LABEL_STUDIO_URL."
 TOKEN_HELP = "File with its access token; empty: $LABEL_STUDIO_API_KEY."
 IMAGE_URL_HELP = "Address where browsers find the image server; empty: the one of `ndec annotate serve`."
+ACCOUNTS_HELP = "own: one Label Studio account per annotator, so labels tell who gave them; shared: one for all."
 CHUNK_HELP = "Tasks sent in one request."
 
 
@@ -166,12 +167,7 @@ class PushConfig(DecisionRules):
     )
     gold_seed: int = setting(0, "Seed for the images of gold pairs and their places in the queues.")
     hints: bool = setting(False, "Show rank, similarity and pre-label on the page; this biases annotators.")
-    accounts: str = setting(
-        "own",
-        "own: one Label Studio account per annotator, so that labels tell who gave them; shared: one for all.",
-        choices=("own", "shared"),
-        result=False,
-    )
+    accounts: str = setting("own", ACCOUNTS_HELP, choices=("own", "shared"), result=False)
     chunk: int = setting(5000, CHUNK_HELP, ge=1, result=False)
     url: str = setting("", URL_HELP, result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
