@@ -41,9 +41,7 @@ class ServeConfig(Config):
     )
     url: str = setting("", "Label Studio that is already running: serve the pictures only.", result=False)
     token_file: str = setting("", TOKEN_HELP, result=False)
-    without_backup: bool = option(
-        False, "Start although no copy of the database can be made before Label Studio upgrades it."
-    )
+    without_backup: bool = option(False, "Start even if no copy of the database can be made before an upgrade.")
     start_seconds: float = setting(300.0, "Seconds that Label Studio may take to start.", result=False)
 
     def __post_init__(self) -> None:
