@@ -14,6 +14,7 @@ from ndec_builder.core.storage import fingerprint
 
 DECODE_VERSION = 2  # of transparency and deep grey; JPEG and BMP have neither, so vectors of these stay valid
 VERSIONED_FORMATS = ("PNG", "WEBP", "GIF", "TIFF")
+_PLAIN_ENDINGS = (".jpg", ".jpeg", ".jfif", ".bmp")
 
 
 def columns_fingerprint(columns: Mapping[str, pa.ChunkedArray]) -> str:
@@ -31,9 +32,24 @@ def images_fingerprint(images: pa.Table) -> str:
         "content": pc.coalesce(images["sha256"], images["uri"]),
         "rotation": images["rotation"],
     }
-    if pc.any(pc.is_in(images["format"], value_set=pa.array(VERSIONED_FORMATS, pa.string()))).as_py():
-        columns["decoding"] = pa.chunked_array([pa.array([DECODE_VERSION])])
+    if version := decode_versions(images):
+        columns["decoding"] = pa.chunked_array([pa.array(version)])
     return columns_fingerprint(columns)
+
+
+def decode_versions(images: pa.Table) -> list[int]:
+    """[DECODE_VERSION] if the decoding of an image's format has versions, else []: part of what pixels depend on."""
+    return [DECODE_VERSION] if any(has_decode_version(images)) else []
+
+
+def has_decode_version(images: pa.Table) -> list[bool]:
+    """For each image whether the decoding of its format has versions; without a column `format`, by the uri's ending.
+
+    An unknown ending counts as such a format.
+    """
+    if "format" in images.column_names:
+        return [name in VERSIONED_FORMATS for name in images["format"].to_pylist()]
+    return [not uri.lower().endswith(_PLAIN_ENDINGS) for uri in images["uri"].to_pylist()]
 
 
 def _digest(column: pa.ChunkedArray) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.fingerprints import DECODE_VERSION, has_decode_version
 from ndec_builder.core.storage import fingerprint, sha256_file
 from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, STRATA
 from ndec_builder.evaluation.predictions import Predictions
@@ -97,6 +98,14 @@ def contents_of(images: pa.Table, resolve: Callable[[str], str]) -> list[str]:
     return [
         sha256 or _unopened(uri, resolve)
         for sha256, uri in zip(images["sha256"].to_pylist(), images["uri"].to_pylist(), strict=True)
+    ]
+
+
+def pictures_of(images: pa.Table, resolve: Callable[[str], str]) -> list[str]:
+    """What the pixels of each image depend on, except for its rotation: its bytes, and how its format is decoded."""
+    return [
+        f"{content} decoding {DECODE_VERSION}" if versioned else content
+        for content, versioned in zip(contents_of(images, resolve), has_decode_version(images), strict=True)
     ]
 
 

@@ -15,7 +15,7 @@ from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import fingerprint, read_json, write_json
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.dataset import Dataset, contents_of, rotations_of
+from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
 from ndec_builder.evaluation.detectors.scoring import reference_vectors
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
@@ -134,7 +134,7 @@ def _equal_pictures(
     score = dict(
         zip(map(tuple, np.sort(np.stack([one, other], axis=1), axis=1).tolist()), near.scores.tolist(), strict=True)
     )
-    contents, turned = contents_of(dataset.references, dataset.resolve), rotations_of(dataset.references)
+    contents, turned = pictures_of(dataset.references, dataset.resolve), rotations_of(dataset.references)
     key = fingerprint([VERSION, SCORE, [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()]])
     path = workspace.root / "cache" / "twins" / f"{key}.json"
     if not path.is_file():

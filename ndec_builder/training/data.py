@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.fingerprints import decode_versions
 from ndec_builder.training.recipes import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class TrainingSet:
         )
         rotations = [rotation or 0 for rotation in self.images["rotation"].to_pylist()]
         arrays = (self.classes, self.pairs, self.directed)
-        return [*columns, rotations, self.basic, *(array.tolist() for array in arrays)]
+        return [*columns, rotations, self.basic, *(array.tolist() for array in arrays), *decode_versions(self.images)]
 
     def facts(self) -> dict[str, int]:
         return {

@@ -17,6 +17,7 @@ import torch
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.fingerprints import decode_versions
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, sha256_bytes, write_table
 from ndec_builder.embeddings.backbones import Backbone
@@ -71,12 +72,12 @@ def cache_views(
     An interrupted run continues at the first missing shard.
     """
     ids = images["image_id"].to_pylist()
-    mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16)
+    mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images))
     rows = images.select(["image_id", "uri"]).to_pylist()
     plan = Plan(len(rows), SHARD_IMAGES, mark)
     lacking = len(maker.backgrounds) < min(MAX_BACKGROUNDS, len(ids))
     if lacking and not all((root / mark[:16] / f"{shard.name}.done.json").is_file() for shard in plan.shards):
-        mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, replaced=True)
+        mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images), replaced=True)
         plan = Plan(len(rows), SHARD_IMAGES, mark)
     directory = root / mark[:16]
     remove_abandoned(directory)
@@ -96,13 +97,21 @@ def cache_views(
 
 
 def views_fingerprint(
-    trunk: str, ids: Sequence[str], maker: ViewMaker, kinds: Sequence[str], bf16: str, *, replaced: bool = False
+    trunk: str,
+    ids: Sequence[str],
+    maker: ViewMaker,
+    kinds: Sequence[str],
+    bf16: str,
+    decoding: Sequence[int] = (),
+    *,
+    replaced: bool = False,
 ) -> str:
     """Everything that the cached views depend on: trunk, images (ids, bytes, rotations), kinds, seed and precision.
 
     The pictures that copies are pasted on follow from these, unless some of them cannot be read (`replaced`).
     """
     parts: list[object] = [RESULT_VERSION, trunk, list(ids), list(maker.sha256), list(kinds), maker.seed, bf16]
+    parts += [["decoding", *decoding]] if decoding else []
     parts += [list(maker.rotations)] if any(maker.rotations) else []
     parts += [["backgrounds", *(sha256_bytes(picture.tobytes()) for picture in maker.backgrounds)]] if replaced else []
     return fingerprint(parts)

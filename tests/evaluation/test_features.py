@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.fingerprints import DECODE_VERSION
 from ndec_builder.core.storage import write_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.model_names import RESULT_VERSION
 from ndec_builder.embeddings.whitening import Whitening
-from ndec_builder.evaluation.dataset import from_folders, from_manifest
+from ndec_builder.evaluation.dataset import from_folders, from_manifest, pictures_of
 from ndec_builder.evaluation.detectors.features import (
     Features,
     embed_images,
@@ -108,3 +109,12 @@ def test_several_test_sizes_are_averaged(small: Any, make_checkpoint: Callable[.
     assert both.vectors.astype(float) == pytest.approx(mean / np.linalg.norm(mean, axis=1, keepdims=True), abs=2e-3)
     assert both.norms == pytest.approx(np.sqrt(alone[0].norms * alone[1].norms))
     assert detector.backbone.size == 224  # the detector itself is left as it was
+
+
+def test_pixels_of_formats_with_versions_depend_on_how_they_are_decoded() -> None:
+    table = pa.table({"uri": ["a.JPG", "b.png", "c"], "sha256": ["1", "2", "3"]})
+    jpeg, png, unknown = pictures_of(table, str)
+    assert pictures_of(table.append_column("format", pa.array(["PNG", "JPEG", "BMP"])), str)[1:] == ["2", "3"]
+    assert jpeg == "1"
+    assert png == f"2 decoding {DECODE_VERSION}"
+    assert unknown == f"3 decoding {DECODE_VERSION}"

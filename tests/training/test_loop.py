@@ -136,7 +136,7 @@ def test_the_paper_preset_is_the_schedule_of_its_simple_baseline(tmp_path: Path)
     own = with_preset(TrainConfig(tmp_path, tmp_path, preset="paper", steps=99, lr=0.5))
     assert (own.steps, own.lr, own.flat) == (99, 0.5, 40_000)
     assert with_preset(TrainConfig(tmp_path, tmp_path)) == TrainConfig(tmp_path, tmp_path)
-    with pytest.raises(UsageError, match=r"preset 'papr' is unknown; did you mean 'paper'"):
+    with pytest.raises(UsageError, match=r"preset is 'papr'; it must be none or paper; did you mean 'paper'"):
         with_preset(TrainConfig(tmp_path, tmp_path, preset="papr"))
 
 

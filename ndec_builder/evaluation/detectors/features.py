@@ -16,7 +16,7 @@ from ndec_builder.core.console import progress, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import atomic_path, fingerprint, read_json, remove_abandoned, sha256_bytes
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.dataset import contents_of, rotations_of
+from ndec_builder.evaluation.dataset import pictures_of, rotations_of
 
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
@@ -205,7 +205,7 @@ def features_key(
     trunk: covers code version, weights, input size and pooling of the backbone.
     """
     return fingerprint(
-        [CACHE_VERSION, trunk, list(preprocessing), batch_size, contents_of(images, resolve), rotations_of(images)]
+        [CACHE_VERSION, trunk, list(preprocessing), batch_size, pictures_of(images, resolve), rotations_of(images)]
     )
 
 

@@ -20,7 +20,7 @@ from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.dataset import Dataset, contents_of, rotations_of
+from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
 from ndec_builder.training.fused.measure import PICTURE_SIDE, described_reference
 from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
 from ndec_builder.training.views import load_picture
@@ -114,5 +114,5 @@ def _key(query: Image, reference: Image) -> bytes:
 
 
 def _images(dataset: Dataset, table: pa.Table) -> list[Image]:
-    contents, uris = contents_of(table, dataset.resolve), map(dataset.resolve, table["uri"].to_pylist())
+    contents, uris = pictures_of(table, dataset.resolve), map(dataset.resolve, table["uri"].to_pylist())
     return list(zip(contents, uris, rotations_of(table), strict=True))
