@@ -80,6 +80,9 @@ def run(config: DemoConfig) -> DemoTable:
     asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
     fused = stage("train-asl --recipe fused", "train-fused", **fit)
 
+    # with few training images, none can be held out to choose a threshold on
+    own = {"threshold": "auto"} if read_json(asl_copies / "checkpoint.json")["threshold"] is not None else {}
+
     def benchmark(name: str, **detector: Any) -> Path:
         report: Path = stage(f"benchmark {name}", "benchmark", manifest=manifest, name=name, **detector)
         return report
@@ -90,7 +93,9 @@ def run(config: DemoConfig) -> DemoTable:
         f"{MODEL}, whitened": baseline,
         "the same + ASL filter": benchmark("baseline-asl", model=MODEL, asl_checkpoint=asl, **with_filter),
         "ASL as in the paper": benchmark("asl", checkpoint=asl, **with_filter),
-        "asl-copies, own threshold": benchmark("asl-copies", checkpoint=asl_copies, threshold="auto", **with_filter),
+        f"asl-copies, {'own' if own else 'default'} threshold": benchmark(
+            "asl-copies", checkpoint=asl_copies, **own, **with_filter
+        ),
         "fused": benchmark("fused", model=MODEL, scorer="fused", fused_model=fused, baseline=baseline),
     }
     return DemoTable.collect(Workspace(config.out), manifest, reports, time.monotonic() - started)
