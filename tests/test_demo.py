@@ -10,7 +10,7 @@ import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.demo.corpus.originals import find_own
-from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, run, scaled_to
+from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, make_manifest, run, scaled_to
 from ndec_builder.demo.summary_table import DemoTable
 
 pytestmark = pytest.mark.slow
@@ -118,3 +118,24 @@ def test_sizes_never_exceed_those_of_the_demo() -> None:
 def test_a_split_without_pairs_says_how_many_pictures_were_usable() -> None:
     with pytest.raises(NdecError, match="only 52 of 70 pictures are different and usable"):
         scaled_to(DEMO_SIZES["small"], corpus_counts(0, 0, 0, 5, 1))
+
+
+class Recorder:
+    """Takes the place of the stages; keeps which ran, in order."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, Any]] = []
+
+    def __call__(self, title: str, verb: str, **flags: Any) -> Path:
+        self.ran.append((verb, flags.get("split") or flags.get("role")))
+        return Path("result")
+
+    def timed(self, title: str, work: Any) -> None:
+        self.ran.append((title, None))
+
+
+def test_all_that_mining_reads_exists_before_it(tmp_path: Path) -> None:
+    """Vectors of the training images made after `mine test` would let a resumed demo mine and export again."""
+    stages = Recorder()
+    make_manifest(DemoConfig(tmp_path / "out"), stages)  # type: ignore[arg-type]
+    assert stages.ran.index(("embed", "basic")) < stages.ran.index(("mine", "test"))

@@ -110,6 +110,8 @@ def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     if config.images is not None:
         size = scaled_to(size, read_json(corpus)["counts"])
     stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
+    # mine test compares with these; if they were embedded after it, a resumed demo would mine and export again
+    stage("embed basic", "embed", role="basic")
     stage("mine test", "mine", split="test", top=size.top_test)
     stage("mine train", "mine", split="train", top=size.top_train)
     stage.timed("annotate", lambda: _annotate(config, stage))
