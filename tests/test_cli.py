@@ -64,7 +64,7 @@ def folders(tmp_path: Path) -> Path:
         (["demo", "--size", "huge"], 2, "huge"),
         (["status", "--workspace", "missing"], 1, "ndec init"),
         (["mine", "--config", "none.toml"], 1, "none.toml"),
-        (["mine", "--top", "0"], 2, "top is 0; it must be at least 1"),
+        (["mine", "--top", "-1"], 2, "top is -1; it must be at least 0"),
         (["mine", "--rank-by", "normalised"], 2, "rank_by is 'normalised'; it must be raw or normalized"),
         (["validate", "good", "--workspace", "bench"], 2, "did you mean 'pixels'"),
         (["minne"], 2, "mine"),

@@ -38,6 +38,7 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         "ndec_builder/annotation/label_studio/server_files/layout.css",
         "ndec_builder/training/fused/default/fused.safetensors",
         "ndec_builder/training/fused/default/fused.json",
+        "ndec_builder/embeddings/default/whitening.npz",
     } <= names
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     script = "from ndec_builder.core.workspace import shipped; print(shipped('annotation/label_config.xml'))"
@@ -51,7 +52,7 @@ def test_the_wheel_ships_the_page_the_guideline_and_the_type_marker(tmp_path: Pa
         [sys.executable, "-c", script], cwd=tmp_path / "site", env={"PYTHONPATH": str(tmp_path / "site")},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert found.stdout.split() == ["1000", "push"]
+    assert found.stdout.split() == ["0", "push"]
 
 
 def test_every_pinned_package_installs_on_the_oldest_python() -> None:

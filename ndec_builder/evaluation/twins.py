@@ -12,6 +12,7 @@ import numpy as np
 
 from ndec_builder.candidates.duplicates import VERSION, find_duplicates
 from ndec_builder.candidates.search.exact import pairs_above
+from ndec_builder.candidates.twins import TWIN_SCORE
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import fingerprint, read_json, write_json
 from ndec_builder.core.workspace import Workspace
@@ -19,7 +20,6 @@ from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
 from ndec_builder.evaluation.detectors.scoring import reference_vectors
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
-SCORE = 0.8  # cosine below which two references are not compared: re-encoded and resized pictures score higher
 NEIGHBOURS = 20  # closest references of each that are compared
 ALL_REFERENCES = 20_000  # with more, only those of the ground truth are compared with the others
 
@@ -128,14 +128,16 @@ def _equal_pictures(
     asked = np.flatnonzero(in_truth | (len(places) <= ALL_REFERENCES))
     if not len(asked):
         return []
-    near = pairs_above(vectors[asked], vectors, SCORE, closest=NEIGHBOURS + 1)
+    near = pairs_above(vectors[asked], vectors, TWIN_SCORE, closest=NEIGHBOURS + 1)
     one, other = places[asked[near.queries]], places[near.references]
     rows = np.unique(np.sort(np.stack([one, other], axis=1), axis=1)[one != other], axis=0)
     score = dict(
         zip(map(tuple, np.sort(np.stack([one, other], axis=1), axis=1).tolist()), near.scores.tolist(), strict=True)
     )
     contents, turned = pictures_of(dataset.references, dataset.resolve), rotations_of(dataset.references)
-    key = fingerprint([VERSION, SCORE, [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()]])
+    key = fingerprint(
+        [VERSION, TWIN_SCORE, [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()]]
+    )
     path = workspace.root / "cache" / "twins" / f"{key}.json"
     if not path.is_file():
         images = dataset.references.select(

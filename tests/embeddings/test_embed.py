@@ -288,7 +288,7 @@ def test_without_whitening(config: EmbedConfig, workspace: Workspace) -> None:
 
 def test_default_model(workspace: Workspace) -> None:
     stored = read_embeddings(run(EmbedConfig(workspace.root, "reference", whitening_images=8, batch_size=8)))
-    assert stored.vectors.shape == (20, 7)  # eight images for the whitening leave seven dimensions
+    assert stored.vectors.shape == (20, 256)  # the whitening that comes with the model: 20 images are too few
 
 
 def test_rejects_and_the_limit(config: EmbedConfig, workspace: Workspace) -> None:

@@ -15,7 +15,8 @@ from ndec_builder.embeddings.model_names import ModelName
 from ndec_builder.embeddings.settings import EmbedConfig
 
 OTHER = {
-    "model": "other", "whiten": False, "dim": 7, "shrinkage": 0.3, "whitening_images": 99, "batch_size": 3,
+    "model": "other", "whiten": False, "whitening": "own", "dim": 7, "shrinkage": 0.3, "whitening_images": 99,
+    "batch_size": 3,
     "bf16": "off", "shard_size": 9, "device": "cpu", "engine": "ray", "workers": 3, "threads": 1, "ray_address": "x",
     "task_gpus": 1.0, "max_reject_share": 0.9,
 }  # fmt: skip

@@ -102,7 +102,7 @@ def test_manifest_with_hard_negatives(small: Any, baseline: Path) -> None:
     assert metrics["uap_without_hard_negatives"] == metrics["by_hard_kind"]["without"]["uap"]
     assert metrics["data"]["natural_hard_negatives"] == metrics["data"]["reverse_crop_hard_negatives"] == 2
     assert metrics["data"]["groups"] == 16  # 12 scenes and 4 distractors without a group
-    assert "10 training images" in metrics["detector"]
+    assert "whitening that comes with ndec" in metrics["detector"]  # 10 training images are too few
     assert {metrics[key]["value"] for key in ("recovered", "gap_closed", "held")} == {None}
 
 

@@ -191,7 +191,7 @@ def test_a_whitening_of_an_earlier_version_of_the_descriptors_is_not_used(tmp_pa
     write_json(record, {"weights": backbone.weights, "role": "basic", "result_version": RESULT_VERSION})
     assert "of this workspace" in embedder_from_model(workspace, MODEL, None, 32).about
     write_json(record, read_json(record) | {"result_version": RESULT_VERSION - 1})
-    assert "not whitened" in embedder_from_model(workspace, MODEL, None, 32).about
+    assert "whitening that comes with ndec" in embedder_from_model(workspace, MODEL, None, 32).about
 
 
 @pytest.mark.parametrize("change", [{"mean": (0.5, 0.5, 0.5)}, {"size": 96}, {"interpolation": "bilinear"}])

@@ -44,7 +44,11 @@ def test_what_random_checks_proved_is_printed(world: World) -> None:
     audit = {"kept": 5000, "audited": 300, "copies": 0, "doubtful": 1, "bound": 0.0157}
     cleared = {"pairs": 812, "threshold": 0.987654, "checked": 200, "wrong": 1, "bound": 0.0235}
     gold = {"n": 40, "right": 39, "low": 0.871, "high": 0.996}
-    agreement = {"audit": audit, "auto_clear": cleared, "annotators": [{"annotator": "a|b", "gold": gold}]}
+    agreement = {
+        "audit": audit,
+        "auto_clear": cleared,
+        "annotators": [{"annotator": "a|b", "labels": 100, "gold": gold}],
+    }
     write_json(world.workspace.annotation("test") / "agreement.json", agreement)
     text = card(world)
     assert "* Audit: 300 of the 5,000 kept hard negatives, drawn at random," in text

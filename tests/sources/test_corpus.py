@@ -152,7 +152,7 @@ def test_too_few_photos(tmp_path: Path) -> None:
 
 
 def test_an_unknown_size(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="size 'huge'"):
+    with pytest.raises(UsageError, match="size is 'huge'; it must be full or small"):
         CorpusConfig(tmp_path, size="huge")
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ndec_builder.core.errors import UsageError
+from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
@@ -95,9 +95,11 @@ def test_what_datasets_writes_of_class_folders(tmp_path: Path, classes: Path, fo
     loaded = datasets.load_dataset("imagefolder", data_dir=str(classes), split="train")
     if form == "parquet":
         loaded.to_parquet(tmp_path / "set" / "train.parquet")
+        with pytest.raises(GapsError, match="absolute path outside of the source's folder; --follow-links DIR"):
+            Ingested(tmp_path, tmp_path / "set")
     else:
         loaded.save_to_disk(tmp_path / "set")
-    found = Ingested(tmp_path, tmp_path / "set")
+    found = Ingested(tmp_path, tmp_path / "set", follow_links=classes)
     assert not any(name.startswith("/") for name in found.ids)  # no path of this machine
     assert len(found.ids) == 4 and len({found.data(name) for name in found.ids}) == 3
     assert found.data(found.ids[0]) == (classes / "cats" / "scene-0000.png").read_bytes()

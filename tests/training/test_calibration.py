@@ -82,7 +82,7 @@ def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_ou
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "_FEWEST", 1)
-    monkeypatch.setattr(calibration, "PARTS", 2)
+    monkeypatch.setattr(calibration, "_PARTS", 2)
     seen: list[set[str]] = []
     real = train.train_head
 
