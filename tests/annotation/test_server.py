@@ -19,7 +19,7 @@ import requests
 
 from ndec_builder.annotation.label_studio import environment
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, verify
-from ndec_builder.annotation.label_studio.credentials import make_secrets, secrets_file
+from ndec_builder.annotation.label_studio.credentials import image_key, make_secrets, secrets_file
 from ndec_builder.annotation.label_studio.ports import check_port_is_free
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state, state_file
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ServeConfig
@@ -64,6 +64,13 @@ def test_only_harmless_variables_reach_the_server(tmp_path: Path, monkeypatch: p
     assert found["SSRF_PROTECTION_ENABLED"] == found["LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK"] == "true"
     assert found["LC_TIME"] == "C" and found["PATH"] == os.environ["PATH"]
     assert not {"HEARTEX_DEBUG", "PYTHONSTARTUP", "AWS_SECRET"} & found.keys()
+
+
+def test_new_secrets_are_private_from_the_start(tmp_path: Path) -> None:
+    """Nothing reads them in between: every read would also take the rights of others away."""
+    image_key(tmp_path / "data")
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert stat.S_IMODE(secrets_file(tmp_path / "data").stat().st_mode) == 0o600
 
 
 def test_folders_that_others_could_read_are_made_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ GUARDS = [
     Guard("Label Studio's switches are set", f"{STUDIO}/server.py", '"SSRF_PROTECTION_ENABLED": "true",', "",
           f"{SERVER}::test_only_harmless_variables_reach_the_server"),
     Guard("new private files have mode 0600", f"{STUDIO}/credentials.py", "os.O_EXCL, 0o600", "os.O_EXCL, 0o644",
-          f"{SERVER}::test_starts_with_private_secrets_and_ends_its_own_process"),
+          f"{SERVER}::test_new_secrets_are_private_from_the_start"),
     Guard("folders of older versions are made private", f"{STUDIO}/credentials.py", "path.chmod(found & 0o700)", "pass",
           f"{SERVER}::test_folders_that_others_could_read_are_made_private"),
     Guard("no password in the database setting", f"{STUDIO}/database.py", "if setting and urlsplit(setting).password:",
