@@ -56,6 +56,7 @@ def make_private(data: Path) -> None:
     """
     if not data.is_dir():
         return
+    reachable = stat.S_IMODE(data.stat().st_mode) & 0o077  # in a private folder nobody could read the files
     for path in (data, *data.iterdir()):
         try:
             found = stat.S_IMODE(path.lstat().st_mode)
@@ -70,7 +71,8 @@ def make_private(data: Path) -> None:
                 "so its rights cannot be changed; run this as that user, or let that user run `chmod -R go= "
                 f"{data}`"
             ) from None
-        say(f"{path} could be read by other users (mode {found:o}); now only by you (mode {found & 0o700:o})")
+        if reachable:
+            say(f"{path} could be read by other users (mode {found:o}); now only by you (mode {found & 0o700:o})")
 
 
 @contextlib.contextmanager
