@@ -20,7 +20,7 @@ from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.core.console import say
 from ndec_builder.core.fingerprints import columns_fingerprint, images_fingerprint
 from ndec_builder.core.schemas import TWINS, table_of
-from ndec_builder.core.storage import fingerprint, read_json, read_table, write_json, write_table
+from ndec_builder.core.storage import fingerprint, read_json, read_table, remove_abandoned, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
 TWIN_SCORE = 0.6  # cosine below which pictures are not compared; halved pictures score .77 and more
@@ -50,6 +50,7 @@ def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[
         {"image_id": image_id, "representative": found[image_id], "same_bytes": image_id in equal}
         for image_id in sorted(found)
     ]
+    remove_abandoned(path.parent)
     write_table(path, table_of(TWINS, rows))
     write_json(record, {"fingerprint": mark, "images": len(images), "twins": len(rows), "equal_bytes": len(equal)})
     return found

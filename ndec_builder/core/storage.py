@@ -38,16 +38,17 @@ class WriteError(NdecError):
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is fsynced and renamed to `path`, else removed.
 
-    The temporary name keeps the suffix of `path`, because some writers pick their format by it. Raises WriteError.
+    `mode`: rights of the file before the umask; 0600 for what only its owner may read. The temporary name keeps the
+    suffix of `path`, because some writers pick their format by it. Raises WriteError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.stem}-{_here()}-{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")
         # not mkstemp, which uses 0600: the umask of the person says who may read results
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
     except OSError as error:
         raise write_error(path, error) from error
     try:

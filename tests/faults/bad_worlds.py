@@ -146,7 +146,7 @@ def two_at_once(bench: Bench, verbs: list[str]) -> Iterator[Found]:
         os.kill(first.pid, signal.SIGCONT)
         done = first.wait()
         wrong = bench.same_as_whole(verb) if done.code == 0 else f"the first one ended with {done.code}"
-        said = explained(ended, text, f"process {first.pid} on", "another process is writing")
+        said = explained(ended, text, f"process {first.pid} of", "another process is writing")
         fine = said and "wait until it ends" in text and not wrong
         yield Found("two commands at once", verb, fine, wrong or last_line(text))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from faults import fuzz_seeds, zoo_archives, zoo_pictures
 from ndec_builder.core.errors import NdecError
@@ -117,7 +118,7 @@ def _image_request(data: bytes, folder: Path) -> None:
     from ndec_builder.core.workspace import Workspace
 
     with ImageServer(Workspace(folder), 0) as server:
-        port = int(server.url.rsplit(":", 1)[1])
+        port = int(urlsplit(server.url).port or 0)
         with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
             client.sendall(data + b"\r\n\r\n")
             client.shutdown(socket.SHUT_WR)

@@ -70,7 +70,7 @@ GUARDS = [
           f"{SERVER}::test_only_harmless_variables_reach_the_server"),
     Guard("Label Studio's switches are set", f"{STUDIO}/server.py", '"SSRF_PROTECTION_ENABLED": "true",', "",
           f"{SERVER}::test_only_harmless_variables_reach_the_server"),
-    Guard("new private files have mode 0600", f"{STUDIO}/credentials.py", "os.O_EXCL, 0o600", "os.O_EXCL, 0o644",
+    Guard("new private files have mode 0600", f"{STUDIO}/credentials.py", "mode=0o600", "mode=0o644",
           f"{SERVER}::test_new_secrets_are_private_from_the_start"),
     Guard("folders of older versions are made private", f"{STUDIO}/credentials.py", "path.chmod(found & 0o700)", "pass",
           f"{SERVER}::test_folders_that_others_could_read_are_made_private"),

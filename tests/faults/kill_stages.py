@@ -30,8 +30,12 @@ from faults.forked import Command, Ended, warm_up  # noqa: E402
 from faults.small_bench import take_pictures  # noqa: E402
 from ndec_builder.core.storage import sha256_file  # noqa: E402
 
-# What may differ: run records, data of this Label Studio, and the state that training resumes from.
-RECORDS = ("run.json", "inputs.json", "metrics.jsonl", "progress.json", "key.json", "project_tasks.parquet")
+# What may differ: run records, data of this Label Studio (random passwords and keys included), the state that training
+# resumes from, and the history of append-only tables: a killed pull may have written one generation before the next.
+RECORDS = (
+    "run.json", "inputs.json", "metrics.jsonl", "progress.json", "key.json", "project_tasks.parquet", "secrets.json",
+    "accounts.json", "full-comparisons.json", "ledger.json", ".previous.parquet",
+)  # fmt: skip
 SETTINGS = """
 [embed]
 threads = 1
@@ -305,8 +309,9 @@ def main() -> None:
         f"{kills} kills in all; {same} of {runs} resumed runs gave the bytes of an uninterrupted one.",
         "",
         "Compared: sha256 of every file of the workspace but records of the run (run.json, inputs.json, metrics.jsonl, "
-        "TensorBoard) and what only this Label Studio knows (key.json, project_tasks.parquet); of `push` also that "
-        "Label Studio holds each task once.",
+        "TensorBoard), what only this Label Studio knows (key.json, project_tasks.parquet, passwords) and the history "
+        "of append-only tables (ledger.json, previous generations); of `push` also that Label Studio holds each task "
+        "once.",
     ]
     title = "SIGKILL over all stages"
     record.write("kill_stages", title, head, rows, notes, keep=not given.quick and not given.stage)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import read_json, sync_folder, write_error
+from ndec_builder.core.storage import atomic_path, read_json
 
 USER = "annotator@ndec.local"
 
@@ -75,24 +72,7 @@ def make_private(data: Path) -> None:
             say(f"{path} could be read by other users (mode {found:o}); now only by you (mode {found & 0o700:o})")
 
 
-@contextlib.contextmanager
-def private_path(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary file (mode 0600) in the same folder; on success it is synced and renamed to `path`."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.partial")
-    try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_private_json(path: Path, value: Any) -> None:
     """Write JSON atomically to a file that only its owner can read."""
-    with private_path(path) as temporary:
+    with atomic_path(path, mode=0o600) as temporary:
         temporary.write_text(json.dumps(value, indent=2), "utf-8")

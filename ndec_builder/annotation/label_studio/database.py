@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ndec_builder.annotation.label_studio.credentials import private_path
 from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.storage import read_json, sha256_file, write_json
+from ndec_builder.core.storage import atomic_path, read_json, sha256_file, write_json
 
 URL_VARIABLE, PASSWORD_VARIABLE = "NDEC_DATABASE_URL", "NDEC_DATABASE_PASSWORD"
 _FORM = "postgresql://USER@HOST:PORT/NAME"
@@ -142,7 +141,7 @@ def prepare_upgrade(
     stem, suffix = f"label_studio-{re.sub('[^0-9A-Za-z.]', '-', made_by)}", ".pgdump" if database else ".sqlite3"
     number = max(_generations(data, stem, suffix), default=0) + 1
     copy = data / f"{stem}-{number}{suffix}"
-    with private_path(copy) as temporary:
+    with atomic_path(copy, mode=0o600) as temporary:
         _copy_sqlite(store, temporary) if database is None else _dump_postgres(database, temporary)
         same = database is None and number > 1 and _same_bytes(temporary, data / f"{stem}-{number - 1}{suffix}")
     if same:  # an earlier start failed before it changed anything

@@ -11,6 +11,7 @@ from ndec_builder.annotation.label_studio.credentials import image_key, write_pr
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say, track
 from ndec_builder.core.schemas import SPLITS
+from ndec_builder.core.storage import remove_abandoned
 from ndec_builder.core.workspace import Workspace
 
 _KEYLESS = re.compile(r"^(?!.*/key/)(.*?)(/(?:pair|image)/.*)$")
@@ -36,6 +37,7 @@ def add_keys(tables: AnnotationTables, connection: Connection) -> int:
     """
     workspace, client = tables.workspace, connection.client()
     marker = _marker(workspace, tables.split)
+    remove_abandoned(workspace.label_studio)
     if marker.is_file():
         return 0
     prefix = f"{projects.workspace_key(workspace)}/{tables.split}/"
