@@ -34,13 +34,13 @@ COMMANDS = [
 ]
 SERVE = "ndec annotate serve"
 # The README's numbers are those of a real project; the folders of the test are small.
-SMALLER = {"--count": "12", "--distractors": "3"}
+SMALLER = {"--top": "24", "--count": "12", "--distractors": "3"}
 
 
 def write_photos(root: Path) -> None:
     """Folders as a user has them: references, a pool with copies, wholes of which a reference is a crop, others."""
     rng = np.random.default_rng(0)
-    for folder in ("references", "pool", "training"):
+    for folder in ("references", "pool", "training", "queries"):
         (root / folder).mkdir(parents=True)
     for i in range(60):
         picture = scene(1000 + i, (240, 180))
@@ -54,6 +54,11 @@ def write_photos(root: Path) -> None:
             edit_image(picture, "copy", rng).image.save(root / "pool" / f"copied-{name}.jpg")
     for i in range(30):
         scene(5000 + i, (240, 180)).save(root / "pool" / f"other-{i:03d}.png")
+    rows = ["query_id,reference_id"]
+    for i in (1, 2, 4):
+        edit_image(scene(1000 + i, (240, 180)), "light", rng).image.save(root / "queries" / f"q{i}.jpg")
+        rows.append(f"q{i},p{i:03d}")
+    (root / "ground_truth.csv").write_text("\n".join(rows) + "\n")
 
 
 def answer(query_id: str, reference_id: str) -> str:

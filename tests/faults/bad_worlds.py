@@ -9,6 +9,7 @@ as a run that never had it. Writes tests/faults/results/bad_worlds.md.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import random
@@ -161,10 +162,20 @@ def _stopped_in_the_middle(bench: Bench, verb: str) -> Command:
             time.sleep(0.001)
         if not first.has_ended():
             os.kill(first.pid, signal.SIGSTOP)
-            if any(bench.root.rglob(".*.lock")):
+            if any(map(_is_held, bench.root.rglob(".*.lock"))):  # not between making the file and locking it
                 return first
             os.kill(first.pid, signal.SIGCONT)
         first.wait()
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds the lock on this file."""
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def flaky_store() -> None:
