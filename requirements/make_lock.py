@@ -2,7 +2,7 @@
 
     python requirements/make_lock.py
 
-pip resolves the project with all its extras under requirements/constraints.txt, anew and without installing anything;
+pip resolves the project with all its extras under requirements/constraints.txt, again and without installing anything;
 what it would take is written down. The hashes are those of the files for this platform and Python, named in the first
 line. No address is written: `pip install --require-hashes -r requirements/lock.txt` takes the files from wherever pip
 is told to look.

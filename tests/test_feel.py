@@ -156,7 +156,7 @@ def test_forecasts_of_edits_labelling_prelabels_and_the_dataset(tmp_path: Path) 
         {"pair_id": f"p{i}", "round": "first", "annotator": "ann", "seconds": 2.0 + i % 3} for i in range(40, 100)
     ]
     write_table(bench / "annotation" / "test" / "labels.parquet", table_of(LABEL_ROWS, labels))
-    assert said("push") == (  # whoever labels already
+    assert said("push") == (  # the annotators who have projects
         "100 pairs for ann: about 5 min of labelling at 3.0 s a pair (the median of the labels so far)"
     )
     assert "6 synthetic copies and crops of your reference images" in said("prelabel")

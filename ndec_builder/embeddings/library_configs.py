@@ -1,4 +1,4 @@
-"""How weights of a library want their pictures: the configs that timm and open_clip keep for their tags.
+"""How the models of a library expect their pictures: the configs that timm and open_clip keep for their tags.
 
 A file does not say which tag it belongs to, and the tags of one architecture may differ in mean, standard deviation,
 input size, interpolation and activation (open_clip 3.3: 50 of 196 tags have a mean and standard deviation of their own,

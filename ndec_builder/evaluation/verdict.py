@@ -55,7 +55,7 @@ def _against_baseline(metrics: Mapping[str, Any]) -> str:
     what = "With the ASL filter, μAP" if metrics["protocol"]["filter"] is not None else "μAP"
     interval = "" if low is None else f" [{_signed(low)}, {_signed(high)}]"
     if low is None or low <= 0 <= high:
-        return f"{what} is not clearly different from the baseline {metrics['baseline']}: {_signed(value)}{interval}"
+        return f"{what} is not clearly different from that of {metrics['baseline']}: {_signed(value)}{interval}"
     return (
         f"{what} is {'better' if value > 0 else 'worse'} than that of {metrics['baseline']}: {_signed(value)}{interval}"
     )

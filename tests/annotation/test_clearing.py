@@ -160,7 +160,7 @@ def test_clearing_discards_copies_and_resolve_reverts_it_on_contradiction(
     )
     assert said["bound"] == pytest.approx((1 - 0.03 ** (1 / 200)) / 0.9) and said["confidence"] == 0.97
 
-    # Pre-labels that are learnt anew move neither the slice nor what was cleared.
+    # Pre-labels that are learnt again change neither the slice nor what was cleared.
     rows = [
         {"pair_id": p, "edited_copy": 0.95 - v / 2, "hard_negative": v / 2, "unrelated": 0.05}
         for p, v in values.items()

@@ -1,4 +1,4 @@
-"""One Label Studio on a data folder, whoever starts the second and wherever."""
+"""One Label Studio per data folder: a second one is refused, on this host and on others."""
 
 from __future__ import annotations
 

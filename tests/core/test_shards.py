@@ -82,7 +82,7 @@ def test_a_poisoned_shard_is_set_aside_after_three_tries_and_only_it_is_tried_ag
         run_shards(folder, TEN, work)
     assert (folder / "tries").read_text() == "xxx" and calls(folder) == 3
     assert read_json(folder / "shard-00001.failed.json")["tries"] == 3
-    (folder / "mended").touch()
+    (folder / "fixed").touch()
     assert len(run_shards(folder, TEN, work)) == 4
     assert calls(folder) == 4 and not list(folder.glob("*.failed.json"))
 

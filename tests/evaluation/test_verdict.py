@@ -60,7 +60,7 @@ FILTER = {
         ),
         (
             {"uap_minus_baseline": number(0.01, -0.05, 0.07), "baseline": "base"}, "",
-            "μAP is not clearly different from the baseline base: +0.01 [−0.05, +0.07].",
+            "μAP is not clearly different from that of base: +0.01 [−0.05, +0.07].",
         ),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The rotation of the metadata reaches whoever reads the dataset: without it a turned twin looks like an edit."""
+"""The rotation from the metadata is part of a dataset: without it, a rotated twin looks like an edit."""
 
 from __future__ import annotations
 

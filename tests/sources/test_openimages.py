@@ -110,9 +110,9 @@ def test_a_csv_alone_lists_every_image_and_opens_none(
     assert table.schema.equals(IMAGES) and table["sha256"].null_count == table.num_rows
     assert pq.ParquetFile(tmp_path / "ws" / "images" / "pool.parquet").num_row_groups == 1
     assert not list((tmp_path / "ws" / "images").glob(".ingest*"))
-    beside = ingest(tmp_path, path)  # the folders lie beside the csv
+    next_to = ingest(tmp_path, path)  # the folders are stored next to the csv
     first = rows[0]
-    assert beside[first["ImageID"]]["uri"] == f"{tmp_path}/oi/{first['Subset']}/{first['ImageID']}.jpg"
+    assert next_to[first["ImageID"]]["uri"] == f"{tmp_path}/oi/{first['Subset']}/{first['ImageID']}.jpg"
 
 
 def test_existing_images_get_their_metadata(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:

@@ -1,7 +1,7 @@
 """Ways to damage a dataset directory; which of them a test uses on what is in `damages.py`.
 
-Damage to a table is followed by a new hash in manifest.json, as by somebody who edits a dataset by hand and wants it to
-pass: only the content is wrong then.
+After a table is damaged, its new hash is written into manifest.json, as somebody would who edits a dataset by hand and
+expects it to pass. Then only the content is wrong.
 """
 
 from __future__ import annotations

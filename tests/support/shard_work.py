@@ -33,8 +33,8 @@ def slow(folder: Path, shard: Shard) -> Outcome:
 
 
 def poisoned(folder: Path, shard: Shard) -> Outcome:
-    """Shard 1 fails until it is mended: by an error, or by taking its process down."""
-    if shard.index == 1 and not (folder / "mended").exists():
+    """Shard 1 fails until it is fixed: by an error, or by taking its process down."""
+    if shard.index == 1 and not (folder / "fixed").exists():
         with (folder / "tries").open("a") as file:
             file.write("x")
         if (folder / "deadly").exists():

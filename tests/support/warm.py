@@ -1,7 +1,7 @@
 """`ndec …` in a process of its own that starts at once: forked by a helper which has imported everything already.
 
 Each command is real and alone, as a person's is; only the seconds that Python takes to import torch are spent once. The
-helper is a process beside the tests, since only one without other threads may fork.
+helper is a process next to the tests, since only one without other threads may fork.
 """
 
 from __future__ import annotations

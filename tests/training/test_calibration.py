@@ -101,7 +101,7 @@ def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_ou
     plain = train.run(config(views=5, keep_copies=0.0, name="plain"))
     assert json.loads((plain / "checkpoint.json").read_text())["threshold"] is None
     assert len(seen) == 3 and load_detector(plain).threshold is None
-    # the detector itself is the same: the threshold is chosen beside
+    # the detector itself is the same: the threshold is chosen separately
     assert (plain / "checkpoint.safetensors").read_bytes() == (directory / "checkpoint.safetensors").read_bytes()
 
 

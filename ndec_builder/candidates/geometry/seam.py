@@ -60,8 +60,8 @@ def _cut(profiles: np.ndarray) -> float:
         steps = np.abs(profiles[:, width:] - profiles[:, :-width]).max(axis=2).mean(axis=0)
         centre = np.arange(len(steps)) + width / 2 - REACH  # the middle of each step
         across = steps[np.abs(centre) <= _SLACK].max()
-        beside = steps[np.abs(centre) > _SLACK + width / 2].mean()
-        best = max(best, float(np.log((across + _FLOOR) / (beside + _FLOOR))))
+        outside = steps[np.abs(centre) > _SLACK + width / 2].mean()
+        best = max(best, float(np.log((across + _FLOOR) / (outside + _FLOOR))))
     return best
 
 

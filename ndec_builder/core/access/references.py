@@ -1,6 +1,6 @@
 """What a table may refer to: files in the source's folder, and hosts that the person allows. One place for all kinds.
 
-Whoever made a parquet file, a csv or a dataset must not choose which of your other files ndec reads.
+The author of a parquet file, a csv or a dataset must not choose which of your other files ndec reads.
 """
 
 from __future__ import annotations
