@@ -1,7 +1,7 @@
 """Twins: images of one role that show the same picture. One of each group represents it; the others are left out.
 
 Annotators then see a picture once, and a dataset does not contain it twice. Twins have the same bytes or are near-exact
-duplicates (`duplicates`). The representative has the most pixels, at a tie the smallest id; every other image of its
+duplicates (`duplicates`). The representative has the most pixels (ties: the smallest id); every other image of its
 group was compared with it directly.
 """
 
@@ -45,7 +45,7 @@ def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[
     equal = set(found)
     if len(images) <= ALL_IMAGES:
         found |= _equal_pictures(workspace, images.without(equal), preference, workers)
-    found = {image_id: found.get(other, other) for image_id, other in found.items()}  # of a twin: its representative
+    found = {image_id: found.get(other, other) for image_id, other in found.items()}  # a twin of a twin has the same representative
     rows = [
         {"image_id": image_id, "representative": found[image_id], "same_bytes": image_id in equal}
         for image_id in sorted(found)
@@ -82,7 +82,7 @@ def report_twins(role: str, count: int, total: int) -> None:
             f"(images/{role}-twins.parquet)"
         )
     if total > ALL_IMAGES:
-        say(f"{role} has more than {ALL_IMAGES:,} images: only files with equal bytes were looked for in it")
+        say(f"{role} has more than {ALL_IMAGES:,} images: only files with equal bytes count as twins")
 
 
 def _preference(table: pa.Table, images: RoleVectors) -> dict[str, tuple[int, str]]:

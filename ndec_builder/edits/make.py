@@ -70,7 +70,7 @@ def run(config: EditConfig) -> Path:
     if sources.num_rows == 0:
         raise NdecError(f"there are no {config.role} images to copy in this workspace ({workspace.root}); ingest some")
     backgrounds = read_backgrounds(config.backgrounds) if config.backgrounds else []
-    queries, edits = _others(workspace, config)
+    queries, edits = _rows_to_keep(workspace, config)
     remove_abandoned(workspace.files("query"))
 
     order = choose_sources(sources.num_rows, config.count, config.seed)
@@ -151,7 +151,7 @@ def _make(
     return _Made(query_id, source, image, edit_json(edited, config.recipe, config.seed))
 
 
-def _others(workspace: Workspace, config: EditConfig) -> tuple[pa.Table, pa.Table]:
+def _rows_to_keep(workspace: Workspace, config: EditConfig) -> tuple[pa.Table, pa.Table]:
     """Query and edit rows without copies of this prefix. Raises UsageError when an ingested image has such an id."""
     edits = read_table(workspace.edits) if workspace.edits.is_file() else table_of(EDITS, [])
     queries = workspace.read_images("query") if workspace.images("query").is_file() else table_of(IMAGES, [])

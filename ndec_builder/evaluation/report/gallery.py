@@ -60,7 +60,7 @@ def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedLi
 def missed_copies(
     dataset: Dataset, final: Predictions, ranked: RankedList, searched: Predictions, n: int, count: int
 ) -> list[Exhibit]:
-    """Ground-truth pairs below the cut at N: first those not found, then those filtered out, then by descending rank.
+    """Ground-truth pairs below the cut at N: first those not found, then those filtered out, then the lowest ranked.
 
     Of those filtered out, the best scored come first: they are mistakes of the filter.
     """
