@@ -45,7 +45,8 @@ def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[
     equal = set(found)
     if len(images) <= ALL_IMAGES:
         found |= _equal_pictures(workspace, images.without(equal), preference, workers)
-    found = {image_id: found.get(other, other) for image_id, other in found.items()}  # a twin of a twin has the same representative
+    # a twin of a twin has the same representative
+    found = {image_id: found.get(other, other) for image_id, other in found.items()}
     rows = [
         {"image_id": image_id, "representative": found[image_id], "same_bytes": image_id in equal}
         for image_id in sorted(found)
