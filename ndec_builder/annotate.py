@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndec_builder.annotation.certificate_settings import CertifyConfig
 from ndec_builder.annotation.settings import (
     AutoClearConfig,
     LeaveConfig,
@@ -27,6 +26,7 @@ from ndec_builder.annotation.settings import (
     ServeConfig,
     StatusConfig,
 )
+from ndec_builder.annotation.stopping.settings import CertifyConfig
 from ndec_builder.annotation.upkeep.settings import CheckConfig, ForgetConfig
 from ndec_builder.api import run_verb
 

@@ -45,7 +45,9 @@ COMMANDS = {
     "auto-clear": Command("annotate.auto_clear", "annotation.settings", "AutoClearConfig", "annotation.auto_clear"),
     "pull": Command("annotate.pull", "annotation.settings", "PullConfig", "annotation.pull"),
     "relearn": Command("annotate.relearn", "annotation.settings", "RelearnConfig", "annotation.relearn"),
-    "certify": Command("annotate.certify", "annotation.certificate_settings", "CertifyConfig", "annotation.certify"),
+    "certify": Command(
+        "annotate.certify", "annotation.stopping.settings", "CertifyConfig", "annotation.stopping.certify"
+    ),
     "check": Command("annotate.check", "annotation.upkeep.settings", "CheckConfig", "annotation.upkeep.check"),
     "forget": Command("annotate.forget", "annotation.upkeep.settings", "ForgetConfig", "annotation.upkeep.forget"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),

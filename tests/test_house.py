@@ -25,7 +25,7 @@ SUBPACKAGES = {
     "sources": ["readers"],
     "embeddings": ["backbones"],
     "candidates": ["search", "geometry"],
-    "annotation": ["records", "decisions", "assignment", "label_studio", "web", "upkeep"],
+    "annotation": ["records", "decisions", "assignment", "stopping", "label_studio", "web", "upkeep"],
     "manifests": ["writing", "validation"],
     "training": ["fused"],
     "evaluation": ["metrics", "detectors", "paper", "report"],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ndec_builder.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from ndec_builder.annotation.certificate_settings import CertifyConfig as CertifyConfig
     from ndec_builder.annotation.decisions.agreement import cohen_kappa as cohen_kappa
     from ndec_builder.annotation.decisions.agreement import krippendorff_alpha as krippendorff_alpha
     from ndec_builder.annotation.decisions.binomial import clopper_pearson as clopper_pearson
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ndec_builder.annotation.settings import SendBackConfig as SendBackConfig
     from ndec_builder.annotation.settings import ServeConfig as ServeConfig
     from ndec_builder.annotation.settings import StatusConfig as StatusConfig
+    from ndec_builder.annotation.stopping.settings import CertifyConfig as CertifyConfig
     from ndec_builder.annotation.upkeep.settings import CheckConfig as CheckConfig
     from ndec_builder.annotation.upkeep.settings import ForgetConfig as ForgetConfig
 

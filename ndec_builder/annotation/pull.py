@@ -12,6 +12,7 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import PullConfig
+from ndec_builder.annotation.stopping.certificate import certificate_line
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.annotation.web.picture_keys import add_keys
 from ndec_builder.core.console import say
@@ -46,6 +47,8 @@ def run(config: PullConfig) -> Path:
         others = labels_of_others(read_accounts(workspace.label_studio), tables.labels.slice(before).to_pylist())
         chain = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
     _report_counts(counts, tables)
+    if line := certificate_line(tables):
+        say(line)
     counts["other_account"] = others.total()
     for (annotator, login), number in sorted(others.items()):
         say(

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.assignment.gold_pairs import gold_needed, make_gold, mix_in_gold
 from ndec_builder.annotation.assignment.hints import suggestions
-from ndec_builder.annotation.assignment.queues import default_annotators
+from ndec_builder.annotation.assignment.queues import default_annotators, pairs_to_label
 from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.accounts import Accounts, accounts_file, make_accounts, read_accounts
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
@@ -19,6 +20,7 @@ from ndec_builder.annotation.label_studio.handover import offer_skipped, share_w
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.annotation.stopping.certificate import certificate_line, first_labels, sample_advice
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.web.picture_keys import add_keys
 from ndec_builder.core.console import say
@@ -54,7 +56,7 @@ def run(config: PushConfig) -> Path:
         new = _with_gold(config, tables, tables.tasks, new_tasks(config, tables))
         connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
         add_keys(tables, connection)
-        tables.keep_options(config.hints, config.check_above, config.check_pairs, named)
+        tables.keep_options(config.hints, config.check_above, config.check_pairs, named, config.sample)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
         share_with_newcomers(config, tables, connection)
         skipped = offer_skipped(config, tables, connection)
@@ -66,13 +68,24 @@ def run(config: PushConfig) -> Path:
         made = make_accounts(connection, annotators) if config.accounts == "own" else {}
         where = _addresses(config, workspace, connection, annotators, made)
     say(f"{config.round} round of {config.split}: {new.num_rows} new tasks, {imported} sent to {connection.url}")
-    for line in [*_former_pairs(tables), *where]:
+    for line in [*_former_pairs(tables), *where, *_about_stopping(config, tables)]:
         say(line)
     counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported, "annotators": len(annotators)}
     counts |= {f"skipped_{name}": number for name, number in skipped.items()}
     inputs = {path.name: sha256_file(path) for path in workspace.candidate_files(config.split)}
     record.write(directory, counts=counts, inputs=inputs)
     return path
+
+
+def _about_stopping(config: PushConfig, tables: AnnotationTables) -> list[str]:
+    """What the random sample will certify, or how far the certificate is."""
+    if config.round == "first" and config.sample and tables.certificate is None:
+        pairs = pairs_to_label(tables.candidates)
+        labels, drawn = first_labels(tables), draw_pairs((pair[0] for pair in pairs), config.sample, "sample")
+        known = [labels[pair] for pair in drawn if pair in labels]
+        return [sample_advice(config.sample, len(pairs), (known.count("hard_negative"), len(known)))]
+    line = certificate_line(tables)
+    return [line] if line else []
 
 
 def _with_gold(config: PushConfig, tables: AnnotationTables, tasks: pa.Table, new: pa.Table) -> pa.Table:

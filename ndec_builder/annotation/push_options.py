@@ -19,14 +19,16 @@ class PushOptions:
     ever_shown: bool = False  # hints were shown at some push: labels may have been influenced
     check_above: float = 1.0  # the slice that checks auto-clearing was drawn above this P(edited copy) …
     check_pairs: int = 0  # … and has this many pairs; 0 before it was drawn
+    sample: int = 0  # pairs of the random sample that certify uses; 0 before `push --sample`
     left: tuple[str, ...] = ()  # annotators who left (`ndec annotate leave`) and were not named by a push since
 
     def after_push(
-        self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = ()
+        self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = (), sample: int = 0
     ) -> PushOptions:
-        """The options after a push. `ever_shown` and the size of a slice that was drawn stay."""
+        """The options after a push. `ever_shown`, the size of a slice that was drawn and the largest sample stay."""
         ever_shown, left = self.ever_shown or hints_shown, tuple(name for name in self.left if name not in named)
-        return PushOptions(hints_shown, ever_shown, check_above, check_pairs or self.check_pairs, left)
+        sample = max(sample, self.sample)
+        return PushOptions(hints_shown, ever_shown, check_above, check_pairs or self.check_pairs, sample, left)
 
 
 def read_push_options(directory: Path) -> PushOptions:

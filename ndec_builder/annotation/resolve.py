@@ -18,6 +18,7 @@ from ndec_builder.annotation.label_tables import keys, newest_labels, no_gold
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.annotation.staleness import RESOLVE_RECORD
+from ndec_builder.annotation.stopping.certificate import certificate_progress
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.contact_sheet import write_decisions
 from ndec_builder.core.console import say
@@ -52,6 +53,8 @@ def run(config: ResolveConfig) -> Path:
     quality |= {"labels_set_aside": tables.set_aside.num_rows, "posterior": _posterior(config, tables)}
     quality |= {"labels_withdrawn": tables.labels.num_rows - tables.valid_labels.num_rows}
     quality |= {"skipped": skips_by_annotator(tables.skipped)}
+    tables.decisions = found.decisions
+    quality |= {"certificate": certificate_progress(tables)}
     agreed = agreement_report(no_gold(labels)) | quality
     write_json(directory / "agreement.json", agreed)
     path = tables.write("decisions", found.decisions)

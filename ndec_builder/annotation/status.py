@@ -12,6 +12,7 @@ from ndec_builder.annotation.decisions.annotator_quality import annotator_report
 from ndec_builder.annotation.decisions.audit import Audit, audit_text, current_audit
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import StatusConfig
+from ndec_builder.annotation.stopping.certificate import certificate_progress, certificate_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.storage import read_json
@@ -49,14 +50,17 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
 
 
 def audit_and_clearing(config: StatusConfig) -> dict[str, Any]:
-    """The audit as of the last pull (null before the first decisions), and auto-clearing as of the last `resolve`."""
+    """The audit and the certificate as of the last pull (null before there is one), and auto-clearing as of the last
+    `resolve`.
+    """
     tables = AnnotationTables(Workspace(config.workspace), config.split)
     agreed = tables.directory / "agreement.json"
     audit = current_audit(tables.directory, tables.counting_labels, tables.options)
     if audit is None:
         hard = pc.sum(pc.equal(tables.decisions["decision"], "hard_negative")).as_py() or 0
         audit = Audit(hard, 0, 0, 0, 0, None) if hard else None
-    return {"audit": audit, "auto_clear": read_json(agreed).get("auto_clear") if agreed.is_file() else None}
+    cleared = read_json(agreed).get("auto_clear") if agreed.is_file() else None
+    return {"audit": audit, "auto_clear": cleared, "certificate": certificate_progress(tables)}
 
 
 def former_text(config: StatusConfig) -> list[str]:
@@ -95,8 +99,9 @@ def finish_text(rows: list[dict[str, Any]]) -> str:
 
 
 def findings_text(found: dict[str, Any]) -> list[str]:
-    """One line for the audit and one for auto-clearing, if there are any."""
-    lines = [audit_text(found["audit"])] if found["audit"] else []
+    """One line each for the certificate, the audit and auto-clearing, if there are any."""
+    lines = [certificate_text(found["certificate"])] if found.get("certificate") else []
+    lines += [audit_text(found["audit"])] if found["audit"] else []
     if cleared := found["auto_clear"]:
         text = f"auto-cleared as edited copies: {cleared['pairs']:,} pairs"
         lines.append(text + (f"; refused now: {cleared['refused']}" if cleared["refused"] else ""))

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -43,6 +44,7 @@ from ndec_builder.core.workspace import Workspace
 GOLD_ROLE = "gold"  # role of the images made for gold pairs; no other stage reads this role
 RELEARNT_FILE = "prelabels.parquet"
 CLEARED_BY_FILE = "cleared-by.parquet"
+CERTIFICATE_FILE = "certificate.json"
 
 
 class AnnotationTables:
@@ -223,15 +225,21 @@ class AnnotationTables:
         self.cleared_by = probabilities
 
     @cached_property
+    def certificate(self) -> dict[str, Any] | None:
+        """What `ndec annotate certify` wrote; None before it ran."""
+        path = self.directory / CERTIFICATE_FILE
+        return read_json(path) if path.is_file() else None
+
+    @cached_property
     def options(self) -> PushOptions:
         """Options of earlier pushes that later commands need."""
         return read_push_options(self.directory)
 
     def keep_options(
-        self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = ()
+        self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = (), sample: int = 0
     ) -> None:
         """Keep the options of a push that named these annotators (push_options.py)."""
-        self.options = self.options.after_push(hints_shown, check_above, check_pairs, named)
+        self.options = self.options.after_push(hints_shown, check_above, check_pairs, named, sample)
         write_push_options(self.directory, self.options)
 
     def keep_leaver(self, annotator: str) -> None:

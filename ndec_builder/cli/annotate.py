@@ -154,7 +154,8 @@ def status(call: VerbCall) -> None:
     rows, found = status.status(config), status.audit_and_clearing(config)
     if call.as_json:
         audit = found["audit"].as_json() if found["audit"] else None
-        typer.echo(json.dumps({"annotators": rows, "audit": audit, "auto_clear": found["auto_clear"]}))
+        rest = {name: found[name] for name in ("auto_clear", "certificate")}
+        typer.echo(json.dumps({"annotators": rows, "audit": audit, **rest}))
     else:
         typer.echo("\n".join([status.status_text(rows), status.finish_text(rows), *status.findings_text(found)]))
     for note in [*status.former_text(config), *trouble_lines(config.workspace, config.split)]:

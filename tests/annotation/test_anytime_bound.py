@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from ndec_builder.annotation.decisions.anytime_bound import anytime_upper
+from ndec_builder.annotation.decisions.anytime_bound import watched_upper, weighted_upper
+from ndec_builder.annotation.decisions.audit import pairs_needed
 
 
-def broken(rng: np.random.Generator, copies: int, count: int, weights: np.ndarray | None = None) -> bool:
+def broken(rng: np.random.Generator, copies: int, count: int, missed: float, weights: np.ndarray | None = None) -> bool:
     """Whether one audit, watched after every draw, is ever below the truth.
 
-    The bound of some draws is the lowest of all moments up to them, and it cannot be wrong once all copies are found:
-    one look before the last copy is found tells.
+    What an earlier draw ruled out stays ruled out: one look before the last copy is found, or at the end if one was
+    overlooked, tells.
     """
     if weights is None:
         order = rng.permutation(count)
@@ -24,62 +26,78 @@ def broken(rng: np.random.Generator, copies: int, count: int, weights: np.ndarra
         left = np.cumsum(weights[order][::-1])[::-1]
         smallest = np.minimum.accumulate(weights[order][::-1])[::-1]
         stored = np.column_stack([weights[order] / left, smallest / left])
-    found = order < copies
-    look = int(np.flatnonzero(found)[-1])
-    return anytime_upper(found[:look], count, weights=None if stored is None else stored[:look]) < copies
+    found = (order < copies) & (rng.random(count) >= missed)
+    look = int(np.flatnonzero(found)[-1]) if found.sum() == copies else count
+    if stored is None:
+        return watched_upper(found[:look], count, missed) < copies
+    return weighted_upper(found[:look], count, stored[:look], missed) < copies
 
 
-@pytest.mark.parametrize("copies", [1, 6, 30])
-def test_continuous_watching_breaks_the_bound_in_at_most_five_percent(copies: int) -> None:
+@pytest.mark.parametrize("copies", [1, 6, 20])
+@pytest.mark.parametrize("missed", [0.0, 0.1])
+def test_continuous_watching_breaks_the_bound_in_at_most_five_percent(copies: int, missed: float) -> None:
     rng = np.random.default_rng(copies)
-    share = np.mean([broken(rng, copies, 200) for _ in range(120)])
-    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 120)
+    share = np.mean([broken(rng, copies, 100, missed) for _ in range(100)])
+    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
 
 
-def test_it_holds_for_weighted_draws() -> None:
+@pytest.mark.parametrize("missed", [0.0, 0.1])
+def test_it_holds_for_weighted_draws(missed: float) -> None:
     rng = np.random.default_rng(7)
     weights = np.where(np.arange(200) < 40, 4.0, 1.0)  # the copies are among the pairs drawn more often
-    share = np.mean([broken(rng, 10, 200, weights) for _ in range(120)])
-    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 120)
+    share = np.mean([broken(rng, 10, 200, missed, weights) for _ in range(100)])
+    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
 
 
-def test_clean_draws_give_the_number_at_which_the_wealth_reaches_twenty() -> None:
-    count, draws = 1000, 300
-    clean = np.zeros(draws, bool)
-    assert anytime_upper(clean, count) == pytest.approx(
-        max(k for k in range(count // 2) if _wealth(k, draws, count) < 20), abs=1
-    )
+def chance_of(found: int, draws: int, copies: int, count: int, missed: float) -> Fraction:
+    """P(`found` of `draws` are found | `copies`), in exact fractions."""
+    rate, total = Fraction(missed).limit_denominator(100), Fraction(0)
+    for hit in range(found, min(draws, copies) + 1):
+        ways = math.comb(copies, hit) * math.comb(count - copies, draws - hit) * math.comb(hit, found)
+        total += ways * (1 - rate) ** found * rate ** (hit - found)
+    return total / math.comb(count, draws)
 
 
-def _wealth(copies: int, draws: int, count: int) -> float:
-    """The average wealth of the three bets against `copies` when nothing is found in uniform draws: a plain product."""
-    total = 0.0
-    for bet in (0.8, 0.9, 0.95):
-        wealth = 1.0
-        for draw in range(draws):
-            wealth *= 1 + bet * copies / (count - draw - copies)
-        total += wealth / 3
-    return total
+@pytest.mark.parametrize(("found_at", "missed"), [([], 0.0), ([], 0.1), ([20], 0.1), ([5, 30], 0.1)])
+def test_the_bound_is_the_largest_number_of_copies_not_ruled_out(found_at: list[int], missed: float) -> None:
+    """The posterior-to-prior ratio in exact fractions, at every draw."""
+    count, draws = 60, 40
+    found = np.isin(np.arange(draws), found_at)
+    weights = [Fraction(1, (1 + k) ** 2) for k in range(count + 1)]
+    ruled_out = set()
+    for draw in range(1, draws + 1):
+        seen = int(found[:draw].sum())
+        chances = [chance_of(seen, draw, copies, count, missed) for copies in range(count + 1)]
+        mixed = sum(w * c for w, c in zip(weights, chances, strict=True)) / sum(weights)
+        ruled_out |= {copies for copies, one in enumerate(chances) if one * 20 <= mixed}
+    assert watched_upper(found, count, missed) == max(set(range(count + 1)) - ruled_out)
 
 
-def test_overlooked_copies_widen_it() -> None:
+def test_overlooked_copies_widen_both_bounds() -> None:
     clean = np.zeros(300, bool)
-    assert anytime_upper(clean, 5000, missed=0.1) == pytest.approx(anytime_upper(clean, 5000) / 0.9)
+    assert watched_upper(clean, 5000, missed=0.1) > watched_upper(clean, 5000)
+    weights = np.column_stack([1 / (5000 - np.arange(300.0))] * 2)
+    assert weighted_upper(clean, 5000, weights, 0.1) > weighted_upper(clean, 5000, weights)
 
 
 def test_nothing_drawn_bounds_nothing_and_everything_drawn_leaves_what_was_found() -> None:
-    assert anytime_upper(np.zeros(0, bool), 50) == 50
-    found = np.arange(50) < 3
-    assert 3 <= anytime_upper(found, 50) <= 50
-    assert anytime_upper(np.zeros(50, bool), 50) < 3
+    assert watched_upper(np.zeros(0, bool), 50) == 50
+    assert watched_upper(np.arange(50) < 3, 50) == 3
+    assert watched_upper(np.zeros(50, bool), 50) == 0
+
+
+def test_watching_a_clean_audit_costs_up_to_five_percent_more_pairs_than_a_fixed_sample() -> None:
+    need = pairs_needed(0, 5000) or 0
+    clean = np.zeros(round(1.05 * need), bool)
+    assert watched_upper(clean, 5000, 0.1) / 5000 <= 0.01 < watched_upper(clean[:need], 5000, 0.1) / 5000
 
 
 def test_one_percent_of_5000_is_proven_by_450_draws_more_often_than_not() -> None:
-    """The goal of the audit: a true rate of .1 %, a look misses at most a tenth of the copies."""
+    """The goal of the audit: a true rate of .1 %, an annotator misses at most a tenth of the copies."""
     rng = np.random.default_rng(0)
     proven = []
-    for _ in range(40):
+    for _ in range(60):
         found = rng.permutation(5000)[:450] < 5
-        left = anytime_upper(found, 5000, 0.1) - found.sum()
+        left = watched_upper(found, 5000, 0.1) - found.sum()
         proven.append(left / (5000 - found.sum()) <= 0.01)
     assert np.mean(proven) >= 0.5

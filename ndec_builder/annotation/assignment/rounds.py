@@ -106,9 +106,9 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
     decided = set(tables.decisions.filter(tables.decisions["decision"].is_valid())["pair_id"].to_pylist())
     done = decided | still_cleared(tables)
     pairs = [pair for pair in pairs if pair[0] not in done]
-    if config.sample:
-        drawn = set(draw_pairs(by_id, config.sample, "sample"))
-        pairs = [pair for pair in pairs if pair[0] in drawn]
+    if config.sample:  # in random order, and nothing left out: what is labelled by half time is a random sample too
+        open_ = {pair[0] for pair in pairs}
+        pairs = [by_id[pair] for pair in draw_pairs(by_id, config.sample, "sample") if pair in open_]
     probabilities = copy_probabilities(tables.candidates)
     chosen = table_of(TASKS, [])
     if config.check_pairs:
@@ -119,14 +119,14 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
         tasks = pa.concat_tables([tasks, chosen])
     if config.below < 1:
         pairs = [pair for pair in pairs if probabilities.get(pair[0], 0.5) < config.below]
-    if config.keepable:
+    if config.keepable and not config.sample:
         decisions = _decisions(config, tables, tasks)
         skipped = pairs_of_dropped_queries(by_id.values(), decisions)
         skipped |= pairs_behind_likely_copies(by_id.values(), decisions, probabilities)
         pairs = [pair for pair in pairs if pair[0] not in skipped]
-    if config.order == "likeliest":
-        pairs = likeliest_first(pairs, tables.relearnt)
-    elif config.order != "rank":
+    if config.order == "likeliest" and not config.sample:
+        pairs = _certified_first(likeliest_first(pairs, tables.relearnt), tables)
+    elif config.order != "rank" and not config.sample:
         pairs = {"informative": informative_first, "copies_last": copies_last}[config.order](pairs, probabilities)
     if config.count:
         known = set(tasks.filter(pc.equal(tasks["round"], "first"))["pair_id"].to_pylist())
@@ -141,6 +141,12 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
         load=open_load("first", tasks, tables.labelled | tables.skipped),
     )
     return pa.concat_tables([chosen, rest])
+
+
+def _certified_first(pairs: list[Pair], tables: AnnotationTables) -> list[Pair]:
+    """The pairs that the certificate names first, in its order, which relearning must not change; then the others."""
+    named = {pair: place for place, pair in enumerate((tables.certificate or {}).get("to_label", ()))}
+    return sorted(pairs, key=lambda pair: named.get(pair[0], len(named)))  # stable
 
 
 def _slice_people(config: PushConfig, tables: AnnotationTables, slice_: list[str], seen_by: People) -> dict[str, int]:

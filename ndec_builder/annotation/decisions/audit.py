@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.decisions.anytime_bound import anytime_upper
+from ndec_builder.annotation.decisions.anytime_bound import watched_upper
 from ndec_builder.annotation.decisions.binomial import rare_upper
 from ndec_builder.annotation.decisions.label_statistics import MISSED, draw_pairs
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
@@ -165,7 +165,7 @@ def _watched_bound(found: Sequence[str], kept: int) -> float | None:
     if not len(wrong):
         return None
     left = kept - int(wrong.sum())
-    return (anytime_upper(wrong, kept, MISSED) - int(wrong.sum())) / left if left else 0.0
+    return (watched_upper(wrong, kept, MISSED) - int(wrong.sum())) / left if left else 0.0
 
 
 def audit_bound(found: int, audited: int, kept: int) -> float | None:

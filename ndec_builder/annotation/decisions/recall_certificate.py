@@ -4,24 +4,52 @@ The method is the quantile binomial confidence bound (QBCB) of Lewis, Yang and F
 Technology-Assisted Reviews" (2021, arXiv 2108.12746), with three changes: it is exact for a finite number of pairs, it
 counts sampled pairs as found, and it allows for wrong labels in the sample.
 
-A certificate assumes that the sample was drawn at random, that a pair's place in the ranking does not depend on whether
-the pair was sampled (`relearn` scores each pair without the labels of its group), and that the ranking stays the same
-from the certificate to the stop.
+**Derivation.** Of N pairs, M are hard negatives (unknown). A random sample of n pairs without replacement holds m of
+them, and given m these are a uniform subset of the M. Label the ranking down to the j-th of the m. If that one is the
+P-th of all M in the ranking, then P + m − j hard negatives are labelled: P in the ranking so far, and m − j of the
+sample behind it. The statement fails if P + m − j < recall · M, that is if at least j of the m are among the first
+p = ⌈recall · M⌉ − 1 − m + j of the M: a hypergeometric tail. M is at most an exact upper bound from n and m.
+
+**Wrong labels.** The labels show m' = t + f hard negatives: t right ones and f false ones.
+
+* A false one may have any rank. If f ≤ F, label down to the (j(m' − f) + f)-th labelled one, for the worst f ≤ F: even
+  if all f false ones come first, j(m' − f) right ones are reached.
+* A hard negative labelled otherwise is missed. If misses do not depend on the rank, the t right ones are still a
+  uniform subset of the M, and the same derivation holds. Misses make M larger than it looks: `missed` allows for them.
+* F: each of the v sampled pairs that are no hard negatives is false with the same probability e, independently. If e is
+  known, f exceeds the binomial quantile q(v) with at most the allowed probability. v = n − t − misses is not known, but
+  v ≤ n − m' + f, so F is the largest f with f ≤ q(n − m' + f). If e is measured on g gold pairs, of which k were
+  labelled wrong, f is bounded without an estimate of e: given k + f wrong ones among g + v, k is hypergeometric.
+* Confirmed labels: if a second annotator labels all m' again and only the pairs that both call hard negatives count, a
+  false one needs two slips. The second repeats the first one's slip with a probability of at most max(e, REPEATED), so
+  e becomes e · max(e, REPEATED). A hard negative now has two chances to be missed.
+
+1 − confidence is split: FALSE_SHARE for F, COUNT_SHARE for M, and the rest for the stop. So the statement holds with
+the confidence given, all three together.
+
+**Assumptions.** The sample was drawn at random and its labels do not follow a hint or a ranking. A pair's place in the
+ranking does not depend on whether the pair was sampled (`relearn` scores each pair without the labels of its group),
+and the ranking stays the same from the certificate to the stop. Misses do not depend on the rank. Errors on pairs that
+are no hard negatives are independent between pairs, and as frequent as on the gold pairs (edited copies; a larger error
+on unrelated pairs is not measured).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import bdtr, gammaln
 
-from ndec_builder.annotation.decisions.binomial import rare_upper
+from ndec_builder.annotation.decisions.binomial import clopper_pearson_upper, rare_upper
+from ndec_builder.annotation.decisions.label_statistics import MISSED
 
 # Shares of 1 − confidence: false positives in the sample, number of hard negatives, and the rest for the stop itself.
-FALSE_SHARE, COUNT_SHARE = 0.1, 0.1
+FALSE_SHARE, COUNT_SHARE = 0.2, 0.1
+REPEATED = 0.2  # assumed: a second annotator repeats a wrong label hard_negative with at most this probability
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,18 @@ class RecallGoal:
         for name in ("recall", "confidence"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0 and below 1")
+
+    @property
+    def stop_share(self) -> float:
+        """The probability with which the stop itself may be too early."""
+        return (1 - self.confidence) * (1 - FALSE_SHARE - COUNT_SHARE)
+
+
+class GoldErrors(NamedTuple):
+    """Gold pairs that are no hard negatives: how many were labelled hard_negative, of how many labels."""
+
+    wrong: int
+    labels: int
 
 
 @dataclass(frozen=True)
@@ -58,43 +98,63 @@ class RecallCertificate:
 
 
 def certify_recall(
-    ranks: np.ndarray, pairs: int, sample: int, goal: RecallGoal | None = None, error: float = 0.0
+    ranks: np.ndarray,
+    pairs: int,
+    sample: int,
+    goal: RecallGoal | None = None,
+    error: float | GoldErrors = 0.0,
+    missed: float = MISSED,
+    confirmed: bool = False,
 ) -> RecallCertificate:
     """Certify where a review in ranked order may stop.
 
     `ranks` (m,) int: the places, from 1, of the sampled pairs labelled hard_negative in the ranking of all `pairs`.
-    `sample`: number of pairs drawn at random and labelled. `error`: the probability, at most, that a sampled pair that
-    is no hard negative is labelled as one. False positives may have any rank (the worst case is assumed); hard
-    negatives that were labelled otherwise have to be missed independently of their rank.
+    `sample`: number of pairs drawn at random and labelled. `error`: the probability that a pair that is no hard
+    negative is labelled as one, at most; or the gold pairs that measure it. `missed`: the largest probability that a
+    hard negative is labelled otherwise. `confirmed`: two annotators called each of the `ranks` a hard negative, out of
+    all that the first one did. The module's docstring has the derivation and the assumptions.
     """
     goal = goal or RecallGoal()
     positives = len(ranks)
-    false = false_positives(sample, positives, error, 1 - (1 - goal.confidence) * FALSE_SHARE)
-    order = required_order(positives - false, sample, pairs, goal)
-    if order is None:
-        return RecallCertificate(pairs, sample, positives, false, None, None, goal)
-    stop = int(np.sort(ranks)[order + false - 1])
-    return RecallCertificate(pairs, sample, positives, false, order + false, stop, goal)
+    false = false_positives(sample, positives, error, 1 - (1 - goal.confidence) * FALSE_SHARE, confirmed)
+    order = _order_with_false(positives, false, sample, pairs, goal, _missed(missed, confirmed))
+    stop = None if order is None else int(np.sort(ranks)[order - 1])
+    return RecallCertificate(pairs, sample, positives, false, order, stop, goal)
 
 
-def required_order(positives: int, sample: int, pairs: int, goal: RecallGoal) -> int | None:
+def _missed(missed: float, confirmed: bool) -> float:
+    return 1 - (1 - missed) ** 2 if confirmed else missed
+
+
+def _order_with_false(
+    positives: int, false: int, sample: int, pairs: int, goal: RecallGoal, missed: float
+) -> int | None:
+    """How many of the `positives` have to be reached if any number up to `false` of them are wrong; None if none do."""
+    worst = 0
+    for wrong in range(false, -1, -1):
+        order = required_order(positives - wrong, sample, pairs, goal, missed)
+        if order is None:
+            return None
+        worst = max(worst, order + wrong)
+    return worst
+
+
+@lru_cache(maxsize=4096)
+def required_order(positives: int, sample: int, pairs: int, goal: RecallGoal, missed: float = 0.0) -> int | None:
     """The smallest j such that reaching the j-th of the sampled `positives` proves the goal; None if no j does.
 
-    With M hard negatives in all, the review has found P + positives − j of them when it reaches the j-th sampled one,
-    P being its place among the M. P is at most p with probability P(X ≥ j), X hypergeometric (M, p, positives). That
-    probability rises with M up to the rounding of recall × M, so it is taken at the largest numbers of hard negatives
-    that the sample leaves possible, and at a coarse grid of smaller ones.
+    The probability of a wrong statement rises with the number of hard negatives up to the rounding of recall × M, so it
+    is taken at the largest numbers that the sample leaves possible, and at a coarse grid of smaller ones.
     """
     alpha = 1 - goal.confidence
-    most = rare_upper(positives, sample, pairs, confidence=1 - alpha * COUNT_SHARE)
-    allowed = alpha * (1 - FALSE_SHARE - COUNT_SHARE)
+    most = rare_upper(positives, sample, pairs, missed, confidence=1 - alpha * COUNT_SHARE)
     coarse = np.geomspace(max(positives, 1), most + 1, 50).astype(np.int64)
     totals = np.unique(np.clip(np.concatenate([coarse, np.arange(most - 49, most + 1)]), positives, most))
     needed = np.ceil(goal.recall * totals - 1e-9).astype(np.int64)
 
     def proves(order: int) -> bool:
         places = np.clip(needed - 1 - positives + order, 0, totals)
-        return bool((_at_least(order, totals, places, positives) <= allowed).all())
+        return bool((_at_least(order, totals, places, positives) <= goal.stop_share).all())
 
     if positives == 0 or not proves(positives):
         return None
@@ -120,29 +180,52 @@ def _log_ways(count: np.ndarray, some: np.ndarray) -> np.ndarray:
     return gammaln(count + 1) - gammaln(some + 1) - gammaln(left + 1)
 
 
-def false_positives(sample: int, positives: int, error: float, confidence: float) -> int:
-    """Upper bound of the false ones among `positives`, when each other pair of the sample becomes one with `error`.
-
-    At most all sampled pairs are no hard negatives, so the count is at most binomial (sample, error).
-    """
-    if not 0 <= error < 1:
+def false_positives(
+    sample: int, positives: int, error: float | GoldErrors, confidence: float, confirmed: bool = False
+) -> int:
+    """Upper bound of the false ones among `positives`, as the module's docstring derives it."""
+    if confirmed:  # the product of two rates: half of the risk is for measuring e
+        if isinstance(error, GoldErrors):
+            confidence = (1 + confidence) / 2
+            error = clopper_pearson_upper(error.wrong, error.labels, confidence)
+        error *= max(error, REPEATED)
+    false = np.arange(1, positives + 1)
+    others = sample - positives + false  # sampled pairs that are no hard negatives, at most
+    if isinstance(error, GoldErrors):
+        if not 0 <= error.wrong <= error.labels:
+            raise ValueError(f"{error.wrong} of {error.labels} gold pairs cannot be wrong")
+        chance = np.array([_gold_at_most(error, int(f), int(v)) for f, v in zip(false, others, strict=True)])
+        possible = chance > 1 - confidence
+    elif not 0 <= error < 1:
         raise ValueError(f"error is {error}; it must be at least 0 and below 1")
-    chances = bdtr(np.arange(positives + 1), sample, error) if error else np.ones(1)
-    return min(int(np.searchsorted(chances, confidence)), positives)
+    else:
+        possible = bdtr(false - 1, others, error) < confidence if error else np.zeros(positives, bool)
+    return int(false[possible].max(initial=0))
+
+
+def _gold_at_most(gold: GoldErrors, false: int, others: int) -> float:
+    """P(at most gold.wrong of the wrong labels are gold) when `false` of the `others` are wrong as well."""
+    wrong = np.arange(gold.wrong + 1)
+    total, all_ = gold.wrong + false, gold.labels + others
+    possible = (total - wrong <= others) & (wrong <= gold.labels)
+    logs = _log_ways(np.array(gold.labels), wrong) + _log_ways(np.array(others), total - wrong)
+    return float(np.exp(np.where(possible, logs - _log_ways(np.array(all_), np.array(total)), -np.inf)).sum())
 
 
 def least_positives(goal: RecallGoal) -> int:
     """Sampled hard negatives below which the goal cannot be certified, whatever the ranking (a large pool)."""
-    return math.ceil(math.log((1 - goal.confidence) * (1 - FALSE_SHARE - COUNT_SHARE)) / math.log(goal.recall))
+    return math.ceil(math.log(goal.stop_share) / math.log(goal.recall))
 
 
-def expected_recall(sample: int, prevalence: float, pairs: int, goal: RecallGoal, error: float = 0.0) -> float | None:
+def expected_recall(
+    sample: int, prevalence: float, pairs: int, goal: RecallGoal, error: float = 0.0, *, confirmed: bool = False
+) -> float | None:
     """The recall at which a review is expected to stop with a sample of that size; None if it cannot be certified.
 
     `prevalence`: share of hard negatives among the pairs. The j-th of m sampled positives has the expected place
-    j / (m + 1) among all of them.
+    j / (m + 1) among all of them, of which the bound on the false ones is a part.
     """
     positives = round(sample * prevalence)
-    false = false_positives(sample, positives, error, 1 - (1 - goal.confidence) * FALSE_SHARE)
-    order = required_order(positives - false, sample, pairs, goal)
-    return None if order is None else (order + false) / (positives + 1)
+    false = false_positives(sample, positives, error, 1 - (1 - goal.confidence) * FALSE_SHARE, confirmed)
+    order = _order_with_false(positives, false, sample, pairs, goal, _missed(MISSED, confirmed))
+    return None if order is None else order / (positives + 1)

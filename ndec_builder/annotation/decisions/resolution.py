@@ -130,6 +130,12 @@ def still_cleared(tables: AnnotationTables) -> set[str]:
     return _recheck(tables)[1]
 
 
+def cleared_from(tables: AnnotationTables) -> float | None:
+    """P(edited copy) from which pairs are auto-cleared; None if none are."""
+    clearing = _recheck(tables)[0]
+    return clearing.threshold if clearing else None
+
+
 def _recheck(tables: AnnotationTables) -> tuple[Clearing | None, set[str]]:
     if not tables.cleared.num_rows:
         return None, set()

@@ -186,6 +186,12 @@ def _quality(facts: dict[str, Any]) -> list[str]:
     if facts["decisions"]:
         counts = ", ".join(f"{count:,} {decision}" for decision, count in facts["decisions"].items())
         lines.append(f"* Decisions: {counts}.")
+    if (undecided := facts.get("undecided")) and undecided["pairs"]:
+        lines.append(
+            f"* Undecided: {undecided['pairs']:,} pairs, of which {undecided['never_assigned']:,} were given to nobody."
+            f" {undecided['queries_dropped']:,} queries with {undecided['hard_negatives']:,} hard negatives are left "
+            "out only because another of their pairs is undecided."
+        )
     return [*lines, ""] if lines else []
 
 
@@ -203,6 +209,8 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
             f"negatives are copies (one-sided 95 % bound, doubtful pairs counted as copies; assumption: an annotator "
             f"misses at most {audit.get('missed_at_most', 0):.0%} of the copies)."
         )
+    if certificate := agreement.get("certificate"):
+        lines.append(_certificate(certificate))
     if cleared and cleared["threshold"] is not None:
         lines.append(
             f"* Nobody labelled {cleared['pairs']:,} pairs that were discarded as edited copies by a pre-label of at "
@@ -216,6 +224,24 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
                 f"(95 % interval {gold['low']:.3f}–{gold['high']:.3f})."
             )
     return lines
+
+
+def _certificate(found: dict[str, Any]) -> str:
+    """The recall certificate with its assumptions, or how many labels it lacks."""
+    if found["stale"] or found["open"]:
+        missing = "it is about other candidates" if found["stale"] else f"{found['open']:,} labels are missing"
+        return f"* Recall: the certificate of {found['recall']:.0%} is not reached ({missing})."
+    twice = ", labelled so by two annotators" if found["confirmed"] else ""
+    unkeepable = f" or in queries that have an edited copy ({found['unkeepable']:,})" if found["unkeepable"] else ""
+    return (
+        f"* Recall: at least {found['recall']:.0%} of the hard negatives among the {found['pairs']:,} candidates are "
+        f"labelled{unkeepable} ({found['confidence']:.0%} confidence); {found['unlabelled']:,} pairs were not looked "
+        f"at. Proven by {found['sample']:,} random pairs with {found['positives']:,} hard negatives{twice}, of which "
+        f"up to {found['false']:,} may be wrong labels (error {found['error']:.3f}, {_plain(found['error_source'])}). "
+        f"Assumptions: an annotator misses at most {found['missed']:.0%} of the hard negatives, independently of the "
+        "ranking, and errors are independent between pairs"
+        + (", repeated by a second annotator in at most one case of five." if found["confirmed"] else ".")
+    )
 
 
 def _number(value: Any) -> str:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.annotator_quality import faster_than_people
-from ndec_builder.annotation.label_tables import no_gold
+from ndec_builder.annotation.label_tables import keys, no_gold
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.workspace import Workspace, slug
@@ -105,11 +106,39 @@ def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
     }
 
 
+def _undecided(split: str, tables: AnnotationTables) -> dict[str, int]:
+    """What undecided pairs cost. pairs: those without a decision, `never_assigned` among them · queries_dropped:
+    queries of the test split that are left out only because of them, with `hard_negatives` pairs decided so.
+    """
+    if not tables.mined:
+        return {"pairs": 0, "never_assigned": 0, "queries_dropped": 0, "hard_negatives": 0}
+    mined = pa.concat_tables(tables.mined)
+    pairs = mined.filter(pc.is_null(mined["duplicate_of"]))
+    decided = dict(keys(tables.decisions, "pair_id", "decision"))
+    ids = set(pairs["pair_id"].to_pylist())
+    open_ = {pair for pair in ids if decided.get(pair) is None}
+    lost: dict[str, str] = {}
+    if split == "test":
+        dropped = kept_queries(mined, tables.decisions).dropped
+        lost = {query: reason for query, reason in dropped.items() if reason == "undecided"}
+    hard = {
+        (pair, query)
+        for pair, query in keys(pairs, "pair_id", "query_id")
+        if query in lost and decided.get(pair) == "hard_negative"
+    }
+    return {
+        "pairs": len(open_),
+        "never_assigned": len(open_ - set(tables.tasks["pair_id"].to_pylist())),
+        "queries_dropped": len({query for _, query in hard}),
+        "hard_negatives": len({pair for pair, _ in hard}),
+    }
+
+
 def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
-    directory = workspace.annotation(split)
+    directory, tables = workspace.annotation(split), AnnotationTables(workspace, split)
     rows: Counter[tuple[str, str, str]] = Counter()
     if (directory / "labels.parquet").is_file():
-        labels = AnnotationTables(workspace, split).counting_labels
+        labels = tables.counting_labels
         table = no_gold(labels)  # gold pairs and labels that were sent back do not count
         columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
         rows.update(zip(*columns, strict=True))
@@ -126,6 +155,7 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
             for (round_, annotator, label), count in sorted(rows.items())
         ],
         "decisions": decisions,
+        "undecided": _undecided(split, tables) if decisions else None,
         "bases": bases,  # auto_cleared: nobody labelled these pairs
         "decisions_sha256": sha256_file(directory / "decisions.parquet") if decisions else None,
         "agreement": read_json(agreement) if agreement.is_file() else None,

@@ -21,7 +21,7 @@ class CertifyConfig(Config):
     error: float | None = setting(
         None,
         "Probability, at most, that a pair that is no hard negative is labelled as one; default: measured on gold "
-        "pairs (97.5 % bound), else 0.03.",
+        "pairs, else 0.03.",
         ge=0,
         lt=1,
     )

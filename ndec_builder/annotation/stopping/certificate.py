@@ -1,0 +1,255 @@
+"""The recall certificate of a workspace: how it is made from the tables, and how far the named pairs are labelled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from ndec_builder.annotation.assignment.order import likeliest_first
+from ndec_builder.annotation.assignment.queues import pairs_to_label
+from ndec_builder.annotation.assignment.undecided_queries import pairs_of_dropped_queries
+from ndec_builder.annotation.decisions.binomial import rare_upper
+from ndec_builder.annotation.decisions.label_statistics import MISSED, draw_pairs
+from ndec_builder.annotation.decisions.recall_certificate import (
+    GoldErrors,
+    RecallCertificate,
+    RecallGoal,
+    certify_recall,
+    expected_recall,
+    least_positives,
+)
+from ndec_builder.annotation.decisions.resolution import cleared_from
+from ndec_builder.annotation.label_tables import Pair, keys, newest_labels
+from ndec_builder.annotation.stopping.settings import CertifyConfig
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.storage import fingerprint
+
+ASSUMED_ERROR = 0.03  # without gold pairs, and said so
+HARD = "hard_negative"
+
+
+def population(tables: AnnotationTables) -> list[Pair]:
+    """The pairs that the certificate is about, in rank order: without those at or above the auto-clearing threshold.
+
+    Whether a pair is one of them never depends on its own label, so a random sample of all pairs is one of these.
+    """
+    pairs, threshold = pairs_to_label(tables.candidates), cleared_from(tables)
+    if threshold is None:
+        return pairs
+    return [pair for pair in pairs if tables.cleared_by.get(pair[0], 0.0) < threshold]
+
+
+def first_labels(tables: AnnotationTables) -> dict[str, str]:
+    """pair_id → what most labels of the first round say; `unsure` where two labels lead.
+
+    Later rounds do not count: they re-label pairs that the ranking doubts, so their slips would depend on the rank.
+    """
+    votes: dict[str, Counter[str]] = {}
+    for pair, round_, label in keys(newest_labels(tables.counting_labels), "pair_id", "round", "label"):
+        if round_ == "first":
+            votes.setdefault(pair, Counter())[label] += 1
+    return {pair: _majority(found) for pair, found in votes.items()}
+
+
+def _majority(votes: Counter[str]) -> str:
+    first, *rest = votes.most_common(2)
+    return "unsure" if rest and rest[0][1] == first[1] else first[0]
+
+
+def new_certificate(config: CertifyConfig, tables: AnnotationTables, replaced: int) -> dict[str, Any]:
+    """The content of certificate.json: the certificate, and the pairs to label in the order of the ranking.
+
+    Raises NdecError without a random sample that was labelled blind, and where it holds too few hard negatives.
+    """
+    ranking = [pair for pair, _, _ in likeliest_first(population(tables), tables.relearnt)]
+    labels, drawn = first_labels(tables), _drawn_sample(config, tables)
+    inside = set(ranking)
+    labelled = list(takewhile(labels.__contains__, (pair for pair in drawn if pair in inside)))
+    if not labelled:
+        raise NdecError(_no_sample(config, tables, drawn))
+    error, source = (config.error, "given") if config.error is not None else measured_error(tables)
+    goal = RecallGoal(config.recall, 1 - (1 - config.confidence) / 2**replaced)
+    rank = {pair: number for number, pair in enumerate(ranking, 1)}
+    positives, confirmed = _confirmed([pair for pair in labelled if labels[pair] == HARD], tables)
+    ranks = np.array([rank[pair] for pair in positives], np.int64)
+    found = certify_recall(ranks, len(ranking), len(labelled), goal, error, confirmed=confirmed)
+    if found.stop is None:
+        raise NdecError(_too_few(found, goal, config, source))
+    return found.as_json() | {
+        "recall": config.recall,
+        "confidence": config.confidence,
+        "error": error if isinstance(error, float) else error.wrong / error.labels,
+        "error_source": source,
+        "missed": MISSED,
+        "confirmed": confirmed,
+        "replaced": replaced,
+        "drawn": len(drawn),
+        "candidates": fingerprint(sorted(ranking)),
+        "to_label": ranking[: found.stop],
+    }
+
+
+def _confirmed(positives: list[str], tables: AnnotationTables) -> tuple[list[str], bool]:
+    """The positives that the double-check confirms, if it covers all of them; else all, and False."""
+    again: dict[str, set[str]] = {}
+    for pair, round_, label in keys(newest_labels(tables.counting_labels), "pair_id", "round", "label"):
+        if round_ == "double_check":
+            again.setdefault(pair, set()).add(label)
+    if not positives or not all(pair in again for pair in positives):
+        return positives, False
+    return [pair for pair in positives if again[pair] == {HARD}], True
+
+
+def _drawn_sample(config: CertifyConfig, tables: AnnotationTables) -> list[str]:
+    """The pairs of `push --sample` in their random order. Raises NdecError if they are not random or not blind."""
+    options = tables.options
+    if options.ever_shown:
+        raise NdecError(
+            "hints were shown on the labelling page (push --hints), so labels of the sample may follow them and the "
+            "ranking; certify needs blind labels. Use a workspace whose pairs were labelled without hints, or label "
+            "every pair"
+        )
+    if not options.sample:
+        raise NdecError(
+            f"no random sample of the split {config.split!r} was drawn; the first pairs of a sorted queue cannot "
+            f"replace it. Give one to annotators with `ndec annotate push --split {config.split} --sample 600`, pull, "
+            "and run `ndec annotate relearn`. If you drew one with an older version, the same push records it and "
+            "assigns nothing twice"
+        )
+    return draw_pairs((pair for pair, _, _ in pairs_to_label(tables.candidates)), options.sample, "sample")
+
+
+def _no_sample(config: CertifyConfig, tables: AnnotationTables, drawn: list[str]) -> str:
+    holders = open_in_sample(tables, drawn)
+    who = f" ({drawn[0]} is still open)"
+    if holders:
+        who = f": {', '.join(f'{name} has {number} open' for name, number in holders.items())}"
+    return (
+        f"the random sample of {len(drawn):,} pairs of the split {config.split!r} is not labelled from its start{who}. "
+        f"Label it and pull; `ndec annotate leave NAME` gives the open pairs of someone who left to others, and "
+        f"`push --sample {len(drawn)}` adds pairs that a later mining found"
+    )
+
+
+def sample_advice(sample: int, pairs: int, found: tuple[int, int] | None = None) -> str:
+    """What a random sample of that size will certify, for the person who draws it. `found`: hard negatives among pairs
+    of the sample that are labelled already, and how many those are; None: a prevalence of .3 is assumed.
+    """
+    sample = min(sample, pairs)
+    prevalence = found[0] / found[1] if found and found[1] >= 50 else 0.3
+    goal = RecallGoal()
+    recalls = [
+        expected_recall(sample, prevalence, pairs, goal, ASSUMED_ERROR, confirmed=twice) for twice in (False, True)
+    ]
+    share = f"{prevalence:.0%} hard negatives among the pairs" + ("" if found and found[1] >= 50 else " (assumed)")
+    start = f"{sample:,} random pairs and {share}: "
+    if recalls[1] is None:
+        return start + f"too few to certify a recall of {goal.recall:.0%}; draw a larger sample"
+    text = f"expect to stop at {recalls[1]:.0%} of the hard negatives if two annotators label those of the sample"
+    if recalls[0] is not None:
+        text += f" (`double-check --which hard_negative`), at {recalls[0]:.0%} if one does"
+    return start + f"to certify {goal.recall:.0%} with {goal.confidence:.0%} confidence, " + text
+
+
+def open_in_sample(tables: AnnotationTables, drawn: list[str]) -> dict[str, int]:
+    """Annotator → pairs of the sample that this annotator was given in the first round and has not labelled."""
+    labelled, chosen = tables.labelled, set(drawn)
+    return dict(
+        sorted(
+            Counter(
+                key[2] for key in keys(tables.tasks) if key[0] in chosen and key[1] == "first" and key not in labelled
+            ).items()
+        )
+    )
+
+
+def measured_error(tables: AnnotationTables) -> tuple[float | GoldErrors, str]:
+    """How often a pair that is no hard negative is labelled as one, and where that comes from: all gold labels."""
+    truth = tables.gold_truth()
+    rows = keys(tables.counting_labels, "pair_id", "label")
+    # the truth "no_copy" accepts the label hard_negative
+    wrong = [label == HARD for pair, label in rows if truth.get(pair) not in (None, HARD, "no_copy")]
+    if not wrong:
+        return ASSUMED_ERROR, "assumed: there are no labelled gold pairs"
+    return GoldErrors(sum(wrong), len(wrong)), f"{sum(wrong)} of {len(wrong)} gold pairs"
+
+
+def _too_few(found: RecallCertificate, goal: RecallGoal, config: CertifyConfig, source: str) -> str:
+    push = f"`ndec annotate push --split {config.split} --sample N`"
+    if not found.positives:
+        most = rare_upper(0, found.sample, found.pairs, MISSED)
+        return (
+            f"the random sample of {found.sample:,} labelled pairs holds no hard negative. So at most {most:,} of the "
+            f"{found.pairs:,} candidates are hard negatives ({most / found.pairs:.1%}, 95 % confidence, an annotator "
+            f"misses at most {MISSED:.0%}), and there may be none. Mine other pairs (a larger pool, or `ndec mine "
+            f"--top`), or enlarge the sample with {push}"
+        )
+    return (
+        f"the random sample of {found.sample:,} labelled pairs holds {found.positives} hard negatives, up to "
+        f"{found.false} of them by wrong labels (error: {source}); a recall of {goal.recall:g} with confidence "
+        f"{goal.confidence:g} needs at least {least_positives(goal)} right ones: enlarge the sample with {push}, "
+        "measure the error on more gold pairs (`push --gold 0.05`), or lower --recall"
+    )
+
+
+def certificate_progress(tables: AnnotationTables) -> dict[str, Any] | None:
+    """The stored certificate without its list of pairs, and what is left to do; None without a certificate.
+
+    open: named pairs that still need a label · unkeepable: named pairs without a label whose query is dropped for an
+    edited copy, so they need none (split test) · unlabelled: other pairs of the candidates, which need no label.
+    stale: the candidates are no longer those of the certificate.
+    """
+    stored = tables.certificate
+    if stored is None:
+        return None
+    pairs = population(tables)
+    labelled = set(tables.counting_labels["pair_id"].to_pylist())
+    named = [pair for pair in stored["to_label"] if pair not in labelled]
+    dropped = pairs_of_dropped_queries(pairs, tables.decisions) if tables.split == "test" else set()
+    rest = {pair for pair, _, _ in pairs} - labelled - set(stored["to_label"])
+    known = stored.get("candidates")
+    return {name: value for name, value in stored.items() if name != "to_label"} | {
+        "open": sum(pair not in dropped for pair in named),
+        "unkeepable": sum(pair in dropped for pair in named),
+        "unlabelled": len(rest),
+        "stale": known is not None and known != fingerprint(sorted(pair for pair, _, _ in pairs)),
+    }
+
+
+def certificate_line(tables: AnnotationTables) -> str | None:
+    """What is certified, or how many labels are missing, in one line; None without a certificate."""
+    found = certificate_progress(tables)
+    return None if found is None else certificate_text(found)
+
+
+def certificate_text(found: Mapping[str, Any]) -> str:
+    """The line of `certificate_progress`, with what it is based on."""
+    if found["stale"]:
+        return (
+            f"the certificate is about {found['pairs']:,} candidates that were mined or cleared differently; "
+            "run `ndec annotate certify --again`"
+        )
+    either = (
+        f", or belong to a query with an edited copy ({found['unkeepable']:,} pairs)" if found["unkeepable"] else ""
+    )
+    statement = (
+        f"at least {found['recall']:.0%} of the hard negatives among these {found['pairs']:,} candidates are "
+        f"labelled{either} ({found['confidence']:.0%} confidence)"
+    )
+    twice = " labelled so by two annotators" if found.get("confirmed") else ""
+    basis = (
+        f"based on {found['sample']:,} random pairs with {found['positives']} hard negatives{twice}, up to "
+        f"{found['false']} of them wrong (error {found['error']:.3f}: {found['error_source']})"
+    )
+    rest = f"{found['unlabelled']:,} pairs need not be looked at"
+    if not found["open"]:
+        return f"certified: {statement}, {rest}; {basis}"
+    return (
+        f"{found['open']:,} more labels certify that {statement}: `push --order likeliest --count {found['open']}`; "
+        f"{rest}; {basis}"
+    )
