@@ -10,7 +10,7 @@ from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.cli.assist.status import first_open_step, survey
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
+from ndec_builder.core.schemas import LABEL_ROWS, SET_ASIDE, SKIPS, TASKS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.decided_world import make_world
@@ -32,6 +32,18 @@ def test_labels_are_counted_against_what_was_given_out(tmp_path: Path) -> None:
     write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"pair_id": "b"}]))
     assert text_of(tmp_path, "labels test") == "2 of 2 pairs labelled, by 2 people"
     assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
+
+
+def test_withdrawn_and_returned_labels_are_not_counted(tmp_path: Path) -> None:
+    directory = Workspace(tmp_path).annotation("test")
+    who = {"round": "first", "annotator": "ann"}
+    rows = [{"pair_id": pair, **who} for pair in "abcd"]
+    write_table(directory / "tasks.parquet", table_of(TASKS, rows))
+    write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [row | {"label": "unrelated"} for row in rows]))
+    skips = [rows[0] | {"kind": "skipped", "label_rows": 1}, rows[1] | {"kind": "deleted", "label_rows": 1}]
+    write_table(directory / "skips.parquet", table_of(SKIPS, skips))
+    write_table(directory / "set_aside.parquet", table_of(SET_ASIDE, [rows[2]]))
+    assert text_of(tmp_path, "labels test").startswith("1 of 4 pairs labelled, by 1 person; ")
 
 
 def test_results_older_than_their_inputs_are_out_of_date(tmp_path: Path) -> None:
@@ -76,6 +88,17 @@ def test_a_running_training_is_shown_as_running(tmp_path: Path) -> None:
     with locked(folder):
         assert text_of(tmp_path, "runs") == "asl (running)"
     assert text_of(tmp_path, "runs") == "asl (unfinished: run the same command again)"
+
+
+def test_nothing_is_next_while_a_training_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "asl"
+    write_json(tmp_path / "runs" / "before" / "run.json", {})
+    folder.mkdir(parents=True)
+    stages = [stage for stage in survey(tmp_path) if stage.name in ("runs", "reports")]
+    assert str(first_open_step(stages, Path())).startswith("ndec benchmark")
+    with locked(folder):
+        stages = [stage for stage in survey(tmp_path) if stage.name in ("runs", "reports")]
+        assert first_open_step(stages, Path()) is None
 
 
 def test_a_directory_that_is_no_workspace_is_called_so(tmp_path: Path) -> None:

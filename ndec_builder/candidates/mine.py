@@ -34,7 +34,7 @@ from ndec_builder.candidates.split_exclusions import (
     split_mined_first,
 )
 from ndec_builder.candidates.twins import find_twins, left_out, report_twins
-from ndec_builder.core.config import result_fields
+from ndec_builder.core.config import build, read_settings, result_fields
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
@@ -188,7 +188,13 @@ def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) ->
 
 
 def _ingest(config: MineConfig) -> None:
+    """Ingest the folders with [ingest] of ndec.toml and the groups that this command asks for."""
     if config.pool is None and config.references is None:
+        if config.group_by is not None or config.shared_groups:
+            raise UsageError(
+                "--group-by and --shared-groups belong to --pool and --references; for images that are ingested "
+                "already, ingest them again with --group-by"
+            )
         return
     from ndec_builder.sources.containers import is_uri
     from ndec_builder.sources.detect_kind import guess_kind
@@ -199,9 +205,15 @@ def _ingest(config: MineConfig) -> None:
     for folder in (config.pool, config.references):
         if folder is not None and not is_uri(folder) and guess_kind(folder) == "folder":
             check_folder(Path(folder))  # report a wrong name now, not after an hour of work on the other folder
-    for role, folder in (("pool", config.pool), (GALLERY[config.split], config.references)):
+    settings = read_settings(config.embed_settings or config.workspace / "ndec.toml")
+    both = (("pool", config.pool, config.references), (GALLERY[config.split], config.references, config.pool))
+    for role, folder, other in both:
         if folder is not None:
-            ingest(IngestConfig(workspace=config.workspace, role=role, source=folder))
+            if config.shared_groups and (other is None or is_uri(folder) or is_uri(other)):
+                raise UsageError("--shared-groups joins two local folders: give both --pool and --references")
+            joined = (Path(str(other)),) if config.shared_groups else ()
+            flags = {"role": role, "source": folder, "group_by": config.group_by, "group_with": joined}
+            ingest(build(IngestConfig, "ingest", settings, workspace=config.workspace, **flags))
 
 
 def _allowed_pool(

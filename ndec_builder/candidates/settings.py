@@ -8,6 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import Config, option, setting
 from ndec_builder.core.vocabulary import SPLITS
 from ndec_builder.embeddings.settings import DEFAULT_MODEL, MODEL_FORMS
+from ndec_builder.sources.settings import GROUP_BY
 
 SEARCHES = ("auto", "bf16", "faiss")
 RANKINGS = ("raw", "normalized")
@@ -36,6 +37,10 @@ class MineConfig(Config):
     )
     references: Path | str | None = option(
         None, "The same for the references (with --split train: for the basic images)."
+    )
+    group_by: str | None = option(None, f"Of --pool and --references: {GROUP_BY['help']}", choices=GROUP_BY["choices"])
+    shared_groups: bool = option(
+        False, "--pool and --references are one collection: a burst or video may reach over both."
     )
     top: int = setting(
         0,

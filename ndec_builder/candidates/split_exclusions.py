@@ -59,11 +59,11 @@ def skip_reasons(pool: pa.Table, used: Collection[str], groups: Collection[str])
         return {}
     is_used = _is_in(pool["image_id"], used)
     hashes, own = (set(pool[name].filter(is_used).to_pylist()) for name in ("sha256", "group"))
-    closed = (own | set(groups)) - {None, ""}
-    twin, grouped = _is_in(pool["sha256"], hashes - {None}), _is_in(pool["group"], closed)
+    twin = _is_in(pool["sha256"], hashes - {None})
     reasons: dict[str, str] = {}
     for mask, reason in (
-        (grouped, "group used by the other split"),
+        (_is_in(pool["group"], set(groups) - {None, ""}), "group of a reference"),
+        (_is_in(pool["group"], own - {None, ""}), "group used by the other split"),
         (twin, "duplicate of an image used by the other split"),
         (is_used, "used by the other split"),  # the last reason wins
     ):

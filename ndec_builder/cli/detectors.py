@@ -37,7 +37,7 @@ def train_asl(
 @verb(
     app,
     "benchmark",
-    "manifest queries references ground_truth model checkpoint descriptors predictions scorer asl_checkpoint "
+    "manifest queries references ground_truth group_by model checkpoint descriptors predictions scorer asl_checkpoint "
     "fused_model rescored baseline threshold scope action test_size norm_factor norm_n norm_kind twins "
     "target_precision table figure method recipe seeds n k replicates name out",
     configs=("paper",),

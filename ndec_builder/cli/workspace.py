@@ -15,7 +15,7 @@ from ndec_builder.demo.settings import DemoConfig
 app = typer.Typer()
 
 
-@verb(app, "demo", "out size images annotate_yourself seed port", configs=DemoConfig, common=("json",))
+@verb(app, "demo", "out size images group_by annotate_yourself seed port", configs=DemoConfig, common=("json",))
 def demo(call: VerbCall) -> None:
     """Every stage on real pictures: corpus, mine, Label Studio, export, train-asl, benchmark."""
     from ndec_builder.demo.run import run

@@ -106,7 +106,8 @@ def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     _check_own(config)
     _claim(config)
     size, stage = DEMO_SIZES[config.size], stages or _Stages(config.out, time.monotonic())
-    corpus = stage("corpus", "corpus", size=config.size, images=config.images, seed=config.seed)
+    own = {"images": config.images, "group_by": config.group_by}
+    corpus = stage("corpus", "corpus", size=config.size, seed=config.seed, **own)
     if config.images is not None:
         size = scaled_to(size, read_json(corpus)["counts"])
     stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
@@ -133,6 +134,8 @@ def _claim(config: DemoConfig) -> None:
     """Mark the directory as this demo's. Raises UsageError when it holds other files or a demo with other settings."""
     mark = config.out / "demo.json"
     wanted = {"size": config.size, "seed": config.seed, "images": config.images and str(config.images.absolute())}
+    if config.group_by != "auto":
+        wanted["group_by"] = config.group_by
     if not mark.is_file():
         if config.out.is_dir() and any(config.out.iterdir()):
             raise UsageError(f"{config.out} is not empty and holds no demo; give another directory with --out")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ndec_builder.core.config import Config, option
 from ndec_builder.demo.corpus.settings import SIZE_NAMES
+from ndec_builder.sources.settings import GROUP_BY
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class DemoConfig(Config):
     out: Path = option(Path("ndec-demo"), "Workspace of the demo; run the command again to resume.")
     size: str = option("full", "full (about eight minutes) or small (for CI).", choices=SIZE_NAMES)
     images: Path | None = option(None, "Folder with your own photos, used instead of the mini corpus.")
+    group_by: str = option("auto", f"Of --images: {GROUP_BY['help']}", choices=GROUP_BY["choices"])
     annotate_yourself: bool = option(
         False, "Open the labelling page and label the pairs yourself, instead of using the known ground truth."
     )

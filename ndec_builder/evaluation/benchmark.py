@@ -98,7 +98,7 @@ def open_dataset(config: BenchmarkConfig) -> Dataset:
     if config.manifest is not None:
         return from_manifest(config.manifest)
     assert config.queries and config.references and config.ground_truth
-    return from_folders(config.queries, config.references, config.ground_truth)
+    return from_folders(config.queries, config.references, config.ground_truth, config.group_by)
 
 
 def _baseline(report: Path, dataset: Dataset) -> Predictions:
@@ -164,6 +164,7 @@ def _metrics(
             "predictions": len(scored.predictions),
             "unusable_images": sum(len(side) for side in scored.rejects.values()),
             **{f"{kind}_queries": count for kind, count in sorted(kinds.items())},
+            "confirmed_copies": dataset.confirmed_copies,
             **{f"{name}_hard_negatives": int((dataset.stratum == i).sum()) for i, name in enumerate(STRATA) if i},
         },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import DECODE_VERSION, has_decode_version
-from ndec_builder.core.storage import fingerprint, sha256_file
+from ndec_builder.core.storage import fingerprint, read_uri, sha256_bytes, sha256_file
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, STRATA
 from ndec_builder.evaluation.predictions import Predictions
 
@@ -25,7 +28,8 @@ class Dataset:
     distractor, or `query` where a plain ground truth does not say · stratum: (nq,) int, index in STRATA · query_group:
     (nq,) int, for the bootstrap · truth: (P,) int64 pair numbers, ascending · labels_by: who decided the labels ·
     training: the training images of the manifest, used to fit a whitening; None for plain folders · dropped: (nr,)
-    bool, references that are left out as twins of another one; None: none.
+    bool, references that are left out as twins of another one; None: none · confirmed_copies: queries that annotators
+    found to be edited copies.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Dataset:
     labels_simulated: bool
     training: pa.Table | None
     dropped: np.ndarray | None = None
+    confirmed_copies: int = 0
 
     @cached_property
     def query_ids(self) -> list[str]:
@@ -140,19 +145,23 @@ def from_manifest(directory: Path) -> Dataset:
     return Dataset(
         directory.resolve().name, queries, references, kinds, np.array(strata, dtype=np.int64), _groups(queries),
         _truth(pairs, queries, references, str(directory)), manifest.resolve, labels_by, "simulated" in labels_by,
-        manifest.table("train_basic").sort_by("image_id"),
+        manifest.table("train_basic").sort_by("image_id"), confirmed_copies=manifest.info.get("confirmed_copies") or 0,
     )  # fmt: skip
 
 
-def from_folders(queries: Path, references: Path, ground_truth: Path) -> Dataset:
-    """Two folders of images and a DISC21 ground truth csv; no table of the workspace is read or written.
+def from_folders(queries: Path, references: Path, ground_truth: Path, group_by: str = "auto") -> Dataset:
+    """Two folders of images and a DISC21 ground truth; no table of the workspace is read or written.
 
-    Raises UsageError for a missing or empty folder, NdecError for csv ids that no file has.
+    Ids are file names, or paths where names repeat. Intervals are over groups of queries by the rule `group_by`
+    (docs/sources.md). What a folder holds and is not used is printed. Raises UsageError for a missing or empty folder
+    and for links out of it, NdecError for ids of the ground truth that no file has.
     """
-    from ndec_builder.sources.ground_truth import read_ground_truth
+    from ndec_builder.sources.ground_truth import match_ids, read_ground_truth
 
-    tables = [_folder_table(folder) for folder in (queries, references)]
-    truth = _truth(read_ground_truth(ground_truth), tables[0], tables[1], str(ground_truth))
+    tables = [_folder_table("query", queries, group_by), _folder_table("reference", references, "none")]
+    ids: list[list[str]] = [table["image_id"].to_pylist() for table in tables]
+    rows = match_ids(read_ground_truth(ground_truth, {*ids[0], *ids[1]}), *ids)
+    truth = _truth(rows, tables[0], tables[1], str(ground_truth))
     unknown = np.zeros(len(tables[0]), dtype=np.int64)
     return Dataset(
         f"{queries.name} × {references.name}", tables[0], tables[1], ["query"] * len(tables[0]), unknown,
@@ -160,18 +169,33 @@ def from_folders(queries: Path, references: Path, ground_truth: Path) -> Dataset
     )  # fmt: skip
 
 
-def _folder_table(folder: Path) -> pa.Table:
-    from ndec_builder.sources.readers.folder import find_images
+def _folder_table(role: str, folder: Path, group_by: str) -> pa.Table:
+    """image_id (ascending), uri (absolute), sha256 and group; null for an image that is alone in its group."""
+    from ndec_builder.sources.ingest import list_source
+    from ndec_builder.sources.settings import IngestConfig
 
-    paths, outside = find_images(folder)
-    if outside:
-        raise UsageError(f"{outside[0]} is a symbolic link to a file outside {folder}; replace it with the image")
-    rows = [
-        {"image_id": path.stem, "uri": str(path.absolute()), "sha256": sha256_file(path), "group": None}
-        for path in sorted(paths, key=lambda path: path.stem)
-    ]
-    names = ("image_id", "uri", "sha256", "group")
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
+    workspace = Workspace(Path().absolute())
+    contents = list_source(IngestConfig(workspace.root, role, folder, group_by=group_by), workspace)
+    listing = contents.listings[role]
+    if listing.rejects:
+        first = min(listing.rejects, key=lambda row: str(row["uri"]))
+        raise UsageError(
+            f"{len(listing.rejects)} files of {folder} cannot be used, {first['uri']} first: {first['reason']}; "
+            "replace or remove them"
+        )
+    for note in (*contents.notes, *contents.gaps, listing.note):
+        if note:
+            say(f"{folder}: {note}")
+    images = listing.images
+    sizes = Counter(images["group"].to_pylist())
+    uris = [workspace.resolve(uri) for uri in images["uri"].to_pylist()]
+    columns = {
+        "image_id": images["image_id"],
+        "uri": uris,
+        "sha256": [sha256_file(Path(uri)) if Path(uri).is_file() else sha256_bytes(read_uri(uri)) for uri in uris],
+        "group": [group if sizes[group] > 1 else None for group in images["group"].to_pylist()],
+    }
+    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
 def _stratum(kind: str, hard_kind: str | None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.settings import DEVICES, REJECTS_HELP
+from ndec_builder.sources.settings import GROUP_BY
 from ndec_builder.training.settings import TRAINING_RECIPE_NAMES
 
 SCORERS = ("cosine", "asl", "fused")
@@ -36,6 +37,7 @@ class BenchmarkConfig(Config):
     queries: Path | None = option(None, "Folder of queries, with --references and --ground-truth.")
     references: Path | None = option(None, "Folder of references.")
     ground_truth: Path | None = option(None, "Ground truth in the form of DISC21: csv `query_id,reference_id`.")
+    group_by: str = option("auto", f"Of --queries, for the intervals: {GROUP_BY['help']}", choices=GROUP_BY["choices"])
     model: str | tuple[str, ...] | None = option(
         None,
         "Model as for `ndec embed`. Several, or one together with --checkpoint, are an ensemble: features are joined.",
@@ -114,6 +116,8 @@ class BenchmarkConfig(Config):
 
     def _check_dataset(self) -> None:
         folders = (self.queries, self.references, self.ground_truth)
+        if self.manifest is not None and self.group_by != "auto":
+            raise UsageError("--group-by belongs to --queries; the groups of a manifest were set by `ndec ingest`")
         if self.manifest is not None and any(folders):
             raise UsageError("give --manifest, or --queries with --references and --ground-truth, not both")
         if self.manifest is None and not all(folders):

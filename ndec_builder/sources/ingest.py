@@ -23,7 +23,8 @@ from ndec_builder.sources.ground_truth import Match, check_ids, match_ids, read_
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
-from ndec_builder.sources.settings import FIXED_IDS, MANY_ROLES, SOURCE_KINDS, IngestConfig
+from ndec_builder.sources.places import with_groups
+from ndec_builder.sources.settings import FIXED_IDS, MANY_ROLES, OWN_GROUPS, SOURCE_KINDS, IngestConfig
 
 _MODULES = {
     # kind: module of `sources/readers` with `find(config, workspace) -> SourceContents`
@@ -51,20 +52,11 @@ def run(config: IngestConfig) -> Path:
     missing, empty or repeats an id, NdecError for an invalid ground truth, and GapsError (exit 3, everything written)
     when something that the source names is missing or more than `max_reject_share` of the images are unusable.
     """
-    if not str(config.source):
-        raise UsageError("the source is empty; give a folder, a file, a pattern or a URI")
-    if not config.kind:
-        config = replace(config, kind=guess_kind(config.source))
-        if config.kind == "folder" and (table := table_of_downloads(Path(config.source))) is not None:
-            config = replace(config, kind="parquet", source=table)
-    _check(config)
+    config = _with_kind(config)
     workspace, record = Workspace(config.workspace), RunRecord("ingest", config, RESULT_VERSION)
     if config.kind == "openimages" and (streamed := _stream(config, workspace, record)) is not None:
         return streamed
-    finder: Callable[[IngestConfig, Workspace], SourceContents] = importlib.import_module(
-        f"ndec_builder.sources.readers.{_MODULES[config.kind]}"
-    ).find
-    found = finder(config, workspace)
+    found = list_source(config, workspace)
     truth, inputs = found.truth, dict(found.inputs)
     if config.ground_truth is not None:
         ids = {image_id for known in _known_ids(found, workspace, config) for image_id in known or ()}
@@ -99,6 +91,29 @@ def run(config: IngestConfig) -> Path:
     return target if config.role != "all" else target.parent
 
 
+def list_source(config: IngestConfig, workspace: Workspace) -> SourceContents:
+    """What a source holds, with ids and groups; opens no image except for capture times. Raises UsageError as `run`."""
+    config = _with_kind(config)
+    finder: Callable[[IngestConfig, Workspace], SourceContents] = importlib.import_module(
+        f"ndec_builder.sources.readers.{_MODULES[config.kind]}"
+    ).find
+    found = finder(config, workspace)
+    grouped = {role: with_groups(listing, config, workspace) for role, listing in found.listings.items()}
+    return replace(found, listings=grouped)
+
+
+def _with_kind(config: IngestConfig) -> IngestConfig:
+    """The config with the kind of the source, checked. Raises UsageError."""
+    if not str(config.source):
+        raise UsageError("the source is empty; give a folder, a file, a pattern or a URI")
+    if not config.kind:
+        config = replace(config, kind=guess_kind(config.source))
+        if config.kind == "folder" and (table := table_of_downloads(Path(config.source))) is not None:
+            config = replace(config, kind="parquet", source=table)
+    _check(config)
+    return config
+
+
 def _check(config: IngestConfig) -> None:
     if config.role == "all" and config.kind not in MANY_ROLES:
         raise UsageError(
@@ -111,6 +126,12 @@ def _check(config: IngestConfig) -> None:
         )
     if config.id and config.kind in FIXED_IDS:
         raise UsageError(f"--id does not apply to kind {config.kind!r}: its files define the ids of their images")
+    allowed = ("auto", *OWN_GROUPS.get(config.kind, (config.group_by,)))
+    if config.group_by not in allowed:
+        raise UsageError(
+            f"group_by is {config.group_by!r}, but the files of kind {config.kind!r} define the groups; it must be one "
+            f"of {', '.join(allowed)}"
+        )
     for option, kind in (("ids", "disc21"), ("metadata", "openimages"), ("images", "openimages")):
         if getattr(config, option) is not None and config.kind != kind:
             raise UsageError(

@@ -23,18 +23,20 @@ _FLUSH = 50_000  # rows kept as Python objects before they become a record batch
 _BATCHES_PER_LINE = 10  # batches between two progress lines
 _NAMED = 50  # at most this many missing things are named in a message; the rejects table has all
 _IDS = 5  # forms of an id, from short to long
-_COLUMNS = [*(f"id{form}" for form in range(_IDS)), "uri", "rotation", *LICENCE_COLUMNS, "group"]
+_COLUMNS = [*(f"id{form}" for form in range(_IDS)), "uri", "rotation", *LICENCE_COLUMNS, "group", "place"]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Images of one role. images: schema IMAGES, ascending unique image_id; null where only opening an image tells."""
+    """Images of one role. images: schema IMAGES, ascending unique image_id; null where only opening an image tells,
+    and group null where the source names none (`places.with_groups` fills it)."""
 
     images: pa.Table
     rejects: list[dict[str, Any]]
     stamp: str  # changes with the size or time of a file: an interrupted run resumes only with the same files
     local: bool  # some images are on this machine, so that opening them downloads nothing
     note: str = ""  # what a person should know of this listing
+    places: pa.ChunkedArray | None = None  # path of each image below the source or in its container, null if unknown
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,23 @@ class Lister:
         *,
         longer: Sequence[str] = (),
         group: str | None = None,
+        place: str | None = None,
         rotation: int = 0,
         stamp: object = None,
         **licence: Any,
     ) -> None:
-        """Add one image. `longer`: ids to use when short ones repeat in the source · `group`: None for the image.
+        """Add one image. `longer`: ids to use when short ones repeat in the source · `group`: None if the
+        source names none · `place`: its path below the source or in its container.
 
         Ids and uris that are not valid Unicode become rejects: a table cannot hold them.
         """
         ids = (image_id, *longer)[:_IDS]
-        if printable(uri) != uri or printable(ids[-1]) != ids[-1]:
+        if any(printable(text) != text for text in (uri, ids[-1], place or "")):
             return self.reject(image_id, uri, "the file name is not UTF-8; rename the file", longer=longer)
         self.local |= "://" not in uri
         licence["license"] = licence.get("license") or self.license
         padded = (*ids, *[None] * (_IDS - len(ids)))
-        self._rows.append((*padded, uri, rotation, *(licence.get(name) for name in LICENCE_COLUMNS), group))
+        self._rows.append((*padded, uri, rotation, *(licence.get(name) for name in LICENCE_COLUMNS), group, place))
         self._stamp.update(f"{uri}\x1f{stamp}\x1e".encode())
         if len(self._rows) >= _FLUSH:
             self._flush()
@@ -113,14 +117,14 @@ class Lister:
         table = pa.concat_tables(self._batches)
         ids, form, note, cut = _choose_ids(table)
         table = table.append_column("image_id", ids)
-        table = table.set_column(table.schema.get_field_index("group"), "group", pc.coalesce(table["group"], ids))
         table = table.take(pc.sort_indices(table, [("image_id", "ascending"), ("uri", "ascending")]))
         refuse_twice(table, _ADVICE)
         rejects = [
             {"image_id": names[min(form, len(names) - 1)].removeprefix(cut), "uri": uri, "reason": reason}
             for names, uri, reason in self._rejects
         ]
-        return Listing(complete(table, self.role), rejects, self._stamp.hexdigest(), self.local, note)
+        images = complete(table, self.role)
+        return Listing(images, rejects, self._stamp.hexdigest(), self.local, note, table["place"])
 
 
 def _choose_ids(table: pa.Table) -> tuple[pa.ChunkedArray, int, str, str]:

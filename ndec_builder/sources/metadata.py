@@ -30,13 +30,11 @@ def licence_columns(metadata: Mapping[str, Any]) -> dict[str, str | None]:
     return found
 
 
-def metadata_group(metadata: Mapping[str, Any], group_by: str, folder: str) -> str | None:
-    """`author`, `folder`, or auto: the `group` in the metadata. None where the image is its own group."""
+def metadata_group(metadata: Mapping[str, Any], group_by: str) -> str | None:
+    """`author`, or auto: the `group` in the metadata. None where the metadata does not say it, and for other rules."""
     if group_by == "author":
         columns = licence_columns(metadata)
         return columns.get("author_url") or columns.get("author")
-    if group_by == "folder":
-        return folder or None
     given = metadata.get("group") if group_by == "auto" else None
     return str(given) if given not in (None, "") else None
 

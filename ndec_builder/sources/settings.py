@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ndec_builder.core.access.hosts import parse_allowed
 from ndec_builder.core.config import Config, described, option, setting
@@ -27,7 +28,26 @@ SOURCE_KINDS = {
 }
 MANY_ROLES = ("ndec", "disc21", "copydays")  # kinds that know the roles themselves: `ndec ingest all`
 FIXED_IDS = ("openimages", "disc21", "ndec", "copydays")  # kinds whose files define the ids
-GROUPS = ("auto", "image", "folder", "author")
+# kinds whose files define the groups, with the rules that they allow
+OWN_GROUPS = {"openimages": ("none", "image", "folder", "author"), "disc21": (), "ndec": (), "copydays": ()}
+GROUP_RULES = (
+    "auto",
+    "none",
+    "folder",
+    "path",
+    "video",
+    "burst",
+    "time",
+    "author",
+    "image",
+)  # image: older name of none
+GROUP_BY: dict[str, Any] = {
+    # the definition of the setting, for every command that reads folders
+    "help": "Images that are never in both training and test: none (each its own group), folder, path (first folder "
+    "below the source), video (numbered frames), burst (shots within seconds), time (shots within minutes), author, or "
+    "auto: folder for class folders, the metadata's group, else none.",
+    "choices": GROUP_RULES,
+}
 LOOK_MODES = ("auto", "list", "header", "decode")
 
 
@@ -60,10 +80,12 @@ class IngestConfig(Config):
     )
     add: bool = option(False, "Keep the images that the role already has.")
     follow_links: Path | None = option(None, "Follow symbolic links whose targets are in this folder.")
-    group_by: str = setting(
-        "auto",
-        "What becomes `group`: image (each its own), folder (its name), author, or auto: what fits the kind.",
-        choices=GROUPS,
+    group_by: str = setting("auto", **GROUP_BY)
+    group_pause: float = setting(
+        0.0, "burst, time: longest pause inside a group, in seconds; 0: 3 for burst, 300 for time.", ge=0
+    )
+    group_with: tuple[Path, ...] = option(
+        (), "Folders of the same collection: their groups and those of the source may be the same, e.g. one burst."
     )
     look: str = setting(
         "auto",

@@ -31,7 +31,8 @@ def test_used_images_their_bytes_and_groups_are_skipped_but_null_groups_are_no_g
     assert set(reasons) == {"used", "used-alone", "used-unopened", "twin", "sibling", "closed"}
     assert count_reasons(reasons) == {
         "duplicate of an image used by the other split": 1,
-        "group used by the other split": 2,
+        "group of a reference": 1,
+        "group used by the other split": 1,
         "used by the other split": 3,
     }
     assert skip_reasons(pool, set(), {"", None}) == {}

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ndec_builder.evaluation.metrics.by_edit_kind import Copies, by_edit_kind, edit_kinds
+from ndec_builder.evaluation.metrics.by_edit_kind import UNKNOWN_EDIT, Copies, by_edit_kind, edit_kinds
 
 
 def edit(share: float, adds: bool, *operations: str) -> str:
@@ -19,9 +19,11 @@ def test_by_edit_kind() -> None:
     edits = [edit(0.2, False, "crop", "jpeg"), edit(0.5, True, "crop", "pad"), edit(1.0, False, "jpeg"), None]
     kinds = edit_kinds(edits)
     assert list(kinds) == [
+        UNKNOWN_EDIT,
         "less than 30 % of the original left", "30–60 % left", "all of it left", "adds content", "adds no content",
         "crop", "jpeg", "pad",
     ]  # fmt: skip
+    assert kinds[UNKNOWN_EDIT].tolist() == [False, False, False, True]
     assert kinds["crop"].tolist() == [True, True, False, False]
     assert kinds["adds no content"].tolist() == [True, False, True, False]
     found, kept = np.array([True, True, False, True]), np.array([True, False, False, True])

@@ -7,17 +7,18 @@ import re
 import shutil
 from collections import Counter
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import LABEL_ROWS, MANIFEST_TABLES, TASKS, pair_id
-from ndec_builder.core.storage import write_json, write_table
+from ndec_builder.core.schemas import LABEL_ROWS, MANIFEST_TABLES, TASKS, pair_id, table_of
+from ndec_builder.core.storage import read_table, write_json, write_table
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.card import _quality
-from ndec_builder.manifests.writing.lineage import labels_by
+from ndec_builder.manifests.writing.lineage import labels_by, lineage
 
 
 def export(world, **options):
@@ -126,6 +127,21 @@ def test_manifest_says_what_is_in_it(world):
     for name, entry in info["files"].items():
         data = (directory / name).read_bytes()
         assert entry == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def test_a_label_that_was_changed_counts_once(world):
+    path = world.workspace.annotation("test") / "labels.parquet"
+    before = lineage(world.workspace)["test"]["labels"]
+    table = read_table(path)
+    old = table.slice(0, 1).to_pylist()[0]
+    write_table(path, pa.concat_tables([table, table_of(LABEL_ROWS, [old | {"label": "unsure"}])]))
+    after = lineage(world.workspace)["test"]["labels"]
+    assert sum(row["count"] for row in after) == sum(row["count"] for row in before)
+    names = ("round", "annotator", "label")
+    counts = [{tuple(row[name] for name in names): row["count"] for row in rows} for rows in (before, after)]
+    who = (old["round"], old["annotator"])
+    assert counts[1][*who, "unsure"] == counts[0][*who, "unsure"] + 1
+    assert counts[1].get((*who, old["label"]), 0) == counts[0][*who, old["label"]] - 1
 
 
 def test_simulated_labels_are_said_everywhere(world):

@@ -245,3 +245,19 @@ def test_a_corpus_from_one_package_of_videos(
     groups = {role: {row["group"] for row in rows(tmp_path / "ws", role)} for role in ROLES}
     assert not groups["reference"] & groups["basic"]
     assert not any("distorted" in group for role in ROLES for group in groups[role])
+
+
+def test_own_pictures_of_one_group_are_in_one_split(tmp_path: Path) -> None:
+    for number in range(64):
+        path = tmp_path / "in" / f"clip{number % 16:02d}" / f"f_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene(number).save(path)
+    scene(0, (60, 50)).save(tmp_path / "in" / "icon.png")
+    record = run(CorpusConfig(tmp_path / "ws", images=tmp_path / "in", group_by="video", workers=2))
+    split = {"reference": set[str](), "basic": set[str]()}
+    for role, clips in split.items():
+        uris = [row["original_url"] for row in rows(tmp_path / "ws", role)]
+        clips |= {Path(uri).parent.name for uri in uris}
+    assert split["reference"] and split["basic"] and not split["reference"] & split["basic"]
+    counts = json.loads(record.read_text())["counts"]
+    assert counts["unusable"] == {"smaller than 120 pixels": 1} and counts["originals"] == 65

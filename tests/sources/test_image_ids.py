@@ -31,7 +31,7 @@ def test_paths_where_names_repeat(tmp_path: Path, classes: Path) -> None:
     found = Ingested(tmp_path, classes)
     assert found.ids == ["cats/scene-0000", "cats/scene-0001", "dogs/scene-0000", "dogs/scene-0001"]
     assert found.data("dogs/scene-0000") == picture(11, "PNG")
-    assert found.column("group") == {name: name for name in found.ids}
+    assert len(set(found.column("group").values())) == 4
     assert "2 of 4 names repeat" in found.notes and "'cats/scene-0000' instead of 'scene-0000'" in found.notes
 
 

@@ -18,6 +18,7 @@ from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources import inspect_images
 from ndec_builder.sources.detect_kind import guess_kind
+from ndec_builder.sources.grouping import own_group
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.listing import Lister
 from ndec_builder.sources.settings import IngestConfig
@@ -47,7 +48,11 @@ def test_a_list_of_paths_and_uris(tmp_path: Path) -> None:
     mixed = ingest(tmp_path, tmp_path / "l.txt").values()  # what is on another machine is not downloaded
     assert [row["sha256"] for row in mixed] == [rows["scene-0001"]["sha256"], None]
     assert ingest(tmp_path, tmp_path / "l.txt", look="decode") == {
-        **rows, "scene-0007": {**rows["scene-0007"], "uri": "memory://lists/scene-0007.png"},
+        **rows,
+        "scene-0007": {
+            **rows["scene-0007"], "uri": "memory://lists/scene-0007.png",
+            "group": own_group("scene-0007", "memory://lists/scene-0007.png"),
+        },
     }  # fmt: skip
 
 
@@ -77,8 +82,9 @@ def test_class_folders_become_groups(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         write_scenes(tmp_path / "in" / name, 2)  # one name in two classes
     rows = ingest(tmp_path, tmp_path / "in", kind="imagefolder")
-    assert {i: row["group"] for i, row in rows.items()} == {
-        "cat__scene-0000": "cat", "cat__scene-0001": "cat", "dog__scene-0000": "dog", "dog__scene-0001": "dog",
+    assert {i: row["group"].partition("#")[0] for i, row in rows.items()} == {
+        "cat__scene-0000": "folder/cat", "cat__scene-0001": "folder/cat",
+        "dog__scene-0000": "folder/dog", "dog__scene-0001": "folder/dog",
     }  # fmt: skip
 
 
@@ -169,6 +175,7 @@ def test_the_kind_is_guessed_when_it_is_clear(tmp_path: Path, copydays: Path) ->
 SLOW = """
 import sys, time; from pathlib import Path
 from ndec_builder.sources import inspect_images
+from ndec_builder.sources.grouping import own_group
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
 real, inspect_images.IMAGES_PER_SHARD = inspect_images.read_facts, 3

@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.staleness import stale_results
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.progress import Progress, read_progress
@@ -29,6 +32,7 @@ class Stage:
     text: str
     command: str
     progress: Progress | None = None  # of its unfinished run
+    running: bool = False
 
 
 def survey(root: Path) -> list[Stage]:
@@ -57,7 +61,7 @@ def survey(root: Path) -> list[Stage]:
     return [
         *stages,
         _folders("manifests", root / "manifests", "ndec export"),
-        _folders("runs", root / "runs", "ndec train-asl --manifest DIR", _run_facts),
+        _runs(root),
         _folders(
             "reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0", _report_facts
         ),
@@ -86,7 +90,7 @@ def first_open_step(stages: list[Stage], root: Path) -> str | None:
     """The command of the first stage that is not done; None while it is running, or when all are done."""
     # not everyone needs basic images and own queries
     following = next((s for s in stages if not s.done and s.name not in ("images basic", "images query")), None)
-    if following is None or (following.progress and following.progress.running):
+    if following is None or following.running or (following.progress and following.progress.running):
         return None
     return in_workspace(following.command, root)
 
@@ -149,7 +153,8 @@ def _labels(workspace: Workspace, split: str) -> Stage:
     if not tasks.is_file():
         return stage
     given = len(set(_column(tasks, "pair_id")))
-    labelled = len(set(_column(directory / "labels.parquet", "pair_id"))) if stage.done else 0
+    # neither withdrawn in Label Studio nor sent back
+    labelled = pc.count_distinct(AnnotationTables(workspace, split).counting_labels["pair_id"]).as_py()
     people = len(set(_column(tasks, "annotator")))
     text = f"{labelled:,} of {given:,} pairs labelled, by {people} {'person' if people == 1 else 'people'}"
     if labelled < given:
@@ -167,6 +172,14 @@ def _folders(name: str, path: Path, command: str, facts: Callable[[Path], str] =
     names = sorted(p for p in path.glob("[!.]*/")) if path.is_dir() else []
     texts = [f"{folder.name} ({about})" if (about := facts(folder)) else folder.name for folder in names]
     return Stage(name, bool(names), ", ".join(texts), command)
+
+
+def _runs(root: Path) -> Stage:
+    """The training runs; not done while one is running, or if none is finished."""
+    stage = _folders("runs", root / "runs", "ndec train-asl --manifest DIR", _run_facts)
+    running = any(is_locked(folder) for folder in (root / "runs").glob("[!.]*/"))
+    finished = any((root / "runs").glob("[!.]*/run.json"))
+    return replace(stage, done=finished and not running, running=running)
 
 
 def _run_facts(folder: Path) -> str:

@@ -15,7 +15,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.dedupe import keep_one, twins
 from ndec_builder.demo.corpus.look_alike_groups import ALIKE, group_names
-from ndec_builder.demo.corpus.originals import Original, Video, find_own, list_folder, list_package
+from ndec_builder.demo.corpus.originals import Original, Video, find_own, list_folder, list_package, own_groups
 from ndec_builder.demo.corpus.packages import Fetched, default_cache, fetch_packages
 from ndec_builder.demo.corpus.prepare import PreparedPicture, prepare, sample_originals
 from ndec_builder.demo.corpus.role_assignment import Cast, PictureCard, Roles, assign_roles
@@ -45,7 +45,8 @@ def run(config: CorpusConfig) -> Path:
             "them: give an empty workspace with --workspace"
         )
     originals, videos, fetched = _originals(config, workspace)
-    pictures = prepare(originals, videos, config.workers)
+    unusable = Counter[str]()
+    pictures = prepare(originals, videos, config.workers, unusable)
     kept, groups, units = group_pictures(pictures)
     likeness = typical(kept, groups)
     cards = [
@@ -58,6 +59,8 @@ def run(config: CorpusConfig) -> Path:
         "originals": len(originals) + len(videos),
         "usable": len(pictures),
         "duplicates_dropped": len(pictures) - len(kept),
+        "unusable": dict(sorted(unusable.items())),
+        "without_role": len(kept) - len(roles.all_ids),
     }
     packages = (
         [{"name": p.name, "version": p.version, "registry": p.registry} for p in fetched.packages] if fetched else []
@@ -67,6 +70,11 @@ def run(config: CorpusConfig) -> Path:
     path = record.write(target, counts=counts, inputs=inputs, name=RECORD, packages=packages, packages_missing=failures)
     sizes = ", ".join(f"{counts[role]} {role}" for role in images)
     say(f"corpus: {sizes} images; {counts['claim']}")
+    left_out = {**unusable, "shows the same as another one": counts["duplicates_dropped"],
+                "not needed for any role": counts["without_role"]}  # fmt: skip
+    if total := sum(left_out.values()):
+        why = "; ".join(f"{count:,} × {reason}" for reason, count in left_out.items() if count)
+        say(f"{total:,} of {len(pictures) + unusable.total():,} pictures are not used: {why}")
     return path
 
 
@@ -112,7 +120,11 @@ def _originals(config: CorpusConfig, workspace: Workspace) -> tuple[list[Origina
     if config.images is not None:
         own = find_own(config.images)
         chosen = np.random.default_rng([config.seed, 4]).permutation(len(own))[:_OWN_PHOTOS]
-        return list_folder([own[int(i)] for i in chosen], workspace.uri_of), [], None
+        if len(chosen) < len(own):
+            rest = len(own) - len(chosen)
+            say(f"{rest:,} of {len(own):,} pictures are not used: the demo takes at most {_OWN_PHOTOS:,}")
+        groups = own_groups(config.images, config.group_by, workspace)
+        return list_folder([own[int(i)] for i in chosen], workspace, groups), [], None
     fetched = fetch_packages(config.cache or default_cache())
     originals: list[Original] = []
     videos: list[Video] = []

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.copyright_files import Copyright, read_copyright, stamp_title
 from ndec_builder.demo.corpus.package_rules import RULES, VIDEO_SKIP, family_key
 from ndec_builder.demo.corpus.packages import Package
 from ndec_builder.demo.corpus.qt_resources import read_rcc
+from ndec_builder.sources.ingest import list_source
 from ndec_builder.sources.listing import printable, without_ending
 from ndec_builder.sources.readers.folder import check_folder, walk_files
+from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread
 
 VIDEO_SUFFIXES = {".avi", ".mp4"}
@@ -32,6 +35,7 @@ class Original:
     scene: bool  # the family shows one scene from several places or times, not several things of one kind
     photo: bool
     licence: Licence
+    unit: str | None = None  # pictures of one unit go to the same split
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,29 @@ def list_package(package: Package) -> tuple[list[Original], list[Video]]:
     return [originals[image_id] for image_id in sorted(originals)], sorted(videos, key=lambda video: video.image_id)
 
 
-def list_folder(pictures: Iterable[tuple[str, Path]], workspace_uri: Callable[[Path], str]) -> list[Original]:
-    """The user's own photos (id, file): no families, licence unknown, `original_url` is the file."""
+def list_folder(
+    pictures: Iterable[tuple[str, Path]], workspace: Workspace, groups: Mapping[str, str] | None = None
+) -> list[Original]:
+    """The user's own photos (id, file): no families, licence unknown, `original_url` is the file.
+
+    `groups`: uri → group; pictures of one group are in the same split.
+    """
     return [
-        Original(image_id, path.read_bytes, None, False, True, {"original_url": workspace_uri(path)})
+        Original(
+            image_id, path.read_bytes, None, False, True, {"original_url": uri}, groups.get(uri) if groups else None
+        )
         for image_id, path in sorted(pictures)
+        for uri in [workspace.uri_of(path)]
     ]
+
+
+def own_groups(folder: Path, group_by: str, workspace: Workspace) -> dict[str, str]:
+    """uri → group of the pictures below a folder, by the rule `group_by` (docs/sources.md); prints what it found."""
+    config = IngestConfig(workspace.root, "pool", folder, kind="folder", group_by=group_by)
+    listing = list_source(config, workspace).listings["pool"]
+    if listing.note:
+        say(f"{folder}: {listing.note}")
+    return dict(zip(listing.images["uri"].to_pylist(), listing.images["group"].to_pylist(), strict=True))
 
 
 def find_own(folder: Path) -> list[tuple[str, Path]]:

@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,11 +41,20 @@ class PreparedPicture:
     licence: Licence
 
 
-def prepare(originals: Sequence[Original], videos: Sequence[Video], workers: int = 0) -> list[PreparedPicture]:
-    """Decode all in threads. The result is ascending by id for any number of threads. Unusable files are left out."""
+def prepare(
+    originals: Sequence[Original], videos: Sequence[Video], workers: int = 0, unusable: Counter[str] | None = None
+) -> list[PreparedPicture]:
+    """Decode all in threads. The result is ascending by id for any number of threads. Unusable files are left out and
+    counted by reason in `unusable`."""
+    unusable = Counter() if unusable is None else unusable
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         frames = pool.map(_frames, videos)
-        pictures = [picture for picture in track(pool.map(_picture, originals), len(originals), "prepare") if picture]
+        pictures = []
+        for found in track(pool.map(_picture, originals), len(originals), "prepare"):
+            if isinstance(found, str):
+                unusable[found] += 1
+            else:
+                pictures.append(found)
         for more in frames:
             pictures += more
     return sorted(pictures, key=lambda picture: picture.image_id)
@@ -78,19 +88,22 @@ def to_jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(original: Original) -> PreparedPicture | None:
+def _picture(original: Original) -> PreparedPicture | str:
+    """The picture, or the reason why it is not used."""
     try:
         image = decode(original.read(), max_pixels=_MAX_PIXELS)
     except (DecodeError, OSError):
-        return None
+        return "cannot be decoded"
     if min(image.size) < SHORTEST:
-        return None
+        return f"smaller than {SHORTEST} pixels"
     image = shrink(image)
     if is_plain(image) or (
         not original.photo and content_share(image) < 0.25
     ):  # a small object on a large empty background
-        return None
-    return _prepared(original.image_id, image, original.family, None, original.scene, original.photo, original.licence)
+        return "plain, or mostly empty"
+    return _prepared(
+        original.image_id, image, original.family, original.unit, original.scene, original.photo, original.licence
+    )
 
 
 def _frames(video: Video) -> list[PreparedPicture]:

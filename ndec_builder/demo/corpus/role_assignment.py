@@ -67,6 +67,13 @@ class Roles:
     train: Cast
     backgrounds: list[str]
 
+    @property
+    def all_ids(self) -> set[str]:
+        """The pictures with a role; one that is copied or cropped is counted once."""
+        casts = (self.test, self.train)
+        parts = [part for c in casts for part in (c.gallery, c.natural, c.crops, c.distractors)]
+        return set(self.backgrounds).union(*parts)
+
 
 def assign_roles(pictures: Sequence[PictureCard], seed: int, scale: float = 1.0) -> Roles:
     """Give every picture at most one part; photos are used before graphics.

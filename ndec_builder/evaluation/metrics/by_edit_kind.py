@@ -13,6 +13,7 @@ from ndec_builder.evaluation.metrics.bootstrap import intervals
 
 SHARES = ((0.3, "less than 30 % of the original left"), (0.6, "30–60 % left"), (0.95, "60–95 % left"),
           (1.01, "all of it left"))  # fmt: skip
+UNKNOWN_EDIT = "edit unknown (copies found in the pool, or your own)"
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,15 @@ class Copies:
 
 
 def edit_kinds(edits: Sequence[str | None]) -> dict[str, np.ndarray]:
-    """Names → (p,) bool from the `edit` column (json, or null if unknown)."""
+    """Names → (p,) bool from the `edit` column (json, or null if unknown: UNKNOWN_EDIT, first, if others are known)."""
     names: dict[str, list[int]] = {}
     for row, text in enumerate(edits):
         for name in _names(text):
             names.setdefault(name, []).append(row)
     kinds = {}
+    unknown = np.array([not text for text in edits], dtype=bool)
+    if names and unknown.any():
+        kinds[UNKNOWN_EDIT] = unknown
     for name in sorted(names, key=lambda name: (_rank(name), name)):
         kinds[name] = np.zeros(len(edits), dtype=bool)
         kinds[name][names[name]] = True

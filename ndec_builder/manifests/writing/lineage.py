@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.annotator_quality import faster_than_people
-from ndec_builder.annotation.label_tables import keys, no_gold
+from ndec_builder.annotation.label_tables import keys, newest_labels
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
@@ -138,8 +138,8 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
     directory, tables = workspace.annotation(split), AnnotationTables(workspace, split)
     rows: Counter[tuple[str, str, str]] = Counter()
     if (directory / "labels.parquet").is_file():
-        labels = tables.counting_labels
-        table = no_gold(labels)  # gold pairs and labels that were sent back do not count
+        # gold pairs, labels that were sent back and labels that the annotator changed later do not count
+        table = newest_labels(tables.counting_labels)
         columns = (table[name].to_pylist() for name in ("round", "annotator", "label"))
         rows.update(zip(*columns, strict=True))
     decisions: dict[str, int] = {}

@@ -37,7 +37,7 @@ class DescribedImages:
         short: str,
         longer: Sequence[str],
         values: Mapping[str, Any],
-        folder: str,
+        place: str | None,
         *,
         read: Callable[[], bytes],
         stamp: object = None,
@@ -46,9 +46,9 @@ class DescribedImages:
     ) -> None:
         """Add one image, or reject it when it has a `problem`.
 
-        short, longer: its ids (`image_ids.choose_ids`) · values: its metadata · folder: its group with `--group-by
-        folder` · read: returns its first bytes, to see whether they have an EXIF orientation · id_values: where the id
-        is looked up if not in `values`.
+        short, longer: its ids (`image_ids.choose_ids`) · values: its metadata · place: its path below the source
+        or in its container, None if unknown · read: returns its first bytes, to see whether they have an EXIF
+        orientation · id_values: where the id is looked up if not in `values`.
         """
         image_id, longer = choose_ids(self.config.id, short, longer, values if id_values is None else id_values)
         problem = problem or ("" if image_id else no_value(self.config.id))
@@ -62,7 +62,8 @@ class DescribedImages:
             image_id,
             uri,
             longer=longer,
-            group=metadata_group(values, self.config.group_by, folder),
+            group=metadata_group(values, self.config.group_by),
+            place=place,
             rotation=rotation,
             stamp=stamp,
             **licence_columns(values),

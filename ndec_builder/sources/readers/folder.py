@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import pyarrow as pa
-
 from ndec_builder.core.access.references import LEADS_OUT, NOT_PLAIN
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.containers import find_remote, is_uri
 from ndec_builder.sources.image_ids import choose_ids
-from ndec_builder.sources.listing import Lister, SourceContents, refuse_twice, stem, without_ending
+from ndec_builder.sources.listing import Lister, SourceContents, stem, without_ending
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread, is_companion
 
@@ -32,13 +30,12 @@ class File:
 
 
 def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
-    """The images of a folder. Of an imagefolder the class is the group, and part of the id: `class__name`.
+    """The images of a folder. The classes of an imagefolder are part of the ids: `class__name`.
 
     Raises UsageError when the folder is missing, is a file, or holds no image that can be used.
     """
     classes = config.kind == "imagefolder"
     lister, unread = Lister(config.role, config.license), Unread()
-    by_folder = config.group_by == "folder" or (classes and config.group_by == "auto")
     problems: Counter[str] = Counter()
     good = 0
     for uri, file in files_below(config.source, workspace, unread, follow=config.follow_links):
@@ -50,8 +47,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
             lister.reject(image_id, uri, file.problem, longer=longer)
             continue
         good += 1
-        group = (parent.name or PurePosixPath(str(config.source)).name) if by_folder else None
-        lister.add(image_id, uri, longer=longer, group=group, stamp=file.stamp)
+        lister.add(image_id, uri, longer=longer, place=file.name, stamp=file.stamp)
     if not good:
         raise UsageError(_no_image(config.source, problems, unread))
     return SourceContents({config.role: lister.finish()}, notes=(unread.note(),))
@@ -167,22 +163,3 @@ def leads_out(path: Path, folder: Path, follow: Path | None) -> bool:
     target = path.resolve()
     roots = [folder.resolve()] + ([follow.resolve()] if follow is not None else [])
     return not any(target.is_relative_to(root) for root in roots)
-
-
-def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return (files with an image ending below `folder`, ascending by id; links out of it and irregular files).
-
-    An id is the file name without its ending. Raises UsageError when the folder is missing, is a file, holds no image,
-    or two files would get one id.
-    """
-    check_folder(folder)
-    unread = Unread()
-    files = list(walk_files(folder, frozenset(SUFFIXES), unread))
-    inside = sorted((folder / f.name for f in files if not f.problem), key=lambda path: (path.stem, path.as_posix()))
-    if not inside:
-        raise UsageError(_no_image(folder, Counter(file.problem for file in files), unread))
-    printed = [(path.stem.encode("utf-8", "replace"), path.as_posix().encode("utf-8", "replace")) for path in inside]
-    ids, uris = zip(*printed, strict=True)
-    table = pa.table({"image_id": pa.array(ids).cast(pa.string()), "uri": pa.array(uris).cast(pa.string())})
-    refuse_twice(table, "rename one of the two, or remove it")
-    return inside, sorted(folder / f.name for f in files if f.problem)

@@ -81,7 +81,7 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
             longer = (without_ending(name), without_ending(f"{folder}/{name}"), f"{folder}/{name}")
             read = partial(read_uri, workspace.resolve(uri))
             values = {key: value for key, value in row.items() if key not in ID_NAMES or config.id}
-            images.add(uri, short, longer, values, file.parent.name, read=read, stamp=size, problem=problem)
+            images.add(uri, short, longer, values, f"{folder}/{name}", read=read, stamp=size, problem=problem)
     notes = []
     folders = sorted({path.parent for path in named})
     listed = {folder / found.name for folder in folders for found in walk_files(folder, frozenset(SUFFIXES))}
@@ -184,7 +184,7 @@ def _add(
     longer = (without_ending(path), f"{label}/{without_ending(path)}") if path else ()
     read = partial(read_uri, workspace.resolve(uri))
     images.add(
-        uri, short, (*longer, f"{label}/{number}"), values, file.parent.name, read=read, stamp=image.place,
+        uri, short, (*longer, f"{label}/{number}"), values, path, read=read, stamp=image.place,
         problem=problem,
     )  # fmt: skip
 

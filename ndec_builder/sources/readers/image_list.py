@@ -29,13 +29,13 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     for line in dict.fromkeys(lines):
         address = line[len(container(line)) :]
         image_id, longer = choose_ids(config.id, stem(line), (without_ending(line), line))
-        group = (Path(line).parent.name or None) if config.group_by == "folder" else None
+        place = None if "://" in line or line.startswith("/") else container(line)
         if (problem := private_address(line)) and not any(a.private and a.covers(line) for a in allowed):
             lister.reject(image_id, line, problem, longer=longer)
             continue
         scheme, separator, rest = container(line).partition("://")
         if separator and scheme.lower() not in ("file", "local"):
-            lister.add(image_id, line, longer=longer, group=group)
+            lister.add(image_id, line, longer=longer, place=place)
             continue
         file = path.parent / (rest if separator else container(line))
         uri = workspace.uri_of(file) + address
@@ -48,7 +48,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         if not stat.S_ISREG(status.st_mode):
             lister.reject(image_id, uri, NOT_PLAIN, longer=longer)
             continue
-        lister.add(image_id, uri, longer=longer, group=group, stamp=(status.st_size, status.st_mtime_ns))
+        lister.add(image_id, uri, longer=longer, place=place, stamp=(status.st_size, status.st_mtime_ns))
     if len(missing) == len(set(lines)):
         raise UsageError(
             f"none of the {len(missing)} files that {path} names exists; relative paths start at {path.parent}. "

@@ -190,6 +190,7 @@ def convert_metadata(table: pa.Table, config: IngestConfig) -> pa.Table:
     if config.license:
         columns["license"] = pc.coalesce(columns["license"], config.license)
     group = {
+        "none": table["ImageID"],
         "image": table["ImageID"],
         "folder": table["Subset"],
     }.get(config.group_by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +41,7 @@ class ParquetRow:
     longer: tuple[str, ...]
     values: Mapping[str, Any]
     problem: str
+    place: str | None  # its path, if the file states one
 
 
 def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
@@ -56,9 +57,8 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     for (uri, name), label in zip(found, labels([uri for uri, _ in found]), strict=True):
         rows = scanned(partial(_scan, uri, name, label, config, workspace), name)
         for row in rows:
-            folder = PurePosixPath(row.uri.split("#")[0]).parent.name
             read = partial(read_uri, workspace.resolve(row.uri))
-            images.add(row.uri, row.short, row.longer, row.values, folder, read=read, problem=row.problem)
+            images.add(row.uri, row.short, row.longer, row.values, row.place, read=read, problem=row.problem)
         count += len(rows)
     if not count:
         raise UsageError(f"no row in {config.source}; {_HINT}")
@@ -117,7 +117,7 @@ def _rows(
                 short = stem(image.path) if image.path else f"{stem(name)}-{number}"
                 if given is not None:
                     short, paths = f"{given}-{index}", ()
-                yield ParquetRow(where, short, (*paths, f"{label}/{number}"), values, problem)
+                yield ParquetRow(where, short, (*paths, f"{label}/{number}"), values, problem, image.path)
             count += 1
 
 
