@@ -16,6 +16,7 @@ from mkdocs.structure.files import File, Files
 from ndec_builder.cli.assist import sizing
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import file_settings
+from ndec_builder.core.console import duration
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["sources", "edits", "embeddings", "candidates", "annotation", "manifests", "training", "evaluation"]
@@ -165,7 +166,7 @@ def performance() -> str:
 
 
 def sizes() -> str:
-    """The tables of the sizing guide, by the same arithmetic as the forecasts of the verbs."""
+    """The tables of the sizing guide, by the arithmetic of `sizing`."""
     cores, price = 2, 0.04
     lines = ["", "## Images × dimensions → memory, hours, cost", ""]
     lines += [
@@ -185,8 +186,8 @@ def sizes() -> str:
         many = (embed + search) * cores / 32 / 0.8
         lines.append(
             f"| {pool:,} × {references:,} × {dim} | {sizing.size(sizing.vectors_bytes(pool + references, dim))} | "
-            f"{sizing.size(sizing.vectors_bytes(references, dim))} | {sizing.duration(embed)} | "
-            f"{sizing.duration(search)} | {sizing.duration(many)} | {(embed + search) * cores / 3600 * price:.2f} $ |"
+            f"{sizing.size(sizing.vectors_bytes(references, dim))} | {duration(embed)} | "
+            f"{duration(search)} | {duration(many)} | {(embed + search) * cores / 3600 * price:.2f} $ |"
         )
     lines += ["", "Disk: vectors of pool and references. Memory: vectors of the references. 32 cores: "
               "both, at 80 % of the rate per core (assumed).", "", "## Pairs × overlap → person-days", ""]  # fmt: skip

@@ -35,7 +35,7 @@ def run(config: ServeConfig) -> None:
     """Run in the foreground and print the addresses. Returns on Ctrl-C; raises NdecError if Label Studio exits."""
     if config.url:
         return _serve_images(config)
-    say("starting Label Studio; the first start takes about half a minute …")
+    say("starting Label Studio …")
     with _both(config) as (server, connection):
         with contextlib.suppress(KeyboardInterrupt):
             say(f"Label Studio: {connection.url}   user: {connection.user}   password: in {connection.secrets}")

@@ -1,10 +1,12 @@
-"""Progress and messages on stderr; stdout is for results."""
+"""Progress and messages on stderr; stdout is for results. Every forecast of a time comes from `Pace`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -14,11 +16,15 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
 )
 from rich.text import Text
 
 _Item = TypeVar("_Item")
+_MEASURED = 2.0  # seconds of work that the first forecast is based on
+_RECENT = 5.0  # a rate covers at least the last seconds, and at least the last half of the time
+_FIRST_LINE, _LINE = 30.0, 60.0  # seconds until the first line in a log and between two lines
 stderr = Console(stderr=True, highlight=False)
 
 
@@ -27,30 +33,115 @@ def say(message: str) -> None:
     stderr.print(message, markup=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """A readable duration: `8 s`, `3 min`, `2 h 05 min`, `3.5 days`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    if seconds < 48 * 3600:
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes:02d} min"
+    return f"{seconds / 86400:.1f} days"
+
+
+class Pace:
+    """Items per second and the time left, extrapolated from the items done so far on this machine.
+
+    The measurement starts when the first items are done, so that loading a model does not count. `clock` gives seconds.
+    """
+
+    def __init__(self, total: float, done: float = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.done = total, done
+        self._clock = clock
+        self._past: deque[tuple[float, float]] = deque()
+        self._first = self._at = 0.0
+
+    def reach(self, done: float) -> None:
+        """`done` of the items are finished now; fewer than before: some are made again."""
+        more, self.done = done > self.done, done
+        if not more and not self._past:
+            return
+        now = self._at = self._clock()
+        if not self._past:
+            self._first = now
+        spacing = max(0.1, (now - self._first) / 200)
+        if not self._past or now - self._past[-1][0] >= spacing:
+            self._past.append((now, done))
+        since = now - max(_RECENT, (now - self._first) / 2)
+        while len(self._past) > 2 and self._past[1][0] <= since:
+            self._past.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Items per second; None until enough was measured."""
+        if not self._past or self._at - self._first < _MEASURED:
+            return None
+        start, before = self._past[0]
+        return (self.done - before) / (self._at - start) if self.done > before else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None until enough was measured; counts down between two steps."""
+        rate = self.rate
+        if rate is None:
+            return None
+        return max(0.0, (self.total - self.done) / rate - (self._clock() - self._at))
+
+
 class RateColumn(ProgressColumn):
-    """Steps per second; empty until the first step."""
+    """Steps per second; empty until it was measured."""
 
     def render(self, task: Task) -> Text:
         """`12.3/s`; without decimals from 100/s."""
-        speed = task.finished_speed or task.speed
-        if speed is None and task.finished and task.elapsed:
-            speed = task.completed / task.elapsed
+        speed = task.fields["pace"].rate
+        if task.finished and task.elapsed:
+            speed = task.finished_speed or task.completed / task.elapsed
         return Text("" if not speed else f"{speed:,.0f}/s" if speed >= 100 else f"{speed:.1f}/s")
 
 
 class TimeColumn(ProgressColumn):
-    """The time left; before the first step and after the last one, the time taken so far."""
+    """The time left; before it is known and after the last step, the time taken so far."""
 
     def render(self, task: Task) -> Text:
         """`0:01:20 left` or `0:00:12`."""
-        left = None if task.finished else task.time_remaining
+        left = None if task.finished else task.fields["pace"].seconds_left
         seconds = (task.finished_time if task.finished else task.elapsed) if left is None else left
         return Text(f"{timedelta(seconds=int(seconds or 0))}{' left' if left is not None else ''}")
 
 
-def progress() -> Progress:
-    """A live progress display with rate and time left (then the time taken); silent if stderr is a pipe."""
-    return Progress(
+class Bars(Progress):
+    """Progress bars whose forecasts come from `Pace`. In a pipe or log: one line after 30 s, then one a minute."""
+
+    def __init__(self, *columns: ProgressColumn, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
+        self._clock, self._next_line = clock, clock() + _FIRST_LINE
+        super().__init__(*columns, **options)
+
+    def add_task(self, description: str, *args: Any, **options: Any) -> TaskID:
+        pace = Pace(options.get("total") or 0, options.get("completed", 0), self._clock)
+        return super().add_task(description, *args, **options, pace=pace)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._follow(task_id)
+
+    def update(self, task_id: TaskID, **options: Any) -> None:
+        super().update(task_id, **options)
+        self._follow(task_id)
+
+    def _follow(self, task_id: TaskID) -> None:
+        task = self._tasks[task_id]
+        pace: Pace = task.fields["pace"]
+        pace.reach(task.completed)
+        if not self.disable or self._clock() < self._next_line or pace.seconds_left is None:
+            return
+        self._next_line = self._clock() + _LINE
+        say(f"{task.description}: {task.completed:,.0f} of {pace.total:,.0f}, about {duration(pace.seconds_left)} left")
+
+
+def progress() -> Bars:
+    """A live progress display with rate and time left (then the time taken); lines if stderr is a pipe."""
+    return Bars(
         SpinnerColumn(finished_text=" "),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -72,3 +163,13 @@ def track(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
         for item in items:
             yield item
             bar.advance(task)
+
+
+def waiting(what: str) -> Bars:
+    """A display with the time taken, for a step that cannot count: `with waiting("loading …"):`."""
+    bar = Bars(
+        SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeColumn(), console=stderr,
+        disable=not stderr.is_terminal, transient=True,
+    )  # fmt: skip
+    bar.add_task(what, total=None)
+    return bar

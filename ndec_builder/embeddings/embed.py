@@ -16,6 +16,7 @@ from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, close_plans, open_plan, plans_folder
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.executor.shard_items import step
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -165,6 +166,7 @@ class EmbedShard:
                 batch_size=config.batch_size,
                 bf16=config.bf16,
                 threads=config.threads,
+                progress=step,
                 finish=whitening.apply if whitening else None,
             )
         vectors = extracted.features

@@ -21,6 +21,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.schemas import IMAGES, REJECTS, table_of
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, read_uri, sha256_bytes, write_table
 from ndec_builder.core.workspace import Workspace
@@ -74,7 +75,7 @@ class OpenShard:
     def __call__(self, shard: Shard) -> Outcome:
         rows = self.images.slice(shard.start, shard.stop - shard.start).to_pylist()
         good, bad, ranges = [], [], collections.Counter[str]()
-        for row, facts in read_all(rows, self._read, self.workers):
+        for row, facts in stepping(read_all(rows, self._read, self.workers)):
             if isinstance(facts, str):
                 bad.append({"image_id": row["image_id"], "uri": row["uri"], "reason": facts})
             else:

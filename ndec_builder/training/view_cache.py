@@ -17,6 +17,7 @@ import torch
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import decode_versions
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, sha256_bytes, write_table
@@ -154,7 +155,7 @@ def _write_shard(
     parts: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
     model = Inference(backbone, bf16)
-    for row, views in _made(range(shard.start, shard.stop), maker, kinds, threads):
+    for row, views in stepping(_made(range(shard.start, shard.stop), maker, kinds, threads)):
         if isinstance(views, str):
             rejects.append({**rows[row], "reason": views})
             continue

@@ -108,3 +108,43 @@ def test_geometry_is_joined_by_pair_not_by_place() -> None:
     rows = table_of(GEOMETRY, [{"pair_id": "p5", "inliers": 5}, {"pair_id": "p0", "inliers": 50}])
     assert with_geometry(candidates(), rows)["inliers"].to_pylist() == [50, None, None, None, None, 5]
     assert with_geometry(candidates(), GEOMETRY.empty_table()).equals(candidates())
+
+
+def test_pairs_that_were_measured_before_are_not_measured_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another `--top`: only new pairs are measured, and the table is the one that measuring everything gives."""
+    measured: list[str] = []
+    row = geometry_table._row
+    monkeypatch.setattr(
+        geometry_table, "_row", lambda pair, look: (measured.append(pair["pair_id"]), row(pair, look))[1]
+    )
+    table, scratch = candidates(), workspace.candidates("test") / "geometry"
+    known = workspace.candidates("test") / geometry_table.MEASURED_FILE
+    measure(workspace, "test", table.slice(0, 4), scratch, 1, known)
+    assert sorted(measured) == ["p0", "p1", "p2", "p3"]
+    measured.clear()
+    larger = measure(workspace, "test", table, scratch, 1, known)
+    assert sorted(measured) == ["p4", "p5"]
+    measured.clear()
+    smaller = measure(workspace, "test", table.slice(1, 2), scratch, 1, known)
+    assert measured == []
+    assert larger.equals(measure(workspace, "test", table, scratch, 1))
+    assert smaller.equals(measure(workspace, "test", table.slice(1, 2), scratch, 1))
+
+
+def test_a_replaced_picture_is_measured_again(
+    workspace: Workspace, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    row = geometry_table._row
+    known = workspace.candidates("test") / geometry_table.MEASURED_FILE
+    scratch = workspace.candidates("test") / "geometry"
+    measure(workspace, "test", candidates(), scratch, 1, known)
+    references = {f"r{i}": textured(i, SIZE) for i in range(6)} | {"r2": textured(77, SIZE)}
+    bench.add("reference", references)
+    monkeypatch.setattr(
+        geometry_table, "_row", lambda pair, look: (measured.append(pair["pair_id"]), row(pair, look))[1]
+    )
+    again = measure(workspace, "test", candidates(), scratch, 1, known)
+    assert measured == ["p2"] and again.equals(measure(workspace, "test", candidates(), scratch, 1))

@@ -18,7 +18,7 @@ from ndec_builder.annotation.label_studio.credentials import make_secrets, secre
 from ndec_builder.annotation.label_studio.database import Database, prepare_upgrade, read_database, record_version
 from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
-from ndec_builder.core.console import say
+from ndec_builder.core.console import say, waiting
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 
@@ -100,7 +100,8 @@ class LabelStudioServer:
                 )  # fmt: skip
             data_lock.sign(self._lock, self._process.pid, self.url)
             write_private_json(state_file(self.data), self._state())
-            self._wait_until_up(secret["token"])
+            with waiting("starting Label Studio (the first start takes longest)"):
+                self._wait_until_up(secret["token"])
             record_version(self.data)
         except BaseException:
             self.stop()

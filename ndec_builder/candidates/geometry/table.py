@@ -24,6 +24,7 @@ from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import DECODE_VERSION
 from ndec_builder.core.schemas import GEOMETRY, table_of
 from ndec_builder.core.storage import fingerprint, read_table, read_uri, write_table
@@ -31,6 +32,8 @@ from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 1
 GEOMETRY_FILE, RECHECK_GEOMETRY_FILE = "geometry.parquet", "recheck-geometry.parquet"
+MEASURED_FILE = "measured-geometry.parquet"  # of all pairs ever measured: another --top measures only new pairs
+_KEY = "pictures"  # its column before those of GEOMETRY: fingerprint of a pair's two pictures and of the method
 SHARD_SIZE = 512  # pairs: about 15 s of work
 MEASURED_COLUMNS = ("inliers", "inlier_share", "query_inside", "reference_covered", "seam", "local_correlation")
 _KEPT_PICTURES = 256  # described pictures that a worker keeps: at most 130 MB
@@ -44,7 +47,7 @@ def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str
     """
     directory = workspace.candidates(split)
     path = directory / name
-    geometry = measure(workspace, split, table, directory / "geometry", workers)
+    geometry = measure(workspace, split, table, directory / "geometry", workers, directory / MEASURED_FILE)
     if path.is_file():
         before = read_table(path)
         before = before.filter(pc.invert(pc.is_in(before["pair_id"], geometry["pair_id"].combine_chunks())))
@@ -54,11 +57,14 @@ def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str
     return with_geometry(table, geometry)
 
 
-def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, workers: int) -> pa.Table:
+def measure(
+    workspace: Workspace, split: str, table: pa.Table, scratch: Path, workers: int, known: Path | None = None
+) -> pa.Table:
     """Return the GEOMETRY rows of the candidates that people see (no duplicates), by ascending pair_id.
 
     Shards stay under `scratch` until all are done, so that a killed run continues where it stopped. A pair with an
-    unreadable picture gets a row of nulls with the reason.
+    unreadable picture gets a row of nulls with the reason. Rows of the same pictures in the table `known` are reused,
+    except unreadable ones; new rows are added to it.
     """
     shown = table.filter(pc.is_null(table["duplicate_of"]))
     sides = {
@@ -81,6 +87,36 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
         ]
         for pair in pairs
     ]
+    keys = [fingerprint([RESULT_VERSION, DECODE_VERSION, one]) for one in identity]
+    before = _measured_before(known)
+    reused = before.filter(pc.is_in(before[_KEY], pa.array(keys, pa.string())))
+    have = set(reused[_KEY].to_pylist())
+    missing = [place for place, key in enumerate(keys) if key not in have]
+    fresh = GEOMETRY.empty_table()
+    if missing:
+        fresh = _measure_pairs(
+            workspace, [pairs[place] for place in missing], [identity[place] for place in missing], scratch, workers
+        )
+    if known is not None and missing:
+        own = dict(zip((pair["pair_id"] for pair in pairs), keys, strict=True))
+        column = pa.array([own[name] for name in fresh["pair_id"].to_pylist()], pa.string())
+        write_table(known, pa.concat_tables([before, fresh.add_column(0, _KEY, column)]).sort_by(_KEY))
+    return pa.concat_tables([reused.drop_columns([_KEY]), fresh]).sort_by("pair_id")
+
+
+def _measured_before(known: Path | None) -> pa.Table:
+    """The readable rows of MEASURED_FILE; empty without one, and for one of an older schema."""
+    schema = pa.schema([pa.field(_KEY, pa.string()), *GEOMETRY])
+    if known is None or not known.is_file():
+        return schema.empty_table()
+    table = read_table(known)
+    return table.filter(pc.is_null(table["unreadable"])) if table.schema.equals(schema) else schema.empty_table()
+
+
+def _measure_pairs(
+    workspace: Workspace, pairs: list[dict[str, Any]], identity: list[Any], scratch: Path, workers: int
+) -> pa.Table:
+    """GEOMETRY rows of these pairs, in shards under `scratch`."""
     mark = fingerprint([RESULT_VERSION, DECODE_VERSION, identity])
     plan = Plan(len(pairs), SHARD_SIZE, mark)
     folder = open_plan(scratch, plan).absolute()
@@ -92,7 +128,7 @@ def measure(workspace: Workspace, split: str, table: pa.Table, scratch: Path, wo
         check_files(folder, shard, done)
         parts.append(read_table(folder / f"{shard.name}.parquet"))
     shutil.rmtree(scratch)
-    return pa.concat_tables(parts).sort_by("pair_id")
+    return pa.concat_tables(parts)
 
 
 def with_geometry(table: pa.Table, geometry: pa.Table) -> pa.Table:
@@ -122,7 +158,7 @@ class _Work:
         single_threaded()
         rows = read_table(self.folder / "pairs.parquet").slice(shard.start, shard.items).to_pylist()
         look = _picture_cache(Workspace(self.root).resolve)
-        table = table_of(GEOMETRY, (_row(pair, look) for pair in rows))
+        table = table_of(GEOMETRY, stepping(_row(pair, look) for pair in rows))
         path = write_table(self.folder / f"{shard.name}.parquet", table)
         return Outcome((path.name,), {"pairs": table.num_rows})
 

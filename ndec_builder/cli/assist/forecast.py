@@ -1,7 +1,7 @@
-"""Forecast of a long verb before it starts: amount of work, shards, memory, and a guess at the time.
+"""Forecast of a long verb before it starts: amount of work, shards, memory, and the time where it was measured.
 
-A guess is based on earlier runs in this workspace (its run.json files, its labels), else on the rates of `sizing.py`;
-the text says which. It reads tables and file sizes, never images.
+A time comes from earlier runs in this workspace (its run.json files, its labels). Without one, the verb measures its
+first items and its progress bar shows the time left. This module reads tables and file sizes, never images.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.cli.assist import rates, sizing
+from ndec_builder.core.console import duration
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.plan import plans_folder
 from ndec_builder.core.schemas import TASKS
@@ -34,12 +35,11 @@ def _edit(config: Any) -> str | None:
     images = rates.row_count(workspace.images(config.role))
     if not images or config.count < 1:
         return None
-    seconds, source = rates.edit_guess(workspace, config.role, config.count)
     each = -(-config.count // images)
     often = f", up to {each} of one image" if each > 1 else ""
     return (
         f"{config.count:,} edited copies of {images:,} {config.role} images{often}, {rates.cores()} at a time; "
-        f"about {sizing.duration(seconds)} ({source})"
+        f"{rates.edit_time(workspace, config.count)}"
     )
 
 
@@ -54,11 +54,11 @@ def _embed(config: Any) -> str | None:
         return None  # probably done; the verb checks and reports it
     workers = config.workers or max(1, min(rates.cores() // config.threads, shards))
     left = images - min(images, done * config.shard_size)
-    seconds, source = rates.embed_guess(config.workspace, config.model, left)
     already = f", {done} of them done" if done else ""
     return (
         f"{images:,} {config.role} images in {shards:,} shard{'s' * (shards != 1)}{already}, {workers} at a time, "
-        f"about {sizing.size(workers * sizing.WORKER_BYTES)} of memory; about {sizing.duration(seconds)} ({source})"
+        f"about {sizing.size(workers * sizing.WORKER_BYTES)} of memory; "
+        f"{rates.embed_time(config.workspace, config.model, left)}"
     )
 
 
@@ -74,16 +74,13 @@ def _mine(config: Any) -> str | None:
     pool, gallery = counts.values()
     missing = sum(n for role, n in counts.items() if not rates.run_counts(workspace.embeddings(role, config.model)))
     dim = rates.dimensions(workspace, sides, config.model, config.embed_settings)
-    seconds, source = rates.embed_guess(config.workspace, config.model, missing) if missing else (0.0, "guess")
-    seconds += sizing.search_seconds(pool, gallery, dim, rates.cores())
-    if config.geometry:
-        seconds += sizing.START_SECONDS + sizing.fit_seconds(config.top, config.workers or rates.cores())
-    first = f"{missing:,} images to embed first; " if missing else ""
+    first = ""
+    if missing:
+        first = f"{missing:,} images to embed first: {rates.embed_time(config.workspace, config.model, missing)}; "
     return (
         f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = {pool * gallery:,} pairs, all of them "
         f"compared; the best {config.top:,} are kept{' and measured' if config.geometry else ''}; "
-        f"{sizing.size(sizing.vectors_bytes(gallery, dim))} of vectors in memory; "
-        f"about {sizing.duration(seconds)} ({source})"
+        f"{sizing.size(sizing.vectors_bytes(gallery, dim))} of vectors in memory"
     )
 
 
@@ -94,12 +91,10 @@ def _prelabel(config: Any) -> str | None:
     copies = min(config.count, images)
     if not pairs or copies < 1:
         return None
-    made, fits = copies + copies // 2, 3 * copies + copies // 2
-    seconds, source = rates.embed_guess(config.workspace, config.model, made)
-    seconds += sizing.fit_seconds(fits, 1)  # pairs are measured one after the other
+    made = copies + copies // 2
     return (
         f"{made:,} synthetic copies and crops of your {GALLERY[config.split]} images are made, embedded and measured "
-        f"to learn from; then {pairs:,} mined pairs are scored; about {sizing.duration(seconds)} ({source})"
+        f"to learn from; then {pairs:,} mined pairs are scored; {rates.MEASURED_LATER}"
     )
 
 
@@ -125,25 +120,24 @@ def _push(config: Any) -> str | None:
     pace, source = rates.pair_pace(workspace, config.split)
     hours = sizing.person_hours(pairs, pace, overlap, several) / people
     twice = f", {overlap:.0%} of them {'twice' if several == 2 else 'three times'}" if overlap else ""
-    each = f"for {people} people{twice}: about {sizing.duration(3600 * hours)} of labelling each"
-    whom = each if people > 1 else f"for {names[0]}: about {sizing.duration(3600 * hours)} of labelling"
+    each = f"for {people} people{twice}: about {duration(3600 * hours)} of labelling each"
+    whom = each if people > 1 else f"for {names[0]}: about {duration(3600 * hours)} of labelling"
     gold = f", and {config.gold:.0%} gold pairs among them" if config.gold else ""
     return f"{pairs:,} pairs {whom} at {pace:.1f} s a pair ({source}){gold}"
 
 
 def _export(config: Any) -> str | None:
     workspace = Workspace(config.workspace)
-    counts = {role: rates.row_count(workspace.images(role)) for role in ("reference", "basic", "query", "pool")}
+    counts = {role: rates.row_count(workspace.images(role)) for role in ("reference", "basic", "query")}
     mined = sum(rates.row_count(path) for split in GALLERY for path in workspace.candidate_files(split))
     if not counts["reference"]:
         return None
-    seconds = sizing.table_seconds(sum(counts.values()) + mined)
     what = (
         f"{counts['reference']:,} references, {counts['query']:,} queries, {counts['basic']:,} training images, "
         f"{config.distractors:,} distractors and the hard negatives among {mined:,} mined pairs"
     )
     if config.materialize == "none":
-        return f"{what}: tables and hashes, no image is copied; about {sizing.duration(seconds)} (a guess)"
+        return f"{what}: tables and hashes, no image is copied"
     images = sum(counts[role] for role in ("reference", "basic", "query")) + config.distractors
     each = rates.mean_bytes(workspace)
     if each is None:
@@ -160,8 +154,7 @@ def _train(config: Any) -> str | None:
     if config.whole_network:
         return f"{images:,} training images; {steps}, the whole network"
     views, made = images * config.views, f"{images:,} training images × {config.views} views"
-    seconds, source = rates.embed_guess(config.workspace, config.backbone, views)
-    return f"{made}, made and embedded once ({sizing.duration(seconds)} the first time, {source}); then {steps}"
+    return f"{made} = {views:,} views, made and embedded once; {rates.MEASURED_LATER}; then {steps}"
 
 
 def _benchmark(config: Any) -> str | None:
@@ -170,12 +163,10 @@ def _benchmark(config: Any) -> str | None:
     counts = read_json(config.manifest / "manifest.json")["counts"]["rows"]
     queries, references = int(counts["queries"]), int(counts["references"])
     models = max(1, len(config.models) + len(config.checkpoints))
-    seconds, source = rates.embed_guess(
-        config.workspace, next(iter(config.models), ""), (queries + references) * models
-    )
+    time = rates.embed_time(config.workspace, next(iter(config.models), ""), (queries + references) * models)
     return (
         f"{queries:,} queries and {references:,} references to embed (existing vectors are reused), "
-        f"{config.replicates:,} bootstrap replicates; up to {sizing.duration(seconds + 5)} ({source})"
+        f"{config.replicates:,} bootstrap replicates; embedding: {time}"
     )
 
 

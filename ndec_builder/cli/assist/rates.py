@@ -1,4 +1,4 @@
-"""The basis of a forecast: counts, sizes and rates of a workspace; the defaults of `sizing.py` where it has none.
+"""The basis of a forecast: counts, sizes and rates of a workspace. Without a rate of its own, no time is guessed.
 
 Tables and sizes of files are read, never images; a million rows take well under a second.
 """
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ndec_builder.cli.assist import sizing
 from ndec_builder.core.config import build, read_settings
+from ndec_builder.core.console import duration
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
@@ -25,30 +26,31 @@ _MEASURED = 1000  # smallest run whose rate is used; in smaller runs most of the
 _MEASURED_COPIES = 100
 _LABELLED = 50  # smallest number of labels for a speed
 _SAMPLED = 200  # files in the sample of sizes
-_UNKNOWN_PIXELS = 12e6  # assumed for images not opened yet: a present-day photograph
+MEASURED_LATER = "the time left is shown as soon as the first ones are measured"
 
 
-def embed_guess(root: Path, model: str, images: int) -> tuple[float, str]:
-    """(seconds, basis) for a number of images: this model's largest run in the workspace, or a guess."""
+def embed_time(root: Path, model: str, images: int) -> str:
+    """How long these images take, by this model's largest run in the workspace; MEASURED_LATER without one."""
     folders = [Workspace(root).embeddings(role, model) for role in ROLES] if model else []
     records = [read_json(folder / "run.json") for folder in folders if (folder / "run.json").is_file()]
     runs = [(record["counts"]["embedded"], record["seconds"]) for record in records]
     done, seconds = max(runs, default=(0, 0.0))
-    if done >= _MEASURED and seconds > 0:
-        rate = done / seconds
-        return images / rate, f"{rate:.0f} images/s in this workspace before"
-    return sizing.embed_seconds(images, cores()), "a guess from the rate of efficientnet-lite0 on another machine"
+    return _time(images, done, seconds, "images") if done >= _MEASURED else MEASURED_LATER
 
 
-def edit_guess(workspace: Workspace, role: str, copies: int) -> tuple[float, str]:
-    """The same for edited copies of a role's images."""
+def edit_time(workspace: Workspace, copies: int) -> str:
+    """The same for edited copies."""
     path = workspace.files("query") / "run.json"
     record = read_json(path) if path.is_file() else {}
     done, seconds = record.get("counts", {}).get("copies", 0), record.get("seconds", 0.0)
-    if done >= _MEASURED_COPIES and seconds > 0:
-        rate = done / seconds
-        return copies / rate, f"{rate:.0f} copies/s in this workspace before"
-    return sizing.edit_seconds(copies * mean_pixels(workspace.images(role)), cores()), "a guess from their pixels"
+    return _time(copies, done, seconds, "copies") if done >= _MEASURED_COPIES else MEASURED_LATER
+
+
+def _time(items: int, done: int, seconds: float, unit: str) -> str:
+    if not seconds:
+        return MEASURED_LATER
+    rate = done / seconds
+    return f"about {duration(items / rate)} ({rate:.0f} {unit}/s in this workspace before)"
 
 
 def pair_pace(workspace: Workspace, split: str) -> tuple[float, str]:
@@ -70,14 +72,6 @@ def dimensions(workspace: Workspace, roles: Iterable[str], model: str, settings:
     values = read_settings(settings or workspace.settings)
     chosen = build(EmbedConfig, "embed", values, workspace=workspace.root, role="pool").dim
     return chosen or model_names.parse_model(model).whitening_dim
-
-
-def mean_pixels(path: Path) -> float:
-    """Mean pixels per image of the table."""
-    table = read_table(path, ["width", "height"])
-    product = pc.multiply(*(table[name].cast("float64") for name in ("width", "height")))
-    mean: float | None = pc.mean(product).as_py()
-    return mean or _UNKNOWN_PIXELS
 
 
 def mean_bytes(workspace: Workspace) -> float | None:

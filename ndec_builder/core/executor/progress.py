@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.core.console import Pace, duration
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.plan import Shard, plans_folder
 from ndec_builder.core.locks import is_locked
 from ndec_builder.core.storage import read_json, write_json
 
-_WINDOW = 64  # number of recent shards that the rate is measured over
 _PAUSE = 0.5  # seconds between two writes
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Counts of shards and items; rate in items per second, seconds_left; both null until a shard is done."""
+    """Counts of shards and items; rate in items per second, seconds_left; both null until they were measured."""
 
     running: bool
     what: str
@@ -42,7 +42,7 @@ class Progress:
         ]
         if self.running and self.rate is not None:
             parts.append(f"{self.rate:.1f} {self.unit}/s")
-            parts.append(f"{_duration(self.seconds_left or 0)} left")
+            parts.append(f"{duration(self.seconds_left or 0)} left")
         return "; ".join(parts)
 
 
@@ -57,28 +57,39 @@ class ProgressFile:
         self._items = sum(shard.items for shard in shards)
         self._fixed = {"what": what, "unit": unit, "engine": engine, "items": self._items}
         self._shards, self._done, self._failed = len(shards), len(finished), 0
-        self._past = deque([(time.monotonic(), self.items_done)], maxlen=_WINDOW)
+        self._pace, self._lock = Pace(self._items, self.items_done), threading.Lock()
         self._written = 0.0
         self._write()
 
+    def inside(self, items: int) -> int:
+        """The running shards have finished `items`; returns the items done in all. Called by a different thread."""
+        with self._lock:
+            done = self.items_done + items
+            self._pace.reach(done)
+            if time.monotonic() - self._written > _PAUSE:
+                with contextlib.suppress(NdecError):
+                    self._write()
+            return done
+
     def done(self, shard: Shard) -> None:
-        self._done += 1
-        self.items_done += shard.items
-        self._past.append((time.monotonic(), self.items_done))
-        if time.monotonic() - self._written > _PAUSE or self._done + self._failed == self._shards:
-            self._write()
+        with self._lock:
+            self._done += 1
+            self.items_done += shard.items
+            self._pace.reach(max(self._pace.done, self.items_done))
+            if time.monotonic() - self._written > _PAUSE or self._done + self._failed == self._shards:
+                self._write()
 
     def failed(self, shard: Shard) -> None:
-        self._failed += 1
-        self._write()
+        with self._lock:
+            self._failed += 1
+            self._write()
 
     def close(self) -> None:
         with contextlib.suppress(NdecError):  # a full disk stops the run with its own message
             self._write()
 
     def _write(self) -> None:
-        (first, before), (last, after) = self._past[0], self._past[-1]
-        rate = (after - before) / (last - first) if after > before else None
+        rate = self._pace.rate
         left = self._shards - self._done - self._failed
         write_json(
             self._path,
@@ -87,9 +98,9 @@ class ProgressFile:
                 "shards_done": self._done,
                 "shards_failed": self._failed,
                 "shards_left": left,
-                "items_done": self.items_done,
+                "items_done": int(max(self._pace.done, self.items_done)),
                 "rate": rate,
-                "seconds_left": (self._items - self.items_done) / rate if rate else None,
+                "seconds_left": self._pace.seconds_left,
                 "updated_at": time.time(),
             },
         )
@@ -118,12 +129,3 @@ def _still_left(found: dict[str, Any]) -> float | None:
     """The last estimate minus the time since then."""
     left = found["seconds_left"]
     return None if left is None else max(0.0, left - (time.time() - found["updated_at"]))
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    if hours >= 48:
-        return f"{hours / 24:.1f} days"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {int(seconds % 60):02d} s" if minutes else f"{int(seconds)} s"

@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndec_builder.core.console import progress, say
+from ndec_builder.core.console import Bars, progress, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor import plan as plans
 from ndec_builder.core.executor.base import Engine, Failed, Pool, Task
 from ndec_builder.core.executor.plan import Done, Plan, Shard
 from ndec_builder.core.executor.progress import ProgressFile
+from ndec_builder.core.executor.shard_items import PAUSE, counting, items_inside
 from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import sha256_file
 
@@ -101,16 +103,17 @@ def _run(
     failed: dict[int, str],
 ) -> None:
     waiting, tries, losses = deque(left), Counter[int](), Counter[int]()
-    with progress() as bar:
-        task = bar.add_task(status.what, total=plan.items, completed=status.items_done)
+    running: set[Shard] = set()
+    with progress() as bar, _following(bar, folder, plan, status, running):
         while waiting or pool.busy():
             while waiting and pool.free():
+                running.add(waiting[0])
                 pool.submit(waiting.popleft())
             shard, result = pool.next()
+            running.discard(shard)
             if isinstance(result, Done):
                 plans.mark(folder, plan, shard, result)
                 results[shard.index] = result
-                bar.advance(task, shard.items)
                 status.done(shard)
                 continue
             if result.fatal is not None:
@@ -125,13 +128,33 @@ def _run(
                 status.failed(shard)
 
 
+@contextlib.contextmanager
+def _following(bar: Bars, folder: Path, plan: Plan, status: ProgressFile, running: set[Shard]) -> Iterator[None]:
+    """A bar that moves with every item, also inside shards: a thread reads how far the running ones are."""
+    task, finished = bar.add_task(status.what, total=plan.items, completed=status.items_done), threading.Event()
+
+    def follow() -> None:
+        while not finished.wait(PAUSE):
+            bar.update(task, completed=status.inside(sum(items_inside(folder, shard) for shard in running.copy())))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+        bar.update(task, completed=status.items_done)
+
+
 def perform(work: Work, folder: Path, shard: Shard) -> Done | Failed:
     """Process one shard; every error is returned as a value that any process can unpickle."""
     started = folder / f"{shard.name}.started"
     try:
         with contextlib.suppress(OSError):  # the work itself reports a full disk better
             started.touch()
-        outcome = work(shard)
+        with counting(folder, shard):
+            outcome = work(shard)
         done = Done({name: sha256_file(folder / name) for name in outcome.files}, outcome.counts)
     except RemoteReadError as error:  # the network may be back at the next try
         return Failed(str(error))

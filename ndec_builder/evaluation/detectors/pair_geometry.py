@@ -18,6 +18,7 @@ from ndec_builder.core.decode import DecodeError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
@@ -41,7 +42,7 @@ class SignalsShard:
     def __call__(self, shard: Shard) -> Outcome:
         single_threaded()
         rows = np.full((shard.stop - shard.start, len(PAIR_SIGNALS)), np.nan)
-        for place, (query, reference) in enumerate(self.pairs[shard.start : shard.stop]):
+        for place, (query, reference) in enumerate(stepping(self.pairs[shard.start : shard.stop])):
             try:
                 rows[place] = pair_vector(_described_query(*query[1:]), described_reference(*reference[1:]))
             except (OSError, DecodeError):  # an image that cannot be read has no vector either, so no pair names it

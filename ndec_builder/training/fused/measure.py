@@ -15,6 +15,7 @@ from ndec_builder.candidates.geometry.fitting import single_threaded
 from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
+from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.storage import atomic_path, write_table
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.inference import Inference
@@ -112,7 +113,7 @@ class MeasureShard:
         sums = self.data.images["sha256"].to_pylist()
         basic = self.data.basic
         backgrounds = _backgrounds(tuple(self.uris[:basic]), tuple(self.rotations[:basic]), tuple(sums[:basic]))
-        for item in range(shard.start, shard.stop):
+        for item in stepping(range(shard.start, shard.stop)):
             if item < self.data.basic:
                 generator = view_generator(self.config.seed, sums[item], 0)
                 picture = self._picture(item)
