@@ -21,7 +21,7 @@ ORDER = [
 ]  # fmt: skip
 # Inside a stage, a subpackage imports the subpackages to its left, and modules of the stage that import none of them.
 SUBPACKAGES = {
-    "core": ["access", "executor"],
+    "core": ["pictures", "access", "executor"],
     "sources": ["readers"],
     "embeddings": ["backbones"],
     "candidates": ["search", "geometry"],

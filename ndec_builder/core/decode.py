@@ -1,41 +1,42 @@
 """Decode untrusted bytes to an upright sRGB picture, or give the reason why not.
 
-Pillow decodes every format. For JPEG, simplejpeg, torchvision and OpenCV call the same libjpeg-turbo, give the same
-pixels and are no faster (`benchmarks/embedding.py` prints the table). Resizing costs more, see `preprocess`.
+Pillow decodes most formats; `pictures/formats.py` says which libraries decode the others. For JPEG,
+simplejpeg, torchvision and OpenCV call the same libjpeg-turbo, give the same pixels and are no faster
+(`benchmarks/embedding.py` prints the table). Resizing costs more, see `preprocess`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import re
-import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from ndec_builder.core.config import pixel_limit
+from ndec_builder.core.pictures.errors import DecodeError
+from ndec_builder.core.pictures.formats import (
+    INSTALLED_FORMATS,
+    Opened,
+    alone_when_large,
+    check_size,
+    open_picture,
+    read_suffixes,
+)
+from ndec_builder.core.pictures.grey import flatten_grey
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+SUFFIXES = read_suffixes()  # endings of the files that are read
 MAX_SCANS = 100  # of a JPEG: each is a pass over all pixels that costs only a few bytes of file
 MAX_SCAN_PIXELS = 5_000_000_000  # in all scans together
 WHITE, DARK = (255, 255, 255), (64, 64, 64)  # backgrounds of transparent pictures
 LIGHT = 208  # from here on a colour hardly shows on white
-LARGE = 25_000_000  # pixels; larger pictures are decoded one at a time, several at once would need gigabytes
-_STRIP = 256  # rows of 16-bit grey turned into 8 bits at a time
-_one_at_a_time = threading.Lock()
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked on the header, and it is an error, not a warning
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # Pillow's default; some libraries change it for the process
 Target = Callable[[int, int], tuple[int, int]]  # (width, height) of a picture → size that the caller needs
 _COUNTED_SCANS = 10_000  # enough to refuse the file; counting more costs time
-_DARK = 32  # float grey whose values end below this is not in 0…255
-_BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras, scanners and microscopes
 _MARKER = re.compile(rb"\xff[^\x00\xff]")  # of a JPEG; inside the pixels a 0xff is followed by 0
 
 TURNS = {  # EXIF orientation → what puts the picture upright
@@ -47,10 +48,6 @@ TURNS = {  # EXIF orientation → what puts the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class DecodeError(ValueError):
-    """The bytes are not a usable picture; the text is the reason written to `rejects.parquet`."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +64,22 @@ def read_header(data: bytes, max_pixels: int | None = None) -> Header:
 
     `max_pixels`: None for the limit of the workspace (`core.config`).
     """
-    with _open(data, max_pixels) as image:
+    opened = _open(data, max_pixels)
+    with opened.image as image:
         width, height = image.size
         if image.format == "TIFF":  # some versions of Pillow rotate the size of a TIFF when they open it
-            width, height = (int(image.tag_v2.get(tag, side)) for tag, side in ((256, width), (257, height)))  # type: ignore[attr-defined]
-        if _exif_orientation(image) >= 5:  # 5–8 swap the sides
+            width, height = (int(image.tag_v2.get(tag, side)) for tag, side in ((256, width), (257, height)))
+        if _orientation(opened) >= 5:  # 5–8 swap the sides
             width, height = height, width
-        # Pillow calls a JPEG with further pictures behind the first one MPO
-        return Header(width, height, "JPEG" if image.format == "MPO" else str(image.format))
+        return Header(width, height, opened.format)
 
 
 def read_orientation(data: bytes) -> int:
     """The EXIF orientation 1–8 that `decode` applies, from the first bytes of a file; 1 when there is none."""
     try:
-        with _open(data, None) as image:
-            return _exif_orientation(image)
+        opened = _open(data, None)
+        with opened.image:
+            return _orientation(opened)
     except DecodeError:
         return 1
 
@@ -99,13 +97,15 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
     callers that need a small picture. Raises DecodeError with the reason. A truncated file is an error, never a
     half-grey picture.
     """
-    with _open(data, max_pixels) as image:
-        if data.startswith(b"\xff\xd8"):  # not by the format: Pillow calls some JPEGs MPO
-            _refuse_scans(data, image.width * image.height)
+    opened = _open(data, max_pixels)
+    with opened.image as image:
+        if opened.jpeg:
+            _refuse_scans(opened.jpeg, image.width * image.height)
         try:
-            with _alone_when_large(image), warnings.catch_warnings():
+            with alone_when_large(*image.size), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # palette and EXIF warnings do not change the pixels
-                image.seek(0)
+                if opened.format != "HEIF":  # its main picture need not be the first one
+                    image.seek(0)
                 if target is not None and image.format == "JPEG":
                     image.draft(None, target(*image.size))
                 deep_colour = image.getbands() != ("I;16",) and any(
@@ -113,7 +113,7 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
                 )
                 image.load()
                 rgb = _flatten(image)
-                if (turn := TURNS.get(_exif_orientation(image))) is not None:
+                if (turn := TURNS.get(_orientation(opened))) is not None:
                     rgb = _transposed(rgb, turn)
         except DecodeError:
             raise
@@ -131,8 +131,9 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
 
 def has_frames(data: bytes) -> bool:
     """Whether a picture that `decode` accepts has more than one frame, of which it shows the first."""
-    with _open(data, None) as image:
-        return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+    opened = _open(data, None)
+    with opened.image as image:
+        return getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "HEIF")
 
 
 def _transposed(image: Image.Image, turn: Image.Transpose) -> Image.Image:
@@ -141,24 +142,27 @@ def _transposed(image: Image.Image, turn: Image.Transpose) -> Image.Image:
     return turned
 
 
-def _open(data: bytes, max_pixels: int | None) -> Image.Image:
+def _open(data: bytes, max_pixels: int | None) -> Opened:
     max_pixels = pixel_limit() if max_pixels is None else max_pixels
     if not data:
         raise DecodeError("empty file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            opened = open_picture(data, max_pixels)
+    except DecodeError:
+        raise
     except Exception as error:
-        raise DecodeError(f"not an image of {', '.join(FORMATS)}: {_short(error)}") from None
-    width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise DecodeError(f"too large: {width}x{height} pixels, the limit is {max_pixels} (`[ingest] max_pixels`)")
-    if width < 1 or height < 1:
-        image.close()
-        raise DecodeError(f"no pixels: {width}x{height}")
-    return image
+        raise DecodeError(f"not an image of {', '.join(INSTALLED_FORMATS)}: {_short(error)}") from None
+    width, height = opened.image.size
+    try:
+        if width < 1 or height < 1:
+            raise DecodeError(f"no pixels: {width}x{height}")
+        check_size([(width, height)], max_pixels)
+    except DecodeError:
+        opened.image.close()
+        raise
+    return opened
 
 
 def _refuse_scans(data: bytes, pixels: int) -> None:
@@ -181,8 +185,12 @@ def _count_scans(data: bytes) -> int:
     return scans
 
 
-def _alone_when_large(image: Image.Image) -> contextlib.AbstractContextManager[Any]:
-    return _one_at_a_time if image.width * image.height > LARGE else contextlib.nullcontext()
+def _orientation(opened: Opened) -> int:
+    """The EXIF orientation that is left to apply, else the one that the file states elsewhere."""
+    if opened.upright:
+        return 1
+    value = _exif_orientation(opened.image)
+    return opened.turn if value == 1 else value
 
 
 def _exif_orientation(image: Image.Image) -> int:
@@ -198,7 +206,7 @@ def _exif_orientation(image: Image.Image) -> int:
 def _flatten(image: Image.Image) -> Image.Image:
     """sRGB, opaque. Grey of more than 8 bits is scaled here, since Pillow's own conversion clips it to white."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _grey(image)
+        return flatten_grey(image)
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" and profile and (transform := _to_srgb(profile, "CMYK")):
         return ImageCms.applyTransform(image, transform) or image.convert("RGB")
@@ -229,48 +237,6 @@ def _background(rgba: Image.Image) -> tuple[int, int, int]:
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
     light = opacity.histogram(darkest.point(lambda value: 255 * (value >= LIGHT)))  # of the light pixels alone
     return DARK if 2 * sum(value * count for value, count in enumerate(light)) > visible else WHITE
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """8-bit grey of deep grey, in strips: as float32 a large picture would fill the memory."""
-    values = np.asarray(image)
-    low, high = _grey_range(image, float(values.min()), float(values.max()))
-    grey = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), _STRIP):
-        strip = values[start : start + _STRIP].astype(np.float32)
-        grey[start : start + _STRIP] = np.clip(np.round((strip - low) * (255 / (high - low))), 0, 255)
-    if _tag(image, 262) == 0:  # TIFF: white is zero, which Pillow inverts for 8 bits only
-        grey = 255 - grey
-    rgb = Image.fromarray(grey).convert("RGB")
-    rgb.info["grey_range"] = (low, high)
-    return rgb
-
-
-def _grey_range(image: Image.Image, low: float, high: float) -> tuple[float, float]:
-    """The values that are black and white: as the file states them, else the smallest usual range of its values."""
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DecodeError("grey values that are not numbers (NaN or infinite); replace them")
-    for lowest, highest in ((340, 341), (280, 281)):  # TIFF: SMinSampleValue and SMaxSampleValue, then without S
-        stated = _tag(image, lowest, 0), _tag(image, highest)
-        if stated[1] is not None and stated[0] <= low and high <= stated[1] and stated[0] < stated[1] < 2**32 - 1:
-            return float(stated[0]), float(stated[1])
-    bits = _tag(image, 258)
-    if bits is not None and bits < 16 and image.mode.startswith("I;16"):
-        return 0.0, float(2**bits - 1)
-    if image.mode == "F" and low >= -0.5 and high <= 2:  # resampling overshoots 0…1 a little
-        return 0.0, 1.0
-    if image.mode == "F" and low >= 0 and high < _DARK:
-        return 0.0, high
-    if low < 0 or high > 65535:
-        raise DecodeError(f"grey values {low:g}…{high:g} are outside 0…65535, and the file does not state their range")
-    return 0.0, float(2 ** next(depth for depth in _BIT_DEPTHS if high < 2**depth) - 1)
-
-
-def _tag(image: Image.Image, tag: int, default: Any = None) -> Any:
-    """A number from the tags of a TIFF, the first one where it has several; `default` where it has none."""
-    value = getattr(image, "tag_v2", {}).get(tag, default)
-    value = value[0] if isinstance(value, tuple) and value else value
-    return value if isinstance(value, (int, float)) and np.isfinite(value) else default
 
 
 def _refuse_dark_colour(image: Image.Image) -> None:

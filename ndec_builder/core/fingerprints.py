@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ndec_builder.core.storage import fingerprint
 
 DECODE_VERSION = 2  # of transparency and deep grey; JPEG and BMP have neither, so vectors of these stay valid
-VERSIONED_FORMATS = ("PNG", "WEBP", "GIF", "TIFF")
+VERSIONED_FORMATS = ("PNG", "WEBP", "GIF", "TIFF", "AVIF", "HEIF", "JXL", "RAW")
 _PLAIN_ENDINGS = (".jpg", ".jpeg", ".jfif", ".bmp")
 
 

@@ -36,7 +36,7 @@ IMAGES = _schema(
     ("sha256", pa.string()),  # of the image's bytes; with width, height and format null where it was never opened
     ("width", pa.int32()),  # pixels, after EXIF turning
     ("height", pa.int32()),
-    ("format", pa.string()),  # PNG, JPEG, WEBP, GIF, BMP or TIFF
+    ("format", pa.string()),  # PNG, JPEG, WEBP, GIF, BMP, TIFF, AVIF, HEIF, JXL or RAW (its preview)
     ("rotation", pa.int32()),  # clockwise degrees to apply on top of EXIF: 0, 90, 180, 270 (OpenImages metadata)
     *_LICENCE,
     ("group", pa.string()),  # author, burst, video …: never shared by training and test

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from ndec_builder.core.decode import SUFFIXES
+from ndec_builder.core.pictures.formats import EXTRA_SUFFIXES, INSTALL
 
 # thumbnails of Synology and Linux, resource forks of macOS, the store of git-annex, copies of notebooks
 _COMPANION_FOLDERS = {"@eaDir", ".thumbnails", "__MACOSX", ".AppleDouble", ".git", ".ipynb_checkpoints"}
@@ -52,6 +53,8 @@ class Unread:
                 f"{_counted(self.endings)} are not read: ndec reads {', '.join(sorted(SUFFIXES))}; convert pictures of "
                 "other formats"
             )
+            if missing := sorted(self.endings.keys() & (EXTRA_SUFFIXES - SUFFIXES)):
+                parts.append(f"to read {', '.join(missing)}, {INSTALL}")
         if self.companions:
             parts.append(f"{_counted(self.companions)} are skipped: programs make these files next to pictures")
         return ". ".join(parts)

@@ -334,7 +334,7 @@ def test_a_jpeg_with_several_pictures_is_a_jpeg() -> None:
 
 
 def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ndec_builder.core.decode.LARGE", 1_000)
+    monkeypatch.setattr("ndec_builder.core.pictures.formats.LARGE", 1_000)
     at_once, most = [0], [0]
     load = Image.Image.load
 

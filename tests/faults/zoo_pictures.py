@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401 - registers JPEG XL
 from PIL import Image, ImageCms
 
 from support.pictures import scene
@@ -47,6 +49,11 @@ def sound(seed: int) -> dict[str, tuple[str, bytes]]:
         "webp-animated": (frames[0], "webp", {"save_all": True, "append_images": frames[1:]}),
         "gif": (rgb.convert("P"), "gif", {}),
         "gif-animated": (frames[0], "gif", {"save_all": True, "append_images": frames[1:], "loop": 0}),
+        "avif": (rgb, "avif", {}),
+        "avif-animated": (frames[0], "avif", {"save_all": True, "append_images": frames[1:]}),
+        "heic": (rgb, "heic", {}),
+        "heic-alpha": (alpha, "heic", {}),
+        "jxl": (rgb, "jxl", {}),
         "bmp": (rgb, "bmp", {}),
         "bmp-palette": (rgb.convert("P"), "bmp", {}),
         "tiff": (rgb, "tif", {}),
@@ -60,7 +67,8 @@ def sound(seed: int) -> dict[str, tuple[str, bytes]]:
 
 def _encoded(image: Image.Image, ending: str, options: dict[str, object]) -> bytes:
     out = io.BytesIO()
-    image.save(out, {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()), **options)
+    pillow_heif.register_heif_opener()
+    image.save(out, {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}.get(ending, ending.upper()), **options)
     return out.getvalue()
 
 
@@ -130,6 +138,13 @@ def forged_sizes(files: dict[str, tuple[str, bytes]]) -> Bytes:
             yield "forged size", "bmp", data[:18] + size + data[26:]
         _, data = files["tiff"]
         yield "forged size", "tif", _with_tiff_size(data, width, height)
+        for ending in ("avif", "heic"):
+            _, data = files[ending]
+            at = data.index(b"ispe") + 8
+            yield "forged size", ending, data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+        _, data = files["jxl"]  # a height of 30 bits, the width equal to it
+        size = (0b110 | ((height - 1) % 2**30) << 3 | 1 << 33).to_bytes(8, "little")
+        yield "forged size", "jxl", data[:2] + size + data[10:]
 
 
 def _with_tiff_size(data: bytes, width: int, height: int) -> bytes:

@@ -244,14 +244,14 @@ def test_files_that_are_not_regular_are_rejects(tmp_path: Path) -> None:
 
 def test_unread_endings_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every ending that is seen and not read is counted, pictures or not."""
-    for name in ("a.HEIC", "b.heic", "c.avif", "notes.txt"):
+    for name in ("a.PSD", "b.psd", "c.svg", "notes.txt"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"no image in .*: 2 \.heic, 1 \.avif, 1 \.txt are not read: .*convert"):
+    with pytest.raises(UsageError, match=r"no image in .*: 2 \.psd, 1 \.svg, 1 \.txt are not read: .*convert"):
         ingest(tmp_path)
     write_scenes(tmp_path / "in", 2)
     (tmp_path / "in" / "cut.png").write_bytes(b"")
     assert len(ingest(tmp_path, max_reject_share=1.0)) == 2
     said = capsys.readouterr().err
-    assert "2 .heic, 1 .avif, 1 .txt are not read" in said
+    assert "2 .psd, 1 .svg, 1 .txt are not read" in said
     assert "2 images, 1 rejected (1 × empty file; all in" in said and "reference-rejects.parquet)" in said

@@ -28,8 +28,8 @@ def test_companions_of_macos_and_synology(tmp_path: Path) -> None:
 
 def test_companions_in_a_tar_and_a_zip(tmp_path: Path) -> None:
     files = {"R000001.jpg": picture(1), "._R000001.jpg": APPLE_DOUBLE, "__MACOSX/._R000001.jpg": APPLE_DOUBLE}
-    found = Ingested(tmp_path, write_tar(tmp_path / "a.tar", files | {"a.heic": b"x", "b.cls": b"1"}))
-    assert found.ids == ["R000001"] and "1 .cls, 1 .heic are not read" in found.notes
+    found = Ingested(tmp_path, write_tar(tmp_path / "a.tar", files | {"a.psd": b"x", "b.cls": b"1"}))
+    assert found.ids == ["R000001"] and "1 .cls, 1 .psd are not read" in found.notes
     assert "1 in __MACOSX, 1 named ._*" in found.notes
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name, data in files.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
+from ndec_builder.core.pictures.formats import PILLOW_SUFFIXES
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.copyright_files import Copyright, read_copyright, stamp_title
 from ndec_builder.demo.corpus.package_rules import RULES, VIDEO_SKIP, family_key
@@ -124,10 +125,10 @@ def _files(package: Package) -> Iterator[tuple[str, Path, Callable[[], bytes]]]:
         path = file.relative_to(package.directory).as_posix()
         if suffix == ".rcc":
             for entry in read_rcc(file):
-                if Path(entry.path).suffix.lower() in SUFFIXES:
+                if Path(entry.path).suffix.lower() in PILLOW_SUFFIXES:
                     inside = f"{file.name}/{entry.path.removeprefix('gcompris/')}"
                     yield inside, file, lambda data=entry.data: data  # type: ignore[misc]
-        elif suffix in SUFFIXES | VIDEO_SUFFIXES and file.is_file():
+        elif suffix in PILLOW_SUFFIXES | VIDEO_SUFFIXES and file.is_file():
             yield path, file, file.read_bytes
 
 

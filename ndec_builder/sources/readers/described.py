@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ndec_builder.core.decode import read_orientation
+from ndec_builder.core.decode import SUFFIXES, read_orientation
 from ndec_builder.sources.image_ids import choose_ids, no_value
 from ndec_builder.sources.listing import Lister, SourceContents, name_all
 from ndec_builder.sources.metadata import (
@@ -19,7 +19,7 @@ from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread
 
 ORIENTATION_BYTES = 1 << 18  # of a JPEG: its EXIF is in its first segments
-FORMATS_WITH_LATE_EXIF = (".png", ".apng", ".webp", ".tif", ".tiff")  # these may have it at their end
+FORMATS_WITH_LATE_EXIF = SUFFIXES - {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"}  # these may have it at their end
 
 
 class DescribedImages:

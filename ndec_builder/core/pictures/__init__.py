@@ -1,0 +1,1 @@
+"""Which picture formats are read, and how their files are opened."""
