@@ -9,9 +9,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from ndec_builder.core.decode import FORMATS
+from ndec_builder.core.config import pixel_limit
+from ndec_builder.core.pictures.formats import open_start
 from ndec_builder.core.storage import read_uri
 
 _EXIF, _MAKE, _MODEL, _SERIAL = 0x8769, 0x010F, 0x0110, 0xA431
@@ -55,7 +54,7 @@ def time_in_exif(uri: str) -> CaptureTime | None:
         plain = "://" not in uri and "#" not in uri
         with warnings.catch_warnings(), Path(uri).open("rb") if plain else io.BytesIO(read_uri(uri)) as file:
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as image:  # of a plain file only the start is read
+            with open_start(file, pixel_limit()) as image:  # of most formats only the start is read
                 main = image.getexif()
                 details = main.get_ifd(_EXIF)
                 camera = " ".join(

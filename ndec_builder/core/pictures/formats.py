@@ -11,7 +11,7 @@ import importlib.util
 import io
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -93,6 +93,16 @@ def open_picture(data: bytes, max_pixels: int) -> Opened:
     return Opened(
         image, "JPEG" if image.format == "MPO" else str(image.format), data if data[:2] == b"\xff\xd8" else b""
     )
+
+
+def open_start(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """A picture whose metadata are needed, not its pixels. Of formats that only Pillow reads, the start is enough."""
+    start = file.read(64)
+    file.seek(0)
+    if brands(start) or is_jxl(start):  # their size is checked first
+        image: Image.Image = open_picture(file.read(), max_pixels).image
+        return image
+    return Image.open(file, formats=FORMATS)
 
 
 def check_size(sizes: list[tuple[int, int]], max_pixels: int) -> None:
