@@ -3,10 +3,15 @@
 Mining keeps few pairs per query, so a kept query may still be a copy of a reference that nobody saw. Its pairs at or
 above the mining cut that are not candidates yet go back to annotation. A second round finds nothing new, because
 decisions only shrink the set of kept queries.
+
+With `--distractors N` it also adds the N closest pairs of pool images that were never mined: `ndec export` draws
+distractors from these images. It leaves out those that reach the mining cut (`close_to_references`).
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +21,20 @@ import pyarrow.compute as pc
 from ndec_builder.candidates.attribution import read_attribution
 from ndec_builder.candidates.candidate_table import CandidateContext, all_candidates, candidate_table
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
-from ndec_builder.candidates.kept_queries import kept_queries
-from ndec_builder.candidates.role_vectors import RoleVectors, load_search_vectors
+from ndec_builder.candidates.kept_queries import FORMERLY_MINED, kept_queries
+from ndec_builder.candidates.mining_search import find_pairs
+from ndec_builder.candidates.role_vectors import RoleVectors, is_embedded, load_search_vectors
 from ndec_builder.candidates.search.exact import pairs_above
+from ndec_builder.candidates.search.pairs import Pairs
 from ndec_builder.candidates.search.score_normalization import Normalization, normalized
-from ndec_builder.candidates.settings import MineConfig, RecheckConfig
+from ndec_builder.candidates.settings import GALLERY, MineConfig, RecheckConfig
+from ndec_builder.candidates.split_exclusions import SKIP_COLUMNS, closed_to_training, skip_reasons
 from ndec_builder.candidates.twins import read_twins
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.schemas import CANDIDATES, conform, pair_id
+from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform, pair_id
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
@@ -46,10 +54,10 @@ def run(config: RecheckConfig) -> Path:
     candidates = all_candidates(workspace, config.split)
     _check_model(directory, config)
     kept = kept_queries(candidates, read_table(workspace.annotation(config.split) / "decisions.parquet"))
-    ranked_by = read_json(directory / "run.json")["config"].get("rank_by", "raw")
-    column = "score_normalized" if ranked_by == "normalized" else "score"
-    cut = min(read_table(directory / "candidates.parquet", [column])[column].to_pylist())
+    column, cut = _cut(directory)
     fresh = _new_candidates(workspace, config, candidates, sorted(kept.kept), cut)
+    unmined = _closest_unmined(workspace, config, candidates, len(candidates) + len(fresh) + 1)
+    fresh = pa.concat_tables([fresh, unmined])
     if (directory / GEOMETRY_FILE).is_file():  # same as in mining
         fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=config.workers)
     path = directory / "recheck.parquet"
@@ -64,11 +72,43 @@ def run(config: RecheckConfig) -> Path:
             "new_pairs": fresh["duplicate_of"].null_count,  # pairs that annotators will see
             "new_duplicates": len(fresh) - fresh["duplicate_of"].null_count,
             "pairs": len(before) + len(fresh),
+            **({"unmined_images": len(unmined)} if config.distractors else {}),
         },
         cut=cut,
     )
-    say(f"{len(kept.kept)} queries searched again: {len(fresh)} new pairs at or above the mining cut {cut:.4f}")
+    above = len(fresh) - len(unmined)
+    say(f"{len(kept.kept)} queries searched again: {above} new pairs at or above the mining cut {cut:.4f}")
+    if config.distractors:
+        scores = unmined[column].to_pylist()
+        span = f", scores {max(scores):.4f} … {min(scores):.4f}" if scores else ""
+        say(
+            f"{len(unmined)} pool images that were never mined: their closest pairs go to annotation{span}; "
+            f"{sum(score >= cut for score in scores)} of them reach the mining cut"
+        )
     return path
+
+
+def close_to_references(workspace: Workspace, split: str = "test") -> Callable[[Collection[str]], set[str]] | None:
+    """A function that returns which of some pool images reach the mining cut with a reference.
+
+    None if the split is not mined, or if the vectors that it was mined with are missing or out of date.
+    """
+    directory = workspace.candidates(split)
+    if not (directory / "candidates.parquet").is_file() or not (directory / "run.json").is_file():
+        return None
+    model = read_json(directory / "run.json")["config"]["model"]
+    if not all(is_embedded(workspace, role, model) for role in ("pool", GALLERY[split])):
+        return None
+    config = RecheckConfig(workspace.root, split, model=model)
+    pool, gallery, background = load_search_vectors(workspace, split, model)
+    gallery = gallery.without(read_twins(workspace, gallery.role))
+    context, cut = _mining_context(workspace, config, background), _cut(directory)[1]
+
+    def reaching(image_ids: Collection[str]) -> set[str]:
+        queries = pool.only(image_ids)
+        return set(queries.names(_pairs_above(queries, gallery, context, cut).queries)) if len(queries) else set()
+
+    return reaching
 
 
 def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:
@@ -101,21 +141,78 @@ def _new_candidates(
             f"restore the pool, or mine and annotate again"
         )
     queries, gallery = pool.only(query_ids), gallery.without(read_twins(workspace, gallery.role))
-    references = gallery.vectors.load()
     context = _mining_context(workspace, config, background)
-    # with normalised ranks the cut is a normalised score; each query has its own raw cut
-    offsets = np.zeros(len(queries))
-    if context.rank_by == "normalized" and background is not None:
-        offsets = context.normalization.offsets(queries.vectors, background.vectors.load())
-    low = np.nextafter((cut + offsets).astype(np.float32), np.float32(-np.inf))
-    pairs = pairs_above(queries.vectors, references, low)
-    reached = normalized(pairs.scores, offsets[pairs.queries]) >= np.float32(cut)
-    pairs = pairs.take(np.flatnonzero(reached))
+    pairs = _pairs_above(queries, gallery, context, cut)
     names = zip(queries.names(pairs.queries), gallery.names(pairs.references), strict=True)
     known = set(candidates["pair_id"].to_pylist())
     unseen = [position for position, (q, r) in enumerate(names) if pair_id(config.split, q, r) not in known]
     pairs = pairs.take(np.array(unseen, dtype=np.int64))
     return candidate_table(workspace, config.split, pairs, (queries, gallery), context, len(candidates) + 1)
+
+
+def _closest_unmined(workspace: Workspace, config: RecheckConfig, candidates: pa.Table, first_rank: int) -> pa.Table:
+    """The closest pair of each of `config.distractors` pool images that no pair of either split has, closest first.
+
+    Raises UsageError for split train, which has no distractors.
+    """
+    if not config.distractors:
+        return CANDIDATES.empty_table()
+    if config.split != "test":
+        raise UsageError(f"--distractors is for split test; split {config.split} has none")
+    pool, gallery, background = load_search_vectors(workspace, config.split, config.model)
+    closed, _ = closed_to_training(workspace, "train")  # groups of references: none of them may be a distractor
+    barred = skip_reasons(read_table(pool.table, SKIP_COLUMNS), (), closed)
+    pool = pool.without(
+        {*candidates["query_id"].to_pylist(), *_used(workspace), *read_twins(workspace, "pool"), *barred}
+    )
+    if not len(pool):
+        return CANDIDATES.empty_table()
+    gallery = gallery.without(read_twins(workspace, gallery.role))
+    context = _mining_context(workspace, config, background)
+    search = MineConfig(
+        workspace.root,
+        config.split,
+        top=config.distractors,
+        max_per_query=1,
+        max_per_reference=0,
+        rank_by=context.rank_by,
+    )
+    scratch = workspace.candidates(config.split) / "recheck-search"
+    shutil.rmtree(scratch, ignore_errors=True)
+    pairs = find_pairs(search, pool, gallery, context, scratch, "recheck")
+    shutil.rmtree(scratch, ignore_errors=True)
+    return candidate_table(workspace, config.split, pairs, (pool, gallery), context, first_rank)
+
+
+def _used(workspace: Workspace) -> set[str]:
+    """Pool images in any pair that was mined or given to people, of both splits."""
+    names: set[str] = set()
+    for split in SPLITS:
+        tables = [*workspace.candidate_files(split), workspace.candidates(split) / FORMERLY_MINED]
+        for path in (*tables, workspace.annotation(split) / "tasks.parquet"):
+            if path.is_file():
+                names.update(read_table(path, ["query_id"])["query_id"].to_pylist())
+    return names
+
+
+def _cut(directory: Path) -> tuple[str, float]:
+    """The column that ranked the mined pairs, and its lowest value."""
+    ranked_by = read_json(directory / "run.json")["config"].get("rank_by", "raw")
+    column = "score_normalized" if ranked_by == "normalized" else "score"
+    return column, min(read_table(directory / "candidates.parquet", [column])[column].to_pylist())
+
+
+def _pairs_above(queries: RoleVectors, gallery: RoleVectors, context: CandidateContext, cut: float) -> Pairs:
+    """All pairs at or above the mining cut."""
+    background = context.background
+    # with normalised ranks the cut is a normalised score; each query has its own raw cut
+    offsets = np.zeros(len(queries))
+    if context.rank_by == "normalized" and background is not None:
+        offsets = context.normalization.offsets(queries.vectors, background.vectors.load())
+    low = np.nextafter((cut + offsets).astype(np.float32), np.float32(-np.inf))
+    pairs = pairs_above(queries.vectors, gallery.vectors.load(), low)
+    reached = normalized(pairs.scores, offsets[pairs.queries]) >= np.float32(cut)
+    return pairs.take(np.flatnonzero(reached))
 
 
 def _mining_context(workspace: Workspace, config: RecheckConfig, background: RoleVectors | None) -> CandidateContext:

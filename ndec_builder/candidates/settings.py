@@ -88,6 +88,12 @@ class RecheckConfig(Config):
 
     workspace: Path
     split: str = option("test", SPLIT_HELP, choices=SPLITS)
+    distractors: int = option(
+        0,
+        "Also send pool images that were never mined to annotation: this many of those closest to a reference, one "
+        "pair each. Distractors are drawn from such images, and a copy among them would be wrong.",
+        ge=0,
+    )
     model: str = setting(DEFAULT_MODEL, "Model whose vectors are searched: the model that the split was mined with.")
     workers: int = setting(0, WORKERS_HELP, ge=0, result=False)
 

@@ -132,9 +132,12 @@ def certify(call: VerbCall) -> None:
     call.run()
 
 
-@verb(app, "recheck", "split")
+@verb(app, "recheck", "split distractors")
 def recheck(call: VerbCall) -> None:
-    """Search each kept query against all references once more; near matches go back to annotation (push again)."""
+    """Search each kept query against all references once more; near matches go back to annotation (push again).
+
+    With --distractors N, the N never mined pool images that are closest to a reference go to annotation too.
+    """
     call.run()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.annotation.staleness import stale_results
+from ndec_builder.candidates.recheck import close_to_references
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
@@ -23,7 +24,7 @@ from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs,
 from ndec_builder.manifests.writing.open_selected import select_opened
 from ndec_builder.manifests.writing.pack import pack
 from ndec_builder.manifests.writing.presets import NDEC, compose
-from ndec_builder.manifests.writing.selection import DatasetSelection, Material
+from ndec_builder.manifests.writing.selection import CLOSE, DatasetSelection, Material
 from ndec_builder.manifests.writing.write import without_secrets, write_dataset
 
 RESULT_VERSION = 2
@@ -42,6 +43,8 @@ def run(config: ExportConfig) -> Path:
     workspace = Workspace(config.workspace)
     refuse_stale(workspace)
     material = read_material(workspace, config.hard_queries, config.preset, config.confirmed_copies)
+    if config.distractors:
+        material = replace(material, close_to_references=close_to_references(workspace))
     preset = None
     if config.preset == "ndec":
         material, preset = compose(material, NDEC, config.partial)
@@ -99,9 +102,21 @@ def _folders(material: Material, selection: DatasetSelection) -> bytes | None:
 def _say_result(config: ExportConfig, info: dict[str, Any]) -> None:
     if not info["counts"]["queries"].get("hard_negative"):
         say("this dataset has no hard negatives: no pool image was kept (see `dropped` in manifest.json)")
-    drawn = info["settings"]["distractors_drawn"]
-    if drawn < config.distractors:
+    settings = info["settings"]
+    if settings["distractors_drawn"] < config.distractors:
+        drawn = settings["distractors_drawn"]
         say(f"{config.distractors} distractors were requested; the unmined pool has only {drawn}")
+    if config.distractors and not settings["distractors_compared"]:
+        say(
+            "the distractors were not compared with the references, because the vectors of the mining are missing or "
+            "out of date; some may be copies: run `ndec mine` and export again"
+        )
+    if close := info["dropped"].get("distractors", {}).get(CLOSE, 0):
+        say(
+            f"{close} pool images drawn as distractors are as close to a reference as the mined pairs, and nobody "
+            f"labelled them: others were drawn instead. `ndec annotate recheck --distractors {close}` and "
+            "`ndec annotate push` give the closest ones to annotators"
+        )
     if removed := info["credentials_removed"]:
         say(f"passwords, tokens or signatures were removed from the URLs of {removed} images")
     for table, reasons in info["dropped"].items():

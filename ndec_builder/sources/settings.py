@@ -30,22 +30,13 @@ MANY_ROLES = ("ndec", "disc21", "copydays")  # kinds that know the roles themsel
 FIXED_IDS = ("openimages", "disc21", "ndec", "copydays")  # kinds whose files define the ids
 # kinds whose files define the groups, with the rules that they allow
 OWN_GROUPS = {"openimages": ("none", "image", "folder", "author"), "disc21": (), "ndec": (), "copydays": ()}
-GROUP_RULES = (
-    "auto",
-    "none",
-    "folder",
-    "path",
-    "video",
-    "burst",
-    "time",
-    "author",
-    "image",
-)  # image: older name of none
+# image is an older name of none
+GROUP_RULES = ("auto", "none", "folder", "path", "video", "burst", "time", "author", "image")
 GROUP_BY: dict[str, Any] = {
     # the definition of the setting, for every command that reads folders
-    "help": "Images that are never in both training and test: none (each its own group), folder, path (first folder "
-    "below the source), video (numbered frames), burst (shots within seconds), time (shots within minutes), author, or "
-    "auto: folder for class folders, the metadata's group, else none.",
+    "help": "Images that are never in both training and test: none (or image: each its own group), folder, path (first "
+    "folder below the source), video (numbered frames), burst (shots within seconds), time (shots within minutes), "
+    "author, or auto: folder for class folders, the metadata's group, else none.",
     "choices": GROUP_RULES,
 }
 LOOK_MODES = ("auto", "list", "header", "decode")

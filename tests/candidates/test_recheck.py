@@ -5,13 +5,15 @@ import pytest
 
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.mine import run as mine
-from ndec_builder.candidates.recheck import new_pairs, run
+from ndec_builder.candidates.recheck import _closest_unmined, close_to_references, new_pairs, run
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
+
+MODEL = "efficientnet-lite0"
 
 
 def unit(*values: float) -> np.ndarray:
@@ -99,3 +101,46 @@ def test_a_rechecked_pair_that_is_mined_later_is_listed_once(tmp_path):
     assert list(zip(table["pair_id"].to_pylist(), table["rank"].to_pylist(), strict=True)) == [
         ("a", 1), ("b", 1), ("c", 9),
     ]  # fmt: skip
+
+
+@pytest.fixture
+def unmined(bench):
+    """q1 … q3 are mined; u1 reaches the cut with r1 (which has its two pairs), u2 is close, u3 and u4 are far."""
+    bench.add("reference", {f"r{i}": scene(i) for i in (1, 2)}, groups={"r1": "g"})
+    names = ["q1", "q2", "q3", "u1", "u2", "u3", "u4"]
+    bench.add("pool", {name: scene(i + 10) for i, name in enumerate(names)}, groups={"u4": "g"})
+    bench.embed("reference", ["r1", "r2"], [unit(1, 0, 0), unit(0, 1, 0)])
+    vectors = [unit(1, 0.1, 0), unit(1, 0.12, 0), unit(0.4, 1, 0), unit(1, 0.14, 0), unit(0.6, 0, 1), unit(0.1, 0, 1)]
+    bench.embed("pool", names, [*vectors, unit(1, 0, 0.2)])
+    mine(MineConfig(bench.workspace.root, top=3, max_per_reference=2))
+    return bench.workspace
+
+
+def test_pool_images_close_to_a_reference(unmined):
+    assert set(all_candidates(unmined, "test")["query_id"].to_pylist()) == {"q1", "q2", "q3"}
+    find = close_to_references(unmined)
+    assert find(["u1", "u2", "u3", "unknown"]) == {"u1"}
+    assert find([]) == set()
+    (unmined.embeddings("pool", MODEL) / "run.json").unlink()
+    assert close_to_references(unmined) is None  # no vectors to compare
+
+
+def test_unmined_images_go_to_annotation(unmined, decide, capsys):
+    decide(unmined, "test", decisions_of(unmined, q1="edited_copy", q2="edited_copy", q3="edited_copy"))
+    rows = read_table(run(RecheckConfig(unmined.root, distractors=2))).to_pylist()
+    assert [(row["query_id"], row["reference_id"], row["rank"]) for row in rows] == [("u1", "r1", 4), ("u2", "r1", 5)]
+    assert rows[0]["score"] > rows[1]["score"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 pool images that were never mined: their closest pairs go to annotation" in said
+    assert "1 of them reach the mining cut" in said
+    assert read_json(unmined.candidates("test") / "recheck.run.json")["counts"]["unmined_images"] == 2
+    assert len(new_pairs(unmined)) == 2
+    more = read_table(run(RecheckConfig(unmined.root, distractors=9)))  # u4 has the group of a reference
+    assert more["query_id"].to_pylist() == ["u1", "u2", "u3"]
+    assert len(read_table(run(RecheckConfig(unmined.root, distractors=9)))) == 3  # nothing is left
+
+
+def test_training_has_no_distractors(unmined):
+    mine(MineConfig(unmined.root, top=3, max_per_reference=2))
+    with pytest.raises(UsageError, match="--distractors is for split test"):
+        _closest_unmined(unmined, RecheckConfig(unmined.root, "train", distractors=1), CANDIDATES.empty_table(), 1)

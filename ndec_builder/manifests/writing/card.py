@@ -95,6 +95,7 @@ def _body(info: dict[str, Any]) -> list[str]:
         lines += _split(split, facts)
     if pairs := info["ingested_pairs"]:
         lines += [f"{pairs['rows']:,} training pairs came with another dataset and were not labelled again here.", ""]
+    lines += _distractors(info)
     lines += [f"Written by ndec {info['ndec_version']}.", ""]
     lines += _drops(info["dropped"])
     lines += [
@@ -153,6 +154,16 @@ def _where(images: dict[str, Any]) -> list[str]:
             f"{images['image_format']}, quality {images['quality']}); the others keep their original bytes."
         )
     return [*lines, ""]
+
+
+def _distractors(info: dict[str, Any]) -> list[str]:
+    settings = info["settings"]
+    if not settings["distractors_drawn"]:
+        return []
+    compared = "each is below the lowest score of the mined pairs with every reference; nobody labelled them"
+    if not settings.get("distractors_compared"):
+        compared = "they were not compared with the references, and nobody labelled them"
+    return [f"{settings['distractors_drawn']:,} distractors were drawn at random from the pool: {compared}.", ""]
 
 
 def _preset(preset: dict[str, Any] | None) -> list[str]:

@@ -29,6 +29,7 @@ from ndec_builder.manifests.arrow_ops import (
     texts,
     within,
 )
+from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED, FindClose, below_the_cut
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Material:
     confirmed: Mapping[str, str] = field(default_factory=dict)  # pool image → the reference people say it is a copy of
     copies_left_out: Mapping[str, str] = field(default_factory=dict)  # pool image labelled edited_copy → why it is none
     twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that show the picture of another
+    # which of some pool images reach the mining cut with a reference; None: there are no vectors to compare
+    close_to_references: FindClose | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class DatasetSelection:
     dropped: dict[str, dict[str, int]]
     distractors_drawn: int
     confirmed_copies: int = 0  # queries that people decided to be edited copies
+    distractors_compared: bool = False  # all drawn distractors are below the mining cut
 
 
 def select_tables(material: Material, distractors: int, seed: int) -> DatasetSelection:
@@ -79,7 +83,7 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
     _refuse_clash("queries", [queries["query_id"], hard["query_id"]], "an ingested query and a pool image")
     closed = _Closed.of(references, queries, hard)
     train, train_drops = _training(material, closed)
-    drawn = _distractors(material, closed, train, distractors, seed)
+    drawn, distractor_drops = _distractors(material, closed, train, distractors, seed)
     everything = pa.concat_tables([queries, hard, drawn]).sort_by("query_id").combine_chunks()
     truth = pa.table(
         {
@@ -90,9 +94,10 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
     tables = {"queries": everything, "references": references, "ground_truth": truth, **train}
     return DatasetSelection(
         {name: conform(tables[name], schema) for name, (_, schema) in MANIFEST_TABLES.items()},
-        {"test_pool_images": test_drops, **train_drops} | _twin_drops(material),
+        {"test_pool_images": test_drops, **train_drops, **distractor_drops} | _twin_drops(material),
         drawn.num_rows,
         copies.num_rows,
+        distractors_compared=bool(distractors) and material.close_to_references is not None,
     )
 
 
@@ -234,22 +239,33 @@ def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table],
     return tables, {"train_basic": basic_drops, "train_pairs": pair_drops}
 
 
-def _distractors(material: Material, closed: _Closed, train: dict[str, pa.Table], count: int, seed: int) -> pa.Table:
-    """Draw unmined pool images that share no file with any image, and no group with a training image or reference."""
+def _distractors(
+    material: Material, closed: _Closed, train: dict[str, pa.Table], count: int, seed: int
+) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+    """Draw unmined pool images that share no file with any image, and no group with a training image or reference.
+
+    Images that reach the mining cut with a reference are passed over. Also returns the unmined images that were not
+    used, by reason.
+    """
     pool = material.pool
     if not count:
-        return QUERIES.empty_table()
+        return QUERIES.empty_table(), {}
     training = _Closed.of(train["train_basic"], train["train_pair_images"])
     groups = concatenated([_Closed.of(material.references).groups, training.groups])
     bad = within(pool["image_id"], material.mined) | within(pool["image_id"], material.queries["image_id"])
     labelled = pool["sha256"].filter(pa.array(within(pool["image_id"], material.mined)))
     hashes = concatenated([closed.hashes, training.hashes, labelled])
-    bad |= within(pool["group"], groups) | within(pool["sha256"], hashes)
-    free = pool.filter(pa.array(~bad))
-    free = free.filter(pa.array(first_of_each(free["sha256"])))
-    chosen = free.take(pa.array(np.random.default_rng(seed).permutation(len(free))[:count]))
+    grouped = within(pool["group"], groups) & ~bad
+    same = within(pool["sha256"], hashes) & ~bad & ~grouped
+    free = pool.filter(pa.array(~(bad | grouped | same)))
+    fresh = first_of_each(free["sha256"])
+    drops = {GROUPED: int(grouped.sum()), "same_bytes_as_another_image": int(same.sum() + (~fresh).sum())}
+    free = free.filter(pa.array(fresh))
+    places, drops[CLOSE] = below_the_cut(free["image_id"], count, seed, material.close_to_references)
+    chosen = free.take(pa.array(places))
     nothing = pa.nulls(len(chosen), pa.string())
-    return _queries(chosen, pa.array(["distractor"] * len(chosen), pa.string()), nothing, nothing)
+    drawn = _queries(chosen, pa.array(["distractor"] * len(chosen), pa.string()), nothing, nothing)
+    return drawn, {"distractors": {reason: number for reason, number in drops.items() if number}}
 
 
 def _twin_drops(material: Material) -> dict[str, dict[str, int]]:

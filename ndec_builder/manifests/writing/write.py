@@ -71,6 +71,7 @@ def write_dataset(
         "settings": {
             "distractors": config.distractors,
             "distractors_drawn": selection.distractors_drawn,
+            "distractors_compared": selection.distractors_compared,
             "confirmed_copies": config.confirmed_copies,
             "seed": config.seed,
         },
