@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from halves import restricted
 from machine import machine, write_result
 
 from ndec_builder.core.config import build, read_settings
@@ -27,6 +26,7 @@ from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors.methods import Method, config_of
 from ndec_builder.evaluation.detectors.scoring import Scored, score
 from ndec_builder.evaluation.evaluate import evaluate_scored
+from ndec_builder.evaluation.halves import restricted
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.metrics.over_seeds import Replicates, interval, over_seeds, paired_difference
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig, PaperConfig

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from halves import group_names, restricted
 from machine import machine, write_result
 
 from ndec_builder.core.workspace import Workspace
@@ -26,6 +25,7 @@ from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors.fused_rescoring import measure_pairs, own_sides, with_scores
 from ndec_builder.evaluation.detectors.scoring import score
 from ndec_builder.evaluation.evaluate import group_predictions
+from ndec_builder.evaluation.halves import query_groups, restricted
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.metrics.estimates import Evaluation
 from ndec_builder.evaluation.metrics.over_seeds import Replicates, interval, over_seeds, paired_difference
@@ -225,7 +225,7 @@ def contribution_table(parts: Sequence[dict[str, np.ndarray]]) -> list[str]:
 
 
 def natural_groups(data: Dataset) -> set[str]:
-    return {name for name, stratum in zip(group_names(data), data.stratum, strict=True) if stratum == 1}
+    return {name for name, stratum in zip(query_groups(data), data.stratum, strict=True) if stratum == 1}
 
 
 def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> list[str]:
@@ -242,9 +242,9 @@ def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> li
             table = fused_run.measured_pairs(config, fused_run.prepare_training(config), model.heads)
             parts.append(contributions(evaluated[seed]["all pairs"], table, model, config))
         say(f"seed {seed}: evaluated")
-    names = sorted({name for seed in seeds for name in group_names(evaluated[seed]["k = 1"].data)})
+    names = sorted({name for seed in seeds for name in query_groups(evaluated[seed]["k = 1"].data)})
     number = {name: place for place, name in enumerate(names)}
-    groups = {s: np.array([number[n] for n in group_names(evaluated[s]["k = 1"].data)]) for s in seeds}
+    groups = {s: np.array([number[n] for n in query_groups(evaluated[s]["k = 1"].data)]) for s in seeds}
     replicates = 100 if options.quick else options.replicates
     values = {}
     for search in SEARCHES:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ndec_builder import edits as edits
     from ndec_builder import embeddings as embeddings
     from ndec_builder import evaluation as evaluation
+    from ndec_builder import league as league
     from ndec_builder import manifests as manifests
     from ndec_builder import sources as sources
     from ndec_builder import training as training
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ndec_builder.api import paper as paper
     from ndec_builder.api import prelabel as prelabel
     from ndec_builder.api import recheck as recheck
+    from ndec_builder.api import run_league as run_league
     from ndec_builder.api import train_asl as train_asl
     from ndec_builder.api import train_fused as train_fused
     from ndec_builder.api import validate as validate
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from ndec_builder.evaluation.settings import BenchmarkConfig as BenchmarkConfig
     from ndec_builder.evaluation.settings import PaperConfig as PaperConfig
     from ndec_builder.evaluation.settings import ResultsConfig as ResultsConfig
+    from ndec_builder.league.settings import LeagueConfig as LeagueConfig
     from ndec_builder.manifests.settings import ExportConfig as ExportConfig
     from ndec_builder.manifests.settings import FetchConfig as FetchConfig
     from ndec_builder.manifests.settings import ValidateConfig as ValidateConfig

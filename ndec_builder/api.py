@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ndec_builder.edits.settings import EditConfig
     from ndec_builder.embeddings.settings import DescriptorsConfig, EmbedConfig
     from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig, ResultsConfig
+    from ndec_builder.league.settings import LeagueConfig
     from ndec_builder.manifests.settings import ExportConfig, FetchConfig, ValidateConfig
     from ndec_builder.sources.settings import IngestConfig
     from ndec_builder.training.fused.settings import FusedConfig
@@ -182,6 +183,14 @@ def benchmark(config: BenchmarkConfig) -> Path:
 def paper(config: PaperConfig) -> Path:
     """`ndec benchmark --table | --figure`: the paper's tables 1–2, figures 6–8 on a dataset; returns the folder."""
     return run_verb("paper", config)
+
+
+def run_league(config: LeagueConfig) -> Path:
+    """`ndec league`: compare duplicate finders with and without hard negatives; returns the report's directory.
+
+    It contains league.json, league.md, report.html, predictions/. With `bank` it counts false matches of a hash bank.
+    """
+    return run_verb("league", config)
 
 
 def export_results(config: ResultsConfig) -> Path:

@@ -48,7 +48,6 @@ COMMANDS = {
     "certify": Command(
         "annotate.certify", "annotation.stopping.settings", "CertifyConfig", "annotation.stopping.certify"
     ),
-    "plan": Command("annotate.plan", "annotation.stopping.settings", "PlanConfig", "annotation.stopping.plan"),
     "check": Command("annotate.check", "annotation.upkeep.settings", "CheckConfig", "annotation.upkeep.check"),
     "forget": Command("annotate.forget", "annotation.upkeep.settings", "ForgetConfig", "annotation.upkeep.forget"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
@@ -59,5 +58,6 @@ COMMANDS = {
     "train-fused": Command("fused", "training.fused.settings", "FusedConfig", "training.fused.run"),  # --recipe fused
     "paper": Command("benchmark", "evaluation.settings", "PaperConfig", "evaluation.paper.run"),  # --table, --figure
     "benchmark": Command("benchmark", "evaluation.settings", "BenchmarkConfig", "evaluation.benchmark"),
+    "league": Command("league", "league.settings", "LeagueConfig", "league.run"),
     "export-results": Command("export-results", "evaluation.settings", "ResultsConfig", "evaluation.export_results"),
 }

@@ -22,7 +22,7 @@ from ndec_builder.core.lazy import offered_by
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-STAGES = ["sources", "edits", "embeddings", "candidates", "annotation", "manifests", "training", "evaluation"]
+STAGES = ["sources", "edits", "embeddings", "candidates", "annotation", "manifests", "training", "evaluation", "league"]
 PACKAGES = ["ndec_builder", "ndec_builder.annotate", *(f"ndec_builder.{stage}" for stage in STAGES)]
 
 
@@ -73,7 +73,7 @@ def test_importing_it_and_making_a_config_loads_nothing_heavy() -> None:
 
 
 def test_every_verb_has_its_function_and_runs_on_its_config_only(tmp_path: Path) -> None:
-    names = {"descriptors": "ingest_descriptors"}
+    names = {"descriptors": "ingest_descriptors", "league": "run_league"}
     for verb, command in COMMANDS.items():
         name = names.get(verb, verb.replace("-", "_"))
         function = getattr(ndec.annotate if command.section.startswith("annotate.") else ndec, name)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ndec_builder"
 # A module imports its own folder and what stands left of it. `version` and `commands` are single modules.
 ORDER = [
     "version", "core", "edits", "sources", "embeddings", "candidates", "annotation", "manifests", "training",
-    "evaluation", "commands", "demo", "api", "annotate", "cli",
+    "evaluation", "league", "commands", "demo", "api", "annotate", "cli",
 ]  # fmt: skip
 # Inside a stage, a subpackage imports the subpackages to its left, and modules of the stage that import none of them.
 SUBPACKAGES = {
@@ -29,6 +29,7 @@ SUBPACKAGES = {
     "manifests": ["writing", "validation"],
     "training": ["fused"],
     "evaluation": ["metrics", "detectors", "paper", "report"],
+    "league": ["adapters", "bank"],
     "demo": ["corpus"],
     "cli": ["assist"],
 }
@@ -130,6 +131,8 @@ def defined_in(modules: Mapping[str, Path]) -> dict[str, set[str]]:
     """Public name → the modules that define it at their top level."""
     found: dict[str, set[str]] = {}
     for module, path in modules.items():
+        if ".league.adapters." in module:  # scripts with one interface, which other programs run
+            continue
         for node in ast.parse(path.read_text("utf-8")).body:
             targets = node.targets if isinstance(node, ast.Assign) else [node]
             names = (getattr(target, "name", None) or getattr(target, "id", None) for target in targets)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import ndec_builder
-from ndec_builder.cli import annotate, data, detectors, manifests, workspace
+from ndec_builder.cli import annotate, data, detectors, league, manifests, workspace
 from ndec_builder.core.errors import NdecError
 
 INTERRUPTED = 130  # exit code of typer after Ctrl-C
@@ -52,6 +52,7 @@ for verbs in (workspace.app, data.app):
 app.add_typer(annotate.app, name="annotate")
 for verbs in (manifests.app, detectors.app):
     app.add_typer(verbs)
+app.add_typer(league.app, name="league")
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def from_folders(queries: Path, references: Path, ground_truth: Path, group_by: 
     """
     from ndec_builder.sources.ground_truth import match_ids, read_ground_truth
 
-    tables = [_folder_table("query", queries, group_by), _folder_table("reference", references, "none")]
+    tables = [folder_table("query", queries, group_by), folder_table("reference", references, "none")]
     ids: list[list[str]] = [table["image_id"].to_pylist() for table in tables]
     rows = match_ids(read_ground_truth(ground_truth, {*ids[0], *ids[1]}), *ids)
     truth = _truth(rows, tables[0], tables[1], str(ground_truth))
@@ -169,7 +169,7 @@ def from_folders(queries: Path, references: Path, ground_truth: Path, group_by: 
     )  # fmt: skip
 
 
-def _folder_table(role: str, folder: Path, group_by: str) -> pa.Table:
+def folder_table(role: str, folder: Path, group_by: str) -> pa.Table:
     """image_id (ascending), uri (absolute), sha256 and group; null for an image that is alone in its group."""
     from ndec_builder.sources.ingest import list_source
     from ndec_builder.sources.settings import IngestConfig

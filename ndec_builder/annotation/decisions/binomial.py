@@ -28,12 +28,12 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def clopper_pearson_upper(successes: int, trials: int, confidence: float = 0.95) -> float:
+def clopper_pearson_upper(successes: float, trials: float, confidence: float = 0.95) -> float:
     """One-sided upper bound: the share p at which P(X ≤ successes) = 1 − confidence; 1 without trials."""
     return 1.0 if successes >= trials else float(betaincinv(successes + 1, trials - successes, confidence))
 
 
-def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
     """Two-sided exact interval; (0, 1) without trials."""
     one_sided = (1 + confidence) / 2
     low = 1 - clopper_pearson_upper(trials - successes, trials, one_sided)

@@ -18,7 +18,6 @@ from ndec_builder.annotation.decisions.audit import (
     evaluate_audit,
     kept_pairs,
     overruled,
-    sample_chances,
 )
 from ndec_builder.annotation.decisions.clearing import Clearing, clearable, recheck_cleared, votes_without_audit
 from ndec_builder.annotation.decisions.label_statistics import prior_of
@@ -107,19 +106,12 @@ def resolve_tables(tables: AnnotationTables, rules: DecisionRules | None = None)
     known = pa.concat_tables([*tables.candidates, tables.former]) if tables.candidates else None
     kept = kept_pairs(known, without, tables.split)
     given = tasks.filter(pc.equal(tasks["round"], AUDIT_ROUND))["pair_id"].to_pylist()
-    weights = tables.audit_weights
-    drawn = audit_sample(kept, set(given), weights)
+    drawn = audit_sample(kept, set(given))
     return Resolution(
         decision_table(tasks, labels, cleared, weighted=weighted) if given else without,
         kept,
         drawn,
-        evaluate_audit(
-            len(kept),
-            drawn,
-            audit_votes(labels),
-            audit_judges(tables.options),
-            sample_chances(kept, drawn, weights),
-        ),
+        evaluate_audit(len(kept), drawn, audit_votes(labels), audit_judges(tables.options)),
         clearing,
         tables.cleared.num_rows - len(cleared),
     )

@@ -50,7 +50,7 @@ def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedLi
         query, reference = int(final.query[row]), int(final.reference[row])
         stratum = STRATA[dataset.stratum[query]]
         kind = dataset.kinds[query].replace("_", " ")
-        exhibits.append(_exhibit(dataset, query, reference, (
+        exhibits.append(make_exhibit(dataset, query, reference, (
             f"rank {place + 1:,}", f"score {final.scores[row]:.2f}",
             f"query: {kind}" if stratum == "none" else f"query: {kind}, {stratum.replace('_', ' ')}",
         )))  # fmt: skip
@@ -76,7 +76,7 @@ def missed_copies(
         elif ranks[pair] > n:
             missed.append((2, -ranks[pair], pair, f"rank {ranks[pair]:,}, score {scores[pair]:.2f}"))
     return [
-        _exhibit(dataset, pair // len(dataset.references), pair % len(dataset.references), (fact,))
+        make_exhibit(dataset, pair // len(dataset.references), pair % len(dataset.references), (fact,))
         for _, _, pair, fact in sorted(missed)[:count]
     ]
 
@@ -87,7 +87,8 @@ def worst_mistakes(false_positives: Sequence[Exhibit], missed: Sequence[Exhibit]
     return [exhibit for pair in turns for exhibit in pair if exhibit is not None][:count]
 
 
-def _exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...]) -> Exhibit:
+def make_exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...]) -> Exhibit:
+    """The exhibit of a pair given by its rows in the dataset."""
     left = _image(dataset, dataset.queries.slice(query, 1).to_pylist()[0])
     right = _image(dataset, dataset.references.slice(reference, 1).to_pylist()[0])
     return Exhibit(

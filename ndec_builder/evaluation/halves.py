@@ -10,19 +10,26 @@ import pyarrow as pa
 
 from ndec_builder.evaluation.dataset import Dataset
 
+HALF_NAMES = ("tuned", "untouched")
 
-def half_of(group: str) -> str:
+
+def half_of_group(group: str) -> str:
     return "tuned" if int(hashlib.sha256(group.encode()).hexdigest(), 16) % 2 == 0 else "untouched"
 
 
-def group_names(data: Dataset) -> list[str]:
+def query_groups(data: Dataset) -> list[str]:
     """The group of each query, or its id where it has none."""
     return [g or q for g, q in zip(data.queries["group"].to_pylist(), data.query_ids, strict=True)]
 
 
+def in_half(data: Dataset, half: str) -> np.ndarray:
+    """(nq,) bool: the queries whose group is in a half; `all` takes every query."""
+    return np.array([half in ("all", half_of_group(name)) for name in query_groups(data)], dtype=bool)
+
+
 def restricted(data: Dataset, half: str) -> Dataset:
     """The dataset with the queries of one half of the groups; all references stay."""
-    keep = np.array([half in ("all", half_of(name)) for name in group_names(data)])
+    keep = in_half(data, half)
     place = np.cumsum(keep) - 1
     queries, references = np.divmod(data.truth, len(data.references))
     kept = keep[queries]

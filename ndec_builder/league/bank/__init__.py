@@ -1,0 +1,1 @@
+"""Lists of hashes without pictures: how often they match harmless ones."""

@@ -1,0 +1,153 @@
+"""The detectors of a league, and how each is run: as a process of its own, whose CPU time is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.config import as_dict
+from ndec_builder.core.errors import UsageError
+from ndec_builder.core.storage import read_json, sha256_file, write_json
+from ndec_builder.evaluation.detectors.methods import Method, parse_method
+from ndec_builder.league.environments import Peer, built_in, find_peer
+from ndec_builder.league.settings import OWN, LeagueConfig
+from ndec_builder.version import __version__
+
+RUNNER = Path(__file__).parent / "adapter_runner.py"
+_JOB_FIELDS = (
+    "workspace", "manifest", "queries", "references", "ground_truth", "checkpoint", "fused_model", "model",
+)  # fmt: skip
+_ABSENT = {
+    "clip": "needs weights: --detector clip=open_clip:ARCHITECTURE@FILE",
+    "sscd": "needs a weights file: --detector sscd=FILE, TorchScript or ONNX",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the league: a peer, one of ndec's own detectors (`OWN`), a source, or a reason why it cannot run."""
+
+    name: str
+    peer: Peer | None = None
+    method: Method | None = None
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a detector's process left. file: the csv it wrote; None if it failed, and then `problem` says why.
+
+    facts: of the process, among them cpu_total, cpu_describe, cpu_match, pairs_compared, failed, left_out.
+    """
+
+    file: Path | None
+    problem: str
+    facts: dict[str, Any]
+
+
+def entries_of(config: LeagueConfig) -> list[Entry]:
+    """The detectors of a league, in the order of the table. Raises UsageError for an unknown or a repeated name."""
+    names = config.detector or (*built_in(), *_ABSENT, *OWN)
+    entries = [_entry(name) for name in names]
+    if len({entry.name for entry in entries}) < len(entries):
+        raise UsageError(f"the detectors {', '.join(e.name for e in entries)} are not all different; name each once")
+    return entries
+
+
+def _entry(text: str) -> Entry:
+    if text in OWN:
+        return Entry(text)
+    if text in _ABSENT:
+        return Entry(text, absent=_ABSENT[text])
+    if "=" in text:
+        method = parse_method(text)
+        return Entry(method.name, method=method)
+    peer = find_peer(text)
+    return Entry(peer.name, peer)
+
+
+def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path, Path], out: Path) -> Finished:
+    """Run one detector, or take what it wrote before for the same data (`key`), adapter and version.
+
+    pictures: folders of queries and references · out: folder for `NAME.csv`.
+    """
+    if entry.absent:
+        return Finished(None, entry.absent, {})
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / f"{entry.name}.csv"
+    if entry.peer is not None:
+        if entry.peer.version() is None:
+            return Finished(None, f"not installed: `ndec league install {entry.name}`", {})
+        command = [
+            str(entry.peer.python),
+            "-I",
+            str(RUNNER),
+            str(entry.peer.adapter),
+            *map(str, pictures),
+            str(target),
+        ]
+        made_by = [sha256_file(entry.peer.adapter), sha256_file(RUNNER), entry.peer.version()]
+    elif entry.method is not None and "predictions" in entry.method.source:
+        given = Path(entry.method.source["predictions"])
+        return Finished(given, "", {}) if given.is_file() else Finished(None, f"there is no file {given}", {})
+    else:
+        if entry.name == "asl" and config.checkpoint is None:
+            return Finished(None, "needs a trained network: --checkpoint runs/NAME of `ndec train-asl`", {})
+        job = out / f"{entry.name}.job.json"
+        needed = {name: value for name, value in as_dict(config).items() if name in _JOB_FIELDS}
+        write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
+        command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job)]
+        made_by = [__version__, sha256_file(job)]
+    return _finished(command, [key, *made_by], target, config.minutes)
+
+
+def _finished(command: Sequence[str], key: list[Any], target: Path, minutes: float) -> Finished:
+    stamp, log, facts_file = (target.with_suffix(end) for end in (".key.json", ".log", ".csv.json"))
+    if stamp.is_file() and target.is_file() and read_json(stamp).get("key") == key:
+        return Finished(target, "", read_json(stamp)["facts"])
+    stamp.unlink(missing_ok=True)
+    before = _children_seconds()
+    problem = _run(command, log, minutes)
+    if problem:
+        return Finished(None, problem, {})
+    facts = read_json(facts_file) | {"cpu_total": _children_seconds() - before}
+    write_json(stamp, {"key": key, "facts": facts})
+    return Finished(target, "", facts)
+
+
+def _run(command: Sequence[str], log: Path, minutes: float) -> str:
+    """Run a process; → what went wrong, or an empty text. Its output goes to `log`."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            process.wait(minutes * 60)
+        except subprocess.TimeoutExpired:
+            return f"stopped after {minutes:g} minutes; raise --minutes"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode == 0:
+        return ""
+    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    end = lines[-1][:300] if lines else "no output"
+    how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+    return f"stopped ({how}): {end}"
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _plain(method: Method | None) -> Any:
+    return None if method is None else json.loads(json.dumps(asdict(method), default=str))

@@ -1,0 +1,76 @@
+"""Runs one of ndec's own detectors in a process of its own: python -m ndec_builder.league.own_detector JOB.json.
+
+It works in an empty workspace with the whitening of the given one, so that its CPU time includes every step.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ndec_builder.core.config import as_typed
+from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.benchmark import open_dataset
+from ndec_builder.evaluation.detectors.methods import Method, config_of
+from ndec_builder.evaluation.evaluate import evaluate_detector
+from ndec_builder.evaluation.halves import HALF_NAMES, restricted
+from ndec_builder.evaluation.settings import BenchmarkConfig
+
+
+def run_own(job_file: Path) -> None:
+    job = read_json(job_file)
+    out, settings = Path(job["out"]), job["config"]
+    given = Workspace(Path(settings["workspace"]))
+    facts: dict[str, Any] = {"failed": {}}
+    with tempfile.TemporaryDirectory() as folder, out.open("w", newline="", encoding="utf-8") as file:
+        scratch = Workspace(Path(folder))
+        config = benchmark_config(job, Path(folder))
+        for model in config.models:
+            if given.whitening(model).is_dir():
+                shutil.copytree(given.whitening(model), scratch.whitening(model))
+        dataset = open_dataset(config)
+        for half in HALF_NAMES:
+            data = restricted(dataset, half)
+            if not len(data.queries) or not len(data.truth):
+                continue
+            run = evaluate_detector(config, scratch, data)
+            found = run.final
+            facts |= {"about": run.scored.about, "weights": run.scored.weights}
+            facts["failed"] |= {name: reason for side in run.scored.rejects.values() for name, reason in side.items()}
+            csv.writer(file).writerows(
+                (data.query_ids[query], data.reference_ids[reference], repr(score))
+                for query, reference, score in zip(
+                    found.query.tolist(), found.reference.tolist(), found.scores.tolist(), strict=True
+                )
+            )
+    write_json(Path(f"{out}.json"), facts)
+
+
+def benchmark_config(job: dict[str, Any], workspace: Path) -> BenchmarkConfig:
+    """The benchmark that gives the list of this detector."""
+    settings = job["config"]
+    data: dict[str, Any] = {
+        name: Path(settings[name]) for name in ("manifest", "queries", "references", "ground_truth") if settings[name]
+    }
+    if job["method"] is not None:
+        source = {name: as_typed(value, _FIELDS[name], name) for name, value in job["method"]["source"].items()}
+        return config_of(Method(job["name"], source), BenchmarkConfig(workspace=workspace, model="given", **data))
+    how: dict[str, Any] = {"cosine": {}, "asl": {"scorer": "asl"}, "fused": {"scorer": "fused"}}[job["name"]]
+    if job["name"] == "asl":
+        how["asl_checkpoint"] = Path(settings["checkpoint"])
+    if job["name"] == "fused" and settings["fused_model"]:
+        how["fused_model"] = Path(settings["fused_model"])
+    return BenchmarkConfig(workspace=workspace, model=settings["model"], **data, **how)
+
+
+_FIELDS: dict[str, Any] = {
+    "descriptors": tuple[Path, ...], "checkpoint": tuple[Path, ...], "model": tuple[str, ...],
+}  # fmt: skip
+
+if __name__ == "__main__":
+    run_own(Path(sys.argv[1]))

@@ -1,0 +1,66 @@
+"""Folders of pictures for the peers: one file per image, named by its row, as stored or as an upright PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.storage import read_uri, write_bytes
+from ndec_builder.evaluation.dataset import Dataset
+
+_SUFFIXES = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
+
+
+def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list[str]]:
+    """Write `queries/q000000.jpg`, … and `references/r000000.jpg`, …; → the two folders, and notes.
+
+    JPEG and PNG are copied as they are stored, so that each peer decodes them in its own way. Other formats and images
+    with a rotation become an upright PNG. An image that cannot be read is written as it is: each peer meets it.
+    """
+    folders, converted, broken = (out / "queries", out / "references"), 0, 0
+    for folder, letter, table in zip(folders, "qr", (dataset.queries, dataset.references), strict=True):
+        some = write_folder(table, dataset.resolve, folder, letter)
+        converted, broken = converted + some[0], broken + some[1]
+    notes = [
+        f"{count:,} images {what}"
+        for count, what in (
+            (converted, "are stored in another format or rotated; the peers get them as upright PNG"),
+            (broken, "cannot be read"),
+        )
+        if count
+    ]
+    return (folders[0], folders[1]), notes
+
+
+def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, letter: str) -> tuple[int, int]:
+    """Write one side, as `write_pictures` does; → how many were converted, and how many cannot be read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    converted, broken = 0, 0
+    for row, (uri, rotation) in enumerate(zip(table["uri"].to_pylist(), _rotations(table), strict=True)):
+        path = folder / f"{letter}{row:06}"
+        try:
+            data = read_uri(resolve(uri))
+        except OSError:
+            data = b""
+        suffix = next((suffix for start, suffix in _SUFFIXES.items() if data.startswith(start)), "")
+        if suffix and not rotation:
+            write_bytes(path.with_suffix(f".{suffix}"), data)
+            continue
+        try:
+            image = decode(data, rotation)
+        except DecodeError:
+            write_bytes(path.with_suffix(".jpg"), data)
+            broken += 1
+            continue
+        image.convert("RGB").save(path.with_suffix(".png"))
+        converted += 1
+    return converted, broken
+
+
+def _rotations(table: pa.Table) -> list[int]:
+    if "rotation" not in table.column_names:
+        return [0] * len(table)
+    return [rotation or 0 for rotation in table["rotation"].to_pylist()]

@@ -1,0 +1,122 @@
+"""What a detector wrote → predictions on the dataset, with everything that had to be assumed or left out."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
+from ndec_builder.evaluation.predictions import PREDICTION_COLUMNS, Predictions
+
+_FEW = 10  # with fewer listed copies or other pairs the direction of the scores is not checked
+
+
+def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, int]) -> tuple[Predictions, list[str]]:
+    """Pairs and notes of a csv `query,reference,score`. queries, references: name → row of the dataset.
+
+    A name with a folder or a suffix that the dataset does not have is found by its stem. Unknown names and values that
+    are no numbers are left out and counted. Of a pair that is listed twice the better score counts. Raises NdecError
+    for another form, or when no row can be used.
+    """
+    best: dict[tuple[int, int], float] = {}
+    strangers, renamed, not_numbers, total, example = 0, 0, 0, 0, ""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        for number, cells in enumerate(csv.reader(file), start=1):
+            if not cells or (number == 1 and [cell.strip() for cell in cells] == PREDICTION_COLUMNS):
+                continue
+            if len(cells) != 3:
+                raise NdecError(f"{path}, line {number}: {len(cells)} columns; expected {','.join(PREDICTION_COLUMNS)}")
+            total += 1
+            places = _place(cells[0], queries), _place(cells[1], references)
+            if places[0] is None or places[1] is None:
+                strangers, example = strangers + 1, example or cells[0 if places[0] is None else 1]
+                continue
+            renamed += places[0][1] or places[1][1]
+            score = _number(cells[2])
+            if math.isnan(score):
+                not_numbers += 1
+                continue
+            pair = places[0][0], places[1][0]
+            best[pair] = max(score, best.get(pair, -math.inf))
+    if total and not best:
+        raise NdecError(
+            f"none of the {total:,} rows of {path.name} can be used: {strangers:,} name no image of the dataset "
+            f"(first: {example!r}), {not_numbers:,} have a score that is no number"
+        )
+    notes = [
+        f"{count:,} rows {what}"
+        for count, what in (
+            (strangers, f"name no image of the dataset (first: {example!r}) and are left out"),
+            (not_numbers, "have a score that is no number and are left out"),
+            (renamed, "name images with another folder or suffix"),
+            (total - strangers - not_numbers - len(best), "repeat a pair; the better score counts"),
+        )
+        if count
+    ]
+    pairs = np.array(list(best), dtype=np.int64).reshape(-1, 2)
+    scores = np.array(list(best.values()), dtype=np.float64)
+    return Predictions(pairs[:, 0], pairs[:, 1], scores, f"as written by the detector, {len(best):,} pairs"), notes
+
+
+def restrict(found: Predictions, rows: np.ndarray) -> Predictions:
+    """The predictions of some queries. rows: (nq,) int64, the new row of each query or −1.
+
+    At most MAX_PREDICTIONS, the best ones, and never only some of those with equal scores.
+    """
+    kept = rows[found.query] >= 0
+    if kept.sum() > MAX_PREDICTIONS:
+        limit = np.sort(found.scores[kept])[-MAX_PREDICTIONS - 1]
+        kept &= found.scores > limit
+    return Predictions(rows[found.query[kept]], found.reference[kept], found.scores[kept], found.protocol)
+
+
+def direction_problem(dataset: Dataset, found: Predictions) -> str | None:
+    """Why the scores cannot be right: copies, above all those that keep all of the original, rank below other pairs."""
+    match = dataset.is_match(found)
+    obvious = match & _obvious(dataset)[found.query]
+    if obvious.sum() < _FEW:
+        obvious = match
+    others = found.scores[~match]
+    if obvious.sum() < _FEW or len(others) < _FEW:
+        return None
+    values, counts = np.unique(others, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    left, right = (np.searchsorted(values, found.scores[obvious], side=side) for side in ("left", "right"))
+    auc = float(np.mean((below[left] + below[right]) / 2) / len(others))
+    if auc >= 0.4:
+        return None
+    return (
+        f"its scores look inverted: an obvious copy scores higher than another pair in {auc:.0%} of the cases. Higher "
+        "must mean more alike; negate distances"
+    )
+
+
+def _obvious(dataset: Dataset) -> np.ndarray:
+    if "edit" not in dataset.queries.column_names:
+        return np.ones(len(dataset.queries), dtype=bool)
+    return np.array(
+        ['"content_share": 1.0' in (edit or "") for edit in dataset.queries["edit"].to_pylist()], dtype=bool
+    )
+
+
+def _place(name: str, known: Mapping[str, int]) -> tuple[int, bool] | None:
+    if (place := known.get(name)) is not None:
+        return place, False
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    for text in (path.name, path.stem):
+        if (place := known.get(text)) is not None:
+            return place, True
+    return None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,202 @@
+"""`ndec league`: run every detector, evaluate it on the half that tuned nothing, write the table and the report."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndec_builder.core.console import say
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.locks import one_writer
+from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.storage import write_json, write_text
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.evaluate import group_predictions
+from ndec_builder.evaluation.halves import HALF_NAMES, in_half, restricted
+from ndec_builder.evaluation.metrics.bootstrap import GroupedList
+from ndec_builder.evaluation.metrics.threshold_advice import advise
+from ndec_builder.evaluation.predictions import Predictions, write_predictions
+from ndec_builder.league.calibration import best_of_queries, reliability
+from ndec_builder.league.entries import Entry, Finished, entries_of, run_entry
+from ndec_builder.league.measures import blind_to, league_numbers, recall_by_edit
+from ndec_builder.league.pictures import write_pictures
+from ndec_builder.league.raw_predictions import direction_problem, read_raw, restrict
+from ndec_builder.league.settings import LeagueConfig
+from ndec_builder.league.standings import League, Row
+from ndec_builder.league.table import league_markdown
+
+RESULT_VERSION = 1
+_FUSED_THRESHOLD = 0.5, "P(copy) ≥ 0.5"
+
+
+@one_writer(lambda config: config.out or Workspace(config.workspace).report(config.name))
+def run(config: LeagueConfig) -> Path:
+    """Compare the detectors and return the directory of the report. Raises UsageError for settings that conflict.
+
+    A detector that cannot run is a row with the reason. Raises NdecError if not one could be evaluated.
+    """
+    config.check()
+    out = config.out or Workspace(config.workspace).report(config.name)
+    if config.bank is not None:
+        from ndec_builder.league.bank.false_matches import run_bank
+
+        return run_bank(config, out)
+    from ndec_builder.league.report import write_league_report
+
+    entries = entries_of(config)
+    record = RunRecord("league", config, RESULT_VERSION)
+    league = _open(config)
+    folders, notes = write_pictures(league.whole, out / "pictures")
+    rows = []
+    for number, entry in enumerate(entries, start=1):
+        say(f"{number} of {len(entries)}: {entry.name}")
+        rows.append(_row(entry, config, league, folders, out))
+        say(f"{entry.name}: {rows[-1].problem or 'done'}")
+    shutil.rmtree(out / "pictures")
+    if not any(row.numbers for row in rows):
+        raise NdecError("no detector could be evaluated: " + "; ".join(f"{row.name}: {row.problem}" for row in rows))
+    result: dict[str, Any] = {
+        "dataset": _about(league),
+        "notes": notes,
+        "target_precision": config.target_precision,
+        "protocol": _protocol(config, league),
+        "detectors": [vars(row) for row in rows],
+    }
+    write_json(out / "league.json", result)
+    write_text(out / "league.md", league_markdown(result))
+    write_league_report(out, result, league, config)
+    record.write(out, counts=result["dataset"], inputs={"dataset": league.whole.fingerprint})
+    say(f"wrote {out / 'report.html'}")
+    return out
+
+
+def _open(config: LeagueConfig) -> League:
+    if config.manifest is not None:
+        whole = from_manifest(config.manifest)
+    else:
+        assert config.queries and config.references and config.ground_truth
+        whole = from_folders(config.queries, config.references, config.ground_truth)
+    halves = {half: restricted(whole, half) for half in HALF_NAMES}
+    for half, data in halves.items():
+        if not len(data.truth):
+            raise NdecError(
+                f"the {half} half of {whole.name} has no copy, so no threshold can be tuned or evaluated: the halves "
+                f"are made by group, and there are {int(whole.query_group.max()) + 1} groups. Use a larger dataset"
+            )
+    return League(whole, halves)
+
+
+def _row(entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path, Path], out: Path) -> Row:
+    row = Row(entry.name)
+    finished = run_entry(entry, config, league.whole.fingerprint, folders, out / "raw")
+    _describe(row, entry, finished, len(league.whole.queries) + len(league.whole.references))
+    if finished.file is None:
+        return row
+    try:
+        found, notes = read_raw(finished.file, *_names(league.whole, entry))
+    except NdecError as error:
+        row.problem = str(error)
+        return row
+    row.notes += notes
+    if not len(found):
+        row.problem = "it listed no pair of a query and a reference"
+    elif inverted := direction_problem(league.whole, found):
+        row.problem = inverted
+    else:
+        _evaluate(row, config, league, found, out, is_probability=entry.name == "fused")
+    return row
+
+
+def _describe(row: Row, entry: Entry, finished: Finished, images: int) -> None:
+    """What is known without the predictions: version, default threshold, CPU time, pictures that failed."""
+    facts, row.problem = finished.facts, finished.problem
+    if (peer := entry.peer) is not None:
+        row.version = f"{peer.tool} {peer.version() or peer.tested_version}".strip()
+        row.limits, row.default, row.default_source = peer.limits, peer.score_threshold, peer.source
+        if peer.version() not in (None, peer.tested_version):
+            row.notes.append(f"installed is {peer.version()}, and the adapter was tested with {peer.tested_version}")
+    else:
+        row.version = facts.get("about", "")
+    if entry.name == "fused" and entry.peer is None:
+        row.default, row.default_source = _FUSED_THRESHOLD
+    if failed := facts.get("failed"):
+        name, reason = next(iter(failed.items()))
+        row.notes.append(f"{len(failed):,} images failed and count as not found (first: {name}: {reason})")
+    if left_out := facts.get("left_out"):
+        row.notes.append(f"{len(left_out):,} images are left out by the tool's own rule and count as not found")
+    if strangers := facts.get("stranger_rows"):
+        row.notes.append(f"{strangers:,} rows of the tool name files that it was not given")
+    if "cpu_total" in facts:
+        row.cpu["per_1000_images"] = 1000 * facts["cpu_total"] / images
+        if facts.get("pairs_compared"):
+            row.cpu["per_1000_images"] = 1000 * facts["cpu_describe"] / images
+            row.cpu["per_million_pairs"] = 1e6 * facts["cpu_match"] / facts["pairs_compared"]
+        row.cpu["total"] = facts["cpu_total"]
+
+
+def _names(whole: Dataset, entry: Entry) -> tuple[dict[str, int], dict[str, int]]:
+    if entry.peer is None:
+        sides = whole.query_ids, whole.reference_ids
+    else:
+        counts = len(whole.queries), len(whole.references)
+        sides = tuple([f"{letter}{i:06}" for i in range(n)] for letter, n in zip("qr", counts, strict=True))  # type: ignore[assignment]
+    return {name: i for i, name in enumerate(sides[0])}, {name: i for i, name in enumerate(sides[1])}
+
+
+def _evaluate(
+    row: Row, config: LeagueConfig, league: League, found: Predictions, out: Path, *, is_probability: bool
+) -> None:
+    """Tune on one half, measure on the other."""
+    sides: dict[str, tuple[Predictions, GroupedList]] = {}
+    for half in HALF_NAMES:
+        inside = in_half(league.whole, half)
+        part = restrict(found, np.where(inside, np.cumsum(inside) - 1, -1))
+        sides[half] = part, group_predictions(league.data[half], part)
+    tuning, untouched = league.data["tuned"], league.data["untouched"]
+    advice = advise(
+        sides["tuned"][1], tuning.query_group[tuning.truth_queries()], config.target_precision,
+        int(tuning.query_group.max()) + 1, config.seed,
+    )  # fmt: skip
+    row.tuned, row.advice = advice["threshold"], advice["advice"]
+    part, rows = sides["untouched"]
+    thresholds = {name: value for name, value in (("default", row.default), ("tuned", row.tuned)) if value is not None}
+    row.numbers = league_numbers(untouched, rows, thresholds, config.replicates, config.seed)
+    own = row.default if row.default is not None else row.tuned
+    if own is not None:
+        row.by_edit = recall_by_edit(untouched, part, own, config.seed)
+        row.blind = blind_to(row.by_edit)
+    row.calibration = reliability(
+        best_of_queries(tuning, *sides["tuned"]), best_of_queries(untouched, part, rows), is_probability
+    )
+    write_predictions(out / "predictions" / f"{row.name}.csv", part, untouched.query_ids, untouched.reference_ids)
+    league.found[row.name], league.lists[row.name] = part, rows
+
+
+def _about(league: League) -> dict[str, Any]:
+    untouched = league.data["untouched"]
+    kinds = {name: int((untouched.stratum == i).sum()) for i, name in enumerate(("none", "natural", "reverse_crop"))}
+    return {
+        "name": league.whole.name,
+        "labels_by": league.whole.labels_by,
+        "fingerprint": league.whole.fingerprint,
+        "references": league.whole.reference_count,
+        "queries": len(untouched.queries),
+        "copies": len(untouched.truth),
+        "groups": int(untouched.query_group.max()) + 1,
+        "natural_hard_negatives": kinds["natural"],
+        "reverse_crop_hard_negatives": kinds["reverse_crop"],
+        "tuning_queries": len(league.data["tuned"].queries),
+    }
+
+
+def _protocol(config: LeagueConfig, league: League) -> str:
+    return (
+        f"Groups of queries are split in two by a hash of their name. Thresholds and calibration come from the tuning "
+        f"half ({len(league.data['tuned'].queries):,} queries), every number from the other half "
+        f"({len(league.data['untouched'].queries):,} queries). Intervals: 95 %, {config.replicates:,} bootstrap "
+        f"replicates over groups, seed {config.seed}."
+    )

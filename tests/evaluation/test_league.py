@@ -1,0 +1,336 @@
+"""`ndec league`: peers as separate processes, what can go wrong with one of them, the numbers and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ndec_builder.cli import app
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.evaluation.dataset import from_manifest
+from ndec_builder.evaluation.evaluate import group_predictions
+from ndec_builder.evaluation.halves import restricted
+from ndec_builder.evaluation.predictions import Predictions, read_predictions
+from ndec_builder.league import entries, environments, raw_predictions
+from ndec_builder.league.calibration import expected_error, isotonic
+from ndec_builder.league.disagreements import disagreements
+from ndec_builder.league.measures import league_numbers
+from ndec_builder.league.raw_predictions import read_raw
+from ndec_builder.league.run import run
+from ndec_builder.league.settings import LeagueConfig
+
+pytestmark = pytest.mark.slow
+
+CONSTANTS = """
+REQUIRES = ()
+COMPARE = {compare!r}
+THRESHOLD = {threshold!r}
+THRESHOLD_SOURCE = "this test"
+LIMITS = ""
+"""
+GREYS = """
+def describe(path):
+    import numpy as np
+    from PIL import Image
+    if path.endswith({fails!r}):
+        raise RuntimeError("this picture is too much")
+    small = np.asarray(Image.open(path).convert("L").resize((8, 8)), float)
+    return small > small.mean()
+"""
+FOLDER_TOOL = """
+def run(folder):
+    import os
+    from PIL import Image
+    names = sorted(os.listdir(folder))
+    for name in names:
+        Image.open(os.path.join(folder, name)).load()
+    for name in names:
+        if name.startswith("q"):
+            yield "elsewhere/" + name.replace(".png", ".jpeg"), "r" + name[1:], 0.5
+    yield "q000000.png", "stranger.png", 0.9
+    yield names[0], names[1], 0.9
+"""
+
+
+def adapter(folder: Path, name: str, body: str, compare: str = "hamming", threshold: float | None = 12) -> str:
+    path = folder / f"{name}.py"
+    path.write_text(CONSTANTS.format(compare=compare, threshold=threshold) + body)
+    return str(path)
+
+
+def league(small: Any, out: Path, *detectors: str, **settings: Any) -> dict[str, dict[str, Any]]:
+    """Rows of league.json by name."""
+    config = LeagueConfig(
+        workspace=small.workspace, manifest=small.manifest, detector=detectors, out=out, replicates=100, **settings
+    )
+    run(config)
+    return {row["name"]: row for row in json.loads((out / "league.json").read_text())["detectors"]}
+
+
+@pytest.fixture(scope="module")
+def played(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A league of adapters that need nothing, a csv, and detectors that cannot run."""
+    folder = tmp_path_factory.mktemp("league")
+    given = folder / "given.csv"
+    rows = [("q00", "r00", 0.9), ("some/q01.jpg", "r01", 0.8), ("q08", "r08", 0.7), ("q02.png", "r02", 0.6)]
+    rows += [("nobody", "r00", 0.9), ("q03", "r04", float("nan")), ("q00", "r00", 0.1)]
+    with given.open("w", newline="") as file:
+        csv.writer(file).writerows([("query_id", "reference_id", "score"), *rows])
+    detectors = [
+        adapter(folder, "greys", GREYS.format(fails="q000001.png")),
+        adapter(folder, "folder_tool", FOLDER_TOOL, compare="cosine", threshold=0.4),
+        adapter(folder, "dies", "def describe(path):\n    import os, sys\n    print('out of luck', file=sys.stderr)\n"
+                "    os._exit(7)\n"),
+        f"given={given}",
+        "clip",
+    ]  # fmt: skip
+    return folder / "out", league(small, folder / "out", *detectors)
+
+
+def test_a_picture_that_a_peer_cannot_describe_is_counted_and_the_others_go_on(played: Any) -> None:
+    row = played[1]["greys"]
+    assert row["numbers"]["all/uap"]["value"] > 0
+    assert any("1 images failed and count as not found" in n and "too much" in n for n in row["notes"])
+
+
+def test_a_peer_that_dies_is_a_row_with_its_last_words(played: Any) -> None:
+    row = played[1]["dies"]
+    assert row["numbers"] == {} and row["problem"] == "stopped (exit code 7): out of luck"
+
+
+def test_a_detector_that_needs_weights_says_what_to_give(played: Any) -> None:
+    assert "--detector clip=" in played[1]["clip"]["problem"] and played[1]["clip"]["numbers"] == {}
+
+
+def test_a_tool_that_changes_folders_and_suffixes_is_understood(played: Any) -> None:
+    row = played[1]["folder_tool"]
+    # the pair of equal numbers is the true one for every copy, and the tool says it for all queries
+    assert row["numbers"]["default/recall"]["value"] == 1.0
+    # one stranger, and the four distractors, which have no reference of the same number
+    assert any("5 rows of the tool name files that it was not given" in note for note in row["notes"])
+
+
+def test_ids_of_a_csv_are_found_by_their_stem_and_the_rest_is_counted(played: Any) -> None:
+    notes = " / ".join(played[1]["given"]["notes"])
+    assert "1 rows name no image of the dataset (first: 'nobody')" in notes
+    assert "1 rows have a score that is no number" in notes
+    assert "2 rows name images with another folder or suffix" in notes
+    assert "1 rows repeat a pair" in notes
+
+
+def test_predictions_of_the_untouched_half_are_kept(small: Any, played: Any) -> None:
+    data = restricted(from_manifest(small.manifest), "untouched")
+    found = read_predictions(played[0] / "predictions" / "greys.csv", data.query_ids, data.reference_ids)
+    described = len(data.queries) - sum(name == "q01" for name in data.query_ids)
+    assert len(found) == described * len(data.references)
+
+
+def test_the_page_shows_every_detector_and_loads_nothing_from_elsewhere(played: Any) -> None:
+    page = (played[0] / "report.html").read_text("utf-8")
+    for name in ("greys", "folder_tool", "given", "dies", "clip"):
+        assert f">{name}<" in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert page.count("<svg") >= 7  # dumbbells, and two small figures of each detector with numbers
+
+
+def test_the_markdown_table_has_a_line_for_each_detector(played: Any) -> None:
+    text = (played[0] / "league.md").read_text("utf-8")
+    assert "| **greys** |" in text and "| dies |" in text and "## Could not run" in text
+
+
+def test_a_second_run_takes_what_is_there(small: Any, played: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "_run", lambda *_: pytest.fail("the detector ran again"))
+    folder = played[0].parent
+    rows = league(small, played[0], str(folder / "greys.py"))
+    assert rows["greys"]["numbers"] == played[1]["greys"]["numbers"]
+
+
+def test_scores_of_the_wrong_direction_are_said(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A csv of distances: small for the true pairs."""
+    monkeypatch.setattr(raw_predictions, "_FEW", 5)  # this data has eight copies
+    data = from_manifest(small.manifest)
+    query, reference = np.divmod(np.arange(len(data.queries) * len(data.references)), len(data.references))
+    true = np.isin(query * len(data.references) + reference, data.truth)
+    distances = Predictions(query, reference, np.where(true, 0.1, 0.9 + reference / 1000), "")
+    assert "look inverted" in str(raw_predictions.direction_problem(data, distances))
+    right = Predictions(query, reference, -distances.scores, "")
+    assert raw_predictions.direction_problem(data, right) is None
+
+
+def test_a_csv_without_one_usable_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x,y,1\n")
+    with pytest.raises(NdecError, match=r"none of the 1 rows .*first: 'x'"):
+        read_raw(path, {"q": 0}, {"r": 0})
+
+
+def test_a_slow_peer_is_stopped(small: Any, tmp_path: Path) -> None:
+    slow = adapter(tmp_path, "slow", "def describe(path):\n    import time\n    time.sleep(60)\n")
+    quick = adapter(tmp_path, "greys", GREYS.format(fails="-"))
+    rows = league(small, tmp_path / "out", slow, quick, minutes=0.05)
+    assert rows["slow"]["problem"].startswith("stopped after 0.05 minutes") and rows["greys"]["numbers"]
+
+
+def test_a_league_without_any_result_ends_with_an_error(small: Any, tmp_path: Path) -> None:
+    with pytest.raises(NdecError, match="no detector could be evaluated: clip: needs weights"):
+        league(small, tmp_path, "clip")
+
+
+def test_the_numbers_at_a_threshold_are_counts(small: Any) -> None:
+    """Recall and false matches at a threshold, counted pair by pair."""
+    data = from_manifest(small.manifest)
+    rng = np.random.default_rng(0)
+    query, reference = np.divmod(np.arange(len(data.queries) * len(data.references)), len(data.references))
+    scores = rng.integers(0, 10, len(query)).astype(float)
+    found = Predictions(query, reference, scores, "")
+    numbers = league_numbers(data, group_predictions(data, found), {"default": 7.0}, 100, 0)
+    above = scores >= 7
+    true = np.isin(query * len(data.references) + reference, data.truth)
+    assert numbers["default/recall"]["value"] == (above & true).sum() / len(data.truth)
+    assert numbers["default/precision"]["value"] == (above & true).sum() / above.sum()
+    for key, strata in (("all", (0, 1, 2)), ("without", (0,)), ("natural", (1,)), ("reverse_crop", (2,))):
+        false = above & ~true & np.isin(data.stratum[query], strata)
+        assert numbers[f"default/false_{key}"]["value"] == pytest.approx(1000 * false.sum() / len(data.references))
+
+
+def test_recall_at_a_precision_that_is_never_reached_is_zero(small: Any) -> None:
+    data = from_manifest(small.manifest)
+    query = np.array([8, 9, 0])
+    found = Predictions(query, query, np.array([3.0, 2.0, 1.0]), "")
+    numbers = league_numbers(data, group_predictions(data, found), {}, 100, 0)
+    assert numbers["all/recall_at_p99"]["value"] == 0 and numbers["all/recall_at_p90"]["value"] == 0
+
+
+def test_the_calibration_error_is_the_weighted_gap_of_the_bins() -> None:
+    said = np.array([0.95, 0.95, 0.95, 0.95, 0.05])
+    error, bins = expected_error(said, np.array([True, True, False, True, True]))
+    assert error == pytest.approx(4 / 5 * abs(0.95 - 0.75) + 1 / 5 * 0.95)
+    assert [entry["count"] for entry in bins] == [1, 4]
+
+
+def test_the_isotonic_map_pools_what_is_out_of_order() -> None:
+    points, probability = isotonic(np.array([1.0, 1, 2, 3]), np.array([True, False, False, True]))
+    assert points.tolist() == [1, 2, 3]
+    assert probability.tolist() == pytest.approx([1 / 3, 1 / 3, 1])  # (1 of 2) and (0 of 1) pool to 1 of 3
+
+
+def test_the_gallery_shows_the_most_even_split_first(small: Any) -> None:
+    data = from_manifest(small.manifest)
+    one = {"query": np.array([0, 8]), "reference": np.array([0, 8])}
+    found = {
+        "a": Predictions(**one, scores=np.array([1.0, 1.0]), protocol=""),
+        "b": Predictions(**one, scores=np.array([0.0, 1.0]), protocol=""),
+        "c": Predictions(**one, scores=np.array([0.0, 0.0]), protocol=""),
+        "d": Predictions(**one, scores=np.array([0.0, 0.0]), protocol=""),
+    }
+    shown = disagreements(data, found, dict.fromkeys(found, 0.5), 4)
+    assert [exhibit.query_id for exhibit in shown] == ["q08", "q00"]
+    assert shown[0].facts == ("true: no copy (query: hard negative, natural)", "say copy: a, b", "do not: c, d")
+    assert shown[1].facts[0] == "true: copy"
+
+
+def test_an_unknown_detector_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match=r"no detector 'phahs'.*did you mean 'phash'"):
+        environments.find_peer("phahs")
+
+
+def test_an_adapter_that_lacks_a_constant_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("REQUIRES = ()\ndef describe(path): ...\n")
+    with pytest.raises(UsageError, match="lacks COMPARE, THRESHOLD"):
+        environments.find_peer(str(path))
+
+
+def test_every_adapter_that_comes_with_ndec_can_be_read() -> None:
+    peers = [environments.find_peer(name) for name in environments.built_in()]
+    assert len(peers) >= 8
+    assert all(peer.source and peer.tested_version for peer in peers)
+
+
+def test_a_distance_becomes_a_score_where_higher_is_more_alike() -> None:
+    assert environments.find_peer("pdq").score_threshold == -31
+    assert environments.find_peer("fastdup").score_threshold == 0.9
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for environments, with nothing in it."""
+    monkeypatch.setenv("NDEC_LEAGUE", str(tmp_path / "environments"))
+    return tmp_path / "environments"
+
+
+def test_a_peer_that_is_not_installed_is_a_row(environment: Path, small: Any, tmp_path: Path) -> None:
+    rows = league(small, tmp_path / "out", "pdq", adapter(tmp_path, "greys", GREYS.format(fails="-")))
+    assert rows["pdq"]["problem"] == "not installed: `ndec league install pdq`"
+
+
+def test_a_version_that_was_not_tested_is_said(environment: Path, small: Any, tmp_path: Path) -> None:
+    path = tmp_path / "greys.py"
+    path.write_text(
+        CONSTANTS.format(compare="hamming", threshold=12).replace("()", '("grey-hash==1.0",)') + GREYS.format(fails="-")
+    )
+    folder = environment / "grey-hash-1.0"
+    (folder / "lib/python3.11/site-packages/grey_hash-2.0.dist-info").mkdir(parents=True)
+    (folder / "bin").mkdir()
+    script = f'#!/bin/sh\nshift\nexec "{sys.executable}" "$@"\n'
+    (folder / "bin" / "python").write_text(script)
+    (folder / "bin" / "python").chmod(0o755)
+    row = league(small, tmp_path / "out", str(path))["greys"]
+    assert row["version"] == "grey-hash 2.0" and row["numbers"]
+    assert "installed is 2.0, and the adapter was tested with 1.0" in row["notes"]
+
+
+def test_an_install_without_a_network_says_so(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(command: list[str], **_: Any) -> Any:
+        return subprocess.CompletedProcess(command, int("pip" in command), "", "ERROR: No matching distribution")
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    with pytest.raises(NdecError, match=r"could not install pdq \(exit code 1\).*the package index must be reachable"):
+        environments.install("pdq")
+    assert not list(environment.rglob(".ndec-installed"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bank", "a.csv"], "--bank needs harmless pictures"),
+        (["--benign", "a.csv", "--manifest", "x"], "--benign belongs to --bank"),
+        (["--queries", "a"], "league needs a dataset"),
+        (["install", "nothing"], "there is no detector 'nothing'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["league", *options])
+    assert isinstance(result.exception, UsageError) and message in str(result.exception)
+
+
+@pytest.mark.network
+def test_three_real_peers_play(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PDQ and czkawka in environments made from the package index, and a csv."""
+    monkeypatch.setenv("NDEC_LEAGUE", str(tmp_path / "environments"))
+    try:
+        for name in ("pdq", "czkawka"):
+            environments.install(name)
+    except NdecError as error:
+        pytest.skip(f"the package index cannot be reached: {error}")
+    data = from_manifest(small.manifest)
+    given = tmp_path / "given.csv"
+    given.write_text("".join(f"{query},r{query[1:]},1\n" for query in data.query_ids if query.startswith("q")))
+    rows = league(small, tmp_path / "out", "pdq", "czkawka", f"given={given}")
+    assert all(rows[name]["numbers"] for name in ("pdq", "czkawka", "given"))
+    assert rows["pdq"]["version"] == "pdqhash 0.2.8" and rows["pdq"]["cpu"]["per_million_pairs"] > 0
+    # the csv names the true pair of every copy, and one wrong pair per hard negative, all with one score
+    data = restricted(data, "untouched")
+    wrong = int((data.stratum > 0).sum())
+    assert rows["given"]["numbers"]["all/uap"]["value"] == pytest.approx(
+        np.mean([(i + 1) / (i + 1 + wrong) for i in range(len(data.truth))])
+    )
