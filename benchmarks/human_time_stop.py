@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,11 +26,13 @@ from machine import machine, write_result
 
 from ndec_builder.annotation.decisions.audit import kept_pairs
 from ndec_builder.annotation.decisions.resolution import decision_table
+from ndec_builder.core.storage import fingerprint, read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 POLICY = CertifiedPolicy("stop at certified recall .8", auto_clear=False, pilot=500)
 STAGES = ("pilot", "confirm", "first", "finish", "second", "audit")
 TARGET, COPIES = 0.45, 0.005
+VERSION = 1  # of the study; stored trials of another version are ignored
 
 
 def trial(bench: Bench, mix: str, seed: int) -> dict[str, Any]:
@@ -59,6 +62,17 @@ def trial(bench: Bench, mix: str, seed: int) -> dict[str, Any]:
         "bound": way.found.watched_bound,
         "audit_broken": broken,
     }
+
+
+def kept_trial(cache: Path, side: str, bench: Bench, mix: str, seed: int) -> dict[str, Any]:
+    """A trial of an earlier run with the same settings and features, or a new one: a killed study resumes."""
+    about = [VERSION, side, repr(POLICY), mix, seed, bench.ids, np.nansum(bench.features, 0).tolist()]
+    path = cache / f"{fingerprint(about)[:20]}.json"
+    if not path.is_file():
+        write_json(path, trial(bench, mix, seed))
+        print(f"{side} · {mix} · seed {seed}: {ratio(read_json(path)):.3f}", file=sys.stderr, flush=True)
+    stored: dict[str, Any] = read_json(path)
+    return stored
 
 
 def _counted(bench: Bench, kept: Sequence[str]) -> dict[str, int]:
@@ -113,7 +127,7 @@ def statement_rows(trials: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def halves(bench: Bench) -> dict[str, Bench]:
     sides = np.array([half_of(group) for group in bench.groups])
-    return {side: bench.only(np.flatnonzero(sides == side)) for side in ("tuned", "untouched")}
+    return {side: bench.only(np.flatnonzero(sides == side)) for side in ("untouched", "tuned")}
 
 
 def main() -> None:
@@ -141,9 +155,15 @@ def main() -> None:
         "audit. Sample size and tolerances were chosen on the tuned half with three seeds; the untouched half was "
         "evaluated once.",
     ]
+    cache = arguments.workspace / "human_time_stop"
+    cache.mkdir(exist_ok=True)
     with concurrent.futures.ProcessPoolExecutor(arguments.jobs) as pool:
         for side, half in halves(bench).items():
-            waiting = [pool.submit(trial, half, mix, seed) for mix in MIXES for seed in range(arguments.seeds)]
+            waiting = [
+                pool.submit(kept_trial, cache, side, half, mix, seed)
+                for mix in MIXES
+                for seed in range(arguments.seeds)
+            ]
             trials = [one.result() for one in waiting]
             counts = Counter(half.truth.values())
             kinds = ", ".join(f"{count:,} {label}" for label, count in counts.most_common())

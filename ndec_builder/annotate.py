@@ -26,7 +26,7 @@ from ndec_builder.annotation.settings import (
     ServeConfig,
     StatusConfig,
 )
-from ndec_builder.annotation.stopping.settings import CertifyConfig
+from ndec_builder.annotation.stopping.settings import CertifyConfig, PlanConfig
 from ndec_builder.annotation.upkeep.settings import CheckConfig, ForgetConfig
 from ndec_builder.api import run_verb
 
@@ -39,6 +39,7 @@ __all__ = [
     "CheckConfig",
     "ForgetConfig",
     "LeaveConfig",
+    "PlanConfig",
     "PullConfig",
     "PushConfig",
     "RelearnConfig",
@@ -51,6 +52,7 @@ __all__ = [
     "check",
     "forget",
     "leave",
+    "plan",
     "pull",
     "push",
     "relearn",
@@ -119,6 +121,11 @@ def relearn(config: RelearnConfig) -> Path:
 def certify(config: CertifyConfig) -> Path:
     """Say how many labels certify a recall of the hard negatives; returns certificate.json."""
     return run_verb("certify", config)
+
+
+def plan(config: PlanConfig) -> Path:
+    """Forecast what each way of labelling costs and keeps (SIMULATED from the pilot's labels); returns plan.json."""
+    return run_verb("plan", config)
 
 
 def resolve(config: ResolveConfig) -> Path:

@@ -48,6 +48,7 @@ COMMANDS = {
     "certify": Command(
         "annotate.certify", "annotation.stopping.settings", "CertifyConfig", "annotation.stopping.certify"
     ),
+    "plan": Command("annotate.plan", "annotation.stopping.settings", "PlanConfig", "annotation.stopping.plan"),
     "check": Command("annotate.check", "annotation.upkeep.settings", "CheckConfig", "annotation.upkeep.check"),
     "forget": Command("annotate.forget", "annotation.upkeep.settings", "ForgetConfig", "annotation.upkeep.forget"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ndec_builder.annotation.settings import ServeConfig as ServeConfig
     from ndec_builder.annotation.settings import StatusConfig as StatusConfig
     from ndec_builder.annotation.stopping.settings import CertifyConfig as CertifyConfig
+    from ndec_builder.annotation.stopping.settings import PlanConfig as PlanConfig
     from ndec_builder.annotation.upkeep.settings import CheckConfig as CheckConfig
     from ndec_builder.annotation.upkeep.settings import ForgetConfig as ForgetConfig
 

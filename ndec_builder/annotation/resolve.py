@@ -66,7 +66,7 @@ def run(config: ResolveConfig) -> Path:
             f"`ndec annotate push --split {config.split}` gives them to annotators"
         )
     if found.audit.drawn:
-        write_sample(directory, found.kept, found.sample)
+        write_sample(directory, found.kept, found.sample, tables.audit_weights)
         say(audit_text(found.audit))
     counts = Counter(decision or "undecided" for decision in found.decisions["decision"].to_pylist())
     still_open = open_pairs(tables, found.decisions)

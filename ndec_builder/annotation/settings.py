@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
+from ndec_builder.annotation.plans import PLANS, with_plan
 from ndec_builder.candidates.settings import SPLIT_HELP
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
@@ -50,39 +48,6 @@ class ServeConfig(Config):
             raise UsageError(f"port and image_port are both {self.port}; give the image server a different port")
 
 
-# What a plan sets unless it is given. `thorough` is the defaults; `economical` is the way that docs/annotation.md
-# measures as `keepable`: weighted decisions, second labels only in doubt, likely copies last.
-PLANS: dict[str, dict[str, Any]] = {
-    "thorough": {},
-    "economical": {
-        "decide": "weighed",
-        "discard_tolerance": 0.1,
-        "double_check": "uncertain",
-        "keepable": True,
-        "order": "copies_last",
-        "overlap": 0.0,
-    },
-}
-_ConfigT = TypeVar("_ConfigT", bound=Config)
-
-
-def _with_plan(cls: type[_ConfigT]) -> type[_ConfigT]:
-    """Fill the fields that are not given from the config's plan; a field that is given wins, even with its default."""
-    make = cls.__init__
-    signature, names = inspect.signature(make), {field.name for field in fields(cls)}  # type: ignore[arg-type]
-
-    @functools.wraps(make)
-    def init(self: _ConfigT, *values: Any, **named: Any) -> None:
-        given = signature.bind(self, *values, **named).arguments
-        plan = {name: value for name, value in PLANS.get(given.get("plan", ""), {}).items() if name in names}
-        if given.get("split", "test") != "test":
-            plan.pop("keepable", None)  # only valid in the split test
-        make(**(plan | given))
-
-    cls.__init__ = init  # type: ignore[method-assign, assignment]
-    return cls
-
-
 @dataclass(frozen=True, kw_only=True)
 class DecisionRules(Config):
     """How labels become decisions; the same in [annotate.push] and [annotate.resolve]."""
@@ -111,7 +76,7 @@ class DecisionRules(Config):
     )
 
 
-@_with_plan
+@with_plan
 @dataclass(frozen=True)
 class PushConfig(DecisionRules):
     """`ndec annotate push | double-check | adjudicate`: give pairs to annotators."""
@@ -154,6 +119,9 @@ class PushConfig(DecisionRules):
         ge=1,
         cli="--pairs",
     )
+    weighted: bool = option(
+        False, "Audit: draw pairs with a doubtful pre-label up to three times as often; decided by the first audit."
+    )
     check_pairs: int = setting(
         0,
         "First round: pairs drawn at random above check_above and labelled first, to prove `auto-clear`; 0: none.",
@@ -162,6 +130,9 @@ class PushConfig(DecisionRules):
     check_above: float = setting(0.9, "Probability of an edited copy above which these pairs are drawn.", ge=0.5, lt=1)
     gold: float = setting(
         0.0, "Share of gold pairs in the queues: pairs of known truth, not marked as such; try 0.03.", ge=0, le=0.5
+    )
+    finish_queries: bool = option(
+        False, "First round: only open pairs of queries that have a hard negative and no edited copy (split test)."
     )
     gold_seed: int = setting(0, "Seed for the images of gold pairs and their places in the queues.")
     hints: bool = setting(False, "Show rank, similarity and pre-label on the page; this biases annotators.")
@@ -173,8 +144,11 @@ class PushConfig(DecisionRules):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.keepable and self.split != "test":
-            raise UsageError("keepable is for the split test; in train every hard negative is kept by itself")
+        for name in ("keepable", "finish_queries"):
+            if getattr(self, name) and self.split != "test":
+                raise UsageError(f"{name} is for the split test; in train every hard negative is kept by itself")
+        if self.sample and (self.below < 1 or self.finish_queries):
+            raise UsageError("sample is a random draw of all pairs; give it without --below and --finish-queries")
         for name in self.annotators:
             check_annotator(name)
         if len(set(self.annotators)) < len(self.annotators):
@@ -274,7 +248,7 @@ class RelearnConfig(Config):
     split: str = option("test", SPLIT_HELP, choices=SPLITS)
 
 
-@_with_plan
+@with_plan
 @dataclass(frozen=True)
 class ResolveConfig(DecisionRules):
     """`ndec annotate resolve`: labels → decisions."""

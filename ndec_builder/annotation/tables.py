@@ -45,6 +45,7 @@ GOLD_ROLE = "gold"  # role of the images made for gold pairs; no other stage rea
 RELEARNT_FILE = "prelabels.parquet"
 CLEARED_BY_FILE = "cleared-by.parquet"
 CERTIFICATE_FILE = "certificate.json"
+WEIGHTS_FILE = "audit-weights.parquet"
 
 
 class AnnotationTables:
@@ -229,6 +230,21 @@ class AnnotationTables:
         """What `ndec annotate certify` wrote; None before it ran."""
         path = self.directory / CERTIFICATE_FILE
         return read_json(path) if path.is_file() else None
+
+    @cached_property
+    def audit_weights(self) -> dict[str, float] | None:
+        """pair_id → weight of the audit's draw (`audit --weighted`); None if draws are uniform."""
+        path = self.directory / WEIGHTS_FILE
+        if not path.is_file():
+            return None
+        table = read_table(path)
+        return dict(zip(table["pair_id"].to_pylist(), table["weight"].to_pylist(), strict=True))
+
+    def keep_audit_weights(self, weights: dict[str, float]) -> None:
+        """Keep the weights of the first weighted draw: relearning changes the probabilities later."""
+        columns = {"pair_id": list(weights), "weight": list(weights.values())}
+        write_table(self.directory / WEIGHTS_FILE, pa.table(columns))
+        self.audit_weights = weights
 
     @cached_property
     def options(self) -> PushOptions:

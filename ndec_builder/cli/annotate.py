@@ -46,7 +46,7 @@ def stop(call: VerbCall) -> None:
 @verb(
     app,
     "push",
-    "split annotators plan overlap overlap_people sample order count below keepable gold check_pairs",
+    "split annotators plan overlap overlap_people sample order count below keepable finish_queries gold check_pairs",
 )
 def push(call: VerbCall) -> None:
     """First round: make one project per annotator and import the pairs that are not yet there.
@@ -68,7 +68,7 @@ def adjudicate(call: VerbCall) -> None:
     call.run(round="adjudication")
 
 
-@verb(app, "audit", "split annotators plan audit_pairs", configs=("push",))
+@verb(app, "audit", "split annotators plan audit_pairs weighted", configs=("push",))
 def audit(call: VerbCall) -> None:
     """Draw kept hard negatives at random for an annotator who has not seen them. Run it again for disputed pairs.
 
@@ -128,6 +128,15 @@ def certify(call: VerbCall) -> None:
     """Say how many labels certify a recall of the hard negatives, from the random sample of `push --sample`.
 
     After `relearn`. Label what it names, pull, and run it again: the other pairs need not be labelled.
+    """
+    call.run()
+
+
+@verb(app, "plan", "split budget goal")
+def plan(call: VerbCall) -> None:
+    """Which way of labelling keeps the most hard negatives for a budget, or reaches a goal with the fewest labels.
+
+    A SIMULATED forecast from the pilot's own labels, after `push --sample`, `pull` and `relearn`.
     """
     call.run()
 

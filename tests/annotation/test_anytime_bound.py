@@ -92,6 +92,12 @@ def test_watching_a_clean_audit_costs_up_to_five_percent_more_pairs_than_a_fixed
     assert watched_upper(clean, 5000, 0.1) / 5000 <= 0.01 < watched_upper(clean[:need], 5000, 0.1) / 5000
 
 
+def test_one_copy_takes_760_of_5000_pairs_to_prove_one_percent() -> None:
+    """The number in the docs."""
+    one = np.arange(800) == 100
+    assert (watched_upper(one[:760], 5000, 0.1) - 1) / 4999 <= 0.01 < (watched_upper(one[:720], 5000, 0.1) - 1) / 4999
+
+
 def test_one_percent_of_5000_is_proven_by_450_draws_more_often_than_not() -> None:
     """The goal of the audit: a true rate of .1 %, an annotator misses at most a tenth of the copies."""
     rng = np.random.default_rng(0)

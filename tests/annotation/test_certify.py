@@ -7,54 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ndec_builder.annotation.decisions.label_statistics import draw_pairs
-from ndec_builder.annotation.decisions.recall_certificate import RecallGoal, certify_recall
+from ndec_builder.annotation import resolve
+from ndec_builder.annotation.assignment.rounds import new_tasks
+from ndec_builder.annotation.decisions.recall_certificate import GoldErrors, RecallGoal, certify_recall
 from ndec_builder.annotation.push_options import PushOptions, write_push_options
-from ndec_builder.annotation.stopping import certify
-from ndec_builder.annotation.stopping.settings import CertifyConfig
-from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, GOLD, PRELABELS, table_of
-from ndec_builder.core.storage import read_json, write_table
-from ndec_builder.core.workspace import Workspace
-from support.votes import labels_of
-
-PAIRS, SAMPLE = 1500, 300
-
-
-class Review:
-    """PAIRS mined pairs, a third of them hard negatives, with relearnt probabilities that mostly rank these first."""
-
-    def __init__(self, root: Path) -> None:
-        self.workspace = Workspace(root)
-        rng = np.random.default_rng(1)
-        self.ids = [f"p{number:04d}" for number in range(PAIRS)]
-        self.truth = {pair: "hard_negative" if rng.random() < 1 / 3 else "unrelated" for pair in self.ids}
-        chance = {
-            pair: float(rng.beta(4, 2) if label == "hard_negative" else rng.beta(2, 4))
-            for pair, label in self.truth.items()
-        }
-        self.ranking = sorted(self.ids, key=lambda pair: -chance[pair])
-        candidates = [
-            {"pair_id": pair, "split": "test", "query_id": f"q{pair}", "reference_id": f"r{pair}", "score": 0.5,
-             "rank": number + 1}
-            for number, pair in enumerate(self.ids)
-        ]  # fmt: skip
-        learnt = [
-            {"pair_id": pair, "edited_copy": (1 - p) / 2, "hard_negative": p, "unrelated": (1 - p) / 2}
-            for pair, p in chance.items()
-        ]
-        write_table(self.workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, candidates))
-        write_table(self.workspace.annotation("test") / "prelabels.parquet", table_of(PRELABELS, learnt))
-        self.sample = draw_pairs(self.ids, SAMPLE, "sample")
-        write_push_options(self.workspace.annotation("test"), PushOptions(sample=SAMPLE))
-
-    def label(self, pairs: list[str]) -> None:
-        votes = [(pair, "first", "ann", self.truth[pair]) for pair in dict.fromkeys(pairs)]
-        write_table(self.workspace.annotation("test") / "labels.parquet", labels_of(votes))
-
-    def run(self, **settings: object) -> dict[str, object]:
-        config = CertifyConfig(self.workspace.root, **settings)  # type: ignore[arg-type]
-        return dict(read_json(certify.run(config)))
+from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
+from ndec_builder.annotation.status import audit_and_clearing, findings_text
+from ndec_builder.annotation.stopping.certificate import (
+    certificate_line,
+    certificate_progress,
+    certificate_text,
+    first_labels,
+    measured_error,
+    sample_advice,
+)
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import CANDIDATES, DECISIONS, GOLD, PRELABELS, table_of
+from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.manifests.writing.card import _proof
+from support.review import PAIRS, SAMPLE, Review
+from support.votes import Vote, labels_of, tasks_of
 
 
 @pytest.fixture
@@ -129,3 +102,145 @@ def test_without_relearning_there_is_no_ranking(review: Review) -> None:
     (review.workspace.annotation("test") / "prelabels.parquet").unlink()
     with pytest.raises(NdecError, match="run `ndec annotate relearn` first"):
         review.run()
+
+
+def tables_of(review: Review) -> AnnotationTables:
+    return AnnotationTables(review.workspace, "test")
+
+
+def test_two_crops_called_hard_negatives_are_no_errors(review: Review) -> None:
+    """Gold pairs of the kind two_crops accept any label except edited_copy."""
+    gold = [{"pair_id": f"g{number}", "truth": "no_copy"} for number in range(20)] + [
+        {"pair_id": f"c{number}", "truth": "edited_copy"} for number in range(30)
+    ]
+    write_table(review.workspace.annotation("test") / "gold.parquet", table_of(GOLD, gold))
+    review.label([], [(str(row["pair_id"]), "first", "ann", "hard_negative") for row in gold[:25]])
+    error, source = measured_error(tables_of(review))
+    assert (error, source) == (GoldErrors(5, 5), "5 of 5 gold pairs")
+
+
+def test_labels_of_later_rounds_do_not_change_the_sample(review: Review) -> None:
+    review.label(review.sample, [(review.sample[0], "adjudication", "ben", "edited_copy")])
+    assert first_labels(tables_of(review))[review.sample[0]] == review.truth[review.sample[0]]
+
+
+def test_pairs_labelled_beyond_the_drawn_sample_do_not_enlarge_it(review: Review) -> None:
+    """They were labelled because of their place in the ranking."""
+    review.label(review.ids)
+    assert review.run(error=0.0)["sample"] == SAMPLE
+
+
+def test_a_double_check_of_the_whole_sample_confirms_it(review: Review) -> None:
+    hard = [pair for pair in review.sample if review.truth[pair] == "hard_negative"]
+    again: list[Vote] = [(pair, "double_check", "ben", "hard_negative") for pair in hard]
+    review.label(review.sample, again)
+    confirmed = review.run()
+    review.label(review.sample, again[1:])  # one is missing: it would be chosen, not drawn
+    alone = review.run(again=True)
+    assert (confirmed["confirmed"], alone["confirmed"]) == (True, False)
+    assert confirmed["false"] < alone["false"]  # type: ignore[operator]
+    assert confirmed["stop"] < alone["stop"]  # type: ignore[operator]
+
+
+def test_a_pair_that_the_second_annotator_rejects_is_no_positive(review: Review) -> None:
+    hard = [pair for pair in review.sample if review.truth[pair] == "hard_negative"]
+    votes: list[Vote] = [(pair, "double_check", "ben", "hard_negative") for pair in hard[1:]]
+    review.label(review.sample, [*votes, (hard[0], "double_check", "ben", "unsure")])
+    assert review.run()["positives"] == len(hard) - 1
+
+
+def test_hints_are_refused_because_labels_may_follow_them(review: Review) -> None:
+    review.label(review.sample)
+    write_push_options(review.workspace.annotation("test"), PushOptions(ever_shown=True, sample=SAMPLE))
+    with pytest.raises(NdecError, match="hints were shown on the labelling page"):
+        review.run()
+
+
+def test_a_sorted_queue_is_no_sample(review: Review) -> None:
+    review.label(review.ids[:600])
+    write_push_options(review.workspace.annotation("test"), PushOptions())
+    with pytest.raises(NdecError, match=r"no random sample .* was drawn; the first pairs of a sorted queue cannot"):
+        review.run()
+
+
+def test_it_says_who_left_the_sample_half_way(review: Review, capsys: pytest.CaptureFixture[str]) -> None:
+    review.label(review.sample[:200])
+    votes: list[Vote] = [(pair, "first", "ann", review.truth[pair]) for pair in review.sample[:200]]
+    left: list[Vote] = [(pair, "first", "zoe", "unsure") for pair in review.sample[200:]]
+    write_table(review.workspace.annotation("test") / "tasks.parquet", tasks_of(votes + left))
+    assert review.run(error=0.0)["sample"] == 200
+    assert "counts 200 of the 300 pairs drawn" in (said := capsys.readouterr().err)
+    assert "zoe has 100 of them open" in said
+
+
+def test_a_certificate_of_other_candidates_says_so(review: Review) -> None:
+    review.label(review.sample)
+    review.run(error=0.0)
+    tables = tables_of(review)
+    path = review.workspace.candidates("test") / "candidates.parquet"
+    write_table(path, tables.mined[0].slice(0, PAIRS - 1))
+    assert "mined or cleared differently" in (certificate_line(tables_of(review)) or "")
+
+
+def test_pairs_of_dropped_queries_need_no_label(review: Review) -> None:
+    """The query of a named pair has another pair that is an edited copy: nobody can keep it."""
+    review.label(review.sample)
+    named = list(review.run(error=0.0)["to_label"])  # type: ignore[call-overload]
+    missing = next(pair for pair in named if pair not in review.sample)
+    other = review.sample[0]
+    path = review.workspace.candidates("test") / "candidates.parquet"
+    rows = tables_of(review).mined[0].to_pylist()
+    for row in rows:
+        row["query_id"] = "q" if row["pair_id"] in (missing, other) else row["query_id"]
+    write_table(path, table_of(CANDIDATES, rows))
+    decided = [{"pair_id": other, "decision": "edited_copy", "basis": "agreed", "labels": 1, "agreement": 1.0}]
+    write_table(review.workspace.annotation("test") / "decisions.parquet", table_of(DECISIONS, decided))
+    review.label(review.sample + [pair for pair in named if pair != missing])
+    found = certificate_progress(tables_of(review)) or {}
+    assert (found["open"], found["unkeepable"]) == (0, 1)
+    assert "or belong to a query with an edited copy (1 pairs)" in certificate_text(found)
+
+
+def test_status_and_the_card_report_it(review: Review) -> None:
+    review.label(review.sample)
+    named = list(review.run()["to_label"])  # type: ignore[call-overload]
+    missing = len(set(named) - set(review.sample))
+    found = audit_and_clearing(StatusConfig(review.workspace.root))
+    assert found["certificate"]["open"] == missing
+    assert f"{missing} more labels certify" in "\n".join(findings_text(found))
+    review.label(review.sample + named)
+    resolve.run(ResolveConfig(review.workspace.root))
+    stored = read_json(review.workspace.annotation("test") / "agreement.json")["certificate"]
+    rest = PAIRS - len({*review.sample, *named})
+    assert (stored["open"], stored["unlabelled"]) == (0, rest)
+    card = "\n".join(_proof({"certificate": stored}))
+    assert "at least 80% of the hard negatives among the 1,500 candidates are labelled (95% confidence)" in card
+    assert f"{rest:,} pairs were not looked at" in card and "misses at most 10% of the hard negatives" in card
+    status = "\n".join(findings_text(audit_and_clearing(StatusConfig(review.workspace.root))))
+    assert "certified: at least 80% of the hard negatives among these 1,500 candidates are labelled" in status
+    assert f"{rest:,} pairs need not be looked at" in status
+
+
+def test_a_push_keeps_the_order_of_the_certificate_after_relearning(review: Review) -> None:
+    review.label(review.sample)
+    named = list(review.run()["to_label"])  # type: ignore[call-overload]
+    path = review.workspace.annotation("test") / "prelabels.parquet"
+    write_table(path, table_of(PRELABELS, [row | {"hard_negative": 1 - row["hard_negative"]} for row in
+                                           read_table(path).to_pylist()]))  # fmt: skip
+    config = PushConfig(review.workspace.root, annotators=("ann",), order="likeliest", count=50)
+    pushed = new_tasks(config, tables_of(review))["pair_id"].to_pylist()
+    assert pushed == [pair for pair in named if pair not in review.sample][:50]
+
+
+def test_the_sample_is_pushed_in_random_order_whatever_the_plan(review: Review) -> None:
+    config = PushConfig(review.workspace.root, annotators=("ann",), sample=40, plan="economical")
+    assert new_tasks(config, tables_of(review))["pair_id"].to_pylist() == review.sample[:40]
+    with pytest.raises(UsageError, match="a random draw of all pairs"):
+        PushConfig(review.workspace.root, sample=40, below=0.5)
+
+
+@pytest.mark.parametrize(("sample", "words"), [(600, "expect to stop at 8"), (30, "too few to certify")])
+def test_the_advice_for_a_sample(sample: int, words: str) -> None:
+    assert words in sample_advice(sample, 5000)
+    assert "30% hard negatives among the pairs (assumed)" in sample_advice(sample, 5000)
+    assert "60% hard negatives among the pairs:" in sample_advice(sample, 5000, (60, 100))

@@ -14,7 +14,7 @@ from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, LABELS, table_of
-from support.votes import push_rows
+from support.votes import labels_of, push_rows, tasks_of
 
 
 @pytest.mark.slow
@@ -75,3 +75,19 @@ def test_a_push_skips_pairs_that_cannot_matter(tmp_path: Path) -> None:
         assert more["pair_id"].to_pylist() == then
     with pytest.raises(UsageError, match="keepable is for the split test"):
         PushConfig(tmp_path, split="train", keepable=True)
+
+
+def test_finishing_queries_pushes_the_open_pairs_that_alone_drop_a_hard_negative(tmp_path: Path) -> None:
+    """q1: hard and open. q2: hard, a copy and open. q3: unrelated and open. q4: hard alone."""
+    ends = [("a", "q1"), ("b", "q1"), ("c", "q2"), ("d", "q2"), ("e", "q2"), ("f", "q3"), ("g", "q3"), ("h", "q4")]
+    rows = [
+        {"pair_id": pair, "split": "test", "query_id": query, "reference_id": f"r{pair}", "score": 0.9, "rank": n + 1}
+        for n, (pair, query) in enumerate(ends)
+    ]
+    given = {"a": "hard_negative", "c": "hard_negative", "d": "edited_copy", "f": "unrelated", "h": "hard_negative"}
+    votes = [(pair, "first", "ann", label) for pair, label in given.items()]
+    config = PushConfig(tmp_path, annotators=("ann",), finish_queries=True)
+    found = push_rows(config, [table_of(CANDIDATES, rows)], tasks_of(votes), labels_of(votes))
+    assert found["pair_id"].to_pylist() == ["b"]
+    with pytest.raises(UsageError, match="finish_queries is for the split test"):
+        PushConfig(tmp_path, split="train", finish_queries=True)

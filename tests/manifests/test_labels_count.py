@@ -11,17 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import DROP_REASONS
 from ndec_builder.candidates.twins import twins_path
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import TWINS, table_of
+from ndec_builder.core.schemas import CANDIDATES, DECISIONS, TWINS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.labelled_pairs import OPEN, SEVERAL
+from ndec_builder.manifests.writing.lineage import _undecided
 from support.decided_world import World, make_world
+from support.votes import tasks_of
 
 pytestmark = pytest.mark.slow
 
@@ -236,3 +240,21 @@ def test_no_labelled_image_contradicts_its_label(
         dropped = info(directory)["dropped"]["test_pool_images"]
         assert sum(dropped.values()) + len(in_pairs & set(found)) == len(in_pairs)
         assert set(dropped) <= {*DROP_REASONS, SEVERAL, OPEN}
+
+
+def test_what_undecided_pairs_cost_is_counted(tmp_path: Path) -> None:
+    """q1: hard and open. q2: hard, open and a copy: the copy drops it. q3: open, given to nobody. q4: hard alone."""
+    workspace = Workspace(tmp_path)
+    ends = [("a", "q1"), ("b", "q1"), ("c", "q2"), ("d", "q2"), ("e", "q2"), ("f", "q3"), ("g", "q4")]
+    rows = [
+        {"pair_id": pair, "split": "test", "query_id": query, "reference_id": f"r{pair}", "score": 0.9, "rank": n + 1}
+        for n, (pair, query) in enumerate(ends)
+    ]
+    given = {"a": "hard_negative", "c": "hard_negative", "d": "edited_copy", "g": "hard_negative", "b": None, "e": None}
+    decided = [{"pair_id": pair, "decision": label, "labels": 1} for pair, label in given.items()]
+    tables = AnnotationTables(workspace, "test")
+    tables.mined, tables.decisions = [table_of(CANDIDATES, rows)], table_of(DECISIONS, decided)
+    tables.tasks = tasks_of([(pair, "first", "ann", "unsure") for pair in given])
+    found = _undecided("test", tables)
+    assert found == {"pairs": 3, "never_assigned": 1, "queries_dropped": 1, "hard_negatives": 1}
+    assert _undecided("train", tables) == {"pairs": 3, "never_assigned": 1, "queries_dropped": 0, "hard_negatives": 0}

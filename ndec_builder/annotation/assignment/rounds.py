@@ -16,10 +16,15 @@ from ndec_builder.annotation.assignment.queues import (
     double_check_pairs,
     pairs_to_label,
 )
-from ndec_builder.annotation.assignment.undecided_queries import pairs_behind_likely_copies, pairs_of_dropped_queries
+from ndec_builder.annotation.assignment.undecided_queries import (
+    pairs_behind_likely_copies,
+    pairs_of_dropped_queries,
+    unfinished_queries,
+)
 from ndec_builder.annotation.decisions.audit import (
     audit_bound,
     audit_judges,
+    audit_order,
     audit_votes,
     disputed_in_audit,
     kept_pairs,
@@ -28,6 +33,7 @@ from ndec_builder.annotation.decisions.audit import (
 from ndec_builder.annotation.decisions.clearing import contradicted_pairs, slice_pairs, votes_without_audit
 from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, draw_pairs, posterior_of, prior_of
 from ndec_builder.annotation.decisions.resolution import decision_table, still_cleared, weighted_by
+from ndec_builder.annotation.decisions.weighted_draws import doubt_weights
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, Key, Pair, copy_probabilities, keys, newest_labels
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
@@ -124,6 +130,9 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
         skipped = pairs_of_dropped_queries(by_id.values(), decisions)
         skipped |= pairs_behind_likely_copies(by_id.values(), decisions, probabilities)
         pairs = [pair for pair in pairs if pair[0] not in skipped]
+    if config.finish_queries:
+        unfinished = unfinished_queries(by_id.values(), _decisions(config, tables, tasks))
+        pairs = [pair for pair in pairs if pair[1] in unfinished]
     if config.order == "likeliest" and not config.sample:
         pairs = _certified_first(likeliest_first(pairs, tables.relearnt), tables)
     elif config.order != "rank" and not config.sample:
@@ -197,7 +206,10 @@ def _audit(
             f"{len(kept)} pairs are kept, fewer than the {config.audit_pairs} asked for: all are audited; without an "
             f"edited copy among them the bound is {audit_bound(0, len(kept), len(kept)):.2%}"
         )
-    people = dict.fromkeys(draw_pairs(kept, config.audit_pairs), audit_judges(tables.options))
+    if config.weighted:
+        _start_weighted_audit(tables)
+    order = audit_order(kept, tables.audit_weights)
+    people = dict.fromkeys(order[: config.audit_pairs], audit_judges(tables.options))
     votes, given = audit_votes(tables.counting_labels), _had(AUDIT_ROUND, tasks)
     unconfirmed = unconfirmed_in_audit(votes)
     for pair in [*disputed_in_audit(votes), *unconfirmed]:
@@ -206,6 +218,19 @@ def _audit(
             people[pair] = max(len(given[pair]) + 1, people.get(pair, 0))
     by_id = {pair[0]: pair for pair in [*pairs, *pairs_to_label([tables.former])]}
     return assign_people(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
+
+
+def _start_weighted_audit(tables: AnnotationTables) -> None:
+    """Keep the weights of the draw, from the current pre-labels; a later audit keeps those of the first one."""
+    if tables.audit_weights is not None:
+        return
+    if pc.any(pc.equal(tables.tasks["round"], AUDIT_ROUND)).as_py():
+        raise NdecError(
+            "the audit was started with uniform draws, and --weighted cannot change that: its bound depends on how "
+            "each pair was drawn; run `ndec annotate audit` without --weighted"
+        )
+    probabilities = copy_probabilities(tables.candidates)
+    tables.keep_audit_weights(doubt_weights(probabilities, probabilities))
 
 
 def _had(round_: str, tasks: pa.Table) -> People:

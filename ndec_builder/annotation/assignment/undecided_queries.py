@@ -39,6 +39,17 @@ def pairs_behind_likely_copies(
     return found
 
 
+def unfinished_queries(pairs: Iterable[Pair], decisions: pa.Table) -> set[str]:
+    """Queries with a hard negative, without an edited copy, and with an undecided pair: that pair alone drops them."""
+    decided = dict(keys(decisions, "pair_id", "decision"))
+    found = set()
+    for query, own in _by_query(pairs).items():
+        labels = {decided.get(pair) for pair in own}
+        if "hard_negative" in labels and "edited_copy" not in labels and None in labels:
+            found.add(query)
+    return found
+
+
 def _by_query(pairs: Iterable[Pair]) -> dict[str, list[str]]:
     by_query: dict[str, list[str]] = defaultdict(list)
     for pair, query, _ in pairs:

@@ -23,9 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.decisions.anytime_bound import watched_upper
+from ndec_builder.annotation.decisions.anytime_bound import watched_upper, weighted_upper
 from ndec_builder.annotation.decisions.binomial import rare_upper
 from ndec_builder.annotation.decisions.label_statistics import MISSED, draw_pairs
+from ndec_builder.annotation.decisions.weighted_draws import draw_chances, weighted_order
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
 from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.candidates.kept_queries import kept_queries
@@ -48,6 +49,7 @@ class Audit:
     bound: float | None  # one-sided 95 % upper bound of the share of edited copies left; None without an audited pair
     judges: int = 1  # annotators who re-label each pair
     watched_bound: float | None = None  # the same, but it may be watched: stop whenever it is low enough
+    weighted: bool = False  # doubtful pairs were drawn more often; then `bound` is `watched_bound`
 
     @property
     def open(self) -> int:
@@ -138,34 +140,61 @@ def overruled(votes: Sequence[str]) -> tuple[str | None, str | None] | None:
     return None
 
 
-def audit_sample(kept: Iterable[str], given: Collection[str]) -> list[str]:
+def audit_order(kept: Iterable[str], weights: Mapping[str, float] | None = None) -> list[str]:
+    """All kept pairs in the random order of the audit; `weights`: of a weighted draw."""
+    kept = list(kept)
+    return draw_pairs(kept, len(kept)) if weights is None else weighted_order(kept, weights)
+
+
+def audit_sample(kept: Iterable[str], given: Collection[str], weights: Mapping[str, float] | None = None) -> list[str]:
     """The sample: the longest beginning of the random order of the kept pairs that was given to annotators.
 
     `given`: pairs of the audit round. A pair kept since the draw ends the sample at its place: draw again then.
     """
-    kept = list(kept)
-    return list(takewhile(lambda pair: pair in given, draw_pairs(kept, len(kept))))
+    return list(takewhile(lambda pair: pair in given, audit_order(kept, weights)))
 
 
-def evaluate_audit(kept: int, drawn: Sequence[str], votes: Mapping[str, Sequence[str]], asked: int = 1) -> Audit:
+def sample_chances(kept: Iterable[str], drawn: Sequence[str], weights: Mapping[str, float] | None) -> np.ndarray | None:
+    """The probabilities of the draws (`weighted_draws.draw_chances`); None if they are uniform."""
+    return None if weights is None else draw_chances(weighted_order(kept, weights), weights)[: len(drawn)]
+
+
+def evaluate_audit(
+    kept: int,
+    drawn: Sequence[str],
+    votes: Mapping[str, Sequence[str]],
+    asked: int = 1,
+    chances: np.ndarray | None = None,
+) -> Audit:
     """Count the verdicts of the sample `drawn` and bound the share of edited copies left among all `kept` pairs.
 
-    asked: annotators who re-label each pair (`audit_judges`).
+    asked: annotators who re-label each pair (`audit_judges`). chances: of weighted draws (`sample_chances`); then a
+    pair that is still open ends the part of the order that counts for the bound.
     """
     found = [audit_verdict(votes.get(pair, ()), asked) for pair in drawn]
     audited = len(found) - found.count("open")
     copies, doubtful = found.count("copy"), found.count("doubtful")
-    bound = audit_bound(copies + doubtful, audited, kept)
-    return Audit(kept, len(drawn), audited, copies, doubtful, bound, asked, _watched_bound(found, kept))
+    watched = _watched_bound(found, kept, chances)
+    bound = audit_bound(copies + doubtful, audited, kept) if chances is None else watched
+    return Audit(kept, len(drawn), audited, copies, doubtful, bound, asked, watched, chances is not None)
 
 
-def _watched_bound(found: Sequence[str], kept: int) -> float | None:
+def _watched_bound(found: Sequence[str], kept: int, chances: np.ndarray | None) -> float | None:
     """As `audit_bound`, valid at every moment of the audit: the audited pairs count in the order of the draw."""
-    wrong = np.array([verdict != "clean" for verdict in found if verdict != "open"], bool)
+    counted = [verdict for verdict in found if verdict != "open"]
+    if chances is not None:
+        counted = list(takewhile(lambda verdict: verdict != "open", found))
+    wrong = np.array([verdict != "clean" for verdict in counted], bool)
     if not len(wrong):
         return None
-    left = kept - int(wrong.sum())
-    return (watched_upper(wrong, kept, MISSED) - int(wrong.sum())) / left if left else 0.0
+    removed = sum(verdict in ("copy", "doubtful") for verdict in found)
+    if kept == removed:
+        return 0.0
+    if chances is None:
+        most = watched_upper(wrong, kept, MISSED)
+    else:
+        most = weighted_upper(wrong, kept, chances[: len(wrong)], MISSED)
+    return max(most - removed, 0) / (kept - removed)
 
 
 def audit_bound(found: int, audited: int, kept: int) -> float | None:
@@ -179,9 +208,13 @@ def audit_bound(found: int, audited: int, kept: int) -> float | None:
     return (rare_upper(found, audited, kept, MISSED) - found) / left if left else 0.0
 
 
-def write_sample(directory: Path, kept: Sequence[str], drawn: Sequence[str]) -> None:
+def write_sample(
+    directory: Path, kept: Sequence[str], drawn: Sequence[str], weights: Mapping[str, float] | None = None
+) -> None:
     """Keep the sample next to the decisions it was drawn from: `current_audit` then needs only the audit's labels."""
-    write_json(directory / "audit.json", {"kept": len(kept), "sample": list(drawn)})
+    chances = sample_chances(kept, drawn, weights)
+    more = {} if chances is None else {"chances": chances.tolist()}
+    write_json(directory / "audit.json", {"kept": len(kept), "sample": list(drawn)} | more)
 
 
 def current_audit(directory: Path, labels: pa.Table, options: PushOptions) -> Audit | None:
@@ -191,7 +224,8 @@ def current_audit(directory: Path, labels: pa.Table, options: PushOptions) -> Au
         return None
     stored = read_json(path)
     votes = audit_votes(labels.filter(pc.equal(labels["round"], AUDIT_ROUND)))
-    return evaluate_audit(stored["kept"], stored["sample"], votes, audit_judges(options))
+    chances = np.array(stored["chances"]).reshape(-1, 2) if "chances" in stored else None
+    return evaluate_audit(stored["kept"], stored["sample"], votes, audit_judges(options), chances)
 
 
 def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:
@@ -224,6 +258,8 @@ def audit_text(audit: Audit) -> str:
         return text
     text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
     text += f", if an annotator overlooks at most {MISSED:.0%} of the copies)"
+    if audit.weighted:
+        return text + "; doubtful pairs were drawn more often; stop whenever the bound is low enough"
     if audit.watched_bound is not None:
         text += f"; you may stop now with at most {audit.watched_bound:.2%}"
     if audit.bound > GOAL and (need := pairs_needed(audit.copies + audit.doubtful, audit.kept)):

@@ -18,6 +18,7 @@ from ndec_builder.annotation.decisions.audit import (
     evaluate_audit,
     kept_pairs,
     overruled,
+    sample_chances,
 )
 from ndec_builder.annotation.decisions.clearing import Clearing, clearable, recheck_cleared, votes_without_audit
 from ndec_builder.annotation.decisions.label_statistics import prior_of
@@ -106,12 +107,19 @@ def resolve_tables(tables: AnnotationTables, rules: DecisionRules | None = None)
     known = pa.concat_tables([*tables.candidates, tables.former]) if tables.candidates else None
     kept = kept_pairs(known, without, tables.split)
     given = tasks.filter(pc.equal(tasks["round"], AUDIT_ROUND))["pair_id"].to_pylist()
-    drawn = audit_sample(kept, set(given))
+    weights = tables.audit_weights
+    drawn = audit_sample(kept, set(given), weights)
     return Resolution(
         decision_table(tasks, labels, cleared, weighted=weighted) if given else without,
         kept,
         drawn,
-        evaluate_audit(len(kept), drawn, audit_votes(labels), audit_judges(tables.options)),
+        evaluate_audit(
+            len(kept),
+            drawn,
+            audit_votes(labels),
+            audit_judges(tables.options),
+            sample_chances(kept, drawn, weights),
+        ),
         clearing,
         tables.cleared.num_rows - len(cleared),
     )

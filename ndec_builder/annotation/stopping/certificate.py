@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -66,18 +67,10 @@ def new_certificate(config: CertifyConfig, tables: AnnotationTables, replaced: i
 
     Raises NdecError without a random sample that was labelled blind, and where it holds too few hard negatives.
     """
-    ranking = [pair for pair, _, _ in likeliest_first(population(tables), tables.relearnt)]
-    labels, drawn = first_labels(tables), _drawn_sample(config, tables)
-    inside = set(ranking)
-    labelled = list(takewhile(labels.__contains__, (pair for pair in drawn if pair in inside)))
-    if not labelled:
-        raise NdecError(_no_sample(config, tables, drawn))
+    sample = read_sample(tables)
     error, source = (config.error, "given") if config.error is not None else measured_error(tables)
     goal = RecallGoal(config.recall, 1 - (1 - config.confidence) / 2**replaced)
-    rank = {pair: number for number, pair in enumerate(ranking, 1)}
-    positives, confirmed = _confirmed([pair for pair in labelled if labels[pair] == HARD], tables)
-    ranks = np.array([rank[pair] for pair in positives], np.int64)
-    found = certify_recall(ranks, len(ranking), len(labelled), goal, error, confirmed=confirmed)
+    found = sample.certify(goal, error)
     if found.stop is None:
         raise NdecError(_too_few(found, goal, config, source))
     return found.as_json() | {
@@ -86,12 +79,44 @@ def new_certificate(config: CertifyConfig, tables: AnnotationTables, replaced: i
         "error": error if isinstance(error, float) else error.wrong / error.labels,
         "error_source": source,
         "missed": MISSED,
-        "confirmed": confirmed,
+        "confirmed": sample.confirmed,
         "replaced": replaced,
-        "drawn": len(drawn),
-        "candidates": fingerprint(sorted(ranking)),
-        "to_label": ranking[: found.stop],
+        "drawn": sample.drawn,
+        "candidates": fingerprint(sorted(sample.ranking)),
+        "to_label": sample.ranking[: found.stop],
     }
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSample:
+    """The random sample with its labels: all pairs in ranked order, and what the certificate needs."""
+
+    ranking: list[str]
+    drawn: int  # pairs that were drawn
+    labelled: int  # of those, the first ones of the random order that have a label of the first round
+    ranks: np.ndarray  # places, from 1, of those that are hard negatives
+    confirmed: bool  # by two annotators
+
+    def certify(self, goal: RecallGoal, error: float | GoldErrors) -> RecallCertificate:
+        return certify_recall(self.ranks, len(self.ranking), self.labelled, goal, error, confirmed=self.confirmed)
+
+
+def read_sample(tables: AnnotationTables) -> LabelledSample:
+    """The sample of `push --sample`. Raises NdecError without one that was labelled blind, or before `relearn`."""
+    ranking = [pair for pair, _, _ in likeliest_first(population(tables), tables.relearnt)]
+    labels, drawn = first_labels(tables), _drawn_sample(tables)
+    rank = {pair: number for number, pair in enumerate(ranking, 1)}
+    labelled = list(takewhile(labels.__contains__, (pair for pair in drawn if pair in rank)))
+    if not labelled:
+        raise NdecError(_no_sample(tables, drawn))
+    positives, confirmed = _confirmed([pair for pair in labelled if labels[pair] == HARD], tables)
+    ranks = np.array([rank[pair] for pair in positives], np.int64)
+    return LabelledSample(ranking, len(drawn), len(labelled), ranks, confirmed)
+
+
+def certified_stop(tables: AnnotationTables, goal: RecallGoal) -> int | None:
+    """How many pairs of the ranking `certify` would name; None if the sample holds too few hard negatives."""
+    return read_sample(tables).certify(goal, measured_error(tables)[0]).stop
 
 
 def _confirmed(positives: list[str], tables: AnnotationTables) -> tuple[list[str], bool]:
@@ -105,9 +130,9 @@ def _confirmed(positives: list[str], tables: AnnotationTables) -> tuple[list[str
     return [pair for pair in positives if again[pair] == {HARD}], True
 
 
-def _drawn_sample(config: CertifyConfig, tables: AnnotationTables) -> list[str]:
+def _drawn_sample(tables: AnnotationTables) -> list[str]:
     """The pairs of `push --sample` in their random order. Raises NdecError if they are not random or not blind."""
-    options = tables.options
+    options, split = tables.options, tables.split
     if options.ever_shown:
         raise NdecError(
             "hints were shown on the labelling page (push --hints), so labels of the sample may follow them and the "
@@ -116,21 +141,21 @@ def _drawn_sample(config: CertifyConfig, tables: AnnotationTables) -> list[str]:
         )
     if not options.sample:
         raise NdecError(
-            f"no random sample of the split {config.split!r} was drawn; the first pairs of a sorted queue cannot "
-            f"replace it. Give one to annotators with `ndec annotate push --split {config.split} --sample 600`, pull, "
+            f"no random sample of the split {split!r} was drawn; the first pairs of a sorted queue cannot "
+            f"replace it. Give one to annotators with `ndec annotate push --split {split} --sample 600`, pull, "
             "and run `ndec annotate relearn`. If you drew one with an older version, the same push records it and "
             "assigns nothing twice"
         )
     return draw_pairs((pair for pair, _, _ in pairs_to_label(tables.candidates)), options.sample, "sample")
 
 
-def _no_sample(config: CertifyConfig, tables: AnnotationTables, drawn: list[str]) -> str:
+def _no_sample(tables: AnnotationTables, drawn: list[str]) -> str:
     holders = open_in_sample(tables, drawn)
     who = f" ({drawn[0]} is still open)"
     if holders:
         who = f": {', '.join(f'{name} has {number} open' for name, number in holders.items())}"
     return (
-        f"the random sample of {len(drawn):,} pairs of the split {config.split!r} is not labelled from its start{who}. "
+        f"the random sample of {len(drawn):,} pairs of the split {tables.split!r} is not labelled from its start{who}. "
         f"Label it and pull; `ndec annotate leave NAME` gives the open pairs of someone who left to others, and "
         f"`push --sample {len(drawn)}` adds pairs that a later mining found"
     )

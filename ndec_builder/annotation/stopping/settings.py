@@ -1,4 +1,4 @@
-"""Settings of `ndec annotate certify`. Light: the command line imports this at start."""
+"""Settings of `ndec annotate certify | plan`. Light: the command line imports this at start."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ndec_builder.candidates.settings import SPLIT_HELP
 from ndec_builder.core.config import Config, option, setting
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import SPLITS
 
 
@@ -26,3 +27,22 @@ class CertifyConfig(Config):
         lt=1,
     )
     again: bool = option(False, "Replace a certificate that exists; each replacement halves the error that is allowed.")
+
+
+@dataclass(frozen=True)
+class PlanConfig(Config):
+    """`ndec annotate plan`: which way of labelling gives the most clean hard negatives; a SIMULATED forecast."""
+
+    workspace: Path
+    split: str = option("test", SPLIT_HELP, choices=SPLITS)
+    budget: int = option(0, "Labels that you can still pay: the way that keeps the most hard negatives with them.")
+    goal: int = option(0, "Hard negatives that you need: the way that gives them with the fewest labels.")
+    draws: int = setting(20, "Simulated truths behind the forecast.", ge=1, le=1000)
+    seed: int = setting(0, "Seed of the simulation.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.budget > 0) == (self.goal > 0):
+            raise UsageError(
+                f"give either --budget N or --goal N, a number above 0; found budget {self.budget} and goal {self.goal}"
+            )
