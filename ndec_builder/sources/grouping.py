@@ -191,7 +191,7 @@ def series_hint(places: Sequence[ImagePlace]) -> str:
 
 def _video(place: ImagePlace) -> str:
     folder, prefix = place.series or ("", "")
-    shown = prefix.rstrip("-_. ") or _last(folder)
+    shown = "/".join(part for part in (_last(folder), prefix.rstrip("-_. ")) if part)
     return f"video/{shown}#{digest(f'{folder}/{prefix}')}"
 
 

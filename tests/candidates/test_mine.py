@@ -315,7 +315,8 @@ def test_train_skips_what_test_used_and_keeps_the_order_of_the_two(bench):
     assert record["skipped"]["split"] == "test"
     assert record["counts"]["pool_skipped"] == {
         "duplicate of an image used by the other split": 2,
-        "group used by the other split": 2,
+        "group of a reference": 1,
+        "group used by the other split": 1,
         "used by the other split": 1,
     }
     before = (bench.workspace.candidates("test") / "run.json").stat().st_mtime_ns

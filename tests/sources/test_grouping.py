@@ -98,7 +98,7 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
     found = Ingested(tmp_path, tmp_path / "in", group_by="video")
     assert grouped(found) == sets("a_000001 a_000250", "0001 0002")
     assert {group.partition("#")[0] for group in found.column("group").values()} == {
-        "video/a", "video/frames", "b_1", "cover",
+        "video/cam/a", "video/frames", "b_1", "cover",
     }  # fmt: skip
     assert "1 have no number at the end of their name" in found.notes
 
