@@ -24,9 +24,17 @@ class Command:
         return cls
 
     def run(self, config: Any) -> Any:
-        """Run the verb, with the pixel limit of its workspace and the private hosts that its sources are on."""
-        with trusted(config):
-            return with_pixel_limit(importlib.import_module(f"ndec_builder.{self.work}").run)(config)
+        """Run the verb, with the pixel limit of its workspace and the private hosts that its sources are on.
+
+        A full, read-only or failing disk is a WriteError.
+        """
+        try:
+            with trusted(config):
+                return with_pixel_limit(importlib.import_module(f"ndec_builder.{self.work}").run)(config)
+        except OSError as error:
+            from ndec_builder.core.storage import disk_error  # imports pyarrow: too slow for the start
+
+            raise disk_error(error) or error from error
 
 
 COMMANDS = {

@@ -60,12 +60,12 @@ def run(config: AutoClearConfig) -> Path:
         server_snapshot.end_handover(directory)
         tables.write_cleared_by()
         tables.write("cleared", table_of(CLEARED, rows))
+        record.write(directory, name="auto-clear.run.json", counts={"pairs": len(rows), **clearing.as_json()})
     say(
         f"{len(rows)} pairs with P(edited copy) ≥ {clearing.threshold:.4f} are cleared as edited copies; of "
         f"{clearing.checked} random pairs among them that annotators labelled, {clearing.wrong} are no copies: at most "
         f"{clearing.bound:.2%} are wrong (one-sided 95 %)"
     )
-    record.write(directory, name="auto-clear.run.json", counts={"pairs": len(rows), **clearing.as_json()})
     return directory
 
 

@@ -54,8 +54,9 @@ def run(config: LeaveConfig) -> Path:
             sync_tasks(tables, round_, connection, config.chunk, suggestions(tables, round_))
             server_snapshot.end_handover(directory)
         tables.keep_leaver(config.annotator)
+        counts = {"moved": moved, "dropped": dropped, "stuck": len(stuck)}
+        record.write(directory, counts=counts, name="leave.run.json")
     say(f"{config.annotator} leaves: {moved} open pairs go to others; {dropped} overlap and gold pairs are dropped")
-    record.write(directory, counts={"moved": moved, "dropped": dropped, "stuck": len(stuck)}, name="leave.run.json")
     if stuck:
         raise NdecError(
             f"{len(stuck)} open pairs (the first: {stuck[0]['pair_id']}) stay with {config.annotator}: all annotators "

@@ -46,10 +46,12 @@ def run(config: PullConfig) -> Path:
         )
         others = labels_of_others(read_accounts(workspace.label_studio), tables.labels.slice(before).to_pylist())
         chain = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
+        counts["other_account"] = others.total()
+        inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}
+        record.write(directory, counts=dict(counts), inputs=inputs, ledger=chain)
     _report_counts(counts, tables)
     if line := certificate_line(tables):
         say(line)
-    counts["other_account"] = others.total()
     for (annotator, login), number in sorted(others.items()):
         say(
             f"{number} labels in the project of {annotator} were given under the account {login}; they count as labels "
@@ -57,8 +59,6 @@ def run(config: PullConfig) -> Path:
         )
     if missing := missing_images(workspace):
         say(f"{len(missing)} images could not be shown (the first: {next(iter(missing))}); see missing_images.json")
-    inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}
-    record.write(directory, counts=dict(counts), inputs=inputs, ledger=chain)
     if lost:
         raise lost[0]
     return directory / "labels.parquet"

@@ -67,13 +67,13 @@ def run(config: PushConfig) -> Path:
         annotators = sorted({name for found, name in keys(tables.tasks, "round", "annotator") if found == config.round})
         made = make_accounts(connection, annotators) if config.accounts == "own" else {}
         where = _addresses(config, workspace, connection, annotators, made)
+        counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported}
+        counts |= {"annotators": len(annotators)} | {f"skipped_{name}": number for name, number in skipped.items()}
+        inputs = {path.name: sha256_file(path) for path in workspace.candidate_files(config.split)}
+        record.write(directory, counts=counts, inputs=inputs)
     say(f"{config.round} round of {config.split}: {new.num_rows} new tasks, {imported} sent to {connection.url}")
     for line in [*_former_pairs(tables), *where, *_about_stopping(config, tables)]:
         say(line)
-    counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported, "annotators": len(annotators)}
-    counts |= {f"skipped_{name}": number for name, number in skipped.items()}
-    inputs = {path.name: sha256_file(path) for path in workspace.candidate_files(config.split)}
-    record.write(directory, counts=counts, inputs=inputs)
     return path
 
 

@@ -24,9 +24,11 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import ROUNDS, SET_ASIDE, table_of
+from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 1
+PENDING_FILE = "send-back.pending.json"  # exists from the first change until Label Studio has all tasks
 
 
 def run(config: SendBackConfig) -> Path:
@@ -48,23 +50,29 @@ def run(config: SendBackConfig) -> Path:
         chosen = chosen_labels(config, tables.valid_labels, tables.set_aside)
         set_aside = pa.concat_tables([tables.set_aside, _set_aside_rows(config, chosen)])
         moved = move_set_aside(config, tasks, tables.labels, set_aside)
-        if not chosen and moved.tasks.equals(tasks):
+        pending = directory / PENDING_FILE
+        counts = {"set_aside": len(chosen), "moved": moved.moved, "dropped": moved.dropped}
+        if pending.is_file() and (begun := read_json(pending))["annotator"] == config.annotator:
+            counts = {name: begun[name] + number for name, number in counts.items()}
+        elif not chosen and moved.tasks.equals(tasks):
             raise NdecError(_no_label(config, tables.labels))
         if moved.stuck:
             raise NdecError(
                 f"nothing is sent back: all annotators named have seen {len(moved.stuck)} of the pairs (the first: "
                 f"{moved.stuck[0]['pair_id']}); name one more annotator with --to"
             )
+        write_json(pending, {"annotator": config.annotator} | counts)
         path = tables.write("set_aside", set_aside)  # first: a label must never count together with its replacement
         tables.write("tasks", moved.tasks)
         for round_ in [name for name in ROUNDS if name in moved.tasks["round"].to_pylist()]:
             sync_tasks(tables, round_, connection, config.chunk, suggestions(tables, round_))
+        record.write(directory, counts=counts, name="send-back.run.json")
+        pending.unlink(missing_ok=True)
     say(
-        f"{len(chosen)} labels of {config.annotator} are set aside; {moved.moved} pairs go to others, {moved.dropped} "
-        f"keep another label. If decisions were made already, run `ndec annotate resolve --split {config.split}` again"
+        f"{counts['set_aside']} labels of {config.annotator} are set aside; {counts['moved']} pairs go to others, "
+        f"{counts['dropped']} keep another label. If decisions were made already, run `ndec annotate resolve --split "
+        f"{config.split}` again"
     )
-    counts = {"set_aside": len(chosen), "moved": moved.moved, "dropped": moved.dropped}
-    record.write(directory, counts=counts, name="send-back.run.json")
     return path
 
 

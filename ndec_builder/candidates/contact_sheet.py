@@ -26,7 +26,7 @@ from ndec_builder.candidates.duplicates import ImageRow, UriResolver
 from ndec_builder.core.console import track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.rendition import is_plain_file
-from ndec_builder.core.storage import read_uri, write_bytes, write_text
+from ndec_builder.core.storage import read_uri, remove_abandoned, write_bytes, write_text
 
 THUMBNAIL_SIDE = 160  # pixels
 MAX_PAIRS = 500  # pairs with inline pictures: about 5 MB of page, the most a phone can show
@@ -106,6 +106,7 @@ def write_contact_sheet(
 
 def write_decisions(folder: Path, decisions: Mapping[str, str | None]) -> Path:
     """Write {pair_id: decision} for the contact sheet in `folder`; undecided pairs are left out."""
+    remove_abandoned(folder)  # the folder of another command, whose lock is not held
     made = {pair: label for pair, label in sorted(decisions.items()) if label is not None}
     return write_text(folder / DECISIONS_SCRIPT, f"window.ndecDecisions = {json.dumps(made, separators=(',', ':'))};\n")
 

@@ -181,10 +181,8 @@ def _write_holder(file: TextIO) -> None:
         "pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "command": _command(), "since": _now()
     }  # fmt: skip
     with contextlib.suppress(OSError):  # on a full disk the lock works without a name in it
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(holder))
-        file.flush()
+        os.ftruncate(file.fileno(), 0)
+        os.pwrite(file.fileno(), json.dumps(holder).encode(), 0)  # a buffer would be written, and fail, at close
 
 
 def _is_writable(output: Path) -> bool:

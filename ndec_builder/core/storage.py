@@ -57,10 +57,12 @@ def atomic_path(path: Path, mode: int = 0o666) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # on a disk that became read-only; the next run removes it
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise write_error(path, error) from error
+        raise
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
@@ -75,6 +77,13 @@ def write_error(path: Path, error: OSError) -> WriteError:
         folder = next(parent for parent in path.absolute().parents if parent.is_dir())
         advice = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB are free on that disk; {advice}"
     return WriteError(f"cannot write {path}: {error.strerror or error}; {advice}")
+
+
+def disk_error(error: OSError) -> WriteError | None:
+    """The error for a full, read-only or failing disk, met outside `atomic_path`; None for any other reason."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+        return None
+    return write_error(Path(os.fsdecode(error.filename or ".")), error)
 
 
 def remove_partials(output: Path) -> None:

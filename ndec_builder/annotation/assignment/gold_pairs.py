@@ -28,7 +28,7 @@ from ndec_builder.core.console import say, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import GOLD, IMAGES, LICENCE_COLUMNS, TASKS, pair_id, table_of
-from ndec_builder.core.storage import read_table, read_uri, sha256_bytes, write_bytes, write_table
+from ndec_builder.core.storage import read_table, read_uri, remove_abandoned, sha256_bytes, write_bytes, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.operations import Edited, replay
 from ndec_builder.edits.recipes import edit_image, edit_json
@@ -58,6 +58,8 @@ def make_gold(tables: AnnotationTables, count: int, seed: int) -> pa.Table:
     small.
     """
     existing, workspace, split = tables.gold, tables.workspace, tables.split
+    for folder in (workspace.files(GOLD_ROLE), gold_images(workspace).parent):
+        remove_abandoned(folder)
     if existing.num_rows >= count:
         return existing
     pairs: list[_Row] = existing.to_pylist()

@@ -7,7 +7,6 @@ NAME.previous.parquet. A workspace of an older version has no ledger; its first 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
+from ndec_builder.core.storage import read_json, read_table, sha256_file, write_bytes, write_json, write_table
 
 APPEND_ONLY = ("labels", "skips", "incidents", "set_aside")
 LEDGER_FILE = "ledger.json"
@@ -153,14 +152,14 @@ def _digest(before: str, rows: pa.Table, columns: Sequence[str]) -> str:
 
 
 def _keep_previous(path: Path) -> None:
-    """Give the file a second name; copy it where the file system has no hard links."""
+    """Give the file a second name; copy it where the file system has no hard links. Raises WriteError."""
     previous = previous_file(path)
+    if previous.is_file() and previous.samefile(path):  # kept by a write that was killed before its rename
+        return
     partial = previous.with_name(f".{previous.stem}.partial.parquet")
-    partial.unlink(missing_ok=True)
     try:
+        partial.unlink(missing_ok=True)
         os.link(path, partial)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.write_bytes(path.read_bytes())
-    if partial.is_file():
         partial.replace(previous)
+    except OSError:
+        write_bytes(previous, path.read_bytes())
