@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.candidates.recheck import close_to_references
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.locks import one_writer
+from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import row_numbers, take, within
 from ndec_builder.manifests.pair_folders import folders_csv
@@ -34,15 +36,19 @@ RESULT_VERSION = 2
 def run(config: ExportConfig) -> Path:
     """Write manifests/<name>-<version>/ and return it. The same workspace and settings give the same bytes.
 
-    Raises UsageError for an invalid name, version or count, and NdecError for a test set without positives, an
-    undecided split, missing parts of a preset, clashing ids, images that cannot be packed, and a folder that cannot be
-    written.
+    While it reads, no command may write candidates or labels. Raises UsageError for an invalid name, version or count,
+    and NdecError for a test set without positives, an undecided split, missing parts of a preset, clashing ids, images
+    that cannot be packed, a folder that cannot be written, and while another command writes candidates or labels.
     """
     config.check()
     record = RunRecord("export", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
-    refuse_stale(workspace)
-    material = read_material(workspace, config.hard_queries, config.preset, config.confirmed_copies)
+    with contextlib.ExitStack() as locks:
+        for folder in _labelled_folders(workspace):  # a command that is half done there would be mixed into the dataset
+            locks.enter_context(locked(folder))
+        refuse_stale(workspace)
+        material = read_material(workspace, config.hard_queries, config.preset, config.confirmed_copies)
+        origin = lineage(workspace), corpus_facts(workspace)
     if config.distractors:
         material = replace(material, close_to_references=close_to_references(workspace))
     preset = None
@@ -60,7 +66,7 @@ def run(config: ExportConfig) -> Path:
                 selection = replace(selection, tables=done.tables)
                 packed, shards = done.facts, done.shards
             info = write_dataset(
-                building, config, selection, lineage(workspace), corpus_facts(workspace), preset,
+                building, config, selection, *origin, preset,
                 ingested_pairs(workspace), packed, shards, _folders(material, selection), cleaned,
             )  # fmt: skip
             record.write(building, counts=info["counts"] | {"dropped": info["dropped"]})
@@ -75,6 +81,12 @@ def run(config: ExportConfig) -> Path:
         f"{directory}: {rows['queries']} queries, {rows['references']} references, {rows['train_pairs']} training pairs"
     )
     return directory
+
+
+def _labelled_folders(workspace: Workspace) -> list[Path]:
+    """The folders of candidates and labels that exist."""
+    folders = [folder(split) for folder in (workspace.candidates, workspace.annotation) for split in SPLITS]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def refuse_stale(workspace: Workspace) -> None:

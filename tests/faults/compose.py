@@ -16,7 +16,19 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- tables: made by tests/faults/compose.py -->", "<!-- end of tables -->"
-ORDER = ("kill_stages", "kill_mining", "kill_annotation", "guards", "bad_worlds", "hostile", "fuzz", "lowest", "soak")
+ORDER = (
+    "kill_stages",
+    "kill_mining",
+    "kill_annotation",
+    "write_points",
+    "two_commands",
+    "guards",
+    "bad_worlds",
+    "hostile",
+    "fuzz",
+    "lowest",
+    "soak",
+)
 
 
 def tables() -> str:

@@ -301,6 +301,11 @@ def _change_task(server: _Server, query: dict[str, str], body: Any, number: int)
     return 200, server.data["tasks"][number]
 
 
+def _delete_task(server: _Server, query: dict[str, str], _: Any, number: int) -> tuple[int, Any]:
+    del server.data["tasks"][number]
+    return 204, None
+
+
 def _act(server: _Server, query: dict[str, str], body: Any) -> tuple[int, Any]:
     assert query["id"] == "delete_tasks", query
     included, filters = set(body["selectedItems"]["included"]), body["filters"]
@@ -313,6 +318,30 @@ def _act(server: _Server, query: dict[str, str], body: Any) -> tuple[int, Any]:
 def _annotation(server: _Server, query: dict[str, str], _: Any, number: int) -> tuple[int, Any]:
     found = [note for task in server.data["tasks"].values() for note in task["annotations"] if note["id"] == number]
     return (200, found[0]) if found else (404, {"detail": "Not found."})
+
+
+def _annotate(server: _Server, query: dict[str, str], body: Any, number: int) -> tuple[int, Any]:
+    """As the page does: the first answer of a task, or a skip."""
+    choice = None if body.get("was_cancelled") else body["result"][0]["value"]["choices"][0]
+    server.annotate(server.data["tasks"][number], choice)
+    return 201, server.data["tasks"][number]["annotations"][0]
+
+
+def _correct(server: _Server, query: dict[str, str], body: Any, number: int) -> tuple[int, Any]:
+    for task in server.data["tasks"].values():
+        if [note["id"] for note in task["annotations"]] == [number]:
+            server.annotate(task, body["result"][0]["value"]["choices"][0])
+            return 200, task["annotations"][0]
+    return 404, {"detail": "Not found."}
+
+
+def _delete(server: _Server, query: dict[str, str], _: Any, number: int) -> tuple[int, Any]:
+    for task in server.data["tasks"].values():
+        if [note["id"] for note in task["annotations"]] == [number]:
+            task["annotations"].clear()
+            task["updated_at"] = server.now()
+            return 204, None
+    return 404, {"detail": "Not found."}
 
 
 def _user(server: _Server, query: dict[str, str], _: Any) -> tuple[int, Any]:
@@ -330,8 +359,12 @@ _ROUTES: dict[str, Callable[..., tuple[int, Any]]] = {
     r"POST /api/projects/(\d+)/import": _import,
     "GET /api/tasks/": _list_tasks,
     r"PATCH /api/tasks/(\d+)/": _change_task,
+    r"DELETE /api/tasks/(\d+)/": _delete_task,
     "POST /api/dm/actions/": _act,
     r"GET /api/annotations/(\d+)/": _annotation,
+    r"POST /api/tasks/(\d+)/annotations/": _annotate,
+    r"PATCH /api/annotations/(\d+)/": _correct,
+    r"DELETE /api/annotations/(\d+)/": _delete,
 }  # fmt: skip
 
 
@@ -355,7 +388,7 @@ def _handler(server: _Server) -> type[http.server.BaseHTTPRequestHandler]:
                 return
             with server.lock:
                 status, found = server.answer(self.command, address.path, query, body)
-                text = json.dumps(found).encode()
+                text = b"" if status == 204 else json.dumps(found).encode()
             if number == fails:
                 self._drop(when)
                 return
@@ -368,7 +401,7 @@ def _handler(server: _Server) -> type[http.server.BaseHTTPRequestHandler]:
             self.wfile.write(text)
             self.wfile.flush()
 
-        do_GET = do_POST = do_PATCH = _serve
+        do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
         def _drop(self, when: str) -> None:
             if when.startswith("killed"):

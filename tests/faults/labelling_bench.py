@@ -24,7 +24,7 @@ from faults.fake_label_studio import TOKEN, FakeLabelStudio
 from faults.syscalls import Call, Ended, Watched
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, chain_problem
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
-from ndec_builder.core.storage import sha256_file, write_table
+from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
@@ -279,7 +279,9 @@ def make_world(root: Path) -> None:
          "score": 1 - rank / 100, "score_normalized": 1 - rank / 100, "rank": rank}
         for rank, pair in enumerate(names, 1)
     ]  # fmt: skip
-    write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, rows))
+    directory = workspace.candidates("test")
+    write_table(directory / "candidates.parquet", table_of(CANDIDATES, rows))
+    write_json(directory / "run.json", {"config": {"model": "none"}, "cut": 0.9, "counts": {"pairs": len(rows)}})
 
 
 PEOPLE = ("--annotator", "ann", "--annotator", "ben")

@@ -131,7 +131,7 @@ def indexes(bench: Bench, scene: Scene) -> Iterator[tuple[str, int]]:
 def run_scene(name: str, every: int, start: int = 0) -> tuple[str, Counter[str], int, dict[str, Tally]]:
     """All faults of a scene, or every N-th; (name, changes by call, requests, tallies by kind)."""
     scene = next(scene for scene in SCENES if scene.name == name)
-    with tempfile.TemporaryDirectory(prefix="write-points-", dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="write-points-", dir=in_memory()) as folder:
         bench = Bench(Path(folder))
         try:
             bench.keep(scene)
@@ -145,7 +145,7 @@ def run_scene(name: str, every: int, start: int = 0) -> tuple[str, Counter[str],
             bench.close()
 
 
-def _memory() -> str | None:
+def in_memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -174,9 +174,9 @@ def main() -> None:
         f"{changes:,} changes of files and {requests} requests; {faults:,} faults. {bad} wrong.",
         "",
         "Wrong: a lost or doubled label, incident, task or project; a table, file or dataset that differs from the "
-        "uninterrupted run; a folder that looks like a dataset but is none; a broken chain; a temporary file left over; "
-        "a message that is not one paragraph. Faults that leave the same state are continued from once. Server: the fake "
-        "one, in memory; annotators: simulated.",
+        "uninterrupted run; a folder that looks like a dataset but is none; a broken chain; a temporary file left "
+        "over; a message that is not one paragraph. Faults that leave the same state are continued from once. Server: "
+        "the fake one, in memory; annotators: simulated.",
     ]
     keep = given.every == 1 and not given.scene
     record.write("write_points", "A fault at every change of a file and every request", head, rows, notes, keep=keep)
