@@ -23,7 +23,7 @@ ORDER = [
 SUBPACKAGES = {
     "core": ["pictures", "access", "executor"],
     "sources": ["readers"],
-    "embeddings": ["backbones"],
+    "embeddings": ["backbones", "engines"],
     "candidates": ["search", "geometry"],
     "annotation": ["records", "decisions", "assignment", "stopping", "label_studio", "web", "upkeep"],
     "manifests": ["writing", "validation"],
@@ -33,7 +33,10 @@ SUBPACKAGES = {
     "demo": ["corpus"],
     "cli": ["assist"],
 }
-HEAVY = {"torch", "faiss", "cv2", "label_studio_sdk", "pandas", "pyarrow", "numpy", "matplotlib", "timm", "PIL", "ray"}
+HEAVY = {
+    "torch", "faiss", "cv2", "label_studio_sdk", "pandas", "pyarrow", "numpy", "matplotlib", "timm", "PIL", "ray",
+    "openvino",
+}  # fmt: skip
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 # `__init__` files list what a package offers; the names are loaded on first use, so these are no imports.
 CODE = {name: path for name, path in MODULES.items() if path.name != "__init__.py"}

@@ -18,6 +18,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
+from ndec_builder.embeddings.engines.record import check_precision
 from ndec_builder.embeddings.model_names import parse_model
 from ndec_builder.embeddings.stored_vectors import MappedVectors, map_embeddings
 
@@ -35,6 +36,7 @@ class RoleVectors:
     ids: pa.StringArray
     vectors: MappedVectors
     space: str  # equal for vectors that can be compared
+    precision: str | None  # float32 or bfloat16, where it was recorded
     model: str
 
     def rows(self, image_ids: Collection[str]) -> Rows:
@@ -92,7 +94,7 @@ def load_role_vectors(workspace: Workspace, role: str, model: str, settings: Pat
             f"{len(unknown)} embedded {role} images, {unknown[0].as_py()!r} first, are not in {table}; "
             f"run `ndec embed {role} --model {model}` again"
         )
-    return RoleVectors(role, table, stored.ids, stored.vectors, stored.space, stored.model)
+    return RoleVectors(role, table, stored.ids, stored.vectors, stored.space, stored.precision, stored.model)
 
 
 def load_search_vectors(
@@ -112,6 +114,8 @@ def load_search_vectors(
                 f"model={side.model} and model={gallery.model}, or with another whitening or other weights under that "
                 "name; run `ndec embed` again for both roles"
             )
+        if side is not None:
+            check_precision((side.role, side.precision), (gallery.role, gallery.precision))
     return pool, gallery, background
 
 

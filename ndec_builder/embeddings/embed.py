@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,9 @@ from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_table
+from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.engines.record import engine_name, engine_of_shards, report_fallback
 from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
 from ndec_builder.embeddings.parts import Piece, read_shard, write_part, write_parts
 from ndec_builder.embeddings.settings import EmbedConfig
@@ -101,6 +102,7 @@ def _embed(
     _report_assumption(config)
     what = f"embedding {config.role} with {config.model}"
     results = run_shards(folder, plan, work, _engine(config), what=what, unit="images")
+    used = engine_of_shards(folder, plan)
     parts = write_parts(directory, _pieces(folder, plan, results))
     rejects = [row for shard in plan.shards for row in read_table(folder / _rejects_name(shard)).to_pylist()]
     write_table(directory / "rejects.parquet", table_of(REJECTS, rejects))
@@ -118,8 +120,11 @@ def _embed(
         parts=parts,
         dim=dim,
         layer="whitened" if whitening else "pooled",  # the layer whose norms are stored
+        **used,
     )
     close_plans(directory)
+    if "fallback" in used:
+        report_fallback(config.model, used["fallback"])  # the workers were silent
     say(f"embedded {embedded} of {images.num_rows} {config.role} images, {dim}-d")
 
 
@@ -178,7 +183,8 @@ class EmbedShard:
             "dim": vectors.shape[1],
             "on_dark": extracted.on_dark,
         }
-        return Outcome((*files, rejects.name), counts)
+        engine = write_json(self.folder / engine_name(shard), asdict(extracted.used) if extracted.used else {})
+        return Outcome((*files, rejects.name, engine.name), counts)
 
 
 def _backbone(config: EmbedConfig) -> Backbone:

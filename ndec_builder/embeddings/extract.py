@@ -29,6 +29,7 @@ from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri
 from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.engines.record import EngineUsed
 from ndec_builder.embeddings.inference import Inference, to_host, use_bf16
 from ndec_builder.embeddings.preprocess import to_pixels
 
@@ -48,6 +49,7 @@ class Extracted:
     ids: list[str]
     features: np.ndarray  # (n, dim) float32, not normalised
     rejects: list[dict[str, Any]]  # rows of the rejects table
+    used: EngineUsed | None  # what computed them; None when there were none
     on_dark: int = 0  # light artwork on transparency that was put on a dark background
 
 
@@ -86,8 +88,10 @@ def extract(
         raise UsageError(f"batch_size must be at least 1 and threads at least 0; got {batch_size} and {threads}")
     ids, rejects, parts, on_dark = [], [], [], 0
     finish = finish or np.asarray
-    work = DescribeBatch(Inference(backbone, bf16), batch_size, finish)
-    with contextlib.closing(_describe_batches(work, images, resolve, lane_count(threads))) as batches:
+    lanes = lane_count(threads)
+    model = Inference(backbone, bf16, lanes)
+    work = DescribeBatch(model, batch_size, finish)
+    with contextlib.closing(_describe_batches(work, images, resolve, lanes)) as batches:
         for batch in batches:
             ids += [batch.rows[place]["image_id"] for place in batch.good]
             rejects += [
@@ -101,7 +105,7 @@ def extract(
             if progress is not None:
                 progress(len(batch.rows))
     none = finish(np.zeros((0, backbone.dim), np.float32))
-    return Extracted(ids, np.concatenate(parts) if parts else none, rejects, on_dark)
+    return Extracted(ids, np.concatenate(parts) if parts else none, rejects, model.used, on_dark)
 
 
 def lane_count(threads: int) -> int:

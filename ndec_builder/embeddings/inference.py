@@ -1,18 +1,33 @@
-"""Runs a backbone for inference: in the precision of the hardware, in its folded form if it has one.
+"""Runs a backbone for inference: on the engine of the device, in the precision of the hardware.
 
-Descriptors depend only on the images, the shape of the batch and the precision. One thread computes a batch, so the
-number of batches computed in parallel changes nothing.
+Descriptors depend only on the images, the shape of the batch, the engine and the precision. One thread computes a
+batch, so the number of batches computed in parallel changes nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+import weakref
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.engines.openvino_trunk import (
+    CompiledTrunk,
+    ConversionError,
+    compile_trunk,
+    openvino_engine,
+    torch_engine,
+)
+from ndec_builder.embeddings.engines.record import EngineUsed, report_fallback
+
+_Key = tuple[bool, int, int, tuple[int, ...]]  # bfloat16, lanes, changes of the weights, shape
+# per backbone: a converted trunk, or the reason why there is none
+_converted: weakref.WeakKeyDictionary[Backbone, dict[_Key, CompiledTrunk | str]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def use_bf16(setting: str, device: torch.device) -> bool:
@@ -29,24 +44,50 @@ def use_bf16(setting: str, device: torch.device) -> bool:
 
 
 class Inference:
-    """Pixels (n, h, w, 3) uint8 on the host → descriptors (n, dim) float32 on the backbone's device."""
+    """Pixels (n, h, w, 3) uint8 on the host → descriptors (n, dim) float32 on the backbone's device.
 
-    def __init__(self, backbone: Backbone, bf16: str) -> None:
-        self.backbone, self.device = backbone, backbone.device
+    lanes: threads that call it at the same time. The weights of the backbone must not change afterwards. `used`: the
+    engine of the last call, None before the first one.
+    """
+
+    def __init__(self, backbone: Backbone, bf16: str, lanes: int = 1) -> None:
+        self.backbone, self.device, self.lanes = backbone, backbone.device, lanes
         self.half = use_bf16(bf16, self.device) and backbone.autocast
-        fold: Any = getattr(backbone.trunk, "for_inference", None)
-        self.folded = fold(torch.bfloat16 if self.half else torch.float32) if fold else None
+        self.used: EngineUsed | None = None
+        # weights that were trained since the last conversion need another one
+        self._changes = sum(parameter._version for parameter in backbone.parameters())
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """`pixels` may be in pinned memory; the copy does not block."""
         with torch.inference_mode():
             batch = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels_last without a copy
             images = normalise(batch, self.backbone)
-            if self.folded is not None:
-                return self.backbone.pooled(self.folded(images))
+            if (trunk := self._trunk(tuple(images.shape))) is not None:
+                return self.backbone.pooled(trunk(images))
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                 descriptors: torch.Tensor = self.backbone(images)
             return descriptors.float()
+
+    def _trunk(self, shape: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """The converted trunk for inputs of this shape; None where torch runs it."""
+        if self.device.type != "cpu" or not self.backbone.convertible:
+            self.used = torch_engine(self.half)
+            return None
+        key = (self.half, self.lanes, self._changes, () if self.backbone.keep_shape else shape)
+        with _lock:  # one lane converts, the others wait
+            known = _converted.setdefault(self.backbone, {})
+            if key not in known:
+                try:
+                    known[key] = compile_trunk(self.backbone, shape, self.half, self.lanes)
+                except ConversionError as error:
+                    known[key] = str(error)
+        found = known[key]
+        if isinstance(found, str):
+            self.used = torch_engine(self.half, found)
+            report_fallback(self.backbone.name, found)
+            return None
+        self.used = openvino_engine(self.half)
+        return found
 
 
 def to_host(descriptors: torch.Tensor) -> np.ndarray:

@@ -91,6 +91,7 @@ class MappedEmbeddings:
     ids: pa.StringArray
     vectors: MappedVectors
     space: str
+    precision: str | None  # float32 or bfloat16; None: made before it was recorded
     model: str
 
 
@@ -120,7 +121,7 @@ def map_embeddings(directory: Path) -> MappedEmbeddings:
         if pc.any(same).as_py():
             twice = stored[pc.index(same, True).as_py()].as_py()
             raise NdecError(f"the image {twice!r} has two vectors in {directory}; delete the folder and embed again")
-    return MappedEmbeddings(stored, vectors, run["space"], run["config"]["model"])
+    return MappedEmbeddings(stored, vectors, run["space"], run.get("precision"), run["config"]["model"])
 
 
 def read_embeddings(directory: Path) -> Embeddings:

@@ -255,22 +255,6 @@ def test_open_clip_file(tmp_path: Path) -> None:
     same(backbone, net.encode_image, 224)
 
 
-def test_the_default_for_inference_is_the_plain_network(tmp_path: Path) -> None:
-    """Folded batch norms and merged paddings against the package's own modules; odd maps need uneven paddings."""
-    trunk = load_backbone("efficientnet-lite0").trunk
-    for size in (224, 160):
-        images = torch.randn(2, 3, size, size).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            expected = trunk(images)
-            assert torch.allclose(trunk.for_inference(torch.float32)(images), expected, atol=2e-3)
-            half = trunk.for_inference(torch.bfloat16)
-            got = half(images)
-            cosine = F.cosine_similarity(gem(got.float(), 3.0), gem(expected, 3.0))
-            assert (cosine > 0.995).all()
-            fused, half.fused = half.fused, False
-            assert not fused or torch.equal(half(images), got)  # oneDNN's fused ReLU6 changes no bit
-
-
 @pytest.mark.parametrize("kind", ["multigrain", "isc21", "bot"])
 def test_the_wrong_format_is_named(kind: str, tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")

@@ -85,7 +85,7 @@ def build(model: ModelName) -> Backbone:
     raw = trunk.dtype == torch.uint8  # a mean of 0 and a deviation of 1/255: the pixels come back as 0…255
     mean, std = ((0.0,) * 3, (1 / 255,) * 3) if raw else (IMAGENET_MEAN, IMAGENET_STD)
     size = fixed or model.size or 224
-    return Backbone(trunk, model, size, mean, std, "unknown", p=model.p or 3.0, autocast=False)
+    return Backbone(trunk, model, size, mean, std, "unknown", p=model.p or 3.0, autocast=False, convertible=False)
 
 
 def _is_channels_last(shape: list[Any]) -> bool:

@@ -1,0 +1,1 @@
+"""What runs a trunk on a CPU, and the record of it."""
