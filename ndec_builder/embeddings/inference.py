@@ -61,9 +61,9 @@ class Inference:
         """`pixels` may be in pinned memory; the copy does not block."""
         with torch.inference_mode():
             batch = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels_last without a copy
+            if (trunk := self._trunk(tuple(batch.shape))) is not None:
+                return self.backbone.pooled(trunk(normalise(batch, self.backbone, torch.contiguous_format)))
             images = normalise(batch, self.backbone)
-            if (trunk := self._trunk(tuple(images.shape))) is not None:
-                return self.backbone.pooled(trunk(images))
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                 descriptors: torch.Tensor = self.backbone(images)
             return descriptors.float()
@@ -95,11 +95,11 @@ def to_host(descriptors: torch.Tensor) -> np.ndarray:
     return array
 
 
-def normalise(batch: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    """(n, 3, h, w) uint8 on any device → float32 (x/255 - mean) / std there, channels_last."""
-    import torch
-
+def normalise(
+    batch: torch.Tensor, backbone: Backbone, layout: torch.memory_format = torch.channels_last
+) -> torch.Tensor:
+    """(n, 3, h, w) uint8 on any device → float32 (x/255 - mean) / std there, in this memory layout."""
     mean = torch.tensor(backbone.mean, device=batch.device).view(1, 3, 1, 1)
     std = torch.tensor(backbone.std, device=batch.device).view(1, 3, 1, 1)
-    images = batch.contiguous(memory_format=torch.channels_last).float()
+    images = batch.contiguous(memory_format=layout).float()
     return images.mul_(1 / (255 * std)).sub_(mean / std)

@@ -22,6 +22,7 @@ from ndec_builder.core.fingerprints import decode_versions
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, sha256_bytes, write_table
 from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.extract import in_order
 from ndec_builder.embeddings.inference import Inference, to_host
 from ndec_builder.training.views import MAX_BACKGROUNDS, View, ViewMaker, view_kinds
 
@@ -85,7 +86,7 @@ def cache_views(
     shards = plan.shards
     for shard in shards:
         _forget_if_readable(directory, shard, maker, ids)
-    with torch_threads(threads):
+    with torch_threads(1):  # lanes compute in parallel, each in one thread
         run_shards(
             directory,
             plan,
@@ -152,32 +153,20 @@ def _write_shard(
 ) -> Outcome:
     described: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
-    parts: list[np.ndarray] = []
-    waiting: list[np.ndarray] = []
-    model = Inference(backbone, bf16)
-    for row, views in stepping(_made(range(shard.start, shard.stop), maker, kinds, threads)):
-        if isinstance(views, str):
-            rejects.append({**rows[row], "reason": views})
-            continue
-        described += [
-            {
-                "image_id": rows[row]["image_id"],
-                "view": number,
-                "recipe": view.recipe,
-                "content_share": view.content_share,
-                "adds_content": view.adds_content,
-                "edits": view.edits,
-            }
-            for number, view in enumerate(views)
-        ]
-        waiting += [view.pixels for view in views]
-        while len(waiting) >= TRUNK_BATCH:
-            parts.append(trunk_features(model, np.stack(waiting[:TRUNK_BATCH])))
-            waiting = waiting[TRUNK_BATCH:]
-    if waiting:
-        filled = np.zeros((TRUNK_BATCH, *waiting[0].shape), np.uint8)
-        filled[: len(waiting)] = waiting
-        parts.append(trunk_features(model, filled)[: len(waiting)])
+    lanes = threads if backbone.device.type == "cpu" else 1
+    model = Inference(backbone, bf16, lanes)
+
+    def usable() -> Iterator[View]:
+        for row, views in stepping(_made(range(shard.start, shard.stop), maker, kinds, threads)):
+            if isinstance(views, str):
+                rejects.append({**rows[row], "reason": views})
+                continue
+            described.extend(_row(rows[row]["image_id"], number, view) for number, view in enumerate(views))
+            yield from views
+
+    with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
+        batches = _batches(usable())
+        parts = list(in_order(pool, lambda batch: trunk_features(model, batch[0])[: batch[1]], batches, 2 * lanes))
     features = np.concatenate(parts) if parts else np.zeros((0, backbone.dim), np.float32)
     names = (f"{shard.name}.npy", f"{shard.name}.parquet", f"{shard.name}.rejects.parquet")
     with atomic_path(directory / names[0]) as temporary:
@@ -185,6 +174,26 @@ def _write_shard(
     write_table(directory / names[1], pa.Table.from_pylist(described, schema=CACHED_VIEWS))
     write_table(directory / names[2], table_of(REJECTS, rejects))
     return Outcome(names, {"views": len(described), "rejects": len(rejects)})
+
+
+def _row(image_id: str, number: int, view: View) -> dict[str, Any]:
+    """A row of CACHED_VIEWS."""
+    return {
+        "image_id": image_id,
+        "view": number,
+        "recipe": view.recipe,
+        "content_share": view.content_share,
+        "adds_content": view.adds_content,
+        "edits": view.edits,
+    }
+
+
+def _batches(views: Iterator[View]) -> Iterator[tuple[np.ndarray, int]]:
+    """Pixels (TRUNK_BATCH, 3, size, size) uint8 of consecutive views, and how many there are; the last is padded."""
+    while some := [view.pixels for view in itertools.islice(views, TRUNK_BATCH)]:
+        filled = np.zeros((TRUNK_BATCH, *some[0].shape), np.uint8)
+        filled[: len(some)] = some
+        yield filled, len(some)
 
 
 def _made(rows: range, maker: ViewMaker, kinds: Sequence[str], threads: int) -> Iterator[tuple[int, list[View] | str]]:
