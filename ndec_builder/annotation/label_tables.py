@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 AUDIT_ROUND = "audit"
+_ROWS_AT_ONCE = 10_000
 
 ClassProbabilities = tuple[float, float, float]  # of dawid_skene.CLASSES
 Pair = tuple[str, str, str]  # pair_id, query_id, reference_id
@@ -17,8 +18,12 @@ Key = tuple[str, str, str]  # pair_id, round, annotator
 
 
 def keys(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
-    """The values of these columns row by row; without names: pair_id, round, annotator."""
-    return zip(*(table[name].to_pylist() for name in names or ("pair_id", "round", "annotator")), strict=True)
+    """The values of these columns row by row; without names: pair_id, round, annotator.
+
+    A few thousand rows at a time become Python objects, so that large tables do not take ten times their memory.
+    """
+    for batch in table.select(list(names or ("pair_id", "round", "annotator"))).to_batches(_ROWS_AT_ONCE):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def without_set_aside(labels: pa.Table, set_aside: pa.Table) -> pa.Table:

@@ -44,7 +44,7 @@ def run(config: PullConfig) -> Path:
         counts, lost = pull_labels(
             tables, connection, everything=config.everything, accept_deleted=config.accept_deleted
         )
-        others = labels_of_others(read_accounts(workspace.label_studio), tables.labels.slice(before).to_pylist())
+        others = labels_of_others(read_accounts(workspace.label_studio), tables.labels.slice(before))
         chain = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
         counts["other_account"] = others.total()
         inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}

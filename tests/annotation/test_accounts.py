@@ -22,6 +22,7 @@ from ndec_builder.annotation.label_studio.accounts import (
 )
 from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.settings import PullConfig, PushConfig
+from ndec_builder.core.schemas import LABEL_ROWS, table_of
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 
@@ -116,7 +117,7 @@ def test_no_accounts_on_a_server_of_somebody_else() -> None:
 )
 def test_which_labels_are_reported(annotator: str, login: str | None, minutes: int, reported: bool) -> None:
     row = {"annotator": annotator, "login": login, "annotated_at": NOW + timedelta(minutes=minutes)}
-    found = labels_of_others(ACCOUNTS, [row, row])
+    found = labels_of_others(ACCOUNTS, table_of(LABEL_ROWS, [row, row]))
     assert found == ({(annotator, login or "an unknown account"): 2} if reported else {})
 
 

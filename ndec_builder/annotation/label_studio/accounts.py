@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+import pyarrow as pa
 import requests
 
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
 from ndec_builder.annotation.label_studio.credentials import write_private_json
+from ndec_builder.annotation.label_tables import keys
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.storage import read_json
@@ -58,18 +60,18 @@ def make_accounts(connection: Connection, annotators: Sequence[str]) -> Accounts
     return made
 
 
-def labels_of_others(accounts: Accounts, labels: Iterable[_Row]) -> Counter[tuple[str, str]]:
-    """(annotator, login) → labels in an annotator's project that were given under a different account.
+def labels_of_others(accounts: Accounts, labels: pa.Table) -> Counter[tuple[str, str]]:
+    """(annotator, login) → labels (schema LABEL_ROWS) in an annotator's project that were given under another account.
 
     Only labels that were given after the annotator got an account.
     """
     found: Counter[tuple[str, str]] = Counter()
-    for row in labels:
-        account = accounts.get(row["annotator"])
-        if account is None or row["annotated_at"] < datetime.fromisoformat(account["since"]):
+    for annotator, login, annotated_at in keys(labels, "annotator", "login", "annotated_at"):
+        account = accounts.get(annotator)
+        if account is None or annotated_at < datetime.fromisoformat(account["since"]):
             continue
-        if (row["login"] or "").lower() != account["user"]:
-            found[row["annotator"], row["login"] or "an unknown account"] += 1
+        if (login or "").lower() != account["user"]:
+            found[annotator, login or "an unknown account"] += 1
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,11 +19,13 @@ from ndec_builder.annotation.label_studio.annotations import (
     changed_tasks,
     labelled_tasks,
     new_rows,
+    pair_of,
     update_snapshot,
 )
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, ServerSnapshot
-from ndec_builder.annotation.label_studio.task_sync import relist_tasks, task_data
+from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
+from ndec_builder.annotation.records.assigned_pairs import AssignedPairs, rows_of
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
@@ -32,6 +34,7 @@ from ndec_builder.core.schemas import LABEL_ROWS, SKIPS, table_of
 from ndec_builder.core.workspace import Workspace
 
 MANY_DELETED, SHARE_DELETED = 10, 0.1  # more deleted labels than this in a project are no correction by a person
+_LABEL_ORDER = ("annotated_at", "round", "annotator", "pair_id")
 _Row = dict[str, Any]
 
 
@@ -54,10 +57,9 @@ def pull_labels(
         now = datetime.now(UTC)
         skips = [row | {"seen_at": now} for row in found.rows.skips]
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
-    rows = sorted(
-        found.rows.labels, key=lambda row: (row["annotated_at"], row["round"], row["annotator"], row["pair_id"])
-    )
-    tables.write("labels", pa.concat_tables([tables.labels, table_of(LABEL_ROWS, rows)]))
+    new = pa.concat_tables(found.labels).sort_by([(name, "ascending") for name in _LABEL_ORDER])
+    found.labels.clear()
+    tables.write("labels", pa.concat_tables([tables.labels, new]))
     found.counts["labels"], found.counts["skipped"] = tables.labels.num_rows, len(tables.skipped)
     found.snapshot.write()
     found.comparisons.write()
@@ -71,7 +73,8 @@ class ServerChanges:
     snapshot: ServerSnapshot
     comparisons: FullComparisons
     repair: bool
-    rows: NewRows = field(default_factory=NewRows)
+    labels: list[pa.Table] = field(default_factory=lambda: [table_of(LABEL_ROWS, ())])  # new ones, by project
+    rows: NewRows = field(default_factory=NewRows)  # without labels
     counts: Counter[str] = field(default_factory=Counter)
     deleted: list[NdecError] = field(default_factory=list)  # one for each project that is missing
 
@@ -92,19 +95,12 @@ def collect_changes(
     workspace, split, client = tables.workspace, tables.split, connection.client()
     found = ServerChanges(ServerSnapshot(tables), FullComparisons(tables.directory, everything), repair)
     snapshot, rows = found.snapshot, found.rows
-    pairs: dict[str, _Row] = {}
-    own: dict[Assignee, dict[str, _Row]] = {}
-    for row in tables.require_tasks().to_pylist():
-        pairs.setdefault(row["pair_id"], row)
-        own.setdefault((row["round"], row["annotator"]), {})[row["pair_id"]] = row
-    states: dict[Assignee, dict[str, LabelState]] = {}
-    for (pair_id, round_, annotator), state in label_states(tables.labels, tables.skips).items():
-        states.setdefault((round_, annotator), {})[pair_id] = state
+    assigned = AssignedPairs(tables.require_tasks())
     newest = newest_by_project(tables.labels)
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
         logins = {user.id: str(user.email or "") for user in client.users.list()}
-    for assignee in sorted(own):
+    for assignee in assigned.assignees():
         title = projects.project_title(workspace, split, *assignee)
         project = found_projects.get(projects.project_key(workspace, split, *assignee))
         for number in snapshot.projects_of(assignee):
@@ -115,20 +111,26 @@ def collect_changes(
         if project is None:
             found.deleted.append(projects.deleted_project_error(title, connection.url, split, assignee[0]))
             continue
-        known, given = ChainMap(own[assignee], pairs), states.get(assignee, {})
+        known, given = assigned.of(*assignee), _states_of(tables, assignee)
         with explain_errors(connection, f"pulling the project {title!r}"):
             since = newest.get(project.id)
             changes, page = _fetch_changes(client, connection, found, assignee, project, since, known, given)
             rows.incidents += changes.incidents + _changed_project(workspace, split, assignee, project, page)
-            rows.incidents += edited_tasks(changes.tasks, known, assignee, project.id)
             more = new_rows(changes.answers.values(), known, given, found.counts, assignee, project.id, logins)
         if not accept_deleted:
             keep_if_many_are_gone(more, given, project.id, title, found.counts)
-        rows.labels += more.labels
+        found.labels.append(more.take_labels())
         rows.skips += more.skips
         rows.incidents += more.incidents
+        snapshot.close(project.id)
         projects.report_renamed(project, title)
     return found
+
+
+def _states_of(tables: AnnotationTables, assignee: Assignee) -> dict[str, LabelState]:
+    """pair_id → what is stored for this annotator and round."""
+    states = label_states(rows_of(tables.labels, *assignee), rows_of(tables.skips, *assignee))
+    return {pair_id: state for (pair_id, _, _), state in states.items()}
 
 
 def newest_by_project(labels: pa.Table) -> dict[int, datetime]:
@@ -162,7 +164,7 @@ def _fetch_changes(
     assignee: Assignee,
     project: projects.Project,
     since: datetime | None,
-    pairs: Mapping[str, _Row],
+    pairs: Mapping[str, Mapping[str, Any]],
     states: Mapping[str, LabelState],
 ) -> tuple[ProjectChanges, str]:
     """Fetch the tasks changed since this project's last label, or all; returns them, and the labelling page it uses.
@@ -177,19 +179,21 @@ def _fetch_changes(
     tasks_changed = before != set(snapshot.tasks_of(project.id))
     complete = found.comparisons.due(project.id, since) or tasks_changed
     complete = complete or _not_stored(snapshot.tasks_of(project.id).values(), pairs, states)
-    changes = ProjectChanges()
+    changes, inspect = ProjectChanges(), partial(edited_task, pairs, assignee, project.id)
     if since is not None or (not complete and (project.annotated or states)):
-        changes = update_snapshot(changed_tasks(client, project.id, since), snapshot, assignee, project.id)
+        changed = changed_tasks(client, project.id, since)
+        changes = update_snapshot(changed, snapshot, assignee, project.id, inspect=inspect)
     known = sum(row["annotation"] is not None for row in snapshot.tasks_of(project.id).values())
     after, page = projects.refetch(client, project.id)
     if complete or not project.annotated <= known <= after:
         answered, still = labelled_tasks(client, project.id), partial(annotation_exists, client)
-        changes.add(update_snapshot(answered, snapshot, assignee, project.id, complete=True, still=still))
+        every = update_snapshot(answered, snapshot, assignee, project.id, complete=True, still=still, inspect=inspect)
+        changes.add(every)
         found.comparisons.done(project.id)
     return changes, page
 
 
-def _not_stored(tasks: Iterable[_Row], pairs: Mapping[str, _Row], states: Mapping[str, LabelState]) -> bool:
+def _not_stored(tasks: Iterable[_Row], pairs: Mapping[str, Any], states: Mapping[str, LabelState]) -> bool:
     """Whether the snapshot names a label of an assigned pair that is not the stored one.
 
     A workspace that was restored from an older copy has such pairs, and pairs that were assigned after they were seen.
@@ -202,19 +206,17 @@ def _not_stored(tasks: Iterable[_Row], pairs: Mapping[str, _Row], states: Mappin
     )
 
 
-def edited_tasks(tasks: list[Any], pairs: Mapping[str, _Row], assignee: Assignee, project: int) -> list[_Row]:
-    """Incidents for tasks whose picture addresses are not those that ndec sent."""
+def edited_task(pairs: Mapping[str, Any], assignee: Assignee, project: int, task: Any) -> list[_Row]:
+    """Incidents for a task whose picture addresses are not those that ndec sent."""
+    pair_id = pair_of(task)
+    if pair_id is None or pair_id not in pairs:
+        return []
     incidents = []
-    for task in tasks:
-        row = pairs.get(task.data.get("pair_id"))
-        if row is None:
-            continue
-        expected = task_data("", row)
-        for name in ("query", "reference"):
-            if not str(task.data.get(name, "")).endswith(expected[name]):
-                detail = f"{name}: {task.data.get(name)}"
-                base = {"round": assignee[0], "annotator": assignee[1], "project": project, "task": task.id}
-                incidents.append(base | {"kind": "task_edited", "pair_id": row["pair_id"], "detail": detail})
+    for name in ("query", "reference"):
+        if not str(task.data.get(name, "")).endswith(picture_path(pair_id, name)):
+            detail = f"{name}: {task.data.get(name)}"
+            base = {"round": assignee[0], "annotator": assignee[1], "project": project, "task": task.id}
+            incidents.append(base | {"kind": "task_edited", "pair_id": pair_id, "detail": detail})
     return incidents
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ndec_builder.annotation.assignment.hints import NO_SUGGESTION, Suggestion
 from ndec_builder.annotation.label_studio import projects, server_snapshot
+from ndec_builder.annotation.label_studio.annotations import pair_of
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.tables import AnnotationTables
@@ -145,14 +146,14 @@ def relist_tasks(
 
 def _list_tasks(client: Any, project: int) -> tuple[dict[int, str | None], list[int]]:
     """(pair_id of each task, tasks that repeat a pair and had no label when they were listed)."""
-    tasks: dict[str | None, list[Any]] = defaultdict(list)
+    tasks: dict[str | None, list[tuple[int, int]]] = defaultdict(list)  # (minus the annotations, id) by pair
     for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
-        tasks[task.data.get("pair_id")].append(task)
+        tasks[pair_of(task)].append((-(task.total_annotations or 0), task.id))
     spare: list[int] = []
     for pair_id, same in tasks.items():
-        same.sort(key=lambda task: (-(task.total_annotations or 0), task.id))
-        spare += [task.id for task in same[1:] if pair_id is not None and not task.total_annotations]
-    return {task.id: pair_id for pair_id, same in tasks.items() for task in same}, spare
+        same.sort()
+        spare += [number for labelled, number in same[1:] if pair_id is not None and not labelled]
+    return {number: pair_id for pair_id, same in tasks.items() for _, number in same}, spare
 
 
 def delete_open_tasks(client: Any, project: int, numbers: Sequence[int]) -> None:

@@ -41,20 +41,20 @@ def add_keys(tables: AnnotationTables, connection: Connection) -> int:
     if marker.is_file():
         return 0
     prefix = f"{projects.workspace_key(workspace)}/{tables.split}/"
-    key, keyless = image_key(workspace.label_studio), []
-    with explain_errors(connection, "adding the key to the addresses of pictures"):
+    key, keyless, doing = image_key(workspace.label_studio), 0, "adding the key to the addresses of pictures"
+    with explain_errors(connection, doing):
         for name, project in projects.find_projects(client).items():
             if name.startswith(prefix) and project.tasks:
-                for task in client.tasks.list(project=project.id, page_size=1000, include="id,data"):
+                listed = client.tasks.list(project=project.id, page_size=1000, include="id,data")
+                for task in track(listed, project.tasks, doing):
                     data = {
                         name: _KEYLESS.sub(rf"\1/key/{key}\2", value) if isinstance(value, str) else value
                         for name, value in task.data.items()
                     }
                     if data != task.data:
-                        keyless.append((task.id, data))
-        for number, data in track(keyless, len(keyless), "adding the key to the addresses of pictures"):
-            client.tasks.update(str(number), data=data, request_options=NO_RETRY)
-    write_private_json(marker, {"tasks": len(keyless)})
+                        client.tasks.update(str(task.id), data=data, request_options=NO_RETRY)
+                        keyless += 1
+    write_private_json(marker, {"tasks": keyless})
     if keyless:
-        say(f"{len(keyless)} tasks of an older ndec got the key in the addresses of their pictures")
-    return len(keyless)
+        say(f"{keyless} tasks of an older ndec got the key in the addresses of their pictures")
+    return keyless

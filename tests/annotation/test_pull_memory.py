@@ -1,0 +1,146 @@
+"""A pull keeps one page of Label Studio's records at a time, and no Python object per task after a project is done."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.label_sync import pull_labels
+from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
+from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.records.assigned_pairs import AssignedPairs
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.schemas import LABELS, PROJECT_TASKS, TASKS, table_of
+from ndec_builder.core.workspace import Workspace
+
+PAGE = 50
+NAMES = ("ann", "ben")
+
+
+class Task(SimpleNamespace):
+    """A record of Label Studio; SimpleNamespace alone has no weak references."""
+
+    __hash__ = object.__hash__
+
+
+class Pages:
+    """Label Studio's client for projects of labelled tasks. `most`: records that were alive at the same time."""
+
+    def __init__(self, workspace: Workspace, pages: int) -> None:
+        self.count, self.most = pages * PAGE, 0
+        self.alive: weakref.WeakSet[Task] = weakref.WeakSet()
+        keyed = [f"ndec-key: {projects.project_key(workspace, 'test', 'first', name)}" for name in NAMES]
+        self.listed = [
+            SimpleNamespace(id=number, title=projects.project_title(workspace, "test", "first", NAMES[number]),
+                            description=key, task_number=self.count, num_tasks_with_annotations=self.count,
+                            label_config=projects.labelling_page(False))
+            for number, key in enumerate(keyed)
+        ]  # fmt: skip
+        self.projects = SimpleNamespace(list=lambda **_: self.listed, get=lambda id: self.listed[id])
+        self.users = SimpleNamespace(list=lambda: [SimpleNamespace(id=7, email="ann@x")])
+        self.tasks = SimpleNamespace(list=self._tasks)
+
+    def _tasks(self, project: int, **_: Any) -> Iterator[Task]:
+        for start in range(0, self.count, PAGE):
+            page = [self._task(project, number) for number in range(start, start + PAGE)]
+            for task in page:
+                self.alive.add(task)
+            self.most = max(self.most, len(self.alive))
+            yield from page
+
+    def _task(self, project: int, number: int) -> Task:
+        pair_id = f"{NAMES[project]}-{number}"
+        value = {"from_name": "verdict", "value": {"choices": [LABELS[number % 4]]}}
+        note = {"id": number, "task": number, "result": [value], "updated_at": f"2026-11-29T12:{number % 60:02d}:00Z",
+                "lead_time": 1.0, "completed_by": 7}  # fmt: skip
+        data = {"pair_id": pair_id, "query": f"/pair/{pair_id}/query", "reference": f"/pair/{pair_id}/reference"}
+        return Task(id=number, data=data, annotations=[note], total_annotations=1)
+
+
+def pulled(root: Path, pages: int) -> tuple[Pages, AnnotationTables]:
+    workspace = Workspace(root)
+    client = Pages(workspace, pages)
+    rows = [
+        {"pair_id": f"{name}-{number}", "round": "first", "annotator": name, "batch": 1, "is_gold": False}
+        for name in NAMES
+        for number in range(client.count)
+    ]
+    tables = AnnotationTables(workspace, "test")
+    tables.write("tasks", table_of(TASKS, rows))
+    connection: Any = SimpleNamespace(url="", client=lambda: client)
+    counts, lost = pull_labels(tables, connection)
+    assert (counts["new"], lost) == (len(NAMES) * client.count, [])
+    return client, tables
+
+
+@pytest.mark.parametrize("pages", [3, 12])
+def test_two_pages_at_most_are_in_memory(tmp_path: Path, pages: int) -> None:
+    """The next page is made while the loop variable still holds a task of the one before."""
+    gc.collect()
+    client, _ = pulled(tmp_path, pages)
+    assert client.most <= 2 * PAGE
+    assert not client.alive
+
+
+def test_every_label_is_in_the_table_once_sorted_by_time(tmp_path: Path) -> None:
+    _, tables = pulled(tmp_path, 4)
+    rows = tables.labels.to_pylist()
+    wanted = {(f"{name}-{number}", name, LABELS[number % 4]) for name in NAMES for number in range(4 * PAGE)}
+    assert {(row["pair_id"], row["annotator"], row["label"]) for row in rows} == wanted
+    assert len(rows) == len(wanted)
+    order = [(row["annotated_at"], row["round"], row["annotator"], row["pair_id"]) for row in rows]
+    assert order == sorted(order)
+
+
+_ROWS = st.lists(st.tuples(st.sampled_from(["p", "q", "rr", "é"]), st.sampled_from(NAMES), st.integers(0, 3)))
+
+
+@given(_ROWS)
+def test_a_pair_is_found_with_its_own_row_first_and_else_with_the_first_of_the_split(
+    rows: list[tuple[str, str, int]],
+) -> None:
+    tasks = table_of(
+        TASKS,
+        [{"pair_id": p, "round": "first", "annotator": a, "batch": b, "is_gold": b == 0} for p, a, b in rows],
+    )
+    assigned = AssignedPairs(tasks)
+    assert assigned.assignees() == sorted({("first", annotator) for _, annotator, _ in rows})
+    for name in NAMES:
+        known = assigned.of("first", name)
+        for pair in ("p", "q", "rr", "é", "r", "", "zz"):
+            own = [batch for p, a, batch in rows if (p, a) == (pair, name)]
+            every = [batch for p, _, batch in rows if p == pair]
+            wanted = own[-1] if own else every[0] if every else None
+            assert (pair in known) == (wanted is not None)
+            if wanted is not None:
+                assert known[pair] == {"is_gold": wanted == 0, "batch": wanted}
+
+
+@given(st.dictionaries(st.tuples(st.integers(0, 3), st.integers(0, 20)), st.sampled_from("abc"), max_size=30))
+def test_a_snapshot_survives_closing_and_opening_its_projects(rows: dict[tuple[int, int], str]) -> None:
+    tables = AnnotationTables(Workspace(Path("nowhere")), "test")
+    snapshot = ServerSnapshot(tables)
+    written: list[Any] = []
+    tables.write = lambda name, table: written.append((name, table))  # type: ignore[assignment,method-assign,func-returns-value]
+    for (project, task), pair_id in rows.items():
+        snapshot.add_task(("first", f"annotator-{project}"), project, task, pair_id)
+        snapshot.close(project)
+    assert {p for n in range(4) for p in snapshot.projects_of(("first", f"annotator-{n}"))} == {p for p, _ in rows}
+    snapshot.write()
+    ((name, table),) = written
+    assert name == "project_tasks" and table.schema.equals(PROJECT_TASKS)
+    found = list(keys(table, "project", "task", "pair_id"))
+    assert found == [(project, task, pair_id) for (project, task), pair_id in sorted(rows.items())]
+    tables.project_tasks = table
+    assert {p: sorted(ServerSnapshot(tables).tasks_of(p)) for p, _ in rows} == {
+        p: sorted(task for q, task in rows if q == p) for p, _ in rows
+    }
