@@ -111,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         if path[0] == "projects":
             listed = self.server.listed
             every = {"count": len(listed), "next": None, "previous": None, "results": listed}
-            return listed[int(path[1]) - 1] if len(path) > 1 else every
+            return listed[int(path[1]) - 1] if len(path) > 1 else every if query.get("page", "1") == "1" else None
         project, size, page = int(query["project"]), int(query["page_size"]), int(query.get("page", 1))
         count, first = self.server.tasks, (project - 1) * self.server.tasks
         numbers = range(first + (page - 1) * size, first + min(page * size, count))

@@ -43,6 +43,7 @@ from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 5  # 3: same_photo, same_author, 4: twins, duplicates at full detail, 5: top without duplicates
+_SCRATCH = "search"
 TWIN = "shows the same picture as another image of the role"
 
 
@@ -62,6 +63,7 @@ def run(config: MineConfig) -> Path:
     _ingest(config)
     first = split_mined_first(workspace, config.split)
     if (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0]):
+        shutil.rmtree(directory / _SCRATCH, ignore_errors=True)  # of a run that was killed after writing its result
         say(f"{directory}: already mined with these settings and inputs; nothing to do")
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}
@@ -78,7 +80,7 @@ def run(config: MineConfig) -> Path:
     skipped = {"pool": count_reasons(pool_reasons), gallery.role: count_reasons(gallery_reasons)}
     _check_attribution(config, attribution, pool, gallery)
     context = CandidateContext(background, normalization, config.rank_by, attribution, config.workers)
-    scratch = directory / "search"
+    scratch = directory / _SCRATCH
     config = replace(config, top=config.top or recommended_top(len(pool)))
     table = find_candidates(workspace, config, (pool, gallery), context, scratch, mark)
     _report_limits(config, table, pool, gallery)

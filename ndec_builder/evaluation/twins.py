@@ -14,7 +14,7 @@ from ndec_builder.candidates.duplicates import VERSION, find_duplicates
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.candidates.twins import TWIN_SCORE
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import fingerprint, read_json, write_json
+from ndec_builder.core.storage import fingerprint, read_json, remove_abandoned, write_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
 from ndec_builder.evaluation.detectors.scoring import reference_vectors
@@ -139,6 +139,7 @@ def _equal_pictures(
         [VERSION, TWIN_SCORE, [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()]]
     )
     path = workspace.root / "cache" / "twins" / f"{key}.json"
+    remove_abandoned(path.parent)
     if not path.is_file():
         images = dataset.references.select(
             [name for name in ("image_id", "uri", "sha256", "rotation") if name in dataset.references.column_names]

@@ -48,6 +48,15 @@ def test_each_generation_is_recorded_and_the_previous_file_stays(three_generatio
     assert len(ledger.ledger(directory)["labels"]) == 3
 
 
+def test_a_kill_before_a_generation_is_written_leaves_no_temporary_name(three_generations: AnnotationTables) -> None:
+    """The previous name was given already: renaming one hard link to another link of the same file does nothing."""
+    directory = three_generations.directory
+    ledger._keep_previous(directory / "labels.parquet")  # then the process is killed
+    three_generations.write("labels", labels(7))
+    assert not [*directory.glob(".*")]
+    assert read_table(directory / "labels.previous.parquet").equals(labels(6))
+
+
 def test_a_missing_table_is_an_error_and_not_zero_labels(three_generations: AnnotationTables) -> None:
     (three_generations.directory / "labels.parquet").unlink()
     with pytest.raises(NdecError, match=r"is missing, but 6 rows .* labels\.previous\.parquet, .* pull --all"):

@@ -17,7 +17,7 @@ from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.label_tables import keys
-from ndec_builder.annotation.records.assigned_pairs import AssignedPairs
+from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import LABELS, PROJECT_TASKS, TASKS, table_of
 from ndec_builder.core.workspace import Workspace
@@ -112,7 +112,7 @@ def test_a_pair_is_found_with_its_own_row_first_and_else_with_the_first_of_the_s
         TASKS,
         [{"pair_id": p, "round": "first", "annotator": a, "batch": b, "is_gold": b == 0} for p, a, b in rows],
     )
-    assigned = AssignedPairs(tasks)
+    assigned = PairsOfTasks(tasks)
     assert assigned.assignees() == sorted({("first", annotator) for _, annotator, _ in rows})
     for name in NAMES:
         known = assigned.of("first", name)

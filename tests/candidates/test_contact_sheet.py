@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from ndec_builder.candidates.contact_sheet import THUMBNAIL_SIDE, write_contact_sheet, write_decisions
 from ndec_builder.core.decode import decode
+from ndec_builder.core.storage import _here
 from support.needs import missing
 from support.odd_pictures import ODD, PLAIN
 from support.pictures import scene
@@ -83,7 +85,12 @@ def test_pairs_for_people_come_before_duplicates(tmp_path):
 
 
 def test_decisions_are_written_for_the_page(tmp_path):
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left = tmp_path / f".contact_sheet_decisions-{_here()}-{killed.pid}-0.partial.js"
+    left.touch()
     path = write_decisions(tmp_path, {"b": "hard_negative", "a": "edited_copy", "c": None})
+    assert not left.exists(), "of a killed `resolve`"
     assert path.read_text("utf-8") == 'window.ndecDecisions = {"a":"edited_copy","b":"hard_negative"};\n'
     assert f'"decisions":"{path.name}"' in _sheet(tmp_path)
 

@@ -146,6 +146,8 @@ def test_rerun_does_no_work_and_other_settings_do(mined, capsys):
     config = MineConfig(mined.root, top=5)
     directory = run(config)
     before = {path.name: path.stat().st_mtime_ns for path in directory.iterdir()}
+    (directory / "search").mkdir()  # of a run that was killed after it wrote its result
+    (directory / "search" / "round.parquet").touch()
     assert run(config) == directory
     assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
     assert "nothing to do" in capsys.readouterr().err

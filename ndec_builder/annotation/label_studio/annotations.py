@@ -110,7 +110,7 @@ def update_snapshot(
     found = ProjectChanges()
     for task in tasks:
         found.incidents += inspect(task)
-        given, pair_id = task.annotations or [], pair_of(task)
+        given, pair_id = task.annotations or [], named_pair(task)
         row = snapshot.add_task(assignee, project, task.id, pair_id)
         answer = newest_annotation(given, row["state"] or "", row["annotation"])
         if not given and row["annotation"] is not None:
@@ -132,7 +132,7 @@ def update_snapshot(
     return found
 
 
-def pair_of(task: Any) -> str | None:
+def named_pair(task: Any) -> str | None:
     """The pair that a task names; None if it names none, which a task added by hand may do."""
     found = task.data.get("pair_id")
     return found if isinstance(found, str) else None

@@ -18,14 +18,14 @@ from ndec_builder.annotation.label_studio.annotations import (
     annotation_exists,
     changed_tasks,
     labelled_tasks,
+    named_pair,
     new_rows,
-    pair_of,
     update_snapshot,
 )
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
-from ndec_builder.annotation.records.assigned_pairs import AssignedPairs, rows_of
+from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
@@ -95,7 +95,7 @@ def collect_changes(
     workspace, split, client = tables.workspace, tables.split, connection.client()
     found = ServerChanges(ServerSnapshot(tables), FullComparisons(tables.directory, everything), repair)
     snapshot, rows = found.snapshot, found.rows
-    assigned = AssignedPairs(tables.require_tasks())
+    assigned = PairsOfTasks(tables.require_tasks())
     newest = newest_by_project(tables.labels)
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
@@ -208,7 +208,7 @@ def _not_stored(tasks: Iterable[_Row], pairs: Mapping[str, Any], states: Mapping
 
 def edited_task(pairs: Mapping[str, Any], assignee: Assignee, project: int, task: Any) -> list[_Row]:
     """Incidents for a task whose picture addresses are not those that ndec sent."""
-    pair_id = pair_of(task)
+    pair_id = named_pair(task)
     if pair_id is None or pair_id not in pairs:
         return []
     incidents = []

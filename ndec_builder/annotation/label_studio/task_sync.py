@@ -8,7 +8,7 @@ from typing import Any
 
 from ndec_builder.annotation.assignment.hints import NO_SUGGESTION, Suggestion
 from ndec_builder.annotation.label_studio import projects, server_snapshot
-from ndec_builder.annotation.label_studio.annotations import pair_of
+from ndec_builder.annotation.label_studio.annotations import named_pair
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.tables import AnnotationTables
@@ -148,7 +148,7 @@ def _list_tasks(client: Any, project: int) -> tuple[dict[int, str | None], list[
     """(pair_id of each task, tasks that repeat a pair and had no label when they were listed)."""
     tasks: dict[str | None, list[tuple[int, int]]] = defaultdict(list)  # (minus the annotations, id) by pair
     for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
-        tasks[pair_of(task)].append((-(task.total_annotations or 0), task.id))
+        tasks[named_pair(task)].append((-(task.total_annotations or 0), task.id))
     spare: list[int] = []
     for pair_id, same in tasks.items():
         same.sort()

@@ -16,7 +16,7 @@ from ndec_builder.annotation.label_tables import keys
 _Facts = Mapping[str, Any]  # is_gold, batch
 
 
-class AssignedPairs:
+class PairsOfTasks:
     """is_gold and batch of each pair of a tasks table. A million pairs take 30 MB and no Python objects."""
 
     def __init__(self, tasks: pa.Table) -> None:
