@@ -25,7 +25,7 @@ from ndec_builder.annotation.label_studio.annotations import (
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
-from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of
+from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
@@ -129,7 +129,7 @@ def collect_changes(
 
 def _states_of(tables: AnnotationTables, assignee: Assignee) -> dict[str, LabelState]:
     """pair_id → what is stored for this annotator and round."""
-    states = label_states(rows_of(tables.labels, *assignee), rows_of(tables.skips, *assignee))
+    states = label_states(rows_of_assignee(tables.labels, *assignee), rows_of_assignee(tables.skips, *assignee))
     return {pair_id: state for (pair_id, _, _), state in states.items()}
 
 

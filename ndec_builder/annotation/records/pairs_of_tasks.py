@@ -30,7 +30,7 @@ class PairsOfTasks:
 
     def of(self, round_: str, annotator: str) -> Mapping[str, _Facts]:
         """pair_id → {is_gold, batch} as given to this annotator, or else as in the first row of the pair."""
-        own = rows_of(self._tasks, round_, annotator)
+        own = rows_of_assignee(self._tasks, round_, annotator)
         shared: dict[tuple[bool, int], _Facts] = {}
         pairs = {
             pair_id: shared.setdefault(facts, dict(zip(("is_gold", "batch"), facts, strict=True)))
@@ -70,6 +70,6 @@ class _Sorted(Mapping[str, _Facts]):
         return int(self._tasks.num_rows)
 
 
-def rows_of(table: pa.Table, round_: str, annotator: str) -> pa.Table:
+def rows_of_assignee(table: pa.Table, round_: str, annotator: str) -> pa.Table:
     """The rows of one annotator in one round."""
     return table.filter(pc.and_(pc.equal(table["round"], round_), pc.equal(table["annotator"], annotator)))
