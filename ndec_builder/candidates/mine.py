@@ -267,8 +267,8 @@ def _report_result(directory: Path, table: pa.Table, skipped: dict[str, dict[str
     say(f"{directory}: {len(people):,} pairs for people to label{span}")
     if aside := len(table) - len(people):
         say(
-            f"{aside:,} pairs set aside as duplicates of their reference: nobody labels them; the contact sheet has "
-            "them at its end"
+            f"{aside:,} {'pair' if aside == 1 else 'pairs'} set aside as duplicates of their reference: nobody labels "
+            "them; the contact sheet has them at its end"
         )
     for role, reasons in skipped.items():
         if total := sum(reasons.values()):
