@@ -86,4 +86,4 @@ def test_a_plan_needs_a_pilot(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [{}, {"budget": 5, "goal": 5}, {"budget": -1}])
 def test_either_a_budget_or_a_goal(tmp_path: Path, given: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="give either --budget N or --goal N"):
-        PlanConfig(tmp_path, **given)  # type: ignore[arg-type]
+        plan.run(PlanConfig(tmp_path, **given))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from ndec_builder.annotation.stopping.forecast import Forecast, QueuePool, best,
 from ndec_builder.annotation.stopping.settings import PlanConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import write_json
@@ -31,8 +31,13 @@ _LEAST_LABELLED = 100
 def run(config: PlanConfig) -> Path:
     """Write plan.json, a SIMULATED forecast of each way, and say which one is best; returns its path.
 
-    Raises NdecError without labels or `relearn`: the forecast comes from the pilot's own labels.
+    Raises UsageError unless one of budget and goal is given, and NdecError without labels or `relearn`: the forecast
+    comes from the pilot's own labels.
     """
+    if (config.budget > 0) == (config.goal > 0):
+        raise UsageError(
+            f"give either --budget N or --goal N, a number above 0; found budget {config.budget} and goal {config.goal}"
+        )
     record = RunRecord("annotate plan", config, RESULT_VERSION)
     tables = AnnotationTables(Workspace(config.workspace), config.split)
     labels = first_labels(tables)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ndec_builder.candidates.settings import SPLIT_HELP
 from ndec_builder.core.config import Config, option, setting
-from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import SPLITS
 
 
@@ -39,10 +38,3 @@ class PlanConfig(Config):
     goal: int = option(0, "Hard negatives that you need: the way that gives them with the fewest labels.")
     draws: int = setting(20, "Simulated truths behind the forecast.", ge=1, le=1000)
     seed: int = setting(0, "Seed of the simulation.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.budget > 0) == (self.goal > 0):
-            raise UsageError(
-                f"give either --budget N or --goal N, a number above 0; found budget {self.budget} and goal {self.goal}"
-            )
