@@ -8,6 +8,7 @@ from typing import Any
 
 from ndec_builder.core.access.hosts import trusted
 from ndec_builder.core.config import with_pixel_limit
+from ndec_builder.core.console import waiting
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Command:
         """
         try:
             with trusted(config):
-                return with_pixel_limit(importlib.import_module(f"ndec_builder.{self.work}").run)(config)
+                with waiting("loading"):
+                    work = importlib.import_module(f"ndec_builder.{self.work}").run
+                return with_pixel_limit(work)(config)
         except OSError as error:
             from ndec_builder.core.storage import disk_error  # imports pyarrow: too slow for the start
 

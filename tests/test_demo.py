@@ -10,7 +10,7 @@ import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.demo.corpus.originals import find_own
-from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, make_manifest, run, scaled_to
+from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, introduction, make_manifest, run, scaled_to
 from ndec_builder.demo.summary_table import DemoTable
 
 pytestmark = pytest.mark.slow
@@ -43,19 +43,27 @@ TABLE = DemoTable(
     detectors={"plain": metrics(0.5, None, None), "filtered": metrics(0.6, 0.7, 0.3)},
     reports={"plain": "a/report.html"},
     seconds=90.0,
+    places={"report: plain": "a/report.html"},
 )
 
 
 def test_the_table_says_what_was_found_and_what_is_simulated() -> None:
     text = TABLE.as_text()
-    assert "4 pairs, 1 exact duplicates; labelled: 33% edited copies, 67% hard negatives" in text
+    assert "4 pairs, 1 exact duplicates; the others were labelled: 33% edited copies, 67% hard negatives" in text
     assert "5 queries (3 natural of 3 scenes and families, 2 reverse crops), 7 training pairs" in text
     assert "annotator `oracle`, simulated" in text
-    assert "too few scenes (3, at least 20 are needed): no figure claimed" in text
+    assert "too few scenes (3, at least 20 are needed): these numbers prove nothing" in text
+    assert text.splitlines()[-1].split() == ["report:", "plain", "a/report.html"]  # ends with where to look
     assert "70% / 30%" in text
     assert text.count(": yes") == 2
     assert "simulated" not in replace(TABLE, labelled_by=["alice"]).as_text()
-    assert "no figure claimed" not in replace(TABLE, natural_groups=30).as_text()
+    assert "prove nothing" not in replace(TABLE, natural_groups=30).as_text()
+
+
+def test_the_introduction_says_where_the_labels_come_from(tmp_path: Path) -> None:
+    assert "SIMULATED" in introduction(DemoConfig(tmp_path)) and "packages" in introduction(DemoConfig(tmp_path))
+    own = introduction(DemoConfig(tmp_path, images=Path("photos"), annotate_yourself=True))
+    assert "SIMULATED" not in own and "You label the pairs yourself" in own and "the pictures in photos" in own
 
 
 def test_a_claim_that_does_not_hold_is_reported() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -113,9 +115,19 @@ class TimeColumn(ProgressColumn):
 class Bars(Progress):
     """Progress bars whose forecasts come from `Pace`. In a pipe or log: one line after 30 s, then one a minute."""
 
+    shown = 0  # displays that are open in this process
+
     def __init__(self, *columns: ProgressColumn, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
         self._clock, self._next_line = clock, clock() + _FIRST_LINE
         super().__init__(*columns, **options)
+
+    def start(self) -> None:
+        Bars.shown += 1
+        super().start()
+
+    def stop(self) -> None:
+        Bars.shown -= 1
+        super().stop()
 
     def add_task(self, description: str, *args: Any, **options: Any) -> TaskID:
         pace = Pace(options.get("total") or 0, options.get("completed", 0), self._clock)
@@ -165,11 +177,13 @@ def track(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
             bar.advance(task)
 
 
-def waiting(what: str) -> Bars:
-    """A display with the time taken, for a step that cannot count: `with waiting("loading …"):`."""
-    bar = Bars(
-        SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeColumn(), console=stderr,
-        disable=not stderr.is_terminal, transient=True,
-    )  # fmt: skip
-    bar.add_task(what, total=None)
-    return bar
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show `what` and the time taken, for a step that cannot count; nothing in a worker or while a bar is shown."""
+    if Bars.shown or multiprocessing.parent_process() is not None or not stderr.is_terminal:
+        yield
+        return
+    columns = SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeColumn()
+    with Bars(*columns, console=stderr, transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield

@@ -1,12 +1,15 @@
-"""Answers tasks with the known truth of the demo through Label Studio's API, as its own annotator."""
+"""Answers tasks with the known truth of the demo through Label Studio's API, under the annotator's own account."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import requests
+
 from ndec_builder.annotation.label_studio import projects
-from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
+from ndec_builder.annotation.label_studio.accounts import log_in, read_accounts
+from ndec_builder.annotation.label_studio.connection import NO_RETRY, TIMEOUT_SECONDS, Connection, explain_errors
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import track
 from ndec_builder.core.errors import NdecError
@@ -25,7 +28,8 @@ def answer_all(
 ) -> int:
     """Answer every unanswered pair in the annotator's project with `known_label(query_id, reference_id)`.
 
-    Returns how many were answered. Labels belong to the annotator because the project does.
+    Returns how many were answered. The annotator logs in with the account that `push` made; on a server without such
+    accounts the answers are sent with the token of `connection`.
     Raises NdecError for an annotator without tasks or project in this round, and for a label that is not in LABELS.
     """
     tables = AnnotationTables(workspace, split)
@@ -47,6 +51,9 @@ def answer_all(
         tasks = client.tasks.list(project=project.id, page_size=1000, include="id,data,total_annotations")
         open_tasks = [(t.id, pairs[t.data["pair_id"]]) for t in tasks if not t.total_annotations]
 
+    account = read_accounts(workspace.label_studio).get(annotator) if connection.secrets else None
+    browser = log_in(connection.url, account) if account else None
+
     def answer(item: tuple[int, dict[str, str]]) -> None:
         task, row = item
         label = gold.get(row["pair_id"]) or known_label(row["query_id"], row["reference_id"])
@@ -55,8 +62,19 @@ def answer_all(
                 f"known_label gave {label!r} for {row['query_id']} × {row['reference_id']}, not one of {LABELS}"
             )
         result = [{"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [label]}}]
-        with explain_errors(connection, "sending an answer"):
-            client.annotations.create(id=task, result=result, lead_time=0.0, request_options=NO_RETRY)
+        if browser is None:
+            with explain_errors(connection, "sending an answer"):
+                client.annotations.create(id=task, result=result, lead_time=0.0, request_options=NO_RETRY)
+            return
+        path = f"{connection.url}/api/tasks/{task}/annotations/"
+        try:
+            sent = browser.post(path, json={"result": result, "lead_time": 0.0}, timeout=TIMEOUT_SECONDS)
+            sent.raise_for_status()
+        except requests.RequestException as error:
+            raise NdecError(
+                f"Label Studio at {connection.url} did not take an answer of {annotator} ({type(error).__name__}); "
+                "nothing is lost: run the same command again"
+            ) from None
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in track(pool.map(answer, open_tasks), len(open_tasks), f"{annotator} answers"):

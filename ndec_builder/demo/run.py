@@ -73,18 +73,19 @@ def run(config: DemoConfig) -> DemoTable:
     Raises UsageError for a directory that holds anything but a demo.
     """
     started = time.monotonic()
+    say(introduction(config))
     stage = _Stages(config.out, started)
     manifest, size = make_manifest(config, stage), DEMO_SIZES[config.size]
     fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
-    asl = stage("train-asl", "train-asl", **fit)
-    asl_copies = stage("train-asl --recipe asl-copies", "train-asl", recipe="asl-copies", **fit)
-    fused = stage("train-asl --recipe fused", "train-fused", **fit)
+    asl = stage("train-asl: the paper's detector", "train-asl", **fit)
+    asl_copies = stage("train-asl: the same with edited copies among its views", "train-asl", recipe="asl-copies", **fit)
+    fused = stage("train-asl: a scorer that fuses descriptor and geometry", "train-fused", **fit)
 
     # with few training images, none can be held out to choose a threshold on
     own = {"threshold": "auto"} if read_json(asl_copies / "checkpoint.json")["threshold"] is not None else {}
 
     def benchmark(name: str, **detector: Any) -> Path:
-        report: Path = stage(f"benchmark {name}", "benchmark", manifest=manifest, name=name, **detector)
+        report: Path = stage(f"benchmark: {name}", "benchmark", manifest=manifest, name=name, **detector)
         return report
 
     baseline = benchmark("baseline", model=MODEL)
@@ -101,23 +102,37 @@ def run(config: DemoConfig) -> DemoTable:
     return DemoTable.collect(Workspace(config.out), manifest, reports, time.monotonic() - started)
 
 
+def introduction(config: DemoConfig) -> str:
+    """What the demo is about to do, and where its labels come from."""
+    pictures = f"the pictures in {config.images}" if config.images else "pictures from Debian and PyPI packages"
+    labels = (
+        "You label the pairs yourself, in Label Studio."
+        if config.annotate_yourself
+        else "The labels are SIMULATED: an annotator named oracle labels each pair in Label Studio from the known truth."
+    )
+    return (
+        f"This demo runs every step of ndec on {pictures}.\n{labels}\n"
+        f"It writes to {config.out}. You can stop it at any time; the same command continues."
+    )
+
+
 def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     """The stages up to the exported manifest, whose directory is returned. Raises UsageError as `run` does."""
     _check_own(config)
     _claim(config)
     size, stage = DEMO_SIZES[config.size], stages or _Stages(config.out, time.monotonic())
     own = {"images": config.images, "group_by": config.group_by}
-    corpus = stage("corpus", "corpus", size=config.size, seed=config.seed, **own)
+    corpus = stage("corpus: collect pictures and plant copies with a known truth", "corpus", size=config.size, seed=config.seed, **own)
     if config.images is not None:
         size = scaled_to(size, read_json(corpus)["counts"])
-    stage("edited-copy queries", "edit", role="reference", count=size.copies, seed=config.seed)
+    stage("edit: make edited copies of references, the true copies to find", "edit", role="reference", count=size.copies, seed=config.seed)
     # mine test compares with these; if they were embedded after it, a resumed demo would mine and export again
-    stage("embed basic", "embed", role="basic")
-    stage("mine test", "mine", split="test", top=size.top_test)
-    stage("mine train", "mine", split="train", top=size.top_train)
-    stage.timed("annotate", lambda: _annotate(config, stage))
-    manifest = stage("export", "export", name="demo", distractors=size.distractors, seed=config.seed)
-    stage("validate", "validate", manifest=manifest)
+    stage("embed: describe the training images (role basic)", "embed", role="basic")
+    stage("mine: pool images that look like a reference (split test)", "mine", split="test", top=size.top_test)
+    stage("mine: pool images that look like a training image (split train)", "mine", split="train", top=size.top_train)
+    stage.timed("annotate: people or the oracle label the pairs in Label Studio", lambda: _annotate(config, stage))
+    manifest = stage("export: the decided pairs become a dataset", "export", name="demo", distractors=size.distractors, seed=config.seed)
+    stage("validate: check every count, hash and reference of the dataset", "validate", manifest=manifest)
     return manifest
 
 
@@ -164,7 +179,7 @@ class _Stages:
         say(f"── {title}")
         result = work()
         now = time.monotonic()
-        say(f"   {title}: {now - begun:.0f} s (since the start: {now - self.started:.0f} s)")
+        say(f"   {title.partition(':')[0]} took {now - begun:.0f} s; {now - self.started:.0f} s since the start")
         return result
 
 

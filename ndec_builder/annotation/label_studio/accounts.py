@@ -75,6 +75,26 @@ def labels_of_others(accounts: Accounts, labels: pa.Table) -> Counter[tuple[str,
     return found
 
 
+def log_in(url: str, account: Mapping[str, str]) -> requests.Session:
+    """A browser session of an annotator. Raises NdecError when Label Studio refuses the password."""
+    page = f"{url}/user/login/"
+    browser = requests.Session()
+    try:
+        browser.get(page, timeout=60).raise_for_status()
+        form = {
+            "email": account["user"],
+            "password": account["password"],
+            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+        }
+        answer = browser.post(page, form, headers={"Referer": page}, timeout=60, allow_redirects=False)
+        browser.headers.update({"X-CSRFToken": browser.cookies["csrftoken"], "Referer": page})
+    except (requests.RequestException, KeyError) as error:
+        raise NdecError(f"Label Studio at {url} cannot be logged in to ({type(error).__name__})") from None
+    if answer.status_code != 302:
+        raise NdecError(f"Label Studio at {url} refuses the password of {account['user']}; it was changed there")
+    return browser
+
+
 def _address(annotator: str, taken: set[str]) -> str:
     """A login for an annotator; Label Studio expects the form of an email address and ignores case."""
     stem = "-".join(part for part in annotator.lower().replace("_", "-").replace(".", "-").split("-") if part)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ndec_builder.core.console import track
 from ndec_builder.core.errors import UsageError, nearest
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.fused.features import PAIR_FEATURES
@@ -136,7 +137,8 @@ def _train(rows: Tensor, target: Tensor, weight: Tensor, config: FusedConfig) ->
         biases.append(torch.zeros(count, 1, outer, requires_grad=True))
     optimizer = torch.optim.AdamW([*weights, *biases], lr=LR, weight_decay=WEIGHT_DECAY)
     batches = math.ceil(len(rows) / _BATCH)
-    for step in range(config.epochs * batches):
+    steps = config.epochs * batches
+    for step in track(range(steps), steps, "fitting networks"):
         if step % batches == 0:
             order = torch.stack([torch.randperm(len(rows), generator=generator) for _ in range(count)])
         chosen = order[:, step % batches * _BATCH :][:, :_BATCH]
