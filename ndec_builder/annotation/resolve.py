@@ -70,6 +70,11 @@ def run(config: ResolveConfig) -> Path:
         say(audit_text(found.audit))
     counts = Counter(decision or "undecided" for decision in found.decisions["decision"].to_pylist())
     still_open = open_pairs(tables, found.decisions)
+    if tables.replaced:
+        say(
+            f"{len(tables.replaced)} labelled pairs show other pictures now, because an image was replaced under the same "
+            "id: their labels do not count"
+        )
     for line in [*_result_lines(tables, counts, still_open, agreed), *tables.former_text()]:
         say(line)
     bases = Counter(basis for basis in found.decisions["basis"].to_pylist() if basis)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import (
     ClassProbabilities,
@@ -21,6 +22,7 @@ from ndec_builder.annotation.label_tables import (
 )
 from ndec_builder.annotation.push_options import PushOptions, read_push_options, write_push_options
 from ndec_builder.annotation.records import ledger
+from ndec_builder.annotation.records.pictures import replaced_pairs
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import (
@@ -74,7 +76,7 @@ class AnnotationTables:
         else:
             path = write_table(self.directory / f"{name}.parquet", table)
         setattr(self, name, table)
-        for dependent in ("valid_labels", "counting_labels", "skipped", "labelled", "former"):
+        for dependent in ("valid_labels", "counting_labels", "replaced", "skipped", "labelled", "former"):
             vars(self).pop(dependent, None)
         return path
 
@@ -137,8 +139,16 @@ class AnnotationTables:
 
     @cached_property
     def counting_labels(self) -> pa.Table:
-        """The labels that count: neither withdrawn in Label Studio nor set aside."""
-        return without_set_aside(self.valid_labels, self.set_aside)
+        """The labels that count: not withdrawn in Label Studio, not set aside, and of pictures that were not replaced."""
+        labels = without_set_aside(self.valid_labels, self.set_aside)
+        if not self.replaced:
+            return labels
+        return labels.filter(pc.invert(pc.is_in(labels["pair_id"], pa.array(sorted(self.replaced), pa.string()))))
+
+    @cached_property
+    def replaced(self) -> set[str]:
+        """Labelled pairs with a picture that was replaced under the same id since."""
+        return replaced_pairs(self.workspace, self.split)
 
     @cached_property
     def decisions(self) -> pa.Table:

@@ -78,7 +78,9 @@ def run(config: DemoConfig) -> DemoTable:
     manifest, size = make_manifest(config, stage), DEMO_SIZES[config.size]
     fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
     asl = stage("train-asl: the paper's detector", "train-asl", **fit)
-    asl_copies = stage("train-asl: the same with edited copies among its views", "train-asl", recipe="asl-copies", **fit)
+    asl_copies = stage(
+        "train-asl: the same with edited copies among its views", "train-asl", recipe="asl-copies", **fit
+    )
     fused = stage("train-asl: a scorer that fuses descriptor and geometry", "train-fused", **fit)
 
     # with few training images, none can be held out to choose a threshold on
@@ -122,16 +124,34 @@ def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     _claim(config)
     size, stage = DEMO_SIZES[config.size], stages or _Stages(config.out, time.monotonic())
     own = {"images": config.images, "group_by": config.group_by}
-    corpus = stage("corpus: collect pictures and plant copies with a known truth", "corpus", size=config.size, seed=config.seed, **own)
+    corpus = stage(
+        "corpus: collect pictures and plant copies with a known truth",
+        "corpus",
+        size=config.size,
+        seed=config.seed,
+        **own,
+    )
     if config.images is not None:
         size = scaled_to(size, read_json(corpus)["counts"])
-    stage("edit: make edited copies of references, the true copies to find", "edit", role="reference", count=size.copies, seed=config.seed)
+    stage(
+        "edit: make edited copies of references, the true copies to find",
+        "edit",
+        role="reference",
+        count=size.copies,
+        seed=config.seed,
+    )
     # mine test compares with these; if they were embedded after it, a resumed demo would mine and export again
     stage("embed: describe the training images (role basic)", "embed", role="basic")
     stage("mine: pool images that look like a reference (split test)", "mine", split="test", top=size.top_test)
     stage("mine: pool images that look like a training image (split train)", "mine", split="train", top=size.top_train)
     stage.timed("annotate: people or the oracle label the pairs in Label Studio", lambda: _annotate(config, stage))
-    manifest = stage("export: the decided pairs become a dataset", "export", name="demo", distractors=size.distractors, seed=config.seed)
+    manifest = stage(
+        "export: the decided pairs become a dataset",
+        "export",
+        name="demo",
+        distractors=size.distractors,
+        seed=config.seed,
+    )
     stage("validate: check every count, hash and reference of the dataset", "validate", manifest=manifest)
     return manifest
 

@@ -50,7 +50,9 @@ class DemoTable:
             seconds=round(seconds, 1),
             places={
                 **{f"report: {title}": str(path / "report.html") for title, path in reports.items()},
-                **{f"mined pairs, {split}": str(workspace.candidates(split) / "contact_sheet.html") for split in SPLITS},
+                **{
+                    f"mined pairs, {split}": str(workspace.candidates(split) / "contact_sheet.html") for split in SPLITS
+                },
                 "dataset card": str(manifest / "README.md"),
             },
         )
@@ -87,7 +89,10 @@ class DemoTable:
             "",
         ]
         if self.natural_groups < FEW:
-            lines += [f"too few scenes ({self.natural_groups}, at least {FEW} are needed): these numbers prove nothing", ""]
+            lines += [
+                f"too few scenes ({self.natural_groups}, at least {FEW} are needed): these numbers prove nothing",
+                "",
+            ]
         lines += self._detector_lines()
         lines += ["", *(f"{claim}: {'yes' if holds else 'NO'}" for claim, holds in self.claims().items())]
         lines += ["", f"The demo took {self.seconds / 60:.1f} minutes. Where to look:"]

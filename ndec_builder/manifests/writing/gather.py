@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.records.pictures import replaced_pairs
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.kept_queries import KeptQueries, kept_queries
 from ndec_builder.candidates.settings import GALLERY
@@ -26,7 +27,7 @@ from ndec_builder.core.schemas import (
 )
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts
+from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts, within
 from ndec_builder.manifests.writing.labelled_pairs import confirmed_copies, former_pairs, labelled_images
 from ndec_builder.manifests.writing.selection import Material
 from ndec_builder.manifests.writing.twins import TwinMap, represented, twins_of, without_twins
@@ -125,7 +126,9 @@ def _decisions(workspace: Workspace, split: str) -> pa.Table:
     path = workspace.annotation(split) / "decisions.parquet"
     if not path.is_file():
         raise NdecError(f"split {split} is mined but not decided: {path} does not exist; {_next_step(path, split)}")
-    return read_table(path, DECISIONS.names)
+    decisions = read_table(path, DECISIONS.names)
+    replaced = replaced_pairs(workspace, split)  # since the last resolve
+    return decisions.filter(pa.array(~within(decisions["pair_id"], texts(sorted(replaced)))))
 
 
 def _next_step(decisions: Path, split: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import no_gold
+from ndec_builder.annotation.records.pictures import labelled_pool_pictures
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import FORMERLY_MINED
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import say
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform
 from ndec_builder.core.storage import read_table
@@ -41,6 +44,9 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bo
         )
     former = tasks.filter(pa.array(within(tasks["pair_id"], labels) & ~within(tasks["pair_id"], mined["pair_id"])))
     former = former.filter(pa.array(first_of_each(former["pair_id"]))).sort_by("pair_id")
+    former, gone = _of_present_images(workspace, split, former)
+    if gone and not quiet:
+        say(f"{gone} labelled pairs of split {split} name images that were removed since; they are left out")
     if former.num_rows and not quiet:
         say(f"{former.num_rows} labelled pairs of split {split} are no longer among the mined ones; their labels count")
     for field in CANDIDATES:
@@ -49,12 +55,24 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bo
     return conform(former, CANDIDATES)
 
 
+def _of_present_images(workspace: Workspace, split: str, pairs: pa.Table) -> tuple[pa.Table, int]:
+    """The pairs of images that the workspace has, and the number of the others."""
+    kept: np.ndarray = np.ones(pairs.num_rows, dtype=bool)
+    for column, role in (("query_id", "pool"), ("reference_id", GALLERY[split])):
+        if pairs.num_rows and workspace.images(role).is_file():
+            kept &= within(pairs[column], read_table(workspace.images(role), ["image_id"])["image_id"])
+    return pairs.filter(pa.array(kept)), int((~kept).sum())
+
+
 def labelled_images(workspace: Workspace) -> pa.Table:
     """Pool images (`query_id`) in any pair given to people, gold included, or mined by an earlier run of `mine`.
 
-    None of them may be a distractor.
+    None of them may be a distractor. Pictures that people labelled under an earlier id are included.
     """
     columns = []
+    if (shas := labelled_pool_pictures(workspace)) and workspace.images("pool").is_file():
+        pool = read_table(workspace.images("pool"), ["image_id", "sha256"])
+        columns.append(pool.filter(pc.is_in(pool["sha256"], pa.array(sorted(shas), pa.string())))["image_id"])
     for split in SPLITS:
         tables = AnnotationTables(workspace, split)
         columns.append(tables.tasks["query_id"])
