@@ -49,10 +49,10 @@ TABLE = DemoTable(
 
 def test_the_table_says_what_was_found_and_what_is_simulated() -> None:
     text = TABLE.as_text()
-    assert "4 pairs, 1 exact duplicates; the others were labelled: 33% edited copies, 67% hard negatives" in text
+    assert "4 pairs, 1 exact duplicates; the others: 33% edited copies, 67% hard negatives" in text
     assert "5 queries (3 natural of 3 scenes and families, 2 reverse crops), 7 training pairs" in text
     assert "annotator `oracle`, simulated" in text
-    assert "too few scenes (3, at least 20 are needed): these numbers prove nothing" in text
+    assert "too few scenes (3, at least 20 needed): these numbers prove nothing" in text
     assert text.splitlines()[-1].split() == ["report:", "plain", "a/report.html"]  # ends with where to look
     assert "70% / 30%" in text
     assert text.count(": yes") == 2

@@ -72,8 +72,8 @@ def run(config: ResolveConfig) -> Path:
     still_open = open_pairs(tables, found.decisions)
     if tables.replaced:
         say(
-            f"{len(tables.replaced)} labelled pairs show other pictures now, because an image was replaced under the same "
-            "id: their labels do not count"
+            f"{len(tables.replaced)} labelled pairs show other pictures now: an image was replaced under the same "
+            "id. Their labels do not count"
         )
     for line in [*_result_lines(tables, counts, still_open, agreed), *tables.former_text()]:
         say(line)

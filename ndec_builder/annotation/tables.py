@@ -139,7 +139,7 @@ class AnnotationTables:
 
     @cached_property
     def counting_labels(self) -> pa.Table:
-        """The labels that count: not withdrawn in Label Studio, not set aside, and of pictures that were not replaced."""
+        """The labels that count: not withdrawn or set aside, and about pictures that were not replaced."""
         labels = without_set_aside(self.valid_labels, self.set_aside)
         if not self.replaced:
             return labels

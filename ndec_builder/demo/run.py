@@ -78,9 +78,7 @@ def run(config: DemoConfig) -> DemoTable:
     manifest, size = make_manifest(config, stage), DEMO_SIZES[config.size]
     fit = {"manifest": manifest, "views": size.views, "steps": size.steps, "seed": config.seed}
     asl = stage("train-asl: the paper's detector", "train-asl", **fit)
-    asl_copies = stage(
-        "train-asl: the same with edited copies among its views", "train-asl", recipe="asl-copies", **fit
-    )
+    asl_copies = stage("train-asl: the same with edited copies as views", "train-asl", recipe="asl-copies", **fit)
     fused = stage("train-asl: a scorer that fuses descriptor and geometry", "train-fused", **fit)
 
     # with few training images, none can be held out to choose a threshold on
@@ -110,7 +108,7 @@ def introduction(config: DemoConfig) -> str:
     labels = (
         "You label the pairs yourself, in Label Studio."
         if config.annotate_yourself
-        else "The labels are SIMULATED: an annotator named oracle labels each pair in Label Studio from the known truth."
+        else "The labels are SIMULATED: the annotator oracle labels each pair in Label Studio from the known truth."
     )
     return (
         f"This demo runs every step of ndec on {pictures}.\n{labels}\n"

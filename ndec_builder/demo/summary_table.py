@@ -76,7 +76,7 @@ class DemoTable:
             lines += ["Labels: the known truth of the demo (annotator `oracle`, simulated), not given by people.", ""]
         for split, row in self.mined.items():
             lines.append(
-                f"mined {split:<5}  {row['pairs']} pairs, {row['duplicates']} exact duplicates; the others were labelled: "
+                f"mined {split:<5}  {row['pairs']} pairs, {row['duplicates']} exact duplicates; the others: "
                 f"{row['edited_copy']:.0%} edited copies, {row['hard_negative']:.0%} hard negatives, "
                 f"{row['unrelated']:.0%} unrelated"
             )
@@ -90,7 +90,7 @@ class DemoTable:
         ]
         if self.natural_groups < FEW:
             lines += [
-                f"too few scenes ({self.natural_groups}, at least {FEW} are needed): these numbers prove nothing",
+                f"too few scenes ({self.natural_groups}, at least {FEW} needed): these numbers prove nothing",
                 "",
             ]
         lines += self._detector_lines()
@@ -119,8 +119,7 @@ class DemoTable:
         return [
             *lines,
             f"N = {n}; search: {protocol}; brackets: 95 % intervals, bootstrap over groups",
-            "P@N: precision at the cut N, after the filter where there is one · filter keeps: share of true and of false "
-            "positives",
+            "P@N: precision at the cut N, after the filter if there is one",
             "recovered: share of the first detector's loss of μAP that is won back · gap_closed: how much smaller the "
             "detector's own loss is · held: its μAP with / without hard negatives",
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ndec_builder.core.schemas import table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 from support.described_bench import Bench

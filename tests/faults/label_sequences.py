@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.sequences import run_sequence  # noqa: E402
+from support.sequences import run_sequence
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Random sequences of mine, push, label, pull, resolve, recheck, ingest and export, checked against the labels.
 
 Everything but Label Studio and the network that describes pictures is the real code. What people said is recorded by
-the bytes of the two pictures they saw, so a picture that is replaced or renamed does not inherit a label of another one.
+the bytes of the two pictures they saw, so a picture that is replaced or renamed has no label of another one.
 """
 
 from __future__ import annotations
