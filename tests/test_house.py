@@ -24,7 +24,7 @@ SUBPACKAGES = {
     "core": ["pictures", "access", "executor"],
     "sources": ["readers"],
     "embeddings": ["backbones", "engines"],
-    "candidates": ["search", "geometry"],
+    "candidates": ["search", "geometry", "outside"],
     "annotation": ["records", "decisions", "assignment", "stopping", "label_studio", "web", "upkeep"],
     "manifests": ["writing", "validation"],
     "training": ["fused"],

@@ -83,7 +83,8 @@ def run(config: MineConfig) -> Path:
     scratch = directory / _SCRATCH
     config = replace(config, top=config.top or recommended_top(len(pool)))
     table = find_candidates(workspace, config, (pool, gallery), context, scratch, mark)
-    _report_limits(config, table, pool, gallery)
+    if config.pairs is None:
+        _report_limits(config, table, pool, gallery)
     (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # from an earlier run
     if config.geometry:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
@@ -179,6 +180,8 @@ def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) ->
         if not config.attribution.is_file():
             raise UsageError(f"the attribution table {config.attribution} does not exist")
         inputs["attribution"] = sha256_file(config.attribution)
+    if config.pairs is not None and config.pairs.is_file():
+        inputs["pairs"] = sha256_file(config.pairs)
     parts = {
         "settings": result_fields(config) | {"split": config.split},
         "approximate": None,  # kept so that pairs mined with version 0.1.0 keep their fingerprint

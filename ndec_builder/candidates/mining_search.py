@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.candidate_table import CandidateContext, candidate_table
+from ndec_builder.candidates.outside.given_pairs import given_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.checkpoint import Checkpoint
 from ndec_builder.candidates.search.exact import top_pairs
@@ -35,7 +36,12 @@ def find_candidates(
     Returns candidates (schema CANDIDATES); fewer for people when no more pairs exist. A larger search extends a smaller
     one, so the result does not depend on the number of rounds. Tables of finished rounds are kept under `scratch` for
     this `mark`: a killed run continues from them. The caller removes `scratch` after writing the result.
+
+    With `config.pairs`, returns all pairs of that file instead.
     """
+    if config.pairs is not None:
+        given = given_pairs(config.pairs, sides, workspace.candidates(config.split))
+        return candidate_table(workspace, config.split, given, sides, context)
     table = CANDIDATES.empty_table()
     wanted = config.top + config.top // 8 + 8  # with usual numbers of duplicates one round is enough
     while True:

@@ -79,6 +79,11 @@ class MineConfig(Config):
     attribution: Path | None = option(
         None, "csv with image_id and photo_id, url, author or author_url, for images whose tables lack them."
     )
+    pairs: Path | None = option(
+        None,
+        "Pairs from another tool instead of a search: csv or parquet with two columns of ids or paths, fastdup's "
+        "similarity.csv, or the JSON of difPy. All are taken; --top and the limits per image do not apply.",
+    )
     embed_settings: Path | None = option(None, "File whose [embed] is used; default: the ndec.toml of the workspace.")
 
 

@@ -1,0 +1,1 @@
+"""Candidate pairs that other tools found."""

@@ -1,0 +1,102 @@
+"""Read pairs of images out of the files of other tools.
+
+Read are csv and parquet tables with two columns of ids or paths, fastdup's `similarity.csv`, and JSON that maps each
+file to its matches, as difPy and imagededup write it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from ndec_builder.core.errors import UsageError
+from ndec_builder.core.storage import read_table
+
+PAIR_COLUMNS = (  # headers of the two columns, best first
+    ("query_id", "reference_id"), ("query", "reference"), ("filename_from", "filename_to"), ("from", "to"),
+    ("image_1", "image_2"), ("image1", "image2"), ("left", "right"), ("a", "b"),
+)  # fmt: skip
+SCORE_COLUMNS = ("score", "similarity", "distance")
+_FASTDUP_NAMES = "atrain_features.dat.csv"  # fastdup numbers the images; this file next to it has their names
+
+
+@dataclass(frozen=True)
+class NamedPair:
+    """Two ids or paths as the file has them, and the score of the tool; None where it has none or it is no number."""
+
+    first: str
+    second: str
+    score: float | None = None
+
+
+def read_pair_file(path: Path) -> list[NamedPair]:
+    """The pairs in the order of the file. Raises UsageError when it is missing or none of the kinds above."""
+    if not path.is_file():
+        raise UsageError(f"the file of pairs {path} does not exist")
+    kind = path.suffix.lower()
+    try:
+        if kind == ".json":
+            return list(_of_mapping(json.loads(path.read_text("utf-8")), path))
+        table = read_table(path) if kind == ".parquet" else pa.csv.read_csv(path, convert_options=_all_text(path))
+    except (ValueError, RecursionError) as error:  # also Arrow's and json's own
+        raise UsageError(f"{path} cannot be read ({str(error).splitlines()[0]}); give csv, parquet or json") from None
+    return _of_table(table, path)
+
+
+def _all_text(path: Path) -> pa.csv.ConvertOptions:
+    """Ids like 007 must not become numbers."""
+    with pa.csv.open_csv(path) as reader:
+        names = reader.schema.names
+    return pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True)
+
+
+def _of_table(table: pa.Table, path: Path) -> list[NamedPair]:
+    names = next((pair for pair in PAIR_COLUMNS if set(pair) <= set(table.column_names)), None)
+    if names is None:
+        known = ", ".join("/".join(pair) for pair in PAIR_COLUMNS)
+        raise UsageError(
+            f"{path} has the columns {', '.join(table.column_names)}; expected two with ids or paths, named {known}"
+        )
+    first, second = (table[name].to_pylist() for name in names)
+    score = next((name for name in SCORE_COLUMNS if name in table.column_names), None)
+    scores = table[score].to_pylist() if score else [None] * len(first)
+    numbered = path.with_name(_FASTDUP_NAMES)
+    if names == ("from", "to") and numbered.is_file():
+        of = _fastdup_names(numbered)
+        first, second = ([of.get(str(value), str(value)) for value in column] for column in (first, second))
+    rows = zip(first, second, scores, strict=True)
+    return [NamedPair(str(a), str(b), _number(value)) for a, b, value in rows if a is not None and b is not None]
+
+
+def _fastdup_names(path: Path) -> dict[str, str]:
+    table = pa.csv.read_csv(path, convert_options=_all_text(path))
+    if {"index", "filename"} <= set(table.column_names):
+        return dict(zip(table["index"].to_pylist(), table["filename"].to_pylist(), strict=True))
+    return {}
+
+
+def _of_mapping(content: Any, path: Path) -> Iterator[NamedPair]:
+    """{file: [match, …]} or {file: [[match, score], …]}."""
+    if not isinstance(content, Mapping) or not all(isinstance(found, list) for found in content.values()):
+        raise UsageError(f"{path} is json, but not {{file: [matches]}} as difPy and imagededup write it")
+    for name, found in content.items():
+        for match in found:
+            if isinstance(match, str):
+                yield NamedPair(name, match)
+            elif isinstance(match, list) and match and isinstance(match[0], str):
+                yield NamedPair(name, match[0], _number(match[1]) if len(match) > 1 else None)
+            else:
+                raise UsageError(f"{path}: {match!r} of {name!r} is neither a file name nor [file name, score]")
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Makes the files in this folder again, each by the real tool in an environment of its own: bash make.sh EMPTY_FOLDER
+# fastdup 2.54, difPy 4.2.1; Python 3.11. Every path in the files is relative to EMPTY_FOLDER.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$1"
+mkdir pictures
+PYTHONPATH="$here/../.." python - <<'PY'
+from support.pictures import scene
+
+for number in range(6):
+    picture = scene(number, (160, 112))
+    picture.save(f"pictures/P{number:03d}.png")
+    picture.resize((120, 84)).save(f"pictures/P{number:03d}_copy.jpg", quality=80)
+PY
+for tool in fastdup==2.54 difPy==4.2.1; do
+  python3.11 -m venv "env-${tool%%=*}"
+  "env-${tool%%=*}/bin/pip" install -q "$tool"
+done
+env-fastdup/bin/python - <<'PY'
+import fastdup
+
+run = fastdup.create(work_dir="fastdup", input_dir="pictures")
+run.run(num_images=0, overwrite=True, print_summary=False, ccthreshold=0.5, threshold=0.5)
+run.similarity().to_csv("fastdup-similarity-method.csv", index=False)
+PY
+cat > difpy_run.py <<'PY'
+import json
+
+import difPy
+
+if __name__ == "__main__":  # it starts processes
+    built = difPy.build(["pictures"], show_progress=False, in_folder=False)
+    found = difPy.search(built, similarity=2000.0, same_dim=False, show_progress=False)
+    with open("difpy-4.2.1.json", "w") as file:
+        json.dump(found.result, file, indent=1)
+PY
+env-difPy/bin/python difpy_run.py

@@ -1,0 +1,107 @@
+"""Pairs of other tools: files that the real tools wrote (`pair_files/make.sh`), and what `mine --pairs` does."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ndec_builder.candidates.mine import run
+from ndec_builder.candidates.outside.given_pairs import GIVEN_FILE, LEFT_OUT_FILE, match_pairs
+from ndec_builder.candidates.outside.pair_files import NamedPair, read_pair_file
+from ndec_builder.candidates.settings import MineConfig
+from ndec_builder.core.errors import UsageError
+from ndec_builder.core.storage import read_table
+from support.pictures import scene
+
+FILES = Path(__file__).parent / "pair_files"
+
+
+def test_difpy() -> None:
+    content = json.loads((FILES / "difpy-4.2.1.json").read_text("utf-8"))
+    expected = [NamedPair(name, other, score) for name, found in content.items() for other, score in found]
+    assert read_pair_file(FILES / "difpy-4.2.1.json") == expected and len(expected) == 11
+    assert NamedPair("pictures/P001_copy.jpg", "pictures/P001.png", 24.786533333333335) in expected
+
+
+def test_numbers_of_fastdup_become_the_names_of_its_other_file() -> None:
+    """The file has numbers; what fastdup's own method `similarity()` returns has the names next to them."""
+    with (FILES / "fastdup-similarity-method.csv").open(newline="") as file:
+        named = {(r["filename_from"], r["filename_to"], float(r["distance"])) for r in csv.DictReader(file)}
+    found = read_pair_file(FILES / "fastdup" / "similarity.csv")
+    assert {(pair.first, pair.second, pair.score) for pair in found} == named
+    assert {(p.first, p.second) for p in read_pair_file(FILES / "fastdup-similarity-method.csv")} == {
+        n[:2] for n in named
+    }
+
+
+def test_ids_stay_text_and_scores_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("query_id,reference_id,score\n007,01,0.5\n8,2,high\n,3,1\n")
+    assert read_pair_file(tmp_path / "a.csv") == [NamedPair("007", "01", 0.5), NamedPair("8", "2", None)]
+    pq.write_table(pa.table({"left": ["x"], "right": ["y"]}), tmp_path / "a.parquet")
+    assert read_pair_file(tmp_path / "a.parquet") == [NamedPair("x", "y", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "x,y\n1,2\n", "has the columns x, y; expected two"),
+        ("a.json", "[1]", "is json, but not"),
+        ("a.json", '{"a": [3]}', "neither a file name"),
+        ("a.json", "{", "cannot be read"),
+        ("a.csv", "", "cannot be read"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=said):
+        read_pair_file(tmp_path / name)
+
+
+def test_directions_and_reasons() -> None:
+    pool, gallery = {"q": 0, "p": 1}, {"r": 0, "s": 1}
+    pairs = [("q", "r"), ("r", "q"), ("s", "p"), ("q", "q"), ("q", "p"), ("q", "nobody"), ("in/q.jpg", "s.png")]
+    found, left = match_pairs([NamedPair(*pair) for pair in pairs], pool, gallery)
+    assert found == {(0, 0): None, (1, 1): None, (0, 1): None}
+    assert [(pair.first, pair.second, reason) for pair, reason in left] == [
+        ("r", "q", "given before, in this or the other direction"),
+        ("q", "q", "a pair of an image with itself"),
+        ("q", "p", "both images have the same role"),
+        ("q", "nobody", "an image that is not searched"),
+    ]
+
+
+def test_mined_pairs_are_those_of_the_file(bench, tmp_path, capsys) -> None:
+    """The pairs get the scores, duplicates and geometry of a search; the tool's own score is kept next to them."""
+    bench.add("reference", {f"r{i}": scene(i) for i in range(1, 4)})
+    bench.add("pool", {"p-dup": scene(1).resize((96, 72)), **{f"p{i}": scene(50 + i) for i in range(3)}})
+    searched = read_table(
+        run(MineConfig(bench.workspace.root, top=4, max_per_query=0, max_per_reference=0)) / "candidates.parquet"
+    )
+    rows = {(row["query_id"], row["reference_id"]): row for row in searched.to_pylist()}
+    keys = list(rows)[:3]
+    lines = [f"{r}.png,{q}.png,{n}" for n, (q, r) in enumerate(keys)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["from,to,distance", *lines, "p1,missing,9"]))
+    directory = run(MineConfig(bench.workspace.root, pairs=tmp_path / "pairs.csv"))
+    given = read_table(directory / "candidates.parquet").to_pylist()
+    assert [{**row, "rank": 0} for row in given] == [{**rows[key], "rank": 0} for key in keys]
+    kept = read_table(directory / GIVEN_FILE).to_pylist()
+    assert {(r["query_id"], r["reference_id"]): r["given_score"] for r in kept} == dict(
+        zip(keys, range(3), strict=True)
+    )
+    assert read_table(directory / LEFT_OUT_FILE).to_pylist() == [
+        {"first": "p1", "second": "missing", "reason": "an image that is not searched"}
+    ]
+    assert "1 pairs left out: an image that is not searched" in capsys.readouterr().err
+
+
+def test_a_file_without_any_known_pair_is_refused(bench, tmp_path) -> None:
+    bench.add("reference", {"r1": scene(1), "r2": scene(2)})
+    bench.add("pool", {"p1": scene(3), "p2": scene(4)})
+    (tmp_path / "pairs.csv").write_text("query,reference\na,b\n")
+    with pytest.raises(UsageError, match="no pair of"):
+        run(MineConfig(bench.workspace.root, pairs=tmp_path / "pairs.csv"))
