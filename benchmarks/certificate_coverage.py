@@ -1,4 +1,4 @@
-"""How often the statements of `certify` and of the watched audit are true, over SIMULATED reviews.
+"""How often the statements of certify and of the watched audit are true, over SIMULATED reviews.
 
     python benchmarks/certificate_coverage.py [--runs 1000]
 
@@ -225,7 +225,7 @@ def main() -> None:
     runs, started = parser.parse_args().runs, time.process_time()
     grid = [(e, p, n) for e in (0.03, 0.08, 0.15) for p in (0.05, 0.3, 0.6) for n in (200, 600)]
     text = [
-        "# Are the statements of `certify` and of the watched audit true? SIMULATED",
+        "# Are the statements of certify and of the watched audit true? SIMULATED",
         "",
         machine(),
         "",

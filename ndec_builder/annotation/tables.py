@@ -148,7 +148,7 @@ class AnnotationTables:
     @cached_property
     def replaced(self) -> set[str]:
         """Labelled pairs with a picture that was replaced under the same id since."""
-        return replaced_pairs(self.workspace, self.split)
+        return replaced_pairs(self.workspace, self.split, self.tasks)
 
     @cached_property
     def decisions(self) -> pa.Table:

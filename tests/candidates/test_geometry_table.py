@@ -13,6 +13,7 @@ from ndec_builder.candidates.geometry.fitting import fit_geometry
 from ndec_builder.candidates.geometry.table import MEASURED_COLUMNS, add_geometry, measure, read_geometry, with_geometry
 from ndec_builder.core.decode import decode
 from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
+from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import textured
 
@@ -129,7 +130,10 @@ def test_pairs_that_were_measured_before_are_not_measured_again(
     measured.clear()
     smaller = measure(workspace, "test", table.slice(1, 2), scratch, 1, known)
     assert measured == []
-    assert larger.equals(measure(workspace, "test", table, scratch, 1))
+    fresh = measure(workspace, "test", table, scratch, 1)
+    assert larger.equals(fresh, check_metadata=True)
+    files = [write_table(scratch.with_name(name), rows) for name, rows in (("a.parquet", larger), ("b.parquet", fresh))]
+    assert files[0].read_bytes() == files[1].read_bytes()  # a killed run continues to the same bytes
     assert smaller.equals(measure(workspace, "test", table.slice(1, 2), scratch, 1))
 
 

@@ -60,7 +60,7 @@ def pull_labels(
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
     new = pa.concat_tables(found.labels).sort_by([(name, "ascending") for name in _LABEL_ORDER])
     found.labels.clear()
-    record_pictures(tables.workspace, tables.split, new["pair_id"].to_pylist())
+    record_pictures(tables.workspace, tables.split, tables.tasks, new["pair_id"].to_pylist())
     tables.write("labels", pa.concat_tables([tables.labels, new]))
     found.counts["labels"], found.counts["skipped"] = tables.labels.num_rows, len(tables.skipped)
     found.snapshot.write()

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pyarrow as pa
+
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.schemas import SPLITS
-from ndec_builder.core.storage import read_json, read_table, write_json
+from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 _FILE = "labelled_pictures.json"  # pair_id → [SHA-256 of the pool picture, of the other one]
 _Shas = list[str | None]
 
 
-def record_pictures(workspace: Workspace, split: str, pair_ids: Iterable[str]) -> None:
-    """Remember the present pictures of pairs with new labels. Call it before the labels are written."""
-    found = _present(workspace, split, set(pair_ids))
+def record_pictures(workspace: Workspace, split: str, tasks: pa.Table, pair_ids: Iterable[str]) -> None:
+    """Remember the present pictures of pairs with new labels. Call it before the labels are written.
+
+    tasks: the tasks of the split (schema TASKS).
+    """
+    found = _present(workspace, split, tasks, set(pair_ids))
     if found:
         write_json(workspace.annotation(split) / _FILE, _recorded(workspace, split) | found)
 
 
-def replaced_pairs(workspace: Workspace, split: str) -> set[str]:
+def replaced_pairs(workspace: Workspace, split: str, tasks: pa.Table) -> set[str]:
     """Labelled pairs with a picture that was replaced since, under the same id. Unknown hashes equal everything."""
     recorded = _recorded(workspace, split)
-    present = _present(workspace, split, set(recorded))
+    present = _present(workspace, split, tasks, set(recorded))
     return {
         pair
         for pair, now in present.items()
@@ -47,14 +52,13 @@ def _recorded(workspace: Workspace, split: str) -> dict[str, _Shas]:
     return found
 
 
-def _present(workspace: Workspace, split: str, pair_ids: set[str]) -> dict[str, _Shas]:
+def _present(workspace: Workspace, split: str, tasks: pa.Table, pair_ids: set[str]) -> dict[str, _Shas]:
     """The hashes of these pairs' pictures now; null for an image that the workspace no longer has."""
-    path = workspace.annotation(split) / "tasks.parquet"
-    if not pair_ids or not path.is_file():
+    if not pair_ids:
         return {}
     rows = {
         row["pair_id"]: (row["query_id"], row["reference_id"])
-        for row in read_table(path, ["pair_id", "query_id", "reference_id"]).to_pylist()
+        for row in tasks.select(["pair_id", "query_id", "reference_id"]).to_pylist()
         if row["pair_id"] in pair_ids
     }
     hashes = []
