@@ -12,11 +12,8 @@ from ndec_builder.annotation.assignment.undecided_queries import pairs_of_droppe
 from ndec_builder.annotation.decisions.audit import (
     GOAL,
     audit_verdict,
-    audit_votes,
-    disputed_in_audit,
     evaluate_audit,
     kept_pairs,
-    unconfirmed_in_audit,
 )
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.decisions.recall_certificate import RecallGoal, certify_recall
@@ -95,13 +92,7 @@ class CertifiedWay(Way):
         while True:
             drawn = order[: len(drawn) + self.policy.batch]
             crew.give("audit", dict.fromkeys(drawn, 1))
-            while True:
-                votes = audit_votes(crew.labels)
-                again = {*disputed_in_audit(votes), *unconfirmed_in_audit(votes)}
-                more = {pair: len(votes[pair]) + 1 for pair in sorted(again) if crew.free(pair)}
-                if not more:
-                    break
-                crew.give("audit", more)
+            votes = self.settled_audit()
             self.found = evaluate_audit(len(kept), drawn, votes)
             out = [pair for pair in drawn if audit_verdict(votes[pair]) in ("copy", "doubtful")]
             left = copies - sum(self.bench.truth[pair] == "edited_copy" for pair in out)

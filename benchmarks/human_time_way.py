@@ -154,16 +154,20 @@ class Way:
         kept = kept_pairs(self.bench.candidates, self.resolved(), "test")
         drawn = draw_pairs(kept, self.policy.audit_pairs)
         crew.give("audit", dict.fromkeys((pair for pair in drawn if crew.free(pair)), 1))
-        while True:
-            votes = audit_votes(crew.labels)
-            again = {*disputed_in_audit(votes), *unconfirmed_in_audit(votes)}
-            more = {pair: len(votes[pair]) + 1 for pair in sorted(again) if crew.free(pair)}
-            if not more:
-                break
-            crew.give("audit", more)
+        votes = self.settled_audit()
         self.found = evaluate_audit(len(kept), drawn, votes)
         self.kept_before = kept
         self.kept = [pair for pair in kept if audit_verdict(votes.get(pair, ())) not in ("copy", "doubtful")]
+
+    def settled_audit(self) -> dict[str, list[str]]:
+        """Votes of the audit, after disputed pairs and unconfirmed copies got further labels while anyone is free."""
+        while True:
+            votes = audit_votes(self.crew.labels)
+            again = {*disputed_in_audit(votes), *unconfirmed_in_audit(votes)}
+            more = {pair: len(votes[pair]) + 1 for pair in sorted(again) if self.crew.free(pair)}
+            if not more:
+                return votes
+            self.crew.give("audit", more)
 
     def decisions(self) -> dict[str, str]:
         """Pair → decision. What people left open is unsure; what nobody looked at is no decision."""

@@ -80,19 +80,24 @@ def log_in(url: str, account: Mapping[str, str]) -> requests.Session:
     page = f"{url}/user/login/"
     browser = requests.Session()
     try:
-        browser.get(page, timeout=60).raise_for_status()
-        form = {
-            "email": account["user"],
-            "password": account["password"],
-            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
-        }
-        answer = browser.post(page, form, headers={"Referer": page}, timeout=60, allow_redirects=False)
+        answer = _submit(browser, page, account)
         browser.headers.update({"X-CSRFToken": browser.cookies["csrftoken"], "Referer": page})
     except (requests.RequestException, KeyError) as error:
         raise NdecError(f"Label Studio at {url} cannot be logged in to ({type(error).__name__})") from None
     if answer.status_code != 302:
         raise NdecError(f"Label Studio at {url} refuses the password of {account['user']}; it was changed there")
     return browser
+
+
+def _submit(browser: requests.Session, page: str, account: Mapping[str, str]) -> requests.Response:
+    """Send the login or sign-up form of `page`. Raises RequestException, and KeyError without a form cookie."""
+    browser.get(page, timeout=60).raise_for_status()
+    form = {
+        "email": account["user"],
+        "password": account["password"],
+        "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+    }
+    return browser.post(page, form, headers={"Referer": page}, timeout=60, allow_redirects=False)
 
 
 def _address(annotator: str, taken: set[str]) -> str:
@@ -113,13 +118,7 @@ def _sign_up(connection: Connection, account: Mapping[str, str]) -> None:
         link = urlsplit(str(invite.json()["invite_url"]))
         page = urljoin(connection.url, f"{link.path}?{link.query}")
         with requests.Session() as browser:
-            browser.get(page, timeout=60).raise_for_status()
-            form = {
-                "email": account["user"],
-                "password": account["password"],
-                "csrfmiddlewaretoken": browser.cookies["csrftoken"],
-            }
-            answer = browser.post(page, form, headers={"Referer": page}, timeout=60, allow_redirects=False)
+            answer = _submit(browser, page, account)
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         raise NdecError(
             f"Label Studio at {connection.url} made no account for {account['user']} ({type(error).__name__}); run the "
