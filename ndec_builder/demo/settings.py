@@ -15,7 +15,7 @@ class DemoConfig(Config):
     """`ndec demo`: every stage on real pictures."""
 
     out: Path = option(Path("ndec-demo"), "Workspace of the demo; run the command again to resume.")
-    size: str = option("full", "full (about eleven minutes on two cores) or small (for CI).", choices=SIZE_NAMES)
+    size: str = option("full", "full (about twelve minutes on two cores) or small (for CI).", choices=SIZE_NAMES)
     images: Path | None = option(None, "Folder with your own photos, used instead of the mini corpus.")
     group_by: str = option("auto", f"Of --images: {GROUP_BY['help']}", choices=GROUP_BY["choices"])
     annotate_yourself: bool = option(
