@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from ndec_builder.annotation.label_studio.accounts import accounts_file
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, own_connection
@@ -17,7 +15,7 @@ from ndec_builder.annotation.label_studio.ports import is_loopback, page_origins
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
 from ndec_builder.annotation.settings import ServeConfig
 from ndec_builder.annotation.web.image_server import ImageServer
-from ndec_builder.core.console import say
+from ndec_builder.core.console import ending_on_signals, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 
@@ -83,7 +81,7 @@ def _serve_images(config: ServeConfig) -> None:
     connection = connect_label_studio(workspace, config.url, config.token_file)
     _warn_when_open(config)
     with (
-        _ending_on_signals(),
+        ending_on_signals(),
         ImageServer(workspace, config.image_port, config.host, page_origins(connection.url)) as images,
     ):
         address = images.url.partition("/key/")[0]
@@ -117,7 +115,7 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
     workspace = _existing_workspace(config)
     _warn_when_open(config)
     with (
-        _ending_on_signals(),
+        ending_on_signals(),
         ImageServer(
             workspace, config.image_port, config.host, page_origins(f"http://{config.host}:{config.port}")
         ) as images,
@@ -132,24 +130,3 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
         ) as server,
     ):
         yield server, own_connection(workspace, server.url, images.url)
-
-
-@contextlib.contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """Let a closed terminal or a `kill` stop Label Studio as Ctrl-C does; does nothing outside the main thread.
-
-    SIGINT is included: a shell starts background jobs with SIGINT ignored, and Python then raises nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from types import FrameType
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -187,3 +190,25 @@ def waiting(what: str) -> Iterator[None]:
     with Bars(*columns, console=stderr, transient=True) as bar:
         bar.add_task(what, total=None)
         yield
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let a closed terminal or a `kill` end the work inside as Ctrl-C does, so that its servers and processes end too.
+
+    Raises KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP; does nothing outside the main thread. SIGINT is included:
+    a shell starts background jobs with SIGINT ignored, and Python then raises nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.config import as_dict
+from ndec_builder.core.console import ending_on_signals
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import read_json, sha256_file, write_json
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.detectors.methods import Method, parse_method
 from ndec_builder.league.environments import Peer, built_in, find_peer
 from ndec_builder.league.settings import OWN, LeagueConfig
@@ -106,8 +108,24 @@ def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path
         needed = {name: value for name, value in as_dict(config).items() if name in _JOB_FIELDS}
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
         command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job)]
-        made_by = [__version__, sha256_file(job)]
+        made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config))]
     return _finished(command, [key, *made_by], target, config.minutes)
+
+
+def _inputs(entry: Entry, config: LeagueConfig) -> list[Path]:
+    """What an own detector reads besides the dataset. Its path may stay the same when its content changes."""
+    source: dict[str, Any] = entry.method.source if entry.method is not None else {"model": (config.model,)}
+    given = [value for values in source.values() for value in (values if isinstance(values, tuple) else (values,))]
+    given += [path for name, path in (("asl", config.checkpoint), ("fused", config.fused_model)) if name == entry.name]
+    workspace = Workspace(config.workspace)
+    whitenings = [workspace.whitening(model) for model in source.get("model", ())]
+    return [Path(str(value).rpartition("@")[2]) for value in given if value] + whitenings
+
+
+def _contents(paths: list[Path]) -> list[str]:
+    """Hashes of the files among the paths and below them, in the order of their paths."""
+    found = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    return [sha256_file(file) for file in found]
 
 
 def _finished(command: Sequence[str], key: list[Any], target: Path, minutes: float) -> Finished:
@@ -129,7 +147,8 @@ def _run(command: Sequence[str], log: Path, minutes: float) -> str:
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
-            process.wait(minutes * 60)
+            with ending_on_signals():
+                process.wait(minutes * 60)
         except subprocess.TimeoutExpired:
             return f"stopped after {minutes:g} minutes; raise --minutes"
         finally:

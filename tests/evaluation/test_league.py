@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from typer.testing import CliRunner
 
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import restricted
@@ -152,6 +155,42 @@ def test_a_second_run_takes_what_is_there(small: Any, played: Any, monkeypatch: 
     folder = played[0].parent
     rows = league(small, played[0], str(folder / "greys.py"))
     assert rows["greys"]["numbers"] == played[1]["greys"]["numbers"]
+
+
+def test_a_retrained_network_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
+    """The path stays, the content changes. A whitening of the workspace counts as well."""
+    config = LeagueConfig(workspace=tmp_path, checkpoint=tmp_path / "asl", fused_model=tmp_path / "fused")
+    whitening = Workspace(tmp_path).whitening(config.model)
+    files = {"asl": tmp_path / "asl" / "model.safetensors", "fused": tmp_path / "fused" / "fused.json"}
+    files["cosine"] = whitening / "whitening.npz"
+    for file in files.values():
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"first")
+    clip = tmp_path / "clip.pt"
+    clip.write_bytes(b"first")
+    detectors = [entries.Entry(name) for name in files] + [entries._entry(f"clip=open_clip:ViT-B-32@{clip}")]
+    reads = {"cosine": (0,), "asl": (0, 1), "fused": (0, 2), "clip": (3,)}
+    for place, file in enumerate((files["cosine"], files["asl"], files["fused"], clip)):
+        before = [entries._contents(entries._inputs(detector, config)) for detector in detectors]
+        file.write_bytes(b"second")
+        after = [entries._contents(entries._inputs(detector, config)) for detector in detectors]
+        changed = {detector.name for detector, a, b in zip(detectors, before, after, strict=True) if a != b}
+        assert changed == {name for name, places in reads.items() if place in places}
+
+
+def test_a_league_that_is_killed_leaves_no_peer_running(small: Any, tmp_path: Path) -> None:
+    write = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+    slow = adapter(tmp_path, "slow", f"def describe(path):\n    import os, time\n    {write}\n    time.sleep(60)\n")
+    command = [sys.executable, "-m", "ndec_builder", "league", "--workspace", str(small.workspace)]
+    command += ["--manifest", str(small.manifest), "--detector", slow, "--out", str(tmp_path / "out")]
+    league = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not ((tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()):
+        assert league.poll() is None
+        time.sleep(0.05)
+    league.terminate()
+    assert league.wait() != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_scores_of_the_wrong_direction_are_said(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
