@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys, without_set_aside
 from ndec_builder.annotation.settings import SendBackConfig
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.access.machines import user_name
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -110,7 +111,7 @@ def move_set_aside(config: SendBackConfig, tasks: pa.Table, labels: pa.Table, se
 
 def _set_aside_rows(config: SendBackConfig, chosen: Collection[TaskRow]) -> pa.Table:
     names = ("pair_id", "round", "annotator", "label", "annotated_at")
-    why: dict[str, Any] = {"set_aside_at": datetime.now(UTC), "by": config.by or getpass.getuser(), "why": config.why}
+    why: dict[str, Any] = {"set_aside_at": datetime.now(UTC), "by": config.by or user_name(os.geteuid()), "why": config.why}
     return table_of(SET_ASIDE, [{name: row[name] for name in names} | why for row in chosen])
 
 

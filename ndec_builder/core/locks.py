@@ -1,7 +1,8 @@
 """One writer per output: an advisory lock next to it, which the system releases when the process dies.
 
-`flock` also holds across machines on NFS (Linux maps it to a lock of the server). The holder removes the
-lock file, so a process that gets a lock checks that the file with that name is still the locked one.
+`flock` also holds across machines on NFS (Linux maps it to a lock of the server). Where it does not, the holder that the
+file names is believed until it removes the file. The holder always does that, so a process that gets a lock checks that
+the file with that name is still the locked one.
 Everyone who may write in a folder may open its lock files, so the users of a shared folder exclude each other.
 """
 
@@ -11,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import functools
-import getpass
 import json
 import os
 import re
@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias, TypeVar
 
+from ndec_builder.core.access.machines import is_elsewhere, locks_reach, running_system, user_name
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import remove_abandoned, remove_partials, write_error
@@ -33,6 +34,7 @@ _Config = TypeVar("_Config")
 Run: TypeAlias = Callable[[_Config], Path]
 NO_LOCK = "NDEC_NO_LOCK"  # environment variable that `ndec --no-lock` sets: run without locks
 _PATIENCE = 1.0  # seconds; `ndec status` holds a lock for an instant, and a killed process takes a moment to exit
+_SETTLE = 0.3  # seconds; where locks do not reach, two machines may write their names at once
 _REFUSED = (errno.EACCES, errno.EPERM)
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -64,7 +66,6 @@ def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
         yield
         return
     with file:
-        _write_holder(file)
         try:
             remove_partials(output)
             remove_abandoned(output.parent)
@@ -96,15 +97,18 @@ def is_locked(output: Path) -> bool:
     try:
         with lock_path(output).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return _is_held_elsewhere(_holder(file.fileno()), lock_path(output))
     except (BlockingIOError, PermissionError):
         return True
     except OSError:  # no lock file, or a file system without locks
         return False
-    return False
 
 
 def _acquired(path: Path, output: Path, wait: bool) -> TextIO:
-    """The open lock file, locked. Raises NdecError for another holder, OSError when it cannot be opened or locked."""
+    """The open lock file, locked, with this process in it.
+
+    Raises NdecError for another holder, OSError when it cannot be opened or locked.
+    """
     started, told = time.monotonic(), False
     while True:
         late = time.monotonic() - started > _PATIENCE
@@ -121,25 +125,31 @@ def _acquired(path: Path, output: Path, wait: bool) -> TextIO:
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino and _is_ours(file, path):
+            current = path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino and _is_ours(file, path)
+            holder = _holder(file.fileno()) if current else {}
+            if current and not _is_held_elsewhere(holder, path) and _write_holder(file, path):
                 return file
-            file.close()  # its holder has just removed it
-            continue
-        except BlockingIOError:
-            if late and not wait:
-                message = _busy(file, output)
+            if not current:  # its holder has just removed it
                 file.close()
-                raise NdecError(message) from None
-            if late and not told:
-                say(f"waiting for another process that writes {output}")
-                told = True
+                continue
+            message = _busy_elsewhere(_holder(file.fileno()), output, path)
+        except BlockingIOError:
+            message = f"{_who(_holder(file.fileno()))} is writing {output}; wait until it ends, or stop it"
+            message += ", then run this again"
         except OSError as error:
             file.close()
             if isinstance(error, FileNotFoundError):  # removed between the two calls
                 continue
             if late or error.errno != errno.ESTALE:
                 raise
+            time.sleep(0.05)
+            continue
         file.close()
+        if late and not wait:
+            raise NdecError(message)
+        if late and not told:
+            say(f"waiting: {message}")
+            told = True
         time.sleep(0.05)
 
 
@@ -174,15 +184,36 @@ def _is_ours(file: TextIO, path: Path) -> bool:
     return False
 
 
-def _write_holder(file: TextIO) -> None:
+def _write_holder(file: TextIO, path: Path) -> bool:
+    """Write who holds the lock; False if a process on another machine did so at the same time."""
     if not file.writable():
-        return
+        return True
     holder = {
-        "pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "command": _command(), "since": _now()
+        "pid": os.getpid(), "host": socket.gethostname(), "system": running_system(), "user": user_name(os.geteuid()),
+        "command": _command(), "since": _now(),
     }  # fmt: skip
-    with contextlib.suppress(OSError):  # on a full disk the lock works without a name in it
+    try:
         os.ftruncate(file.fileno(), 0)
         os.pwrite(file.fileno(), json.dumps(holder).encode(), 0)  # a buffer would be written, and fail, at close
+    except OSError:  # on a full disk the lock works without a name in it
+        return True
+    if locks_reach(path):
+        return True
+    time.sleep(_SETTLE)
+    return _holder(file.fileno()) == holder
+
+
+def _holder(handle: int) -> dict[str, Any]:
+    """Who is named in a lock file; empty if nobody is."""
+    try:
+        found = json.loads(os.pread(handle, 1 << 20, 0) or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_held_elsewhere(holder: dict[str, Any], path: Path) -> bool:
+    return bool(holder) and is_elsewhere(holder) and not locks_reach(path)
 
 
 def _is_writable(output: Path) -> bool:
@@ -199,7 +230,7 @@ def _no_lock(path: Path, output: Path, error: OSError) -> NdecError:
     whose = ""
     with contextlib.suppress(OSError):
         found = path.lstat()
-        whose = f", a file of user {_name_of(found.st_uid)} with the mode {stat.S_IMODE(found.st_mode):o}"
+        whose = f", a file of user {user_name(found.st_uid)} with the mode {stat.S_IMODE(found.st_mode):o}"
     return NdecError(
         f"{output} cannot be locked: {path}{whose}: {error.strerror}. Another command may be writing there. Make the "
         "folder and its lock file writable for you (a shared folder: chmod g+ws), or, if you are sure that no other "
@@ -207,16 +238,19 @@ def _no_lock(path: Path, output: Path, error: OSError) -> NdecError:
     )
 
 
-def _busy(file: TextIO, output: Path) -> str:
-    try:
-        file.seek(0)
-        holder = json.loads(file.read())
-        user = holder.get("user", "an unknown user")
-        where = f"process {holder['pid']} of {user} on {holder['host']}, since {holder['since']}"
-        who = f"`{holder['command']}` ({where})"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        who = "another process"
-    return f"{who} is writing {output}; wait until it ends, or stop it, then run this again"
+def _who(holder: dict[str, Any]) -> str:
+    if not {"pid", "host", "command", "since"} <= holder.keys():
+        return "another process"
+    user = holder.get("user", "an unknown user")
+    where = f"process {holder['pid']} of {user} on {holder['host']}, since {holder['since']}"
+    return f"`{holder['command']}` ({where})"
+
+
+def _busy_elsewhere(holder: dict[str, Any], output: Path, path: Path) -> str:
+    return (
+        f"{_who(holder)} may still be writing {output}: locks of this file system may not reach from there to here. Wait "
+        f"until it ends, or stop it there; if it no longer runs, delete {path}; then run this again"
+    )
 
 
 def _command() -> str:
@@ -224,22 +258,6 @@ def _command() -> str:
     name = Path(sys.argv[0]).name if sys.argv else "python"
     words = ["ndec" if name in ("__main__.py", "ndec") else name, *sys.argv[1:]]
     return _PASSWORD.sub("***@", shlex.join(words))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without this user in /etc/passwd
-        return f"uid {os.getuid()}"
-
-
-def _name_of(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _now() -> str:

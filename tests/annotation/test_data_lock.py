@@ -13,6 +13,7 @@ import pytest
 
 from ndec_builder.annotation.label_studio import data_lock
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, state_file
+from ndec_builder.core.access.machines import running_system
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from support.needs import free_port
@@ -64,7 +65,7 @@ def test_a_holder_on_another_machine_is_believed_until_it_signs_off(tmp_path: Pa
 
 @pytest.mark.parametrize("same", ["host", "system"])
 def test_a_holder_that_ended_with_this_machine_or_its_container_is_replaced(tmp_path: Path, same: str) -> None:
-    ours = {"host": socket.gethostname(), "system": data_lock._system()}
+    ours = {"host": socket.gethostname(), "system": running_system()}
     other = {"host": "other-host", "system": "x"}[same]
     data_lock.data_lock(tmp_path).write_text(ELSEWHERE.replace(f'"{same}": "{other}"', f'"{same}": "{ours[same]}"'))
     data_lock.release(data_lock.acquire(tmp_path, wait=0))

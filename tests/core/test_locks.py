@@ -148,7 +148,7 @@ import os, sys
 from pathlib import Path
 from ndec_builder.core import locks
 from ndec_builder.core.errors import NdecError
-import getpass, rich.console
+import rich.console
 locks._PATIENCE = 0.2
 os.umask(int(sys.argv[3], 8))
 os.setgroups([]), os.setgid(int(sys.argv[2])), os.setuid(int(sys.argv[2]))
@@ -262,7 +262,7 @@ def test_a_handle_that_stays_stale_stops_the_command(tmp_path: Path, monkeypatch
 def test_the_message_names_host_user_and_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "_PATIENCE", 0.0)
     monkeypatch.setattr(locks.socket, "gethostname", lambda: "first-host")
-    monkeypatch.setattr(locks.getpass, "getuser", lambda: "ann")
+    monkeypatch.setattr(locks, "user_name", lambda _: "ann")
     words = ["ndec", "mine", "--split", "test", "--top", "50", "--model", "postgresql://ann:secret@db/x"]
     monkeypatch.setattr(sys, "argv", words)
     with locked(tmp_path / "out"):

@@ -12,7 +12,7 @@ stored tasks are those of one of the two orders, one after the other. Writes tes
 from __future__ import annotations
 
 import argparse
-import getpass
+import os
 import socket
 import sys
 import tempfile
@@ -30,6 +30,7 @@ from faults import record  # noqa: E402
 from faults.labelling_bench import EXPORT, PEOPLE, Bench, Scene, make_world, other_label, simulated_label  # noqa: E402
 from faults.syscalls import Call, available  # noqa: E402
 from faults.write_points import in_memory  # noqa: E402
+from ndec_builder.core.access.machines import user_name  # noqa: E402
 
 VISIBLE = ("rename", "link", "unlink", "rmdir", "mkdir")
 VERBS = {
@@ -111,7 +112,7 @@ class Pair:
         found = (ended.code, second.code, bench.summary())
         wrong = bench.problems(found[2]) + bench.doubled()
         wrong += [one.text[-400:] for one in (ended, second) if one.code not in (0, 1) or "Traceback" in one.text]
-        who = f"of {getpass.getuser()} on {socket.gethostname()}"
+        who = f"of {user_name(os.geteuid())} on {socket.gethostname()}"
         if second.code == 1 and "is writing" in second.text and (ended.code, found[2]) == self.alone:
             met.refused += 1
             if f"process {first.pid} {who}" not in second.text:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import getpass
 import json
 import os
 import socket
@@ -18,9 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from ndec_builder.core.access.machines import is_elsewhere, running_system, user_name
 from ndec_builder.core.errors import NdecError
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def data_lock(data: Path) -> Path:
@@ -63,7 +61,7 @@ def acquire(data: Path, wait: float = 1.0) -> TextIO:
                 "put the workspace on a file system with locks, or use PostgreSQL"
             ) from None
     holder = holder_of(data)
-    if holder and holder.get("host") != socket.gethostname() and holder.get("system") != _system():
+    if holder and is_elsewhere(holder):
         file.close()
         raise NdecError(
             f"a Label Studio may still run on {data}: {describe(holder)} did not sign off, and locks may not reach "
@@ -75,8 +73,8 @@ def acquire(data: Path, wait: float = 1.0) -> TextIO:
 def sign(file: TextIO, process: int, url: str) -> None:
     """Write into the lock file who holds it."""
     holder = {
-        "host": socket.gethostname(), "user": _user(), "process": process, "url": url, "system": _system(),
-        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "host": socket.gethostname(), "user": user_name(os.geteuid()), "process": process, "url": url,
+        "system": running_system(), "since": datetime.now().astimezone().isoformat(timespec="seconds"),
     }  # fmt: skip
     _write(file, json.dumps(holder))
 
@@ -112,18 +110,3 @@ def _write(file: TextIO, text: str) -> None:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())
-
-
-def _system() -> str:
-    """The running kernel: containers on one machine share it, and with it the locks."""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return socket.gethostname()
