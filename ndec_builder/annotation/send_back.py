@@ -111,7 +111,8 @@ def move_set_aside(config: SendBackConfig, tasks: pa.Table, labels: pa.Table, se
 
 def _set_aside_rows(config: SendBackConfig, chosen: Collection[TaskRow]) -> pa.Table:
     names = ("pair_id", "round", "annotator", "label", "annotated_at")
-    why: dict[str, Any] = {"set_aside_at": datetime.now(UTC), "by": config.by or user_name(os.geteuid()), "why": config.why}
+    by = config.by or user_name(os.geteuid())
+    why: dict[str, Any] = {"set_aside_at": datetime.now(UTC), "by": by, "why": config.why}
     return table_of(SET_ASIDE, [{name: row[name] for name in names} | why for row in chosen])
 
 

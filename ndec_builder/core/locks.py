@@ -1,8 +1,8 @@
 """One writer per output: an advisory lock next to it, which the system releases when the process dies.
 
-`flock` also holds across machines on NFS (Linux maps it to a lock of the server). Where it does not, the holder that the
-file names is believed until it removes the file. The holder always does that, so a process that gets a lock checks that
-the file with that name is still the locked one.
+`flock` also holds across machines on NFS (Linux maps it to a lock of the server). Where it does not, the holder named in
+the file is believed until it removes the file. Every holder does so, and a process that gets a lock checks that the file
+with that name is still the locked one.
 Everyone who may write in a folder may open its lock files, so the users of a shared folder exclude each other.
 """
 
@@ -248,8 +248,8 @@ def _who(holder: dict[str, Any]) -> str:
 
 def _busy_elsewhere(holder: dict[str, Any], output: Path, path: Path) -> str:
     return (
-        f"{_who(holder)} may still be writing {output}: locks of this file system may not reach from there to here. Wait "
-        f"until it ends, or stop it there; if it no longer runs, delete {path}; then run this again"
+        f"{_who(holder)} may still be writing {output}: locks of this file system may not reach from there to here. "
+        f"Wait until it ends, or stop it there; if it no longer runs, delete {path}; then run this again"
     )
 
 
