@@ -22,7 +22,7 @@ from machine import machine, write_result
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo import run
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
-from ndec_builder.evaluation.detectors.fused_rescoring import measure_pairs, own_sides, with_scores
+from ndec_builder.evaluation.detectors.fused_rescoring import measure_pairs, own_sides, probabilities, with_scores
 from ndec_builder.evaluation.detectors.scoring import score
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import query_groups, restricted
@@ -133,7 +133,8 @@ def evaluate_seed(
         config = BenchmarkConfig(workspace=workspace, manifest=manifest, model=MODEL, device="cpu", **search)  # type: ignore[arg-type]
         base = score(config, space, data).predictions
         chosen, rows = measure_pairs(space, data, base, model, sides, TOP, 0)
-        fused = with_scores(base, chosen, model.probability(rows))
+        probability = probabilities(data, base, model, sides[1], chosen, rows)
+        fused = with_scores(base, chosen, probability)
         found[name] = SearchResult(data, base, fused, chosen, rows)
     return found
 

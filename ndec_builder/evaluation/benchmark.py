@@ -24,7 +24,7 @@ from ndec_builder.evaluation.metrics.estimates import METRIC_KEYS, QUERY_SUBSETS
 from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
 from ndec_builder.evaluation.report.html_report import write_report
-from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
+from ndec_builder.evaluation.settings import AUTO, ONE_PER_QUERY, BenchmarkConfig
 from ndec_builder.evaluation.twins import settle_twins
 from ndec_builder.evaluation.verdict import headline, verdict
 from ndec_builder.version import __version__
@@ -50,7 +50,7 @@ def run(config: BenchmarkConfig) -> Path:
     dataset, twins = settle_twins(config, workspace, dataset)
     if twins:
         say(twins)
-    theirs = None if config.baseline is None else _baseline(config.baseline, dataset)
+    theirs = None if config.baseline is None else _baseline(config, dataset)
     evaluated = evaluate_detector(
         config, workspace, dataset, None if theirs is None else group_predictions(dataset, theirs)
     )
@@ -101,19 +101,31 @@ def open_dataset(config: BenchmarkConfig) -> Dataset:
     return from_folders(config.queries, config.references, config.ground_truth, config.group_by)
 
 
-def _baseline(report: Path, dataset: Dataset) -> Predictions:
-    """The final list of an earlier run. Raises UsageError if it is not a report or used different data."""
+def _baseline(config: BenchmarkConfig, dataset: Dataset) -> Predictions:
+    """The final list of an earlier run, reduced to one reference per query if this run is.
+
+    Raises UsageError if it is not a report, used different data, or holds one reference per query and this run all.
+    """
+    report = config.baseline
+    assert report is not None
     if not (report / "metrics.json").is_file() or not (report / "predictions.csv").is_file():
         raise UsageError(
             f"--baseline {report} is not a report of `ndec benchmark`: metrics.json or predictions.csv is missing"
         )
-    theirs = read_json(report / "metrics.json").get("dataset", {}).get("fingerprint")
+    metrics = read_json(report / "metrics.json")
+    theirs = metrics.get("dataset", {}).get("fingerprint")
     if theirs != dataset.fingerprint:
         raise UsageError(
             f"the baseline {report} was run on different data (fingerprint {str(theirs)[:12]}, here "
             f"{dataset.fingerprint[:12]}); run `ndec benchmark` for the baseline on this dataset first"
         )
-    return read_predictions(report / "predictions.csv", dataset.query_ids, dataset.reference_ids)
+    if metrics.get("protocol", {}).get("one_per_query") and not config.one_per_query:
+        raise UsageError(
+            f"the baseline {report} holds one reference per query, and this run would hold all pairs, so they "
+            "cannot be compared; add --one-per-query, or run the baseline without it"
+        )
+    found = read_predictions(report / "predictions.csv", dataset.query_ids, dataset.reference_ids)
+    return found.best_of_queries() if config.one_per_query else found
 
 
 def _metrics(
@@ -141,6 +153,7 @@ def _metrics(
         "uap_by_filter": evaluated.uaps,
         "protocol": {
             "search": scored.predictions.protocol,
+            **({"one_per_query": ONE_PER_QUERY} if config.one_per_query else {}),
             "ranking": "one list; score desc, negatives first among equals, then ids; / all ground-truth pairs",
             "precision": f"cut at N = {n:,}, then filter, no refill",
             "filter": _filter_text(config, evaluated.evaluation),

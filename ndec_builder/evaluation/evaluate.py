@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,12 @@ def evaluate_detector(
 def evaluate_scored(
     config: BenchmarkConfig, dataset: Dataset, scored: Scored, baseline: GroupedList | None = None
 ) -> BenchmarkRun:
-    """`evaluate_detector` on an existing list, so that it is scored once for runs with and without the filter."""
+    """`evaluate_detector` on an existing list, so that it is scored once for runs with and without the filter.
+
+    With `one_per_query` only the best pair of each query is evaluated; the filter sees only these.
+    """
+    if config.one_per_query:
+        scored = replace(scored, predictions=scored.predictions.best_of_queries())
     searched, n = group_predictions(dataset, scored.predictions), config.n or len(dataset.truth)
     norm_filter: AsymmetricFilter | None = None
     final, uaps = scored.predictions, dict[str, float]()

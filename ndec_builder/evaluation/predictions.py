@@ -37,6 +37,12 @@ class Predictions:
         """One number per pair, ascending in (query_id, reference_id)."""
         return self.query * references + self.reference
 
+    def best_of_queries(self) -> Predictions:
+        """The best prediction of each query, in query order; among equal scores the one with the first reference."""
+        order = np.lexsort((self.reference, -self.scores, self.query))
+        first = order[np.flatnonzero(np.diff(self.query[order], prepend=-1))]
+        return Predictions(self.query[first], self.reference[first], self.scores[first], self.protocol)
+
 
 def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequence[str]) -> Predictions:
     """Read a csv with or without a header. Its ids must be among the given ones (ascending).

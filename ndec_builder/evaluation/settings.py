@@ -16,6 +16,7 @@ SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
 TWIN_RULES = ("match", "drop")
+ONE_PER_QUERY = "one reference per query, its best; the numbers of lists with all pairs are not comparable"
 AUTO = "auto"  # the filter's threshold that the checkpoint chose on training data
 
 RESULT_FORMATS = {
@@ -74,6 +75,13 @@ class BenchmarkConfig(Config):
     replicates: int = setting(1000, "Bootstrap replicates for the 95 % intervals.", ge=100)
     seed: int = setting(0, "Seed of the bootstrap.")
     rescored: int = setting(10, "fused: best pairs per query to re-score; all others stay below them.", ge=1)
+    competition: bool = setting(
+        True, "fused: the re-scored references of a query compete for it; off: each pair is scored on its own.",
+        cli="--competition/--no-competition",
+    )  # fmt: skip
+    one_per_query: bool = setting(
+        False, "Keep only the best reference of each query. This is a protocol of its own, named with every number."
+    )
     workers: int = setting(0, "fused: processes that fit pairs; 0: as many as the cores allow.", ge=0, result=False)
     test_size: tuple[int, ...] = setting(
         (), "Input size in pixels; the features of several sizes are averaged. Default: the model's own size.", ge=32

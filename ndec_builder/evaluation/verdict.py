@@ -14,6 +14,8 @@ def headline(metrics: Mapping[str, Any]) -> str:
     parts = [f"μAP {with_interval(metrics['uap'])}"]
     if metrics["uap_without_hard_negatives"]["value"] is not None:
         parts[0] += f" → {with_interval(metrics['uap_without_hard_negatives'])} without hard negatives"
+    if metrics["protocol"].get("one_per_query"):
+        parts[0] += " (one reference per query)"
     has_filter = metrics["protocol"]["filter"] is not None
     precision = metrics["precision_after_filter" if has_filter else "precision_at_n"]["value"]
     parts.append(f"P@{metrics['n']:,} {_two(precision)}" + (" after the filter" if has_filter else ""))

@@ -329,3 +329,20 @@ def test_descriptors_ensembles_and_normalised_scores(
     assert json.loads((report / "run.json").read_text())["config"]["descriptors"] == [str(file) for file in files]
     with pytest.raises(UsageError, match="needs a background"):
         run(BenchmarkConfig(**common, descriptors=files, norm_factor=1.0))
+
+
+def test_one_reference_per_query_is_named_with_its_numbers(small: Any, baseline: Path) -> None:
+    config = {"workspace": small.workspace, "manifest": small.manifest, "replicates": 100}
+    report = run(BenchmarkConfig(**config, model=MODEL, one_per_query=True, baseline=baseline, name="one"))
+    rows, metrics = read_rows(report), metrics_of(report)
+    best: dict[str, tuple[float, str]] = {}
+    for score, query, reference in read_rows(baseline):
+        best[query] = min(best.get(query, (np.inf, "")), (-score, reference))
+    assert {query: (-score, reference) for score, query, reference in rows} == best
+    assert metrics["uap"]["value"] == pytest.approx(plain_uap(rows, truth_of(small)))
+    assert metrics["uap_minus_baseline"]["value"] == 0  # the baseline is reduced too
+    assert metrics["protocol"]["one_per_query"].startswith("one reference per query")
+    page = (report / "report.html").read_text()
+    assert page.count("one reference per query") == 2  # next to the numbers and in the protocol
+    with pytest.raises(UsageError, match="add --one-per-query, or run the baseline without it"):
+        run(BenchmarkConfig(**config, model=MODEL, baseline=report, name="all"))

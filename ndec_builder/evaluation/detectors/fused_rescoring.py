@@ -10,12 +10,13 @@ import numpy as np
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
+from ndec_builder.evaluation.detectors.competition import compete
 from ndec_builder.evaluation.detectors.features import Embedder, Features, embed_images
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
 from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
 from ndec_builder.evaluation.predictions import Predictions
-from ndec_builder.training.fused.features import background_scores, features
+from ndec_builder.training.fused.features import PAIR_FEATURES, background_scores, features
 from ndec_builder.training.fused.model import FusedModel
 
 if TYPE_CHECKING:
@@ -50,14 +51,43 @@ def rescore(
     sides: tuple[Features, Features],
     top: int,
     workers: int,
+    competition: bool = True,
 ) -> Predictions:
     """The same pairs with new scores: P(copy) for the `top` best of each query, cosine − BELOW for the others.
 
-    sides: queries and references, embedded with the model's own descriptor. Raises UsageError for an empty list.
+    sides: queries and references, embedded with the model's own descriptor · competition: see `probabilities`. Raises
+    UsageError for an empty list.
     """
     chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, workers)
-    protocol = f"{predictions.protocol}; the {top} best of each query re-scored by the fused scorer"
-    return replace(with_scores(predictions, chosen, model.probability(rows)), protocol=protocol)
+    found = probabilities(dataset, predictions, model, sides[1], chosen, rows, competition)
+    how = ", references compete for a query" if competition else ", each pair on its own"
+    protocol = f"{predictions.protocol}; the {top} best of each query re-scored by the fused scorer{how}"
+    return replace(with_scores(predictions, chosen, found), protocol=protocol)
+
+
+def probabilities(
+    dataset: Dataset,
+    predictions: Predictions,
+    model: FusedModel,
+    references: Features,
+    chosen: np.ndarray,
+    rows: np.ndarray,
+    competition: bool = True,
+) -> np.ndarray:
+    """P(copy) of the measured pairs, (n,) float64.
+
+    references: of `own_sides` · chosen, rows: of `measure_pairs` · competition: pairs of a query compete
+    (`competition.py`); otherwise each is scored on its own.
+    """
+    if not competition:
+        return model.probability(rows)
+    query, reference = predictions.query[chosen], predictions.reference[chosen]
+    vectors = _of_all(references.vectors.astype(np.float32), references, len(dataset.references), 0)
+    verified, inside = (rows[:, PAIR_FEATURES.index(name)] for name in ("verified", "query_inside"))
+    contents, turned = pictures_of(dataset.references, dataset.resolve), rotations_of(dataset.references)
+    pictures = [f"{contents[r]} {turned[r]}" for r in reference.tolist()]
+    share = np.where(verified > 0, inside.astype(np.float64), np.nan)
+    return compete(query, model.logits(rows), share, vectors[reference], pictures)
 
 
 def measure_pairs(

@@ -143,7 +143,9 @@ def _rescored(
     from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, rescore
 
     sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
-    found = rescore(workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers)
+    found = rescore(
+        workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers, config.competition
+    )
     fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
     about = f"{scored.about}; fused scorer {fit}"
     weights = scored.weights | {"fused": model.fingerprint}

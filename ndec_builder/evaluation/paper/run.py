@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ndec_builder.evaluation.paper.figures import figure_6, figure_7, figure_8
 from ndec_builder.evaluation.paper.plots import draw_6, draw_7, draw_8
 from ndec_builder.evaluation.paper.published import FIGURE_6, FIGURE_7, is_ndec
 from ndec_builder.evaluation.paper.tables import SUBSETS_SHOWN, TableRow, table_1, table_2
-from ndec_builder.evaluation.settings import AUTO, PaperConfig
+from ndec_builder.evaluation.settings import AUTO, ONE_PER_QUERY, PaperConfig
 from ndec_builder.evaluation.twins import settle_twins
 
 RESULT_VERSION = 1
@@ -51,7 +51,7 @@ def run(config: PaperConfig) -> Path:
     if config.table is not None:
         rows = (table_1 if config.table == 1 else table_2)(config, workspace, dataset)
         write_text(out / f"{what}.md", as_markdown(rows, what, facts, config))
-        write_text(out / f"{what}.csv", as_csv(rows))
+        write_text(out / f"{what}.csv", as_csv(rows, ONE_PER_QUERY if config.one_per_query else ""))
         write_json(out / f"{what}.json", {**facts, "rows": [asdict(row) for row in rows]})
     elif config.figure == 6:
         curves = figure_6(config, workspace, dataset)
@@ -103,12 +103,12 @@ def as_markdown(rows: Sequence[TableRow], what: str, facts: dict[str, Any], conf
     return "\n".join([*lines, "", LEGEND]) + "\n"
 
 
-def as_csv(rows: Sequence[TableRow]) -> str:
-    """One line per row, subset and number (long format)."""
+def as_csv(rows: Sequence[TableRow], protocol: str = "") -> str:
+    """One line per row, subset and number (long format). protocol: added to every note."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["method", "note", "subset", "number", "value", "low", "high"])
-    for row in rows:
+    for row in [replace(row, note="; ".join(filter(None, (row.note, protocol)))) for row in rows]:
         for subset, numbers in row.numbers.items():
             for name, number in numbers.items():
                 writer.writerow([row.name, row.note, subset, name, number.value, number.low, number.high])
@@ -147,6 +147,8 @@ def _protocol(config: PaperConfig, dataset: Dataset) -> str:
     search = (
         "global top 500,000, or all pairs where there are fewer" if config.k is None else f"k = {config.k} per query"
     )
+    if config.one_per_query:
+        search += f"; {ONE_PER_QUERY}"
     how = "raw cosine"
     if config.norm_factor:
         how = f"normalised scores (factor {config.norm_factor:g}, n = {config.norm_n}, {config.norm_kind})"
