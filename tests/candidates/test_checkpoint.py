@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from ndec_builder.candidates.search import exact
+from ndec_builder.candidates.search import rounds
 from ndec_builder.candidates.search.checkpoint import Checkpoint
 from ndec_builder.candidates.search.exact import top_pairs
 from ndec_builder.candidates.search.faiss_flat import FlatPass
@@ -20,9 +20,9 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from ndec_builder.candidates.search import checkpoint, exact
+from ndec_builder.candidates.search import checkpoint, exact, rounds
 from ndec_builder.candidates.search.faiss_flat import FlatPass
-checkpoint.EVERY, exact.SAMPLE = 0.0, 64
+checkpoint.EVERY, rounds.SAMPLE = 0.0, 64
 class Slow(FlatPass):
     def search(self, block, wanted):
         time.sleep(0.01)
@@ -69,7 +69,7 @@ def test_killed_for_real(tmp_path, vectors, monkeypatch, capsys, state):
         time.sleep(0.005)
     process.kill()
     process.wait()
-    monkeypatch.setattr(exact, "SAMPLE", 64)
+    monkeypatch.setattr(rounds, "SAMPLE", 64)
     caps = {"top": 400, "max_per_reference": 4}
     ids = range(1500), range(300)
     whole, rest = Counting(references), Counting(references)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.candidates.search import exact as search
+from ndec_builder.candidates.search import rounds
 from ndec_builder.candidates.search.bf16 import Bf16Error, Bf16Pass
 from ndec_builder.candidates.search.exact import best_scores, pairs_above, score_pairs, top_pairs
 from ndec_builder.candidates.search.faiss_flat import FlatPass
@@ -96,8 +97,8 @@ def test_top_pairs_equal_brute_force(problem, form, spread):
     name, tile, _, sample = form
     offsets = None if spread is None else np.random.default_rng(block).integers(-2, 3, len(queries)) * spread / 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "SAMPLE", sample)
-        patch.setattr(search, "GUESS_SPARE", 1)
+        patch.setattr(rounds, "SAMPLE", sample)
+        patch.setattr(rounds, "GUESS_SPARE", 1)
         engine = engine_of(name, references, tile)
         pairs = top_pairs(
             query_ids, queries, reference_ids, references, **caps, block=block, engine=engine, offsets=offsets
@@ -127,7 +128,7 @@ def test_floors_guesses_and_dense_tiles_change_nothing(every_first_pass, top, ma
             per_query[q], per_reference[r] = per_query[q] + 1, per_reference[r] + 1
             want.append((q, r))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "SAMPLE", 64)
+        patch.setattr(rounds, "SAMPLE", 64)
         patch.setattr("ndec_builder.candidates.search.selection.SETTLE_AT", 500)
         caps = {"top": top, "max_per_query": max_per_query, "max_per_reference": max_per_reference}
         for tile, block in ((32, 100), (64, 1000)):

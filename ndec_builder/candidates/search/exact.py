@@ -18,16 +18,13 @@ from ndec_builder.candidates.search.checkpoint import Checkpoint, report_resumed
 from ndec_builder.candidates.search.first_pass import choose
 from ndec_builder.candidates.search.pairs import Pairs, Vectors, check_vectors, join_pairs, no_pairs, score_pairs
 from ndec_builder.candidates.search.proposals import FirstPass, SearchRequest
+from ndec_builder.candidates.search.rounds import FIRST_DEPTH, Rounds, closest_of_each
 from ndec_builder.candidates.search.selection import Caps, PairSelection
-from ndec_builder.core.console import progress, say
+from ndec_builder.core.console import progress
 
 __all__ = ["Pairs", "best_scores", "check_vectors", "pairs_above", "score_pairs", "top_pairs"]
 
 BLOCK = 8192
-FIRST_DEPTH = 8
-SAMPLE = 1024  # queries searched first, to estimate the final cut
-GUESS_SLACK = 2  # the estimate aims at this many times the pairs wanted …
-GUESS_SPARE = 32  # … plus this many pairs of the sample; an estimate that is too high costs a second search
 
 
 def search_block(
@@ -80,59 +77,50 @@ def top_pairs(
     check_vectors(queries, references)
     engine = engine or choose(search, queries.shape, references)
     offsets = np.zeros(len(queries)) if offsets is None else offsets
-    selection = PairSelection(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
-    depth = min(max(FIRST_DEPTH, 2 * max_per_query), len(references))
-    if not max_per_query and not max_per_reference and top >= len(queries) * len(references):
-        depth = len(references)  # all pairs are wanted: one pass
-    slack, done, sample = GUESS_SLACK, 0, np.empty(0, np.float32)
-    rows: np.ndarray = np.arange(len(queries))
-    bounds = np.full(len(queries), np.inf, dtype=np.float32)
+    rounds = Rounds(id_ranks(query_ids), id_ranks(reference_ids), Caps(top, max_per_query, max_per_reference))
+    done = 0
     if checkpoint is not None and (state := checkpoint.load()) is not None:
-        sample, rows, bounds = state["sample"], state["rows"], state["bounds"]
-        depth, slack, done = (int(state[name]) for name in ("depth", "slack", "done"))
-        selection.restore(state)
-        report_resumed(done, len(rows))
-    elif len(queries) >= 4 * SAMPLE:  # not worth it for few queries
-        ahead = np.linspace(0, len(queries) - 1, SAMPLE).astype(np.int64)
+        rounds.restore(state)
+        done = int(state["done"])
+        report_resumed(done, len(rounds.rows))
+    elif len(ahead := rounds.sampled_rows()):
         anything = np.full(len(references), -np.inf, dtype=np.float32)
-        pairs, bounds[ahead] = _search_shifted(queries[ahead], references, engine, anything, offsets[ahead], depth)
-        selection.add(Pairs(ahead[pairs.queries], pairs.references, pairs.scores))
-        sample = _best_of_each(pairs, max_per_query or depth)
-        rows = np.delete(rows, ahead)  # already searched
-    while len(rows):
-        guess = _guess(sample, slack * top / len(queries))
+        pairs, bounds = _search_shifted(queries[ahead], references, engine, anything, offsets[ahead], rounds.depth)
+        rounds.add_sample(ahead, Pairs(ahead[pairs.queries], pairs.references, pairs.scores), bounds)
+    while len(rows := rounds.rows):
+        guess = rounds.guess()
         with progress() as bar:
             task = bar.add_task("searching", total=len(rows), completed=done)
             for some, vectors in iter_blocks(queries, rows, block, done):
-                pairs, left_out = _search_shifted(
-                    vectors, references, engine, np.maximum(selection.floors, guess), offsets[some], depth
+                rounds.bounds[some] = search_into(
+                    rounds.selection, some, vectors, references, engine, offsets[some], guess, rounds.depth
                 )
-                selection.add(Pairs(some[pairs.queries], pairs.references, pairs.scores))
-                # pairs below the estimate were left out and may still be needed
-                bounds[some] = np.maximum(left_out, np.nextafter(guess, np.float32(-np.inf)))
                 done += len(some)
                 bar.update(task, completed=done)
                 if checkpoint is not None and checkpoint.due():
-                    rest = {
-                        "sample": sample,
-                        "rows": rows,
-                        "bounds": bounds,
-                        "depth": depth,
-                        "slack": slack,
-                        "done": done,
-                    }
-                    checkpoint.save(**rest, **selection.state())
-        walked = selection.settle()
-        complete = len(selection.best) == top or walked.exhausted
-        cut = selection.best.scores[-1] if complete and len(selection.best) else np.float32(-np.inf)
-        # a pair left out that ties with the cut could still come before it
-        rows = np.flatnonzero(~walked.query_full & (bounds >= cut) & (bounds > -np.inf))
-        if len(rows):
-            selection.forget(rows)
-        if len(rows) > SAMPLE and cut > -np.inf:  # without a cut all pairs are wanted, and nothing is unusual
-            say(f"{len(rows)} of {len(queries)} queries are searched deeper: their lists end above the cut {cut:.4f}")
-        depth, slack, done = min(4 * depth, len(references)), 8 * slack, 0
-    return selection.best
+                    checkpoint.save(done=done, **rounds.state())
+        rounds.close()
+        done = 0
+    return rounds.selection.best
+
+
+def search_into(
+    selection: PairSelection,
+    rows: np.ndarray,
+    vectors: np.ndarray,
+    references: np.ndarray,
+    engine: FirstPass,
+    offsets: np.ndarray,
+    guess: np.float32,
+    depth: int,
+) -> np.ndarray:
+    """Search one block, queries `rows` (b,), and add what reaches the floors and the guess; return bounds (b,)."""
+    floors = np.maximum(selection.floors, guess)
+    pairs, left_out = _search_shifted(vectors, references, engine, floors, offsets, depth)
+    selection.add(Pairs(rows[pairs.queries], pairs.references, pairs.scores))
+    # pairs below the guess were left out and may still be needed
+    bounds: np.ndarray = np.maximum(left_out, np.nextafter(guess, np.float32(-np.inf)))
+    return bounds
 
 
 def pairs_above(
@@ -161,7 +149,7 @@ def pairs_above(
             done = bounds < cuts[some]
             pairs = pairs.take(np.flatnonzero(done[pairs.queries]))
             if closest:  # per block: near copies of a hub would fill the memory
-                pairs = _closest_of_each(pairs, closest)
+                pairs = closest_of_each(pairs, closest)
             found.append(Pairs(some[pairs.queries], pairs.references, pairs.scores))
             deeper.append(some[~done])
         rows, depth = np.concatenate(deeper), 4 * depth
@@ -217,21 +205,3 @@ def _search_shifted(
 def shift(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """scores float32 − offsets float64, rounded to float32; equal differences have equal bytes."""
     return (scores.astype(np.float64) - offsets).astype(np.float32) + np.float32(0)
-
-
-def _closest_of_each(pairs: Pairs, count: int) -> Pairs:
-    """The `count` best pairs of every query, by (score descending, reference row ascending)."""
-    pairs = pairs.take(np.lexsort((pairs.references, -pairs.scores, pairs.queries)))
-    place = np.arange(len(pairs)) - np.searchsorted(pairs.queries, pairs.queries)
-    return pairs.take(np.flatnonzero(place < count))
-
-
-def _best_of_each(pairs: Pairs, count: int) -> np.ndarray:
-    """The `count` best scores of every query in one array, descending."""
-    return -np.sort(-_closest_of_each(pairs, count).scores)
-
-
-def _guess(sample: np.ndarray, per_query: float) -> np.float32:
-    """A floor that about `per_query` pairs of each query reach, estimated from the sample; −inf if it is too small."""
-    wanted = int(per_query * SAMPLE) + GUESS_SPARE
-    return np.float32(sample[wanted - 1] if wanted <= len(sample) else -np.inf)

@@ -10,6 +10,7 @@ dropped and need not be searched. Pairs equal to a floor stay, because ids decid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +47,13 @@ class PairSelection:
         if self.held > self.limit:
             self.settle()
 
+    def pairs(self) -> Pairs:
+        """The pairs held."""
+        return join_pairs([no_pairs(), *self.parts])
+
     def state(self) -> dict[str, np.ndarray]:
         """The arrays that `restore` needs."""
-        pairs = join_pairs([no_pairs(), *self.parts])
+        pairs = self.pairs()
         return {
             "floors": self.floors,
             "pair_queries": pairs.queries,
@@ -56,7 +61,7 @@ class PairSelection:
             "pair_scores": pairs.scores,
         }
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.floors = state["floors"]
         self._hold(Pairs(state["pair_queries"], state["pair_references"], state["pair_scores"]))
 
@@ -64,12 +69,12 @@ class PairSelection:
         """Drop the pairs of queries (row numbers) that will be searched again."""
         again = np.zeros(len(self.query_ranks), dtype=bool)
         again[queries] = True
-        pairs = join_pairs([no_pairs(), *self.parts])
+        pairs = self.pairs()
         self._hold(pairs.take(np.flatnonzero(~again[pairs.queries])))
 
     def settle(self) -> GreedyWalk:
         """Walk along the pairs held, raise the floors, drop pairs below them; `best`: the pairs taken, in order."""
-        pairs = join_pairs([no_pairs(), *self.parts])
+        pairs = self.pairs()
         order = total_order(pairs.scores, self.query_ranks[pairs.queries], self.reference_ranks[pairs.references])
         walked = greedy_walk(
             pairs.queries,

@@ -43,11 +43,19 @@ Work = Callable[[Shard], Outcome]
 
 
 def run_shards(
-    folder: Path, plan: Plan, work: Work, engine: Engine | None = None, *, what: str = "shards", unit: str = "items"
+    folder: Path,
+    plan: Plan,
+    work: Work,
+    engine: Engine | None = None,
+    *,
+    what: str = "shards",
+    unit: str = "items",
+    on_done: Callable[[Shard, Done], None] | None = None,
 ) -> list[Done]:
     """Run every shard that has no valid marker in `folder` (`plans.open_plan`); return the results of all, in order.
 
-    `work` must be picklable. Raises GapsError naming the shards set aside; all others are finished by then, and a rerun
+    `work` must be picklable. `on_done` is called in this process for each finished shard, in any order, and first for
+    those of an earlier run. Raises GapsError naming the shards set aside; all others are finished by then, and a rerun
     retries only those. An NdecError of the work stops the run at once.
     """
     engine = engine or Engine()
@@ -57,13 +65,16 @@ def run_shards(
     left = [shard for shard in shards if shard.index not in results]
     if results and left:
         say(f"{what}: {len(results)} of {len(shards)} shards are already done, {len(left)} left")
+    for shard in shards:
+        if on_done is not None and shard.index in results:
+            on_done(shard, results[shard.index])
     failed: dict[int, str] = {}
     if left:
         isolate = bool(plans.suspects(folder) & {shard.name for shard in left})
         pool = open_pool(engine, functools.partial(perform, work, folder), len(left), isolate=isolate)
         status = ProgressFile(folder, shards, results, what=what, unit=unit, engine=engine.name)
         try:
-            _run(pool, left, folder, plan, status, results, failed)
+            _run(pool, left, folder, plan, status, results, failed, on_done)
         finally:
             status.close()
             pool.close()
@@ -101,6 +112,7 @@ def _run(
     status: ProgressFile,
     results: dict[int, Done],
     failed: dict[int, str],
+    on_done: Callable[[Shard, Done], None] | None,
 ) -> None:
     waiting, tries, losses = deque(left), Counter[int](), Counter[int]()
     running: set[Shard] = set()
@@ -115,6 +127,8 @@ def _run(
                 plans.mark(folder, plan, shard, result)
                 results[shard.index] = result
                 status.done(shard)
+                if on_done is not None:
+                    on_done(shard, result)
                 continue
             if result.fatal is not None:
                 raise result.fatal
