@@ -49,7 +49,7 @@ TABLE = DemoTable(
 
 def test_the_table_says_what_was_found_and_what_is_simulated() -> None:
     text = TABLE.as_text()
-    assert "4 pairs, 1 exact duplicates; the others: 33% edited copies, 67% hard negatives" in text
+    assert "4 pairs, 1 exact duplicate; the others: 33% edited copies, 67% hard negatives" in text
     assert "5 queries (3 natural of 3 scenes and families, 2 reverse crops), 7 training pairs" in text
     assert "annotator `oracle`, simulated" in text
     assert "too few scenes (3, at least 20 needed): these numbers prove nothing" in text

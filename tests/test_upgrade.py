@@ -67,7 +67,7 @@ def test_every_old_label_counts_or_is_reported(old: Path, capsys: pytest.Capture
         assert [[r[n] for n in names] for r in after] == [[r[n] for n in names] for r in before]
         printed = capsys.readouterr().err
         assert f"labels that count: {said}" in printed
-        assert ("1 labels do not count: withdrawn in Label Studio, or sent back" in printed) == (split == "train")
+        assert ("1 label does not count: withdrawn in Label Studio, or sent back" in printed) == (split == "train")
 
 
 def test_the_old_dataset_is_valid_and_the_next_version_holds_its_pairs(old: Path) -> None:

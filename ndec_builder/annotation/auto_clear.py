@@ -20,7 +20,7 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_tables import copy_probabilities, keys
 from ndec_builder.annotation.settings import AutoClearConfig
 from ndec_builder.annotation.tables import CLEARED_BY_FILE, AnnotationTables
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -62,8 +62,10 @@ def run(config: AutoClearConfig) -> Path:
         tables.write("cleared", table_of(CLEARED, rows))
         record.write(directory, name="auto-clear.run.json", counts={"pairs": len(rows), **clearing.as_json()})
     say(
-        f"{len(rows)} pairs with P(edited copy) ≥ {clearing.threshold:.4f} are cleared as edited copies; of "
-        f"{clearing.checked} random pairs among them that annotators labelled, {clearing.wrong} are no copies: at most "
+        f"{number_of(len(rows), 'pair')} with P(edited copy) ≥ {clearing.threshold:.4f} are cleared as "
+        "edited copies; of "
+        f"{number_of(clearing.checked, 'random pair')} among them that annotators labelled, "
+        f"{clearing.wrong} are no copies: at most "
         f"{clearing.bound:.2%} are wrong (one-sided 95 %)"
     )
     return directory

@@ -17,7 +17,7 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.settings import LeaveConfig
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -56,7 +56,10 @@ def run(config: LeaveConfig) -> Path:
         tables.keep_leaver(config.annotator)
         counts = {"moved": moved, "dropped": dropped, "stuck": len(stuck)}
         record.write(directory, counts=counts, name="leave.run.json")
-    say(f"{config.annotator} leaves: {moved} open pairs go to others; {dropped} overlap and gold pairs are dropped")
+    say(
+        f"{config.annotator} leaves: {number_of(moved, 'open pair goes', 'open pairs go')} to others; "
+        f"{dropped} overlap and gold pairs are dropped"
+    )
     if stuck:
         raise NdecError(
             f"{len(stuck)} open pairs (the first: {stuck[0]['pair_id']}) stay with {config.annotator}: all annotators "

@@ -15,7 +15,7 @@ from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.annotation.stopping.certificate import certificate_line
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.annotation.web.picture_keys import add_keys
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import sha256_file
@@ -54,11 +54,14 @@ def run(config: PullConfig) -> Path:
         say(line)
     for (annotator, login), number in sorted(others.items()):
         say(
-            f"{number} labels in the project of {annotator} were given under the account {login}; they count as labels "
-            f"of {annotator}: if somebody else gave them, use `ndec annotate send-back {annotator}`"
+            f"project of {annotator}: {number_of(number, 'label')} given under the account {login} count as labels of "
+            f"{annotator}. If somebody else gave them, use `ndec annotate send-back {annotator}`"
         )
     if missing := missing_images(workspace):
-        say(f"{len(missing)} images could not be shown (the first: {next(iter(missing))}); see missing_images.json")
+        say(
+            f"{number_of(len(missing), 'image')} could not be shown (the first: {next(iter(missing))}); "
+            "see missing_images.json"
+        )
     if lost:
         raise lost[0]
     return directory / "labels.parquet"
@@ -75,8 +78,14 @@ def _report_counts(counts: Counter[str], tables: AnnotationTables) -> None:
             "they decide nothing until the pair gets a new label"
         )
     if counts["foreign"]:
-        say(f"{counts['foreign']} tasks in ndec's projects are not ndec's pairs; they are ignored")
+        say(f"ignored: {number_of(counts['foreign'], 'task')} in ndec's projects that ndec did not make")
     if counts["unreadable"]:
-        say(f"{counts['unreadable']} annotations have no known choice; was the labelling interface changed by hand?")
+        say(
+            f"{number_of(counts['unreadable'], 'annotation has', 'annotations have')} no known choice; "
+            "was the labelling interface changed by hand?"
+        )
     if handed := server_snapshot.handed_over(tables.directory):
-        say(f"moving {len(handed)} pairs to another annotator was interrupted; run that `leave` or `push` again")
+        say(
+            f"moving {number_of(len(handed), 'pair')} to another annotator was interrupted; run that "
+            "`leave` or `push` again"
+        )

@@ -23,7 +23,7 @@ from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.stopping.certificate import certificate_line, first_labels, sample_advice
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.web.picture_keys import add_keys
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -71,7 +71,10 @@ def run(config: PushConfig) -> Path:
         counts |= {"annotators": len(annotators)} | {f"skipped_{name}": number for name, number in skipped.items()}
         inputs = {path.name: sha256_file(path) for path in workspace.candidate_files(config.split)}
         record.write(directory, counts=counts, inputs=inputs)
-    say(f"{config.round} round of {config.split}: {new.num_rows} new tasks, {imported} sent to {connection.url}")
+    say(
+        f"{config.round} round of {config.split}: {number_of(new.num_rows, 'new task')}, {imported} sent "
+        f"to {connection.url}"
+    )
     for line in [*_former_pairs(tables), *where, *_about_stopping(config, tables)]:
         say(line)
     return path
@@ -123,8 +126,8 @@ def _former_pairs(tables: AnnotationTables) -> list[str]:
     lines = tables.former_text()
     if still_open:
         lines.append(
-            f"{len(still_open)} pairs that annotators still have open are no longer among the mined ones; if they are "
-            "labelled, their labels count"
+            f"{number_of(len(still_open), 'open pair is', 'open pairs are')} no longer among the "
+            "mined ones; if they are labelled, their labels count"
         )
     return lines
 

@@ -26,7 +26,7 @@ from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import calibration_error
 from ndec_builder.candidates.prelabel import auc, candidate_features
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -110,7 +110,8 @@ def run(config: RelearnConfig) -> Path:
     inputs = {"labels.parquet": sha256_file(directory / "labels.parquet")}
     record.write(directory, name="relearn.run.json", counts={"pairs": len(pair_ids), **report}, inputs=inputs)
     say(
-        f"{len(pair_ids)} pairs have new pre-labels, learnt from the labels of {report['labelled']}; copy or not, "
+        f"{number_of(len(pair_ids), 'pair has', 'pairs have')} new pre-labels, learnt from the labels of "
+        f"{report['labelled']}; copy or not, "
         f"against labels of groups left out of the fit: AUC {report['auc']:.3f} (first pre-labels: "
         f"{_decimals(report['first_auc'])})"
     )

@@ -21,7 +21,7 @@ from ndec_builder.annotation.staleness import RESOLVE_RECORD
 from ndec_builder.annotation.stopping.certificate import certificate_progress
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.contact_sheet import write_decisions
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -62,7 +62,7 @@ def run(config: ResolveConfig) -> Path:
     if found.clearing and found.withdrawn:
         why = found.clearing.refused or "the proven threshold rose"
         say(
-            f"{found.withdrawn} pairs are no longer auto-cleared: {why}; "
+            f"{number_of(found.withdrawn, 'pair is', 'pairs are')} no longer auto-cleared: {why}; "
             f"`ndec annotate push --split {config.split}` gives them to annotators"
         )
     if found.audit.drawn:
@@ -72,7 +72,8 @@ def run(config: ResolveConfig) -> Path:
     still_open = open_pairs(tables, found.decisions)
     if tables.replaced:
         say(
-            f"{len(tables.replaced)} labelled pairs show other pictures now: an image was replaced under the same "
+            f"{number_of(len(tables.replaced), 'labelled pair shows', 'labelled pairs show')} other "
+            "pictures now: an image was replaced under the same "
             "id. Their labels do not count"
         )
     for line in [*_result_lines(tables, counts, still_open, agreed), *tables.former_text()]:
@@ -115,7 +116,9 @@ def _result_lines(
         + ", ".join(f"{number} {kind}" for kind, number in still_open.items()),
     ]
     if withdrawn := agreed["labels_withdrawn"] + agreed["labels_set_aside"]:
-        lines.append(f"{withdrawn} labels do not count: withdrawn in Label Studio, or sent back")
+        lines.append(
+            f"{number_of(withdrawn, 'label does', 'labels do')} not count: withdrawn in Label Studio, or sent back"
+        )
     rounds = agreed["rounds"].items()
     kappas = [f"{name} κ {_number(row['kappa'])} (n = {row['pairs']})" for name, row in rounds if row["pairs"]]
     lines.append(f"agreement on pairs with two annotators: {'; '.join(kappas) or 'no such pair yet'}")

@@ -20,7 +20,7 @@ from ndec_builder.annotation.label_tables import keys, without_set_aside
 from ndec_builder.annotation.settings import SendBackConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.access.machines import user_name
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -70,7 +70,8 @@ def run(config: SendBackConfig) -> Path:
         record.write(directory, counts=counts, name="send-back.run.json")
         pending.unlink(missing_ok=True)
     say(
-        f"{counts['set_aside']} labels of {config.annotator} are set aside; {counts['moved']} pairs go to others, "
+        f"{number_of(counts['set_aside'], 'label')} of {config.annotator} are set aside; "
+        f"{number_of(counts['moved'], 'pair goes', 'pairs go')} to others, "
         f"{counts['dropped']} keep another label. If decisions were made already, run `ndec annotate resolve --split "
         f"{config.split}` again"
     )

@@ -14,6 +14,7 @@ from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.annotation.stopping.certificate import certificate_progress, certificate_text
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
@@ -103,7 +104,7 @@ def findings_text(found: dict[str, Any]) -> list[str]:
     lines = [certificate_text(found["certificate"])] if found.get("certificate") else []
     lines += [audit_text(found["audit"])] if found["audit"] else []
     if cleared := found["auto_clear"]:
-        text = f"auto-cleared as edited copies: {cleared['pairs']:,} pairs"
+        text = f"auto-cleared as edited copies: {number_of(cleared['pairs'], 'pair')}"
         lines.append(text + (f"; refused now: {cleared['refused']}" if cleared["refused"] else ""))
     return lines
 

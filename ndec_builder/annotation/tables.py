@@ -24,6 +24,7 @@ from ndec_builder.annotation.push_options import PushOptions, read_push_options,
 from ndec_builder.annotation.records import ledger
 from ndec_builder.annotation.records.pictures import replaced_pairs
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import (
     CANDIDATES,
@@ -217,7 +218,10 @@ class AnnotationTables:
         """One line if labelled pairs are no longer mined; they count."""
         if not self.former.num_rows:
             return []
-        return [f"{self.former.num_rows} labelled pairs are no longer among the mined ones; their labels count"]
+        return [
+            f"{number_of(self.former.num_rows, 'labelled pair is', 'labelled pairs are')} no longer "
+            "among the mined ones; their labels count"
+        ]
 
     @cached_property
     def cleared_by(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ndec_builder.candidates.duplicates import ImageRow, UriResolver
-from ndec_builder.core.console import track
+from ndec_builder.core.console import number_of, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.rendition import is_plain_file
 from ndec_builder.core.storage import read_uri, remove_abandoned, write_bytes, write_text
@@ -91,8 +91,8 @@ def write_contact_sheet(
     data = _columns(path.parent, candidates, queries, references, resolve, roles, len(shown))
     page = environment.get_template("contact_sheet.html").render(
         title=title,
-        summary=f"{len(candidates) - duplicates} pairs for people to label, best score first"
-        + (f", then {duplicates} duplicates that nobody labels" if duplicates else "")
+        summary=f"{number_of(len(candidates) - duplicates, 'pair')} for people to label, best score first"
+        + (f", then {number_of(duplicates, 'duplicate')} that nobody labels" if duplicates else "")
         + f"{left_out}.",
         duplicates=duplicates,
         pairs=pairs,

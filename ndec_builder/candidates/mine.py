@@ -35,7 +35,7 @@ from ndec_builder.candidates.split_exclusions import (
 )
 from ndec_builder.candidates.twins import find_twins, left_out, report_twins
 from ndec_builder.core.config import build, read_settings, result_fields
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -81,7 +81,10 @@ def run(config: MineConfig) -> Path:
     _check_attribution(config, attribution, pool, gallery)
     context = CandidateContext(background, normalization, config.rank_by, attribution, config.workers)
     scratch = directory / _SCRATCH
-    config = replace(config, top=config.top or recommended_top(len(pool)))
+    recommended = recommended_top(len(pool))
+    if not config.top and config.pairs is None:
+        say(f"--top {recommended:,} is used, the number recommended for {number_of(len(pool), 'pool image')}")
+    config = replace(config, top=config.top or recommended)
     table = find_candidates(workspace, config, (pool, gallery), context, scratch, mark)
     if config.pairs is None:
         _report_limits(config, table, pool, gallery)
@@ -235,7 +238,7 @@ def _allowed_pool(
     if not len(left):
         raise NdecError(
             f"no pool image is left to mine: {count_reasons(reasons)}; ingest more with `ndec ingest pool FOLDER`, "
-            f"or mine the first split again with a smaller --top"
+            "or mine the first split again with a smaller --top"
         )
     return left, reasons
 
@@ -252,9 +255,9 @@ def _report_limits(config: MineConfig, table: pa.Table, pool: RoleVectors, galle
     people = table["duplicate_of"].null_count
     if people < config.top:
         say(
-            f"asked for {config.top} pairs for people; only {people} exist under --max-per-query "
-            f"{config.max_per_query} and --max-per-reference {config.max_per_reference}, with {len(pool)} pool and "
-            f"{len(gallery)} {gallery.role} images, {len(table) - people} of the pairs found being duplicates"
+            f"asked for {config.top:,} pairs for people; only {people:,} exist under --max-per-query "
+            f"{config.max_per_query} and --max-per-reference {config.max_per_reference}, with {len(pool):,} pool and "
+            f"{len(gallery):,} {gallery.role} images; {len(table) - people:,} of the pairs found are duplicates"
         )
     if len(table) and len(set(table["query_id"].to_pylist())) == len(pool):
         say(
@@ -267,18 +270,16 @@ def _report_result(directory: Path, table: pa.Table, skipped: dict[str, dict[str
     """What was found and what was left out, in a few lines."""
     people = table.filter(pc.is_null(table["duplicate_of"]))["score"].to_pylist()
     span = f", scores {min(1.0, max(people)):.4f} … {min(people):.4f}" if people else ""
-    say(f"{directory}: {len(people):,} pairs for people to label{span}")
+    say(f"{directory}: {number_of(len(people), 'pair')} for people to label{span}")
     if aside := len(table) - len(people):
         say(
-            f"{aside:,} {'pair' if aside == 1 else 'pairs'} set aside as duplicates of their reference: nobody labels "
-            "them; the contact sheet has them at its end"
+            f"{number_of(aside, 'pair')} set aside as {'duplicate' if aside == 1 else 'duplicates'} of the reference: "
+            "nobody labels them; the contact sheet has them at its end"
         )
     for role, reasons in skipped.items():
         if total := sum(reasons.values()):
             why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.items() if count)
             say(f"{total:,} of {sizes[role]:,} {role} images not searched: {why}")
-    size = sizes["pool"] - sum(skipped["pool"].values())
-    say(f"recommended for {size:,} pool images: --top {recommended_top(size)} (without --top, this number is used)")
 
 
 def _count(table: pa.Table, column: str) -> int:

@@ -24,7 +24,7 @@ from ndec_builder.candidates.synthetic_pairs import (
     make_known_pairs,
     signal_features,
 )
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table, write_json, write_table
@@ -72,7 +72,8 @@ def run(config: PrelabelConfig) -> Path:
         directory, name="prelabel.run.json", counts={"pairs": start, "learnt_from": len(known.kinds)}, inputs=inputs
     )
     say(
-        f"{start} pairs pre-labelled, {share:.0%} edited copies; on synthetic pairs AUC {report['auc']:.3f}, "
+        f"{number_of(start, 'pair')} pre-labelled, {share:.0%} edited copies; on synthetic pairs AUC "
+        f"{report['auc']:.3f}, "
         f"calibration error {report['calibration_error']:.3f}"
     )
     return directory / "candidates.parquet"

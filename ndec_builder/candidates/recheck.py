@@ -30,7 +30,7 @@ from ndec_builder.candidates.search.score_normalization import Normalization, no
 from ndec_builder.candidates.settings import GALLERY, MineConfig, RecheckConfig
 from ndec_builder.candidates.split_exclusions import SKIP_COLUMNS, closed_to_training, skip_reasons
 from ndec_builder.candidates.twins import read_twins
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -77,12 +77,15 @@ def run(config: RecheckConfig) -> Path:
         cut=cut,
     )
     above = len(fresh) - len(unmined)
-    say(f"{len(kept.kept)} queries searched again: {above} new pairs at or above the mining cut {cut:.4f}")
+    say(
+        f"{number_of(len(kept.kept), 'query')} searched again: {number_of(above, 'new pair')} at or "
+        f"above the mining cut {cut:.4f}"
+    )
     if config.distractors:
         scores = unmined[column].to_pylist()
         span = f", scores {max(scores):.4f} … {min(scores):.4f}" if scores else ""
         say(
-            f"{len(unmined)} pool images that were never mined: their closest pairs go to annotation{span}; "
+            f"{number_of(len(unmined), 'unmined pool image')}: the closest pair of each goes to annotation{span}; "
             f"{sum(score >= cut for score in scores)} of them reach the mining cut"
         )
     return path
@@ -138,7 +141,7 @@ def _new_candidates(
     if gone:
         raise NdecError(
             f"{len(gone)} mined pool images, {min(gone)!r} first, are no longer in the pool embeddings; "
-            f"restore the pool, or mine and annotate again"
+            "restore the pool, or mine and annotate again"
         )
     queries, gallery = pool.only(query_ids), gallery.without(read_twins(workspace, gallery.role))
     context = _mining_context(workspace, config, background)

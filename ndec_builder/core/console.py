@@ -38,6 +38,16 @@ def say(message: str) -> None:
     stderr.print(message, markup=False, soft_wrap=True)
 
 
+def number_of(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: `1 pair`, `2,000 pairs`. Give both forms with a verb, as in `pair is`, `pairs are`.
+
+    >>> number_of(1, "pair is", "pairs are"), number_of(0, "query"), number_of(2000, "edited copy")
+    ('1 pair is', '0 queries', '2,000 edited copies')
+    """
+    regular = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
+    return f"{count:,} {one if count == 1 else many or regular}"
+
+
 def duration(seconds: float) -> str:
     """A readable duration: `8 s`, `3 min`, `2 h 05 min`, `3.5 days`."""
     if seconds < 90:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
@@ -76,16 +77,18 @@ class DemoTable:
             lines += ["Labels: the known truth of the demo (annotator `oracle`, simulated), not given by people.", ""]
         for split, row in self.mined.items():
             lines.append(
-                f"mined {split:<5}  {row['pairs']} pairs, {row['duplicates']} exact duplicates; the others: "
+                f"mined {split:<5}  {number_of(row['pairs'], 'pair')}, "
+                f"{number_of(row['duplicates'], 'exact duplicate')}; the others: "
                 f"{row['edited_copy']:.0%} edited copies, {row['hard_negative']:.0%} hard negatives, "
                 f"{row['unrelated']:.0%} unrelated"
             )
         natural, reverse = self.queries.get("natural", 0), self.queries.get("reverse_crop", 0)
         lines += [
-            f"hard negatives kept: {natural + reverse} queries ({natural} natural of {self.natural_groups} scenes and "
-            f"families, {reverse} reverse crops), {self.train_pairs} training pairs",
-            f"with them in the test set: {self.queries.get('edited_copy', 0)} edited copies, "
-            f"{self.queries.get('distractor', 0)} distractors",
+            f"hard negatives kept: {number_of(natural + reverse, 'query')} ({natural} natural of "
+            f"{self.natural_groups} scenes and "
+            f"families, {reverse} reverse crops), {number_of(self.train_pairs, 'training pair')}",
+            f"with them in the test set: {number_of(self.queries.get('edited_copy', 0), 'edited copy')}, "
+            f"{number_of(self.queries.get('distractor', 0), 'distractor')}",
             "",
         ]
         if self.natural_groups < FEW:
@@ -104,7 +107,7 @@ class DemoTable:
         width = max(map(len, self.detectors)) + 2
         lines = [
             f"{'':{width}}{'μAP with → without hard negatives':<42}{'P@N':<8}{'filter keeps TP / FP':<24}"
-            f"recovered  gap_closed  held"
+            "recovered  gap_closed  held"
         ]
         for title, m in self.detectors.items():
             filtered = m["tp_kept"]["value"] is not None

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ndec_builder.core.console import say, track
+from ndec_builder.core.console import number_of, say, track
 from ndec_builder.core.decode import SUFFIXES, DecodeError, decode
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import one_writer
@@ -86,7 +86,7 @@ def run(config: EditConfig) -> Path:
         counts={"copies": len(made) - len(failed), "rejected": len(failed), "other_queries": queries.num_rows},
         inputs={config.role: fingerprint(sources["sha256"].to_pylist())},
     )
-    say(f"made {len(made) - len(failed)} edited copies of {config.role} images (recipe {config.recipe})")
+    say(f"made {number_of(len(made) - len(failed), 'edited copy')} of {config.role} images (recipe {config.recipe})")
     if len(failed) > config.max_reject_share * config.count:
         reasons = Counter(one.reason for one in failed).most_common(3)
         raise GapsError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked
@@ -55,7 +55,10 @@ def run(config: DescriptorsConfig) -> Path:
             dim=int(vectors.shape[1]),
             layer="imported",
         )
-    say(f"descriptors {config.role}: {len(order)} vectors, {vectors.shape[1]}-d, as model {config.model or path.stem}")
+    say(
+        f"descriptors {config.role}: {number_of(len(order), 'vector')}, {vectors.shape[1]}-d, as model "
+        f"{config.model or path.stem}"
+    )
     if rejects:
         raise GapsError(
             f"{len(rejects)} {config.role} images have no usable descriptor in {path}: "

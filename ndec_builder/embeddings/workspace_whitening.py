@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.run_record import RunRecord
@@ -49,7 +49,8 @@ def load_fitted_whitening(config: EmbedConfig) -> Whitening | None:
         return None
     if (count := facts.get("counts", {}).get("images", LEAST_IMAGES)) < LEAST_IMAGES:
         say(
-            f"WARNING: the whitening in {path.parent} was fitted on only {count} images, fewer than {LEAST_IMAGES}: "
+            f"WARNING: the whitening in {path.parent} was fitted on only {number_of(count, 'image')}, "
+            f"fewer than {LEAST_IMAGES}: "
             "unrelated pictures may score close to 1. To go on without it, delete that folder and embed all roles again"
         )
     return Whitening.load(path)

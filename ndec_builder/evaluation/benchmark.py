@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -44,8 +44,9 @@ def run(config: BenchmarkConfig) -> Path:
     workspace = Workspace(config.workspace)
     dataset = open_dataset(config)
     say(
-        f"{dataset.name}: {len(dataset.queries):,} queries, {len(dataset.references):,} references, "
-        f"{len(dataset.truth):,} ground-truth pairs"
+        f"{dataset.name}: {number_of(len(dataset.queries), 'query')}, "
+        f"{number_of(len(dataset.references), 'reference')}, "
+        f"{number_of(len(dataset.truth), 'ground-truth pair')}"
     )
     dataset, twins = settle_twins(config, workspace, dataset)
     if twins:
@@ -55,7 +56,7 @@ def run(config: BenchmarkConfig) -> Path:
         config, workspace, dataset, None if theirs is None else group_predictions(dataset, theirs)
     )
     scored, evaluation = evaluated.scored, evaluated.evaluation
-    say(f"{len(scored.predictions):,} predictions; {config.replicates:,} bootstrap replicates")
+    say(f"{number_of(len(scored.predictions), 'prediction')}; {config.replicates:,} bootstrap replicates")
     numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
     metrics = _metrics(config, dataset, evaluated, numbers) | _details(config, dataset, scored, evaluation)
     if twins:

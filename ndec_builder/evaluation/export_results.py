@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
@@ -90,7 +90,7 @@ def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkCon
         raise UsageError(f"--pca {config.pca}: the descriptors have only {width} dimensions")
     if config.pca is not None:
         vectors = reduce(*vectors, config.pca)
-        say(f"{width} dimensions reduced to {config.pca} (PCA fitted on {len(vectors[1]):,} references)")
+        say(f"{width} dimensions reduced to {config.pca} (PCA fitted on {number_of(len(vectors[1]), 'reference')})")
     elif width > MAX_DIM:
         raise NdecError(
             f"the descriptors have {width} dimensions, a submission may have at most {MAX_DIM}; add --pca {MAX_DIM} "
@@ -104,5 +104,5 @@ def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkCon
     ]
     left_out = len(queries.rejects) + len(references.rejects)
     if left_out:
-        say(f"{left_out} images could not be used and are missing from the file")
+        say(f"{number_of(left_out, 'image is', 'images are')} missing from the file, because ndec could not use them")
     return write_submission(path, *sides)

@@ -13,6 +13,7 @@ import numpy as np
 from ndec_builder.candidates.duplicates import VERSION, find_duplicates
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.candidates.twins import TWIN_SCORE
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import fingerprint, read_json, remove_abandoned, write_json
 from ndec_builder.core.workspace import Workspace
@@ -93,7 +94,8 @@ def describe_twins(dataset: Dataset, twins: Twins, how: str | None) -> str:
     groups, ids = twins.groups, dataset.reference_ids
     first = " = ".join(ids[row] for row in groups[0])
     found = (
-        f"{sum(map(len, groups))} references show the same picture as another one ({len(groups)} groups, "
+        f"{number_of(sum(map(len, groups)), 'reference shows', 'references show')} the same picture as "
+        f"another one ({number_of(len(groups), 'group')}, "
         f"first: {first}); {twins.in_truth(dataset)} of {len(dataset.truth)} ground-truth pairs name one of them"
     )
     found += "" if twins.by_picture else " (without descriptors only equal files are found)"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ndec_builder.core.console import number_of
+
 FEW_PAIRS, FEW_GROUPS = 50, 20  # with fewer ground-truth pairs or groups of queries nothing is certain
 _SMALL = 0.005  # differences that two decimals show as 0.00
 
@@ -30,17 +32,19 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     if metrics["uap_minus_baseline"]["value"] is not None:
         sentence = _against_baseline(metrics)
     elif metrics["protocol"]["filter"] is not None:
-        change = metrics["uap"]["value"] - metrics["uap_before_filter"]["value"]
+        change = _shown_difference(metrics["uap"], metrics["uap_before_filter"])
         sentence = f"The ASL filter {_effect(change)} ({_signed(change)} μAP)"
     elif metrics["uap_without_hard_negatives"]["value"] is not None:
-        cost = metrics["uap_without_hard_negatives"]["value"] - metrics["uap"]["value"]
+        cost = _shown_difference(metrics["uap_without_hard_negatives"], metrics["uap"])
         sentence = (
             f"Hard negatives cost this detector {_two(cost)} of μAP" if cost >= _SMALL
             else "Hard negatives do not lower μAP of this detector"
         )  # fmt: skip
     else:
         found = metrics["recall_at_n"]["value"]
-        sentence = f"{_percent(found)} of the true copies are among the first N = {metrics['n']:,} predictions"
+        sentence = (
+            f"{_percent(found)} of the true copies are among the first N = {number_of(metrics['n'], 'prediction')}"
+        )
     return f"{sentence}{_caution(metrics)}."
 
 
@@ -67,8 +71,16 @@ def _caution(metrics: Mapping[str, Any]) -> str:
     pairs, groups = metrics["data"]["ground_truth_pairs"], metrics["data"]["groups"]
     if pairs >= FEW_PAIRS and groups >= FEW_GROUPS:
         return ""
-    few = f"{pairs:,} true pairs" if pairs < FEW_PAIRS else f"{groups:,} groups of queries"
-    return f"; {few} are too few to be sure: read the intervals"
+    if pairs < FEW_PAIRS:
+        few = number_of(pairs, "true pair is", "true pairs are")
+    else:
+        few = number_of(groups, "group of queries is", "groups of queries are")
+    return f"; {few} too few to be sure: read the intervals"
+
+
+def _shown_difference(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    """first − second of the values as they are shown, so that the verdict agrees with the line above it."""
+    return round(first["value"], 2) - round(second["value"], 2)
 
 
 def _effect(change: float) -> str:

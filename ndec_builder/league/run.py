@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -125,11 +125,14 @@ def _describe(row: Row, entry: Entry, finished: Finished, images: int) -> None:
         row.default, row.default_source = _FUSED_THRESHOLD
     if failed := facts.get("failed"):
         name, reason = next(iter(failed.items()))
-        row.notes.append(f"{len(failed):,} images failed and count as not found (first: {name}: {reason})")
+        row.notes.append(f"{number_of(len(failed), 'image')} failed and count as not found (first: {name}: {reason})")
     if left_out := facts.get("left_out"):
-        row.notes.append(f"{len(left_out):,} images are left out by the tool's own rule and count as not found")
+        row.notes.append(
+            f"{number_of(len(left_out), 'image is', 'images are')} left out by the tool's "
+            "own rule and count as not found"
+        )
     if strangers := facts.get("stranger_rows"):
-        row.notes.append(f"{strangers:,} rows of the tool name files that it was not given")
+        row.notes.append(f"{number_of(strangers, 'row')} of the tool name files that it was not given")
     if "cpu_total" in facts:
         row.cpu["per_1000_images"] = 1000 * facts["cpu_total"] / images
         if facts.get("pairs_compared"):
@@ -195,8 +198,9 @@ def _about(league: League) -> dict[str, Any]:
 
 def _protocol(config: LeagueConfig, league: League) -> str:
     return (
-        f"Groups of queries are split in two by a hash of their name. Thresholds and calibration come from the tuning "
-        f"half ({len(league.data['tuned'].queries):,} queries), every number from the other half "
-        f"({len(league.data['untouched'].queries):,} queries). Intervals: 95 %, {config.replicates:,} bootstrap "
+        "Groups of queries are split in two by a hash of their name. Thresholds and calibration come from the tuning "
+        f"half ({number_of(len(league.data['tuned'].queries), 'query')}), every number from the other half "
+        f"({number_of(len(league.data['untouched'].queries), 'query')}). Intervals: 95 %, "
+        f"{config.replicates:,} bootstrap "
         f"replicates over groups, seed {config.seed}."
     )

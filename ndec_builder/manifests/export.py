@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.candidates.recheck import close_to_references
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -26,7 +25,8 @@ from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs,
 from ndec_builder.manifests.writing.open_selected import select_opened
 from ndec_builder.manifests.writing.pack import pack
 from ndec_builder.manifests.writing.presets import NDEC, compose
-from ndec_builder.manifests.writing.selection import CLOSE, DatasetSelection, Material
+from ndec_builder.manifests.writing.selection import DatasetSelection, Material
+from ndec_builder.manifests.writing.summary import summary_lines
 from ndec_builder.manifests.writing.write import without_secrets, write_dataset
 
 RESULT_VERSION = 2
@@ -76,9 +76,11 @@ def run(config: ExportConfig) -> Path:
             f"the dataset cannot be written to {directory} ({error.strerror or error}); "
             "export to a workspace on a disk with free space and write permission"
         ) from None
-    _say_result(config, info)
+    for line in summary_lines(info, config.distractors):
+        say(line)
     say(
-        f"{directory}: {rows['queries']} queries, {rows['references']} references, {rows['train_pairs']} training pairs"
+        f"{directory}: {number_of(rows['queries'], 'query')}, {number_of(rows['references'], 'reference')}, "
+        f"{number_of(rows['train_pairs'], 'training pair')}"
     )
     return directory
 
@@ -109,28 +111,3 @@ def _folders(material: Material, selection: DatasetSelection) -> bytes | None:
     formers = take(material.basic["uri"], row_numbers(released["former_id"], material.basic["image_id"]))
     uris = zip(latters.to_pylist(), formers.to_pylist(), strict=True)
     return folders_csv(released["pair_id"].to_pylist(), list(uris))
-
-
-def _say_result(config: ExportConfig, info: dict[str, Any]) -> None:
-    if not info["counts"]["queries"].get("hard_negative"):
-        say("this dataset has no hard negatives: no pool image was kept (see `dropped` in manifest.json)")
-    settings = info["settings"]
-    if settings["distractors_drawn"] < config.distractors:
-        drawn = settings["distractors_drawn"]
-        say(f"{config.distractors} distractors were requested; the unmined pool has only {drawn}")
-    if config.distractors and not settings["distractors_compared"]:
-        say(
-            "the distractors were not compared with the references, because the vectors of the mining are missing or "
-            "out of date; some may be copies: run `ndec mine` and export again"
-        )
-    if close := info["dropped"].get("distractors", {}).get(CLOSE, 0):
-        say(
-            f"{close} pool images drawn as distractors are as close to a reference as the mined pairs, and nobody "
-            f"labelled them: others were drawn instead. `ndec annotate recheck --distractors {close}` and "
-            "`ndec annotate push` give the closest ones to annotators"
-        )
-    if removed := info["credentials_removed"]:
-        say(f"passwords, tokens or signatures were removed from the URLs of {removed} images")
-    for table, reasons in info["dropped"].items():
-        for reason, count in reasons.items():
-            say(f"left out of {table}: {count} × {reason}")

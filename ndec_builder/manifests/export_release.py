@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from ndec_builder.core.addresses import container
-from ndec_builder.core.console import progress, say
+from ndec_builder.core.console import number_of, progress, say
 from ndec_builder.core.decode import DecodeError, read_header
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes, write_bytes
@@ -63,7 +63,7 @@ def run(config: ReleaseConfig) -> Path:
             "them (`ndec validate` names all), delete the folder and run it again"
         )
     write_pieces(config.out / _TRUTH, ground_truth_csv(manifest.table("ground_truth")))
-    say(f"{config.out}: {len(copies):,} images, {_TRUTH}")
+    say(f"{config.out}: {number_of(len(copies), 'image')}, {_TRUTH}")
     return config.out
 
 

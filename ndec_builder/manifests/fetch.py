@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ndec_builder.core.addresses import without_credentials
-from ndec_builder.core.console import progress, say
+from ndec_builder.core.console import number_of, progress, say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import sha256_bytes, sha256_file, write_bytes, write_text
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES, guarded_text
@@ -72,7 +72,7 @@ def run(config: FetchConfig) -> Path:
     write_text(report, report_csv(outcomes))
     counts = Counter(outcome.state for outcome in outcomes)
     summary = ", ".join(f"{counts[state]:,} {state}" for state in FETCH_STATES if counts[state])
-    say(f"{len(wanted):,} images: {summary}; {report} lists them")
+    say(f"{number_of(len(wanted), 'image')}: {summary}; {report} lists them")
     gaps = sum(counts[state] for state in _GAPS)
     if gaps:
         first = next(outcome for outcome in outcomes if outcome.state in _GAPS)

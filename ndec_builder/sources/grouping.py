@@ -16,6 +16,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.storage import sha256_bytes
 from ndec_builder.sources.capture_times import CaptureTime
 
@@ -145,12 +146,13 @@ def grouping_note(rule: str, places: Sequence[ImagePlace], groups: Sequence[str 
     """One sentence: how many groups there are, the largest one, and the images whose time or number is unknown."""
     sizes = Counter(group for group in groups if group is not None)
     together = sum(sizes.values())
-    note = f"grouped by {rule}: {together:,} of {len(groups):,} images are in {len(sizes):,} groups"
+    note = f"grouped by {rule}: {number_of(len(sizes), 'group')} with {together:,} of {len(groups):,} images"
     if sizes:
         name, most = min(sizes.items(), key=lambda item: (-item[1], item[0]))
-        note += f", {most:,} in the largest ({name.rpartition('#')[0]})"
-    note += f"; {len(groups) - together:,} are alone in their group"
-    return "".join([note, *(f"; {text}" for text in _unknown(rule, places))])
+        note += f", the largest with {most:,} ({name.rpartition('#')[0]})"
+    if sizes and (alone := len(groups) - together):
+        note += f"; {alone:,} without a group"
+    return "; ".join([note, *_unknown(rule, places)])
 
 
 def _unknown(rule: str, places: Sequence[ImagePlace]) -> list[str]:
@@ -159,10 +161,12 @@ def _unknown(rule: str, places: Sequence[ImagePlace]) -> list[str]:
     texts = []
     if rule in PAUSES:
         read = len(places) - len(timeless) - named
-        texts.append(f"times: {read:,} from EXIF, {named:,} from file names, {len(timeless):,} unknown")
+        counts = {"from EXIF": read, "from file names": named, "unknown": len(timeless)}
+        texts.append("times: " + ", ".join(f"{count:,} {source}" for source, count in counts.items() if count))
     if rule == "burst" and timeless:
         numbered = [run for run in runs(places) if len(run) > LONGEST_RUN]
-        texts.append(f"{sum(place.series is None for place in timeless):,} have neither a time nor a number")
+        if neither := sum(place.series is None for place in timeless):
+            texts.append(f"{neither:,} {'has' if neither == 1 else 'have'} neither a time nor a number")
         if numbered:
             texts.append(
                 f"{sum(map(len, numbered)):,} without a time are in runs of more than {LONGEST_RUN} consecutive "
@@ -183,7 +187,8 @@ def series_hint(places: Sequence[ImagePlace]) -> str:
         return ""
     (folder, prefix), most = min(long.items(), key=lambda item: (-item[1], item[0]))
     return (
-        f"{sum(long.values()):,} images have numbered names in {len(long):,} series (e.g. {most:,} × {prefix}NNN in "
+        f"{number_of(sum(long.values()), 'image has', 'images have')} numbered names in {len(long):,} "
+        f"series (e.g. {most:,} × {prefix}NNN in "
         f"{_last(folder)}), and each image is its own group: if they are frames of a video or shots of a burst, give "
         "--group-by video (or burst, time, folder), so that training and test never share one"
     )

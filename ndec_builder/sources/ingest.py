@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -85,7 +85,7 @@ def run(config: IngestConfig) -> Path:
         record.write(result.path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=gaps, notes=notes)
         for note in notes[len(shared) :]:
             say(f"{role}: {note}")
-        say(f"ingest {role}: {result.images} images, {len(result.rejects)} rejected{_why(result)}")
+        say(f"ingest {role}: {number_of(result.images, 'image')}, {len(result.rejects)} rejected{_why(result)}")
     _report(written, gaps, config)
     target = next(iter(written.values())).path
     return target if config.role != "all" else target.parent
@@ -148,7 +148,7 @@ def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Pa
     path, counts, inputs = stream(config, workspace)
     opened_path(workspace, config.role).unlink(missing_ok=True)
     record.write(path.parent, counts=counts, inputs=inputs, name=f"{config.role}.run.json", gaps=[])
-    say(f"ingest {config.role}: {counts['images']} images listed, none opened")
+    say(f"ingest {config.role}: {number_of(counts['images'], 'image')} listed, none opened")
     return path
 
 
@@ -221,7 +221,10 @@ def _write_truth(
     kept = [match for match in truth if match[0] not in bad.get("query", ())]
     whole = [match for match in kept if match[1] is None or match[1] not in bad.get("reference", ())]
     if lost := len(kept) - len(whole):
-        gaps.append(f"{lost} queries have no ground truth any more, because their reference is unusable")
+        gaps.append(
+            f"{number_of(lost, 'query has', 'queries have')} no ground truth any more, because "
+            "their reference is unusable"
+        )
     if config.add and workspace.ground_truth.is_file():
         old = read_table(workspace.ground_truth).to_pylist()
         whole = list({*whole, *((row["query_id"], row["reference_id"]) for row in old)})
@@ -238,7 +241,7 @@ def _write_pairs(
     bad = pa.array(sorted({r["image_id"] for role in ("basic", "pool") for r in written[role].rejects}), pa.string())
     lost = pc.or_(pc.is_in(pairs["former_id"], value_set=bad), pc.is_in(pairs["latter_id"], value_set=bad))
     if count := pc.sum(lost).as_py() or 0:
-        gaps.append(f"{count} pairs are left out because one of their images is unusable")
+        gaps.append(f"{number_of(count, 'pair is', 'pairs are')} left out because one of their images is unusable")
     kept = pairs.filter(pc.invert(lost))
     if config.add and workspace.pairs.is_file():
         old = read_table(workspace.pairs)

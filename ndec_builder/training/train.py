@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ndec_builder.core.config import result_fields
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
@@ -80,7 +80,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
     _check_pairs(config, recipe, data, manifest)
     device = best_device(config.device)
     backbone = load_backbone(config.backbone, device=device)
-    say(f"{config.recipe}: {data.basic} basic images, {len(data.pairs)} hard negative pairs")
+    say(f"{config.recipe}: {number_of(data.basic, 'basic image')}, {number_of(len(data.pairs), 'hard negative pair')}")
     maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, config.view_seed)
     kinds = view_kinds(1 if config.whole_network else config.views)
     root = config.workspace / "cache" / "views"
@@ -168,7 +168,10 @@ def _calibrate(job: Job) -> Threshold | None:
     rest = data.without(held)
     if rest.basic < 2 or (recipe.needs_pairs and not len(rest.pairs)):
         return None
-    say(f"{config.recipe}: training first without {len(held)} images, to choose the filter's threshold on them")
+    say(
+        f"{config.recipe}: training first without {number_of(len(held), 'image')}, to choose the "
+        "filter's threshold on them"
+    )
     views = job.views.of(rest.images["image_id"].to_pylist())
     head = train_head(replace(job, data=rest, views=views, directory=job.directory / "held-out"))
     ratios = held_out_ratios(head, data, job.views, held, view_kinds(config.views))

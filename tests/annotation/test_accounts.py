@@ -81,7 +81,7 @@ def test_annotators_label_under_their_own_accounts_and_others_are_reported(
     assert {row["login"] for row in labels} == {"zoe@ndec.local", "zed@ndec.local"}
     assert {row["annotator"] for row in labels} == {"Zoe"}
     said = capsys.readouterr().err
-    assert "1 labels in the project of Zoe were given under the account zed@ndec.local" in said
+    assert "project of Zoe: 1 label given under the account zed@ndec.local" in said
     pull.run(PullConfig(own.root, split="train"))
     assert "under the account" not in capsys.readouterr().err
 

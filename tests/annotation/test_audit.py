@@ -298,7 +298,7 @@ def test_agreement_status_and_decisions_follow_the_audit(tmp_path: Path, capsys:
     found = read_json(directory / "agreement.json")["audit"]
     assert (found["kept"], found["audited"], found["copies"], found["doubtful"]) == (400, 300, 1, 0)
     assert found["bound"] == audit_bound(1, 300, 400)
-    assert "1 edited copies" in capsys.readouterr().err
+    assert "1 edited copy" in capsys.readouterr().err
     changed = {row["pair_id"]: (row["decision"], row["basis"]) for row in decisions}
     assert changed.pop(copy) == ("edited_copy", "adjudicated")
     assert set(changed.values()) == {("hard_negative", "agreed")}

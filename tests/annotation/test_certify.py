@@ -198,7 +198,7 @@ def test_pairs_of_dropped_queries_need_no_label(review: Review) -> None:
     review.label(review.sample + [pair for pair in named if pair != missing])
     found = certificate_progress(tables_of(review)) or {}
     assert (found["open"], found["unkeepable"]) == (0, 1)
-    assert "or belong to a query with an edited copy (1 pairs)" in certificate_text(found)
+    assert "or belong to a query with an edited copy (1 pair)" in certificate_text(found)
 
 
 def test_status_and_the_card_report_it(review: Review) -> None:

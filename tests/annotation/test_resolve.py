@@ -276,7 +276,7 @@ def test_labels_of_pairs_that_are_no_longer_mined_count(tmp_path: Path, capsys: 
     write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, [row]))
     assert AnnotationTables(workspace, "test").former["pair_id"].to_pylist() == ["former"]
     decisions = read_table(resolve.run(ResolveConfig(tmp_path)))
-    assert "1 labelled pairs are no longer among the mined ones; their labels count" in capsys.readouterr().err
+    assert "1 labelled pair is no longer among the mined ones; their labels count" in capsys.readouterr().err
     decided = dict(zip(decisions["pair_id"].to_pylist(), decisions["decision"].to_pylist(), strict=True))
     assert decided == {"mined": "hard_negative", "former": "unsure"}
     assert read_json(tables.directory / "run.json")["counts"]["former"] == 1

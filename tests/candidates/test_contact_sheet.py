@@ -71,7 +71,7 @@ def test_page_is_self_contained_and_escaped(tmp_path):
 def test_duplicates_are_marked_and_counted(tmp_path):
     page = _sheet(tmp_path)
     assert page.count('class="duplicate"') == 1
-    assert "1 pairs for people to label, best score first, then 1 duplicates that nobody labels." in page
+    assert "1 pair for people to label, best score first, then 1 duplicate that nobody labels." in page
 
 
 def test_pairs_for_people_come_before_duplicates(tmp_path):

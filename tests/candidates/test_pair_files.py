@@ -96,7 +96,7 @@ def test_mined_pairs_are_those_of_the_file(bench, tmp_path, capsys) -> None:
     assert read_table(directory / LEFT_OUT_FILE).to_pylist() == [
         {"first": "p1", "second": "missing", "reason": "an image that is not searched"}
     ]
-    assert "1 pairs left out: an image that is not searched" in capsys.readouterr().err
+    assert "1 pair left out: an image that is not searched" in capsys.readouterr().err
 
 
 def test_a_file_without_any_known_pair_is_refused(bench, tmp_path) -> None:

@@ -131,7 +131,7 @@ def test_unmined_images_go_to_annotation(unmined, decide, capsys):
     assert [(row["query_id"], row["reference_id"], row["rank"]) for row in rows] == [("u1", "r1", 4), ("u2", "r1", 5)]
     assert rows[0]["score"] > rows[1]["score"]
     said = " ".join(capsys.readouterr().err.split())
-    assert "2 pool images that were never mined: their closest pairs go to annotation" in said
+    assert "2 unmined pool images: the closest pair of each goes to annotation" in said
     assert "1 of them reach the mining cut" in said
     assert read_json(unmined.candidates("test") / "recheck.run.json")["counts"]["unmined_images"] == 2
     assert len(new_pairs(unmined)) == 2

@@ -102,7 +102,7 @@ def played(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def test_a_picture_that_a_peer_cannot_describe_is_counted_and_the_others_go_on(played: Any) -> None:
     row = played[1]["greys"]
     assert row["numbers"]["all/uap"]["value"] > 0
-    assert any("1 images failed and count as not found" in n and "too much" in n for n in row["notes"])
+    assert any("1 image failed and count as not found" in n and "too much" in n for n in row["notes"])
 
 
 def test_a_peer_that_dies_is_a_row_with_its_last_words(played: Any) -> None:

@@ -42,6 +42,22 @@ FILTER = {
             "μAP 0.54 [0.49, 0.60] → 0.83 [0.80, 0.86] without hard negatives · P@400 0.52",
             "Hard negatives cost this detector 0.29 of μAP.",
         ),
+        (  # 0.433 and 0.426 differ by more than 0.005, but both are shown as 0.43
+            {"uap": number(0.426), "uap_without_hard_negatives": number(0.433)},
+            "μAP 0.43 → 0.43 without hard negatives",
+            "Hard negatives do not lower μAP of this detector.",
+        ),
+        (  # 0.434 and 0.436 are shown as 0.43 and 0.44
+            {"uap": number(0.434), "uap_without_hard_negatives": number(0.436)},
+            "μAP 0.43 → 0.44 without hard negatives",
+            "Hard negatives cost this detector 0.01 of μAP.",
+        ),
+        (
+            {"data": {"ground_truth_pairs": 60, "groups": 1}},
+            "",
+            "52 % of the true copies are among the first N = 400 predictions; 1 group of queries is too few to be "
+            "sure: read the intervals.",
+        ),
         (
             FILTER | {"data": {"ground_truth_pairs": 29, "groups": 29}},
             "μAP 0.54 [0.49, 0.60] · P@400 0.68 after the filter · "

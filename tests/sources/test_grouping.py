@@ -58,8 +58,8 @@ def test_a_burst_is_within_seconds_and_of_one_camera(tmp_path: Path) -> None:
         photo(tmp_path / "in" / f"{name}.jpg", seconds, camera=camera)
     found = Ingested(tmp_path, tmp_path / "in", group_by="burst")
     assert grouped(found) == sets("a b c")  # 2.5 and 3.0 s apart, then 3.5; e is of another camera
-    assert "3 of 5 images are in 1 groups, 3 in the largest (burst/a)" in found.notes
-    assert "times: 5 from EXIF, 0 from file names, 0 unknown" in found.notes
+    assert "1 group with 3 of 5 images, the largest with 3 (burst/a); 2 without a group" in found.notes
+    assert "times: 5 from EXIF" in found.notes
 
 
 def test_a_longer_pause_can_be_given(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_without_times_a_burst_has_consecutive_numbers(tmp_path: Path) -> None:
     photo(tmp_path / "in" / "IMG_0010.jpg", 0)  # with a time, so its number does not count
     found = Ingested(tmp_path, tmp_path / "in", group_by="burst")
     assert grouped(found) == sets("IMG_0008 IMG_0009")
-    assert "times: 1 from EXIF, 0 from file names, 5 unknown; 1 have neither a time nor a number" in found.notes
+    assert "times: 1 from EXIF, 5 unknown; 1 has neither a time nor a number" in found.notes
 
 
 def test_a_numbered_collection_is_no_burst(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_missing_and_unexpected_parts_are_one_message(tmp_path: Path, release: P
 
 def test_pairs_with_an_unusable_image_are_left_out(tmp_path: Path, release: Path) -> None:
     (release / "negative_pair" / "00002" / "T000009.jpg").write_bytes(b"")
-    with pytest.raises(GapsError, match="1 pairs are left out because one of their images is unusable"):
+    with pytest.raises(GapsError, match="1 pair is left out because one of their images is unusable"):
         ingest(tmp_path, max_reject_share=1.0)
     assert read_table(Workspace(tmp_path / "ws").pairs)["former_id"].to_pylist() == ["T000007", "T000003"]
 

@@ -24,7 +24,7 @@ from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.tables import GOLD_ROLE, AnnotationTables, gold_images
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.console import say, track
+from ndec_builder.core.console import number_of, say, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import GOLD, IMAGES, LICENCE_COLUMNS, TASKS, pair_id, table_of
@@ -82,7 +82,7 @@ def make_gold(tables: AnnotationTables, count: int, seed: int) -> pa.Table:
         )
     _list_images(workspace, images)  # before the pairs: a pair without its image would show a placeholder
     tables.write("gold", table_of(GOLD, pairs))
-    say(f"{len(pairs) - existing.num_rows} gold pairs made for the split {split}")
+    say(f"{number_of(len(pairs) - existing.num_rows, 'gold pair')} made for the split {split}")
     return tables.gold
 
 

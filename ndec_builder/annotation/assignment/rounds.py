@@ -37,7 +37,7 @@ from ndec_builder.annotation.decisions.weighted_draws import doubt_weights
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, Key, Pair, copy_probabilities, keys, newest_labels
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import TASKS, table_of
 
@@ -180,7 +180,8 @@ def _slice(config: PushConfig, probabilities: dict[str, float]) -> list[str]:
     found = slice_pairs(probabilities, config.check_above, config.check_pairs)
     if len(found) < config.check_pairs:
         say(
-            f"only {len(found)} pairs have a pre-label of at least {config.check_above:g}: all of them go to "
+            f"only {number_of(len(found), 'pair has', 'pairs have')} a pre-label of at least "
+            f"{config.check_above:g}: all of them go to "
             "annotators, and auto-clearing can save nothing"
         )
     return found
@@ -203,7 +204,8 @@ def _audit(
         )
     if len(kept) < config.audit_pairs:
         say(
-            f"{len(kept)} pairs are kept, fewer than the {config.audit_pairs} asked for: all are audited; without an "
+            f"{number_of(len(kept), 'pair is', 'pairs are')} kept, fewer than the {config.audit_pairs} "
+            "asked for: all are audited; without an "
             f"edited copy among them the bound is {audit_bound(0, len(kept), len(kept)):.2%}"
         )
     if config.weighted:

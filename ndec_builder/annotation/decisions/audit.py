@@ -30,6 +30,7 @@ from ndec_builder.annotation.decisions.weighted_draws import draw_chances, weigh
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
 from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.candidates.kept_queries import kept_queries
+from ndec_builder.core.console import number_of
 from ndec_builder.core.storage import read_json, write_json
 
 GOAL = 0.01  # upper bound that the audit should reach: share of edited copies among kept hard negatives
@@ -251,7 +252,8 @@ def audit_text(audit: Audit) -> str:
         )
     by = " by two" if audit.judges > 1 else ""
     text = (
-        f"audit: {audit.audited:,} of {audit.drawn:,} sampled pairs re-labelled{by}, {audit.copies} edited copies, "
+        f"audit: {audit.audited:,} of {audit.drawn:,} sampled pairs re-labelled{by}, "
+        f"{number_of(audit.copies, 'edited copy')}, "
         f"{audit.doubtful} doubtful (they count as copies)"
     )
     if audit.bound is None:
@@ -263,5 +265,5 @@ def audit_text(audit: Audit) -> str:
     if audit.watched_bound is not None:
         text += f"; you may stop now with at most {audit.watched_bound:.2%}"
     if audit.bound > GOAL and (need := pairs_needed(audit.copies + audit.doubtful, audit.kept)):
-        text += f"; {GOAL:.0%} needs {need:,} audited pairs and no further copy"
+        text += f"; {GOAL:.0%} needs {number_of(need, 'audited pair')} and no further copy"
     return text

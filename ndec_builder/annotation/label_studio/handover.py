@@ -19,7 +19,7 @@ from ndec_builder.annotation.label_studio.task_sync import delete_open_tasks
 from ndec_builder.annotation.records.skips import OFFERED_AGAIN, label_states
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.schemas import SKIPS, table_of
 
 
@@ -39,7 +39,7 @@ def share_with_newcomers(config: PushConfig, tables: AnnotationTables, connectio
         free = [row for row in free if (row["pair_id"], *assignee) not in tables.labelled]
         result = reassign(tables.tasks, free, newcomers, tables.labelled)
         tables.write("tasks", result.tasks)
-        say(f"{result.moved} open pairs move from {donor} to {', '.join(newcomers)}")
+        say(f"{number_of(result.moved, 'open pair moves', 'open pairs move')} from {donor} to {', '.join(newcomers)}")
 
 
 def offer_skipped(config: PushConfig, tables: AnnotationTables, connection: Connection) -> Counter[str]:
@@ -63,7 +63,8 @@ def offer_skipped(config: PushConfig, tables: AnnotationTables, connection: Conn
     tables.write("tasks", result.tasks)
     _record_offered_again(tables, result.stuck)
     say(
-        f"{len(free)} skipped pairs: {result.moved} go to another annotator, {len(result.stuck)} to the same one again "
+        f"{number_of(len(free), 'skipped pair')}: {result.moved} go to another annotator, "
+        f"{len(result.stuck)} to the same one again "
         f"(nobody else may label them), {result.dropped} stay with a second annotator or were gold pairs"
     )
     return Counter(offered=result.moved, again=len(result.stuck), dropped=result.dropped)

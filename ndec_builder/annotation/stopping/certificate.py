@@ -27,6 +27,7 @@ from ndec_builder.annotation.decisions.resolution import cleared_from
 from ndec_builder.annotation.label_tables import Pair, keys, newest_labels
 from ndec_builder.annotation.stopping.settings import CertifyConfig
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import fingerprint
 
@@ -156,7 +157,7 @@ def _no_sample(tables: AnnotationTables, drawn: list[str]) -> str:
         who = f": {', '.join(f'{name} has {number} open' for name, number in holders.items())}"
     return (
         f"the random sample of {len(drawn):,} pairs of the split {tables.split!r} is not labelled from its start{who}. "
-        f"Label it and pull; `ndec annotate leave NAME` gives the open pairs of someone who left to others, and "
+        "Label it and pull; `ndec annotate leave NAME` gives the open pairs of someone who left to others, and "
         f"`push --sample {len(drawn)}` adds pairs that a later mining found"
     )
 
@@ -172,7 +173,7 @@ def sample_advice(sample: int, pairs: int, found: tuple[int, int] | None = None)
         expected_recall(sample, prevalence, pairs, goal, ASSUMED_ERROR, confirmed=twice) for twice in (False, True)
     ]
     share = f"{prevalence:.0%} hard negatives among the pairs" + ("" if found and found[1] >= 50 else " (assumed)")
-    start = f"{sample:,} random pairs and {share}: "
+    start = f"{number_of(sample, 'random pair')} and {share}: "
     if recalls[1] is None:
         return start + f"too few to certify a recall of {goal.recall:.0%}; draw a larger sample"
     text = f"expect to stop at {recalls[1]:.0%} of the hard negatives if two annotators label those of the sample"
@@ -210,12 +211,14 @@ def _too_few(found: RecallCertificate, goal: RecallGoal, config: CertifyConfig, 
         most = rare_upper(0, found.sample, found.pairs, MISSED)
         return (
             f"the random sample of {found.sample:,} labelled pairs holds no hard negative. So at most {most:,} of the "
-            f"{found.pairs:,} candidates are hard negatives ({most / found.pairs:.1%}, 95 % confidence, an annotator "
+            f"{number_of(found.pairs, 'candidate is', 'candidates are')} hard negatives "
+            f"({most / found.pairs:.1%}, 95 % confidence, an annotator "
             f"misses at most {MISSED:.0%}), and there may be none. Mine other pairs (a larger pool, or `ndec mine "
             f"--top`), or enlarge the sample with {push}"
         )
     return (
-        f"the random sample of {found.sample:,} labelled pairs holds {found.positives} hard negatives, up to "
+        f"the random sample of {found.sample:,} labelled pairs holds "
+        f"{number_of(found.positives, 'hard negative')}, up to "
         f"{found.false} of them by wrong labels (error: {source}); a recall of {goal.recall:g} with confidence "
         f"{goal.confidence:g} needs at least {least_positives(goal)} right ones: enlarge the sample with {push}, "
         "measure the error on more gold pairs (`push --gold 0.05`), or lower --recall"
@@ -256,22 +259,27 @@ def certificate_text(found: Mapping[str, Any]) -> str:
     """The line of `certificate_progress`, with what it is based on."""
     if found["stale"]:
         return (
-            f"the certificate is about {found['pairs']:,} candidates that were mined or cleared differently; "
+            f"the certificate is about {number_of(found['pairs'], 'candidate')} that were mined or "
+            "cleared differently; "
             "run `ndec annotate certify --again`"
         )
     either = (
-        f", or belong to a query with an edited copy ({found['unkeepable']:,} pairs)" if found["unkeepable"] else ""
+        f", or belong to a query with an edited copy ({number_of(found['unkeepable'], 'pair')})"
+        if found["unkeepable"]
+        else ""
     )
     statement = (
-        f"at least {found['recall']:.0%} of the hard negatives among these {found['pairs']:,} candidates are "
+        f"at least {found['recall']:.0%} of the hard negatives among these "
+        f"{number_of(found['pairs'], 'candidate')} are "
         f"labelled{either} ({found['confidence']:.0%} confidence)"
     )
     twice = " labelled so by two annotators" if found.get("confirmed") else ""
     basis = (
-        f"based on {found['sample']:,} random pairs with {found['positives']} hard negatives{twice}, up to "
+        f"based on {number_of(found['sample'], 'random pair')} with "
+        f"{number_of(found['positives'], 'hard negative')}{twice}, up to "
         f"{found['false']} of them wrong (error {found['error']:.3f}: {found['error_source']})"
     )
-    rest = f"{found['unlabelled']:,} pairs need not be looked at"
+    rest = f"{number_of(found['unlabelled'], 'pair')} need not be looked at"
     if not found["open"]:
         return f"certified: {statement}, {rest}; {basis}"
     return (

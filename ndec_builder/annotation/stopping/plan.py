@@ -15,7 +15,7 @@ from ndec_builder.annotation.stopping.certificate import certified_stop, first_l
 from ndec_builder.annotation.stopping.forecast import Forecast, QueuePool, best, forecast_ways, second_rate
 from ndec_builder.annotation.stopping.settings import PlanConfig
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -104,7 +104,7 @@ def plan_lines(config: PlanConfig, ways: Sequence[Forecast], chosen: Forecast | 
 def _text(way: Forecast) -> str:
     return (
         f"{way.way}: {way.labels:,.0f} labels keep {way.kept:,.0f} hard negatives ({way.low:,.0f}–{way.high:,.0f}); "
-        f"{way.queue:,} pairs of the queue"
+        f"{number_of(way.queue, 'pair')} of the queue"
     )
 
 

@@ -10,7 +10,7 @@ from ndec_builder.annotation.records.ledger import APPEND_ONLY, chain_problem, l
 from ndec_builder.annotation.records.skips import SKIPPED
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep.settings import CheckConfig
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.storage import write_json
@@ -32,7 +32,7 @@ def run(config: CheckConfig) -> Path:
         problems = [problem for name in APPEND_ONLY if (problem := chain_problem(directory, name))]
         chains = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
         for name, entry in chains.items():
-            say(f"{name}: {entry['rows']} rows in {entry['generation']} generations")
+            say(f"{name}: {number_of(entry['rows'], 'row')} in {number_of(entry['generation'], 'generation')}")
         if not chains:
             say("no table has a chain yet; the next `ndec annotate pull` starts one")
         found = None if problems else _compare(config, workspace)
@@ -67,8 +67,10 @@ def _compare(config: CheckConfig, workspace: Workspace) -> dict[str, int] | None
         say(f"every label on {connection.url} is stored")
     else:
         say(
-            f"{connection.url} and the workspace differ: {found['not_stored']} labels there are not stored, "
-            f"{found['changed']} were changed there, {found['skipped']} pairs were skipped, {found['missing']} stored "
+            f"{connection.url} and the workspace differ: {number_of(found['not_stored'], 'label')} there "
+            "are not stored, "
+            f"{found['changed']} were changed there, "
+            f"{number_of(found['skipped'], 'pair was', 'pairs were')} skipped, {found['missing']} stored "
             f"labels are missing there; run `ndec annotate pull --all --split {config.split}`"
         )
     return found

@@ -20,7 +20,7 @@ from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, previous_file, rewrite
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep.settings import ForgetConfig
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.schemas import SPLITS
@@ -66,7 +66,8 @@ def run(config: ForgetConfig) -> Path:
         write_json(path, [*(read_json(path) if path.is_file() else []), entry])
         pending.unlink()
     say(
-        f"the name is now {pseudonym} in {sum(rows.values())} rows and {files} records; {renamed} projects in Label "
+        f"the name is now {pseudonym} in {number_of(sum(rows.values()), 'row')} and "
+        f"{number_of(files, 'record')}; {number_of(renamed, 'project')} in Label "
         "Studio were renamed. The account in Label Studio and backups are not touched (docs/how-to/personal-data.md)"
     )
     for left in _still_named(workspace.root, {config.annotator, *logins}):

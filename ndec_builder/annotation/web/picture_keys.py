@@ -9,7 +9,7 @@ from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.label_studio.credentials import image_key, write_private_json
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.console import say, track
+from ndec_builder.core.console import number_of, say, track
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import remove_abandoned
 from ndec_builder.core.workspace import Workspace
@@ -56,5 +56,5 @@ def add_keys(tables: AnnotationTables, connection: Connection) -> int:
                         keyless += 1
     write_private_json(marker, {"tasks": keyless})
     if keyless:
-        say(f"{keyless} tasks of an older ndec got the key in the addresses of their pictures")
+        say(f"{number_of(keyless, 'task')} of an older ndec got the key in the addresses of their pictures")
     return keyless

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ndec_builder.candidates.outside.pair_files import NamedPair, read_pair_file
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.pairs import Pairs, score_pairs
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import read_table, write_table
 
@@ -38,7 +38,7 @@ def given_pairs(path: Path, sides: tuple[RoleVectors, RoleVectors], directory: P
     )
     for reason, count in sorted(Counter(reason for _, reason in left_out).items()):
         example = next(pair for pair, why in left_out if why == reason)
-        say(f"{path}: {count:,} pairs left out: {reason} (first: {example.first!r}, {example.second!r})")
+        say(f"{path}: {number_of(count, 'pair')} left out: {reason} (first: {example.first!r}, {example.second!r})")
     if not found:
         raise UsageError(
             f"no pair of {path} is a pair of a pool and a {gallery.role} image that may be mined; see "

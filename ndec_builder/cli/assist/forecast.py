@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.cli.assist import rates, sizing
-from ndec_builder.core.console import duration
+from ndec_builder.core.console import duration, number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.plan import plans_folder
 from ndec_builder.core.schemas import TASKS
@@ -76,9 +76,13 @@ def _mine(config: Any) -> str | None:
     dim = rates.dimensions(workspace, sides, config.model, config.embed_settings)
     first = ""
     if missing:
-        first = f"{missing:,} images to embed first: {rates.embed_time(config.workspace, config.model, missing)}; "
+        first = (
+            f"{number_of(missing, 'image')} to embed first: "
+            f"{rates.embed_time(config.workspace, config.model, missing)}; "
+        )
     return (
-        f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = {pool * gallery:,} pairs, all of them "
+        f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = "
+        f"{number_of(pool * gallery, 'pair')}, all of them "
         f"compared; the best {config.top:,} are kept{' and measured' if config.geometry else ''}; "
         f"{sizing.size(sizing.vectors_bytes(gallery, dim))} of vectors in memory"
     )
@@ -93,8 +97,10 @@ def _prelabel(config: Any) -> str | None:
         return None
     made = copies + copies // 2
     return (
-        f"{made:,} synthetic copies and crops of your {GALLERY[config.split]} images are made, embedded and measured "
-        f"to learn from; then {pairs:,} mined pairs are scored; {rates.MEASURED_LATER}"
+        f"{number_of(made, 'synthetic copy')} and crops of your {GALLERY[config.split]} images are made, "
+        "embedded and measured "
+        f"to learn from; then {number_of(pairs, 'mined pair is', 'mined pairs are')} scored; "
+        f"{rates.MEASURED_LATER}"
     )
 
 
@@ -123,7 +129,7 @@ def _push(config: Any) -> str | None:
     each = f"for {people} people{twice}: about {duration(3600 * hours)} of labelling each"
     whom = each if people > 1 else f"for {names[0]}: about {duration(3600 * hours)} of labelling"
     gold = f", and {config.gold:.0%} gold pairs among them" if config.gold else ""
-    return f"{pairs:,} pairs {whom} at {pace:.1f} s a pair ({source}){gold}"
+    return f"{number_of(pairs, 'pair')} {whom} at {pace:.1f} s a pair ({source}){gold}"
 
 
 def _export(config: Any) -> str | None:
@@ -133,18 +139,21 @@ def _export(config: Any) -> str | None:
     if not counts["reference"]:
         return None
     what = (
-        f"{counts['reference']:,} references, {counts['query']:,} queries, {counts['basic']:,} training images, "
-        f"{config.distractors:,} distractors and the hard negatives among {mined:,} mined pairs"
+        f"{number_of(counts['reference'], 'reference')}, {number_of(counts['query'], 'query')}, "
+        f"{number_of(counts['basic'], 'training image')}, "
+        f"{config.distractors:,} distractors and the hard negatives among {number_of(mined, 'mined pair')}"
     )
     if config.materialize == "none":
         return f"{what}: tables and hashes, no image is copied"
     images = sum(counts[role] for role in ("reference", "basic", "query")) + config.distractors
     each = rates.mean_bytes(workspace)
     if each is None:
-        return f"{what}; about {images:,} images are packed ({config.materialize})"
+        return f"{what}; about {number_of(images, 'image is', 'images are')} packed ({config.materialize})"
     total = images * each
     before = " before re-encoding" if config.resize or config.image_format != "keep" else ""
-    return f"{what}; about {images:,} images ({sizing.size(total)}{before}) are packed ({config.materialize})"
+    return (
+        f"{what}; about {number_of(images, 'image')} ({sizing.size(total)}{before}) are packed ({config.materialize})"
+    )
 
 
 def _train(config: Any) -> str | None:
@@ -152,8 +161,8 @@ def _train(config: Any) -> str | None:
     images = int(info["counts"]["rows"]["train_basic"])
     steps = f"{config.steps:,} steps of {config.identities * config.views_per_identity} views"
     if config.whole_network:
-        return f"{images:,} training images; {steps}, the whole network"
-    views, made = images * config.views, f"{images:,} training images × {config.views} views"
+        return f"{number_of(images, 'training image')}; {steps}, the whole network"
+    views, made = images * config.views, f"{number_of(images, 'training image')} × {config.views} views"
     return f"{made} = {views:,} views, made and embedded once; {rates.MEASURED_LATER}; then {steps}"
 
 
@@ -165,7 +174,8 @@ def _benchmark(config: Any) -> str | None:
     models = max(1, len(config.models) + len(config.checkpoints))
     time = rates.embed_time(config.workspace, next(iter(config.models), ""), (queries + references) * models)
     return (
-        f"{queries:,} queries and {references:,} references to embed (existing vectors are reused), "
+        f"{number_of(queries, 'query')} and {number_of(references, 'reference')} to embed (existing "
+        "vectors are reused), "
         f"{config.replicates:,} bootstrap replicates; embedding: {time}"
     )
 

@@ -13,6 +13,7 @@ from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.cli.assist.next_steps import in_workspace
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.progress import Progress, read_progress
 from ndec_builder.core.locks import is_locked
@@ -120,7 +121,10 @@ def _embeddings(root: Path, role: str) -> list[Stage]:
         elif (directory / "run.json").is_file():
             run = read_json(directory / "run.json")
             counts = run.get("counts", {})
-            text = f"{counts.get('embedded', 0):,} vectors, {run.get('dim')}-d, {counts.get('rejected', 0):,} rejected"
+            text = (
+                f"{number_of(counts.get('embedded', 0), 'vector')}, {run.get('dim')}-d, "
+                f"{counts.get('rejected', 0):,} rejected"
+            )
             stages.append(Stage(name, True, text, command + run.get("config", {}).get("model", directory.name)))
     return stages
 
@@ -131,7 +135,7 @@ def _table(name: str, path: Path, command: str) -> Stage:
     import pyarrow.parquet as pq
 
     try:
-        return Stage(name, True, f"{pq.read_metadata(path).num_rows:,} rows", command)
+        return Stage(name, True, f"{number_of(pq.read_metadata(path).num_rows, 'row')}", command)
     except OSError as error:
         raise NdecError(f"{path} cannot be read ({error}); make it again with `{command}`") from None
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 
@@ -85,7 +85,7 @@ def open_plan(output: Path, plan: Plan) -> Path:
             shutil.rmtree(other)
         elif other != folder and (done := len(list(other.glob("*.done.json")))):
             size = other.name.rpartition("-")[2]
-            say(f"{done} shards of {size} are already done; --shard-size {size} would resume from them")
+            say(f"{number_of(done, 'shard')} of {size} are already done; --shard-size {size} would resume from them")
     wanted = {"items": plan.items, "shard_size": plan.shard_size, "fingerprint": plan.fingerprint}
     if not (folder / "plan.json").is_file() or _read(folder / "plan.json") != wanted:
         shutil.rmtree(folder, ignore_errors=True)  # markers without their plan are worthless

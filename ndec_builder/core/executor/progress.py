@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndec_builder.core.console import Pace, duration
+from ndec_builder.core.console import Pace, duration, number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.plan import Shard, plans_folder
 from ndec_builder.core.locks import is_locked
@@ -38,7 +38,7 @@ class Progress:
     def text(self) -> str:
         parts = [
             "running" if self.running else "stopped",
-            f"{self.shards_done} shards done, {self.shards_failed} failed, {self.shards_left} left",
+            f"{number_of(self.shards_done, 'shard')} done, {self.shards_failed} failed, {self.shards_left} left",
         ]
         if self.running and self.rate is not None:
             parts.append(f"{self.rate:.1f} {self.unit}/s")

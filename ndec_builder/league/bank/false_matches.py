@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ndec_builder.annotation.decisions.binomial import clopper_pearson
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import atomic_path, write_json, write_text
 from ndec_builder.evaluation.dataset import folder_table, from_manifest
@@ -148,7 +148,8 @@ def _markdown(result: dict[str, Any]) -> str:
         f"# False matches of {result['bank']}", "",
         f"{result['bank_hashes']:,} hashes ({result['bank_hashes_distinct']:,} distinct) against {result['queries']:,} "
         f"harmless pictures of {result['groups']:,} groups. {result['note']}", "",
-        *(f"{count:,} pictures are left out: {reason}." for reason, count in result["skipped"].items()), "",
+        *(f"{number_of(count, 'picture is', 'pictures are')} left out: {reason}."
+          for reason, count in result["skipped"].items()), "",
         "| distance ≤ | pictures that match | per million | 95 % interval |", "|---|---|---|---|",
     ]  # fmt: skip
     lines += [

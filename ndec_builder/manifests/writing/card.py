@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import MANIFEST_TABLES
 
 _STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")  # of the Hugging Face size categories
@@ -94,7 +95,10 @@ def _body(info: dict[str, Any]) -> list[str]:
     for split, facts in info["lineage"].items():
         lines += _split(split, facts)
     if pairs := info["ingested_pairs"]:
-        lines += [f"{pairs['rows']:,} training pairs came with another dataset and were not labelled again here.", ""]
+        lines += [
+            f"{number_of(pairs['rows'], 'training pair')} came with another dataset. Nobody labelled them again here.",
+            "",
+        ]
     lines += _distractors(info)
     lines += [f"Written by ndec {info['ndec_version']}.", ""]
     lines += _drops(info["dropped"])
@@ -150,7 +154,8 @@ def _where(images: dict[str, Any]) -> list[str]:
     if images.get("encoded_anew"):
         size = f"longest side at most {images['resize']} px, " if images["resize"] else ""
         lines.append(
-            f"{images['encoded_anew']:,} images were re-encoded when they were packed ({size}format "
+            f"{number_of(images['encoded_anew'], 'image was', 'images were')} re-encoded when they were "
+            f"packed ({size}format "
             f"{images['image_format']}, quality {images['quality']}); the others keep their original bytes."
         )
     return [*lines, ""]
@@ -163,7 +168,11 @@ def _distractors(info: dict[str, Any]) -> list[str]:
     compared = "each is below the lowest score of the mined pairs with every reference; nobody labelled them"
     if not settings.get("distractors_compared"):
         compared = "they were not compared with the references, and nobody labelled them"
-    return [f"{settings['distractors_drawn']:,} distractors were drawn at random from the pool: {compared}.", ""]
+    return [
+        f"{number_of(settings['distractors_drawn'], 'distractor was', 'distractors were')} drawn at "
+        f"random from the pool: {compared}.",
+        "",
+    ]
 
 
 def _preset(preset: dict[str, Any] | None) -> list[str]:
@@ -183,11 +192,15 @@ def _quality(facts: dict[str, Any]) -> list[str]:
     if skipped := sum((agreement.get("skipped") or {}).values()):
         lines.append(f"* Skipped: {skipped:,} times an annotator skipped a pair that nobody got since.")
     if withdrawn := agreement.get("labels_withdrawn"):
-        lines.append(f"* Withdrawn: {withdrawn:,} labels were skipped or deleted later; they do not count.")
+        lines.append(
+            f"* Withdrawn: {number_of(withdrawn, 'label was', 'labels were')} skipped or "
+            "deleted later; they do not count."
+        )
     for name, numbers in (agreement.get("rounds") or {}).items():
         if numbers.get("kappa") is not None:
             lines.append(
-                f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over {numbers['pairs']:,} shared pairs."
+                f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over "
+                f"{number_of(numbers['pairs'], 'shared pair')}."
             )
     kept_alone = "Edited copies among the pairs kept on a single label, upper 95 % bound"
     for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", kept_alone)):
@@ -199,8 +212,10 @@ def _quality(facts: dict[str, Any]) -> list[str]:
         lines.append(f"* Decisions: {counts}.")
     if (undecided := facts.get("undecided")) and undecided["pairs"]:
         lines.append(
-            f"* Undecided: {undecided['pairs']:,} pairs, of which {undecided['never_assigned']:,} were given to nobody."
-            f" {undecided['queries_dropped']:,} queries with {undecided['hard_negatives']:,} hard negatives are left "
+            f"* Undecided: {number_of(undecided['pairs'], 'pair')}, of which "
+            f"{undecided['never_assigned']:,} were given to nobody."
+            f" {number_of(undecided['queries_dropped'], 'query')} with "
+            f"{number_of(undecided['hard_negatives'], 'hard negative is', 'hard negatives are')} left "
             "out only because another of their pairs is undecided."
         )
     return [*lines, ""] if lines else []
@@ -214,17 +229,18 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
         lines.append(
             f"* Audit: {audit['audited']:,} of the {audit['kept']:,} kept hard negatives, drawn at random, were "
             f"re-labelled by {'two other annotators' if audit.get('judges', 1) > 1 else 'another annotator'} "
-            f"without a pre-label: "
-            f"{audit['copies']:,} edited copies, "
+            "without a pre-label: "
+            f"{number_of(audit['copies'], 'edited copy')}, "
             f"{audit['doubtful']:,} doubtful; these were removed. At most {audit['bound']:.2%} of the kept hard "
-            f"negatives are copies (one-sided 95 % bound, doubtful pairs counted as copies; assumption: an annotator "
+            "negatives are copies (one-sided 95 % bound, doubtful pairs counted as copies; assumption: an annotator "
             f"misses at most {audit.get('missed_at_most', 0):.0%} of the copies)."
         )
     if certificate := agreement.get("certificate"):
         lines.append(_certificate(certificate))
     if cleared and cleared["threshold"] is not None:
         lines.append(
-            f"* Nobody labelled {cleared['pairs']:,} pairs that were discarded as edited copies by a pre-label of at "
+            f"* Nobody labelled {number_of(cleared['pairs'], 'pair')} that were discarded as edited "
+            "copies by a pre-label of at "
             f"least {cleared['threshold']:.4f}; of {cleared['checked']:,} random pairs of them that people labelled, "
             f"{cleared['wrong']:,} were not copies: at most {cleared['bound']:.2%} (one-sided 95 % bound)."
         )
@@ -240,14 +256,21 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
 def _certificate(found: dict[str, Any]) -> str:
     """The recall certificate with its assumptions, or how many labels it lacks."""
     if found["stale"] or found["open"]:
-        missing = "it is about other candidates" if found["stale"] else f"{found['open']:,} labels are missing"
+        missing = (
+            "it is about other candidates"
+            if found["stale"]
+            else f"{number_of(found['open'], 'label is', 'labels are')} missing"
+        )
         return f"* Recall: the certificate of {found['recall']:.0%} is not reached ({missing})."
     twice = ", labelled so by two annotators" if found["confirmed"] else ""
     unkeepable = f" or in queries that have an edited copy ({found['unkeepable']:,})" if found["unkeepable"] else ""
     return (
-        f"* Recall: at least {found['recall']:.0%} of the hard negatives among the {found['pairs']:,} candidates are "
-        f"labelled{unkeepable} ({found['confidence']:.0%} confidence); {found['unlabelled']:,} pairs were not looked "
-        f"at. Proven by {found['sample']:,} random pairs with {found['positives']:,} hard negatives{twice}, of which "
+        f"* Recall: at least {found['recall']:.0%} of the hard negatives among the "
+        f"{number_of(found['pairs'], 'candidate')} are "
+        f"labelled{unkeepable} ({found['confidence']:.0%} confidence); "
+        f"{number_of(found['unlabelled'], 'pair was', 'pairs were')} not looked "
+        f"at. Proven by {number_of(found['sample'], 'random pair')} with "
+        f"{number_of(found['positives'], 'hard negative')}{twice}, of which "
         f"up to {found['false']:,} may be wrong labels (error {found['error']:.3f}, {_plain(found['error_source'])}). "
         f"Assumptions: an annotator misses at most {found['missed']:.0%} of the hard negatives, independently of the "
         "ranking, and errors are independent between pairs"

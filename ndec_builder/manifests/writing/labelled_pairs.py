@@ -13,7 +13,7 @@ from ndec_builder.annotation.records.pictures import labelled_pool_pictures
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import FORMERLY_MINED
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
@@ -40,15 +40,21 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bo
     if lost and not quiet:
         say(
             f"{lost} labelled or cleared pairs of split {split} are in no table any more, so their labels do not "
-            f"count; mine with the earlier settings to get them back"
+            "count; mine with the earlier settings to get them back"
         )
     former = tasks.filter(pa.array(within(tasks["pair_id"], labels) & ~within(tasks["pair_id"], mined["pair_id"])))
     former = former.filter(pa.array(first_of_each(former["pair_id"]))).sort_by("pair_id")
     former, gone = _of_present_images(workspace, split, former)
     if gone and not quiet:
-        say(f"{gone} labelled pairs of split {split} name images that were removed since; they are left out")
+        say(
+            f"{number_of(gone, 'labelled pair')} of split {split} name images that were removed since; "
+            "they are left out"
+        )
     if former.num_rows and not quiet:
-        say(f"{former.num_rows} labelled pairs of split {split} are no longer among the mined ones; their labels count")
+        say(
+            f"{number_of(former.num_rows, 'labelled pair')} of split {split} are no longer among the "
+            "mined ones; their labels count"
+        )
     for field in CANDIDATES:
         if field.name not in former.column_names:
             former = former.append_column(field, pa.nulls(former.num_rows, field.type))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.config import result_fields
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, check_files, open_plan
@@ -79,7 +79,7 @@ def run(config: FusedConfig) -> Path:
     if NORM_RATIO not in config.left_out:
         heads = train_heads(config, known.manifest, data, backbone, known.views, directory, mark)
     table = measured_pairs(config, known, heads)
-    say(f"fitting {config.networks} networks on {len(table.kind)} pairs, {config.folds} folds")
+    say(f"fitting {config.networks} networks on {number_of(len(table.kind), 'pair')}, {config.folds} folds")
     with torch_threads(1):
         background = known.vectors[background_rows(data.basic)].astype(np.float16)
         model, figures = fit_fused(table, known.whitening, background, config)
