@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import (
     ClassProbabilities,
@@ -22,7 +21,7 @@ from ndec_builder.annotation.label_tables import (
 )
 from ndec_builder.annotation.push_options import PushOptions, read_push_options, write_push_options
 from ndec_builder.annotation.records import ledger
-from ndec_builder.annotation.records.pictures import replaced_pairs
+from ndec_builder.annotation.records.pictures import about_replaced
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
@@ -142,14 +141,13 @@ class AnnotationTables:
     def counting_labels(self) -> pa.Table:
         """The labels that count: not withdrawn or set aside, and about pictures that were not replaced."""
         labels = without_set_aside(self.valid_labels, self.set_aside)
-        if not self.replaced:
-            return labels
-        return labels.filter(pc.invert(pc.is_in(labels["pair_id"], pa.array(sorted(self.replaced), pa.string()))))
+        return labels.filter(pa.array(~about_replaced(self.workspace, self.split, self.tasks, labels)))
 
     @cached_property
     def replaced(self) -> set[str]:
-        """Labelled pairs with a picture that was replaced under the same id since."""
-        return replaced_pairs(self.workspace, self.split, self.tasks)
+        """Pairs of which all labels are about pictures that were replaced since."""
+        given = without_set_aside(self.valid_labels, self.set_aside)["pair_id"].to_pylist()
+        return set(given) - set(self.counting_labels["pair_id"].to_pylist())
 
     @cached_property
     def decisions(self) -> pa.Table:

@@ -42,6 +42,8 @@ IMAGES = _schema(
     ("group", pa.string()),  # author, burst, video …: never shared by training and test
 )
 REJECTS = _schema("rejects", ("image_id", pa.string()), ("uri", pa.string()), ("reason", pa.string()))
+# pictures that an id or a role had before: SHA-256, and when an ingest put something else in its place
+REPLACED = _schema("replaced", ("image_id", pa.string()), ("sha256", pa.string()), ("until", pa.timestamp("us", "UTC")))
 TWINS = _schema(
     "twins",  # images that show the same picture as another one of their role, which represents them
     ("image_id", pa.string()),

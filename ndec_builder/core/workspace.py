@@ -35,6 +35,10 @@ class Workspace:
         _one_of("role", role, ROLES)
         return self.root / "images" / f"{role}.parquet"
 
+    def replaced_images(self, role: str) -> Path:
+        """Pictures that ingests have replaced or removed (schema REPLACED)."""
+        return self.images(role).with_name(f"{role}-replaced.parquet")
+
     @property
     def edits(self) -> Path:
         """How derived images were made (schema EDITS)."""

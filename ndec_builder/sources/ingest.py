@@ -16,7 +16,7 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS, ROLES, table_of
-from ndec_builder.core.storage import read_table, sha256_file, write_table
+from ndec_builder.core.storage import read_table, sha256_file, sync_folder, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.detect_kind import guess_kind, table_of_downloads
 from ndec_builder.sources.ground_truth import Match, check_ids, match_ids, read_ground_truth
@@ -24,6 +24,7 @@ from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_list
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
 from ndec_builder.sources.places import with_groups
+from ndec_builder.sources.replaced import record_replaced
 from ndec_builder.sources.settings import FIXED_IDS, MANY_ROLES, OWN_GROUPS, SOURCE_KINDS, IngestConfig
 
 _MODULES = {
@@ -183,7 +184,11 @@ def _write_locked(
     tables, rejects, notes = open_listing(listing, config, workspace, found.md5, folder)
     if config.add and target.is_file():
         tables = iter([merge(workspace.read_images(role), pa.concat_tables(tables), role)])
-    images = write_images(target, tables)
+    coming = target.with_name(f"{role}-coming.parquet")
+    images = write_images(coming, tables)
+    record_replaced(workspace, role, coming)
+    coming.replace(target)
+    sync_folder(target.parent)
     rejects.sort(key=lambda row: (row["image_id"], row["uri"]))
     write_table(target.with_name(f"{role}-rejects.parquet"), table_of(REJECTS, rejects))
     opened_path(workspace, role).unlink(missing_ok=True)  # it describes the images that were listed before

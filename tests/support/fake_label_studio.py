@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +13,12 @@ from label_studio_sdk.core.api_error import ApiError
 
 from ndec_builder.annotation.label_studio.connection import Connection
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
 
 class FakeServer:
-    """`client` has what ndec calls; `label` and `skip` are what a person does on the page. Time is a counter."""
+    """`client` has what ndec calls; `label` and `skip` are what a person does on the page."""
 
     def __init__(self) -> None:
-        self.numbers, self.moments = count(1), count(1)
+        self.numbers = count(1)
         self.by_project: dict[int, SimpleNamespace] = {}
         self.by_task: dict[int, SimpleNamespace] = {}
         self.client = SimpleNamespace(
@@ -37,7 +35,7 @@ class FakeServer:
     def label(self, task: SimpleNamespace, label: str | None) -> None:
         """A new answer replaces the old one; None: Skip."""
         value = {"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [label]}}
-        moment = (START + timedelta(seconds=next(self.moments))).isoformat()
+        moment = datetime.now(UTC).isoformat()
         answer = {"id": next(self.numbers), "task": task.id, "result": [value] if label else [], "updated_at": moment,
                   "was_cancelled": label is None, "lead_time": 3.0, "completed_by": 1}  # fmt: skip
         if task.annotations and label is not None and not task.annotations[-1]["was_cancelled"]:

@@ -24,7 +24,9 @@ from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.manifests import export
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
-from support.described_bench import Bench
+from ndec_builder.sources import ingest
+from ndec_builder.sources.settings import IngestConfig
+from support.described_bench import Bench, describe
 from support.fake_label_studio import FakeConnection, FakeServer
 from support.pictures import scene
 
@@ -87,9 +89,14 @@ class Sequence:
         return scene(self.next, (48, 32))
 
     def _add(self, role: str) -> None:
-        for old in self.workspace.files(role).glob("*.png"):
+        folder, pictures = self.workspace.files(role), self.pictures[role]
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.png"):
             old.unlink()
-        self.bench.add(role, self.pictures[role])
+        for name, picture in pictures.items():
+            picture.save(folder / f"{name}.png")
+        ingest.run(IngestConfig(self.root, role, folder, group_by="none", workers=1))
+        self.bench.embed(role, list(pictures), [describe(picture) for picture in pictures.values()])
 
     def _bytes(self, role: str) -> dict[str, str]:
         table = self.workspace.read_images(role, ["image_id", "sha256"])

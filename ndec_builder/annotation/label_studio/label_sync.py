@@ -26,7 +26,6 @@ from ndec_builder.annotation.label_studio.connection import Connection, explain_
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
-from ndec_builder.annotation.records.pictures import record_pictures
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say
@@ -60,7 +59,6 @@ def pull_labels(
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
     new = pa.concat_tables(found.labels).sort_by([(name, "ascending") for name in _LABEL_ORDER])
     found.labels.clear()
-    record_pictures(tables.workspace, tables.split, tables.tasks, new["pair_id"].to_pylist())
     tables.write("labels", pa.concat_tables([tables.labels, new]))
     found.counts["labels"], found.counts["skipped"] = tables.labels.num_rows, len(tables.skipped)
     found.snapshot.write()

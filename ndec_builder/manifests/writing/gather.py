@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.records.pictures import replaced_pairs
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.kept_queries import KeptQueries, kept_queries
@@ -128,7 +127,7 @@ def _decisions(workspace: Workspace, split: str) -> pa.Table:
     if not path.is_file():
         raise NdecError(f"split {split} is mined but not decided: {path} does not exist; {_next_step(path, split)}")
     decisions = read_table(path, DECISIONS.names)
-    replaced = replaced_pairs(workspace, split, AnnotationTables(workspace, split).tasks)  # since the last resolve
+    replaced = AnnotationTables(workspace, split).replaced  # since the last resolve
     return decisions.filter(pa.array(~within(decisions["pair_id"], texts(sorted(replaced)))))
 
 

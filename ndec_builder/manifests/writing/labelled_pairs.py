@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import no_gold
-from ndec_builder.annotation.records.pictures import labelled_pool_pictures
+from ndec_builder.annotation.records.pictures import replaced_pool_pictures
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import FORMERLY_MINED
 from ndec_builder.candidates.settings import GALLERY
@@ -75,16 +75,17 @@ def labelled_images(workspace: Workspace) -> pa.Table:
 
     None of them may be a distractor. Pictures that people labelled under an earlier id are included.
     """
-    columns = []
-    if (shas := labelled_pool_pictures(workspace)) and workspace.images("pool").is_file():
-        pool = read_table(workspace.images("pool"), ["image_id", "sha256"])
-        columns.append(pool.filter(pc.is_in(pool["sha256"], pa.array(sorted(shas), pa.string())))["image_id"])
+    columns, shas = [], set[str]()
     for split in SPLITS:
         tables = AnnotationTables(workspace, split)
+        shas |= replaced_pool_pictures(workspace, tables.tasks, tables.labels)
         columns.append(tables.tasks["query_id"])
         if (earlier := workspace.candidates(split) / FORMERLY_MINED).is_file():
             columns.append(read_table(earlier, ["query_id"])["query_id"])
         columns.append(tables.gold.filter(pc.equal(tables.gold["query_role"], "pool"))["query_id"])
+    if shas and workspace.images("pool").is_file():
+        pool = read_table(workspace.images("pool"), ["image_id", "sha256"])
+        columns.append(pool.filter(pc.is_in(pool["sha256"], pa.array(sorted(shas), pa.string())))["image_id"])
     return pa.table({"query_id": concatenated(columns)})
 
 

@@ -1,0 +1,67 @@
+"""A label counts as long as its two ids have the pictures that the annotator saw."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndec_builder.annotation.records.pictures import about_replaced, replaced_pool_pictures
+from ndec_builder.core.schemas import IMAGES, LABEL_ROWS, TASKS, table_of
+from ndec_builder.core.storage import write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.replaced import record_replaced
+
+IDS = ["a", "b"]
+PICTURES = st.sampled_from(["red", "green", "blue", None])  # None: a picture that was never opened
+ROLES = st.sampled_from(["pool", "reference"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ingest"), ROLES, st.dictionaries(st.sampled_from(IDS), PICTURES)),
+        st.tuples(st.just("label"), st.sampled_from(IDS), st.sampled_from(IDS)),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+def ingest(workspace: Workspace, role: str, pictures: dict[str, str | None]) -> None:
+    """What `ndec ingest` does with a table of images."""
+    rows = [{"image_id": name, "sha256": sha} for name, sha in sorted(pictures.items())]
+    coming = workspace.images(role).with_name("coming.parquet")
+    write_table(coming, pa.Table.from_pylist(rows, pa.schema([IMAGES.field("image_id"), IMAGES.field("sha256")])))
+    record_replaced(workspace, role, coming)
+    coming.replace(workspace.images(role))
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_labels_follow_the_pictures_that_people_saw(steps: list[tuple]) -> None:
+    """The oracle remembers what each label showed, so it needs no times and no record of replaced pictures."""
+    start = {"pool": {"a": "red", "b": "green"}, "reference": {"a": "blue", "b": "red"}}
+    with tempfile.TemporaryDirectory() as folder:
+        workspace, now = Workspace(Path(folder)), {role: dict(images) for role, images in start.items()}
+        for role, images in start.items():
+            ingest(workspace, role, images)
+        labels, shown = [], []
+        for name, *rest in steps:
+            if name == "ingest":
+                now[rest[0]] = rest[1]
+                ingest(workspace, *rest)
+            elif rest[0] in now["pool"] and rest[1] in now["reference"]:
+                labels.append({"pair_id": f"{rest[0]}-{rest[1]}", "label": "unsure", "annotated_at": datetime.now(UTC)})
+                shown.append((rest[0], rest[1], now["pool"][rest[0]], now["reference"][rest[1]]))
+        pairs = [{"pair_id": f"{a}-{b}", "query_id": a, "reference_id": b} for a in IDS for b in IDS]
+        tasks, given_labels = table_of(TASKS, pairs), table_of(LABEL_ROWS, labels)
+        found = about_replaced(workspace, "test", tasks, given_labels).tolist()
+        lost = replaced_pool_pictures(workspace, tasks, given_labels)
+    for (query, reference, *seen), is_replaced in zip(shown, found, strict=True):
+        today = now["pool"].get(query), now["reference"].get(reference)
+        known = [(then, there) for then, there in zip(seen, today, strict=True) if None not in (then, there)]
+        assert is_replaced == any(then != there for then, there in known)
+    for query, _, picture, _ in shown:  # a labelled picture is found by its id, or it is in the record
+        if picture is not None and query not in now["pool"]:
+            assert picture in lost
