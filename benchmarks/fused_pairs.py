@@ -1,14 +1,18 @@
 """Cost of one pair for the fused scorer: milliseconds of one core, by step.
 
-    python benchmarks/fused_pairs.py --manifest DIR [--queries 100] [--quick]
+    python benchmarks/fused_pairs.py --manifest DIR [--queries 100] [--today CHECKOUT] [--quick]
 
 Each query is paired with ten references: up to three of its own group and random others, similar to the ten best by
-descriptor. Keypoints are computed once per image, as in `ndec benchmark --scorer fused`. Embedding is not included.
+descriptor. Each picture is prepared once, as in `ndec benchmark --scorer fused`. Embedding is not included. --today
+measures the code of another checkout on the same pairs, in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,15 +22,17 @@ import numpy as np
 from machine import machine, write_result
 
 from ndec_builder.candidates.geometry.fitting import fit_pictures, single_threaded
-from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
+from ndec_builder.candidates.geometry.keypoints import describe_picture
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.measure import PICTURE_SIDE
 from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
-from ndec_builder.training.fused.thumbnails import thumbnails
+from ndec_builder.training.fused.pair_signals import PairPicture
+from ndec_builder.training.fused.thumbnails import compare_thumbnails, make_thumbnail
 from ndec_builder.training.views import load_picture
 
 REFERENCES, OWN = 10, 3
+IN_CHECKOUT = "import fused_pairs; fused_pairs.write_result = lambda name, text: print(text); fused_pairs.main()"
 
 
 def pairs_of(data: Dataset, count: int) -> list[tuple[int, int]]:
@@ -48,43 +54,66 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return 1e3 * (time.process_time() - started), result
 
 
+def table(manifest: Path, queries: int) -> list[str]:
+    """The cost by step, as a markdown table."""
+    data = from_manifest(manifest)
+    pairs = pairs_of(data, queries)
+    loads, finds, shrinks = [], [], []
+    prepared: dict[tuple[str, int], PairPicture] = {}
+    for side, images in (("query", data.queries), ("reference", data.references)):
+        uris = images["uri"].to_pylist()
+        for row in sorted({pair[side == "reference"] for pair in pairs}):
+            spent, picture = timed(lambda uri=uris[row]: load_picture(data.resolve(uri), PICTURE_SIDE).convert("RGB"))  # type: ignore[misc]
+            loads.append(spent)
+            spent, described = timed(lambda picture=picture: describe_picture(np.asarray(picture)))  # type: ignore[misc]
+            finds.append(spent)
+            spent, thumbnail = timed(lambda described=described: make_thumbnail(described.grey))  # type: ignore[misc]
+            shrinks.append(spent)
+            prepared[side, row] = PairPicture(described, thumbnail)
+    fitted, unfitted, thumbs = [], [], []
+    for query, reference in pairs:
+        one, other = prepared["query", query], prepared["reference", reference]
+        spent, geometry = timed(lambda one=one, other=other: fit_pictures(one.described, other.described))  # type: ignore[misc]
+        (unfitted if geometry.homography is None else fitted).append(spent)
+        spent, _ = timed(lambda one=one, other=other: compare_thumbnails(one.thumbnail, other.thumbnail))  # type: ignore[misc]
+        thumbs.append(spent)
+    model = load_model(DEFAULT_FIT)
+    probability_time = timed(lambda: model.probability(np.zeros((len(pairs), len(PAIR_FEATURES)), np.float32)))[0]
+    total = sum(map(sum, (loads, finds, shrinks, fitted, unfitted, thumbs))) + probability_time
+    rows = [
+        ("decode and shrink an image", loads, len(loads)), ("find its keypoints", finds, len(finds)),
+        ("make its thumbnail", shrinks, len(shrinks)),
+        ("fit a pair: a homography is found", fitted, len(fitted)), ("fit a pair: none is", unfitted, len(unfitted)),
+        ("compare the thumbnails of a pair", thumbs, len(thumbs)), ("networks, a pair", [probability_time], len(pairs)),
+    ]  # fmt: skip
+    lines = [f"{len(pairs)} pairs of {len(prepared)} images; CPU time of one core.", "",
+             "| part | how many | ms each |", "|---|---|---|"]  # fmt: skip
+    lines += [f"| {name} | {count} | {sum(spent) / max(1, count):.2f} |" for name, spent, count in rows]
+    return [*lines, f"| **a pair, all of it** | {len(pairs)} | **{total / len(pairs):.2f}** |"]
+
+
+def of_checkout(checkout: Path, manifest: Path, queries: int) -> list[str]:
+    """The same table by the code of another checkout."""
+    folders = f"{checkout.absolute()}{os.pathsep}{checkout.absolute() / 'benchmarks'}"
+    environment = {**os.environ, "PYTHONPATH": folders, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", IN_CHECKOUT, "--manifest", str(manifest.absolute()), "--queries", str(queries)]
+    found = subprocess.run(command, env=environment, cwd=checkout, capture_output=True, text=True, check=True)
+    return found.stdout.rstrip().splitlines()[4:]  # without title and machine
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--today", type=Path, help="checkout of the build to compare with")
     parser.add_argument("--quick", action="store_true", help="10 queries, nothing written")
     given = parser.parse_args()
-    single_threaded()
-    data = from_manifest(given.manifest)
-    pairs = pairs_of(data, 10 if given.quick else given.queries)
-    loads, finds = [], []
-    described: dict[tuple[str, int], DescribedPicture] = {}
-    for side, table in (("query", data.queries), ("reference", data.references)):
-        uris = table["uri"].to_pylist()
-        for row in sorted({pair[side == "reference"] for pair in pairs}):
-            spent, picture = timed(lambda uri=uris[row]: load_picture(data.resolve(uri), PICTURE_SIDE).convert("RGB"))  # type: ignore[misc]
-            loads.append(spent)
-            spent, described[side, row] = timed(lambda picture=picture: describe_picture(np.asarray(picture)))  # type: ignore[misc]
-            finds.append(spent)
-    fitted, unfitted, thumbs = [], [], []
-    for query, reference in pairs:
-        one, other = described["query", query], described["reference", reference]
-        spent, geometry = timed(lambda one=one, other=other: fit_pictures(one, other))  # type: ignore[misc]
-        (unfitted if geometry.homography is None else fitted).append(spent)
-        thumbs.append(timed(lambda one=one, other=other: thumbnails(one.grey, other.grey))[0])  # type: ignore[misc]
-    model = load_model(DEFAULT_FIT)
-    probability_time = timed(lambda: model.probability(np.zeros((len(pairs), len(PAIR_FEATURES)), np.float32)))[0]
-    total = sum(map(sum, (loads, finds, fitted, unfitted, thumbs))) + probability_time
-    rows = [
-        ("decode and shrink an image", loads, len(loads)), ("find its keypoints", finds, len(finds)),
-        ("fit a pair: a homography is found", fitted, len(fitted)), ("fit a pair: none is", unfitted, len(unfitted)),
-        ("thumbnails of a pair", thumbs, len(thumbs)), ("networks, a pair", [probability_time], len(pairs)),
-    ]  # fmt: skip
-    lines = ["# What a pair costs the fused scorer", "", machine(), "",
-             f"{len(pairs)} pairs of {len(described)} images; CPU time of one core.", "",
-             "| part | how many | ms each |", "|---|---|---|"]  # fmt: skip
-    lines += [f"| {name} | {count} | {sum(spent) / max(1, count):.2f} |" for name, spent, count in rows]
-    lines += [f"| **a pair, all of it** | {len(pairs)} | **{total / len(pairs):.2f}** |"]
+    queries = 10 if given.quick else given.queries
+    lines = ["# What a pair costs the fused scorer", "", machine(), ""]
+    if given.today:
+        lines += ["## Today's build", "", *of_checkout(given.today, given.manifest, queries), "", "## New", ""]
+    with single_threaded():
+        lines += table(given.manifest, queries)
     if given.quick:
         print("\n".join(lines))
     else:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_geometry, fit_pictures
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_geometry, fit_pictures, single_threaded
 from ndec_builder.candidates.geometry.homography import is_plausible, project
 from ndec_builder.candidates.geometry.keypoints import describe_picture
 from support.pictures import textured
@@ -189,3 +190,15 @@ def test_the_same_pixels_give_the_same_numbers_whatever_the_threads() -> None:
         np.testing.assert_array_equal(fit_geometry(pasted("soft"), WHOLE).vector(), first)
     finally:
         cv2.setNumThreads(before)
+
+
+def test_workers_compute_in_one_thread_and_the_caller_gets_its_threads_back() -> None:
+    def counts() -> tuple[int, ...]:
+        blas = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+        return cv2.getNumThreads(), *blas
+
+    with threadpool_limits(2, "blas"):
+        before = counts()
+        with single_threaded():
+            assert set(counts()) == {1}
+        assert counts() == before and 2 in before[1:]

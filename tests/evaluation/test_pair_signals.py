@@ -15,7 +15,7 @@ from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors import pair_geometry as module
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
 from ndec_builder.training.fused.measure import PICTURE_SIDE
-from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS
+from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.views import load_picture
 
 QUERY, REFERENCE = np.array([0, 0, 1, 3, 10]), np.array([0, 5, 1, 3, 10])

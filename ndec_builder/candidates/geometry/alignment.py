@@ -142,8 +142,8 @@ def _shift(
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's correlation of two samples in float64; 0 when one is constant."""
     a, b = a.astype(np.float64) - a.mean(dtype=np.float64), b.astype(np.float64) - b.mean(dtype=np.float64)
-    norm = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / norm) if norm > 1e-9 else 0.0
+    norm = np.sqrt((a * a).sum() * (b * b).sum())  # not a @ a: its last bits depend on the number of threads
+    return float((a * b).sum() / norm) if norm > 1e-9 else 0.0
 
 
 def _starts(low: int, high: int, length: int) -> np.ndarray:

@@ -157,10 +157,10 @@ class _Work:
     folder: Path
 
     def __call__(self, shard: Shard) -> Outcome:
-        single_threaded()
         rows = read_table(self.folder / "pairs.parquet").slice(shard.start, shard.items).to_pylist()
         look = _picture_cache(Workspace(self.root).resolve)
-        table = table_of(GEOMETRY, stepping(_row(pair, look) for pair in rows))
+        with single_threaded():
+            table = table_of(GEOMETRY, stepping(_row(pair, look) for pair in rows))
         path = write_table(self.folder / f"{shard.name}.parquet", table)
         return Outcome((path.name,), {"pairs": table.num_rows})
 

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.candidates.geometry.fitting import single_threaded
-from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.core.decode import DecodeError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
@@ -22,8 +21,8 @@ from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
-from ndec_builder.training.fused.measure import PICTURE_SIDE, described_reference
-from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
+from ndec_builder.training.fused.measure import PICTURE_SIDE, prepared_reference
+from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS, PairPicture, pair_vector, prepare_picture
 from ndec_builder.training.views import load_picture
 
 GEOMETRY_VERSION = 2  # raised by hand when the signals of a pair change
@@ -40,13 +39,13 @@ class SignalsShard:
     keys: np.ndarray  # (n, 32) uint8
 
     def __call__(self, shard: Shard) -> Outcome:
-        single_threaded()
         rows = np.full((shard.stop - shard.start, len(PAIR_SIGNALS)), np.nan)
-        for place, (query, reference) in enumerate(stepping(self.pairs[shard.start : shard.stop])):
-            try:
-                rows[place] = pair_vector(_described_query(*query[1:]), described_reference(*reference[1:]))
-            except (OSError, DecodeError):  # an image that cannot be read has no vector either, so no pair names it
-                continue
+        with single_threaded():
+            for place, (query, reference) in enumerate(stepping(self.pairs[shard.start : shard.stop])):
+                try:
+                    rows[place] = pair_vector(_prepared_query(*query[1:]), prepared_reference(*reference[1:]))
+                except (OSError, DecodeError):  # an image that cannot be read has no vector either: no pair names it
+                    continue
         name = f"{shard.name}.npz"
         with atomic_path(self.folder / name) as temporary:
             np.savez(temporary, keys=self.keys[shard.start : shard.stop], signals=rows)
@@ -54,8 +53,8 @@ class SignalsShard:
 
 
 @lru_cache(maxsize=8)  # pairs come sorted by query
-def _described_query(uri: str, rotation: int) -> DescribedPicture:
-    return describe_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
+def _prepared_query(uri: str, rotation: int) -> PairPicture:
+    return prepare_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
 
 
 def pair_signals(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, THUMBS
+from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
+from ndec_builder.training.fused.thumbnails import THUMBS
 
 PAIR_FEATURES = (
     "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import pyarrow as pa
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import single_threaded
-from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.executor.shard_items import stepping
@@ -23,9 +22,9 @@ from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.fused.features import background_rows, background_scores
+from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS, PairPicture, pair_vector, prepare_picture
 from ndec_builder.training.fused.pairs import PairSample, rivals, samples_of_image, samples_of_pair
 from ndec_builder.training.fused.settings import FusedConfig
-from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, pair_vector
 from ndec_builder.training.view_cache import TRUNK_BATCH, torch_threads, trunk_features
 from ndec_builder.training.views import load_backgrounds, load_picture, view_generator
 
@@ -61,8 +60,7 @@ class MeasureShard:
     whitening: Whitening
 
     def __call__(self, shard: Shard) -> Outcome:
-        single_threaded()
-        with torch_threads(1):
+        with single_threaded(), torch_threads(1):
             table, pooled = self._measure(shard)
         names = (f"{shard.name}.parquet", f"{shard.name}.npy")
         write_table(self.folder / names[0], table)
@@ -148,15 +146,15 @@ class MeasureShard:
     def _fit(self, samples: Sequence[PairSample]) -> np.ndarray:
         """(n, len(PAIR_SIGNALS)) of the pairs. Keypoints of a picture made here are computed once for all its pairs."""
         made = {id(picture): picture for s in samples for picture in (s.query, s.reference) if picture is not None}
-        described = {key: describe_picture(np.asarray(picture.convert("RGB"))) for key, picture in made.items()}
+        prepared = {key: prepare_picture(np.asarray(picture.convert("RGB"))) for key, picture in made.items()}
         rows = []
         for sample in samples:
             if sample.reference is not None:
-                reference = described[id(sample.reference)]
+                reference = prepared[id(sample.reference)]
             else:
                 sha256 = self.data.images["sha256"][sample.row].as_py()
-                reference = described_reference(self.uris[sample.row], self.rotations[sample.row], sha256)
-            rows.append(pair_vector(described[id(sample.query)], reference))
+                reference = prepared_reference(self.uris[sample.row], self.rotations[sample.row], sha256)
+            rows.append(pair_vector(prepared[id(sample.query)], reference))
         return np.array(rows).reshape(len(samples), len(PAIR_SIGNALS))
 
 
@@ -166,10 +164,10 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1500)  # half a gigabyte: keypoints are most of the cost of a pair
-def described_reference(uri: str, rotation: int, sha256: str | None = None) -> DescribedPicture:
-    """Keypoints of a stored picture used as reference, without its colours: geometry needs those of queries only."""
-    picture = describe_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation, sha256).convert("RGB")))
-    return replace(picture, rgb=picture.rgb[:0])
+def prepared_reference(uri: str, rotation: int, sha256: str | None = None) -> PairPicture:
+    """A stored picture that is used as reference."""
+    picture = load_picture(uri, PICTURE_SIDE, rotation, sha256)
+    return prepare_picture(np.asarray(picture.convert("RGB"))).without_colours()
 
 
 @lru_cache(maxsize=1)

@@ -27,8 +27,8 @@ from ndec_builder.training.fused.fit import PairTable, fit_fused
 from ndec_builder.training.fused.measure import MeasureShard, unit_rows
 from ndec_builder.training.fused.model import load_model, save_model
 from ndec_builder.training.fused.norms import half_of, train_heads, training_ratios
+from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.fused.settings import FusedConfig
-from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS
 from ndec_builder.training.model import Head
 from ndec_builder.training.recipes import recipe_named
 from ndec_builder.training.settings import TrainConfig

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import Geometry
-from ndec_builder.candidates.geometry.keypoints import describe_picture
 from ndec_builder.training.fused.features import (
     BACKGROUND_NEIGHBOURS,
     PAIR_FEATURES,
@@ -15,7 +14,8 @@ from ndec_builder.training.fused.features import (
     background_scores,
     features,
 )
-from ndec_builder.training.fused.thumbnails import PAIR_SIGNALS, THUMBS, pair_vector
+from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS, pair_vector, prepare_picture
+from ndec_builder.training.fused.thumbnails import THUMBS
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_the_rows_of_a_pair_and_its_reverse_differ() -> None:
     coarse = np.random.default_rng(3).integers(0, 256, (55, 75, 3), dtype=np.uint8)  # corners everywhere
     whole = Image.fromarray(coarse).resize((300, 220), Image.Resampling.BICUBIC)
     part = whole.crop((60, 40, 220, 170))
-    pictures = [describe_picture(np.asarray(picture)) for picture in (part, whole)]
+    pictures = [prepare_picture(np.asarray(picture)) for picture in (part, whole)]
     signals = np.stack([pair_vector(*pictures), pair_vector(*pictures[::-1])])
     rows = features(np.full(2, 0.9), np.full(2, 0.5), signals)
     assert column(rows, "verified").all()

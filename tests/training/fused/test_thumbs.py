@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 
-from ndec_builder.training.fused.thumbnails import THUMBS, thumbnails
+from ndec_builder.training.fused.thumbnails import THUMBS, compare_thumbnails, make_thumbnail
 from support.pictures import scene
 
 
 def grey(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("L"))
+
+
+def thumbnails(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    return compare_thumbnails(make_thumbnail(query), make_thumbnail(reference))
 
 
 def picture(seed: int) -> Image.Image:
