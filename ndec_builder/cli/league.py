@@ -30,7 +30,7 @@ app = typer.Typer(
 @verb(
     app,
     "run",
-    "manifest queries references ground_truth detector checkpoint fused_model model target_precision bank benign "
+    "manifest queries references ground_truth kinds detector checkpoint fused_model model target_precision bank benign "
     "minutes replicates name out",
     configs=("league",),
 )

@@ -7,5 +7,8 @@ ROLES = ("reference", "basic", "pool", "query")
 # test: pool × reference, becomes the benchmark · train: pool × basic, becomes the training pairs
 SPLITS = ("test", "train")
 LABELS = ("edited_copy", "hard_negative", "unrelated", "unsure")
+# What a query of a dataset is, and what a hard negative came from.
+QUERY_KINDS = ("edited_copy", "hard_negative", "distractor")
+HARD_KINDS = ("natural", "reverse_crop")
 # Rounds of annotation, in the order in which they take place.
 ROUNDS = ("first", "double_check", "adjudication", "audit")

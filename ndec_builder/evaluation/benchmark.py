@@ -99,7 +99,7 @@ def open_dataset(config: BenchmarkConfig) -> Dataset:
     if config.manifest is not None:
         return from_manifest(config.manifest)
     assert config.queries and config.references and config.ground_truth
-    return from_folders(config.queries, config.references, config.ground_truth, config.group_by)
+    return from_folders(config.queries, config.references, config.ground_truth, config.group_by, config.kinds)
 
 
 def _baseline(config: BenchmarkConfig, dataset: Dataset) -> Predictions:
@@ -221,6 +221,6 @@ def _default_name(config: BenchmarkConfig) -> str:
 
 
 def _input_sums(config: BenchmarkConfig) -> dict[str, str]:
-    files = {"ground_truth": config.ground_truth, "predictions": config.predictions}
+    files = {"ground_truth": config.ground_truth, "kinds": config.kinds, "predictions": config.predictions}
     files |= {f"descriptors {path.name}": path for path in config.descriptors}
     return {name: sha256_file(path) for name, path in files.items() if path is not None}

@@ -18,6 +18,7 @@ from ndec_builder.core.storage import fingerprint, read_uri, sha256_bytes, sha25
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, STRATA
 from ndec_builder.evaluation.predictions import Predictions
+from ndec_builder.evaluation.query_kinds import read_query_kinds, settle_kinds
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,15 @@ def from_manifest(directory: Path) -> Dataset:
     )  # fmt: skip
 
 
-def from_folders(queries: Path, references: Path, ground_truth: Path, group_by: str = "auto") -> Dataset:
+def from_folders(
+    queries: Path, references: Path, ground_truth: Path, group_by: str = "auto", kinds: Path | None = None
+) -> Dataset:
     """Two folders of images and a DISC21 ground truth; no table of the workspace is read or written.
 
     Ids are file names, or paths where names repeat. Intervals are over groups of queries by the rule `group_by`
-    (docs/sources.md). What a folder holds and is not used is printed. Raises UsageError for a missing or empty folder
-    and for links out of it, NdecError for ids of the ground truth that no file has.
+    (docs/sources.md). kinds: csv that names hard negatives and groups (`query_kinds.py`). What a folder holds and is
+    not used is printed. Raises UsageError for a missing or empty folder and for links out of it, NdecError for ids of
+    the ground truth that no file has, and the errors of `query_kinds.py`.
     """
     from ndec_builder.sources.ground_truth import match_ids, read_ground_truth
 
@@ -162,9 +166,19 @@ def from_folders(queries: Path, references: Path, ground_truth: Path, group_by: 
     ids: list[list[str]] = [table["image_id"].to_pylist() for table in tables]
     rows = match_ids(read_ground_truth(ground_truth, {*ids[0], *ids[1]}), *ids)
     truth = _truth(rows, tables[0], tables[1], str(ground_truth))
-    unknown = np.zeros(len(tables[0]), dtype=np.int64)
+    names = ["query"] * len(tables[0])
+    strata: np.ndarray = np.zeros(len(tables[0]), dtype=np.int64)
+    if kinds is not None:
+        matched = {ids[0][row] for row in (truth // len(ids[1])).tolist()}
+        settled, text = settle_kinds(kinds, read_query_kinds(kinds, ids[0]), ids[0], matched)
+        say(text)
+        names = [row.kind for row in settled]
+        strata = np.array([_stratum(row.kind, row.hard_kind) for row in settled], dtype=np.int64)
+        groups = [row.group or old for row, old in zip(settled, tables[0]["group"].to_pylist(), strict=True)]
+        place = tables[0].column_names.index("group")
+        tables[0] = tables[0].set_column(place, "group", pa.array(groups, pa.string()))
     return Dataset(
-        f"{queries.name} × {references.name}", tables[0], tables[1], ["query"] * len(tables[0]), unknown,
+        f"{queries.name} × {references.name}", tables[0], tables[1], names, strata,
         _groups(tables[0]), truth, str, f"the ground truth {ground_truth.name}", False, None,
     )  # fmt: skip
 

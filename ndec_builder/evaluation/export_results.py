@@ -74,7 +74,7 @@ def _dataset(recorded: BenchmarkConfig) -> Dataset:
     if recorded.manifest is not None:
         return from_manifest(recorded.manifest)
     assert recorded.queries and recorded.references and recorded.ground_truth
-    return from_folders(recorded.queries, recorded.references, recorded.ground_truth, recorded.group_by)
+    return from_folders(recorded.queries, recorded.references, recorded.ground_truth, recorded.group_by, recorded.kinds)
 
 
 def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkConfig, dataset: Dataset) -> Path:

@@ -26,6 +26,7 @@ RESULT_FORMATS = {
     "hdf5": "descriptors.hdf5",
 }
 MAX_DIM = 256  # of a descriptor submission
+KINDS_HELP = "Of --queries: csv `query_id,kind[,hard_kind][,group]` that names hard negatives and groups."
 TABLES, FIGURES = (1, 2), (6, 7, 8)
 
 
@@ -38,6 +39,7 @@ class BenchmarkConfig(Config):
     queries: Path | None = option(None, "Folder of queries, with --references and --ground-truth.")
     references: Path | None = option(None, "Folder of references.")
     ground_truth: Path | None = option(None, "Ground truth in the form of DISC21: csv `query_id,reference_id`.")
+    kinds: Path | None = option(None, KINDS_HELP)
     group_by: str = option("auto", f"Of --queries, for the intervals: {GROUP_BY['help']}", choices=GROUP_BY["choices"])
     model: str | tuple[str, ...] | None = option(
         None,
@@ -126,6 +128,8 @@ class BenchmarkConfig(Config):
         folders = (self.queries, self.references, self.ground_truth)
         if self.manifest is not None and self.group_by != "auto":
             raise UsageError("--group-by belongs to --queries; the groups of a manifest were set by `ndec ingest`")
+        if self.manifest is not None and self.kinds is not None:
+            raise UsageError("--kinds belongs to --queries; a manifest has the kinds of its queries")
         if self.manifest is not None and any(folders):
             raise UsageError("give --manifest, or --queries with --references and --ground-truth, not both")
         if self.manifest is None and not all(folders):

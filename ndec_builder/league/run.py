@@ -79,7 +79,7 @@ def _open(config: LeagueConfig) -> League:
         whole = from_manifest(config.manifest)
     else:
         assert config.queries and config.references and config.ground_truth
-        whole = from_folders(config.queries, config.references, config.ground_truth)
+        whole = from_folders(config.queries, config.references, config.ground_truth, kinds=config.kinds)
     halves = {half: restricted(whole, half) for half in HALF_NAMES}
     for half, data in halves.items():
         if not len(data.truth):

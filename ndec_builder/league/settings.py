@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ndec_builder.core.config import Config, option, setting
 from ndec_builder.core.errors import UsageError
+from ndec_builder.evaluation.settings import KINDS_HELP
 
 OWN = ("cosine", "asl", "fused")
 
@@ -20,6 +21,7 @@ class LeagueConfig(Config):
     queries: Path | None = option(None, "Folder of queries, with --references and --ground-truth.")
     references: Path | None = option(None, "Folder of references.")
     ground_truth: Path | None = option(None, "Ground truth in the form of DISC21: csv `query_id,reference_id`.")
+    kinds: Path | None = option(None, KINDS_HELP)
     detector: tuple[str, ...] = option(
         (),
         "A built-in name, the file of an adapter, or NAME=SOURCE: a csv, HDF5 files, a run or a model. Repeat it for "
@@ -55,6 +57,8 @@ class LeagueConfig(Config):
             return
         if self.benign is not None:
             raise UsageError("--benign belongs to --bank CSV; give both, or neither")
+        if self.kinds is not None and self.manifest is not None:
+            raise UsageError("--kinds belongs to --queries; a manifest has the kinds of its queries")
         if self.manifest is not None and any(folders):
             raise UsageError("give --manifest, or --queries with --references and --ground-truth, not both")
         if self.manifest is None and not all(folders):

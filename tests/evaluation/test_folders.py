@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import sha256_file
-from ndec_builder.evaluation.dataset import Dataset, from_folders
+from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.manifests.read import open_manifest
 from support.pictures import scene
 
 
@@ -21,7 +23,7 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def dataset(folders: Path, truth: str, **more: str) -> Dataset:
+def dataset(folders: Path, truth: str, **more: Any) -> Dataset:
     (folders / "truth.csv").write_text(truth)
     return from_folders(folders / "q", folders / "r", folders / "truth.csv", **more)
 
@@ -63,3 +65,60 @@ def test_an_id_that_no_file_has(folders: Path) -> None:
 def test_a_manifest_has_its_own_groups(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--group-by belongs to --queries"):
         BenchmarkConfig(workspace=tmp_path, manifest=tmp_path, model="m", group_by="folder").check()
+
+
+KINDS = "query_id,kind,hard_kind,group\n"
+
+
+def with_kinds(folders: Path, text: str, truth: str = "a/1,x\n") -> Dataset:
+    (folders / "kinds.csv").write_text(text)
+    return dataset(folders, truth, kinds=folders / "kinds.csv")
+
+
+def test_kinds_make_folders_equal_to_a_manifest(small: Any, tmp_path: Path) -> None:
+    queries = open_manifest(small.manifest).table("queries").to_pylist()
+    rows = (",".join(row[name] or "" for name in ("query_id", "kind", "hard_kind", "group")) for row in queries)
+    (tmp_path / "kinds.csv").write_text(KINDS + "\n".join(rows))
+    found = from_folders(small.queries, small.references, small.ground_truth, kinds=tmp_path / "kinds.csv")
+    expected = from_manifest(small.manifest)
+    assert found.subsets == expected.subsets == ("all", "natural", "reverse_crop", "without")
+    assert found.stratum.tolist() == expected.stratum.tolist() and list(found.kinds) == list(expected.kinds)
+    assert found.fingerprint == expected.fingerprint  # so that a report of one is a baseline for the other
+
+
+def test_queries_that_are_not_listed_are_counted(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = with_kinds(folders, "query_id,kind\na/2.png,hard_negative\n")
+    assert list(found.kinds) == ["edited_copy", "hard_negative", "distractor"]
+    assert found.stratum.tolist() == [0, 3, 0]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 edited_copy, 1 hard_negative, 1 distractor (1 of unspecified kind)" in said
+    assert "2 of these queries are not listed: 1 with a reference count as edited_copy, 1 without one" in said
+
+
+def test_groups_of_the_kinds_come_before_the_rule(folders: Path) -> None:
+    text = KINDS + "a/1,edited_copy,,\na/2,hard_negative,natural,s\nb/1,hard_negative,natural,s\n"
+    assert with_kinds(folders, text).query_group.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query,kind\n", "line 1: the columns are query,kind; expected query_id,kind"),
+        ("query_id,kind\na/1\n", "line 2: 1 columns; the header has 2"),
+        ("query_id,kind\na/1,copy\n", "line 2: kind is 'copy'; it must be one of edited_copy"),
+        (KINDS + "a/2,hard_negative,frame,\n", "line 2: hard_kind is 'frame'; it must be one of natural"),
+        (KINDS + "a/1,edited_copy,natural,\n", "only a hard_negative has one"),
+        ("query_id,kind\nz,distractor\n", "line 2: 'z' is not among the 3 queries"),
+        ("query_id,kind\na/2,distractor\na/2.png,distractor\n", "line 3: the query 'a/2' was listed before"),
+        ("query_id,kind\na/1,hard_negative\n", "calls 'a/1' hard_negative, but the ground truth gives it a reference"),
+        ("query_id,kind\na/2,edited_copy\n", "calls 'a/2' edited_copy, but the ground truth gives it no reference"),
+    ],
+)
+def test_kinds_that_are_refused(folders: Path, text: str, message: str) -> None:
+    with pytest.raises(NdecError, match=message):
+        with_kinds(folders, text)
+
+
+def test_kinds_belong_to_folders(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--kinds belongs to --queries"):
+        BenchmarkConfig(workspace=tmp_path, manifest=tmp_path, model="m", kinds=tmp_path / "kinds.csv").check()

@@ -124,7 +124,11 @@ def embedder_from_model(
             whitening.save(path)
         how = f"whitening fitted on {int(usable.sum())} training images of the manifest"
     else:
-        say(f"{name} is used without whitening: the workspace has none and there are no training images to fit one")
+        say(
+            f"{name} is used without whitening: the workspace has none and there are no training images to fit one. "
+            "Scores are usually much better with it: run `ndec ingest basic PHOTOS` and `ndec embed basic --model "
+            f"{name}` in this workspace, with any photos that are not in the benchmark"
+        )
         return Embedder(backbone, backbone.fingerprint, lambda features: features, f"{name}, not whitened", weights)
     weights["whitening"] = whitening.fingerprint
     return Embedder(backbone, backbone.fingerprint, whitening.apply, f"{name}, {how}", weights)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.schemas import TABLE_KEYS, pair_id
+from ndec_builder.core.vocabulary import HARD_KINDS
 from ndec_builder.manifests.arrow_ops import (
     concatenated,
     filled,
@@ -27,7 +28,6 @@ from ndec_builder.manifests.csv_tables import IMAGE_TABLES, SUSPECT, URL_COLUMNS
 from ndec_builder.manifests.validation.findings import Finding, Tables, flag_rows
 from ndec_builder.manifests.writing.lineage import count_tables
 
-HARD_KINDS = ("natural", "reverse_crop")
 BASES = ("agreed", "double_checked", "adjudicated", "auto_cleared", "ingested")
 TEST_IMAGES, TRAIN_IMAGES = ("queries", "references"), ("train_basic", "train_pair_images")
 _TURNS = pa.array([0, 90, 180, 270], pa.int32())
