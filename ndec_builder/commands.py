@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ class Command:
     settings: str
     config: str
     work: str
+    until_stopped: bool = False  # a server: it waits for people, so nothing shows that it is busy
 
     def config_class(self) -> type[Any]:
         cls: type[Any] = getattr(importlib.import_module(f"ndec_builder.{self.settings}"), self.config)
@@ -33,7 +35,8 @@ class Command:
             with trusted(config):
                 with waiting("loading"):
                     work = importlib.import_module(f"ndec_builder.{self.work}").run
-                return with_pixel_limit(work)(config)
+                with contextlib.nullcontext() if self.until_stopped else waiting(self.section.replace(".", " ")):
+                    return with_pixel_limit(work)(config)
         except OSError as error:
             from ndec_builder.core.storage import disk_error  # imports pyarrow: too slow for the start
 
@@ -49,7 +52,7 @@ COMMANDS = {
     "mine": Command("mine", "candidates.settings", "MineConfig", "candidates.mine"),
     "prelabel": Command("prelabel", "candidates.settings", "PrelabelConfig", "candidates.prelabel"),
     "recheck": Command("recheck", "candidates.settings", "RecheckConfig", "candidates.recheck"),
-    "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve"),
+    "serve": Command("annotate.serve", "annotation.settings", "ServeConfig", "annotation.serve", until_stopped=True),
     "push": Command("annotate.push", "annotation.settings", "PushConfig", "annotation.push"),
     "leave": Command("annotate.leave", "annotation.settings", "LeaveConfig", "annotation.leave"),
     "send-back": Command("annotate.send_back", "annotation.settings", "SendBackConfig", "annotation.send_back"),

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -27,7 +27,8 @@ from rich.progress import (
 from rich.text import Text
 
 _Item = TypeVar("_Item")
-_MEASURED = 2.0  # seconds of work that the first forecast is based on
+_MEASURED = 3.0  # seconds of work that the first forecast is based on
+_WARM_UP = 16  # the first items, at most 1 % of all, do not count: caches are cold, models are compiled
 _RECENT = 5.0  # a rate covers at least the last seconds, and at least the last half of the time
 _FIRST_LINE, _LINE = 30.0, 60.0  # seconds until the first line in a log and between two lines
 stderr = Console(stderr=True, highlight=False)
@@ -68,6 +69,7 @@ class Pace:
 
     def __init__(self, total: float, done: float = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.done = total, done
+        self._warm = done + min(_WARM_UP, total / 100)
         self._clock = clock
         self._past: deque[tuple[float, float]] = deque()
         self._first = self._at = 0.0
@@ -75,7 +77,7 @@ class Pace:
     def reach(self, done: float) -> None:
         """`done` of the items are finished now; fewer than before: some are made again."""
         more, self.done = done > self.done, done
-        if not more and not self._past:
+        if not self._past and (not more or done < self._warm):
             return
         now = self._at = self._clock()
         if not self._past:
@@ -126,21 +128,35 @@ class TimeColumn(ProgressColumn):
 
 
 class Bars(Progress):
-    """Progress bars whose forecasts come from `Pace`. In a pipe or log: one line after 30 s, then one a minute."""
+    """Progress bars whose forecasts come from `Pace`. In a pipe or log: one line after 30 s, then one a minute.
 
-    shown = 0  # displays that are open in this process
+    `spinner`: a display of `waiting`, hidden while another one is shown.
+    """
 
-    def __init__(self, *columns: ProgressColumn, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
+    shown: ClassVar[list[Bars]] = []  # displays that are open in this process, the visible one last
+
+    def __init__(
+        self,
+        *columns: ProgressColumn,
+        clock: Callable[[], float] = time.monotonic,
+        spinner: bool = False,
+        **options: Any,
+    ) -> None:
         self._clock, self._next_line = clock, clock() + _FIRST_LINE
+        self.spinner = spinner
         super().__init__(*columns, **options)
 
     def start(self) -> None:
-        Bars.shown += 1
+        for hidden in [bars for bars in Bars.shown[-1:] if bars.spinner]:
+            super(Bars, hidden).stop()
+        Bars.shown.append(self)
         super().start()
 
     def stop(self) -> None:
-        Bars.shown -= 1
         super().stop()
+        Bars.shown.remove(self)
+        for hidden in [bars for bars in Bars.shown[-1:] if bars.spinner]:
+            super(Bars, hidden).start()
 
     def add_task(self, description: str, *args: Any, **options: Any) -> TaskID:
         pace = Pace(options.get("total") or 0, options.get("completed", 0), self._clock)
@@ -192,12 +208,16 @@ def track(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show `what` and the time taken, for a step that cannot count; nothing in a worker or while a bar is shown."""
-    if Bars.shown or multiprocessing.parent_process() is not None or not stderr.is_terminal:
+    """Show `what` and the time taken, for a step that cannot count; nothing in a worker or while a bar is shown.
+
+    Bars and other steps inside it take its place while they last.
+    """
+    counted = any(not bars.spinner for bars in Bars.shown)
+    if counted or multiprocessing.parent_process() is not None or not stderr.is_terminal:
         yield
         return
     columns = SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeColumn()
-    with Bars(*columns, console=stderr, transient=True) as bar:
+    with Bars(*columns, console=stderr, transient=True, spinner=True) as bar:
         bar.add_task(what, total=None)
         yield
 

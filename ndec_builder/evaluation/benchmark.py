@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.core.console import number_of, say
+from ndec_builder.core.console import number_of, say, waiting
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -71,7 +71,8 @@ def run(config: BenchmarkConfig) -> Path:
         **inputs,
         **{f"weights {n}": sum_ for n, sum_ in scored.weights.items()},
     }
-    write_report(out, dataset, metrics, scored.predictions, evaluated.final, evaluation, config, theirs, lineage)
+    with waiting("drawing the report"):
+        write_report(out, dataset, metrics, scored.predictions, evaluated.final, evaluation, config, theirs, lineage)
     record.write(
         out,
         counts=metrics["data"],

@@ -35,10 +35,18 @@ def test_nothing_is_forecast_before_enough_was_measured() -> None:
     clock = Clock()
     pace = Pace(100, clock=clock)
     assert pace.rate is None and pace.seconds_left is None
-    worked(pace, clock, 4, 0.5)  # the first item ends the start-up: 1.5 s are measured
+    worked(pace, clock, 6, 0.5)  # the first item ends the start-up: 2.5 s are measured
     assert pace.seconds_left is None
     worked(pace, clock, 1, 0.5)
-    assert pace.rate == pytest.approx(2.0) and pace.seconds_left == pytest.approx(95 / 2)
+    assert pace.rate == pytest.approx(2.0) and pace.seconds_left == pytest.approx(93 / 2)
+
+
+def test_the_first_slow_items_of_a_long_run_do_not_count() -> None:
+    clock = Clock()
+    pace = Pace(1049, clock=clock)
+    worked(pace, clock, 2, 4.0)  # each worker loads its model
+    worked(pace, clock, 40, 0.25)
+    assert pace.seconds_left == pytest.approx((1049 - 42) * 0.25)
 
 
 def test_loading_a_model_does_not_count_as_work() -> None:
@@ -82,7 +90,7 @@ def test_the_first_forecast_is_within_a_factor_of_two(each: float, start: float,
             actual = each * sum(jitter[place % len(jitter)] for place in range(number + 1, total))
             assert actual / 2 <= left <= actual * 2
             return
-    assert each * 1.4 * total < 6  # too short to measure
+    assert each * 1.4 * total < 9  # too short to measure
 
 
 def test_bars_show_rate_and_time_left_of_the_measurement() -> None:
@@ -92,11 +100,11 @@ def test_bars_show_rate_and_time_left_of_the_measurement() -> None:
     (task,) = bar.tasks
     assert RateColumn().render(task).plain == ""
     assert not TimeColumn().render(task).plain.endswith("left")
-    for _ in range(11):
+    for _ in range(21):
         clock.now += 0.5
         bar.advance(task.id)
     assert RateColumn().render(task).plain == "2.0/s"
-    assert TimeColumn().render(task).plain == "0:08:14 left"  # 989 items, 0.5 s each
+    assert TimeColumn().render(task).plain == "0:08:09 left"  # 979 items, 0.5 s each
     bar.update(task.id, completed=1000)
     assert not TimeColumn().render(task).plain.endswith("left")
 
@@ -129,6 +137,26 @@ def test_a_running_shard_tells_how_far_it_is(tmp_path: Path) -> None:
         step(3)
         assert items_inside(tmp_path, shard) == 4
     assert items_inside(tmp_path, shard) == 0 and not list(tmp_path.iterdir())
+
+
+def test_a_reader_never_sees_a_count_of_zero_while_a_new_one_is_written(tmp_path: Path) -> None:
+    clock, shard, seen, stop = Clock(), Shard(0, 0, 10**9), [], threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.append(items_inside(tmp_path, shard))
+
+    with counting(tmp_path, shard, clock):
+        clock.now += PAUSE
+        step()
+        reader = threading.Thread(target=read)
+        reader.start()
+        while len(seen) < 3000:
+            clock.now += PAUSE
+            step(0.5)
+        stop.set()
+        reader.join()
+    assert seen == sorted(seen) and seen[0] >= 1
 
 
 def test_the_bar_moves_inside_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

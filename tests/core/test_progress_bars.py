@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ndec_builder.candidates import contact_sheet
 from ndec_builder.cli.assist import doctor
@@ -53,3 +56,57 @@ def test_the_bootstrap_counts_its_replicates(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(console.Progress, "advance", lambda self, task, steps=1: moved.append(steps))
     intervals(lambda weights: {"n": weights.sum(0).astype(np.float64)}, groups=4, replicates=300)
     assert sum(moved) == 300 and len(moved) > 1
+
+
+def on_the_screen(written: str) -> list[str]:
+    """The lines that a terminal shows after `written`: new lines, returns, one line up, erased lines."""
+    lines, row = [""], 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", written):
+        if token == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif token == "\x1b[1A":
+            row -= 1
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token != "\r" and not token.startswith("\x1b"):
+            lines[row] = token
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    written = io.StringIO()
+    screen = Console(file=written, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(console, "stderr", screen)
+    return written
+
+
+def test_a_step_is_shown_until_a_bar_takes_its_place_and_again_after_it(terminal: io.StringIO) -> None:
+    def shown() -> str:
+        return " ".join(on_the_screen(terminal.getvalue()))
+
+    with console.waiting("the step"):
+        assert "the step" in shown()
+        for number in console.track(range(2), 2, "the bar"):
+            assert "the bar" in shown() and "the step" not in shown(), number
+        assert "the step" in shown()
+        console.say("a message")
+        assert "the step" in shown() and "a message" in shown()
+        with console.waiting("a part"):
+            assert "a part" in shown() and "the step" not in shown()
+    bar, message = on_the_screen(terminal.getvalue())
+    assert "the bar" in bar and "2/2" in bar and message == "a message"
+
+
+def test_a_step_inside_a_bar_is_not_shown(terminal: io.StringIO) -> None:
+    for _ in console.track(range(1), 1, "the bar"):
+        with console.waiting("the step"):
+            pass
+    assert "the step" not in terminal.getvalue() and not console.Bars.shown
+
+
+def test_an_error_leaves_no_step_on_the_screen(terminal: io.StringIO) -> None:
+    with pytest.raises(KeyError), console.waiting("outer"), console.waiting("inner"):
+        raise KeyError
+    assert on_the_screen(terminal.getvalue()) == [] and not console.Bars.shown

@@ -6,6 +6,7 @@ The process that works on a shard writes its count into a small file next to the
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,14 +21,22 @@ PAUSE = 0.5  # seconds between two writes, and between two looks at the files
 class _Counter:
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self.path, self.clock = path, clock
-        self.items, self.written = 0, clock()
+        self.items, self.written = 0.0, clock()
 
-    def add(self, items: int) -> None:
+    def add(self, items: float) -> None:
         self.items += items
         if self.clock() - self.written >= PAUSE:
             self.written = self.clock()
             with contextlib.suppress(OSError):  # the work itself reports a full disk better
-                self.path.write_text(str(self.items), "ascii")
+                self._write(f"{int(self.items):12d}".encode("ascii"))
+
+    def _write(self, text: bytes) -> None:
+        """In one call and without emptying the file first: a reader sees the old number or the new one."""
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.write(file, text)
+        finally:
+            os.close(file)
 
 
 _running: _Counter | None = None  # a process works on one shard at a time
@@ -46,17 +55,17 @@ def counting(folder: Path, shard: Shard, clock: Callable[[], float] = time.monot
             _path(folder, shard).unlink(missing_ok=True)
 
 
-def step(items: int = 1) -> None:
+def step(items: float = 1) -> None:
     """The work of the running shard has finished this many more items; outside of a shard nothing happens."""
     if _running is not None:
         _running.add(items)
 
 
-def stepping(items: Iterable[_Item]) -> Iterator[_Item]:
-    """Iterate, with a step after each item."""
+def stepping(items: Iterable[_Item], each: float = 1) -> Iterator[_Item]:
+    """Iterate, with a step after each item. each: items of the shard that one of these stands for."""
     for item in items:
         yield item
-        step()
+        step(each)
 
 
 def items_inside(folder: Path, shard: Shard) -> int:

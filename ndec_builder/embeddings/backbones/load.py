@@ -8,7 +8,7 @@ import multiprocessing
 
 import torch
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import say, waiting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.embeddings.backbones.base import Backbone
 from ndec_builder.embeddings.library_configs import assumption
@@ -23,9 +23,10 @@ def load_backbone(name: str, device: str | torch.device = "cpu") -> Backbone:
     """
     model = parse_model(name)
     report_assumption(name)
-    module = importlib.import_module(f"ndec_builder.embeddings.backbones.{MODEL_KINDS[model.kind].module}")
-    backbone: Backbone = module.build(model).eval()
-    return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with waiting(f"loading {name}"):
+        module = importlib.import_module(f"ndec_builder.embeddings.backbones.{MODEL_KINDS[model.kind].module}")
+        backbone: Backbone = module.build(model).eval()
+        return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @functools.cache

@@ -44,6 +44,8 @@ MEASURED_PAIRS = pa.schema(
     ]
 )
 
+# shares of the time of a shard, for its progress: making the pictures, their keypoints; the rest is for pairs
+_MAKING, _DESCRIBING = 0.1, 0.4
 _backbones: dict[str, Backbone] = {}  # one per process
 
 
@@ -91,7 +93,7 @@ class MeasureShard:
             pooled = np.concatenate([pooled, cuts])
         score = np.einsum("ij,ij->i", queries[places], references)
         background = background_scores(queries, self.vectors[rows], own)[places]
-        signals = self._fit(samples)
+        signals = self._fit(samples, shard.items)
         groups, ids = self.data.images["group"].to_pylist(), self.data.images["image_id"].to_pylist()
         columns = {
             "kind": [sample.kind for sample in samples],
@@ -111,7 +113,7 @@ class MeasureShard:
         sums = self.data.images["sha256"].to_pylist()
         basic = self.data.basic
         backgrounds = _backgrounds(tuple(self.uris[:basic]), tuple(self.rotations[:basic]), tuple(sums[:basic]))
-        for item in stepping(range(shard.start, shard.stop)):
+        for item in stepping(range(shard.start, shard.stop), _MAKING):
             if item < self.data.basic:
                 generator = view_generator(self.config.seed, sums[item], 0)
                 picture = self._picture(item)
@@ -143,12 +145,13 @@ class MeasureShard:
             parts.append(trunk_features(model, filled)[: len(some)])
         return np.concatenate(parts)
 
-    def _fit(self, samples: Sequence[PairSample]) -> np.ndarray:
+    def _fit(self, samples: Sequence[PairSample], items: int) -> np.ndarray:
         """(n, len(PAIR_SIGNALS)) of the pairs. Keypoints of a picture made here are computed once for all its pairs."""
         made = {id(picture): picture for s in samples for picture in (s.query, s.reference) if picture is not None}
-        prepared = {key: prepare_picture(np.asarray(picture.convert("RGB"))) for key, picture in made.items()}
+        pictures = stepping(made.items(), _DESCRIBING * items / max(1, len(made)))
+        prepared = {key: prepare_picture(np.asarray(picture.convert("RGB"))) for key, picture in pictures}
         rows = []
-        for sample in samples:
+        for sample in stepping(samples, (1 - _MAKING - _DESCRIBING) * items / max(1, len(samples))):
             if sample.reference is not None:
                 reference = prepared[id(sample.reference)]
             else:
