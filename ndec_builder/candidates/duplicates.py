@@ -32,10 +32,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ndec_builder.core.console import waiting
 from ndec_builder.core.decode import DecodeError, decode, has_frames
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
+from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import DECODE_VERSION
 from ndec_builder.core.storage import fingerprint, read_json, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
@@ -48,6 +50,7 @@ DUPLICATE_SCORE = (
 )
 PAIRS_PER_SHARD = 2048  # pairs per shard: a few minutes of work
 VERSION = 2  # of the definition of a duplicate
+_COMPARING = 0.2  # share of the time of a shard after its thumbnails, for its progress
 _SIDE = 32
 ASPECT_TOLERANCE = 0.02  # a resize rounds to whole pixels: 2 % allows sides down to 50 px
 MEAN_DIFFERENCE = 3.0
@@ -156,7 +159,7 @@ def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: 
         if wanted
         for row in (first, second)
     }
-    small = _thumbnails(rows.values(), resolve)
+    small = _thumbnails(rows.values(), resolve, (1 - _COMPARING) * len(pairs) / max(1, len(rows)))
 
     def is_duplicate(place: int) -> bool:
         first, second, _ = pairs[place]
@@ -165,7 +168,7 @@ def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: 
         return same_bytes[place] or (alike and _same_pictures(first, second, resolve))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(is_duplicate, range(len(pairs))))
+        return list(stepping(pool.map(is_duplicate, range(len(pairs))), _COMPARING))
 
 
 def check_pairs(
@@ -176,7 +179,8 @@ def check_pairs(
     A killed run continues where it stopped. Raises GapsError when a shard keeps failing.
     """
     if len(pairs) <= PAIRS_PER_SHARD:
-        return find_duplicates(pairs, workspace.resolve)
+        with waiting("comparing pictures"):
+            return find_duplicates(pairs, workspace.resolve)
     lists = [[_plain(first), _plain(second), score] for first, second, score in pairs]
     plan = Plan(len(lists), PAIRS_PER_SHARD, fingerprint([VERSION, DECODE_VERSION, lists]))
     folder = open_plan(scratch, plan).absolute()
@@ -209,11 +213,12 @@ def _plain(row: ImageRow) -> dict[str, Any]:
     return {name: row.get(name) for name in ("uri", "rotation", "sha256")}
 
 
-def _thumbnails(rows: Iterable[ImageRow], resolve: UriResolver) -> dict[tuple[str, int], Thumbnail | None]:
+def _thumbnails(rows: Iterable[ImageRow], resolve: UriResolver, each: float) -> dict[tuple[str, int], Thumbnail | None]:
+    """Thumbnails by `_key`. each: pairs of the running shard that one of these stands for, for its progress."""
     rows = list(rows)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL; results are in the order of rows
         found = pool.map(lambda row: thumbnail(row, resolve), rows)
-        return {_key(row): small for row, small in zip(rows, found, strict=True)}
+        return {_key(row): small for row, small in zip(rows, stepping(found, each), strict=True)}
 
 
 def _key(row: ImageRow) -> tuple[str, int]:
