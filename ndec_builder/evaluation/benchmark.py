@@ -16,10 +16,12 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace, slug
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.decision import decisions
 from ndec_builder.evaluation.detectors.scoring import Scored
 from ndec_builder.evaluation.evaluate import BenchmarkRun, evaluate_detector, group_predictions
 from ndec_builder.evaluation.metrics.bootstrap import Interval, intervals
 from ndec_builder.evaluation.metrics.by_edit_kind import Copies, by_edit_kind, edit_kinds
+from ndec_builder.evaluation.metrics.calibration import best_of_queries, calibration
 from ndec_builder.evaluation.metrics.estimates import METRIC_KEYS, QUERY_SUBSETS, STRATA, Evaluation
 from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
@@ -186,10 +188,16 @@ def _metrics(
 
 
 def _details(config: BenchmarkConfig, dataset: Dataset, scored: Scored, evaluation: Evaluation) -> dict[str, Any]:
-    """`by_edit_kind` and `threshold_advice` of metrics.json."""
+    """`by_edit_kind`, `threshold_advice` and, for probabilities, `calibration` and `decisions` of metrics.json."""
     groups = int(dataset.query_group.max()) + 1
     advice = advise(evaluation.final, evaluation.truth_group, config.target_precision, groups, config.seed)
     details: dict[str, Any] = {"threshold_advice": advice, "by_edit_kind": None}
+    if scored.probabilities:
+        best = best_of_queries(scored.predictions.query, evaluation.searched)
+        details["calibration"] = calibration(best, groups, config.replicates, config.seed)
+        details["decisions"] = decisions(
+            evaluation.searched, evaluation.truth_group, groups, config.replicates, config.seed, scored.shipped
+        )
     if "edit" not in dataset.queries.column_names:
         return details
     queries = dataset.truth_queries()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,11 +48,24 @@ def ratio_scatter(scores: np.ndarray, ratios: np.ndarray, classes: np.ndarray, t
     return svg_of(figure)
 
 
-def canvas() -> tuple[Figure, Axes]:
+def reliability_diagram(bins: Sequence[Mapping[str, Any]], size: tuple[float, float] = (6.4, 4.2)) -> str:
+    """Share of right answers over the probability given, with intervals; bins of `metrics.calibration`. → SVG."""
+    figure, axes = canvas(size)
+    axes.plot([0, 1], [0, 1], ":", color=MID_GREY)
+    for entry in bins:
+        if entry["low"] is not None:
+            axes.plot([entry["said"]] * 2, [entry["low"], entry["high"]], "-", color=BLUE, linewidth=1)
+    shown = [entry for entry in bins if entry["true"] is not None]
+    axes.plot([b["said"] for b in shown], [b["true"] for b in shown], "o", color=BLACK, markersize=5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="probability given", ylabel="share right")
+    return svg_of(figure)
+
+
+def canvas(size: tuple[float, float] = (6.4, 4.2)) -> tuple[Figure, Axes]:
     # not pyplot: no global state, no display needed
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.6)

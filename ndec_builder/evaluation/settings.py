@@ -49,6 +49,9 @@ class BenchmarkConfig(Config):
         None, "Run directory or checkpoint of `ndec train-asl`; several are an ensemble."
     )
     predictions: Path | None = option(None, "Predictions of any detector: csv `query_id,reference_id,score`.")
+    probabilities: bool = option(
+        False, "--predictions: the scores are probabilities of a copy; the report shows how well they hold."
+    )
     descriptors: tuple[Path, ...] = option(
         (), "ISC2021 HDF5: one file for queries and one for references, or one for both; one more for the background."
     )
@@ -161,6 +164,8 @@ class BenchmarkConfig(Config):
             raise UsageError("--fused-model RUN belongs to --scorer fused; give both, or neither")
         if self.scorer != "asl" and self.asl_checkpoint is not None:
             raise UsageError(f"--asl-checkpoint is used by --scorer asl only, and the scorer is {self.scorer!r}")
+        if self.probabilities and self.predictions is None:
+            raise UsageError("--probabilities says what the scores of --predictions CSV are; give both, or neither")
         if self.predictions is not None and (self.k is not None or self.norm_factor):
             raise UsageError("--k and --norm-factor belong to a search; --predictions brings its own list")
         if self.test_size and not (self.models or self.checkpoints):

@@ -1,26 +1,13 @@
-"""From scores to probabilities: fitted on the tuning half, and how well they hold on the other half.
-
-The unit is each query's best pair: "the tool names this reference; how likely is it right?"
-"""
+"""From scores to probabilities: fitted on the tuning half, and how well they hold on the other half."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ndec_builder.annotation.decisions.binomial import wilson
-from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.metrics.bootstrap import GroupedList
-from ndec_builder.evaluation.predictions import Predictions
-
-BINS = 10  # of equal width, as in Guo et al. 2017, "On calibration of modern neural networks"
-
-
-def best_of_queries(dataset: Dataset, found: Predictions, rows: GroupedList) -> tuple[np.ndarray, np.ndarray]:
-    """Score and correctness of the best pair of each query with at least one pair: two (q,) arrays."""
-    _, first = np.unique(found.query[rows.ranked.rows], return_index=True)
-    return rows.ranked.scores[first], rows.ranked.is_match[first]
+from ndec_builder.evaluation.metrics.calibration import BestPairs, calibration
 
 
 def isotonic(scores: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,36 +22,27 @@ def isotonic(scores: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.nd
     return points, np.clip(isotonic_regression(share, weights=count).x, 0, 1)
 
 
-def expected_error(probability: np.ndarray, correct: np.ndarray) -> tuple[float, list[dict[str, float]]]:
-    """Expected calibration error and its bins: mean probability, share correct with Wilson's interval, count.
-
-    >>> expected_error(np.array([0.9, 0.9, 0.1, 0.1]), np.array([True, True, False, True]))[0]
-    0.25
-    """
-    number = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    bins, error = [], 0.0
-    for index in np.unique(number):
-        inside = number == index
-        said, true, count = float(probability[inside].mean()), int(correct[inside].sum()), int(inside.sum())
-        error += count / len(number) * abs(said - true / count)
-        low, high = wilson(true, count)
-        bins.append({"said": said, "true": true / count, "low": low, "high": high, "count": count})
-    return round(error, 12), bins
-
-
 def reliability(
-    tuning: tuple[np.ndarray, np.ndarray], evaluation: tuple[np.ndarray, np.ndarray], is_probability: bool
+    tuning: BestPairs, evaluation: BestPairs, groups: int, is_probability: bool, replicates: int, seed: int
 ) -> dict[str, Any] | None:
     """Reliability on the evaluation half. None if a half has no pair.
 
-    Keys: ece, bins: of the isotonic fit of the tuning half · queries: with a pair in the evaluation half · ece_raw: of
-    the scores themselves where they are probabilities.
+    groups: of queries in the evaluation half. Keys: ece, ece_interval, bins: of the isotonic fit of the tuning half
+    · queries: with a pair in the evaluation half · ece_raw: of the scores themselves where they are probabilities.
     """
-    if not len(tuning[0]) or not len(evaluation[0]):
+    if not len(tuning) or not len(evaluation):
         return None
-    points, probability = isotonic(*tuning)
-    ece, bins = expected_error(np.interp(evaluation[0], points, probability), evaluation[1])
-    result = {"ece": ece, "bins": bins, "queries": len(evaluation[0])}
+    points, probability = isotonic(tuning.score, tuning.correct)
+    said = np.interp(evaluation.score, points, probability)
+    found = calibration(replace(evaluation, score=said), groups, replicates, seed)
+    ece = found["ece"]
+    result = {
+        "ece": ece["value"],
+        "ece_interval": [ece["low"], ece["high"]],
+        "bins": found["bins"],
+        "queries": found["queries"],
+    }
     if is_probability:
-        result["ece_raw"] = expected_error(np.clip(evaluation[0], 0, 1), evaluation[1])[0]
+        raw = replace(evaluation, score=np.clip(evaluation.score, 0, 1))
+        result["ece_raw"] = calibration(raw, groups, replicates, seed)["ece"]["value"]
     return result

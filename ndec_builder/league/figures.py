@@ -9,7 +9,7 @@ import numpy as np
 
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
 from ndec_builder.evaluation.metrics.ranked import curve
-from ndec_builder.evaluation.plotting import BLACK, BLUE, MAX_POINTS, MID_GREY, ORANGE, svg_of
+from ndec_builder.evaluation.plotting import BLUE, MAX_POINTS, MID_GREY, ORANGE, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,18 +48,6 @@ def small_curve(rows: GroupedList) -> str:
         shown = np.unique(np.linspace(0, max(len(recall) - 1, 0), min(len(recall), MAX_POINTS)).astype(np.int64))
         axes.plot(recall[shown], precision[shown], style, color=colour, linewidth=2, label=name)
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
-    return svg_of(figure)
-
-
-def small_reliability(calibration: Mapping[str, Any]) -> str:
-    """Share of right answers over what the calibrated score promised, with Wilson intervals. → SVG."""
-    figure, axes = _canvas(3.0, 2.6)
-    bins = calibration["bins"]
-    axes.plot([0, 1], [0, 1], ":", color=MID_GREY)
-    for entry in bins:
-        axes.plot([entry["said"]] * 2, [entry["low"], entry["high"]], "-", color=BLUE, linewidth=1)
-    axes.plot([b["said"] for b in bins], [b["true"] for b in bins], "o", color=BLACK, markersize=5)
-    axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="promised", ylabel="right")
     return svg_of(figure)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.storage import write_text
+from ndec_builder.evaluation.plotting import reliability_diagram
 from ndec_builder.league.disagreements import disagreements
-from ndec_builder.league.figures import dumbbells, small_curve, small_reliability
+from ndec_builder.league.figures import dumbbells, small_curve
 from ndec_builder.league.settings import LeagueConfig
 from ndec_builder.league.standings import League
 from ndec_builder.league.table import (
@@ -44,7 +45,10 @@ def write_league_report(out: Path, result: dict[str, Any], league: League, confi
         result=result, able=able, absent=[row for row in rows if not row["numbers"]], dumbbells=figure,
         columns=used(COLUMNS, able), at={w: used(AT_THRESHOLD, able, f"{w}/") for w in ("default", "tuned")},
         curves={row["name"]: small_curve(league.lists[row["name"]]) for row in able},
-        reliability={row["name"]: small_reliability(row["calibration"]) for row in able if row["calibration"]},
+        reliability={
+            row["name"]: reliability_diagram(row["calibration"]["bins"], (3.0, 2.6))
+            for row in able if row["calibration"]
+        },
         edits=list(dict.fromkeys(name for row in able for name in row["by_edit"] or ())),
         pairs=disagreements(league.data["untouched"], league.found, votes, config.gallery),
         cell=cell, cpu_text=cpu_text, threshold_text=threshold_text, calibration_text=calibration_text,

@@ -18,9 +18,10 @@ from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import HALF_NAMES, in_half, restricted
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
+from ndec_builder.evaluation.metrics.calibration import best_of_queries
 from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.predictions import Predictions, write_predictions
-from ndec_builder.league.calibration import best_of_queries, reliability
+from ndec_builder.league.calibration import reliability
 from ndec_builder.league.entries import Entry, Finished, entries_of, run_entry
 from ndec_builder.league.measures import blind_to, league_numbers, recall_by_edit
 from ndec_builder.league.pictures import write_pictures
@@ -173,8 +174,9 @@ def _evaluate(
         row.by_edit = recall_by_edit(untouched, part, own, config.seed)
         row.blind = blind_to(row.by_edit)
     row.calibration = reliability(
-        best_of_queries(tuning, *sides["tuned"]), best_of_queries(untouched, part, rows), is_probability
-    )
+        best_of_queries(sides["tuned"][0].query, sides["tuned"][1]), best_of_queries(part.query, rows),
+        int(untouched.query_group.max()) + 1, is_probability, config.replicates, config.seed,
+    )  # fmt: skip
     write_predictions(out / "predictions" / f"{row.name}.csv", part, untouched.query_ids, untouched.reference_ids)
     league.found[row.name], league.lists[row.name] = part, rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.benchmark import run
-from ndec_builder.evaluation.detectors.fused_rescoring import best_rows
+from ndec_builder.evaluation.detectors.fused_rescoring import best_rows, shipped_thresholds
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused.features import PAIR_FEATURES
-from ndec_builder.training.fused.model import FusedModel, save_model
+from ndec_builder.training.fused.model import FusedModel, load_model, save_model
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +78,8 @@ def test_rescored_pairs_rank_above_all_others(small, fused: Path, tmp_path: Path
         assert float(score) == pytest.approx(rest[q, r] - 3)
     metrics = json.loads((report / "metrics.json").read_text("utf-8"))
     assert "re-scored by the fused scorer" in metrics["protocol"]["search"]
+    assert metrics["calibration"]["queries"] == len(queries)
+    assert metrics["decisions"]["refused"] == "the fit has no thresholds"
     assert metrics["recovered"]["value"] is not None or metrics["uap"]["value"] is not None
     two = run(BenchmarkConfig(**config, scorer="fused", fused_model=fused, rescored=2, workers=2, name="two"))
     assert (two / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
@@ -97,3 +100,30 @@ def test_it_refuses_what_it_was_fitted_on_and_half_a_command(small, fused: Path,
         run(BenchmarkConfig(**config, fused_model=other))
     with pytest.raises(UsageError, match="belongs to --scorer fused"):
         run(BenchmarkConfig(**config | {"scorer": "cosine"}, fused_model=fused))
+
+
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [
+        ({}, ""),
+        ({"model": "OTHER"}, "measured on the best pairs of efficientnet-lite0 alone"),
+        ({"model": (MODEL, "OTHER")}, "measured on the best pairs of efficientnet-lite0 alone"),
+        ({"competition": False}, "measured with competition, all pairs and --rescored 10"),
+        ({"one_per_query": True}, "measured with competition, all pairs and --rescored 10"),
+        ({"rescored": 5}, "measured with competition, all pairs and --rescored 10"),
+    ],
+)
+def test_shipped_thresholds_are_refused_for_other_lists(
+    fused: Path, tmp_path: Path, changed: dict[str, Any], refused: str
+) -> None:
+    (tmp_path / "other.pt").write_bytes(b"other weights")
+    if names := changed.get("model"):
+        names = (names,) if isinstance(names, str) else names
+        changed = {"model": tuple(str(tmp_path / "other.pt") if name == "OTHER" else name for name in names)}
+    model = load_model(fused)
+    value = {"threshold": 0.5, "low": 0.4, "high": 0.6}
+    model.card["decision"] = {"thresholds": {"0.9": value}, "measured_on": "x", "rescored": 10}
+    config = BenchmarkConfig(**{"workspace": tmp_path, "manifest": tmp_path, "model": MODEL, **changed})
+    found = shipped_thresholds(model, config)
+    assert found is not None and found.values == {"0.9": value}
+    assert found.refused.startswith(f"they were {refused}" if refused else "") and bool(found.refused) == bool(refused)

@@ -24,7 +24,7 @@ from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import restricted
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.league import entries, environments, raw_predictions
-from ndec_builder.league.calibration import expected_error, isotonic
+from ndec_builder.league.calibration import isotonic
 from ndec_builder.league.disagreements import disagreements
 from ndec_builder.league.measures import league_numbers
 from ndec_builder.league.raw_predictions import read_raw
@@ -247,13 +247,6 @@ def test_recall_at_a_precision_that_is_never_reached_is_zero(small: Any) -> None
     found = Predictions(query, query, np.array([3.0, 2.0, 1.0]), "")
     numbers = league_numbers(data, group_predictions(data, found), {}, 100, 0)
     assert numbers["all/recall_at_p99"]["value"] == 0 and numbers["all/recall_at_p90"]["value"] == 0
-
-
-def test_the_calibration_error_is_the_weighted_gap_of_the_bins() -> None:
-    said = np.array([0.95, 0.95, 0.95, 0.95, 0.05])
-    error, bins = expected_error(said, np.array([True, True, False, True, True]))
-    assert error == pytest.approx(4 / 5 * abs(0.95 - 0.75) + 1 / 5 * 0.95)
-    assert [entry["count"] for entry in bins] == [1, 4]
 
 
 def test_the_isotonic_map_pools_what_is_out_of_order() -> None:

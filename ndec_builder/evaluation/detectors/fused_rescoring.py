@@ -11,11 +11,13 @@ import numpy as np
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
+from ndec_builder.evaluation.decision import ShippedThresholds
 from ndec_builder.evaluation.detectors.competition import compete
 from ndec_builder.evaluation.detectors.features import Embedder, Features, embed_images
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
 from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
 from ndec_builder.evaluation.predictions import Predictions
+from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused.features import PAIR_FEATURES, background_scores, features
 from ndec_builder.training.fused.model import FusedModel
 
@@ -121,6 +123,21 @@ def with_scores(predictions: Predictions, chosen: np.ndarray, probability: np.nd
     scores = predictions.scores - BELOW
     scores[chosen] = probability
     return replace(predictions, scores=scores)
+
+
+def shipped_thresholds(model: FusedModel, config: BenchmarkConfig) -> ShippedThresholds | None:
+    """The decision thresholds in the model's card, refused for a list made in another way than theirs."""
+    from ndec_builder.embeddings.model_names import parse_model
+
+    found = model.card.get("decision")
+    if found is None:
+        return None
+    stored, refused = model.card["backbone"], ""
+    if [parse_model(name).fingerprint() for name in config.models] != [stored["fingerprint"]]:
+        refused = f"they were measured on the best pairs of {stored['name']} alone, and this list was made differently"
+    elif not config.competition or config.one_per_query or config.rescored != found["rescored"]:
+        refused = f"they were measured with competition, all pairs and --rescored {found['rescored']}; this run differs"
+    return ShippedThresholds(found["thresholds"], found["measured_on"], refused)
 
 
 def own_sides(

@@ -28,6 +28,7 @@ from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
 
 if TYPE_CHECKING:
+    from ndec_builder.evaluation.decision import ShippedThresholds
     from ndec_builder.training.fused.model import FusedModel
 
 Rejects = dict[str, dict[str, str]]
@@ -47,6 +48,8 @@ class Scored:
     weights: dict[str, str] = field(default_factory=dict)
     rejects: Rejects = field(default_factory=dict)
     threshold: float | None = None  # of the filter, chosen on training data by the detectors behind the norms
+    probabilities: bool = False  # whether a score above 0 is the probability of a copy
+    shipped: ShippedThresholds | None = None  # for decisions, from the card of the fused scorer
 
 
 def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
@@ -60,7 +63,10 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
     fused = _fused_model(config, dataset) if config.scorer == "fused" else None
     if config.predictions is not None:
         given = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
-        scored = Scored(_without_dropped(given, dataset), f"predictions {config.predictions.name}")
+        about = f"predictions {config.predictions.name}"
+        scored = Scored(_without_dropped(given, dataset), about, probabilities=config.probabilities)
+        if config.probabilities:
+            _refuse_other_scores(config.predictions, given)
     elif config.descriptors:
         scored = _score_descriptor_files(config, workspace, dataset)
     else:
@@ -140,7 +146,7 @@ def _rescored(
     model: FusedModel, config: BenchmarkConfig, workspace: Workspace, dataset: Dataset, scored: Scored
 ) -> Scored:
     """The same list with the best pairs of each query re-scored by the fused scorer."""
-    from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, rescore
+    from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, rescore, shipped_thresholds
 
     sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
     found = rescore(
@@ -149,7 +155,19 @@ def _rescored(
     fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
     about = f"{scored.about}; fused scorer {fit}"
     weights = scored.weights | {"fused": model.fingerprint}
-    return replace(scored, predictions=found, about=about, weights=weights, rejects=scored.rejects or _rejects(sides))
+    return replace(
+        scored, predictions=found, about=about, weights=weights, rejects=scored.rejects or _rejects(sides),
+        probabilities=True, shipped=shipped_thresholds(model, config),
+    )  # fmt: skip
+
+
+def _refuse_other_scores(path: Path, given: Predictions) -> None:
+    outside = (given.scores < 0) | (given.scores > 1)
+    if outside.any():
+        raise NdecError(
+            f"--probabilities: {int(outside.sum()):,} of {len(given):,} scores of {path} are outside 0 … 1, first "
+            f"{given.scores[outside][0]:g}; a probability of a copy is between 0 and 1. Omit --probabilities for scores"
+        )
 
 
 def pair_ratios(scored: Scored) -> np.ndarray:

@@ -14,7 +14,7 @@ from ndec_builder.core.storage import write_text
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, Evaluation
 from ndec_builder.evaluation.paper.figures import Nesting
-from ndec_builder.evaluation.plotting import precision_recall, ratio_scatter
+from ndec_builder.evaluation.plotting import precision_recall, ratio_scatter, reliability_diagram
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.report.gallery import missed_copies, worst_false_positives, worst_mistakes
 from ndec_builder.evaluation.report.hard_share import describe_hard_share, draw_hard_share, hard_share_curves
@@ -139,6 +139,19 @@ def _figures(metrics: dict[str, Any], searched: Predictions, evaluation: Evaluat
             "svg": precision_recall(curves),
         }
     ]
+    if found := metrics.get("calibration"):
+        ece = _cell("ece", found["ece"])
+        text = f"Expected calibration error: {ece[0]}{f' ({ece[1]})' if ece[1] else ''}, {found['queries']:,} queries."
+        figures.append(
+            {
+                "name": "reliability",
+                "title": "Do the probabilities hold?",
+                "alt": f"Reliability diagram: share of right answers over the probability given. {text}",
+                "about": f"{text} Each query's best pair, in bins of equally many queries. Points on the dotted line: "
+                "“90 %” means 90 %. Bars: 95 %, bootstrap over groups.",
+                "svg": reliability_diagram(found["bins"]),
+            }
+        )
     if (judge := evaluation.filter) is not None:
         ranked = evaluation.searched.ranked
         shown = ranked.is_match.copy()  # the true pairs, and the best pair of each query
