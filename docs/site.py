@@ -95,12 +95,11 @@ def settings() -> str:
         "# Settings", "", "`ndec init` writes them all, commented out at their defaults, into `ndec.toml`. Flags "
         "override the file. In Python they are the fields of the config, see [Python](python.md).", "",
     ]  # fmt: skip
-    for command in COMMANDS.values():
-        cls = command.config_class()
+    for section, cls in (pair for command in COMMANDS.values() for pair in command.sections().items()):
         known = file_settings(cls)
         if not known:
             continue
-        lines += [f"## [{command.section}] – {cls.__name__}", "", "| setting | default | |", "|---|---|---|"]
+        lines += [f"## [{section}] – {cls.__name__}", "", "| setting | default | |", "|---|---|---|"]
         for field in dataclasses.fields(cls):
             if field.name in known:
                 value = "" if field.default in (None, "", ()) else f"`{field.default}`"

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ndec_builder.evaluation.settings import PaperConfig as PaperConfig
     from ndec_builder.evaluation.settings import ResultsConfig as ResultsConfig
     from ndec_builder.league.settings import LeagueConfig as LeagueConfig
+    from ndec_builder.manifests.settings import CardConfig as CardConfig
     from ndec_builder.manifests.settings import ExportConfig as ExportConfig
     from ndec_builder.manifests.settings import FetchConfig as FetchConfig
     from ndec_builder.manifests.settings import ValidateConfig as ValidateConfig

@@ -63,7 +63,8 @@ def configure(
         for name, value in settings.items()
         if value is not None
     }
-    given = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in typed]
+    required = [name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING]
+    given = [name for name in required if name not in typed]
     if given:
         raise UsageError(f"{config.__name__} needs {' and '.join(given)}; give {'it' if len(given) == 1 else 'them'}")
     if file is not None and not Path(file).is_file():
@@ -75,7 +76,7 @@ def configure(
 
 def _check_sections(values: dict[str, Any]) -> None:
     """Raise UsageError for an unknown section: otherwise a typo would silently drop its settings."""
-    known = {command.section for command in COMMANDS.values()}
+    known = {section for command in COMMANDS.values() for section in (command.section, *command.also)}
     parents = {section.partition(".")[0] for section in known if "." in section}
     for name, value in values.items():
         inner = value if name in parents and isinstance(value, dict) else {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import typing
 from dataclasses import dataclass
 from typing import Any
 
 from ndec_builder.core.access.hosts import trusted
-from ndec_builder.core.config import with_pixel_limit
+from ndec_builder.core.config import inner_sections, with_pixel_limit
 from ndec_builder.core.console import waiting
 
 
@@ -21,10 +22,17 @@ class Command:
     config: str
     work: str
     until_stopped: bool = False  # a server: it waits for people, so nothing shows that it is busy
+    also: tuple[str, ...] = ()  # sections of `ndec.toml` that fields of its config are read from
 
     def config_class(self) -> type[Any]:
         cls: type[Any] = getattr(importlib.import_module(f"ndec_builder.{self.settings}"), self.config)
         return cls
+
+    def sections(self) -> dict[str, type[Any]]:
+        """Every section of `ndec.toml` that the verb reads, with the config class of each."""
+        cls = self.config_class()
+        hints = typing.get_type_hints(cls)
+        return {self.section: cls} | {section: hints[name] for name, section in inner_sections(cls).items()}
 
     def run(self, config: Any) -> Any:
         """Run the verb, with the pixel limit of its workspace and the private hosts that its sources are on.
@@ -66,7 +74,7 @@ COMMANDS = {
     "check": Command("annotate.check", "annotation.upkeep.settings", "CheckConfig", "annotation.upkeep.check"),
     "forget": Command("annotate.forget", "annotation.upkeep.settings", "ForgetConfig", "annotation.upkeep.forget"),
     "resolve": Command("annotate.resolve", "annotation.settings", "ResolveConfig", "annotation.resolve"),
-    "export": Command("export", "manifests.settings", "ExportConfig", "manifests.export"),
+    "export": Command("export", "manifests.settings", "ExportConfig", "manifests.export", also=("card",)),
     "validate": Command("validate", "manifests.settings", "ValidateConfig", "manifests.validate"),
     "fetch": Command("fetch", "manifests.settings", "FetchConfig", "manifests.fetch"),
     "train-asl": Command("train", "training.settings", "TrainConfig", "training.train"),

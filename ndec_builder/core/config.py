@@ -39,6 +39,7 @@ class FieldInfo:
     lt: float | None = None
     choices: tuple[Any, ...] = ()
     cli: str = ""  # "argument", or the option's name where that is not the field's: "--to", "--a/--no-a"
+    section: str = ""  # the field is a config of its own, read from this section of ndec.toml
 
     def problem(self, value: Any) -> str:
         """Why a value is refused: `it must be …`; empty for a good one. NaN is outside every range."""
@@ -90,6 +91,12 @@ def file_settings(cls: type[Any]) -> dict[str, FieldInfo]:
     return {name: info for name, info in infos.items() if info is not None and info.in_file}
 
 
+def inner_sections(cls: type[Any]) -> dict[str, str]:
+    """The fields of a config that are configs of their own, and the section of `ndec.toml` that each is read from."""
+    infos = {field.name: about(field) for field in dataclasses.fields(cls)}
+    return {name: info.section for name, info in infos.items() if info is not None and info.section}
+
+
 class Config:
     """Base class of the configs: checks ranges and choices when one is made. Raises UsageError."""
 
@@ -137,6 +144,8 @@ def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: A
         else:
             values[name] = as_typed(value, hints[name], f"[{section}] {name} of ndec.toml")
     values.update({name: value for name, value in flags.items() if value is not None})
+    for name, inner in inner_sections(cls).items():
+        values.setdefault(name, build(hints[name], inner, settings))
     return cls(**values)
 
 

@@ -89,4 +89,6 @@ CODES = {
     "M401": Code(WARNING, "images without a licence", "state it when ingesting, before you publish the dataset"),
     "M402": Code(WARNING, "images under an attribution licence without author or address",
                  "state the author and the landing or original URL when ingesting"),
+    "M403": Code(WARNING, "readers of the card and of croissant.json expect facts that nobody stated",
+                 "state them in [card] of ndec.toml and export again as a new version"),
 }  # fmt: skip

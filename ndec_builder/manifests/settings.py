@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 from ndec_builder.core.config import Config, described, setting
 from ndec_builder.core.errors import UsageError
@@ -14,6 +17,51 @@ EXPORT_PRESETS = ("own", "ndec")
 FORMS = ("none", "folder", "tar")
 IMAGE_FORMATS = ("keep", "jpeg", "png", "webp")
 SEMANTIC = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?"
+
+
+@dataclass(frozen=True)
+class CardConfig(Config):
+    """What only people know about a dataset, for its card, its citation and its Croissant file (`[card]`)."""
+
+    url: str = setting("", "Web page of the dataset.")
+    date_published: str = setting("", "Day of publication, as 2026-11-29.")
+    keywords: tuple[str, ...] = setting((), "More keywords, next to those that every dataset of ndec has.")
+    collection: str = setting("", "How the pictures were collected: where, when, by whom, by which rule.")
+    collection_type: tuple[str, ...] = setting(
+        (), "Kinds of collection in the words of Croissant's RAI vocabulary, such as Web API or Direct measurement."
+    )
+    derived_from: tuple[str, ...] = setting((), "Datasets and collections that the pictures come from: names or URLs.")
+    annotators: str = setting("", "Who labelled, without names: training, pay, what they have in common.")
+    limitations: str = setting("", "What the dataset does not cover, and what it must not be used for.")
+    biases: str = setting("", "Whom, where and what the pictures show more often than the world does.")
+    use_cases: str = setting("", "Intended uses besides testing and training of copy detectors.")
+    social_impact: str = setting("", "Good and bad effects that a use of the dataset may have on people.")
+    personal_information: str = setting(
+        "", "People and personal or sensitive facts in the pictures, and consent; or that there are none."
+    )
+    synthetic: str = setting(
+        "",
+        "Whether the source pictures are generated or rendered: yes or no. Copies that `ndec edit` made need no word.",
+        choices=("", "yes", "no"),
+    )
+    maintenance: str = setting("", "Who maintains the dataset, how it is updated and withdrawn.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.url and not re.fullmatch(r"https?://[^\s]+", self.url):
+            raise UsageError(f"[card] url is {self.url!r}; it must start with http:// or https://")
+        with contextlib.suppress(ValueError):
+            if not self.date_published or date.fromisoformat(self.date_published).isoformat() == self.date_published:
+                return
+        raise UsageError(f"[card] date_published is {self.date_published!r}; write the day like 2026-11-29")
+
+    def stated(self) -> dict[str, Any]:
+        """The settings that say something, for manifest.json."""
+        return {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in fields(self)
+            if (value := getattr(self, field.name))
+        }
 
 
 @dataclass(frozen=True)
@@ -48,6 +96,10 @@ class ExportConfig(Config):
     quality: int = setting(90, "Packed images: quality of re-encoded jpeg and webp files, 1 to 100.", ge=1, le=100)
     attribution_only: bool = setting(False, "List ids, URLs and hashes only; `ndec fetch` downloads the images.")
     authors: str = setting("", "Authors of the dataset for CITATION.cff; names separated by semicolons.")
+    card: CardConfig = field(
+        default_factory=CardConfig,
+        metadata=described("What only people know about the dataset: the section [card].", section="card"),
+    )
 
     def check(self) -> None:
         """Raise UsageError for a bad name or version and for settings that contradict each other."""

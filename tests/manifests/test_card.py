@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
+from ndec_builder.api import configure
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import write_json
 from ndec_builder.manifests.export import run
-from ndec_builder.manifests.settings import ExportConfig
+from ndec_builder.manifests.settings import CardConfig, ExportConfig
+from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.card import _size_category
-from support.decided_world import World
+from support.decided_world import CARD, TEST_PAIRS, TRAIN_PAIRS, World
 
 
 def card(world: World, **options: object) -> str:
@@ -88,6 +92,92 @@ def test_citation_is_the_file_format_and_invents_no_author(world: World) -> None
     assert cited["references"][0]["authors"][0] == {"family-names": "Wang", "given-names": "Wenhao"}
     described = json.loads((stated / "croissant.json").read_text())
     assert described["creator"][0] == {"@type": "sc:Person", "name": 'Ann "A" Lee'}
+
+
+@pytest.fixture
+def described(world: World) -> Path:
+    config = ExportConfig(world.workspace.root, distractors=2, card=CARD, authors="Ann Lee", materialize="tar")
+    return run(config)
+
+
+def test_the_facts_of_card_are_in_the_card_and_in_the_citation(described: Path) -> None:
+    text = (described / "README.md").read_text()
+    assert "* Collection: Taken by two of us in Delft in 2024, one picture a minute." in text
+    assert "* Comes from: Delft Streets 2024, https://example.org/streets" in text
+    assert yaml.safe_load(text.split("---")[1])["tags"][-2:] == ["dashcam", "a: b"]
+    cited = yaml.safe_load((described / "CITATION.cff").read_text())
+    assert (cited["url"], cited["date-released"], cited["keywords"]) == (CARD.url, "2026-11-29", ["dashcam", "a: b"])
+
+
+@pytest.mark.slow
+def test_mlcroissant_reads_the_facts_back(described: Path) -> None:
+    import mlcroissant
+
+    found = mlcroissant.Dataset(jsonld=str(described / "croissant.json")).metadata
+    assert not found.ctx.issues.errors and not found.ctx.issues.warnings
+    assert found.url == CARD.url and found.date_published.date().isoformat() == "2026-11-29"
+    assert found.keywords[-2:] == ["dashcam", "a: b"] and [person.name for person in found.creators] == ["Ann Lee"]
+    assert found.data_collection == CARD.collection and found.data_collection_type == ["Direct measurement"]
+    assert found.data_social_impact == CARD.social_impact and CARD.limitations in found.data_limitations
+    assert CARD.biases in found.data_biases and found.annotator_demographics == [CARD.annotators]
+    assert found.personal_sensitive_information == [CARD.personal_information]
+    assert found.data_annotation_platform == ["Label Studio"]
+    assert found.annotations_per_item == "1 labels: 14 pairs"  # decided pairs of both splits, counted by hand
+
+
+# what the datasets track of 2026 calls the minimal set
+NEURIPS_RAI = ("Limitations", "Biases", "UseCases", "SocialImpact")
+NEURIPS = (*(f"rai:data{name}" for name in NEURIPS_RAI), "rai:personalSensitiveInformation", "rai:hasSyntheticData",
+           "prov:wasDerivedFrom", "prov:wasGeneratedBy")  # fmt: skip
+
+
+def test_croissant_has_what_its_specification_and_the_datasets_track_require(described: Path) -> None:
+    value = json.loads((described / "croissant.json").read_text())
+    required = ("@context", "@type", "conformsTo", "description", "license", "name", "url", "creator", "datePublished")
+    assert [name for name in (*required, *NEURIPS) if not value.get(name)] == []
+    assert value["rai:hasSyntheticData"] is True  # two queries were made by edits, whatever the sources are
+    labels = [activity["prov:label"] for activity in value["prov:wasGeneratedBy"]]
+    assert labels == ["Mining of split test", "Mining of split train", "Editing", "Annotation", "Packaging"]
+    assert "M403" not in {finding.code for finding in validate(described)}
+
+
+def test_what_nobody_stated_is_left_out_and_listed(world: World) -> None:
+    directory = run(ExportConfig(world.workspace.root))
+    value = json.loads((directory / "croissant.json").read_text())
+    assert {"url", "datePublished", "rai:dataSocialImpact", "rai:personalSensitiveInformation"}.isdisjoint(value)
+    (finding,) = (finding for finding in validate(directory) if finding.code == "M403")
+    assert "[card] personal_information (rai:personalSensitiveInformation)" in finding.examples
+    assert finding.severity == "warning" and "--authors (creator)" in finding.examples
+    assert "[card] synthetic (rai:hasSyntheticData)" not in finding.examples  # the recorded edits tell
+
+
+def test_nobody_is_named_as_annotator_of_simulated_labels(world: World) -> None:
+    for split, pairs in (("test", TEST_PAIRS), ("train", TRAIN_PAIRS)):
+        world.decide(split, pairs, "oracle")
+    value = json.loads((run(ExportConfig(world.workspace.root)) / "croissant.json").read_text())
+    assert "rai:dataAnnotationPlatform" not in value
+    assert "Labels by: known truth (simulated)." in value["rai:dataLimitations"]
+    assert "Annotation" not in [activity["prov:label"] for activity in value["prov:wasGeneratedBy"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('url = "example.org"', "http://"),
+        ('date_published = "29.11.2026"', "2026-11-29"),
+        ('synthetic = "maybe"', "yes or no"),
+    ],
+)
+def test_a_bad_fact_is_refused(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "ndec.toml").write_text(f"[card]\n{line}\n")
+    with pytest.raises(UsageError, match=message):
+        configure(ExportConfig, tmp_path)
+
+
+def test_the_section_card_belongs_to_export(tmp_path: Path) -> None:
+    (tmp_path / "ndec.toml").write_text('[card]\nkeywords = ["a", "b"]\n[export]\nname = "x"\n')
+    config = configure(ExportConfig, tmp_path)
+    assert config.name == "x" and config.card == CardConfig(keywords=("a", "b"))
 
 
 def test_lineage_names_what_the_decisions_rest_on(world: World) -> None:

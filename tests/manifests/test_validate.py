@@ -18,7 +18,7 @@ from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.manifests.validate import all_findings, run, validate
 from support.damage import setter
 from support.damages import ATTRIBUTED, FOLDED, LINKED, TARRED
-from support.decided_world import TEST_PAIRS, make_world
+from support.decided_world import CARD, TEST_PAIRS, make_world
 from support.pictures import scene
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for form, (options, _) in FORMS.items():
         world = make_world(tmp_path_factory.mktemp(form))
-        made[form] = export(ExportConfig(world.workspace.root, distractors=2, **options))
+        made[form] = export(ExportConfig(world.workspace.root, distractors=2, card=CARD, authors="Ann", **options))
     return made
 
 

@@ -30,7 +30,9 @@ def directory(world: World) -> Path:
 def test_validate_as_json(directory: Path) -> None:
     done = ndec("validate", directory, "--json")
     answer = json.loads(done.stdout)
-    assert done.exit_code == 0 and answer["valid"] and [entry["code"] for entry in answer["findings"]] == ["M401"]
+    assert (
+        done.exit_code == 0 and answer["valid"] and [entry["code"] for entry in answer["findings"]] == ["M401", "M403"]
+    )
     LINKED["a pair twice"][1](directory)
     LINKED["an image file changed"][1](directory)
     done = ndec("validate", directory, "--json", "--no-images")

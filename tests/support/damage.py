@@ -140,6 +140,17 @@ def other_type(directory: Path) -> None:
     rehash(directory)
 
 
+def unstate(name: str) -> Change:
+    """Take a fact out of what [card] stated."""
+
+    def damage(directory: Path) -> None:
+        value = json.loads((directory / "manifest.json").read_text())
+        del value["card"][name]
+        write_json(directory / "manifest.json", value)
+
+    return damage
+
+
 def turn_foreign_key(directory: Path) -> None:
     value = json.loads((directory / "croissant.json").read_text())
     fields = next(entry for entry in value["recordSet"] if entry["@id"] == "ground_truth")["field"]

@@ -33,6 +33,7 @@ from support.damage import (
     text,
     turn_foreign_key,
     unlist,
+    unstate,
 )
 
 OTHER = "0" * 64
@@ -82,6 +83,7 @@ LINKED: dict[str, tuple[str, Change]] = {  # a dataset whose images stay in the 
     "another hash in croissant": ("M109", text("croissant.json", '"sha256": "', '"sha256": "0')),
     "another version in croissant": ("M109", text("croissant.json", '"version": "1.0.0"', '"version": "2.0.0"')),
     "a foreign key turned in croissant": ("M109", turn_foreign_key),
+    "a limitation edited in croissant": ("M109", text("croissant.json", "not for face search", "for face search")),
     "croissant that is no JSON": ("M109", content("croissant.json", lambda data: b"{")),
     "another version in the citation": ("M110", text("CITATION.cff", 'version: "1.0.0"', 'version: "3.0.0"')),
     "a key of manifest.json missing": ("M111", info(counts=None)),
@@ -172,6 +174,7 @@ LINKED: dict[str, tuple[str, Change]] = {  # a dataset whose images stay in the 
     ),
     "image files gone": ("M306", lambda directory: shutil.rmtree(images_of(directory) / "query")),
     "a licence missing": ("M401", setter("references", "image_id", "r1", license="")),
+    "the collection not stated": ("M403", unstate("collection")),
     "an author missing": ("M402", setter("references", "image_id", "r1", author=None)),
 }
 TARRED: dict[str, tuple[str, Change]] = {  # --materialize tar

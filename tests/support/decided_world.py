@@ -18,6 +18,7 @@ from ndec_builder.core.schemas import (
 )
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.manifests.settings import CardConfig
 from support.pictures import scene
 
 LICENCE = {
@@ -28,6 +29,23 @@ LICENCE = {
     "original_url": "https://example.org/o",
     "landing_url": "https://example.org/l",
 }
+
+CARD = CardConfig(  # every fact that a card can state
+    url="https://example.org/bench",
+    date_published="2026-11-29",
+    keywords=("dashcam", "a: b"),
+    collection="Taken by two of us in Delft in 2024, one picture a minute.",
+    collection_type=("Direct measurement",),
+    derived_from=("Delft Streets 2024", "https://example.org/streets"),
+    annotators="Six students, paid by the hour.",
+    limitations="One city; not for face search.",
+    biases="Daylight only.",
+    use_cases="Tuning of near-duplicate filters.",
+    social_impact="Helps to find re-used pictures.",
+    personal_information="Number plates and faces are blurred.",
+    synthetic="no",
+    maintenance="The authors; yearly.",
+)
 
 
 class World:

@@ -21,4 +21,4 @@ def run(directory: Path) -> Path:
 
 
 def settings_template() -> str:
-    return template({command.section: command.config_class() for command in COMMANDS.values()})
+    return template({section: cls for command in COMMANDS.values() for section, cls in command.sections().items()})

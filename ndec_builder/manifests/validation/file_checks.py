@@ -24,6 +24,7 @@ from ndec_builder.manifests.settings import SEMANTIC
 from ndec_builder.manifests.validation.findings import Finding, Tables, flag_rows
 from ndec_builder.manifests.writing.croissant import ENCODING_FORMATS, FOREIGN_KEYS
 from ndec_builder.manifests.writing.lineage import annotator_names, labels_by
+from ndec_builder.manifests.writing.responsible import STATED, missing, stated_facts
 
 LOGS = ("run.json", "fetch.csv")  # not part of the dataset
 UNLISTED = ("manifest.json", *LOGS)  # a file cannot hold its own hash
@@ -108,6 +109,7 @@ def check_descriptions(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
         path = manifest.directory / name
         if path.is_file() and (wrong := list(trouble(path.read_bytes().decode("utf-8", "replace")))):
             yield Finding(code, 0, wrong[0])
+    yield from flag_rows("M403", missing(manifest.info))
 
 
 def _check_folders(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
@@ -182,6 +184,7 @@ def _croissant_trouble(text: str, manifest: Manifest) -> Iterator[str]:
             if "references" in field
         }
         said = {name: value[name] for name in ("name", "version", "license")}
+        facts = {name: entry for name, entry in value.items() if name in STATED or name.startswith(("rai:", "prov:"))}
     except (ValueError, KeyError, TypeError) as error:
         yield f"it cannot be read: {error!r}"
         return
@@ -197,5 +200,6 @@ def _croissant_trouble(text: str, manifest: Manifest) -> Iterator[str]:
         ("columns", {name: list(entry) for name, entry in fields.items()} == columns),
         ("foreign keys", keys == expected_keys),
         ("name, version or licences", said == wanted),
+        ("facts of [card] or of the lineage", facts == stated_facts(info) or "card" not in info),
     )
     yield from (f"different {what}" for what, same in comparisons if not same)

@@ -26,7 +26,7 @@ from ndec_builder.manifests.arrow_ops import (
 )
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES, SUSPECT, URL_COLUMNS
 from ndec_builder.manifests.validation.findings import Finding, Tables, flag_rows
-from ndec_builder.manifests.writing.lineage import count_tables
+from ndec_builder.manifests.writing.lineage import count_tables, made_by_edits
 
 BASES = ("agreed", "double_checked", "adjudicated", "auto_cleared", "ingested")
 TEST_IMAGES, TRAIN_IMAGES = ("queries", "references"), ("train_basic", "train_pair_images")
@@ -47,6 +47,8 @@ def check_tables(tables: Tables, info: dict[str, Any], form: str = "elsewhere") 
 
 def check_counts(tables: Tables, info: dict[str, Any]) -> Iterator[Finding]:
     recomputed, stated = _flat(count_tables(tables)), _flat(info.get("counts", {}))
+    if "made_by_edits" in info:  # versions before [card] did not count them
+        recomputed["made_by_edits"], stated["made_by_edits"] = made_by_edits(tables), info["made_by_edits"]
     wrong = [
         f"{name} is {recomputed.get(name, 0)}, manifest.json says {stated.get(name, 'nothing')}"
         for name in sorted(recomputed.keys() | stated.keys())

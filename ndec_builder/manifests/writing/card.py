@@ -7,6 +7,7 @@ from typing import Any
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import MANIFEST_TABLES
+from ndec_builder.manifests.writing.responsible import card_facts
 
 _STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")  # of the Hugging Face size categories
 TABLE_MEANINGS = {
@@ -56,6 +57,7 @@ def _head(info: dict[str, Any]) -> list[str]:
         "tags:",
         "- image-copy-detection",
         "- hard-negatives",
+        *(f"- {json.dumps(word, ensure_ascii=False)}" for word in info.get("card", {}).get("keywords", ())),
         "size_categories:",
         f"- {_size_category(rows)}",
         "configs:",
@@ -101,6 +103,8 @@ def _body(info: dict[str, Any]) -> list[str]:
         ]
     lines += _distractors(info)
     lines += [f"Written by ndec {info['ndec_version']}.", ""]
+    if stated := card_facts(info):
+        lines += ["## About the data", "", *(f"* {heading}: {_plain(text)}" for heading, text in stated), ""]
     lines += _drops(info["dropped"])
     lines += [
         "## Licences",

@@ -29,8 +29,15 @@ def citation(info: dict[str, Any]) -> str:
         f"title: {json.dumps(info['name'], ensure_ascii=False)}",
         f"version: {json.dumps(info['version'])}",
         f"abstract: {json.dumps(info['description'], ensure_ascii=False)}",
+        *_stated(info.get("card", {})),
         "authors:",
         *(f"  - name: {json.dumps(name, ensure_ascii=False)}" for name in authors),
         *_PAPER,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stated(card: dict[str, Any]) -> list[str]:
+    """Web page, day of publication and keywords, where `[card]` states them."""
+    names = {"url": "url", "date-released": "date_published", "keywords": "keywords"}
+    return [f"{key}: {json.dumps(card[name], ensure_ascii=False)}" for key, name in names.items() if card.get(name)]

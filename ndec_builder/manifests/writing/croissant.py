@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.core.schemas import MANIFEST_TABLES, TABLE_KEYS
+from ndec_builder.manifests.writing.responsible import RAI_CONFORMS_TO, stated_facts
 
-CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", RAI_CONFORMS_TO]
 ENCODING_FORMATS = {".parquet": "application/x-parquet", ".csv": "text/csv", ".tar": "application/x-tar"}
 # column → the field it refers to, in the form of Croissant's `references`
 FOREIGN_KEYS = {
@@ -50,6 +51,7 @@ CONTEXT: dict[str, Any] = {
     "name": {"@container": "@language"},
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
@@ -77,6 +79,7 @@ def croissant(info: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> 
         "license": list(info["counts"]["licenses"]),
         "citeAs": CITATION,
         "isLiveDataset": False,
+        **stated_facts(info),
         "distribution": [
             {
                 "@type": "cr:FileObject",

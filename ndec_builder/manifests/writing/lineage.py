@@ -81,6 +81,12 @@ def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
     }
 
 
+def made_by_edits(tables: dict[str, pa.Table]) -> int:
+    """Number of queries that recorded edits made from other images."""
+    queries = tables["queries"]
+    return queries.num_rows - int(queries["edit"].null_count)
+
+
 def bare_rows(table: pa.Table) -> np.ndarray:
     """(n,) bool: True for images with neither a licence nor an origin."""
     said = np.zeros(table.num_rows, dtype=bool)
@@ -144,10 +150,13 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
         rows.update(zip(*columns, strict=True))
     decisions: dict[str, int] = {}
     bases: dict[str, int] = {}
+    per_decision: dict[str, int] = {}
     if (directory / "decisions.parquet").is_file():
-        table = read_table(directory / "decisions.parquet", ["decision", "basis"])
+        table = read_table(directory / "decisions.parquet", ["decision", "basis", "labels"])
         decisions = tally(table["decision"], missing="undecided")
         bases = tally(table["basis"])
+        counted = table["labels"].filter(pc.is_valid(table["decision"]))
+        per_decision = {str(labels): n for labels, n in sorted(Counter(counted.drop_null().to_pylist()).items())}
     agreement = directory / "agreement.json"
     return {
         "labels": [
@@ -156,6 +165,7 @@ def _annotation(workspace: Workspace, split: str) -> dict[str, Any]:
         ],
         "decisions": decisions,
         "undecided": _undecided(split, tables) if decisions else None,
+        "labels_per_decision": per_decision,
         "bases": bases,  # auto_cleared: nobody labelled these pairs
         "decisions_sha256": sha256_file(directory / "decisions.parquet") if decisions else None,
         "agreement": read_json(agreement) if agreement.is_file() else None,

@@ -28,7 +28,7 @@ from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.card import card
 from ndec_builder.manifests.writing.citation import citation
 from ndec_builder.manifests.writing.croissant import croissant
-from ndec_builder.manifests.writing.lineage import annotator_names, count_tables, labels_by
+from ndec_builder.manifests.writing.lineage import annotator_names, count_tables, labels_by, made_by_edits
 from ndec_builder.manifests.writing.selection import DatasetSelection
 from ndec_builder.version import __version__
 
@@ -77,6 +77,7 @@ def write_dataset(
         },
         "preset": preset,
         "counts": counts,
+        "made_by_edits": made_by_edits(tables),
         "confirmed_copies": selection.confirmed_copies,
         "dropped": selection.dropped,
         "credentials_removed": cleaned,
@@ -85,6 +86,7 @@ def write_dataset(
         "ingested_pairs": ingested,
         "annotators": names,
         "labels_by": labels_by(names, facts),
+        "card": config.card.stated(),
         "authors": [name for part in config.authors.split(";") if (name := part.strip())],
     }
     paths = []
