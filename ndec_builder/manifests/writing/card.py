@@ -7,7 +7,7 @@ from typing import Any
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import MANIFEST_TABLES
-from ndec_builder.manifests.writing.responsible import card_facts
+from ndec_builder.manifests.writing.responsible import card_facts, escaped
 
 _STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")  # of the Hugging Face size categories
 TABLE_MEANINGS = {
@@ -80,7 +80,7 @@ def _size_category(rows: int) -> str:
 
 def _body(info: dict[str, Any]) -> list[str]:
     counts = info["counts"]
-    lines = [f"# {_plain(info['name'])} {info['version']}", "", info["description"], ""]
+    lines = [f"# {escaped(info['name'])} {info['version']}", "", info["description"], ""]
     if "simulated" in info["labels_by"]:
         lines += [
             f"> **Labels by: {info['labels_by']}.** They follow from how the images were made; no one labelled them.",
@@ -103,8 +103,7 @@ def _body(info: dict[str, Any]) -> list[str]:
         ]
     lines += _distractors(info)
     lines += [f"Written by ndec {info['ndec_version']}.", ""]
-    if stated := card_facts(info):
-        lines += ["## About the data", "", *(f"* {heading}: {_plain(text)}" for heading, text in stated), ""]
+    lines += card_facts(info)
     lines += _drops(info["dropped"])
     lines += [
         "## Licences",
@@ -113,7 +112,7 @@ def _body(info: dict[str, Any]) -> list[str]:
         "",
     ]
     lines += ["| licence | images |", "|---|---|"]
-    lines += [f"| {_plain(licence)} | {count:,} |" for licence, count in counts["licenses"].items()]
+    lines += [f"| {escaped(licence)} | {count:,} |" for licence, count in counts["licenses"].items()]
     return [*lines, "", "Training on queries or references is forbidden."]
 
 
@@ -123,7 +122,7 @@ def _images(info: dict[str, Any]) -> list[str]:
     lines = [f"Groups (scene, author, video; never shared by training and test): {groups}.", ""]
     if source := info.get("corpus"):
         counts = source["counts"]
-        names = ", ".join(_plain(f"{package['name']} {package['version']}") for package in source["packages"])
+        names = ", ".join(escaped(f"{package['name']} {package['version']}") for package in source["packages"])
         lines += [
             f"The images are the mini corpus of ndec ({counts.get('usable')} usable originals; {counts.get('claim')})"
             + (f", from the packages {names}." if names else ", made from the user's own photos."),
@@ -136,7 +135,7 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
     mining = facts["mining"]
     settings = mining["settings"]
     lines = [
-        f"Split {split}: the {mining['counts'].get('pairs', 0):,} most similar pairs by {_plain(mining['model'])}, "
+        f"Split {split}: the {mining['counts'].get('pairs', 0):,} most similar pairs by {escaped(mining['model'])}, "
         f"at most {settings['max_per_query'] or 'any number'} per pool image and "
         f"{settings['max_per_reference'] or 'any number'} per reference, lowest score {mining['cut']:.4f}; "
         f"{mining['counts'].get('duplicates', 0):,} of them were duplicates, which nobody labelled. "
@@ -146,7 +145,7 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
     if facts["labels"]:
         lines += ["| round | annotator | label | count |", "|---|---|---|---|"]
         lines += [
-            f"| {row['round']} | {_plain(row['annotator'])} | {row['label']} | {row['count']:,} |"
+            f"| {row['round']} | {escaped(row['annotator'])} | {row['label']} | {row['count']:,} |"
             for row in facts["labels"]
         ]
         lines.append("")
@@ -251,7 +250,7 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
     for person in agreement.get("annotators") or []:
         if (gold := person["gold"])["n"]:
             lines.append(
-                f"* {_plain(person['annotator'])}: {gold['right']:,} of {gold['n']:,} gold pairs right "
+                f"* {escaped(person['annotator'])}: {gold['right']:,} of {gold['n']:,} gold pairs right "
                 f"(95 % interval {gold['low']:.3f}–{gold['high']:.3f})."
             )
     return lines
@@ -275,7 +274,7 @@ def _certificate(found: dict[str, Any]) -> str:
         f"{number_of(found['unlabelled'], 'pair was', 'pairs were')} not looked "
         f"at. Proven by {number_of(found['sample'], 'random pair')} with "
         f"{number_of(found['positives'], 'hard negative')}{twice}, of which "
-        f"up to {found['false']:,} may be wrong labels (error {found['error']:.3f}, {_plain(found['error_source'])}). "
+        f"up to {found['false']:,} may be wrong labels (error {found['error']:.3f}, {escaped(found['error_source'])}). "
         f"Assumptions: an annotator misses at most {found['missed']:.0%} of the hard negatives, independently of the "
         "ranking, and errors are independent between pairs"
         + (", repeated by a second annotator in at most one case of five." if found["confirmed"] else ".")
@@ -285,8 +284,8 @@ def _certificate(found: dict[str, Any]) -> str:
 def _number(value: Any) -> str:
     """A value from agreement.json as text: a number, or a breakdown by name."""
     if isinstance(value, dict):
-        return ", ".join(f"{_plain(str(key))} {_number(part)}" for key, part in value.items() if part is not None)
-    return f"{value:.4g}" if isinstance(value, float) else _plain(str(value))
+        return ", ".join(f"{escaped(str(key))} {_number(part)}" for key, part in value.items() if part is not None)
+    return f"{value:.4g}" if isinstance(value, float) else escaped(str(value))
 
 
 def _drops(dropped: dict[str, dict[str, int]]) -> list[str]:
@@ -295,9 +294,3 @@ def _drops(dropped: dict[str, dict[str, int]]) -> list[str]:
         return []
     lines = ["Left out, with the reason:", "", "| of | reason | count |", "|---|---|---|"]
     return [*lines, *(f"| {table} | {reason} | {count:,} |" for table, reason, count in rows), ""]
-
-
-def _plain(text: str) -> str:
-    """Untrusted text for a Markdown table: no markup, no HTML, one cell, one line."""
-    safe = "".join("\\" + char if char in "\\`*_[]|#" else char for char in " ".join(text.split()))
-    return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -74,11 +74,18 @@ def stated_facts(info: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
-def card_facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What `[card]` states, as (heading, text) for the dataset card."""
+def card_facts(info: Mapping[str, Any]) -> list[str]:
+    """The section of the dataset card about what `[card]` states; no lines if it states nothing."""
     said = info.get("card", {})
     texts = {name: ", ".join(value) if isinstance(value, list) else value for name, value in said.items()}
-    return [(heading, texts[name]) for name, heading in _HEADINGS.items() if texts.get(name)]
+    stated = [f"* {heading}: {escaped(texts[name])}" for name, heading in _HEADINGS.items() if texts.get(name)]
+    return ["## About the data", "", *stated, ""] if stated else []
+
+
+def escaped(text: str) -> str:
+    """Untrusted text for a Markdown table: no markup, no HTML, one cell, one line."""
+    safe = "".join("\\" + char if char in "\\`*_[]|#" else char for char in " ".join(text.split()))
+    return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def missing(info: Mapping[str, Any]) -> list[str]:
