@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import signal
@@ -78,20 +77,15 @@ def test_a_person_is_told_before_and_after_and_a_pipe_is_not(tmp_path: Path) -> 
     assert said and said.startswith("5 pool images in 1 shard, 1 at a time") and said.endswith(rates.MEASURED_LATER)
 
 
-def test_a_forecast_counts_the_work_that_is_left_and_uses_the_workspaces_own_rate(tmp_path: Path) -> None:
+def test_a_forecast_counts_the_work_that_is_left_and_a_broken_file_has_none(tmp_path: Path) -> None:
     write_scenes(tmp_path / "photos", 3)
     for role in ("pool", "reference"):
         ndec.ingest(ndec.configure(ndec.IngestConfig, tmp_path, role=role, source=tmp_path / "photos"))
     config = ndec.configure(ndec.MineConfig, tmp_path, top=4)
     said = forecast("mine", config)
-    assert said and said.startswith(
-        f"6 images to embed first: {rates.MEASURED_LATER}; 3 pool × 3 reference images = 9 pairs"
-    )
-    folder = ndec.Workspace(tmp_path).embeddings("basic", config.model)
+    assert said and said.startswith("6 images to embed first; 3 pool × 3 reference images = 9 pairs")
+    folder = ndec.Workspace(tmp_path).embeddings("pool", config.model)
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"counts": {"embedded": 2000}, "seconds": 40.0}))
-    said = forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool"))
-    assert said and "50 images/s in this workspace before" in said
     (folder / "run.json").write_text("no json")
     assert forecast("embed", ndec.configure(ndec.EmbedConfig, tmp_path, role="pool")) is None
 
@@ -134,8 +128,7 @@ def test_forecasts_of_edits_labelling_prelabels_and_the_dataset(tmp_path: Path) 
 
     assert said("push") == "" and said("prelabel") == ""  # nothing is mined yet
     assert said("edit", count=10).startswith("10 edited copies of 4 reference images, up to 3 of one image")
-    write_json(bench / "files" / "query" / "run.json", {"counts": {"copies": 500}, "seconds": 50.0})
-    assert said("edit", count=30).endswith("about 3 s (10 copies/s in this workspace before)")
+    assert said("edit", count=30).endswith(rates.MEASURED_LATER)  # how busy the machine is now is not known yet
 
     pairs = [
         {"pair_id": f"p{i}", "split": "test", "query_id": f"q{i}", "reference_id": "r", "rank": i,

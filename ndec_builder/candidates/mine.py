@@ -272,10 +272,8 @@ def _report_result(directory: Path, table: pa.Table, skipped: dict[str, dict[str
     span = f", scores {min(1.0, max(people)):.4f} … {min(people):.4f}" if people else ""
     say(f"{directory}: {number_of(len(people), 'pair')} for people to label{span}")
     if aside := len(table) - len(people):
-        say(
-            f"{number_of(aside, 'pair')} set aside as {'duplicate' if aside == 1 else 'duplicates'} of the reference: "
-            "nobody labels them; the contact sheet has them at its end"
-        )
+        what = number_of(aside, "pair set aside as a duplicate of its", "pairs set aside as duplicates of their")
+        say(f"{what} reference: nobody labels them; the contact sheet has them at its end")
     for role, reasons in skipped.items():
         if total := sum(reasons.values()):
             why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.items() if count)

@@ -62,7 +62,7 @@ def test_pairs_that_somebody_has_are_labelled_next() -> None:
 def test_distractors_that_the_descriptor_does_not_see_are_announced() -> None:
     settings = {"distractors_drawn": 70, "distractors_compared": True}
     short, unseen = summary_lines(info(settings=settings), requested=300)
-    assert short == "300 distractors requested; the unmined pool has only 70"
+    assert short == "300 distractors were requested; the unmined pool has only 70"
     assert "none reaches the mining cut" in unseen and "ndec annotate recheck --distractors 50" in unseen
 
 

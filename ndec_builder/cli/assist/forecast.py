@@ -1,7 +1,7 @@
-"""Forecast of a long verb before it starts: amount of work, shards, memory, and the time where it was measured.
+"""Forecast of a long verb before it starts: amount of work, shards, memory, and how long people label.
 
-A time comes from earlier runs in this workspace (its run.json files, its labels). Without one, the verb measures its
-first items and its progress bar shows the time left. This module reads tables and file sizes, never images.
+How long the machine takes depends on how busy it is now, so the verb measures its first items and its progress bar
+shows the time left. This module reads tables and file sizes, never images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _edit(config: Any) -> str | None:
     often = f", up to {each} of one image" if each > 1 else ""
     return (
         f"{config.count:,} edited copies of {images:,} {config.role} images{often}, {rates.cores()} at a time; "
-        f"{rates.edit_time(workspace, config.count)}"
+        f"{rates.MEASURED_LATER}"
     )
 
 
@@ -53,12 +53,10 @@ def _embed(config: Any) -> str | None:
     if not done and rates.run_counts(folder).get("images") == images:
         return None  # probably done; the verb checks and reports it
     workers = config.workers or max(1, min(rates.cores() // config.threads, shards))
-    left = images - min(images, done * config.shard_size)
     already = f", {done} of them done" if done else ""
     return (
         f"{images:,} {config.role} images in {shards:,} shard{'s' * (shards != 1)}{already}, {workers} at a time, "
-        f"about {sizing.size(workers * sizing.WORKER_BYTES)} of memory; "
-        f"{rates.embed_time(config.workspace, config.model, left)}"
+        f"about {sizing.size(workers * sizing.WORKER_BYTES)} of memory; {rates.MEASURED_LATER}"
     )
 
 
@@ -76,10 +74,7 @@ def _mine(config: Any) -> str | None:
     dim = rates.dimensions(workspace, sides, config.model, config.embed_settings)
     first = ""
     if missing:
-        first = (
-            f"{number_of(missing, 'image')} to embed first: "
-            f"{rates.embed_time(config.workspace, config.model, missing)}; "
-        )
+        first = f"{number_of(missing, 'image')} to embed first; "
     return (
         f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = "
         f"{number_of(pool * gallery, 'pair')}, all of them "
@@ -171,12 +166,9 @@ def _benchmark(config: Any) -> str | None:
         return None
     counts = read_json(config.manifest / "manifest.json")["counts"]["rows"]
     queries, references = int(counts["queries"]), int(counts["references"])
-    models = max(1, len(config.models) + len(config.checkpoints))
-    time = rates.embed_time(config.workspace, next(iter(config.models), ""), (queries + references) * models)
     return (
         f"{number_of(queries, 'query')} and {number_of(references, 'reference')} to embed (existing "
-        "vectors are reused), "
-        f"{config.replicates:,} bootstrap replicates; embedding: {time}"
+        f"vectors are reused), {config.replicates:,} bootstrap replicates; {rates.MEASURED_LATER}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The basis of a forecast: counts, sizes and rates of a workspace. Without a rate of its own, no time is guessed.
+"""The basis of a forecast: counts, sizes and labelling speed of a workspace, never the speed of a machine.
 
 Tables and sizes of files are read, never images; a million rows take well under a second.
 """
@@ -15,42 +15,14 @@ import pyarrow.parquet as pq
 
 from ndec_builder.cli.assist import sizing
 from ndec_builder.core.config import build, read_settings
-from ndec_builder.core.console import duration
-from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings import model_names
 from ndec_builder.embeddings.settings import EmbedConfig
 
-_MEASURED = 1000  # smallest run whose rate is used; in smaller runs most of the time is start-up
-_MEASURED_COPIES = 100
 _LABELLED = 50  # smallest number of labels for a speed
 _SAMPLED = 200  # files in the sample of sizes
 MEASURED_LATER = "the time left is shown as soon as the first ones are measured"
-
-
-def embed_time(root: Path, model: str, images: int) -> str:
-    """How long these images take, by this model's largest run in the workspace; MEASURED_LATER without one."""
-    folders = [Workspace(root).embeddings(role, model) for role in ROLES] if model else []
-    records = [read_json(folder / "run.json") for folder in folders if (folder / "run.json").is_file()]
-    runs = [(record["counts"]["embedded"], record["seconds"]) for record in records]
-    done, seconds = max(runs, default=(0, 0.0))
-    return _time(images, done, seconds, "images") if done >= _MEASURED else MEASURED_LATER
-
-
-def edit_time(workspace: Workspace, copies: int) -> str:
-    """The same for edited copies."""
-    path = workspace.files("query") / "run.json"
-    record = read_json(path) if path.is_file() else {}
-    done, seconds = record.get("counts", {}).get("copies", 0), record.get("seconds", 0.0)
-    return _time(copies, done, seconds, "copies") if done >= _MEASURED_COPIES else MEASURED_LATER
-
-
-def _time(items: int, done: int, seconds: float, unit: str) -> str:
-    if not seconds:
-        return MEASURED_LATER
-    rate = done / seconds
-    return f"about {duration(items / rate)} ({rate:.0f} {unit}/s in this workspace before)"
 
 
 def pair_pace(workspace: Workspace, split: str) -> tuple[float, str]:

@@ -89,7 +89,7 @@ def _distractors(info: Mapping[str, Any], requested: int) -> list[str]:
     drawn, compared = settings["distractors_drawn"], settings["distractors_compared"]
     lines = []
     if drawn < requested:
-        lines.append(f"{number_of(requested, 'distractor')} requested; the unmined pool has only {drawn:,}")
+        lines.append(f"{requested:,} distractors were requested; the unmined pool has only {drawn:,}")
     if not compared:
         lines.append(
             "the distractors were not compared with the references, because the vectors of the mining are missing or "
