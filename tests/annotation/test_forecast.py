@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 
 from ndec_builder.annotation.stopping import plan
-from ndec_builder.annotation.stopping.forecast import Forecast, QueuePool, audit_pairs, best, forecast_ways
+from ndec_builder.annotation.stopping.forecast import (
+    Forecast,
+    QueuePool,
+    SecondLabels,
+    audit_pairs,
+    best,
+    forecast_ways,
+)
 from ndec_builder.annotation.stopping.settings import PlanConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json
 from support.review import Review
+
+NONE = SecondLabels(np.zeros(3), 0.0)
 
 
 def pool(classes: list[str], queries: list[int], labelled: int = 0) -> QueuePool:
@@ -26,7 +35,7 @@ def test_a_queue_keeps_the_hard_negatives_of_finished_queries_only() -> None:
     some = pool(list("hhhuc"), [0, 1, 2, 1, 0])
     found = {
         way.queue: way
-        for way in forecast_ways(some, {0.8: 2}, 0.0, True, 3, 0)
+        for way in forecast_ways(some, {0.8: 2}, NONE, True, 3, 0)
         if way.way != "everything twice, no audit"
     }
     assert found[2].kept == 1  # query 1, after its fourth pair was labelled; query 0 turned out to have a copy
@@ -36,13 +45,23 @@ def test_a_queue_keeps_the_hard_negatives_of_finished_queries_only() -> None:
 
 
 def test_in_train_every_hard_negative_is_kept() -> None:
-    ways = forecast_ways(pool(list("hhhuc"), [0, 1, 2, 1, 0]), {}, 0.0, False, 3, 0)
+    ways = forecast_ways(pool(list("hhhuc"), [0, 1, 2, 1, 0]), {}, NONE, False, 3, 0)
     assert {way.queue: way.kept for way in ways}[2] == 2
 
 
 def test_labels_given_already_cost_nothing_and_second_labels_cost_their_share() -> None:
-    ways = forecast_ways(pool(list("hhhu"), [0, 1, 2, 3], labelled=2), {}, 0.5, False, 2, 0)
-    assert {way.queue: way.labels for way in ways if way.way == "likeliest first"}[3] == 1.5 + audit_pairs(3)
+    """Two of the first three pairs are labelled; the third is a hard negative and takes half a second label."""
+    second = SecondLabels(np.array([9.0, 0.5, 7.0]), 2.25)
+    ways = forecast_ways(pool(list("hhhu"), [0, 1, 2, 3], labelled=2), {}, second, False, 2, 0)
+    assert {way.queue: way.labels for way in ways if way.way == "likeliest first"}[3] == 1.5 + 2.25 + audit_pairs(3)
+    twice = next(way for way in ways if way.way.startswith("everything"))
+    assert twice.labels == 2 * 4 - 2 + (3 * 0.5 + 7.0) / 2
+
+
+def test_second_labels_are_counted_by_the_first_label() -> None:
+    labels = {"a": "hard_negative", "b": "hard_negative", "c": "unrelated", "d": "unsure"}
+    second = SecondLabels.of(labels, {"a", "d"}, {"d"})
+    assert second.rates.tolist() == [0.0, 1.2 / 2, 0.0] and second.pending == 1.2
 
 
 def test_classes_are_drawn_with_their_probabilities() -> None:

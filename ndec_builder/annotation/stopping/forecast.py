@@ -18,6 +18,7 @@ from ndec_builder.annotation.decisions.dawid_skene import CLASSES
 from ndec_builder.annotation.label_tables import ClassProbabilities, Pair
 
 COPY, HARD = 0, 1  # indices into CLASSES
+LATER = 1.2  # second and later labels of a pair in doubt
 STEPS = 24  # lengths of the queue that are tried, in addition to the certified ones
 
 
@@ -61,9 +62,22 @@ class Forecast:
     recall: float | None = None  # certified
 
 
-def second_rate(doubtful: int, labelled: int) -> float:
-    """Second and later labels a labelled pair: its doubtful share, and a third label for a fifth of those."""
-    return 1.2 * doubtful / max(labelled, 1)
+@dataclass(frozen=True, eq=False)
+class SecondLabels:
+    """Second and later labels to expect. rates (3,): per pair labelled for the first time, by its class in CLASSES ·
+    pending: of the pairs that are labelled already."""
+
+    rates: np.ndarray
+    pending: float
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str], doubtful_at_first: set[str], doubtful: set[str]) -> SecondLabels:
+        """labels: first labels of the pilot · doubtful_at_first: the pairs in doubt if only these are known · doubtful:
+        those in doubt with all labels. A fifth of the pairs in doubt get a third label."""
+        known = [name for name in labels.values() if name in CLASSES]
+        open_ = [name for pair, name in labels.items() if pair in doubtful_at_first]
+        rates = [LATER * open_.count(name) / max(known.count(name), 1) for name in CLASSES]
+        return cls(np.array(rates), LATER * len(doubtful))
 
 
 def audit_pairs(kept: int) -> int:
@@ -73,11 +87,11 @@ def audit_pairs(kept: int) -> int:
 
 
 def forecast_ways(
-    pool: QueuePool, certified: Mapping[float, int], second: float, test: bool, draws: int, seed: int
+    pool: QueuePool, certified: Mapping[float, int], second: SecondLabels, test: bool, draws: int, seed: int
 ) -> list[Forecast]:
     """`everything twice`, the certified stops (recall → length of the queue), and other lengths of the queue.
 
-    `second`: second labels per labelled pair. `test`: a query with an edited copy or an undecided pair is dropped, so
+    `test`: a query with an edited copy or an undecided pair is dropped, so
     the open pairs of queries with a hard negative are labelled as well; else every hard negative is kept.
     """
     rng, count = np.random.default_rng(seed), len(pool.queries)
@@ -88,24 +102,26 @@ def forecast_ways(
     for length, recall in sorted(stops.items()):
         results = [_label_first(pool, truth, length, test) for truth in truths]
         kept = np.array([clean for _, clean in results])
-        given = np.mean([labels for labels, _ in results])
-        labels = float(given * (1 + second) + audit_pairs(round(kept.mean())))
+        given = [new.sum() + second.rates[truth[new]].sum() for truth, (new, _) in zip(truths, results, strict=True)]
+        labels = float(np.mean(given) + second.pending + audit_pairs(round(kept.mean())))
         name = "likeliest first" if recall is None else f"certified stop at {recall:.0%}"
         low, high = np.quantile(kept, [0.1, 0.9])
         ways.append(Forecast(name, length, labels, float(kept.mean()), float(low), float(high), recall))
     return ways
 
 
-def _everything_twice(pool: QueuePool, truths: list[np.ndarray], second: float, test: bool) -> Forecast:
+def _everything_twice(pool: QueuePool, truths: list[np.ndarray], second: SecondLabels, test: bool) -> Forecast:
     count = len(pool.queries)
     kept = np.array([_label_first(pool, truth, count, test)[1] for truth in truths])
     low, high = np.quantile(kept, [0.1, 0.9])
-    labels = count * (2 + second / 2) - int((pool.labelled >= 0).sum())
+    third = np.mean([second.rates[truth].sum() for truth in truths]) / 2
+    labels = 2 * count + third - int((pool.labelled >= 0).sum())
     return Forecast("everything twice, no audit", count, float(labels), float(kept.mean()), float(low), float(high))
 
 
-def _label_first(pool: QueuePool, truth: np.ndarray, length: int, test: bool) -> tuple[int, int]:
-    """(Labels given, hard negatives kept) when the first `length` pairs are labelled, and queries finished."""
+def _label_first(pool: QueuePool, truth: np.ndarray, length: int, test: bool) -> tuple[np.ndarray, int]:
+    """((n,) bool of the pairs that get a label, hard negatives kept) if the first `length` pairs are labelled, and
+    queries finished."""
     seen = (pool.labelled >= 0) | (np.arange(len(truth)) < length)
     if test:
         number = int(pool.queries.max(initial=-1)) + 1
@@ -116,7 +132,7 @@ def _label_first(pool: QueuePool, truth: np.ndarray, length: int, test: bool) ->
         kept = (truth == HARD) & ~dropped[pool.queries]
     else:
         kept = seen & (truth == HARD)
-    return int((seen & (pool.labelled < 0)).sum()), int(kept.sum())
+    return seen & (pool.labelled < 0), int(kept.sum())
 
 
 def best(ways: Sequence[Forecast], budget: int, goal: int) -> Forecast | None:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from ndec_builder.annotation.assignment.order import likeliest_first
 from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, posterior_of, prior_of
 from ndec_builder.annotation.decisions.recall_certificate import RecallGoal
 from ndec_builder.annotation.plans import PLANS
 from ndec_builder.annotation.settings import DecisionRules
 from ndec_builder.annotation.stopping.certificate import certified_stop, first_labels, population
-from ndec_builder.annotation.stopping.forecast import Forecast, QueuePool, best, forecast_ways, second_rate
+from ndec_builder.annotation.stopping.forecast import Forecast, QueuePool, SecondLabels, best, forecast_ways
 from ndec_builder.annotation.stopping.settings import PlanConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say
@@ -48,12 +50,16 @@ def run(config: PlanConfig) -> Path:
         )
     ranking = likeliest_first(population(tables), tables.relearnt)
     rules = PLANS["economical"]
-    posterior = posterior_of(tables.counting_labels, prior_of(tables.candidates, tables.relearnt))
-    doubtful = doubtful_pairs(*posterior, DecisionRules().tolerance, rules["discard_tolerance"])
+    all_labels, prior = tables.counting_labels, prior_of(tables.candidates, tables.relearnt)
+    first = all_labels.filter(pc.equal(all_labels["round"], "first"))
+    at_first, now = (
+        doubtful_pairs(*posterior_of(known, prior), DecisionRules().tolerance, rules["discard_tolerance"])
+        for known in (first, all_labels)
+    )
     ways = forecast_ways(
         QueuePool.of(ranking, tables.relearnt, labels),
         certified_stops(tables),
-        second_rate(len(doubtful), len(posterior[0])),
+        SecondLabels.of(labels, at_first, now),
         config.split == "test",
         config.draws,
         config.seed,
