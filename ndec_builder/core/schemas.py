@@ -164,7 +164,7 @@ SKIPS = _schema(
 INCIDENTS = _schema(
     "incidents",  # append-only: edits and deletions made in Label Studio itself
     ("seen_at", pa.timestamp("us", tz="UTC")),
-    ("kind", pa.string()),  # annotation_changed, annotation_deleted, task_edited, task_deleted, project_…
+    ("kind", pa.string()),  # annotation_…, task_…, project_…, label_…: docs/annotation.md lists them
     ("round", pa.string()),
     ("annotator", pa.string()),
     ("project", pa.int32()),

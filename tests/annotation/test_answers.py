@@ -16,12 +16,15 @@ from ndec_builder.annotation.label_studio.annotations import (
     newest_annotation,
     update_snapshot,
 )
+from ndec_builder.annotation.label_studio.restored_server import KeptLabels
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.records.skips import LabelState
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.schemas import INCIDENTS, LABEL_ROWS, SKIPS, table_of
 from ndec_builder.core.workspace import Workspace
 
 PAIRS = {p: {"pair_id": p, "batch": 1, "is_gold": False, "position": i} for i, p in enumerate("abc")}
+NOTHING_KEPT = KeptLabels(*(table_of(schema, []) for schema in (LABEL_ROWS, SKIPS, INCIDENTS)), None)
 LOGINS = {7: "ann@x"}
 TASK_IDS = itertools.count(1)
 
@@ -29,7 +32,7 @@ TASK_IDS = itertools.count(1)
 def changes_of(found: list[Any], states: dict[str, LabelState], counts: Counter[str]) -> NewRows:
     snapshot, assignee = ServerSnapshot(AnnotationTables(Workspace(Path("nowhere")), "test")), ("first", "ann")
     answers = update_snapshot(found, snapshot, assignee, 4).answers.values()
-    return new_rows(answers, PAIRS, states, counts, assignee, 4, LOGINS)
+    return new_rows(answers, PAIRS, states, counts, assignee, 4, LOGINS, NOTHING_KEPT)
 
 
 def rows_of(found: list[Any], labels: list[dict[str, Any]], counts: Counter[str]) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ class Bench:
             found[name] = _rows(path) if name.startswith("annotation/") and path.suffix == ".parquet" else _bytes(path)
         state = self.server.state()
         for number, project in sorted(state["projects"].items()):
-            key = project["description"].split("ndec-key: ")[1].partition("/")[2]
+            key = server_key(project).partition("/")[2]
             tasks = [task for task in state["tasks"].values() if task["project"] == number]
             shown = sorted((task["data"]["pair_id"], _answers(task)) for task in tasks)
             found.setdefault(f"server {key}", []).append(shown)
@@ -168,15 +168,15 @@ class Bench:
         state, found = self.server.state(), []
         tasks = Counter((task["project"], task["data"]["pair_id"]) for task in state["tasks"].values())
         found += [f"the pair {pair} has {count} tasks" for (_, pair), count in tasks.items() if count > 1]
-        keys = Counter(project["description"] for project in state["projects"].values())
-        return found + [f"{count} projects {key[-40:]!r}" for key, count in keys.items() if count > 1]
+        keys = Counter(server_key(project) for project in state["projects"].values())
+        return found + [f"{count} projects {key!r}" for key, count in keys.items() if count > 1]
 
     # what simulated annotators do
 
     def project(self, annotator: str, round_: str = "first") -> int:
         """The annotator's project on the server; 0 without one."""
         ends = f"/{round_}/{annotator}"
-        numbers = [n for n, p in self.server.state()["projects"].items() if p["description"].endswith(ends)]
+        numbers = [n for n, p in self.server.state()["projects"].items() if server_key(p).endswith(ends)]
         return max(numbers, default=0)
 
     def pairs(self, annotator: str) -> list[str]:
@@ -187,6 +187,11 @@ class Bench:
     def label(self, annotator: str, start: int, stop: int | None, choose: Callable[[str], str | None]) -> None:
         for pair in self.pairs(annotator)[start:stop]:
             self.server.label(self.project(annotator), pair, choose(pair))
+
+
+def server_key(project: dict[str, Any]) -> str:
+    """The key by which ndec finds a project: workspace/split/round/annotator."""
+    return str(project["description"]).split("ndec-key: ")[1].split()[0]
 
 
 def _command(words: list[str], prepare: Callable[[], None]) -> int:

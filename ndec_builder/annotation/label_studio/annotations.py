@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.annotation.label_studio.restored_server import KeptLabels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot, incidents_for
 from ndec_builder.annotation.records.skips import DELETED, SKIPPED, LabelState
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, table_of
@@ -189,8 +190,11 @@ def new_rows(
     assignee: Assignee,
     project: int,
     logins: Mapping[int, str],
+    kept: KeptLabels,
 ) -> NewRows:
     """Labels that differ from the newest valid one of the pair, skips and withdrawn labels, incidents for changes.
+
+    Nothing for labels that count although Label Studio has an older answer or none (`kept`).
 
     `pairs` are all assigned pairs of the split: a label given in this project counts even if the pair has moved to
     another annotator. `states`: pair_id → what is stored for this annotator and round. Adds to `counts`: new, changed,
@@ -211,16 +215,18 @@ def new_rows(
         answer = max(answers, key=_age, default=None)
         if answer is None:
             row = _withdrawal(same, state, project)
-            if row is not None:
+            if row is not None and not kept.keeps(who, state, row, row.get("at")):
                 counts["newly_skipped"] += row["kind"] == SKIPPED
                 counts["withdrawn"] += state.label is not None
-                rows.skips.append(who | {"login": _login(row.pop("skip"), logins)} | row)
+                login = {"login": _login(row.pop("skip"), logins)}
+                rows.skips.append(who | login | row)
             continue
         label = answer.label
         if label is None:
             counts["unreadable"] += 1
             continue
-        if label == state.label:
+        new = {"label": label, "task": answer.task}
+        if label == state.label or kept.keeps(who, state, new, _moment(answer.updated_at)):
             continue
         counts["new" if state.label is None else "changed"] += 1
         login = {"login": _login(answer, logins)}

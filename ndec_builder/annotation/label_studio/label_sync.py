@@ -23,6 +23,7 @@ from ndec_builder.annotation.label_studio.annotations import (
     update_snapshot,
 )
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
+from ndec_builder.annotation.label_studio.restored_server import KeptLabels, restored_text
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
@@ -53,6 +54,11 @@ def pull_labels(
     path = tables.directory / "incidents.parquet"
     for kind, number in sorted(fresh.items()):
         say(f"{number} × {kind} in Label Studio since the last check; recorded in {path}")
+    with explain_errors(connection, "writing how many answers are stored"):
+        for project, number in found.stored:
+            if number != project.stored:
+                projects.write_stored(connection.client(), project, number)
+            found.comparisons.is_counted(project.id)
     if found.rows.skips:
         now = datetime.now(UTC)
         skips = [row | {"seen_at": now} for row in found.rows.skips]
@@ -76,6 +82,7 @@ class ServerChanges:
     labels: list[pa.Table] = field(default_factory=lambda: [table_of(LABEL_ROWS, ())])  # new ones, by project
     rows: NewRows = field(default_factory=NewRows)  # without labels
     counts: Counter[str] = field(default_factory=Counter)
+    stored: list[tuple[projects.Project, int]] = field(default_factory=list)  # how many answers of each
     deleted: list[NdecError] = field(default_factory=list)  # one for each project that is missing
 
 
@@ -111,14 +118,26 @@ def collect_changes(
         if project is None:
             found.deleted.append(projects.deleted_project_error(title, connection.url, split, assignee[0]))
             continue
-        known, given = assigned.of(*assignee), _states_of(tables, assignee)
+        known = assigned.of(*assignee)
+        counted = found.comparisons.counted(project.id, project.stored)
+        kept = _stored_of(tables, assignee, counted, accept_deleted)
+        given = {pair_id: state for (pair_id, _, _), state in label_states(kept.labels, kept.skips).items()}
         with explain_errors(connection, f"pulling the project {title!r}"):
             since = newest.get(project.id)
-            changes, page = _fetch_changes(client, connection, found, assignee, project, since, known, given)
-            rows.incidents += changes.incidents + _changed_project(workspace, split, assignee, project, page)
-            more = new_rows(changes.answers.values(), known, given, found.counts, assignee, project.id, logins)
+            changes, page = _fetch_changes(
+                client, connection, found, assignee, project, since, known, given, kept.differs
+            )
+            more = new_rows(changes.answers.values(), known, given, found.counts, assignee, project.id, logins, kept)
+        if kept.is_restored:
+            say(restored_text(kept, title))
+        no_deletion = {("annotation_deleted", pair_id) for pair_id in kept.missing()}
+        rows.incidents += [row for row in changes.incidents if (row["kind"], row["pair_id"]) not in no_deletion]
+        rows.incidents += kept.incidents + _changed_project(workspace, split, assignee, project, page)
         if not accept_deleted:
             keep_if_many_are_gone(more, given, project.id, title, found.counts)
+        number = kept.stored + len(more.labels) + len(more.skips)
+        if number:
+            found.stored.append((project, number))
         found.labels.append(more.take_labels())
         rows.skips += more.skips
         rows.incidents += more.incidents
@@ -127,10 +146,12 @@ def collect_changes(
     return found
 
 
-def _states_of(tables: AnnotationTables, assignee: Assignee) -> dict[str, LabelState]:
-    """pair_id → what is stored for this annotator and round."""
-    states = label_states(rows_of_assignee(tables.labels, *assignee), rows_of_assignee(tables.skips, *assignee))
-    return {pair_id: state for (pair_id, _, _), state in states.items()}
+def _stored_of(tables: AnnotationTables, assignee: Assignee, counted: int | None, accept: bool) -> KeptLabels:
+    """What is stored of an annotator in a round, next to the number in the project's description."""
+    labels, skips, recorded = (
+        rows_of_assignee(table, *assignee) for table in (tables.labels, tables.skips, tables.incidents)
+    )
+    return KeptLabels(labels, skips, recorded, counted, accept)
 
 
 def newest_by_project(labels: pa.Table) -> dict[int, datetime]:
@@ -166,10 +187,12 @@ def _fetch_changes(
     since: datetime | None,
     pairs: Mapping[str, Mapping[str, Any]],
     states: Mapping[str, LabelState],
+    differs: bool,
 ) -> tuple[ProjectChanges, str]:
     """Fetch the tasks changed since this project's last label, or all; returns them, and the labelling page it uses.
 
-    All are compared if the tasks changed, if the snapshot names a label that is not stored, if it is time to, or if the
+    All are compared if database or workspace `differs` from the one of the last pull, if the tasks changed, if the
+    snapshot names a label that is not stored, if it is time to, or if the
     number of labelled tasks in the snapshot does not lie between Label Studio's own counts before and after the
     request: a label was deleted without a trace.
     """
@@ -177,7 +200,7 @@ def _fetch_changes(
     if found.repair and len(before) != project.tasks:
         relist_tasks(client, connection, snapshot, assignee, project.id)  # records deleted tasks as incidents
     tasks_changed = before != set(snapshot.tasks_of(project.id))
-    complete = found.comparisons.due(project.id, since) or tasks_changed
+    complete = found.comparisons.due(project.id, since) or tasks_changed or differs
     complete = complete or _not_stored(snapshot.tasks_of(project.id).values(), pairs, states)
     changes, inspect = ProjectChanges(), partial(edited_task, pairs, assignee, project.id)
     if since is not None or (not complete and (project.annotated or states)):

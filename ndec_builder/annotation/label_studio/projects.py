@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+from ndec_builder.annotation.label_studio.connection import NO_RETRY
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace, shipped
 
-_KEY = "ndec-key: "
+_KEY, _STORED = "ndec-key: ", "ndec-stored: "
 _LAYOUT = {"className", "size", "zoom", "zoomControl", "defaultZoom", "maxWidth", "horizontalAlignment"}
 # The decision table for the page's instruction panel.
 _INSTRUCTION = """
@@ -33,6 +35,13 @@ class Project:
     found_title: str
     tasks: int
     annotated: int = 0  # tasks with a label
+    description: str = ""
+
+    @property
+    def stored(self) -> int | None:
+        """How many answers the workspace stored of it when it was last pulled, by the project's description."""
+        found = re.search(rf"^{_STORED}(\d+)$", self.description, re.MULTILINE)
+        return int(found[1]) if found else None
 
 
 def workspace_key(workspace: Workspace) -> str:
@@ -68,8 +77,15 @@ def find_projects(client: Any) -> dict[str, Project]:
         _, mark, key = (project.description or "").partition(_KEY)
         if mark:
             counts = (project.task_number or 0, project.num_tasks_with_annotations or 0)
-            found.setdefault(key.split()[0], Project(project.id, project.title or "", *counts))
+            found.setdefault(key.split()[0], Project(project.id, project.title or "", *counts, project.description))
     return found
+
+
+def write_stored(client: Any, project: Project, count: int) -> None:
+    """Write into a project's description how many answers of it the workspace stores."""
+    lines = [line for line in project.description.splitlines() if not line.startswith(_STORED)]
+    text = "\n".join([*lines, f"{_STORED}{count}"])
+    client.projects.update(id=project.id, description=text, request_options=NO_RETRY)
 
 
 def refetch(client: Any, project: int) -> tuple[int, str]:
@@ -125,7 +141,7 @@ def create_project(
         show_skip_button=True,
         enable_empty_annotation=False,
         show_collab_predictions=False,  # a prediction must not preselect a choice: that biases people
-        request_options={"max_retries": 0},
+        request_options=NO_RETRY,
     )
     return Project(project.id, title, 0)
 

@@ -105,7 +105,16 @@ class FullComparisons:
 
     def done(self, project: int) -> None:
         """All tasks of the project were compared."""
-        self.known[str(project)] = {"at": datetime.now(UTC).isoformat(), "pulls": 0}
+        self.known[str(project)] |= {"at": datetime.now(UTC).isoformat(), "pulls": 0}
+
+    def counted(self, project: int, found: int | None) -> int | None:
+        """The number in a project's description: 0 if it has none but had one, None if it never had one."""
+        known = self.known.setdefault(str(project), {"at": "", "pulls": 0})
+        return 0 if found is None and known.get("counted") else found
+
+    def is_counted(self, project: int) -> None:
+        """The project's description now has a number."""
+        self.known[str(project)]["counted"] = True
 
     def write(self) -> None:
         write_json(self.path, self.known)

@@ -1,0 +1,98 @@
+"""Recognizes a Label Studio whose database is an older copy, and keeps the stored labels that it lacks.
+
+A line in each project's description counts the answers (labels and skips) that the workspace stores of it. A pull
+writes the line before it stores them. So a smaller number means an older database, whatever the clocks say. What the
+database lacks, or has an older answer of, becomes an incident, and later pulls keep the stored label because of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.records.skips import OFFERED_AGAIN, LabelState
+
+MISSING, OLDER = "label_missing", "label_older"  # kinds of incidents
+_Row = dict[str, Any]
+
+
+@dataclass
+class KeptLabels:
+    """Which stored labels of one annotator and round count although Label Studio says something else.
+
+    labels, skips: the stored rows of this annotator and round · recorded: the incidents so far · counted: the number in
+    the project's description, None without one · accept: Label Studio is right, whatever it says.
+    """
+
+    labels: pa.Table
+    skips: pa.Table
+    recorded: pa.Table
+    counted: int | None
+    accept: bool = False
+    incidents: list[_Row] = field(default_factory=list)
+
+    @cached_property
+    def stored(self) -> int:
+        """How many answers the workspace stores."""
+        return self.labels.num_rows + sum(kind != OFFERED_AGAIN for (kind,) in keys(self.skips, "kind"))
+
+    @property
+    def differs(self) -> bool:
+        """Whether the database, or the workspace, is not the one of the last pull."""
+        return self.counted not in (None, self.stored)
+
+    @property
+    def is_restored(self) -> bool:
+        return self.counted is not None and self.counted < self.stored
+
+    def missing(self) -> set[str]:
+        """Pairs whose label is missing in Label Studio, as found by this pull."""
+        return {row["pair_id"] for row in self.incidents if row["kind"] == MISSING}
+
+    def keeps(self, who: Mapping[str, Any], state: LabelState, new: _Row, at: datetime | None) -> bool:
+        """Whether the stored answer counts on, instead of what Label Studio has now.
+
+        who: round, annotator, project and pair_id · new: what Label Studio has: `label`, or `kind` if it is no label,
+        and `task` · at: its time, None if the label is missing. An answer with the label and the time of a row that is
+        not the newest is older. So is one that is older by the clock, in a database that is an older copy.
+        """
+        if self.accept or not state.rows or (state.label is None and (at is None or not state.skipped)):
+            return False  # a label that was deleted and is there again counts again
+        pair_id, kind, other = who["pair_id"], MISSING if at is None else OLDER, new.get("kind") or new["label"]
+        detail = f"given at {at.isoformat()}" if at is not None else f"label {state.rows} of the pair"
+        if (kind, pair_id, state.label, other, detail) not in self._known and not self._is_lost(pair_id, other, at):
+            return False
+        incident = {"kind": kind, "label": state.label, "new_label": other, "detail": detail, "task": new.get("task")}
+        self.incidents.append({**who, **incident})
+        return True
+
+    def _is_lost(self, pair_id: str, label: str, at: datetime | None) -> bool:
+        if at is None:
+            return self.is_restored
+        rows = self.labels.filter(pc.equal(self.labels["pair_id"], pair_id))
+        given = list(keys(rows, "label", "annotated_at"))
+        return (label, at) in given or (self.is_restored and at <= given[-1][1])
+
+    @cached_property
+    def _known(self) -> set[tuple[Any, ...]]:
+        return set(keys(self.recorded, "kind", "pair_id", "label", "new_label", "detail"))
+
+
+def restored_text(kept: KeptLabels, title: str) -> str:
+    """What a pull says about a project of an older database."""
+    missing = len(kept.missing())
+    older = len(kept.incidents) - missing
+    return (
+        f"the database of Label Studio is an older copy: it knows of {kept.counted} answers in the project {title!r}, "
+        f"and the workspace stores {kept.stored}. {missing} labels are missing there and {older} "
+        "answers are older; what the workspace stores still counts (incidents.parquet: label_missing, label_older). "
+        "Labels that were given after that copy was made and never pulled are lost. To let Label Studio decide "
+        "instead, run `ndec annotate pull --all --accept-deleted`"
+    )
