@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ndec_builder.core.errors import NdecError, nearest
-from ndec_builder.edits import filters, geometry, layers
+from ndec_builder.edits import compositions, effects, filters, geometry, layers
 from ndec_builder.edits.content import VisibleContent
 from ndec_builder.edits.geometry import Size
 
@@ -34,6 +34,10 @@ def _overlay_hides(size: Size, box: Sequence[float], opacity: float, **_: Any) -
     return box, opacity
 
 
+def _blend_hides(size: Size, opacity: float, **_: Any) -> tuple[Sequence[float], float]:
+    return (0.0, 0.0, 1.0, 1.0), opacity
+
+
 def _sticker_hides(size: Size, centre: Sequence[float], diameter: float, **_: Any) -> tuple[Sequence[float], float]:
     """The square around the sticker; its shape fills about two thirds of it."""
     half = diameter * min(size) / 2
@@ -42,7 +46,8 @@ def _sticker_hides(size: Size, centre: Sequence[float], diameter: float, **_: An
 
 
 # Plain borders and text count as added content. The empty corners of a rotated picture do not. Text hides almost
-# nothing, so the share ignores it.
+# nothing, so the share ignores it. Bent pictures (whirl, lens, ripple) count as if every pixel had stayed. Of tiles the
+# share follows the first, so that a crop after them makes it too small.
 OPERATIONS: dict[str, Operation] = {
     "crop": Operation(geometry.crop, geometry.crop_matrix),
     "resize": Operation(geometry.resize),
@@ -64,6 +69,25 @@ OPERATIONS: dict[str, Operation] = {
     "sticker": Operation(layers.sticker, hides=_sticker_hides, adds_content=True),
     "overlay": Operation(layers.overlay, hides=_overlay_hides, adds_content=True),
     "underlay": Operation(layers.underlay, layers.underlay_matrix, adds_content=True),
+    "invert": Operation(effects.invert),
+    "curve": Operation(effects.curve),
+    "threshold": Operation(effects.threshold),
+    "posterise": Operation(effects.posterise),
+    "edge": Operation(effects.edge),
+    "emboss": Operation(effects.emboss),
+    "oil": Operation(effects.oil),
+    "cartoon": Operation(effects.cartoon),
+    "halftone": Operation(effects.halftone),
+    "whirl": Operation(effects.whirl),
+    "lens": Operation(effects.lens),
+    "ripple": Operation(effects.ripple),
+    "blend": Operation(compositions.blend, hides=_blend_hides, adds_content=True),
+    "tile": Operation(compositions.tile, compositions.tile_matrix),
+    "frame": Operation(compositions.frame, compositions.frame_matrix, adds_content=True),
+    "meme": Operation(compositions.meme, compositions.meme_matrix, adds_content=True),
+    "screenshot": Operation(compositions.screenshot, compositions.screenshot_matrix, adds_content=True),
+    "collage": Operation(compositions.collage, compositions.collage_matrix, adds_content=True),
+    "rephotograph": Operation(compositions.rephotograph, compositions.rephotograph_matrix),
 }
 
 

@@ -82,6 +82,36 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
         least=2,
         most=5,
     ),
+    # What people do in an image editor or an app: one effect or composition, often with a usual edit and encoding.
+    "editor": EditRecipe(
+        (
+            ("crop", 0.15, {"share": (0.4, 0.9), "aspect": _ASPECT}),
+            ("flip", 0.08, {}),
+            ("invert", 0.07, {}),
+            ("curve", 0.08, {"contrast": (2, 8), "gamma": (0.6, 1.7)}),
+            ("threshold", 0.05, {"level": (0.35, 0.65)}),
+            ("posterise", 0.07, {"levels": (2, 6)}),
+            ("edge", 0.05, {"radius": (1, 2)}),
+            ("emboss", 0.05, {"depth": (1, 4)}),
+            ("oil", 0.06, {"radius": (2, 5)}),
+            ("cartoon", 0.06, {"levels": (4, 7), "radius": (1, 3)}),
+            ("halftone", 0.05, {"cell": (0.008, 0.03)}),
+            ("whirl", 0.05, {"angle": (30, 150)}),
+            ("lens", 0.05, {"amount": (0.2, 0.6)}),
+            ("ripple", 0.05, {"amplitude": (0.01, 0.05), "wavelength": (0.1, 0.5)}),
+            ("blend", 0.08, {"opacity": (0.2, 0.6)}),
+            ("tile", 0.05, {"count": (2, 4)}),
+            ("frame", 0.07, {"width": (0.01, 0.12)}),
+            ("meme", 0.07, {"height": (0.1, 0.3)}),
+            ("screenshot", 0.07, {"bar": (0.06, 0.25), "margin": (0.02, 0.5)}),
+            ("collage", 0.05, {"gap": (0, 0.05)}),
+            ("rephotograph", 0.06, {"inward": (0, 0.12), "stripes": (0.02, 0.2), "period": (3, 12), "glow": (0, 0.6)}),
+            ("resize", 0.15, {"factor": (0.4, 1), "squash": (0.8, 1.25)}),
+            ("jpeg", 0.40, {"quality": (30, 90)}),
+        ),
+        least=1,
+        most=3,
+    ),
     # What sharing does to a picture that nobody edits: re-encoding, scaling, small colour changes.
     "light": EditRecipe(
         (

@@ -100,10 +100,13 @@ def _tint(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) ->
     return {"colour": colour(rng), "opacity": _draw_number(rng, ranges["opacity"])}
 
 
+def _words(rng: np.random.Generator) -> str:
+    return " ".join(_WORDS[int(i)] for i in rng.integers(0, len(_WORDS), int(rng.integers(1, 4))))
+
+
 def _text(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
-    words = " ".join(_WORDS[int(i)] for i in rng.integers(0, len(_WORDS), int(rng.integers(1, 4))))
     return {
-        "text": words,
+        "text": _words(rng),
         "position": [_draw_number(rng, (0, 0.6)), _draw_number(rng, (0, 0.85))],
         "height": _draw_number(rng, ranges["height"]),
         "colour": colour(rng),
@@ -132,6 +135,76 @@ def _underlay(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds
     return {"box": box(rng, ranges["share"], (0.8, 1.25)), "background": layers.sample_background(rng, backgrounds)}
 
 
+def _signed(rng: np.random.Generator, bounds: Range) -> float:
+    """A number in the range, with either sign."""
+    return _draw_number(rng, bounds) * (1 if rng.random() < 0.5 else -1)
+
+
+def _curve(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"contrast": _signed(rng, ranges["contrast"]), "gamma": _draw_number(rng, ranges["gamma"])}
+
+
+def _cartoon(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {name: round(_draw_number(rng, ranges[name])) for name in ("levels", "radius")}
+
+
+def _halftone(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"cell": _draw_number(rng, ranges["cell"]), "colour": bool(rng.random() < 0.5)}
+
+
+def _blend(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"opacity": _draw_number(rng, ranges["opacity"]), "background": layers.sample_background(rng, backgrounds)}
+
+
+def _tile(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {"count": round(_draw_number(rng, ranges["count"])), "mirrored": bool(rng.random() < 0.5)}
+
+
+def _frame(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    bands = int(rng.integers(1, 4))
+    return {
+        "widths": [_draw_number(rng, ranges["width"]) for _ in range(bands)],
+        "colours": [colour(rng) for _ in range(bands)],
+    }
+
+
+def _meme(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    which = int(rng.integers(3))  # above, below, both
+    return {
+        "above": _words(rng) if which != 1 else "",
+        "below": _words(rng) if which != 0 else "",
+        "height": _draw_number(rng, ranges["height"]),
+        "dark": bool(rng.random() < 0.3),
+    }
+
+
+def _screenshot(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return {
+        "bars": [_draw_number(rng, ranges["bar"]), _draw_number(rng, ranges["bar"])],
+        "margin": _draw_number(rng, ranges["margin"]) if rng.random() < 0.5 else 0.0,
+        "dark": bool(rng.random() < 0.5),
+    }
+
+
+def _collage(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    rows, columns = ((1, 2), (2, 1), (2, 2), (2, 3), (3, 3))[int(rng.integers(5))]
+    return {
+        "rows": rows,
+        "columns": columns,
+        "place": int(rng.integers(rows * columns)),
+        "gap": _draw_number(rng, ranges["gap"]),
+        "background": layers.sample_background(rng, backgrounds),
+    }
+
+
+def _rephotograph(rng: np.random.Generator, ranges: Ranges, backgrounds: Backgrounds) -> dict[str, Any]:
+    return _perspective(rng, ranges, backgrounds) | {
+        "stripes": _draw_number(rng, ranges["stripes"]),
+        "period": _draw_number(rng, ranges["period"]),
+        "glow": _signed(rng, ranges["glow"]),
+    }
+
+
 SAMPLERS: dict[str, Sampler] = {
     "crop": _crop,
     "resize": _resize,
@@ -153,4 +226,23 @@ SAMPLERS: dict[str, Sampler] = {
     "sticker": _sticker,
     "overlay": _overlay,
     "underlay": _underlay,
+    "invert": _nothing,
+    "curve": _curve,
+    "threshold": _numbers("level"),
+    "posterise": _whole("levels"),
+    "edge": _whole("radius"),
+    "emboss": _numbers("depth"),
+    "oil": _whole("radius"),
+    "cartoon": _cartoon,
+    "halftone": _halftone,
+    "whirl": lambda rng, ranges, _: {"angle": _signed(rng, ranges["angle"])},
+    "lens": lambda rng, ranges, _: {"amount": _signed(rng, ranges["amount"])},
+    "ripple": _numbers("amplitude", "wavelength"),
+    "blend": _blend,
+    "tile": _tile,
+    "frame": _frame,
+    "meme": _meme,
+    "screenshot": _screenshot,
+    "collage": _collage,
+    "rephotograph": _rephotograph,
 }

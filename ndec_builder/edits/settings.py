@@ -8,7 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import Config, described, setting
 from ndec_builder.core.vocabulary import ROLES
 
-EDIT_RECIPE_NAMES = ("copy", "crop", "edited-crop", "light", "view")
+EDIT_RECIPE_NAMES = ("copy", "crop", "edited-crop", "editor", "light", "view")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class EditConfig(Config):
     count: int = field(metadata=described("Number of edited-copy queries to make.", ge=1))
     role: str = setting("reference", "Role of the images to copy: reference, basic, pool or query.", choices=ROLES)
     recipe: str = setting(
-        "copy", "copy (a mix of edits like in DISC21), crop, edited-crop, light or view.", choices=EDIT_RECIPE_NAMES
+        "copy",
+        "copy (a mix of edits like in DISC21), crop, edited-crop, editor (effects of image editors, memes, …), "
+        "light or view.",
+        choices=EDIT_RECIPE_NAMES,
     )
     seed: int = setting(0, "Seed; the same seed gives the same copies.")
     prefix: str = setting("copy", "Ids are PREFIX-000000 and so on; a rerun replaces the copies with its own prefix.")

@@ -17,7 +17,7 @@ from ndec_builder.edits.samplers import SAMPLERS
 from support.pictures import scene
 
 RANGES = {name: ranges for recipe in EDIT_RECIPES.values() for name, _, ranges in recipe.steps}
-ADDING = {"pad", "text", "sticker", "overlay", "underlay"}
+ADDING = {"pad", "text", "sticker", "overlay", "underlay", "blend", "frame", "meme", "screenshot", "collage"}
 
 
 def pixels(image: Image.Image) -> np.ndarray:
