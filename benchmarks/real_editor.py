@@ -69,7 +69,8 @@ def checks() -> list[Check]:
               ("-filter", "Catrom", "-resize", f"{half[0]}x{half[1]}!", *mirrored)),
         Check("frame", {"widths": [5 / side, 9 / side], "colours": [[200, 30, 10], [0, 0, 60]]},
               ("-bordercolor", "rgb(200,30,10)", "-border", "5x5", "-bordercolor", "rgb(0,0,60)", "-border", "9x9")),
-        Check("collage", {"rows": 1, "columns": 2, "place": 1, "gap": 0.0, "wide": True}, ("OTHER", "+swap", "+append")),
+        Check("collage", {"rows": 1, "columns": 2, "place": 1, "gap": 0.0, "wide": True},
+              ("OTHER", "+swap", "+append")),
     ]  # fmt: skip
 
 

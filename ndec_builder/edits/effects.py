@@ -20,7 +20,7 @@ def invert(image: Image.Image) -> Image.Image:
     return ImageOps.invert(image)
 
 
-def curve(image: Image.Image, contrast: float, gamma: float) -> Image.Image:
+def tone_curve(image: Image.Image, contrast: float, gamma: float) -> Image.Image:
     """A tone curve: a sigmoid of strength |contrast| around middle grey (< 0: its inverse), then gamma."""
     value = np.arange(256) / 255
     if contrast > 0:

@@ -70,7 +70,7 @@ OPERATIONS: dict[str, Operation] = {
     "overlay": Operation(layers.overlay, hides=_overlay_hides, adds_content=True),
     "underlay": Operation(layers.underlay, layers.underlay_matrix, adds_content=True),
     "invert": Operation(effects.invert),
-    "curve": Operation(effects.curve),
+    "curve": Operation(effects.tone_curve),
     "threshold": Operation(effects.threshold),
     "posterise": Operation(effects.posterise),
     "edge": Operation(effects.edge),

@@ -117,7 +117,8 @@ class MeasureShard:
             if item < self.data.basic:
                 generator = view_generator(self.config.seed, sums[item], 0)
                 picture = self._picture(item)
-                yield from samples_of_image(item, picture, generator, backgrounds, self.config.copies)
+                copies = self.config.copies, self.config.editor_copies
+                yield from samples_of_image(item, picture, generator, backgrounds, *copies)
             else:
                 latter, former = self.data.pairs[item - self.data.basic].tolist()
                 generator = view_generator(self.config.seed, sums[latter], 1, int(sums[former][:15], 16))

@@ -37,9 +37,17 @@ class PairSample:
 
 
 def samples_of_image(
-    row: int, picture: Image.Image, rng: np.random.Generator, backgrounds: list[Image.Image], copies: int
+    row: int,
+    picture: Image.Image,
+    rng: np.random.Generator,
+    backgrounds: list[Image.Image],
+    copies: int,
+    editor_copies: int = 0,
 ) -> list[PairSample]:
-    """The synthetic pairs of one training image; rivals are added later, with the descriptors."""
+    """The synthetic pairs of one training image; rivals are added later, with the descriptors.
+
+    editor_copies: made last, so that the other pairs do not depend on their number.
+    """
     samples = [
         PairSample("copy", True, edit_image(picture, "copy", rng, backgrounds).image, None, row, row)
         for _ in range(copies)
@@ -50,6 +58,10 @@ def samples_of_image(
     other = edit_image(picture, "crop", rng)
     if contained(recorded_crop_box(other.edits), recorded_crop_box(part.edits)) < MAX_CONTAINED:
         samples.append(PairSample("two_crops", False, other.image, part.image, row, row))
+    for _ in range(editor_copies):
+        made = edit_image(picture, "editor", rng, backgrounds).image
+        made.thumbnail(picture.size, Image.Resampling.BICUBIC)  # a collage is larger than its picture
+        samples.append(PairSample("copy", True, made, None, row, row))
     return samples
 
 

@@ -22,6 +22,9 @@ class FusedConfig(Config):
     dim: int = setting(256, "Dimensions kept by the whitening, which is fitted on the training images.", ge=1)
     shrinkage: float = setting(0.1, "0 to 1: how far the whitening pulls the variances towards their mean.", ge=0, le=1)
     copies: int = setting(2, "Synthetic copies of each training image.", ge=1)
+    editor_copies: int = setting(
+        0, "More copies of each training image, with effects of image editors (recipe editor).", ge=0
+    )
     rivals: int = setting(2, "Negatives of each copy: the other training images closest to it.", ge=0)
     folds: int = setting(
         5, "Parts, cut by group; each is scored by networks that have not seen it, for calibration.", ge=2

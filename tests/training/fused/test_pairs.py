@@ -73,3 +73,12 @@ def test_contained_share(inner: list[float], outer: list[float], share: float) -
 def test_crop_box_is_read_from_the_record() -> None:
     edits = ({"operation": "flip", "parameters": {}}, {"operation": "crop", "parameters": {"box": [0, 0, 0.5, 1]}})
     assert recorded_crop_box(edits) == [0, 0, 0.5, 1]
+
+
+def test_copies_by_image_editors_come_last_and_change_no_other_pair() -> None:
+    plain = samples_of_image(0, scene(1), np.random.default_rng(5), [scene(9)], 2)
+    more = samples_of_image(0, scene(1), np.random.default_rng(5), [scene(9)], 2, editor_copies=3)
+    assert [s.query.tobytes() for s in more[: len(plain)]] == [s.query.tobytes() for s in plain]
+    extra = more[len(plain) :]
+    assert [(s.kind, s.is_copy, s.row) for s in extra] == [("copy", True, 0)] * 3
+    assert all(s.query.width <= scene(1).width and s.query.height <= scene(1).height for s in extra)
