@@ -84,6 +84,10 @@ def test_a_forecast_counts_the_work_that_is_left_and_a_broken_file_has_none(tmp_
     config = ndec.configure(ndec.MineConfig, tmp_path, top=4)
     said = forecast("mine", config)
     assert said and said.startswith("6 images to embed first; 3 pool × 3 reference images = 9 pairs")
+    recommended = forecast("mine", ndec.configure(ndec.MineConfig, tmp_path))
+    assert recommended and "the best 1 are kept" in recommended  # half of a pool of three
+    folders = ndec.configure(ndec.MineConfig, tmp_path, pool=tmp_path / "photos", references=tmp_path / "photos")
+    assert "the best 0 pairs" not in (forecast("mine", folders) or "the best 0 pairs")
     folder = ndec.Workspace(tmp_path).embeddings("pool", config.model)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text("no json")

@@ -33,7 +33,7 @@ def init(
     from ndec_builder.cli.assist.init import run
 
     print_result(run(directory), as_json)
-    say_to_person(lambda: f"next: cd {directory} && ndec ingest reference FOLDER")
+    say_to_person(lambda: f"next: cd {directory} && ndec ingest basic FOLDER")
 
 
 @app.command()

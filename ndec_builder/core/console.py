@@ -65,10 +65,17 @@ class Pace:
     """Items per second and the time left, extrapolated from the items done so far on this machine.
 
     The measurement starts when the first items are done, so that loading a model does not count. `clock` gives seconds.
+    effort: the work in the first n items, in any unit, where later items take less or more time than the first ones.
     """
 
-    def __init__(self, total: float, done: float = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.total, self.done = total, done
+    def __init__(
+        self,
+        total: float,
+        done: float = 0,
+        clock: Callable[[], float] = time.monotonic,
+        effort: Callable[[float], float] = float,
+    ) -> None:
+        self.total, self.done, self._effort = total, done, effort
         self._warm = done + min(_WARM_UP, total / 100)
         self._clock = clock
         self._past: deque[tuple[float, float]] = deque()
@@ -100,10 +107,12 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """None until enough was measured; counts down between two steps."""
-        rate = self.rate
-        if rate is None:
+        if self.rate is None:
             return None
-        return max(0.0, (self.total - self.done) / rate - (self._clock() - self._at))
+        start, before = self._past[0]
+        done = self._effort(self.done)
+        spent, left = done - self._effort(before), self._effort(self.total) - done
+        return max(0.0, left / spent * (self._at - start) - (self._clock() - self._at)) if spent else None
 
 
 class RateColumn(ProgressColumn):
@@ -159,7 +168,8 @@ class Bars(Progress):
             super(Bars, hidden).start()
 
     def add_task(self, description: str, *args: Any, **options: Any) -> TaskID:
-        pace = Pace(options.get("total") or 0, options.get("completed", 0), self._clock)
+        effort = options.pop("effort", float)
+        pace = Pace(options.get("total") or 0, options.get("completed", 0), self._clock, effort)
         return super().add_task(description, *args, **options, pace=pace)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:

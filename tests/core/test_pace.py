@@ -57,6 +57,21 @@ def test_loading_a_model_does_not_count_as_work() -> None:
     assert pace.seconds_left == pytest.approx(95.9)
 
 
+def test_the_effort_of_items_decides_the_time_left() -> None:
+    """The first 100 of 1,000 items take ten times as long as the others."""
+
+    def effort(items: float) -> float:
+        return 10 * min(items, 100) + max(0, items - 100)
+
+    clock = Clock()
+    pace = Pace(1000, clock=clock, effort=effort)
+    worked(pace, clock, 60, 1.0)
+    assert pace.seconds_left == pytest.approx(40 * 1.0 + 900 * 0.1)
+    worked(pace, clock, 40, 1.0)
+    worked(pace, clock, 600, 0.1)
+    assert pace.seconds_left == pytest.approx(300 * 0.1) and pace.rate is not None
+
+
 def test_the_time_left_counts_down_between_two_steps() -> None:
     clock = Clock()
     pace = Pace(10, clock=clock)

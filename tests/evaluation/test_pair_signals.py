@@ -13,7 +13,7 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors import pair_geometry as module
-from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
+from ndec_builder.evaluation.detectors.pair_geometry import pair_signals, pictures_prepared
 from ndec_builder.training.fused.measure import PICTURE_SIDE
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.views import load_picture
@@ -106,3 +106,21 @@ def test_an_image_that_cannot_be_read_has_no_signals(data: Dataset, tmp_path: Pa
     ))  # fmt: skip
     found = pair_signals(Workspace(tmp_path), lost, QUERY, REFERENCE, 1)
     assert np.isnan(found[2]).all() and np.isfinite(found[0, 0])
+
+
+def test_the_first_pairs_prepare_most_of_the_pictures() -> None:
+    """Compared with two workers that are simulated pair by pair, each with half of the pairs."""
+    rng = np.random.default_rng(0)
+    images = [(f"r{number}", "", 0) for number in range(50)]
+    pairs = [((f"q{query:03}", "", 0), images[place]) for query in range(200) for place in rng.permutation(50)[:5]]
+    work, seen, cost = pictures_prepared(pairs, workers=2), [set(), set()], [0.0]
+    for step in range(len(pairs) // 2):
+        new = 0
+        for worker in (0, 1):
+            pair = pairs[worker * len(pairs) // 2 + step]
+            new += len({*pair} - seen[worker])
+            seen[worker] |= {*pair}
+        cost.append(cost[-1] + new)
+    assert work(0) == 0 and work(len(pairs)) == cost[-1] == 200 + 2 * 50
+    found = [work(2 * step) for step in range(len(cost))]
+    assert found == sorted(found) and np.abs(np.subtract(found, cost)).max() < 25

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.candidates.settings import GALLERY, recommended_top
 from ndec_builder.cli.assist import rates, sizing
 from ndec_builder.core.console import duration, number_of
 from ndec_builder.core.errors import NdecError
@@ -65,7 +65,10 @@ def _mine(config: Any) -> str | None:
     sides = {"pool": config.pool, GALLERY[config.split]: config.references}
     if any(folder is not None for folder in sides.values()):
         named = " and ".join(f"{folder} (as {role})" for role, folder in sides.items() if folder is not None)
-        return f"{named}: ingested, embedded if needed, then searched; the best {config.top:,} pairs are kept"
+        best = (
+            f"the best {config.top:,} pairs" if config.top else "as many of the best pairs as the pool's size suggests"
+        )
+        return f"{named}: ingested, embedded if needed, then searched; {best} are kept"
     counts = {role: rates.row_count(workspace.images(role)) for role in sides}
     if not all(counts.values()):
         return None
@@ -75,10 +78,11 @@ def _mine(config: Any) -> str | None:
     first = ""
     if missing:
         first = f"{number_of(missing, 'image')} to embed first; "
+    top = config.top or recommended_top(pool)
     return (
         f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = "
         f"{number_of(pool * gallery, 'pair')}, all of them "
-        f"compared; the best {config.top:,} are kept{' and measured' if config.geometry else ''}; "
+        f"compared; the best {top:,} are kept{' and measured' if config.geometry else ''}; "
         f"{sizing.size(sizing.vectors_bytes(gallery, dim))} of vectors in memory"
     )
 

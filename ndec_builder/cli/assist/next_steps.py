@@ -49,7 +49,9 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
         case "recheck":
             record = json.loads(result.with_name("recheck.run.json").read_text("utf-8"))
             return f"ndec annotate push{split}" if record["counts"]["new_pairs"] else "ndec export"
-        case "push" | "leave" | "send-back":
+        case "push":
+            return f"ndec annotate pull{split}; first label the pairs at the addresses above"
+        case "leave" | "send-back":
             return f"ndec annotate status{split}"
         case "pull":
             return f"ndec annotate resolve{split}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,23 @@ class ProgressFile:
     """Written by the one process that runs the shards; atomically, and at most every _PAUSE seconds."""
 
     def __init__(
-        self, folder: Path, shards: list[Shard], finished: Collection[int], *, what: str, unit: str, engine: str
+        self,
+        folder: Path,
+        shards: list[Shard],
+        finished: Collection[int],
+        *,
+        what: str,
+        unit: str,
+        engine: str,
+        effort: Callable[[float], float] = float,
     ) -> None:
+        self.effort = effort
         self.what, self.items_done = what, sum(shard.items for shard in shards if shard.index in finished)
         self._path = folder / "progress.json"
         self._items = sum(shard.items for shard in shards)
         self._fixed = {"what": what, "unit": unit, "engine": engine, "items": self._items}
         self._shards, self._done, self._failed = len(shards), len(finished), 0
-        self._pace, self._lock = Pace(self._items, self.items_done), threading.Lock()
+        self._pace, self._lock = Pace(self._items, self.items_done, effort=effort), threading.Lock()
         self._written = 0.0
         self._write()
 

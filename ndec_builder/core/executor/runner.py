@@ -50,13 +50,15 @@ def run_shards(
     *,
     what: str = "shards",
     unit: str = "items",
+    effort: Callable[[float], float] = float,
     on_done: Callable[[Shard, Done], None] | None = None,
 ) -> list[Done]:
     """Run every shard that has no valid marker in `folder` (`plans.open_plan`); return the results of all, in order.
 
-    `work` must be picklable. `on_done` is called in this process for each finished shard, in any order, and first for
-    those of an earlier run. Raises GapsError naming the shards set aside; all others are finished by then, and a rerun
-    retries only those. An NdecError of the work stops the run at once.
+    `work` must be picklable. `effort`: the work in the first n items, for the forecast (`Pace`). `on_done` is called in
+    this process for each finished shard, in any order, and first for those of an earlier run. Raises GapsError naming
+    the shards set aside; all others are finished by then, and a rerun retries only those. An NdecError of the work
+    stops the run at once.
     """
     engine = engine or Engine()
     shards = plan.shards
@@ -72,7 +74,7 @@ def run_shards(
     if left:
         isolate = bool(plans.suspects(folder) & {shard.name for shard in left})
         pool = open_pool(engine, functools.partial(perform, work, folder), len(left), isolate=isolate)
-        status = ProgressFile(folder, shards, results, what=what, unit=unit, engine=engine.name)
+        status = ProgressFile(folder, shards, results, what=what, unit=unit, engine=engine.name, effort=effort)
         try:
             _run(pool, left, folder, plan, status, results, failed, on_done)
         finally:
@@ -145,7 +147,8 @@ def _run(
 @contextlib.contextmanager
 def _following(bar: Bars, folder: Path, plan: Plan, status: ProgressFile, running: set[Shard]) -> Iterator[None]:
     """A bar that moves with every item, also inside shards: a thread reads how far the running ones are."""
-    task, finished = bar.add_task(status.what, total=plan.items, completed=status.items_done), threading.Event()
+    task = bar.add_task(status.what, total=plan.items, completed=status.items_done, effort=status.effort)
+    finished = threading.Event()
 
     def follow() -> None:
         while not finished.wait(PAUSE):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -81,9 +82,27 @@ def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], 
     plan = Plan(len(pairs), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, [key.hex() for key in keys]]))
     shards = open_plan(folder / plan.fingerprint[:16], plan).absolute()
     work = SignalsShard(shards, pairs, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32))
-    results = run_shards(shards, plan, work, Engine(workers=workers), what="fitting pairs", unit="pairs")
+    engine = Engine(workers=workers)
+    effort = pictures_prepared(pairs, workers or os.cpu_count() or 1)
+    results = run_shards(shards, plan, work, engine, what="fitting pairs", unit="pairs", effort=effort)
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(shards, shard, done)
+
+
+def pictures_prepared(pairs: Sequence[tuple[Image, Image]], workers: int) -> Callable[[float], float]:
+    """How many pictures are prepared for the first n pairs: nearly all of the work.
+
+    Each query is prepared once, because pairs come sorted by query. Each worker prepares a reference the first time
+    that it meets it, so the first pairs take several times as long as the last ones.
+    """
+    queries, references = ({pair[side]: place for place, pair in reversed([*enumerate(pairs)])} for side in (0, 1))
+    first_query, first_reference = (np.sort(list(places.values())) for places in (queries, references))
+
+    def prepared(count: float) -> float:
+        mine = np.searchsorted(first_reference, count / workers)
+        return float(np.searchsorted(first_query, count) + workers * mine)
+
+    return prepared
 
 
 def _read(folder: Path, retry: bool = False) -> dict[bytes, np.ndarray]:

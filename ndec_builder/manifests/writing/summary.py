@@ -80,7 +80,8 @@ def _undecided(split: str, lineage: Mapping[str, Any]) -> str | None:
     steps = f"label them, `ndec annotate pull{option}`, `ndec annotate resolve{option}`, then export the next version"
     text = f"{number_of(found['pairs'], 'pair')} of split {split} without a decision"
     if new := found["never_assigned"]:
-        return f"{text}, {new:,} of them given to nobody yet: `ndec annotate push{option}`, {steps}"
+        part = "given to nobody yet" if new == found["pairs"] else f"{new:,} of them given to nobody yet"
+        return f"{text}, {part}: `ndec annotate push{option}`, {steps}"
     return f"{text}: {steps}. `ndec annotate adjudicate{option}` gives disputed pairs to one more annotator"
 
 
