@@ -87,12 +87,17 @@ def disk_error(error: OSError) -> WriteError | None:
 
 
 def remove_partials(output: Path) -> None:
-    """Remove the temporary files that a killed writer of `output` (a file or a folder) left behind."""
+    """Remove the temporary files that a killed writer of `output` (a file or a folder) left behind.
+
+    Call it with the lock of `output`. A running command on this machine may still write there: `resolve` writes its
+    decisions next to the mined pairs, whose lock is that of `mine`. Its files stay.
+    """
     found = [*output.parent.glob(f".{glob.escape(output.stem)}-*.partial*")]
     if output.is_dir():
         found += output.rglob(".*.partial*")
     for path in found:
-        path.unlink(missing_ok=True)
+        if _writer(path) != "running":
+            path.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path, *, below: bool = False) -> None:
@@ -102,11 +107,17 @@ def remove_abandoned(folder: Path, *, below: bool = False) -> None:
     """
     if not folder.is_dir():
         return
-    here = _here()
     for path in folder.rglob(".*.partial*") if below else folder.glob(".*.partial*"):
-        found = _PARTIAL.search(path.name)
-        if found and found["machine"] == here and not _is_running(int(found["process"])):
+        if _writer(path) == "exited":
             path.unlink(missing_ok=True)
+
+
+def _writer(partial: Path) -> str:
+    """What became of the process that made a temporary file: running, exited, or unknown (on another machine)."""
+    found = _PARTIAL.search(partial.name)
+    if not found or found["machine"] != _here():
+        return "unknown"
+    return "running" if _is_running(int(found["process"])) else "exited"
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from ndec_builder.commands import COMMANDS
 from ndec_builder.core import locks
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import is_locked, lock_path, locked
-from ndec_builder.core.storage import write_json
+from ndec_builder.core.storage import _here, write_json
 from ndec_builder.core.workspace import Workspace
 
 HOLD = """
@@ -70,6 +70,15 @@ def test_waiting_for_the_first(tmp_path: Path) -> None:
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+
+
+def test_a_file_that_a_running_command_writes_without_the_lock_stays(tmp_path: Path) -> None:
+    """`resolve` writes its decisions next to the mined pairs, while `export` takes the lock of `mine` there."""
+    (tmp_path / "out").mkdir()
+    live = tmp_path / "out" / f".decisions-{_here()}-{os.getppid()}-0a1b2c3d.partial.js"
+    live.touch()
+    with locked(tmp_path / "out"):
+        assert live.exists()
 
 
 def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
