@@ -3,9 +3,8 @@
     python benchmarks/forecasts.py DEMO [--only NAME …] [--keep DIR] [--quick]
 
 DEMO is a finished workspace of `ndec demo`. It is copied to a temporary folder without its caches and results,
-so that each command has work to do. Each command runs in a pseudo-terminal, as a person sees it. A forecast is a time
-in the line before the work ("about 40 s") or the first "0:00:40 left" of a progress bar. The time taken counts from
-that moment to the end of the bar (of the command, for the line before the work). Labelling times are left out.
+so that each command has work to do. Each command runs in a pseudo-terminal, as a person sees it. A forecast is the
+first "0:00:40 left" of a progress bar, and the time taken counts from that moment to the end of the bar.
 
 A silence is a time of more than 5 s without any output in which the command used more than 3 s of CPU time: on a busy
 machine, waiting for a core is not the command's fault.
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import pty
 import re
@@ -27,25 +27,24 @@ import sys
 import tempfile
 import termios
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 
 from machine import machine, write_result
 
 SILENT, BUSY = 5.0, 3.0  # seconds without output, seconds of CPU time in them
 SHORT = 5  # forecasts of fewer seconds are not compared: they are shown in seconds
-UNITS = {"s": 1, "min": 60, "h": 3600, "days": 86400}
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BAR = re.compile(
     r"^\W{0,3}(?P<what>[^━╸╺]+?)\s+[━╸╺]+\s+(?P<done>[\d,.]+)/[\d,.]+\s.*?(?P<time>\d+:\d\d:\d\d)(?P<left> left)?"
 )
-LINE = re.compile(r"about (\d+(?:\.\d+)?) (s|min|h|days)\b(?: (\d\d) min)?")
 
 
 @dataclass
 class Forecast:
-    """A forecast of `seconds`, made `at`, of something that was done at `end`."""
+    """A forecast of `seconds`, made `at`, of a bar that ended at `end`."""
 
     what: str
     seconds: float
@@ -130,9 +129,6 @@ def watch(name: str, arguments: list[str], cwd: Path, log: Path, until: str = ""
                     elif forecast is not None:
                         forecast.end = now
                     bars[what] = done, forecast
-                elif (said := LINE.search(plain)) and not re.search(" left|labelling", plain):
-                    seconds = float(said[1]) * UNITS[said[2]] + 60 * int(said[3] or 0)
-                    found.forecasts.append(Forecast("the line before the work", seconds, now, 0.0))
             seen = (seen + part)[-4000:]
             if until and until in seen and not stopped:
                 stopped = True
@@ -140,8 +136,6 @@ def watch(name: str, arguments: list[str], cwd: Path, log: Path, until: str = ""
     os.close(master)
     found.code = process.wait()
     found.seconds = time.monotonic() - start
-    for forecast in found.forecasts:
-        forecast.end = forecast.end or start + found.seconds
     return found
 
 
@@ -192,7 +186,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
     parser.add_argument("--only", nargs="+", default=[], help="names of commands; the others are left out")
-    parser.add_argument("--keep", type=Path, help="keep the workspaces and what was shown in this folder")
+    parser.add_argument(
+        "--keep", type=Path, help="keep workspaces, outputs and measurements in this folder, and add to it"
+    )
     parser.add_argument("--quick", action="store_true", help="print the tables only")
     options = parser.parse_args()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="forecasts-"))
@@ -202,16 +198,23 @@ def main() -> None:
     if not new.exists():
         subprocess.run([sys.executable, "-m", "ndec_builder", "init", str(new)], check=True, stdout=subprocess.DEVNULL)
     (folder / "shown").mkdir(exist_ok=True)
-    runs = []
+    measured = folder / "measured.json"
+    runs = [restored(values) for values in json.loads(measured.read_text())] if measured.is_file() else []
     for name, cwd, arguments, until in commands(demo, new):
         if options.only and name not in options.only:
             continue
         log = folder / "shown" / f"{re.sub(r'[^a-z]+', '-', name.lower())}.txt"
+        runs = [run for run in runs if run.name != name]
         runs.append(watch(name, arguments, cwd, log, until))
+        measured.write_text(json.dumps([asdict(run) for run in runs]))
         print(f"{name}: {runs[-1].seconds:.0f} s, {runs[-1].cpu:.0f} s of CPU, exit code {runs[-1].code}", flush=True)
     report(runs, options.quick)
     if not options.keep:
         shutil.rmtree(folder)
+
+
+def restored(values: dict[str, Any]) -> Watched:
+    return Watched(**values | {"forecasts": [Forecast(**forecast) for forecast in values["forecasts"]]})
 
 
 def report(runs: list[Watched], quick: bool) -> None:
