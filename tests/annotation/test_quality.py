@@ -92,6 +92,16 @@ def test_an_impossible_pace_is_flagged_by_server_time(gap: float, flagged: bool)
     assert faster_than_people([row]) == (["bot"] if flagged else [])
 
 
+@pytest.mark.parametrize(("seconds", "flagged"), [(0.0, True), (0.19, True), (0.25, False), (9.0, False)])
+def test_nobody_decides_within_a_reaction_time(seconds: float, flagged: bool) -> None:
+    """A script that waits between two labels, but needs no time for any."""
+    rows = work("bot", ["unrelated", "hard_negative"] * 30, seconds=seconds)
+    rows = [row | {"annotated_at": START + timedelta(seconds=4 * n)} for n, row in enumerate(rows)]
+    (row,) = annotator_report(table_of(LABEL_ROWS, rows), {})
+    assert not any("impossible pace" in flag for flag in row["flags"])
+    assert faster_than_people([row]) == (["bot"] if flagged else [])
+
+
 def test_drift_and_low_accuracy_are_flagged() -> None:
     rng = np.random.default_rng(2)
     truth = [str(label) for label in rng.choice(LABELS[:3], 500)]

@@ -17,6 +17,7 @@ from ndec_builder.core.vocabulary import ROUNDS
 FAST_SECONDS = 1.5  # a lower median is too fast to compare two images
 ONE_LABEL_SHARE = 0.97  # flagged: one label makes up this share of an annotator's labels, and others give it less often
 IMPOSSIBLE_PACE = 3600 / FAST_SECONDS  # labels an hour, by Label Studio's clock
+REACTION_SECONDS = 0.2  # nobody sees two pictures, decides and presses a key in less, at the median
 PAUSE_SECONDS = 300.0  # a longer gap between two labels is a break, not work
 FLAG_MIN_LABELS = 30  # no flags below this number of labels
 LOW_ACCURACY = 0.85
@@ -87,11 +88,12 @@ def faster_than_people(report: Sequence[Mapping[str, Any]]) -> list[str]:
 
     A dataset must not say that people gave such labels. Rows of older versions, which lack `pace`, are not named.
     """
-    return sorted(
-        row["annotator"]
-        for row in report
-        if row["labels"] >= FLAG_MIN_LABELS and (row.get("pace") or 0.0) > IMPOSSIBLE_PACE
-    )
+
+    def impossible(row: Mapping[str, Any]) -> bool:
+        seconds = row.get("median_seconds")
+        return (row.get("pace") or 0.0) > IMPOSSIBLE_PACE or (seconds is not None and seconds < REACTION_SECONDS)
+
+    return sorted(row["annotator"] for row in report if row["labels"] >= FLAG_MIN_LABELS and impossible(row))
 
 
 def _usual_share(

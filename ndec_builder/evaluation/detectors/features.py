@@ -21,6 +21,7 @@ from ndec_builder.evaluation.dataset import pictures_of, rotations_of
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
 
+SHIPPED_NAME = "whitening that comes with ndec"
 CACHE_VERSION = 2  # raised by hand when the cached features change for another reason than `features_key` covers
 ResolveUri = Callable[[str], str]
 
@@ -104,10 +105,11 @@ def embedder_from_model(
     current = record.get("weights") == weights and record.get("result_version") == RESULT_VERSION
     if current and (stored / "whitening.npz").is_file():
         whitening = Whitening.load(stored / "whitening.npz")
-        how = f"whitening of this workspace ({record['role']} images)"
+        own = f"whitening of this workspace ({record['role']} images)"
+        how = SHIPPED_NAME if record["role"] == "demo" else own
     elif (fit_on is None or fit_on[0].num_rows < ENOUGH_IMAGES) and (shipped := load_shipped_whitening(name)):
         whitening, card = shipped
-        how = f"whitening that comes with ndec, fitted on {card['images']:,} training photos of the demo"
+        how = f"{SHIPPED_NAME}, fitted on {card['images']:,} training photos of the demo"
         say(f"{name}: {how}")
     elif fit_on is not None and fit_on[0].num_rows > 1:
         table, resolve = fit_on
