@@ -60,10 +60,10 @@ class Inference:
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """`pixels` may be in pinned memory; the copy does not block."""
         with torch.inference_mode():
+            if (trunk := self._trunk(tuple(pixels.shape))) is not None:
+                return trunk(pixels)
             batch = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels_last without a copy
-            if (trunk := self._trunk(tuple(batch.shape))) is not None:
-                return self.backbone.pooled(trunk(normalise(batch, self.backbone, torch.contiguous_format)))
-            images = normalise(batch, self.backbone)
+            images = self.backbone.normalised(batch)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
                 descriptors: torch.Tensor = self.backbone(images)
             return descriptors.float()
@@ -93,13 +93,3 @@ class Inference:
 def to_host(descriptors: torch.Tensor) -> np.ndarray:
     array: np.ndarray = descriptors.cpu().numpy()
     return array
-
-
-def normalise(
-    batch: torch.Tensor, backbone: Backbone, layout: torch.memory_format = torch.channels_last
-) -> torch.Tensor:
-    """(n, 3, h, w) uint8 on any device → float32 (x/255 - mean) / std there, in this memory layout."""
-    mean = torch.tensor(backbone.mean, device=batch.device).view(1, 3, 1, 1)
-    std = torch.tensor(backbone.std, device=batch.device).view(1, 3, 1, 1)
-    images = batch.contiguous(memory_format=layout).float()
-    return images.mul_(1 / (255 * std)).sub_(mean / std)

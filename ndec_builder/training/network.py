@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.embeddings.backbones import Backbone
-from ndec_builder.embeddings.inference import normalise
 from ndec_builder.training.model import Head
 
 
@@ -36,7 +35,7 @@ class WholeNetwork(nn.Module):
         return self
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        inputs = normalise(images, self.backbone)
+        inputs = self.backbone.normalised(images)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.backbone(inputs)
         output: Tensor = self.head(features.float(), keep)

@@ -16,7 +16,7 @@ import torch
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.extract import DescribeBatch, ImageBatch, extract, in_order, one_behind, use_bf16
-from ndec_builder.embeddings.inference import Inference, normalise
+from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.preprocess import longest_side, to_array, to_pixels
 from support.pictures import scene, write_scenes
 
@@ -44,7 +44,7 @@ def test_equals_the_model_one_image_at_a_time(tiny: Backbone, images: pa.Table) 
     for i in range(11):
         batch = torch.from_numpy(to_array(scene(i), 64)[None])
         with torch.inference_mode():
-            alone = tiny(normalise(batch, tiny)).numpy()[0]
+            alone = tiny(tiny.normalised(batch)).numpy()[0]
         assert got.features[i] == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 
@@ -204,7 +204,7 @@ def test_pictures_that_keep_their_shape(tiny_file: Path, tmp_path: Path) -> None
     for i, feature in zip((0, 1, 3, 4, 5, 6), got.features, strict=True):
         pixels = to_pixels(scene(i, sizes[i]), longest_side(96)(*sizes[i]))
         with torch.inference_mode():
-            alone = backbone(normalise(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2), backbone)).numpy()[0]
+            alone = backbone(backbone.normalised(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2))).numpy()[0]
         assert feature == pytest.approx(alone, rel=1e-4, abs=1e-5)
     again = extract(backbone, table(paths).slice(4), str, batch_size=4, bf16="off", threads=1)
     assert np.array_equal(again.features, got.features[3:])  # a batch's neighbours in other batches do not matter

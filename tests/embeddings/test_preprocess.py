@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ndec_builder.embeddings.inference import normalise
+from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.embeddings.preprocess import longest_side, square, to_array, to_pixels
 from support.pictures import scene
 
@@ -35,7 +35,7 @@ def test_the_whole_picture_is_squashed_not_cropped() -> None:
 def test_normalise() -> None:
     batch = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5), dtype=np.uint8)
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
-    got = normalise(torch.from_numpy(batch), SimpleNamespace(mean=mean, std=std))
+    got = Backbone.normalised(SimpleNamespace(mean=mean, std=std), torch.from_numpy(batch))  # type: ignore[arg-type]
     expected = (batch / 255 - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
     assert got.numpy() == pytest.approx(expected, abs=1e-6)
     assert got.is_contiguous(memory_format=torch.channels_last)

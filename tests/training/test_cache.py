@@ -11,7 +11,6 @@ import torch
 
 from ndec_builder.core.storage import read_table, sha256_file
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
-from ndec_builder.embeddings.inference import normalise
 from ndec_builder.training import view_cache
 from ndec_builder.training.view_cache import CachedViews, cache_views
 from ndec_builder.training.views import ViewMaker, view_kinds, view_maker
@@ -44,7 +43,7 @@ def test_features_and_scales_are_those_of_each_view(
     for row in range(10):
         for number, view in enumerate(maker.views(row, VIEW_KINDS)):
             with torch.inference_mode():
-                alone = backbone(normalise(torch.from_numpy(view.pixels[None]), backbone))[0].numpy()
+                alone = backbone(backbone.normalised(torch.from_numpy(view.pixels[None])))[0].numpy()
             np.testing.assert_allclose(cached.features[row, number], alone, rtol=2e-3, atol=1e-4)
             assert cached.content_share[row, number] == pytest.approx(view.content_share)
             assert cached.adds_content[row, number] == view.adds_content

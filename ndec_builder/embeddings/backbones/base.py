@@ -65,6 +65,13 @@ class Backbone(nn.Module):
         """Images (n, 3, h, w) float32, normalised with `mean` and `std` → (n, dim) float32."""
         return self.pooled(self.trunk(images))
 
+    def normalised(self, batch: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) uint8 on any device → float32 (x/255 − mean) / std there, with channels last in memory."""
+        mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
+        images = batch.contiguous(memory_format=torch.channels_last).float()
+        return images.mul_(1 / (255 * std)).sub_(mean / std)
+
     def pooled(self, output: Any) -> torch.Tensor:
         """Output of the trunk → (n, dim) float32."""
         if isinstance(output, (tuple, list)):
