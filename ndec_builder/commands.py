@@ -37,7 +37,7 @@ class Command:
     def run(self, config: Any) -> Any:
         """Run the verb, with the pixel limit of its workspace and the private hosts that its sources are on.
 
-        A full, read-only or failing disk is a WriteError.
+        A full, read-only or failing disk is a WriteError, a file of another user an NdecError.
         """
         try:
             with trusted(config):

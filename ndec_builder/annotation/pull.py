@@ -8,6 +8,7 @@ from pathlib import Path
 from ndec_builder.annotation.label_studio import server_snapshot
 from ndec_builder.annotation.label_studio.accounts import labels_of_others, read_accounts
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
+from ndec_builder.annotation.label_studio.credentials import closed_text
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
 from ndec_builder.annotation.records.skips import skips_by_annotator
@@ -44,7 +45,9 @@ def run(config: PullConfig) -> Path:
         counts, lost = pull_labels(
             tables, connection, everything=config.everything, accept_deleted=config.accept_deleted
         )
-        others = labels_of_others(read_accounts(workspace.label_studio), tables.labels.slice(before))
+        closed = closed_text(workspace.label_studio)
+        accounts = {} if closed else read_accounts(workspace.label_studio)
+        others = labels_of_others(accounts, tables.labels.slice(before))
         chain = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
         counts["other_account"] = others.total()
         inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}
@@ -52,6 +55,8 @@ def run(config: PullConfig) -> Path:
     _report_counts(counts, tables)
     if line := certificate_line(tables):
         say(line)
+    if closed:
+        say(f"{closed}: not checked whether labels were given under somebody else's account")
     for (annotator, login), number in sorted(others.items()):
         say(
             f"project of {annotator}: {number_of(number, 'label')} given under the account {login} count as labels of "

@@ -22,11 +22,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
+
 from ndec_builder.candidates.duplicates import ImageRow, UriResolver
+from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import number_of, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.rendition import is_plain_file
 from ndec_builder.core.storage import read_uri, remove_abandoned, write_bytes, write_text
+from ndec_builder.core.workspace import Workspace
 
 THUMBNAIL_SIDE = 160  # pixels
 MAX_PAIRS = 500  # pairs with inline pictures: about 5 MB of page, the most a phone can show
@@ -54,8 +58,12 @@ def write_contact_sheet(
     title: str,
     roles: tuple[str, str],
     max_pairs: int = MAX_PAIRS,
+    copies: bool = True,
 ) -> Path:
     """Write the candidates (rows in rank order) as one HTML file, the first `max_pairs` with inline JPEG thumbnails.
+
+    Without `copies` no picture is written, neither into the page nor next to it: the page shows the files themselves,
+    where the machine has them and browsers show them as the models see them.
 
     Duplicates come last, in a section of their own.
 
@@ -65,7 +73,7 @@ def write_contact_sheet(
     import jinja2
 
     candidates = sorted(candidates, key=lambda row: row["duplicate_of"] is not None)  # stable: rank order inside
-    shown = candidates[:max_pairs]
+    shown = candidates[: max_pairs if copies else 0]
     wanted = {(0, row["query_id"]): queries[row["query_id"]] for row in shown}
     wanted |= {(1, row["reference_id"]): references[row["reference_id"]] for row in shown}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -85,10 +93,13 @@ def write_contact_sheet(
     ]
     duplicates = sum(row["duplicate_of"] is not None for row in candidates)
     left_out = f"; this page contains the pictures of the first {len(shown)}" if len(shown) < len(candidates) else ""
+    left_out = left_out if copies else "; this page contains no pictures, and shows the files of this machine"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    data = _columns(path.parent, candidates, queries, references, resolve, roles, len(shown))
+    data = _columns(
+        path.parent, candidates, queries, references, resolve, roles, len(shown), MAX_THUMBNAILS if copies else 0
+    )
     page = environment.get_template("contact_sheet.html").render(
         title=title,
         summary=f"{number_of(len(candidates) - duplicates, 'pair')} for people to label, best score first"
@@ -102,6 +113,24 @@ def write_contact_sheet(
         script=(Path(__file__).parent / "contact_sheet.js").read_text("utf-8"),
     )
     return write_text(path, page)
+
+
+def write_mined_sheet(
+    workspace: Workspace, split: str, table: pa.Table, sides: tuple[RoleVectors, RoleVectors], copies: bool
+) -> Path:
+    """Write the contact sheet of a split. sides: pool and gallery, which have the images of the candidates `table`."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    roles = ("query (pool)", "reference") if split == "test" else ("latter (pool)", "former (basic)")
+    return write_contact_sheet(
+        workspace.candidates(split) / "contact_sheet.html",
+        rows,
+        sides[0].rows([row["query_id"] for row in rows]),
+        sides[1].rows([row["reference_id"] for row in rows]),
+        workspace.resolve,
+        title=f"Mined pairs, split {split}",
+        roles=roles,
+        copies=copies,
+    )
 
 
 def write_decisions(folder: Path, decisions: Mapping[str, str | None]) -> Path:
@@ -119,6 +148,7 @@ def _columns(
     resolve: UriResolver,
     roles: tuple[str, str],
     inside: int,
+    thumbnails: int,
 ) -> dict[str, Any]:
     """The data for the script of the page: one list per column; files are positions in one list of distinct files."""
     data: dict[str, Any] = {"roles": roles, "files": [], "decisions": DECISIONS_SCRIPT}
@@ -137,7 +167,7 @@ def _columns(
          for row in rest}
         for name, table in (("query", queries), ("reference", references))
     ]  # fmt: skip
-    links = _links(folder, {address for side in addresses for address in side.values()})
+    links = _links(folder, {address for side in addresses for address in side.values()}, thumbnails)
     numbers = {link: number for number, link in enumerate(sorted(set(filter(None, links.values()))))}
     for name, side in zip(("query", "reference"), addresses, strict=True):
         found = [links[side[row[f"{name}_id"]]] for row in rest]
@@ -146,10 +176,10 @@ def _columns(
     return data
 
 
-def _links(folder: Path, addresses: set[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+def _links(folder: Path, addresses: set[tuple[str, int]], most: int) -> dict[tuple[str, int], str | None]:
     """(address, rotation) → what the page loads: the file if browsers show it as the models see it, else a thumbnail.
 
-    Thumbnails are written to PICTURES, at most MAX_THUMBNAILS. None: not a local file of its own, or one too many.
+    Thumbnails are written to PICTURES, at most `most`. None: not a local file of its own, or one too many.
     """
     shutil.rmtree(folder / PICTURES, ignore_errors=True)
     local = sorted(key for key in addresses if "://" not in key[0] and "#" not in key[0])
@@ -157,7 +187,7 @@ def _links(folder: Path, addresses: set[tuple[str, int]]) -> dict[tuple[str, int
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(lambda key: not key[1] and is_plain_file(Path(key[0])), local)
         plain = list(track(checked, len(local), "contact sheet: files"))
-        rendered = [key for key, is_plain in zip(local, plain, strict=True) if not is_plain][:MAX_THUMBNAILS]
+        rendered = [key for key, is_plain in zip(local, plain, strict=True) if not is_plain][:most]
         pictures = pool.map(lambda key: _thumbnail({"uri": key[0], "rotation": key[1]}, str), rendered)
         thumbnails = track(pictures, len(rendered), "contact sheet: thumbnails")
         for number, (key, picture) in enumerate(zip(rendered, thumbnails, strict=True)):

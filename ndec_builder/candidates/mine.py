@@ -8,14 +8,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.attribution import Attribution, read_attribution
 from ndec_builder.candidates.candidate_table import CandidateContext
-from ndec_builder.candidates.contact_sheet import write_contact_sheet
+from ndec_builder.candidates.contact_sheet import write_mined_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import FORMERLY_MINED
@@ -39,7 +38,7 @@ from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file, write_table
+from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 5  # 3: same_photo, same_author, 4: twins, duplicates at full detail, 5: top without duplicates
@@ -64,6 +63,7 @@ def run(config: MineConfig) -> Path:
     first = split_mined_first(workspace, config.split)
     if (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0]):
         shutil.rmtree(directory / _SCRATCH, ignore_errors=True)  # of a run that was killed after writing its result
+        _change_sheet(config, workspace)
         say(f"{directory}: already mined with these settings and inputs; nothing to do")
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}
@@ -93,7 +93,7 @@ def run(config: MineConfig) -> Path:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
     _remember_mined(directory, table)
     write_table(directory / "candidates.parquet", table)
-    _write_sheet(workspace, config.split, table, pool, gallery)
+    write_mined_sheet(workspace, config.split, table, (pool, gallery), config.pictures)
     scores = table["score"].to_pylist()
     record.write(
         directory,
@@ -284,15 +284,12 @@ def _count(table: pa.Table, column: str) -> int:
     return sum(bool(value) for value in table[column].to_pylist())
 
 
-def _write_sheet(workspace: Workspace, split: str, table: pa.Table, pool: RoleVectors, gallery: RoleVectors) -> None:
-    rows: list[dict[str, Any]] = table.to_pylist()
-    roles = ("query (pool)", "reference") if split == "test" else ("latter (pool)", "former (basic)")
-    write_contact_sheet(
-        workspace.candidates(split) / "contact_sheet.html",
-        rows,
-        pool.rows([row["query_id"] for row in rows]),
-        gallery.rows([row["reference_id"] for row in rows]),
-        workspace.resolve,
-        title=f"Mined pairs, split {split}",
-        roles=roles,
-    )
+def _change_sheet(config: MineConfig, workspace: Workspace) -> None:
+    """Write the sheet of a finished result again if it has pictures and should not, or the reverse."""
+    directory = workspace.candidates(config.split)
+    known = read_json(directory / "run.json")
+    if known["config"].get("pictures", True) != config.pictures:
+        pool, gallery, _ = load_search_vectors(workspace, config.split, config.model, config.embed_settings)
+        table = read_table(directory / "candidates.parquet")
+        write_mined_sheet(workspace, config.split, table, (pool, gallery), config.pictures)
+        write_json(directory / "run.json", known | {"config": known["config"] | {"pictures": config.pictures}})

@@ -200,7 +200,7 @@ def _used(workspace: Workspace) -> set[str]:
 
 def _cut(directory: Path) -> tuple[str, float]:
     """The column that ranked the mined pairs, and its lowest value."""
-    ranked_by = read_json(directory / "run.json")["config"].get("rank_by", "raw")
+    ranked_by = read_json(directory / "run.json").get("config", {}).get("rank_by", "raw")
     column = "score_normalized" if ranked_by == "normalized" else "score"
     return column, min(read_table(directory / "candidates.parquet", [column])[column].to_pylist())
 

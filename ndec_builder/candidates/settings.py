@@ -58,6 +58,7 @@ class MineConfig(Config):
     geometry: bool = setting(
         True, "Fit a homography to each pair and measure the overlap: about 30 ms per pair and core."
     )
+    pictures: bool = setting(True, "Copies of pictures inside and next to the contact sheet.", result=False)
     workers: int = setting(0, WORKERS_HELP, ge=0, result=False)
     block: int = setting(
         8192, "Pool images searched at a time; changes memory and time, not the result.", ge=1, result=False

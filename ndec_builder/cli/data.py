@@ -65,7 +65,7 @@ def embed(
     app,
     "mine",
     "split top max_per_query max_per_reference model pool references group_by shared_groups geometry workers rank_by "
-    "search attribution pairs",
+    "search attribution pairs pictures",
 )
 def mine(call: VerbCall) -> None:
     """Find the pairs closest to the references: the candidates for annotation."""

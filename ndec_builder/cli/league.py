@@ -31,7 +31,7 @@ app = typer.Typer(
     app,
     "run",
     "manifest queries references ground_truth kinds detector checkpoint fused_model model target_precision bank benign "
-    "minutes replicates name out",
+    "minutes replicates pictures name out",
     configs=("league",),
 )
 def run(call: VerbCall) -> None:

@@ -160,10 +160,10 @@ def _opened(path: Path) -> TextIO:
         handle = os.open(path, os.O_RDWR | flags)
     except FileNotFoundError:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o600)
+            folder = path.parent.stat()  # the mode at once: a process that dies here must not leave a private file
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, folder.st_mode & 0o666)
         except FileExistsError:
             return _opened(path)
-        folder = path.parent.stat()
         with contextlib.suppress(OSError):  # not a member of the folder's group
             os.fchown(handle, -1, folder.st_gid)
         os.fchmod(handle, folder.st_mode & 0o666)

@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ndec_builder.core.access.machines import user_name
 from ndec_builder.core.access.reading import check_range, read_file, read_local, read_storage, read_web
 from ndec_builder.core.addresses import Cell, inflate, parse_address
 from ndec_builder.core.errors import NdecError
@@ -79,11 +81,26 @@ def write_error(path: Path, error: OSError) -> WriteError:
     return WriteError(f"cannot write {path}: {error.strerror or error}; {advice}")
 
 
-def disk_error(error: OSError) -> WriteError | None:
-    """The error for a full, read-only or failing disk, met outside `atomic_path`; None for any other reason."""
+def disk_error(error: OSError) -> NdecError | None:
+    """The error for a full, read-only or failing disk, or a file of another user; None for any other reason."""
+    if error.errno in (errno.EACCES, errno.EPERM) and error.filename:
+        return NdecError(f"{os.fsdecode(error.filename)} cannot be opened ({error.strerror}){_owner(error.filename)}")
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
         return None
     return write_error(Path(os.fsdecode(error.filename or ".")), error)
+
+
+def _owner(name: str | bytes) -> str:
+    """Who may open a path, or the folder that hides it: the first one that can be seen."""
+    path = Path(os.fsdecode(name)).absolute()
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            found = place.lstat()
+            return (
+                f": {place} belongs to user {user_name(found.st_uid)} and has the mode "
+                f"{stat.S_IMODE(found.st_mode):o}; run this as that user, or let that user change its rights"
+            )
+    return ""
 
 
 def remove_partials(output: Path) -> None:

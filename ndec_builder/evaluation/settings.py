@@ -106,6 +106,7 @@ class BenchmarkConfig(Config):
     )  # fmt: skip
     target_precision: float = setting(0.9, "Precision for which a threshold is advised.", gt=0, le=1)
     gallery: int = setting(12, "Pictures per gallery of the report.", result=False)
+    pictures: bool = setting(True, "Pictures inside the report.", result=False)
     batch_size: int = setting(8, "Images per forward pass; a GPU needs 64.", ge=1)
     device: str = setting("auto", "auto, cpu or cuda.", choices=DEVICES, result=False)
     max_reject_share: float = setting(0.05, REJECTS_HELP, ge=0, le=1, result=False)

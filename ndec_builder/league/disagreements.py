@@ -13,7 +13,7 @@ from ndec_builder.evaluation.report.gallery import Exhibit, make_exhibit
 
 
 def disagreements(
-    dataset: Dataset, found: Mapping[str, Predictions], thresholds: Mapping[str, float], count: int
+    dataset: Dataset, found: Mapping[str, Predictions], thresholds: Mapping[str, float], count: int, pictures: bool
 ) -> list[Exhibit]:
     """`count` pairs with the most even split of votes, copies and others in turn, one per group of queries.
 
@@ -38,10 +38,13 @@ def disagreements(
                 groups.add(group)
                 chosen.append(int(row))
     chosen.sort(key=lambda row: (-split[row], pairs[row]))
-    return [_exhibit(dataset, int(pairs[row]), dict(zip(said, votes[:, row].tolist(), strict=True))) for row in chosen]
+    return [
+        _exhibit(dataset, int(pairs[row]), dict(zip(said, votes[:, row].tolist(), strict=True)), pictures)
+        for row in chosen
+    ]
 
 
-def _exhibit(dataset: Dataset, pair: int, votes: Mapping[str, bool]) -> Exhibit:
+def _exhibit(dataset: Dataset, pair: int, votes: Mapping[str, bool], pictures: bool) -> Exhibit:
     query, reference = divmod(pair, len(dataset.references))
     if pair in dataset.truth:
         truth = "true: copy"
@@ -49,4 +52,5 @@ def _exhibit(dataset: Dataset, pair: int, votes: Mapping[str, bool]) -> Exhibit:
         kind, stratum = dataset.kinds[query].replace("_", " "), STRATA[dataset.stratum[query]].replace("_", " ")
         truth = f"true: no copy (query: {kind}{'' if stratum == 'none' else ', ' + stratum})"
     yes, no = ([name for name, vote in votes.items() if vote is side] for side in (True, False))
-    return make_exhibit(dataset, query, reference, (truth, f"say copy: {', '.join(yes)}", f"do not: {', '.join(no)}"))
+    facts = (truth, f"say copy: {', '.join(yes)}", f"do not: {', '.join(no)}")
+    return make_exhibit(dataset, query, reference, facts, pictures)

@@ -50,7 +50,7 @@ def write_league_report(out: Path, result: dict[str, Any], league: League, confi
             for row in able if row["calibration"]
         },
         edits=list(dict.fromkeys(name for row in able for name in row["by_edit"] or ())),
-        pairs=disagreements(league.data["untouched"], league.found, votes, config.gallery),
+        pairs=disagreements(league.data["untouched"], league.found, votes, config.gallery, config.pictures),
         cell=cell, cpu_text=cpu_text, threshold_text=threshold_text, calibration_text=calibration_text,
         alt=_alt(able),
     )  # fmt: skip

@@ -45,6 +45,7 @@ class LeagueConfig(Config):
     seed: int = setting(0, "Seed of the bootstrap.")
     minutes: float = setting(30, "Longest time for one detector, in minutes.", gt=0, result=False)
     gallery: int = setting(12, "Pairs in the gallery of disagreements.", ge=0, result=False)
+    pictures: bool = setting(True, "Pictures inside the report.", result=False)
 
     def check(self) -> None:
         """Raise UsageError unless there is exactly one dataset."""

@@ -8,11 +8,13 @@ import re
 import socket
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import requests
 from PIL import Image, ImageOps
@@ -26,7 +28,7 @@ from ndec_builder.annotation.web.overlays import align_pictures, fit_frames, ren
 from ndec_builder.annotation.web.pictures import Pictures
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, TASKS, table_of
-from ndec_builder.core.storage import write_json, write_table
+from ndec_builder.core.storage import read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
@@ -171,6 +173,31 @@ def test_a_repaired_picture_is_no_longer_missing_after_a_restart(server: tuple[s
     scene(3, (40, 30)).save(server[1] / "gone.png")
     with ImageServer(workspace, 0) as restarted:
         requests.get(restarted.url + image_path("pool", "gone"))
+    assert missing_images(workspace) == {}
+
+
+def test_a_repaired_picture_that_nobody_looks_at_is_no_longer_missing(server: tuple[str, Path], tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "bench")
+    requests.get(server[0] + image_path("pool", "gone"))
+    Pictures(workspace).check_again()
+    assert list(missing_images(workspace)) == ["pool/gone"]
+    scene(3, (40, 30)).save(server[1] / "gone.png")
+    with ImageServer(workspace, 0):
+        deadline = time.monotonic() + 30
+        while missing_images(workspace) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert missing_images(workspace) == {}
+
+
+def test_a_missing_picture_of_an_image_that_was_removed_leaves_the_list(
+    server: tuple[str, Path], tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "bench")
+    requests.get(server[0] + image_path("pool", "gone"))
+    table = workspace.images("pool")
+    rows = read_table(table)
+    write_table(table, rows.filter(pc.not_equal(rows["image_id"], "gone")))
+    Pictures(workspace).check_again()
     assert missing_images(workspace) == {}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from faults.fake_label_studio import TOKEN, FakeLabelStudio
 from faults.labelling_bench import make_world, server_key
 from ndec_builder.annotation.pull import run as pull
 from ndec_builder.annotation.push import run as push
@@ -18,6 +17,7 @@ from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep import check
 from ndec_builder.annotation.upkeep.settings import CheckConfig
 from ndec_builder.core.workspace import Workspace
+from support.fake_label_studio import TOKEN, FakeLabelStudio
 
 
 @pytest.fixture(scope="module")

@@ -206,3 +206,13 @@ def test_pictures_beyond_the_first_are_those_that_the_models_see(tmp_path):
         shown = Image.open(tmp_path / link)
         assert shown.size == expected.size
         assert np.abs(np.asarray(shown, float) - np.asarray(expected, float)).mean() < 12
+
+
+def test_without_copies_no_picture_is_in_the_page_or_next_to_it(tmp_path):
+    """The readable file is shown from its place; a picture that needs a thumbnail is not."""
+    page = _sheet(tmp_path, copies=False)
+    assert "data:image" not in page and "this page contains no pictures" in page
+    assert not (tmp_path / "contact_sheet_pictures").exists()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["query"] == ["q1", HOSTILE]
+    assert not re.search(r"[A-Za-z0-9+/]{200}", page)  # base64 of a picture

@@ -393,3 +393,14 @@ def test_straight_from_two_folders_with_the_default_backbone(tmp_path):
     assert read_json(embedded)["config"]["batch_size"] == 3
     before = sha256_file(run(config) / "run.json")
     assert sha256_file(run(config) / "run.json") == before
+
+
+def test_the_sheet_of_a_finished_mining_is_written_again_without_pictures(mined):
+    directory = run(MineConfig(mined.root, top=2, geometry=False))
+    sheet, table = directory / "contact_sheet.html", (directory / "candidates.parquet").read_bytes()
+    assert "data:image" in sheet.read_text("utf-8")
+    run(MineConfig(mined.root, top=2, geometry=False, pictures=False))
+    assert "data:image" not in sheet.read_text("utf-8")
+    assert (directory / "candidates.parquet").read_bytes() == table
+    run(MineConfig(mined.root, top=2, geometry=False))
+    assert "data:image" in sheet.read_text("utf-8")

@@ -346,3 +346,12 @@ def test_one_reference_per_query_is_named_with_its_numbers(small: Any, baseline:
     assert page.count("one reference per query") == 2  # next to the numbers and in the protocol
     with pytest.raises(UsageError, match="add --one-per-query, or run the baseline without it"):
         run(BenchmarkConfig(**config, model=MODEL, baseline=report, name="all"))
+
+
+def test_a_report_without_pictures_has_none(small: Any, baseline: Path) -> None:
+    config = {"workspace": small.workspace, "manifest": small.manifest, "replicates": 100, "model": MODEL}
+    assert "data:image" in (baseline / "report.html").read_text("utf-8")
+    report = run(BenchmarkConfig(**config, pictures=False, name="bare"))
+    page = (report / "report.html").read_text("utf-8")
+    assert "data:" not in page and "cannot be read" not in page and '<div class="small id">query' in page
+    assert [path for path in report.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png", ".webp")] == []

@@ -20,12 +20,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from faults.fake_label_studio import TOKEN, FakeLabelStudio
 from faults.syscalls import Call, Ended, Watched
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, chain_problem
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from support.fake_label_studio import TOKEN, FakeLabelStudio
 from support.pictures import scene
 
 PAIRS = 10

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from faults.fake_label_studio import TOKEN, FakeLabelStudio
 from faults.labelling_bench import make_world, other_label, simulated_label
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio
@@ -19,6 +18,7 @@ from ndec_builder.annotation.pull import run as pull
 from ndec_builder.annotation.push import run as push
 from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig
 from ndec_builder.core.workspace import Workspace
+from support.fake_label_studio import TOKEN, FakeLabelStudio
 
 NUMBERS = {"seen_at", "annotated_at", "project", "task", "annotation", "state", "detail", "login", "seconds", "at"}
 

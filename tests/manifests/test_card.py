@@ -190,3 +190,10 @@ def test_lineage_names_what_the_decisions_rest_on(world: World) -> None:
         decisions = world.workspace.annotation(split) / "decisions.parquet"
         assert facts[split]["mining"]["candidates_sha256"] == sha256_file(candidates)
         assert facts[split]["decisions_sha256"] == sha256_file(decisions)
+
+
+@pytest.mark.parametrize("kept", [{}, {"config": None, "cut": None, "counts": None}, {"config": {"model": "m"}}])
+def test_candidates_of_which_little_is_recorded_give_a_card(world: World, kept: dict[str, object]) -> None:
+    write_json(world.workspace.candidates("test") / "run.json", kept)
+    text = card(world)
+    assert "lowest score not recorded" in text and "at most an unrecorded number per pool image" in text

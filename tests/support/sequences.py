@@ -1,7 +1,7 @@
 """Random sequences of mine, push, label, pull, resolve, recheck, ingest and export, checked against the labels.
 
-Everything but Label Studio and the network that describes pictures is the real code. What people said is recorded by
-the bytes of the two pictures they saw, so a picture that is replaced or renamed has no label of another one.
+Everything is the real code, but a fake Label Studio and no network that describes pictures. What people said is kept
+by the bytes of the two pictures they saw, so a picture that is replaced or renamed has no label of another one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from ndec_builder.annotation import pull, push, resolve
+from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig
 from ndec_builder.candidates import mine, recheck
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
@@ -27,7 +27,7 @@ from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.sources import ingest
 from ndec_builder.sources.settings import IngestConfig
 from support.described_bench import Bench, describe
-from support.fake_label_studio import FakeConnection, FakeServer
+from support.fake_label_studio import TOKEN, FakeLabelStudio
 from support.pictures import scene
 
 GALLERY = {"test": "reference", "train": "basic"}
@@ -52,7 +52,7 @@ class Sequence:
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.random, self.server, self.bench = random.Random(self.seed), FakeServer(), Bench(self.root)
+        self.random, self.server, self.bench = random.Random(self.seed), FakeLabelStudio(), Bench(self.root)
         self.workspace, self.next, self.versions = self.bench.workspace, 1000 * (self.seed + 1), 0
         self.pictures = {role: {f"{role}{n}": self._scene() for n in range(count)} for role, count in SIZES.items()}
         self.pictures["query"] = {"copy": self._scene()}
@@ -64,7 +64,7 @@ class Sequence:
 
     def run(self, steps: int) -> None:
         """Stops at the first fault."""
-        connection = FakeConnection("http://fake", "", "http://fake/key/k", server=self.server)
+        connection = Connection(self.server.url, TOKEN, "http://fake/key/k")
         with (
             mock.patch.object(push, "connect_label_studio", lambda *_: connection),
             mock.patch.object(pull, "connect_label_studio", lambda *_: connection),
@@ -111,27 +111,28 @@ class Sequence:
         self.steps.append(f"push {split}")
         push.run(PushConfig(self.root, split, annotators=("ann",), overlap=0.0))
 
-    def _tasks(self, split: str, answered: bool) -> list[SimpleNamespace]:
+    def _tasks(self, split: str, answered: bool) -> list[dict[str, Any]]:
+        state = self.server.state()
         return [
             task
-            for task in self.server.by_task.values()
-            if f"split {split}," in self.server.by_project[task.project].description
-            and any(not one["was_cancelled"] for one in task.annotations) == answered
+            for _, task in sorted(state["tasks"].items())
+            if f"split {split}," in state["projects"][task["project"]]["description"]
+            and any(not one["was_cancelled"] for one in task["annotations"]) == answered
         ]
 
-    def _answer(self, split: str, tasks: list[SimpleNamespace], skip: bool = False) -> None:
+    def _answer(self, split: str, tasks: list[dict[str, Any]], skip: bool = False) -> None:
         pairs = {
             row["pair_id"]: row for row in read_table(self.workspace.annotation(split) / "tasks.parquet").to_pylist()
         }
         pool, other = self._bytes("pool"), self._bytes(GALLERY[split])
         for task in tasks:
-            row = pairs[task.data["pair_id"]]
+            row = pairs[task["data"]["pair_id"]]
             shown = pool.get(row["query_id"]), other.get(row["reference_id"])
             if None in shown:
                 continue  # the page shows no picture, so nobody labels the pair
             label = None if skip else self.random.choice(LABELS)
             self.steps.append(f"  {row['query_id']} × {row['reference_id']}: {label or 'skipped'}")
-            self.server.label(task, label)
+            self.server.label(task["project"], task["data"]["pair_id"], label)
             if label:
                 self.said[split, str(shown[0]), str(shown[1])] = label
 
@@ -144,7 +145,7 @@ class Sequence:
         self._answer(split, self.random.sample(found, min(len(found), 2)))
 
     def _skip(self, split: str) -> None:
-        found = [task for task in self._tasks(split, answered=False) if not task.annotations]
+        found = [task for task in self._tasks(split, answered=False) if not task["annotations"]]
         self._answer(split, found[:1], skip=True)
 
     def _pull(self, split: str) -> None:
@@ -248,5 +249,6 @@ class Sequence:
 def run_sequence(root: Path, seed: int, steps: int = 24) -> Sequence:
     """A finished sequence; equal seeds give equal ones."""
     sequence = Sequence(root, seed)
-    sequence.run(steps)
+    with sequence.server:
+        sequence.run(steps)
     return sequence

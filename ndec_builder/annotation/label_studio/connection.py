@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from ndec_builder.annotation.label_studio.credentials import keyed_url, secrets_file
+from ndec_builder.annotation.label_studio.credentials import closed_text, keyed_url, secrets_file
 from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.settings import DEFAULT_IMAGE_PORT
@@ -47,23 +47,34 @@ def _client(url: str, token: str, process: int) -> Any:
     return LabelStudio(base_url=url, api_key=token, timeout=TIMEOUT_SECONDS)
 
 
-def connect_label_studio(workspace: Workspace, url: str = "", token_file: str = "", image_url: str = "") -> Connection:
+def connect_label_studio(
+    workspace: Workspace, url: str = "", token_file: str = "", image_url: str | None = None
+) -> Connection:
     """Find the server (setting > running `ndec annotate serve` > $LABEL_STUDIO_URL), check it and return it.
 
-    Raises NdecError if no server answers, it refuses the token or has a different major version; UsageError if there is
-    no token.
+    image_url: address of the pictures, "" for the default one; None if the command sends no tasks, and so needs no key
+    of the pictures. Raises NdecError if no server answers, it refuses the token or has a different major version, or if
+    the key cannot be read; UsageError if there is no token.
     """
     state = None if url else running_state(workspace.label_studio)
     if state is not None:
         return own_connection(workspace, str(state["url"]), image_url or str(state["image_url"]))
     url = (url or os.environ.get("LABEL_STUDIO_URL", "")).rstrip("/")
+    closed = closed_text(workspace.label_studio)
+    if not url and closed:
+        raise NdecError(
+            f"{closed}; ask for an address and an access token of the server, and name them with LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY"
+        )
     if not url:
         raise NdecError(
             f"no Label Studio runs for this workspace; start `ndec annotate serve --workspace {workspace.root}` in "
             "another terminal and leave it running, or name yours with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
         )
     images = image_url or f"http://127.0.0.1:{DEFAULT_IMAGE_PORT}"
-    return verify(Connection(url, _named_token(token_file, url), keyed_url(images, workspace.label_studio)))
+    if image_url is not None or not closed:
+        images = keyed_url(images, workspace.label_studio)
+    return verify(Connection(url, _named_token(token_file, url), images))
 
 
 def own_connection(workspace: Workspace, url: str, image_url: str) -> Connection:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import stat
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.core.access.machines import user_name
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import atomic_path, read_json
@@ -46,11 +48,23 @@ def keyed_url(url: str, data: Path) -> str:
     return f"{url.rstrip('/')}/key/{image_key(data)}" if url and "/key/" not in url else url
 
 
+def closed_text(data: Path) -> str:
+    """Whose data folder this is, if this user may not look into it; empty if there is none or it is open."""
+    if not data.is_dir() or os.access(data, os.R_OK | os.X_OK, effective_ids=True):
+        return ""
+    return f"{data}, with passwords and keys of Label Studio, belongs to user {user_name(data.stat().st_uid)}"
+
+
 def make_private(data: Path) -> None:
     """Take the rights of other users from the data folder and the files in it, databases and their copies included.
 
     Raises NdecError if the folder belongs to another user.
     """
+    if closed := closed_text(data):
+        raise NdecError(
+            f"{closed}; ask for the address of the pictures with its key, and set it as image_url = "
+            '"http://…/key/…" under [annotate.push] in ndec.toml'
+        )
     if not data.is_dir():
         return
     reachable = stat.S_IMODE(data.stat().st_mode) & 0o077  # in a private folder nobody could read the files
@@ -64,9 +78,9 @@ def make_private(data: Path) -> None:
             continue
         except PermissionError:
             raise NdecError(
-                f"{path} can be read by other users (mode {found:o}) and belongs to user number {path.stat().st_uid}, "
-                "so its rights cannot be changed; run this as that user, or let that user run `chmod -R go= "
-                f"{data}`"
+                f"{path} can be read by other users (mode {found:o}) and belongs to user "
+                f"{user_name(path.stat().st_uid)}, so its rights cannot be changed; run this as that user, or let "
+                f"that user run `chmod -R go= {data}`"
             ) from None
         if reachable:
             say(f"{path} could be read by other users (mode {found:o}); now only by you (mode {found & 0o700:o})")

@@ -14,7 +14,12 @@ from urllib.parse import urlsplit
 import requests
 
 from ndec_builder.annotation.label_studio import data_lock
-from ndec_builder.annotation.label_studio.credentials import make_secrets, secrets_file, write_private_json
+from ndec_builder.annotation.label_studio.credentials import (
+    closed_text,
+    make_secrets,
+    secrets_file,
+    write_private_json,
+)
 from ndec_builder.annotation.label_studio.database import Database, prepare_upgrade, read_database, record_version
 from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
@@ -33,9 +38,12 @@ def state_file(data: Path) -> Path:
 
 
 def running_state(data: Path) -> dict[str, Any] | None:
-    """State of the server that runs on this data directory, or None. A stale file of an exited server is ignored."""
+    """State of the server that runs on this data directory, or None. A stale file of an exited server is ignored.
+
+    None also for a directory of another user, whose passwords this user may not read.
+    """
     path = state_file(data)
-    if not path.is_file():
+    if closed_text(data) or not path.is_file():
         return None
     state: dict[str, Any] = read_json(path)
     return state if _is_ours(state["pid"], data) else None

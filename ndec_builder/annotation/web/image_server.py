@@ -188,6 +188,8 @@ class _Server(HTTPServer):
 class ImageServer:
     """Context manager that serves the workspace's pictures from a thread. Port 0 picks a free one; see `url`.
 
+    At the start it checks again, in the background, which of the listed missing pictures can be read now.
+
     Every picture's address starts with a key that is part of `url` and of Label Studio's tasks. On loopback only web
     pages of the origins `label_studio` can read the pictures, and tasks of an older ndec are shown without the key
     until a push or pull has added it (picture_keys.py). The guideline needs no key.
@@ -197,8 +199,9 @@ class ImageServer:
         if port:
             check_port_is_free(port, "--image-port", host)
         key = image_key(workspace.label_studio)
+        self._pictures = Pictures(workspace)
         members = {
-            "pictures": Pictures(workspace),
+            "pictures": self._pictures,
             "pairs": AssignedPairs(workspace),
             "allowed": _LOOPBACK if is_loopback(host) else None,
             "key": key,
@@ -212,6 +215,7 @@ class ImageServer:
 
     def __enter__(self) -> ImageServer:
         self._thread.start()
+        threading.Thread(target=self._pictures.check_again, name="ndec-missing", daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
-from ndec_builder.annotation.label_studio.credentials import image_key, write_private_json
+from ndec_builder.annotation.label_studio.credentials import closed_text, image_key, write_private_json
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say, track
 from ndec_builder.core.schemas import SPLITS
@@ -33,9 +33,12 @@ def has_keyless(workspace: Workspace) -> bool:
 def add_keys(tables: AnnotationTables, connection: Connection) -> int:
     """Add the key to the picture addresses of this split's tasks, once; returns how many tasks were changed.
 
-    The host in an address stays as it is. After a kill, the next call does the rest.
+    Nothing if the key belongs to another user, whose next push or pull does it. The host in an address stays as it is.
+    After a kill, the next call does the rest.
     """
     workspace, client = tables.workspace, connection.client()
+    if closed_text(workspace.label_studio):
+        return 0
     marker = _marker(workspace, tables.split)
     remove_abandoned(workspace.label_studio)
     if marker.is_file():

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from PIL import Image, ImageDraw, ImageFont
 
 from ndec_builder.annotation.tables import GOLD_ROLE, gold_images, missing_file, missing_images
+from ndec_builder.core.console import say
 from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.rendition import render
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table, read_uri, write_json
@@ -56,6 +58,17 @@ class Pictures:
             return ServedPicture(placeholder(name or f"{role} {image_id}", reason), "image/png", reason)
         self._record(f"{role}/{image_id}", "")
         return shown
+
+    def check_again(self) -> None:
+        """Read each listed picture again; those that can be read now, or were removed, leave the list."""
+        for name in list(self._missing):
+            role, _, image_id = name.partition("/")
+            try:
+                if self.show(role, image_id) is None:
+                    self._record(name, "")
+            except NdecError as error:  # the list cannot be written
+                say(str(error))
+                return
 
     def is_known(self, role: str, image_id: str) -> bool:
         """Whether the workspace has this image; its file is not read."""

@@ -27,7 +27,7 @@ SOURCE = 500  # longest side of the images that are aligned: enough to see what 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One pair with its pictures as data URIs (empty if unreadable) and facts about it.
+    """One pair with its pictures as data URIs (empty if unreadable, None if not asked for) and facts about it.
 
     overlay: difference of the query and the reference after alignment by the fitted homography: black where they are
     equal, blue for content of the query only, orange for content of the reference only; empty if no fit was found.
@@ -35,13 +35,15 @@ class Exhibit:
 
     query_id: str
     reference_id: str
-    query_picture: str
-    reference_picture: str
+    query_picture: str | None
+    reference_picture: str | None
     facts: tuple[str, ...]
     overlay: str = ""
 
 
-def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedList, count: int) -> list[Exhibit]:
+def worst_false_positives(
+    dataset: Dataset, final: Predictions, ranked: RankedList, count: int, pictures: bool = True
+) -> list[Exhibit]:
     """The first `count` negatives of the final list. ranked: `final` in rank order."""
     ranks = np.flatnonzero(~ranked.is_match)[:count]
     exhibits = []
@@ -53,12 +55,18 @@ def worst_false_positives(dataset: Dataset, final: Predictions, ranked: RankedLi
         exhibits.append(make_exhibit(dataset, query, reference, (
             f"rank {place + 1:,}", f"score {final.scores[row]:.2f}",
             f"query: {kind}" if stratum == "none" else f"query: {kind}, {stratum.replace('_', ' ')}",
-        )))  # fmt: skip
+        ), pictures))  # fmt: skip
     return exhibits
 
 
 def missed_copies(
-    dataset: Dataset, final: Predictions, ranked: RankedList, searched: Predictions, n: int, count: int
+    dataset: Dataset,
+    final: Predictions,
+    ranked: RankedList,
+    searched: Predictions,
+    n: int,
+    count: int,
+    pictures: bool = True,
 ) -> list[Exhibit]:
     """Ground-truth pairs below the cut at N: first those not found, then those filtered out, then the lowest ranked.
 
@@ -76,7 +84,7 @@ def missed_copies(
         elif ranks[pair] > n:
             missed.append((2, -ranks[pair], pair, f"rank {ranks[pair]:,}, score {scores[pair]:.2f}"))
     return [
-        make_exhibit(dataset, pair // len(dataset.references), pair % len(dataset.references), (fact,))
+        make_exhibit(dataset, pair // len(dataset.references), pair % len(dataset.references), (fact,), pictures)
         for _, _, pair, fact in sorted(missed)[:count]
     ]
 
@@ -87,8 +95,12 @@ def worst_mistakes(false_positives: Sequence[Exhibit], missed: Sequence[Exhibit]
     return [exhibit for pair in turns for exhibit in pair if exhibit is not None][:count]
 
 
-def make_exhibit(dataset: Dataset, query: int, reference: int, facts: tuple[str, ...]) -> Exhibit:
-    """The exhibit of a pair given by its rows in the dataset."""
+def make_exhibit(
+    dataset: Dataset, query: int, reference: int, facts: tuple[str, ...], pictures: bool = True
+) -> Exhibit:
+    """The exhibit of a pair given by its rows in the dataset. Without `pictures` no image is read."""
+    if not pictures:
+        return Exhibit(dataset.query_ids[query], dataset.reference_ids[reference], None, None, facts)
     left = _image(dataset, dataset.queries.slice(query, 1).to_pylist()[0])
     right = _image(dataset, dataset.references.slice(reference, 1).to_pylist()[0])
     return Exhibit(

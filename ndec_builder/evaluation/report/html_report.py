@@ -86,12 +86,12 @@ def write_report(
         (
             "Worst false positives",
             "The highest ranked pairs that are not in the ground truth.",
-            worst_false_positives(dataset, final, ranked, config.gallery),
+            worst_false_positives(dataset, final, ranked, config.gallery, config.pictures),
         ),
         (
             "Missed copies",
             f"Ground-truth pairs that are not among the first N = {evaluation.n:,}, the farthest first.",
-            missed_copies(dataset, final, ranked, searched, evaluation.n, config.gallery),
+            missed_copies(dataset, final, ranked, searched, evaluation.n, config.gallery, config.pictures),
         ),
     ]
     environment = jinja2.Environment(

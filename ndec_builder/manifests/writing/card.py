@@ -134,10 +134,13 @@ def _images(info: dict[str, Any]) -> list[str]:
 def _split(split: str, facts: dict[str, Any]) -> list[str]:
     mining = facts["mining"]
     settings = mining["settings"]
+    lowest = "not recorded" if mining["cut"] is None else f"{mining['cut']:.4f}"
+    known = {None: "an unrecorded number", 0: "any number"}
+    most = {name: known.get(value, str(value)) for name, value in settings.items()}
     lines = [
         f"Split {split}: the {mining['counts'].get('pairs', 0):,} most similar pairs by {escaped(mining['model'])}, "
-        f"at most {settings['max_per_query'] or 'any number'} per pool image and "
-        f"{settings['max_per_reference'] or 'any number'} per reference, lowest score {mining['cut']:.4f}; "
+        f"at most {most['max_per_query']} per pool image and "
+        f"{most['max_per_reference']} per reference, lowest score {lowest}; "
         f"{mining['counts'].get('duplicates', 0):,} of them were duplicates, which nobody labelled. "
         f"{mining['rechecked_pairs']:,} more pairs came from searching the kept queries again.",
         "",

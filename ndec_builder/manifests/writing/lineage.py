@@ -39,7 +39,7 @@ def corpus_facts(workspace: Workspace) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     run = read_json(path)
-    return {"counts": run.get("counts", {}), "packages": run.get("packages", [])}
+    return {"counts": run.get("counts") or {}, "packages": run.get("packages", [])}
 
 
 def ingested_pairs(workspace: Workspace) -> dict[str, Any] | None:
@@ -96,16 +96,18 @@ def bare_rows(table: pa.Table) -> np.ndarray:
 
 
 def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
+    """What run.json says of the mining. A tool that wrote the candidates in place of ndec may leave any of it out."""
     run = read_json(workspace.candidates(split) / "run.json")
+    config = run.get("config") or {}
     recheck = workspace.candidates(split) / "recheck.parquet"
     return {
         "mining": {
-            "model": slug(run["config"]["model"]),  # without the path, if the model was given as one
-            "settings": {name: run["config"].get(name) for name in MINING_SETTINGS},
+            "model": slug(config.get("model") or "unrecorded"),  # without the path, if given as one
+            "settings": {name: config.get(name) for name in MINING_SETTINGS},
             "fingerprint": run.get("fingerprint"),
             "cut": run.get("cut"),
-            "counts": run.get("counts", {}),
-            "weights": run.get("weights", {}),
+            "counts": run.get("counts") or {},
+            "weights": run.get("weights") or {},
             "candidates_sha256": sha256_file(workspace.candidates(split) / "candidates.parquet"),
             "rechecked_pairs": read_table(recheck, ["pair_id"]).num_rows if recheck.is_file() else 0,
         }
