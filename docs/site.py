@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 
 from ndec_builder.annotation.decisions.recall_certificate import RecallGoal, expected_recall
 from ndec_builder.cli.assist import sizing
-from ndec_builder.commands import COMMANDS
+from ndec_builder.commands import settings_sections
 from ndec_builder.core.config import file_settings
 from ndec_builder.core.console import duration
 
@@ -95,7 +95,7 @@ def settings() -> str:
         "# Settings", "", "`ndec init` writes them all, commented out at their defaults, into `ndec.toml`. Flags "
         "override the file. In Python they are the fields of the config, see [Python](python.md).", "",
     ]  # fmt: skip
-    for section, cls in (pair for command in COMMANDS.values() for pair in command.sections().items()):
+    for section, cls in settings_sections().items():
         known = file_settings(cls)
         if not known:
             continue

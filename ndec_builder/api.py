@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ndec_builder.commands import COMMANDS, Command
 from ndec_builder.core.config import ConfigT, as_typed, build, read_settings
 from ndec_builder.core.errors import NdecError, UsageError, nearest
+from ndec_builder.core.executor.settings import ENGINE_SECTION, EngineConfig
 
 if TYPE_CHECKING:
     from ndec_builder.candidates.settings import MineConfig, PrelabelConfig, RecheckConfig
@@ -71,12 +72,13 @@ def configure(
         raise NdecError(f"the settings file {file} does not exist; `ndec init DIR` writes one with every setting")
     values = read_settings(Path(file) if file is not None else Path(workspace or ".") / "ndec.toml")
     _check_sections(values)
+    build(EngineConfig, ENGINE_SECTION, values)  # a wrong name there must not be dropped silently
     return build(config, _command_of(config).section, values, **typed)
 
 
 def _check_sections(values: dict[str, Any]) -> None:
     """Raise UsageError for an unknown section: otherwise a typo would silently drop its settings."""
-    known = {section for command in COMMANDS.values() for section in (command.section, *command.also)}
+    known = {ENGINE_SECTION, *(section for command in COMMANDS.values() for section in (command.section, *command.also))}
     parents = {section.partition(".")[0] for section in known if "." in section}
     for name, value in values.items():
         inner = value if name in parents and isinstance(value, dict) else {}

@@ -11,6 +11,7 @@ from typing import Any
 from ndec_builder.core.access.hosts import trusted
 from ndec_builder.core.config import inner_sections, with_pixel_limit
 from ndec_builder.core.console import waiting
+from ndec_builder.core.executor.settings import ENGINE_SECTION, EngineConfig
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,11 @@ COMMANDS = {
     "league": Command("league", "league.settings", "LeagueConfig", "league.run"),
     "export-results": Command("export-results", "evaluation.settings", "ResultsConfig", "evaluation.export_results"),
 }
+
+
+def settings_sections() -> dict[str, type[Any]]:
+    """The sections of `ndec.toml` and their configs."""
+    sections: dict[str, type[Any]] = {ENGINE_SECTION: EngineConfig}
+    for command in COMMANDS.values():
+        sections |= command.sections()
+    return sections

@@ -15,6 +15,7 @@ from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.caps import total_order
 from ndec_builder.candidates.search.pairs import Pairs
 from ndec_builder.candidates.search.score_normalization import Normalization, normalized
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.schemas import CANDIDATES, conform, pair_id, table_of
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
@@ -28,7 +29,7 @@ class CandidateContext:
     normalization: Normalization = field(default_factory=Normalization)
     rank_by: str = "raw"
     attribution: Mapping[str, Mapping[str, str]] = field(default_factory=Attribution)
-    workers: int = 0  # processes that decode pictures
+    engine: Engine = field(default_factory=Engine)  # runs the shards of pictures and of the search
 
 
 def candidate_table(
@@ -55,7 +56,7 @@ def candidate_table(
         workspace,
         workspace.candidates(split) / "duplicates",
         [(queries[q], references[r], float(s)) for (q, r), s in zip(names, pairs.scores, strict=True)],
-        context.workers,
+        context.engine,
     )
     left, right = (
         {image_id: source_of(row, context.attribution.get(image_id)) for image_id, row in rows.items()}

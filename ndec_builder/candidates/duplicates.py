@@ -172,7 +172,7 @@ def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: 
 
 
 def check_pairs(
-    workspace: Workspace, scratch: Path, pairs: Sequence[tuple[ImageRow, ImageRow, float]], workers: int = 1
+    workspace: Workspace, scratch: Path, pairs: Sequence[tuple[ImageRow, ImageRow, float]], engine: Engine | None = None
 ) -> list[bool]:
     """`find_duplicates` for any number of pairs, in shards that stay under `scratch` until all are done.
 
@@ -186,7 +186,7 @@ def check_pairs(
     folder = open_plan(scratch, plan).absolute()
     write_json(folder / "pairs.json", lists)
     work = CheckShard(workspace.root.absolute(), folder)
-    results = run_shards(folder, plan, work, Engine(workers=workers), what="comparing pictures", unit="pairs")
+    results = run_shards(folder, plan, work, engine, what="comparing pictures", unit="pairs")
     marks: list[bool] = []
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
+
+from ndec_builder.core.storage import read_table, write_table
 
 # next to the candidates: query_id of all pool images that earlier runs of `mine` found
 FORMERLY_MINED = "mined.parquet"
@@ -48,3 +51,12 @@ def kept_queries(candidates: pa.Table, decisions: pa.Table) -> KeptQueries:
         else:
             dropped[query_id] = reason
     return KeptQueries(kept, dropped)
+
+
+def remember_mined(directory: Path, table: pa.Table) -> None:
+    """Keep the pool images of earlier mining runs in mined.parquet: no distractor may be drawn from them."""
+    names = (FORMERLY_MINED, "candidates.parquet", "recheck.parquet")
+    files = [directory / name for name in names if (directory / name).is_file()]
+    earlier = {name for path in files for name in read_table(path, ["query_id"])["query_id"].to_pylist()}
+    if earlier - set(table["query_id"].to_pylist()):
+        write_table(directory / FORMERLY_MINED, pa.table({"query_id": pa.array(sorted(earlier), pa.string())}))

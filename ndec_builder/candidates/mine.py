@@ -17,7 +17,7 @@ from ndec_builder.candidates.candidate_table import CandidateContext
 from ndec_builder.candidates.contact_sheet import write_mined_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
-from ndec_builder.candidates.kept_queries import FORMERLY_MINED
+from ndec_builder.candidates.kept_queries import remember_mined
 from ndec_builder.candidates.mining_search import find_candidates
 from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
 from ndec_builder.candidates.search.score_normalization import Normalization
@@ -36,6 +36,8 @@ from ndec_builder.candidates.twins import find_twins, left_out, report_twins
 from ndec_builder.core.config import build, read_settings, result_fields
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import engine_of
+from ndec_builder.core.executor.runner import on_engine
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file, write_json, write_table
@@ -46,6 +48,7 @@ _SCRATCH = "search"
 TWIN = "shows the same picture as another image of the role"
 
 
+@on_engine
 @one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
 def run(config: MineConfig) -> Path:
     """Mine one split; return candidates/<split>/ with candidates.parquet, contact_sheet.html and run.json.
@@ -71,7 +74,8 @@ def run(config: MineConfig) -> Path:
     _check_background(config, background)
     mark, inputs = _mark(config, workspace, first)  # now the embeddings exist
     sizes = {side.role: len(side) for side in (pool, gallery)}
-    twins = {side.role: find_twins(workspace, side, config.workers) for side in (pool, gallery)}
+    engine = engine_of(config)
+    twins = {side.role: find_twins(workspace, side, engine) for side in (pool, gallery)}
     closed, closed_hashes = closed_to_training(workspace, config.split)
     gallery, gallery_reasons = allowed_gallery(gallery, closed, closed_hashes)
     pool, pool_reasons = _allowed_pool(workspace, config, pool, first, closed)
@@ -79,7 +83,7 @@ def run(config: MineConfig) -> Path:
     gallery, gallery_twins = _without_twins(gallery, twins[gallery.role], gallery_reasons)
     skipped = {"pool": count_reasons(pool_reasons), gallery.role: count_reasons(gallery_reasons)}
     _check_attribution(config, attribution, pool, gallery)
-    context = CandidateContext(background, normalization, config.rank_by, attribution, config.workers)
+    context = CandidateContext(background, normalization, config.rank_by, attribution, engine)
     scratch = directory / _SCRATCH
     recommended = recommended_top(len(pool))
     if not config.top and config.pairs is None:
@@ -90,8 +94,8 @@ def run(config: MineConfig) -> Path:
         _report_limits(config, table, pool, gallery)
     (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # from an earlier run
     if config.geometry:
-        table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, workers=config.workers)
-    _remember_mined(directory, table)
+        table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, engine=engine)
+    remember_mined(directory, table)
     write_table(directory / "candidates.parquet", table)
     write_mined_sheet(workspace, config.split, table, (pool, gallery), config.pictures)
     scores = table["score"].to_pylist()
@@ -139,15 +143,6 @@ def _without_twins(images: RoleVectors, twins: dict[str, str], reasons: dict[str
     if not len(left):
         raise NdecError(f"every {images.role} image shows the picture of an image that may not be mined; ingest others")
     return left, count
-
-
-def _remember_mined(directory: Path, table: pa.Table) -> None:
-    """Keep the pool images of earlier mining runs in mined.parquet: no distractor may be drawn from them."""
-    names = (FORMERLY_MINED, "candidates.parquet", "recheck.parquet")
-    files = [directory / name for name in names if (directory / name).is_file()]
-    earlier = {name for path in files for name in read_table(path, ["query_id"])["query_id"].to_pylist()}
-    if earlier - set(table["query_id"].to_pylist()):
-        write_table(directory / FORMERLY_MINED, pa.table({"query_id": pa.array(sorted(earlier), pa.string())}))
 
 
 def _check_background(config: MineConfig, background: RoleVectors | None) -> None:
@@ -232,7 +227,7 @@ def _allowed_pool(
     if not used and not closed:
         return pool, {}
     reasons = skip_reasons(read_table(pool.table, SKIP_COLUMNS), used, closed)
-    near = near_duplicates_of_used(workspace, pool, used, config.split, config.workers)
+    near = near_duplicates_of_used(workspace, pool, used, config.split, engine_of(config))
     reasons |= dict.fromkeys(near - set(reasons), "duplicate of an image used by the other split")
     left = pool.without(reasons)
     if not len(left):

@@ -16,6 +16,9 @@ from ndec_builder.candidates.search.checkpoint import Checkpoint
 from ndec_builder.candidates.search.exact import top_pairs
 from ndec_builder.candidates.search.first_pass import choose
 from ndec_builder.candidates.search.pairs import Pairs, score_pairs
+from ndec_builder.candidates.search.ranges import RangedSearch, Shift
+from ndec_builder.candidates.search.selection import Caps
+from ndec_builder.candidates.search.shared_vectors import SharedSearch, share_vectors
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES
@@ -85,6 +88,10 @@ def find_pairs(
             f"expected {gallery.vectors.dim}-d vectors as in the {gallery.role} embeddings, got {pool.vectors.dim}-d "
             f"in the pool embeddings; embed both with the same --model"
         )
+    caps = Caps(config.top, config.max_per_query, config.max_per_reference)
+    if context.engine.name == "ray":
+        pairs = _in_ranges(config, caps, pool, gallery, context, scratch, mark)
+        return Pairs(pairs.queries, pairs.references, _raw(pool, gallery, pairs, config.block))
     offsets = None
     if config.rank_by == "normalized" and context.background is not None:
         kept = Checkpoint(scratch / "background.npz", mark)
@@ -100,23 +107,50 @@ def find_pairs(
         pool.vectors,
         range(len(gallery)),
         references,
-        top=config.top,
-        max_per_query=config.max_per_query,
-        max_per_reference=config.max_per_reference,
+        top=caps.top,
+        max_per_query=caps.max_per_query,
+        max_per_reference=caps.max_per_reference,
         block=config.block,
         engine=engine,
         offsets=offsets,
         checkpoint=Checkpoint(scratch / "search.npz", mark),
     )
     if offsets is not None:
-        pairs = Pairs(pairs.queries, pairs.references, _raw(pool, references, pairs, config.block))
+        pairs = Pairs(pairs.queries, pairs.references, _raw(pool, gallery, pairs, config.block))
     return pairs
 
 
-def _raw(pool: RoleVectors, references: np.ndarray, pairs: Pairs, block: int) -> np.ndarray:
+def _in_ranges(
+    config: MineConfig,
+    caps: Caps,
+    pool: RoleVectors,
+    gallery: RoleVectors,
+    context: CandidateContext,
+    scratch: Path,
+    mark: str,
+) -> Pairs:
+    """The same search as tasks of a cluster; scores are normalised if `config` ranks by them."""
+    folder = (scratch / mark[:16]).absolute()
+    shared = SharedSearch(
+        share_vectors(pool.vectors, folder, "pool"),
+        share_vectors(gallery.vectors, folder, gallery.role),
+        config.search,
+        config.block,
+    )
+    shift = None
+    if config.rank_by == "normalized" and context.background is not None:
+        shift = Shift(context.normalization, share_vectors(context.background.vectors, folder, "background"))
+    # one task per machine, with all cores: each process holds all references
+    engine = replace(context.engine, threads=0, workers=0)
+    return RangedSearch(shared, caps, engine, folder, mark, shift).run()
+
+
+def _raw(pool: RoleVectors, gallery: RoleVectors, pairs: Pairs, block: int) -> np.ndarray:
+    """The scores (n,) float32 of pairs before normalisation."""
     scores = np.empty(len(pairs), dtype=np.float32)
     for start in range(0, len(pairs), block):
         part = slice(start, start + block)
-        vectors = pool.vectors[pairs.queries[part]]
-        scores[part] = score_pairs(vectors, references, np.arange(len(vectors)), pairs.references[part])
+        queries, references = pool.vectors[pairs.queries[part]], gallery.vectors[pairs.references[part]]
+        rows = np.arange(len(queries))
+        scores[part] = score_pairs(queries, references, rows, rows)
     return scores

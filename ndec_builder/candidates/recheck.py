@@ -32,6 +32,8 @@ from ndec_builder.candidates.split_exclusions import SKIP_COLUMNS, closed_to_tra
 from ndec_builder.candidates.twins import read_twins
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import engine_of
+from ndec_builder.core.executor.runner import on_engine
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform, pair_id
@@ -41,6 +43,7 @@ from ndec_builder.core.workspace import Workspace
 RESULT_VERSION = 2
 
 
+@on_engine
 @one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
 def run(config: RecheckConfig) -> Path:
     """Append new pairs of kept queries to candidates/<split>/recheck.parquet (schema CANDIDATES); return its path.
@@ -59,7 +62,7 @@ def run(config: RecheckConfig) -> Path:
     unmined = _closest_unmined(workspace, config, candidates, len(candidates) + len(fresh) + 1)
     fresh = pa.concat_tables([fresh, unmined])
     if (directory / GEOMETRY_FILE).is_file():  # same as in mining
-        fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, workers=config.workers)
+        fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, engine=engine_of(config))
     path = directory / "recheck.parquet"
     before = read_table(path) if path.is_file() else CANDIDATES.empty_table()
     both = pa.concat_tables([CANDIDATES.empty_table(), before, fresh], promote_options="default")
@@ -231,7 +234,7 @@ def _mining_context(workspace: Workspace, config: RecheckConfig, background: Rol
         ),
         mined.get("rank_by", MineConfig.rank_by),
         read_attribution(attribution) if attribution and attribution.is_file() else {},
-        config.workers,
+        engine_of(config),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndec_builder.core.config import Config, option, setting
+from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.core.vocabulary import SPLITS
 from ndec_builder.embeddings.settings import DEFAULT_MODEL, MODEL_FORMS
 from ndec_builder.sources.settings import GROUP_BY
@@ -60,6 +61,8 @@ class MineConfig(Config):
     )
     pictures: bool = setting(True, "Copies of pictures inside and next to the contact sheet.", result=False)
     workers: int = setting(0, WORKERS_HELP, ge=0, result=False)
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()
     block: int = setting(
         8192, "Pool images searched at a time; changes memory and time, not the result.", ge=1, result=False
     )
@@ -102,6 +105,8 @@ class RecheckConfig(Config):
     )
     model: str = setting(DEFAULT_MODEL, "Model whose vectors are searched: the model that the split was mined with.")
     workers: int = setting(0, WORKERS_HELP, ge=0, result=False)
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()
 
 
 @dataclass(frozen=True)

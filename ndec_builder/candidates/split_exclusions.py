@@ -14,6 +14,7 @@ from ndec_builder.candidates.duplicates import DUPLICATE_SCORE, check_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import fingerprint, read_json, read_table
 from ndec_builder.core.workspace import Workspace
@@ -72,7 +73,7 @@ def skip_reasons(pool: pa.Table, used: Collection[str], groups: Collection[str])
 
 
 def near_duplicates_of_used(
-    workspace: Workspace, pool: RoleVectors, used: Collection[str], split: str, workers: int = 1
+    workspace: Workspace, pool: RoleVectors, used: Collection[str], split: str, engine: Engine | None = None
 ) -> set[str]:
     """Return the pool images, except those in `used`, that are re-encodings or resizes of used ones."""
     is_used = _is_in(pool.ids, used).to_numpy(zero_copy_only=False)
@@ -88,7 +89,7 @@ def near_duplicates_of_used(
         workspace,
         workspace.candidates(split) / "skipped",
         [(rows[a], rows[b], float(score)) for a, b, score in zip(first, second, found.scores, strict=True)],
-        workers,
+        engine,
     )
     return {image_id for mark, image_id in zip(marks, first, strict=True) if mark}
 

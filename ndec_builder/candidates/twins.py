@@ -18,6 +18,7 @@ from ndec_builder.candidates.duplicates import VERSION, check_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.core.console import say
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.fingerprints import columns_fingerprint, images_fingerprint
 from ndec_builder.core.schemas import TWINS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_table, remove_abandoned, write_json, write_table
@@ -28,7 +29,7 @@ _CLOSEST = 8  # images that each image is compared with
 ALL_IMAGES = 200_000  # in larger roles only equal bytes are found: comparing pictures would take hours
 
 
-def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[str, str]:
+def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dict[str, str]:
     """Return {image_id: representative} of the embedded images that another one represents, and store it.
 
     images/<role>-twins.parquet (schema TWINS) is kept until the images, the vectors or the definition change.
@@ -44,7 +45,7 @@ def find_twins(workspace: Workspace, images: RoleVectors, workers: int) -> dict[
     found = _equal_bytes(table, preference)
     equal = set(found)
     if len(images) <= ALL_IMAGES:
-        found |= _equal_pictures(workspace, images.without(equal), preference, workers)
+        found |= _equal_pictures(workspace, images.without(equal), preference, engine)
     # a twin of a twin has the same representative
     found = {image_id: found.get(other, other) for image_id, other in found.items()}
     rows = [
@@ -110,7 +111,7 @@ def _equal_bytes(table: pa.Table, preference: Mapping[str, tuple[int, str]]) -> 
 
 
 def _equal_pictures(
-    workspace: Workspace, images: RoleVectors, preference: Mapping[str, tuple[int, str]], workers: int
+    workspace: Workspace, images: RoleVectors, preference: Mapping[str, tuple[int, str]], engine: Engine
 ) -> dict[str, str]:
     near = pairs_above(images.vectors, images.vectors.load(), TWIN_SCORE, closest=_CLOSEST + 1)  # each finds itself
     ends = np.sort(np.stack([near.queries, near.references], axis=1), axis=1)
@@ -122,7 +123,7 @@ def _equal_pictures(
     pairs = [(rows[a], rows[b], float(score)) for a, b, score in zip(first, second, scores, strict=True)]
     scratch = workspace.root / "candidates" / f"{images.role}-twins"
     links: dict[str, list[str]] = defaultdict(list)
-    for a, b, same in zip(first, second, check_pairs(workspace, scratch, pairs, workers), strict=True):
+    for a, b, same in zip(first, second, check_pairs(workspace, scratch, pairs, engine), strict=True):
         if same:
             links[a].append(b)
             links[b].append(a)

@@ -141,7 +141,7 @@ def plan(call: VerbCall) -> None:
     call.run()
 
 
-@verb(app, "recheck", "split distractors")
+@verb(app, "recheck", "split distractors engine ray_address")
 def recheck(call: VerbCall) -> None:
     """Search each kept query against all references once more; near matches go back to annotation (push again).
 

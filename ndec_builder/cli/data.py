@@ -64,8 +64,8 @@ def embed(
 @verb(
     app,
     "mine",
-    "split top max_per_query max_per_reference model pool references group_by shared_groups geometry workers rank_by "
-    "search attribution pairs pictures",
+    "split top max_per_query max_per_reference model pool references group_by shared_groups geometry workers engine "
+    "ray_address rank_by search attribution pairs pictures",
 )
 def mine(call: VerbCall) -> None:
     """Find the pairs closest to the references: the candidates for annotation."""

@@ -121,32 +121,41 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: Any) -> ConfigT:
-    """Make a stage's config: its defaults, then `[section]` of the settings, then the flags that are not None.
+    """Make a stage's config: defaults, `[engine]` and `[section]` of the settings, then the flags that are not None.
 
-    Raises UsageError for an unknown setting (with the nearest name), one of the wrong type or outside its range.
+    Of `[engine]` the fields count that the config has. Raises UsageError for an unknown setting (with the nearest
+    name), one of the wrong type or outside its range.
     """
     hints = typing.get_type_hints(cls)
     known = list(file_settings(cls))
     unset = {field.name for field in dataclasses.fields(cls) if field.default is None}  # type: ignore[arg-type]
+    own, values = _table(settings, section), dict[str, Any]()
+    for name in own:
+        if name not in known:
+            raise UsageError(
+                f"unknown setting {name!r} in [{section}] of ndec.toml{nearest(name, known)} Known: {known}"
+            )
+    shared = {name: value for name, value in _table(settings, "engine").items() if name in hints}
+    for where, table in (("engine", shared), (section, own)):
+        for name, value in table.items():
+            if value == "" and name in unset:  # how the file shows a default of None
+                values[name] = None
+            else:
+                values[name] = as_typed(value, hints[name], f"[{where}] {name} of ndec.toml")
+    values.update({name: value for name, value in flags.items() if value is not None})
+    for name, inner in inner_sections(cls).items():
+        values.setdefault(name, build(hints[name], inner, settings))
+    return cls(**values)
+
+
+def _table(settings: dict[str, Any], section: str) -> dict[str, Any]:
+    """A copy of one table of the settings; empty if it is absent. Raises UsageError when it is something else."""
     values: Any = settings
     for part in section.split("."):  # `[annotate.push]` is a table inside a table
         values = values.get(part, {})
         if not isinstance(values, dict):
             raise UsageError(f"[{section}] of ndec.toml is {values!r}; expected a table of settings")
-    values = dict(values)
-    for name, value in values.items():
-        if name not in known:
-            raise UsageError(
-                f"unknown setting {name!r} in [{section}] of ndec.toml{nearest(name, known)} Known: {known}"
-            )
-        if value == "" and name in unset:  # how the file shows a default of None
-            values[name] = None
-        else:
-            values[name] = as_typed(value, hints[name], f"[{section}] {name} of ndec.toml")
-    values.update({name: value for name, value in flags.items() if value is not None})
-    for name, inner in inner_sections(cls).items():
-        values.setdefault(name, build(hints[name], inner, settings))
-    return cls(**values)
+    return dict(values)
 
 
 def as_typed(value: Any, hint: Any, where: str) -> Any:

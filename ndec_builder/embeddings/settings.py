@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ndec_builder.core.config import Config, described, option, setting
+from ndec_builder.core.executor.settings import ADDRESS_HELP, ENGINE_HELP, ENGINES
 from ndec_builder.core.vocabulary import ROLES
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -53,12 +54,7 @@ class EmbedConfig(Config):
         512, "Images per shard, in full batches: the work that each worker loses when it is killed.", ge=1, result=False
     )
     device: str = setting("auto", "auto (CUDA if there is a GPU), cpu or cuda.", choices=DEVICES, result=False)
-    engine: str = setting(
-        "local",
-        "local (processes on this machine) or ray (tasks on a cluster).",
-        choices=("local", "ray"),
-        result=False,
-    )
+    engine: str = setting("local", ENGINE_HELP, choices=ENGINES, result=False)
     workers: int = setting(
         0,
         "Shards processed at a time; the result is the same. 0: as many as the cores allow, one with a GPU.",
@@ -66,9 +62,7 @@ class EmbedConfig(Config):
         result=False,
     )
     threads: int = setting(2, "Images processed in parallel in a worker, one core for each.", ge=1, result=False)
-    ray_address: str = setting(
-        "", "Address of a running Ray cluster; empty: $RAY_ADDRESS, else one is started here.", result=False
-    )
+    ray_address: str = setting("", ADDRESS_HELP, result=False)
     task_gpus: float = setting(
         0.0, "GPUs of a Ray task, 1 or a share of one. Its CPUs are `threads`.", ge=0, result=False
     )

@@ -21,6 +21,7 @@ from ndec_builder.candidates.duplicates import (
     find_duplicates,
     near_exact,
 )
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
@@ -128,6 +129,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from ndec_builder.candidates import duplicates
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 duplicates.PAIRS_PER_SHARD = 5
 real = duplicates.find_duplicates
@@ -137,7 +139,7 @@ def slowly(pairs, resolve):
 duplicates.find_duplicates = slowly
 root = Path(sys.argv[1])
 rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "aabbcc"]
-duplicates.check_pairs(Workspace(root), root / "marks", [(rows[0], row, 0.9) for row in rows * 3], 1)
+duplicates.check_pairs(Workspace(root), root / "marks", [(rows[0], row, 0.9) for row in rows * 3], Engine(workers=1))
 """
 
 
@@ -155,7 +157,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, cap
     monkeypatch.setattr(duplicates, "PAIRS_PER_SHARD", 5)
     rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "aabbcc"]
     marks = duplicates.check_pairs(
-        Workspace(tmp_path), tmp_path / "marks", [(rows[0], row, 0.9) for row in rows * 3], 1
+        Workspace(tmp_path), tmp_path / "marks", [(rows[0], row, 0.9) for row in rows * 3], Engine(workers=1)
     )
     assert marks == [True, True, True, True, False, False] * 3
     assert "of 4 shards are already done" in " ".join(capsys.readouterr().err.split())

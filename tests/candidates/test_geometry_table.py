@@ -12,6 +12,7 @@ from ndec_builder.candidates.geometry import table as geometry_table
 from ndec_builder.candidates.geometry.fitting import fit_geometry
 from ndec_builder.candidates.geometry.table import MEASURED_COLUMNS, add_geometry, measure, read_geometry, with_geometry
 from ndec_builder.core.decode import decode
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
@@ -43,7 +44,9 @@ def candidates(duplicate: str | None = None) -> Any:
 
 
 def test_every_shown_pair_is_measured_as_the_two_pictures_are(workspace: Workspace) -> None:
-    table = add_geometry(workspace, "test", candidates(duplicate="p1"), name="geometry.parquet", workers=1)
+    table = add_geometry(
+        workspace, "test", candidates(duplicate="p1"), name="geometry.parquet", engine=Engine(workers=1)
+    )
     assert table.schema.equals(CANDIDATES) and table["pair_id"].to_pylist() == [f"p{i}" for i in range(6)]
     rows = {row["pair_id"]: row for row in table.to_pylist()}
     assert {rows["p1"][name] for name in MEASURED_COLUMNS} == {None}  # nobody is shown a duplicate
@@ -67,9 +70,9 @@ def test_every_shown_pair_is_measured_as_the_two_pictures_are(workspace: Workspa
 def test_any_number_of_workers_and_shards_gives_the_same_rows(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = measure(workspace, "test", candidates(), tmp_path / "one", workers=1)
+    one = measure(workspace, "test", candidates(), tmp_path / "one", engine=Engine(workers=1))
     monkeypatch.setattr(geometry_table, "SHARD_SIZE", 2)
-    two = measure(workspace, "test", candidates(), tmp_path / "two", workers=2)
+    two = measure(workspace, "test", candidates(), tmp_path / "two", engine=Engine(workers=2))
     assert one.equals(two) and one.schema.equals(GEOMETRY)
     assert not (tmp_path / "two").exists()  # the shards have done their duty
 
@@ -77,7 +80,7 @@ def test_any_number_of_workers_and_shards_gives_the_same_rows(
 def test_a_killed_run_goes_on_where_it_was(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = measure(workspace, "test", candidates(), tmp_path / "whole", workers=1)
+    whole = measure(workspace, "test", candidates(), tmp_path / "whole", engine=Engine(workers=1))
     monkeypatch.setattr(geometry_table, "SHARD_SIZE", 2)
     calls: list[str] = []
     real = geometry_table._row
@@ -90,16 +93,16 @@ def test_a_killed_run_goes_on_where_it_was(
 
     monkeypatch.setattr(geometry_table, "_row", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        measure(workspace, "test", candidates(), tmp_path / "killed", workers=1)
+        measure(workspace, "test", candidates(), tmp_path / "killed", engine=Engine(workers=1))
     monkeypatch.setattr(geometry_table, "_row", lambda pair, look: calls.append(pair["pair_id"]) or real(pair, look))
-    assert measure(workspace, "test", candidates(), tmp_path / "killed", workers=1).equals(whole)
+    assert measure(workspace, "test", candidates(), tmp_path / "killed", engine=Engine(workers=1)).equals(whole)
     assert calls == [f"p{i}" for i in range(6)]  # the first shard was not done again
 
 
 def test_pictures_that_vanished_are_rows_with_a_reason(workspace: Workspace) -> None:
     (workspace.files("pool") / "q2.png").unlink()
     (workspace.files("reference") / "r3.png").write_bytes(b"no picture")
-    table = add_geometry(workspace, "test", candidates(), name="geometry.parquet", workers=1)
+    table = add_geometry(workspace, "test", candidates(), name="geometry.parquet", engine=Engine(workers=1))
     geometry = {row["pair_id"]: row for row in read_geometry(workspace, "test").to_pylist()}
     assert "q2.png" in geometry["p2"]["unreadable"] and "not an image" in geometry["p3"]["unreadable"]
     assert table["inliers"].to_pylist()[2:4] == [None, None] and table["inliers"].to_pylist()[0] > 8
@@ -122,19 +125,19 @@ def test_pairs_that_were_measured_before_are_not_measured_again(
     )
     table, scratch = candidates(), workspace.candidates("test") / "geometry"
     known = workspace.candidates("test") / geometry_table.MEASURED_FILE
-    measure(workspace, "test", table.slice(0, 4), scratch, 1, known)
+    measure(workspace, "test", table.slice(0, 4), scratch, Engine(workers=1), known)
     assert sorted(measured) == ["p0", "p1", "p2", "p3"]
     measured.clear()
-    larger = measure(workspace, "test", table, scratch, 1, known)
+    larger = measure(workspace, "test", table, scratch, Engine(workers=1), known)
     assert sorted(measured) == ["p4", "p5"]
     measured.clear()
-    smaller = measure(workspace, "test", table.slice(1, 2), scratch, 1, known)
+    smaller = measure(workspace, "test", table.slice(1, 2), scratch, Engine(workers=1), known)
     assert measured == []
-    fresh = measure(workspace, "test", table, scratch, 1)
+    fresh = measure(workspace, "test", table, scratch, Engine(workers=1))
     assert larger.equals(fresh, check_metadata=True)
     files = [write_table(scratch.with_name(name), rows) for name, rows in (("a.parquet", larger), ("b.parquet", fresh))]
     assert files[0].read_bytes() == files[1].read_bytes()  # a killed run continues to the same bytes
-    assert smaller.equals(measure(workspace, "test", table.slice(1, 2), scratch, 1))
+    assert smaller.equals(measure(workspace, "test", table.slice(1, 2), scratch, Engine(workers=1)))
 
 
 def test_a_replaced_picture_is_measured_again(
@@ -144,11 +147,11 @@ def test_a_replaced_picture_is_measured_again(
     row = geometry_table._row
     known = workspace.candidates("test") / geometry_table.MEASURED_FILE
     scratch = workspace.candidates("test") / "geometry"
-    measure(workspace, "test", candidates(), scratch, 1, known)
+    measure(workspace, "test", candidates(), scratch, Engine(workers=1), known)
     references = {f"r{i}": textured(i, SIZE) for i in range(6)} | {"r2": textured(77, SIZE)}
     bench.add("reference", references)
     monkeypatch.setattr(
         geometry_table, "_row", lambda pair, look: (measured.append(pair["pair_id"]), row(pair, look))[1]
     )
-    again = measure(workspace, "test", candidates(), scratch, 1, known)
-    assert measured == ["p2"] and again.equals(measure(workspace, "test", candidates(), scratch, 1))
+    again = measure(workspace, "test", candidates(), scratch, Engine(workers=1), known)
+    assert measured == ["p2"] and again.equals(measure(workspace, "test", candidates(), scratch, Engine(workers=1)))

@@ -12,6 +12,7 @@ from ndec_builder.candidates.geometry.table import add_geometry
 from ndec_builder.candidates.prelabel import run
 from ndec_builder.candidates.settings import PrelabelConfig
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.schemas import CANDIDATES, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.edits.recipes import edit_image
@@ -40,7 +41,9 @@ def mined(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
          "rank": i + 1, "duplicate_of": "r07" if i == 7 else None}
         for i in range(24)
     ]  # fmt: skip
-    table = add_geometry(bench.workspace, "test", table_of(CANDIDATES, rows), name="geometry.parquet", workers=1)
+    table = add_geometry(
+        bench.workspace, "test", table_of(CANDIDATES, rows), name="geometry.parquet", engine=Engine(workers=1)
+    )
     write_table(bench.workspace.candidates("test") / "candidates.parquet", table)
 
     def described(workspace: Any, role: str, model: str, pictures: list[np.ndarray], scratch: Any) -> np.ndarray:

@@ -40,14 +40,14 @@ _KEPT_PICTURES = 256  # described pictures that a worker keeps: at most 130 MB
 _ROW = ("uri", "rotation", "sha256")
 
 
-def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str, workers: int) -> pa.Table:
+def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str, engine: Engine) -> pa.Table:
     """Measure a candidates table, add its rows to candidates/<split>/`name`, return the table with MEASURED_COLUMNS.
 
     Existing rows of these pairs are replaced.
     """
     directory = workspace.candidates(split)
     path = directory / name
-    geometry = measure(workspace, split, table, directory / "geometry", workers, directory / MEASURED_FILE)
+    geometry = measure(workspace, split, table, directory / "geometry", engine, directory / MEASURED_FILE)
     if path.is_file():
         before = read_table(path)
         before = before.filter(pc.invert(pc.is_in(before["pair_id"], geometry["pair_id"].combine_chunks())))
@@ -58,7 +58,7 @@ def add_geometry(workspace: Workspace, split: str, table: pa.Table, *, name: str
 
 
 def measure(
-    workspace: Workspace, split: str, table: pa.Table, scratch: Path, workers: int, known: Path | None = None
+    workspace: Workspace, split: str, table: pa.Table, scratch: Path, engine: Engine, known: Path | None = None
 ) -> pa.Table:
     """Return the GEOMETRY rows of the candidates that people see (no duplicates), by ascending pair_id.
 
@@ -95,7 +95,7 @@ def measure(
     fresh = GEOMETRY.empty_table()
     if missing:
         fresh = _measure_pairs(
-            workspace, [pairs[place] for place in missing], [identity[place] for place in missing], scratch, workers
+            workspace, [pairs[place] for place in missing], [identity[place] for place in missing], scratch, engine
         )
     if known is not None and missing:
         own = dict(zip((pair["pair_id"] for pair in pairs), keys, strict=True))
@@ -116,7 +116,7 @@ def _measured_before(known: Path | None) -> pa.Table:
 
 
 def _measure_pairs(
-    workspace: Workspace, pairs: list[dict[str, Any]], identity: list[Any], scratch: Path, workers: int
+    workspace: Workspace, pairs: list[dict[str, Any]], identity: list[Any], scratch: Path, engine: Engine
 ) -> pa.Table:
     """GEOMETRY rows of these pairs, in shards under `scratch`."""
     mark = fingerprint([RESULT_VERSION, DECODE_VERSION, identity])
@@ -124,7 +124,7 @@ def _measure_pairs(
     folder = open_plan(scratch, plan).absolute()
     write_table(folder / "pairs.parquet", pa.Table.from_pylist(pairs))
     work = _Work(workspace.root.absolute(), folder)
-    results = run_shards(folder, plan, work, Engine(workers=workers), what="geometry of the pairs", unit="pairs")
+    results = run_shards(folder, plan, work, engine, what="geometry of the pairs", unit="pairs")
     parts = []
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)

@@ -13,6 +13,7 @@ from ndec_builder.candidates.search.first_pass import choose
 from ndec_builder.candidates.search.pairs import Vectors, check_vectors
 from ndec_builder.candidates.search.proposals import FirstPass
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import task_threads
 from ndec_builder.core.storage import atomic_path, fingerprint, sha256_file
 from ndec_builder.embeddings.stored_vectors import MappedVectors
 
@@ -81,18 +82,17 @@ def _first_pass(files: VectorFiles, search: str, queries: int) -> FirstPass:
 
 @dataclass(frozen=True)
 class SharedSearch:
-    """The two sides of a search and how to do it; picklable. `threads`: of a task; 0: as the libraries choose."""
+    """The two sides of a search and how to do it; picklable."""
 
     queries: VectorFiles
     references: VectorFiles
     search: str = "auto"
     block: int = 8192
-    threads: int = 0
 
     def open(self) -> tuple[MappedVectors, np.ndarray, FirstPass]:
         """The queries on disk, the references in memory, the first pass over them. Raises NdecError for bad vectors."""
-        if self.threads:
-            _use_threads(self.threads)
+        if threads := task_threads():
+            _use_threads(threads)
         queries, references = self.queries.open(), load_once(self.references)
         check_vectors(queries, references)
         return queries, references, _first_pass(self.references, self.search, len(queries))

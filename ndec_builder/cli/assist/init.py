@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ndec_builder.commands import COMMANDS
+from ndec_builder.commands import settings_sections
 from ndec_builder.core.config import template
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_text
@@ -21,4 +21,4 @@ def run(directory: Path) -> Path:
 
 
 def settings_template() -> str:
-    return template({section: cls for command in COMMANDS.values() for section, cls in command.sections().items()})
+    return template(settings_sections())

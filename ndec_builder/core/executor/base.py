@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.executor.plan import Done, Shard
-
-ENGINES = ("local", "ray")
+from ndec_builder.core.executor.settings import ENGINES
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """The engine and its resources. `threads`: cores that one task uses."""
+    """The engine and its resources. `threads`: cores that one task uses; 0: all of a machine."""
 
     name: str = "local"
     workers: int = 0  # at a time; 0: as many as the cores allow
@@ -61,3 +60,22 @@ class Engine:
             raise UsageError(f"the engine {self.name!r} is unknown{hint}; it is one of {', '.join(ENGINES)}")
         if self.workers < 0 or self.gpus < 0:
             raise UsageError(f"workers and gpus cannot be negative; got {self.workers} and {self.gpus:g}")
+
+
+_task_threads = 0
+
+
+def task_threads() -> int:
+    """Cores that the running task may use; 0: not limited. Only a cluster limits them."""
+    return _task_threads
+
+
+def limit_threads(threads: int) -> None:
+    """Before a task: what `task_threads` tells it."""
+    global _task_threads
+    _task_threads = threads
+
+
+def engine_of(config: Any, threads: int = 1) -> Engine:
+    """The engine of a config with `engine` and `ray_address`, and perhaps `workers`."""
+    return Engine(config.engine, getattr(config, "workers", 0), threads, address=config.ray_address)

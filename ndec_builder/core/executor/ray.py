@@ -11,31 +11,52 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.executor.base import Engine, Failed, Task
+from ndec_builder.core.executor.base import Engine, Failed, Task, limit_threads
+from ndec_builder.core.executor.machines import Machine, this_machine
 from ndec_builder.core.executor.plan import Done, Shard
 
 _RECOUNT_SECONDS = 15.0  # seconds between two counts of the nodes
 
 
+_sessions: list[bool] = []  # one entry for each open session
+_ours = False  # this module connected to the cluster, not the program that uses ndec
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[None]:
+    """While it is open, all pools share one connection: a cluster started here stays, and so do its processes."""
+    _sessions.append(True)
+    try:
+        yield
+    finally:
+        _sessions.pop()
+        _disconnect()
+
+
 class RayPool:
-    """Queues enough tasks that no node waits; a cluster started here stops with the pool."""
+    """Queues enough tasks that no node waits. Outside of a session, a cluster started here stops with the pool."""
 
     def __init__(self, task: Task, engine: Engine) -> None:
         self._engine, self._ray = engine, _import()
-        self._owned = not self._ray.is_initialized()
-        if self._owned:
+        self._running: dict[Any, Shard] = {}
+        self._processors: set[str] = set()  # those that were reported
+        if not self._ray.is_initialized():
             _connect(self._ray, engine.address)
         try:
+            if not engine.threads:  # a task that has a machine to itself
+                self._engine = replace(engine, threads=int(min(node.get("CPU", 1) for node in self._nodes()) or 1))
             slots = self._slots()
             if not slots:
                 raise NdecError(
-                    f"no node of the Ray cluster has {engine.threads} CPUs and {engine.gpus:g} GPUs for a task; lower "
-                    "threads or task_gpus, or start a larger node"
+                    f"no node of the Ray cluster has {self._engine.threads} CPUs and {engine.gpus:g} GPUs for a task; "
+                    "lower threads or task_gpus, or start a larger node"
                 )
         except BaseException:
             self.close()
@@ -43,10 +64,9 @@ class RayPool:
         say(f"Ray: {slots} tasks at a time on {len(self._nodes())} nodes")
         self._limit = engine.workers or 2 * slots  # one running and one queued per slot
         self._looked = time.monotonic()
-        options = {"num_cpus": engine.threads, "num_gpus": engine.gpus, "max_retries": 0}
+        options = {"num_cpus": self._engine.threads, "num_gpus": engine.gpus, "max_retries": 0}
         self._remote = self._ray.remote(scheduling_strategy="SPREAD", **options)(_run_there)
         self._task = self._ray.put(task)
-        self._running: dict[Any, Shard] = {}
 
     def free(self) -> bool:
         return len(self._running) < self._limit
@@ -55,7 +75,7 @@ class RayPool:
         return bool(self._running)
 
     def submit(self, shard: Shard) -> None:
-        self._running[self._remote.remote(self._task, shard, str(Path.cwd()))] = shard
+        self._running[self._remote.remote(self._task, shard, str(Path.cwd()), self._engine.threads)] = shard
 
     def next(self) -> tuple[Shard, Done | Failed]:
         while True:
@@ -67,19 +87,33 @@ class RayPool:
         errors = self._ray.exceptions
         losses = (errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError, errors.RaySystemError)
         try:
-            result: Done | Failed = self._ray.get(ready[0])
+            result, where = self._ray.get(ready[0])
         except losses as lost:
             return shard, Failed(f"its node was lost ({_first_line(lost)})", innocent=True)
         except errors.RayError as error:  # WorkerCrashedError, OutOfMemoryError
             return shard, Failed(f"its Ray worker died ({type(error).__name__}: {_first_line(error)})")
-        return shard, result
+        return shard, self._refusal(where) or result
+
+    def _refusal(self, where: Machine) -> Failed | None:
+        """Why the result of a machine is not accepted: its packages differ. A different processor is said once."""
+        here = this_machine()
+        if differences := here.differences(where):
+            text = f"the node {where.host} has other packages than this machine: {differences}; install the same ones"
+            return Failed(text, fatal=NdecError(text))
+        if where.processor != here.processor and where.processor not in self._processors:
+            self._processors.add(where.processor)
+            say(
+                f"the node {where.host} has another type of processor ({where.processor}) than this machine "
+                f"({here.processor}): scores of a search are the same, vectors and geometry may differ in their last "
+                "digits"
+            )
+        return None
 
     def close(self) -> None:
-        for reference in getattr(self, "_running", {}):
+        for reference in self._running:
             with contextlib.suppress(Exception):
                 self._ray.cancel(reference, force=True)
-        if self._owned:
-            self._ray.shutdown()
+        _disconnect()
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -103,10 +137,11 @@ class RayPool:
         self._limit = self._engine.workers or max(2 * slots, 1)
 
 
-def _run_there(task: Task, shard: Shard, folder: str) -> Done | Failed:
+def _run_there(task: Task, shard: Shard, folder: str, threads: int) -> tuple[Done | Failed, Machine]:
+    limit_threads(threads)
     with contextlib.suppress(OSError):  # relative paths are those of the command
         os.chdir(folder)
-    return task(shard)
+    return task(shard), this_machine()
 
 
 def _import() -> Any:
@@ -122,6 +157,7 @@ def _import() -> Any:
 
 def _connect(ray: Any, address: str) -> None:
     """Join the cluster at `address` (or $RAY_ADDRESS); without an address start a cluster on this machine."""
+    global _ours
     address = address or os.environ.get("RAY_ADDRESS", "")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.suppress(AttributeError):  # its messages about lost nodes would go to stdout
@@ -137,6 +173,15 @@ def _connect(ray: Any, address: str) -> None:
             f"no Ray cluster answers at {address or 'this machine'} ({_first_line(error)}); see `ray status`, or leave "
             "out --ray-address to start one here"
         ) from None
+    _ours = True
+
+
+def _disconnect() -> None:
+    """Leave the cluster after the last session, and stop it if it was started here."""
+    global _ours
+    if _ours and not _sessions:
+        _import().shutdown()
+        _ours = False
 
 
 def _check_reachable(address: str) -> None:

@@ -15,17 +15,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ndec_builder.core.console import Bars, progress, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor import plan as plans
-from ndec_builder.core.executor.base import Engine, Failed, Pool, Task
+from ndec_builder.core.executor.base import Engine, Failed, Pool, Task, engine_of
 from ndec_builder.core.executor.plan import Done, Plan, Shard
 from ndec_builder.core.executor.progress import ProgressFile
 from ndec_builder.core.executor.shard_items import PAUSE, counting, items_inside
 from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import sha256_file
 
+_Result = TypeVar("_Result")
 MAX_TRIES = 3
 SMALL_RUN = 4  # shards; starting a process for so few costs more than it saves
 MAX_LOSSES = 20  # lost machines per shard; more cannot be chance
@@ -85,6 +87,29 @@ def run_shards(
     return [results[shard.index] for shard in shards]
 
 
+@contextlib.contextmanager
+def engine_session(engine: Engine) -> Iterator[None]:
+    """While it is open, all shards of a command share one connection to the cluster; nothing for the local engine."""
+    if engine.name != "ray":
+        yield
+        return
+    from ndec_builder.core.executor.ray import ray_session
+
+    with ray_session():
+        yield
+
+
+def on_engine(run: Callable[[Any], _Result]) -> Callable[[Any], _Result]:
+    """Decorate the `run(config)` of a stage: its shards share one `engine_session` of the engine in the config."""
+
+    @functools.wraps(run)
+    def in_session(config: Any) -> _Result:
+        with engine_session(engine_of(config)):
+            return run(config)
+
+    return in_session
+
+
 def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False) -> Pool:
     """Start the pool for a task. `isolate`: never in this process, because a shard may kill it."""
     if engine.name == "ray":
@@ -103,7 +128,7 @@ def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False)
 
 def _fitting(engine: Engine, shards: int) -> int:
     """Workers for the cores of this machine, each with several shards, because starting one takes seconds."""
-    return max(1, min((os.cpu_count() or 1) // engine.threads, -(-shards // SMALL_RUN)))
+    return max(1, min((os.cpu_count() or 1) // max(1, engine.threads), -(-shards // SMALL_RUN)))
 
 
 def _run(

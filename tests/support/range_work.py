@@ -1,0 +1,25 @@
+"""A range of a search that takes time, and takes its process down once: for runs that lose workers and nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+from ndec_builder.candidates.search.ranges import RangeTask
+from ndec_builder.core.executor.plan import Shard
+from ndec_builder.core.executor.runner import Outcome
+
+
+@dataclass(frozen=True)
+class SlowRange(RangeTask):
+    """Takes a moment; the first try of range 3 is killed."""
+
+    def __call__(self, shard: Shard) -> Outcome:
+        time.sleep(0.1)
+        killed = self.folder.parents[2] / "killed"  # next to the rounds of the search
+        if shard.index == 3 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(shard)
