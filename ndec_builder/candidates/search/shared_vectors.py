@@ -76,8 +76,10 @@ def load_once(files: VectorFiles) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _first_pass(files: VectorFiles, search: str, queries: int) -> FirstPass:
-    return choose(search, (queries, files.dim), load_once(files))
+def _first_pass(files: VectorFiles, search: str, queries: tuple[int, int]) -> FirstPass:
+    references = load_once(files)
+    check_vectors(np.zeros((1, queries[1]), np.float16), references)
+    return choose(search, queries, references)
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,7 @@ class SharedSearch:
         if threads := task_threads():
             _use_threads(threads)
         queries, references = self.queries.open(), load_once(self.references)
-        check_vectors(queries, references)
-        return queries, references, _first_pass(self.references, self.search, len(queries))
+        return queries, references, _first_pass(self.references, self.search, queries.shape)
 
 
 def _use_threads(threads: int) -> None:
