@@ -78,7 +78,10 @@ def configure(
 
 def _check_sections(values: dict[str, Any]) -> None:
     """Raise UsageError for an unknown section: otherwise a typo would silently drop its settings."""
-    known = {ENGINE_SECTION, *(section for command in COMMANDS.values() for section in (command.section, *command.also))}
+    known = {
+        ENGINE_SECTION,
+        *(section for command in COMMANDS.values() for section in (command.section, *command.also)),
+    }
     parents = {section.partition(".")[0] for section in known if "." in section}
     for name, value in values.items():
         inner = value if name in parents and isinstance(value, dict) else {}
