@@ -31,6 +31,7 @@ LAYOUT = """() => {
   const box = (e) => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
   return {
     pictures: [...document.querySelectorAll('.ndec img')].map(box),
+    frames: [...document.querySelectorAll('.ndec .lsf-image')].map(box),
     choices: [...document.querySelectorAll('.ndec .lsf-choice__item')].map(box),
     buttons: [...document.querySelectorAll('#ndec-buttons button')].filter((e) => e.offsetHeight).map(box),
     names: [...document.querySelectorAll('.ndec input[type=radio]')].map((e) => e.name),
@@ -222,6 +223,8 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
     pairs = make_candidates(workspace, count=3, size=(1200, 400))
     for role, image_id in zip(("pool", "reference"), pairs[1], strict=True):  # the second pair is tall
         scene(3, (400, 900)).save(workspace.files(role) / f"{image_id}.jpg")
+    for role, image_id in zip(("pool", "reference"), pairs[2], strict=True):  # the third is smaller than its frame
+        scene(4, (266, 183)).save(workspace.files(role) / f"{image_id}.jpg")
     push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
     with labelling(connection, project_id(workspace, connection)) as page:
         login = page.context.browser.new_page(viewport={"width": 390, "height": 844})
@@ -267,6 +270,8 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
             assert layout["scroll"] <= width
         page.click("#ndec-buttons button[data-label=hard_negative]")
         _next_pair(page, shown)
+        for width, height in ((1366, 768), (1920, 1080), (800, 1000), (390, 844)):
+            _measure(page, width, height)
         page.click("#ndec-keys a:text('skip')")
         page.wait_for_selector("#ndec-end button", timeout=20_000)
         assert "You skipped 1." in page.inner_text("#ndec-end")
@@ -282,12 +287,15 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
 
 
 def _measure(page: Any, width: int, height: int) -> dict[str, Any]:
-    """The layout in a window of this size, once the pictures have their final place."""
+    """The layout in a window of this size, once the pictures have their final place. No part of them may be cut off."""
     page.set_viewport_size({"width": width, "height": height})
     before, layout = None, page.evaluate(LAYOUT)
     while before != layout:
         page.wait_for_timeout(500)
         before, layout = layout, page.evaluate(LAYOUT)
+    for picture, frame in zip(layout["pictures"], layout["frames"], strict=True):
+        left, top, right, bottom = (inner - outer for inner, outer in zip(picture, frame, strict=True))
+        assert left >= -1 and top >= -1 and right <= 1 and bottom <= 1, (width, height, picture, frame)
     return dict(layout)
 
 

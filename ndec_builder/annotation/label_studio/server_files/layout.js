@@ -37,6 +37,18 @@
     window.dispatchEvent(new Event("resize")); // Label Studio draws the pictures at their new size
   };
 
+  // Label Studio keeps the zoom of a picture when its frame changes. A picture smaller than its frame was enlarged to fill
+  // the first one, so its edges would be cut off: fit it again, unless the annotator has zoomed since.
+  const fitted = new WeakMap(); // Label Studio's image → the frame that it was fitted to
+  const showWholePictures = () => {
+    for (const image of window.Htx?.annotationStore?.selected?.objects ?? []) {
+      const frame = `${image.containerWidth} ${image.containerHeight} ${image.naturalWidth}`;
+      if (image.type !== "image" || !image.naturalWidth || fitted.get(image) === frame) continue;
+      image.sizeToFit();
+      fitted.set(image, frame);
+    }
+  };
+
   const showPosition = (line) => {
     const { queuePosition: position, queueTotal: total } = window.Htx ?? {};
     const text = total ? `${Math.min(position, total)} of ${total}` : "";
@@ -110,6 +122,7 @@
     describePictures();
     addButtons();
     arrange();
+    showWholePictures();
   };
   window.addEventListener("resize", () => requestAnimationFrame(arrange));
   setInterval(update, 200);
