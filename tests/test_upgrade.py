@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,21 @@ import pyarrow.parquet as pq
 import pytest
 
 import ndec_builder as ndec
-from ndec_builder.annotation import resolve
-from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
+from ndec_builder import cli
+from ndec_builder.annotation import pull, push, resolve
+from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import status
+from ndec_builder.annotation.upkeep import check
+from ndec_builder.annotation.upkeep.settings import CheckConfig
+from ndec_builder.candidates import mine
+from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.evaluation import benchmark
+from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.training.checkpoint import load_detector
+from support.fake_label_studio import TOKEN, FakeLabelStudio, state_of_database
 
 ARCHIVE = Path(__file__).parent / "data" / "workspace_59c392b.tar.xz"
 
@@ -83,6 +93,111 @@ def test_the_old_dataset_is_valid_and_the_next_version_holds_its_pairs(old: Path
 def test_the_old_checkpoint_loads(old: Path) -> None:
     detector = load_detector(Path("runs/asl"))
     assert detector.recipe == "asl" and len(detector.train_sha256) == 7  # six basic images and one of the pool
+
+
+@pytest.mark.slow
+def test_mining_again_finds_the_same_pairs_and_keeps_the_labels(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Duplicates are confirmed more strictly today: the pair that the old version set aside goes to people."""
+    names = ("pair_id", "score", "score_normalized", "rank", "inliers", "local_correlation")
+    before = rows_of(old / "candidates" / "test" / "candidates.parquet")
+    mine.run(MineConfig(Path(), top=12, workers=1))
+    after = rows_of(old / "candidates" / "test" / "candidates.parquet")
+    assert [(row["pair_id"], row["duplicate_of"]) for row in before if row["duplicate_of"]] == [
+        (before[0]["pair_id"], "reference-0")
+    ]
+    assert [row["duplicate_of"] for row in after] == [None] * 12
+    assert [[row[name] for name in names] for row in after[1:]] == [[row[name] for name in names] for row in before[1:]]
+    assert [after[0][name] for name in names[:4]] == [before[0][name] for name in names[:4]]
+    capsys.readouterr()
+    resolve.run(ResolveConfig(Path()))
+    assert "labels that count: 6 edited_copy, 18 hard_negative, 6 unrelated, 1 unsure" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_old_dataset_gives_the_old_numbers(old: Path) -> None:
+    files = {"manifest": Path("manifests/small-1.0.0"), "predictions": Path("reports/baseline/predictions.csv")}
+    report = benchmark.run(BenchmarkConfig(workspace=Path(), **files, replicates=100, name="again"))
+    wanted, found = read_json(old / "reports" / "baseline" / "metrics.json"), read_json(report / "metrics.json")
+    texts = {"detector", "protocol", "threshold_advice", "data"}
+    assert {name: value for name, value in found.items() if name in wanted and name not in texts} == {
+        name: value for name, value in wanted.items() if name not in texts
+    }
+    assert {name: found["data"][name] for name in wanted["data"]} == wanted["data"]
+    numbers = wanted["threshold_advice"].keys() - {"advice"}
+    assert {n: found["threshold_advice"][n] for n in numbers} == {n: wanted["threshold_advice"][n] for n in numbers}
+
+
+def goes_on(old: Path) -> None:
+    """Pull and push against the old database. After the old version's last pull, two things were changed there: one
+    label was corrected, and one pair was skipped. No other row is new, and no task is doubled.
+    """
+    expected, directory = read_json(old / "expected.json"), old / "annotation" / "test"
+    before = {name: rows_of(directory / f"{name}.parquet") for name in ("labels", "incidents", "tasks")}
+    pull.run(PullConfig(Path()))
+    pull.run(PullConfig(Path(), everything=True))
+    labels, skips = rows_of(directory / "labels.parquet"), rows_of(directory / "skips.parquet")
+    number = len(before["labels"])
+    assert [[row[n] for n in before["labels"][0]] for row in labels[:number]] == [
+        list(row.values()) for row in before["labels"]
+    ]
+    assert [(row["pair_id"], row["annotator"], row["label"]) for row in labels[number:]] == [
+        (expected["changed_later"], "ann", "unsure")
+    ]
+    assert [(row["pair_id"], row["annotator"], row["kind"]) for row in skips] == [
+        (expected["skipped_later"], "ben", "skipped")
+    ]
+    incidents = rows_of(directory / "incidents.parquet")
+    assert [(row["kind"], row["pair_id"]) for row in incidents[len(before["incidents"]) :]] == [
+        ("annotation_changed", expected["changed_later"])
+    ]
+    push.run(PushConfig(Path(), annotators=("ann", "ben"), accounts="shared"))
+    tasks = {(row["round"], row["annotator"], row["pair_id"]) for row in rows_of(directory / "tasks.parquet")}
+    old_tasks = {(row["round"], row["annotator"], row["pair_id"]) for row in before["tasks"]}
+    moved = old_tasks - tasks
+    assert moved <= {("first", "ben", expected["skipped_later"])}
+    check.run(CheckConfig(Path()))
+    assert set(read_json(directory / "check.json")["differences_to_label_studio"].values()) == {0}
+
+
+def test_the_old_database_goes_on(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake server holds what the old database holds. tests/faults/upgrade_server.py starts the real one."""
+    with FakeLabelStudio() as server:
+        server.reset(state_of_database(old / "label_studio" / "label_studio.sqlite3"))
+        monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+        goes_on(old)
+        state = server.state()
+    shown = Counter((task["project"], task["data"]["pair_id"]) for task in state["tasks"].values())
+    assert set(shown.values()) == {1}
+    assert all("/key/" in task["data"]["query"] for task in state["tasks"].values() if task["project"] in (1, 2, 5))
+
+
+@pytest.mark.parametrize(
+    ("words", "table"),
+    [
+        (("annotate", "resolve"), "annotation/test/labels.parquet"),
+        (("annotate", "status"), "annotation/test/labels.parquet"),
+        (("mine", "--split", "test", "--top", "12"), "images/pool.parquet"),
+    ],
+)
+def test_a_command_refuses_a_newer_workspace(
+    old: Path,
+    words: tuple[str, ...],
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = pq.read_table(old / table)
+    pq.write_table(rows.replace_schema_metadata({**rows.schema.metadata, b"ndec_schema_version": b"2"}), old / table)
+    content = (old / table).read_bytes()
+    monkeypatch.setattr(sys, "argv", ["ndec", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    expected = rf"ndec: .*{Path(table).name} .*newer version of ndec: its schema version is 2, .* install a newer ndec"
+    assert re.match(expected, last)
+    assert (old / table).read_bytes() == content
 
 
 @pytest.mark.parametrize("table", ["annotation/test/labels.parquet", "images/pool.parquet"])

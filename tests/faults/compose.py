@@ -22,6 +22,8 @@ ORDER = (
     "kill_annotation",
     "write_points",
     "two_commands",
+    "random_schedules",
+    "upgrade_server",
     "guards",
     "bad_worlds",
     "hostile",

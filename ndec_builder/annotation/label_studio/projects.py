@@ -16,6 +16,16 @@ from ndec_builder.core.workspace import Workspace, shipped
 
 _KEY, _STORED = "ndec-key: ", "ndec-stored: "
 _LAYOUT = {"className", "size", "zoom", "zoomControl", "defaultZoom", "maxWidth", "horizontalAlignment"}
+_FORMER_HINTS = {  # as worded by former versions → as worded now
+    "The query can be made from the reference alone: crop, filter, text, pasted whole on something": (
+        "The query can be made from the reference alone: crop, filter, text, pasted on something"
+    ),
+    "Looks alike, but the query shows content that the reference lacks: whole against its crop, other frame, angle, "
+    "time": (
+        "Looks similar, but the query shows content that the reference lacks: the whole image of a crop, another "
+        "frame, angle or time"
+    ),
+}
 # The decision table for the page's instruction panel.
 _INSTRUCTION = """
 <p><b>1 edited_copy</b>: the query can be made from the reference alone: identical, re-encoded, cropped, filtered,
@@ -104,7 +114,8 @@ def labelling_page(hints: bool) -> str:
 def same_page(found: str, expected: str) -> bool:
     """Whether two labelling pages ask the same question with the same choices, whatever their layout.
 
-    Layout and the readable names of choices may differ: projects keep the page of the ndec version that made them.
+    Layout and the readable names of choices may differ, and hints of former versions are known: projects keep the page
+    of the ndec version that made them.
     """
     try:
         return _content(found) == _content(expected)
@@ -117,6 +128,8 @@ def _content(page: str) -> list[tuple[str, dict[str, str]]]:
     content = []
     for element in ElementTree.fromstring(page).iter():
         kept = {name: value for name, value in element.attrib.items() if name not in _LAYOUT}
+        if "hint" in kept:
+            kept["hint"] = _FORMER_HINTS.get(kept["hint"], kept["hint"])
         if "alias" in kept:  # the label itself; `value` is its readable name
             kept["value"] = kept.pop("alias")
         if element.tag != "Style":
