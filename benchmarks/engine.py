@@ -74,8 +74,12 @@ def views(precision: str, images: str, manifest: str, count: int) -> tuple[Any, 
     from ndec_builder.embeddings.backbones import load_backbone
     from ndec_builder.manifests.read import open_manifest
     from ndec_builder.training.data import read_images
-    from ndec_builder.training.view_cache import SHARD_IMAGES, cache_views
     from ndec_builder.training.views import view_kinds, view_maker
+
+    try:
+        from ndec_builder.training.view_cache import SHARD_IMAGES, cache_views
+    except ModuleNotFoundError:  # a checkout from before it had this name
+        from ndec_builder.training.cache import SHARD_IMAGES, cache_views
 
     found = open_manifest(Path(manifest))
     table = read_images(found).slice(0, min(count, SHARD_IMAGES))

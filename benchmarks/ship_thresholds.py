@@ -51,7 +51,8 @@ def main() -> None:
         f"{groups} groups, labels from known truth"
     )
     card = read_json(DEFAULT_FIT / FUSED_CARD)
-    card["decision"] = {"thresholds": thresholds, "measured_on": measured_on, "rescored": config.rescored}
+    searched = {"rescored": config.rescored, "rescored_within": config.rescored_within}
+    card["decision"] = {"thresholds": thresholds, "measured_on": measured_on, **searched}
     if not given.quick:
         write_json(DEFAULT_FIT / FUSED_CARD, card)
 

@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.benchmark import run
-from ndec_builder.evaluation.detectors.fused_rescoring import best_rows, shipped_thresholds
+from ndec_builder.evaluation.dataset import from_manifest
+from ndec_builder.evaluation.detectors.fused_rescoring import (
+    best_rows,
+    measure_pairs,
+    own_sides,
+    shipped_thresholds,
+)
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused.features import PAIR_FEATURES
@@ -63,7 +70,11 @@ def test_the_best_of_each_query_are_those_of_a_plain_loop() -> None:
 def test_rescored_pairs_rank_above_all_others(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     config = {"workspace": tmp_path, "manifest": small.manifest, "model": MODEL, "replicates": 100}
     plain = run(BenchmarkConfig(**config, name="plain"))
-    report = run(BenchmarkConfig(**config, scorer="fused", fused_model=fused, rescored=2, workers=1, baseline=plain))
+    report = run(
+        BenchmarkConfig(
+            **config, scorer="fused", fused_model=fused, rescored=2, rescored_within=2, workers=1, baseline=plain
+        )
+    )
     before, after = (
         [line.split(",") for line in (folder / "predictions.csv").read_text().splitlines()[1:]]
         for folder in (plain, report)
@@ -81,8 +92,30 @@ def test_rescored_pairs_rank_above_all_others(small, fused: Path, tmp_path: Path
     assert metrics["calibration"]["queries"] == len(queries)
     assert metrics["decisions"]["refused"] == "the fit has no thresholds"
     assert metrics["recovered"]["value"] is not None or metrics["uap"]["value"] is not None
-    two = run(BenchmarkConfig(**config, scorer="fused", fused_model=fused, rescored=2, workers=2, name="two"))
+    two = run(
+        BenchmarkConfig(
+            **config, scorer="fused", fused_model=fused, rescored=2, rescored_within=2, workers=2, name="two"
+        )
+    )
     assert (two / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
+
+
+def test_only_references_near_the_best_of_their_query_are_examined(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, model = from_manifest(small.manifest), load_model(fused)
+    space = Workspace(tmp_path)
+    sides = own_sides(space, data, model, 8, "cpu")
+    cosines = sides[0].vectors.astype(np.float32) @ sides[1].vectors.astype(np.float32).T
+    query, reference = (places.ravel() for places in np.indices(cosines.shape))
+    predictions = Predictions(query, reference, cosines.ravel().astype(np.float64), "")
+    chosen, _ = measure_pairs(space, data, predictions, model, sides, 3, 1, within=0.02)
+    expected = [
+        (q, r)
+        for q, row in enumerate(cosines.tolist())
+        for r in sorted(np.argsort(np.negative(row), kind="stable")[:3].tolist())
+        if row[r] >= max(row) - 0.02
+    ]
+    assert list(zip(query[chosen].tolist(), reference[chosen].tolist(), strict=True)) == expected
+    assert len(data.queries) <= len(expected) < 3 * len(data.queries)  # at least its best, not always all three
 
 
 def test_it_refuses_what_it_was_fitted_on_and_half_a_command(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -110,6 +143,7 @@ def test_it_refuses_what_it_was_fitted_on_and_half_a_command(small, fused: Path,
         ({"model": (MODEL, "OTHER")}, "measured on the best pairs of efficientnet-lite0 alone"),
         ({"competition": False}, "measured with competition, all pairs and --rescored 10"),
         ({"one_per_query": True}, "measured with competition, all pairs and --rescored 10"),
+        ({"rescored_within": 2.0}, "measured with --rescored-within 0.2"),
         ({"rescored": 5}, "measured with competition, all pairs and --rescored 10"),
     ],
 )
@@ -122,7 +156,7 @@ def test_shipped_thresholds_are_refused_for_other_lists(
         changed = {"model": tuple(str(tmp_path / "other.pt") if name == "OTHER" else name for name in names)}
     model = load_model(fused)
     value = {"threshold": 0.5, "low": 0.4, "high": 0.6}
-    model.card["decision"] = {"thresholds": {"0.9": value}, "measured_on": "x", "rescored": 10}
+    model.card["decision"] = {"thresholds": {"0.9": value}, "measured_on": "x", "rescored": 10, "rescored_within": 0.2}
     config = BenchmarkConfig(**{"workspace": tmp_path, "manifest": tmp_path, "model": MODEL, **changed})
     found = shipped_thresholds(model, config)
     assert found is not None and found.values == {"0.9": value}

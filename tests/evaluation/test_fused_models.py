@@ -124,7 +124,7 @@ def test_asls_filter_is_the_special_case_with_the_norm_ratio_alone(small, make_c
     model = norm_ratio_alone(default.card, default, load_detector(checkpoint).head)
     found = rescore(
         Workspace(tmp_path), data, scored.predictions, model, own_sides(Workspace(tmp_path), data, model, 8, "cpu"),
-        len(data.references), 1,
+        len(data.references), 1, competition=False, within=2,
     )  # fmt: skip
     np.testing.assert_array_equal(found.scores < 0.5, reject(ratios))  # what the filter drops, at threshold 1
     order = np.argsort(-found.scores, kind="stable")

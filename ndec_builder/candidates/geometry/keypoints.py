@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-KEYPOINT_SIDE = 320  # px, longest side; a larger size finds more points and costs their square
+KEYPOINT_SIDE = 320  # px, longest side: alignment works at this size
+FEW_KEYPOINTS = 50  # with fewer at half this size, they are searched again at the full size
 MAX_KEYPOINTS = 500  # the strongest ones
 _MIN_SIDE = 16  # px; smaller pictures have no octave
 _CONTRAST = 0.02  # half the default of SIFT: blurred and dark copies keep their points
@@ -65,6 +66,9 @@ def _sift() -> Any:
 def describe_picture(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE) -> DescribedPicture:
     """Find the keypoints of a picture (h, w, 3) uint8. Pictures that are tiny or without texture have none.
 
+    SIFT enlarges its input twofold. So it gets the picture at half the working side, and only a picture with fewer than
+    FEW_KEYPOINTS there (blurred, small, plain) at the full side, which takes four times as long.
+
     Raises ValueError for a different shape or type.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
@@ -77,11 +81,22 @@ def describe_picture(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE) -> Desc
     across, down = size[0] / width, size[1] / height
     # pixel centres are at whole numbers: (x + ½)·s − ½
     to_working = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]])
-    points: np.ndarray = np.zeros((0, 2), np.float32)
-    descriptors: np.ndarray = np.zeros((0, 128), np.float32)
-    if min(size) >= _MIN_SIDE:
-        found, numbers = _sift().detectAndCompute(grey, None)
-        if found:
-            points = np.array([point.pt for point in found], np.float32)
-            descriptors = np.rint(numbers).astype(np.float32)
+    points, descriptors = _keypoints(grey, working_side // 2)
+    if len(points) < FEW_KEYPOINTS:
+        points, descriptors = _keypoints(grey, working_side)
     return DescribedPicture(small, grey, points, descriptors, to_working)
+
+
+def _keypoints(grey: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 2) float32 in pixels of `grey`, found in it with the longest side at `side`; descriptors (n, 128)."""
+    height, width = grey.shape
+    factor = min(1.0, side / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    if min(size) >= _MIN_SIDE:
+        searched = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if factor < 1 else grey
+        found, numbers = _sift().detectAndCompute(searched, None)
+        if found:
+            points = np.array([point.pt for point in found], np.float64)
+            back = np.array([width / size[0], height / size[1]])
+            return ((points + 0.5) * back - 0.5).astype(np.float32), np.rint(numbers).astype(np.float32)
+    return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)

@@ -30,7 +30,7 @@ from ndec_builder.core.schemas import GEOMETRY, table_of
 from ndec_builder.core.storage import fingerprint, read_table, read_uri, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 GEOMETRY_FILE, RECHECK_GEOMETRY_FILE = "geometry.parquet", "recheck-geometry.parquet"
 MEASURED_FILE = "measured-geometry.parquet"  # of all pairs ever measured: another --top measures only new pairs
 _KEY = "pictures"  # its column before those of GEOMETRY: fingerprint of a pair's two pictures and of the method

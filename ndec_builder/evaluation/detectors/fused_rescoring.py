@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
@@ -24,6 +25,8 @@ from ndec_builder.training.fused.model import FusedModel
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
 
+WITHIN = 0.2  # of the query's best cosine: 1 of 266 copies is further below it, and 70 % of the other pairs are
+ALL_COSINES = 2.0  # no two cosines are further apart
 BELOW = 3.0  # subtracted from the cosine of all other pairs, so that every re-scored pair (0 … 1) ranks above them
 
 
@@ -54,16 +57,19 @@ def rescore(
     top: int,
     workers: int,
     competition: bool = True,
+    *,
+    within: float = WITHIN,
 ) -> Predictions:
     """The same pairs with new scores: P(copy) for the `top` best of each query, cosine − BELOW for the others.
 
-    sides: queries and references, embedded with the model's own descriptor · competition: see `probabilities`. Raises
-    UsageError for an empty list.
+    sides: queries and references, embedded with the model's own descriptor · competition: see `probabilities` · within:
+    see `measure_pairs`. Raises UsageError for an empty list.
     """
-    chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, workers)
+    chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, workers, within=within)
     found = probabilities(dataset, predictions, model, sides[1], chosen, rows, competition)
     how = ", references compete for a query" if competition else ", each pair on its own"
-    protocol = f"{predictions.protocol}; the {top} best of each query re-scored by the fused scorer{how}"
+    best = f"the {top} best of each query" + (f" within {within:g} of its best cosine" if within < ALL_COSINES else "")
+    protocol = f"{predictions.protocol}; {best} re-scored by the fused scorer ({number_of(len(chosen), 'pair')}){how}"
     return replace(with_scores(predictions, chosen, found), protocol=protocol)
 
 
@@ -100,16 +106,26 @@ def measure_pairs(
     sides: tuple[Features, Features],
     top: int,
     workers: int,
+    *,
+    within: float = WITHIN,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in the list of the `top` best pairs of each query, and their features (n, len(FEATURES))."""
+    """Positions in the list of the `top` best pairs of each query, and their features (n, len(FEATURES)).
+
+    Of these, only pairs whose cosine by the model's descriptor is at most `within` below the best of their query: the
+    pictures of the others are not opened.
+    """
     chosen = best_rows(predictions, top)
     if not len(chosen):
         raise UsageError("the list of predictions is empty, so the fused scorer has no pair to score")
-    query, reference = predictions.query[chosen], predictions.reference[chosen]
-    signals = pair_signals(workspace, dataset, query, reference, workers)
     counts = len(dataset.queries), len(dataset.references)
     vectors = [_of_all(side.vectors.astype(np.float32), side, n, 0) for side, n in zip(sides, counts, strict=True)]
+    query, reference = predictions.query[chosen], predictions.reference[chosen]
     score = np.einsum("ij,ij->i", vectors[0][query], vectors[1][reference])
+    best = np.full(counts[0], -np.inf, score.dtype)
+    np.maximum.at(best, query, score)
+    kept = score >= best[query] - within
+    chosen, query, reference, score = (values[kept] for values in (chosen, query, reference, score))
+    signals = pair_signals(workspace, dataset, query, reference, workers)
     background = background_scores(vectors[0], model.background.astype(np.float32))[query]
     ratios = None
     if model.heads:
@@ -137,6 +153,8 @@ def shipped_thresholds(model: FusedModel, config: BenchmarkConfig) -> ShippedThr
         refused = f"they were measured on the best pairs of {stored['name']} alone, and this list was made differently"
     elif not config.competition or config.one_per_query or config.rescored != found["rescored"]:
         refused = f"they were measured with competition, all pairs and --rescored {found['rescored']}; this run differs"
+    elif config.rescored_within != (within := found.get("rescored_within", ALL_COSINES)):
+        refused = f"they were measured with --rescored-within {within:g}; this run differs"
     return ShippedThresholds(found["thresholds"], found["measured_on"], refused)
 
 

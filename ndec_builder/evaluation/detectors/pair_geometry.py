@@ -26,7 +26,7 @@ from ndec_builder.training.fused.measure import PICTURE_SIDE, prepared_reference
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS, PairPicture, pair_vector, prepare_picture
 from ndec_builder.training.views import load_picture
 
-GEOMETRY_VERSION = 2  # raised by hand when the signals of a pair change
+GEOMETRY_VERSION = 3  # raised by hand when the signals of a pair change
 SHARD_PAIRS = 1024
 Image = tuple[str, str, int]  # identity, where to read it, clockwise degrees of rotation
 

@@ -150,8 +150,9 @@ def _rescored(
 
     sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
     found = rescore(
-        workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers, config.competition
-    )
+        workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers, config.competition,
+        within=config.rescored_within,
+    )  # fmt: skip
     fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
     about = f"{scored.about}; fused scorer {fit}"
     weights = scored.weights | {"fused": model.fingerprint}
