@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from machine import machine, write_result
 
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo import run
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
@@ -132,7 +133,7 @@ def evaluate_seed(
         search = SEARCHES[name]
         config = BenchmarkConfig(workspace=workspace, manifest=manifest, model=MODEL, device="cpu", **search)  # type: ignore[arg-type]
         base = score(config, space, data).predictions
-        chosen, rows = measure_pairs(space, data, base, model, sides, TOP, 0)
+        chosen, rows = measure_pairs(space, data, base, model, sides, TOP, Engine())
         probability = probabilities(data, base, model, sides[1], chosen, rows)
         fused = with_scores(base, chosen, probability)
         found[name] = SearchResult(data, base, fused, chosen, rows)

@@ -41,7 +41,7 @@ def ingest(call: VerbCall) -> None:
     call.run()
 
 
-@verb(app, "edit", "count role recipe seed")
+@verb(app, "edit", "count role recipe seed engine ray_address")
 def edit(call: VerbCall) -> None:
     """Write edited-copy queries and record every parameter."""
     call.run()

@@ -40,7 +40,7 @@ def train_asl(
     "manifest queries references ground_truth kinds group_by model checkpoint descriptors predictions "
     "probabilities scorer asl_checkpoint fused_model rescored rescored_within competition one_per_query baseline "
     "threshold scope action test_size norm_factor norm_n norm_kind twins target_precision table figure method recipe "
-    "seeds n k replicates pictures name out",
+    "seeds n k replicates pictures name out engine ray_address",
     configs=("paper",),
 )
 def benchmark(call: VerbCall) -> None:

@@ -7,9 +7,10 @@ import functools
 import io
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,27 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ndec_builder.core.console import number_of, say, track
+from ndec_builder.core.config import limit_of, result_fields
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.decode import SUFFIXES, DecodeError, decode
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.executor.base import Engine, engine_of, task_threads
+from ndec_builder.core.executor.plan import Plan, Shard, check_files, finished, marker, open_plan
+from ndec_builder.core.executor.runner import Outcome, on_engine, run_shards
+from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
 from ndec_builder.core.storage import (
     fingerprint,
+    read_json,
+    read_rows,
     read_table,
     read_uri,
     remove_abandoned,
     sha256_bytes,
     write_bytes,
+    write_json,
     write_table,
 )
 from ndec_builder.core.workspace import Workspace
@@ -39,6 +48,7 @@ from ndec_builder.edits.settings import EditConfig
 RESULT_VERSION = 1  # raise it when the same seed gives different copies
 _JPEG_QUALITY = 95  # of the file; the recipe decides how lossy the copy itself is
 BACKGROUND_SIDE = 512  # px, longest side kept in memory
+COPIES_PER_SHARD = 256  # about 10 s of work on one core
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,12 @@ class _Made:
     """One copy, or the reason why there is none."""
 
     query_id: str
-    source: dict[str, Any]
     image: dict[str, Any] | None = None
     edit: str = ""
     reason: str = ""
 
 
+@on_engine
 @one_writer(lambda config: Workspace(config.workspace).images("query"))
 def run(config: EditConfig) -> Path:
     """Write `count` edited copies as queries and return the path of the query table.
@@ -73,19 +83,18 @@ def run(config: EditConfig) -> Path:
     queries, edits = _rows_to_keep(workspace, config)
     remove_abandoned(workspace.files("query"))
 
-    order = choose_sources(sources.num_rows, config.count, config.seed)
-    make = functools.partial(_make, config, workspace, backgrounds)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside the interpreter lock
-        rows = sources.take(order).to_pylist()
-        made = list(track(pool.map(make, range(config.count), rows), config.count, "making edited copies"))
+    chosen = sources.take(choose_sources(sources.num_rows, config.count, config.seed))
+    scratch = workspace.root / "cache" / f"edit-{config.prefix}"
+    made = _make_in_shards(config, workspace, chosen, backgrounds, scratch)
 
-    _write(workspace, config, queries, edits, made)
+    _write(workspace, config, queries, edits, made, chosen)
     failed = [one for one in made if one.image is None]
     record.write(
         workspace.files("query"),
         counts={"copies": len(made) - len(failed), "rejected": len(failed), "other_queries": queries.num_rows},
         inputs={config.role: fingerprint(sources["sha256"].to_pylist())},
     )
+    shutil.rmtree(scratch)
     say(f"made {number_of(len(made) - len(failed), 'edited copy')} of {config.role} images (recipe {config.recipe})")
     if len(failed) > config.max_reject_share * config.count:
         reasons = Counter(one.reason for one in failed).most_common(3)
@@ -122,6 +131,49 @@ def read_backgrounds(folder: Path) -> list[Image.Image]:
     return pictures
 
 
+def _make_in_shards(
+    config: EditConfig, workspace: Workspace, chosen: pa.Table, backgrounds: Sequence[Image.Image], scratch: Path
+) -> list[_Made]:
+    """Make a copy of each row of `chosen`. Finished shards stay under `scratch`: a killed run continues."""
+    pictures = [sha256_bytes(picture.tobytes()) for picture in backgrounds]
+    mark = fingerprint([RESULT_VERSION, result_fields(config), chosen.to_pylist(), pictures])
+    plan = Plan(config.count, COPIES_PER_SHARD, mark)
+    folder = open_plan(scratch, plan).absolute()
+    write_table(folder / "sources.parquet", chosen)
+    for shard in plan.shards:
+        copies = _read_shard(folder, shard) if finished(folder, plan, shard) else []
+        if any(made.image and not _file(workspace, made.query_id).is_file() for made in copies):
+            marker(folder, shard).unlink()  # somebody removed its pictures
+    work = EditShard(replace(config, workspace=workspace.root.absolute()), folder, tuple(backgrounds))
+    engine = engine_of(config) if config.engine == "ray" else Engine(here=True)
+    results = run_shards(folder, plan, work, engine, what="making edited copies", unit="copies")
+    for shard, done in zip(plan.shards, results, strict=True):
+        check_files(folder, shard, done)
+    return [made for shard in plan.shards for made in _read_shard(folder, shard)]
+
+
+def _read_shard(folder: Path, shard: Shard) -> list[_Made]:
+    return [_Made(**made) for made in read_json(folder / f"{shard.name}.json")]
+
+
+@dataclass(frozen=True)
+class EditShard:
+    """Makes the copies of one shard, as files of the workspace; picklable."""
+
+    config: EditConfig
+    folder: Path
+    backgrounds: tuple[Image.Image, ...]
+
+    def __call__(self, shard: Shard) -> Outcome:
+        rows = read_rows(self.folder / "sources.parquet", shard.start, shard.stop).to_pylist()
+        make = functools.partial(_make, self.config, Workspace(self.config.workspace), self.backgrounds)
+        threads = task_threads() or os.cpu_count()  # Pillow works outside the interpreter lock
+        with limit_of(self.config.workspace), concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            made = list(stepping(pool.map(make, range(shard.start, shard.stop), rows)))
+        path = write_json(self.folder / f"{shard.name}.json", [vars(one) for one in made])
+        return Outcome((path.name,), {"copies": sum(one.image is not None for one in made)})
+
+
 def _make(
     config: EditConfig, workspace: Workspace, backgrounds: Sequence[Image.Image], index: int, source: dict[str, Any]
 ) -> _Made:
@@ -129,14 +181,14 @@ def _make(
     try:
         original = decode(read_uri(workspace.resolve(source["uri"])), source["rotation"] or 0)
     except DecodeError as error:
-        return _Made(query_id, source, reason=str(error))
+        return _Made(query_id, reason=str(error))
     except OSError as error:
-        return _Made(query_id, source, reason=f"cannot read: {error.strerror or error}")
+        return _Made(query_id, reason=f"cannot read: {error.strerror or error}")
     # each copy has its own random stream: one that fails does not change the rest
     edited = edit_image(original, config.recipe, np.random.default_rng([config.seed, index]), backgrounds)
     buffer = io.BytesIO()
     edited.image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    path = write_bytes(workspace.files("query") / f"{query_id}.jpg", buffer.getvalue())
+    path = write_bytes(_file(workspace, query_id), buffer.getvalue())
     image = {
         **{name: source[name] for name in (*LICENCE_COLUMNS, "group")},
         "image_id": query_id,
@@ -148,7 +200,11 @@ def _make(
         "format": "JPEG",
         "rotation": 0,
     }
-    return _Made(query_id, source, image, edit_json(edited, config.recipe, config.seed))
+    return _Made(query_id, image, edit_json(edited, config.recipe, config.seed))
+
+
+def _file(workspace: Workspace, query_id: str) -> Path:
+    return workspace.files("query") / f"{query_id}.jpg"
 
 
 def _rows_to_keep(workspace: Workspace, config: EditConfig) -> tuple[pa.Table, pa.Table]:
@@ -177,14 +233,18 @@ def _without(table: pa.Table, rows: list[bool]) -> pa.Table:
     return table.filter(pa.array([not row for row in rows], pa.bool_()))
 
 
-def _write(workspace: Workspace, config: EditConfig, queries: pa.Table, edits: pa.Table, made: list[_Made]) -> None:
+def _write(
+    workspace: Workspace, config: EditConfig, queries: pa.Table, edits: pa.Table, made: list[_Made], chosen: pa.Table
+) -> None:
     """Write the edits first: a query without its edit record would look like an image without a match."""
     good = [one for one in made if one.image is not None]
+    ids, uris = (chosen[name].to_pylist() for name in ("image_id", "uri"))
+    source = dict(zip((one.query_id for one in made), zip(ids, uris, strict=True), strict=True))
     rows = [
         {
             "image_id": one.query_id,
             "role": "query",
-            "source_id": one.source["image_id"],
+            "source_id": source[one.query_id][0],
             "source_role": config.role,
             "kind": "edited_copy",
             "edit": one.edit,
@@ -199,7 +259,9 @@ def _write(workspace: Workspace, config: EditConfig, queries: pa.Table, edits: p
     path = _rejects_path(workspace)
     rejects = read_table(path) if path.is_file() else table_of(REJECTS, [])
     rejects = _without(rejects, _has_our_id(rejects, config))
-    failed = [{"image_id": m.query_id, "uri": m.source["uri"], "reason": m.reason} for m in made if m.image is None]
+    failed = [
+        {"image_id": m.query_id, "uri": source[m.query_id][1], "reason": m.reason} for m in made if m.image is None
+    ]
     write_table(path, pa.concat_tables([rejects, table_of(REJECTS, failed)]).sort_by("image_id"))
 
     written = {one.query_id for one in good}

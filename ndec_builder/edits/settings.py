@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ndec_builder.core.config import Config, described, setting
+from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.core.vocabulary import ROLES
 
 EDIT_RECIPE_NAMES = ("copy", "crop", "edited-crop", "editor", "light", "view")
@@ -32,3 +33,5 @@ class EditConfig(Config):
     max_reject_share: float = setting(
         0.05, "Share of unusable source images above which the exit code is 3.", ge=0, le=1, result=False
     )
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()

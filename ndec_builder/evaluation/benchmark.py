@@ -11,6 +11,7 @@ import numpy as np
 
 from ndec_builder.core.console import number_of, say, waiting
 from ndec_builder.core.errors import GapsError, UsageError
+from ndec_builder.core.executor.runner import on_engine
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import read_json, sha256_file, write_json
@@ -34,6 +35,7 @@ from ndec_builder.version import __version__
 RESULT_VERSION = 2
 
 
+@on_engine
 @one_writer(lambda config: config.out or Workspace(config.workspace).report(config.name or _default_name(config)))
 def run(config: BenchmarkConfig) -> Path:
     """Evaluate one detector and return the report directory.

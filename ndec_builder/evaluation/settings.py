@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
+from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.embeddings.settings import DEVICES, REJECTS_HELP
 from ndec_builder.sources.settings import GROUP_BY
 from ndec_builder.training.settings import TRAINING_RECIPE_NAMES
@@ -92,6 +93,8 @@ class BenchmarkConfig(Config):
         False, "Keep only the best reference of each query. This is a protocol of its own, named with every number."
     )
     workers: int = setting(0, "fused: processes that fit pairs; 0: as many as the cores allow.", ge=0, result=False)
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()
     test_size: tuple[int, ...] = setting(
         (), "Input size in pixels; the features of several sizes are averaged. Default: the model's own size.", ge=32
     )

@@ -12,12 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ndec_builder.candidates import duplicates
 from ndec_builder.candidates.geometry import table
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.search import ranges, rounds
+from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor import machines
@@ -26,6 +28,10 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, open_plan
 from ndec_builder.core.executor.runner import open_pool, run_shards
 from ndec_builder.core.storage import sha256_file
+from ndec_builder.edits import make
+from ndec_builder.edits.make import run as edit
+from ndec_builder.edits.settings import EditConfig
+from ndec_builder.evaluation.detectors.search import Background, Cluster, search_pairs
 from support import range_work, shard_work
 from support.described_bench import Bench
 from support.needs import free_port, missing
@@ -68,6 +74,38 @@ def test_a_shard_that_kills_its_ray_worker_is_set_aside_alone(nodes: TwoNodes, t
         run_shards(folder, plan, functools.partial(shard_work.poisoned, folder), on(nodes))
     assert (folder / "tries").read_text() == "xxx"
     assert sorted(results(folder)) == ["shard-00000.txt", "shard-00002.txt"]
+
+
+def test_edited_copies_have_the_bytes_of_one_machine(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make, "COPIES_PER_SHARD", 3)
+    copies = []
+    for name, where in (("one", {}), ("two", {"engine": "ray", "ray_address": nodes.address})):
+        bench = Bench(tmp_path / name)
+        bench.add("reference", {f"r{i}": scene(i) for i in range(4)})
+        edit(EditConfig(tmp_path / name, 8, **where))
+        files = sorted((tmp_path / name / "files" / "query").glob("*.jpg"))
+        tables = [bench.workspace.images("query"), bench.workspace.edits]
+        copies.append([sha256_file(path) for path in (*files, *tables)])
+    assert copies[0] == copies[1] and len(copies[0]) == 10
+
+
+def test_matching_of_a_benchmark_has_the_bytes_of_one_machine(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    queries, references, others = (rng.normal(size=(n, 8)) for n in (30, 20, 12))
+    sides = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float16) for v in (queries, references, others)]
+    ids = [f"q{i:02}" for i in range(30)], [f"r{i:02}" for i in range(20)]
+    monkeypatch.setattr(ranges, "range_size_for", lambda *_: 9)
+    how = {"k": 3, "background": Background(sides[2], Normalization(1.0, 3))}
+    one = search_pairs(ids[0], sides[0], ids[1], sides[1], **how)
+    two = search_pairs(ids[0], sides[0], ids[1], sides[1], **how, cluster=Cluster(on(nodes), tmp_path))
+    assert len(one.query) == 90 and one.protocol == two.protocol
+    for name in ("query", "reference", "scores"):
+        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_node_with_other_packages_is_refused(nodes: TwoNodes, tmp_path: Path, monkeypatch: Any) -> None:

@@ -15,6 +15,7 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.schemas import EDITS, IMAGES, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.edits import make
 from ndec_builder.edits.make import choose_sources, run
 from ndec_builder.edits.operations import apply_edits
 from ndec_builder.edits.settings import EditConfig
@@ -170,3 +171,50 @@ def test_sources_are_used_evenly() -> None:
     assert counts.min() >= 3 and counts.max() <= 4
     assert sorted(order[:7]) == list(range(7)) and list(choose_sources(7, 24, 1)) == list(order)
     assert list(choose_sources(7, 5, 1)) == list(order[:5])
+
+
+def kill_in_the_second_shard(config: EditConfig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Run until copy 4, with three copies per shard; returns the numbers of the copies that are made from then on."""
+    made, true = [], make._make
+    monkeypatch.setattr(make, "COPIES_PER_SHARD", 3)
+
+    def counting(config, workspace, backgrounds, index, source):  # type: ignore[no-untyped-def]
+        if index == 4 and not made:
+            raise KeyboardInterrupt
+        return true(config, workspace, backgrounds, index, source)
+
+    monkeypatch.setattr(make, "_make", counting)
+    with pytest.raises(KeyboardInterrupt):
+        run(config)
+
+    def noting(config, workspace, backgrounds, index, source):  # type: ignore[no-untyped-def]
+        made.append(index)
+        return true(config, workspace, backgrounds, index, source)
+
+    monkeypatch.setattr(make, "_make", noting)
+    return made
+
+
+def test_a_killed_run_makes_only_the_copies_of_unfinished_shards(
+    config: EditConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    ingest(whole, "reference", write_scenes(tmp_path / "in", 6))
+    run(replace(config, workspace=whole))
+    made = kill_in_the_second_shard(config, monkeypatch)
+    run(config)
+    assert sorted(made) == [3, 4, 5, 6, 7]
+    files = [path.relative_to(whole) for path in (whole / "files" / "query").glob("*.jpg")]
+    assert len(files) == 8
+    assert [(whole / name).read_bytes() for name in files] == [(tmp_path / name).read_bytes() for name in files]
+    assert not (tmp_path / "cache" / "edit-copy").exists()
+
+
+def test_copies_of_a_finished_shard_that_somebody_removed_are_made_again(
+    config: EditConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = kill_in_the_second_shard(config, monkeypatch)
+    (config.workspace / "files" / "query" / "copy-000001.jpg").unlink()
+    run(config)
+    assert sorted(made) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert (config.workspace / "files" / "query" / "copy-000001.jpg").is_file()

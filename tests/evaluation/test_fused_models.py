@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.dataset import from_manifest
@@ -124,7 +125,7 @@ def test_asls_filter_is_the_special_case_with_the_norm_ratio_alone(small, make_c
     model = norm_ratio_alone(default.card, default, load_detector(checkpoint).head)
     found = rescore(
         Workspace(tmp_path), data, scored.predictions, model, own_sides(Workspace(tmp_path), data, model, 8, "cpu"),
-        len(data.references), 1, competition=False, within=2,
+        len(data.references), Engine(workers=1), competition=False, within=2,
     )  # fmt: skip
     np.testing.assert_array_equal(found.scores < 0.5, reject(ratios))  # what the filter drops, at threshold 1
     order = np.argsort(-found.scores, kind="stable")

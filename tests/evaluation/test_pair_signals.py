@@ -37,12 +37,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return true(query, reference)
 
     monkeypatch.setattr(module, "pair_vector", count)
-    monkeypatch.setattr(module, "Engine", lambda workers: Engine(here=True))
     return counts
 
 
 def test_signals_are_those_of_a_plain_loop(data: Dataset, tmp_path: Path) -> None:
-    found = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1)
+    found = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, Engine(here=True))
     assert found.shape == (5, len(PAIR_SIGNALS))
     for row, q, r in zip(found, QUERY, REFERENCE, strict=True):
         pictures = [
@@ -54,12 +53,12 @@ def test_signals_are_those_of_a_plain_loop(data: Dataset, tmp_path: Path) -> Non
 
 
 def test_a_pair_is_measured_once_whatever_asks_for_it(data: Dataset, tmp_path: Path, measured: list[int]) -> None:
-    first = pair_signals(Workspace(tmp_path), data, QUERY[:3], REFERENCE[:3], 1)
+    first = pair_signals(Workspace(tmp_path), data, QUERY[:3], REFERENCE[:3], Engine(here=True))
     assert len(measured) == 3
-    more = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1)
+    more = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, Engine(here=True))
     assert len(measured) == 5
     np.testing.assert_array_equal(more[:3], first)
-    again = pair_signals(Workspace(tmp_path), data, QUERY[::-1], REFERENCE[::-1], 1)
+    again = pair_signals(Workspace(tmp_path), data, QUERY[::-1], REFERENCE[::-1], Engine(here=True))
     assert len(measured) == 5
     np.testing.assert_array_equal(again, more[::-1])
 
@@ -68,7 +67,7 @@ def test_shards_of_a_killed_run_count(
     data: Dataset, tmp_path: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SHARD_PAIRS", 2)
-    whole = pair_signals(Workspace(tmp_path / "whole"), data, QUERY, REFERENCE, 1)
+    whole = pair_signals(Workspace(tmp_path / "whole"), data, QUERY, REFERENCE, Engine(here=True))
     counting = module.pair_vector
     left = [3]
 
@@ -80,20 +79,20 @@ def test_shards_of_a_killed_run_count(
 
     monkeypatch.setattr(module, "pair_vector", killed)
     with pytest.raises(KeyboardInterrupt):
-        pair_signals(Workspace(tmp_path / "killed"), data, QUERY, REFERENCE, 1)
+        pair_signals(Workspace(tmp_path / "killed"), data, QUERY, REFERENCE, Engine(here=True))
     monkeypatch.setattr(module, "pair_vector", counting)
     measured.clear()
     # a different request than the killed one: its two complete pairs are used, the half-done shard is measured again
-    found = pair_signals(Workspace(tmp_path / "killed"), data, QUERY[:4], REFERENCE[:4], 1)
+    found = pair_signals(Workspace(tmp_path / "killed"), data, QUERY[:4], REFERENCE[:4], Engine(here=True))
     assert len(measured) == 2
     np.testing.assert_array_equal(found, whole[:4])
 
 
 def test_a_damaged_file_is_measured_again(data: Dataset, tmp_path: Path, measured: list[int]) -> None:
-    first = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1)
+    first = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, Engine(here=True))
     (path,) = (tmp_path / "cache" / "geometry").rglob("*.npz")
     path.write_bytes(path.read_bytes()[:-30])
-    np.testing.assert_array_equal(pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, 1), first)
+    np.testing.assert_array_equal(pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, Engine(here=True)), first)
     assert len(measured) == 10
 
 
@@ -104,7 +103,7 @@ def test_an_image_that_cannot_be_read_has_no_signals(data: Dataset, tmp_path: Pa
     lost = replace(data, queries=data.queries.set_column(column, "uri", [uris]), resolve=lambda uri: (
         uri if uri.startswith("/") else data.resolve(uri)
     ))  # fmt: skip
-    found = pair_signals(Workspace(tmp_path), lost, QUERY, REFERENCE, 1)
+    found = pair_signals(Workspace(tmp_path), lost, QUERY, REFERENCE, Engine(here=True))
     assert np.isnan(found[2]).all() and np.isfinite(found[0, 0])
 
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
@@ -169,9 +170,9 @@ def test_geometry_of_an_image_that_could_not_be_read_is_measured_again(small: An
     content = path.read_bytes()
     path.unlink()
     pairs = np.array([0, 1]), np.array([0, 1])
-    assert np.isnan(pair_signals(Workspace(tmp_path), data, *pairs, 1)[1]).all()
+    assert np.isnan(pair_signals(Workspace(tmp_path), data, *pairs, Engine(workers=1))[1]).all()
     path.write_bytes(content)
-    assert np.isfinite(pair_signals(Workspace(tmp_path), data, *pairs, 1)[1, 0])
+    assert np.isfinite(pair_signals(Workspace(tmp_path), data, *pairs, Engine(workers=1))[1, 0])
 
 
 @pytest.mark.parametrize("column", ["sha256", "rotation"])

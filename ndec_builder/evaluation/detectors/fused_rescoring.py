@@ -10,6 +10,7 @@ import numpy as np
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
 from ndec_builder.evaluation.decision import ShippedThresholds
@@ -55,7 +56,7 @@ def rescore(
     model: FusedModel,
     sides: tuple[Features, Features],
     top: int,
-    workers: int,
+    engine: Engine,
     competition: bool = True,
     *,
     within: float = WITHIN,
@@ -65,7 +66,7 @@ def rescore(
     sides: queries and references, embedded with the model's own descriptor · competition: see `probabilities` · within:
     see `measure_pairs`. Raises UsageError for an empty list.
     """
-    chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, workers, within=within)
+    chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, engine, within=within)
     found = probabilities(dataset, predictions, model, sides[1], chosen, rows, competition)
     how = ", references compete for a query" if competition else ", each pair on its own"
     best = f"the {top} best of each query" + (f" within {within:g} of its best cosine" if within < ALL_COSINES else "")
@@ -105,7 +106,7 @@ def measure_pairs(
     model: FusedModel,
     sides: tuple[Features, Features],
     top: int,
-    workers: int,
+    engine: Engine,
     *,
     within: float = WITHIN,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +126,7 @@ def measure_pairs(
     np.maximum.at(best, query, score)
     kept = score >= best[query] - within
     chosen, query, reference, score = (values[kept] for values in (chosen, query, reference, score))
-    signals = pair_signals(workspace, dataset, query, reference, workers)
+    signals = pair_signals(workspace, dataset, query, reference, engine)
     background = background_scores(vectors[0], model.background.astype(np.float32))[query]
     ratios = None
     if model.heads:

@@ -59,7 +59,7 @@ def _prepared_query(uri: str, rotation: int) -> PairPicture:
 
 
 def pair_signals(
-    workspace: Workspace, dataset: Dataset, query: np.ndarray, reference: np.ndarray, workers: int
+    workspace: Workspace, dataset: Dataset, query: np.ndarray, reference: np.ndarray, engine: Engine
 ) -> np.ndarray:
     """(n, 20) float64 signals of pairs, sorted by query. Measures only pairs that are not in the cache.
 
@@ -72,18 +72,17 @@ def pair_signals(
     known = _read(folder, retry=True)
     missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
     if missing:
-        _measure(folder, list(missing.values()), list(missing), workers)
+        _measure(folder, list(missing.values()), list(missing), engine)
         known = _read(folder)
     return np.array([known[key] for key in keys]).reshape(len(keys), len(PAIR_SIGNALS))
 
 
-def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], workers: int) -> None:
+def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], engine: Engine) -> None:
     """Measure pairs in shards. Finished shards survive a kill, so the next run measures the rest."""
     plan = Plan(len(pairs), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, [key.hex() for key in keys]]))
     shards = open_plan(folder / plan.fingerprint[:16], plan).absolute()
     work = SignalsShard(shards, pairs, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32))
-    engine = Engine(workers=workers)
-    effort = pictures_prepared(pairs, workers or os.cpu_count() or 1)
+    effort = pictures_prepared(pairs, engine.workers or os.cpu_count() or 1)
     results = run_shards(shards, plan, work, engine, what="fitting pairs", unit="pairs", effort=effort)
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(shards, shard, done)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import engine_of
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.detectors.descriptors import read_descriptor_files
@@ -22,7 +23,7 @@ from ndec_builder.evaluation.detectors.features import (
     embedder_from_model,
     join_ensemble,
 )
-from ndec_builder.evaluation.detectors.search import Background, search_pairs
+from ndec_builder.evaluation.detectors.search import Background, cluster_of, search_pairs
 from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
@@ -150,7 +151,7 @@ def _rescored(
 
     sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
     found = rescore(
-        workspace, dataset, scored.predictions, model, sides, config.rescored, config.workers, config.competition,
+        workspace, dataset, scored.predictions, model, sides, config.rescored, engine_of(config), config.competition,
         within=config.rescored_within,
     )  # fmt: skip
     fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
@@ -283,6 +284,7 @@ def _match(
     found = search_pairs(
         [dataset.query_ids[i] for i in places[0]], vectors[0],
         [dataset.reference_ids[i] for i in places[1]], vectors[1], k=config.k, background=normalised,
+        cluster=cluster_of(config),
     )  # fmt: skip
     return Predictions(places[0][found.query], places[1][found.reference], found.scores, found.protocol)
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from ndec_builder.candidates.search.exact import check_vectors, score_pairs, top_pairs
+from ndec_builder.candidates.search.pairs import Pairs
+from ndec_builder.candidates.search.ranges import RangedSearch, Shift
 from ndec_builder.candidates.search.score_normalization import Normalization, normalized
+from ndec_builder.candidates.search.selection import Caps
+from ndec_builder.candidates.search.shared_vectors import SharedSearch, share_vectors
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import Engine, engine_of
+from ndec_builder.core.storage import fingerprint, sha256_bytes
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 from ndec_builder.evaluation.predictions import Predictions
+from ndec_builder.evaluation.settings import BenchmarkConfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,35 @@ class Background:
         return f"cosine − {self.how.factor:g} × the query's {what} among {len(self.vectors):,} background images"
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """The engine that searches in ranges, and a folder for work files that all its nodes see."""
+
+    engine: Engine
+    scratch: Path
+
+    def top_pairs(
+        self, queries: np.ndarray, references: np.ndarray, caps: Caps, background: Background | None
+    ) -> Pairs:
+        """`exact.top_pairs` of rows in ascending id order, in ranges."""
+        sides = {"queries": queries, "references": references}
+        if background is not None:
+            sides["background"] = background.vectors
+        mark = fingerprint([vars(caps), str(background), [sha256_bytes(side.tobytes()) for side in sides.values()]])
+        folder = self.scratch.absolute() / mark[:16]
+        files = {name: share_vectors(vectors, folder, name) for name, vectors in sides.items()}
+        shift = None if background is None else Shift(background.how, files["background"])
+        shared = SharedSearch(files["queries"], files["references"])
+        found = RangedSearch(shared, caps, replace(self.engine, threads=0, workers=0), folder, mark, shift).run()
+        shutil.rmtree(folder)
+        return found
+
+
+def cluster_of(config: BenchmarkConfig) -> Cluster | None:
+    """The cluster of the settings; None for the local engine."""
+    return Cluster(engine_of(config), config.workspace / "cache" / "search") if config.engine == "ray" else None
+
+
 def search_pairs(
     query_ids: Sequence[str],
     queries: np.ndarray,
@@ -46,13 +84,15 @@ def search_pairs(
     k: int | None = None,
     background: Background | None = None,
     limit: int = MAX_PREDICTIONS,
+    cluster: Cluster | None = None,
 ) -> Predictions:
     """Search every query in all references, with the scores and the order of `ndec mine`.
 
     queries (n, d), references (m, d): float16, L2-normalized, rows in ascending id order. Returns all pairs if there
     are at most `limit`, otherwise the exact global top `limit`; with `k`, the k best references of each query and of
-    these the global top `limit`. Scores are normalized by the background first. Order: score desc, query_id,
-    reference_id. Raises NdecError for empty sides, different numbers of dimensions, or NaN.
+    these the global top `limit`. Such a search runs on the `cluster` if there is one, with the same result. Scores are
+    normalized by the background first. Order: score desc, query_id, reference_id. Raises NdecError for empty sides,
+    different numbers of dimensions, or NaN.
     """
     check_vectors(queries, references)
     offsets = np.zeros(len(queries)) if background is None else background.offsets(queries)
@@ -62,10 +102,13 @@ def search_pairs(
         rows, columns = np.divmod(np.arange(len(queries) * len(references), dtype=np.int64), len(references))
         scores = normalized(score_pairs(queries, references, rows, columns), offsets[rows])
         return Predictions(rows, columns, scores.astype(np.float64), f"all pairs of {sizes}, {how}")
-    found = top_pairs(
-        query_ids, queries, reference_ids, references, top=limit, max_per_query=k or 0, max_per_reference=0,
-        offsets=offsets,
-    )  # fmt: skip
+    if cluster is not None:
+        found = cluster.top_pairs(queries, references, Caps(limit, k or 0), background)
+    else:
+        found = top_pairs(
+            query_ids, queries, reference_ids, references, top=limit, max_per_query=k or 0, max_per_reference=0,
+            offsets=offsets,
+        )  # fmt: skip
     what = f"global top {limit:,}" if k is None else f"top {k} per query (global top {limit:,} of these)"
     return Predictions(
         found.queries, found.references, found.scores.astype(np.float64), f"{what} of {sizes}, exact search, {how}"

@@ -12,9 +12,9 @@ import pyarrow as pa
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.base import engine_of
 from ndec_builder.core.executor.plan import Plan, check_files, open_plan
-from ndec_builder.core.executor.runner import run_shards
+from ndec_builder.core.executor.runner import on_engine, run_shards
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table
 from ndec_builder.core.workspace import Workspace
@@ -59,6 +59,7 @@ class FusedInputs:
     vectors: np.ndarray
 
 
+@on_engine
 def run(config: FusedConfig) -> Path:
     """Fit the fused scorer; returns runs/<name>/ with fused.safetensors, fused.json and run.json.
 
@@ -157,7 +158,7 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
     uris = [known.manifest.resolve(uri) for uri in data.images["uri"].to_pylist()]
     rotations = [rotation or 0 for rotation in data.images["rotation"].to_pylist()]
     work = MeasureShard(folder, config, data, uris, rotations, known.vectors, known.whitening)
-    results = run_shards(folder, plan, work, Engine(workers=config.workers), what="measuring training pairs")
+    results = run_shards(folder, plan, work, engine_of(config), what="measuring training pairs")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
     made = [folder / f"{shard.name}.npy" for shard in plan.shards]

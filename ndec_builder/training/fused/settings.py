@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ndec_builder.core.config import Config, described, option, setting
+from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.embeddings.settings import BF16_HELP, BF16_MODES, DEFAULT_MODEL, DEVICES
 
 
@@ -40,3 +41,5 @@ class FusedConfig(Config):
     bf16: str = setting("auto", BF16_HELP, choices=BF16_MODES)
     device: str = setting("auto", "auto, cpu or cuda.", choices=DEVICES, result=False)
     workers: int = setting(0, "Processes that measure pairs; 0: as many as the cores allow.", ge=0, result=False)
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()
