@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.read import open_manifest
@@ -37,7 +37,7 @@ def run(config: ValidateConfig) -> Path:
     if errors:
         more = f"\n… and {len(errors) - MAX_LISTED} more" if len(errors) > MAX_LISTED else ""
         listed = "\n".join(errors[:MAX_LISTED])
-        raise NdecError(f"{config.manifest} is not valid, {len(errors)} checks failed:\n{listed}{more}")
+        raise NdecError(f"{config.manifest} is not valid, {number_of(len(errors), 'check')} failed:\n{listed}{more}")
     say(f"{config.manifest} is valid: every count, hash and foreign key holds")
     return config.manifest
 

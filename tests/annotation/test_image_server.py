@@ -341,3 +341,11 @@ def test_without_geometry_both_pictures_are_fitted_into_one_frame() -> None:
     difference = np.asarray(Image.open(io.BytesIO(render_difference(red, blue))).convert("RGB"))[30:].astype(int)
     assert difference[:, 60:140].mean() > 240  # red against blue, doubled
     assert (difference[:, :40, 2] > difference[:, :40, 0]).all()  # blue: only the query is there
+
+
+@pytest.mark.parametrize("width", [200, 400, 1200])
+def test_the_title_of_a_view_is_never_cut_off(width: int) -> None:
+    """The last two columns of the strip above the picture hold no part of a letter."""
+    red, blue = (Image.new("RGB", (width, 300), colour) for colour in ("red", "blue"))
+    strip = np.asarray(Image.open(io.BytesIO(render_difference(red, blue))).convert("L"))[:30].astype(int)
+    assert strip.max() > 60 and strip[:, -2:].max() < 60

@@ -101,7 +101,7 @@ def test_run_lists_the_errors_and_says_warnings(
     setter("ground_truth", "query_id", "mine", reference_id="r9")(directory)
     with pytest.raises(NdecError) as error:
         run(ValidateConfig(directory))
-    assert "checks failed" in str(error.value) and error.value.exit_code == 1
+    assert re.search(r"is not valid, (1 check|\d+ checks) failed:", str(error.value)) and error.value.exit_code == 1
     assert "M205 error: the ground truth names unknown references: r9; " in str(error.value)
 
 

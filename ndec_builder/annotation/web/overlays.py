@@ -133,8 +133,9 @@ def _warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tup
 
 
 def _titled(picture: np.ndarray, title: str) -> Image.Image:
-    """The picture with its title on a strip above it, which hides no pixel."""
-    font = ImageFont.load_default(20)
+    """The picture with its title on a strip above it, which hides no pixel; small letters for a narrow picture."""
+    room = max(picture.shape[1] - 16, 1)
+    font = ImageFont.load_default(min(20.0, max(20 * room / ImageFont.load_default(20).getlength(title), 4.0)))
     image = Image.new("RGB", (picture.shape[1], picture.shape[0] + 30), (20, 20, 20))
     image.paste(Image.fromarray(picture), (0, 30))
     ImageDraw.Draw(image).text((8, 2), title, (240, 240, 240), font)

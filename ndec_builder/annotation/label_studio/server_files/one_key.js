@@ -155,8 +155,8 @@
     box.dataset.key = key;
     const [caption, image] = [document.createElement("p"), document.createElement("img")];
     caption.textContent = "aligning …";
-    image.onload = () => { caption.textContent = `${title}. c alternate · d difference · Esc closes · 1 2 3 4 label`; };
-    image.onerror = () => { caption.textContent = "The pictures could not be aligned: the image server did not answer. Esc closes."; };
+    image.onload = () => { caption.textContent = `${title}. c alternate · d difference · Esc or a tap closes · 1 2 3 4 label`; };
+    image.onerror = () => { caption.textContent = "The pictures could not be aligned: the image server did not answer. Esc or a tap closes."; };
     image.alt = title;
     image.crossOrigin = "anonymous"; // the image server answers pages of Label Studio only
     image.src = compareUrl(file);
