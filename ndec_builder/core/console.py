@@ -28,6 +28,7 @@ from rich.text import Text
 
 _Item = TypeVar("_Item")
 _MEASURED = 3.0  # seconds of work that the first forecast is based on
+_FEW = 12  # a forecast needs at least as many items: a handful differ too much from each other
 _WARM_UP = 16  # the first items, at most 1 % of all, do not count: caches are cold, models are compiled
 _RECENT = 5.0  # a rate covers at least the last seconds, and at least the last half of the time
 _FIRST_LINE, _LINE = 30.0, 60.0  # seconds until the first line in a log and between two lines
@@ -107,7 +108,7 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """None until enough was measured; counts down between two steps."""
-        if self.rate is None:
+        if self.rate is None or self.total < _FEW:
             return None
         start, before = self._past[0]
         done = self._effort(self.done)

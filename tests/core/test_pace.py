@@ -57,6 +57,13 @@ def test_loading_a_model_does_not_count_as_work() -> None:
     assert pace.seconds_left == pytest.approx(95.9)
 
 
+def test_a_handful_of_items_has_no_forecast() -> None:
+    clock = Clock()
+    pace = Pace(10, clock=clock)
+    worked(pace, clock, 9, 2.0)
+    assert pace.seconds_left is None and pace.rate is not None
+
+
 def test_the_effort_of_items_decides_the_time_left() -> None:
     """The first 100 of 1,000 items take ten times as long as the others."""
 
@@ -74,8 +81,8 @@ def test_the_effort_of_items_decides_the_time_left() -> None:
 
 def test_the_time_left_counts_down_between_two_steps() -> None:
     clock = Clock()
-    pace = Pace(10, clock=clock)
-    worked(pace, clock, 5, 2.0)
+    pace = Pace(20, clock=clock)
+    worked(pace, clock, 15, 2.0)
     assert pace.seconds_left == pytest.approx(10)
     clock.now += 1.5
     assert pace.seconds_left == pytest.approx(8.5)

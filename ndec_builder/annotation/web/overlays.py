@@ -72,8 +72,7 @@ def render_difference(query: Image.Image, reference: Image.Image) -> bytes:
     Blue: pixels of the query only; orange: of the reference only. Without a geometry the fitted frames are compared.
     """
     aligned, note = _overlay(query, reference)
-    title = f"DIFFERENCE{note}   blue: only in the query   orange: only in the reference"
-    return _save(_titled(difference_pixels(aligned), title), "JPEG", quality=90)
+    return _save(_titled(difference_pixels(aligned), f"DIFFERENCE{note}"), "JPEG", quality=90)
 
 
 def _overlay(query: Image.Image, reference: Image.Image) -> tuple[AlignedPictures, str]:
@@ -134,8 +133,8 @@ def _warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tup
 
 def _titled(picture: np.ndarray, title: str) -> Image.Image:
     """The picture with its title on a strip above it, which hides no pixel; small letters for a narrow picture."""
-    room = max(picture.shape[1] - 16, 1)
-    font = ImageFont.load_default(min(20.0, max(20 * room / ImageFont.load_default(20).getlength(title), 4.0)))
+    fonts = (ImageFont.load_default(size) for size in range(20, 4, -1))
+    font = next((font for font in fonts if font.getlength(title) <= picture.shape[1] - 16), ImageFont.load_default(5))
     image = Image.new("RGB", (picture.shape[1], picture.shape[0] + 30), (20, 20, 20))
     image.paste(Image.fromarray(picture), (0, 30))
     ImageDraw.Draw(image).text((8, 2), title, (240, 240, 240), font)

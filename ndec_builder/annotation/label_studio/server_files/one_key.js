@@ -7,7 +7,7 @@
   const POLL_MS = 20;
   const NEXT_MS = 3000; // after a save the button to the next pair appears later than the others
   const VIEWS = { c: ["flip.webp", "Query and reference alternately, aligned"],
-                  d: ["difference.jpg", "Difference: black where both are equal"] };
+                  d: ["difference.jpg", "Difference: black where both are equal, blue: only in the query, orange: only in the reference"] };
   let busy = false;
   let seen = ""; // picture addresses of the previous pair: the ones on screen must differ
   let saves = 0, savesFailed = 0, savesOpen = 0;
