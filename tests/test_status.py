@@ -9,6 +9,9 @@ import pytest
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.cli.assist.status import first_open_step, survey
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.plan import Plan, Shard, open_plan
+from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.locks import locked
 from ndec_builder.core.schemas import LABEL_ROWS, SET_ASIDE, SKIPS, TASKS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
@@ -107,3 +110,18 @@ def test_a_directory_that_is_no_workspace_is_called_so(tmp_path: Path) -> None:
         survey(tmp_path)
     (tmp_path / "ndec.toml").touch()
     assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
+
+
+def test_an_unfinished_search_is_shown_with_its_shards(tmp_path: Path) -> None:
+    plan = Plan(4, 2, "f" * 64)
+    folder = open_plan(Workspace(tmp_path).candidates("test") / "search" / "mark" / "round-01", plan)
+
+    def work(shard: Shard) -> Outcome:
+        if shard.index == 1:
+            raise KeyboardInterrupt
+        (folder / "out").write_text("x")
+        return Outcome(("out",), {})
+
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(folder, plan, work, Engine(here=True), what="searching", unit="images")
+    assert text_of(tmp_path, "candidates test") == "searching: stopped; 1 shard done, 0 failed, 1 left"

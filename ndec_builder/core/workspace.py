@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -24,6 +25,16 @@ class Workspace:
     """Paths of one benchmark directory. Making the object touches nothing on disk."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a URI: results are renamed, locked and mapped, which an object store cannot do."""
+        found = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?=/)", str(self.root))
+        if found and not Path(found[0]).exists():
+            raise UsageError(
+                f"the workspace {self.root} is a URI; a workspace must be a folder on a disk or a shared file system, "
+                "because ndec renames, locks and maps its files. Images may stay in an object store: ingest their URI "
+                "into a local workspace (docs/how-to/cluster.md says which stages read what)"
+            )
 
     @property
     def settings(self) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ndec_builder.cli.assist.init import run as init
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.workspace import Workspace, shipped, slug
@@ -56,3 +57,23 @@ def test_shipped_files_are_found_and_missing_ones_named() -> None:
     assert shipped("annotation/label_config.xml").is_file()
     with pytest.raises(NdecError, match=r"no-such\.xml"):
         shipped("annotation/no-such.xml")
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/bench", "gs://bucket/bench", "memory://bench", "https://host/bench"])
+def test_a_workspace_in_an_object_store_is_refused_and_nothing_is_written(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"the workspace \w+:/\S*bench is a URI; .* Images may stay in an object store"
+    ):
+        init(Path(uri))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_whose_name_looks_like_a_scheme_is_a_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:").mkdir()
+    assert Workspace(Path("s3:/bench")).settings == Path("s3:/bench/ndec.toml")

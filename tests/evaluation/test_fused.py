@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.whitening import Whitening
@@ -107,7 +108,7 @@ def test_only_references_near_the_best_of_their_query_are_examined(small, fused:
     cosines = sides[0].vectors.astype(np.float32) @ sides[1].vectors.astype(np.float32).T
     query, reference = (places.ravel() for places in np.indices(cosines.shape))
     predictions = Predictions(query, reference, cosines.ravel().astype(np.float64), "")
-    chosen, _ = measure_pairs(space, data, predictions, model, sides, 3, 1, within=0.02)
+    chosen, _ = measure_pairs(space, data, predictions, model, sides, 3, Engine(workers=1), within=0.02)
     expected = [
         (q, r)
         for q, row in enumerate(cosines.tolist())

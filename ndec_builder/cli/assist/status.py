@@ -144,6 +144,8 @@ def _candidates(workspace: Workspace, split: str) -> Stage:
     """How many pairs were mined, and how many of them nobody sees."""
     path = workspace.candidates(split) / "candidates.parquet"
     stage = _table(f"candidates {split}", path, f"ndec mine --split {split}")
+    if (progress := read_progress(path.parent)) is not None:
+        return replace(stage, done=False, text=f"{progress.what}: {progress.text()}", progress=progress)
     record = path.with_name("run.json")
     aside = read_json(record).get("counts", {}).get("duplicates", 0) if stage.done and record.is_file() else 0
     return replace(stage, text=f"{stage.text}, {aside:,} set aside as duplicates") if aside else stage

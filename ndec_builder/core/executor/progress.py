@@ -12,7 +12,7 @@ from typing import Any
 
 from ndec_builder.core.console import Pace, duration, number_of
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.executor.plan import Shard, plans_folder
+from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.locks import is_locked
 from ndec_builder.core.storage import read_json, write_json
 
@@ -117,8 +117,8 @@ class ProgressFile:
 
 
 def read_progress(output: Path) -> Progress | None:
-    """The progress of the unfinished run for an output folder; None if there is none."""
-    files = sorted(plans_folder(output).glob("*/progress.json"), key=lambda path: path.stat().st_mtime)
+    """The progress of the unfinished run for an output folder, or of its last step; None if there is none."""
+    files = sorted(output.rglob("shards/*/progress.json"), key=lambda path: path.stat().st_mtime)
     if not files:
         return None
     try:
