@@ -29,7 +29,7 @@ from rich.text import Text
 _Item = TypeVar("_Item")
 _MEASURED = 3.0  # seconds of work that the first forecast is based on
 _FEW = 12  # a forecast needs at least as many items: a handful differ too much from each other
-_WARM_UP = 16  # the first items, at most 1 % of all, do not count: caches are cold, models are compiled
+_WARM_UP = 16  # the first items, at most 5 % of all, do not count: caches are cold, models are compiled
 _RECENT = 5.0  # a rate covers at least the last seconds, and at least the last half of the time
 _FIRST_LINE, _LINE = 30.0, 60.0  # seconds until the first line in a log and between two lines
 stderr = Console(stderr=True, highlight=False)
@@ -77,7 +77,7 @@ class Pace:
         effort: Callable[[float], float] = float,
     ) -> None:
         self.total, self.done, self._effort = total, done, effort
-        self._warm = done + min(_WARM_UP, total / 100)
+        self._warm = done + min(_WARM_UP, total / 20)
         self._clock = clock
         self._past: deque[tuple[float, float]] = deque()
         self._first = self._at = 0.0
