@@ -93,7 +93,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         place = urlsplit(self.path)
-        found = self._find(place.path.strip("/").split("/")[1:], {k: v[0] for k, v in parse_qs(place.query).items()})
+        self._answer(
+            self._find(place.path.strip("/").split("/")[1:], {k: v[0] for k, v in parse_qs(place.query).items()})
+        )
+
+    def do_PATCH(self) -> None:
+        """A new description: how many answers the workspace stores."""
+        project = self.server.listed[int(self.path.strip("/").split("/")[2]) - 1]
+        project |= json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer(project)
+
+    def _answer(self, found: Any) -> None:
         body = json.dumps(found if found is not None else {"detail": "Invalid page."}).encode()
         self.send_response(200 if found is not None else 404)
         self.send_header("Content-Type", "application/json")

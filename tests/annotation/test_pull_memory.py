@@ -45,9 +45,12 @@ class Pages:
                             label_config=projects.labelling_page(False))
             for number, key in enumerate(keyed)
         ]  # fmt: skip
-        self.projects = SimpleNamespace(list=lambda **_: self.listed, get=lambda id: self.listed[id])
+        self.projects = SimpleNamespace(list=lambda **_: self.listed, get=lambda id: self.listed[id], update=self._note)
         self.users = SimpleNamespace(list=lambda: [SimpleNamespace(id=7, email="ann@x")])
         self.tasks = SimpleNamespace(list=self._tasks)
+
+    def _note(self, id: int, description: str, **_: Any) -> None:
+        self.listed[id].description = description
 
     def _tasks(self, project: int, **_: Any) -> Iterator[Task]:
         for start in range(0, self.count, PAGE):

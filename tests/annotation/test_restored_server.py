@@ -154,6 +154,26 @@ def test_corrections_are_found_after_an_older_workspace_and_a_clock_that_went_ba
     assert project.pull() == {0: "hard_negative"}
 
 
+def test_labels_of_somebody_whom_an_older_workspace_does_not_know_are_named(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(project.root, tmp_path / "copy")
+    push(PushConfig(project.root, annotators=("ann", "ben")))
+    state = project.server.state()
+    number, pair = next((task["project"], task["data"]["pair_id"]) for task in state["tasks"].values() if
+                        task["project"] != project.number)  # fmt: skip
+    project.server.label(number, pair, "unrelated")
+    shutil.rmtree(project.root)
+    shutil.copytree(tmp_path / "copy", project.root)
+    capsys.readouterr()
+    assert project.pull() == {}
+    said = capsys.readouterr().err
+    assert "1 labels of ben in the project 'ndec bench test first ben' are not pulled" in said
+    assert "`ndec annotate push --annotator ben --split test`" in said
+    push(PushConfig(project.root, annotators=("ann", "ben")))
+    assert project.pull() == {project.pairs.index(pair): "unrelated"}
+
+
 def test_check_does_not_change_the_description(project: Project) -> None:
     project.label(0, "unrelated")
     project.pull()

@@ -107,6 +107,7 @@ def collect_changes(
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
         logins = {user.id: str(user.email or "") for user in client.users.list()}
+    _report_unknown(workspace, split, found_projects, assigned.assignees())
     for assignee in assigned.assignees():
         title = projects.project_title(workspace, split, *assignee)
         project = found_projects.get(projects.project_key(workspace, split, *assignee))
@@ -144,6 +145,24 @@ def collect_changes(
         snapshot.close(project.id)
         projects.report_renamed(project, title)
     return found
+
+
+def _report_unknown(
+    workspace: Workspace, split: str, found: Mapping[str, projects.Project], assignees: Iterable[Assignee]
+) -> None:
+    """Say which projects of this workspace have labels, and no pairs in tasks.parquet: it is an older copy."""
+    prefix = projects.project_key(workspace, split, "", "").removesuffix("/")
+    known = {projects.project_key(workspace, split, *assignee) for assignee in assignees}
+    for key, project in sorted(found.items()):
+        if key.startswith(prefix) and key not in known and project.annotated:
+            round_, _, name = key.removeprefix(prefix).partition("/")
+            verb = projects.VERBS[round_]
+            say(
+                f"{project.annotated} labels of {name} in the project {project.found_title!r} are not pulled: "
+                f"tasks.parquet has no pairs of {name} in that round; is the workspace an older copy? `ndec annotate "
+                f"{verb} --annotator {name} --split {split}` gives pairs to {name} again; the next pull then fetches "
+                "these labels"
+            )
 
 
 def _stored_of(tables: AnnotationTables, assignee: Assignee, counted: int | None, accept: bool) -> KeptLabels:
