@@ -161,7 +161,7 @@ def test_mining_that_loses_a_worker_and_a_node_has_the_bytes_of_one_machine(
     caps = {"top": 12, "max_per_query": 2, "max_per_reference": 3, "rank_by": "normalized"}
     one = mine(MineConfig(bench_of(tmp_path / "one"), **caps))
     monkeypatch.setattr(ranges, "range_size_for", lambda *_: 2)
-    monkeypatch.setattr(ranges, "RangeTask", range_work.SlowRange)
+    monkeypatch.setattr(ranges, "RangeTask", range_work.DeadlyRange)
     root = bench_of(tmp_path / "two")
     search, again = root / "candidates" / "test" / "search", nodes.cluster.add_node(**NODE, num_cpus=1)
     lost: list[bool] = []

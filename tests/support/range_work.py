@@ -1,4 +1,4 @@
-"""A range of a search that takes time, and takes its process down once: for runs that lose workers and nodes."""
+"""Ranges of a search that take time, and one that takes its process down once: for runs that lose workers and nodes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from ndec_builder.core.executor.runner import Outcome
 
 @dataclass(frozen=True)
 class SlowRange(RangeTask):
-    """Takes a moment; the first try of range 3 is killed."""
-
     def __call__(self, shard: Shard) -> Outcome:
         time.sleep(0.1)
+        return super().__call__(shard)
+
+
+@dataclass(frozen=True)
+class DeadlyRange(SlowRange):
+    """The first try of range 3 is killed."""
+
+    def __call__(self, shard: Shard) -> Outcome:
         killed = self.folder.parents[2] / "killed"  # next to the rounds of the search
         if shard.index == 3 and not killed.exists():
             killed.touch()
