@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ndec_builder.api import prelabel as prelabel
     from ndec_builder.api import recheck as recheck
     from ndec_builder.api import run_league as run_league
+    from ndec_builder.api import tables as tables
     from ndec_builder.api import train_asl as train_asl
     from ndec_builder.api import train_fused as train_fused
     from ndec_builder.api import validate as validate

@@ -23,6 +23,8 @@ from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.executor.settings import ENGINE_SECTION, EngineConfig
 
 if TYPE_CHECKING:
+    import pandas
+
     from ndec_builder.candidates.settings import MineConfig, PrelabelConfig, RecheckConfig
     from ndec_builder.demo.corpus.settings import CorpusConfig
     from ndec_builder.edits.settings import EditConfig
@@ -202,6 +204,21 @@ def run_league(config: LeagueConfig) -> Path:
 def export_results(config: ResultsConfig) -> Path:
     """`ndec export-results`: a report's predictions or descriptors as csv, TREC or HDF5; returns the file."""
     return run_verb("export-results", config)
+
+
+def tables(name: str, place: Path | str, *, split: str | None = None) -> pandas.DataFrame:
+    """A table as a pandas DataFrame with Arrow-backed columns: types, nulls and rows are those of the file.
+
+    `place`: the directory of a workspace, a dataset (`manifests/NAME-VERSION`) or a report. A dataset has the tables
+    `queries`, `references`, `ground_truth`, `train_basic`, `train_pairs` and `train_pair_images`; a report has
+    `predictions`; a workspace has `images` (of all roles), `edits`, `ground_truth` and `pairs`, and for each split
+    `candidates`, `geometry`, `tasks`, `labels`, `decisions`, `skips` and the other files of `annotation/SPLIT`, with a
+    first column `split` unless they have one. `split` reads only that split. Rows have the order of the files. Raises
+    UsageError for an unknown name, with the names that exist there.
+    """
+    from ndec_builder.evaluation.dataframes import dataframe  # imports pandas: too slow for the start
+
+    return dataframe(name, Path(place), split)
 
 
 def run_verb(verb: str, config: Any) -> Path:

@@ -14,6 +14,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.detectors.formats import Descriptors, reduce, write_csv6, write_submission, write_trec
 from ndec_builder.evaluation.detectors.scoring import descriptors
+from ndec_builder.evaluation.fiftyone_dataset import write_fiftyone
 from ndec_builder.evaluation.predictions import read_predictions, write_predictions
 from ndec_builder.evaluation.settings import MAX_DIM, RESULT_FORMATS, BenchmarkConfig, ResultsConfig
 from ndec_builder.evaluation.twins import settle_twins
@@ -41,6 +42,8 @@ def run(config: ResultsConfig) -> Path:
     predictions = read_predictions(config.report / "predictions.csv", *ids)
     if config.format == "csv":
         return write_predictions(path, predictions, *ids)
+    if config.format == "fiftyone":
+        return write_fiftyone(path, dataset, predictions, config.report.resolve().name)
     if config.format == "trec":
         return write_trec(path, predictions, *ids, config.report.resolve().name)
     if ties := write_csv6(path, predictions, *ids):

@@ -25,6 +25,7 @@ RESULT_FORMATS = {
     "csv6": "predictions.6.csv",
     "trec": "predictions.trec",
     "hdf5": "descriptors.hdf5",
+    "fiftyone": "fiftyone.json",
 }
 MAX_DIM = 256  # of a descriptor submission
 KINDS_HELP = "Of --queries: csv `query_id,kind[,hard_kind][,group]` that names hard negatives and groups."
@@ -229,7 +230,10 @@ class ResultsConfig(Config):
     workspace: Path
     report: Path = field(metadata=described("Report directory of `ndec benchmark`.", cli="argument"))
     format: str = field(
-        metadata=described("csv, csv6 (six decimals), trec or hdf5 (descriptors).", choices=tuple(RESULT_FORMATS))
+        metadata=described(
+            "csv, csv6 (six decimals), trec, hdf5 (descriptors) or fiftyone (pairs, labels and errors).",
+            choices=tuple(RESULT_FORMATS),
+        )
     )
     out: Path | None = option(None, "File to write; default: next to the predictions.")
     pca: int | None = setting(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,12 @@ import pytest
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
 from ndec_builder.evaluation.benchmark import run as benchmark
+from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.export_results import benchmark_of, run
+from ndec_builder.evaluation.fiftyone_dataset import write_fiftyone
+from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig, ResultsConfig
+from ndec_builder.manifests.read import open_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +57,54 @@ def test_descriptors_give_the_scores_of_the_report(small, report: Path) -> None:
         assert products[queries.index(query), references.index(reference)] == pytest.approx(float(score), abs=1e-6)
 
 
+def pairs_of(manifest: Path) -> list[tuple[str, str]]:
+    rows = open_manifest(manifest).table("ground_truth").to_pylist()
+    return [(row["query_id"], row["reference_id"]) for row in rows if row["reference_id"]]
+
+
+def outcomes(path: Path) -> dict[tuple[str, str], tuple[str, float | None]]:
+    samples = json.loads(path.read_text())["samples"]
+    return {(s["query_id"], s["reference_id"]): (s["outcome"]["label"], s["score"]) for s in samples}
+
+
+def test_fiftyone_gets_the_pairs_of_the_report(small, report: Path) -> None:
+    value = json.loads(export(small, report, "fiftyone").read_text())
+    found = outcomes(report / "fiftyone.json")
+    rows = [line.split(",") for line in (report / "predictions.csv").read_text().splitlines()[1:]]
+    best: dict[str, tuple[str, float]] = {}
+    for query, reference, score in rows:  # score descending
+        best.setdefault(query, (reference, float(score)))
+    truth = set(pairs_of(small.manifest))
+    assert {pair: score for pair, (outcome, score) in found.items() if outcome in ("match", "false match")} == {
+        (query, reference): score for query, (reference, score) in best.items()
+    }
+    assert {pair for pair, (outcome, _) in found.items() if outcome != "false match"} == truth
+    listed = {(query, reference) for query, reference, _ in rows}
+    assert {pair for pair, (outcome, _) in found.items() if outcome == "missed"} == truth - listed
+    assert [sample["group"]["name"] for sample in value["samples"]] == ["query", "reference"] * len(found)
+    assert all(Path(sample["filepath"]).is_file() for sample in value["samples"])
+
+
+def test_a_pair_that_is_listed_below_another_one_is_not_missed(small, report: Path, tmp_path: Path) -> None:
+    dataset = from_manifest(small.manifest)
+    query, reference = divmod(int(dataset.truth[0]), len(dataset.references))
+    other = (reference + 1) % len(dataset.references)
+    scores = np.array([0.9, 0.4])
+    predictions = Predictions(np.array([query, query]), np.array([other, reference]), scores, "by hand")
+    found = outcomes(write_fiftyone(tmp_path / "f.json", dataset, predictions, "n"))
+    ids = dataset.query_ids[query], dataset.reference_ids
+    assert found[ids[0], ids[1][other]] == ("false match", 0.9)
+    assert found[ids[0], ids[1][reference]] == ("not first", 0.4)
+    assert {outcome for outcome, _ in found.values()} == {"false match", "not first", "missed"}
+
+
+def test_images_inside_an_archive_cannot_be_shown(small, tmp_path: Path) -> None:
+    dataset = replace(from_manifest(small.manifest), resolve=lambda uri: f"{uri}#bytes=0-9")
+    none = Predictions(*(np.array([], int),) * 2, np.array([]), "by hand")
+    with pytest.raises(NdecError, match=r"export.*--materialize folder"):
+        write_fiftyone(tmp_path / "f.json", dataset, none, "n")
+
+
 def test_pca_is_the_way_out_of_too_many_dimensions(small, report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_hdf5(export(small, report, "hdf5", pca=5))["query"][1].shape[1] == 5
     with pytest.raises(UsageError, match="only 16 dimensions"):
@@ -61,7 +115,9 @@ def test_pca_is_the_way_out_of_too_many_dimensions(small, report: Path, monkeypa
 
 
 def test_bad_input(small, report: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="format is 'hdf'; it must be csv, csv6, trec or hdf5; did you mean 'hdf5'"):
+    with pytest.raises(
+        UsageError, match="format is 'hdf'; it must be csv, csv6, trec, hdf5 or fiftyone; did you mean 'hdf5'"
+    ):
         export(small, report, "hdf")
     with pytest.raises(UsageError, match="--pca reduces descriptors"):
         export(small, report, "csv", pca=5)
