@@ -42,8 +42,8 @@ def write_fiftyone(path: Path, dataset: Dataset, predictions: Predictions, name:
     * `missed`: a ground-truth pair that is not in the report
 
     `kind` is what the dataset says about the query. Best predictions come first, score descending, then the others;
-    ties by query_id, reference_id. Only local files can be shown: pairs with another image are left out and counted. Raises
-    NdecError when none is left.
+    ties by query_id, reference_id. Only local files can be shown: pairs with another image are left out and counted.
+    Raises NdecError when none is left.
     """
     uris = [
         [dataset.resolve(uri) for uri in table["uri"].to_pylist()] for table in (dataset.queries, dataset.references)

@@ -21,6 +21,7 @@ from ndec_builder.manifests.pair_folders import folders_csv
 from ndec_builder.manifests.publish import written_once
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.gather import read_material
+from ndec_builder.manifests.writing.hashes import write_hashes
 from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs, lineage
 from ndec_builder.manifests.writing.open_selected import select_opened
 from ndec_builder.manifests.writing.pack import pack
@@ -60,14 +61,17 @@ def run(config: ExportConfig) -> Path:
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
         with written_once(directory) as building:
-            packed, shards = None, list[Path]()
+            packed, shards, hashed = None, list[Path](), None
+            if config.hash_names:
+                path, hashed = write_hashes(building, selection.tables, workspace.resolve, config.hash_names)
+                shards.append(path)
             if config.materialize != "none":
                 done = pack(building, selection.tables, workspace.resolve, config)
                 selection = replace(selection, tables=done.tables)
-                packed, shards = done.facts, done.shards
+                packed, shards = done.facts, [*shards, *done.shards]
             info = write_dataset(
                 building, config, selection, *origin, preset,
-                ingested_pairs(workspace), packed, shards, _folders(material, selection), cleaned,
+                ingested_pairs(workspace), packed, shards, _folders(material, selection), cleaned, hashed,
             )  # fmt: skip
             record.write(building, counts=info["counts"] | {"dropped": info["dropped"]})
         rows = info["counts"]["rows"]

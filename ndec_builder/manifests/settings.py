@@ -16,6 +16,7 @@ from ndec_builder.embeddings.settings import MODEL_FORMS
 EXPORT_PRESETS = ("own", "ndec")
 FORMS = ("none", "folder", "tar")
 IMAGE_FORMATS = ("keep", "jpeg", "png", "webp")
+HASHES = {"pdq": "pdqhash", "phash": "imagehash"}  # perceptual hash → the package that computes it
 SEMANTIC = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?"
 
 
@@ -96,10 +97,19 @@ class ExportConfig(Config):
     quality: int = setting(90, "Packed images: quality of re-encoded jpeg and webp files, 1 to 100.", ge=1, le=100)
     attribution_only: bool = setting(False, "List ids, URLs and hashes only; `ndec fetch` downloads the images.")
     authors: str = setting("", "Authors of the dataset for CITATION.cff; names separated by semicolons.")
+    hashes: str = setting(
+        "", "Write perceptual hashes of all images to hashes.parquet: pdq, phash or both, separated by a comma."
+    )
     card: CardConfig = field(
         default_factory=CardConfig,
         metadata=described("What only people know about the dataset: the section [card].", section="card"),
     )
+
+    @property
+    def hash_names(self) -> tuple[str, ...]:
+        """The perceptual hashes to compute, in the order of HASHES."""
+        named = {name.strip() for name in self.hashes.split(",")} - {""}
+        return tuple(sorted(named, key=lambda name: (list(HASHES).index(name) if name in HASHES else -1, name)))
 
     def check(self) -> None:
         """Raise UsageError for a bad name or version and for settings that contradict each other."""
@@ -114,6 +124,8 @@ class ExportConfig(Config):
             )
         if self.materialize == "none" and (self.resize or self.image_format != "keep"):
             raise UsageError("--resize and --image-format change packed images; add --materialize tar (or folder)")
+        if unknown := [name for name in self.hash_names if name not in HASHES]:
+            raise UsageError(f"--hashes {self.hashes}: {unknown[0]!r} is unknown; it must be {' or '.join(HASHES)}")
         if self.preset == "ndec" and self.distractors:
             raise UsageError(
                 f"--distractors {self.distractors} with --preset ndec: its easy negatives are the DISC21 queries "

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +111,41 @@ def test_the_facts_of_card_are_in_the_card_and_in_the_citation(described: Path) 
     assert yaml.safe_load(text.split("---")[1])["tags"][-2:] == ["dashcam", "a: b"]
     cited = yaml.safe_load((described / "CITATION.cff").read_text())
     assert (cited["url"], cited["date-released"], cited["keywords"]) == (CARD.url, "2026-11-29", ["dashcam", "a: b"])
+
+
+def test_zenodo_gets_the_same_facts(described: Path, world: World) -> None:
+    metadata = json.loads((described / "zenodo.json").read_text())["metadata"]
+    assert metadata["creators"] == [{"name": "Ann Lee"}] and metadata["publication_date"] == "2026-11-29"
+    assert (metadata["upload_type"], metadata["version"], metadata["title"]) == ("dataset", "1.0.0", "benchmark")
+    assert metadata["keywords"][-2:] == ["dashcam", "a: b"] and "license" not in metadata
+    bare = run(ExportConfig(world.workspace.root, name="bare"))
+    stated = json.loads((bare / "zenodo.json").read_text())["metadata"]
+    assert {"publication_date", "related_identifiers"}.isdisjoint(stated)
+
+
+def test_the_hub_reads_the_card(described: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    data = DatasetCard((described / "README.md").read_text()).data.to_dict()
+    paths = {config["config_name"]: config["data_files"][0]["path"] for config in data["configs"]}
+    assert [len(list(described.glob(path))) for path in paths.values()] == [1] * 6
+    assert data["license"] == "other" and "dashcam" in data["tags"]
+
+
+def test_the_upload_command_of_the_how_to_leaves_the_log_out(described: Path) -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "publish.md").read_text()
+    command = shlex.split(next(line for line in text.splitlines() if line.startswith("hf upload ")))
+    ignored = [word for before, word in itertools.pairwise(command) if before == "--exclude"]
+    files = {path.relative_to(described).as_posix() for path in described.rglob("*") if path.is_file()}
+    sent = set(filter_repo_objects(sorted(files), ignore_patterns=ignored))
+    assert files - sent == {"run.json"}
+    options = {word for word in command if word.startswith("--")}
+    usage = subprocess.run(
+        [str(Path(sys.executable).parent / "hf"), "upload", "--help"], capture_output=True, text=True
+    )
+    assert [option for option in options if option not in usage.stdout] == []
 
 
 @pytest.mark.slow

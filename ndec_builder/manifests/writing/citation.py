@@ -1,9 +1,15 @@
-"""CITATION.cff of a dataset (Citation File Format 1.2.0). Missing authors are written as not stated."""
+"""CITATION.cff of a dataset (Citation File Format 1.2.0), and zenodo.json: the metadata of a deposit at Zenodo.
+
+Missing authors are written as not stated.
+"""
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
+
+from ndec_builder.manifests.writing.responsible import KEYWORDS
 
 _NOT_STATED = "Authors not stated"
 _PAPER = (
@@ -41,3 +47,19 @@ def _stated(card: dict[str, Any]) -> list[str]:
     """Web page, day of publication and keywords, where `[card]` states them."""
     names = {"url": "url", "date-released": "date_published", "keywords": "keywords"}
     return [f"{key}: {json.dumps(card[name], ensure_ascii=False)}" for key, name in names.items() if card.get(name)]
+
+
+def deposit(info: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request to Zenodo's deposit API. It has no licence: the images keep theirs, so a person chooses."""
+    card = info.get("card", {})
+    metadata = {
+        "upload_type": "dataset",
+        "title": info["name"],
+        "version": info["version"],
+        "description": f"<p>{html.escape(info['description'])}</p>",
+        "creators": [{"name": name} for name in info["authors"] or [_NOT_STATED]],
+        "keywords": [*KEYWORDS, *(word for word in card.get("keywords", ()) if word not in KEYWORDS)],
+        "publication_date": card.get("date_published"),
+        "related_identifiers": [{"identifier": card["url"], "relation": "isIdenticalTo"}] if card.get("url") else None,
+    }
+    return {"metadata": {name: value for name, value in metadata.items() if value}}

@@ -26,7 +26,7 @@ from ndec_builder.manifests.csv_tables import (
 from ndec_builder.manifests.pair_folders import FOLDERS
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.card import card
-from ndec_builder.manifests.writing.citation import citation
+from ndec_builder.manifests.writing.citation import citation, deposit
 from ndec_builder.manifests.writing.croissant import croissant
 from ndec_builder.manifests.writing.lineage import annotator_names, count_tables, labels_by, made_by_edits
 from ndec_builder.manifests.writing.selection import DatasetSelection
@@ -47,12 +47,13 @@ def write_dataset(
     shards: Sequence[Path] = (),
     folders: bytes | None = None,
     cleaned: int = 0,
+    hashed: dict[str, str] | None = None,
 ) -> Facts:
     """Write every file of the dataset into `directory`, manifest.json last; returns the content of manifest.json.
 
     facts: lineage · source: the corpus · ingested: pairs of another dataset · packed: how the images were packed, with
-    the tar files in `shards` · folders: the content of pair_folders.csv · cleaned: images whose URLs lost a
-    password or signature.
+    the tar files (and hashes.parquet) in `shards` · folders: the content of pair_folders.csv · cleaned: images whose
+    URLs lost a password or signature · hashed: the package behind each perceptual hash.
     """
     tables = without_uris(selection.tables) if config.attribution_only else selection.tables
     names = annotator_names(facts)
@@ -89,6 +90,8 @@ def write_dataset(
         "card": config.card.stated(),
         "authors": [name for part in config.authors.split(";") if (name := part.strip())],
     }
+    if hashed:
+        info["hashes"] = hashed
     paths = []
     for name, (split, _) in MANIFEST_TABLES.items():
         path = directory / "data" / name / f"{split}-00000-of-00001.parquet"
@@ -103,7 +106,8 @@ def write_dataset(
     paths.append(write_json(directory / "croissant.json", described))
     paths.append(write_text(directory / "README.md", card(info)))
     paths.append(write_text(directory / "CITATION.cff", citation(info)))
-    for path in paths[-3:]:
+    paths.append(write_json(directory / "zenodo.json", deposit(info)))
+    for path in paths[-4:]:
         files[path.relative_to(directory).as_posix()] = (sha256_file(path), path.stat().st_size)
     info["files"] = {name: {"sha256": sha256, "bytes": size} for name, (sha256, size) in files.items()}
     write_json(directory / "manifest.json", info)
