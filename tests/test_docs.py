@@ -34,7 +34,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # In the order in which a reader follows them. Training pairs come before the export, so that one dataset has both.
 FOLLOWED = [
     "quickstart", "how-to/training-pairs", "how-to/annotation-team", "how-to/test-set", "how-to/train-asl",
-    "how-to/compare-detector", "how-to/paper-tables", "how-to/cluster",
+    "how-to/compare-detector", "how-to/publish", "how-to/paper-tables", "how-to/cluster",
 ]  # fmt: skip
 SERVED = ("ndec annotate serve", "ndec init")  # the session's server is running, and the fixture makes the workspace
 

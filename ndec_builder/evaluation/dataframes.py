@@ -24,7 +24,7 @@ def dataframe(name: str, place: Path, split: str | None = None) -> pd.DataFrame:
         found = {path.name: [("", path)] for path in (place / "data").iterdir()}
         _known(name, found, place)
         return _frame(manifest.stored(name))
-    if (place / "predictions.csv").is_file():
+    if (place / "metrics.json").is_file():
         _known(name, {"predictions": []}, place)
         types = {field.name: field.type for field in PREDICTIONS}
         options = pacsv.ConvertOptions(column_types=types, strings_can_be_null=False)

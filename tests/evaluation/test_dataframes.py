@@ -56,8 +56,14 @@ def test_a_dataset_has_its_six_tables(world: World) -> None:
 
 def test_a_report_has_its_predictions(tmp_path: Path) -> None:
     (tmp_path / "predictions.csv").write_text("query_id,reference_id,score\n007,null,0.1000000000000000055\nq,r,1e-5\n")
+    (tmp_path / "metrics.json").write_text("{}")
     frame = ndec.tables("predictions", tmp_path)
     assert frame.to_dict("list") == {"query_id": ["007", "q"], "reference_id": ["null", "r"], "score": [0.1, 1e-5]}
+
+
+def test_a_workspace_with_a_csv_of_a_detector_in_it_is_no_report(world: World) -> None:
+    (world.workspace.root / "predictions.csv").write_text("query_id,reference_id,score\n")
+    assert len(ndec.tables("labels", world.workspace.root))
 
 
 def test_an_unknown_name_or_place_is_refused(world: World, tmp_path: Path) -> None:
