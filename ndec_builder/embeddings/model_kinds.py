@@ -77,10 +77,12 @@ MODEL_KINDS: dict[str, ModelKind] = {
         "by model",
     ),
     "onnx": ModelKind(
-        "onnx:FILE[@SIZE]",
+        "onnx:FILE[@SIZE][,KEY=VALUE]…",
         "onnx_file",
-        "an ONNX file with one image input (n, 3, h, w) or (n, h, w, 3), and `pip install 'ndec-builder[onnx]'`",
-        "the size in the file, else 224 px, squashed; ImageNet mean and standard deviation",
+        "an ONNX file with an image input (n, 3, h, w) or (n, h, w, 3), and `pip install 'ndec-builder[onnx]'`; "
+        "input=NAME and output=NAME choose among several",
+        "the size in the file, else 224 px, squashed; uint8 gets pixels; floats get norm=imagenet (default), clip, "
+        "half, unit (0 to 1: the file normalises) or bytes (0 to 255), or mean=R/G/B,std=R/G/B",
         "see the source of the file",
         "see the source",
     ),

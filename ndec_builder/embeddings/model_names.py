@@ -6,6 +6,7 @@ open_clip:NAME@FILE_OR_TAG   the image tower of an open_clip model
 open_clip:NAME@TAG@FILE      the same; weights from FILE, mean, standard deviation and activation as the tag has them
 FILE[@SIZE]                  a TorchScript file, for example SSCD; SIZE is the input side in px, default 288
 KIND:FILE[@SIZE][,p=P]       multigrain, isc21, bot or onnx; P is the exponent of GeM pooling
+onnx:FILE[@SIZE][,KEY=VALUE]…  what an ONNX file does not say about itself: input, output, norm, mean, std (ONNX_KEYS)
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ndec_builder.embeddings.settings import DEFAULT_MODEL
 RESULT_VERSION = 2  # raise it when the descriptors of any backbone change: preprocessing, pooling, layer
 TORCHSCRIPT_SIZE = 288  # px, as SSCD was trained
 FILE_KINDS = ("multigrain", "isc21", "bot", "onnx")
+# what may be said about an ONNX file: which of several inputs and outputs, and the normalisation that it expects
+ONNX_KEYS = ("input", "output", "norm", "mean", "std")
 _SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".jit")
 
 
@@ -40,6 +43,7 @@ class ModelName:
     tag: str | None = None
     size: int | None = None
     p: float | None = None  # exponent of GeM pooling, if given
+    said: tuple[tuple[str, str], ...] = ()  # key, value of ONNX_KEYS, in their order
 
     @property
     def whitening_dim(self) -> int:
@@ -76,6 +80,8 @@ class ModelName:
         if len(hashes) > 1:  # the ONNX file names its data files, so names count there
             hashes = [hashes[0], [[name, self.weights_sha256()[name]] for name in sorted(self.data_files)]]
         parts = [RESULT_VERSION, self.kind, self.architecture, self.tag, self.size, self.p, hashes]
+        if self.said:
+            parts.append(self.said)
         if self.kind == "open_clip":
             from ndec_builder.embeddings.library_configs import changed_open_clip_config
 
@@ -106,15 +112,27 @@ def parse_model(name: str) -> ModelName:
 
 
 def _file_model(name: str, kind: str) -> ModelName:
-    """KIND:FILE[@SIZE][,p=P]."""
-    found = re.fullmatch(r"(?P<path>.+?)(?:@(?P<size>\d+))?(?:,p=(?P<p>\d+(?:\.\d+)?))?", name.removeprefix(kind + ":"))
-    if not found:
-        raise UsageError(f"{name!r} names no file; write {MODEL_KINDS[kind].form}")
-    size, p = found["size"], found["p"]
-    if (size and int(size) < 32) or (p and float(p) < 1):
+    """KIND:FILE[@SIZE][,p=P], and for onnx more pairs KEY=VALUE."""
+    rest, said = name.removeprefix(kind + ":"), dict[str, str]()
+    while not Path(rest).is_file() and (found := re.fullmatch(r"(.+),(\w+)=([^,]+)", rest)):
+        rest, said = found[1], {found[2]: found[3]} | said
+    keys = ("p", *ONNX_KEYS) if kind == "onnx" else ("p",)
+    if unknown := [key for key in said if key not in keys]:
+        raise UsageError(
+            f"{name!r} says {unknown[0]}=…{nearest(unknown[0], keys)} Known: {', '.join(keys)}; write "
+            f"{MODEL_KINDS[kind].form}"
+        )
+    at = None if Path(rest).is_file() else re.fullmatch(r"(.+)@(\d+)", rest)
+    path, size = (at[1], int(at[2])) if at else (rest, None)
+    p = said.pop("p", None)
+    if p and not re.fullmatch(r"\d+(\.\d+)?", p):
+        raise UsageError(f"{name!r}: p is {p!r}; it must be a number")
+    if (size is not None and size < 32) or (p and float(p) < 1):
         raise UsageError(f"{name!r}: SIZE is at least 32 px and P at least 1; write {MODEL_KINDS[kind].form}")
-    path = _existing(found["path"])
-    return ModelName(name, kind, "", path, size=int(size) if size else None, p=float(p) if p else None)
+    if not path:
+        raise UsageError(f"{name!r} names no file; write {MODEL_KINDS[kind].form}")
+    ordered = tuple((key, said[key]) for key in ONNX_KEYS if key in said)
+    return ModelName(name, kind, "", _existing(path), size=size, p=float(p) if p else None, said=ordered)
 
 
 def _library_model(name: str, kind: str) -> ModelName:

@@ -39,6 +39,10 @@ def report_assumption(name: str) -> None:
 def assumed_config(name: str) -> str:
     """What is assumed about the pictures of a model, and the alternatives; empty when nothing has to be."""
     model = parse_model(name)
+    if model.kind == "onnx":
+        from ndec_builder.embeddings.backbones.onnx_file import assumed
+
+        return assumed(model)
     ambiguous = model.kind in ("timm", "open_clip") and model.weights is not None and model.tag is None
     return assumption(name, model.kind, model.architecture) if ambiguous else ""
 
