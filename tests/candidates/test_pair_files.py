@@ -39,6 +39,35 @@ def test_numbers_of_fastdup_become_the_names_of_its_other_file() -> None:
     }
 
 
+def test_imagededup() -> None:
+    """Two files of `find_duplicates(outfile=…)`, with and without scores."""
+    scored = read_pair_file(FILES / "imagededup-0.3.3.post2.json")
+    assert len(scored) == 12 and NamedPair("P003.png", "P003_copy.jpg", 0.0) in scored
+    plain = read_pair_file(FILES / "imagededup-0.3.3.post2-without-scores.json")
+    assert [(p.first, p.second) for p in plain] == [(p.first, p.second) for p in scored]
+    assert {p.score for p in plain} == {None}
+
+
+def test_groups_of_czkawka(tmp_path: Path) -> None:
+    """Written after its source code: there is no package of the program to write a file with."""
+    image = {"size": 1, "width": 2, "height": 2, "modified_date": 0, "hashes": [[1, 2]], "difference": 3}
+    a, b, c = ({"path": f"/p/{name}.jpg", **image} for name in "abc")
+    (tmp_path / "groups.json").write_text(json.dumps([[a, b, c], [a, b]]))
+    ab, ac, bc = (NamedPair(f"/p/{x}.jpg", f"/p/{y}.jpg") for x, y in ("ab", "ac", "bc"))
+    assert read_pair_file(tmp_path / "groups.json") == [ab, ac, bc, ab]
+    (tmp_path / "referenced.json").write_text(json.dumps([[a, [b, c]]]))
+    assert read_pair_file(tmp_path / "referenced.json") == [ab, ac, bc]
+
+
+def test_a_match_log_of_json_lines(tmp_path: Path) -> None:
+    log = tmp_path / "matches.jsonl"
+    log.write_text('{"at": 1, "query": "007", "match": "r1", "distance": "12"}\n\n{"query": 8, "match": "r2"}\n')
+    assert read_pair_file(log) == [NamedPair("007", "r1", 12.0), NamedPair("8", "r2", None)]
+    log.write_text('{"query": "a", "match": "b"}\n{"query": \n')
+    with pytest.raises(UsageError, match=r"cannot be read .line 2: "):
+        read_pair_file(log)
+
+
 def test_ids_stay_text_and_scores_may_be_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("query_id,reference_id,score\n007,01,0.5\n8,2,high\n,3,1\n")
     assert read_pair_file(tmp_path / "a.csv") == [NamedPair("007", "01", 0.5), NamedPair("8", "2", None)]
@@ -50,7 +79,10 @@ def test_ids_stay_text_and_scores_may_be_text(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("a.csv", "x,y\n1,2\n", "has the columns x, y; expected two"),
-        ("a.json", "[1]", "is json, but not"),
+        ("a.json", "[1]", "is json, but neither"),
+        ("a.json", "[[1, 2]]", "is json, but neither"),
+        ("a.json", "3", "is json, but not"),
+        ("a.jsonl", "[1]", "line 1 is"),
         ("a.json", '{"a": [3]}', "neither a file name"),
         ("a.json", "{", "cannot be read"),
         ("a.csv", "", "cannot be read"),

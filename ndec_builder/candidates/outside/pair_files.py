@@ -1,11 +1,12 @@
 """Read pairs of images out of the files of other tools.
 
-Read are csv and parquet tables with two columns of ids or paths, fastdup's `similarity.csv`, and JSON that maps each
-file to its matches, as difPy and imagededup write it.
+Read are csv, parquet and JSON lines with two columns of ids or paths, fastdup's `similarity.csv`, JSON that maps each
+file to its matches, as difPy and imagededup write it, and the JSON of czkawka's similar images.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from ndec_builder.core.storage import read_table
 
 PAIR_COLUMNS = (  # headers of the two columns, best first
     ("query_id", "reference_id"), ("query", "reference"), ("filename_from", "filename_to"), ("from", "to"),
-    ("image_1", "image_2"), ("image1", "image2"), ("left", "right"), ("a", "b"),
+    ("image_1", "image_2"), ("image1", "image2"), ("left", "right"), ("query", "match"), ("image", "match"),
+    ("source", "target"), ("a", "b"),
 )  # fmt: skip
 SCORE_COLUMNS = ("score", "similarity", "distance")
 _FASTDUP_NAMES = "atrain_features.dat.csv"  # fastdup numbers the images; this file next to it has their names
@@ -42,11 +44,31 @@ def read_pair_file(path: Path) -> list[NamedPair]:
     kind = path.suffix.lower()
     try:
         if kind == ".json":
-            return list(_of_mapping(json.loads(path.read_text("utf-8")), path))
+            content = json.loads(path.read_text("utf-8"))
+            return list(_of_groups(content, path) if isinstance(content, list) else _of_mapping(content, path))
+        if kind in (".jsonl", ".ndjson"):
+            return _of_table(_of_lines(path), path)
         table = read_table(path) if kind == ".parquet" else pa.csv.read_csv(path, convert_options=_all_text(path))
     except (ValueError, RecursionError) as error:  # also Arrow's and json's own
         raise UsageError(f"{path} cannot be read ({str(error).splitlines()[0]}); give csv, parquet or json") from None
     return _of_table(table, path)
+
+
+def _of_lines(path: Path) -> pa.Table:
+    """A log with one JSON object in each line. Raises ValueError naming the line that is none."""
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is {line[:40]!r}, not an object")
+        rows.append({name: str(value) for name, value in row.items() if value is not None})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
 
 
 def _all_text(path: Path) -> pa.csv.ConvertOptions:
@@ -79,6 +101,22 @@ def _fastdup_names(path: Path) -> dict[str, str]:
     if {"index", "filename"} <= set(table.column_names):
         return dict(zip(table["index"].to_pylist(), table["filename"].to_pylist(), strict=True))
     return {}
+
+
+def _of_groups(content: list[Any], path: Path) -> Iterator[NamedPair]:
+    """czkawka's groups of similar images: [[image, …], …], with reference folders [[image, [image, …]], …].
+
+    Read from its source (commit 2f20e2f, `similar_images`), not from a file: there is no package of the program. Every
+    two images of a group are a pair. `difference` is a distance to the first image of the group, so it is no score.
+    """
+    for group in content:
+        images = group if isinstance(group, list) else [None]
+        if len(images) == 2 and isinstance(images[1], list):
+            images = [images[0], *images[1]]
+        names = [image.get("path") if isinstance(image, dict) else None for image in images]
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{path} is json, but neither czkawka's groups of images nor {{file: [matches]}}")
+        yield from (NamedPair(first, second) for first, second in itertools.combinations(names, 2))
 
 
 def _of_mapping(content: Any, path: Path) -> Iterator[NamedPair]:

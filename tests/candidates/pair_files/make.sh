@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the files in this folder again, each by the real tool in an environment of its own: bash make.sh EMPTY_FOLDER
-# fastdup 2.54, difPy 4.2.1; Python 3.11. Every path in the files is relative to EMPTY_FOLDER.
+# fastdup 2.54, difPy 4.2.1, imagededup 0.3.3.post2; Python 3.11. Every path in the files is relative to EMPTY_FOLDER.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
@@ -13,7 +13,7 @@ for number in range(6):
     picture.save(f"pictures/P{number:03d}.png")
     picture.resize((120, 84)).save(f"pictures/P{number:03d}_copy.jpg", quality=80)
 PY
-for tool in fastdup==2.54 difPy==4.2.1; do
+for tool in fastdup==2.54 difPy==4.2.1 imagededup==0.3.3.post2; do
   python3.11 -m venv "env-${tool%%=*}"
   "env-${tool%%=*}/bin/pip" install -q "$tool"
 done
@@ -36,3 +36,14 @@ if __name__ == "__main__":  # it starts processes
         json.dump(found.result, file, indent=1)
 PY
 env-difPy/bin/python difpy_run.py
+cat > imagededup_run.py <<'PY'
+from imagededup.methods import PHash
+
+if __name__ == "__main__":  # it starts processes
+    for scores, name in ((True, "imagededup-0.3.3.post2.json"), (False, "imagededup-0.3.3.post2-without-scores.json")):
+        PHash(verbose=False).find_duplicates(
+            image_dir="pictures", max_distance_threshold=24, scores=scores, outfile=name,
+            num_enc_workers=0, num_dist_workers=0,
+        )
+PY
+env-imagededup/bin/python imagededup_run.py
