@@ -113,8 +113,8 @@ def _of_groups(content: list[Any], path: Path) -> Iterator[NamedPair]:
         images = group if isinstance(group, list) else [None]
         if len(images) == 2 and isinstance(images[1], list):
             images = [images[0], *images[1]]
-        names = [image.get("path") if isinstance(image, dict) else None for image in images]
-        if not all(isinstance(name, str) for name in names):
+        names = [str(image["path"]) for image in images if isinstance(image, dict) and image.get("path")]
+        if len(names) < len(images):
             raise UsageError(f"{path} is json, but neither czkawka's groups of images nor {{file: [matches]}}")
         yield from (NamedPair(first, second) for first, second in itertools.combinations(names, 2))
 
