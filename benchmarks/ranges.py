@@ -49,8 +49,8 @@ def child(case: str, ranges: int, folder: Path) -> None:
         shared = SharedSearch(share_vectors(pool, scratch, "pool"), share_vectors(references, scratch, "reference"))
         search = RangedSearch(shared, caps, Engine(here=True), scratch, "f", range_size=-(-len(pool) // ranges))
         pairs = search.run()
-        depth = search.rounds.depth // 4
         rounds = [read_json(path) for path in sorted(scratch.glob("round-*/shards/*/plan.json"))]
+        depth = min(max(8, 2 * caps.max_per_query) * 4 ** (len(rounds) - 2), len(references))
     else:
         pairs = top_pairs(range(len(pool)), pool, range(len(references)), references.load(),
                           top=caps.top, max_per_query=caps.max_per_query,
@@ -73,14 +73,8 @@ def measure(case: str, ranges: int, folder: Path) -> dict[str, object]:
     return found
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
-        return
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    pool, references = (POOL // 10, REFERENCES // 10) if quick else (POOL, REFERENCES)
+def table(pool: int, references: int, results: dict[str, dict[int, dict[str, object]]]) -> str:
+    """The figures of each case by number of ranges, as Markdown."""
     lines = [
         "# Search in ranges", "", machine(), "",
         f"{pool:,} pool images × {references:,} references × {DIM} dimensions, synthetic (`benchmarks/vectors.py`). "
@@ -89,22 +83,33 @@ def main() -> None:
         "queries searched again, round by round | ranges searched again | work files, MB |",
         "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
+    for case, rows in results.items():
+        assert len({row["sha256"] for row in rows.values()}) == 1, case
+        for ranges, row in rows.items():
+            again: list[list[int]] = row["again"]
+            label = f"{case}: {', '.join(f'{value:,}' for value in CASES[case])}"
+            tail = " | – | – | – | –"
+            if ranges:
+                tail = (f" | {row['depth']} | {', '.join(f'{items:,}' for items, _ in again) or 'none'} | "
+                        f"{sum(count for _, count in again)} | {row['bytes'] / 1e6:.1f}")  # fmt: skip
+            share = f"{row['cpu'] / rows[0]['cpu']:.2f}"
+            lines.append(f"| {label} | {ranges or 'one piece'} | {row['cpu']:.1f} | {share}{tail} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    pool, references = (POOL // 10, REFERENCES // 10) if quick else (POOL, REFERENCES)
     with tempfile.TemporaryDirectory(prefix="ranges-") as name:
         folder = Path(name)
         write_vectors(folder, pool, references)
-        for case, caps in CASES.items():
-            rows = {ranges: measure(case, ranges, folder) for ranges in RANGES}
-            assert len({row["sha256"] for row in rows.values()}) == 1, case
-            for ranges, row in rows.items():
-                again: list[list[int]] = row["again"]
-                label = f"{case}: {', '.join(f'{value:,}' for value in caps)}"
-                tail = " | – | – | – | –"
-                if ranges:
-                    tail = (f" | {row['depth']} | {', '.join(f'{items:,}' for items, _ in again) or 'none'} | "
-                            f"{sum(count for _, count in again)} | {row['bytes'] / 1e6:.1f}")  # fmt: skip
-                share = f"{row['cpu'] / rows[0]['cpu']:.2f}"
-                lines.append(f"| {label} | {ranges or 'one piece'} | {row['cpu']:.1f} | {share}{tail} |")
-    write_result("ranges" if not quick else "ranges_quick", "\n".join(lines))
+        results = {case: {ranges: measure(case, ranges, folder) for ranges in RANGES} for case in CASES}
+    write_result("ranges" if not quick else "ranges_quick", table(pool, references, results))
 
 
 if __name__ == "__main__":
