@@ -102,6 +102,15 @@ def test_deep_heic_has_the_colours_of_its_8_bits(bits: int) -> None:
     assert heic_file is not None and difference(out.getvalue(), picture) < 4
 
 
+@pytest.mark.parametrize("bits", [10, 12])
+def test_deep_avif_has_the_colours_of_its_8_bits(bits: int) -> None:
+    """Written by imagecodecs 2026.3.6 (libavif 1.4.0) from `scene(3)`, because Pillow writes 8 bits only."""
+    data = (Path(__file__).parents[1] / "data" / f"scene-3-{bits}-bits.avif").read_bytes()
+    picture = scene(3, (96, 64))
+    assert read_header(data).format == "AVIF"
+    assert difference(data, picture) < 2
+
+
 def test_the_main_picture_of_a_heic_with_several_is_read() -> None:
     data = heic(scene(1, SIZE), scene(2, (96, 64)), primary_index=1, quality=95)
     assert (read_header(data).width, read_header(data).height) == (96, 64)
