@@ -102,6 +102,22 @@ def test_deep_heic_has_the_colours_of_its_8_bits(bits: int) -> None:
     assert heic_file is not None and difference(out.getvalue(), picture) < 4
 
 
+def test_the_preview_of_a_camera_raw_file_is_read_and_turned() -> None:
+    """`data/make_dng.py` wrote the file with tifffile: its sensor picture is plain grey, its preview is `scene(3)`."""
+    pytest.importorskip("rawpy")
+    data = (Path(__file__).parents[1] / "data" / "scene-3-preview.dng").read_bytes()
+    header = read_header(data)
+    assert (header.width, header.height, header.format) == (112, 160, "RAW")
+    assert difference(data, scene(3, (160, 112)).transpose(Image.Transpose.ROTATE_270)) < 4
+
+
+def test_a_camera_raw_file_that_is_cut_is_an_error() -> None:
+    pytest.importorskip("rawpy")
+    data = (Path(__file__).parents[1] / "data" / "scene-3-preview.dng").read_bytes()
+    with pytest.raises(DecodeError):
+        decode(data[:300])
+
+
 @pytest.mark.parametrize("bits", [10, 12])
 def test_deep_avif_has_the_colours_of_its_8_bits(bits: int) -> None:
     """Written by imagecodecs 2026.3.6 (libavif 1.4.0) from `scene(3)`, because Pillow writes 8 bits only."""
