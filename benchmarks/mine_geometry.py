@@ -27,18 +27,27 @@ def measure(root: str, count: int) -> None:
     """Print one measurement as JSON for each line on stdin."""
     import resource
 
-    from ndec_builder.candidates.geometry import table as module
-    from ndec_builder.core.executor.base import Engine
     from ndec_builder.core.storage import read_table
     from ndec_builder.core.workspace import Workspace
 
-    module.Engine = lambda workers: Engine(here=True)  # type: ignore[attr-defined,misc,assignment]
+    try:
+        from ndec_builder.candidates.geometry import table as module
+        from ndec_builder.core.executor.base import Engine
+
+        engine = Engine(here=True)
+    except ImportError:  # a checkout from before they had these names
+        from ndec_builder.candidates import geometry_table as module
+        from ndec_builder.core.engines import Engine
+
+        module.Engine = lambda workers: Engine(here=True)
+        engine = 1
+
     workspace = Workspace(Path(root))
     pairs = read_table(workspace.candidates("test") / "candidates.parquet").slice(0, count)
     for _ in sys.stdin:
         with tempfile.TemporaryDirectory() as folder:
             before = resource.getrusage(resource.RUSAGE_SELF)
-            found = module.measure(workspace, "test", pairs, Path(folder) / "geometry", 1)
+            found = module.measure(workspace, "test", pairs, Path(folder) / "geometry", engine)
             after = resource.getrusage(resource.RUSAGE_SELF)
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         fitted = found.num_rows - found["homography"].null_count

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures, single_threaded
 from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import track
@@ -97,7 +97,8 @@ def make_known_pairs(
             )
         pictures[int(place)] = describe_picture(np.asarray(original))
     vectors = _embed_pictures(workspace, gallery.role, model, [pixels for _, _, pixels in made], scratch)
-    return _pair_up(workspace, gallery, made, vectors, pictures, neighbours)
+    with single_threaded():
+        return _pair_up(workspace, gallery, made, vectors, pictures, neighbours)
 
 
 def _pair_up(
