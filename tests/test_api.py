@@ -16,7 +16,9 @@ from test_house import HEAVY, loaded_by
 from test_readme import write_photos
 
 import ndec_builder as ndec
+from ndec_builder.cli.assist.init import settings_template
 from ndec_builder.commands import COMMANDS
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.lazy import offered_by
 
 pytestmark = pytest.mark.slow
@@ -176,3 +178,36 @@ def test_the_tour_runs(tmp_path: Path) -> None:
 def test_hints_of_every_config_resolve() -> None:
     for command in COMMANDS.values():
         assert typing.get_type_hints(command.config_class())
+
+
+def settings_file(folder: Path, text: str) -> Path:
+    (folder / "ndec.toml").write_text(text)
+    return folder
+
+
+def test_the_section_engine_counts_for_every_verb_that_runs_shards(tmp_path: Path) -> None:
+    folder = settings_file(tmp_path, '[engine]\nengine = "ray"\nray_address = "host:1"\n[embed]\nengine = "local"\n')
+    mine = ndec.configure(ndec.MineConfig, folder)
+    assert (mine.engine, mine.ray_address) == ("ray", "host:1")
+    embed = ndec.configure(ndec.EmbedConfig, folder, role="pool")
+    assert (embed.engine, embed.ray_address) == ("local", "host:1")  # its own section is more specific
+    assert ndec.configure(ndec.MineConfig, folder, engine="local").engine == "local"
+    assert ndec.configure(ndec.ExportConfig, folder, name="n").name == "n"  # has no engine
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[engine]\nadress = "host:1"\n', r"unknown setting 'adress' in \[engine\]"),
+        ('[engine]\nengine = "dask"\n', "engine is 'dask'; it must be local or ray"),
+        ('[engine]\nengine = 3\n', r"\[engine\] engine of ndec.toml is 3, which has the wrong type"),
+        ('[mine]\nengine = "ray"\n', r"unknown setting 'engine' in \[mine\]"),
+    ],
+)  # fmt: skip
+def test_a_wrong_section_engine_is_refused_by_every_verb(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        ndec.configure(ndec.MineConfig, settings_file(tmp_path, text))
+
+
+def test_a_fresh_settings_file_shows_the_section_engine() -> None:
+    assert '[engine]\n# engine = "local"' in settings_template()
