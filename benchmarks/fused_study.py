@@ -23,7 +23,12 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo import run
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
-from ndec_builder.evaluation.detectors.fused_rescoring import measure_pairs, own_sides, probabilities, with_scores
+from ndec_builder.evaluation.detectors.fused_rescoring import (
+    measure_pairs,
+    own_sides,
+    probabilities,
+    with_scores,
+)
 from ndec_builder.evaluation.detectors.scoring import score
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import query_groups, restricted

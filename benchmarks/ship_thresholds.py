@@ -51,8 +51,8 @@ def main() -> None:
         f"{groups} groups, labels from known truth"
     )
     card = read_json(DEFAULT_FIT / FUSED_CARD)
-    searched = {"rescored": config.rescored, "rescored_within": config.rescored_within}
-    card["decision"] = {"thresholds": thresholds, "measured_on": measured_on, **searched}
+    protocol = {"rescored": config.rescored, "rescored_within": config.rescored_within, "shortlist": config.shortlist}
+    card["decision"] = {"thresholds": thresholds, "measured_on": measured_on, **protocol}
     if not given.quick:
         write_json(DEFAULT_FIT / FUSED_CARD, card)
 

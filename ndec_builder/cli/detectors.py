@@ -38,9 +38,9 @@ def train_asl(
     app,
     "benchmark",
     "manifest queries references ground_truth kinds group_by model checkpoint descriptors predictions "
-    "probabilities scorer asl_checkpoint fused_model rescored rescored_within competition one_per_query baseline "
-    "threshold scope action test_size norm_factor norm_n norm_kind twins target_precision table figure method recipe "
-    "seeds n k replicates pictures name out engine ray_address",
+    "probabilities scorer asl_checkpoint fused_model shortlist rescored rescored_within rescored_local competition "
+    "one_per_query baseline threshold scope action test_size norm_factor norm_n norm_kind twins target_precision table "
+    "figure method recipe seeds n k replicates pictures name out engine ray_address",
     configs=("paper",),
 )
 def benchmark(call: VerbCall) -> None:

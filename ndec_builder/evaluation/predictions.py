@@ -37,6 +37,13 @@ class Predictions:
         """One number per pair, ascending in (query_id, reference_id)."""
         return self.query * references + self.reference
 
+    def best(self, most: int) -> Predictions:
+        """The `most` best predictions by (score desc, query, reference); the same object if there are no more."""
+        if len(self) <= most:
+            return self
+        rows = np.sort(np.lexsort((self.reference, self.query, -self.scores))[:most])
+        return Predictions(self.query[rows], self.reference[rows], self.scores[rows], self.protocol)
+
     def best_of_queries(self) -> Predictions:
         """The best prediction of each query, in query order; among equal scores the one with the first reference."""
         order = np.lexsort((self.reference, -self.scores, self.query))

@@ -13,6 +13,7 @@ from ndec_builder.sources.settings import GROUP_BY
 from ndec_builder.training.settings import TRAINING_RECIPE_NAMES
 
 SCORERS = ("cosine", "asl", "fused")
+SHORTLISTS = ("global", "local", "both")
 SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")
@@ -86,6 +87,11 @@ class BenchmarkConfig(Config):
         0.2, "fused: of these, only those whose cosine is at most this far below the query's best; 2: all of them.",
         ge=0, le=2,
     )  # fmt: skip
+    shortlist: str = setting(
+        "global", "fused: re-score the best pairs of the list (global), references with the same local features "
+        "(local), or both.", choices=SHORTLISTS,
+    )  # fmt: skip
+    rescored_local: int = setting(5, "fused: references per query to re-score by local features.", ge=1)
     competition: bool = setting(
         True, "fused: the re-scored references of a query compete for it; off: each pair is scored on its own.",
         cli="--competition/--no-competition",

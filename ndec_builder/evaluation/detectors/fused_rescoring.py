@@ -16,8 +16,10 @@ from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
 from ndec_builder.evaluation.decision import ShippedThresholds
 from ndec_builder.evaluation.detectors.competition import compete
 from ndec_builder.evaluation.detectors.features import Embedder, Features, embed_images
+from ndec_builder.evaluation.detectors.local_shortlist import local_pairs, with_local_pairs
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
 from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
+from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused.features import PAIR_FEATURES, background_scores, features
@@ -60,18 +62,32 @@ def rescore(
     competition: bool = True,
     *,
     within: float = WITHIN,
+    shortlist: str = "global",
+    local_top: int = 5,
 ) -> Predictions:
-    """The same pairs with new scores: P(copy) for the `top` best of each query, cosine − BELOW for the others.
+    """The list with new scores: P(copy) for the shortlist of each query, cosine − BELOW for the other pairs.
 
     sides: queries and references, embedded with the model's own descriptor · competition: see `probabilities` · within:
-    see `measure_pairs`. Raises UsageError for an empty list.
+    see `measure_pairs` · shortlist: `global`, the `top` best pairs of the list; `local`, the `local_top` references by
+    local features, which are added to the list where it lacks them; or `both`. Raises UsageError for an empty list.
     """
-    chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, engine, within=within)
+    judged = [
+        f"the {top} best of each query" + (f" within {within:g} of its best cosine" if within < ALL_COSINES else "")
+    ]
+    local = None
+    if shortlist != "global":
+        pairs = local_pairs(workspace, dataset, local_top, engine)
+        predictions, local = with_local_pairs(predictions, *pairs, len(dataset.references))
+        judged = [*(judged if shortlist == "both" else []), f"the {local_top} best of each query by local features"]
+    top = 0 if shortlist == "local" else top
+    chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, engine, within=within, also=local)
     found = probabilities(dataset, predictions, model, sides[1], chosen, rows, competition)
     how = ", references compete for a query" if competition else ", each pair on its own"
-    best = f"the {top} best of each query" + (f" within {within:g} of its best cosine" if within < ALL_COSINES else "")
-    protocol = f"{predictions.protocol}; {best} re-scored by the fused scorer ({number_of(len(chosen), 'pair')}){how}"
-    return replace(with_scores(predictions, chosen, found), protocol=protocol)
+    protocol = (
+        f"{predictions.protocol}; {' and '.join(judged)} re-scored by the fused scorer "
+        f"({number_of(len(chosen), 'pair')}){how}"
+    )
+    return replace(with_scores(predictions, chosen, found).best(MAX_PREDICTIONS), protocol=protocol)
 
 
 def probabilities(
@@ -109,23 +125,33 @@ def measure_pairs(
     engine: Engine,
     *,
     within: float = WITHIN,
+    also: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions in the list of the `top` best pairs of each query, and their features (n, len(FEATURES)).
 
     Of these, only pairs whose cosine by the model's descriptor is at most `within` below the best of their query: the
-    pictures of the others are not opened.
+    pictures of the others are not opened. also: positions that are measured whatever their cosine.
     """
     chosen = best_rows(predictions, top)
-    if not len(chosen):
-        raise UsageError("the list of predictions is empty, so the fused scorer has no pair to score")
     counts = len(dataset.queries), len(dataset.references)
     vectors = [_of_all(side.vectors.astype(np.float32), side, n, 0) for side, n in zip(sides, counts, strict=True)]
-    query, reference = predictions.query[chosen], predictions.reference[chosen]
-    score = np.einsum("ij,ij->i", vectors[0][query], vectors[1][reference])
+
+    def cosines(rows: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.einsum(
+            "ij,ij->i", vectors[0][predictions.query[rows]], vectors[1][predictions.reference[rows]]
+        )
+        return found
+
+    score = cosines(chosen)
     best = np.full(counts[0], -np.inf, score.dtype)
-    np.maximum.at(best, query, score)
-    kept = score >= best[query] - within
-    chosen, query, reference, score = (values[kept] for values in (chosen, query, reference, score))
+    np.maximum.at(best, predictions.query[chosen], score)
+    chosen = chosen[score >= best[predictions.query[chosen]] - within]
+    if also is not None:
+        chosen = np.union1d(chosen, also)
+        chosen = chosen[np.lexsort((predictions.reference[chosen], predictions.query[chosen]))]
+    if not len(chosen):
+        raise UsageError("the list of predictions is empty, so the fused scorer has no pair to score")
+    query, reference, score = predictions.query[chosen], predictions.reference[chosen], cosines(chosen)
     signals = pair_signals(workspace, dataset, query, reference, engine)
     background = background_scores(vectors[0], model.background.astype(np.float32))[query]
     ratios = None
@@ -152,8 +178,15 @@ def shipped_thresholds(model: FusedModel, config: BenchmarkConfig) -> ShippedThr
     stored, refused = model.card["backbone"], ""
     if [parse_model(name).fingerprint() for name in config.models] != [stored["fingerprint"]]:
         refused = f"they were measured on the best pairs of {stored['name']} alone, and this list was made differently"
-    elif not config.competition or config.one_per_query or config.rescored != found["rescored"]:
-        refused = f"they were measured with competition, all pairs and --rescored {found['rescored']}; this run differs"
+    elif (
+        not config.competition
+        or config.one_per_query
+        or (config.shortlist, config.rescored) != (found["shortlist"], found["rescored"])
+    ):
+        refused = (
+            f"they were measured with competition, all pairs, --shortlist {found['shortlist']} and --rescored "
+            f"{found['rescored']}; this run differs"
+        )
     elif config.rescored_within != (within := found.get("rescored_within", ALL_COSINES)):
         refused = f"they were measured with --rescored-within {within:g}; this run differs"
     return ShippedThresholds(found["thresholds"], found["measured_on"], refused)

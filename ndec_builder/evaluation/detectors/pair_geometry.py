@@ -65,7 +65,7 @@ def pair_signals(
 
     Searches with different k, models or score normalisation share many pairs.
     """
-    sides = [_images(dataset, table) for table in (dataset.queries, dataset.references)]
+    sides = [images_of(dataset, table) for table in (dataset.queries, dataset.references)]
     pairs = [(sides[0][q], sides[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
     keys = [_key(*pair) for pair in pairs]
     folder = workspace.root / "cache" / "geometry"
@@ -131,6 +131,6 @@ def _key(query: Image, reference: Image) -> bytes:
     return hashlib.sha256("\n".join(map(str, named)).encode()).digest()
 
 
-def _images(dataset: Dataset, table: pa.Table) -> list[Image]:
+def images_of(dataset: Dataset, table: pa.Table) -> list[Image]:
     contents, uris = pictures_of(table, dataset.resolve), map(dataset.resolve, table["uri"].to_pylist())
     return list(zip(contents, uris, rotations_of(table), strict=True))

@@ -152,7 +152,7 @@ def _rescored(
     sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
     found = rescore(
         workspace, dataset, scored.predictions, model, sides, config.rescored, engine_of(config), config.competition,
-        within=config.rescored_within,
+        within=config.rescored_within, shortlist=config.shortlist, local_top=config.rescored_local,
     )  # fmt: skip
     fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
     about = f"{scored.about}; fused scorer {fit}"
