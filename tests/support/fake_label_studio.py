@@ -90,8 +90,8 @@ class FakeLabelStudio:
     def delete_task(self, project: int, pair_id: str) -> None:
         self._call("delete_task", project, pair_id)
 
-    def set_clock(self, offset: float) -> None:
-        """Seconds by which the server's clock is wrong from now on."""
+    def set_clock(self, offset: float | None) -> None:
+        """Seconds by which the server's clock is wrong from now on; None: the real time instead of a counter."""
         self._call("set_clock", offset)
 
     def fail_at(self, number: int, when: str) -> None:
@@ -186,10 +186,11 @@ class _Server:
         self.data = copy.deepcopy(state) | {"clock": self.data["clock"]}
 
     def do_reset(self, state: _Row | None) -> None:
-        self.data, self.offset = copy.deepcopy(state or _empty()), 0.0
+        self.data = copy.deepcopy(state or _empty())
+        self.offset: float | None = 0.0
         self.do_fail_at(0, "")
 
-    def do_set_clock(self, offset: float) -> None:
+    def do_set_clock(self, offset: float | None) -> None:
         self.offset = offset
 
     def do_fail_at(self, number: int, when: str) -> None:
@@ -238,6 +239,8 @@ class _Server:
         task["updated_at"] = now
 
     def now(self, offset: float = 0.0) -> str:
+        if self.offset is None:
+            return datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self.data["clock"] += 1
         return (EPOCH + timedelta(seconds=self.data["clock"] + self.offset + offset)).isoformat().replace("+00:00", "Z")
 

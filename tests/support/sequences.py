@@ -53,6 +53,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.random, self.server, self.bench = random.Random(self.seed), FakeLabelStudio(), Bench(self.root)
+        self.server.set_clock(None)  # labels are compared with the times of ingests
         self.workspace, self.next, self.versions = self.bench.workspace, 1000 * (self.seed + 1), 0
         self.pictures = {role: {f"{role}{n}": self._scene() for n in range(count)} for role, count in SIZES.items()}
         self.pictures["query"] = {"copy": self._scene()}
