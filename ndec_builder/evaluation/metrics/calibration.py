@@ -73,7 +73,8 @@ def calibration(best: BestPairs, groups: int, replicates: int, seed: int) -> dic
     def estimate(weights: np.ndarray) -> Mapping[str, np.ndarray]:
         drawn = weights.astype(np.float64)
         n, promised, right = count @ drawn, said @ drawn, true @ drawn
-        values = {"ece": np.abs(promised - right).sum(axis=0) / n.sum(axis=0)}
+        gap, total = np.abs(promised - right).sum(axis=0), n.sum(axis=0)
+        values = {"ece": np.divide(gap, total, out=np.full(total.shape, np.nan), where=total > 0)}
         share = np.divide(right, n, out=np.full(n.shape, np.nan), where=n > 0)
         return values | {str(place): row for place, row in enumerate(share)}
 
