@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from faults.labelling_bench import make_world, server_key
+from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.pull import run as pull
 from ndec_builder.annotation.push import run as push
 from ndec_builder.annotation.settings import PullConfig, PushConfig
@@ -154,7 +155,7 @@ def test_corrections_are_found_after_an_older_workspace_and_a_clock_that_went_ba
     assert project.pull() == {0: "hard_negative"}
 
 
-def test_labels_of_somebody_whom_an_older_workspace_does_not_know_are_named(
+def test_labels_of_somebody_whom_an_older_workspace_does_not_know_are_pulled(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(project.root, tmp_path / "copy")
@@ -166,12 +167,45 @@ def test_labels_of_somebody_whom_an_older_workspace_does_not_know_are_named(
     shutil.rmtree(project.root)
     shutil.copytree(tmp_path / "copy", project.root)
     capsys.readouterr()
-    assert project.pull() == {}
-    said = capsys.readouterr().err
-    assert "1 labels of ben in the project 'ndec bench test first ben' are not pulled" in said
-    assert "`ndec annotate push --annotator ben --split test`" in said
-    push(PushConfig(project.root, annotators=("ann", "ben")))
     assert project.pull() == {project.pairs.index(pair): "unrelated"}
+    said = capsys.readouterr().err
+    assert (
+        "ben has no pairs in tasks.parquet (round first), and 1 labels in the project 'ndec bench test first ben'"
+        in said
+    )
+
+
+def test_an_older_workspace_does_not_take_what_a_restored_database_lacks_for_deleted(
+    project: Project, tmp_path: Path
+) -> None:
+    """The database was restored, a pull noticed it, and then the workspace was restored from before that pull."""
+    copy = project.server.state()
+    project.label(0, "unrelated")
+    assert project.pull() == {0: "unrelated"}
+    shutil.copytree(project.root, tmp_path / "copy")
+    project.server.restore(copy)
+    assert project.pull() == {0: "unrelated"}
+    shutil.rmtree(project.root)
+    shutil.copytree(tmp_path / "copy", project.root)
+    assert project.pull() == project.pull(everything=True) == {0: "unrelated"}
+
+
+def test_a_deletion_counts_after_an_interrupted_pull(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.label(0, "unrelated")
+    project.label(1, "unsure")
+    project.pull()
+    project.server.delete_label(project.number, project.pairs[1])
+    real = projects.write_stored
+
+    def die(*given: Any) -> None:
+        real(*given)
+        raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(projects, "write_stored", die)
+        project.pull()
+    assert project.server.state()["projects"][project.number]["description"].endswith("\nndec-stored: 3")
+    assert project.pull() == {0: "unrelated"}
 
 
 def test_check_does_not_change_the_description(project: Project) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -54,6 +54,10 @@ def pull_labels(
     path = tables.directory / "incidents.parquet"
     for kind, number in sorted(fresh.items()):
         say(f"{number} × {kind} in Label Studio since the last check; recorded in {path}")
+    for project, number in found.stored:
+        found.comparisons.announce(project.id, number)
+    if any(number != project.stored for project, number in found.stored):
+        found.comparisons.write()
     with explain_errors(connection, "writing how many answers are stored"):
         for project, number in found.stored:
             if number != project.stored:
@@ -107,8 +111,8 @@ def collect_changes(
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
         logins = {user.id: str(user.email or "") for user in client.users.list()}
-    _report_unknown(workspace, split, found_projects, assigned.assignees())
-    for assignee in assigned.assignees():
+    assignees = _with_unknown(workspace, split, found_projects, assigned.assignees())
+    for assignee in assignees:
         title = projects.project_title(workspace, split, *assignee)
         project = found_projects.get(projects.project_key(workspace, split, *assignee))
         for number in snapshot.projects_of(assignee):
@@ -129,14 +133,14 @@ def collect_changes(
                 client, connection, found, assignee, project, since, known, given, kept.differs
             )
             more = new_rows(changes.answers.values(), known, given, found.counts, assignee, project.id, logins, kept)
-        if kept.is_restored:
+        if kept.differs:
             say(restored_text(kept, title))
         no_deletion = {("annotation_deleted", pair_id) for pair_id in kept.missing()}
         rows.incidents += [row for row in changes.incidents if (row["kind"], row["pair_id"]) not in no_deletion]
         rows.incidents += kept.incidents + _changed_project(workspace, split, assignee, project, page)
         if not accept_deleted:
             keep_if_many_are_gone(more, given, project.id, title, found.counts)
-        number = kept.stored + len(more.labels) + len(more.skips)
+        number = kept.stored + kept.new_incidents + len(more.labels) + len(more.skips)
         if number:
             found.stored.append((project, number))
         found.labels.append(more.take_labels())
@@ -147,22 +151,24 @@ def collect_changes(
     return found
 
 
-def _report_unknown(
-    workspace: Workspace, split: str, found: Mapping[str, projects.Project], assignees: Iterable[Assignee]
-) -> None:
-    """Say which projects of this workspace have labels, and no pairs in tasks.parquet: it is an older copy."""
+def _with_unknown(
+    workspace: Workspace, split: str, found: Mapping[str, projects.Project], assignees: Sequence[Assignee]
+) -> list[Assignee]:
+    """The assignees, and those without pairs in tasks.parquet whose project has labels; these are reported.
+
+    Database or workspace are older copies then, or the annotator left. The labels count as in any other project.
+    """
     prefix = projects.project_key(workspace, split, "", "").removesuffix("/")
-    known = {projects.project_key(workspace, split, *assignee) for assignee in assignees}
+    others = []
     for key, project in sorted(found.items()):
-        if key.startswith(prefix) and key not in known and project.annotated:
-            round_, _, name = key.removeprefix(prefix).partition("/")
-            verb = projects.VERBS[round_]
+        round_, _, name = key.removeprefix(prefix).partition("/")
+        if key.startswith(prefix) and (round_, name) not in assignees and project.annotated:
+            others.append((round_, name))
             say(
-                f"{project.annotated} labels of {name} in the project {project.found_title!r} are not pulled: "
-                f"tasks.parquet has no pairs of {name} in that round; is the workspace an older copy? `ndec annotate "
-                f"{verb} --annotator {name} --split {split}` gives pairs to {name} again; the next pull then fetches "
-                "these labels"
+                f"{name} has no pairs in tasks.parquet (round {round_}), and {project.annotated} labels in the project "
+                f"{project.found_title!r}; they are pulled. Was an older copy of workspace or database put in place?"
             )
+    return [*assignees, *others]
 
 
 def _stored_of(tables: AnnotationTables, assignee: Assignee, counted: int | None, accept: bool) -> KeptLabels:

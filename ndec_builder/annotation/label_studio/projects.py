@@ -14,7 +14,6 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace, shipped
 
-VERBS = {"first": "push", "double_check": "double-check", "adjudication": "adjudicate", "audit": "audit"}  # by round
 _KEY, _STORED = "ndec-key: ", "ndec-stored: "
 _LAYOUT = {"className", "size", "zoom", "zoomControl", "defaultZoom", "maxWidth", "horizontalAlignment"}
 _FORMER_HINTS = {  # as worded by former versions → as worded now
@@ -167,8 +166,9 @@ def report_renamed(project: Project, title: str) -> None:
 
 def deleted_project_error(title: str, url: str, split: str, round_: str) -> NdecError:
     """The error for a project that was deleted in Label Studio."""
+    verb = {"first": "push", "double_check": "double-check", "adjudication": "adjudicate", "audit": "audit"}[round_]
     return NdecError(
         f"the project {title!r} is missing on {url}: it was deleted there, or this is a different server. Labels "
-        f"pulled before are safe in the workspace; `ndec annotate {VERBS[round_]} --split {split}` makes the project "
+        f"pulled before are safe in the workspace; `ndec annotate {verb} --split {split}` makes the project "
         "again with the pairs that have no label"
     )

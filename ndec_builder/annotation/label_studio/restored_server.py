@@ -1,8 +1,9 @@
 """Recognizes a Label Studio whose database is an older copy, and keeps the stored labels that it lacks.
 
 A line in each project's description counts the answers (labels and skips) that the workspace stores of it. A pull
-writes the line before it stores them. So a smaller number means an older database, whatever the clocks say. What the
-database lacks, or has an older answer of, becomes an incident, and later pulls keep the stored label because of it.
+writes the line before it stores them. So a smaller number means an older database, whatever the clocks say, and a
+larger one an older workspace. What the database lacks, or has an older answer of, becomes an incident, and later pulls
+keep the stored label because of it. These incidents are counted too, so that an older workspace without them is seen.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class KeptLabels:
     counted: int | None
     accept: bool = False
     incidents: list[_Row] = field(default_factory=list)
+    new_incidents: int = 0  # of these: not among the recorded ones
 
     @cached_property
     def stored(self) -> int:
-        """How many answers the workspace stores."""
-        return self.labels.num_rows + sum(kind != OFFERED_AGAIN for (kind,) in keys(self.skips, "kind"))
+        """How many answers the workspace stores, and how many incidents say that Label Studio lacks one."""
+        skips = sum(kind != OFFERED_AGAIN for (kind,) in keys(self.skips, "kind"))
+        return self.labels.num_rows + skips + sum(kind in (MISSING, OLDER) for (kind,) in keys(self.recorded, "kind"))
 
     @property
     def differs(self) -> bool:
@@ -60,22 +63,25 @@ class KeptLabels:
         """Whether the stored answer counts on, instead of what Label Studio has now.
 
         who: round, annotator, project and pair_id · new: what Label Studio has: `label`, or `kind` if it is no label,
-        and `task` · at: its time, None if the label is missing. An answer with the label and the time of a row that is
-        not the newest is older. So is one that is older by the clock, in a database that is an older copy.
+        and `task` · at: its time, None if the label is missing. A label that is missing after database or workspace
+        were replaced is not believed to be deleted. An answer with the label and the time of a row that is not the
+        newest is older. So is one that is older by the clock, in a database that is an older copy.
         """
         if self.accept or not state.rows or (state.label is None and (at is None or not state.skipped)):
             return False  # a label that was deleted and is there again counts again
         pair_id, kind, other = who["pair_id"], MISSING if at is None else OLDER, new.get("kind") or new["label"]
         detail = f"given at {at.isoformat()}" if at is not None else f"label {state.rows} of the pair"
-        if (kind, pair_id, state.label, other, detail) not in self._known and not self._is_lost(pair_id, other, at):
-            return False
+        if (kind, pair_id, state.label, other, detail) not in self._known:
+            if not self._is_lost(pair_id, other, at):
+                return False
+            self.new_incidents += 1
         incident = {"kind": kind, "label": state.label, "new_label": other, "detail": detail, "task": new.get("task")}
         self.incidents.append({**who, **incident})
         return True
 
     def _is_lost(self, pair_id: str, label: str, at: datetime | None) -> bool:
         if at is None:
-            return self.is_restored
+            return self.differs
         rows = self.labels.filter(pc.equal(self.labels["pair_id"], pair_id))
         given = list(keys(rows, "label", "annotated_at"))
         return (label, at) in given or (self.is_restored and at <= given[-1][1])
@@ -88,6 +94,13 @@ class KeptLabels:
 def restored_text(kept: KeptLabels, title: str) -> str:
     """What a pull says about a project of an older database."""
     missing = len(kept.missing())
+    if not kept.is_restored:
+        return (
+            f"the workspace is an older copy: Label Studio knows of {kept.counted} answers in the project {title!r}, "
+            f"and the workspace stores {kept.stored}; everything that Label Studio has is compared. {missing} labels "
+            "are missing there and still count (incidents.parquet: label_missing); if they were deleted on purpose, "
+            "run `ndec annotate pull --all --accept-deleted`"
+        )
     older = len(kept.incidents) - missing
     return (
         f"the database of Label Studio is an older copy: it knows of {kept.counted} answers in the project {title!r}, "

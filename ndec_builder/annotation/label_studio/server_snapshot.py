@@ -108,9 +108,18 @@ class FullComparisons:
         self.known[str(project)] |= {"at": datetime.now(UTC).isoformat(), "pulls": 0}
 
     def counted(self, project: int, found: int | None) -> int | None:
-        """The number in a project's description: 0 if it has none but had one, None if it never had one."""
+        """The number in a project's description: 0 if it has none but had one.
+
+        None if it never had one, or if it is that of this workspace's last pull, which may have been interrupted.
+        """
         known = self.known.setdefault(str(project), {"at": "", "pulls": 0})
+        if found is not None and found == known.get("announced"):
+            return None
         return 0 if found is None and known.get("counted") else found
+
+    def announce(self, project: int, number: int) -> None:
+        """This number is about to be written into the project's description."""
+        self.known[str(project)]["announced"] = number
 
     def is_counted(self, project: int) -> None:
         """The project's description now has a number."""
