@@ -25,7 +25,7 @@ from ndec_builder.evaluation.detectors.fused_rescoring import (
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.fused.features import PAIR_FEATURES
-from ndec_builder.training.fused.model import FusedModel, load_model, save_model
+from ndec_builder.training.fused.model import DEFAULT_FIT, FusedModel, load_model, save_model
 
 pytestmark = pytest.mark.slow
 
@@ -164,3 +164,9 @@ def test_shipped_thresholds_are_refused_for_other_lists(
     found = shipped_thresholds(model, config)
     assert found is not None and found.values == {"0.9": value}
     assert found.refused.startswith(f"they were {refused}" if refused else "") and bool(found.refused) == bool(refused)
+
+
+def test_thresholds_of_the_shipped_card_are_read(tmp_path: Path) -> None:
+    config = BenchmarkConfig(workspace=tmp_path, manifest=tmp_path, model=MODEL, scorer="fused")
+    found = shipped_thresholds(load_model(DEFAULT_FIT), config)
+    assert found is not None and found.refused == "" and "0.9" in found.values

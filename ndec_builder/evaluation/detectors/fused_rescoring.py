@@ -176,15 +176,16 @@ def shipped_thresholds(model: FusedModel, config: BenchmarkConfig) -> ShippedThr
     if found is None:
         return None
     stored, refused = model.card["backbone"], ""
+    shortlist = found.get("shortlist", "global")  # cards written before there was another one
     if [parse_model(name).fingerprint() for name in config.models] != [stored["fingerprint"]]:
         refused = f"they were measured on the best pairs of {stored['name']} alone, and this list was made differently"
     elif (
         not config.competition
         or config.one_per_query
-        or (config.shortlist, config.rescored) != (found["shortlist"], found["rescored"])
+        or (config.shortlist, config.rescored) != (shortlist, found["rescored"])
     ):
         refused = (
-            f"they were measured with competition, all pairs, --shortlist {found['shortlist']} and --rescored "
+            f"they were measured with competition, all pairs, --shortlist {shortlist} and --rescored "
             f"{found['rescored']}; this run differs"
         )
     elif config.rescored_within != (within := found.get("rescored_within", ALL_COSINES)):
