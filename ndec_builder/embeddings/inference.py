@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from ndec_builder.embeddings.engines.openvino_trunk import (
 )
 from ndec_builder.embeddings.engines.record import EngineUsed, report_fallback
 
-_Key = tuple[bool, int, int, tuple[int, ...]]  # bfloat16, lanes, changes of the weights, shape
+_Key = tuple[Any, ...]  # bfloat16, lanes, changes of the weights, mean and deviation of the pixels, shape
 # per backbone: a converted trunk, or the reason why there is none
 _converted: weakref.WeakKeyDictionary[Backbone, dict[_Key, CompiledTrunk | str]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -73,7 +74,8 @@ class Inference:
         if self.device.type != "cpu" or not self.backbone.convertible:
             self.used = torch_engine(self.half)
             return None
-        key = (self.half, self.lanes, self._changes, () if self.backbone.keep_shape else shape)
+        pixels = tuple(self.backbone.mean), tuple(self.backbone.std)
+        key = (self.half, self.lanes, self._changes, pixels, () if self.backbone.keep_shape else shape)
         with _lock:  # one lane converts, the others wait
             known = _converted.setdefault(self.backbone, {})
             if key not in known:

@@ -79,7 +79,7 @@ def test_what_is_said_of_twins_and_duplicates(folders: Path, capsys: pytest.Capt
     directory = mined(folders, top=6)
     said = " ".join(capsys.readouterr().err.split())
     assert "3 pool images show the same picture as another one and are left out" in said
-    assert "1 pair set aside as duplicates of their reference" in said
+    assert "1 pair set aside as a duplicate of its reference" in said
     assert read_json(directory / "run.json")["counts"]["duplicates"] == 1
     text = next(stage.text for stage in survey(folders / "bench") if stage.name == "candidates test")
     assert text.endswith("1 set aside as duplicates")

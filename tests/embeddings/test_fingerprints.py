@@ -72,7 +72,8 @@ def test_parts_of_a_model_name(tmp_path: Path) -> None:
     for name, content in (("a", b"1"), ("same", b"1"), ("b", b"2")):
         (tmp_path / name).write_bytes(content)
     base = ModelName("n", "multigrain", "arch", tmp_path / "a")
-    other = {"kind": "bot", "architecture": "x", "weights": tmp_path / "b", "tag": "t", "size": 99, "p": 2.0}
+    other = {"kind": "bot", "architecture": "x", "weights": tmp_path / "b", "tag": "t", "size": 99, "p": 2.0,
+             "said": (("norm", "clip"),)}  # fmt: skip
     assert set(other) | {"name"} == {field.name for field in fields(ModelName)}
     marks = [base.fingerprint(), *(replace(base, **{k: v}).fingerprint() for k, v in other.items())]  # type: ignore[arg-type]
     assert len(set(marks)) == len(marks)

@@ -264,7 +264,7 @@ def test_the_gallery_shows_the_most_even_split_first(small: Any) -> None:
         "c": Predictions(**one, scores=np.array([0.0, 0.0]), protocol=""),
         "d": Predictions(**one, scores=np.array([0.0, 0.0]), protocol=""),
     }
-    shown = disagreements(data, found, dict.fromkeys(found, 0.5), 4)
+    shown = disagreements(data, found, dict.fromkeys(found, 0.5), 4, pictures=True)
     assert [exhibit.query_id for exhibit in shown] == ["q08", "q00"]
     assert shown[0].facts == ("true: no copy (query: hard negative, natural)", "say copy: a, b", "do not: c, d")
     assert shown[1].facts[0] == "true: copy"
