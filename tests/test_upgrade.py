@@ -97,8 +97,9 @@ def test_the_old_checkpoint_loads(old: Path) -> None:
 
 @pytest.mark.slow
 def test_mining_again_finds_the_same_pairs_and_keeps_the_labels(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Duplicates are confirmed more strictly today: the pair that the old version set aside goes to people."""
-    names = ("pair_id", "score", "score_normalized", "rank", "inliers", "local_correlation")
+    """Duplicates are confirmed more strictly today: the pair that the old version set aside goes to people. Keypoints
+    are found at another size, so the geometry is measured again and differs a little."""
+    names = ("pair_id", "score", "score_normalized", "rank")
     before = rows_of(old / "candidates" / "test" / "candidates.parquet")
     mine.run(MineConfig(Path(), top=12, workers=1))
     after = rows_of(old / "candidates" / "test" / "candidates.parquet")
