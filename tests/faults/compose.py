@@ -19,10 +19,13 @@ BEGIN, END = "<!-- tables: made by tests/faults/compose.py -->", "<!-- end of ta
 ORDER = (
     "kill_stages",
     "kill_mining",
+    "kill_cluster",
+    "object_store",
     "kill_annotation",
     "write_points",
     "two_commands",
     "random_schedules",
+    "label_sequences",
     "upgrade_server",
     "guards",
     "bad_worlds",
