@@ -19,7 +19,7 @@ from ndec_builder.sources.replaced import PicturesOverTime
 def about_replaced(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table) -> np.ndarray:
     """(labels,) bool: whether a label is about a picture that was replaced since. Unknown hashes equal everything.
 
-    Images that the workspace no longer has count as not replaced; whoever uses the labels leaves them out.
+    Images that the workspace no longer has count as not replaced; callers leave their labels out.
     tasks: the tasks of the split (schema TASKS) · labels: rows of labels.parquet (schema LABEL_ROWS).
     """
     mask = np.zeros(labels.num_rows, dtype=bool)

@@ -123,8 +123,8 @@ def _preprocessing(info: Mapping[str, Any]) -> list[str]:
         for reason, count in sorted(reasons.items())
         if count
     ]
-    if anew := info["images"].get("encoded_anew"):
-        steps.append(f"{anew} images were re-encoded when they were packed.")
+    if again := info["images"].get("encoded_anew"):
+        steps.append(f"{again} images were re-encoded when they were packed.")
     return steps
 
 
