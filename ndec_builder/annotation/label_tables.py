@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 AUDIT_ROUND = "audit"
 _ROWS_AT_ONCE = 10_000
+_REPEATED = ("round", "annotator", "label", "login")  # columns with few different values
 
 ClassProbabilities = tuple[float, float, float]  # of dawid_skene.CLASSES
 Pair = tuple[str, str, str]  # pair_id, query_id, reference_id
@@ -26,6 +27,14 @@ def keys(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
+def compact_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema with dictionary-encoded columns where values repeat: 4 bytes a row instead of the text."""
+    for name in set(_REPEATED) & set(schema.names):
+        encoded = schema.field(name).with_type(pa.dictionary(pa.int32(), pa.string()))
+        schema = schema.set(schema.get_field_index(name), encoded)
+    return schema
+
+
 def without_set_aside(labels: pa.Table, set_aside: pa.Table) -> pa.Table:
     """Labels without every (pair, round, annotator) that was set aside, later changes included."""
     if not set_aside.num_rows:
@@ -39,6 +48,20 @@ def no_gold(table: pa.Table) -> pa.Table:
     if not pc.any(table["is_gold"]).as_py():
         return table
     return table.filter(pc.invert(table["is_gold"]))
+
+
+def unmined_pairs(
+    candidates: Iterable[pa.Table], labels: pa.Table, tasks: Callable[[], pa.Table]
+) -> list[dict[str, str]]:
+    """pair_id, query_id and reference_id of labelled pairs that are not among the mined ones, by pair_id; no gold.
+
+    None if nothing was mined. `tasks` is called only if there are such pairs.
+    """
+    mined = {pair for table in candidates for pair in table["pair_id"].to_pylist()}
+    wanted = set(no_gold(labels)["pair_id"].to_pylist()) - mined if mined else set()
+    names = ("pair_id", "query_id", "reference_id")
+    rows = {row[0]: row for row in keys(tasks(), *names) if row[0] in wanted} if wanted else {}
+    return [dict(zip(names, rows[pair], strict=True)) for pair in sorted(rows)]
 
 
 def newest_labels(labels: pa.Table) -> pa.Table:

@@ -37,8 +37,8 @@ def run(config: PullConfig) -> Path:
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
     with locked(directory):
-        tables = AnnotationTables(workspace, config.split)
-        tables.require_tasks()
+        tables = AnnotationTables(workspace, config.split, compact=True)
+        tables.require_pushed()
         connection = connect_label_studio(workspace, config.url, config.token_file)
         add_keys(tables, connection)
         before = tables.labels.num_rows
@@ -53,7 +53,7 @@ def run(config: PullConfig) -> Path:
         inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}
         record.write(directory, counts=dict(counts), inputs=inputs, ledger=chain)
     _report_counts(counts, tables)
-    if line := certificate_line(tables):
+    if tables.certificate and (line := certificate_line(AnnotationTables(workspace, config.split))):
         say(line)
     if closed:
         say(f"{closed}: not checked whether labels were given under somebody else's account")

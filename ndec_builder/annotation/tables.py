@@ -13,9 +13,10 @@ import pyarrow as pa
 from ndec_builder.annotation.label_tables import (
     ClassProbabilities,
     Key,
+    compact_schema,
     copy_probabilities,
     keys,
-    no_gold,
+    unmined_pairs,
     with_relearnt,
     without_set_aside,
 )
@@ -48,22 +49,25 @@ RELEARNT_FILE = "prelabels.parquet"
 CLEARED_BY_FILE = "cleared-by.parquet"
 CERTIFICATE_FILE = "certificate.json"
 WEIGHTS_FILE = "audit-weights.parquet"
+_COMPACT = ("labels", "project_tasks")
+_ASSIGNED = ("pair_id", "round", "annotator", "batch", "is_gold")
 
 
 class AnnotationTables:
     """The tables of one split, each read from disk on first use. A command opens this once and passes it on.
 
     A table that does not exist yet is empty. `write` updates the copy in memory; after another process wrote a table,
-    call `reload`. A table may also be assigned, to compute with tables that are not on disk.
+    call `reload`. A table may also be assigned, to compute with tables that are not on disk. `compact`: repeated values
+    of labels and project_tasks are dictionary-encoded, for a pull of millions; not every operation of Arrow takes that.
     """
 
-    def __init__(self, workspace: Workspace, split: str) -> None:
-        self.workspace, self.split = workspace, split
+    def __init__(self, workspace: Workspace, split: str, *, compact: bool = False) -> None:
+        self.workspace, self.split, self.compact = workspace, split, compact
         self.directory = workspace.annotation(split)
 
     def reload(self) -> None:
         """Forget all tables, so that the next use reads them again."""
-        for name in [name for name in vars(self) if name not in ("workspace", "split", "directory")]:
+        for name in [name for name in vars(self) if name not in ("workspace", "split", "directory", "compact")]:
             delattr(self, name)
 
     def write(self, name: str, table: pa.Table) -> Path:
@@ -76,7 +80,7 @@ class AnnotationTables:
         else:
             path = write_table(self.directory / f"{name}.parquet", table)
         setattr(self, name, table)
-        for dependent in ("valid_labels", "counting_labels", "replaced", "skipped", "labelled", "former"):
+        for dependent in ("assigned", "valid_labels", "counting_labels", "replaced", "skipped", "labelled", "former"):
             vars(self).pop(dependent, None)
         return path
 
@@ -84,10 +88,11 @@ class AnnotationTables:
         """A table, empty if it does not exist. `added`: columns that tables of older versions lack."""
         if name in ledger.APPEND_ONLY:
             ledger.check_present(self.directory, name)
+        schema = compact_schema(schema) if self.compact and name in _COMPACT else schema
         path = self.directory / f"{name}.parquet"
         if not path.is_file():
             return table_of(schema, [])
-        table = read_table(path)
+        table = read_table(path, dictionary=[field.name for field in schema if pa.types.is_dictionary(field.type)])
         for column in added:
             if column not in table.column_names:
                 table = table.append_column(column, pa.nulls(table.num_rows, schema.field(column).type))
@@ -98,14 +103,27 @@ class AnnotationTables:
         """Who was given which pair (schema TASKS)."""
         return self._read("tasks", TASKS)
 
+    @cached_property
+    def assigned(self) -> pa.Table:
+        """The columns of the tasks that say who was given which pair; round and annotator are dictionary-encoded."""
+        self.require_pushed()
+        schema = compact_schema(pa.schema([TASKS.field(name) for name in _ASSIGNED]))
+        if "tasks" in vars(self):
+            return self.tasks.select(_ASSIGNED).cast(schema)
+        return read_table(self.directory / "tasks.parquet", [*_ASSIGNED], ("round", "annotator")).cast(schema)
+
     def require_tasks(self) -> pa.Table:
         """The tasks; raises NdecError before the first push."""
+        self.require_pushed()
+        return self.tasks
+
+    def require_pushed(self) -> None:
+        """Raise NdecError before the first push."""
         if "tasks" not in vars(self) and not (path := self.directory / "tasks.parquet").is_file():
             raise NdecError(
                 f"no pair of the split {self.split!r} has been given to an annotator yet ({path} does not exist); run "
                 f"`ndec annotate push --split {self.split} --workspace {self.workspace.root}` first"
             )
-        return self.tasks
 
     @cached_property
     def labels(self) -> pa.Table:
@@ -203,23 +221,13 @@ class AnnotationTables:
 
         A later `ndec mine` with other settings does not find every pair again. Their labels still count. By pair_id.
         """
-        mined = {pair for table in self.candidates for pair in table["pair_id"].to_pylist()}
-        labelled = set(no_gold(self.counting_labels)["pair_id"].to_pylist())
-        wanted = labelled - mined if mined else set()
-        names = ("pair_id", "query_id", "reference_id")
-        rows = {}
-        if wanted:
-            rows = {row[0]: dict(zip(names, row, strict=True)) for row in keys(self.tasks, *names) if row[0] in wanted}
-        return table_of(CANDIDATES, [rows[pair] | {"split": self.split} for pair in sorted(rows)])
+        rows = unmined_pairs(self.candidates, self.counting_labels, lambda: self.tasks)
+        return table_of(CANDIDATES, [row | {"split": self.split} for row in rows])
 
     def former_text(self) -> list[str]:
         """One line if labelled pairs are no longer mined; they count."""
-        if not self.former.num_rows:
-            return []
-        return [
-            f"{number_of(self.former.num_rows, 'labelled pair is', 'labelled pairs are')} no longer "
-            "among the mined ones; their labels count"
-        ]
+        found = number_of(self.former.num_rows, "labelled pair is", "labelled pairs are")
+        return [f"{found} no longer among the mined ones; their labels count"] if self.former.num_rows else []
 
     @cached_property
     def cleared_by(self) -> dict[str, float]:

@@ -14,16 +14,15 @@ import re
 import secrets
 import shutil
 import socket
-import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ndec_builder.core.access.machines import user_name
+from ndec_builder.core.access.machines import owner_text
 from ndec_builder.core.access.reading import check_range, read_file, read_local, read_storage, read_web
 from ndec_builder.core.addresses import Cell, inflate, parse_address
 from ndec_builder.core.errors import NdecError
@@ -32,6 +31,7 @@ from ndec_builder.core.remote import AbsentError, is_remote, is_web, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
 _cells = CellReader()
+_ROW_GROUP = 131_072  # rows
 _PARTIAL = re.compile(r"-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[^-]*\.partial")
 
 
@@ -84,23 +84,11 @@ def write_error(path: Path, error: OSError) -> WriteError:
 def disk_error(error: OSError) -> NdecError | None:
     """The error for a full, read-only or failing disk, or a file of another user; None for any other reason."""
     if error.errno in (errno.EACCES, errno.EPERM) and error.filename:
-        return NdecError(f"{os.fsdecode(error.filename)} cannot be opened ({error.strerror}){_owner(error.filename)}")
+        name = os.fsdecode(error.filename)
+        return NdecError(f"{name} cannot be opened ({error.strerror}){owner_text(name)}")
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
         return None
     return write_error(Path(os.fsdecode(error.filename or ".")), error)
-
-
-def _owner(name: str | bytes) -> str:
-    """Who may open a path, or the folder that hides it: the first one that can be seen."""
-    path = Path(os.fsdecode(name)).absolute()
-    for place in (path, *path.parents):
-        with contextlib.suppress(OSError):
-            found = place.lstat()
-            return (
-                f": {place} belongs to user {user_name(found.st_uid)} and has the mode "
-                f"{stat.S_IMODE(found.st_mode):o}; run this as that user, or let that user change its rights"
-            )
-    return ""
 
 
 def remove_partials(output: Path) -> None:
@@ -184,24 +172,40 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pa.Table) -> Path:
-    """Write one parquet file; the same table gives the same bytes (one row group size, zstd, no timestamps)."""
+    """Write one parquet file; the same table gives the same bytes (one row group size, zstd, no timestamps).
+
+    Dictionary-encoded columns are written as plain ones, one row group at a time.
+    """
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=131_072)
+        if not any(pa.types.is_dictionary(kind) for kind in table.schema.types):
+            pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
+            return path
+        schema = pa.schema([_plain(field) for field in table.schema], table.schema.metadata)
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for start in range(0, max(table.num_rows, 1), _ROW_GROUP):
+                writer.write_table(table.slice(start, _ROW_GROUP).cast(schema), row_group_size=_ROW_GROUP)
     return path
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read one parquet file. Raises NdecError with the path when it is missing, broken or of a newer version."""
+def _plain(field: pa.Field) -> pa.Field:
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+
+
+def read_table(path: Path, columns: list[str] | None = None, dictionary: Sequence[str] = ()) -> pa.Table:
+    """Read one parquet file. Raises NdecError with the path when it is missing, broken or of a newer version.
+
+    dictionary: text columns that stay dictionary-encoded in memory.
+    """
     if not path.is_file():
         raise NdecError(
             f"{path} does not exist; run the stage that writes it first (`ndec status` shows which are done)"
         )
     try:
-        table = pq.read_table(path, columns=columns, partitioning=None)
+        table = pq.read_table(path, columns=columns, partitioning=None, read_dictionary=[*dictionary])
     except (pa.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise NdecError(f"{path} cannot be read as parquet ({error}); create it again or restore it") from None
     refuse_newer(table.schema, path)
-    return table
+    return table.unify_dictionaries() if dictionary else table  # each row group has one of its own
 
 
 def refuse_newer(schema: pa.Schema, path: Path) -> None:

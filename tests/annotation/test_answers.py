@@ -9,13 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from ndec_builder.annotation.label_studio.annotations import (
-    NewRows,
     annotation_state,
     chosen_label,
-    new_rows,
     newest_annotation,
     update_snapshot,
 )
+from ndec_builder.annotation.label_studio.label_rows import NewRows, new_rows
 from ndec_builder.annotation.label_studio.restored_server import KeptLabels
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.records.skips import LabelState
@@ -31,7 +30,7 @@ TASK_IDS = itertools.count(1)
 
 def changes_of(found: list[Any], states: dict[str, LabelState], counts: Counter[str]) -> NewRows:
     snapshot, assignee = ServerSnapshot(AnnotationTables(Workspace(Path("nowhere")), "test")), ("first", "ann")
-    answers = update_snapshot(found, snapshot, assignee, 4).answers.values()
+    answers = update_snapshot(found, snapshot, assignee, 4).answers
     return new_rows(answers, PAIRS, states, counts, assignee, 4, LOGINS, NOTHING_KEPT)
 
 
@@ -110,10 +109,11 @@ def test_a_verdict_is_exactly_one_known_choice_of_the_right_control() -> None:
 def test_an_annotation_that_exists_but_is_not_counted_was_not_deleted(tmp_path: Path) -> None:
     snapshot, assignee = ServerSnapshot(AnnotationTables(Workspace(tmp_path), "test")), ("first", "ann")
     for task, pair_id in ((1, "a"), (2, "b")):
-        snapshot.add_task(assignee, 4, task, pair_id).update(annotation=10 + task, label="unrelated")
+        known = snapshot.add_task(assignee, 4, task, pair_id)
+        known.annotation, known.label = 10 + task, "unrelated"
     look = update_snapshot([], snapshot, assignee, 4, complete=True, still=lambda annotation: annotation == 11)
     assert [(row["kind"], row["pair_id"]) for row in look.incidents] == [("annotation_deleted", "b")]
-    assert [row["annotation"] for row in snapshot.tasks_of(4).values()] == [11, None]
+    assert [row.annotation for row in snapshot.tasks_of(4).values()] == [11, None]
 
 
 def test_a_skip_of_a_labelled_pair_withdraws_the_label() -> None:

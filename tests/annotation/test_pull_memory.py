@@ -1,4 +1,7 @@
-"""A pull keeps one page of Label Studio's records at a time, and no Python object per task after a project is done."""
+"""A pull keeps one page of Label Studio's records at a time, and no Python object per task after a project is done.
+
+What it keeps is compact; the rows and the bytes of the files are those of the simple way.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio import label_rows, projects
+from ndec_builder.annotation.label_studio.annotations import Annotation, TaskAnswer
+from ndec_builder.annotation.label_studio.label_rows import NewRows, answers_by_pair
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.records.ledger import ledger
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.schemas import LABELS, PROJECT_TASKS, TASKS, table_of
+from ndec_builder.core import storage
+from ndec_builder.core.schemas import LABEL_ROWS, LABELS, PROJECT_TASKS, TASKS, table_of
+from ndec_builder.core.storage import read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
 PAGE = 50
@@ -37,6 +45,7 @@ class Pages:
 
     def __init__(self, workspace: Workspace, pages: int) -> None:
         self.count, self.most = pages * PAGE, 0
+        self.corrected: frozenset[int] = frozenset()
         self.alive: weakref.WeakSet[Task] = weakref.WeakSet()
         keyed = [f"ndec-key: {projects.project_key(workspace, 'test', 'first', name)}" for name in NAMES]
         self.listed = [
@@ -62,23 +71,25 @@ class Pages:
 
     def _task(self, project: int, number: int) -> Task:
         pair_id = f"{NAMES[project]}-{number}"
-        value = {"from_name": "verdict", "value": {"choices": [LABELS[number % 4]]}}
+        label = LABELS[(number + (number in self.corrected)) % 4]
+        value = {"from_name": "verdict", "value": {"choices": [label]}}
         note = {"id": number, "task": number, "result": [value], "updated_at": f"2026-11-29T12:{number % 60:02d}:00Z",
                 "lead_time": 1.0, "completed_by": 7}  # fmt: skip
         data = {"pair_id": pair_id, "query": f"/pair/{pair_id}/query", "reference": f"/pair/{pair_id}/reference"}
         return Task(id=number, data=data, annotations=[note], total_annotations=1)
 
 
-def pulled(root: Path, pages: int) -> tuple[Pages, AnnotationTables]:
+def pulled(root: Path, pages: int, *, compact: bool = False) -> tuple[Pages, AnnotationTables]:
     workspace = Workspace(root)
+    write_json(root / "annotation" / "key.json", {"key": "k"})
     client = Pages(workspace, pages)
     rows = [
         {"pair_id": f"{name}-{number}", "round": "first", "annotator": name, "batch": 1, "is_gold": False}
         for name in NAMES
         for number in range(client.count)
     ]
-    tables = AnnotationTables(workspace, "test")
-    tables.write("tasks", table_of(TASKS, rows))
+    tables = AnnotationTables(workspace, "test", compact=compact)
+    write_table(tables.directory / "tasks.parquet", table_of(TASKS, rows))
     connection: Any = SimpleNamespace(url="", client=lambda: client)
     counts, lost = pull_labels(tables, connection)
     assert (counts["new"], lost) == (len(NAMES) * client.count, [])
@@ -102,6 +113,56 @@ def test_every_label_is_in_the_table_once_sorted_by_time(tmp_path: Path) -> None
     assert len(rows) == len(wanted)
     order = [(row["annotated_at"], row["round"], row["annotator"], row["pair_id"]) for row in rows]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first pull", "all of it compared again"])
+def test_a_compact_pull_writes_the_same_files(tmp_path: Path, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_ROW_GROUP", 150)
+    found = []
+    for compact in (False, True):
+        client, tables = pulled(tmp_path / str(compact), 4, compact=compact)
+        if again:
+            client.corrected = frozenset(range(0, 200, 7))
+            connection: Any = SimpleNamespace(url="", client=lambda client=client: client)
+            tables = AnnotationTables(tables.workspace, "test", compact=compact)
+            counts, _ = pull_labels(tables, connection, everything=True)
+            assert (counts["new"], counts["changed"]) == (0, 58)
+        names = ("labels", "project_tasks") + again * ("incidents",)
+        read = {name: read_table(tables.directory / f"{name}.parquet") for name in names}
+        if again:
+            read["incidents"] = read["incidents"].drop_columns("seen_at")
+        found.append({name: (table.schema, table.to_pylist()) for name, table in read.items()})
+        found[-1]["bytes"] = {name: sha256_file(tables.directory / f"{name}.parquet") for name in names[:2]}
+        found[-1]["chain"] = [(e["rows"], e["digest"], e["columns"]) for e in ledger(tables.directory)["labels"]]
+    assert found[0] == found[1]
+    assert found[0]["labels"][0].equals(LABEL_ROWS, check_metadata=True)
+
+
+_ANSWERS = st.lists(st.tuples(st.sampled_from(["p", "q", "r", None]), st.sampled_from([*LABELS, None])), max_size=12)
+
+
+@given(_ANSWERS)
+def test_answers_are_grouped_by_pair_in_the_order_of_the_first(given_: list[tuple[str | None, str | None]]) -> None:
+    answers = {n: TaskAnswer(n, pair, Annotation(n, n, label, "", 1.0, 7)) for n, (pair, label) in enumerate(given_)}
+    simple: dict[str | None, list[TaskAnswer]] = {}
+    for one in answers.values():
+        simple.setdefault(one.pair_id, []).append(one)
+    assert list(answers_by_pair(answers)) == list(simple.items())
+    assert not answers
+
+
+@given(st.integers(0, 9), st.sampled_from([1, 2, 4, 100]))
+def test_label_rows_that_became_tables_are_all_taken(count: int, at_once: int) -> None:
+    rows = [
+        {"pair_id": str(number), "round": "first", "annotator": "ann", "label": "unsure"} for number in range(count)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_rows, "_ROWS_AT_ONCE", at_once)
+        new = NewRows()
+        for row in rows:
+            new.add_label(row)
+        assert new.label_count == count and len(new.labels) < at_once
+        assert new.take_labels().equals(table_of(LABEL_ROWS, rows))
 
 
 _ROWS = st.lists(st.tuples(st.sampled_from(["p", "q", "rr", "é"]), st.sampled_from(NAMES), st.integers(0, 3)))

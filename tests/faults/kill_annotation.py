@@ -10,7 +10,6 @@ compared with labels.parquet, its tasks with the tasks table, and each labels.pa
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import signal
@@ -200,9 +199,12 @@ def main() -> None:
             Workspace(root).label_studio, free_port(), image_url="http://i", database=address, wait=PATIENCE
         )
         begun = time.monotonic()
-        with server, contextlib.suppress(KeyboardInterrupt):
-            bench = Bench(root, server, given.seed)
-            found = bench.run(order, count, given.minutes)
+        try:
+            with server:
+                bench = Bench(root, server, given.seed)
+                found = bench.run(order, count, given.minutes)
+        except KeyboardInterrupt:
+            raise SystemExit("interrupted: nothing was compared, and no table is written") from None
     kills, early = bench.fault.kills, bench.fault.ended_before
     rows = [("kills", f"{kills.total()}: " + ", ".join(f"{n} of {v}" for v, n in sorted(kills.items())), str(count))]
     rows.append(("ended before the kill", str(early.total()), ""))

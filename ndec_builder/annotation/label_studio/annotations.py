@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
-
-from ndec_builder.annotation.label_studio.restored_server import KeptLabels
-from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot, incidents_for
-from ndec_builder.annotation.records.skips import DELETED, SKIPPED, LabelState
-from ndec_builder.core.schemas import LABEL_ROWS, LABELS, table_of
+from ndec_builder.annotation.label_studio.server_snapshot import Assignee, KnownTask, ServerSnapshot, incidents_for
+from ndec_builder.core.schemas import LABELS
 
 _Row = dict[str, Any]
 # A slow request may carry a time stamp slightly older than one already pulled; reading tasks twice is harmless.
 _LOOK_BACK = timedelta(seconds=60)
-_ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +107,24 @@ def update_snapshot(
         found.incidents += inspect(task)
         given, pair_id = task.annotations or [], named_pair(task)
         row = snapshot.add_task(assignee, project, task.id, pair_id)
-        answer = newest_annotation(given, row["state"] or "", row["annotation"])
-        if not given and row["annotation"] is not None:
+        answer = newest_annotation(given, row.state or "", row.annotation)
+        if not given and row.annotation is not None:
             found.incidents += _deleted(row)
-        row["annotation"] = None if answer is None else answer["id"]
         skip = newest_annotation(given, cancelled=True) if answer is None else None
         answered = None if answer is None else _used_parts(answer)
-        row["label"] = None if answered is None else answered.label
-        row["state"] = annotation_state(given)
-        found.answers[task.id] = TaskAnswer(task.id, pair_id, answered, None if skip is None else _used_parts(skip))
+        row.annotation = None if answered is None else answered.id
+        row.label = None if answered is None else answered.label
+        row.state = annotation_state(given)
+        pair_id = row.pair_id if row.pair_id == pair_id else pair_id  # the same object, not an equal one
+        found.answers[row.task] = TaskAnswer(row.task, pair_id, answered, None if skip is None else _used_parts(skip))
     if complete:
         for row in snapshot.tasks_of(project).values():
-            if row["task"] in found.answers or (row["annotation"] is not None and still(row["annotation"])):
+            if row.task in found.answers or (row.annotation is not None and still(row.annotation)):
                 continue
-            if row["annotation"] is not None:
+            if row.annotation is not None:
                 found.incidents += _deleted(row)
-            row.update(annotation=None, label=None, state="")
-            found.answers[row["task"]] = TaskAnswer(row["task"], row["pair_id"])
+            row.annotation, row.label, row.state = None, None, ""
+            found.answers[row.task] = TaskAnswer(row.task, row.pair_id)
     return found
 
 
@@ -151,9 +146,9 @@ def _used_parts(annotation: _Row) -> Annotation:
     )
 
 
-def _deleted(row: _Row) -> list[_Row]:
+def _deleted(row: KnownTask) -> list[_Row]:
     (incident,) = incidents_for([row], "annotation_deleted")
-    return [incident | {"detail": f"annotation {row['annotation']}"}]
+    return [incident | {"detail": f"annotation {row.annotation}"}]
 
 
 def annotation_state(annotations: Sequence[_Row]) -> str:
@@ -163,93 +158,6 @@ def annotation_state(annotations: Sequence[_Row]) -> str:
 
 def _identity(annotation: _Row) -> str:
     return f"{annotation['id']}@{annotation['updated_at']}"
-
-
-@dataclass
-class NewRows:
-    """Rows that a pull adds to labels.parquet, skips.parquet and incidents.parquet."""
-
-    labels: list[_Row] = field(default_factory=list)
-    skips: list[_Row] = field(default_factory=list)
-    incidents: list[_Row] = field(default_factory=list)
-
-    def take_labels(self) -> pa.Table:
-        """The label rows as a table (schema LABEL_ROWS); the list is empty afterwards."""
-        parts = [table_of(LABEL_ROWS, ())]
-        while self.labels:  # a table takes a tenth of the memory of the rows
-            parts.append(table_of(LABEL_ROWS, self.labels[-_ROWS_AT_ONCE:]))
-            del self.labels[-_ROWS_AT_ONCE:]
-        return pa.concat_tables(parts)
-
-
-def new_rows(
-    found: Iterable[TaskAnswer],
-    pairs: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, LabelState],
-    counts: Counter[str],
-    assignee: Assignee,
-    project: int,
-    logins: Mapping[int, str],
-    kept: KeptLabels,
-) -> NewRows:
-    """Labels that differ from the newest valid one of the pair, skips and withdrawn labels, incidents for changes.
-
-    Nothing for labels that count although Label Studio has an older answer or none (`kept`).
-
-    `pairs` are all assigned pairs of the split: a label given in this project counts even if the pair has moved to
-    another annotator. `states`: pair_id → what is stored for this annotator and round. Adds to `counts`: new, changed,
-    newly_skipped, withdrawn (labels that no longer count), foreign (not a pair of this split), unreadable (no known
-    choice).
-    """
-    by_pair: dict[str, list[TaskAnswer]] = {}
-    for one in found:
-        if one.pair_id in pairs:
-            by_pair.setdefault(str(one.pair_id), []).append(one)
-        elif one.answer or one.skip:
-            counts["foreign"] += 1
-    rows = NewRows()
-    for pair_id, same in by_pair.items():
-        state = states.get(pair_id, LabelState())
-        who = {"round": assignee[0], "annotator": assignee[1], "project": project, "pair_id": pair_id}
-        answers = [one.answer for one in same if one.answer is not None]
-        answer = max(answers, key=_age, default=None)
-        if answer is None:
-            row = _withdrawal(same, state, project)
-            if row is not None and not kept.keeps(who, state, row, row.get("at")):
-                counts["newly_skipped"] += row["kind"] == SKIPPED
-                counts["withdrawn"] += state.label is not None
-                login = {"login": _login(row.pop("skip"), logins)}
-                rows.skips.append(who | login | row)
-            continue
-        label = answer.label
-        if label is None:
-            counts["unreadable"] += 1
-            continue
-        new = {"label": label, "task": answer.task}
-        if label == state.label or kept.keeps(who, state, new, _moment(answer.updated_at)):
-            continue
-        counts["new" if state.label is None else "changed"] += 1
-        login = {"login": _login(answer, logins)}
-        if state.label is not None:
-            change = {"label": state.label, "new_label": label, "detail": answer.updated_at}
-            rows.incidents.append(who | login | change | {"kind": "annotation_changed", "task": answer.task})
-        given = {"label": label, "seconds": answer.seconds, "annotated_at": _moment(answer.updated_at)}
-        rows.labels.append(who | login | given | {name: pairs[pair_id][name] for name in ("is_gold", "batch")})
-    return rows
-
-
-def _withdrawal(same: Sequence[TaskAnswer], state: LabelState, project: int) -> _Row | None:
-    """The row for a pair that Label Studio has no label of, if it says something new.
-
-    A label that was given in another project is not missing here: that project was deleted, and its labels stay.
-    """
-    skip = max((one.skip for one in same if one.skip is not None), key=_age, default=None)
-    row: _Row = {"task": same[0].task, "label": state.label, "label_rows": state.rows, "skip": skip}
-    if skip is not None and not state.skipped:
-        return row | {"kind": SKIPPED, "annotation": skip.id, "at": _moment(skip.updated_at), "task": skip.task}
-    if skip is None and state.label is not None and state.project in (None, project):
-        return row | {"kind": DELETED}
-    return None
 
 
 def newest_annotation(
@@ -267,7 +175,7 @@ def newest_annotation(
         return (
             _identity(annotation) not in seen,
             annotation["id"] == counted,
-            _moment(annotation["updated_at"]),
+            moment_of(annotation["updated_at"]),
             annotation["id"],
         )
 
@@ -281,17 +189,9 @@ def chosen_label(result: Sequence[_Row]) -> str | None:
         value = item.get("value") if isinstance(item, dict) and item.get("from_name") == "verdict" else None
         given = value.get("choices") if isinstance(value, dict) else None
         choices += given if isinstance(given, list) else []
-    return choices[0] if len(choices) == 1 and choices[0] in LABELS else None
+    return next((label for label in LABELS if choices == [label]), None)
 
 
-def _login(answer: Annotation | None, logins: Mapping[int, str]) -> str | None:
-    """Login of the last person to change the annotation."""
-    return logins.get(answer.user) if answer is not None and answer.user is not None else None
-
-
-def _age(annotation: Annotation) -> tuple[datetime, int]:
-    return _moment(annotation.updated_at), annotation.id
-
-
-def _moment(updated_at: str) -> datetime:
+def moment_of(updated_at: str) -> datetime:
+    """The time of a change, by Label Studio's clock."""
     return datetime.fromisoformat(updated_at).astimezone(UTC)

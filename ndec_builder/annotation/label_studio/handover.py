@@ -98,7 +98,7 @@ def withdraw_tasks(
     snapshot = ServerSnapshot(tables)
     wanted = {row["pair_id"] for row in rows}
     server_snapshot.announce_handover(tables.directory, project.id, wanted)
-    numbers = [number for number, row in snapshot.tasks_of(project.id).items() if row["pair_id"] in wanted]
+    numbers = [number for number, row in snapshot.tasks_of(project.id).items() if row.pair_id in wanted]
     with explain_errors(connection, "withdrawing open pairs"):
         delete_open_tasks(client, project.id, numbers)
     left = set()
@@ -107,7 +107,7 @@ def withdraw_tasks(
             left.add(task.data.get("pair_id"))
             snapshot.add_task(assignee, project.id, task.id, task.data.get("pair_id"))
     known = snapshot.tasks_of(project.id)
-    for number in [number for number, row in known.items() if row["pair_id"] in wanted - left]:
+    for number in [number for number, row in known.items() if row.pair_id in wanted - left]:
         del known[number]
     snapshot.write()
     return [row for row in rows if row["pair_id"] not in left]

@@ -10,21 +10,21 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import (
-    NewRows,
     ProjectChanges,
     annotation_exists,
     changed_tasks,
     labelled_tasks,
     named_pair,
-    new_rows,
     update_snapshot,
 )
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
+from ndec_builder.annotation.label_studio.label_rows import NewRows, new_rows
 from ndec_builder.annotation.label_studio.restored_server import KeptLabels, restored_text
-from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, ServerSnapshot
+from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, KnownTask, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
@@ -67,13 +67,19 @@ def pull_labels(
         now = datetime.now(UTC)
         skips = [row | {"seen_at": now} for row in found.rows.skips]
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
-    new = pa.concat_tables(found.labels).sort_by([(name, "ascending") for name in _LABEL_ORDER])
+    new = _in_order(pa.concat_tables([tables.labels.slice(0, 0), *found.labels]))
     found.labels.clear()
     tables.write("labels", pa.concat_tables([tables.labels, new]))
     found.counts["labels"], found.counts["skipped"] = tables.labels.num_rows, len(tables.skipped)
     found.snapshot.write()
     found.comparisons.write()
     return found.counts, found.deleted
+
+
+def _in_order(labels: pa.Table) -> pa.Table:
+    """New labels by time, then round, annotator and pair."""
+    order = labels.select(_LABEL_ORDER).cast(pa.schema([LABEL_ROWS.field(name) for name in _LABEL_ORDER]))
+    return labels.unify_dictionaries().take(pc.sort_indices(order, [(name, "ascending") for name in _LABEL_ORDER]))
 
 
 @dataclass
@@ -83,7 +89,7 @@ class ServerChanges:
     snapshot: ServerSnapshot
     comparisons: FullComparisons
     repair: bool
-    labels: list[pa.Table] = field(default_factory=lambda: [table_of(LABEL_ROWS, ())])  # new ones, by project
+    labels: list[pa.Table] = field(default_factory=list)  # new ones, by project
     rows: NewRows = field(default_factory=NewRows)  # without labels
     counts: Counter[str] = field(default_factory=Counter)
     stored: list[tuple[projects.Project, int]] = field(default_factory=list)  # how many answers of each
@@ -106,7 +112,7 @@ def collect_changes(
     workspace, split, client = tables.workspace, tables.split, connection.client()
     found = ServerChanges(ServerSnapshot(tables), FullComparisons(tables.directory, everything), repair)
     snapshot, rows = found.snapshot, found.rows
-    assigned = PairsOfTasks(tables.require_tasks())
+    assigned = PairsOfTasks(tables.assigned)
     newest = newest_by_project(tables.labels)
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
@@ -117,8 +123,7 @@ def collect_changes(
         project = found_projects.get(projects.project_key(workspace, split, *assignee))
         for number in snapshot.projects_of(assignee):
             if project is None or number != project.id:
-                row = {"round": assignee[0], "annotator": assignee[1], "project": number, "detail": title}
-                rows.incidents += server_snapshot.incidents_for([row], "project_deleted")
+                rows.incidents.append(server_snapshot.deleted_project(assignee, number))
                 snapshot.forget_project(number)
         if project is None:
             found.deleted.append(projects.deleted_project_error(title, connection.url, split, assignee[0]))
@@ -132,7 +137,8 @@ def collect_changes(
             changes, page = _fetch_changes(
                 client, connection, found, assignee, project, since, known, given, kept.differs
             )
-            more = new_rows(changes.answers.values(), known, given, found.counts, assignee, project.id, logins, kept)
+            answers, schema = changes.answers, tables.labels.schema
+            more = new_rows(answers, known, given, found.counts, assignee, project.id, logins, kept, schema)
         if kept.differs:
             say(restored_text(kept, title))
         no_deletion = {("annotation_deleted", pair_id) for pair_id in kept.missing()}
@@ -140,7 +146,7 @@ def collect_changes(
         rows.incidents += kept.incidents + _changed_project(workspace, split, assignee, project, page)
         if not accept_deleted:
             keep_if_many_are_gone(more, given, project.id, title, found.counts)
-        number = kept.stored + kept.new_incidents + len(more.labels) + len(more.skips)
+        number = kept.stored + kept.new_incidents + more.label_count + len(more.skips)
         if number:
             found.stored.append((project, number))
         found.labels.append(more.take_labels())
@@ -221,17 +227,18 @@ def _fetch_changes(
     number of labelled tasks in the snapshot does not lie between Label Studio's own counts before and after the
     request: a label was deleted without a trace.
     """
-    snapshot, before = found.snapshot, set(found.snapshot.tasks_of(project.id))
-    if found.repair and len(before) != project.tasks:
+    snapshot, tasks_changed = found.snapshot, False
+    if found.repair and len(snapshot.tasks_of(project.id)) != project.tasks:
+        before = set(snapshot.tasks_of(project.id))
         relist_tasks(client, connection, snapshot, assignee, project.id)  # records deleted tasks as incidents
-    tasks_changed = before != set(snapshot.tasks_of(project.id))
+        tasks_changed = before != set(snapshot.tasks_of(project.id))
     complete = found.comparisons.due(project.id, since) or tasks_changed or differs
     complete = complete or _not_stored(snapshot.tasks_of(project.id).values(), pairs, states)
     changes, inspect = ProjectChanges(), partial(edited_task, pairs, assignee, project.id)
     if since is not None or (not complete and (project.annotated or states)):
         changed = changed_tasks(client, project.id, since)
         changes = update_snapshot(changed, snapshot, assignee, project.id, inspect=inspect)
-    known = sum(row["annotation"] is not None for row in snapshot.tasks_of(project.id).values())
+    known = sum(row.annotation is not None for row in snapshot.tasks_of(project.id).values())
     after, page = projects.refetch(client, project.id)
     if complete or not project.annotated <= known <= after:
         answered, still = labelled_tasks(client, project.id), partial(annotation_exists, client)
@@ -241,16 +248,16 @@ def _fetch_changes(
     return changes, page
 
 
-def _not_stored(tasks: Iterable[_Row], pairs: Mapping[str, Any], states: Mapping[str, LabelState]) -> bool:
+def _not_stored(tasks: Iterable[KnownTask], pairs: Mapping[str, Any], states: Mapping[str, LabelState]) -> bool:
     """Whether the snapshot names a label of an assigned pair that is not the stored one.
 
     A workspace that was restored from an older copy has such pairs, and pairs that were assigned after they were seen.
     """
     return any(
-        row["label"] is not None
-        and row["pair_id"] in pairs
-        and row["label"] != states.get(row["pair_id"], LabelState()).label
-        for row in tasks
+        task.label is not None
+        and task.pair_id in pairs
+        and task.label != states.get(str(task.pair_id), LabelState()).label
+        for task in tasks
     )
 
 

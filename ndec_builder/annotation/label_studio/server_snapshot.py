@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, table_of
@@ -23,63 +25,87 @@ FULL_EVERY, FULL_EVERY_PULLS = timedelta(days=1), 20
 _Row = dict[str, Any]
 
 
-class ServerSnapshot:
-    """Rows of PROJECT_TASKS by project and task. If a process is killed before `write`, the next sync rebuilds them.
+@dataclass(slots=True)
+class KnownTask:
+    """A row of PROJECT_TASKS: a task of Label Studio at the last check. The fields are in the order of the columns."""
 
-    Rows become Python objects when `tasks_of` opens a project, and a table again with `close`.
+    round: str
+    annotator: str
+    project: int
+    task: int
+    pair_id: str | None  # None for a task added by hand
+    annotation: int | None = None  # the one that counts; None: the task is open
+    label: str | None = None
+    state: str | None = ""  # ids and change times of all annotations
+
+
+class ServerSnapshot:
+    """KnownTasks by project and task. If a process is killed before `write`, the next sync rebuilds them.
+
+    Rows become Python objects when `tasks_of` opens a project, and a table again with `close`. Compact tables drop
+    their own copy of what this holds.
     """
 
     def __init__(self, tables: AnnotationTables) -> None:
         self.tables = tables
         self._closed: dict[int, pa.Table] = {}
-        self._open: dict[int, dict[int, _Row]] = {}
-        table = tables.project_tasks.sort_by("project")
-        start = 0
-        for count in pc.value_counts(table["project"]).to_pylist():  # in the order of the table
-            self._closed[count["values"]] = table.slice(start, count["counts"])
-            start += count["counts"]
+        self._open: dict[int, dict[int, KnownTask]] = {}
+        table = tables.project_tasks
+        self._none = table.slice(0, 0)
+        for number in sorted(pc.unique(table["project"]).to_pylist()):
+            self._closed[number] = table.filter(pc.equal(table["project"], number))
+        if tables.compact:
+            del tables.project_tasks
 
-    def tasks_of(self, project: int) -> dict[int, _Row]:
+    def tasks_of(self, project: int) -> dict[int, KnownTask]:
         """The tasks of a project by their id in Label Studio. Callers change this dict in place."""
         if project not in self._open:
-            table = self._closed.pop(project, table_of(PROJECT_TASKS, ()))
-            self._open[project] = {
-                row["task"]: row for batch in table.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist()
-            }
+            table = self._closed.pop(project, self._none)
+            rows = self._open[project] = {}
+            shared: dict[Any, Any] = {}  # one object for equal values
+            for row in keys(table, *PROJECT_TASKS.names):
+                known = rows[row[3]] = KnownTask(*row)
+                for name in ("round", "annotator", "project", "label"):
+                    value = getattr(known, name)
+                    setattr(known, name, shared.setdefault(value, value))
         return self._open[project]
 
     def close(self, project: int) -> None:
         """Keep the rows of a project as a table, which takes a tenth of the memory."""
         if rows := self._open.pop(project, None):
-            self._closed[project] = _sorted_table(rows)
+            self._closed[project] = self._table(rows)
+
+    def _table(self, rows: Mapping[int, KnownTask]) -> pa.Table:
+        """Rows of PROJECT_TASKS by task."""
+        numbers, schema = sorted(rows), self._none.schema
+        starts = range(0, len(numbers), _ROWS_AT_ONCE)
+        chunks = ([rows[task] for task in numbers[start : start + _ROWS_AT_ONCE]] for start in starts)
+        columns = ([[getattr(row, name) for row in chunk] for name in schema.names] for chunk in chunks)
+        return pa.concat_tables([pa.table(values, schema=schema) for values in columns])
 
     def projects_of(self, assignee: Assignee) -> list[int]:
         """Ids of the projects that this annotator had in this round at the last check."""
-        first = {number: table.slice(0, 1).to_pylist()[0] for number, table in self._closed.items()}
-        first |= {number: next(iter(rows.values())) for number, rows in self._open.items() if rows}
-        return [number for number, row in sorted(first.items()) if (row["round"], row["annotator"]) == assignee]
+        first = {number: next(keys(table, "round", "annotator")) for number, table in self._closed.items()}
+        opened = ((number, next(iter(rows.values()))) for number, rows in self._open.items() if rows)
+        first |= {number: (row.round, row.annotator) for number, row in opened}
+        return [number for number, found in sorted(first.items()) if found == assignee]
 
     def forget_project(self, project: int) -> None:
         self._closed.pop(project, None)
         self._open.pop(project, None)
 
-    def add_task(self, assignee: Assignee, project: int, task: int, pair_id: str | None) -> _Row:
-        row = {"round": assignee[0], "annotator": assignee[1], "project": project, "task": task, "pair_id": pair_id}
-        return self.tasks_of(project).setdefault(task, row | {"annotation": None, "label": None, "state": ""})
+    def add_task(self, assignee: Assignee, project: int, task: int, pair_id: str | None) -> KnownTask:
+        """The task of this id; a new one is added."""
+        rows = self.tasks_of(project)
+        if task not in rows:
+            rows[task] = KnownTask(*assignee, project, task, pair_id)
+        return rows[task]
 
     def write(self) -> None:
         for project in [*self._open]:
             self.close(project)
         parts = [table for _, table in sorted(self._closed.items())]
-        self.tables.write("project_tasks", pa.concat_tables([table_of(PROJECT_TASKS, ()), *parts]))
-
-
-def _sorted_table(rows: Mapping[int, _Row]) -> pa.Table:
-    """Rows of PROJECT_TASKS by task."""
-    numbers = sorted(rows)
-    starts = range(0, len(numbers), _ROWS_AT_ONCE)
-    chunks = ([rows[task] for task in numbers[start : start + _ROWS_AT_ONCE]] for start in starts)
-    return pa.concat_tables([table_of(PROJECT_TASKS, chunk) for chunk in chunks])
+        self.tables.write("project_tasks", pa.concat_tables([self._none, *parts]))
 
 
 class FullComparisons:
@@ -158,10 +184,15 @@ def trouble_lines(root: Path, split: str) -> list[str]:
     return lines
 
 
-def incidents_for(rows: Iterable[_Row], kind: str) -> list[_Row]:
-    """Incidents for rows of the snapshot (or labels) that no longer exist in Label Studio."""
+def incidents_for(tasks: Iterable[KnownTask], kind: str) -> list[_Row]:
+    """Incidents for tasks, or labels of tasks, that no longer exist in Label Studio."""
     names = ("round", "annotator", "project", "task", "pair_id", "label")
-    return [{"kind": kind, **{name: row.get(name) for name in names}} for row in rows]
+    return [{"kind": kind, **{name: getattr(task, name) for name in names}} for task in tasks]
+
+
+def deleted_project(assignee: Assignee, project: int) -> _Row:
+    """The incident for a project that no longer exists in Label Studio."""
+    return {"kind": "project_deleted", "round": assignee[0], "annotator": assignee[1], "project": project}
 
 
 def handover_file(directory: Path) -> Path:

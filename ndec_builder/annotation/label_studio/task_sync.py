@@ -67,8 +67,7 @@ def _find_or_create_project(
     project = found.get(projects.project_key(workspace, split, round_, annotator))
     for number in snapshot.projects_of(assignee):
         if project is None or number != project.id:
-            row = {"round": round_, "annotator": annotator, "project": number, "detail": title}
-            server_snapshot.record_incidents(tables, server_snapshot.incidents_for([row], "project_deleted"))
+            server_snapshot.record_incidents(tables, [server_snapshot.deleted_project(assignee, number)])
             snapshot.forget_project(number)
     if project is None:
         say(f"making the project {title!r}")
@@ -95,7 +94,7 @@ def _import(
     """
     if project.tasks != len(snapshot.tasks_of(project.id)):
         relist_tasks(client, connection, snapshot, assignee, project.id)
-    present = {row["pair_id"] for row in snapshot.tasks_of(project.id).values()}
+    present = {row.pair_id for row in snapshot.tasks_of(project.id).values()}
     missing = [task for task in requests if task["data"]["pair_id"] not in present]
     chunks = [missing[start : start + chunk] for start in range(0, len(missing), chunk)]
     for part in track(chunks, len(chunks), "importing tasks"):
@@ -134,7 +133,7 @@ def relist_tasks(
     lost = [
         row
         for number, row in rows.items()
-        if number not in present and number not in spare and row["pair_id"] not in expected
+        if number not in present and number not in spare and row.pair_id not in expected
     ]
     server_snapshot.record_incidents(snapshot.tables, server_snapshot.incidents_for(lost, "task_deleted"))
     for number in [number for number in rows if number not in present]:

@@ -46,8 +46,8 @@ def run(config: CheckConfig) -> Path:
 
 def _compare(config: CheckConfig, workspace: Workspace) -> dict[str, int] | None:
     """How many labels differ between Label Studio and the tables; None if no server answers."""
-    tables = AnnotationTables(workspace, config.split)
-    tables.require_tasks()
+    tables = AnnotationTables(workspace, config.split, compact=True)
+    tables.require_pushed()
     try:
         connection = connect_label_studio(workspace, config.url, config.token_file)
     except (NdecError, UsageError) as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pwd
 import re
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,19 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def owner_text(name: str) -> str:
+    """Who may open a path, or the folder that hides it: the first one that can be seen. Empty if none can."""
+    path = Path(name).absolute()
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            found = place.lstat()
+            return (
+                f": {place} belongs to user {user_name(found.st_uid)} and has the mode "
+                f"{stat.S_IMODE(found.st_mode):o}; run this as that user, or let that user change its rights"
+            )
+    return ""
 
 
 def running_system() -> str:
