@@ -18,6 +18,7 @@ from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.handover import withdraw_tasks
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_tables import copy_probabilities, keys
+from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.settings import AutoClearConfig
 from ndec_builder.annotation.tables import CLEARED_BY_FILE, AnnotationTables
 from ndec_builder.core.console import number_of, say
@@ -48,6 +49,7 @@ def run(config: AutoClearConfig) -> Path:
             record.write(directory, name="auto-clear.run.json", counts={"pairs": 0})
             return directory
         tables = AnnotationTables(workspace, config.split)
+        take_given_labels(tables)
         clearing, chosen = _choose_pairs(config, tables)
         left = _remove_from_queues(config, tables, chosen)
         labelled = set(tables.valid_labels["pair_id"].to_pylist())

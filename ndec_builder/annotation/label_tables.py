@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.core.vocabulary import FILE_SOURCE
+
 AUDIT_ROUND = "audit"
 _ROWS_AT_ONCE = 10_000
 _REPEATED = ("round", "annotator", "label", "login")  # columns with few different values
@@ -33,6 +35,20 @@ def compact_schema(schema: pa.Schema) -> pa.Schema:
         encoded = schema.field(name).with_type(pa.dictionary(pa.int32(), pa.string()))
         schema = schema.set(schema.get_field_index(name), encoded)
     return schema
+
+
+def of_people(table: pa.Table) -> pa.Table:
+    """Tasks or labels without those of a file of pairs (`ndec mine --labels`), which has no queue and no project."""
+    return table.filter(pc.invert(_of_a_file(table)))
+
+
+def of_files(table: pa.Table) -> pa.Table:
+    """Tasks or labels that came with a file of pairs."""
+    return table.filter(_of_a_file(table))
+
+
+def _of_a_file(table: pa.Table) -> pa.ChunkedArray:
+    return pc.starts_with(table["annotator"].cast(pa.string()), FILE_SOURCE)
 
 
 def without_set_aside(labels: pa.Table, set_aside: pa.Table) -> pa.Table:

@@ -10,6 +10,7 @@ from ndec_builder.annotation.label_studio.accounts import labels_of_others, read
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.credentials import closed_text
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
+from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import PullConfig
@@ -37,6 +38,7 @@ def run(config: PullConfig) -> Path:
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
     with locked(directory):
+        take_given_labels(AnnotationTables(workspace, config.split))
         tables = AnnotationTables(workspace, config.split, compact=True)
         tables.require_pushed()
         connection = connect_label_studio(workspace, config.url, config.token_file)

@@ -18,7 +18,8 @@ from ndec_builder.annotation.label_studio.accounts import Accounts, accounts_fil
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
 from ndec_builder.annotation.label_studio.handover import offer_skipped, share_with_newcomers
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
-from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.label_tables import keys, of_people
+from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.stopping.certificate import certificate_line, first_labels, sample_advice
 from ndec_builder.annotation.tables import AnnotationTables
@@ -47,6 +48,7 @@ def run(config: PushConfig) -> Path:
     with locked(directory):
         _require_candidates(workspace, config.split)
         tables = AnnotationTables(workspace, config.split)
+        take_given_labels(tables)
         named = config.annotators
         if not named:
             names = default_annotators(tables.tasks, tables.valid_labels, config.round, tables.skipped)
@@ -64,7 +66,8 @@ def run(config: PushConfig) -> Path:
         shown = suggestions(tables, config.round)
         imported = sync_tasks(tables, config.round, connection, config.chunk, shown)
         server_snapshot.end_handover(directory)
-        annotators = sorted({name for found, name in keys(tables.tasks, "round", "annotator") if found == config.round})
+        people = keys(of_people(tables.tasks), "round", "annotator")
+        annotators = sorted({name for found, name in people if found == config.round})
         made = make_accounts(connection, annotators) if config.accounts == "own" else {}
         where = _addresses(config, workspace, connection, annotators, made)
         counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported}

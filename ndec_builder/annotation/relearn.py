@@ -20,6 +20,7 @@ from ndec_builder.annotation.decisions.dawid_skene import CLASSES
 from ndec_builder.annotation.decisions.pair_model import Answers, cross_fit
 from ndec_builder.annotation.decisions.rival_features import rival_features
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, copy_probabilities, keys, newest_labels
+from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.settings import RelearnConfig
 from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.geometry.table import read_geometry
@@ -96,6 +97,7 @@ def run(config: RelearnConfig) -> Path:
             f"run `ndec mine --split {config.split} --workspace {workspace.root}` with geometry on"
         )
     tables = AnnotationTables(workspace, config.split)
+    take_given_labels(tables)
     table = shown_pairs(tables)
     pair_ids = table["pair_id"].to_pylist()
     first = copy_probabilities([table])

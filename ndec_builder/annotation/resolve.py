@@ -15,6 +15,7 @@ from ndec_builder.annotation.decisions.dawid_skene import CLASSES
 from ndec_builder.annotation.decisions.label_statistics import kept_by_one, posterior_of, prior_of, residual_bound
 from ndec_builder.annotation.decisions.resolution import Resolution, resolve_tables
 from ndec_builder.annotation.label_tables import keys, newest_labels, no_gold
+from ndec_builder.annotation.records.given_labels import given_text, take_given_labels
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.annotation.staleness import RESOLVE_RECORD
@@ -41,6 +42,7 @@ def run(config: ResolveConfig) -> Path:
     workspace = Workspace(config.workspace)
     tables = AnnotationTables(workspace, config.split)
     directory = tables.directory
+    take_given_labels(tables)
     tables.require_tasks()
     labels = tables.counting_labels
     if not labels.num_rows:
@@ -76,7 +78,8 @@ def run(config: ResolveConfig) -> Path:
             "pictures now: an image was replaced under the same "
             "id. Their labels do not count"
         )
-    for line in [*_result_lines(tables, counts, still_open, agreed), *tables.former_text()]:
+    lines = _result_lines(tables, counts, still_open, agreed)
+    for line in [lines[0], *given_text(labels), *lines[1:], *tables.former_text()]:
         say(line)
     bases = Counter(basis for basis in found.decisions["basis"].to_pylist() if basis)
     names = ("tasks.parquet", "labels.parquet", "skips.parquet", "set_aside.parquet", "cleared.parquet", "gold.parquet")

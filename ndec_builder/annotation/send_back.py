@@ -17,6 +17,7 @@ from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys, without_set_aside
+from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.settings import SendBackConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.access.machines import user_name
@@ -46,6 +47,7 @@ def run(config: SendBackConfig) -> Path:
     connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
     with locked(directory):
         tables = AnnotationTables(workspace, config.split)
+        take_given_labels(tables)
         tasks = tables.require_tasks()
         pull_labels(tables, connection)
         chosen = chosen_labels(config, tables.valid_labels, tables.set_aside)

@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 from ndec_builder.annotation.plans import PLANS, with_plan
 from ndec_builder.candidates.settings import SPLIT_HELP
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
-from ndec_builder.core.vocabulary import ROUNDS, SPLITS
+from ndec_builder.core.vocabulary import FILE_SOURCE, ROUNDS, SPLITS
 
 ORDERS = ("rank", "informative", "copies_last", "likeliest")
 DEFAULT_PORT, DEFAULT_IMAGE_PORT = 8700, 8701
@@ -176,6 +177,7 @@ class AutoClearConfig(Config):
 class _Moving(Config):
     """Settings for giving an annotator's pairs to others."""
 
+    files_too: ClassVar[bool] = False  # the annotator may be a file of pairs, `file:NAME`
     workspace: Path
     annotator: str = field(metadata=described("Annotator whose pairs are reassigned.", cli="argument"))
     split: str = option("test", SPLIT_HELP, choices=SPLITS)
@@ -190,7 +192,8 @@ class _Moving(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in (self.annotator, *self.others):
-            check_annotator(name)
+            if not (self.files_too and name == self.annotator and name.startswith(FILE_SOURCE)):
+                check_annotator(name)
         if self.annotator in self.others:
             raise UsageError(f"the pairs of {self.annotator} cannot go to {self.annotator} again; name someone else")
 
@@ -204,6 +207,7 @@ class LeaveConfig(_Moving):
 class SendBackConfig(_Moving):
     """`ndec annotate send-back`: set an annotator's labels aside and give the pairs to others."""
 
+    files_too: ClassVar[bool] = True
     why: str = field(kw_only=True, metadata=described("The reason; it is stored with the labels."))
     since: str = option("", "Only labels given at this time or later, for instance 2026-11-24T10:30.")
     round: str = option("", "Only labels of this round: first, double_check, adjudication or audit.", choices=ROUNDS)

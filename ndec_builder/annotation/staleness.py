@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.annotation.records.given_labels import waiting_labels
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.input_hashes import CACHE
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file
@@ -84,10 +86,12 @@ def changed_images(workspace: Workspace, split: str) -> list[str]:
 
 
 def resolved_before(workspace: Workspace, split: str) -> bool:
-    """Whether labels were pulled, sent back or cleared since the split was resolved."""
+    """Whether labels were pulled, sent back or cleared, or came with a file, since the split was resolved."""
     directory = workspace.annotation(split)
     if not (directory / "decisions.parquet").is_file():
         return False
+    if waiting_labels(AnnotationTables(workspace, split)):
+        return True
     record = _record(directory / RESOLVE_RECORD) or _record(directory / "run.json")
     if record.get("stage") != "annotate resolve":
         return False

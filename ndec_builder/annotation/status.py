@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
 from ndec_builder.annotation.decisions.audit import Audit, audit_text, current_audit
 from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.annotation.stopping.certificate import certificate_progress, certificate_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.storage import read_json
+from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace
 
 
@@ -39,13 +41,16 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
         skipped = sum(key[1:] == (round_, annotator) for key in given_out & tables.skipped)
         left, speed = max(counts[round_, annotator] - done - skipped, 0), _speed(own["annotated_at"])
         person = people.get(annotator)
+        flags = list(person["flags"]) if person else []
+        if annotator.startswith(FILE_SOURCE):
+            flags.insert(0, "came with that file, not given here")
         seconds = pc.drop_null(own["seconds"]).to_numpy()
         rows.append(
             {"split": config.split, "round": round_, "annotator": annotator, "pairs": counts[round_, annotator],
              "done": done, "left": left, "skipped": skipped, "labels_per_hour": speed,
              "hours_left": round(left / speed, 1) if speed else None,
              "median_seconds": round(float(np.median(seconds)), 1) if len(seconds) else None,
-             "gold": person["gold"] if person else None, "flags": "; ".join(person["flags"]) if person else ""}
+             "gold": person["gold"] if person else None, "flags": "; ".join(flags)}
         )  # fmt: skip
     return rows
 
@@ -65,8 +70,9 @@ def audit_and_clearing(config: StatusConfig) -> dict[str, Any]:
 
 
 def former_text(config: StatusConfig) -> list[str]:
-    """One line if labelled pairs are no longer among the mined ones."""
-    return AnnotationTables(Workspace(config.workspace), config.split).former_text()
+    """One line if labelled pairs are no longer among the mined ones, and one if labels of files wait to be added."""
+    tables = AnnotationTables(Workspace(config.workspace), config.split)
+    return [*tables.former_text(), *waiting_text(tables)]
 
 
 def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:

@@ -25,11 +25,13 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from ndec_builder.candidates.duplicates import ImageRow, UriResolver
+from ndec_builder.candidates.outside.given_labels import given_labels
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import number_of, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.rendition import is_plain_file
 from ndec_builder.core.storage import read_uri, remove_abandoned, write_bytes, write_text
+from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace
 
 THUMBNAIL_SIDE = 160  # pixels
@@ -92,6 +94,7 @@ def write_contact_sheet(
         for row in shown
     ]
     duplicates = sum(row["duplicate_of"] is not None for row in candidates)
+    given = sum(row.get("given") is not None for row in candidates)
     left_out = f"; this page contains the pictures of the first {len(shown)}" if len(shown) < len(candidates) else ""
     left_out = left_out if copies else "; this page contains no pictures, and shows the files of this machine"
     environment = jinja2.Environment(
@@ -103,6 +106,7 @@ def write_contact_sheet(
     page = environment.get_template("contact_sheet.html").render(
         title=title,
         summary=f"{number_of(len(candidates) - duplicates, 'pair')} for people to label, best score first"
+        + (f" ({given:,} of them already have a label that came with a file)" if given else "")
         + (f", then {number_of(duplicates, 'duplicate')} that nobody labels" if duplicates else "")
         + f"{left_out}.",
         duplicates=duplicates,
@@ -119,7 +123,11 @@ def write_mined_sheet(
     workspace: Workspace, split: str, table: pa.Table, sides: tuple[RoleVectors, RoleVectors], copies: bool
 ) -> Path:
     """Write the contact sheet of a split. sides: pool and gallery, which have the images of the candidates `table`."""
-    rows: list[dict[str, Any]] = table.to_pylist()
+    given: dict[str, str] = {}
+    for row in given_labels(workspace.candidates(split)).to_pylist():
+        text = f"{row['label'].replace('_', ' ')} in {row['annotator'].removeprefix(FILE_SOURCE)}"
+        given[row["pair_id"]] = f"{given[row['pair_id']]}, {text}" if row["pair_id"] in given else text
+    rows: list[dict[str, Any]] = [row | {"given": given.get(row["pair_id"])} for row in table.to_pylist()]
     roles = ("query (pool)", "reference") if split == "test" else ("latter (pool)", "former (basic)")
     return write_contact_sheet(
         workspace.candidates(split) / "contact_sheet.html",
@@ -205,7 +213,8 @@ def _number(value: Any) -> float | None:
 
 
 def _hint(row: Mapping[str, Any]) -> str | None:
-    return "same photo" if row.get("same_photo") else "same author" if row.get("same_author") else None
+    origin = "same photo" if row.get("same_photo") else "same author" if row.get("same_author") else ""
+    return "; ".join(filter(None, (origin, row.get("given")))) or None
 
 
 def _inline(row: ImageRow, resolve: UriResolver) -> str | None:

@@ -19,6 +19,8 @@ from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import remember_mined
 from ndec_builder.candidates.mining_search import find_candidates
+from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, labels_mark, remember_given
+from ndec_builder.candidates.outside.given_pairs import LEFT_OUT_FILE
 from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.settings import GALLERY, MineConfig, recommended_top
@@ -92,11 +94,13 @@ def run(config: MineConfig) -> Path:
     table = find_candidates(workspace, config, (pool, gallery), context, scratch, mark)
     if config.pairs is None:
         _report_limits(config, table, pool, gallery)
-    (directory / GEOMETRY_FILE).unlink(missing_ok=True)  # from an earlier run
+    for name in (GEOMETRY_FILE, *((GIVEN_FILE, LEFT_OUT_FILE) if config.pairs is None else ())):
+        (directory / name).unlink(missing_ok=True)  # from an earlier run
     if config.geometry:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, engine=engine)
     remember_mined(directory, table)
     write_table(directory / "candidates.parquet", table)
+    remember_given(config, directory, table)
     write_mined_sheet(workspace, config.split, table, (pool, gallery), config.pictures)
     scores = table["score"].to_pylist()
     record.write(
@@ -179,7 +183,7 @@ def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) ->
             raise UsageError(f"the attribution table {config.attribution} does not exist")
         inputs["attribution"] = sha256_file(config.attribution)
     if config.pairs is not None and config.pairs.is_file():
-        inputs["pairs"] = sha256_file(config.pairs)
+        inputs |= {"pairs": sha256_file(config.pairs)} | labels_mark(config)
     parts = {
         "settings": result_fields(config) | {"split": config.split},
         "approximate": None,  # kept so that pairs mined with version 0.1.0 keep their fingerprint

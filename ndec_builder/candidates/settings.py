@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndec_builder.core.config import Config, option, setting
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.core.vocabulary import SPLITS
 from ndec_builder.embeddings.settings import DEFAULT_MODEL, MODEL_FORMS
@@ -88,7 +89,24 @@ class MineConfig(Config):
         "Pairs from another tool instead of a search: csv or parquet with two columns of ids or paths, fastdup's "
         "similarity.csv, or the JSON of difPy. All are taken; --top and the limits per image do not apply.",
     )
+    labels: str = option(
+        "",
+        "Column of --pairs with what people decided: edited_copy, hard_negative, unrelated or unsure. Empty: no label.",
+    )
+    label_map: tuple[str, ...] = option(
+        (), "WORD=LABEL for other words in that column, for instance dup=edited_copy; WORD= for no label."
+    )
+    label_source: str = option("", "Name that these labels are recorded under. Default: the name of the file.")
     embed_settings: Path | None = option(None, "File whose [embed] is used; default: the ndec.toml of the workspace.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels and self.pairs is None:
+            raise UsageError("--labels names a column of the file of pairs: give --pairs FILE too")
+        if (self.label_map or self.label_source) and not self.labels:
+            raise UsageError("--label-map and --label-source are about labels: give --labels COLUMN too")
+        if self.label_source and not self.label_source.isprintable():
+            raise UsageError(f"label_source is {self.label_source!r}; give a name without line breaks")
 
 
 @dataclass(frozen=True)

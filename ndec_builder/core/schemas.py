@@ -31,8 +31,7 @@ IMAGES = _schema(
     "images",
     ("image_id", pa.string()),
     ("role", pa.string()),
-    ("uri", pa.string()),  # posix path relative to the workspace when inside it, else absolute path or fsspec URI;
-    # `#bytes=…` or `#cell=…` behind it: inside that file (core/addresses.py)
+    ("uri", pa.string()),  # posix path from the workspace, else absolute path or fsspec URI; `#…`: core/addresses.py
     ("sha256", pa.string()),  # of the image's bytes; with width, height and format null where it was never opened
     ("width", pa.int32()),  # pixels, after EXIF turning
     ("height", pa.int32()),
@@ -85,6 +84,11 @@ CANDIDATES = _schema(
     ("prelabel_confidence", pa.float32()),
     ("same_photo", pa.bool_()),  # one Flickr photo by the metadata: a true duplicate; null where they do not say
     ("same_author", pa.bool_()),  # a prior for a hard negative; null if unknown
+)
+GIVEN_LABELS = _schema(
+    "given_labels",  # labels that came with a file of pairs (`ndec mine --pairs FILE --labels COLUMN`), of all files
+    *[(name, pa.string()) for name in ("pair_id", "query_id", "reference_id", "label", "annotator")],  # file:NAME
+    ("given_at", pa.timestamp("us", tz="UTC")),  # when the file was last changed
 )
 PRELABELS = _schema(
     "prelabels",  # class probabilities of each pair, learnt from the labels of other pairs (`ndec annotate relearn`)

@@ -12,3 +12,5 @@ QUERY_KINDS = ("edited_copy", "hard_negative", "distractor")
 HARD_KINDS = ("natural", "reverse_crop")
 # Rounds of annotation, in the order in which they take place.
 ROUNDS = ("first", "double_check", "adjudication", "audit")
+# Annotator of labels that came with a file of pairs: this, then the name of the source. No person's name has a colon.
+FILE_SOURCE = "file:"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.label_tables import Key, Pair, keys, labels_by_pair
+from ndec_builder.annotation.label_tables import Key, Pair, keys, labels_by_pair, of_people
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import TASKS, table_of
 
@@ -53,7 +53,7 @@ def default_annotators(
 
     So an annotator who left gets no new pairs while others are active. `annotator-1` if nobody has a pair yet.
     """
-    done, given = {*keys(labels), *skipped}, list(keys(tasks))
+    done, given = {*keys(labels), *skipped}, list(keys(of_people(tasks)))
     own = [key for key in given if key[1] == round_]
     for chosen in ([key for key in own if key not in done], own, [key for key in given if key[1] == "first"]):
         if chosen:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ndec_builder.annotation.assignment.queues import Queues, TaskRow
-from ndec_builder.annotation.label_tables import Key
+from ndec_builder.annotation.label_tables import Key, keys, of_people
 from ndec_builder.core.schemas import TASKS, table_of
 
 
@@ -33,7 +33,7 @@ def receivers_of(named: Sequence[str], tasks: pa.Table, round_: str, annotator: 
     """Who takes over what `annotator` gives away: the annotators named, else all others of the round, by name."""
     if named:
         return list(named)
-    pairs = zip(tasks["round"].to_pylist(), tasks["annotator"].to_pylist(), strict=True)
+    pairs = keys(of_people(tasks), "round", "annotator")
     return sorted({name for found, name in pairs if found == round_ and name != annotator})
 
 

@@ -16,6 +16,7 @@ from ndec_builder.annotation.label_studio.connection import Connection, explain_
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import delete_open_tasks
+from ndec_builder.annotation.label_tables import of_people
 from ndec_builder.annotation.records.skips import OFFERED_AGAIN, label_states
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
@@ -25,7 +26,7 @@ from ndec_builder.core.schemas import SKIPS, table_of
 
 def share_with_newcomers(config: PushConfig, tables: AnnotationTables, connection: Connection) -> None:
     """Move open pairs of the current annotators to those who are new to the round."""
-    snapshot, rows = ServerSnapshot(tables), tables.tasks.to_pylist()
+    snapshot, rows = ServerSnapshot(tables), of_people(tables.tasks).to_pylist()
     people = list(dict.fromkeys([r["annotator"] for r in rows if r["round"] == config.round] + list(config.annotators)))
     known = [name for name in people if snapshot.projects_of((config.round, name))]
     newcomers = [name for name in config.annotators if name not in known]
@@ -48,7 +49,7 @@ def offer_skipped(config: PushConfig, tables: AnnotationTables, connection: Conn
     Label Studio never offers a skipped task to the same person again. The other annotators of the round, except those
     who left, get the pair if they have not seen it. If nobody else is there, the same annotator gets it as a new task.
     """
-    mine = [row for row in tables.tasks.to_pylist() if row["round"] == config.round]
+    mine = [row for row in of_people(tables.tasks).to_pylist() if row["round"] == config.round]
     rows = [row for row in mine if (row["pair_id"], config.round, row["annotator"]) in tables.skipped]
     if not rows:
         return Counter()

@@ -11,6 +11,7 @@ from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import named_pair
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
+from ndec_builder.annotation.label_tables import of_people
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
@@ -34,7 +35,7 @@ def sync_tasks(
     """
     client, finished = connection.client(), tables.labelled | tables.skipped
     wanted: dict[str, list[_Row]] = {}
-    for row in tables.tasks.to_pylist():
+    for row in of_people(tables.tasks).to_pylist():
         if row["round"] == round_:
             # An annotator with nothing left to label gets an empty list: a deleted project is still made again.
             left = wanted.setdefault(row["annotator"], [])

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import keys
+from ndec_builder.core.vocabulary import FILE_SOURCE
 
 _Facts = Mapping[str, Any]  # is_gold, batch
 
@@ -24,9 +25,9 @@ class PairsOfTasks:
         self._others = _Sorted(tasks)
 
     def assignees(self) -> list[tuple[str, str]]:
-        """Every (round, annotator) of the table, sorted."""
+        """Every (round, annotator) of the table, sorted. Files of pairs are left out: they have no project."""
         found = self._tasks.group_by(["round", "annotator"]).aggregate([])
-        return sorted(keys(found, "round", "annotator"))
+        return sorted(key for key in keys(found, "round", "annotator") if not key[1].startswith(FILE_SOURCE))
 
     def of(self, round_: str, annotator: str) -> Mapping[str, _Facts]:
         """pair_id → {is_gold, batch} as given to this annotator, or else as in the first row of the pair."""

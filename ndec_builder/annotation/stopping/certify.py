@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ndec_builder.annotation.assignment.queues import pairs_to_label
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
+from ndec_builder.annotation.label_tables import keys, of_files, of_people
 from ndec_builder.annotation.stopping.certificate import certificate_line, new_certificate, open_in_sample
 from ndec_builder.annotation.stopping.settings import CertifyConfig
 from ndec_builder.annotation.tables import CERTIFICATE_FILE, RELEARNT_FILE, AnnotationTables
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
@@ -38,6 +39,7 @@ def run(config: CertifyConfig) -> Path:
         counts = {name: stored[name] for name in ("pairs", "sample", "positives", "stop", "replaced")}
         record.write(tables.directory, counts=counts, inputs=inputs, name="certificate.run.json")
         _say_cut_short(tables, stored["sample"], stored["drawn"])
+        _say_from_files(tables, stored["drawn"])
         if not stored["confirmed"] and stored["false"] > 3:
             say(
                 f"up to {stored['false']} of the sample's hard negatives may be wrong labels, which moves the stop "
@@ -51,6 +53,21 @@ def run(config: CertifyConfig) -> Path:
         )
     say(certificate_line(tables) or "")
     return path
+
+
+def _say_from_files(tables: AnnotationTables, drawn: int) -> None:
+    """Say how many first labels of the sample came with files of pairs: no gold pair measures their errors."""
+    names = ("pair_id", "round")
+    here, elsewhere = (
+        {pair for pair, round_ in keys(labels, *names) if round_ == "first"}
+        for labels in (of_people(tables.counting_labels), of_files(tables.counting_labels))
+    )
+    pairs = set(draw_pairs((pair for pair, _, _ in pairs_to_label(tables.candidates)), drawn, "sample"))
+    if count := len(pairs & (elsewhere - here)):
+        say(
+            f"{number_of(count, 'pair')} of the sample only {'has' if count == 1 else 'have'} a label that came with a "
+            "file. The certificate assumes that these are as right as labels given here; no gold pair measures that"
+        )
 
 
 def _say_cut_short(tables: AnnotationTables, used: int, drawn: int) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.label_sync import collect_changes
+from ndec_builder.annotation.label_tables import of_files
+from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, chain_problem, last_entry
 from ndec_builder.annotation.records.skips import SKIPPED
 from ndec_builder.annotation.tables import AnnotationTables
@@ -35,6 +37,8 @@ def run(config: CheckConfig) -> Path:
             say(f"{name}: {number_of(entry['rows'], 'row')} in {number_of(entry['generation'], 'generation')}")
         if not chains:
             say("no table has a chain yet; the next `ndec annotate pull` starts one")
+        for line in waiting_text(AnnotationTables(workspace, config.split)):
+            say(line)
         found = None if problems else _compare(config, workspace)
     path = write_json(
         directory / "check.json", {"chains": chains, "problems": problems, "differences_to_label_studio": found}
@@ -53,6 +57,8 @@ def _compare(config: CheckConfig, workspace: Workspace) -> dict[str, int] | None
     except (NdecError, UsageError) as error:
         say(f"not compared with Label Studio: {error}")
         return None
+    if (elsewhere := of_files(tables.labels)).num_rows:
+        say(f"{number_of(elsewhere.num_rows, 'label')} came with files of pairs; Label Studio does not have them")
     changes = collect_changes(tables, connection, everything=True, accept_deleted=True, repair=False)
     for missing in changes.deleted:
         say(str(missing))

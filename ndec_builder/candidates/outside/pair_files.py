@@ -30,28 +30,39 @@ _FASTDUP_NAMES = "atrain_features.dat.csv"  # fastdup numbers the images; this f
 
 @dataclass(frozen=True)
 class NamedPair:
-    """Two ids or paths as the file has them, and the score of the tool; None where it has none or it is no number."""
+    """Two ids or paths as the file has them.
+
+    score: of the tool; None where it has none or it is no number · label: the word in the column of labels, if any.
+    """
 
     first: str
     second: str
     score: float | None = None
+    label: str | None = None
 
 
-def read_pair_file(path: Path) -> list[NamedPair]:
-    """The pairs in the order of the file. Raises UsageError when it is missing or none of the kinds above."""
+def read_pair_file(path: Path, labels: str = "") -> list[NamedPair]:
+    """The pairs in the order of the file. `labels`: column with what people decided.
+
+    Raises UsageError when the file is missing or none of the kinds above, or has no such column.
+    """
     if not path.is_file():
         raise UsageError(f"the file of pairs {path} does not exist")
     kind = path.suffix.lower()
     try:
         if kind == ".json":
+            if labels:
+                raise UsageError(
+                    f"{path} has no columns, so none of labels; save the pairs as csv, parquet or JSON lines"
+                )
             content = json.loads(path.read_text("utf-8"))
             return list(_of_groups(content, path) if isinstance(content, list) else _of_mapping(content, path))
         if kind in (".jsonl", ".ndjson"):
-            return _of_table(_of_lines(path), path)
+            return _of_table(_of_lines(path), path, labels)
         table = read_table(path) if kind == ".parquet" else pa.csv.read_csv(path, convert_options=_all_text(path))
     except (ValueError, RecursionError) as error:  # also Arrow's and json's own
         raise UsageError(f"{path} cannot be read ({str(error).splitlines()[0]}); give csv, parquet or json") from None
-    return _of_table(table, path)
+    return _of_table(table, path, labels)
 
 
 def _of_lines(path: Path) -> pa.Table:
@@ -78,22 +89,29 @@ def _all_text(path: Path) -> pa.csv.ConvertOptions:
     return pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True)
 
 
-def _of_table(table: pa.Table, path: Path) -> list[NamedPair]:
+def _of_table(table: pa.Table, path: Path, labels: str) -> list[NamedPair]:
     names = next((pair for pair in PAIR_COLUMNS if set(pair) <= set(table.column_names)), None)
     if names is None:
         known = ", ".join("/".join(pair) for pair in PAIR_COLUMNS)
         raise UsageError(
             f"{path} has the columns {', '.join(table.column_names)}; expected two with ids or paths, named {known}"
         )
+    if labels and labels not in table.column_names:
+        raise UsageError(f"{path} has no column {labels!r} of labels; its columns are {', '.join(table.column_names)}")
     first, second = (table[name].to_pylist() for name in names)
+    words = table[labels].to_pylist() if labels else [None] * len(first)
     score = next((name for name in SCORE_COLUMNS if name in table.column_names), None)
     scores = table[score].to_pylist() if score else [None] * len(first)
     numbered = path.with_name(_FASTDUP_NAMES)
     if names == ("from", "to") and numbered.is_file():
         of = _fastdup_names(numbered)
         first, second = ([of.get(str(value), str(value)) for value in column] for column in (first, second))
-    rows = zip(first, second, scores, strict=True)
-    return [NamedPair(str(a), str(b), _number(value)) for a, b, value in rows if a is not None and b is not None]
+    rows = zip(first, second, scores, words, strict=True)
+    return [
+        NamedPair(str(a), str(b), _number(value), str(word).strip() or None if word is not None else None)
+        for a, b, value, word in rows
+        if a is not None and b is not None
+    ]
 
 
 def _fastdup_names(path: Path) -> dict[str, str]:

@@ -36,6 +36,8 @@ def _command(verb: str, config: Any, result: Path) -> str | None:
         case "edit" | "embed":
             decided = Path(config.workspace) / "annotation" / "test" / "decisions.parquet"
             return "ndec export" if verb == "edit" and decided.is_file() else "ndec mine"
+        case "mine" if config.labels:
+            return f"ndec annotate resolve{split}; look at {result / 'contact_sheet.html'}"
         case "mine":
             serves = (Path(config.workspace) / "label_studio" / "server.json").is_file()
             following = f"push{split}" if serves else "serve"

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_studio.server import running_state
+from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.cli.assist.next_steps import in_workspace
@@ -19,6 +20,7 @@ from ndec_builder.core.executor.progress import Progress, read_progress
 from ndec_builder.core.locks import is_locked
 from ndec_builder.core.schemas import ROLES, SPLITS
 from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace
 
 _PARTS = ("ndec.toml", "images", "candidates", "annotation", "embeddings", "manifests", "runs", "reports")
@@ -156,13 +158,18 @@ def _labels(workspace: Workspace, split: str) -> Stage:
     directory, push = workspace.annotation(split), f"ndec annotate push --split {split}"
     stage = _table(f"labels {split}", directory / "labels.parquet", push)
     tasks = directory / "tasks.parquet"
+    if waiting := waiting_text(AnnotationTables(workspace, split)):
+        return replace(stage, done=False, text=waiting[0], command=f"ndec annotate resolve --split {split}")
     if not tasks.is_file():
         return stage
     given = len(set(_column(tasks, "pair_id")))
     # neither withdrawn in Label Studio nor sent back
     labelled = pc.count_distinct(AnnotationTables(workspace, split).counting_labels["pair_id"]).as_py()
-    people = len(set(_column(tasks, "annotator")))
+    names = set(_column(tasks, "annotator"))
+    files = sorted(name for name in names if name.startswith(FILE_SOURCE))
+    people = len(names) - len(files)
     text = f"{labelled:,} of {given:,} pairs labelled, by {people} {'person' if people == 1 else 'people'}"
+    text += f" and {', '.join(files)}" if files else ""
     if labelled < given:
         running = running_state(workspace.label_studio)
         text += "; Label Studio runs" if running else "; Label Studio does not run (`ndec annotate serve`)"

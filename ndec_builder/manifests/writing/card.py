@@ -7,7 +7,7 @@ from typing import Any
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import MANIFEST_TABLES
-from ndec_builder.manifests.writing.responsible import card_facts, escaped
+from ndec_builder.manifests.writing.responsible import came_with_files, card_facts, escaped
 
 _STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")  # of the Hugging Face size categories
 TABLE_MEANINGS = {
@@ -152,6 +152,7 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
             for row in facts["labels"]
         ]
         lines.append("")
+        lines += [text for line in came_with_files(split, facts) for text in (escaped(line), "")]
     return lines + _quality(facts)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.records.given_labels import waiting_labels
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.kept_queries import KeptQueries, kept_queries
@@ -125,15 +126,20 @@ def _candidates(workspace: Workspace, split: str, twins: Mapping[str, TwinMap]) 
 def _decisions(workspace: Workspace, split: str) -> pa.Table:
     path = workspace.annotation(split) / "decisions.parquet"
     if not path.is_file():
-        raise NdecError(f"split {split} is mined but not decided: {path} does not exist; {_next_step(path, split)}")
+        given = bool(waiting_labels(AnnotationTables(workspace, split)))
+        raise NdecError(
+            f"split {split} is mined but not decided: {path} does not exist; {_next_step(path, split, given)}"
+        )
     decisions = read_table(path, DECISIONS.names)
     replaced = AnnotationTables(workspace, split).replaced  # since the last resolve
     return decisions.filter(pa.array(~within(decisions["pair_id"], texts(sorted(replaced)))))
 
 
-def _next_step(decisions: Path, split: str) -> str:
+def _next_step(decisions: Path, split: str, given: bool) -> str:
     """What to do before a split can be exported."""
     steps = [f"`ndec annotate {verb} --split {split}`" for verb in ("push", "pull", "resolve")]
+    if given:
+        return f"labels came with a file of pairs: run {steps[2]}"
     if decisions.with_name("labels.parquet").is_file():
         return f"its labels are pulled: run {steps[2]}"
     if decisions.with_name("tasks.parquet").is_file():

@@ -15,6 +15,7 @@ from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file
+from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace, slug
 from ndec_builder.manifests.arrow_ops import concatenated, filled, tally
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
@@ -54,7 +55,14 @@ def annotator_names(facts: dict[str, Any]) -> list[str]:
 
 
 def labels_by(names: list[str], facts: dict[str, Any]) -> str:
-    """Say whether people labelled, so that a reader never mistakes simulated labels for human ones."""
+    """Say whether people labelled, so that a reader never mistakes simulated labels for human ones.
+
+    Labels that came with a file of pairs are named apart: nobody gave them with ndec.
+    """
+    if files := [name for name in names if name.startswith(FILE_SOURCE)]:
+        others = labels_by([name for name in names if name not in files], facts)
+        came = f"labels that came with {', '.join(name.removeprefix(FILE_SOURCE) for name in files)}"
+        return came if others == "nobody" else f"{others}, and {came}"
     if ORACLE not in names:
         reports = [(split.get("agreement") or {}).get("annotators") or [] for split in facts.values()]
         if fast := sorted({name for report in reports for name in faster_than_people(report)}):

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ndec_builder.core.vocabulary import FILE_SOURCE
+
 RAI_CONFORMS_TO = "http://mlcommons.org/croissant/RAI/1.0"
 KEYWORDS = ("image copy detection", "hard negatives", "near-duplicate", "benchmark")
 _ORACLE = "oracle"
@@ -105,8 +107,8 @@ def _listed(said: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _people(info: Mapping[str, Any]) -> list[str]:
-    """Names of the annotators, without the one that answers from the known truth."""
-    return [name for name in info["annotators"] if name != _ORACLE]
+    """Names of the annotators, without the one that answers from the known truth, and without files of pairs."""
+    return [name for name in info["annotators"] if name != _ORACLE and not name.startswith(FILE_SOURCE)]
 
 
 def _preprocessing(info: Mapping[str, Any]) -> list[str]:
@@ -135,11 +137,14 @@ def _protocol(info: Mapping[str, Any]) -> str | None:
     for split, facts in sorted(info["lineage"].items()):
         rounds: dict[str, tuple[int, set[str]]] = {}
         for row in facts["labels"]:
+            if row["annotator"].startswith(FILE_SOURCE):
+                continue
             count, names = rounds.get(row["round"], (0, set()))
             rounds[row["round"]] = count + row["count"], names | {row["annotator"]}
         if rounds:
             parts = (f"{name}: {count} labels by {len(names)}" for name, (count, names) in rounds.items())
             texts.append(f"Split {split}, annotation rounds: {', '.join(parts)}.")
+        texts += came_with_files(split, facts)
         if facts["bases"]:
             texts.append(
                 "Basis of the decisions: "
@@ -150,6 +155,17 @@ def _protocol(info: Mapping[str, Any]) -> str | None:
         return None
     what = "Each pair of a query and a reference is labelled edited_copy, hard_negative, unrelated or unsure."
     return " ".join([what, *texts])
+
+
+def came_with_files(split: str, facts: Mapping[str, Any]) -> list[str]:
+    """One sentence for each file of pairs that labels of a split came with. `facts`: its lineage."""
+    rows = [row for row in facts["labels"] if row["annotator"].startswith(FILE_SOURCE)]
+    names = sorted({row["annotator"] for row in rows})
+    counts = {name: sum(row["count"] for row in rows if row["annotator"] == name) for name in names}
+    return [
+        f"Split {split}: {count} labels came with {name.removeprefix(FILE_SOURCE)}; nobody gave them with ndec."
+        for name, count in counts.items()
+    ]
 
 
 def _per_item(info: Mapping[str, Any]) -> str | None:
