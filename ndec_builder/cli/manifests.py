@@ -17,7 +17,7 @@ app = typer.Typer()
     app,
     "export",
     "name version distractors confirmed_copies seed preset partial hard_queries materialize shard_megabytes resize "
-    "image_format attribution_only authors hashes",
+    "image_format attribution_only train_only authors hashes",
 )
 def export(call: VerbCall) -> None:
     """Write the dataset: parquet tables, ground truth, hashes, card, attribution, and the images if requested."""

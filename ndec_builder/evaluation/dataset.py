@@ -135,6 +135,11 @@ def from_manifest(directory: Path) -> Dataset:
     from ndec_builder.manifests.read import open_manifest
 
     manifest = open_manifest(directory)
+    if not manifest.stored("queries").num_rows:
+        raise NdecError(
+            f"{directory} has no test set, only training tables; evaluate on a dataset that was exported without "
+            "--train-only"
+        )
     queries = manifest.table("queries").rename_columns({"query_id": "image_id"})
     queries, references = queries.sort_by("image_id"), manifest.table("references").sort_by("image_id")
     kinds = queries["kind"].to_pylist()

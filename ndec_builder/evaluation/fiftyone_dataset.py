@@ -111,5 +111,11 @@ def _pairs(dataset: Dataset, predictions: Predictions) -> list[tuple[int, int, s
 
 
 def _local(uri: str) -> str | None:
-    """The absolute path of a file of its own; None for a web address or a part of an archive."""
-    return None if "://" in uri or parse_address(uri) is not None else str(Path(uri).absolute())
+    """The absolute path of a file of its own; None for a web address or a part of an archive.
+
+    FiftyOne shortens `..` in a path as text, which leads elsewhere behind a symbolic link. So the folder is resolved.
+    """
+    if "://" in uri or parse_address(uri) is not None:
+        return None
+    path = Path(uri)
+    return str(path.parent.resolve() / path.name)

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.core.errors import NdecError
+
 ArrowColumn: TypeAlias = pa.ChunkedArray | pa.Array
 
 
@@ -102,3 +104,13 @@ def reasons(count: int, tests: Sequence[tuple[str, np.ndarray]]) -> tuple[np.nda
             drops[reason] = dropped
         open_ &= ~failed
     return open_, dict(sorted(drops.items()))
+
+
+def refuse_clash(table: str, ids: Iterable[ArrowColumn], who: str) -> None:
+    """Raise NdecError if an id is in these columns twice. `who`: what has the same id then."""
+    twice = repeated(concatenated(ids)).to_pylist()
+    if twice:
+        raise NdecError(
+            f"{len(twice)} ids name two {table}, {min(twice)!r} first: {who} have the same id; "
+            f"rename the files of one of the two folders (an id is a file name without extension) and ingest it again"
+        )

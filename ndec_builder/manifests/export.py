@@ -48,8 +48,10 @@ def run(config: ExportConfig) -> Path:
         for folder in _labelled_folders(workspace):  # a command that is half done there would be mixed into the dataset
             locks.enter_context(locked(folder))
         refuse_stale(workspace)
-        material = read_material(workspace, config.hard_queries, config.preset, config.confirmed_copies)
-        origin = lineage(workspace), corpus_facts(workspace)
+        material = read_material(
+            workspace, config.hard_queries, config.preset, config.confirmed_copies, config.train_only
+        )
+        origin = lineage(workspace, ("train",) if config.train_only else SPLITS), corpus_facts(workspace)
     if config.distractors:
         material = replace(material, close_to_references=close_to_references(workspace))
     preset = None

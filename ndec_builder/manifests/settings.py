@@ -96,6 +96,9 @@ class ExportConfig(Config):
     image_format: str = setting("keep", "Packed images: keep, jpeg, png or webp.", choices=IMAGE_FORMATS)
     quality: int = setting(90, "Packed images: quality of re-encoded jpeg and webp files, 1 to 100.", ge=1, le=100)
     attribution_only: bool = setting(False, "List ids, URLs and hashes only; `ndec fetch` downloads the images.")
+    train_only: bool = setting(
+        False, "The training tables only, without a test set; images that belong to the test stay out of them."
+    )
     authors: str = setting("", "Authors of the dataset for CITATION.cff; names separated by semicolons.")
     hashes: str = setting(
         "", "Write perceptual hashes of all images to hashes.parquet: pdq, phash or both, separated by a comma."
@@ -124,6 +127,11 @@ class ExportConfig(Config):
             )
         if self.materialize == "none" and (self.resize or self.image_format != "keep"):
             raise UsageError("--resize and --image-format change packed images; add --materialize tar (or folder)")
+        test = {"distractors": self.distractors, "hard_queries": self.hard_queries, "preset": self.preset != "own"}
+        if self.train_only and (named := [name for name, value in test.items() if value]):
+            raise UsageError(
+                f"--train-only leaves out the test set, which --{named[0].replace('_', '-')} is about; drop one"
+            )
         if unknown := [name for name in self.hash_names if name not in HASHES]:
             raise UsageError(f"--hashes {self.hashes}: {unknown[0]!r} is unknown; it must be {' or '.join(HASHES)}")
         if self.preset == "ndec" and self.distractors:

@@ -83,6 +83,7 @@ def test_fiftyone_gets_the_pairs_of_the_report(small, report: Path) -> None:
     assert {pair for pair, (outcome, _) in found.items() if outcome == "missed"} == truth - listed
     assert [sample["group"]["name"] for sample in value["samples"]] == ["query", "reference"] * len(found)
     assert all(Path(sample["filepath"]).is_file() for sample in value["samples"])
+    assert all(".." not in Path(sample["filepath"]).parts for sample in value["samples"])  # FiftyOne cuts them as text
 
 
 def test_a_pair_that_is_listed_below_another_one_is_not_missed(small, report: Path, tmp_path: Path) -> None:

@@ -106,9 +106,19 @@ def _one_query(world):
     world.decide("test", {("p-far", "r3"): "unrelated"})
 
 
+def _train_alone(world):
+    """Neither references nor a mined test."""
+    world.workspace.images("reference").unlink()
+    for folder in (world.workspace.candidates("test"), world.workspace.annotation("test")):
+        for path in folder.iterdir():
+            path.unlink()
+
+
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
+        (_nothing, {"train_only": True}),
+        (_train_alone, {"train_only": True, "materialize": "tar"}),
         (_nothing, {"distractors": 2}),
         (_nothing, {}),
         (_test_only, {}),
@@ -117,7 +127,17 @@ def _one_query(world):
         (_nothing, {"attribution_only": True}),
         (_test_only, {"materialize": "tar"}),
     ],
-    ids=["whole", "no distractors", "test only", "no pairs", "one query", "attribution only", "test only, packed"],
+    ids=[
+        "train only",
+        "train only, packed",
+        "whole",
+        "no distractors",
+        "test only",
+        "no pairs",
+        "one query",
+        "attribution only",
+        "test only, packed",
+    ],
 )
 def test_every_record_set_of_every_shape_can_be_read(world, shape, options):
     import mlcroissant

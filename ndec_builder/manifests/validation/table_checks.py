@@ -38,7 +38,7 @@ def check_tables(tables: Tables, info: dict[str, Any], form: str = "elsewhere") 
     """All checks of the tables of a dataset. form: where its images are (`Manifest.form`)."""
     yield from check_counts(tables, info)
     yield from check_keys(tables)
-    yield from check_queries(tables)
+    yield from check_queries(tables, bool(info["settings"].get("train_only")))
     yield from check_train_pairs(tables)
     yield from check_images_columns(tables, form)
     yield from check_roles(tables)
@@ -68,7 +68,7 @@ def check_keys(tables: Tables) -> Iterator[Finding]:
             yield from flag_rows("M218", column[1:].filter(pa.array(turned)), where)
 
 
-def check_queries(tables: Tables) -> Iterator[Finding]:
+def check_queries(tables: Tables, train_only: bool) -> Iterator[Finding]:
     queries, truth = tables["queries"], tables["ground_truth"]
     ids = queries["query_id"]
     matched = truth.filter(pc.is_valid(truth["reference_id"]))
@@ -76,7 +76,7 @@ def check_queries(tables: Tables) -> Iterator[Finding]:
     yield from flag_rows("M204", _at(truth["query_id"], ~within(truth["query_id"], ids)))
     yield from flag_rows("M205", _at(matched["reference_id"], ~known))
     yield from flag_rows("M206", _at(ids, ~within(ids, truth["query_id"])))
-    if not matched.num_rows:
+    if not matched.num_rows and not (train_only and not len(ids) and tables["train_basic"].num_rows):
         yield Finding("M207", 0, "")
     kind, hard_kind = queries["kind"], queries["hard_kind"]
     copies, hard = mask(pc.equal(kind, "edited_copy")), mask(pc.equal(kind, "hard_negative"))

@@ -18,15 +18,6 @@ TABLE_MEANINGS = {
     "train_pairs": "hard negative pairs for training: the latter is similar to the former but not an edited copy of it",
     "train_pair_images": "the latter images of train_pairs",
 }
-_LOAD = (
-    "## Load it",
-    "",
-    "```python",
-    "import datasets",
-    'queries = datasets.load_dataset("PATH", "queries")["test"]',
-    "```",
-    "",
-)
 _IMAGES = {
     "elsewhere": "The tables hold the uri and sha256 of each image, not its pixels; relative uris start at "
     "`images_root` of `manifest.json`.",
@@ -62,10 +53,11 @@ def _head(info: dict[str, Any]) -> list[str]:
         f"- {_size_category(rows)}",
         "configs:",
     ]
+    default = next(name for name in ("queries", "train_basic") if info["counts"]["rows"][name] or name != "queries")
     for table, (split, _) in MANIFEST_TABLES.items():
         if not info["counts"]["rows"][table]:
             continue  # `datasets` raises for a split without rows: an empty table is written but is no config
-        lines += [f"- config_name: {table}", *(["  default: true"] if table == "queries" else []), "  data_files:"]
+        lines += [f"- config_name: {table}", *(["  default: true"] if table == default else []), "  data_files:"]
         lines += [f"  - split: {split}", f"    path: data/{table}/{split}-*.parquet"]
     return [*lines, "---", ""]
 
@@ -88,12 +80,13 @@ def _body(info: dict[str, Any]) -> list[str]:
         ]
     lines += ["| table | rows | what it holds |", "|---|---|---|"]
     lines += [f"| {table} | {counts['rows'][table]:,} | {TABLE_MEANINGS[table]} |" for table in MANIFEST_TABLES]
-    lines += ["", "| queries | count |", "|---|---|"]
+    lines += ["", "| queries | count |", "|---|---|"] if counts["rows"]["queries"] else []
     lines += [f"| {kind} | {count:,} |" for kind, count in counts["queries"].items()]
     if confirmed := info.get("confirmed_copies"):
         lines.append(f"| edited_copy, found in the pool and labelled so | {confirmed:,} |")
     lines += [f"| hard_negative, {kind} | {count:,} |" for kind, count in counts["hard_negatives"].items()]
-    lines += ["", *_images(info), *_LOAD, *_where(info["images"]), "## How it was made", "", *_preset(info["preset"])]
+    lines += ["", *_images(info), *_load(counts["rows"]), *_where(info["images"])]
+    lines += ["## How it was made", "", *_preset(info["preset"])]
     for split, facts in info["lineage"].items():
         lines += _split(split, facts)
     if pairs := info["ingested_pairs"]:
@@ -105,15 +98,17 @@ def _body(info: dict[str, Any]) -> list[str]:
     lines += [f"Written by ndec {info['ndec_version']}.", ""]
     lines += card_facts(info)
     lines += _drops(info["dropped"])
-    lines += [
-        "## Licences",
-        "",
-        "Images keep their own licences: see `ATTRIBUTION.csv`.",
-        "",
-    ]
+    lines += ["## Licences", "", "Images keep their own licences: see `ATTRIBUTION.csv`.", ""]
     lines += ["| licence | images |", "|---|---|"]
     lines += [f"| {escaped(licence)} | {count:,} |" for licence, count in counts["licenses"].items()]
-    return [*lines, "", "Training on queries or references is forbidden."]
+    return lines + (["", "Training on queries or references is forbidden."] if counts["rows"]["queries"] else [])
+
+
+def _load(rows: dict[str, int]) -> list[str]:
+    code = 'queries = datasets.load_dataset("PATH", "queries")["test"]'
+    if not rows["queries"]:
+        code = 'pairs = datasets.load_dataset("PATH", "train_pairs")["train"]'
+    return ["## Load it", "", "```python", "import datasets", code, "```", ""]
 
 
 def _images(info: dict[str, Any]) -> list[str]:

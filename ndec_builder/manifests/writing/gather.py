@@ -37,16 +37,21 @@ INGESTED = "ingested"  # basis of a pair that came with another dataset
 
 
 def read_material(
-    workspace: Workspace, hard_queries: Path | None = None, preset: str = "own", confirmed: bool = True
+    workspace: Workspace,
+    hard_queries: Path | None = None,
+    preset: str = "own",
+    confirmed: bool = True,
+    train_only: bool = False,
 ) -> Material:
     """Read everything a dataset is made from. Without training decisions the training pairs are empty.
 
     Split test must be mined, unless hard queries are declared or a preset finds them by their ids. Of images that
     show the same picture within a role one is kept, except with a preset, whose parts are given. `confirmed`: pool
-    images that people decided to be edited copies become queries.
+    images that people decided to be edited copies become queries. `train_only`: split test need be neither mined
+    nor decided, and references are not needed.
     """
     images = {role: _images(workspace, role) for role in ("reference", "pool", "basic")}
-    if not images["reference"].num_rows:
+    if not images["reference"].num_rows and not train_only:
         workspace.read_images("reference")  # says what to do
     own = preset == "own"
     twins = {role: twins_of(table, read_twins(workspace, role)) if own else {} for role, table in images.items()}
@@ -67,9 +72,10 @@ def read_material(
     pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))  # own decisions take precedence
     used = [table["query_id"] for table in tables.values() if table is not None]
     used += [released["latter_id"], represented(labelled_images(workspace), {"query_id": twins["pool"]})["query_id"]]
-    kept = _kept(workspace, tables["test"], bool(len(hard)) or preset != "own")
-    found = ({}, {}) if tables["test"] is None or not confirmed or preset != "own" else confirmed_copies(
-        tables["test"], _decisions(workspace, "test")
+    test = None if train_only else tables["test"]
+    kept = _kept(workspace, test, bool(len(hard)) or preset != "own" or train_only)
+    found = ({}, {}) if test is None or not confirmed or preset != "own" else confirmed_copies(
+        test, _decisions(workspace, "test")
     )  # fmt: skip
     return Material(
         references=images["reference"],
@@ -86,6 +92,8 @@ def read_material(
         confirmed=found[0],
         copies_left_out=found[1],
         twins={role: len(those) for role, those in twins.items() if those},
+        train_only=train_only,
+        test_mined=texts([]) if tables["test"] is None else tables["test"]["query_id"].combine_chunks(),
     )
 
 

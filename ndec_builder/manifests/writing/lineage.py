@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ MINING_SETTINGS = ("top", "max_per_query", "max_per_reference")
 _UNKNOWN = "unknown"
 
 
-def lineage(workspace: Workspace) -> dict[str, Any]:
-    """Return {split: facts} for every split that was mined."""
+def lineage(workspace: Workspace, of: Sequence[str] = SPLITS) -> dict[str, Any]:
+    """Return {split: facts} for every split `of` these that was mined."""
     splits = {}
-    for split in SPLITS:
+    for split in of:
         if (workspace.candidates(split) / "run.json").is_file():
             splits[split] = {**_mining(workspace, split), **_annotation(workspace, split)}
     return splits

@@ -235,6 +235,7 @@ def _limitations(info: Mapping[str, Any]) -> list[str]:
 def _uses(info: Mapping[str, Any]) -> list[str]:
     rows = info["counts"]["rows"]
     texts = ["Testing: evaluate image copy detectors on queries and references. Training on these is forbidden."]
+    texts = texts if rows["queries"] else []
     if rows["train_basic"] or rows["train_pairs"]:
         texts.append("Training: train_basic, train_pairs and train_pair_images.")
     return texts

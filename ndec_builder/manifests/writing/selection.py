@@ -6,7 +6,7 @@ Everything left out is counted with its reason. An image or group that would be 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,7 @@ from ndec_builder.manifests.arrow_ops import (
     first_of_each,
     mask,
     reasons,
-    repeated,
+    refuse_clash,
     row_numbers,
     take,
     texts,
@@ -52,6 +52,8 @@ class Material:
     twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that show the picture of another
     # which of some pool images reach the mining cut with a reference; None: there are no vectors to compare
     close_to_references: FindClose | None = None
+    train_only: bool = False  # the tables of the test stay empty
+    test_mined: pa.Array | None = None  # with train_only: pool images in pairs that were mined for the test
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class DatasetSelection:
 
 def select_tables(material: Material, distractors: int, seed: int) -> DatasetSelection:
     """Build all tables. Raises NdecError without positives, for clashing ids or a contradictory truth."""
+    if material.train_only:
+        return _training_alone(material)
     matches = positives(material)
     references = conform(material.references, REFERENCES)
     queries = _ingested(material, matches)
@@ -80,7 +84,7 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
         )
     queries = pa.concat_tables([queries, copies])
     hard, test_drops = _hard_negatives(material, queries, copy_drops)
-    _refuse_clash("queries", [queries["query_id"], hard["query_id"]], "an ingested query and a pool image")
+    refuse_clash("queries", [queries["query_id"], hard["query_id"]], "an ingested query and a pool image")
     closed = _Closed.of(references, queries, hard)
     train, train_drops = _training(material, closed)
     drawn, distractor_drops = _distractors(material, closed, train, distractors, seed)
@@ -99,6 +103,20 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
         copies.num_rows,
         distractors_compared=bool(distractors) and material.close_to_references is not None,
     )
+
+
+def _training_alone(material: Material) -> DatasetSelection:
+    """The training tables, without any image that could be in a test set of this workspace."""
+    mined = material.pool.filter(pa.array(within(material.pool["image_id"], material.test_mined)))
+    train, drops = _training(material, _Closed.of(material.references, material.queries, mined))
+    if not train["train_basic"].num_rows:
+        raise NdecError(
+            "there is no training image to export: run `ndec ingest basic FOLDER`, mine and label with --split train, "
+            f"then export again ({len(material.basic)} basic images; left out: {drops['train_basic'] or 'none'})"
+        )
+    empty = {name: schema.empty_table() for name, (_, schema) in MANIFEST_TABLES.items()}
+    tables = {name: conform(train.get(name, table), table.schema) for name, table in empty.items()}
+    return DatasetSelection(tables, drops | _twin_drops(material), 0)
 
 
 def positives(material: Material) -> dict[str, str]:
@@ -234,7 +252,7 @@ def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table],
     fits, pair_drops = reasons(len(pairs), tests)
     pairs = pairs.filter(pa.array(fits))
     extra = conform(material.pool.take(pa.array(np.unique(place[fits]))), REFERENCES)
-    _refuse_clash("training images", [basic["image_id"], extra["image_id"]], "a basic image and a pool image")
+    refuse_clash("training images", [basic["image_id"], extra["image_id"]], "a basic image and a pool image")
     tables = {"train_basic": basic, "train_pairs": pairs, "train_pair_images": extra}
     return tables, {"train_basic": basic_drops, "train_pairs": pair_drops}
 
@@ -278,12 +296,3 @@ def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: Arr
     for name, column in (("kind", kinds), ("hard_kind", hard_kinds), ("edit", edits)):
         rows = rows.append_column(name, column)
     return conform(rows, QUERIES)
-
-
-def _refuse_clash(table: str, ids: Iterable[ArrowColumn], who: str) -> None:
-    twice = repeated(concatenated(ids)).to_pylist()
-    if twice:
-        raise NdecError(
-            f"{len(twice)} ids name two {table}, {min(twice)!r} first: {who} have the same id; "
-            f"rename the files of one of the two folders (an id is a file name without extension) and ingest it again"
-        )

@@ -49,7 +49,9 @@ _REASONS = {  # reason in manifest.json → in words
 def summary_lines(info: Mapping[str, Any], requested: int) -> list[str]:
     """Lines about the content of `manifest.json`. requested: how many distractors were asked for."""
     lines = []
-    if not info["counts"]["queries"].get("hard_negative"):
+    if info["settings"].get("train_only"):
+        lines.append("this dataset has the training tables only; `ndec benchmark` needs one with a test set")
+    elif not info["counts"]["queries"].get("hard_negative"):
         lines.append("this dataset has no hard negatives: no pool image was kept; the next lines say why")
     lines += [_left_out(table, reasons) for table, reasons in info["dropped"].items() if any(reasons.values())]
     lines += [line for split in GALLERY if (line := _undecided(split, info["lineage"]))]

@@ -92,6 +92,8 @@ def write_dataset(
     }
     if hashed:
         info["hashes"] = hashed
+    if config.train_only:
+        info["settings"]["train_only"] = True
     paths = []
     for name, (split, _) in MANIFEST_TABLES.items():
         path = directory / "data" / name / f"{split}-00000-of-00001.parquet"
@@ -153,6 +155,11 @@ def without_uris(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
 
 def _description(counts: Facts) -> str:
     kinds = counts["queries"]
+    if not counts["rows"]["queries"]:
+        return (
+            f"Training data for image copy detection: {counts['rows']['train_basic']} images and "
+            f"{counts['rows']['train_pairs']} hard negative pairs. It has no test set."
+        )
     return (
         f"A benchmark for image copy detection with hard negatives: {counts['rows']['queries']} queries "
         f"({kinds.get('edited_copy', 0)} edited copies, {kinds.get('hard_negative', 0)} hard negatives, "
