@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures, single_threaded
-from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_stepwise, single_threaded
+from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_quickly
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import track
 from ndec_builder.core.decode import DecodeError, decode
@@ -95,7 +95,7 @@ def make_known_pairs(
             made.append(
                 ("reverse_crop", int(place), np.asarray(_crop(original, np.random.default_rng([seed, 2, number]))))
             )
-        pictures[int(place)] = describe_picture(np.asarray(original))
+        pictures[int(place)] = describe_quickly(np.asarray(original))
     vectors = _embed_pictures(workspace, gallery.role, model, [pixels for _, _, pixels in made], scratch)
     with single_threaded():
         return _pair_up(workspace, gallery, made, vectors, pictures, neighbours)
@@ -113,7 +113,7 @@ def _pair_up(
 
     def look(place: int) -> DescribedPicture | None:
         if place not in pictures and (image := _open(workspace, gallery.rows[gallery.ids[place]])) is not None:
-            pictures[place] = describe_picture(np.asarray(image))
+            pictures[place] = describe_quickly(np.asarray(image))
         return pictures.get(place)
 
     features, kinds, groups = [], [], []
@@ -122,12 +122,12 @@ def _pair_up(
         kind: str, query: DescribedPicture | None, reference: DescribedPicture | None, score: float, place: int
     ) -> None:
         if query is not None and reference is not None:
-            features.append(geometry_features(score, fit_pictures(query, reference)))
+            features.append(geometry_features(score, fit_stepwise(query, reference)))
             kinds.append(kind)
             groups.append(gallery.rows[gallery.ids[place]]["group"] or gallery.ids[place])
 
     for (kind, place, pixels), vector in track(zip(made, vectors, strict=True), len(made), "measuring them"):
-        picture, own = describe_picture(pixels), pictures[place]
+        picture, own = describe_quickly(pixels), pictures[place]
         score = float(vector @ stored[place])
         if kind == "reverse_crop":  # the full picture is the query, its crop the reference
             add(kind, own, picture, score, place)

@@ -94,10 +94,11 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
     `info["grey_range"]` is the (lowest, highest) value that became black and white.
 
     With `target` a JPEG is scaled down by 2, 4 or 8 while it is decoded, never below the target's width and height, for
-    callers that need a small picture. Raises DecodeError with the reason. A truncated file is an error, never a
-    half-grey picture.
+    callers that need a small picture. `info["scaled_down"]` of the result is that number. Raises DecodeError with the
+    reason. A truncated file is an error, never a half-grey picture.
     """
     opened = _open(data, max_pixels)
+    scaled_down = 1
     with opened.image as image:
         if opened.jpeg:
             _refuse_scans(opened.jpeg, image.width * image.height)
@@ -107,12 +108,16 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
                 if opened.format != "HEIF":  # its main picture need not be the first one
                     image.seek(0)
                 if target is not None and image.format == "JPEG":
-                    image.draft(None, target(*image.size))
+                    full = image.size
+                    image.draft(None, target(*full))
+                    scaled_down = round(max(full) / max(image.size))  # libjpeg rounds the sides up
                 deep_colour = image.getbands() != ("I;16",) and any(
                     ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
                 )
                 image.load()
                 rgb = _flatten(image)
+                if scaled_down > 1:
+                    rgb.info["scaled_down"] = scaled_down
                 if (turn := TURNS.get(_orientation(opened))) is not None:
                     rgb = _transposed(rgb, turn)
         except DecodeError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
@@ -9,9 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_geometry, fit_pictures, single_threaded
+from ndec_builder.candidates.geometry import fitting
+from ndec_builder.candidates.geometry.fitting import (
+    ENOUGH_INLIERS,
+    SIGNALS,
+    Geometry,
+    fit_geometry,
+    fit_pictures,
+    fit_stepwise,
+    single_threaded,
+)
 from ndec_builder.candidates.geometry.homography import is_plausible, project
-from ndec_builder.candidates.geometry.keypoints import describe_picture
+from ndec_builder.candidates.geometry.keypoints import describe_picture, describe_quickly
+from ndec_builder.core.decode import decode
 from support.pictures import textured
 
 WIDTH, HEIGHT = 320, 240
@@ -182,14 +194,57 @@ def test_implausible_homographies_are_refused() -> None:
 
 
 def test_the_same_pixels_give_the_same_numbers_whatever_the_threads() -> None:
-    query, reference = describe_picture(pasted("soft")), describe_picture(WHOLE)
-    first = fit_pictures(query, reference).vector()
-    before = cv2.getNumThreads()
+    def found() -> list[np.ndarray]:
+        pair = describe_picture(pasted("soft")), describe_picture(WHOLE)
+        return [fit_pictures(*pair).vector(), fit_geometry(pasted("soft"), WHOLE).vector()]
+
+    first, before = found(), cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
-        np.testing.assert_array_equal(fit_geometry(pasted("soft"), WHOLE).vector(), first)
+        np.testing.assert_array_equal(found(), first)
     finally:
         cv2.setNumThreads(before)
+
+
+def test_a_clear_fit_needs_no_finer_keypoints() -> None:
+    query, reference = describe_quickly(np.ascontiguousarray(WHOLE[BOX])), describe_quickly(WHOLE)
+    expected = fit_pictures(query, reference)
+    assert expected.inliers >= ENOUGH_INLIERS
+    np.testing.assert_array_equal(fit_stepwise(query, reference).vector(), expected.vector())
+    assert "finer" not in query.__dict__
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_weak_fit_is_made_again_with_finer_keypoints(mirrored: bool) -> None:
+    crop = np.ascontiguousarray(WHOLE[90:150, 130:210][:, :: -1 if mirrored else 1])
+    query, reference = describe_quickly(crop), describe_quickly(WHOLE)
+    coarse, found = fit_pictures(query, reference), fit_stepwise(query, reference)
+    assert coarse.inliers < ENOUGH_INLIERS < found.inliers
+    side = crop.shape[1] - 1
+    truth = np.array(
+        [[-1, 0, 130 + side], [0, 1, 90], [0, 0, 1.0]] if mirrored else [[1, 0, 130], [0, 1, 90], [0, 0, 1.0]]
+    )
+    assert found.mirrored == mirrored and off_by(found, truth, np.array([[0, 0], [side, 59.0]])) < 1.0
+
+
+def test_pictures_with_nothing_in_common_are_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, reference = describe_quickly(WHOLE), describe_quickly(np.full((240, 320, 3), 90, np.uint8))
+    found = fit_stepwise(query, reference)
+    assert found.homography is None and "finer" not in query.__dict__
+    monkeypatch.setattr(fitting, "FEW_MATCHES", 0)
+    assert fit_stepwise(query, reference).homography is None and "finer" in query.__dict__
+
+
+@pytest.mark.parametrize("size", [(1281, 957), (960, 1283)])
+def test_the_homography_of_a_jpeg_that_was_scaled_down_is_that_of_its_full_size(size: tuple[int, int]) -> None:
+    buffer = io.BytesIO()
+    textured(3).resize(size).save(buffer, "JPEG", quality=95)
+    small, full = decode(buffer.getvalue(), target=lambda w, h: (320, 320)), decode(buffer.getvalue())
+    assert small.info["scaled_down"] == 2
+    query = describe_quickly(np.asarray(full)[100:800, 150:950])
+    found = fit_stepwise(query, describe_quickly(np.asarray(small), scaled_down=2))
+    truth = np.array([[1, 0, 150], [0, 1, 100], [0, 0, 1.0]])
+    assert off_by(found, truth, np.array([[0, 0], [799, 699.0]])) < 3.0
 
 
 def test_workers_compute_in_one_thread_and_the_caller_gets_its_threads_back() -> None:

@@ -101,6 +101,12 @@ def test_a_jpeg_is_scaled_down_while_it_is_decoded_never_below_the_target() -> N
     data = encoded(picture, "JPEG", quality=95)
     sizes = {side: decode(data, target=lambda w, h, side=side: (side, side)).size for side in (480, 240, 100, 7)}
     assert sizes == {480: (640, 480), 240: (320, 240), 100: (160, 120), 7: (80, 60)}
+    odd = encoded(picture.crop((0, 0, 641, 479)), "JPEG")
+    numbers = [
+        decode(odd, turn, target=lambda w, h, side=side: (side, side)).info.get("scaled_down")
+        for turn, side in ((0, 479), (90, 200), (180, 100), (270, 7))
+    ]
+    assert numbers == [None, 2, 4, 8]
     small = np.asarray(decode(data, target=lambda w, h: (160, 120)), float)
     expected = np.asarray(picture.resize((160, 120), Image.Resampling.BOX), float)
     assert np.abs(small - expected).mean() < 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -46,11 +47,16 @@ _NO_AGREEMENT = Agreement(np.nan, np.nan, np.nan, np.nan, np.nan)
 def inside_share(matrix: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> float:
     """Share of a picture (width, height) that a homography of pixels maps inside another picture, 0..1."""
     (w, h), (tw, th) = source, target
-    x, y = (np.arange(GRID) + 0.5) / GRID * w - 0.5, (np.arange(GRID) + 0.5) / GRID * h - 0.5
-    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    mapped, before = project(matrix, points)
+    mapped, before = project(matrix, _grid(w, h))
     inside = before & (mapped >= -0.5).all(1) & (mapped[:, 0] <= tw - 0.5) & (mapped[:, 1] <= th - 0.5)
     return float(inside.mean())
+
+
+@functools.lru_cache(maxsize=64)
+def _grid(width: int, height: int) -> np.ndarray:
+    """GRID × GRID points spread over a picture, (n, 2)."""
+    x, y = ((np.arange(GRID) + 0.5) / GRID * side - 0.5 for side in (width, height))
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
 
 def align_pair(
@@ -93,7 +99,7 @@ def measure_agreement(aligned: AlignedPair) -> Agreement:
     values = (covariance / np.sqrt(np.maximum(first * second, 1e-6)))[clear]
     textured = np.zeros(kept.shape, bool)
     textured[kept] = np.minimum(first, second) >= _MIN_CONTRAST**2
-    low, middle = (float(np.quantile(values, share)) for share in (0.2, 0.5))
+    low, middle = map(float, np.quantile(values, (0.2, 0.5)))
     return Agreement(
         low, middle, float((values >= AGREEING).mean()), whole, _shift(aligned, textured, starts, (wide, tall))
     )
@@ -126,15 +132,13 @@ def _shift(
     row, column = np.nonzero(textured)
     points = np.stack([starts[1][column] + size[0] / 2, starts[0][row] + size[1] / 2], axis=1).astype(np.float32)
     valid = aligned.valid
-    target, source = aligned.reference, aligned.query.copy()
-    gain = target[valid].std() / max(
-        float(source[valid].std()), 1e-3
-    )  # differences in brightness and contrast must not count as motion
-    source = (source - source[valid].mean()) * gain + target[valid].mean()
-    source[~valid] = target[~valid]
+    target, source = aligned.reference, aligned.query
+    here, there = source[valid], target[valid]
+    gain = there.std() / max(float(here.std()), 1e-3)  # differences in brightness and contrast must not count as motion
+    source = np.where(valid, (source - here.mean()) * gain + there.mean(), target)
     before, after = (np.clip(np.rint(one), 0, 255).astype(np.uint8) for one in (source, target))
-    here = points[:, None]
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, here, here.copy(), winSize=(25, 25), maxLevel=1)
+    starts_at = points[:, None]
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, starts_at, starts_at.copy(), winSize=(25, 25), maxLevel=1)
     ways = np.linalg.norm(moved[:, 0] - points, axis=1)[found.ravel() > 0]
     return float(np.quantile(np.minimum(ways, SHIFT), 0.8)) if len(ways) else float("nan")
 

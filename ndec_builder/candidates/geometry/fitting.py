@@ -1,7 +1,7 @@
 """Fits a query to a reference: the homography between them, and signals that tell copies from other pictures.
 
     geometry = fit_geometry(query_rgb, reference_rgb)  # two arrays
-    geometry = fit_pictures(describe_picture(query), describe_picture(reference))  # reuses keypoints for many pairs
+    geometry = fit_stepwise(describe_quickly(query), describe_quickly(reference))  # reuses keypoints for many pairs
 
 It does not depend on workspaces: mining, the annotation page and the fused scorer use it.
 """
@@ -19,9 +19,11 @@ from threadpoolctl import threadpool_limits
 from ndec_builder.candidates.geometry import alignment
 from ndec_builder.candidates.geometry.homography import Fit, epipolar_share, fit_homography, jacobian
 from ndec_builder.candidates.geometry.keypoint_matching import match_keypoints
-from ndec_builder.candidates.geometry.keypoints import KEYPOINT_SIDE, DescribedPicture, describe_picture
+from ndec_builder.candidates.geometry.keypoints import KEYPOINT_SIDE, DescribedPicture, describe_quickly
 from ndec_builder.candidates.geometry.seam import seam
 
+ENOUGH_INLIERS = 16  # of a fit that needs no finer keypoints
+FEW_MATCHES = 6  # with fewer, finer keypoints rarely give a fit: MIN_INLIERS is 8
 SIGNALS = (
     "inliers",
     "inlier_share",
@@ -76,20 +78,26 @@ def fit_geometry(query_rgb: np.ndarray, reference_rgb: np.ndarray, working_side:
 
     Raises ValueError for arrays of a different shape or type.
     """
-    return fit_pictures(describe_picture(query_rgb, working_side), describe_picture(reference_rgb, working_side))
+    return fit_stepwise(describe_quickly(query_rgb, working_side), describe_quickly(reference_rgb, working_side))
+
+
+def fit_stepwise(query: DescribedPicture, reference: DescribedPicture) -> Geometry:
+    """Fit two pictures of `describe_quickly`; where their few keypoints leave it open, fit the finer ones.
+
+    It is open with a fit of fewer than ENOUGH_INLIERS, and without a fit from FEW_MATCHES on. Such fits are less
+    exact, which costs pre-labels learned from people's labels .015 of their AUC (`benchmarks/mine_geometry.py`).
+    """
+    coarse = _match_both(query, reference)
+    most = max(len(one.query) for one in coarse)
+    inliers = max(one.inliers for one in coarse)
+    if inliers >= ENOUGH_INLIERS or (inliers == 0 and most < FEW_MATCHES):
+        return _geometry(query, reference, *coarse)
+    return fit_pictures(query.finer, reference.finer)
 
 
 def fit_pictures(query: DescribedPicture, reference: DescribedPicture) -> Geometry:
     """Fit two described pictures, also with the query mirrored; more inliers win, a tie goes to the plain query."""
-    straight = _matched(query.points, query.descriptors, reference)
-    flipped = _matched(*query.mirrored_keypoints(), reference)
-    is_mirrored = flipped.inliers > straight.inliers
-    best = flipped if is_mirrored else straight
-    fewest = min(len(query.points), len(reference.points))
-    density = len(best.query) / fewest if fewest else 0.0
-    if best.fit is None:
-        return Geometry(None, False, len(best.query), 0, 0.0, density)
-    return _measured(query.mirrored() if is_mirrored else query, reference, best, best.fit, is_mirrored, density)
+    return _geometry(query, reference, *_match_both(query, reference))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +113,26 @@ class _Matched:
         return int(self.fit.inliers.sum()) if self.fit else 0
 
 
-def _matched(points: np.ndarray, descriptors: np.ndarray, reference: DescribedPicture) -> _Matched:
+def _match_both(query: DescribedPicture, reference: DescribedPicture) -> tuple[_Matched, _Matched]:
+    """The matches and fits of the plain and of the mirrored query; no fit of the latter where it could not win."""
+    straight = _matched(query.points, query.descriptors, reference, 0)
+    return straight, _matched(*query.mirrored_keypoints(), reference, straight.inliers)
+
+
+def _matched(points: np.ndarray, descriptors: np.ndarray, reference: DescribedPicture, above: int) -> _Matched:
     pairs = match_keypoints(descriptors, reference.descriptors)
     here, there = points[pairs[:, 0]], reference.points[pairs[:, 1]]
-    return _Matched(here, there, fit_homography(here, there))
+    return _Matched(here, there, fit_homography(here, there) if len(pairs) > above else None)
+
+
+def _geometry(query: DescribedPicture, reference: DescribedPicture, straight: _Matched, flipped: _Matched) -> Geometry:
+    is_mirrored = flipped.inliers > straight.inliers
+    best = flipped if is_mirrored else straight
+    fewest = min(len(query.points), len(reference.points))
+    density = len(best.query) / fewest if fewest else 0.0
+    if best.fit is None:
+        return Geometry(None, False, len(best.query), 0, 0.0, density)
+    return _measured(query.mirrored() if is_mirrored else query, reference, best, best.fit, is_mirrored, density)
 
 
 def _measured(

@@ -92,7 +92,9 @@ def is_plausible(matrix: np.ndarray, query: np.ndarray, reference: np.ndarray) -
 
 def _spread(points: np.ndarray) -> float:
     """The smallest standard deviation of points (n, 2) over all directions, in px."""
-    return float(np.sqrt(max(np.linalg.eigvalsh(np.cov(points.T.astype(np.float64)))[0], 0.0)))
+    x, y = (points - points.mean(axis=0, dtype=np.float64)).T
+    xx, yy, xy = ((a * b).sum() / (len(points) - 1) for a, b in ((x, x), (y, y), (x, y)))
+    return float(np.sqrt(max((xx + yy) / 2 - np.hypot((xx - yy) / 2, xy), 0.0)))  # the smaller eigenvalue
 
 
 def jacobian(matrix: np.ndarray, point: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -11,6 +12,8 @@ import numpy as np
 KEYPOINT_SIDE = 320  # px, longest side: alignment works at this size
 FEW_KEYPOINTS = 50  # with fewer at half this size, they are searched again at the full size
 MAX_KEYPOINTS = 500  # the strongest ones
+_LAYERS = 3  # per octave, SIFT's default
+QUICK_LAYERS = 2  # of `describe_quickly`: a third faster, pre-labels are as good
 _MIN_SIDE = 16  # px; smaller pictures have no octave
 _CONTRAST = 0.02  # half the default of SIFT: blurred and dark copies keep their points
 
@@ -26,6 +29,7 @@ def _mirror_order() -> np.ndarray:
 
 
 MIRROR_ORDER = _mirror_order()
+_NO_KEYPOINTS = np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,12 @@ class DescribedPicture:
         """Width and height in working pixels."""
         return self.grey.shape[1], self.grey.shape[0]
 
+    @cached_property
+    def finer(self) -> DescribedPicture:
+        """The picture with the keypoints of its full working size, found when they are first needed."""
+        points, descriptors = _keypoints(self.grey, max(self.size), QUICK_LAYERS)
+        return replace(self, points=points, descriptors=descriptors)
+
     def mirrored(self) -> DescribedPicture:
         """The picture mirrored left to right, without detecting keypoints again."""
         points, descriptors = self.mirrored_keypoints()
@@ -57,20 +67,41 @@ class DescribedPicture:
         return points, self.descriptors[:, MIRROR_ORDER]
 
 
-def _sift() -> Any:
+def _sift(layers: int) -> Any:
     """OpenCV's detector. Without precise upscaling, points are off by a quarter pixel, half a pixel when mirrored."""
     create = cv2.SIFT_create  # type: ignore[attr-defined]  # its stubs lack it
-    return create(MAX_KEYPOINTS, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
+    return create(MAX_KEYPOINTS, layers, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
 
 
 def describe_picture(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE) -> DescribedPicture:
     """Find the keypoints of a picture (h, w, 3) uint8. Pictures that are tiny or without texture have none.
 
     SIFT enlarges its input twofold. So it gets the picture at half the working side, and only a picture with fewer than
-    FEW_KEYPOINTS there (blurred, small, plain) at the full side, which takes four times as long.
+    FEW_KEYPOINTS there (blurred, small, plain) at the full side, which takes four times as long. The fused scorer was
+    fitted with these keypoints.
 
     Raises ValueError for a different shape or type.
     """
+    picture = _at_working_size(rgb, working_side)
+    points, descriptors = _keypoints(picture.grey, working_side // 2, _LAYERS)
+    if len(points) < FEW_KEYPOINTS:
+        points, descriptors = _keypoints(picture.grey, working_side, _LAYERS)
+    return replace(picture, points=points, descriptors=descriptors)
+
+
+def describe_quickly(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE, scaled_down: int = 1) -> DescribedPicture:
+    """The picture with keypoints found at half the working side; `finer` has those of the full side.
+
+    scaled_down: of a picture that was decoded at a fraction of its size (`core.decode`); `to_working` maps its full
+    pixels. Raises ValueError for a different shape or type.
+    """
+    picture = _at_working_size(rgb, working_side, scaled_down)
+    points, descriptors = _keypoints(picture.grey, working_side // 2, QUICK_LAYERS)
+    return replace(picture, points=points, descriptors=descriptors)
+
+
+def _at_working_size(rgb: np.ndarray, working_side: int, scaled_down: int = 1) -> DescribedPicture:
+    """The picture without keypoints."""
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
         raise ValueError(f"expected a picture (h, w, 3) uint8, got {rgb.shape} {rgb.dtype}")
     height, width = rgb.shape[:2]
@@ -78,25 +109,22 @@ def describe_picture(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE) -> Desc
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if factor < 1 else np.ascontiguousarray(rgb)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    across, down = size[0] / width, size[1] / height
+    across, down = size[0] / width / scaled_down, size[1] / height / scaled_down
     # pixel centres are at whole numbers: (x + ½)·s − ½
     to_working = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]])
-    points, descriptors = _keypoints(grey, working_side // 2)
-    if len(points) < FEW_KEYPOINTS:
-        points, descriptors = _keypoints(grey, working_side)
-    return DescribedPicture(small, grey, points, descriptors, to_working)
+    return DescribedPicture(small, grey, *_NO_KEYPOINTS, to_working)
 
 
-def _keypoints(grey: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _keypoints(grey: np.ndarray, side: int, layers: int) -> tuple[np.ndarray, np.ndarray]:
     """Points (n, 2) float32 in pixels of `grey`, found in it with the longest side at `side`; descriptors (n, 128)."""
     height, width = grey.shape
     factor = min(1.0, side / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     if min(size) >= _MIN_SIDE:
         searched = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if factor < 1 else grey
-        found, numbers = _sift().detectAndCompute(searched, None)
+        found, numbers = _sift(layers).detectAndCompute(searched, None)
         if found:
             points = np.array([point.pt for point in found], np.float64)
             back = np.array([width / size[0], height / size[1]])
             return ((points + 0.5) * back - 0.5).astype(np.float32), np.rint(numbers).astype(np.float32)
-    return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+    return _NO_KEYPOINTS

@@ -6,6 +6,7 @@ six of its columns too, for people and the queue.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_pictures, single_threaded
-from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
+from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_stepwise, single_threaded
+from ndec_builder.candidates.geometry.keypoints import KEYPOINT_SIDE, DescribedPicture, describe_quickly
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.executor.base import Engine
@@ -30,7 +31,7 @@ from ndec_builder.core.schemas import GEOMETRY, table_of
 from ndec_builder.core.storage import fingerprint, read_table, read_uri, write_table
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 GEOMETRY_FILE, RECHECK_GEOMETRY_FILE = "geometry.parquet", "recheck-geometry.parquet"
 MEASURED_FILE = "measured-geometry.parquet"  # of all pairs ever measured: another --top measures only new pairs
 _KEY = "pictures"  # its column before those of GEOMETRY: fingerprint of a pair's two pictures and of the method
@@ -171,7 +172,7 @@ def _row(pair: dict[str, Any], look: Callable[[str, int], DescribedPicture]) -> 
         reference = look(pair["reference_uri"], pair["reference_rotation"] or 0)
     except (OSError, DecodeError) as error:
         return {"pair_id": pair["pair_id"], "unreadable": str(error)[:200]}
-    return {"pair_id": pair["pair_id"], **geometry_row(fit_pictures(query, reference))}
+    return {"pair_id": pair["pair_id"], **geometry_row(fit_stepwise(query, reference))}
 
 
 def geometry_row(geometry: Geometry) -> dict[str, Any]:
@@ -191,9 +192,16 @@ def _picture_cache(resolve: Callable[[str], str]) -> Callable[[str, int], Descri
         if (uri, rotation) in pictures:
             pictures.move_to_end((uri, rotation))
         else:
-            pictures[uri, rotation] = describe_picture(np.asarray(decode(read_uri(resolve(uri)), rotation)))
+            image = decode(read_uri(resolve(uri)), rotation, target=_working_size)
+            pictures[uri, rotation] = describe_quickly(np.asarray(image), scaled_down=image.info.get("scaled_down", 1))
             if len(pictures) > _KEPT_PICTURES:
                 pictures.popitem(last=False)
         return pictures[uri, rotation]
 
     return look
+
+
+def _working_size(width: int, height: int) -> tuple[int, int]:
+    """At least that of `describe_quickly`, for pictures that are scaled down while they are decoded."""
+    factor = min(1.0, KEYPOINT_SIDE / max(width, height))
+    return math.ceil(width * factor), math.ceil(height * factor)
