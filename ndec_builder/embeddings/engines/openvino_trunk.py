@@ -11,6 +11,7 @@ Importing OpenVINO's converter would report the use to its makers; `_import_open
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import sys
 import threading
@@ -90,6 +91,11 @@ def compile_trunk(backbone: Backbone, shape: tuple[int, ...], bf16: bool, lanes:
     return trunk
 
 
+@functools.cache
+def _openvino_version() -> str:
+    return importlib.metadata.version("openvino")
+
+
 def torch_engine(bf16: bool, fallback: str = "") -> EngineUsed:
     """The record of a trunk that torch runs."""
     return EngineUsed(f"torch {torch.__version__.partition('+')[0]}", "bfloat16" if bf16 else "float32", fallback)
@@ -97,7 +103,7 @@ def torch_engine(bf16: bool, fallback: str = "") -> EngineUsed:
 
 def openvino_engine(bf16: bool) -> EngineUsed:
     """The record of a trunk that OpenVINO runs."""
-    return EngineUsed(f"openvino {importlib.metadata.version('openvino')}", "bfloat16" if bf16 else "float32")
+    return EngineUsed(f"openvino {_openvino_version()}", "bfloat16" if bf16 else "float32")
 
 
 class _FromPixels(nn.Module):
