@@ -216,15 +216,15 @@ def test_a_clear_fit_needs_no_finer_keypoints() -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_weak_fit_is_made_again_with_finer_keypoints(mirrored: bool) -> None:
-    crop = np.ascontiguousarray(WHOLE[90:150, 130:210][:, :: -1 if mirrored else 1])
+    crop = np.ascontiguousarray(WHOLE[60:132, 110:206][:, :: -1 if mirrored else 1])
     query, reference = describe_quickly(crop), describe_quickly(WHOLE)
     coarse, found = fit_pictures(query, reference), fit_stepwise(query, reference)
-    assert coarse.inliers < ENOUGH_INLIERS < found.inliers
+    assert 0 < coarse.inliers < ENOUGH_INLIERS < found.inliers
     side = crop.shape[1] - 1
     truth = np.array(
-        [[-1, 0, 130 + side], [0, 1, 90], [0, 0, 1.0]] if mirrored else [[1, 0, 130], [0, 1, 90], [0, 0, 1.0]]
+        [[-1, 0, 110 + side], [0, 1, 60], [0, 0, 1.0]] if mirrored else [[1, 0, 110], [0, 1, 60], [0, 0, 1.0]]
     )
-    assert found.mirrored == mirrored and off_by(found, truth, np.array([[0, 0], [side, 59.0]])) < 1.0
+    assert found.mirrored == mirrored and off_by(found, truth, np.array([[0, 0], [side, 71.0]])) < 1.0
 
 
 def test_pictures_with_nothing_in_common_are_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:

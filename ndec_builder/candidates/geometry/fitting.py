@@ -22,7 +22,7 @@ from ndec_builder.candidates.geometry.keypoint_matching import match_keypoints
 from ndec_builder.candidates.geometry.keypoints import KEYPOINT_SIDE, DescribedPicture, describe_quickly
 from ndec_builder.candidates.geometry.seam import seam
 
-ENOUGH_INLIERS = 16  # of a fit that needs no finer keypoints
+ENOUGH_INLIERS = 14  # of a fit that needs no finer keypoints
 FEW_MATCHES = 6  # with fewer, finer keypoints rarely give a fit: MIN_INLIERS is 8
 SIGNALS = (
     "inliers",
@@ -85,7 +85,7 @@ def fit_stepwise(query: DescribedPicture, reference: DescribedPicture) -> Geomet
     """Fit two pictures of `describe_quickly`; where their few keypoints leave it open, fit the finer ones.
 
     It is open with a fit of fewer than ENOUGH_INLIERS, and without a fit from FEW_MATCHES on. Such fits are less
-    exact, which costs pre-labels learned from people's labels .015 of their AUC (`benchmarks/mine_geometry.py`).
+    exact, which costs a model that learns from people's labels .01 of its AUC (docs/geometry.md).
     """
     coarse = _match_both(query, reference)
     most = max(len(one.query) for one in coarse)

@@ -13,7 +13,8 @@ KEYPOINT_SIDE = 320  # px, longest side: alignment works at this size
 FEW_KEYPOINTS = 50  # with fewer at half this size, they are searched again at the full size
 MAX_KEYPOINTS = 500  # the strongest ones
 _LAYERS = 3  # per octave, SIFT's default
-QUICK_LAYERS = 2  # of `describe_quickly`: a third faster, pre-labels are as good
+_QUICK_LAYERS = 2  # of `describe_quickly`: a third faster, pre-labels are as good
+_QUICK_SHARE = 0.45  # of the working side: 144 px
 _MIN_SIDE = 16  # px; smaller pictures have no octave
 _CONTRAST = 0.02  # half the default of SIFT: blurred and dark copies keep their points
 
@@ -50,7 +51,7 @@ class DescribedPicture:
     @cached_property
     def finer(self) -> DescribedPicture:
         """The picture with the keypoints of its full working size, found when they are first needed."""
-        points, descriptors = _keypoints(self.grey, max(self.size), QUICK_LAYERS)
+        points, descriptors = _keypoints(self.grey, max(self.size), _QUICK_LAYERS)
         return replace(self, points=points, descriptors=descriptors)
 
     def mirrored(self) -> DescribedPicture:
@@ -90,13 +91,13 @@ def describe_picture(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE) -> Desc
 
 
 def describe_quickly(rgb: np.ndarray, working_side: int = KEYPOINT_SIDE, scaled_down: int = 1) -> DescribedPicture:
-    """The picture with keypoints found at half the working side; `finer` has those of the full side.
+    """The picture with keypoints found at less than half the working side; `finer` has those of the full side.
 
     scaled_down: of a picture that was decoded at a fraction of its size (`core.decode`); `to_working` maps its full
     pixels. Raises ValueError for a different shape or type.
     """
     picture = _at_working_size(rgb, working_side, scaled_down)
-    points, descriptors = _keypoints(picture.grey, working_side // 2, QUICK_LAYERS)
+    points, descriptors = _keypoints(picture.grey, round(_QUICK_SHARE * working_side), _QUICK_LAYERS)
     return replace(picture, points=points, descriptors=descriptors)
 
 
