@@ -34,7 +34,7 @@ def test_labels_are_counted_against_what_was_given_out(tmp_path: Path) -> None:
     assert text_of(tmp_path, "labels test").startswith("1 of 2 pairs labelled, by 2 people; ")
     write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"pair_id": "b"}]))
     assert text_of(tmp_path, "labels test") == "2 of 2 pairs labelled, by 2 people"
-    assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
+    assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest basic FOLDER --workspace {tmp_path}"
 
 
 def test_withdrawn_and_returned_labels_are_not_counted(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_directory_that_is_no_workspace_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(NdecError, match=r"is not a workspace: it has none of ndec\.toml, images,.*--workspace"):
         survey(tmp_path)
     (tmp_path / "ndec.toml").touch()
-    assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest reference FOLDER --workspace {tmp_path}"
+    assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest basic FOLDER --workspace {tmp_path}"
 
 
 def test_an_unfinished_search_is_shown_with_its_shards(tmp_path: Path) -> None:

@@ -75,14 +75,15 @@ def run(config: PullConfig) -> Path:
 
 
 def _report_counts(counts: Counter[str], tables: AnnotationTables) -> None:
-    say(f"pulled {counts['new']} new and {counts['changed']} changed labels; {counts['skipped']} pairs are skipped")
+    skipped = number_of(counts["skipped"], "pair is", "pairs are")
+    say(f"pulled labels: {counts['new']} new, {counts['changed']} changed; {skipped} skipped")
     if tables.skipped:
         names = ", ".join(f"{name} {number}" for name, number in skips_by_annotator(tables.skipped).items())
         say(f"skipped by {names}; the next push of that round gives these pairs to someone else")
     if counts["withdrawn"]:
         say(
-            f"{counts['withdrawn']} labels were withdrawn by Skip or deleted in Label Studio; their rows stay, and "
-            "they decide nothing until the pair gets a new label"
+            f"{number_of(counts['withdrawn'], 'label was', 'labels were')} withdrawn by Skip or deleted in Label "
+            "Studio; the rows stay, and they decide nothing until the pair gets a new label"
         )
     if counts["foreign"]:
         say(f"ignored: {number_of(counts['foreign'], 'task')} in ndec's projects that ndec did not make")

@@ -115,7 +115,7 @@ def _result_lines(
     newest = Counter(newest_labels(tables.counting_labels)["label"].to_pylist())
     lines = [
         f"labels that count: {_by_kind(newest)}",
-        f"decisions: {_by_kind(counts)} of {counts.total()} pairs; open: "
+        f"decisions: {_by_kind(counts)} of {number_of(counts.total(), 'pair')}; open: "
         + ", ".join(f"{number} {kind}" for kind, number in still_open.items()),
     ]
     if withdrawn := agreed["labels_withdrawn"] + agreed["labels_set_aside"]:

@@ -94,7 +94,7 @@ def finish_text(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["hours_left"] is not None:
             hours[row["annotator"]] = hours.get(row["annotator"], 0.0) + row["hours_left"]
-    text = f"{left:,} of {sum(row['pairs'] for row in rows):,} pairs left"
+    text = f"{left:,} of {number_of(sum(row['pairs'] for row in rows), 'pair')} left"
     if skipped := sum(row.get("skipped", 0) for row in rows):
         text += f"; {skipped:,} skipped, which the next push of their round gives to someone else"
     if not left or not hours:

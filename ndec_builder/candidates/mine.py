@@ -254,7 +254,7 @@ def _report_limits(config: MineConfig, table: pa.Table, pool: RoleVectors, galle
     people = table["duplicate_of"].null_count
     if people < config.top:
         say(
-            f"asked for {config.top:,} pairs for people; only {people:,} exist under --max-per-query "
+            f"asked for {number_of(config.top, 'pair')} for people; only {people:,} found under --max-per-query "
             f"{config.max_per_query} and --max-per-reference {config.max_per_reference}, with {len(pool):,} pool and "
             f"{len(gallery):,} {gallery.role} images; {len(table) - people:,} of the pairs found are duplicates"
         )

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.config import build, read_settings
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.storage import read_json, read_table
@@ -91,7 +92,7 @@ def load_role_vectors(workspace: Workspace, role: str, model: str, settings: Pat
     if not pc.all(known).as_py():
         unknown = stored.ids.filter(pc.invert(known))
         raise NdecError(
-            f"{len(unknown)} embedded {role} images, {unknown[0].as_py()!r} first, are not in {table}; "
+            f"not in {table}: {number_of(len(unknown), f'embedded {role} image')}, {unknown[0].as_py()!r} first; "
             f"run `ndec embed {role} --model {model}` again"
         )
     return RoleVectors(role, table, stored.ids, stored.vectors, stored.space, stored.precision, stored.model)

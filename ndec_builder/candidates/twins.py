@@ -17,7 +17,7 @@ import pyarrow as pa
 from ndec_builder.candidates.duplicates import VERSION, check_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.fingerprints import columns_fingerprint, images_fingerprint
 from ndec_builder.core.schemas import TWINS, table_of
@@ -80,8 +80,8 @@ def left_out(twins: Mapping[str, str], closed: Collection[str]) -> set[str]:
 def report_twins(role: str, count: int, total: int) -> None:
     if count:
         say(
-            f"{count} {role} images show the same picture as another one and are left out; one of each group is kept "
-            f"(images/{role}-twins.parquet)"
+            f"left out: {number_of(count, f'{role} image')} of the same picture as another one; one of each group is "
+            f"kept (images/{role}-twins.parquet)"
         )
     if total > ALL_IMAGES:
         say(f"{role} has more than {ALL_IMAGES:,} images: only files with equal bytes count as twins")

@@ -95,8 +95,9 @@ def _check_rejects(config: BenchmarkConfig, scored: Scored, images: int, out: Pa
     rejects = [(image, reason) for side in scored.rejects.values() for image, reason in side.items()]
     if len(rejects) > config.max_reject_share * images:
         raise GapsError(
-            f"{len(rejects)} of {images} images could not be used (first: {': '.join(rejects[0])}); the report "
-            f"{out} counts them as not found. Fix the images, or raise max_reject_share ({config.max_reject_share:g})"
+            f"{len(rejects):,} of {number_of(images, 'image')} could not be used (first: {': '.join(rejects[0])}); "
+            f"the report {out} counts them as not found. Fix the images, or raise max_reject_share "
+            f"({config.max_reject_share:g})"
         )
 
 

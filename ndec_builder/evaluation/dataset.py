@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import DECODE_VERSION, has_decode_version
 from ndec_builder.core.storage import fingerprint, read_uri, sha256_bytes, sha256_file
@@ -199,8 +199,8 @@ def folder_table(role: str, folder: Path, group_by: str) -> pa.Table:
     if listing.rejects:
         first = min(listing.rejects, key=lambda row: str(row["uri"]))
         raise UsageError(
-            f"{len(listing.rejects)} files of {folder} cannot be used, {first['uri']} first: {first['reason']}; "
-            "replace or remove them"
+            f"{number_of(len(listing.rejects), 'file')} of {folder} cannot be used, {first['uri']} first: "
+            f"{first['reason']}; replace or remove what cannot be read"
         )
     for note in (*contents.notes, *contents.gaps, listing.note):
         if note:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ndec_builder.core.console import number_of
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList, intervals
 from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.verdict import FEW_GROUPS, FEW_PAIRS
@@ -44,8 +45,8 @@ def decisions(
     refused = "the fit has no thresholds" if shipped is None else shipped.refused
     if not refused and (len(truth_group) < FEW_PAIRS or groups < FEW_GROUPS):
         refused = (
-            f"{len(truth_group):,} true pairs in {groups:,} groups of queries are too few to check them "
-            f"({FEW_PAIRS} and {FEW_GROUPS} are needed)"
+            f"{number_of(len(truth_group), 'true pair')} in {number_of(groups, 'group')} of queries: too few to "
+            f"check them ({FEW_PAIRS} and {FEW_GROUPS} are needed)"
         )
     if refused or shipped is None:
         return {"here": here, "shipped": [], "refused": refused}

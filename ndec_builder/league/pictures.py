@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri, write_bytes
 from ndec_builder.evaluation.dataset import Dataset
@@ -25,9 +26,9 @@ def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list
         some = write_folder(table, dataset.resolve, folder, letter)
         converted, broken = converted + some[0], broken + some[1]
     notes = [
-        f"{count:,} images {what}"
+        f"{what}: {number_of(count, 'image')}"
         for count, what in (
-            (converted, "are stored in another format or rotated; the peers get them as upright PNG"),
+            (converted, "stored in another format or rotated, given to the peers as upright PNG"),
             (broken, "cannot be read"),
         )
         if count

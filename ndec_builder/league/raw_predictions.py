@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
@@ -46,16 +47,16 @@ def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, in
             best[pair] = max(score, best.get(pair, -math.inf))
     if total and not best:
         raise NdecError(
-            f"none of the {total:,} rows of {path.name} can be used: {strangers:,} name no image of the dataset "
+            f"no row of {path.name} ({total:,}) can be used: {strangers:,} name no image of the dataset "
             f"(first: {example!r}), {not_numbers:,} have a score that is no number"
         )
     notes = [
-        f"{count:,} rows {what}"
+        f"{what}: {number_of(count, 'row')}"
         for count, what in (
-            (strangers, f"name no image of the dataset (first: {example!r}) and are left out"),
-            (not_numbers, "have a score that is no number and are left out"),
-            (renamed, "name images with another folder or suffix"),
-            (total - strangers - not_numbers - len(best), "repeat a pair; the better score counts"),
+            (strangers, f"left out, no image of the dataset has the name (first: {example!r})"),
+            (not_numbers, "left out, the score is no number"),
+            (renamed, "image named with another folder or suffix"),
+            (total - strangers - not_numbers - len(best), "a pair repeated, the better score counts"),
         )
         if count
     ]

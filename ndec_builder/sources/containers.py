@@ -71,7 +71,7 @@ def containers(
         if not matches:
             missing.append(name)
     if missing and len(names) > 1:
-        raise UsageError(f"{len(missing)} of {len(names)} files are missing: {', '.join(missing)}; {what}")
+        raise UsageError(f"missing: {len(missing)} of {len(names)} files, {', '.join(missing)}; {what}")
     if not found:
         raise UsageError(f"no {suffix} file at {source}; {what}")
     return [(name if is_uri(name) else workspace.uri_of(Path(name)), name) for name in sorted(set(found))]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 
@@ -163,6 +164,7 @@ def _refuse(what: str, unknown: list[str], known: int) -> None:
         distinct = list(dict.fromkeys(unknown))
         names = ", ".join(repr(name) for name in distinct[:5]) + (", …" if len(distinct) > 5 else "")
         raise NdecError(
-            f"the ground truth names {len(distinct)} {what} ids that are not among the {known} {what} images: {names}; "
+            f"the ground truth names {number_of(len(distinct), f'{what} id')} not among the "
+            f"{number_of(known, f'{what} image')}: {names}; "
             f"ids are file names without endings, unless --id chose others: ingest the missing files, or fix the csv"
         )

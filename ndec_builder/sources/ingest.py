@@ -268,9 +268,9 @@ def _report(written: dict[str, Written], gaps: list[str], config: IngestConfig) 
     for role, result in written.items():
         if len(result.rejects) > config.max_reject_share * result.total:
             sentences.append(
-                f"{len(result.rejects)} of {result.total} images in {config.source} are unusable, more than "
-                "max_reject_share "
-                f"{config.max_reject_share:g} allows. Top reasons: {top_reasons(result.rejects)}. The "
+                f"unusable: {len(result.rejects):,} of {number_of(result.total, 'image')} in {config.source}, more "
+                f"than max_reject_share {config.max_reject_share:g} allows. Top reasons: "
+                f"{top_reasons(result.rejects)}. The "
                 f"{result.total - len(result.rejects)} usable ones are in {result.path}, the rest with their reason in "
                 f"{role}-rejects.parquet next to it; fix or remove the files, or raise the share"
             )

@@ -170,7 +170,7 @@ def test_labels_of_somebody_whom_an_older_workspace_does_not_know_are_pulled(
     assert project.pull() == {project.pairs.index(pair): "unrelated"}
     said = capsys.readouterr().err
     assert (
-        "ben has no pairs in tasks.parquet (round first), and 1 labels in the project 'ndec bench test first ben'"
+        "ben has no pairs in tasks.parquet (round first), but its project 'ndec bench test first ben' has 1 label"
         in said
     )
 

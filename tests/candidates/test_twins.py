@@ -78,7 +78,7 @@ def test_what_is_said_of_twins_and_duplicates(folders: Path, capsys: pytest.Capt
     save(folders / "references" / "same.png", scene(3, (240, 180)).resize((120, 90)))
     directory = mined(folders, top=6)
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 pool images show the same picture as another one and are left out" in said
+    assert "left out: 3 pool images of the same picture as another one" in said
     assert "1 pair set aside as a duplicate of its reference" in said
     assert read_json(directory / "run.json")["counts"]["duplicates"] == 1
     text = next(stage.text for stage in survey(folders / "bench") if stage.name == "candidates test")

@@ -53,7 +53,7 @@ def test_what_is_not_read_is_counted(folders: Path, capsys: pytest.CaptureFixtur
 
 def test_a_link_out_of_the_folder_is_refused(folders: Path) -> None:
     (folders / "q" / "link.png").symlink_to(folders / "r" / "x.png")
-    with pytest.raises(UsageError, match=r"1 files of .*q cannot be used, .*link\.png first"):
+    with pytest.raises(UsageError, match=r"1 file of .*q cannot be used, .*link\.png first"):
         dataset(folders, "a/1,x\n")
 
 

@@ -70,7 +70,7 @@ def test_unknown_ids_are_counted_and_the_first_named() -> None:
     check_ids(rows[:2], ["Q1", "Q2"], ["R1"])
     with pytest.raises(NdecError, match=r"names 7 query ids .* 'X0', 'X1', 'X2', 'X3', 'X4', …"):
         check_ids(rows, ["Q1", "Q2"], ["R1"])
-    with pytest.raises(NdecError, match="names 1 reference ids that are not among the 0 reference images: 'R1'"):
+    with pytest.raises(NdecError, match="names 1 reference id not among the 0 reference images: 'R1'"):
         check_ids(rows[:2], ["Q1", "Q2"], [])
     check_ids(rows[:2], ["Q1", "Q2"], None)
 

@@ -196,8 +196,8 @@ def test_invalid_csvs(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) 
         ingest(tmp_path, path)
     for change, message in (
         ({"Rotation": "45.0"}, "the Rotation of .* is '45.0'"),
-        ({"Subset": "challenge"}, "1 images have a Subset other than .* 'challenge'"),
-        ({"ImageID": ""}, "1 rows without an ImageID"),
+        ({"Subset": "challenge"}, "1 image has a Subset other than .* 'challenge'"),
+        ({"ImageID": ""}, "1 row without an ImageID"),
     ):
         write_csv(path, [*rows[1:], {**rows[0], **change}])
         with pytest.raises(NdecError, match=message):

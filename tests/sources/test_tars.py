@@ -170,7 +170,7 @@ def test_compressed_tars_are_refused_with_advice(tmp_path: Path, name: str) -> N
 
 
 def test_sources_without_tars_or_images(tmp_path: Path, shards: Path) -> None:
-    with pytest.raises(UsageError, match=r"2 of 4 files are missing: .*part-002.tar, .*part-003.tar"):
+    with pytest.raises(UsageError, match=r"missing: 2 of 4 files, .*part-002.tar, .*part-003.tar"):
         ingest(tmp_path, f"{shards}/part-{{000..003}}.tar")
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match=r"no \.tar file at"):

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.binomial import wilson
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
+from ndec_builder.core.console import number_of
 from ndec_builder.core.vocabulary import ROUNDS
 
 FAST_SECONDS = 1.5  # a lower median is too fast to compare two images
@@ -151,13 +152,13 @@ def flags(row: Mapping[str, Any], top: str, given: int, usual: tuple[str, int, i
     low, high = wilson(mine_top, mine)[0], wilson(theirs_top, theirs)[1]
     if theirs >= FLAG_MIN_LABELS and mine_top >= ONE_LABEL_SHARE * mine and low > high:
         expected = f"the others on {theirs_top / theirs:.0%} (at most {high:.0%})"
-        found.append(f"one answer: {top} on {mine_top / mine:.0%} of {mine} pairs {where}, {expected}")
+        found.append(f"one answer: {top} on {mine_top / mine:.0%} of {number_of(mine, 'pair')} {where}, {expected}")
     elif fast and theirs < FLAG_MIN_LABELS and given >= ONE_LABEL_SHARE * row["labels"]:
         found.append(f"one answer: {top} on {given / row['labels']:.0%} of the pairs, and nobody else to compare with")
     for kind in ("gold", "checked"):
         part = row[kind]
         if part["n"] and part["high"] < LOW_ACCURACY:
-            found.append(f"inaccurate: {part['right']} of {part['n']} {kind} pairs right")
+            found.append(f"inaccurate: {part['right']} of {number_of(part['n'], f'{kind} pair')} right")
     if row["windows"]:
         start, end = row["windows"][0], row["windows"][-1]
         if wilson(end["right"], end["checked"])[1] < wilson(start["right"], start["checked"])[0]:

@@ -29,7 +29,7 @@ from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LABEL_ROWS, SKIPS, table_of
 from ndec_builder.core.workspace import Workspace
@@ -171,8 +171,9 @@ def _with_unknown(
         if key.startswith(prefix) and (round_, name) not in assignees and project.annotated:
             others.append((round_, name))
             say(
-                f"{name} has no pairs in tasks.parquet (round {round_}), and {project.annotated} labels in the project "
-                f"{project.found_title!r}; they are pulled. Was an older copy of workspace or database put in place?"
+                f"{name} has no pairs in tasks.parquet (round {round_}), but its project "
+                f"{project.found_title!r} has {number_of(project.annotated, 'label')}, which this pull stores. Was "
+                "an older copy of workspace or database put in place?"
             )
     return [*assignees, *others]
 

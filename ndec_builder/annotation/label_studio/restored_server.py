@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.skips import OFFERED_AGAIN, LabelState
+from ndec_builder.core.console import number_of
 
 MISSING, OLDER = "label_missing", "label_older"  # kinds of incidents
 _Row = dict[str, Any]
@@ -97,15 +98,17 @@ def restored_text(kept: KeptLabels, title: str) -> str:
     if not kept.is_restored:
         return (
             f"the workspace is an older copy: Label Studio knows of {kept.counted} answers in the project {title!r}, "
-            f"and the workspace stores {kept.stored}; everything that Label Studio has is compared. {missing} labels "
-            "are missing there and still count (incidents.parquet: label_missing); if they were deleted on purpose, "
+            f"and the workspace stores {kept.stored}; everything that Label Studio has is compared. "
+            f"{number_of(missing, 'label is', 'labels are')} missing there and still counted (incidents.parquet: "
+            "label_missing); after a deletion on purpose, "
             "run `ndec annotate pull --all --accept-deleted`"
         )
     older = len(kept.incidents) - missing
     return (
         f"the database of Label Studio is an older copy: it knows of {kept.counted} answers in the project {title!r}, "
-        f"and the workspace stores {kept.stored}. {missing} labels are missing there and {older} "
-        "answers are older; what the workspace stores still counts (incidents.parquet: label_missing, label_older). "
+        f"and the workspace stores {kept.stored}. {number_of(missing, 'label is', 'labels are')} missing there and "
+        f"{number_of(older, 'answer is', 'answers are')} older; what the workspace stores still counts "
+        "(incidents.parquet: label_missing, label_older). "
         "Labels that were given after that copy was made and never pulled are lost. To let Label Studio decide "
         "instead, run `ndec annotate pull --all --accept-deleted`"
     )

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.core.addresses import without_credentials
+from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, table_of
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
@@ -179,7 +180,8 @@ def trouble_lines(root: Path, split: str) -> list[str]:
     lines = [f"{number} × {kind} in Label Studio so far (incidents.parquet)" for kind, number in sorted(kinds.items())]
     if missing := missing_images(workspace):
         lines.append(
-            f"{len(missing)} pictures could not be shown, the first: {next(iter(missing))} (missing_images.json)"
+            f"{number_of(len(missing), 'picture')} could not be shown, the first: {next(iter(missing))} "
+            "(missing_images.json)"
         )
     return lines
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_bytes, write_json, write_table
 
@@ -95,11 +96,14 @@ def chain_problem(directory: Path, name: str) -> str:
     if not chain:
         return ""
     if not path.is_file():
-        return f"{path} is missing, but {chain[-1]['rows']} rows are recorded in {LEDGER_FILE}; {_advice(path, chain)}"
+        return (
+            f"{path} is missing, but {LEDGER_FILE} records {number_of(chain[-1]['rows'], 'row')}; "
+            f"{_advice(path, chain)}"
+        )
     table = read_table(path)
     if table.num_rows < chain[-1]["rows"]:
         return (
-            f"{path} has {table.num_rows} rows, but {chain[-1]['rows']} are recorded in {LEDGER_FILE}; "
+            f"{path} has {number_of(table.num_rows, 'row')}, but {LEDGER_FILE} records {chain[-1]['rows']:,}; "
             f"{_advice(path, chain)}"
         )
     digest, start = "", 0

@@ -91,8 +91,11 @@ def status_report(stages: list[Stage], root: Path) -> str:
 
 def first_open_step(stages: list[Stage], root: Path) -> str | None:
     """The command of the first stage that is not done; None while it is running, or when all are done."""
-    # not everyone needs basic images and own queries
-    following = next((s for s in stages if not s.done and s.name not in ("images basic", "images query")), None)
+    # not everyone needs basic images and own queries; an empty workspace starts with basic, as the README does
+    empty = not any(stage.done for stage in stages if stage.name.startswith("images "))
+    optional = ("images query",) if empty else ("images basic", "images query")
+    stages = sorted(stages, key=lambda stage: stage.name != "images basic") if empty else stages
+    following = next((stage for stage in stages if not stage.done and stage.name not in optional), None)
     if following is None or following.running or (following.progress and following.progress.running):
         return None
     return in_workspace(following.command, root)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ndec_builder.core.addresses import Slice, container
+from ndec_builder.core.console import number_of
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_file
@@ -86,7 +87,10 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
     folders = sorted({path.parent for path in named})
     listed = {folder / found.name for folder in folders for found in walk_files(folder, frozenset(SUFFIXES))}
     if others := listed - done:
-        notes.append(f"{len(others)} images are left out: the metadata does not name them, e.g. {min(others)}")
+        notes.append(
+            f"{number_of(len(others), 'image is', 'images are')} left out, not named in the metadata, e.g. "
+            f"{min(others)}"
+        )
     if described == images.lister.reject_count:
         reasons = top_reasons(images.lister.finish().rejects)
         refused = reasons if done else name_all("files of its metadata are missing", missing)

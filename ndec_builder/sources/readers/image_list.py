@@ -8,6 +8,7 @@ from pathlib import Path
 from ndec_builder.core.access.hosts import private_address
 from ndec_builder.core.access.references import NOT_PLAIN
 from ndec_builder.core.addresses import container
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
@@ -51,8 +52,8 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         lister.add(image_id, uri, longer=longer, place=place, stamp=(status.st_size, status.st_mtime_ns))
     if len(missing) == len(set(lines)):
         raise UsageError(
-            f"none of the {len(missing)} files that {path} names exists; relative paths start at {path.parent}. "
-            + name_all("missing", missing)
+            f"of {number_of(len(missing), 'file')} that {path} names, none exists; relative paths start at "
+            f"{path.parent}. " + name_all("missing", missing)
         )
     gaps = (f"{name_all('files of the list are missing', missing)}",) if missing else ()
     return SourceContents({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path)})

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as pa_csv
 
 from ndec_builder.core.access.references import ESCAPES_FOLDER
-from ndec_builder.core.console import progress
+from ndec_builder.core.console import number_of, progress
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import sha256_file, write_table
@@ -137,7 +137,10 @@ def _spool(path: Path, folder: Path) -> list[Path]:
         for table in read_batches(path):
             table = table.take(pc.sort_indices(table, [("ImageID", "ascending")]))
             if table["ImageID"].null_count:
-                raise NdecError(f"{path} has {table['ImageID'].null_count} rows without an ImageID; remove them")
+                raise NdecError(
+                    f"{path} has {number_of(table['ImageID'].null_count, 'row')} without an ImageID; remove or "
+                    "complete them"
+                )
             firsts = pc.utf8_slice_codeunits(table["ImageID"], 0, 1).combine_chunks().dictionary_encode()
             codes = firsts.indices.to_numpy()
             starts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
@@ -177,7 +180,8 @@ def _convert(table: pa.Table, base: str, config: IngestConfig) -> pa.Table:
         known = pc.is_in(table["Subset"], value_set=pa.array(_SUBSETS))
         odd = table.filter(pc.invert(known))
         raise NdecError(
-            f"{odd.num_rows} images have a Subset other than {', '.join(_SUBSETS)}, e.g. {odd['ImageID'][0].as_py()}: "
+            f"{number_of(odd.num_rows, 'image has', 'images have')} a Subset other than {', '.join(_SUBSETS)}, e.g. "
+            f"{odd['ImageID'][0].as_py()}: "
             f"{odd['Subset'][0].as_py()!r}; fix the column Subset"
         )
     return complete(convert_metadata(table, config).append_column("uri", uris), config.role)
