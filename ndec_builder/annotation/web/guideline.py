@@ -6,11 +6,14 @@ import re
 
 from ndec_builder.core.workspace import shipped
 
-_STYLE = """body { font: 17px/1.5 sans-serif; max-width: 1080px; margin: 24px auto; padding: 0 20px; color: #222; }
+_STYLE = """:root { color-scheme: light dark; --text: #222; --code: #eee; }
+@media (prefers-color-scheme: dark) { :root { --text: #e4e4e4; --code: #333; } body { background: #1b1b1d; }
+  a { color: #8ec7f5; } }
+body { font: 17px/1.5 sans-serif; max-width: 1080px; margin: 24px auto; padding: 0 20px; color: var(--text); }
 table { border-collapse: collapse; margin: 14px 0; }
 td, th { border: 1px solid #bbb; padding: 6px 10px; text-align: left; }
 thead:not(:has(th:not(:empty))) { display: none; }
-img { max-width: 100%; border-radius: 4px; vertical-align: middle; } code { background: #eee; padding: 1px 4px; }
+img { max-width: 100%; border-radius: 4px; vertical-align: middle; } code { background: var(--code); padding: 1px 4px; }
 blockquote { border-left: 5px solid #2f6fde; margin-left: 0; padding-left: 16px; font-size: 20px; }"""
 
 
