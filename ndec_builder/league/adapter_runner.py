@@ -7,6 +7,7 @@ With one folder, python -I adapter_runner.py ADAPTER.py FOLDER, it prints the ha
 
 An adapter is a Python file with the constants REQUIRES, COMPARE, THRESHOLD, THRESHOLD_SOURCE, LIMITS, and one of
 * `describe(path)`: bits, hex digits or a vector of one picture, or None to leave it out. All pairs are compared here.
+  With the constant LEAST_QUALITY it returns (code, quality), and pictures below that quality are left out.
 * `run(folder)`: yields (file, file, value) for a folder with all pictures, in any order and with any pairs.
 COMPARE says what the values are: `hamming`, `cosine`, `distance` (lower is more alike) or `decision` (1 for a pair).
 """
@@ -50,7 +51,7 @@ def print_hashes(adapter: Any, paths: list[Path]) -> None:
     import numpy as np
 
     notes: dict[str, Any] = {"failed": {}, "left_out": []}
-    codes = describe_all(adapter.describe, paths, notes)
+    codes = describe_all(adapter, paths, notes)
     hexes = {name: np.packbits(np.ravel(code).astype(bool)).tobytes().hex() for name, code in codes.items()}
     print(json.dumps({"codes": hexes, **notes}))
 
@@ -74,7 +75,7 @@ def compare(
     """All pairs of the pictures that could be described; a picture that fails is noted and the others go on."""
     warm_up(adapter.describe, references)  # so that loading a library is not counted per image
     started = cpu_seconds()
-    sides = [describe_all(adapter.describe, side, notes) for side in (queries, references)]
+    sides = [describe_all(adapter, side, notes) for side in (queries, references)]
     described = cpu_seconds()
     yield from best_pairs(sides[0], sides[1], adapter.COMPARE)
     notes |= {
@@ -96,11 +97,17 @@ def warm_up(describe: Callable[[str], Any], paths: list[Path]) -> None:
         raise last
 
 
-def describe_all(describe: Callable[[str], Any], paths: list[Path], notes: dict[str, Any]) -> dict[str, Any]:
+def describe_all(adapter: Any, paths: list[Path], notes: dict[str, Any]) -> dict[str, Any]:
+    """File stem → code. `notes` gets what failed, what was left out, and the tool's quality of each picture."""
+    least = getattr(adapter, "LEAST_QUALITY", None)
     found = {}
     for path in paths:
         try:
-            code = describe(str(path))
+            code = adapter.describe(str(path))
+            if least is not None:
+                code, quality = code
+                notes.setdefault("quality", {})[path.stem] = quality
+                code = code if quality >= least else None
         except Exception as error:  # whatever a peer raises for one picture must not stop the others
             notes["failed"][path.stem] = f"{type(error).__name__}: {error}"[:300]
             continue

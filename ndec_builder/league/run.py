@@ -132,6 +132,11 @@ def _describe(row: Row, entry: Entry, finished: Finished, images: int) -> None:
             f"{number_of(len(left_out), 'image is', 'images are')} left out by the tool's "
             "own rule and count as not found"
         )
+    if quality := sorted(facts.get("quality", {}).values()):
+        row.notes.append(
+            f"quality of the pictures by the tool: median {quality[len(quality) // 2]:g}, lowest {quality[0]:g}, "
+            f"below 80: {sum(value < 80 for value in quality):,} of {number_of(len(quality), 'picture')}"
+        )
     if strangers := facts.get("stranger_rows"):
         row.notes.append(f"{number_of(strangers, 'row')} of the tool name files that it was not given")
     if "cpu_total" in facts:

@@ -49,6 +49,12 @@ def describe(path):
     small = np.asarray(Image.open(path).convert("L").resize((8, 8)), float)
     return small > small.mean()
 """
+GRADED = (
+    GREYS.replace("return small > small.mean()", "return small > small.mean(), int(path[-6:-4]) * 10")
+    + """
+LEAST_QUALITY = 20
+"""
+)
 FOLDER_TOOL = """
 def run(folder):
     import os
@@ -105,6 +111,22 @@ def test_a_picture_that_a_peer_cannot_describe_is_counted_and_the_others_go_on(p
     assert any("1 image failed and count as not found" in n and "too much" in n for n in row["notes"])
 
 
+def test_pictures_below_a_tools_own_quality_are_left_out_and_the_qualities_are_shown(
+    small: Any, tmp_path: Path
+) -> None:
+    detectors = [
+        adapter(tmp_path, "graded", GRADED.format(fails="-")), adapter(tmp_path, "greys", GREYS.format(fails="-"))
+    ]  # fmt: skip
+    notes = league(small, tmp_path / "out", *detectors, pictures=False)["graded"]["notes"]
+    assert any(note.startswith("4 images are left out by the tool's own rule") for note in notes)  # q0, q1, r0, r1
+    data = from_manifest(small.manifest)
+    values = sorted(10 * i for side in (data.queries, data.references) for i in range(len(side)))
+    shown = f"median {values[len(values) // 2]}, lowest 0, below 80: 16 of {len(values)} pictures"
+    assert any(shown in note for note in notes)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "say copy" in page and "data:image" not in page  # --no-pictures
+
+
 def test_a_peer_that_dies_is_a_row_with_its_last_words(played: Any) -> None:
     row = played[1]["dies"]
     assert row["numbers"] == {} and row["problem"] == "stopped (exit code 7): out of luck"
@@ -124,10 +146,10 @@ def test_a_tool_that_changes_folders_and_suffixes_is_understood(played: Any) -> 
 
 def test_ids_of_a_csv_are_found_by_their_stem_and_the_rest_is_counted(played: Any) -> None:
     notes = " / ".join(played[1]["given"]["notes"])
-    assert "1 rows name no image of the dataset (first: 'nobody')" in notes
-    assert "1 rows have a score that is no number" in notes
-    assert "2 rows name images with another folder or suffix" in notes
-    assert "1 rows repeat a pair" in notes
+    assert "left out, no image of the dataset has the name (first: 'nobody'): 1 row" in notes
+    assert "left out, the score is no number: 1 row" in notes
+    assert "image named with another folder or suffix: 2 rows" in notes
+    assert "a pair repeated, the better score counts: 1 row" in notes
 
 
 def test_predictions_of_the_untouched_half_are_kept(small: Any, played: Any) -> None:
@@ -139,6 +161,7 @@ def test_predictions_of_the_untouched_half_are_kept(small: Any, played: Any) -> 
 
 def test_the_page_shows_every_detector_and_loads_nothing_from_elsewhere(played: Any) -> None:
     page = (played[0] / "report.html").read_text("utf-8")
+    assert "data:image" in page
     for name in ("greys", "folder_tool", "given", "dies", "clip"):
         assert f">{name}<" in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
@@ -208,7 +231,7 @@ def test_scores_of_the_wrong_direction_are_said(small: Any, tmp_path: Path, monk
 def test_a_csv_without_one_usable_row_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x,y,1\n")
-    with pytest.raises(NdecError, match=r"none of the 1 rows .*first: 'x'"):
+    with pytest.raises(NdecError, match=r"no row of .* \(1\) can be used: .*first: 'x'"):
         read_raw(path, {"q": 0}, {"r": 0})
 
 

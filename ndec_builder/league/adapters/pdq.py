@@ -8,14 +8,14 @@ REQUIRES = ("pdqhash==0.2.8", "numpy==2.4.6", "Pillow==13.0.0")
 COMPARE = "hamming"
 THRESHOLD = 31
 THRESHOLD_SOURCE = "ThreatExchange's README: distance ≤ 31, and hashes with a quality ≤ 49 are discarded"
+LEAST_QUALITY = 50
 LIMITS = "blind to crops, mirror images and rotations: the hash is one of the complete picture"
 
 
 def describe(path: str) -> Any:
-    """256 bits; None for a picture whose quality is too low."""
+    """256 bits and the quality, 0 (a plain picture) to 100."""
     import numpy as np
     import pdqhash
     from PIL import Image
 
-    bits, quality = pdqhash.compute(np.asarray(Image.open(path).convert("RGB")))
-    return bits if quality > 49 else None
+    return pdqhash.compute(np.asarray(Image.open(path).convert("RGB")))
