@@ -59,13 +59,13 @@ def test_a_kill_before_a_generation_is_written_leaves_no_temporary_name(three_ge
 
 def test_a_missing_table_is_an_error_and_not_zero_labels(three_generations: AnnotationTables) -> None:
     (three_generations.directory / "labels.parquet").unlink()
-    with pytest.raises(NdecError, match=r"is missing, but 6 rows .* labels\.previous\.parquet, .* pull --all"):
+    with pytest.raises(NdecError, match=r"is missing, but .* 6 rows; .* labels\.previous\.parquet, .* pull --all"):
         _ = fresh(three_generations).labels
 
 
 def test_a_shorter_table_is_an_error(three_generations: AnnotationTables) -> None:
     write_table(three_generations.directory / "labels.parquet", labels(4))
-    with pytest.raises(NdecError, match="has 4 rows, but 6 are recorded"):
+    with pytest.raises(NdecError, match="has 4 rows, but ledger.json records 6"):
         _ = fresh(three_generations).counting_labels
 
 
@@ -134,5 +134,5 @@ def test_a_workspace_of_an_older_version_is_read_and_gets_a_chain(tmp_path: Path
     tables.write("labels", labels(4))
     assert [entry["rows"] for entry in ledger.ledger(directory)["labels"]] == [4]
     (directory / "labels.parquet").unlink()
-    with pytest.raises(NdecError, match="is missing, but 4 rows"):
+    with pytest.raises(NdecError, match="is missing, but ledger.json records 4 rows"):
         _ = fresh(tables).labels

@@ -71,7 +71,7 @@ def test_one_missing_label_counts_on(project: Project, capsys: pytest.CaptureFix
     project.server.restore(copy)
     capsys.readouterr()
     assert project.pull() == both
-    assert "it knows of 1 answers" in (said := capsys.readouterr().err) and "stores 2. 1 labels are missing" in said
+    assert "it knows of 1 answer in" in (said := capsys.readouterr().err) and "stores 2. 1 label is missing" in said
     assert project.incidents() == [("label_missing", "hard_negative", "deleted")]
     assert project.pull(everything=True) == both
     assert project.incidents() == [("label_missing", "hard_negative", "deleted")]
