@@ -68,7 +68,7 @@ def test_a_person_is_told_before_and_after_and_a_pipe_is_not(tmp_path: Path) -> 
     arguments = ["ingest", "pool", "photos", "--workspace", "bench"]
     output, told = at_a_terminal(arguments, tmp_path)
     assert output.strip().endswith("pool.parquet")
-    assert told.rstrip().endswith("next: ndec ingest basic FOLDER --workspace bench")
+    assert told.rstrip().endswith("next: ndec ingest reference FOLDER --workspace bench")
     piped = subprocess.run(
         [sys.executable, "-m", "ndec_builder", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
