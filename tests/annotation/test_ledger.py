@@ -65,7 +65,7 @@ def test_a_missing_table_is_an_error_and_not_zero_labels(three_generations: Anno
 
 def test_a_shorter_table_is_an_error(three_generations: AnnotationTables) -> None:
     write_table(three_generations.directory / "labels.parquet", labels(4))
-    with pytest.raises(NdecError, match="has 4 rows, but ledger.json records 6"):
+    with pytest.raises(NdecError, match=r"has 4 rows, but ledger\.json records 6"):
         _ = fresh(three_generations).counting_labels
 
 
@@ -134,5 +134,5 @@ def test_a_workspace_of_an_older_version_is_read_and_gets_a_chain(tmp_path: Path
     tables.write("labels", labels(4))
     assert [entry["rows"] for entry in ledger.ledger(directory)["labels"]] == [4]
     (directory / "labels.parquet").unlink()
-    with pytest.raises(NdecError, match="is missing, but ledger.json records 4 rows"):
+    with pytest.raises(NdecError, match=r"is missing, but ledger\.json records 4 rows"):
         _ = fresh(tables).labels
