@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 
 ArrowColumn: TypeAlias = pa.ChunkedArray | pa.Array
@@ -111,6 +112,6 @@ def refuse_clash(table: str, ids: Iterable[ArrowColumn], who: str) -> None:
     twice = repeated(concatenated(ids)).to_pylist()
     if twice:
         raise NdecError(
-            f"{len(twice)} ids name two {table}, {min(twice)!r} first: {who} have the same id; "
-            f"rename the files of one of the two folders (an id is a file name without extension) and ingest it again"
+            f"{number_of(len(twice), 'id names', 'ids name')} two {table}, {min(twice)!r} first: {who} have the same "
+            "id, and a preset keeps its ids; rename one file (the id is its name) and ingest it again"
         )

@@ -20,7 +20,7 @@ from ndec_builder.manifests.arrow_ops import row_numbers, take, within
 from ndec_builder.manifests.pair_folders import folders_csv
 from ndec_builder.manifests.publish import written_once
 from ndec_builder.manifests.settings import ExportConfig
-from ndec_builder.manifests.writing.gather import read_material
+from ndec_builder.manifests.writing.gather import read_material, with_distinct_ids
 from ndec_builder.manifests.writing.hashes import write_hashes
 from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs, lineage
 from ndec_builder.manifests.writing.open_selected import select_opened
@@ -57,6 +57,8 @@ def run(config: ExportConfig) -> Path:
     preset = None
     if config.preset == "ndec":
         material, preset = compose(material, NDEC, config.partial)
+    if config.preset == "own":  # the ids of a preset are given
+        material = with_distinct_ids(material)
     material, selection = select_opened(workspace, material, config.distractors, config.seed)
     tables, cleaned = without_secrets(selection.tables, config.attribution_only)
     selection = replace(selection, tables=tables)

@@ -97,7 +97,7 @@ def restored_text(kept: KeptLabels, title: str) -> str:
     missing = len(kept.missing())
     if not kept.is_restored:
         return (
-            f"the workspace is an older copy: Label Studio knows of {number_of(kept.counted, 'answer')} in the "
+            f"the workspace is an older copy: Label Studio knows of {number_of(kept.counted or 0, 'answer')} in the "
             f"project {title!r}, "
             f"and the workspace stores {kept.stored}; everything that Label Studio has is compared. "
             f"{number_of(missing, 'label is', 'labels are')} missing there and still counted (incidents.parquet: "
@@ -106,7 +106,7 @@ def restored_text(kept: KeptLabels, title: str) -> str:
         )
     older = len(kept.incidents) - missing
     return (
-        f"the database of Label Studio is an older copy: it knows of {number_of(kept.counted, 'answer')} in the "
+        f"the database of Label Studio is an older copy: it knows of {number_of(kept.counted or 0, 'answer')} in the "
         f"project {title!r}, "
         f"and the workspace stores {kept.stored}. {number_of(missing, 'label is', 'labels are')} missing there and "
         f"{number_of(older, 'answer is', 'answers are')} older; what the workspace stores still counts "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -95,6 +97,49 @@ def read_material(
         train_only=train_only,
         test_mined=texts([]) if tables["test"] is None else tables["test"]["query_id"].combine_chunks(),
     )
+
+
+def with_distinct_ids(material: Material) -> Material:
+    """Give pool images that share an id with a query or a basic image the id `pool/ID` in the dataset.
+
+    A person who labelled pairs cannot rename files any more. `renamed` of the result says which ids changed. Ids of
+    queries and basic images stay: predictions and ground truth of the user name them.
+    """
+    others = set(concatenated([material.queries["image_id"], material.basic["image_id"]]).to_pylist())
+    pool = material.pool["image_id"].to_pylist()
+    taken, names = others | set(pool), dict[str, str]()
+    for name in sorted(others & set(pool)):
+        new = f"pool/{name}"
+        while new in taken:
+            new = f"pool/{new}"
+        taken.add(new)
+        names[name] = new
+    if not names:
+        return material
+    old = {new: name for name, new in names.items()}
+    find, kept = material.close_to_references, material.kept
+    pairs, released = (
+        with_pair_ids(represented(table, {"latter_id": names})) for table in (material.train_pairs, material.released)
+    )
+    own, edits = pc.equal(material.edits["role"], "pool"), material.edits
+    return replace(
+        material,
+        pool=represented(material.pool, {"image_id": names}).sort_by("image_id").combine_chunks(),
+        edits=pa.concat_tables([represented(edits.filter(own), {"image_id": names}), edits.filter(pc.invert(own))]),
+        kept=KeptQueries(_renamed(kept.kept, names), _renamed(kept.dropped, names)),
+        train_pairs=pairs,
+        released=released,
+        mined=texts(names.get(name, name) for name in material.mined.to_pylist()),
+        confirmed=_renamed(material.confirmed, names),
+        copies_left_out=_renamed(material.copies_left_out, names),
+        close_to_references=find
+        and (lambda ids: {names.get(name, name) for name in find([old.get(each, each) for each in ids])}),
+        renamed=names,
+    )
+
+
+def _renamed(by_id: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in by_id.items()}
 
 
 def read_hard_queries(path: Path, queries: pa.Table) -> pa.Array:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.kept_queries import KeptQueries
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import MANIFEST_TABLES, QUERIES, REFERENCES, TRAIN_PAIRS, conform
 from ndec_builder.manifests.arrow_ops import (
@@ -49,6 +50,7 @@ class Material:
     released: pa.Table = field(default_factory=TRAIN_PAIRS.empty_table)  # the ingested ones of train_pairs
     confirmed: Mapping[str, str] = field(default_factory=dict)  # pool image → the reference people say it is a copy of
     copies_left_out: Mapping[str, str] = field(default_factory=dict)  # pool image labelled edited_copy → why it is none
+    renamed: Mapping[str, str] = field(default_factory=dict)  # pool image → its id in the dataset
     twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that show the picture of another
     # which of some pool images reach the mining cut with a reference; None: there are no vectors to compare
     close_to_references: FindClose | None = None
@@ -65,6 +67,9 @@ class DatasetSelection:
     distractors_drawn: int
     confirmed_copies: int = 0  # queries that people decided to be edited copies
     distractors_compared: bool = False  # all drawn distractors are below the mining cut
+    renamed: Mapping[str, str] = field(
+        default_factory=dict
+    )  # id in the dataset → id of the pool image in the workspace
 
 
 def select_tables(material: Material, distractors: int, seed: int) -> DatasetSelection:
@@ -102,6 +107,7 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
         drawn.num_rows,
         copies.num_rows,
         distractors_compared=bool(distractors) and material.close_to_references is not None,
+        renamed=_renamed_rows(material, everything["query_id"], train["train_pair_images"]["image_id"]),
     )
 
 
@@ -289,6 +295,11 @@ def _distractors(
 def _twin_drops(material: Material) -> dict[str, dict[str, int]]:
     tables = {"reference": "references", "pool": "pool", "basic": "basic_images"}
     return {tables[role]: {"twin_of_another_image": count} for role, count in material.twins.items()}
+
+
+def _renamed_rows(material: Material, *ids: ArrowColumn) -> dict[str, str]:
+    used = set(concatenated(ids).to_pylist()) if material.renamed else set()
+    return {new: name for name, new in material.renamed.items() if new in used}
 
 
 def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: ArrowColumn) -> pa.Table:

@@ -55,6 +55,12 @@ def summary_lines(info: Mapping[str, Any], requested: int) -> list[str]:
         lines.append("this dataset has no hard negatives: no pool image was kept; the next lines say why")
     lines += [_left_out(table, reasons) for table, reasons in info["dropped"].items() if any(reasons.values())]
     lines += [line for split in GALLERY if (line := _undecided(split, info["lineage"]))]
+    if renamed := info.get("renamed_pool_images"):
+        lines.append(
+            f"{number_of(len(renamed), 'pool image shares its id', 'pool images share their ids')} with a query or "
+            f"training image and got another one in this dataset ({next(iter(renamed))!r} first; "
+            "renamed_pool_images in manifest.json)"
+        )
     if requested:
         lines += _distractors(info, requested)
     if removed := info["credentials_removed"]:

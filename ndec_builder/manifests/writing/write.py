@@ -90,6 +90,8 @@ def write_dataset(
         "card": config.card.stated(),
         "authors": [name for part in config.authors.split(";") if (name := part.strip())],
     }
+    if selection.renamed:
+        info["renamed_pool_images"] = dict(sorted(selection.renamed.items()))
     if hashed:
         info["hashes"] = hashed
     if config.train_only:
