@@ -20,7 +20,7 @@ from ndec_builder.manifests.arrow_ops import row_numbers, take, within
 from ndec_builder.manifests.pair_folders import folders_csv
 from ndec_builder.manifests.publish import written_once
 from ndec_builder.manifests.settings import ExportConfig
-from ndec_builder.manifests.writing.gather import read_material, with_distinct_ids
+from ndec_builder.manifests.writing.gather import read_material, renamed_images, with_distinct_ids
 from ndec_builder.manifests.writing.hashes import write_hashes
 from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs, lineage
 from ndec_builder.manifests.writing.open_selected import select_opened
@@ -61,7 +61,7 @@ def run(config: ExportConfig) -> Path:
         material = with_distinct_ids(material)
     material, selection = select_opened(workspace, material, config.distractors, config.seed)
     tables, cleaned = without_secrets(selection.tables, config.attribution_only)
-    selection = replace(selection, tables=tables)
+    selection = replace(selection, tables=tables, renamed=renamed_images(material, tables))
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
         with written_once(directory) as building:

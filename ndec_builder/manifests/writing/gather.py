@@ -138,6 +138,13 @@ def with_distinct_ids(material: Material) -> Material:
     )
 
 
+def renamed_images(material: Material, tables: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Id in the dataset → id in the workspace, of the pool images in `tables` that `with_distinct_ids` renamed."""
+    ids = concatenated([tables["queries"]["query_id"], tables["train_pair_images"]["image_id"]])
+    used = set(ids.to_pylist()) if material.renamed else set()
+    return {new: name for name, new in material.renamed.items() if new in used}
+
+
 def _renamed(by_id: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in by_id.items()}
 

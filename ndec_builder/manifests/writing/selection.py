@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.kept_queries import KeptQueries
-from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import MANIFEST_TABLES, QUERIES, REFERENCES, TRAIN_PAIRS, conform
 from ndec_builder.manifests.arrow_ops import (
@@ -107,7 +106,6 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
         drawn.num_rows,
         copies.num_rows,
         distractors_compared=bool(distractors) and material.close_to_references is not None,
-        renamed=_renamed_rows(material, everything["query_id"], train["train_pair_images"]["image_id"]),
     )
 
 
@@ -295,11 +293,6 @@ def _distractors(
 def _twin_drops(material: Material) -> dict[str, dict[str, int]]:
     tables = {"reference": "references", "pool": "pool", "basic": "basic_images"}
     return {tables[role]: {"twin_of_another_image": count} for role, count in material.twins.items()}
-
-
-def _renamed_rows(material: Material, *ids: ArrowColumn) -> dict[str, str]:
-    used = set(concatenated(ids).to_pylist()) if material.renamed else set()
-    return {new: name for name, new in material.renamed.items() if new in used}
 
 
 def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: ArrowColumn) -> pa.Table:
