@@ -30,6 +30,7 @@ from ndec_builder.manifests.arrow_ops import (
     within,
 )
 from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED, FindClose, below_the_cut
+from ndec_builder.manifests.writing.twins import twin_drops
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
     tables = {"queries": everything, "references": references, "ground_truth": truth, **train}
     return DatasetSelection(
         {name: conform(tables[name], schema) for name, (_, schema) in MANIFEST_TABLES.items()},
-        {"test_pool_images": test_drops, **train_drops, **distractor_drops} | _twin_drops(material),
+        {"test_pool_images": test_drops, **train_drops, **distractor_drops} | twin_drops(material.twins),
         drawn.num_rows,
         copies.num_rows,
         distractors_compared=bool(distractors) and material.close_to_references is not None,
@@ -120,7 +121,7 @@ def _training_alone(material: Material) -> DatasetSelection:
         )
     empty = {name: schema.empty_table() for name, (_, schema) in MANIFEST_TABLES.items()}
     tables = {name: conform(train.get(name, table), table.schema) for name, table in empty.items()}
-    return DatasetSelection(tables, drops | _twin_drops(material), 0)
+    return DatasetSelection(tables, drops | twin_drops(material.twins), 0)
 
 
 def positives(material: Material) -> dict[str, str]:
@@ -288,11 +289,6 @@ def _distractors(
     nothing = pa.nulls(len(chosen), pa.string())
     drawn = _queries(chosen, pa.array(["distractor"] * len(chosen), pa.string()), nothing, nothing)
     return drawn, {"distractors": {reason: number for reason, number in drops.items() if number}}
-
-
-def _twin_drops(material: Material) -> dict[str, dict[str, int]]:
-    tables = {"reference": "references", "pool": "pool", "basic": "basic_images"}
-    return {tables[role]: {"twin_of_another_image": count} for role, count in material.twins.items()}
 
 
 def _queries(images: pa.Table, kinds: pa.Array, hard_kinds: pa.Array, edits: ArrowColumn) -> pa.Table:

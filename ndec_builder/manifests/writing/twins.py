@@ -50,3 +50,9 @@ def represented(table: pa.Table, columns: Mapping[str, TwinMap]) -> pa.Table:
             ids = [twins.get(value, value) for value in table[name].to_pylist()]
             table = table.set_column(table.column_names.index(name), table.schema.field(name), texts(ids))
     return table
+
+
+def twin_drops(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Table → reason → images left out. counts: role → images that show the picture of another one."""
+    names = {"reference": "references", "pool": "pool", "basic": "basic_images"}
+    return {names[role]: {"twin_of_another_image": count} for role, count in counts.items()}
