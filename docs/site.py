@@ -26,6 +26,8 @@ ELSEWHERE = {  # file of the repository → page of the site
     "annotation/guideline.md": "guideline.md",
     "CHANGELOG.md": "changelog.md",
     "README.md": "index.md",
+    "ndec_builder/__init__.py": "reference/python.md",
+    "benchmarks/results": "performance.md",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -68,6 +70,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if not path.is_relative_to(ROOT):
             return match[0]
         name = path.relative_to(ROOT).as_posix()
+        name = "benchmarks/results" if name.startswith("benchmarks/results/") else name
         if name in ELSEWHERE:
             return f"[{text}]({'../' * depth}{ELSEWHERE[name]}{anchor or ''})"
         if name.startswith("docs/"):

@@ -129,6 +129,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_links_work_in_a_plain_checkout() -> None:
+    """Pages that the site generates do not exist there, so no page may link to them."""
+    folders = ("docs", "annotation", "manifests", "findings", "benchmarks", "tests")
+    pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in (ROOT / folder).rglob("*.md"))]
+    assert len(pages) > 40
+    broken = {}
+    for page in pages:
+        text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+        targets = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if not re.match(r"https?:|mailto:", target)]
+        if gone := [target for target in targets if not (page.parent / target).exists()]:
+            broken[page.relative_to(ROOT).as_posix()] = gone
+    assert broken == {}
+
+
 def test_the_site_builds_with_strict_links_and_shows_what_is_generated(site: Path) -> None:
     def text(name: str) -> str:
         return (site / name).read_text("utf-8")
