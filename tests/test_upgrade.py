@@ -27,7 +27,8 @@ from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.training.checkpoint import load_detector
-from support.fake_label_studio import TOKEN, FakeLabelStudio, state_of_database
+from support.fake_label_studio import TOKEN, FakeLabelStudio
+from support.fake_label_studio_state import state_of_database
 
 ARCHIVE = Path(__file__).parent / "data" / "workspace_59c392b.tar.xz"
 

@@ -31,7 +31,7 @@ from ndec_builder.core.remote import AbsentError, is_remote, is_web, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
 _cells = CellReader()
-_ROW_GROUP = 131_072  # rows
+GROUP_ROWS = 131_072  # rows
 _PARTIAL = re.compile(r"-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[^-]*\.partial")
 
 
@@ -172,23 +172,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pa.Table) -> Path:
-    """Write one parquet file; the same table gives the same bytes (one row group size, zstd, no timestamps).
-
-    Dictionary-encoded columns are written as plain ones, one row group at a time.
-    """
+    """Write one parquet file; the same table gives the same bytes (one row group size, zstd, no timestamps)."""
     with atomic_path(path) as temporary:
-        if not any(pa.types.is_dictionary(kind) for kind in table.schema.types):
-            pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
-            return path
-        schema = pa.schema([_plain(field) for field in table.schema], table.schema.metadata)
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for start in range(0, max(table.num_rows, 1), _ROW_GROUP):
-                writer.write_table(table.slice(start, _ROW_GROUP).cast(schema), row_group_size=_ROW_GROUP)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=GROUP_ROWS)
     return path
-
-
-def _plain(field: pa.Field) -> pa.Field:
-    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 def read_table(path: Path, columns: list[str] | None = None, dictionary: Sequence[str] = ()) -> pa.Table:

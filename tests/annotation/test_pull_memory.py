@@ -22,6 +22,7 @@ from ndec_builder.annotation.label_studio.label_rows import NewRows, answers_by_
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.records import table_store
 from ndec_builder.annotation.records.ledger import ledger
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks
 from ndec_builder.annotation.tables import AnnotationTables
@@ -117,7 +118,8 @@ def test_every_label_is_in_the_table_once_sorted_by_time(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("again", [False, True], ids=["first pull", "all of it compared again"])
 def test_a_compact_pull_writes_the_same_files(tmp_path: Path, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_ROW_GROUP", 150)
+    for module in (storage, table_store):
+        monkeypatch.setattr(module, "GROUP_ROWS", 150)
     found = []
     for compact in (False, True):
         client, tables = pulled(tmp_path / str(compact), 4, compact=compact)

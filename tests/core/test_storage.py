@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.core import storage
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import (
     atomic_path,
@@ -157,16 +155,3 @@ def test_the_umask_says_who_may_read_a_result(tmp_path: Path, umask: int, mode: 
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [mode, mode]
-
-
-@given(st.lists(st.tuples(st.sampled_from(["a", "bb", None]), st.integers(0, 9)), max_size=20), st.integers(1, 7))
-def test_a_dictionary_encoded_column_is_written_as_a_plain_one(rows: list[tuple[str | None, int]], group: int) -> None:
-    schema = pa.schema([("name", pa.string()), ("value", pa.int32())], metadata={"ndec_table": "x"})
-    table = pa.Table.from_pylist([{"name": name, "value": value} for name, value in rows], schema=schema)
-    encoded = schema.set(0, schema.field(0).with_type(pa.dictionary(pa.int32(), pa.string())))
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(storage, "_ROW_GROUP", group)
-        plain = write_table(Path(folder) / "plain.parquet", table)
-        compact = write_table(Path(folder) / "compact.parquet", table.cast(encoded))
-        assert plain.read_bytes() == compact.read_bytes()
-        assert read_table(compact).equals(table) and read_table(compact, dictionary=["name"]).cast(schema).equals(table)

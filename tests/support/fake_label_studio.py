@@ -7,7 +7,6 @@ second, so that two runs give the same tables.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import http.server
 import json
@@ -16,19 +15,16 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
+from support.fake_label_studio_routes import ROUTES
+from support.fake_label_studio_state import StoredState, empty_state
+
 TOKEN = "simulated-token"
-LOGIN = "simulated@example.org"
 _Row = dict[str, Any]
 
 
@@ -117,42 +113,13 @@ class FakeLabelStudio:
         self._call("go_on")
 
 
-def state_of_database(path: Path) -> _Row:
-    """The projects, tasks and annotations of Label Studio's own database (SQLite), as `reset` takes them."""
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        database.row_factory = sqlite3.Row
-        projects, tasks, notes = (
-            [dict(row) for row in database.execute(f"SELECT * FROM {name} ORDER BY id")]
-            for name in ("project", "task", "task_completion")
-        )
-    state = _empty() | {"clock": 60 * 86_400}  # later than all that is stored
-    for kind, rows in (("project", projects), ("task", tasks), ("annotation", notes)):
-        state["last"][kind] = max((row["id"] for row in rows), default=0)
-    names = ("id", "title", "description", "label_config")
-    state["projects"] = {row["id"]: {name: row[name] for name in names} for row in projects}
-    for row in tasks:
-        task = {"id": row["id"], "project": row["project_id"], "data": json.loads(row["data"]), "annotations": []}
-        state["tasks"][row["id"]] = task | {"updated_at": _stored_time(row["updated_at"])}
-    for row in notes:
-        note = {name: row[name] for name in ("id", "lead_time")} | {"result": json.loads(row["result"])}
-        note |= {"task": row["task_id"], "project": row["project_id"], "was_cancelled": bool(row["was_cancelled"])}
-        note |= {"completed_by": row["completed_by_id"], "updated_by": row["updated_by_id"], "ground_truth": False}
-        note |= {name: _stored_time(row[name]) for name in ("created_at", "updated_at")}
-        state["tasks"][row["task_id"]]["annotations"].append(note)
-    return state
-
-
-def _stored_time(text: str) -> str:
-    return f"{text.replace(' ', 'T')}Z"
-
-
-class _Server:
+class _Server(StoredState):
     """State and answers. One lock: requests are carried out one after another, as with SQLite."""
 
     def __init__(self, listening: socket.socket, control: Connection) -> None:
+        super().__init__()
         self.control, self.lock = control, threading.RLock()
-        self.data = _empty()
-        self.offset, self.seen, self.broken, self.process = 0.0, list[str](), (0, ""), 0
+        self.seen, self.broken, self.process = list[str](), (0, ""), 0
         self.paused, self.may_go = 0, threading.Event()
         server = http.server.ThreadingHTTPServer(listening.getsockname(), _handler(self), bind_and_activate=False)
         server.socket.close()
@@ -186,8 +153,8 @@ class _Server:
         self.data = copy.deepcopy(state) | {"clock": self.data["clock"]}
 
     def do_reset(self, state: _Row | None) -> None:
-        self.data = copy.deepcopy(state or _empty())
-        self.offset: float | None = 0.0
+        self.data = copy.deepcopy(state or empty_state())
+        self.offset = 0.0
         self.do_fail_at(0, "")
 
     def do_set_clock(self, offset: float | None) -> None:
@@ -208,14 +175,14 @@ class _Server:
         self.may_go.clear()
 
     def do_label(self, project: int, pair_id: str, choice: str | None, offset: float) -> bool:
-        for task in self._tasks(project):
+        for task in self.tasks_of(project):
             if task["data"]["pair_id"] == pair_id:
                 self.annotate(task, choice, offset)
                 return True
         return False
 
     def do_delete_label(self, project: int, pair_id: str) -> bool:
-        for task in self._tasks(project):
+        for task in self.tasks_of(project):
             if task["data"]["pair_id"] == pair_id and task["annotations"]:
                 task["annotations"].clear()
                 task["updated_at"] = self.now()
@@ -223,190 +190,18 @@ class _Server:
         return False
 
     def do_delete_task(self, project: int, pair_id: str) -> None:
-        for task in self._tasks(project):
+        for task in self.tasks_of(project):
             if task["data"]["pair_id"] == pair_id:
                 del self.data["tasks"][task["id"]]
-
-    # the stored data
-
-    def annotate(self, task: _Row, choice: str | None, offset: float = 0.0) -> None:
-        result = {"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [choice]}}
-        notes, now = task["annotations"], self.now(offset)
-        if not notes:
-            note = {"id": self.number("annotation"), "task": task["id"], "project": task["project"], "lead_time": 1.0}
-            notes.append(note | {"completed_by": 1, "created_at": now, "updated_by": None, "ground_truth": False})
-        notes[0] |= {"result": [] if choice is None else [result], "was_cancelled": choice is None, "updated_at": now}
-        task["updated_at"] = now
-
-    def now(self, offset: float = 0.0) -> str:
-        if self.offset is None:
-            return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        self.data["clock"] += 1
-        return (EPOCH + timedelta(seconds=self.data["clock"] + self.offset + offset)).isoformat().replace("+00:00", "Z")
-
-    def number(self, kind: str) -> int:
-        self.data["last"][kind] += 1
-        return int(self.data["last"][kind])
-
-    def _tasks(self, project: int) -> list[_Row]:
-        return [task for _, task in sorted(self.data["tasks"].items()) if task["project"] == project]
-
-    def project(self, number: int) -> _Row:
-        tasks = self._tasks(number)
-        counts = {"task_number": len(tasks), "num_tasks_with_annotations": sum(labels(task) > 0 for task in tasks)}
-        return self.data["projects"][number] | counts
 
     # the API
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
-        for pattern, answer in _ROUTES.items():
+        for pattern, answer in ROUTES.items():
             verb, _, form = pattern.partition(" ")
             if verb == method and (match := re.fullmatch(form, path)):
                 return answer(self, query, body, *(int(part) for part in match.groups()))
         raise AssertionError(f"the fake Label Studio does not know {method} {path}")
-
-
-def _empty() -> _Row:
-    return {"clock": 0, "last": {"project": 0, "task": 0, "annotation": 0}, "projects": {}, "tasks": {}}
-
-
-def labels(task: _Row) -> int:
-    return sum(not note["was_cancelled"] for note in task["annotations"])
-
-
-def _matches(task: _Row, filters: _Row) -> bool:
-    found = []
-    for item in filters["items"]:
-        name, operator, value = item["filter"].removeprefix("filter:tasks:"), item["operator"], item["value"]
-        if name == "updated_at":
-            assert operator == "greater", item
-            found.append(_moment(task["updated_at"]) > _moment(value))
-            continue
-        skipped = sum(note["was_cancelled"] for note in task["annotations"])
-        number = {"total_annotations": labels(task), "cancelled_annotations": skipped}[name]
-        found.append({"greater": number > value, "equal": number == value}[operator])
-    return (all if filters["conjunction"] == "and" else any)(found)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def _page(rows: list[_Row], query: dict[str, str]) -> list[_Row]:
-    size, page = int(query.get("page_size", 100)), int(query.get("page", 1))
-    return rows[size * (page - 1) : size * page]
-
-
-def _projects(server: _Server, query: dict[str, str], _: Any) -> tuple[int, Any]:
-    rows = [server.project(number) for number in sorted(server.data["projects"], reverse=True)]
-    found = _page(rows, query)
-    return (200, {"count": len(rows), "results": found}) if found or query.get("page", "1") == "1" else (404, {})
-
-
-def _project(server: _Server, query: dict[str, str], _: Any, number: int) -> tuple[int, Any]:
-    return (200, server.project(number)) if number in server.data["projects"] else (404, {"detail": "Not found."})
-
-
-def _create(server: _Server, query: dict[str, str], body: Any) -> tuple[int, Any]:
-    number = server.number("project")
-    server.data["projects"][number] = body | {"id": number}
-    return 201, server.project(number)
-
-
-def _change(server: _Server, query: dict[str, str], body: Any, number: int) -> tuple[int, Any]:
-    server.data["projects"][number] |= body
-    return 200, server.project(number)
-
-
-def _import(server: _Server, query: dict[str, str], body: Any, number: int) -> tuple[int, Any]:
-    made = []
-    for one in body:
-        task = {"id": server.number("task"), "project": number, "data": one["data"], "annotations": []}
-        server.data["tasks"][task["id"]] = task | {"updated_at": server.now()}
-        made.append(task["id"])
-    return 201, {"task_count": len(made), "task_ids": made}
-
-
-def _list_tasks(server: _Server, query: dict[str, str], _: Any) -> tuple[int, Any]:
-    filters = json.loads(query["query"])["filters"] if "query" in query else {"conjunction": "and", "items": []}
-    rows = [task for task in server._tasks(int(query["project"])) if _matches(task, filters)]
-    shown = [
-        task | {"total_annotations": labels(task), "cancelled_annotations": len(task["annotations"]) - labels(task)}
-        for task in _page(rows, query)
-    ]
-    return 200, {"tasks": shown, "total": len(rows), "total_annotations": 0, "total_predictions": 0}
-
-
-def _change_task(server: _Server, query: dict[str, str], body: Any, number: int) -> tuple[int, Any]:
-    server.data["tasks"][number] |= body | {"updated_at": server.now()}
-    return 200, server.data["tasks"][number]
-
-
-def _delete_task(server: _Server, query: dict[str, str], _: Any, number: int) -> tuple[int, Any]:
-    del server.data["tasks"][number]
-    return 204, None
-
-
-def _act(server: _Server, query: dict[str, str], body: Any) -> tuple[int, Any]:
-    assert query["id"] == "delete_tasks", query
-    included, filters = set(body["selectedItems"]["included"]), body["filters"]
-    chosen = [t for t in server._tasks(int(query["project"])) if t["id"] in included and _matches(t, filters)]
-    for task in chosen:
-        del server.data["tasks"][task["id"]]
-    return 200, {"processed_items": len(chosen)}
-
-
-def _annotation(server: _Server, query: dict[str, str], _: Any, number: int) -> tuple[int, Any]:
-    found = [note for task in server.data["tasks"].values() for note in task["annotations"] if note["id"] == number]
-    return (200, found[0]) if found else (404, {"detail": "Not found."})
-
-
-def _annotate(server: _Server, query: dict[str, str], body: Any, number: int) -> tuple[int, Any]:
-    """As the page does: the first answer of a task, or a skip."""
-    choice = None if body.get("was_cancelled") else body["result"][0]["value"]["choices"][0]
-    server.annotate(server.data["tasks"][number], choice)
-    return 201, server.data["tasks"][number]["annotations"][0]
-
-
-def _correct(server: _Server, query: dict[str, str], body: Any, number: int) -> tuple[int, Any]:
-    for task in server.data["tasks"].values():
-        if [note["id"] for note in task["annotations"]] == [number]:
-            server.annotate(task, body["result"][0]["value"]["choices"][0])
-            return 200, task["annotations"][0]
-    return 404, {"detail": "Not found."}
-
-
-def _delete(server: _Server, query: dict[str, str], _: Any, number: int) -> tuple[int, Any]:
-    for task in server.data["tasks"].values():
-        if [note["id"] for note in task["annotations"]] == [number]:
-            task["annotations"].clear()
-            task["updated_at"] = server.now()
-            return 204, None
-    return 404, {"detail": "Not found."}
-
-
-def _user(server: _Server, query: dict[str, str], _: Any) -> tuple[int, Any]:
-    return 200, {"id": 1, "email": LOGIN}
-
-
-_ROUTES: dict[str, Callable[..., tuple[int, Any]]] = {
-    "GET /api/version": lambda *_: (200, {"release": "1.23.2"}),
-    "GET /api/current-user/whoami": _user,
-    "GET /api/users/": lambda *given: (200, [_user(*given)[1]]),
-    "GET /api/projects/": _projects,
-    "POST /api/projects/": _create,
-    r"GET /api/projects/(\d+)/": _project,
-    r"PATCH /api/projects/(\d+)/": _change,
-    r"POST /api/projects/(\d+)/import": _import,
-    "GET /api/tasks/": _list_tasks,
-    r"PATCH /api/tasks/(\d+)/": _change_task,
-    r"DELETE /api/tasks/(\d+)/": _delete_task,
-    "POST /api/dm/actions/": _act,
-    r"GET /api/annotations/(\d+)/": _annotation,
-    r"POST /api/tasks/(\d+)/annotations/": _annotate,
-    r"PATCH /api/annotations/(\d+)/": _correct,
-    r"DELETE /api/annotations/(\d+)/": _delete,
-}  # fmt: skip
 
 
 def _handler(server: _Server) -> type[http.server.BaseHTTPRequestHandler]:

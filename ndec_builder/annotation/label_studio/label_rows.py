@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_studio.annotations import Annotation, TaskAnswer, moment_of
 from ndec_builder.annotation.label_studio.restored_server import KeptLabels
@@ -18,6 +19,7 @@ from ndec_builder.core.schemas import LABEL_ROWS, table_of
 
 _Row = dict[str, Any]
 _ROWS_AT_ONCE = 10_000
+_LABEL_ORDER = ("annotated_at", "round", "annotator", "pair_id")
 
 
 @dataclass
@@ -150,3 +152,19 @@ def _login(answer: Annotation | None, logins: Mapping[int, str]) -> str | None:
 
 def _age(annotation: Annotation) -> tuple[datetime, int]:
     return moment_of(annotation.updated_at), annotation.id
+
+
+def in_label_order(labels: pa.Table) -> pa.Table:
+    """New labels by time, then round, annotator and pair."""
+    labels = labels.unify_dictionaries()
+    order = pa.table({name: _sortable(labels[name]) for name in _LABEL_ORDER})
+    return labels.take(pc.sort_indices(order, [(name, "ascending") for name in _LABEL_ORDER]))
+
+
+def _sortable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column with the same order that Arrow can sort: ranks instead of dictionary-encoded values."""
+    if not pa.types.is_dictionary(column.type) or not len(column):
+        return column
+    encoded = column.combine_chunks()
+    ranks = pc.rank(encoded.dictionary, tiebreaker="dense").cast(pa.int32())
+    return pa.chunked_array([ranks.take(encoded.indices)])

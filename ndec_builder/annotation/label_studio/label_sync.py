@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import (
@@ -22,20 +21,20 @@ from ndec_builder.annotation.label_studio.annotations import (
     update_snapshot,
 )
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
-from ndec_builder.annotation.label_studio.label_rows import NewRows, new_rows
+from ndec_builder.annotation.label_studio.label_rows import NewRows, in_label_order, new_rows
 from ndec_builder.annotation.label_studio.restored_server import KeptLabels, restored_text
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, KnownTask, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
+from ndec_builder.annotation.records.table_store import StoredTable, TableStore
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import LABEL_ROWS, SKIPS, table_of
+from ndec_builder.core.schemas import SKIPS, table_of
 from ndec_builder.core.workspace import Workspace
 
 MANY_DELETED, SHARE_DELETED = 10, 0.1  # more deleted labels than this in a project are no correction by a person
-_LABEL_ORDER = ("annotated_at", "round", "annotator", "pair_id")
 _Row = dict[str, Any]
 
 
@@ -67,19 +66,13 @@ def pull_labels(
         now = datetime.now(UTC)
         skips = [row | {"seen_at": now} for row in found.rows.skips]
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
-    new = _in_order(pa.concat_tables([tables.labels.slice(0, 0), *found.labels]))
-    found.labels.clear()
+    none = tables.labels.schema.empty_table()
+    new = in_label_order(pa.concat_tables([none, *(found.store.get(stored) for stored in found.labels)]))
     tables.write("labels", pa.concat_tables([tables.labels, new]))
     found.counts["labels"], found.counts["skipped"] = tables.labels.num_rows, len(tables.skipped)
     found.snapshot.write()
     found.comparisons.write()
     return found.counts, found.deleted
-
-
-def _in_order(labels: pa.Table) -> pa.Table:
-    """New labels by time, then round, annotator and pair."""
-    order = labels.select(_LABEL_ORDER).cast(pa.schema([LABEL_ROWS.field(name) for name in _LABEL_ORDER]))
-    return labels.unify_dictionaries().take(pc.sort_indices(order, [(name, "ascending") for name in _LABEL_ORDER]))
 
 
 @dataclass
@@ -89,7 +82,8 @@ class ServerChanges:
     snapshot: ServerSnapshot
     comparisons: FullComparisons
     repair: bool
-    labels: list[pa.Table] = field(default_factory=list)  # new ones, by project
+    store: TableStore = field(default_factory=TableStore)
+    labels: list[StoredTable] = field(default_factory=list)  # new ones, by project
     rows: NewRows = field(default_factory=NewRows)  # without labels
     counts: Counter[str] = field(default_factory=Counter)
     stored: list[tuple[projects.Project, int]] = field(default_factory=list)  # how many answers of each
@@ -113,6 +107,7 @@ def collect_changes(
     found = ServerChanges(ServerSnapshot(tables), FullComparisons(tables.directory, everything), repair)
     snapshot, rows = found.snapshot, found.rows
     assigned = PairsOfTasks(tables.assigned)
+    del tables.assigned  # not needed when the labels are written
     newest = newest_by_project(tables.labels)
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
@@ -149,7 +144,8 @@ def collect_changes(
         number = kept.stored + kept.new_incidents + more.label_count + len(more.skips)
         if number:
             found.stored.append((project, number))
-        found.labels.append(more.take_labels())
+        if more.label_count:
+            found.labels.append(found.store.put(more.take_labels()))
         rows.skips += more.skips
         rows.incidents += more.incidents
         snapshot.close(project.id)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.records.table_store import StoredTable, TableStore, write_tables
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.console import number_of
@@ -43,25 +44,30 @@ class KnownTask:
 class ServerSnapshot:
     """KnownTasks by project and task. If a process is killed before `write`, the next sync rebuilds them.
 
-    Rows become Python objects when `tasks_of` opens a project, and a table again with `close`. Compact tables drop
-    their own copy of what this holds.
+    Rows become Python objects when `tasks_of` opens a project, and a table in a file again with `close`. Compact tables
+    drop their own copy of what this holds.
     """
 
     def __init__(self, tables: AnnotationTables) -> None:
         self.tables = tables
-        self._closed: dict[int, pa.Table] = {}
+        self._store = TableStore()
+        self._closed: dict[int, StoredTable] = {}
         self._open: dict[int, dict[int, KnownTask]] = {}
+        self._assignees: dict[int, Assignee] = {}
         table = tables.project_tasks
-        self._none = table.slice(0, 0)
+        self._schema = table.schema
         for number in sorted(pc.unique(table["project"]).to_pylist()):
-            self._closed[number] = table.filter(pc.equal(table["project"], number))
+            own = table.filter(pc.equal(table["project"], number))
+            self._closed[number] = self._store.put(own)
+            self._assignees[number] = next(keys(own, "round", "annotator"))
         if tables.compact:
             del tables.project_tasks
 
     def tasks_of(self, project: int) -> dict[int, KnownTask]:
         """The tasks of a project by their id in Label Studio. Callers change this dict in place."""
         if project not in self._open:
-            table = self._closed.pop(project, self._none)
+            stored = self._closed.pop(project, None)
+            table = self._schema.empty_table() if stored is None else self._store.get(stored)
             rows = self._open[project] = {}
             shared: dict[Any, Any] = {}  # one object for equal values
             for row in keys(table, *PROJECT_TASKS.names):
@@ -72,13 +78,13 @@ class ServerSnapshot:
         return self._open[project]
 
     def close(self, project: int) -> None:
-        """Keep the rows of a project as a table, which takes a tenth of the memory."""
+        """Keep the rows of a project outside memory."""
         if rows := self._open.pop(project, None):
-            self._closed[project] = self._table(rows)
+            self._closed[project] = self._store.put(self._table(rows))
 
     def _table(self, rows: Mapping[int, KnownTask]) -> pa.Table:
         """Rows of PROJECT_TASKS by task."""
-        numbers, schema = sorted(rows), self._none.schema
+        numbers, schema = sorted(rows), self._schema
         starts = range(0, len(numbers), _ROWS_AT_ONCE)
         chunks = ([rows[task] for task in numbers[start : start + _ROWS_AT_ONCE]] for start in starts)
         columns = ([[getattr(row, name) for row in chunk] for name in schema.names] for chunk in chunks)
@@ -86,10 +92,8 @@ class ServerSnapshot:
 
     def projects_of(self, assignee: Assignee) -> list[int]:
         """Ids of the projects that this annotator had in this round at the last check."""
-        first = {number: next(keys(table, "round", "annotator")) for number, table in self._closed.items()}
-        opened = ((number, next(iter(rows.values()))) for number, rows in self._open.items() if rows)
-        first |= {number: (row.round, row.annotator) for number, row in opened}
-        return [number for number, found in sorted(first.items()) if found == assignee]
+        known = sorted({*self._closed, *(number for number, rows in self._open.items() if rows)})
+        return [number for number in known if self._assignees[number] == assignee]
 
     def forget_project(self, project: int) -> None:
         self._closed.pop(project, None)
@@ -99,14 +103,18 @@ class ServerSnapshot:
         """The task of this id; a new one is added."""
         rows = self.tasks_of(project)
         if task not in rows:
+            self._assignees[project] = assignee
             rows[task] = KnownTask(*assignee, project, task, pair_id)
         return rows[task]
 
     def write(self) -> None:
         for project in [*self._open]:
             self.close(project)
-        parts = [table for _, table in sorted(self._closed.items())]
-        self.tables.write("project_tasks", pa.concat_tables([self._none, *parts]))
+        parts = (self._store.get(stored) for _, stored in sorted(self._closed.items()))
+        if self.tables.compact:
+            write_tables(self.tables.directory / "project_tasks.parquet", self._schema, parts)
+        else:
+            self.tables.write("project_tasks", pa.concat_tables([self._schema.empty_table(), *parts]))
 
 
 class FullComparisons:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.annotation.records.table_store import write_tables
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_bytes, write_json, write_table
@@ -57,7 +58,7 @@ def append(directory: Path, name: str, table: pa.Table) -> Path:
         return path
     if path.is_file():
         _keep_previous(path)
-    write_table(path, table)
+    write_tables(path, table.schema, [table])
     _add_entry(directory, known, name, table, rows)
     return path
 
