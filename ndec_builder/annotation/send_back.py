@@ -30,6 +30,7 @@ from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 1
+RECORD_FILE = "send-back.run.json"
 PENDING_FILE = "send-back.pending.json"  # exists from the first change until Label Studio has all tasks
 
 
@@ -38,8 +39,9 @@ def run(config: SendBackConfig) -> Path:
 
     labels.parquet stays as it is: set_aside.parquet lists the rows that no longer count, who sent them back, when and
     why. The pairs go to others of the same round who have not seen them; if nobody has not, a pair with another label
-    keeps that one. Open pairs stay (`leave` moves those). After a kill, the same command finishes the work. Raises
-    NdecError, with nothing changed, if there is no such label, or if nobody else may label a pair.
+    keeps that one. Open pairs stay (`leave` moves those). After a kill, the same command finishes the work, and says so
+    if it was finished. Raises NdecError, with nothing changed, if there is no such label, or if nobody else may label a
+    pair.
     """
     record = RunRecord("annotate send-back", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
@@ -58,7 +60,13 @@ def run(config: SendBackConfig) -> Path:
         if pending.is_file() and (begun := read_json(pending))["annotator"] == config.annotator:
             counts = {name: begun[name] + number for name, number in counts.items()}
         elif not chosen and moved.tasks.equals(tasks):
-            raise NdecError(_no_label(config, tables.labels))
+            if (earlier := record.earlier(directory, RECORD_FILE)) is None:
+                raise NdecError(_no_label(config, tables.labels))
+            say(
+                f"nothing to do: the same command set {number_of(earlier['counts']['set_aside'], 'label')} of "
+                f"{config.annotator} aside at {earlier['started_at']}, and there is no new one"
+            )
+            return directory / "set_aside.parquet"
         if moved.stuck:
             raise NdecError(
                 f"nothing is sent back: all annotators named have seen {len(moved.stuck)} of the pairs (the first: "
@@ -69,7 +77,7 @@ def run(config: SendBackConfig) -> Path:
         tables.write("tasks", moved.tasks)
         for round_ in [name for name in ROUNDS if name in moved.tasks["round"].to_pylist()]:
             sync_tasks(tables, round_, connection, config.chunk, suggestions(tables, round_))
-        record.write(directory, counts=counts, name="send-back.run.json")
+        record.write(directory, counts=counts, name=RECORD_FILE)
         pending.unlink(missing_ok=True)
     say(
         f"{number_of(counts['set_aside'], 'label')} of {config.annotator} are set aside; "

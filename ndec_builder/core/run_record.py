@@ -11,7 +11,7 @@ from typing import Any
 
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.config import as_dict
-from ndec_builder.core.storage import write_json
+from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.version import __version__
 
 
@@ -59,6 +59,13 @@ class RunRecord:
                 }
             ),
         )
+
+    def earlier(self, directory: Path, name: str = "run.json") -> dict[str, Any] | None:
+        """The record `directory/name` if the same command wrote it with the same settings; None otherwise."""
+        path = directory / name
+        found: dict[str, Any] = read_json(path) if path.is_file() else {}
+        mine = {"stage": self.stage, "config": _cleaned(as_dict(self.config))}
+        return found if all(found.get(key) == value for key, value in mine.items()) else None
 
 
 def _cleaned(value: Any) -> Any:

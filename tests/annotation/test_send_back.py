@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,9 @@ def test_answering_two_in_under_a_second_is_flagged_and_sent_back(
     rows = {row["annotator"]: row for row in status(StatusConfig(workspace.root))}
     assert set(rows) == {"ann"} and (rows["ann"]["pairs"], rows["ann"]["left"]) == (72, 36)
     with pytest.raises(NdecError, match=r"'lazy' has no label .* that counts"):
-        send_back.run(config)
+        send_back.run(replace(config, why="another reason"))
+    send_back.run(config)  # after a kill at its last step, nobody knows whether it was finished
+    assert "the same command set 36 labels of lazy aside" in capsys.readouterr().err
 
     # The pairs are in ann's queue in Label Studio, and end decided by the truth.
     assert answer_all(workspace, "test", connection, truth, "ann") == 36
