@@ -111,6 +111,17 @@ def test_the_preview_of_a_camera_raw_file_is_read_and_turned() -> None:
     assert difference(data, scene(3, (160, 112)).transpose(Image.Transpose.ROTATE_270)) < 4
 
 
+def test_a_raw_file_without_a_preview_is_an_error_that_says_so() -> None:
+    """`data/make_no_preview_dng.py` wrote it with PiDNG: its first and only picture is the sensor's."""
+    pytest.importorskip("rawpy")
+    data = (Path(__file__).parents[1] / "data" / "scene-3-no-preview.dng").read_bytes()
+    with pytest.raises(DecodeError, match="no preview in the camera RAW file: No thumbnail in file"):
+        decode(data)
+    for end in (9, 50, 200, 1000):
+        with pytest.raises(DecodeError):
+            decode(data[:end])
+
+
 def test_a_camera_raw_file_that_is_cut_is_an_error() -> None:
     pytest.importorskip("rawpy")
     data = (Path(__file__).parents[1] / "data" / "scene-3-preview.dng").read_bytes()
@@ -131,6 +142,16 @@ def test_the_main_picture_of_a_heic_with_several_is_read() -> None:
     data = heic(scene(1, SIZE), scene(2, (96, 64)), primary_index=1, quality=95)
     assert (read_header(data).width, read_header(data).height) == (96, 64)
     assert difference(data, scene(2, (96, 64))) < 8 and not has_frames(data)
+
+
+def test_a_depth_map_is_not_the_picture() -> None:
+    """libheif wrote an alpha plane; one digit of its type makes it a depth map, and libheif then reports one."""
+    picture = scene(1, SIZE).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(SIZE))
+    data = heic(picture, quality=95).replace(b"hevc:2015:auxid:1", b"hevc:2015:auxid:2")
+    assert [depth.size for depth in pillow_heif.open_heif(io.BytesIO(data)).info["depth_images"]] == [SIZE]
+    assert (read_header(data).width, read_header(data).height) == SIZE
+    assert difference(data, scene(1, SIZE)) < 5 and not has_frames(data)
 
 
 def test_a_motion_photo_is_its_picture() -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import struct
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from ndec_builder.core.pictures.declared_size import boxed_sizes, brands, is_jxl, jxl_size, without_jpeg_recipe
 from ndec_builder.core.pictures.errors import DecodeError, TooLargeError
@@ -33,6 +35,7 @@ _one_at_a_time = threading.Lock()
 INSTALL = "install the extra `formats`: pip install 'ndec-builder[formats]'"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
+_DNG_VERSION = 50706  # tag that every DNG has
 _RAW_STARTS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\x00")  # Fujifilm, Olympus, Panasonic
 
 
@@ -86,8 +89,13 @@ def open_picture(data: bytes, max_pixels: int) -> Opened:
         check_size(boxed_sizes(data), max_pixels)
         if not named & _AVIF_BRANDS:
             return _open_heif(data)
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.format == "TIFF" and _is_raw(data, image):
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        if not _is_sensor_first(data):
+            raise
+        return _open_preview(data)
+    if image.format == "TIFF" and _is_raw(data, image.tag_v2):
         return _open_preview(data)
     # Pillow calls a JPEG with further pictures behind the first one MPO
     return Opened(
@@ -131,10 +139,23 @@ def _open_jxl(data: bytes) -> Opened:
     return Opened(JpegXLImagePlugin.JXLImageFile(io.BytesIO(without_jpeg_recipe(data))), "JXL", upright=True)
 
 
-def _is_raw(data: bytes, image: Any) -> bool:
+def _is_sensor_first(data: bytes) -> bool:
+    """Whether it is a DNG whose first picture is the sensor's, which Pillow cannot open."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return False
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    try:
+        tags.load(file)
+    except (SyntaxError, ValueError, OSError, struct.error):
+        return False
+    return _DNG_VERSION in tags
+
+
+def _is_raw(data: bytes, tags: Mapping[int, Any]) -> bool:
     """Whether a TIFF is a camera RAW file: DNG, CR2, or a preview in front of the sensor's data (NEF, ARW …)."""
-    tags = image.tag_v2
-    return 50706 in tags or data[8:10] == b"CR" or (tags.get(254) == 1 and 271 in tags and 330 in tags)
+    return _DNG_VERSION in tags or data[8:10] == b"CR" or (tags.get(254) == 1 and 271 in tags and 330 in tags)
 
 
 def _open_preview(data: bytes) -> Opened:
