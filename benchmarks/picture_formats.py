@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from data.make_dng import write_dng  # noqa: E402
+
 from ndec_builder.core.decode import decode  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
 from ndec_builder.embeddings.backbones import load_backbone  # noqa: E402
@@ -39,9 +40,9 @@ from support.pictures import scene  # noqa: E402
 SIZE, EACH = (1600, 1200), 40
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": ("jpg", {"quality": 90}),
-    "HEIF": ("heic", {"quality": 80}),
-    "AVIF": ("avif", {"quality": 75, "speed": 8}),
-    "JXL": ("jxl", {"quality": 90}),
+    "HEIF": ("heic", {"quality": 80, "enc_params": {"preset": "ultrafast"}}),
+    "AVIF": ("avif", {"quality": 75, "speed": 10}),
+    "JXL": ("jxl", {"quality": 90, "effort": 3}),
     "MPO": ("mpo", {"quality": 90, "save_all": True}),
     "RAW": ("dng", {}),
 }

@@ -22,8 +22,10 @@ def dataframe(name: str, place: Path, split: str | None = None) -> pd.DataFrame:
     if (place / "manifest.json").is_file():
         manifest = open_manifest(place)
         found = {path.name: [("", path)] for path in (place / "data").iterdir()}
+        hashes = place / "hashes.parquet"
+        found |= {"hashes": [("", hashes)]} if hashes.is_file() else {}
         _known(name, found, place)
-        return _frame(manifest.stored(name))
+        return _frame(read_table(hashes) if name == "hashes" else manifest.stored(name))
     if (place / "metrics.json").is_file():
         _known(name, {"predictions": []}, place)
         types = {field.name: field.type for field in PREDICTIONS}
@@ -52,7 +54,8 @@ def _files(workspace: Workspace, splits: tuple[str, ...]) -> dict[str, list[tupl
     for part in splits:
         for folder in (workspace.candidates(part), workspace.annotation(part)):
             for path in sorted(folder.glob("*.parquet")):
-                found.setdefault(path.stem, []).append((part, path))
+                if not path.stem.endswith(".previous"):  # the generation before
+                    found.setdefault(path.stem, []).append((part, path))
     return found
 
 

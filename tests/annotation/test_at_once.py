@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from annotation_load import make_pairs
@@ -16,6 +21,7 @@ from ndec_builder.annotation.label_studio.connection import Connection, own_conn
 from ndec_builder.annotation.label_studio.credentials import secrets_file
 from ndec_builder.annotation.label_studio.environment import find_server
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, state_file
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
@@ -23,6 +29,7 @@ from support.needs import free_port, missing
 from support.postgres import find_binaries, postgres
 
 pytestmark = pytest.mark.server
+UNITS = Path(__file__).parents[2] / "examples" / "systemd"
 
 
 def test_six_annotators_at_once_on_sqlite(served: tuple[Workspace, Connection]) -> None:
@@ -56,6 +63,8 @@ def test_postgresql_six_at_once_then_kills(tmp_path: Path, monkeypatch: pytest.M
             assert found["labels"] > 5 and found["errors"] == 0
             assert {name: found[name] for name in BAD_RACE} == dict.fromkeys(BAD_RACE, 0)
 
+            units_pull_and_dump(workspace, server, address, tmp_path, monkeypatch)
+
             # The password lies in the 0600 file alone; the next start needs the address only.
             written = server.log.read_text() + state_file(server.data).read_text()
             written += (workspace.annotation("test") / "run.json").read_text()
@@ -74,6 +83,30 @@ def test_postgresql_six_at_once_then_kills(tmp_path: Path, monkeypatch: pytest.M
     assert bench.fault.kills["server"] == 1
     assert {name: result[name] for name in BAD_KILLS} == dict.fromkeys(BAD_KILLS, 0)
     assert result["labels confirmed"] > 5
+
+
+def units_pull_and_dump(
+    workspace: Workspace, server: LabelStudioServer, address: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the commands of the systemd unit `ndec-pull.service`, with the paths of this machine."""
+    where = urlsplit(address)
+    given = {"PGHOST": where.hostname, "PGPORT": str(where.port), "PGUSER": where.username}
+    given |= {"PGPASSWORD": os.environ["NDEC_DATABASE_PASSWORD"], "LABEL_STUDIO_URL": server.url}
+    given |= {"LABEL_STUDIO_API_KEY": read_json(secrets_file(server.data))["token"]}
+    paths = {"/srv/ndec/my-bench": str(workspace.root), "/srv/ndec/backup": str(folder)}
+    before = AnnotationTables(workspace, "test").labels.num_rows
+    lines = (UNITS / "ndec-pull.service").read_text().splitlines()
+    commands = [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")]
+    assert len(commands) == 2
+    for line in commands:
+        program, *words = shlex.split(line)
+        for path, here in paths.items():
+            words = [word.replace(path, here) for word in words]
+        own = [sys.executable, "-m", "ndec_builder"] if program == "/opt/ndec/bin/ndec" else [program]
+        subprocess.run([*own, *words], check=True, capture_output=True, env={**os.environ, **given})  # type: ignore[dict-item]
+    assert AnnotationTables(workspace, "test").labels.num_rows == before  # the race has pulled them already
+    content = subprocess.run(["pg_restore", "--list", str(folder / "my-bench.pgdump")], capture_output=True, text=True)
+    assert "TABLE DATA public task_completion" in content.stdout
 
 
 def test_the_error_names_a_postgresql_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

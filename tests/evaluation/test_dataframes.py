@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import ndec_builder as ndec
-from ndec_builder.core.schemas import DECISIONS
+from ndec_builder.core import schemas
+from ndec_builder.core.schemas import DECISIONS, MANIFEST_TABLES, table_name
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from support.decided_world import World, make_world
@@ -73,3 +75,30 @@ def test_an_unknown_name_or_place_is_refused(world: World, tmp_path: Path) -> No
         ndec.tables("labels", tmp_path / "empty")
     with pytest.raises(ndec.UsageError, match="'dev' is unknown"):
         ndec.tables("labels", world.workspace.root, split="dev")
+
+
+def documented() -> set[str]:
+    """The names in the table of the how-to page."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "publish.md").read_text("utf-8")
+    rows = [line.split("|")[2] for line in text.splitlines() if line.startswith("|") and line.count("|") == 4]
+    return {name for cell in rows for name in re.findall(r"`([\w-]+)`", cell)}
+
+
+def test_every_name_is_documented(world: World) -> None:
+    """Every table that a file of the package names as NAME.parquet, except those that are not in these folders."""
+    package = Path(ndec.__file__).parent
+    code = "".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    named = set(re.findall(r'"([\w-]+)\.parquet"', code)) | set(MANIFEST_TABLES)
+    named |= {table_name(schema) for schema in vars(schemas).values() if isinstance(schema, pa.Schema)}
+    elsewhere = {"metadata", "sources", "rejects", "query-rejects", "replaced", "twins", "given_labels"}
+    assert named - elsewhere == documented()
+
+
+def test_hashes_are_a_table_and_old_generations_are_not(world: World) -> None:
+    pytest.importorskip("pdqhash")
+    directory = ndec.export(ExportConfig(world.workspace.root, hashes="pdq"))
+    assert len(ndec.tables("hashes", directory)) == pq.read_table(directory / "hashes.parquet").num_rows
+    folder = world.workspace.annotation("test")
+    (folder / "labels.previous.parquet").write_bytes((folder / "labels.parquet").read_bytes())
+    with pytest.raises(ndec.UsageError, match=r"has no table 'labels\.previous'"):
+        ndec.tables("labels.previous", world.workspace.root)
