@@ -95,7 +95,7 @@ def open_picture(data: bytes, max_pixels: int) -> Opened:
         if not _is_sensor_first(data):
             raise
         return _open_preview(data)
-    if image.format == "TIFF" and _is_raw(data, image.tag_v2):
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_raw(data, image.tag_v2):
         return _open_preview(data)
     # Pillow calls a JPEG with further pictures behind the first one MPO
     return Opened(
