@@ -50,16 +50,18 @@ def transform(matrix: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 def clip(polygon: np.ndarray, box: Sequence[float] = (0.0, 0.0, 1.0, 1.0)) -> np.ndarray:
     """Clip a convex polygon (n, 2) to a box (Sutherland–Hodgman); (0, 2) when nothing is left."""
+    points = polygon.tolist()  # numbers of Python: five times faster than numpy's for a few points
     for axis, bound, sign in ((0, box[0], 1), (0, box[2], -1), (1, box[1], 1), (1, box[3], -1)):
-        kept: list[np.ndarray] = []
-        for here, there in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        kept = []
+        for here, there in zip(points, points[1:] + points[:1], strict=True):
             a, b = sign * (here[axis] - bound), sign * (there[axis] - bound)
             if a >= 0:
                 kept.append(here)
             if (a < 0) != (b < 0):
-                kept.append(here + (there - here) * (a / (a - b)))
-        polygon = np.array(kept).reshape(-1, 2)
-    return polygon
+                share = a / (a - b)
+                kept.append([start + (stop - start) * share for start, stop in zip(here, there, strict=True)])
+        points = kept
+    return np.array(points, np.float64).reshape(-1, 2)
 
 
 def area(polygon: np.ndarray) -> float:
