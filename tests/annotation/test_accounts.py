@@ -121,6 +121,7 @@ def test_which_labels_are_reported(annotator: str, login: str | None, minutes: i
     assert found == ({(annotator, login or "an unknown account"): 2} if reported else {})
 
 
+@pytest.mark.slow
 @given(st.lists(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", fullmatch=True), max_size=8, unique=True))
 def test_every_annotator_gets_a_valid_address_of_their_own(names: list[str]) -> None:
     taken: set[str] = set()

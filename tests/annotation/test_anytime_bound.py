@@ -33,6 +33,7 @@ def broken(rng: np.random.Generator, copies: int, count: int, missed: float, wei
     return weighted_upper(found[:look], count, stored[:look], missed) < copies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [1, 6, 20])
 @pytest.mark.parametrize("missed", [0.0, 0.1])
 def test_continuous_watching_breaks_the_bound_in_at_most_five_percent(copies: int, missed: float) -> None:
@@ -98,6 +99,7 @@ def test_one_copy_takes_760_of_5000_pairs_to_prove_one_percent() -> None:
     assert (watched_upper(one[:760], 5000, 0.1) - 1) / 4999 <= 0.01 < (watched_upper(one[:720], 5000, 0.1) - 1) / 4999
 
 
+@pytest.mark.slow
 def test_one_percent_of_5000_is_proven_by_450_draws_more_often_than_not() -> None:
     """The goal of the audit: a true rate of .1 %, an annotator misses at most a tenth of the copies."""
     rng = np.random.default_rng(0)

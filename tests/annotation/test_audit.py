@@ -124,6 +124,7 @@ def test_how_many_pairs_prove_one_per_cent(copies: int, kept: int, need: int | N
         assert enough is not None and fewer is not None and enough <= 0.01 < fewer
 
 
+@pytest.mark.slow
 def test_with_simulated_annotators_the_bound_covers_what_is_left() -> None:
     """SIMULATED: 60 audits of 1,000 pairs of which 2 % are copies, by people of 3 % and 8 % error."""
     rng = np.random.default_rng(4)
@@ -278,6 +279,7 @@ def test_an_audit_needs_annotators_and_kept_pairs(tmp_path: Path, capsys: pytest
         plan(tmp_path, copies, tasks_of(copies), ("cleo", "dora"))
 
 
+@pytest.mark.slow
 def test_agreement_status_and_decisions_follow_the_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = Workspace(tmp_path)
     votes = first_round(400)

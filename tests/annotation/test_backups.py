@@ -128,6 +128,7 @@ def test_pg_dump_that_fails_is_reported_and_leaves_nothing(tmp_path: Path, monke
     assert {path.name for path in tmp_path.iterdir()} == {"bin", "version.json"}
 
 
+@pytest.mark.slow
 def test_a_real_postgresql_is_dumped_with_its_rows(tmp_path: Path) -> None:
     if (binaries := find_binaries()) is None or not (restore := shutil.which("pg_restore")):
         missing("no PostgreSQL with pg_dump and pg_restore")

@@ -201,6 +201,7 @@ def test_pairs_of_dropped_queries_need_no_label(review: Review) -> None:
     assert "or belong to a query with an edited copy (1 pair)" in certificate_text(found)
 
 
+@pytest.mark.slow
 def test_status_and_the_card_report_it(review: Review) -> None:
     review.label(review.sample)
     named = list(review.run()["to_label"])  # type: ignore[call-overload]

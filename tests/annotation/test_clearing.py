@@ -123,6 +123,7 @@ def test_the_slice_comes_first_and_its_contradicted_pairs_go_to_one_more(bench: 
     assert push_rows(config, [table], tasks, table_of(LABEL_ROWS, labels)).num_rows == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["edited_copy", "hard_negative", "unrelated", "unsure"]), max_size=6))
 def test_a_contradicting_label_triggers_one_more_and_two_decide(given_: list[str]) -> None:
     lead = sum({"edited_copy": 1, "unsure": 0}.get(label, -1) for label in given_)
@@ -230,6 +231,7 @@ def test_nothing_below_the_proof_and_no_labelled_pair_is_cleared(seed: int, erro
         assert found.bound == pytest.approx(exact / 0.9) and found.bound <= 0.02
 
 
+@pytest.mark.slow
 def test_too_many_wrong_clearings_are_rare_with_simulated_annotators() -> None:
     """SIMULATED people of 8 % error, 4 % no copies above 0.9: 2 % is claimed in at most 5 % of the draws.
 

@@ -34,6 +34,7 @@ def test_a_server_whose_process_is_not_visible_is_refused_by_name(env: Path, tmp
         pass
 
 
+@pytest.mark.slow
 def test_the_lock_lasts_as_long_as_the_server_not_as_the_command(env: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     code = (

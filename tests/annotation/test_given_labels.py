@@ -166,6 +166,7 @@ def test_resolving_twice_adds_nothing(given: Given) -> None:
     assert (given.resolve(), given.labels()) == (DECIDED, before)
 
 
+@pytest.mark.slow
 def test_labels_survive_another_mining(given: Given) -> None:
     given.mine()
     given.mine(None, top=2)
@@ -182,6 +183,7 @@ def test_another_file_adds_its_labels(given: Given) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_changed_label_is_a_new_row(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
     given.mine()
     given.resolve()
@@ -196,6 +198,7 @@ def test_a_changed_label_is_a_new_row(given: Given, capsys: pytest.CaptureFixtur
     assert stale_results(given.workspace) == []
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_replaced_after_the_file_is_not_labelled_by_it(given: Given) -> None:
     given.mine()
     os.utime(given.file, (1e9, 1e9))
@@ -239,6 +242,7 @@ def test_the_contact_sheet_says_so(given: Given) -> None:
     assert "edited copy in team.csv" in page
 
 
+@pytest.mark.slow
 def test_the_dataset_says_where_its_labels_come_from(given: Given) -> None:
     given.mine()
     given.resolve()
@@ -255,6 +259,7 @@ def projects_of(server: FakeLabelStudio) -> dict[str, int]:
     return {server_key(one).rpartition("/")[2]: number for number, one in server.state()["projects"].items()}
 
 
+@pytest.mark.slow
 def test_people_get_only_pairs_without_a_label(given: Given, connected: FakeLabelStudio) -> None:
     given.mine()
     push(PushConfig(given.root))
@@ -266,6 +271,7 @@ def test_people_get_only_pairs_without_a_label(given: Given, connected: FakeLabe
     assert len(given.labels()) == 3
 
 
+@pytest.mark.slow
 def test_a_person_who_disagrees_makes_a_dispute(given: Given, connected: FakeLabelStudio) -> None:
     given.mine()
     push(PushConfig(given.root, annotators=("ann",), round="double_check"))
@@ -284,6 +290,7 @@ def test_a_person_who_disagrees_makes_a_dispute(given: Given, connected: FakeLab
     assert read_json(dataset / "manifest.json")["labels_by"] == "people, and labels that came with team.csv"
 
 
+@pytest.mark.slow
 def test_labels_of_a_file_can_be_sent_back(given: Given, connected: FakeLabelStudio) -> None:
     given.mine()
     push(PushConfig(given.root, annotators=("ann",)))
@@ -301,6 +308,7 @@ def test_no_person_can_have_the_name_of_a_file() -> None:
         PushConfig(Path(), annotators=(FILE,))
 
 
+@pytest.mark.slow
 def test_train_pairs_take_labels_too(given: Given, tmp_path: Path) -> None:
     Bench(given.root).add("basic", {"b1": scene(31), "b2": scene(32)})
     given.mine("query,reference,verdict\nb1,p1,hard_negative\n", split="train")

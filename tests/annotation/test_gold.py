@@ -122,6 +122,7 @@ def gold_table(count: int) -> pa.Table:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from(["ann", "ben", "cleo"]), st.integers(1, 80), min_size=1),

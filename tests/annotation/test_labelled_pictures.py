@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def ingest(workspace: Workspace, role: str, pictures: dict[str, str | None]) -> 
     coming.replace(workspace.images(role))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_labels_follow_the_pictures_that_people_saw(steps: list[tuple]) -> None:

@@ -91,6 +91,7 @@ def test_a_write_never_loses_rows(three_generations: AnnotationTables) -> None:
         three_generations.write("labels", labels(3))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.data())
 def test_any_changed_row_is_found(steps: list[int], data: st.DataObject) -> None:
     directory = Path(tempfile.mkdtemp())

@@ -97,6 +97,7 @@ def pulled(root: Path, pages: int, *, compact: bool = False) -> tuple[Pages, Ann
     return client, tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pages", [3, 12])
 def test_two_pages_at_most_are_in_memory(tmp_path: Path, pages: int) -> None:
     """The next page is made while the loop variable still holds a task of the one before."""
@@ -116,6 +117,7 @@ def test_every_label_is_in_the_table_once_sorted_by_time(tmp_path: Path) -> None
     assert order == sorted(order)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["first pull", "all of it compared again"])
 def test_a_compact_pull_writes_the_same_files(tmp_path: Path, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (storage, table_store):
@@ -191,6 +193,7 @@ def test_a_pair_is_found_with_its_own_row_first_and_else_with_the_first_of_the_s
                 assert known[pair] == {"is_gold": wanted == 0, "batch": wanted}
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.tuples(st.integers(0, 3), st.integers(0, 20)), st.sampled_from("abc"), max_size=30))
 def test_a_snapshot_survives_closing_and_opening_its_projects(rows: dict[tuple[int, int], str]) -> None:
     tables = AnnotationTables(Workspace(Path("nowhere")), "test")

@@ -29,6 +29,7 @@ def noisy(truth: list[str], error: float, rng: np.random.Generator) -> list[str]
     return [str(rng.choice([x for x in LABELS[:3] if x != t])) if rng.random() < error else t for t in truth]
 
 
+@pytest.mark.slow
 def test_accuracy_intervals_cover_the_true_accuracy() -> None:
     rng = np.random.default_rng(5)
     covered = Counter[float]()
@@ -138,6 +139,7 @@ def test_truth_comes_from_random_draws_only() -> None:
     assert truth == {"a": "unrelated", "d": "edited_copy", "g": "no_copy"}
 
 
+@pytest.mark.slow
 def test_annotators_are_not_measured_on_pairs_that_their_labels_selected() -> None:
     """SIMULATED: what c keeps is audited by a and b, d settles it. c is measured on nothing, a and b fairly."""
     rng, found = np.random.default_rng(2), Counter[str]()

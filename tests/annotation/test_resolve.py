@@ -81,6 +81,7 @@ votes_strategy = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(votes=votes_strategy, seed=st.integers(0, 99))
 def test_only_an_annotators_newest_label_counts_and_the_order_of_annotators_does_not_matter(
     votes: list[Vote], seed: int
@@ -100,6 +101,7 @@ def test_only_an_annotators_newest_label_counts_and_the_order_of_annotators_does
             assert row["agreement"] == pytest.approx(sum(v[3] == row["decision"] for v in mine) / len(mine))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=60))
 def test_kappa_equals_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]

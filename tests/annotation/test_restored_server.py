@@ -61,6 +61,7 @@ def project(tmp_path: Path, server: FakeLabelStudio, monkeypatch: pytest.MonkeyP
     return Project(tmp_path / "bench", server)
 
 
+@pytest.mark.slow
 def test_one_missing_label_counts_on(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     project.label(0, "unrelated")
     project.pull()
@@ -88,6 +89,7 @@ def test_a_label_that_a_person_deleted_does_not_count(project: Project) -> None:
     assert project.incidents() == [("annotation_deleted", "hard_negative", None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clock", "pulled"), [(0, True), (-86_400, True), (86_400, True), (0, False)])
 def test_an_older_answer_does_not_replace_the_stored_one(project: Project, clock: int, pulled: bool) -> None:
     """`pulled`: whether the older answer is stored, too. If not, only the clock tells it from a new one."""
@@ -110,6 +112,7 @@ def test_an_older_answer_does_not_replace_the_stored_one(project: Project, clock
     assert project.pull()[0] == "edited_copy"
 
 
+@pytest.mark.slow
 def test_a_label_that_was_withdrawn_by_skip_does_not_come_back(project: Project) -> None:
     project.label(0, "unrelated")
     project.pull()
@@ -120,6 +123,7 @@ def test_a_label_that_was_withdrawn_by_skip_does_not_come_back(project: Project)
     assert project.pull() == project.pull(everything=True) == {}
 
 
+@pytest.mark.slow
 def test_a_label_that_was_deleted_and_is_there_again_counts(project: Project) -> None:
     """As after an older copy was put in place by mistake, accepted, and replaced by the right one."""
     project.label(0, "unrelated")
@@ -131,6 +135,7 @@ def test_a_label_that_was_deleted_and_is_there_again_counts(project: Project) ->
     assert project.pull(everything=True) == {0: "unrelated"}
 
 
+@pytest.mark.slow
 def test_an_older_skip_does_not_withdraw_a_label(project: Project) -> None:
     project.label(0, None)
     project.pull()
@@ -141,6 +146,7 @@ def test_an_older_skip_does_not_withdraw_a_label(project: Project) -> None:
     assert project.pull() == project.pull(everything=True) == {0: "unrelated"}
 
 
+@pytest.mark.slow
 def test_corrections_are_found_after_an_older_workspace_and_a_clock_that_went_back(
     project: Project, tmp_path: Path
 ) -> None:
@@ -155,6 +161,7 @@ def test_corrections_are_found_after_an_older_workspace_and_a_clock_that_went_ba
     assert project.pull() == {0: "hard_negative"}
 
 
+@pytest.mark.slow
 def test_labels_of_somebody_whom_an_older_workspace_does_not_know_are_pulled(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +182,7 @@ def test_labels_of_somebody_whom_an_older_workspace_does_not_know_are_pulled(
     )
 
 
+@pytest.mark.slow
 def test_an_older_workspace_does_not_take_what_a_restored_database_lacks_for_deleted(
     project: Project, tmp_path: Path
 ) -> None:
@@ -190,6 +198,7 @@ def test_an_older_workspace_does_not_take_what_a_restored_database_lacks_for_del
     assert project.pull() == project.pull(everything=True) == {0: "unrelated"}
 
 
+@pytest.mark.slow
 def test_a_deletion_counts_after_an_interrupted_pull(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.label(0, "unrelated")
     project.label(1, "unsure")
@@ -208,6 +217,7 @@ def test_a_deletion_counts_after_an_interrupted_pull(project: Project, monkeypat
     assert project.pull() == {0: "unrelated"}
 
 
+@pytest.mark.slow
 def test_check_does_not_change_the_description(project: Project) -> None:
     project.label(0, "unrelated")
     project.pull()

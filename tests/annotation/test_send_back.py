@@ -51,6 +51,7 @@ def world(count: int, overlap: int = 0) -> tuple[Any, Any]:
     return table_of(TASKS, tasks), table_of(LABEL_ROWS, labels)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(0, 10), st.integers(0, 45))
 def test_pairs_sent_back_reach_an_annotator_who_has_not_seen_them(count: int, overlap: int, since: int) -> None:
     overlap = min(overlap, count)

@@ -65,6 +65,7 @@ def labelled(root: Path) -> AnnotationTables:
     return AnnotationTables(review.workspace, "test")
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_first_audit_stay(tmp_path: Path) -> None:
     tables = labelled(tmp_path)
     config = PushConfig(tmp_path, round="audit", annotators=("eve",), audit_pairs=60, weighted=True)

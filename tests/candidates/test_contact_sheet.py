@@ -178,6 +178,7 @@ def test_fifty_thousand_pairs_are_filtered_sorted_and_scrolled_without_freezing(
     assert in_page < 60 and loaded > 0
 
 
+@pytest.mark.slow
 def test_pictures_beyond_the_first_are_those_that_the_models_see(tmp_path):
     """A file is linked only if every browser shows it as `decode` does; the others have a thumbnail."""
     files = {"plain": PLAIN["PNG"](), "turned": PLAIN["JPEG"]()}

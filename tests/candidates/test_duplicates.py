@@ -203,6 +203,7 @@ def _blank_start(number: int) -> bytes:
     return _encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
     [

@@ -148,6 +148,7 @@ def test_moved_parts_are_seen_and_brightness_is_not() -> None:
     assert edited.shift < 0.5 < 2 < other.shift
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query",
     [
@@ -193,6 +194,7 @@ def test_implausible_homographies_are_refused() -> None:
     assert not is_plausible(np.eye(3), on_a_line, on_a_line)
 
 
+@pytest.mark.slow
 def test_the_same_pixels_give_the_same_numbers_whatever_the_threads() -> None:
     def found() -> list[np.ndarray]:
         pair = describe_picture(pasted("soft")), describe_picture(WHOLE)

@@ -107,6 +107,7 @@ def test_directions_and_reasons() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_mined_pairs_are_those_of_the_file(bench, tmp_path, capsys) -> None:
     """The pairs get the scores, duplicates and geometry of a search; the tool's own score is kept next to them."""
     bench.add("reference", {f"r{i}": scene(i) for i in range(1, 4)})

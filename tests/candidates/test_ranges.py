@@ -73,6 +73,7 @@ def problems(draw):
     return queries, references, caps
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     problems(),

@@ -37,6 +37,7 @@ def decisions_of(workspace, **labels):
     return {row["pair_id"]: labels[row["query_id"]] for row in table}
 
 
+@pytest.mark.slow
 def test_new_pairs_until_none(mined, decide):
     decide(mined, "test", decisions_of(mined, q1="hard_negative", q2="hard_negative", q3="edited_copy"))
     path = run(RecheckConfig(mined.root))
@@ -116,6 +117,7 @@ def unmined(bench):
     return bench.workspace
 
 
+@pytest.mark.slow
 def test_pool_images_close_to_a_reference(unmined):
     assert set(all_candidates(unmined, "test")["query_id"].to_pylist()) == {"q1", "q2", "q3"}
     find = close_to_references(unmined)
@@ -125,6 +127,7 @@ def test_pool_images_close_to_a_reference(unmined):
     assert close_to_references(unmined) is None  # no vectors to compare
 
 
+@pytest.mark.slow
 def test_unmined_images_go_to_annotation(unmined, decide, capsys):
     decide(unmined, "test", decisions_of(unmined, q1="edited_copy", q2="edited_copy", q3="edited_copy"))
     rows = read_table(run(RecheckConfig(unmined.root, distractors=2))).to_pylist()

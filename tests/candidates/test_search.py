@@ -89,6 +89,7 @@ def problems(draw):
 FORMS = st.tuples(st.sampled_from(sorted(ENGINES)), st.integers(1, 30), st.integers(1, 9), st.sampled_from([3, 2048]))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problems(), FORMS, st.sampled_from([None, 0.0, 0.5]))
 def test_top_pairs_equal_brute_force(problem, form, spread):
@@ -142,6 +143,7 @@ def unit16(vectors):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
+@pytest.mark.slow
 def test_hub_references_and_ties_beyond_the_first_depth():
     """300 copies of one reference: every list of depth 8, 32, 128 ends in a tie, and the hub is capped."""
     rng = np.random.default_rng(1)
@@ -192,6 +194,7 @@ def test_same_bytes_for_any_block_size(block):
         assert getattr(got, name).tobytes() == getattr(want, name).tobytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problems())
 def test_pairs_above_and_best_scores(problem):

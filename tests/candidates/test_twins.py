@@ -44,6 +44,7 @@ def mined(folders: Path, **options: Any) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_each_picture_is_mined_once(folders: Path) -> None:
     directory = mined(folders, top=100, max_per_query=0, max_per_reference=0)
     table = read_table(directory / "candidates.parquet")
@@ -53,6 +54,7 @@ def test_each_picture_is_mined_once(folders: Path) -> None:
     assert (counts["pool_twins"], counts["reference_twins"], counts["pairs"]) == (3, 1, 30)
 
 
+@pytest.mark.slow
 def test_the_table_names_the_representative_of_each_twin(folders: Path) -> None:
     mined(folders, top=3)
     workspace = Workspace(folders / "bench")
@@ -66,6 +68,7 @@ def test_the_table_names_the_representative_of_each_twin(folders: Path) -> None:
     assert read_twins(workspace, "basic") == {}
 
 
+@pytest.mark.slow
 def test_twins_are_found_once(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ndec_builder.candidates import twins
 
@@ -74,6 +77,7 @@ def test_twins_are_found_once(folders: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert read_json(mined(folders, top=4) / "run.json")["counts"]["pool_twins"] == 3
 
 
+@pytest.mark.slow
 def test_what_is_said_of_twins_and_duplicates(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(folders / "references" / "same.png", scene(3, (240, 180)).resize((120, 90)))
     directory = mined(folders, top=6)

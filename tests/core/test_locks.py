@@ -194,6 +194,7 @@ def shared() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("umask", ["022", "077"])
 def test_two_users_of_a_shared_folder_exclude_each_other(shared: Path, umask: str) -> None:
     with as_user(shared / "out", 65534, umask) as first:
@@ -209,6 +210,7 @@ def test_two_users_of_a_shared_folder_exclude_each_other(shared: Path, umask: st
     assert list(shared.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_lock_file_of_somebody_else_that_cannot_be_opened_stops_the_command(shared: Path) -> None:
     lock_path(shared / "out").touch(0o600)
     with as_user(shared / "out", 65534) as child:
@@ -217,6 +219,7 @@ def test_a_lock_file_of_somebody_else_that_cannot_be_opened_stops_the_command(sh
     assert "cannot be locked" in told and "a file of user root with the mode 600" in told and "--no-lock" in told
 
 
+@pytest.mark.slow
 def test_a_parent_that_cannot_be_written_does_not_unlock_a_folder_that_can(shared: Path) -> None:
     (shared / "parent" / "out").mkdir(parents=True)
     (shared / "parent" / "out").chmod(0o777)

@@ -193,6 +193,7 @@ def test_a_huge_declared_size_is_refused_before_the_decoder(
         read_header(data)
 
 
+@pytest.mark.slow
 def test_declared_sizes_are_those_of_the_encoder() -> None:
     for size in ((64, 64), (256, 256), (160, 112), (1001, 77), (640, 480), (1920, 1080), (30, 2000)):
         assert jxl_size(encoded(scene(1, size), "JXL", effort=1)) == size

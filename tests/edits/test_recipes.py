@@ -39,6 +39,7 @@ def test_thin_pictures_become_at_least_32_px(size: tuple[int, int]) -> None:
             assert min(edit_image(scene(1).resize(size), recipe, np.random.default_rng(seed)).image.size) >= 32
 
 
+@pytest.mark.slow
 def test_copy_mixture() -> None:
     """1–4 operations, about 35 % with a crop (binomial: 600 draws, three standard deviations are 6 points)."""
     image = scene(1, (48, 48))
