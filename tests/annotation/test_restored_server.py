@@ -226,3 +226,30 @@ def test_check_does_not_change_the_description(project: Project) -> None:
     assert before[project.number]["description"].endswith("\nndec-stored: 1")
     check.run(CheckConfig(project.root))
     assert project.server.state()["projects"] == before
+
+
+def test_a_label_whose_task_is_gone_is_reported_in_an_older_workspace(project: Project, tmp_path: Path) -> None:
+    """The pair was skipped after the copy was made, and `leave` gave it to somebody else: nothing knows of the skip."""
+    project.label(0, "hard_negative")
+    project.label(1, "unrelated")
+    assert project.pull() == {0: "hard_negative", 1: "unrelated"}
+    shutil.copytree(project.root, tmp_path / "copy")
+    project.label(0, None)
+    assert project.pull() == {1: "unrelated"}
+    project.server.delete_task(project.number, project.pairs[0])
+    shutil.rmtree(project.root)
+    shutil.copytree(tmp_path / "copy", project.root)
+    for _ in range(2):  # the second pull adds nothing
+        assert project.pull(everything=True) == {0: "hard_negative", 1: "unrelated"}
+        assert [one for one in project.incidents() if one[0] == "label_missing"] == [
+            ("label_missing", "hard_negative", "deleted")
+        ]
+    assert project.pull(everything=True, accept_deleted=True) == {1: "unrelated"}
+
+
+def test_a_label_whose_task_a_person_deleted_counts_on(project: Project) -> None:
+    project.label(0, "hard_negative")
+    project.pull()
+    project.server.delete_task(project.number, project.pairs[0])
+    assert project.pull(everything=True, accept_deleted=True) == {0: "hard_negative"}
+    assert project.incidents() == [("task_deleted", "hard_negative", None)]

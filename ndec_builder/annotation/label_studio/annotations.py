@@ -32,7 +32,7 @@ class Annotation:
 class TaskAnswer:
     """What Label Studio holds for one task: the annotation that counts, or else the skip, or neither."""
 
-    task: int
+    task: int | None  # None: the task is gone
     pair_id: str | None
     answer: Annotation | None = None
     skip: Annotation | None = None

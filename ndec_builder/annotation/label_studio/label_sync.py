@@ -133,6 +133,7 @@ def collect_changes(
                 client, connection, found, assignee, project, since, known, given, kept.differs
             )
             answers, schema = changes.answers, tables.labels.schema
+            answers |= kept.without_task(snapshot.tasks_of(project.id).values(), given, project.id)
             more = new_rows(answers, known, given, found.counts, assignee, project.id, logins, kept, schema)
         if kept.differs:
             say(restored_text(kept, title))

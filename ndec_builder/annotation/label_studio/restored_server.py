@@ -8,7 +8,7 @@ keep the stored label because of it. These incidents are counted too, so that an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.label_studio.annotations import TaskAnswer
+from ndec_builder.annotation.label_studio.server_snapshot import KnownTask
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.skips import OFFERED_AGAIN, LabelState
 from ndec_builder.core.console import number_of
@@ -55,6 +57,30 @@ class KeptLabels:
     @property
     def is_restored(self) -> bool:
         return self.counted is not None and self.counted < self.stored
+
+    @property
+    def is_older_workspace(self) -> bool:
+        return self.counted is not None and self.counted > self.stored
+
+    def without_task(
+        self, tasks: Iterable[KnownTask], states: Mapping[str, LabelState], project: int
+    ) -> dict[int, TaskAnswer]:
+        """Answers, without a label, for pairs whose label is stored but whose task is gone; keys are negative.
+
+        In a workspace that is an older copy only: ndec itself deleted the task, because the annotator skipped the pair
+        after the copy was made. Later pulls return the pairs whose missing label is among the incidents.
+        """
+        known = {pair_id for kind, pair_id in keys(self.recorded, "kind", "pair_id") if kind == MISSING}
+        if not known and not self.is_older_workspace:
+            return {}
+        present = {task.pair_id for task in tasks}
+        gone = [
+            pair_id
+            for pair_id, state in sorted(states.items())
+            if state.label is not None and state.project in (None, project) and pair_id not in present
+        ]
+        chosen = [pair_id for pair_id in gone if self.is_older_workspace or pair_id in known]
+        return {-number: TaskAnswer(None, pair_id) for number, pair_id in enumerate(chosen, 1)}
 
     def missing(self) -> set[str]:
         """Pairs whose label is missing in Label Studio, as found by this pull."""
