@@ -17,15 +17,12 @@ from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
 from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
-from ndec_builder.candidates.synthetic_pairs import (
-    PRELABEL_FEATURES,
-    Gallery,
-    KnownPairs,
-    make_known_pairs,
-    signal_features,
-)
+from ndec_builder.candidates.synthetic_pairs import Gallery, KnownPairs, make_known_pairs
+from ndec_builder.candidates.synthetic_shards import PRELABEL_FEATURES, signal_features
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.base import engine_of
+from ndec_builder.core.executor.runner import on_engine
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -34,6 +31,7 @@ RESULT_VERSION = 1
 _FOLDS = 5
 
 
+@on_engine
 def run(config: PrelabelConfig) -> Path:
     """Learn from synthetic pairs, pre-label every mined and rechecked pair; return the path of candidates.parquet.
 
@@ -56,7 +54,8 @@ def run(config: PrelabelConfig) -> Path:
     if len(gallery.ids) < 20:
         raise NdecError(f"{len(gallery.ids)} {role} images are too few to learn pre-labels from; 20 are needed")
     scratch = directory / "prelabel"
-    known = make_known_pairs(workspace, gallery, config.model, config.count, config.seed, scratch)
+    engine = engine_of(config)
+    known = make_known_pairs(workspace, gallery, config.model, config.count, config.seed, scratch, engine=engine)
     shutil.rmtree(scratch)
     model, report = learn(known)
     logits = [model.logits(candidate_features(table, geometry)) for table in tables.values()]

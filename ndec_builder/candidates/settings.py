@@ -139,3 +139,5 @@ class PrelabelConfig(Config):
         ge=20,
     )  # fmt: skip
     seed: int = setting(0, "Seed of the synthetic edits.")
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()

@@ -72,7 +72,7 @@ def mine(call: VerbCall) -> None:
     call.run(embed_settings=call.settings)
 
 
-@verb(app, "prelabel", "split model count seed")
+@verb(app, "prelabel", "split model count seed engine ray_address")
 def prelabel(call: VerbCall) -> None:
     """Estimate for every mined pair how probable an edited copy is. Orders the annotators' queue, decides nothing."""
     call.run()

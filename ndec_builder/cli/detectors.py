@@ -18,7 +18,12 @@ PAPER = ("table", "figure", "method", "recipe", "seeds")  # options that belong 
 app = typer.Typer()
 
 
-@verb(app, "train-asl", "manifest recipe name backbone steps whole_network seed", configs=("train-asl", "train-fused"))
+@verb(
+    app,
+    "train-asl",
+    "manifest recipe name backbone steps whole_network seed engine ray_address",
+    configs=("train-asl", "train-fused"),
+)
 def train_asl(
     call: VerbCall,
     recipe: Annotated[

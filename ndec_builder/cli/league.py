@@ -31,7 +31,7 @@ app = typer.Typer(
     app,
     "run",
     "manifest queries references ground_truth kinds detector checkpoint fused_model model target_precision bank benign "
-    "minutes replicates pictures name out",
+    "minutes replicates pictures name out engine ray_address",
     configs=("league",),
 )
 def run(call: VerbCall) -> None:

@@ -11,10 +11,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ndec_builder.cli.options import COMMON, among, configured, print_outcome
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import FieldInfo, about
+from ndec_builder.core.errors import UsageError
+
+
+class _OneMachine(TyperCommand):
+    """A verb without shards: it says so when an engine is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = [arg for arg in args if arg.partition("=")[0] in ("--engine", "--ray-address")]
+        if named:
+            raise UsageError(
+                f"`{ctx.info_name}` runs on one machine, so it has no {named[0].partition('=')[0]}; leave that out. "
+                "docs/how-to/cluster.md lists the commands that run on a cluster"
+            )
+        return super().parse_args(ctx, args)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +95,7 @@ def verb(
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__doc__ = body.__doc__
-        app.command(name)(command)
+        app.command(name, cls=TyperCommand if "engine" in fields.split() else _OneMachine)(command)
         return body
 
     return register

@@ -232,6 +232,11 @@ def pixel_limit() -> int:
     return int(value) if value.isdigit() else MAX_PIXELS
 
 
+def set_pixel_limit(limit: int) -> None:
+    """For a process on another machine, which has another environment: what `pixel_limit` says there."""
+    os.environ[_PIXEL_VARIABLE] = str(limit)
+
+
 @contextlib.contextmanager
 def limit_of(workspace: Path | None) -> Iterator[None]:
     """While it is open, `pixel_limit` is the largest limit with which images of the workspace were ingested."""

@@ -48,7 +48,8 @@ class Entry:
 class Finished:
     """What a detector's process left. file: the csv it wrote; None if it failed, and then `problem` says why.
 
-    facts: of the process, among them cpu_total, cpu_describe, cpu_match, pairs_compared, failed, left_out.
+    facts: of the process, among them cpu_total, cpu_describe, cpu_match, pairs_compared, failed, left_out, and `engine`
+    if that was a cluster.
     """
 
     file: Path | None
@@ -106,8 +107,10 @@ def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path
             return Finished(None, "needs a trained network: --checkpoint runs/NAME of `ndec train-asl`", {})
         job = out / f"{entry.name}.job.json"
         needed = {name: value for name, value in as_dict(config).items() if name in _JOB_FIELDS}
+        if config.engine == "ray":  # only then: what finished without it stays valid
+            needed["engine"] = config.engine
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
-        command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job)]
+        command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job), config.ray_address]
         made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config))]
     return _finished(command, [key, *made_by], target, config.minutes)
 
@@ -137,7 +140,9 @@ def _finished(command: Sequence[str], key: list[Any], target: Path, minutes: flo
     problem = _run(command, log, minutes)
     if problem:
         return Finished(None, problem, {})
-    facts = read_json(facts_file) | {"cpu_total": _children_seconds() - before}
+    facts = read_json(facts_file)
+    if "engine" not in facts:  # a cluster's CPU time is not that of child processes
+        facts["cpu_total"] = _children_seconds() - before
     write_json(stamp, {"key": key, "facts": facts})
     return Finished(target, "", facts)
 

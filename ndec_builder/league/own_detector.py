@@ -1,6 +1,7 @@
-"""Runs one of ndec's own detectors in a process of its own: python -m ndec_builder.league.own_detector JOB.json.
+"""Runs one of ndec's own detectors in a process of its own: own_detector.py JOB.json RAY_ADDRESS.
 
-It works in an empty workspace with the whitening of the given one, so that its CPU time includes every step.
+It works in an empty workspace with the whitening of the given one, so that its CPU time includes every step. On Ray
+that workspace is next to the result, where all nodes see it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import csv
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.config import as_typed
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.runner import engine_session
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import open_dataset
@@ -22,14 +26,19 @@ from ndec_builder.evaluation.halves import HALF_NAMES, restricted
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
 
-def run_own(job_file: Path) -> None:
+def run_own(job_file: Path, ray_address: str = "") -> None:
     job = read_json(job_file)
-    out, settings = Path(job["out"]), job["config"]
-    given = Workspace(Path(settings["workspace"]))
-    facts: dict[str, Any] = {"failed": {}}
-    with tempfile.TemporaryDirectory() as folder, out.open("w", newline="", encoding="utf-8") as file:
+    out, settings = Path(job["out"]).absolute(), job["config"]
+    given, engine = Workspace(Path(settings["workspace"])), settings.get("engine", "local")
+    facts: dict[str, Any] = {"failed": {}} | ({"engine": engine} if engine == "ray" else {})
+    shared = out.parent if engine == "ray" else None
+    with (
+        tempfile.TemporaryDirectory(dir=shared) as folder,
+        out.open("w", newline="", encoding="utf-8") as file,
+        engine_session(Engine(engine)),
+    ):
         scratch = Workspace(Path(folder))
-        config = benchmark_config(job, Path(folder))
+        config = replace(benchmark_config(job, Path(folder)), engine=engine, ray_address=ray_address)
         for model in config.models:
             if given.whitening(model).is_dir():
                 shutil.copytree(given.whitening(model), scratch.whitening(model))
@@ -73,4 +82,4 @@ _FIELDS: dict[str, Any] = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    run_own(Path(sys.argv[1]))
+    run_own(Path(sys.argv[1]), sys.argv[2])

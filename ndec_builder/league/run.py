@@ -139,6 +139,8 @@ def _describe(row: Row, entry: Entry, finished: Finished, images: int) -> None:
         )
     if strangers := facts.get("stranger_rows"):
         row.notes.append(f"{number_of(strangers, 'row')} of the tool name files that it was not given")
+    if facts.get("engine") == "ray":
+        row.notes.append("ran on a Ray cluster, where its CPU time is not measured")
     if "cpu_total" in facts:
         row.cpu["per_1000_images"] = 1000 * facts["cpu_total"] / images
         if facts.get("pairs_compared"):

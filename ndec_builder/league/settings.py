@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ndec_builder.core.config import Config, option, setting
 from ndec_builder.core.errors import UsageError
+from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.evaluation.settings import KINDS_HELP
 
 OWN = ("cosine", "asl", "fused")
@@ -38,6 +39,8 @@ class LeagueConfig(Config):
     )  # fmt: skip
     name: str = option("league", "Name of the report.")
     out: Path | None = option(None, "Directory of the report; default: WORKSPACE/reports/NAME.")
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()
 
     model: str = setting("efficientnet-lite0", "cosine and asl: model as for `ndec embed`.")
     target_precision: float = setting(0.9, "Precision for which a threshold is tuned on the tuning half.", gt=0, le=1)
@@ -51,6 +54,8 @@ class LeagueConfig(Config):
         """Raise UsageError unless there is exactly one dataset."""
         folders = (self.queries, self.references, self.ground_truth)
         if self.bank is not None:
+            if self.engine != "local":
+                raise UsageError("--bank compares hashes on one machine; give it --engine local")
             if (self.benign is None) == (self.manifest is None):
                 raise UsageError(
                     "--bank needs harmless pictures: --benign FOLDER or CSV, or --manifest DIR, one of them"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ndec_builder.core.config import Config, described, setting
+from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.embeddings.settings import BF16_HELP, BF16_MODES, DEFAULT_MODEL, DEVICES, MODEL_FORMS
 
 EPOCH = 8_000  # iterations of the paper's simple baseline (BoT) per epoch
@@ -84,6 +85,8 @@ class TrainConfig(Config):
         2, "CPU threads; a fixed number, so that results do not depend on the number of cores.", ge=1, result=False
     )
     device: str = setting("auto", "auto, cpu or cuda.", choices=DEVICES, result=False)
+    engine: str = engine_option()
+    ray_address: str = ray_address_option()
     save_every: int = setting(500, "Steps between resumable states.", ge=1, result=False)
     log_every: int = setting(25, "Steps between lines of metrics.jsonl.", ge=1, result=False)
 

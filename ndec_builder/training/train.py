@@ -16,6 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import GapsError, NdecError
+from ndec_builder.core.executor.base import engine_of
+from ndec_builder.core.executor.runner import on_engine
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
@@ -56,6 +58,7 @@ class Job:
     team: Team
 
 
+@on_engine
 def run(config: TrainConfig) -> Path:
     """Train one detector; returns runs/<name>/ with checkpoint.safetensors and .json, metrics.jsonl and run.json.
 
@@ -85,7 +88,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
     kinds = view_kinds(1 if config.whole_network else config.views)
     root = config.workspace / "cache" / "views"
     with team.main_first():
-        cached = cache_views(root, backbone, images, maker, kinds, config.bf16, config.threads)
+        cached = cache_views(root, backbone, images, maker, kinds, config.bf16, config.threads, engine_of(config))
     _check_rejects(cached, images.num_rows, config, directory, team)
     data = data.without({row["image_id"] for row in cached.rejects})
     cached = cached.of(data.images["image_id"].to_pylist())

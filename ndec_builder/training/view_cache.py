@@ -6,7 +6,7 @@ import concurrent.futures
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.base import Engine, task_threads
 from ndec_builder.core.executor.plan import Plan, Shard
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
@@ -22,6 +22,7 @@ from ndec_builder.core.fingerprints import decode_versions
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, sha256_bytes, write_table
 from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.extract import in_order
 from ndec_builder.embeddings.inference import Inference, to_host
 from ndec_builder.training.views import MAX_BACKGROUNDS, View, ViewMaker, view_kinds
@@ -67,11 +68,19 @@ class CachedViews:
 
 
 def cache_views(
-    root: Path, backbone: Backbone, images: pa.Table, maker: ViewMaker, kinds: Sequence[str], bf16: str, threads: int
+    root: Path,
+    backbone: Backbone,
+    images: pa.Table,
+    maker: ViewMaker,
+    kinds: Sequence[str],
+    bf16: str,
+    threads: int,
+    engine: Engine | None = None,
 ) -> CachedViews:
     """Compute the views under `root/<fingerprint>/`; existing shards are read, unless a rejected image is readable now.
 
-    An interrupted run continues at the first missing shard.
+    An interrupted run continues at the first missing shard. The local engine makes them in this process, in `threads`;
+    a task on Ray uses one core, and loads the backbone by its name.
     """
     ids = images["image_id"].to_pylist()
     mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images))
@@ -81,20 +90,19 @@ def cache_views(
     if lacking and not all((root / mark[:16] / f"{shard.name}.done.json").is_file() for shard in plan.shards):
         mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images), replaced=True)
         plan = Plan(len(rows), SHARD_IMAGES, mark)
-    directory = root / mark[:16]
+    directory = (root / mark[:16]).absolute()
     remove_abandoned(directory)
     shards = plan.shards
     for shard in shards:
         _forget_if_readable(directory, shard, maker, ids)
-    with torch_threads(1):  # lanes compute in parallel, each in one thread
-        run_shards(
-            directory,
-            plan,
-            lambda shard: _write_shard(directory, shard, rows, backbone, maker, kinds, bf16, threads),
-            Engine(here=True),
-            what="views",
-            unit="images",
-        )
+    trunk: Backbone | TrunkSource = backbone
+    if engine is not None and engine.name == "ray":
+        trunk = TrunkSource.of(backbone, bf16)
+        engine = replace(engine, gpus=float(trunk.device == "cuda"))
+    else:
+        engine = Engine(here=True)
+    work = ViewShard(directory, rows, trunk, maker, tuple(kinds), bf16, threads)
+    run_shards(directory, plan, work, engine, what="views", unit="images")
     return _read(directory, shards, len(kinds), mark)
 
 
@@ -141,39 +149,49 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _write_shard(
-    directory: Path,
-    shard: Shard,
-    rows: list[dict[str, Any]],
-    backbone: Backbone,
-    maker: ViewMaker,
-    kinds: Sequence[str],
-    bf16: str,
-    threads: int,
-) -> Outcome:
-    described: list[dict[str, Any]] = []
-    rejects: list[dict[str, Any]] = []
-    lanes = threads if backbone.device.type == "cpu" else 1
-    model = Inference(backbone, bf16, lanes)
+@dataclass(frozen=True)
+class ViewShard:
+    """Makes and describes the views of one shard. Picklable with a TrunkSource, for tasks on other machines."""
 
-    def usable() -> Iterator[View]:
-        for row, views in stepping(_made(range(shard.start, shard.stop), maker, kinds, threads)):
-            if isinstance(views, str):
-                rejects.append({**rows[row], "reason": views})
-                continue
-            described.extend(_row(rows[row]["image_id"], number, view) for number, view in enumerate(views))
-            yield from views
+    directory: Path
+    rows: list[dict[str, Any]]  # image_id and uri of each image
+    trunk: Backbone | TrunkSource
+    maker: ViewMaker
+    kinds: tuple[str, ...]
+    bf16: str
+    threads: int  # where the engine does not limit them
 
-    with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
-        batches = _batches(usable())
-        parts = list(in_order(pool, lambda batch: trunk_features(model, batch[0])[: batch[1]], batches, 2 * lanes))
-    features = np.concatenate(parts) if parts else np.zeros((0, backbone.dim), np.float32)
-    names = (f"{shard.name}.npy", f"{shard.name}.parquet", f"{shard.name}.rejects.parquet")
-    with atomic_path(directory / names[0]) as temporary:
-        np.save(temporary, features.astype(np.float16))
-    write_table(directory / names[1], pa.Table.from_pylist(described, schema=CACHED_VIEWS))
-    write_table(directory / names[2], table_of(REJECTS, rejects))
-    return Outcome(names, {"views": len(described), "rejects": len(rejects)})
+    def __call__(self, shard: Shard) -> Outcome:
+        with torch_threads(1):  # lanes compute in parallel, each in one thread
+            described, rejects, features = self._describe(shard)
+        names = (f"{shard.name}.npy", f"{shard.name}.parquet", f"{shard.name}.rejects.parquet")
+        with atomic_path(self.directory / names[0]) as temporary:
+            np.save(temporary, features.astype(np.float16))
+        write_table(self.directory / names[1], pa.Table.from_pylist(described, schema=CACHED_VIEWS))
+        write_table(self.directory / names[2], table_of(REJECTS, rejects))
+        return Outcome(names, {"views": len(described), "rejects": len(rejects)})
+
+    def _describe(self, shard: Shard) -> tuple[list[dict[str, Any]], list[dict[str, Any]], np.ndarray]:
+        """Rows of CACHED_VIEWS, rows of REJECTS, and trunk features (views, dim) float32."""
+        described: list[dict[str, Any]] = []
+        rejects: list[dict[str, Any]] = []
+        backbone = self.trunk.open() if isinstance(self.trunk, TrunkSource) else self.trunk
+        threads = task_threads() or self.threads
+        lanes = threads if backbone.device.type == "cpu" else 1
+        model = Inference(backbone, self.bf16, lanes)
+
+        def usable() -> Iterator[View]:
+            for row, views in stepping(_made(range(shard.start, shard.stop), self.maker, self.kinds, threads)):
+                if isinstance(views, str):
+                    rejects.append({**self.rows[row], "reason": views})
+                    continue
+                described.extend(_row(self.rows[row]["image_id"], number, view) for number, view in enumerate(views))
+                yield from views
+
+        with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
+            batches = _batches(usable())
+            parts = list(in_order(pool, lambda batch: trunk_features(model, batch[0])[: batch[1]], batches, 2 * lanes))
+        return described, rejects, np.concatenate(parts) if parts else np.zeros((0, backbone.dim), np.float32)
 
 
 def _row(image_id: str, number: int, view: View) -> dict[str, Any]:

@@ -46,10 +46,10 @@ def mined(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
     write_table(bench.workspace.candidates("test") / "candidates.parquet", table)
 
-    def described(workspace: Any, role: str, model: str, pictures: list[np.ndarray], scratch: Any) -> np.ndarray:
-        small = [np.asarray(Image.fromarray(p).resize((12, 12)), np.float32).ravel() for p in pictures]
+    def described(*arguments: Any) -> np.ndarray:
+        pictures = [Image.open(path).resize((12, 12)) for path in arguments[3]]
+        small = [np.asarray(picture, np.float32).ravel() for picture in pictures]
         centred = np.stack([v - v.mean() for v in small])
-        scratch.mkdir(parents=True, exist_ok=True)
         return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
     monkeypatch.setattr(synthetic_pairs, "_embed_pictures", described)

@@ -24,8 +24,8 @@ from ndec_builder.evaluation.detectors.features import (
     embedder_from_checkpoint,
     embedder_from_model,
     join_ensemble,
-    pool_features,
 )
+from ndec_builder.evaluation.detectors.pooled_features import pool_features
 
 pytestmark = pytest.mark.slow
 

@@ -24,8 +24,9 @@ from ndec_builder.embeddings.model_names import RESULT_VERSION
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.dataset import Dataset, contents_of, from_manifest
-from ndec_builder.evaluation.detectors.features import embedder_from_model, features_key, pool_features
+from ndec_builder.evaluation.detectors.features import embedder_from_model
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals
+from ndec_builder.evaluation.detectors.pooled_features import features_key, pool_features
 from ndec_builder.evaluation.export_results import run as export_results
 from ndec_builder.evaluation.settings import BenchmarkConfig, ResultsConfig
 from ndec_builder.training.data import TrainingSet

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ndec_builder.core.config import pixel_limit, set_pixel_limit
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine, Failed, Task, limit_threads
@@ -64,7 +65,8 @@ class RayPool:
         say(f"Ray: {slots} tasks at a time on {len(self._nodes())} nodes")
         self._limit = engine.workers or 2 * slots  # one running and one queued per slot
         self._looked = time.monotonic()
-        options = {"num_cpus": self._engine.threads, "num_gpus": engine.gpus, "max_retries": 0}
+        # Ray would end a process after each task with a GPU (max_calls=1), which would load its model again and again
+        options = {"num_cpus": self._engine.threads, "num_gpus": engine.gpus, "max_retries": 0, "max_calls": 0}
         self._remote = self._ray.remote(scheduling_strategy="SPREAD", **options)(_run_there)
         self._task = self._ray.put(task)
 
@@ -75,7 +77,8 @@ class RayPool:
         return bool(self._running)
 
     def submit(self, shard: Shard) -> None:
-        self._running[self._remote.remote(self._task, shard, str(Path.cwd()), self._engine.threads)] = shard
+        here = str(Path.cwd()), self._engine.threads, pixel_limit()
+        self._running[self._remote.remote(self._task, shard, *here)] = shard
 
     def next(self) -> tuple[Shard, Done | Failed]:
         while True:
@@ -137,8 +140,9 @@ class RayPool:
         self._limit = self._engine.workers or max(2 * slots, 1)
 
 
-def _run_there(task: Task, shard: Shard, folder: str, threads: int) -> tuple[Done | Failed, Machine]:
+def _run_there(task: Task, shard: Shard, folder: str, threads: int, pixels: int) -> tuple[Done | Failed, Machine]:
     limit_threads(threads)
+    set_pixel_limit(pixels)
     with contextlib.suppress(OSError):  # relative paths are those of the command
         os.chdir(folder)
     return task(shard), this_machine()

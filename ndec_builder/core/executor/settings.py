@@ -15,7 +15,10 @@ ENGINE_SECTION = "engine"  # of ndec.toml: counts for each verb that has these f
 
 @dataclass(frozen=True)
 class EngineConfig(Config):
-    """Where all verbs with shards run: embed, mine, recheck, edit, benchmark and train-fused. Their flags override."""
+    """Where all verbs with shards run: embed, mine, prelabel, recheck, edit, train-asl, benchmark, league.
+
+    Their flags override.
+    """
 
     engine: str = setting("local", ENGINE_HELP, choices=ENGINES, result=False)
     ray_address: str = setting("", ADDRESS_HELP, result=False)

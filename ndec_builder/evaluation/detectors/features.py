@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.core.console import progress, say
+from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import atomic_path, fingerprint, read_json, remove_abandoned, sha256_bytes
+from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.storage import fingerprint, read_json, sha256_bytes
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.dataset import pictures_of, rotations_of
+from ndec_builder.evaluation.detectors.pooled_features import CACHE_VERSION, ResolveUri, pool_features
 
 if TYPE_CHECKING:
     from ndec_builder.embeddings.backbones import Backbone
 
 SHIPPED_NAME = "whitening that comes with ndec"
-CACHE_VERSION = 2  # raised by hand when the cached features change for another reason than `features_key` covers
-ResolveUri = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Embedder:
     """A trunk and its head. head: pooled features (n, dim) float32 → (n, d) float, not normalized.
 
     Norms are those of the head's output, the layer that the norm-ratio loss trains, unless `norms` computes them from
-    the pooled features: (n, dim) → (n,) float64. `about` is shown in the report.
+    the pooled features: (n, dim) → (n,) float64. `about` is shown in the report. `checkpoint`: where the trunk is from,
+    if not from a model.
     """
 
     backbone: Backbone
@@ -41,6 +41,7 @@ class Embedder:
     weights: dict[str, str]
     threshold: float | None = None  # of the filter, chosen by the checkpoint on training data
     norms: Callable[[np.ndarray], np.ndarray] | None = None
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,17 @@ def embedder_from_checkpoint(path: Path, test_tables: Sequence[pa.Table], device
     trunk = loaded.fingerprint if loaded.whole_network else loaded.backbone.fingerprint
     run = path if path.is_dir() else path.parent
     about = f"{run.absolute().name} (recipe {loaded.recipe} on {loaded.backbone.name})"
-    return Embedder(loaded.backbone, trunk, apply, about, {"checkpoint": loaded.fingerprint}, loaded.threshold)
+    weights = {"checkpoint": loaded.fingerprint}
+    return Embedder(loaded.backbone, trunk, apply, about, weights, loaded.threshold, checkpoint=path)
 
 
 def embedder_from_model(
-    workspace: Workspace, name: str, fit_on: tuple[pa.Table, ResolveUri] | None, batch_size: int, device: str = "auto"
+    workspace: Workspace,
+    name: str,
+    fit_on: tuple[pa.Table, ResolveUri] | None,
+    batch_size: int,
+    device: str = "auto",
+    engine: Engine | None = None,
 ) -> Embedder:
     """A model with PCA whitening: of the workspace, fitted on `fit_on` (training images), the shipped one, or none.
 
@@ -115,7 +122,9 @@ def embedder_from_model(
         table, resolve = fit_on
         spread = np.linspace(0, table.num_rows - 1, min(EmbedConfig.whitening_images, table.num_rows)).round()
         chosen = table.take(spread.astype(np.int64))
-        pooled, usable, _ = pool_features(workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size)
+        pooled, usable, _ = pool_features(
+            workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size, engine
+        )
         fitted_on, dim = np.ascontiguousarray(pooled[usable]), parse_model(name).whitening_dim
         key = fingerprint([CACHE_VERSION, sha256_bytes(fitted_on.tobytes()), dim, EmbedConfig.shrinkage])
         path = workspace.root / "cache" / "whitening" / f"{key}.npz"
@@ -143,6 +152,7 @@ def embed_images(
     resolve: ResolveUri,
     batch_size: int,
     sizes: Sequence[int] = (),
+    engine: Engine | None = None,
 ) -> Features:
     """Vectors and norms of a table's images (image_id, uri, sha256, rotation); features of the trunk are cached.
 
@@ -152,7 +162,9 @@ def embed_images(
     total, logs = 0.0, 0.0
     for size in sizes or (detector.backbone.size,):
         backbone, trunk = _at_size(detector, size)
-        pooled, usable, reasons = pool_features(workspace, backbone, trunk, images, resolve, batch_size)
+        pooled, usable, reasons = pool_features(
+            workspace, backbone, trunk, images, resolve, batch_size, engine, detector.checkpoint
+        )
         if not usable.any():
             first = next(iter(reasons.items()), "?")
             raise NdecError(f"none of the {len(usable)} images can be used; the first: {first}")
@@ -201,77 +213,3 @@ def _at_size(detector: Embedder, size: int) -> tuple[Backbone, str]:
     backbone = copy.copy(detector.backbone)  # shares the weights
     backbone.size = size
     return backbone, fingerprint([detector.trunk, size])
-
-
-def features_key(
-    trunk: str, preprocessing: Sequence[object], batch_size: int, images: pa.Table, resolve: ResolveUri
-) -> str:
-    """Hash of everything that pooled features depend on: trunk, batch, contents and rotation of each image, in order.
-
-    trunk: covers code version, weights, input size and pooling of the backbone.
-    """
-    return fingerprint(
-        [CACHE_VERSION, trunk, list(preprocessing), batch_size, pictures_of(images, resolve), rotations_of(images)]
-    )
-
-
-def _preprocessing(backbone: Backbone) -> list[object]:
-    """How pictures reach the trunk, and in which precision it runs."""
-    from ndec_builder.embeddings.inference import use_bf16
-
-    names = ("size", "mean", "std", "keep_shape", "interpolation")
-    return [*(getattr(backbone, name) for name in names), use_bf16("auto", backbone.device) and backbone.autocast]
-
-
-def pool_features(
-    workspace: Workspace, backbone: Backbone, trunk: str, images: pa.Table, resolve: ResolveUri, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """→ (features (n, dim) float32, zero where unusable; usable (n,) bool; id → reason of the others). Cached.
-
-    Images that could not be used before are tried again: a file that was missing may be back.
-    """
-    from ndec_builder.embeddings.extract import extract
-
-    ids = images["image_id"].to_pylist()
-    path = (
-        workspace.root
-        / "cache"
-        / "features"
-        / f"{features_key(trunk, _preprocessing(backbone), batch_size, images, resolve)}.npz"
-    )
-    remove_abandoned(path.parent)
-    cached = _read_cache(path, len(ids))
-    if cached is not None and not cached[1].all():
-        failed = images.filter(pa.array(~cached[1]))
-        if extract(backbone, failed, resolve, batch_size=batch_size).ids:
-            cached = None  # all of them again: features may depend on the other images of a batch
-    if cached is not None:
-        pooled, usable, reasons = cached
-    else:
-        with progress() as bar:
-            task = bar.add_task(f"embedding with {backbone.name}", total=len(ids))
-            advance = functools.partial(bar.advance, task)
-            extracted = extract(backbone, images, resolve, batch_size=batch_size, progress=advance)
-        place = {image_id: i for i, image_id in enumerate(ids)}
-        rows = np.array([place[image_id] for image_id in extracted.ids], dtype=np.int64)
-        pooled, usable = np.zeros((len(ids), backbone.dim), dtype=np.float32), np.zeros(len(ids), dtype=bool)
-        pooled[rows], usable[rows] = extracted.features, True
-        reasons = np.full(len(ids), "", dtype=object)
-        for reject in extracted.rejects:
-            reasons[place[reject["image_id"]]] = reject["reason"]
-        with atomic_path(path) as temporary:
-            np.savez(temporary, pooled=pooled, usable=usable, reasons=reasons.astype(np.str_))
-    rejects = {ids[i]: str(reasons[i]) for i in np.flatnonzero(~usable)}
-    return pooled, usable, rejects
-
-
-def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """The cached features; None if the file is missing or damaged, so that a bad cache never stops a benchmark."""
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            pooled, usable, reasons = file["pooled"], file["usable"], file["reasons"]
-    except Exception:  # a damaged archive raises almost anything
-        return None
-    return (pooled, usable, reasons) if len(pooled) == len(usable) == count else None

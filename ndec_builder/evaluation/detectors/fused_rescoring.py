@@ -200,6 +200,7 @@ def own_sides(
     batch_size: int,
     device: str,
     names: Sequence[str] = (),
+    engine: Engine | None = None,
 ) -> tuple[Features, Features]:
     """Queries and references, embedded with the descriptor of the model (`fused_embedder`).
 
@@ -219,7 +220,7 @@ def own_sides(
         )
     detector = fused_embedder(model, backbone)
     sides = [
-        embed_images(workspace, detector, table, dataset.resolve, batch_size)
+        embed_images(workspace, detector, table, dataset.resolve, batch_size, engine=engine)
         for table in (dataset.queries, dataset.references)
     ]
     return sides[0], sides[1]

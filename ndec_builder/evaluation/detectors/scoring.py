@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.core.errors import NdecError, UsageError
@@ -72,11 +73,10 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
         scored = _score_descriptor_files(config, workspace, dataset)
     else:
         scored = _score_by_search(_detectors(config, workspace, dataset), config, workspace, dataset)
+    common = config, workspace, dataset
     if fused is not None:
-        return _rescored(fused, config, workspace, dataset, scored)
-    if config.asl_checkpoint is None:
-        return scored
-    return with_norms_of(config.asl_checkpoint, scored, config, workspace, dataset)
+        return _rescored(fused, *common, scored)
+    return scored if config.asl_checkpoint is None else with_norms_of(config.asl_checkpoint, scored, *common)
 
 
 def with_norms_of(
@@ -149,9 +149,10 @@ def _rescored(
     """The same list with the best pairs of each query re-scored by the fused scorer."""
     from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, rescore, shipped_thresholds
 
-    sides = own_sides(workspace, dataset, model, config.batch_size, config.device, config.models)
+    common, engine = (workspace, dataset, model), engine_of(config)
+    sides = own_sides(*common, config.batch_size, config.device, config.models, engine)
     found = rescore(
-        workspace, dataset, scored.predictions, model, sides, config.rescored, engine_of(config), config.competition,
+        workspace, dataset, scored.predictions, model, sides, config.rescored, engine, config.competition,
         within=config.rescored_within, shortlist=config.shortlist, local_top=config.rescored_local,
     )  # fmt: skip
     fit = "that comes with ndec" if config.fused_model is None else config.fused_model.name
@@ -207,23 +208,26 @@ def _joint_threshold(detectors: Sequence[Embedder]) -> float | None:
 
 
 def _detectors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> list[Embedder]:
-    tables, fit_on = (dataset.queries, dataset.references), None
-    if dataset.training is not None:
-        fit_on = dataset.training, dataset.resolve
+    tables = dataset.queries, dataset.references
+    fit_on = None if dataset.training is None else (dataset.training, dataset.resolve)
+    how = fit_on, config.batch_size, config.device, engine_of(config)
     return [embedder_from_checkpoint(path, tables, config.device) for path in config.checkpoints] + [
-        embedder_from_model(workspace, name, fit_on, config.batch_size, config.device) for name in config.models
+        embedder_from_model(workspace, name, *how) for name in config.models
     ]
 
 
 def _embed(
     detectors: Sequence[Embedder], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
 ) -> tuple[Features, Features]:
-    sides = [
-        join_ensemble([embed_images(workspace, detector, table, dataset.resolve, config.batch_size, config.test_size)
-              for detector in detectors])
-        for table in (dataset.queries, dataset.references)
-    ]  # fmt: skip
-    return sides[0], sides[1]
+    common = detectors, config, workspace, dataset
+    return _embed_table(*common, dataset.queries), _embed_table(*common, dataset.references)
+
+
+def _embed_table(
+    detectors: Sequence[Embedder], config: BenchmarkConfig, workspace: Workspace, dataset: Dataset, table: pa.Table
+) -> Features:
+    common = table, dataset.resolve, config.batch_size, config.test_size, engine_of(config)
+    return join_ensemble([embed_images(workspace, detector, *common) for detector in detectors])
 
 
 def _score_by_search(
@@ -237,13 +241,9 @@ def _score_by_search(
                 "score normalisation needs background images without matches: the training images of a manifest. Plain "
                 "folders have none; omit --norm-factor"
             )
-        background = join_ensemble([
-            embed_images(workspace, detector, dataset.training, dataset.resolve, config.batch_size, config.test_size)
-            for detector in detectors
-        ]).vectors  # fmt: skip
-    queries, references = sides
-    predictions = _match(config, dataset, (queries.places, references.places),
-                         (queries.vectors, references.vectors), background)  # fmt: skip
+        background = _embed_table(detectors, config, workspace, dataset, dataset.training).vectors
+    places, vectors = (sides[0].places, sides[1].places), (sides[0].vectors, sides[1].vectors)
+    predictions = _match(config, dataset, places, vectors, background)
     about = " + ".join(detector.about for detector in detectors)
     if config.test_size:
         about += f", at {' and '.join(map(str, config.test_size))} px"

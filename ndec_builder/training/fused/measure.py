@@ -16,7 +16,7 @@ from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.storage import atomic_path, write_table
-from ndec_builder.embeddings.backbones import Backbone, load_backbone
+from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.embeddings.whitening import Whitening
@@ -46,7 +46,6 @@ MEASURED_PAIRS = pa.schema(
 
 # shares of the time of a shard, for its progress: making the pictures, their keypoints; the rest is for pairs
 _MAKING, _DESCRIBING = 0.1, 0.4
-_backbones: dict[str, Backbone] = {}  # one per process
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class MeasureShard:
     rotations: Sequence[int]  # of the same, clockwise degrees
     vectors: np.ndarray  # (images, d) float32, L2-normed, whitened
     whitening: Whitening
+    trunk: TrunkSource
 
     def __call__(self, shard: Shard) -> Outcome:
         with single_threaded(), torch_threads(1):
@@ -135,9 +135,8 @@ class MeasureShard:
 
     def _pooled(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """(n, dim) float32 trunk features, in batches of one shape."""
-        name = self.config.backbone
-        backbone = _backbones.get(name) or _backbones.setdefault(name, load_backbone(name))
-        model = Inference(backbone, self.config.bf16)
+        backbone = self.trunk.open()
+        model = Inference(backbone, self.trunk.bf16)
         parts = []
         for start in range(0, len(pictures), TRUNK_BATCH):
             some = [to_array(picture, backbone.size) for picture in pictures[start : start + TRUNK_BATCH]]

@@ -19,6 +19,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
+from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
@@ -133,7 +134,8 @@ def prepare_training(config: FusedConfig) -> FusedInputs:
     backbone = load_backbone(config.backbone, best_device(config.device))
     maker = view_maker(images.to_pylist(), manifest.resolve, backbone.size, TrainConfig.view_seed)
     root, views = config.workspace / "cache" / "views", 1 if NORM_RATIO in config.left_out else config.views
-    cached = cache_views(root, backbone, images, maker, view_kinds(views), config.bf16, TrainConfig.threads)
+    kinds, engine = view_kinds(views), engine_of(config)
+    cached = cache_views(root, backbone, images, maker, kinds, config.bf16, TrainConfig.threads, engine)
     if cached.rejects:
         raise NdecError(
             f"{len(cached.rejects)} training images cannot be read, first {cached.rejects[0]}; restore these files"
@@ -157,7 +159,8 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
     folder = open_plan(config.workspace / "cache" / "fused", plan).absolute()
     uris = [known.manifest.resolve(uri) for uri in data.images["uri"].to_pylist()]
     rotations = [rotation or 0 for rotation in data.images["rotation"].to_pylist()]
-    work = MeasureShard(folder, config, data, uris, rotations, known.vectors, known.whitening)
+    trunk = TrunkSource.of(known.backbone, config.bf16, device="cpu")
+    work = MeasureShard(folder, config, data, uris, rotations, known.vectors, known.whitening, trunk)
     results = run_shards(folder, plan, work, engine_of(config), what="measuring training pairs")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
