@@ -48,6 +48,7 @@ def folders(tmp_path: Path) -> Path:
         (["ingest", "reference", "empty"], 2, "no image in empty"),
         (["ingest", "refs", "good"], 2, "role is 'refs'; it must be reference, basic, pool, query or all"),
         (["ingest", "all", "good"], 2, "role 'all'"),
+        (["ingest", "pool", "good", "--engine=ray"], 2, "`ingest` runs on one machine, so it has no --engine"),
         (["ingest", "pool", "s3://bucket/part-{0..3}.tar", "--kind", "tra"], 2, "did you mean 'tar'"),
         (["ingest", "reference", "bad"], 3, "truncated"),
         (["ingest", "query", "good", "--ground-truth", "wrong.csv"], 1, "wrong.csv"),

@@ -24,7 +24,7 @@ SUBPACKAGES = {
     "core": ["pictures", "access", "executor"],
     "sources": ["readers"],
     "embeddings": ["backbones", "engines"],
-    "candidates": ["search", "geometry", "outside"],
+    "candidates": ["search", "geometry", "outside", "synthetic"],
     "annotation": ["records", "decisions", "assignment", "stopping", "label_studio", "web", "upkeep"],
     "manifests": ["writing", "validation"],
     "training": ["fused"],

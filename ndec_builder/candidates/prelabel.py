@@ -17,8 +17,8 @@ from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
 from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
-from ndec_builder.candidates.synthetic_pairs import Gallery, KnownPairs, make_known_pairs
-from ndec_builder.candidates.synthetic_shards import PRELABEL_FEATURES, signal_features
+from ndec_builder.candidates.synthetic.known_pairs import Gallery, KnownPairs, make_known_pairs
+from ndec_builder.candidates.synthetic.shard_works import PRELABEL_FEATURES, signal_features
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import engine_of

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndec_builder.candidates import synthetic_pairs
 from ndec_builder.candidates.geometry.table import add_geometry
 from ndec_builder.candidates.prelabel import run
 from ndec_builder.candidates.settings import PrelabelConfig
+from ndec_builder.candidates.synthetic import known_pairs
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.schemas import CANDIDATES, table_of
@@ -52,7 +52,7 @@ def mined(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         centred = np.stack([v - v.mean() for v in small])
         return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
-    monkeypatch.setattr(synthetic_pairs, "_embed_pictures", described)
+    monkeypatch.setattr(known_pairs, "_embed_pictures", described)
     return bench
 
 

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import numpy as np
 import pytest
 
+from faults.small_bench import take_pictures
 from ndec_builder.candidates import duplicates
 from ndec_builder.candidates.geometry import table
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.search import ranges, rounds
-from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor import machines
@@ -28,14 +28,12 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, open_plan
 from ndec_builder.core.executor.runner import open_pool, run_shards
 from ndec_builder.core.storage import sha256_file
-from ndec_builder.edits import make
-from ndec_builder.edits.make import run as edit
-from ndec_builder.edits.settings import EditConfig
-from ndec_builder.evaluation.detectors.search import Background, Cluster, search_pairs
-from support import range_work, shard_work
+from ndec_builder.training.fused import run as fused_run
+from support import every_verb, range_work, shard_work
 from support.described_bench import Bench
 from support.needs import free_port, missing
 from support.pictures import scene
+from support.tiny_trunk import tiny_model
 from support.two_nodes import NODE, TwoNodes, two_nodes
 
 pytestmark = pytest.mark.cluster
@@ -76,36 +74,19 @@ def test_a_shard_that_kills_its_ray_worker_is_set_aside_alone(nodes: TwoNodes, t
     assert sorted(results(folder)) == ["shard-00000.txt", "shard-00002.txt"]
 
 
-def test_edited_copies_have_the_bytes_of_one_machine(
+def test_a_process_with_a_gpu_is_kept_for_the_next_task_and_nodes_use_the_limit_of_pixels_of_the_command(
     nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make, "COPIES_PER_SHARD", 3)
-    copies = []
-    for name, where in (("one", {}), ("two", {"engine": "ray", "ray_address": nodes.address})):
-        bench = Bench(tmp_path / name)
-        bench.add("reference", {f"r{i}": scene(i) for i in range(4)})
-        edit(EditConfig(tmp_path / name, 8, **where))
-        files = sorted((tmp_path / name / "files" / "query").glob("*.jpg"))
-        tables = [bench.workspace.images("query"), bench.workspace.edits]
-        copies.append([sha256_file(path) for path in (*files, *tables)])
-    assert copies[0] == copies[1] and len(copies[0]) == 10
-
-
-def test_matching_of_a_benchmark_has_the_bytes_of_one_machine(
-    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(0)
-    queries, references, others = (rng.normal(size=(n, 8)) for n in (30, 20, 12))
-    sides = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float16) for v in (queries, references, others)]
-    ids = [f"q{i:02}" for i in range(30)], [f"r{i:02}" for i in range(20)]
-    monkeypatch.setattr(ranges, "range_size_for", lambda *_: 9)
-    how = {"k": 3, "background": Background(sides[2], Normalization(1.0, 3))}
-    one = search_pairs(ids[0], sides[0], ids[1], sides[1], **how)
-    two = search_pairs(ids[0], sides[0], ids[1], sides[1], **how, cluster=Cluster(on(nodes), tmp_path))
-    assert len(one.query) == 90 and one.protocol == two.protocol
-    for name in ("query", "reference", "scores"):
-        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("NDEC_MAX_PIXELS", "123456")
+    claimed = nodes.cluster.add_node(**NODE, num_cpus=1, num_gpus=1)  # Ray believes it
+    plan = Plan(8, 2, "f" * 64)
+    folder = open_plan(tmp_path, plan)
+    engine = Engine("ray", gpus=1.0, address=nodes.address)
+    run_shards(folder, plan, functools.partial(shard_work.process_and_limit, folder), engine)
+    nodes.cluster.remove_node(claimed)
+    written = [path.read_text().split() for path in sorted(folder.glob("shard-*.txt"))]
+    assert len({process for process, _ in written}) == 1  # by Ray's default four, each of which would load the model
+    assert [limit for _, limit in written] == ["123456"] * 4
 
 
 def test_a_node_with_other_packages_is_refused(nodes: TwoNodes, tmp_path: Path, monkeypatch: Any) -> None:
@@ -180,3 +161,36 @@ def test_mining_that_loses_a_worker_and_a_node_has_the_bytes_of_one_machine(
     for name in ("candidates.parquet", "geometry.parquet", "contact_sheet.html"):
         assert sha256_file(one / name) == sha256_file(two / name), name
     assert not search.exists()
+
+
+SOME_VERBS = ("prelabel", "recheck", "edit", "train-asl --recipe fused", "benchmark --scorer fused")
+
+
+@pytest.fixture(scope="module")
+def by_engine(nodes: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, str], ...]]:
+    """Verb → the hashes of the workspace after it: here, and on the node that is left, in shards of 6."""
+    folder = tmp_path_factory.mktemp("verbs")
+    sizes, model = every_verb.Sizes(known=20, steps=2, shard=6), tiny_model(folder)
+    take_pictures(folder / "in", None, references=20, basic=12, pool=30)
+    steps, here = every_verb.verbs(model, sizes), every_verb.ingested(folder / "here", folder / "in")
+    for name in ("embed", "mine"):
+        steps[name](here, {"workers": 1})
+    there = every_verb.fresh_copy(here, folder / "there")
+    found: dict[str, list[dict[str, str]]] = {name: [] for name in SOME_VERBS}
+    with mock.patch.object(fused_run, "SHARD_ITEMS", sizes.shard):  # sums depend on it, as on no other shard size
+        for name in SOME_VERBS:
+            steps[name](here, {"workers": 1})
+            found[name].append(every_verb.hashes(here, caches=False))
+    with ray_engine.ray_session(), every_verb.small_shards(sizes.shard):
+        for name in SOME_VERBS:
+            steps[name](there, {"engine": "ray", "ray_address": nodes.address})
+            found[name].append(every_verb.hashes(there, caches=False))
+    return {name: tuple(both) for name, both in found.items()}
+
+
+@pytest.mark.parametrize("verb", SOME_VERBS)
+def test_a_verb_has_the_bytes_of_one_machine(verb: str, by_engine: dict[str, tuple[dict[str, str], ...]]) -> None:
+    one, two = by_engine[verb]
+    assert {name for name in one.keys() | two.keys() if one.get(name) != two.get(name)} == set()
+    before = [hashes for name, (hashes, _) in by_engine.items()][: SOME_VERBS.index(verb)]
+    assert set(one.items()) - {item for hashes in before for item in hashes.items()}, "it wrote nothing"

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ndec_builder.candidates import duplicates, synthetic_pairs
+from ndec_builder.candidates import duplicates
 from ndec_builder.candidates.geometry import table
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.prelabel import run as prelabel
 from ndec_builder.candidates.recheck import run as recheck
 from ndec_builder.candidates.search import ranges
 from ndec_builder.candidates.settings import MineConfig, PrelabelConfig, RecheckConfig
+from ndec_builder.candidates.synthetic import known_pairs
 from ndec_builder.core.storage import read_table, sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits import make
@@ -68,7 +69,7 @@ def small_shards(size: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module, name in (
             (make, "COPIES_PER_SHARD"), (duplicates, "PAIRS_PER_SHARD"), (table, "SHARD_SIZE"),
-            (synthetic_pairs, "MADE_PER_SHARD"), (describe_shards, "DESCRIBED_PER_SHARD"),
+            (known_pairs, "MADE_PER_SHARD"), (describe_shards, "DESCRIBED_PER_SHARD"),
             (pair_geometry, "SHARD_PAIRS"), (view_cache, "SHARD_IMAGES"), (fused_run, "SHARD_ITEMS"),
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(module, name, size))
@@ -112,26 +113,24 @@ def verbs(model: str, sizes: Sizes) -> dict[str, Callable[[Path, dict[str, Any]]
 
     def edit_references(root: Path, on: dict[str, Any]) -> None:
         edit(EditConfig(root, sizes.copies, **without_workers(on)))
+        exported(root)
 
     def benchmark_cosine(root: Path, on: dict[str, Any]) -> None:
-        for split in ("test", "train"):
-            decide(root, split)
-        export(ExportConfig(root, "same", distractors=8))
         benchmark(BenchmarkConfig(workspace=root, manifest=root / dataset, model=model, norm_factor=1.0, k=5,
                                   replicates=100, pictures=False, name="cosine", **without_workers(on)))  # fmt: skip
 
     def train_views(root: Path, on: dict[str, Any]) -> None:
-        train(TrainConfig(root, root / dataset, backbone=model, views=4, steps=sizes.steps, identities=4, pairs=2,
+        train(TrainConfig(root, root / dataset, backbone=model, views=3, steps=sizes.steps, identities=4, pairs=2,
                           dim=8, **without_workers(on)))  # fmt: skip
 
     def train_fused(root: Path, on: dict[str, Any]) -> None:
-        fused_run.run(FusedConfig(root, root / dataset, backbone=model, dim=8, folds=2, networks=1, epochs=2, views=4,
-                                  steps=sizes.steps, **on))  # fmt: skip
+        fused_run.run(FusedConfig(root, root / dataset, backbone=model, dim=8, folds=2, networks=1, epochs=2, views=3,
+                                  steps=sizes.steps, copies=1, rivals=1, **on))  # fmt: skip
 
     def benchmark_fused(root: Path, on: dict[str, Any]) -> None:
-        benchmark(BenchmarkConfig(workspace=root, manifest=root / dataset, model=model, scorer="fused", rescored=3,
-                                  fused_model=root / "runs" / "fused", replicates=100, pictures=False, name="fused",
-                                  **without_workers(on)))  # fmt: skip
+        benchmark(BenchmarkConfig(workspace=root, manifest=root / dataset, model=model, scorer="fused", rescored=2,
+                                  norm_factor=1.0, fused_model=root / "runs" / "fused", replicates=100, pictures=False,
+                                  name="fused", **without_workers(on)))  # fmt: skip
 
     def league_own(root: Path, on: dict[str, Any]) -> None:
         def here(command: list[str], log: Path, minutes: float) -> str:  # only this process is told to join on loopback
@@ -159,6 +158,13 @@ def verbs(model: str, sizes: Sizes) -> dict[str, Callable[[Path, dict[str, Any]]
 
 def without_workers(on: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in on.items() if name != "workers"}
+
+
+def exported(root: Path) -> None:
+    """The dataset that the verbs after `edit` use; export runs on one machine."""
+    for split in ("test", "train"):
+        decide(root, split)
+    export(ExportConfig(root, "same", distractors=8))
 
 
 def hashes(root: Path, *, caches: bool = True) -> dict[str, str]:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from ndec_builder.core.config import pixel_limit
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, open_plan
@@ -30,6 +31,12 @@ def slow(folder: Path, shard: Shard) -> Outcome:
     with (folder / "where.log").open("a") as log:  # a node has one worker here: its parent process is the node's raylet
         log.write(f"{shard.index} {os.getppid()}\n")
     return square(folder, shard)
+
+
+def process_and_limit(folder: Path, shard: Shard) -> Outcome:
+    """Writes which process ran the shard, and the largest picture that it would decode."""
+    write_text(folder / f"{shard.name}.txt", f"{os.getpid()} {pixel_limit()}")
+    return Outcome((f"{shard.name}.txt",), {})
 
 
 def poisoned(folder: Path, shard: Shard) -> Outcome:

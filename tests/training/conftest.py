@@ -8,25 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.training.settings import TrainConfig
 from support.pictures import scene
+from support.tiny_trunk import tiny_model
 
 BASIC, PAIRS = 14, 4
-
-
-class TinyNet(nn.Module):
-    """(n, 3, h, w) → (n, 24, h/8, w/8), non-negative."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.Conv2d(8, 24, 3, stride=2, padding=1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.second(torch.relu(self.first(images))))
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +30,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name of a TorchScript backbone for 32 px inputs with random weights from a seed."""
-    path = tmp_path_factory.mktemp("models") / "tiny.pt"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        torch.jit.script(TinyNet().eval()).save(str(path))
-    return f"{path}@32"
+    return tiny_model(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.shared_vectors import save_array
-from ndec_builder.candidates.synthetic_shards import GalleryPictures, MakeShard, MeasurePairs
+from ndec_builder.candidates.synthetic.shard_works import GalleryPictures, MakeShard, MeasurePairs
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, open_plan
 from ndec_builder.core.executor.runner import run_shards

@@ -1,4 +1,4 @@
-"""The works that make and measure the pairs of `synthetic_pairs`, shard by shard."""
+"""The works that make and measure the pairs of `known_pairs`, shard by shard."""
 
 from __future__ import annotations
 
