@@ -6,8 +6,8 @@ Four workspaces with equal pictures: one worker on this machine, two workers, tw
 and two Ray nodes of which one is killed (SIGKILL) in the middle of every verb and replaced. The verbs follow each other
 as in a real project; labels are made by rule. Writes tests/faults/results/same_bytes.md.
 
-With --folder the four runs can be separate commands: `--only N` does one of them, and a last command without it compares
-what all of them left in the folder.
+With --folder the four runs can be separate commands: `--only N` does one of them, and a last command without it
+compares what all of them left in the folder.
 """
 
 from __future__ import annotations
