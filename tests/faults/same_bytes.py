@@ -3,8 +3,8 @@
     python tests/faults/same_bytes.py [--seed 0] [--model NAME] [--folder DIR [--only 0|1|2|3]]
 
 Four workspaces with equal pictures: one worker on this machine, two workers, two Ray nodes (real ones, on loopback),
-and two Ray nodes of which one is killed (SIGKILL) in the middle of every verb and replaced. The verbs follow each other
-as in a real project; labels are made by rule. Writes tests/faults/results/same_bytes.md.
+and two Ray nodes of which one is killed (SIGKILL) in the middle of every verb, which the other one finishes. The verbs
+follow each other as in a real project; labels are made by rule. Writes tests/faults/results/same_bytes.md.
 
 With --folder the four runs can be separate commands: `--only N` does one of them, and a last command without it
 compares what all of them left in the folder.
@@ -46,7 +46,7 @@ def shards_done(root: Path) -> int:
 
 
 class Killer:
-    """Kills the second node when some shards of a verb are done, and starts another one."""
+    """Kills the second node when some shards of a verb are done, and starts another one for the next verb."""
 
     def __init__(self, nodes: TwoNodes, chance: random.Random) -> None:
         self.nodes, self.chance = nodes, chance
@@ -63,7 +63,6 @@ class Killer:
                 if most >= goal:
                     self.killed_after[verb] = most
                     self.nodes.lose_the_second()
-                    self.nodes.second = self.nodes.cluster.add_node(**NODE, num_cpus=1)
                     return
                 time.sleep(0.02)
 
@@ -74,6 +73,8 @@ class Killer:
         finally:
             over.set()
             thread.join()
+            if verb in self.killed_after:  # Ray starts nodes in the main thread only
+                self.nodes.second = self.nodes.cluster.add_node(**NODE, num_cpus=1)
 
 
 def run_all(root: Path, steps: dict[str, Callable[..., None]], on: dict[str, Any], killer: Killer | None) -> list[Any]:
