@@ -200,5 +200,11 @@ def test_vectors_that_changed_are_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("size", "references", "dim"), [(1024, 10**9, 512), (20_480, 10**6, 512), (2**20, 18_626, 512)]
 )
-def test_ranges_have_about_the_same_work(size, references, dim):
-    assert ranges.range_size_for(references, dim) == pytest.approx(size, rel=0.05)
+def test_ranges_of_a_large_search_have_about_the_same_work(size, references, dim):
+    assert ranges.range_size_for(10**9, references, dim) == pytest.approx(size, rel=0.05)
+
+
+def test_a_medium_search_has_sixteen_ranges_and_a_small_one_fewer():
+    assert -(-500_000 // ranges.range_size_for(500_000, 50_000, 512)) == 16
+    assert -(-100_000 // ranges.range_size_for(100_000, 20_000, 512)) == 2  # 10¹² multiplications
+    assert ranges.range_size_for(3000, 1000, 512) > 3000

@@ -35,7 +35,9 @@ from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import step
 from ndec_builder.core.storage import atomic_path, fingerprint
 
-RANGE_WORK = 1e13  # multiplications of a range: 10 to 30 s on a few cores
+RANGE_WORK = 1e13  # multiplications of a range at most: 10 to 30 s on a few cores
+LEAST_RANGE_WORK = 5e11  # at least: 5 s on one core, of which a range costs 0.1 s of its own
+FEWEST_RANGES = 16  # of a search that is large enough: with fewer, machines would wait for the last range
 MERGE_AT = 4096  # pairs merged, at least, between two rises of the floors
 _VERSION = 1  # of the files of a range
 
@@ -72,7 +74,7 @@ class RangedSearch:
         self.shared, self.caps, self.shift = shared, caps, shift
         self.engine, self.scratch, self.mark = engine, scratch, mark
         references = shared.references
-        self.range_size = range_size or range_size_for(references.size, references.dim)
+        self.range_size = range_size or range_size_for(shared.queries.size, references.size, references.dim)
         self.rounds = Rounds(np.arange(shared.queries.size), np.arange(references.size), caps)
         self.ranges: list[int] = []  # of each round, the sample first
         self._merged = 0  # pairs since the floors were last raised
@@ -160,6 +162,7 @@ def _read(folder: Path, shard: Shard, done: Done) -> tuple[Pairs, np.ndarray]:
         return Pairs(found["queries"], found["references"], found["scores"]), found["bounds"]
 
 
-def range_size_for(references: int, dim: int) -> int:
-    """Queries per range, a multiple of 1,024, so that a range takes about RANGE_WORK multiplications."""
-    return 1024 * max(1, round(RANGE_WORK / (1024 * references * dim)))
+def range_size_for(queries: int, references: int, dim: int) -> int:
+    """Queries per range, a multiple of 1,024: RANGE_WORK multiplications, less where there would be few ranges."""
+    work = min(RANGE_WORK, max(queries * references * dim / FEWEST_RANGES, LEAST_RANGE_WORK))
+    return 1024 * max(1, round(work / (1024 * references * dim)))
