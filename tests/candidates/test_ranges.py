@@ -206,5 +206,5 @@ def test_ranges_of_a_large_search_have_about_the_same_work(size, references, dim
 
 def test_a_medium_search_has_sixteen_ranges_and_a_small_one_fewer():
     assert -(-500_000 // ranges.range_size_for(500_000, 50_000, 512)) == 16
-    assert -(-100_000 // ranges.range_size_for(100_000, 20_000, 512)) == 2  # 10¹² multiplications
+    assert -(-100_000 // ranges.range_size_for(100_000, 20_000, 512)) == 3  # 10¹² multiplications
     assert ranges.range_size_for(3000, 1000, 512) > 3000
