@@ -43,6 +43,16 @@ def test_a_fault_of_each_kind_loses_nothing(bench: Bench, name: str) -> None:
     assert tally.wrong == []
 
 
+def test_send_back_can_run_again_after_a_kill_at_its_last_change(bench: Bench) -> None:
+    """The work is complete, and there is no label left to send back: that is no error."""
+    scene = next(scene for scene in SCENES if scene.name == "send-back")
+    bench.keep(scene)
+    last, tally = bench.calls[scene.name][-1], Tally()
+    assert (last.name, last.path) == ("unlink", "annotation/.test.lock")
+    assert Points(bench).fault(scene, "killed", last.number, tally) == []
+    assert tally.reruns == 1
+
+
 def test_a_second_command_is_refused_or_waits(bench: Bench) -> None:
     *_, met = meet(bench, "pull", "export", 13)
     assert met.points == met.refused + met.serial and met.refused > 0
