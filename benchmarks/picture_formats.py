@@ -133,7 +133,8 @@ def main() -> None:
         f"{EACH} files of each format, {SIZE[0]}×{SIZE[1]} px, every other one turned by 90° in EXIF; JPEG XL has its "
         "own orientation, and each DNG is turned. The DNG files are not from a camera: tifffile wrote them, with a "
         "JPEG preview of the full size. Largest difference: grey levels between ndec's pixels and the upright decode "
-        "of the format's own library, over all files. CPU time per image, all threads, the least of three runs: decoding at full size, and "
+        "of the format's own library, over all files. CPU time per image, all "
+        "threads, the least of three runs: decoding at full size, and "
         "`ndec embed` (decoding, at a reduced size where the format allows it, and efficientnet-lite0 in float32).", "",
         "| format | embedded | width × height, upright | largest difference | file | decode | embed |",
         "|---|---|---|---|---|---|---|", *rows, "",
