@@ -16,9 +16,10 @@ from typing import Any
 
 from ndec_builder.core.config import as_dict
 from ndec_builder.core.console import ending_on_signals
-from ndec_builder.core.errors import UsageError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.model_names import parse_model
 from ndec_builder.evaluation.detectors.methods import Method, parse_method
 from ndec_builder.league.environments import Peer, built_in, find_peer
 from ndec_builder.league.settings import OWN, LeagueConfig
@@ -118,11 +119,21 @@ def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path
 def _inputs(entry: Entry, config: LeagueConfig) -> list[Path]:
     """What an own detector reads besides the dataset. Its path may stay the same when its content changes."""
     source: dict[str, Any] = entry.method.source if entry.method is not None else {"model": (config.model,)}
-    given = [value for values in source.values() for value in (values if isinstance(values, tuple) else (values,))]
+    models = source.get("model", ())
+    given = [path for key, paths in source.items() if key != "model" for path in paths]
     given += [path for name, path in (("asl", config.checkpoint), ("fused", config.fused_model)) if name == entry.name]
     workspace = Workspace(config.workspace)
-    whitenings = [workspace.whitening(model) for model in source.get("model", ())]
-    return [Path(str(value).rpartition("@")[2]) for value in given if value] + whitenings
+    whitenings = [workspace.whitening(model) for model in models]
+    return [*filter(None, given), *whitenings, *(path for model in models for path in _weights(model))]
+
+
+def _weights(model: str) -> list[Path]:
+    """The files that loading this model reads; none if it cannot be loaded, which its own process says."""
+    try:
+        name = parse_model(model)
+        return [path for path in (name.weights, *name.data_files.values()) if path is not None]
+    except NdecError:
+        return []
 
 
 def _contents(paths: list[Path]) -> list[str]:
@@ -165,7 +176,8 @@ def _run(command: Sequence[str], log: Path, minutes: float) -> str:
     lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
     end = lines[-1][:300] if lines else "no output"
     how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-    return f"stopped ({how}): {end}"
+    own = end.partition("core.errors.")[2].partition(": ")[2]  # an error of ndec is one paragraph for people
+    return own or f"stopped ({how}): {end}"
 
 
 def _children_seconds() -> float:

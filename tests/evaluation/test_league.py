@@ -19,10 +19,12 @@ from typer.testing import CliRunner
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import restricted
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
+from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.league import entries, environments, raw_predictions
 from ndec_builder.league.calibration import isotonic
 from ndec_builder.league.disagreements import disagreements
@@ -30,6 +32,7 @@ from ndec_builder.league.measures import league_numbers
 from ndec_builder.league.raw_predictions import read_raw
 from ndec_builder.league.run import run
 from ndec_builder.league.settings import LeagueConfig
+from support.tiny_trunk import tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -189,16 +192,32 @@ def test_a_retrained_network_is_not_taken_for_the_old_one(tmp_path: Path) -> Non
     for file in files.values():
         file.parent.mkdir(parents=True)
         file.write_bytes(b"first")
-    clip = tmp_path / "clip.pt"
-    clip.write_bytes(b"first")
-    detectors = [entries.Entry(name) for name in files] + [entries._entry(f"clip=open_clip:ViT-B-32@{clip}")]
-    reads = {"cosine": (0,), "asl": (0, 1), "fused": (0, 2), "clip": (3,)}
-    for place, file in enumerate((files["cosine"], files["asl"], files["fused"], clip)):
+    clip, sscd = tmp_path / "clip.pt", tmp_path / "sscd.torchscript.pt"
+    for file in (clip, sscd):
+        file.write_bytes(b"first")
+    detectors = [entries.Entry(name) for name in files]
+    detectors += [entries._entry(text) for text in (f"clip=open_clip:ViT-B-32@{clip}", f"sscd={sscd}@288")]
+    reads = {"cosine": (0,), "asl": (0, 1), "fused": (0, 2), "clip": (3,), "sscd": (4,)}
+    for place, file in enumerate((files["cosine"], files["asl"], files["fused"], clip, sscd)):
         before = [entries._contents(entries._inputs(detector, config)) for detector in detectors]
         file.write_bytes(b"second")
         after = [entries._contents(entries._inputs(detector, config)) for detector in detectors]
         changed = {detector.name for detector, a, b in zip(detectors, before, after, strict=True) if a != b}
         assert changed == {name for name, places in reads.items() if place in places}
+
+
+def test_a_torchscript_file_in_the_league_has_the_numbers_of_its_benchmark(small: Any, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    row = league(small, tmp_path / "out", f"sscd={model}", f"gone={tmp_path / 'gone.pt'}")
+    config = BenchmarkConfig(workspace=small.workspace, manifest=small.manifest, model=model, out=tmp_path / "alone")
+    benchmark(config)
+    scores = {}
+    for path in (tmp_path / "alone" / "predictions.csv", tmp_path / "out" / "predictions" / "sscd.csv"):
+        with path.open(newline="") as file:
+            scores[path.stem] = {tuple(row[:2]): float(row[2]) for row in list(csv.reader(file))[1:]}
+    assert len(scores["sscd"]) > 50
+    assert scores["sscd"] == pytest.approx({pair: scores["predictions"][pair] for pair in scores["sscd"]}, abs=2e-6)
+    assert row["gone"]["problem"].startswith("the weights file ") and row["sscd"]["numbers"]
 
 
 def test_a_league_that_is_killed_leaves_no_peer_running(small: Any, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from ndec_builder.evaluation.settings import PaperConfig
         ("SSCD=q.h5,r.hdf5", {"descriptors": (Path("q.h5"), Path("r.hdf5"))}, False),
         ("X=efficientnet-lite0", {"model": ("efficientnet-lite0",)}, False),
         ("X=timm:resnet50, efficientnet-lite0", {"model": ("timm:resnet50", "efficientnet-lite0")}, False),
+        ("X=onnx:m.onnx@288,norm=clip,output=e", {"model": ("onnx:m.onnx@288,norm=clip,output=e",)}, False),
+        ("X=onnx:m.onnx,p=3,a.pt", {"model": ("onnx:m.onnx,p=3", "a.pt")}, False),
         ("X=runs/checkpoint.json", {"checkpoint": (Path("runs/checkpoint.json"),)}, True),
         (" X = m , runs/checkpoint.json", {"model": ("m",), "checkpoint": (Path("runs/checkpoint.json"),)}, False),
     ],

@@ -6,6 +6,7 @@ name. Several models or runs, separated by commas, are an ensemble.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -41,7 +42,8 @@ def parse_methods(texts: Sequence[str]) -> list[Method]:
 
 def parse_method(text: str) -> Method:
     name, equals, source = text.partition("=")
-    parts = [part.strip() for part in source.split(",") if part.strip()]
+    # a comma before KEY= belongs to the model: onnx:FILE,norm=clip
+    parts = [part.strip() for part in re.split(r",(?!\s*\w+=)", source) if part.strip()]
     if not name.strip() or not equals or not parts:
         raise UsageError(f"--method {text!r} is not NAME=SOURCE, as in BoT=predictions.csv or Simple=runs/baseline")
     kinds = [_kind(part) for part in parts]
