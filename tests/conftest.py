@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,8 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 from support.needs import free_port, in_memory, missing
 
+# Threads of torch that wait for each other burn the cores that other tests need: three times the CPU time of a model.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 settings.register_profile("shared machine", deadline=None)  # slow disks must not fail a test
 settings.load_profile("shared machine")
 

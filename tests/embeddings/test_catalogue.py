@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from ndec_builder.embeddings.model_kinds import MODEL_KINDS
 
 
@@ -13,6 +15,7 @@ def ndec(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "ndec_builder", *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_list_models_needs_no_role_and_no_workspace() -> None:
     text = ndec("embed", "--list-models").stdout
     for row in MODEL_KINDS.values():

@@ -78,6 +78,7 @@ def test_features_are_those_of_torch(model: str, timm_file: Path) -> None:
     assert (torch.nn.functional.cosine_similarity(got, expected) > 0.99999).all()
 
 
+@pytest.mark.slow
 def test_the_same_bits_for_any_number_of_lanes(backbone: Backbone, tmp_path: Path) -> None:
     import pyarrow as pa
 
@@ -106,6 +107,7 @@ def test_a_model_that_cannot_be_converted_runs_on_torch(
     assert said.count("runs on torch") == 1 and backbone.name in said and reason in said.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_changed_weights_are_converted_again(timm_file: Path) -> None:
     backbone = load_backbone(f"timm:mobilenetv3_small_050@{timm_file}")
     pixels = torch.full((1, backbone.size, backbone.size, 3), 99, dtype=torch.uint8)
@@ -116,6 +118,7 @@ def test_changed_weights_are_converted_again(timm_file: Path) -> None:
     assert not torch.allclose(Inference(backbone, "off")(pixels), before)
 
 
+@pytest.mark.slow
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path) -> None:
     """Its converter would import a telemetry package, which writes an id to the home folder and sends events."""
     code = (

@@ -74,6 +74,7 @@ def test_equal_graphs_with_other_weights_have_other_fingerprints(tmp_path: Path)
     assert names[0].fingerprint() != names[1].fingerprint()
 
 
+@pytest.mark.slow
 def test_replaced_weights_are_embedded_again(workspace: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     config = EmbedConfig(workspace.root, "reference", model=f"onnx:{write_split(path, weights_of(0))}", whiten=False)
@@ -151,6 +152,7 @@ def test_an_input_type_that_is_no_picture_is_named(tmp_path: Path) -> None:
         load_backbone(f"onnx:{path}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["levit_128s", "repvit_m0_9", "caformer_s18", "efficientvit_m0", "crossvit_tiny_240", "coat_tiny"]
 )
@@ -170,6 +172,7 @@ def test_the_full_state_of_a_timm_model_loads(name: str, tmp_path: Path) -> None
         torch.testing.assert_close(backbone(images), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_timm_file_takes_the_config_of_its_tag(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "w.pth")

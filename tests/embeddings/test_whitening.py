@@ -58,6 +58,7 @@ def test_a_row_does_not_depend_on_its_company(count: int, width: int, seed: int)
     assert all(np.array_equal(whitening.apply(x[i : i + 1])[0], together[i]) for i in range(count))
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_does_not_show() -> None:
     features = np.random.default_rng(0).normal(size=(1000, 960)).astype(np.float32) ** 2
     found = []

@@ -38,12 +38,14 @@ def test_three_images_are_not_whitened_and_a_warning_says_so(
     assert read_embeddings(directory).vectors.shape == (3, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "expected"), [(49, "pooled"), (50, "whitened")])
 def test_fifty_images_are_the_limit(tmp_path: Path, ingest: Ingest, tiny_file: Path, count: int, expected: str) -> None:
     ingest(tmp_path, "reference", write_scenes(tmp_path / "in", count))
     assert layer(tmp_path, tiny_file, "reference") == expected
 
 
+@pytest.mark.slow
 def test_the_first_role_with_enough_images_is_taken(tmp_path: Path, ingest: Ingest, tiny_file: Path) -> None:
     scenes = write_scenes(tmp_path / "in", 60)
     ingest(tmp_path, "basic", scenes[:9])
@@ -53,6 +55,7 @@ def test_the_first_role_with_enough_images_is_taken(tmp_path: Path, ingest: Inge
     assert (record["role"], record["counts"]["images"]) == ("reference", 51)
 
 
+@pytest.mark.slow
 def test_an_older_whitening_of_few_images_stays_with_a_warning(
     tmp_path: Path, ingest: Ingest, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

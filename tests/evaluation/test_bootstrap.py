@@ -123,6 +123,7 @@ def literally(data: Data, times: np.ndarray) -> dict[str, float | None]:
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense", [0, bootstrap._DENSE_CELLS])  # long lists, and those with few matches and groups
 def test_every_number_equals_that_of_the_literally_resampled_list(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_DENSE_CELLS", dense)
@@ -143,6 +144,7 @@ def test_every_number_equals_that_of_the_literally_resampled_list(dense: int, mo
                     assert actual == pytest.approx(value, abs=1e-12), (seed, key)
 
 
+@pytest.mark.slow
 def test_auc_equals_scikit_learn_on_resampled_rows() -> None:
     rng = np.random.default_rng(5)
     for _ in range(100):

@@ -100,6 +100,7 @@ def test_both_precisions_get_an_advice_of_their_own() -> None:
     assert [advice["threshold"] for advice in here] == [0.8, 0.9]
 
 
+@pytest.mark.slow
 def test_a_csv_of_probabilities(small: Any, tmp_path: Path) -> None:
     config = {"workspace": tmp_path, "manifest": small.manifest, "replicates": 100, "predictions": tmp_path / "p.csv"}
     rows = [(f"q{i:02d}", f"r{i:02d}", round(0.99 - i / 20, 3)) for i in range(12)]

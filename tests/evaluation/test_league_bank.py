@@ -27,6 +27,7 @@ def flipped(code: np.ndarray, bits: int, seed: int = 0) -> np.ndarray:
     return np.packbits(spread)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(0, 40), st.integers(1, 30), st.integers(1, 30))
 @settings(deadline=None, max_examples=30)
 def test_the_join_finds_what_brute_force_finds(seed: int, radius: int, queries: int, references: int) -> None:

@@ -66,6 +66,7 @@ def test_votes_are_those_of_a_plain_loop() -> None:
     assert found.best([[query]], 3)[0].tolist()[:2] == np.argsort(-np.array(expected), kind="stable")[:2].tolist()
 
 
+@pytest.mark.slow
 def test_a_large_index_finds_the_same_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     codes, counts = RNG.integers(0, 256, (4000, 16), dtype=np.uint8), np.full(40, 100)
     query = codes[1700:1800] ^ (RNG.random((100, 16)) < 0.1).astype(np.uint8)
@@ -122,6 +123,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return from_folders(root / "queries", root / "references", root / "truth.csv")
 
 
+@pytest.mark.slow
 def test_a_small_part_and_a_mirrored_picture_are_found(folders: Dataset, tmp_path: Path) -> None:
     query, reference = local_pairs(Workspace(tmp_path), folders, 1, Engine(workers=1))
     found = {(folders.query_ids[q], folders.reference_ids[r]) for q, r in zip(query, reference, strict=True)}

@@ -65,6 +65,7 @@ def columns(rows: list[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return scores, match, pair_numbers([row[2] for row in rows], [row[3] for row in rows])
 
 
+@pytest.mark.slow
 def test_all_metrics_equal_a_plain_implementation_on_random_lists_with_ties() -> None:
     rng = np.random.default_rng(0)
     for _ in range(3000):

@@ -16,6 +16,7 @@ from ndec_builder.evaluation.predictions import Predictions, read_predictions, w
 QUERIES, REFERENCES = ["q,1", 'q"2', "q3"], ["r1", "r2"]
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.tuples(st.integers(0, 2), st.integers(0, 1)), st.floats(allow_nan=False, allow_infinity=False), min_size=1

@@ -53,6 +53,7 @@ def plain_uap(folder: Path, truth: set[tuple[str, str]], without: set[str] = fro
     return sum(sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit) / len(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [None, "match", "drop"])
 def test_the_numbers_are_those_of_a_plain_loop(
     twinned: Path, how: str | None, capsys: pytest.CaptureFixture[str]

@@ -85,6 +85,7 @@ def test_the_row_and_the_sentence(changes: dict[str, Any], row: str, sentence: s
     assert verdict(metrics(**changes)) == sentence
 
 
+@pytest.mark.slow
 def test_a_benchmark_says_both_and_its_report_opens_with_them(
     small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

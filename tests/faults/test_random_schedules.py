@@ -7,6 +7,7 @@ import pytest
 from faults.random_schedules import run_schedules, unavailable
 
 
+@pytest.mark.slow
 def test_two_schedules_lose_nothing() -> None:
     """One with locks that reach the other host, one without."""
     if reason := unavailable():

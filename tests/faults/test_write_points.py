@@ -29,6 +29,7 @@ def bench() -> Iterator[Bench]:
         made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pull", "export"])
 def test_a_fault_of_each_kind_loses_nothing(bench: Bench, name: str) -> None:
     scene = next(scene for scene in SCENES if scene.name == name)
@@ -53,6 +54,7 @@ def test_send_back_can_run_again_after_a_kill_at_its_last_change(bench: Bench) -
     assert tally.reruns == 1
 
 
+@pytest.mark.slow
 def test_a_second_command_is_refused_or_waits(bench: Bench) -> None:
     *_, met = meet(bench, "pull", "export", 13)
     assert met.points == met.refused + met.serial and met.refused > 0
@@ -82,6 +84,7 @@ def test_keeping_the_previous_generation_again_leaves_no_second_name(tmp_path: P
     assert [item.name for item in tmp_path.iterdir() if ".partial" in item.name] == []
 
 
+@pytest.mark.slow
 def test_a_failed_write_reports_the_disk_even_if_cleaning_up_fails_too(bench: Bench, tmp_path: Path) -> None:
     def work() -> int:
         from ndec_builder.core.storage import WriteError

@@ -54,6 +54,7 @@ def writable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+@pytest.mark.slow
 def test_read_only_storage(open_folder: Path) -> None:
     world = make_world(open_folder)
     directory = export(ExportConfig(world.workspace.root))

@@ -177,6 +177,7 @@ def test_attribution_is_safe_for_a_spreadsheet(world):
     assert not [cell for row in rows for cell in row.values() if re.match(r"[=+\-@\t\r]", cell)]
 
 
+@pytest.mark.slow
 def test_same_bytes_twice_and_after_moving(world, tmp_path):
     def digest(directory):
         return {

@@ -113,6 +113,7 @@ def test_the_facts_of_card_are_in_the_card_and_in_the_citation(described: Path) 
     assert (cited["url"], cited["date-released"], cited["keywords"]) == (CARD.url, "2026-11-29", ["dashcam", "a: b"])
 
 
+@pytest.mark.slow
 def test_zenodo_gets_the_same_facts(described: Path, world: World) -> None:
     metadata = json.loads((described / "zenodo.json").read_text())["metadata"]
     assert metadata["creators"] == [{"name": "Ann Lee"}] and metadata["publication_date"] == "2026-11-29"
@@ -132,6 +133,7 @@ def test_the_hub_reads_the_card(described: Path) -> None:
     assert data["license"] == "other" and "dashcam" in data["tags"]
 
 
+@pytest.mark.slow
 def test_the_upload_command_of_the_how_to_leaves_the_log_out(described: Path) -> None:
     from huggingface_hub.utils import filter_repo_objects
 

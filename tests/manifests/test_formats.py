@@ -114,6 +114,7 @@ def _train_alone(world):
             path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "options"),
     [

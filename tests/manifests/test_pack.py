@@ -42,6 +42,7 @@ def all_images(directory: Path) -> dict[tuple[str, str], tuple[str, bytes]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tar", "folder"])
 def test_packed_images_have_their_bytes_and_move_alone(world: World, tmp_path: Path, form: str) -> None:
     linked = all_images(export(world, name="linked"))
@@ -55,6 +56,7 @@ def test_packed_images_have_their_bytes_and_move_alone(world: World, tmp_path: P
     assert info["images"]["form"] == form and info["images"]["encoded_anew"] == 0 and info["images_root"] == "."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tar", "folder"])
 def test_the_same_bytes_twice_over_leftovers(world: World, form: str) -> None:
     def digest(directory: Path) -> dict[str, bytes]:
@@ -118,6 +120,7 @@ def test_an_error_takes_the_unfinished_shard_with_it(tmp_path: Path) -> None:
     assert not list((tmp_path / "images").iterdir())
 
 
+@pytest.mark.slow
 def test_resize_and_format_are_done_and_recorded(world: World) -> None:
     linked = all_images(export(world, name="linked"))
     packed = export(world, name="packed", materialize="tar", resize=24, image_format="jpeg")
@@ -211,6 +214,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", ["folder", "tar"])
 def test_each_format_that_pillow_opens_is_packed(world: World, tmp_path: Path, kind: str, form: str) -> None:

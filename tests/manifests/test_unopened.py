@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import read_json, write_table
@@ -32,6 +33,7 @@ def ids_of(directory: Path, table: str) -> set[str]:
     return set(open_manifest(directory).table(table)[0].to_pylist())
 
 
+@pytest.mark.slow
 def test_listed_images_give_the_same_dataset_as_opened_ones(world: World) -> None:
     config = ExportConfig(world.workspace.root)
     directory = run(config)
@@ -52,6 +54,7 @@ def test_listed_images_give_the_same_dataset_as_opened_ones(world: World) -> Non
     assert taken <= opened < pool  # what no table could take is not opened
 
 
+@pytest.mark.slow
 def test_distractors_are_opened_when_drawn_and_repeat_no_image(world: World) -> None:
     for role in ("reference", "basic", "pool", "query"):
         forget(world, role)

@@ -44,6 +44,7 @@ def test_validate_as_json(directory: Path) -> None:
     assert isinstance(done.exception, NdecError) and "M305 error" in str(done.exception) and done.stdout == ""
 
 
+@pytest.mark.slow
 def test_diff_says_whether_the_version_is_raised_enough(world: World, directory: Path) -> None:
     assert ndec("diff", directory, directory).stdout.endswith("it is raised enough\n")
     other = Path(ndec("export", "-w", world.workspace.root, "--version", "1.0.1").stdout.strip())
@@ -53,6 +54,7 @@ def test_diff_says_whether_the_version_is_raised_enough(world: World, directory:
     assert answer["needed"] == "major" and not answer["adequate"]
 
 
+@pytest.mark.slow
 def test_packed_attributed_and_released(world: World, directory: Path, tmp_path: Path) -> None:
     root = world.workspace.root
     packed = ndec(

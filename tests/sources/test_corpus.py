@@ -62,6 +62,7 @@ def test_tables_and_files_agree(corpus: Path) -> None:
     assert {path for path in on_disk if "/background/" not in path} == listed
 
 
+@pytest.mark.slow
 def test_no_image_or_group_crosses_a_split(corpus: Path) -> None:
     edits = {row["image_id"]: row for row in rows(corpus, "edits")}
     groups = {role: {row["group"] for row in rows(corpus, role)} for role in ROLES}
@@ -247,6 +248,7 @@ def test_a_corpus_from_one_package_of_videos(
     assert not any("distorted" in group for role in ROLES for group in groups[role])
 
 
+@pytest.mark.slow
 def test_own_pictures_of_one_group_are_in_one_split(tmp_path: Path) -> None:
     for number in range(64):
         path = tmp_path / "in" / f"clip{number % 16:02d}" / f"f_{number}.png"

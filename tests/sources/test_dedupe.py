@@ -106,6 +106,7 @@ def test_twins_equal_a_plain_double_loop_for_any_block(seed: int, block: int) ->
     assert twins(vectors, block=block) == expected
 
 
+@pytest.mark.slow
 @given(st.integers(1, 12), st.sets(st.tuples(st.integers(0, 11), st.integers(0, 11))))
 def test_kept_pictures_have_no_twin_and_dropped_ones_had_one(count: int, drawn: set[tuple[int, int]]) -> None:
     pairs = [(i, j) for i, j in drawn if i < j < count]
