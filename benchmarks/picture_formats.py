@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,7 @@ from ndec_builder.sources.settings import IngestConfig  # noqa: E402
 from support.odd_pictures import orientation  # noqa: E402
 from support.pictures import scene  # noqa: E402
 
-SIZE, EACH = (1600, 1200), 40
+SIZE, EACH, ROUNDS = (1600, 1200), 40, 6
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": ("jpg", {"quality": 90}),
     "HEIF": ("heic", {"quality": 80, "enc_params": {"preset": "ultrafast"}}),
@@ -73,13 +73,9 @@ def own_decode(path: Path) -> np.ndarray:
 
 
 def cpu(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result, and CPU seconds of this process and its children: the least of three runs after a first one."""
-    result, spent = work(), []
-    for _ in range(3):
-        before = sum(os.times()[:4])
-        work()
-        spent.append(sum(os.times()[:4]) - before)
-    return result, min(spent)
+    """The result, and CPU seconds of this process and its children."""
+    before = sum(os.times()[:4])
+    return work(), sum(os.times()[:4]) - before
 
 
 def gap(path: Path) -> float:
@@ -88,40 +84,46 @@ def gap(path: Path) -> float:
     return float(np.abs(mine - theirs).max())
 
 
-def measure(name: str, backbone: Any) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        photos, bench = Path(folder) / "photos", Path(folder) / "bench"
-        photos.mkdir()
-        paths = [write(photos, name, number) for number in range(EACH)]
-        difference = max(gap(path) for path in paths)
-        _, decoding = cpu(lambda: _decode_all(paths))
-        ingest(IngestConfig(bench, "reference", photos))
-        workspace = Workspace(bench)
-        images = workspace.read_images("reference")
-        assert set(images["format"].to_pylist()) == {"JPEG" if name == "MPO" else name}
-        upright = set(zip(images["width"].to_pylist(), images["height"].to_pylist(), strict=True))
-        found, embedding = cpu(lambda: extract(backbone, images, workspace.resolve, bf16="off"))
-        size = path_size(paths)
-    shapes = " and ".join(f"{width}×{height}" for width, height in sorted(upright, reverse=True))
-    return (
-        f"| {name} | {len(found.features)} of {EACH} | {shapes} | {difference:.0f} | {size / 1000:.0f} kB | "
-        f"{1000 * decoding / EACH:.0f} ms | {1000 * embedding / EACH:.0f} ms |"
-    )
+class Sample:
+    """The files of one format, ingested."""
 
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, photos = name, folder / "photos"
+        photos.mkdir(parents=True)
+        self.paths = [write(photos, name, number) for number in range(EACH)]
+        ingest(IngestConfig(folder / "bench", "reference", photos))
+        self.workspace = Workspace(folder / "bench")
+        self.images = self.workspace.read_images("reference")
+        assert set(self.images["format"].to_pylist()) == {"JPEG" if name == "MPO" else name}
+        self.difference = max(gap(path) for path in self.paths)
+        self.embedded, self.decoding, self.embedding = 0, float("inf"), float("inf")
 
-def _decode_all(paths: Sequence[Path]) -> None:
-    for path in paths:
-        decode(path.read_bytes())
+    def measure(self, backbone: Any) -> None:
+        """Keep the least CPU time so far of decoding and of embedding."""
+        _, spent = cpu(lambda: [decode(path.read_bytes()) for path in self.paths])
+        self.decoding = min(self.decoding, spent)
+        found, spent = cpu(lambda: extract(backbone, self.images, self.workspace.resolve, bf16="off"))
+        self.embedded, self.embedding = len(found.features), min(self.embedding, spent)
 
-
-def path_size(paths: Sequence[Path]) -> float:
-    return sum(path.stat().st_size for path in paths) / len(paths)
+    def row(self) -> str:
+        sizes = zip(self.images["width"].to_pylist(), self.images["height"].to_pylist(), strict=True)
+        shapes = " and ".join(f"{width}×{height}" for width, height in sorted(set(sizes), reverse=True))
+        size = sum(path.stat().st_size for path in self.paths) / EACH
+        return (
+            f"| {self.name} | {self.embedded} of {EACH} | {shapes} | {self.difference:.0f} | {size / 1000:.0f} kB | "
+            f"{1000 * self.decoding / EACH:.0f} ms | {1000 * self.embedding / EACH:.0f} ms |"
+        )
 
 
 def main() -> None:
     pillow_heif.register_heif_opener()
     backbone = load_backbone("efficientnet-lite0")
-    rows = [measure(name, backbone) for name in FORMATS]
+    with tempfile.TemporaryDirectory() as folder:
+        samples = [Sample(name, Path(folder) / name) for name in FORMATS]
+        for _ in range(ROUNDS):  # one after the other, so that other work on the machine slows all of them
+            for sample in samples:
+                sample.measure(backbone)
+        rows = [sample.row() for sample in samples]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     flags = Path("/proc/cpuinfo").read_text().split()
     machine = " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16") if flag in flags)
@@ -134,7 +136,7 @@ def main() -> None:
         "own orientation, and each DNG is turned. The DNG files are not from a camera: tifffile wrote them, with a "
         "JPEG preview of the full size. Largest difference: grey levels between ndec's pixels and the upright decode "
         "of the format's own library, over all files. CPU time per image, all "
-        "threads, the least of three runs: decoding at full size, and "
+        f"threads, the least of {ROUNDS} runs: decoding at full size, and "
         "`ndec embed` (decoding, at a reduced size where the format allows it, and efficientnet-lite0 in float32).", "",
         "| format | embedded | width × height, upright | largest difference | file | decode | embed |",
         "|---|---|---|---|---|---|---|", *rows, "",

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import given as given_values
+from hypothesis import strategies as st
 
 from faults.labelling_bench import server_key
+from ndec_builder.annotation.label_tables import keys, newest_labels
 from ndec_builder.annotation.pull import run as pull
 from ndec_builder.annotation.push import run as push
+from ndec_builder.annotation.records.given_labels import take_given_labels, waiting_text
+from ndec_builder.annotation.records.ledger import chain_problem
 from ndec_builder.annotation.resolve import run as resolve
 from ndec_builder.annotation.send_back import run as send_back
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, SendBackConfig, StatusConfig
@@ -21,11 +28,12 @@ from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep import check
 from ndec_builder.annotation.upkeep.settings import CheckConfig
 from ndec_builder.candidates.mine import run as mine
+from ndec_builder.candidates.outside.given_labels import GIVEN_LABELS_FILE
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.cli.assist.next_steps import next_command
 from ndec_builder.cli.assist.status import survey
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import REPLACED, pair_id, table_of
+from ndec_builder.core.schemas import GIVEN_LABELS, LABELS, REPLACED, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.export import run as export
@@ -315,3 +323,35 @@ def test_train_pairs_take_labels_too(given: Given, tmp_path: Path) -> None:
     resolve(ResolveConfig(given.root, split="train"))
     rows = AnnotationTables(Workspace(given.root), "train").decisions.to_pylist()
     assert [(row["pair_id"], row["decision"]) for row in rows] == [(pair_id("train", "p1", "b1"), "hard_negative")]
+
+
+GIVEN = st.tuples(st.sampled_from(["file:a", "file:b"]), st.sampled_from("pqrs"), st.sampled_from(LABELS[:3]))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given_values(st.lists(st.lists(GIVEN, max_size=5), max_size=4))
+def test_after_any_sequence_of_files_the_newest_label_of_each_counts(
+    tmp_path: Path, minings: list[list[tuple[str, str, str]]]
+) -> None:
+    """Against a dictionary: pairs of a file replace its earlier ones, nothing is added twice, old rows stay."""
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        workspace = Workspace(Path(folder))
+        expected: dict[tuple[str, str], str] = {}
+        for number, mining in enumerate(minings):
+            expected |= {(name, pair): label for name, pair, label in mining}
+            moment = datetime(2026, 11, 1 + number, tzinfo=UTC)
+            rows = [
+                {"pair_id": pair, "query_id": f"q{pair}", "reference_id": "r", "label": label, "annotator": name,
+                 "given_at": moment}
+                for (name, pair), label in sorted(expected.items())
+            ]  # fmt: skip
+            write_table(workspace.candidates("test") / GIVEN_LABELS_FILE, table_of(GIVEN_LABELS, rows))
+            before = AnnotationTables(workspace, "test").labels
+            take_given_labels(AnnotationTables(workspace, "test"))
+            tables = AnnotationTables(workspace, "test")
+            newest = keys(newest_labels(tables.counting_labels), "annotator", "pair_id", "label")
+            assert {(name, pair): label for name, pair, label in newest} == expected
+            assert tables.labels.slice(0, before.num_rows).equals(before)
+            assert sorted(keys(tables.tasks, "annotator", "pair_id")) == sorted(expected)
+            assert take_given_labels(tables) == 0 and waiting_text(tables) == []
+            assert not chain_problem(tables.directory, "labels")

@@ -7,6 +7,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from support.pictures import scene
 
 Bytes = Iterator[tuple[str, str, bytes]]  # (kind of hostility, ending, content)
 SMALL = (96, 72)
+DATA = Path(__file__).parents[1] / "data"
 FORGED = ((65_500, 65_500), (100_000, 100_000), (2**31 - 1, 2**31 - 1), (0, 0), (0, 7), (65_535, 1), (3, 65_535))
 
 
@@ -62,7 +64,9 @@ def sound(seed: int) -> dict[str, tuple[str, bytes]]:
         "tiff-16bit": (grey16, "tif", {}),
         "tiff-pages": (frames[0], "tiff", {"save_all": True, "append_images": frames[1:]}),
     }
-    return {name: (ending, _encoded(image, ending, options)) for name, (image, ending, options) in made.items()}
+    files = {name: (ending, _encoded(image, ending, options)) for name, (image, ending, options) in made.items()}
+    raw = {name: ("dng", (DATA / f"scene-3-{name}.dng").read_bytes()) for name in ("preview", "no-preview")}
+    return files | {f"raw-{name}": file for name, file in raw.items()}
 
 
 def _encoded(image: Image.Image, ending: str, options: dict[str, object]) -> bytes:
@@ -136,8 +140,9 @@ def forged_sizes(files: dict[str, tuple[str, bytes]]) -> Bytes:
         for turned in (1, -1):
             size = struct.pack("<ii", width, turned * min(height, 2**31 - 1))
             yield "forged size", "bmp", data[:18] + size + data[26:]
-        _, data = files["tiff"]
-        yield "forged size", "tif", _with_tiff_size(data, width, height)
+        for name in ("tiff", "raw-preview", "raw-no-preview"):
+            ending, data = files[name]
+            yield "forged size", ending, _with_tiff_size(data, width, height)
         for ending in ("avif", "heic"):
             _, data = files[ending]
             at = data.index(b"ispe") + 8
