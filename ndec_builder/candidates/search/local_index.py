@@ -14,10 +14,11 @@ import numpy as np
 from scipy.linalg import hadamard
 
 CODE_BYTES = 16
-QUERY_CODES, REFERENCE_CODES = 200, 100  # keypoints of a picture, evenly spread over all of its own
+QUERY_CODES, REFERENCE_CODES = 200, 16  # keypoints of a picture, evenly spread over all of its own
 _NEIGHBOURS = 10
 FLAT_ROWS = 1_000_000  # with more codes in the index, only the nearest of its cells are searched
 PROBES = 8
+_NONE = np.zeros(0, np.int64)
 
 _ROTATION = hadamard(128).astype(np.float32) * np.random.default_rng(0).choice([-1.0, 1.0], 128).astype(np.float32)
 
@@ -40,7 +41,7 @@ class LocalIndex:
 
     def __init__(self, codes: np.ndarray, counts: np.ndarray) -> None:
         self.references = len(counts)
-        self._owner = np.repeat(np.arange(len(counts)), counts)
+        self._ends = np.cumsum(counts)  # the owner of a code is found by bisection: no number is kept for each
         self._centres: Any = None  # kept here: FAISS does not own them
         if len(codes) <= FLAT_ROWS:
             self._index = _flat(codes)
@@ -51,8 +52,9 @@ class LocalIndex:
 
     @property
     def bytes_per_reference(self) -> float:
-        """Memory of the index: a code, the number of its row and of its reference."""
-        return len(self._owner) * (CODE_BYTES + 8 + self._owner.itemsize) / max(1, self.references)
+        """Memory of the index: the codes, in cells also 8 bytes for the row of each; where each reference ends."""
+        codes = int(self._ends[-1]) if self.references else 0
+        return codes * (CODE_BYTES + 8 * (self._centres is not None)) / max(1, self.references) + self._ends.itemsize
 
     def best(self, queries: Sequence[Sequence[np.ndarray]], top: int) -> list[np.ndarray]:
         """For each query the rows of the `top` references with the most votes, the best first, ties by row; fewer if
@@ -60,18 +62,19 @@ class LocalIndex:
 
         queries: of each, the codes (m, 16) of its variants: as it is, mirrored …; a reference counts with its best one.
         """
-        found = []
-        votes = self._votes([codes for variants in queries for codes in variants])
+        found, votes = [], self._votes([codes for variants in queries for codes in variants])
         for variants in queries:
             own = [next(votes) for _ in variants]
-            total = np.max(own, axis=0) if own else np.zeros(self.references)
+            rows, places = np.unique(np.concatenate([rows for rows, _ in own] or [_NONE]), return_inverse=True)
+            total = np.zeros(len(rows))
+            np.maximum.at(total, places, np.concatenate([values for _, values in own] or [_NONE]))
             order = np.argsort(-total, kind="stable")[:top]
-            found.append(order[total[order] > 0])
+            found.append(rows[order[total[order] > 0]])
         return found
 
-    def _votes(self, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """Votes (references,) of each part, searched together: one call of FAISS, whatever its threads do."""
-        count = min(_NEIGHBOURS, len(self._owner))
+    def _votes(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each part the references with votes, ascending, and their votes: one call of FAISS for all."""
+        count = min(_NEIGHBOURS, int(self._ends[-1]) if self.references else 0)
         sizes = [len(codes) if count > 1 else 0 for codes in parts]
         raw: np.ndarray = np.zeros((0, count), np.int32)
         rows: np.ndarray = np.zeros((0, count), np.int64)
@@ -80,12 +83,13 @@ class LocalIndex:
         found = rows >= 0
         distances = np.where(found, raw, 8 * CODE_BYTES).astype(np.float64)
         weights = (distances[:, -1:] - distances) / np.maximum(distances[:, -1:], 1)
-        owners = np.where(found, self._owner[rows] if len(self._owner) else 0, 0)
+        owners = np.where(found, np.searchsorted(self._ends, rows, side="right"), 0)
         for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
             owner, weight = owners[end - size : end], weights[end - size : end]
             # one vote of a keypoint for a reference: neighbours are sorted, so the first is the closest
             pair, first = np.unique(np.arange(size)[:, None] * self.references + owner, return_index=True)
-            yield np.bincount(pair % self.references, weights=weight.ravel()[first], minlength=self.references)
+            rows_found, places = np.unique(pair % self.references, return_inverse=True)
+            yield rows_found, np.bincount(places, weights=weight.ravel()[first], minlength=len(rows_found))
 
 
 def _flat(codes: np.ndarray) -> Any:
