@@ -13,6 +13,7 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
 from ndec_builder.annotation.records.skips import skips_by_annotator
+from ndec_builder.annotation.records.table_store import memory_returned
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.annotation.stopping.certificate import certificate_line
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
@@ -37,7 +38,7 @@ def run(config: PullConfig) -> Path:
     record = RunRecord("annotate pull", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.annotation(config.split)
-    with locked(directory):
+    with locked(directory), memory_returned():
         take_given_labels(AnnotationTables(workspace, config.split))
         tables = AnnotationTables(workspace, config.split, compact=True)
         tables.require_pushed()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,17 @@ class TableStore:
         """Read a table that was stored here; it has the same schema and rows."""
         self._file.seek(stored.start)
         return pa.ipc.open_file(pa.py_buffer(self._file.read(stored.size))).read_all()
+
+
+@contextlib.contextmanager
+def memory_returned() -> Iterator[None]:
+    """Inside, Arrow's memory comes from the C library, which returns what is freed. Arrow's pool keeps much."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
