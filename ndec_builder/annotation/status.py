@@ -16,6 +16,7 @@ from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.annotation.stopping.certificate import certificate_progress, certificate_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.vocabulary import FILE_SOURCE
@@ -29,6 +30,8 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
     dict per row: 150,000 pairs take about a second.
     """
     tables = AnnotationTables(Workspace(config.workspace), config.split)
+    if not (tables.directory / "tasks.parquet").is_file() and (waiting := waiting_text(tables)):
+        raise NdecError(f"no pair of the split {config.split!r} has been given to an annotator yet; {waiting[0]}")
     tasks, labels = tables.require_tasks(), tables.counting_labels
     given = _by_rater(labels)
     people = {row["annotator"]: row for row in annotator_report(labels, tables.gold_truth())}

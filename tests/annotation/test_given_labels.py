@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -53,10 +54,7 @@ class Given:
     """A workspace with three references and five pool images, and a file of judged pairs."""
 
     def __init__(self, root: Path) -> None:
-        bench = Bench(root / "bench")
-        bench.add("reference", {f"r{n}": scene(n) for n in range(1, 4)})
-        bench.add("pool", {f"p{n}": scene(60 + n) for n in range(1, 6)})
-        self.root, self.workspace, self.file = bench.workspace.root, bench.workspace, root / "team.csv"
+        self.root, self.workspace, self.file = root / "bench", Workspace(root / "bench"), root / "team.csv"
 
     def mine(self, text: str | None = CSV, **settings: object) -> Path:
         given: dict[str, object] = {"geometry": False, "pictures": False}
@@ -77,8 +75,17 @@ class Given:
         return [(row["pair_id"], row["annotator"], row["label"]) for row in self.tables().labels.to_pylist()]
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bench = Bench(tmp_path_factory.mktemp("template") / "bench")
+    bench.add("reference", {f"r{n}": scene(n) for n in range(1, 4)})
+    bench.add("pool", {f"p{n}": scene(60 + n) for n in range(1, 6)})
+    return bench.workspace.root
+
+
 @pytest.fixture
-def given(tmp_path: Path) -> Given:
+def given(template: Path, tmp_path: Path) -> Given:
+    shutil.copytree(template, tmp_path / "bench")
     return Given(tmp_path)
 
 
@@ -224,6 +231,8 @@ def test_status_before_and_after(given: Given) -> None:
     assert former_text(StatusConfig(given.root)) == [
         "3 labels of file:team.csv wait for `ndec annotate resolve --split test`"
     ]
+    with pytest.raises(NdecError, match="3 labels of file:team"):
+        status(StatusConfig(given.root))
     given.resolve()
     (row,) = status(StatusConfig(given.root))
     assert (row["annotator"], row["pairs"], row["done"], row["left"]) == (FILE, 3, 3, 0)
@@ -328,7 +337,7 @@ def test_train_pairs_take_labels_too(given: Given, tmp_path: Path) -> None:
 GIVEN = st.tuples(st.sampled_from(["file:a", "file:b"]), st.sampled_from("pqrs"), st.sampled_from(LABELS[:3]))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given_values(st.lists(st.lists(GIVEN, max_size=5), max_size=4))
 def test_after_any_sequence_of_files_the_newest_label_of_each_counts(
     tmp_path: Path, minings: list[list[tuple[str, str, str]]]
