@@ -95,7 +95,7 @@ class RayPool:
             return shard, Failed(f"its node was lost ({_first_line(lost)})", innocent=True)
         except errors.RayError as error:  # WorkerCrashedError, OutOfMemoryError
             return shard, Failed(f"its Ray worker died ({type(error).__name__}: {_first_line(error)})")
-        return shard, self._refusal(where) or result
+        return shard, self._refusal(where) or _with_node(result, where)
 
     def _refusal(self, where: Machine) -> Failed | None:
         """Why the result of a machine is not accepted: its packages differ. A different processor is said once."""
@@ -138,6 +138,14 @@ class RayPool:
         if not slots:
             say("Ray: no node is left with room for a task; waiting for one")
         self._limit = self._engine.workers or max(2 * slots, 1)
+
+
+def _with_node(result: Done | Failed, where: Machine) -> Done | Failed:
+    """A failure on another machine names that machine: its disk may be full, or mounted without write access."""
+    if isinstance(result, Done) or where.host == this_machine().host:
+        return result
+    text = f"on the node {where.host}: {result.text}"
+    return replace(result, text=text, fatal=None if result.fatal is None else type(result.fatal)(text))
 
 
 def _run_there(task: Task, shard: Shard, folder: str, threads: int, pixels: int) -> tuple[Done | Failed, Machine]:
