@@ -134,7 +134,7 @@ def main() -> None:
         after = results[ENGINES[3]][place][2] or "not killed"
         rows.append((verb, len(own), *(f"{count} of {len(own)}" for count in same), after, seconds))
         before |= set(own)
-    head = ("verb", "files it wrote", *(f"same on {engine}" for engine in ENGINES[1:]),
+    head = ("verb", "new files", *(f"same on {engine}" for engine in ENGINES[1:]),
             "node killed after … shards", "seconds")  # fmt: skip
     notes = [
         "Files are compared with those of one worker on this machine, by sha256: tables, vectors, candidates, "
