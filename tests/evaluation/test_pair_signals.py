@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, fit_geometry
+from ndec_builder.candidates.geometry.fitting import SIGNALS, fit_pictures
+from ndec_builder.candidates.geometry.keypoints import describe_picture
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
@@ -48,7 +49,7 @@ def test_signals_are_those_of_a_plain_loop(data: Dataset, tmp_path: Path) -> Non
             np.asarray(load_picture(data.resolve(table["uri"][int(i)].as_py()), PICTURE_SIDE))
             for table, i in ((data.queries, q), (data.references, r))
         ]
-        np.testing.assert_array_equal(row[: len(SIGNALS)], fit_geometry(*pictures).vector())
+        np.testing.assert_array_equal(row[: len(SIGNALS)], fit_pictures(*map(describe_picture, pictures)).vector())
     assert np.isfinite(found[0, SIGNALS.index("scale")])  # a copy is fitted
 
 
