@@ -30,6 +30,7 @@ import numpy as np  # noqa: E402
 from faults import record  # noqa: E402
 from faults.small_bench import take_pictures  # noqa: E402
 from ndec_builder.annotation.label_studio.connection import connect_label_studio  # noqa: E402
+from ndec_builder.annotation.label_studio.data_lock import data_lock  # noqa: E402
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state  # noqa: E402
 from ndec_builder.commands import COMMANDS  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
@@ -86,9 +87,12 @@ def handles_of(pid: int) -> int:
 
 
 def leftovers(workspace: Path, scratch: Path) -> list[Path]:
-    """Temporary files and work folders that a finished round must not leave, in the workspace and in TMPDIR."""
+    """Temporary files and work folders that a finished round must not leave, in the workspace and in TMPDIR.
+
+    The lock of Label Studio's data belongs to the running server.
+    """
     inside = [p for p in workspace.rglob("*") if ".partial" in p.name or p.name == "shards" or p.name.endswith(".lock")]
-    return [*inside, *scratch.iterdir()]
+    return [*(path for path in inside if path != data_lock(Workspace(workspace).label_studio)), *scratch.iterdir()]
 
 
 def run_verb(verb: str, **flags: object) -> None:

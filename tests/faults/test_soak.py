@@ -31,11 +31,12 @@ def test_a_leak_is_told_from_noise(an_hour: float, grows: bool) -> None:
 
 
 def test_what_a_round_leaves_is_seen(tmp_path: Path) -> None:
-    for name in ("bench/images", "bench/embeddings/pool/shards", "tmp"):
+    for name in ("bench/images", "bench/embeddings/pool/shards", "bench/label_studio", "tmp"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "bench" / "images" / ".pool-x.partial.parquet").touch()
     (tmp_path / "bench" / ".images.lock").touch()
     (tmp_path / "tmp" / "pymp-1").touch()
+    (tmp_path / "bench" / "label_studio" / "server.lock").touch()  # of the running server
     assert len(leftovers(tmp_path / "bench", tmp_path / "tmp")) == 4
 
 
