@@ -90,7 +90,7 @@ def test_a_shipped_threshold_that_does_not_hold_is_named() -> None:
 def test_too_few_pairs_refuse_shipped_thresholds() -> None:
     rows, truth = some_list(10, 2)
     found = decisions(rows, truth, 10, 200, 0, SHIPPED)
-    assert found["shipped"] == [] and "30 true pairs in 10 groups of queries are too few" in found["refused"]
+    assert found["shipped"] == [] and "30 true pairs in 10 groups of queries: too few to check them" in found["refused"]
 
 
 def test_both_precisions_get_an_advice_of_their_own() -> None:

@@ -90,7 +90,7 @@ def test_the_forms_of_the_ground_truth(tmp_path: Path, disc: Path, form: str) ->
         ("{}", "no rows"),
         ('{"Q00000": ["R000001", "R000001"]}', "twice"),
         ('{"Q00000": ["R000001"], "Q00000": []}', "'Q00000' twice"),
-        ('{"Q00009": []}', "names 1 query ids .* 'Q00009'"),
+        ('{"Q00009": []}', "names 1 query id .* 'Q00009'"),
     ],
 )
 def test_invalid_json_ground_truths(tmp_path: Path, disc: Path, text: str, message: str) -> None:

@@ -225,7 +225,7 @@ def test_a_ground_truth_with_unknown_ids_writes_nothing(tmp_path: Path) -> None:
     write_scenes(tmp_path / "in", 2)
     truth = tmp_path / "gt.csv"
     truth.write_text("Q1,scene-0001\nscene-0000,\n")
-    with pytest.raises(NdecError, match=r"names 1 query ids .* 'Q1'"):
+    with pytest.raises(NdecError, match=r"names 1 query id .* 'Q1'"):
         ingest(tmp_path, "query", ground_truth=truth)
     assert not (tmp_path / "ws" / "images" / "query.parquet").exists()
 

@@ -93,7 +93,7 @@ def test_existing_references_are_checked_and_roles_can_be_added(tmp_path: Path, 
         ingest(tmp_path, add=True)
     (tmp_path / "disc" / "R000004.jpg").rename(tmp_path / "disc" / "R000005.jpg")
     run(IngestConfig(tmp_path / "ws", "reference", tmp_path / "disc", kind="disc21"))
-    with pytest.raises(NdecError, match=r"names 1 reference ids .* 'R000004'"):
+    with pytest.raises(NdecError, match=r"names 1 reference id .* 'R000004'"):
         ingest(tmp_path)
 
 
