@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from machine import machine, write_result
 
-from ndec_builder.candidates.geometry.fitting import fit_pictures, single_threaded
+from ndec_builder.candidates.geometry.fitting import single_threaded
 from ndec_builder.candidates.geometry.keypoints import describe_picture
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors.fused_rescoring import WITHIN, own_sides
+from ndec_builder.training.fused.edges import edge_agreement, edge_square, fit_either_tone
 from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.measure import PICTURE_SIDE
 from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
@@ -73,7 +74,7 @@ def table(manifest: Path, queries: int) -> list[str]:
     data = from_manifest(manifest)
     listed = pairs_of(data, queries)
     pairs = examined(data, Workspace(manifest.parents[1]), listed)
-    loads, finds, shrinks = [], [], []
+    loads, finds, shrinks, outlines = [], [], [], []
     prepared: dict[tuple[str, int], PairPicture] = {}
     for side, images in (("query", data.queries), ("reference", data.references)):
         uris = images["uri"].to_pylist()
@@ -84,21 +85,27 @@ def table(manifest: Path, queries: int) -> list[str]:
             finds.append(spent)
             spent, thumbnail = timed(lambda described=described: make_thumbnail(described.grey))  # type: ignore[misc]
             shrinks.append(spent)
-            prepared[side, row] = PairPicture(described, thumbnail)
-    fitted, unfitted, thumbs = [], [], []
+            spent, edges = timed(lambda described=described: edge_square(described.grey))  # type: ignore[misc]
+            outlines.append(spent)
+            prepared[side, row] = PairPicture(described, thumbnail, edges)
+    fitted, unfitted, thumbs, agreements = [], [], [], []
     for query, reference in pairs:
         one, other = prepared["query", query], prepared["reference", reference]
-        spent, geometry = timed(lambda one=one, other=other: fit_pictures(one.described, other.described))  # type: ignore[misc]
+        sides = one.described, other.described
+        spent, (geometry, _) = timed(lambda sides=sides: fit_either_tone(*sides))  # type: ignore[misc]
         (unfitted if geometry.homography is None else fitted).append(spent)
+        if geometry.homography is not None:
+            agreements.append(timed(lambda sides=sides, geometry=geometry: edge_agreement(*sides, geometry))[0])  # type: ignore[misc]
         spent, _ = timed(lambda one=one, other=other: compare_thumbnails(one.thumbnail, other.thumbnail))  # type: ignore[misc]
         thumbs.append(spent)
     model = load_model(DEFAULT_FIT)
     probability_time = timed(lambda: model.probability(np.zeros((len(pairs), len(PAIR_FEATURES)), np.float32)))[0]
-    total = sum(map(sum, (loads, finds, shrinks, fitted, unfitted, thumbs))) + probability_time
+    total = sum(map(sum, (loads, finds, shrinks, outlines, fitted, unfitted, thumbs, agreements))) + probability_time
     rows = [
         ("decode and shrink an image", loads, len(loads)), ("find its keypoints", finds, len(finds)),
-        ("make its thumbnail", shrinks, len(shrinks)),
+        ("make its thumbnail", shrinks, len(shrinks)), ("find its edges", outlines, len(outlines)),
         ("fit a pair: a homography is found", fitted, len(fitted)), ("fit a pair: none is", unfitted, len(unfitted)),
+        ("compare the aligned edges of a fitted pair", agreements, len(agreements)),
         ("compare the thumbnails of a pair", thumbs, len(thumbs)), ("networks, a pair", [probability_time], len(pairs)),
     ]  # fmt: skip
     counts = f"{len(listed)} pairs, {len(pairs)} of them examined, of {len(prepared)} images"

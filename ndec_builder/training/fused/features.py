@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ndec_builder.training.fused.edges import EDGES
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.fused.thumbnails import THUMBS
 
@@ -14,7 +15,7 @@ PAIR_FEATURES = (
     "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",
     "query_inside", "query_outside", "reference_covered", "seam", "seam_seen", "local_correlation",
     "median_correlation", "agreeing_share", "global_correlation", "compared", "shift", "perspective", "stretch",
-    "scale", "epipolar_share", "mirrored", "log_query_over_reference", *THUMBS,
+    "scale", "epipolar_share", "mirrored", "log_query_over_reference", *THUMBS, *EDGES,
 )  # fmt: skip
 BACKGROUND_NEIGHBOURS = 5  # neighbours in the background set; score_normalized subtracts their mean score
 
@@ -27,7 +28,7 @@ def features(
     """Rows (n, len(FEATURES)) float32, finite.
 
     score: (n,) cosine · background: (n,) mean cosine of the query's BACKGROUND_NEIGHBOURS best training images ·
-    signals: (n, 20) of `pair_vector`, NaN where nothing could be measured · ratio: (n,) query_over_reference
+    signals: (n, 26) of `pair_vector`, NaN where nothing could be measured · ratio: (n,) query_over_reference
     of an ASL network, None without one (its feature is then 0).
     """
     value = {name: signals[:, column].astype(np.float64) for column, name in enumerate(PAIR_SIGNALS)}
@@ -63,7 +64,7 @@ def features(
         "epipolar_share": where_fitted(value["epipolar_share"]),
         "mirrored": where_fitted(value["mirrored"]),
         "log_query_over_reference": np.zeros(len(score)) if ratio is None else np.log(ratio),
-        **{name: np.nan_to_num(value[name]) for name in THUMBS},
+        **{name: np.nan_to_num(value[name]) for name in (*THUMBS, *EDGES)},
     }
     return np.stack([np.asarray(columns[name], dtype=np.float32) for name in PAIR_FEATURES], axis=1)
 

@@ -123,7 +123,7 @@ class MeasureShard:
                 latter, former = self.data.pairs[item - self.data.basic].tolist()
                 generator = view_generator(self.config.seed, sums[latter], 1, int(sums[former][:15], 16))
                 pictures = self._picture(latter), self._picture(former)
-                yield from samples_of_pair(latter, former, pictures, generator, backgrounds)
+                yield from samples_of_pair(latter, former, pictures, generator, backgrounds, self.config.editor_copies)
 
     def _picture(self, row: int) -> Image.Image:
         sha256 = self.data.images["sha256"][row].as_py()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ndec_builder.training.model import Head
 
-FUSED_VERSION = 3
+FUSED_VERSION = 4
 FUSED_WEIGHTS, FUSED_CARD = "fused.safetensors", "fused.json"
 DEFAULT_FIT = Path(__file__).parent / "default"  # the fit that ships with ndec; its card names its training images
 CLIP = 5.0  # standard deviations: features are clipped to this distance

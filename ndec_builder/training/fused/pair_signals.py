@@ -1,4 +1,4 @@
-"""The signals of a pair for the fused scorer: its geometry, then its thumbnails."""
+"""The signals of a pair for the fused scorer: its geometry, thumbnails and edges."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, fit_pictures
+from ndec_builder.candidates.geometry.fitting import SIGNALS
 from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
-from ndec_builder.training.fused.thumbnails import THUMBS, SearchableThumbnail, compare_thumbnails, make_thumbnail
+from ndec_builder.training.fused.edges import EDGES, edge_agreement, edge_square, fit_either_tone
+from ndec_builder.training.fused.thumbnails import (
+    THUMBS,
+    SearchableThumbnail,
+    compare_thumbnails,
+    make_thumbnail,
+    whole_correlation,
+)
 
-PAIR_SIGNALS = (*SIGNALS, *THUMBS)
+PAIR_SIGNALS = (*SIGNALS, *THUMBS, *EDGES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +26,7 @@ class PairPicture:
 
     described: DescribedPicture
     thumbnail: SearchableThumbnail
+    edges: np.ndarray  # of `edge_square`
 
     def without_colours(self) -> PairPicture:
         """A smaller one that can only be a reference: geometry needs the colours of queries only."""
@@ -26,12 +34,16 @@ class PairPicture:
 
 
 def prepare_picture(rgb: np.ndarray) -> PairPicture:
-    """Keypoints and thumbnail of a picture (h, w, 3) uint8."""
+    """Keypoints, thumbnail and edges of a picture (h, w, 3) uint8."""
     described = describe_picture(rgb)
-    return PairPicture(described, make_thumbnail(described.grey))
+    return PairPicture(described, make_thumbnail(described.grey), edge_square(described.grey))
 
 
 def pair_vector(query: PairPicture, reference: PairPicture) -> np.ndarray:
-    """PAIR_SIGNALS of a pair as (20,) float64."""
-    geometry = fit_pictures(query.described, reference.described).vector()
-    return np.concatenate([geometry, compare_thumbnails(query.thumbnail, reference.thumbnail)])
+    """PAIR_SIGNALS of a pair as (26,) float64."""
+    geometry, by_edges = fit_either_tone(query.described, reference.described)
+    edges = edge_agreement(query.described, reference.described, geometry)
+    found = compare_thumbnails(query.thumbnail, reference.thumbnail)
+    outlines = whole_correlation(query.edges, reference.edges)
+    negative = whole_correlation(-query.thumbnail.square, reference.thumbnail.square)
+    return np.concatenate([geometry.vector(), found, [by_edges, *edges, outlines, negative]])

@@ -1,10 +1,12 @@
 """Training pairs of the fused scorer: synthetic copies of training images, and look-alikes that are not copies.
 
-    copy         (edited copy of x, x)                            a copy rival        (edited copy of x, another
-    training image)       not a copy; the closest images by descriptor reverse      (x, a crop of x)
-    not a copy: the query shows more two_crops    (a crop of x, another crop of x)                 not a copy, unless
-    the query's crop is inside the other hard         (latter, former) of train_pairs, re-encoded      not a copy, as
-    annotators decided copy_of_hard (edited copy of latter or former, the same)      a copy that has a look-alike
+* copy: (edited copy of x, x), a copy.
+* rival: (edited copy of x, a different training image), not a copy; the closest images by descriptor.
+* reverse: (x, a crop of x), not a copy: the query shows more.
+* two_crops: (a crop of x, another crop of x), not a copy, unless the query's crop is inside the other.
+* hard: (latter, former) of train_pairs, re-encoded, not a copy, as annotators decided.
+* hard_edited: the same with effects of image editors.
+* copy_of_hard: (edited copy of latter or former, the same), a copy that has a look-alike.
 
 Queries and references of the evaluated set are never read. The pairs depend only on seed and image bytes,
 so any number of workers makes the same pairs.
@@ -20,7 +22,7 @@ from PIL import Image
 from ndec_builder.edits.recipes import edit_image
 from ndec_builder.training.data import TrainingSet
 
-PAIR_KINDS = ("copy", "rival", "reverse", "two_crops", "hard", "copy_of_hard")
+PAIR_KINDS = ("copy", "rival", "reverse", "two_crops", "hard", "hard_edited", "copy_of_hard")
 MAX_CONTAINED = 0.9  # a crop with a larger share inside the other is (nearly) a copy of it
 
 
@@ -59,9 +61,7 @@ def samples_of_image(
     if contained(recorded_crop_box(other.edits), recorded_crop_box(part.edits)) < MAX_CONTAINED:
         samples.append(PairSample("two_crops", False, other.image, part.image, row, row))
     for _ in range(editor_copies):
-        made = edit_image(picture, "editor", rng, backgrounds).image
-        made.thumbnail(picture.size, Image.Resampling.BICUBIC)  # a collage is larger than its picture
-        samples.append(PairSample("copy", True, made, None, row, row))
+        samples.append(PairSample("copy", True, _edited(picture, rng, backgrounds), None, row, row))
     return samples
 
 
@@ -71,6 +71,7 @@ def samples_of_pair(
     pictures: tuple[Image.Image, Image.Image],
     rng: np.random.Generator,
     backgrounds: list[Image.Image],
+    editor_copies: int = 0,
 ) -> list[PairSample]:
     """Pairs of one hard negative pair. Its query is not cropped: a crop of it may be a copy of the former."""
     queries = [pictures[0], edit_image(pictures[0], "light", rng).image, edit_image(pictures[0], "light", rng).image]
@@ -79,7 +80,26 @@ def samples_of_pair(
         samples.append(
             PairSample("copy_of_hard", True, edit_image(picture, "copy", rng, backgrounds).image, None, row, row)
         )
+    for _ in range(editor_copies):
+        made = [_edited(picture, rng, backgrounds, cropped=False) for picture in pictures]
+        samples.append(PairSample("hard_edited", False, made[0], None, former, latter))
+        samples.append(PairSample("copy_of_hard", True, made[1], None, former, former))
     return samples
+
+
+def _edited(
+    picture: Image.Image, rng: np.random.Generator, backgrounds: list[Image.Image], cropped: bool = True
+) -> Image.Image:
+    """The picture with effects of image editors, at most as large as before (a collage is larger).
+
+    cropped: whether a crop may be among them.
+    """
+    while True:
+        made = edit_image(picture, "editor", rng, backgrounds)
+        if cropped or all(edit["operation"] != "crop" for edit in made.edits):
+            break
+    made.image.thumbnail(picture.size, Image.Resampling.BICUBIC)
+    return made.image
 
 
 def rivals(sample: PairSample, scores: np.ndarray, data: TrainingSet, count: int) -> list[PairSample]:

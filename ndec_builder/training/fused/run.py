@@ -36,8 +36,8 @@ from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
 
-RESULT_VERSION = 4
-MEASURED_VERSION = 3  # of the measured pairs
+RESULT_VERSION = 5
+MEASURED_VERSION = 4  # of the measured pairs
 SHARD_ITEMS = 64
 # settings that do not change the measured pairs
 FITTING = ("folds", "networks", "hidden", "epochs", "hard_weight", "views", "steps", "left_out")
@@ -117,8 +117,24 @@ def measured_pairs(config: FusedConfig, known: FusedInputs, heads: Sequence[Head
     signals = np.stack([columns[name] for name in PAIR_SIGNALS], axis=1)
     rows = features(columns["score"], columns["background"], signals, ratios)
     kind, group = (columns[name].astype(np.str_) for name in ("kind", "group"))
-    weight = np.where(kind == "hard", config.hard_weight, 1.0)
+    weight = np.where(np.isin(kind, ("hard", "hard_edited")), config.hard_weight, 1.0)
+    by_editor = of_editor_copies(kind, columns["source"], columns["query"], config.copies)
+    weight[by_editor] = 1.0 / max(1, config.editor_copies)
     return PairTable(rows, columns["is_copy"].astype(bool), weight, kind, group)
+
+
+def of_editor_copies(kind: np.ndarray, source: np.ndarray, query: np.ndarray, copies: int) -> np.ndarray:
+    """(n,) bool: pairs whose query is an editor copy, and their rivals. These copies come after the `copies` others.
+
+    kind, source, query: of MEASURED_PAIRS. Together they weigh as much as one copy of their image, whatever their
+    number: with full weight (2 each) the tuned half lost .004 of μAP and .05 of R@P90.
+    """
+    made = np.flatnonzero(kind == "copy")
+    made = made[np.argsort(source[made], kind="stable")]
+    first = np.searchsorted(source[made], source[made], side="left")
+    later = query[made[np.arange(len(made)) - first >= copies]]
+    result: np.ndarray = np.isin(kind, ("copy", "rival")) & np.isin(query, later)
+    return result
 
 
 def prepare_training(config: FusedConfig) -> FusedInputs:

@@ -24,7 +24,7 @@ class FusedConfig(Config):
     shrinkage: float = setting(0.1, "0 to 1: how far the whitening pulls the variances towards their mean.", ge=0, le=1)
     copies: int = setting(2, "Synthetic copies of each training image.", ge=1)
     editor_copies: int = setting(
-        0, "More copies of each training image, with effects of image editors (recipe editor).", ge=0
+        1, "More copies of each training image, with effects of image editors; all weigh as much as one.", ge=0
     )
     rivals: int = setting(2, "Negatives of each copy: the other training images closest to it.", ge=0)
     folds: int = setting(
@@ -33,7 +33,7 @@ class FusedConfig(Config):
     networks: int = setting(5, "Networks whose logits are averaged.", ge=1)
     hidden: int = setting(32, "Width of their two layers.", ge=1)
     epochs: int = setting(60, "Passes over the training pairs.", ge=1)
-    hard_weight: float = setting(4.0, "Weight of a mined hard negative pair; all other pairs have weight 1.", gt=0)
+    hard_weight: float = setting(4.0, "Weight of a mined hard negative pair, also edited; others have weight 1.", gt=0)
     views: int = setting(11, "Cached views per image for the two heads whose norm ratio is a feature.", ge=2)
     steps: int = setting(800, "Optimizer steps of each of these heads.", ge=1)
     left_out: tuple[str, ...] = setting(("score_normalized",), "Features that the networks do not use.")

@@ -11,7 +11,7 @@ from scipy import fft
 THUMBS = ("thumb_whole", "thumb_reference_inside", "thumb_query_inside")
 SQUARE = 32  # px per side when full pictures are compared
 LONG = 48  # px, longer side of the picture that is searched
-SCALES = (0.85, 0.65, 0.5)  # longer sides of the template, as shares of LONG
+SCALES = (0.85, 0.65, 0.5, 0.34)  # longer sides of the template, as shares of LONG
 _LEAST = 10  # px: a smaller template fits anywhere
 _FLAT = 0.1  # grey levels: a part of a picture with a smaller standard deviation correlates with nothing
 
@@ -38,13 +38,13 @@ def make_thumbnail(grey: np.ndarray) -> SearchableThumbnail:
     templates = [_resized(small, _fitting(small, scale * LONG)) for scale in SCALES]
     templates = [one for one in templates if min(one.shape) >= _LEAST and one.std() >= 1]
     spectra = [
-        np.conj(fft.rfft2(np.stack([unit, unit[:, ::-1]]), (LONG, LONG))) for unit in map(_centred_unit, templates)
+        np.conj(fft.rfft2(np.stack([unit, unit[:, ::-1]]), (LONG, LONG))) for unit in map(centred_unit, templates)
     ]
     values = (small - small.mean()).astype(np.float64)
     sums = np.zeros((2, small.shape[0] + 1, small.shape[1] + 1))
     sums[:, 1:, 1:] = np.stack([values, values**2]).cumsum(axis=1).cumsum(axis=2)
     return SearchableThumbnail(
-        square=_centred_unit(_resized(small, (SQUARE, SQUARE))),
+        square=centred_unit(_resized(small, (SQUARE, SQUARE))),
         size=small.shape,
         spectrum=fft.rfft2(values.astype(np.float32), (LONG, LONG)),
         sums=sums,
@@ -59,10 +59,14 @@ def compare_thumbnails(query: SearchableThumbnail, reference: SearchableThumbnai
     Correlation of the full pictures; of the reference with its best position in the query; of the query with its best
     position in the reference. 0 where a picture has no texture, or never fits into the other.
     """
-    straight = float((query.square * reference.square).sum())
-    mirrored = float((query.square[:, ::-1] * reference.square).sum())
-    found = [max(straight, mirrored), _best_place(query, reference), _best_place(reference, query)]
+    whole = whole_correlation(query.square, reference.square)
+    found = [whole, _best_place(query, reference), _best_place(reference, query)]
     return np.clip(found, -1.0, 1.0)
+
+
+def whole_correlation(query: np.ndarray, reference: np.ndarray) -> float:
+    """The correlation of two squares, the query plain or mirrored; the larger value counts."""
+    return max(float((query * reference).sum()), float((query[:, ::-1] * reference).sum()))
 
 
 def _best_place(picture: SearchableThumbnail, other: SearchableThumbnail) -> float:
@@ -86,7 +90,7 @@ def _best_place(picture: SearchableThumbnail, other: SearchableThumbnail) -> flo
     return best
 
 
-def _centred_unit(picture: np.ndarray) -> np.ndarray:
+def centred_unit(picture: np.ndarray) -> np.ndarray:
     """The picture with mean 0 and length 1; zeros without texture."""
     centred = picture - picture.mean()
     length = np.sqrt((centred * centred).sum())

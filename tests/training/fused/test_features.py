@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import Geometry
+from ndec_builder.training.fused.edges import EDGES
 from ndec_builder.training.fused.features import (
     BACKGROUND_NEIGHBOURS,
     PAIR_FEATURES,
@@ -25,13 +26,15 @@ def column(rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def test_a_pair_without_a_fit_is_finite_and_says_so() -> None:
-    nothing = np.concatenate([Geometry(None, False, 5, 0, 0.0, 0.1).vector(), [0.3, 0.2, 0.1]])
+    edges = [0, np.nan, np.nan, np.nan, 0.4, -0.2]
+    nothing = np.concatenate([Geometry(None, False, 5, 0, 0.0, 0.1).vector(), [0.3, 0.2, 0.1], edges])
     rows = features(np.array([0.7]), np.array([0.4]), nothing[None])
     assert np.isfinite(rows).all()
     assert column(rows, "verified")[0] == 0
     assert column(rows, "log_matches")[0] == pytest.approx(np.log(6))
     assert column(rows, "score_normalized")[0] == pytest.approx(0.3)
     assert [column(rows, name)[0] for name in THUMBS] == pytest.approx([0.3, 0.2, 0.1])
+    assert [column(rows, name)[0] for name in EDGES] == pytest.approx([0, 0, 0, 0, 0.4, -0.2])
     assert column(rows, "query_outside")[0] == 0  # not "all outside": nothing is known
 
 

@@ -15,6 +15,7 @@ from ndec_builder.training.fused.pairs import (
     samples_of_image,
     samples_of_pair,
 )
+from ndec_builder.training.fused.run import of_editor_copies
 from support.pictures import scene
 
 
@@ -82,3 +83,21 @@ def test_copies_by_image_editors_come_last_and_change_no_other_pair() -> None:
     extra = more[len(plain) :]
     assert [(s.kind, s.is_copy, s.row) for s in extra] == [("copy", True, 0)] * 3
     assert all(s.query.width <= scene(1).width and s.query.height <= scene(1).height for s in extra)
+
+
+def test_hard_pairs_also_come_with_effects_of_image_editors() -> None:
+    pictures = scene(1, (200, 150)), scene(2)
+    plain = samples_of_pair(7, 3, pictures, np.random.default_rng(0), [scene(9)])
+    more = samples_of_pair(7, 3, pictures, np.random.default_rng(0), [scene(9)], editor_copies=4)
+    assert [s.query.tobytes() for s in more[: len(plain)]] == [s.query.tobytes() for s in plain]
+    extra = more[len(plain) :]
+    assert [(s.kind, s.is_copy, s.row) for s in extra] == [("hard_edited", False, 3), ("copy_of_hard", True, 3)] * 4
+
+
+def test_editor_copies_and_their_rivals_are_recognised() -> None:
+    kind = np.array(["copy", "copy", "reverse", "copy", "copy", "copy", "copy", "rival", "rival", "rival", "hard"])
+    source = np.array([5, 5, 5, 5, 2, 2, 2, 5, 5, 2, 5])
+    query = np.array([0, 1, 2, 3, 4, 5, 6, 0, 3, 6, 9])
+    found = of_editor_copies(kind, source, query, copies=2)
+    assert np.flatnonzero(found).tolist() == [3, 6, 8, 9]
+    assert not of_editor_copies(kind, source, query, copies=3).any()
