@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ndec_builder.candidates.geometry.fitting import SIGNALS, fit_pictures
+from ndec_builder.candidates.geometry.fitting import SIGNALS
 from ndec_builder.candidates.geometry.keypoints import describe_picture
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors import pair_geometry as module
 from ndec_builder.evaluation.detectors.pair_geometry import pair_signals, pictures_prepared
+from ndec_builder.training.fused.edges import fit_either_tone
 from ndec_builder.training.fused.measure import PICTURE_SIDE
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.views import load_picture
@@ -46,10 +47,10 @@ def test_signals_are_those_of_a_plain_loop(data: Dataset, tmp_path: Path) -> Non
     assert found.shape == (5, len(PAIR_SIGNALS))
     for row, q, r in zip(found, QUERY, REFERENCE, strict=True):
         pictures = [
-            np.asarray(load_picture(data.resolve(table["uri"][int(i)].as_py()), PICTURE_SIDE))
+            describe_picture(np.asarray(load_picture(data.resolve(table["uri"][int(i)].as_py()), PICTURE_SIDE)))
             for table, i in ((data.queries, q), (data.references, r))
         ]
-        np.testing.assert_array_equal(row[: len(SIGNALS)], fit_pictures(*map(describe_picture, pictures)).vector())
+        np.testing.assert_array_equal(row[: len(SIGNALS)], fit_either_tone(*pictures)[0].vector())
     assert np.isfinite(found[0, SIGNALS.index("scale")])  # a copy is fitted
 
 
