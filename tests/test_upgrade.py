@@ -161,6 +161,7 @@ def goes_on(old: Path) -> None:
     assert set(read_json(directory / "check.json")["differences_to_label_studio"].values()) == {0}
 
 
+@pytest.mark.slow
 def test_the_old_database_goes_on(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake server holds what the old database holds. tests/faults/upgrade_server.py starts the real one."""
     with FakeLabelStudio() as server:

@@ -88,6 +88,7 @@ def test_the_same_bits_for_any_number_of_lanes(backbone: Backbone, tmp_path: Pat
     assert np.array_equal(one, two) and np.array_equal(one, five)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trunk", "reason"), [(Unsupported(), "cannot convert it"), (DependsOnData(), "differ from torch's")]
 )

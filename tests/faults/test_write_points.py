@@ -44,6 +44,7 @@ def test_a_fault_of_each_kind_loses_nothing(bench: Bench, name: str) -> None:
     assert tally.wrong == []
 
 
+@pytest.mark.slow
 def test_send_back_can_run_again_after_a_kill_at_its_last_change(bench: Bench) -> None:
     """The work is complete, and there is no label left to send back: that is no error."""
     scene = next(scene for scene in SCENES if scene.name == "send-back")

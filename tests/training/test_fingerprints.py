@@ -128,6 +128,7 @@ def test_a_changed_manifest_is_trained_again(
         assert after["train_groups"] != before["train_groups"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [rotated, regrouped])
 def test_a_changed_manifest_is_fitted_again(
     tmp_path: Path, tiny: str, tables: Rows, write_manifest: Write, change: Callable[[Rows], None]
@@ -153,6 +154,7 @@ def test_other_bytes_under_the_same_hash_are_rejected(config: Make, tables: Rows
     assert read_card(directory)["counts"]["images"] == len(trained_on) - 1
 
 
+@pytest.mark.slow
 def test_replaced_weights_of_the_backbone_are_trained_with_again(config: Make, tmp_path: Path, tiny: str) -> None:
     model = tmp_path / "net.pt"
     shutil.copy(tiny.removesuffix("@32"), model)
