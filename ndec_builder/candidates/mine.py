@@ -19,7 +19,7 @@ from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import remember_mined
 from ndec_builder.candidates.mining_search import find_candidates
-from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, labels_mark, remember_given
+from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, given_labels, labels_mark, remember_given
 from ndec_builder.candidates.outside.given_pairs import LEFT_OUT_FILE
 from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
 from ndec_builder.candidates.search.score_normalization import Normalization
@@ -267,9 +267,12 @@ def _report_limits(config: MineConfig, table: pa.Table, pool: RoleVectors, galle
 
 def _report_result(directory: Path, table: pa.Table, skipped: dict[str, dict[str, int]], sizes: dict[str, int]) -> None:
     """What was found and what was left out, in a few lines."""
-    people = table.filter(pc.is_null(table["duplicate_of"]))["score"].to_pylist()
+    shown = table.filter(pc.is_null(table["duplicate_of"]))
+    people = shown["score"].to_pylist()
     span = f", scores {min(1.0, max(people)):.4f} … {min(people):.4f}" if people else ""
-    say(f"{directory}: {number_of(len(people), 'pair')} for people to label{span}")
+    given = len(set(given_labels(directory)["pair_id"].to_pylist()) & set(shown["pair_id"].to_pylist()))
+    judged = f", {given:,} of them with a label from a file" if given else ""
+    say(f"{directory}: {number_of(len(people), 'pair')} for people to label{judged}{span}")
     if aside := len(table) - len(people):
         what = number_of(aside, "pair set aside as a duplicate of its", "pairs set aside as duplicates of their")
         say(f"{what} reference: nobody labels them; the contact sheet has them at its end")

@@ -109,7 +109,9 @@ DECIDED = {P[1]: "edited_copy", P[2]: "hard_negative", P[3]: "hard_negative"}
 
 def test_a_file_is_resolved_without_any_server(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
     given.mine()
-    assert "3 labels (1 edited_copy, 2 hard_negative, 0 unrelated, 0 unsure)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "3 labels (1 edited_copy, 2 hard_negative, 0 unrelated, 0 unsure)" in said
+    assert "4 pairs for people to label, 3 of them with a label from a file, scores" in said
     assert given.resolve() == DECIDED
     assert "3 of them came with team.csv and were not given here" in capsys.readouterr().err
     rows = given.tables().labels.to_pylist()
