@@ -125,7 +125,10 @@ class Handler(BaseHTTPRequestHandler):
         project, size, page = int(query["project"]), int(query["page_size"]), int(query.get("page", 1))
         count, first = self.server.tasks, (project - 1) * self.server.tasks
         numbers = range(first + (page - 1) * size, first + min(page * size, count))
+        wanted = query["include"].split(",") if "include" in query else None
         tasks = [answer_to(number + 1, project) for number in numbers]
+        if wanted:
+            tasks = [{name: task[name] for name in wanted} for task in tasks]
         return {"total_annotations": count, "total_predictions": 0, "total": count, "tasks": tasks} if tasks else None
 
     def log_message(self, format: str, *args: object) -> None:

@@ -14,6 +14,7 @@ from ndec_builder.core.schemas import LABELS
 _Row = dict[str, Any]
 # A slow request may carry a time stamp slightly older than one already pulled; reading tasks twice is harmless.
 _LOOK_BACK = timedelta(seconds=60)
+_PAGE = 500  # tasks with all their fields: a thousand take 35 MB in the SDK
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def labelled_tasks(client: Any, project: int) -> Iterable[Any]:
 
 def _tasks(client: Any, project: int, conjunction: str, items: list[_Row]) -> Iterable[Any]:
     query = json.dumps({"filters": {"conjunction": conjunction, "items": items}})
-    found: Iterable[Any] = client.tasks.list(project=project, fields="all", page_size=1000, query=query)
+    found: Iterable[Any] = client.tasks.list(project=project, fields="all", page_size=_PAGE, query=query)
     return found
 
 

@@ -60,10 +60,12 @@ def label_states(labels: pa.Table, skips: pa.Table) -> dict[Key, LabelState]:
         rows[key] += 1
         newest[key] = (label, project)
     states = {}
+    shared: dict[LabelState, LabelState] = {}  # few differ
     for key in {*rows, *void, *skipped}:
         label, project = newest.get(key, (None, None))
         stands = rows[key] > void.get(key, 0)
-        states[key] = LabelState(label if stands else None, rows[key], key in skipped, project)
+        state = LabelState(label if stands else None, rows[key], key in skipped, project)
+        states[key] = shared.setdefault(state, state)
     return states
 
 
