@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.candidates.geometry.fitting import SIGNALS
-from ndec_builder.candidates.geometry.table import read_geometry
+from ndec_builder.candidates.geometry.table import measured_earlier, read_geometry
 from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
 from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
@@ -48,6 +48,11 @@ def run(config: PrelabelConfig) -> Path:
         raise NdecError(
             f"the pairs of split {config.split!r} have no geometry ({directory / 'geometry.parquet'} does not exist); "
             f"run `ndec mine --split {config.split} --geometry` again"
+        )
+    if earlier := sum(measured_earlier(workspace, config.split, table) for table in tables.values()):
+        say(
+            f"{number_of(earlier, 'pair was', 'pairs were')} measured by an earlier version of ndec; the synthetic "
+            "pairs, from which pre-labels are learned, are measured by this one, and the signals differ slightly"
         )
     role = GALLERY[config.split]
     gallery = Gallery.of(load_role_vectors(workspace, role, config.model))

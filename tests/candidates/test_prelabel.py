@@ -76,6 +76,19 @@ def test_copies_wholes_and_strangers_are_told_apart(mined: Any) -> None:
     assert path.read_bytes() == before
 
 
+def test_pairs_that_an_earlier_version_measured_are_named(mined: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run(PrelabelConfig(mined.workspace.root, count=24))
+    assert "earlier version" not in capsys.readouterr().err
+    measured = mined.workspace.candidates("test") / "measured-geometry.parquet"
+    write_table(measured, read_table(measured).slice(5))
+    run(PrelabelConfig(mined.workspace.root, count=24))
+    assert "5 pairs were measured by an earlier version of ndec" in capsys.readouterr().err
+    pool = mined.workspace.images("pool")
+    write_table(pool, read_table(pool).slice(1))  # an image is gone: its pair is not counted, nothing fails
+    run(PrelabelConfig(mined.workspace.root, count=24))
+    assert "pairs were measured by an earlier version of ndec" in capsys.readouterr().err
+
+
 def test_bad_input(mined: Any) -> None:
     with pytest.raises(UsageError, match="at least 20"):
         run(PrelabelConfig(mined.workspace.root, count=3))

@@ -67,28 +67,10 @@ def measure(
     unreadable picture gets a row of nulls with the reason. Rows of the same pictures in the table `known` are reused,
     except unreadable ones; new rows are added to it.
     """
-    shown = table.filter(pc.is_null(table["duplicate_of"]))
-    sides = {
-        side: workspace.image_rows(role, shown[f"{side}_id"].to_pylist(), [*_ROW])
-        for side, role in (("query", "pool"), ("reference", GALLERY[split]))
-    }
-    pairs: list[dict[str, Any]] = []
-    for row in shown.select(["pair_id", "query_id", "reference_id"]).to_pylist():
-        pair = {"pair_id": row["pair_id"], "reference_id": row["reference_id"]}
-        for side, rows in sides.items():
-            pair |= {f"{side}_{column}": rows[row[f"{side}_id"]][column] for column in _ROW}
-        pairs.append(pair)
-    pairs.sort(key=lambda pair: (pair["reference_id"], pair["pair_id"]))  # each reference is described once per shard
+    pairs, identity = _pairs_to_measure(workspace, split, table)
     if not pairs:
         return GEOMETRY.empty_table()
-    identity = [  # an image that was never opened is identified by its uri
-        [
-            pair["pair_id"],
-            *((pair[f"{side}_sha256"] or pair[f"{side}_uri"], pair[f"{side}_rotation"]) for side in sides),
-        ]
-        for pair in pairs
-    ]
-    keys = [fingerprint([RESULT_VERSION, DECODE_VERSION, one]) for one in identity]
+    keys = _keys(identity)
     before = _measured_before(known)
     reused = before.filter(pc.is_in(before[_KEY], pa.array(keys, pa.string())))
     have = set(reused[_KEY].to_pylist())
@@ -105,6 +87,49 @@ def measure(
     # A file that was read back has no metadata and another name for the items of lists. A result has the same bytes.
     rows = pa.concat_tables([reused.drop_columns([_KEY]).cast(GEOMETRY), fresh.cast(GEOMETRY)])
     return rows.sort_by("pair_id").combine_chunks()
+
+
+def measured_earlier(workspace: Workspace, split: str, table: pa.Table) -> int:
+    """How many pairs of a candidates table have signals that an earlier version of ndec measured.
+
+    Pairs of images that were removed since are not counted.
+    """
+    geometry = read_geometry(workspace, split)
+    readable = geometry.filter(pc.is_null(geometry["unreadable"]))["pair_id"].combine_chunks()
+    pairs = table.filter(pc.is_in(table["pair_id"], readable))
+    for side, role in (("query_id", "pool"), ("reference_id", GALLERY[split])):
+        there = pa.array([*workspace.image_rows(role, pairs[side].to_pylist(), ["image_id"])], pa.string())
+        pairs = pairs.filter(pc.is_in(pairs[side], there))
+    today = set(_measured_before(workspace.candidates(split) / MEASURED_FILE)[_KEY].to_pylist())
+    return sum(key not in today for key in _keys(_pairs_to_measure(workspace, split, pairs)[1]))
+
+
+def _pairs_to_measure(workspace: Workspace, split: str, table: pa.Table) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The pairs that people see, by reference, and what identifies the pictures of each."""
+    shown = table.filter(pc.is_null(table["duplicate_of"]))
+    sides = {
+        side: workspace.image_rows(role, shown[f"{side}_id"].to_pylist(), [*_ROW])
+        for side, role in (("query", "pool"), ("reference", GALLERY[split]))
+    }
+    pairs: list[dict[str, Any]] = []
+    for row in shown.select(["pair_id", "query_id", "reference_id"]).to_pylist():
+        pair = {"pair_id": row["pair_id"], "reference_id": row["reference_id"]}
+        for side, rows in sides.items():
+            pair |= {f"{side}_{column}": rows[row[f"{side}_id"]][column] for column in _ROW}
+        pairs.append(pair)
+    pairs.sort(key=lambda pair: (pair["reference_id"], pair["pair_id"]))  # each reference is described once per shard
+    identity = [  # an image that was never opened is identified by its uri
+        [
+            pair["pair_id"],
+            *((pair[f"{side}_sha256"] or pair[f"{side}_uri"], pair[f"{side}_rotation"]) for side in sides),
+        ]
+        for pair in pairs
+    ]
+    return pairs, identity
+
+
+def _keys(identity: list[Any]) -> list[str]:
+    return [fingerprint([RESULT_VERSION, DECODE_VERSION, one]) for one in identity]
 
 
 def _measured_before(known: Path | None) -> pa.Table:
