@@ -291,7 +291,7 @@ def test_a_pool_of_which_nothing_could_be_embedded(mined, bench):
 def test_more_than_there_are(mined, capsys):
     directory = run(MineConfig(mined.root, top=1000, max_per_query=0, max_per_reference=0))
     assert len(read_table(directory / "candidates.parquet")) == 24
-    assert "only 23 exist" in " ".join(capsys.readouterr().err.split())
+    assert "only 23 found" in " ".join(capsys.readouterr().err.split())
 
 
 def test_train_skips_what_test_used_and_keeps_the_order_of_the_two(bench):
