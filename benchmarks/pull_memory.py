@@ -196,7 +196,7 @@ def main() -> None:
         print(*rows[-1], f"{time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     head = ("version", "tasks = labels", "first pull, MiB", "s of CPU", "pull --all, MiB", "s of CPU",
             "every label stored")  # fmt: skip
-    write_report("pull_memory", f"Memory of `ndec annotate pull` (limit: {LIMIT} MiB)", head, rows, given.quick)
+    write_report("pull_memory", f"Memory of ndec annotate pull (limit: {LIMIT} MiB)", head, rows, given.quick)
     sys.exit(not good)
 
 
