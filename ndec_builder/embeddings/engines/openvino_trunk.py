@@ -63,8 +63,8 @@ def compile_trunk(backbone: Backbone, shape: tuple[int, ...], bf16: bool, lanes:
         raise ConversionError(f"OpenVINO is not installed ({error}); run `pip install openvino`") from None
     precision = "bfloat16" if bf16 else "float32"
     try:
-        with _converting, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's tracer, about shapes that stay constant
+        with _converting:
+            _silence_tracer()
             model = _converted(backbone, shape)
         model.inputs[0].get_node().set_element_type(openvino.Type.u8)
         model.validate_nodes_and_infer_types()
@@ -89,6 +89,20 @@ def compile_trunk(backbone: Backbone, shape: tuple[int, ...], bf16: bool, lanes:
     if not difference <= TOLERANCE[precision]:
         raise ConversionError(f"OpenVINO's features differ from torch's by {difference:.2g} of their length")
     return trunk
+
+
+def _silence_tracer() -> None:
+    """Hide warnings of torch's tracer about constant shapes and its own future.
+
+    For good, and when this module is imported: `catch_warnings` of another thread that decodes undoes filters, and then
+    a warning may follow an error's paragraph.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+
+
+_silence_tracer()
 
 
 @functools.cache
