@@ -389,18 +389,18 @@ def test_options_that_do_not_go_together_are_refused(options: list[str], message
 
 @pytest.mark.network
 def test_three_real_peers_play(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PDQ and czkawka in environments made from the package index, and a csv."""
+    """PDQ, czkawka and ImageHash in environments made from the package index, and a csv."""
     monkeypatch.setenv("NDEC_LEAGUE", str(tmp_path / "environments"))
     try:
-        for name in ("pdq", "czkawka"):
+        for name in ("pdq", "czkawka", "phash"):
             environments.install(name)
     except NdecError as error:
         pytest.skip(f"the package index cannot be reached: {error}")
     data = from_manifest(small.manifest)
     given = tmp_path / "given.csv"
     given.write_text("".join(f"{query},r{query[1:]},1\n" for query in data.query_ids if query.startswith("q")))
-    rows = league(small, tmp_path / "out", "pdq", "czkawka", f"given={given}")
-    assert all(rows[name]["numbers"] for name in ("pdq", "czkawka", "given"))
+    rows = league(small, tmp_path / "out", "pdq", "czkawka", "phash", f"given={given}")
+    assert all(rows[name]["numbers"] for name in ("pdq", "czkawka", "phash", "given"))
     assert rows["pdq"]["version"] == "pdqhash 0.2.8" and rows["pdq"]["cpu"]["per_million_pairs"] > 0
     # the csv names the true pair of every copy, and one wrong pair per hard negative, all with one score
     data = restricted(data, "untouched")
