@@ -56,5 +56,6 @@ def team(device: str) -> Iterator[Team]:
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield Team(dist.get_rank(), size)
+        dist.barrier()  # gloo aborted a process once while another one was closing their connection
     finally:
         dist.destroy_process_group()
