@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # pillow-jxl-plugin: an edited picture that was opened from a JPEG file is saved without the edits
 #
-# Expected: save() writes the pixels of the picture, as for every other format: faces that were painted
-# over stay hidden, and a thumbnail is small.
+# Expected: save() writes the pixels of the picture, as for every other format: what was drawn
+# is there, and a thumbnail is small.
 #
 # What happens: If the picture came from a JPEG file, save("a.jxl") reads that file again and packs its
 # bytes without loss, whatever was done to the picture in place (ImageDraw, paste, putpixel, thumbnail).
-# A redacted photo is published unredacted. The warning speaks of "JPEG reconstruction", not of edits, and
+# The warning speaks of "JPEG reconstruction", not of edits, and
 # Python shows it once. With lossless_jpeg=False, or after copy(), the edits are saved.
 #
 # Exit code 0: as described here. Anything else: it changed.
