@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from ndec_builder.core.pictures.formats import (
     read_suffixes,
 )
 from ndec_builder.core.pictures.grey import flatten_grey
+from ndec_builder.core.pictures.quiet import without_pillow_warnings
 
 SUFFIXES = read_suffixes()  # endings of the files that are read
 MAX_SCANS = 100  # of a JPEG: each is a pass over all pixels that costs only a few bytes of file
@@ -103,11 +103,10 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
         if opened.jpeg:
             _refuse_scans(opened.jpeg, image.width * image.height)
         try:
-            with alone_when_large(*image.size), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # palette and EXIF warnings do not change the pixels
+            with alone_when_large(*image.size), without_pillow_warnings():
                 if opened.format != "HEIF":  # its main picture need not be the first one
                     image.seek(0)
-                if target is not None and image.format == "JPEG":
+                if target is not None and image.format in ("JPEG", "MPO"):
                     full = image.size
                     image.draft(None, target(*full))
                     scaled_down = round(max(full) / max(image.size))  # libjpeg rounds the sides up
@@ -152,8 +151,7 @@ def _open(data: bytes, max_pixels: int | None) -> Opened:
     if not data:
         raise DecodeError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_pillow_warnings():
             opened = open_picture(data, max_pixels)
     except DecodeError:
         raise
@@ -200,8 +198,7 @@ def _orientation(opened: Opened) -> int:
 
 def _exif_orientation(image: Image.Image) -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_pillow_warnings():
             value = image.getexif().get(0x0112, 1)
     except Exception:  # a broken EXIF block has no orientation
         return 1

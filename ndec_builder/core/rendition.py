@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ndec_builder.core.decode import decode
+from ndec_builder.core.pictures.quiet import without_pillow_warnings
 
 _LOSSLESS_PIXELS = 4_000_000  # larger pictures are sent as JPEG: a PNG of them is slow to write
 _PNG_CHUNKS = {
@@ -117,8 +117,7 @@ def _is_plain_jpeg(file: BinaryIO) -> bool:
 def _is_upright(header: bytes) -> bool:
     """Whether EXIF and XMP in front of the pixels of a JPEG leave it as it is."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_pillow_warnings():
             return bool(Image.open(io.BytesIO(header), formats=("JPEG",)).getexif().get(0x0112, 1) == 1)
     except Exception:  # a broken block: programs may read different things out of it
         return False

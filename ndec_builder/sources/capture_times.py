@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import io
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndec_builder.core.config import pixel_limit
 from ndec_builder.core.pictures.formats import open_start
+from ndec_builder.core.pictures.quiet import without_pillow_warnings
 from ndec_builder.core.storage import read_uri
 
 _EXIF, _MAKE, _MODEL, _SERIAL = 0x8769, 0x010F, 0x0110, 0xA431
@@ -52,14 +52,14 @@ def capture_time(uri: str, name: str, *, read: bool = True) -> CaptureTime | Non
 def time_in_exif(uri: str) -> CaptureTime | None:
     try:
         plain = "://" not in uri and "#" not in uri
-        with warnings.catch_warnings(), Path(uri).open("rb") if plain else io.BytesIO(read_uri(uri)) as file:
-            warnings.simplefilter("ignore")
-            with open_start(file, pixel_limit()) as image:  # of most formats only the start is read
-                main = image.getexif()
-                details = main.get_ifd(_EXIF)
-                camera = " ".join(
-                    _text(tags.get(tag)) for tags, tag in ((main, _MAKE), (main, _MODEL), (details, _SERIAL))
-                )
+        with (
+            without_pillow_warnings(),
+            Path(uri).open("rb") if plain else io.BytesIO(read_uri(uri)) as file,
+            open_start(file, pixel_limit()) as image,  # of most formats only the start is read
+        ):
+            main = image.getexif()
+            details = main.get_ifd(_EXIF)
+            camera = " ".join(_text(tags.get(tag)) for tags, tag in ((main, _MAKE), (main, _MODEL), (details, _SERIAL)))
         for moment, fraction, offset in _MOMENTS:
             wall = _wall(_text(details.get(moment)))
             if wall is not None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from ndec_builder.demo.corpus.build import run
 from ndec_builder.demo.corpus.settings import CorpusConfig
+from support.ingesting import picture
 from support.pictures import scene, write_scenes
 
 
@@ -45,3 +49,27 @@ def write_video() -> Callable[..., None]:
         writer.release()
 
     return write
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A source folder with pictures, and pictures and a pipe that are none of its business."""
+    source, private = tmp_path / "source", tmp_path / "private"
+    (source / "below").mkdir(parents=True)
+    private.mkdir()
+    for number, path in enumerate(
+        [source / "a.jpg", source / "below" / "b.jpg", source / "c::d.jpg", source / "e#f.jpg"]
+    ):
+        path.write_bytes(picture(number))
+    for name in ("secret.jpg", "secret2.jpg"):
+        (private / name).write_bytes(picture(9))
+    (source / "link.jpg").symlink_to(private / "secret.jpg")
+    (source / "inside.jpg").symlink_to(source / "a.jpg")
+    (source / "out").symlink_to(private)
+    (source / "loop.jpg").symlink_to(source / "loop.jpg")
+    (source / "gone.jpg").symlink_to(source / "nothing.jpg")
+    os.mkfifo(source / "pipe.jpg")
+    (source / "zero.jpg").symlink_to("/dev/zero")
+    (source / "container.bin").write_bytes(b"\0" * 10 + picture(0))
+    pq.write_table(pa.table({"image": [picture(3)]}), private / "other.parquet")
+    return source

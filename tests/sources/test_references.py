@@ -11,19 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ndec_builder.commands import COMMANDS
-from ndec_builder.core.access import reading
 from ndec_builder.core.access.hosts import AllowedHost, is_public, parse_allowed
 from ndec_builder.core.errors import UsageError
-from ndec_builder.core.storage import read_table, read_uri
+from ndec_builder.core.storage import read_uri
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
 from support.ingesting import picture
+from support.untrusted_tables import ingest, write
 
 
 class Site(http.server.ThreadingHTTPServer):
@@ -60,30 +57,6 @@ def site() -> Iterator[Site]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
-    """A source folder with pictures, and pictures and a pipe that are none of its business."""
-    source, private = tmp_path / "source", tmp_path / "private"
-    (source / "below").mkdir(parents=True)
-    private.mkdir()
-    for number, path in enumerate(
-        [source / "a.jpg", source / "below" / "b.jpg", source / "c::d.jpg", source / "e#f.jpg"]
-    ):
-        path.write_bytes(picture(number))
-    for name in ("secret.jpg", "secret2.jpg"):
-        (private / name).write_bytes(picture(9))
-    (source / "link.jpg").symlink_to(private / "secret.jpg")
-    (source / "inside.jpg").symlink_to(source / "a.jpg")
-    (source / "out").symlink_to(private)
-    (source / "loop.jpg").symlink_to(source / "loop.jpg")
-    (source / "gone.jpg").symlink_to(source / "nothing.jpg")
-    os.mkfifo(source / "pipe.jpg")
-    (source / "zero.jpg").symlink_to("/dev/zero")
-    (source / "container.bin").write_bytes(b"\0" * 10 + picture(0))
-    pq.write_table(pa.table({"image": [picture(3)]}), private / "other.parquet")
-    return source
 
 
 OUT = "leads out of the folder"
@@ -176,32 +149,6 @@ def names(world: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[
         return text
 
     return fill
-
-
-def write(kind: str, source: Path, *names: str) -> dict[str, Any]:
-    """A source of a kind that names a picture and then something; the settings that read it."""
-    rows, ids = ["a.jpg", *names], ["good", *(f"asked-{number}" for number in range(len(names)))]
-    if kind == "parquet":
-        pq.write_table(pa.table({"path": rows, "id": ids}), source / "t.parquet")
-        return {"source": source / "t.parquet"}
-    if kind == "hf":
-        lines = [json.dumps({"file_name": row, "id": name}) for row, name in zip(rows, ids, strict=True)]
-        (source / "metadata.jsonl").write_text("\n".join(lines))
-        return {"source": source, "kind": "hf", "id": "column:id"}
-    kind_of_image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    images = pa.array([{"bytes": None, "path": row} for row in rows], kind_of_image)
-    table = pa.table({"image": images, "id": ids})
-    with pa.OSFile(str(source / "data.arrow"), "w") as file, pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table)
-    (source / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
-    return {"source": source, "kind": "hf"}
-
-
-def ingest(workspace: Path, **settings: Any) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    run(IngestConfig(workspace, "pool", max_reject_share=1.0, **settings))
-    rejects = read_table(workspace / "images" / "pool-rejects.parquet").to_pylist()
-    rows = {row["image_id"]: row for row in Workspace(workspace).read_images("pool").to_pylist()}
-    return rows, {row["image_id"]: row["reason"] for row in rejects}
 
 
 @pytest.fixture
@@ -354,62 +301,3 @@ def test_an_allowed_host_is_its_scheme_host_and_port() -> None:
     matching = ["https://a.example.org/x", "https://a.example.org:443/x"]
     others = ["http://a.example.org/x", "https://example.org/x", "https://a.example.org:8443/x", "https://b.org/x"]
     assert [entry.covers(uri) for uri in matching + others] == [True] * 2 + [False] * 4
-
-
-@pytest.mark.parametrize(
-    ("fragment", "reason"),
-    {
-        "#bytes=0-999999999999999999": "the limit for one image",
-        "#bytes=999999999999999998-999999999999999999": "ends at or before",
-        "#bytes=0-" + "9" * 5000: "name that no file",
-        "#bytes=9-3": "is empty",
-        "#cell=999999999/0/image": "no column",
-        "#cell=99999999999999999999/0/image": "No such file",
-        "#bytes=0-99&deflate": "damaged archive member",
-    }.items(),
-)
-def test_a_row_with_absurd_numbers_is_one_reject(world: Path, fragment: str, reason: str) -> None:
-    settings = write("parquet", world, f"below/b.jpg{fragment}")
-    rows, rejects = ingest(world.parent / "ws", **settings)
-    assert list(rows) == ["good"] and reason in rejects["asked-0"]
-
-
-def test_a_file_above_the_limit_of_bytes_is_a_reject(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_BYTES", 5_000_000)
-    with (world / "large.jpg").open("wb") as file:
-        file.truncate(5_000_001)  # sparse
-    rows, rejects = ingest(world.parent / "ws", **write("parquet", world, "large.jpg"))
-    assert list(rows) == ["good"] and "the limit for one image is 5,000,000" in rejects["asked-0"]
-
-
-def test_an_error_that_nobody_expects_of_one_image_is_a_reject(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ndec_builder.sources.inspect_images as module
-
-    real = module.read_header
-
-    def fail(data: bytes, *rest: Any) -> Any:
-        if data == picture(1):
-            raise OverflowError("Python int too large to convert to C long")
-        return real(data, *rest)
-
-    monkeypatch.setattr(module, "read_header", fail)
-    rows, rejects = ingest(world.parent / "ws", **write("parquet", world, "below/b.jpg"))
-    assert list(rows) == ["good"] and "OverflowError: Python int too large" in rejects["asked-0"]
-
-
-def test_a_read_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "SECONDS", 0.05)
-    released = threading.Event()
-    with pytest.raises(OSError, match=r"reading took more than 0\.05 s"):
-        reading.read_storage(lambda: bytes(released.wait(10)))
-    released.set()
-
-
-def test_an_id_of_a_csv_is_no_path(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    head = "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,Rotation\n"
-    ids = ["0a1b", "../../private/secret", "..", "a/b", "a\\b"]
-    (tmp_path / "images.csv").write_text(head + "".join(f"{name},train,,,,,,,\n" for name in ids))
-    rows, rejects = ingest(tmp_path / "ws", source=tmp_path / "images.csv", kind="openimages")
-    assert list(rows) == ["0a1b"] and set(rejects) == set(ids[1:])
-    assert set(rejects.values()) == {"its path leads out of the folder of the file that names it"}
