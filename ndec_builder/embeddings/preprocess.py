@@ -38,7 +38,8 @@ def to_pixels(image: Image.Image, size: tuple[int, int], interpolation: str = "b
     """
     import torch
 
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+    rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy an RGB picture
+    pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None]
     if image.size == size:
         return pixels[0].permute(1, 2, 0).numpy()
     scaled = torch.nn.functional.interpolate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.embed import run
 from ndec_builder.embeddings.engines import record
+from ndec_builder.embeddings.engines.openvino_trunk import PICTURES_A_CALL
 from ndec_builder.embeddings.engines.record import engine_name, engine_of_shards
 from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.inference import Inference
@@ -86,6 +88,16 @@ def test_the_same_bits_for_any_number_of_lanes(backbone: Backbone, tmp_path: Pat
     table = pa.table({"image_id": [path.stem for path in paths], "uri": [str(path) for path in paths]})
     one, two, five = (extract(backbone, table, str, batch_size=4, threads=lanes).features for lanes in (1, 2, 5))
     assert np.array_equal(one, two) and np.array_equal(one, five)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_a_batch_is_computed_a_few_pictures_at_a_time(backbone: Backbone, pixels: torch.Tensor, count: int) -> None:
+    few = math.gcd(count, PICTURES_A_CALL["float32"])
+    whole = Inference(backbone, "off")(pixels[:count])
+    parts = [Inference(backbone, "off")(part) for part in pixels[:count].split(few)]
+    assert whole.shape == (count, backbone.dim)
+    assert torch.equal(whole, torch.cat(parts))
 
 
 @pytest.mark.slow
