@@ -23,6 +23,7 @@ from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import engine_of
 from ndec_builder.core.executor.runner import on_engine
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -32,6 +33,7 @@ _FOLDS = 5
 
 
 @on_engine
+@one_writer(lambda config: Workspace(config.workspace).candidates(config.split))
 def run(config: PrelabelConfig) -> Path:
     """Learn from synthetic pairs, pre-label every mined and rechecked pair; return the path of candidates.parquet.
 

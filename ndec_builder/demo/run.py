@@ -16,6 +16,7 @@ from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.locks import locked
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
@@ -70,8 +71,13 @@ def scaled_to(size: DemoSize, counts: Mapping[str, Any]) -> DemoSize:
 def run(config: DemoConfig) -> DemoTable:
     """Run every stage in `config.out` and return the closing table. A second run resumes.
 
-    Raises UsageError for a directory that holds anything but a demo.
+    Raises UsageError for a directory that holds anything but a demo, NdecError while another demo runs there.
     """
+    with locked(config.out.resolve()):
+        return _run(config)
+
+
+def _run(config: DemoConfig) -> DemoTable:
     started = time.monotonic()
     say(introduction(config))
     stage = _Stages(config.out, started)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
@@ -20,6 +21,7 @@ from ndec_builder.evaluation.settings import MAX_DIM, RESULT_FORMATS, BenchmarkC
 from ndec_builder.evaluation.twins import settle_twins
 
 
+@one_writer(lambda config: config.out or config.report)
 def run(config: ResultsConfig) -> Path:
     """Write one file and return it.
 

@@ -18,6 +18,7 @@ from ndec_builder.core.addresses import container
 from ndec_builder.core.console import number_of, progress, say
 from ndec_builder.core.decode import DecodeError, read_header
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.storage import read_uri, sha256_bytes, write_bytes
 from ndec_builder.manifests.csv_tables import ground_truth_csv, write_pieces
 from ndec_builder.manifests.image_paths import escapes_root, extension
@@ -38,6 +39,7 @@ class FileCopy:
     sha256: str
 
 
+@one_writer(lambda config: config.out.resolve())
 def run(config: ReleaseConfig) -> Path:
     """Write the layout into a new or empty folder and return it. Image bytes never change.
 

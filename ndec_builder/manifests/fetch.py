@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.console import number_of, progress, say
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.storage import sha256_bytes, sha256_file, write_bytes, write_text
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES, guarded_text
 from ndec_builder.manifests.polite_http import Host, Refused
@@ -49,6 +50,7 @@ class FetchResult:
     detail: str = ""
 
 
+@one_writer(lambda config: config.manifest.resolve())
 def run(config: FetchConfig) -> Path:
     """Fetch what is missing into the dataset's images folder, write fetch.csv, return the dataset's directory.
 

@@ -16,12 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.commands import COMMANDS
 from ndec_builder.core import locks
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import is_locked, lock_path, locked
 from ndec_builder.core.storage import _here, write_json
-from ndec_builder.core.workspace import Workspace
 
 HOLD = """
 import sys, time
@@ -128,27 +126,6 @@ def test_without_the_right_to_write_a_finished_run_passes_and_a_write_says_so() 
                 write_json(folder / "out" / "a.json", 1)
         finally:
             os.seteuid(user)
-
-
-@pytest.mark.slow
-def test_every_stage_that_writes_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock comes first: while another holds the output, a stage says so before it looks at anything else."""
-    monkeypatch.setattr(locks, "_PATIENCE", 0.0)
-    workspace = Workspace(tmp_path)
-    stages = {
-        "edit": ({"role": "reference", "count": 1}, workspace.images("query")),
-        "embed": ({"role": "pool"}, workspace.embeddings("pool", "efficientnet-lite0")),
-        "mine": ({"split": "test"}, workspace.candidates("test")),
-        "recheck": ({"split": "train"}, workspace.candidates("train")),
-        "resolve": ({"split": "test"}, workspace.annotation("test")),
-        "export": ({"name": "a", "version": "1.0.0"}, workspace.manifest("a-1.0.0")),
-        "train-asl": ({"manifest": tmp_path, "name": "r"}, workspace.run("r")),
-        "benchmark": ({"manifest": tmp_path, "name": "b"}, workspace.report("b")),
-    }
-    for verb, (settings, output) in stages.items():
-        config = COMMANDS[verb].config_class()(workspace=tmp_path, **settings)
-        with locked(output), pytest.raises(NdecError, match=r"is writing .*; wait until it ends"):
-            COMMANDS[verb].run(config)
 
 
 # As another user, after the imports: try to lock an output, and print what happened.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import UsageError
+from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.dedupe import keep_one, twins
@@ -35,8 +37,15 @@ def run(config: CorpusConfig) -> Path:
 
     Returns the run record, whose counts describe each split. Same pictures and seed, same bytes of all other files.
     Raises UsageError for a workspace whose images were ingested by hand, NdecError when no package could be fetched or
-    there are too few pictures.
+    there are too few pictures, and while another command writes one of these tables.
     """
+    with contextlib.ExitStack() as locks:
+        for role in ("reference", "basic", "pool"):
+            locks.enter_context(locked(Workspace(config.workspace).images(role)))
+        return _run(config)
+
+
+def _run(config: CorpusConfig) -> Path:
     workspace, record = Workspace(config.workspace), RunRecord("corpus", config, RESULT_VERSION)
     target = workspace.images("reference").parent
     if workspace.images("reference").is_file() and not (target / RECORD).is_file():

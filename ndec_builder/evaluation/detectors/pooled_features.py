@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ndec_builder.core.console import progress
 from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.locks import locked
 from ndec_builder.core.storage import atomic_path, fingerprint, remove_abandoned
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import pictures_of, rotations_of
@@ -74,7 +75,8 @@ def pool_features(
         pooled, usable, reasons = cached
     else:
         if engine is not None and engine.name == "ray":
-            extracted = _on_cluster(engine, workspace, backbone, images, resolve, batch_size, key, checkpoint)
+            with locked(path, wait=True):  # a second benchmark of the same images has the same shards
+                extracted = _on_cluster(engine, workspace, backbone, images, resolve, batch_size, key, checkpoint)
         else:
             with progress() as bar:
                 task = bar.add_task(f"embedding with {backbone.name}", total=len(ids))

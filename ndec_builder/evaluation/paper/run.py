@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.console import say
+from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import write_json, write_text
 from ndec_builder.core.workspace import Workspace
@@ -33,6 +34,7 @@ HEADINGS = {"all": "all hard negatives", "natural": "natural hard negatives only
             "reverse_crop": "reverse crops only", "without": "without hard negatives"}  # fmt: skip
 
 
+@one_writer(lambda config: config.out or Workspace(config.workspace).report(config.name or _default_name(config)))
 def run(config: PaperConfig) -> Path:
     """Make one table (markdown, csv, JSON) or figure (PNG, SVG, JSON); returns the folder, reports/<name>.
 
@@ -45,7 +47,7 @@ def run(config: PaperConfig) -> Path:
     dataset, twins = settle_twins(config, workspace, dataset)
     if twins:
         say(twins)
-    what = f"table{config.table}" if config.table else f"figure{config.figure}"
+    what = _default_name(config)
     out = config.out or workspace.report(config.name or what)
     facts = {"what": what, "dataset": dataset.name, "data": _data_note(dataset), "protocol": _protocol(config, dataset)}
     if config.table is not None:
@@ -74,6 +76,10 @@ def run(config: PaperConfig) -> Path:
                  inputs={"dataset": dataset.fingerprint})  # fmt: skip
     say(f"wrote {out}")
     return out
+
+
+def _default_name(config: PaperConfig) -> str:
+    return f"table{config.table}" if config.table else f"figure{config.figure}"
 
 
 def as_markdown(rows: Sequence[TableRow], what: str, facts: dict[str, Any], config: PaperConfig) -> str:

@@ -15,6 +15,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import engine_of
 from ndec_builder.core.executor.plan import Plan, check_files, open_plan
 from ndec_builder.core.executor.runner import on_engine, run_shards
+from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table
 from ndec_builder.core.workspace import Workspace
@@ -61,6 +62,7 @@ class FusedInputs:
 
 
 @on_engine
+@one_writer(lambda config: Workspace(config.workspace).run(config.name or "fused"))
 def run(config: FusedConfig) -> Path:
     """Fit the fused scorer; returns runs/<name>/ with fused.safetensors, fused.json and run.json.
 
@@ -107,10 +109,12 @@ def measured_pairs(config: FusedConfig, known: FusedInputs, heads: Sequence[Head
 
     heads: of `train_heads`; without them the norm-ratio feature is 0.
     """
-    table, made = measured(config, known)
     ratios = None
-    if heads:
-        pooled = np.concatenate([np.load(path) for path in made])
+    # a fit with other settings, under another name, has the same folder for its pairs: one of the two waits
+    with locked(_measured_folder(config), wait=True):
+        table, made = measured(config, known)
+        pooled = np.concatenate([np.load(path) for path in made]) if heads else None
+    if pooled is not None:
         originals = known.views.features[:, 0]
         ratios = training_ratios(heads, half_of(known.data, config.seed), table, pooled, originals)
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
@@ -172,7 +176,7 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
     measuring = {name: value for name, value in result_fields(config).items() if name not in FITTING}
     mark = fingerprint([MEASURED_VERSION, measuring, known.backbone.fingerprint, data.identity()])
     plan = Plan(data.basic + len(data.pairs), SHARD_ITEMS, mark)
-    folder = open_plan(config.workspace / "cache" / "fused", plan).absolute()
+    folder = open_plan(_measured_folder(config), plan).absolute()
     uris = [known.manifest.resolve(uri) for uri in data.images["uri"].to_pylist()]
     rotations = [rotation or 0 for rotation in data.images["rotation"].to_pylist()]
     trunk = TrunkSource.of(known.backbone, config.bf16, device="cpu")
@@ -191,6 +195,10 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
         tables.append(table)
         start += len(np.load(path, mmap_mode="r"))
     return pa.concat_tables(tables), made
+
+
+def _measured_folder(config: FusedConfig) -> Path:
+    return config.workspace / "cache" / "fused"
 
 
 def _finished(directory: Path, mark: str) -> bool:
