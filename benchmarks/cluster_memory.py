@@ -86,8 +86,8 @@ def report(found: dict[int, dict[str, float]], references: int) -> str:
     sizes = sorted(found)
     lines = [
         "# Memory of a worker that searches", "", machine(), "",
-        f"{references:,} references × {DIM} dimensions, synthetic; two Ray nodes with one CPU each. The highest value of "
-        "any worker, MiB.", "",
+        f"{references:,} references × {DIM} dimensions, synthetic; two Ray nodes with one CPU each. The highest value "
+        "of any worker, MiB.", "",
         "| pool | images in a range | anonymous (RssAnon) | mapped files (RssFile) | shared memory of Ray (RssShmem) | "
         "private dirty | private clean | shared clean | resident in all (VmHWM) |",
         "|---|---|---|---|---|---|---|---|---|",

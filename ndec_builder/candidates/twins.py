@@ -37,7 +37,9 @@ def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dic
     path = twins_path(workspace, images.role)
     table = workspace.read_images(images.role, ["image_id", "uri", "sha256", "width", "height", "format", "rotation"])
     embedded = columns_fingerprint({"image_id": pa.chunked_array([images.ids])})
-    mark = fingerprint([VERSION, TWIN_SCORE, _CLOSEST, ALL_IMAGES, images.space, images_fingerprint(table), embedded])
+    parts: list[object] = [VERSION, TWIN_SCORE, _CLOSEST, ALL_IMAGES, images.space, images_fingerprint(table), embedded]
+    # the vectors decide which pictures are compared; twins of bfloat16 keep the fingerprint of earlier versions
+    mark = fingerprint(parts + ([images.precision] if images.precision == "float32" else []))
     record = path.with_suffix(".json")
     if path.is_file() and record.is_file() and read_json(record).get("fingerprint") == mark:
         return read_twins(workspace, images.role)

@@ -112,8 +112,18 @@ def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path
             needed["engine"] = config.engine
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
         command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job), config.ray_address]
-        made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config))]
+        made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config)), *_precision()]
     return _finished(command, [key, *made_by], target, config.minutes)
+
+
+def _precision() -> list[str]:
+    """What machines with bfloat16 and without do not share; empty for bfloat16, as in earlier versions."""
+    import torch
+
+    from ndec_builder.embeddings.backbones import best_device
+    from ndec_builder.embeddings.inference import use_bf16
+
+    return [] if use_bf16("auto", torch.device(best_device("auto"))) else ["float32"]
 
 
 def _inputs(entry: Entry, config: LeagueConfig) -> list[Path]:

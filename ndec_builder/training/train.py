@@ -93,7 +93,10 @@ def _run(config: TrainConfig, team: Team) -> Path:
     data = data.without({row["image_id"] for row in cached.rejects})
     cached = cached.of(data.images["image_id"].to_pylist())
     settings = {name: value for name, value in result_fields(config).items() if name != "backbone"}
-    mark = fingerprint([RESULT_VERSION, settings, backbone.fingerprint, cached.fingerprint, data.identity()])
+    mark = fingerprint([
+        RESULT_VERSION, settings, backbone.fingerprint, cached.fingerprint, data.identity(),
+        *(["bfloat16"] if config.whole_network and config.bf16 == "auto" and _trains_in_bf16(config, backbone) else []),
+    ])  # fmt: skip
     if _finished(directory, mark):
         say(f"{directory} is already trained with these settings on these images")
         return directory
@@ -146,8 +149,7 @@ def train_head(job: Job) -> Head:
     network: nn.Module = head
     batches: CachedBatches | OnlineBatches
     if config.whole_network:
-        bf16 = backbone.autocast and (config.bf16 == "on" or (config.bf16 == "auto" and device == "cuda"))
-        network = WholeNetwork(backbone, head, bf16)
+        network = WholeNetwork(backbone, head, _trains_in_bf16(config, backbone))
         groups.append({"params": list(backbone.trunk.parameters()), "lr": config.trunk_lr})
         maker = view_maker(data.images.to_pylist(), job.manifest.resolve, backbone.size, config.seed)
         batches = OnlineBatches(data, maker, threads=config.threads, **sizes)
@@ -160,6 +162,13 @@ def train_head(job: Job) -> Head:
         ids = data.images["image_id"].to_pylist()
         train(network, cosface, groups, batches, job.recipe, config, job.directory, job.mark, writer, job.team, ids)
     return head
+
+
+def _trains_in_bf16(config: TrainConfig, backbone: Backbone) -> bool:
+    """Whether the complete network is trained in bfloat16; auto: on a GPU."""
+    return backbone.autocast and (
+        config.bf16 == "on" or (config.bf16 == "auto" and best_device(config.device) == "cuda")
+    )
 
 
 def _calibrate(job: Job) -> Threshold | None:

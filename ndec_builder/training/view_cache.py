@@ -20,8 +20,18 @@ from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import decode_versions
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.storage import atomic_path, fingerprint, read_table, remove_abandoned, sha256_bytes, write_table
+from ndec_builder.core.storage import (
+    atomic_path,
+    fingerprint,
+    read_json,
+    read_table,
+    remove_abandoned,
+    sha256_bytes,
+    write_json,
+    write_table,
+)
 from ndec_builder.embeddings.backbones import Backbone
+from ndec_builder.embeddings.engines.precision import precision_of, stored_precision
 from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.extract import in_order
 from ndec_builder.embeddings.inference import Inference, to_host
@@ -83,12 +93,13 @@ def cache_views(
     a task on Ray uses one core, and loads the backbone by its name.
     """
     ids = images["image_id"].to_pylist()
-    mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images))
+    given = backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images)
+    mark = _mark(root, backbone, *given)
     rows = images.select(["image_id", "uri"]).to_pylist()
     plan = Plan(len(rows), SHARD_IMAGES, mark)
     lacking = len(maker.backgrounds) < min(MAX_BACKGROUNDS, len(ids))
     if lacking and not all((root / mark[:16] / f"{shard.name}.done.json").is_file() for shard in plan.shards):
-        mark = views_fingerprint(backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images), replaced=True)
+        mark = _mark(root, backbone, *given, replaced=True)
         plan = Plan(len(rows), SHARD_IMAGES, mark)
     directory = (root / mark[:16]).absolute()
     remove_abandoned(directory)
@@ -106,6 +117,35 @@ def cache_views(
     return _read(directory, shards, len(kinds), mark)
 
 
+def _mark(root: Path, backbone: Backbone, *given: Any, replaced: bool = False) -> str:
+    """`views_fingerprint` with the precision of this machine.
+
+    Views of an earlier version, which did not name it, keep their fingerprint if they have this precision.
+    """
+    _, ids, maker, _, bf16, _ = given
+    precision = precision_of(bf16, backbone) if bf16 == "auto" else ""
+    mark = views_fingerprint(*given, precision=precision, replaced=replaced)
+    before = views_fingerprint(*given, replaced=replaced)
+    if (root / mark[:16]).is_dir() or _precision_of_views(root / before[:16], backbone, maker, ids) != precision:
+        return mark
+    return before
+
+
+def _precision_of_views(directory: Path, backbone: Backbone, maker: ViewMaker, ids: list[str]) -> str | None:
+    """In which precision an earlier version made the views of a folder; None if there are none to tell by."""
+    record = directory / "precision.json"
+    for path in () if record.is_file() else sorted(directory.glob("shard-*.done.json")):
+        shard = directory / path.name.removesuffix(".done.json")
+        made = read_table(shard.with_suffix(".parquet"), ["image_id"])["image_id"].to_pylist()
+        views = _views_of(maker, ids.index(made[0]), view_kinds(1)) if made else ""
+        if not isinstance(views, str):
+            pixels = views[0].pixels.transpose(1, 2, 0)[None]
+            precision = stored_precision(backbone, pixels, np.load(shard.with_suffix(".npy"))[:1])
+            write_json(record, {"precision": precision})
+            break
+    return str(read_json(record)["precision"]) if record.is_file() else None
+
+
 def views_fingerprint(
     trunk: str,
     ids: Sequence[str],
@@ -114,14 +154,17 @@ def views_fingerprint(
     bf16: str,
     decoding: Sequence[int] = (),
     *,
+    precision: str = "",
     replaced: bool = False,
 ) -> str:
     """Everything that the cached views depend on: trunk, images (ids, bytes, rotations), kinds, seed and precision.
 
-    The pictures that copies are pasted on follow from these, unless some of them cannot be read (`replaced`).
+    precision: what bf16 = auto means on this machine. The pictures that copies are pasted on follow from the others,
+    unless some of them cannot be read (`replaced`).
     """
     parts: list[object] = [RESULT_VERSION, trunk, list(ids), list(maker.sha256), list(kinds), maker.seed, bf16]
     parts += [["decoding", *decoding]] if decoding else []
+    parts += [["precision", precision]] if precision else []
     parts += [list(maker.rotations)] if any(maker.rotations) else []
     parts += [["backgrounds", *(sha256_bytes(picture.tobytes()) for picture in maker.backgrounds)]] if replaced else []
     return fingerprint(parts)

@@ -106,21 +106,24 @@ def make_known_pairs(
 def _embed_pictures(
     workspace: Workspace, role: str, model: str, paths: list[Path], scratch: Path, engine: Engine
 ) -> np.ndarray:
-    """Vectors (n, d) float32, L2-normed, of pictures in the space of the stored embeddings of a role."""
+    """Vectors (n, d) float32, L2-normed, of pictures in space and precision of the stored embeddings of a role."""
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.engines.describe_shards import describe_in_shards
+    from ndec_builder.embeddings.engines.precision import bf16_for
     from ndec_builder.embeddings.engines.trunk_source import TrunkSource
     from ndec_builder.embeddings.extract import extract
     from ndec_builder.embeddings.whitening import Whitening
 
     rows = [{"image_id": path.stem, "uri": str(path), "rotation": 0} for path in paths]
     table, backbone = table_of(IMAGES, rows), load_backbone(model, best_device("auto"))
+    stored = read_json(workspace.embeddings(role, model) / "run.json")
+    bf16 = bf16_for(stored.get("precision"), backbone)
     if engine.name == "ray":
-        trunk, mark = TrunkSource.of(backbone, "auto"), fingerprint([str(path) for path in paths])
+        trunk, mark = TrunkSource.of(backbone, bf16), fingerprint([str(path) for path in paths])
         found = describe_in_shards(engine, scratch, trunk, table, BATCH, mark)
     else:
-        found = extract(backbone, table, str, batch_size=BATCH)
+        found = extract(backbone, table, str, batch_size=BATCH, bf16=bf16)
     vectors = found.features
-    if read_json(workspace.embeddings(role, model) / "run.json")["layer"] == "whitened":
+    if stored["layer"] == "whitened":
         vectors = Whitening.load(workspace.whitening(model) / "whitening.npz").apply(vectors)
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)

@@ -16,6 +16,7 @@ from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.storage import atomic_path, write_table
+from ndec_builder.embeddings.engines.precision import stored_precision
 from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.preprocess import to_array
@@ -144,6 +145,16 @@ class MeasureShard:
             filled[: len(some)] = some
             parts.append(trunk_features(model, filled)[: len(some)])
         return np.concatenate(parts)
+
+    def stored_precision(self) -> str | None:
+        """In which precision the features in `folder` were computed; None without a finished first shard."""
+        name = Shard(0, 0, 1).name
+        if not (self.folder / f"{name}.done.json").is_file():
+            return None
+        picture = next(self._samples(Shard(0, 0, 1))).query
+        backbone = self.trunk.open()
+        pixels = to_array(picture, backbone.size).transpose(1, 2, 0)[None]
+        return stored_precision(backbone, pixels, np.load(self.folder / f"{name}.npy", mmap_mode="r")[:1])
 
     def _fit(self, samples: Sequence[PairSample], items: int) -> np.ndarray:
         """(n, len(PAIR_SIGNALS)) of the pairs. Keypoints of a picture made here are computed once for all its pairs."""

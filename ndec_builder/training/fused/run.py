@@ -13,13 +13,14 @@ from ndec_builder.core.config import result_fields
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import engine_of
-from ndec_builder.core.executor.plan import Plan, check_files, open_plan
+from ndec_builder.core.executor.plan import Plan, check_files, open_plan, plans_folder
 from ndec_builder.core.executor.runner import on_engine, run_shards
 from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
+from ndec_builder.embeddings.engines.precision import bf16_for, precision_of
 from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
@@ -174,13 +175,20 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
     """
     data = known.data
     measuring = {name: value for name, value in result_fields(config).items() if name not in FITTING}
-    mark = fingerprint([MEASURED_VERSION, measuring, known.backbone.fingerprint, data.identity()])
-    plan = Plan(data.basic + len(data.pairs), SHARD_ITEMS, mark)
-    folder = open_plan(_measured_folder(config), plan).absolute()
+    precision = precision_of(config.bf16, known.backbone)  # that of the views, with which these are compared
+    given = [MEASURED_VERSION, measuring, known.backbone.fingerprint, data.identity()]
+    plan = Plan(data.basic + len(data.pairs), SHARD_ITEMS, fingerprint(given))
     uris = [known.manifest.resolve(uri) for uri in data.images["uri"].to_pylist()]
     rotations = [rotation or 0 for rotation in data.images["rotation"].to_pylist()]
-    trunk = TrunkSource.of(known.backbone, config.bf16, device="cpu")
-    work = MeasureShard(folder, config, data, uris, rotations, known.vectors, known.whitening, trunk)
+    bf16 = bf16_for(precision, known.backbone, "cpu") if config.bf16 == "auto" else config.bf16
+    trunk = TrunkSource.of(known.backbone, bf16, device="cpu")
+    output = _measured_folder(config).absolute()
+    earlier = plans_folder(output) / plan.name
+    work = MeasureShard(earlier, config, data, uris, rotations, known.vectors, known.whitening, trunk)
+    if config.bf16 == "auto" and work.stored_precision() != precision:  # earlier versions did not name it
+        plan = replace(plan, fingerprint=fingerprint([*given, precision]))
+    folder = open_plan(output, plan)
+    work = replace(work, folder=folder)
     results = run_shards(folder, plan, work, engine_of(config), what="measuring training pairs")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
