@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from ndec_builder.core.config import pixel_limit
+from ndec_builder.core.errors import LowMemoryError
+from ndec_builder.core.executor.free_memory import free_memory
 from ndec_builder.core.pictures.errors import DecodeError
 from ndec_builder.core.pictures.formats import (
     INSTALLED_FORMATS,
@@ -122,6 +124,8 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
         except DecodeError:
             raise
         except Exception as error:  # Pillow's plugins raise almost anything on broken bytes
+            if isinstance(error, MemoryError):
+                _refuse_if_memory_is_low(*image.size)
             raise DecodeError(f"cannot decode: {_short(error)}") from None
     if deep_colour and image.mode not in ("I", "F"):
         _refuse_dark_colour(rgb)
@@ -138,6 +142,16 @@ def has_frames(data: bytes) -> bool:
     opened = _open(data, None)
     with opened.image as image:
         return getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "HEIF")
+
+
+def _refuse_if_memory_is_low(width: int, height: int) -> None:
+    """After a MemoryError: raise LowMemoryError if the machine is the cause. Else the picture is."""
+    needed, free = (64 << 20) + 16 * width * height, free_memory()  # upright and flattened copies of 4 bytes a pixel
+    if free is not None and free < needed:
+        raise LowMemoryError(
+            f"decoding a picture of {width} × {height} pixels needs up to {needed / 1e6:,.0f} MB of memory, and "
+            f"{free / 1e6:,.0f} MB are free"
+        )
 
 
 def _transposed(image: Image.Image, turn: Image.Transpose) -> Image.Image:

@@ -24,6 +24,10 @@ class GapsError(NdecError):
     exit_code = 3
 
 
+class LowMemoryError(NdecError):
+    """There is not enough memory for a piece of work. It may succeed later, or on another machine."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest of the choices, or an empty string when none is close."""
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)

@@ -234,6 +234,8 @@ def _bytes(uri: str, resolve: Callable[[str], str]) -> bytes | str:
         return f"cannot read: {error.strerror or error}"
     except NdecError:  # of the run, not of this image: an outage, missing permissions
         raise
+    except MemoryError:  # not the image's fault
+        raise
     except Exception as error:  # whatever one image does, the others go on
         return f"cannot read: {type(error).__name__}: {error}"
 

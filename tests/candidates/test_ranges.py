@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndec_builder.candidates.search import ranges, rounds, shared_vectors
+from ndec_builder.candidates.search import ranges, rounds
 from ndec_builder.candidates.search.ranges import RangedSearch, Shift
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.search.selection import Caps
 from ndec_builder.candidates.search.shared_vectors import SharedSearch, share_vectors
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor import free_memory
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.runner import perform
 
@@ -184,7 +185,7 @@ def test_finished_ranges_are_not_searched_again(hubs, tmp_path, monkeypatch, cap
 def test_references_that_do_not_fit_into_memory_are_refused_with_both_sizes(hubs, tmp_path, monkeypatch):
     memory = tmp_path / "meminfo"
     memory.write_text("MemTotal: 16 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\n")
-    monkeypatch.setattr(shared_vectors, "_MEMINFO", memory)
+    monkeypatch.setattr(free_memory, "MEMINFO", memory)
     with pytest.raises(NdecError, match=r"90 vectors of 16 dimensions take 0\.0 GB.* nodes with more memory"):
         in_ranges(tmp_path, *hubs, Caps(10, 1, 1), 500).run()
 

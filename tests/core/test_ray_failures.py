@@ -53,7 +53,8 @@ def test_a_worker_that_runs_out_of_memory_counts_as_a_try_of_its_shard(pool: Cal
 
     shard, result = pool(raising(OutOfMemoryError("Task was killed due to the node running low on memory."))).next()
     assert shard == SHARD and isinstance(result, Failed) and result.fatal is None and not result.innocent
-    assert "its Ray worker died (OutOfMemoryError: Task was killed due to the node running low on memory" in result.text
+    why = "its Ray worker was killed: out of memory (Task was killed due to the node running low on memory.)"
+    assert result.text.startswith(f"{why}. Run fewer tasks on a machine at a time")
 
 
 def test_a_lost_node_is_no_try_of_its_shard(pool: Callable[[Answer], RayPool]) -> None:

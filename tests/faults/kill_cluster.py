@@ -1,15 +1,16 @@
-"""Kill the driver, the workers and a node of a Ray cluster while `ndec mine` runs on it; the bytes must not change.
+"""Kill the driver, the workers and a node of a Ray cluster while a verb runs on it; the bytes must not change.
 
-    python tests/faults/kill_cluster.py [--kills 10] [--seed 0] [--quick]
+    python tests/faults/kill_cluster.py [--kills 2] [--seed 0] [--verbs "mine,train-asl"] [--quick]
 
-Two real nodes on loopback. Each run gets up to three SIGKILLs of one kind, when a random number of shards is done. A
-killed driver starts again; a lost node is replaced. Compares candidates.parquet, geometry.parquet and the contact sheet
-with those of a run on one machine without Ray. Writes tests/faults/results/kill_cluster.md.
+Two real nodes on loopback, every verb with shards, small pictures and shards. Each run gets up to `--kills` SIGKILLs of
+one kind, each when a random number of shards is done. A killed driver starts again; a lost node is replaced. Compares
+every file of the workspace with that of a run on one machine without Ray. Writes tests/faults/results/kill_cluster.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -20,60 +21,87 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
-from ndec_builder.core.storage import sha256_file  # noqa: E402
-from support.described_bench import Bench  # noqa: E402
-from support.pictures import scene  # noqa: E402
+from faults.small_bench import take_pictures  # noqa: E402
+from ndec_builder.core.executor import runner  # noqa: E402
+from support import every_verb, range_work  # noqa: E402
+from support.every_verb import Sizes, hashes, ingested, small_shards, verbs  # noqa: E402
+from support.tiny_trunk import tiny_model  # noqa: E402
 from support.two_nodes import NODE, TwoNodes, on_loopback, two_nodes  # noqa: E402
 
-RESULTS = ("candidates.parquet", "geometry.parquet", "contact_sheet.html")
-PER_RUN = {"driver": 3, "worker": 3, "node": 2}
-CAPS = {"top": 40, "max_per_query": 2, "max_per_reference": 6, "rank_by": "normalized"}
-LIMIT = 600.0  # seconds of one run, kills included
+VICTIMS = ("driver", "worker", "node")
+SIZES = Sizes(copies=16, known=24, top=10)
+LIMIT = 300.0  # seconds of one run, kills included
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
+    """One run of a verb. done: shards finished at each kill · wrong: files that differ or should not be there."""
+
+    verb: str
     victim: str
-    kills: int
-    same: bool
-    leftovers: int
+    done: list[int]
+    wrong: list[str]
     seconds: float
 
 
-def make_bench(root: Path) -> None:
-    bench = Bench(root)
-    bench.add("reference", {f"r{i:02}": scene(i) for i in range(10)})
-    crops = {f"crop{i:02}": scene(i).crop((0, 0, 100, 80)) for i in range(10)}
-    bench.add("pool", crops | {f"other{i:02}": scene(50 + i) for i in range(60)})
-    bench.add("basic", {f"b{i}": scene(200 + i) for i in range(5)})
+def work(root: Path, verb: str, model: str, address: str) -> None:
+    """What is killed. Shards take a moment, so that kills meet them at work. Export runs on one machine, afterwards."""
+    with (
+        on_loopback(),
+        small_shards(SIZES.shard),
+        mock.patch.object(runner, "perform", range_work.slow_perform),
+        mock.patch.object(every_verb, "exported", lambda root: None),
+    ):
+        verbs(model, SIZES)[verb](root, {"engine": "ray", "ray_address": address})
 
 
-def work(root: Path, address: str) -> None:
-    """What is killed. Small ranges and shards that take a moment, so that kills meet them at work."""
-    from ndec_builder.candidates.geometry import table
-    from ndec_builder.candidates.mine import run
-    from ndec_builder.candidates.search import ranges, rounds
-    from ndec_builder.candidates.settings import MineConfig
-    from support.range_work import SlowRange
+class Scene:
+    """The workspace before and after each verb, made on one machine without Ray."""
 
-    rounds.SAMPLE, table.SHARD_SIZE = 8, 4
-    ranges.range_size_for, ranges.RangeTask = lambda *_: 2, SlowRange  # type: ignore[misc,assignment]
-    with on_loopback():
-        run(MineConfig(root, engine="ray", ray_address=address, **CAPS))  # type: ignore[arg-type]
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.model = folder, tiny_model(folder)
+        self.wanted: dict[str, dict[str, str]] = {}
+        take_pictures(folder / "in", None, references=24, basic=24, pool=72)
+        one = ingested(folder / "one", folder / "in")
+        with small_shards(SIZES.shard):
+            for verb, step in verbs(self.model, SIZES).items():
+                shutil.copytree(one, self._before(verb))
+                step(one, {"workers": 1})
+                self.wanted[verb] = hashes(one)
+
+    def copy(self, verb: str) -> Path:
+        """A workspace in which the verb can run."""
+        root = self.folder / "run"
+        shutil.rmtree(root, ignore_errors=True)
+        return Path(shutil.copytree(self._before(verb), root))
+
+    def wrong(self, verb: str, root: Path) -> list[str]:
+        """Files that are not those of one machine."""
+        if verb == "edit":
+            every_verb.exported(root)
+        found, wanted = hashes(root), self.wanted[verb]
+        return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+
+    def _before(self, verb: str) -> Path:
+        return self.folder / f"before-{verb.replace(' ', '')}"
 
 
-def start(root: Path, address: str) -> subprocess.Popen[bytes]:
-    with (root / "log.txt").open("ab") as log:
-        return subprocess.Popen([sys.executable, __file__, "--work", str(root), address], stdout=log, stderr=log)
+def start(root: Path, verb: str, model: str, address: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, __file__, "--work", str(root), verb, model, address]
+    with root.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def shards_done(root: Path) -> int:
-    return len(list((root / "candidates" / "test").rglob("*.done.json")))
+    with contextlib.suppress(OSError):  # a finished plan is removed while it is counted
+        return len(list(root.rglob("*.done.json")))
+    return 0
 
 
 def ray_workers() -> list[int]:
@@ -88,20 +116,24 @@ def ray_workers() -> list[int]:
     return found
 
 
-def killed_run(root: Path, nodes: TwoNodes, victim: str, kills: int, chance: random.Random) -> Run:
-    began, child, killed = time.monotonic(), start(root, nodes.address), 0
+def killed_run(scene: Scene, nodes: TwoNodes, verb: str, victim: str, kills: int, chance: random.Random) -> Run:
+    root = scene.copy(verb)
+    root.with_suffix(".log").unlink(missing_ok=True)
+    began, child, done = time.monotonic(), start(root, verb, scene.model, nodes.address), list[int]()
+    before = shards_done(root)  # caches of earlier verbs
     try:
-        while child.poll() is None and killed < kills and time.monotonic() - began < LIMIT:
-            goal = shards_done(root) + chance.randrange(1, 12)
+        while child.poll() is None and len(done) < kills and time.monotonic() - began < LIMIT:
+            goal = shards_done(root) + chance.randrange(1, 4)
             while shards_done(root) < goal and child.poll() is None and time.monotonic() - began < LIMIT:
                 time.sleep(0.01)
-                goal = min(goal, shards_done(root) + 12)  # a finished round takes its markers along
+                goal = min(goal, shards_done(root) + 4)  # a finished plan takes its markers along
             if child.poll() is not None:
                 break
+            now = shards_done(root) - before
             if victim == "driver":
                 child.kill()
                 child.wait()
-                child = start(root, nodes.address)
+                child = start(root, verb, scene.model, nodes.address)
             elif victim == "node":
                 nodes.lose_the_second()
                 nodes.second = nodes.cluster.add_node(**NODE, num_cpus=1)
@@ -109,63 +141,64 @@ def killed_run(root: Path, nodes: TwoNodes, victim: str, kills: int, chance: ran
                 os.kill(chance.choice(workers), signal.SIGKILL)
             else:
                 continue
-            killed += 1
+            done.append(now)
         if child.wait(LIMIT) != 0:
-            raise SystemExit(f"the run after the kills failed:\n{(root / 'log.txt').read_text()[-3000:]}")
+            raise SystemExit(f"{verb} failed after the kills:\n{root.with_suffix('.log').read_text()[-3000:]}")
     finally:
         child.kill()
         child.wait()
-    directory = root / "candidates" / "test"
-    wanted = root.parent / "one" / "candidates" / "test"
-    same = all(sha256_file(directory / name) == sha256_file(wanted / name) for name in RESULTS)
-    leftovers = [p for p in directory.rglob("*") if ".partial" in p.name or p.name == "shards"]
-    return Run(victim, killed, same, len(leftovers), time.monotonic() - began)
+    return Run(verb, victim, done, scene.wrong(verb, root), time.monotonic() - began)
 
 
-def run(kills: int, seed: int) -> list[Run]:
-    from ndec_builder.candidates.mine import run as mine
-    from ndec_builder.candidates.settings import MineConfig
-
+def run(wanted: list[str], kills: int, seed: int) -> list[Run]:
     chance, results = random.Random(seed), []
     with tempfile.TemporaryDirectory(prefix="kill-cluster-") as name:
-        folder = Path(name)
-        for where in ("one", "fresh"):
-            make_bench(folder / where)
-        mine(MineConfig(folder / "one", **CAPS))  # type: ignore[arg-type]
+        scene = Scene(Path(name))
         with two_nodes() as nodes:
-            for victim, most in PER_RUN.items():
-                left = kills
-                while left > 0:
-                    root = folder / f"{victim}-{left}"
-                    shutil.copytree(folder / "fresh", root)
-                    results.append(killed_run(root, nodes, victim, min(left, most), chance))
+            for verb in [verb for verb in scene.wanted if not wanted or verb in wanted]:
+                for victim in VICTIMS:
+                    results.append(killed_run(scene, nodes, verb, victim, kills, chance))
                     print(results[-1], file=sys.stderr, flush=True)
-                    left -= max(1, results[-1].kills)
     return results
+
+
+def rows_of(results: list[Run]) -> list[tuple[object, ...]]:
+    """A row per verb, and the sum."""
+    rows: list[tuple[object, ...]] = []
+    for verb in [*dict.fromkeys(one.verb for one in results), "all"]:
+        some = [one for one in results if verb in (one.verb, "all")]
+        kills = [sum(len(one.done) for one in some if one.victim == victim) for victim in VICTIMS]
+        most = max((count for one in some for count in one.done), default=0)
+        rows.append((verb, *kills, len(some), sum(not one.wrong for one in some), sum(len(one.wrong) for one in some),
+                     most, f"{sum(one.seconds for one in some) / len(some):.0f}"))  # fmt: skip
+    return rows
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
-        work(Path(sys.argv[2]), sys.argv[3])
+        work(Path(sys.argv[2]), *sys.argv[3:6])
         return
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=10, help="of each kind")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=2, help="of each kind in each verb")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="one kill of each kind, no result file")
-    arguments = parser.parse_args()
-    results = run(1 if arguments.quick else arguments.kills, arguments.seed)
-    rows = []
-    for victim in PER_RUN:
-        some = [one for one in results if one.victim == victim]
-        kills, same, left = (sum(getattr(one, name) for one in some) for name in ("kills", "same", "leftovers"))
-        rows.append((victim, len(some), kills, same, left, f"{sum(one.seconds for one in some) / len(some):.0f}"))
-    head = ("killed", "runs", "kills", "runs with the same bytes", "files left over", "seconds per run")
+    parser.add_argument("--verbs", default="", help="separated by commas; default: all")
+    parser.add_argument("--quick", action="store_true", help="one kill of each kind in `edit`, no result file")
+    given = parser.parse_args()
+    chosen = ["edit"] if given.quick else [verb for verb in given.verbs.split(",") if verb]
+    results = run(chosen, 1 if given.quick else given.kills, given.seed)
+    head = ("verb", *(f"kills of {victim}" for victim in VICTIMS), "runs", "runs with the same bytes",
+            "files different or left over", "shards done at a kill, up to", "seconds per run")  # fmt: skip
+    wrong = sorted({name for one in results for name in one.wrong})
     notes = [
-        "Two nodes with one CPU each; pool 70, references 10, ranges of 2 images, 4 pairs of geometry per shard. "
-        f"Compared: sha256 of {', '.join(RESULTS)}, with a run on one machine without Ray."
-    ]
-    record.write("kill_cluster", "Mining on a Ray cluster under kill -9", head, rows, notes, keep=not arguments.quick)
-    sys.exit(not all(one.same and not one.leftovers for one in results))
+        "Two nodes with one CPU each; 24 references, 24 training and 72 pool pictures, a trunk of two layers, shards "
+        "and ranges of 4 items, each of which waits .15 s. Compared: sha256 of every file of the workspace (tables, "
+        "vectors, candidates, geometry, pictures, predictions, checkpoints, caches) but run records and logs, with a "
+        "run on one machine without Ray. A verb that ends before its kill has fewer kills.",
+        *([f"**Different or left over: {', '.join(wrong)}**"] if wrong else []),
+    ]  # fmt: skip
+    record.write("kill_cluster", "Every verb on a Ray cluster under kill -9", head, rows_of(results), notes,
+                 keep=not given.quick)  # fmt: skip
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ranges of a search that take time, and one that takes its process down once: for runs that lose workers and nodes."""
+"""Shards that take time, and one that takes its process down once: for runs that lose workers and nodes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from ndec_builder.candidates.search.ranges import RangeTask
-from ndec_builder.core.executor.plan import Shard
-from ndec_builder.core.executor.runner import Outcome
+from ndec_builder.core.executor.base import Failed
+from ndec_builder.core.executor.plan import Done, Shard
+from ndec_builder.core.executor.runner import Outcome, Work, perform
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,9 @@ class DeadlyRange(SlowRange):
             killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(shard)
+
+
+def slow_perform(work: Work, folder: Path, shard: Shard) -> Done | Failed:
+    """`runner.perform` after a moment, for shards of any verb."""
+    time.sleep(0.15)
+    return perform(work, folder, shard)

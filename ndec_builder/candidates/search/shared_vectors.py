@@ -14,10 +14,9 @@ from ndec_builder.candidates.search.pairs import Vectors, check_vectors
 from ndec_builder.candidates.search.proposals import FirstPass
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import task_threads
+from ndec_builder.core.executor.free_memory import free_memory
 from ndec_builder.core.storage import atomic_path, fingerprint, sha256_file
 from ndec_builder.embeddings.stored_vectors import MappedVectors
-
-_MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def save_array(path: Path, array: np.ndarray) -> Path:
 @functools.lru_cache(maxsize=2)  # the references, and the background of normalised scores
 def load_once(files: VectorFiles) -> np.ndarray:
     """(n, d) float16, kept in this process. Raises NdecError when they do not fit into its free memory."""
-    needed, free = files.size * files.dim * 2, _free_memory()
+    needed, free = files.size * files.dim * 2, free_memory()
     if free is not None and needed > free:
         raise NdecError(
             f"{files.size:,} vectors of {files.dim} dimensions take {needed / 1e9:.1f} GB, but {os.uname().nodename} "
@@ -105,13 +104,3 @@ def _use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     faiss.omp_set_num_threads(threads)
-
-
-def _free_memory() -> int | None:
-    """MemAvailable in bytes; None where the system does not tell."""
-    try:
-        lines = _MEMINFO.read_text("ascii").splitlines()
-    except OSError:
-        return None
-    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0][1]) * 1024 if found else None

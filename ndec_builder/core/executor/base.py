@@ -26,6 +26,15 @@ class Failed:
 Task = Callable[[Shard], Done | Failed]
 
 
+def out_of_memory(what: str) -> str:
+    """The text about a task that had too little memory, and what to do."""
+    return (
+        f"out of memory ({what or 'MemoryError'}). Run fewer tasks on a machine at a time: fewer workers, or more CPUs "
+        "for each task (threads under [embed]); or use machines with more memory. A smaller batch_size under [embed] "
+        "helps too"
+    )
+
+
 class Pool(Protocol):
     """Runs a task on shards, several at a time, in any order. `close` also stops shards that still run."""
 

@@ -19,7 +19,7 @@ from typing import Any
 from ndec_builder.core.config import pixel_limit, set_pixel_limit
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.executor.base import Engine, Failed, Task, limit_threads
+from ndec_builder.core.executor.base import Engine, Failed, Task, limit_threads, out_of_memory
 from ndec_builder.core.executor.machines import Machine, this_machine
 from ndec_builder.core.executor.plan import Done, Shard
 
@@ -93,7 +93,9 @@ class RayPool:
             result, where = self._ray.get(ready[0])
         except losses as lost:
             return shard, Failed(f"its node was lost ({_first_line(lost)})", innocent=True)
-        except errors.RayError as error:  # WorkerCrashedError, OutOfMemoryError
+        except errors.OutOfMemoryError as error:  # killed by Ray before the system would
+            return shard, Failed(f"its Ray worker was killed: {out_of_memory(_first_line(error))}")
+        except errors.RayError as error:  # WorkerCrashedError
             return shard, Failed(f"its Ray worker died ({type(error).__name__}: {_first_line(error)})")
         return shard, self._refusal(where) or _with_node(result, where)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ndec_builder.core.console import Bars, progress, say
-from ndec_builder.core.errors import GapsError, NdecError
+from ndec_builder.core.errors import GapsError, LowMemoryError, NdecError
 from ndec_builder.core.executor import plan as plans
-from ndec_builder.core.executor.base import Engine, Failed, Pool, Task, engine_of
+from ndec_builder.core.executor.base import Engine, Failed, Pool, Task, engine_of, out_of_memory
 from ndec_builder.core.executor.plan import Done, Plan, Shard
 from ndec_builder.core.executor.progress import ProgressFile
 from ndec_builder.core.executor.shard_items import PAUSE, counting, items_inside
@@ -28,6 +28,8 @@ from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import sha256_file
 
 _Result = TypeVar("_Result")
+# how torch (CPU, GPU), C++ libraries and OpenCV say it without a MemoryError
+_NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Insufficient memory")
 MAX_TRIES = 3
 SMALL_RUN = 4  # shards; starting a process for so few costs more than it saves
 MAX_LOSSES = 20  # lost machines per shard; more cannot be chance
@@ -200,10 +202,14 @@ def perform(work: Work, folder: Path, shard: Shard) -> Done | Failed:
         done = Done({name: sha256_file(folder / name) for name in outcome.files}, outcome.counts)
     except RemoteReadError as error:  # the network may be back at the next try
         return Failed(str(error))
+    except LowMemoryError as error:
+        return Failed(out_of_memory(str(error)))
     except NdecError as error:
         return Failed(str(error), fatal=error)
     except Exception as error:
-        return Failed(f"{type(error).__name__}: {error}")
+        text = f"{type(error).__name__}: {error}"
+        is_memory = isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
+        return Failed(out_of_memory(text) if is_memory else text)
     finally:
         with contextlib.suppress(OSError):
             started.unlink()
