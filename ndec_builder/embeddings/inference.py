@@ -6,6 +6,7 @@ batch, so the number of batches computed in parallel changes nothing.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from ndec_builder.embeddings.engines.openvino_trunk import (
 )
 from ndec_builder.embeddings.engines.record import EngineUsed, report_fallback
 
+# values of ONEDNN_MAX_CPU_ISA that forbid torch and OpenVINO the instructions for bfloat16
+_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 _Key = tuple[Any, ...]  # bfloat16, lanes, changes of the weights, mean and deviation of the pixels, shape
 # per backbone: a converted trunk, or the reason why there is none
 _converted: weakref.WeakKeyDictionary[Backbone, dict[_Key, CompiledTrunk | str]] = weakref.WeakKeyDictionary()
@@ -32,13 +35,15 @@ _lock = threading.Lock()
 
 
 def use_bf16(setting: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16; `auto`: if the hardware has it (on a CPU AMX or AVX512-BF16)."""
+    """Whether to compute in bfloat16; `auto`: if the hardware has it (on a CPU AMX or AVX512-BF16) and may use it."""
     if setting not in ("auto", "on", "off"):
         raise UsageError(f"bf16 = {setting!r} is unknown; it is one of auto, on, off")
     if setting != "auto":
         return setting == "on"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16:
+        return False
     # no public function tells this in all supported versions of torch; without one, use float32
     answers = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(answers)

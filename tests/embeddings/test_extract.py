@@ -127,6 +127,13 @@ def test_settings(tiny: Backbone, images: pa.Table) -> None:
     assert use_bf16("auto", torch.device("cpu")) in (True, False)
 
 
+@pytest.mark.parametrize(("limit", "allowed"), [("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True)])
+def test_auto_obeys_the_limit_of_instructions(limit: str, allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert use_bf16("auto", torch.device("cpu")) == allowed
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_and_cpu_agree(images: pa.Table) -> None:
