@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import os
 import random
 import shutil
@@ -44,10 +45,11 @@ FLAT = 0.02  # a growth of less than this share of the memory an hour is flat to
 
 @dataclass(frozen=True)
 class Sample:
-    """After a round. memory and server in MiB of anonymous memory."""
+    """After a round. memory and server in MiB of anonymous memory; in_use: MiB of blocks that were not freed."""
 
     seconds: float
     memory: float
+    in_use: float
     handles: int
     threads: int
     server: float
@@ -72,6 +74,20 @@ def memory_of(pid: int) -> float:
     """Anonymous MiB: what the process itself asked for. Pages of files come and go as the system likes."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
+
+
+class _Blocks(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena parts fast_parts maps mapped a b in_use free top".split()]
+
+
+def allocated() -> float:
+    """MiB of this process in blocks of the C library that were not freed: what grows if something is kept."""
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = _Blocks
+    found = library.mallinfo2()
+    return float(found.in_use + found.mapped) / 2**20
 
 
 def processor_seconds(pids: list[int]) -> float:
@@ -164,6 +180,7 @@ def soak(minutes: float, load: float, demo: Path | None, size: int) -> tuple[lis
                     Sample(
                         time.monotonic() - begun,
                         memory_of(os.getpid()),
+                        allocated(),
                         handles_of(os.getpid()),
                         len(list(Path("/proc/self/task").iterdir())),
                         sum(memory_of(pid) for pid in pids),
@@ -215,7 +232,8 @@ def assess(samples: list[Sample], bench: Soak, load: float) -> tuple[list[list[o
         ["labels given and pulled", bench.labelled, ""],
     ]
     fine = True
-    for name, what in (("memory", "memory of ndec"), ("server", "memory of Label Studio")):
+    kinds = (("memory", "memory of ndec"), ("in_use", "blocks not freed"), ("server", "memory of Label Studio"))
+    for name, what in kinds:
         values = np.array([getattr(s, name) for s in kept])
         if not values.any():  # somebody else's server
             continue
@@ -257,7 +275,7 @@ def main() -> None:
     notes = [
         f"Memory is anonymous MiB after the first {WARM_UP:.0%} of the rounds. Its floor is the least of each of 8 "
         f"stretches; flat: the floor rises by less than {FLAT:.0%} an hour. Label Studio is not part of "
-        "ndec: its memory is reported but has no limit.",
+        "ndec: its memory is reported but has no limit. Blocks not freed are counted by the C library (mallinfo2).",
         f"A round: other {bench.size} pool pictures → ingest, embed, mine with geometry, push, answers through the "
         f"API, pull, resolve. Every {FRESH} rounds new projects.",
     ]

@@ -18,7 +18,7 @@ bounded random variables by betting", JRSS-B 2024, section 5) as in Shekhar, Xu,
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import bdtr, gammaln
+import scipy
 
 BETS = (0.8, 0.9, 0.95)  # shares of the largest bet that cannot ruin; the wealth is their average
 _MIXTURE = 300  # the mixture is over 0 … this many copies, with weights 1 / (1 + K)²: any choice is valid
@@ -75,7 +75,11 @@ def _log_chance(found: int, draws: int, copies: np.ndarray, count: int, missed: 
 
 
 def _log_ways(count: np.ndarray | int, some: np.ndarray) -> np.ndarray:
-    return np.asarray(gammaln(count + 1.0) - gammaln(some + 1.0) - gammaln(np.maximum(count - some, 0) + 1.0))
+    return np.asarray(
+        scipy.special.gammaln(count + 1.0)
+        - scipy.special.gammaln(some + 1.0)
+        - scipy.special.gammaln(np.maximum(count - some, 0) + 1.0)
+    )
 
 
 def weighted_upper(
@@ -99,7 +103,7 @@ def weighted_upper(
     if not missed:
         return findable
     totals = np.arange(findable, count + 1)
-    return int(totals[bdtr(findable, totals, 1 - missed) > spent].max(initial=findable))
+    return int(totals[scipy.special.bdtr(findable, totals, 1 - missed) > spent].max(initial=findable))
 
 
 def _rejected(copies: float, values: np.ndarray, count: int, confidence: float, weights: np.ndarray) -> bool:

@@ -1,6 +1,6 @@
 """Intervals for shares: Wilson's score interval, Clopper–Pearson, and the exact bound for a finite population.
 
-This uses scipy.special: scipy.stats offers the same distributions, but takes most of a second to import.
+This uses scipy.special, loaded at the first use: scipy.stats has the same distributions but takes most of a second.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from scipy.special import bdtr, betaincinv, gammaln
+import scipy
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -30,7 +30,9 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
 
 def clopper_pearson_upper(successes: float, trials: float, confidence: float = 0.95) -> float:
     """One-sided upper bound: the share p at which P(X ≤ successes) = 1 − confidence; 1 without trials."""
-    return 1.0 if successes >= trials else float(betaincinv(successes + 1, trials - successes, confidence))
+    return (
+        1.0 if successes >= trials else float(scipy.special.betaincinv(successes + 1, trials - successes, confidence))
+    )
 
 
 def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -61,8 +63,12 @@ def found_at_most(found: int, drawn: int, kind: int, count: int, missed: float) 
     """P(X ≤ found): of `kind` items, a hypergeometric number is drawn, each overlooked with probability `missed`."""
     hits = np.arange(max(0, drawn + kind - count), min(drawn, kind) + 1)
     logs = _log_comb(kind, hits) + _log_comb(count - kind, drawn - hits) - _log_comb(count, drawn)
-    return float((bdtr(np.minimum(found, hits), hits, 1 - missed) * np.exp(logs)).sum())
+    return float((scipy.special.bdtr(np.minimum(found, hits), hits, 1 - missed) * np.exp(logs)).sum())
 
 
 def _log_comb(count: int, some: np.ndarray | int) -> np.ndarray:
-    return np.asarray(gammaln(count + 1) - gammaln(np.add(some, 1)) - gammaln(count - np.asarray(some) + 1))
+    return np.asarray(
+        scipy.special.gammaln(count + 1)
+        - scipy.special.gammaln(np.add(some, 1))
+        - scipy.special.gammaln(count - np.asarray(some) + 1)
+    )

@@ -42,7 +42,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import bdtr, gammaln
+import scipy
 
 from ndec_builder.annotation.decisions.binomial import clopper_pearson_upper, rare_upper
 from ndec_builder.annotation.decisions.label_statistics import MISSED
@@ -177,7 +177,7 @@ def _at_least(some: int, totals: np.ndarray, kind: np.ndarray, drawn: int) -> np
 def _log_ways(count: np.ndarray, some: np.ndarray) -> np.ndarray:
     """log C(count, some), element by element; any number where it is not defined."""
     left = np.maximum(count - some, 0)
-    return gammaln(count + 1) - gammaln(some + 1) - gammaln(left + 1)
+    return scipy.special.gammaln(count + 1) - scipy.special.gammaln(some + 1) - scipy.special.gammaln(left + 1)
 
 
 def false_positives(
@@ -199,7 +199,7 @@ def false_positives(
     elif not 0 <= error < 1:
         raise ValueError(f"error is {error}; it must be at least 0 and below 1")
     else:
-        possible = bdtr(false - 1, others, error) < confidence if error else np.zeros(positives, bool)
+        possible = scipy.special.bdtr(false - 1, others, error) < confidence if error else np.zeros(positives, bool)
     return int(false[possible].max(initial=0))
 
 

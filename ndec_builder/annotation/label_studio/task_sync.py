@@ -148,7 +148,7 @@ def _list_tasks(client: Any, project: int) -> tuple[dict[int, str | None], list[
     """(pair_id of each task, tasks that repeat a pair and had no label when they were listed)."""
     tasks: dict[str | None, list[tuple[int, int]]] = defaultdict(list)  # (minus the annotations, id) by pair
     for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
-        tasks[named_pair(task)].append((-(task.total_annotations or 0), task.id))
+        tasks[named_pair(task)].append((-task.total_annotations, task.id))
     spare: list[int] = []
     for pair_id, same in tasks.items():
         same.sort()

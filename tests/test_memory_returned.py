@@ -1,0 +1,43 @@
+"""Memory that a command has freed goes back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ndec_builder import commands
+
+BLOCKS, SIZE = 10_000, 4096
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps freed memory")
+def test_a_command_returns_what_it_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One small block above 40 MB of freed ones stops glibc from returning them by itself."""
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    held = []
+
+    def work(config: SimpleNamespace) -> int:
+        blocks = [ctypes.c_void_p(library.malloc(SIZE)) for _ in range(BLOCKS)]
+        for block in blocks:
+            ctypes.memset(block, 1, SIZE)
+        for block in blocks[:-1]:
+            library.free(block)
+        held.append(resident())
+        return blocks[-1].value or 0
+
+    monkeypatch.setitem(sys.modules, "ndec_builder.made_up", SimpleNamespace(run=work))
+    last = commands.Command("made-up", "", "", "made_up").run(SimpleNamespace(workspace=tmp_path))
+    freed = held[0] - resident()
+    library.free(ctypes.c_void_p(last))
+    assert freed > 0.8 * BLOCKS * SIZE
