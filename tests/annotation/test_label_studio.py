@@ -103,7 +103,8 @@ def test_an_interrupted_import_is_completed_without_duplicates(
     tasks = in_project(workspace, connection, "first", "ann")
     assert len(tasks) == 3
     client = connection.client()
-    client.projects.import_tasks(id=tasks[0].project, request=[{"data": tasks[0].data}])
+    number = client.tasks.get(str(tasks[0].id)).project
+    client.projects.import_tasks(id=number, request=[{"data": tasks[0].data}])
     push.run(config)
     after = [task.data["position"] for task in in_project(workspace, connection, "first", "ann")]
     assert sorted(after) == [1, 2, 3, 4, 5, 6, 7]

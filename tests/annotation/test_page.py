@@ -180,7 +180,7 @@ def test_suggestions_are_shown_but_preselect_nothing(
     listed = list(connection.client().tasks.list(project=project, fields="all"))
     by_pair = {task.data["pair_id"]: task for task in listed}
     for task in listed:  # gold pairs too: one without a hint would stand out
-        (prediction,) = task.predictions
+        (prediction,) = connection.client().predictions.list(task=task.id)
         (item,) = prediction.result
         assert (item["from_name"], item["value"]) == ("verdict", {"choices": ["edited_copy"]})
         assert prediction.model_version == "ndec-prelabel" and 0.9 < prediction.score <= 0.94

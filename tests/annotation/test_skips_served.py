@@ -175,7 +175,7 @@ def test_labels_of_a_restored_database_keep_counting(
     for task in tasks:
         client.annotations.create(id=task.id, result=given("unrelated"))
     assert len(labels_of(workspace)) == 12
-    number = tasks[0].project
+    number = client.tasks.get(str(tasks[0].id)).project
     client.actions.create(
         id="delete_tasks_annotations",
         project=number,
@@ -192,7 +192,7 @@ def test_a_duplicate_that_gets_a_label_after_the_listing_stays(
     workspace, connection = served
     pushed(served, make_candidates, 2)
     client, tasks = connection.client(), tasks_of(workspace, connection)
-    number = tasks[0].project
+    number = client.tasks.get(str(tasks[0].id)).project
     for _ in range(2):
         client.projects.import_tasks(id=number, request=[{"data": tasks[0].data}])
     spare = [task for task in tasks_of(workspace, connection) if task.id not in {t.id for t in tasks}]

@@ -45,6 +45,7 @@ class Result:
     """What some schedules found."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -60,6 +61,7 @@ def run_schedules(seeds: list[int], steps: int) -> Result:
                 schedule = Schedule(bench, seed)
                 run_schedule(schedule, steps)
                 result.counts += schedule.counts
+                result.refusals += schedule.refusals
                 result.counts["schedules"] += 1
                 if schedule.wrong:
                     lines = [f"seed {seed}:", *schedule.steps, *(f"WRONG {text}" for text in schedule.wrong)]
@@ -93,6 +95,7 @@ def main() -> None:
         parts = [seeds[start : start + 10] for start in range(0, len(seeds), 10)]
         for one in pool.map(run_schedules, parts, [given.steps] * len(parts)):
             total.counts += one.counts
+            total.refusals += one.refusals
             total.wrong += one.wrong
             print(f"{total.counts['schedules']} schedules, {len(total.wrong)} wrong", file=sys.stderr, flush=True)
     rows = [(name, count) for name, count in sorted(total.counts.items()) if name not in STEPS]
@@ -106,6 +109,8 @@ def main() -> None:
         "answer is really lost only if it was never pulled and an older database was put in place. Users are real "
         "uids, hosts are Linux namespaces; the wrong clocks are those that the server and Python report.", "",
         *(f"* {text}" for text in total.wrong),
+        "Refusals:", "",
+        *(f"* {count} × {text}" for text, count in sorted(total.refusals.items(), key=lambda one: (-one[1], one[0]))),
     ]  # fmt: skip
     keep = given.first == 0 and given.count == 200 and not given.seed
     record.write(

@@ -63,6 +63,7 @@ class Schedule:
         self.steps: list[str] = []
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()  # by their text without names and numbers that differ
         self.separate = seed % 2 == 1
         self.actors = [Actor("one", 40_001, "alpha", 0), Actor("two", 40_002, "beta", 1)]
         self.people, self.clock = ["ann", "ben"], 0.0
@@ -101,10 +102,17 @@ class Schedule:
         lines = ended.text.strip().splitlines() or [""]
         if ended.code == 1 and "Traceback" not in ended.text and lines[-1].startswith("ndec: "):
             self.counts["refused"] += 1
+            self.refusals[self._without_details(lines[-1])] += 1
             self.steps.append(f"  {lines[-1]}")
         elif ended.code != 0:
             self.wrong.append(f"ended with {ended.code}: {ended.text[-1500:]}")
         return ended
+
+    def _without_details(self, refusal: str) -> str:
+        """The text of a refusal without process numbers, times, addresses and the folder."""
+        text = refusal.replace(str(self.folder), "…").removeprefix("ndec: ")
+        text = re.sub(r"process \d+ of", "process N of", re.sub(r"http://[\w.:]+", "http://…", text))
+        return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+(\+00:00|Z)?", "TIME", text)
 
     def command(self, *arguments: str, actor: Actor | None = None) -> Ended:
         """Run a command. A lock that a killed command left on the other host is removed as the message says."""

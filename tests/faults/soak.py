@@ -79,7 +79,10 @@ def memory_of(pid: int) -> float:
 class _Blocks(ctypes.Structure):
     """glibc's struct mallinfo2."""
 
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena parts fast_parts maps mapped a b in_use free top".split()]
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "parts", "fast_parts", "maps", "mapped", "a", "b", "in_use", "free", "top")
+    ]
 
 
 def allocated() -> float:
