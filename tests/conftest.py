@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,8 @@ from ndec_builder.annotation.label_studio.server import LabelStudioServer
 from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
-from support.needs import free_port, in_memory, missing
+from support.needs import free_port, missing
+from support.processes import folder_in_memory
 
 # Threads of torch that wait for each other burn the cores that other tests need: three times the CPU time of a model.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -33,8 +33,8 @@ def label_studio() -> Iterator[Connection]:
         find_server()
     except NdecError as error:
         missing(f"no Label Studio server: {error}")
-    with tempfile.TemporaryDirectory(prefix="ndec-label-studio-", dir=in_memory()) as folder:
-        workspace = Workspace(Path(folder) / "bench")
+    with folder_in_memory("ndec-label-studio") as folder:
+        workspace = Workspace(folder / "bench")
         workspace.root.mkdir()
         with LabelStudioServer(workspace.label_studio, free_port()) as server:
             yield own_connection(workspace, server.url, "")

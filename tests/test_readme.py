@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,9 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.oracle import answer_all
 from ndec_builder.edits.recipes import edit_image
-from support.needs import free_port, in_memory, missing
+from support.needs import free_port, missing
 from support.pictures import scene
+from support.processes import ends_with_us, folder_in_memory
 from support.warm import Warm
 
 pytestmark = pytest.mark.slow
@@ -81,9 +81,9 @@ def smaller(command: str) -> list[str]:
 @pytest.fixture
 def bench() -> Iterator[Path]:
     """The folder `photos` in an empty directory."""
-    with tempfile.TemporaryDirectory(prefix="ndec-readme-", dir=in_memory()) as folder:
-        write_photos(Path(folder) / "photos")
-        yield Path(folder)
+    with folder_in_memory("ndec-readme") as folder:
+        write_photos(folder / "photos")
+        yield folder
 
 
 def adapt_settings(path: Path) -> None:
@@ -104,7 +104,7 @@ def start_server(workspace: Path) -> subprocess.Popen[bytes]:
     said = workspace.parent / "serve.txt"
     with said.open("wb") as log:
         command = [sys.executable, "-m", "ndec_builder", *smaller(SERVE)]
-        server = subprocess.Popen(command, cwd=workspace, stderr=log, start_new_session=True)
+        server = subprocess.Popen(command, cwd=workspace, stderr=log, start_new_session=True, preexec_fn=ends_with_us())
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:

@@ -56,7 +56,10 @@ def make_candidates() -> MakeCandidates:
 
 
 STAND_IN = """#!{python}
-import http.server, json, os, sys
+import http.server, importlib.util, json, os, sys
+if importlib.util.find_spec("ndec_owner") and not os.path.exists(os.environ["LABEL_STUDIO_BASE_DATA_DIR"] + "/stays"):
+    import ndec_owner
+    ndec_owner.end_with_owner()
 version = os.environ["LABEL_STUDIO_BASE_DATA_DIR"] + "/stand_in_version"
 if os.path.exists(os.environ["LABEL_STUDIO_BASE_DATA_DIR"] + "/die"):
     print("no space left for the database"); sys.exit(7)

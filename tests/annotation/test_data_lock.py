@@ -37,6 +37,8 @@ def test_a_server_whose_process_is_not_visible_is_refused_by_name(env: Path, tmp
 @pytest.mark.slow
 def test_the_lock_lasts_as_long_as_the_server_not_as_the_command(env: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
+    data.mkdir()
+    (data / "stays").touch()  # as a server of an older version, which does not watch its owner
     code = (
         "import time; from pathlib import Path\n"
         "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"

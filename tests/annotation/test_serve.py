@@ -20,6 +20,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 from support.needs import free_port
+from support.processes import ends_with_us
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def serve(workspace: Path, env: Path, *more: str, lines: int, **variables: str) 
     """Start `ndec annotate serve` and wait for its first lines."""
     command = [sys.executable, "-m", "ndec_builder", "annotate", "serve", "--workspace", str(workspace), *more]
     environment = {**os.environ, "NDEC_LABEL_STUDIO": str(env), **variables}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=ends_with_us())
     assert process.stderr
     return process, "".join(next(process.stderr) for _ in range(lines))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from ndec_builder.annotation.label_studio import environment
+from ndec_builder.annotation.label_studio import data_lock, environment
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, verify
 from ndec_builder.annotation.label_studio.credentials import image_key, make_secrets, secrets_file
 from ndec_builder.annotation.label_studio.ports import check_port_is_free
@@ -94,6 +94,7 @@ def test_the_last_log_lines_are_shown_when_the_server_exits(env: Path, tmp_path:
 def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Path, tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     data.mkdir()
+    (data / "stays").touch()
     write_json(
         state_file(data), {"pid": os.getpid(), "owner": 1, "url": "http://x", "image_url": ""}
     )  # a reused process id
@@ -111,6 +112,22 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
     with LabelStudioServer(data, port, env=env):  # the same port: the left-behind server must have been ended
         now = running_state(data)
         assert now and now["pid"] != left["pid"]
+
+
+def test_the_server_ends_when_ndec_is_killed(env: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    code = (
+        "import time; from pathlib import Path\n"
+        "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"
+        f"L(Path({str(data)!r}), {free_port()}, env=Path({str(env)!r})).start()\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout and owner.stdout.readline() == b"up\n"
+        assert running_state(data) is not None
+        owner.send_signal(signal.SIGKILL)
+    data_lock.release(data_lock.acquire(data, wait=30))  # the server holds the lock until it ends
+    assert running_state(data) is None
 
 
 def test_secrets_that_do_not_match_the_database(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

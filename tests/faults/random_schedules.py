@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from faults import record, syscalls, two_hosts  # noqa: E402
 from faults.labelling_bench import Bench  # noqa: E402
 from faults.schedule import STEPS, Schedule  # noqa: E402
 from faults.schedule_checks import check_end, check_rows  # noqa: E402
-from faults.write_points import in_memory  # noqa: E402
+from support.processes import folder_in_memory  # noqa: E402
 
 
 def run_schedule(schedule: Schedule, count: int) -> None:
@@ -52,8 +51,7 @@ class Result:
 def run_schedules(seeds: list[int], steps: int) -> Result:
     """Run schedules one after another on one bench."""
     result = Result()
-    with tempfile.TemporaryDirectory(prefix="random-schedules-", dir=in_memory()) as name:
-        folder = Path(name)
+    with folder_in_memory("random-schedules") as folder:
         folder.chmod(0o755)
         bench = Bench(folder)
         try:

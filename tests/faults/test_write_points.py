@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,19 +11,20 @@ import pytest
 from faults.labelling_bench import SCENES, Bench
 from faults.syscalls import Watched, available
 from faults.two_commands import meet
-from faults.write_points import AT_CALLS, Points, Tally, in_memory, indexes
+from faults.write_points import AT_CALLS, Points, Tally, indexes
 from ndec_builder.annotation.records import ledger
 from ndec_builder.core.schemas import SKIPS, table_of
 from ndec_builder.core.storage import write_json, write_table
 from support.needs import missing
+from support.processes import folder_in_memory
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
     if reason := available():
         missing(reason)
-    with tempfile.TemporaryDirectory(prefix="write-points-", dir=in_memory()) as folder:
-        made = Bench(Path(folder))
+    with folder_in_memory("write-points") as folder:
+        made = Bench(folder)
         yield made
         made.close()
 

@@ -15,7 +15,6 @@ import argparse
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -29,8 +28,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from faults import record  # noqa: E402
 from faults.labelling_bench import EXPORT, PEOPLE, Bench, Scene, make_world, other_label, simulated_label  # noqa: E402
 from faults.syscalls import Call, available  # noqa: E402
-from faults.write_points import in_memory  # noqa: E402
 from ndec_builder.core.access.machines import user_name  # noqa: E402
+from support.processes import folder_in_memory  # noqa: E402
 
 VISIBLE = ("rename", "link", "unlink", "rmdir", "mkdir")
 VERBS = {
@@ -146,8 +145,8 @@ def places(calls: list[Call], requests: list[str]) -> list[int | str]:
 
 
 def run_pair(first: str, second: str, every: int, start: int = 0) -> tuple[str, str, Met]:
-    with tempfile.TemporaryDirectory(prefix="two-commands-", dir=in_memory()) as folder:
-        bench = Bench(Path(folder))
+    with folder_in_memory("two-commands") as folder:
+        bench = Bench(folder)
         try:
             return meet(bench, first, second, every, start)
         finally:

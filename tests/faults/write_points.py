@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from faults import record  # noqa: E402
 from faults.labelling_bench import SCENES, Bench, Scene, leftovers  # noqa: E402
 from faults.syscalls import NEEDS_SPACE, Call, Ended, available  # noqa: E402
+from support.processes import folder_in_memory  # noqa: E402
 
 AT_CALLS = ("killed", "full disk", "read-only", "I/O error")
 AT_REQUESTS = ("dropped before", "dropped after", "killed before", "killed after")
@@ -131,8 +130,8 @@ def indexes(bench: Bench, scene: Scene) -> Iterator[tuple[str, int]]:
 def run_scene(name: str, every: int, start: int = 0) -> tuple[str, Counter[str], int, dict[str, Tally]]:
     """All faults of a scene, or every N-th; (name, changes by call, requests, tallies by kind)."""
     scene = next(scene for scene in SCENES if scene.name == name)
-    with tempfile.TemporaryDirectory(prefix="write-points-", dir=in_memory()) as folder:
-        bench = Bench(Path(folder))
+    with folder_in_memory("write-points") as folder:
+        bench = Bench(folder)
         try:
             bench.keep(scene)
             points, tallies = Points(bench), {kind: Tally() for kind in (*AT_CALLS, *AT_REQUESTS)}
@@ -143,10 +142,6 @@ def run_scene(name: str, every: int, start: int = 0) -> tuple[str, Counter[str],
             return name, calls, len(bench.requests[name]), tallies
         finally:
             bench.close()
-
-
-def in_memory() -> str | None:
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from support.needs import free_port
+from support.processes import ends_with_us
 
 NAME = "ndec"
 
@@ -53,7 +54,9 @@ def postgres(binaries: Path, durable: bool = True) -> Iterator[tuple[str, str]]:
             command += (
                 [] if durable else ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
             )
-            process = subprocess.Popen(command, stdout=log, stderr=log, **run)  # type: ignore[call-overload]
+            process = subprocess.Popen(  # type: ignore[call-overload]
+                command, stdout=log, stderr=log, preexec_fn=ends_with_us(signal.SIGINT), **run
+            )
         client = [str(binaries / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", NAME, "-d", "postgres"]
         deadline = time.monotonic() + 60
         while True:

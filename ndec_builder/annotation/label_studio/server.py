@@ -89,6 +89,7 @@ class LabelStudioServer:
         self.log = self.data / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: TextIO | None = None
+        self._life: int | None = None  # our end of a pipe: the server ends when it closes, as it does if we are killed
 
     def start(self) -> None:
         program = find_server(self.env)
@@ -101,10 +102,12 @@ class LabelStudioServer:
             prepare_upgrade(self.data, database, program.parent / "python", without_backup=self.without_backup)
             command = [str(program), "start", "--no-browser", "--internal-host", self.host, "--port", str(self.port)]
             command += ["--log-level", "WARNING", "--enable-legacy-api-token"]
-            with self.log.open("ab") as log:
+            watched, self._life = os.pipe()
+            variables = self._environment(secret, database) | {"NDEC_OWNER": str(watched)}
+            with self.log.open("ab") as log, os.fdopen(watched):
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(secret, database),
-                    cwd=self.data, start_new_session=True, pass_fds=(self._lock.fileno(),), umask=0o077,
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, umask=0o077,
+                    cwd=self.data, start_new_session=True, pass_fds=(self._lock.fileno(), watched),
                 )  # fmt: skip
             data_lock.sign(self._lock, self._process.pid, self.url)
             write_private_json(state_file(self.data), self._state())
@@ -160,6 +163,9 @@ class LabelStudioServer:
                         continue
             self._process = None
             state_file(self.data).unlink(missing_ok=True)
+        if self._life is not None:
+            os.close(self._life)
+            self._life = None
         if self._lock is not None:
             data_lock.release(self._lock)
             self._lock = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+import ndec_owner
 from core.settings.base import *  # noqa: F403
 
 SENTRY_DSN = ""  # the next import reads it while the settings are half made: without it the server does not start
@@ -19,3 +20,5 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
     }
 ALLOWED_HOSTS = os.environ.get("NDEC_HOSTS", "*").split()
 MIDDLEWARE.append("ndec_one_key.OneKeyPerPair")  # noqa: F405
+if "NDEC_OWNER" in os.environ:
+    ndec_owner.end_with_owner()
