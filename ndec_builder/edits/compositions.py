@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from ndec_builder.edits.geometry import Colour, Size, perspective, perspective_matrix
+from ndec_builder.edits.layers import default_font
 
 
 def blend(image: Image.Image, opacity: float, picture: Image.Image) -> Image.Image:
@@ -59,7 +60,7 @@ def meme(image: Image.Image, above: str, below: str, height: float, dark: bool) 
     for text, middle, bar in ((above, bars[0] / 2, bars[0]), (below, canvas.height - bars[1] / 2, bars[1])):
         if text:
             size = max(6, min(round(bar * 0.6), round(1.6 * image.width / len(text))))
-            draw.text((image.width / 2, middle), text, ink, ImageFont.load_default(size), anchor="mm")
+            draw.text((image.width / 2, middle), text, ink, default_font(size), anchor="mm")
     return canvas
 
 
@@ -79,7 +80,7 @@ def screenshot(image: Image.Image, bars: Sequence[float], margin: float, dark: b
     canvas.paste(image, (left, top))
     draw, width = ImageDraw.Draw(canvas), canvas.width
     small = max(6, round(top * 0.5))
-    draw.text((width * 0.04, top / 2), "12:41", ink, ImageFont.load_default(small), anchor="lm")
+    draw.text((width * 0.04, top / 2), "12:41", ink, default_font(small), anchor="lm")
     for number in range(3):
         x = width * (0.96 - 0.06 * number)
         draw.rectangle((x - small * 0.7, top / 2 - small / 3, x, top / 2 + small / 3), outline=ink)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +17,19 @@ STICKERS = ("face", "star", "heart", "bubble")
 _SUPERSAMPLE = 4  # stickers are drawn larger and scaled down for smooth edges
 
 
+class HashedPictures(tuple[Image.Image, ...]):
+    """Pictures to paste copies on. Their pixels are hashed once, not for every copy; they must not change."""
+
+    @functools.cached_property
+    def sha256(self) -> list[str]:
+        return [pixels_sha256(picture) for picture in self]
+
+
 def text(
     image: Image.Image, text: str, position: Sequence[float], height: float, colour: Colour, opacity: float
 ) -> Image.Image:
     """Write `text` at `position` (fractions, its top left); letters are `height` × the shorter side, at least 6 px."""
-    font = ImageFont.load_default(max(6, round(height * min(image.size))))
+    font = default_font(max(6, round(height * min(image.size))))
     layer = Image.new("L", image.size, 0)
     ImageDraw.Draw(layer).text(
         (position[0] * image.width, position[1] * image.height), text, font=font, fill=round(255 * opacity)
@@ -83,7 +92,7 @@ def sample_background(rng: np.random.Generator, backgrounds: Sequence[Image.Imag
     if not backgrounds:
         return {"seed": int(rng.integers(2**31))}
     index = int(rng.integers(len(backgrounds)))
-    return {"index": index, "sha256": pixels_sha256(backgrounds[index])}
+    return {"index": index, "sha256": _background_sha256(backgrounds, index)}
 
 
 def find_background(record: Mapping[str, Any], backgrounds: Sequence[Image.Image]) -> Image.Image:
@@ -91,12 +100,22 @@ def find_background(record: Mapping[str, Any], backgrounds: Sequence[Image.Image
     if "seed" in record:
         return procedural(record["seed"])
     index = record["index"]
-    if index >= len(backgrounds) or pixels_sha256(backgrounds[index]) != record["sha256"]:
+    if index >= len(backgrounds) or _background_sha256(backgrounds, index) != record["sha256"]:
         raise NdecError(
             f"the edit record was made with background number {index} (pixels' sha256 {record['sha256'][:12]}…), which "
             f"is not among the {len(backgrounds)} backgrounds given; pass the same backgrounds in the same order"
         )
     return backgrounds[index]
+
+
+def _background_sha256(backgrounds: Sequence[Image.Image], index: int) -> str:
+    return backgrounds.sha256[index] if isinstance(backgrounds, HashedPictures) else pixels_sha256(backgrounds[index])
+
+
+@functools.lru_cache(maxsize=64)
+def default_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's font of a size in px; Pillow would unpack it for every text."""
+    return ImageFont.load_default(size)
 
 
 def pixels_sha256(image: Image.Image) -> str:

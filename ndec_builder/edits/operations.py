@@ -116,7 +116,7 @@ def apply_edits(image: Image.Image, edits: Sequence[Record], backgrounds: Sequen
 def replay(image: Image.Image, edits: Sequence[Record], backgrounds: Sequence[Image.Image] = ()) -> Edited:
     """Like `apply_edits`, but also returns the share of the original that is still visible."""
     content = VisibleContent()
-    image = geometry.enlarge_to_min_side(image.convert("RGB"))
+    image = geometry.enlarge_to_min_side(image if image.mode == "RGB" else image.convert("RGB"))
     adds_content = False
     for record in edits:
         operation = _operation(record)

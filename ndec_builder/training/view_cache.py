@@ -251,10 +251,11 @@ def _row(image_id: str, number: int, view: View) -> dict[str, Any]:
 
 def _batches(views: Iterator[View]) -> Iterator[tuple[np.ndarray, int]]:
     """Pixels (TRUNK_BATCH, 3, size, size) uint8 of consecutive views, and how many there are; the last is padded."""
-    while some := [view.pixels for view in itertools.islice(views, TRUNK_BATCH)]:
-        filled = np.zeros((TRUNK_BATCH, *some[0].shape), np.uint8)
-        filled[: len(some)] = some
-        yield filled, len(some)
+    while some := [view.pixels.transpose(1, 2, 0) for view in itertools.islice(views, TRUNK_BATCH)]:
+        filled = np.zeros((TRUNK_BATCH, *some[0].shape), np.uint8)  # the order of memory that the trunk takes
+        for place, pixels in enumerate(some):
+            filled[place] = pixels
+        yield filled.transpose(0, 3, 1, 2), len(some)
 
 
 def _made(rows: range, maker: ViewMaker, kinds: Sequence[str], threads: int) -> Iterator[tuple[int, list[View] | str]]:

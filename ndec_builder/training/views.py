@@ -12,6 +12,7 @@ from PIL import Image
 
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri, sha256_bytes
+from ndec_builder.edits.layers import HashedPictures
 from ndec_builder.edits.recipes import edit_image
 from ndec_builder.embeddings.preprocess import to_array
 
@@ -58,9 +59,7 @@ def load_picture(uri: str, side: int, rotation: int = 0, sha256: str | None = No
     return picture
 
 
-def load_backgrounds(
-    uris: Sequence[str], side: int, rotations: Sequence[int], sha256: Sequence[str]
-) -> list[Image.Image]:
+def load_backgrounds(uris: Sequence[str], side: int, rotations: Sequence[int], sha256: Sequence[str]) -> HashedPictures:
     """Pictures to paste copies on: up to MAX_BACKGROUNDS, evenly spread over the training images that can be read."""
     spread = np.linspace(0, len(uris) - 1, min(MAX_BACKGROUNDS, len(uris))).round().astype(int)
     pictures = []
@@ -69,7 +68,7 @@ def load_backgrounds(
             pictures.append(load_picture(uris[row], side, rotations[row], sha256[row]))
         except (ValueError, OSError):  # counted as a reject of the views
             continue
-    return pictures
+    return HashedPictures(pictures)
 
 
 def view_generator(seed: int, sha256: str, *numbers: int) -> np.random.Generator:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from ndec_builder.core.errors import NdecError
+from ndec_builder.edits.filters import jitter
+from ndec_builder.edits.layers import HashedPictures
 from ndec_builder.edits.operations import OPERATIONS, apply_edits, replay
 from ndec_builder.edits.recipes import EDIT_RECIPES
 from ndec_builder.edits.samplers import SAMPLERS
@@ -125,3 +127,22 @@ def test_a_changed_background_is_an_error() -> None:
 def test_bad_records(bad: dict, message: str) -> None:
     with pytest.raises(NdecError, match=message):
         apply_edits(scene(1), [bad])
+
+
+@settings(max_examples=25, deadline=None)
+@given(brightness=st.floats(0, 3), contrast=st.floats(0, 3), saturation=st.floats(0, 3), number=st.integers(0, 9))
+def test_jitter_has_the_pixels_of_pillow(brightness: float, contrast: float, saturation: float, number: int) -> None:
+    image = scene(number, (40, 30))
+    expected = ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(brightness)).enhance(contrast)
+    expected = ImageEnhance.Color(expected).enhance(saturation)
+    np.testing.assert_array_equal(pixels(jitter(image, brightness, contrast, saturation)), pixels(expected))
+
+
+def test_hashed_backgrounds_give_the_records_of_a_list() -> None:
+    pictures = [scene(1), scene(2, (64, 80))]
+    found = [record("overlay", 3, backgrounds) for backgrounds in (pictures, HashedPictures(pictures))]  # type: ignore[arg-type]
+    assert found[0] == found[1]
+    one, two = (apply_edits(scene(4), found[:1], backgrounds) for backgrounds in (pictures, HashedPictures(pictures)))
+    np.testing.assert_array_equal(pixels(one), pixels(two))
+    with pytest.raises(NdecError, match="background number"):
+        apply_edits(scene(4), found[:1], HashedPictures(pictures[::-1]))

