@@ -43,7 +43,7 @@ def find_candidates(
     With `config.pairs`, returns all pairs of that file instead.
     """
     if config.pairs is not None:
-        given = given_pairs(config, sides, workspace.candidates(config.split))
+        given = given_pairs(workspace, config, sides)
         return candidate_table(workspace, config.split, given, sides, context)
     table = CANDIDATES.empty_table()
     wanted = config.top + config.top // 8 + 8  # with usual numbers of duplicates one round is enough

@@ -12,6 +12,7 @@ import pytest
 
 from ndec_builder.candidates.mine import run
 from ndec_builder.candidates.outside.given_pairs import GIVEN_FILE, LEFT_OUT_FILE, match_pairs
+from ndec_builder.candidates.outside.name_lookup import NamedImage, NameLookup
 from ndec_builder.candidates.outside.pair_files import NamedPair, read_pair_file
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import UsageError
@@ -71,7 +72,7 @@ def test_groups_of_czkawka(tmp_path: Path) -> None:
 def test_a_match_log_of_json_lines(tmp_path: Path) -> None:
     log = tmp_path / "matches.jsonl"
     log.write_text('{"at": 1, "query": "007", "match": "r1", "distance": "12"}\n\n{"query": 8, "match": "r2"}\n')
-    assert read_pair_file(log) == [NamedPair("007", "r1", 12.0), NamedPair("8", "r2", None)]
+    assert read_pair_file(log) == [NamedPair("007", "r1", 12.0, directed=True), NamedPair("8", "r2", directed=True)]
     log.write_text('{"query": "a", "match": "b"}\n{"query": \n')
     with pytest.raises(UsageError, match=r"cannot be read .line 2: "):
         read_pair_file(log)
@@ -79,7 +80,8 @@ def test_a_match_log_of_json_lines(tmp_path: Path) -> None:
 
 def test_ids_stay_text_and_scores_may_be_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("query_id,reference_id,score\n007,01,0.5\n8,2,high\n,3,1\n")
-    assert read_pair_file(tmp_path / "a.csv") == [NamedPair("007", "01", 0.5), NamedPair("8", "2", None)]
+    expected = [("007", "01", 0.5), ("8", "2", None), ("", "3", 1.0)]
+    assert read_pair_file(tmp_path / "a.csv") == [NamedPair(*pair, directed=True) for pair in expected]
     pq.write_table(pa.table({"left": ["x"], "right": ["y"]}), tmp_path / "a.parquet")
     assert read_pair_file(tmp_path / "a.parquet") == [NamedPair("x", "y", None)]
 
@@ -103,10 +105,11 @@ def test_other_files_are_refused(tmp_path: Path, name: str, content: str, said: 
         read_pair_file(tmp_path / name)
 
 
-def test_directions_and_reasons() -> None:
-    pool, gallery = {"q": 0, "p": 1}, {"r": 0, "s": 1}
+def test_directions_and_reasons(tmp_path: Path) -> None:
+    roles = [[NamedImage(name, f"/at/{name}.png", row) for row, name in enumerate(names)] for names in ("qp", "rs")]
     pairs = [("q", "r"), ("r", "q"), ("s", "p"), ("q", "q"), ("q", "p"), ("q", "nobody"), ("in/q.jpg", "s.png")]
-    found, left = match_pairs([NamedPair(*pair) for pair in pairs], pool, gallery)
+    names = NameLookup(tmp_path, roles, {name for pair in pairs for name in pair})
+    found, left = match_pairs([NamedPair(*pair) for pair in pairs], names)
     assert {key: pair.score for key, pair in found.items()} == {(0, 0): None, (1, 1): None, (0, 1): None}
     assert [(pair.first, pair.second, reason) for pair, reason in left] == [
         ("r", "q", "given before, in this or the other direction"),

@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 
 from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, understood
+from ndec_builder.candidates.outside.name_lookup import NOT_SEARCHED, NameLookup, NameMeaning, named_images
 from ndec_builder.candidates.outside.pair_files import NamedPair, read_pair_file
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.pairs import Pairs, score_pairs
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import UsageError
-from ndec_builder.core.storage import read_table, write_table
+from ndec_builder.core.storage import write_table
+from ndec_builder.core.workspace import Workspace
 
 LEFT_OUT_FILE = "given-pairs-left-out.parquet"  # first, second, reason
+NOT_SEARCHED_REASON = "an image that is not searched"
 
 
-def given_pairs(config: MineConfig, sides: tuple[RoleVectors, RoleVectors], directory: Path) -> Pairs:
+def given_pairs(workspace: Workspace, config: MineConfig, sides: tuple[RoleVectors, RoleVectors]) -> Pairs:
     """The pairs of `config.pairs` with the scores of the model, ascending by (query, reference).
 
-    A name is an id, a uri, a file name, or a file name without its ending. A pair may be given in either direction; of
-    both directions, one counts. Pairs that cannot be mined are counted with their reason and listed in LEFT_OUT_FILE.
-    Raises UsageError when no pair is left, or for a label that is none of ndec's.
+    A name is an id, a uri, a path, or the end of a path, with or without its ending. A pair may be given in either
+    direction; of both directions, one counts. Of names that both roles have, the first is the pool image if the columns
+    say so (`query_id`, `reference_id`). Pairs that cannot be mined are counted with their reason and listed in
+    LEFT_OUT_FILE. Raises UsageError when no pair is left, or for a label that is none of ndec's.
     """
     path = config.pairs
     assert path is not None
     pool, gallery = sides
+    directory = workspace.candidates(config.split)
     named = understood(read_pair_file(path, config.labels), config)
-    found, left_out = match_pairs(named, *(_names(side) for side in sides))
+    images = tuple(named_images(workspace, side.table, side.ids.to_pylist()) for side in sides)
+    names = {name for pair in named for name in (pair.first, pair.second)}
+    found, left_out = match_pairs(named, NameLookup(workspace.root, images, names))
     lost = [(pair.first, pair.second, reason) for pair, reason in left_out]
     columns = list(zip(*lost, strict=True)) or [(), (), ()]
-    names = ("first", "second", "reason")
+    header = ("first", "second", "reason")
     write_table(
         directory / LEFT_OUT_FILE,
-        pa.table({n: pa.array(list(c), pa.string()) for n, c in zip(names, columns, strict=True)}),
+        pa.table({n: pa.array(list(c), pa.string()) for n, c in zip(header, columns, strict=True)}),
     )
     for reason, count in sorted(Counter(reason for _, reason in left_out).items()):
         example = next(pair for pair, why in left_out if why == reason)
@@ -65,7 +70,7 @@ def given_pairs(config: MineConfig, sides: tuple[RoleVectors, RoleVectors], dire
 
 
 def match_pairs(
-    pairs: list[NamedPair], pool: Mapping[str, int], gallery: Mapping[str, int]
+    pairs: list[NamedPair], names: NameLookup
 ) -> tuple[dict[tuple[int, int], NamedPair], list[tuple[NamedPair, str]]]:
     """Return ({(pool row, gallery row): as first given}, the pairs left out with their reasons).
 
@@ -75,18 +80,9 @@ def match_pairs(
     contradicted: set[tuple[int, int]] = set()
     left_out = []
     for pair in pairs:
-        if pair.first == pair.second:
-            left_out.append((pair, "a pair of an image with itself"))
-            continue
-        first, second = ((_row(name, pool), _row(name, gallery)) for name in (pair.first, pair.second))
-        if first[0] is not None and second[1] is not None:
-            key = (first[0], second[1])
-        elif second[0] is not None and first[1] is not None:
-            key = (second[0], first[1])
-        else:
-            known = [row for row in (*first, *second) if row is not None]
-            reason = "both images have the same role" if len(known) == 2 else "an image that is not searched"
-            left_out.append((pair, reason))
+        key = _rows(pair, names)
+        if isinstance(key, str):
+            left_out.append((pair, key))
             continue
         if (first_row := found.setdefault(key, pair)) is pair:
             continue
@@ -100,18 +96,21 @@ def match_pairs(
     return {k: replace(pair, label=None) if k in contradicted else pair for k, pair in found.items()}, left_out
 
 
-def _row(name: str, rows: Mapping[str, int]) -> int | None:
-    file = PurePosixPath(name)
-    return next((rows[key] for key in (name, file.name, file.stem) if key in rows), None)
-
-
-def _names(side: RoleVectors) -> dict[str, int]:
-    """Every name of an image → its row. File names that two images share name neither."""
-    rows = {image_id: row for row, image_id in enumerate(side.ids.to_pylist())}
-    table = read_table(side.table, ["image_id", "uri"])
-    uris = {
-        uri: rows[i] for i, uri in zip(*(table[c].to_pylist() for c in ("image_id", "uri")), strict=True) if i in rows
-    }
-    files = Counter(PurePosixPath(uri).name for uri in uris)
-    named = {PurePosixPath(uri).name: row for uri, row in uris.items() if files[PurePosixPath(uri).name] == 1}
-    return named | uris | rows
+def _rows(pair: NamedPair, names: NameLookup) -> tuple[int, int] | str:
+    """(pool row, gallery row) of a pair, or why it is left out."""
+    if not pair.first or not pair.second:
+        return "a row without two names"
+    first, second = names.find(pair.first), names.find(pair.second)
+    if first.reason or second.reason:
+        return first.reason or second.reason
+    forwards, backwards = (first.pool, second.gallery), (second.pool, first.gallery)
+    same = first == second and (first.shared or None in (first.pool, first.gallery))
+    if same and (pair.first == pair.second or NOT_SEARCHED not in (first.pool, first.gallery)):
+        return "a pair of an image with itself" if first != NameMeaning() else NOT_SEARCHED_REASON
+    ambiguous = None not in forwards and None not in backwards and not (first.shared and second.shared)
+    if ambiguous and not pair.directed:
+        return "names that both roles have; give full paths, or columns query_id and reference_id"
+    pool, gallery = forwards if None not in forwards else backwards
+    if pool is None or gallery is None:
+        return NOT_SEARCHED_REASON if NameMeaning() in (first, second) else "both images have the same role"
+    return NOT_SEARCHED_REASON if NOT_SEARCHED in (pool, gallery) else (pool, gallery)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +25,33 @@ PAIR_COLUMNS = (  # headers of the two columns, best first
     ("image_1", "image_2"), ("image1", "image2"), ("left", "right"), ("query", "match"), ("image", "match"),
     ("source", "target"), ("a", "b"),
 )  # fmt: skip
+# headers that say which of the two is the pool image
+DIRECTED_COLUMNS = (("query_id", "reference_id"), ("query", "reference"), ("query", "match"))
 SCORE_COLUMNS = ("score", "similarity", "distance")
+NO_LABEL = (
+    "NA",
+    "N/A",
+    "NaN",
+    "nan",
+    "null",
+    "NULL",
+)  # cells of a column of labels without one, as pandas and R write it
 _FASTDUP_NAMES = "atrain_features.dat.csv"  # fastdup numbers the images; this file next to it has their names
 
 
 @dataclass(frozen=True)
 class NamedPair:
-    """Two ids or paths as the file has them.
+    """Two ids or paths as the file has them; an empty cell is an empty text.
 
-    score: of the tool; None where it has none or it is no number · label: the word in the column of labels, if any.
+    score: of the tool; None where it has none or it is no number · label: the word in the column of labels, if any ·
+    directed: the columns say that the first is the query, a pool image.
     """
 
     first: str
     second: str
     score: float | None = None
     label: str | None = None
+    directed: bool = False
 
 
 def read_pair_file(path: Path, labels: str = "") -> list[NamedPair]:
@@ -83,10 +96,11 @@ def _of_lines(path: Path) -> pa.Table:
 
 
 def _all_text(path: Path) -> pa.csv.ConvertOptions:
-    """Ids like 007 must not become numbers."""
+    """Ids like 007 must not become numbers, and an id like NA must not become null."""
     with pa.csv.open_csv(path) as reader:
         names = reader.schema.names
-    return pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True)
+    types = dict.fromkeys(names, pa.string())
+    return pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
 
 
 def _of_table(table: pa.Table, path: Path, labels: str) -> list[NamedPair]:
@@ -106,12 +120,16 @@ def _of_table(table: pa.Table, path: Path, labels: str) -> list[NamedPair]:
     if names == ("from", "to") and numbered.is_file():
         of = _fastdup_names(numbered)
         first, second = ([of.get(str(value), str(value)) for value in column] for column in (first, second))
-    rows = zip(first, second, scores, words, strict=True)
+    rows = zip(*(map(_text, column) for column in (first, second)), scores, map(_text, words), strict=True)
+    directed = names in DIRECTED_COLUMNS
     return [
-        NamedPair(str(a), str(b), _number(value), str(word).strip() or None if word is not None else None)
+        NamedPair(a, b, _number(value), None if word in ("", *NO_LABEL) else word, directed)
         for a, b, value, word in rows
-        if a is not None and b is not None
     ]
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
 
 
 def _fastdup_names(path: Path) -> dict[str, str]:
@@ -153,6 +171,7 @@ def _of_mapping(content: Any, path: Path) -> Iterator[NamedPair]:
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return None if math.isnan(number) else number
