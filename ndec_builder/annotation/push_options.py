@@ -20,15 +20,32 @@ class PushOptions:
     check_above: float = 1.0  # the slice that checks auto-clearing was drawn above this P(edited copy) …
     check_pairs: int = 0  # … and has this many pairs; 0 before it was drawn
     sample: int = 0  # pairs of the random sample that certify uses; 0 before `push --sample`
+    double_checked: tuple[str, ...] = ()  # every `--which` of the double-checks so far; "unknown": by an older ndec
     left: tuple[str, ...] = ()  # annotators who left (`ndec annotate leave`) and were not named by a push since
 
     def after_push(
         self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = (), sample: int = 0
     ) -> PushOptions:
         """The options after a push. `ever_shown`, the size of a slice that was drawn and the largest sample stay."""
-        ever_shown, left = self.ever_shown or hints_shown, tuple(name for name in self.left if name not in named)
-        sample = max(sample, self.sample)
-        return PushOptions(hints_shown, ever_shown, check_above, check_pairs or self.check_pairs, sample, left)
+        return replace(
+            self,
+            shown=hints_shown,
+            ever_shown=self.ever_shown or hints_shown,
+            check_above=check_above,
+            check_pairs=check_pairs or self.check_pairs,
+            sample=max(sample, self.sample),
+            left=tuple(name for name in self.left if name not in named),
+        )
+
+    def after_double_check(self, which: str, earlier: bool) -> PushOptions:
+        """The options after a double-check of these pairs (`--which`); `earlier`: there was one before."""
+        known = self.double_checked or (("unknown",) if earlier else ())
+        return replace(self, double_checked=tuple(sorted({*known, which})))
+
+    @property
+    def drawn_rounds(self) -> tuple[str, ...]:
+        """Rounds whose pairs were not chosen by a label."""
+        return ("first", "double_check") if self.double_checked == ("all",) else ("first",)
 
 
 def read_push_options(directory: Path) -> PushOptions:
@@ -36,7 +53,8 @@ def read_push_options(directory: Path) -> PushOptions:
     path = directory / OPTIONS_FILE
     known = read_json(path) if path.is_file() else {}
     options = PushOptions(**{name: value for name, value in known.items() if name in PushOptions.__dataclass_fields__})
-    return replace(options, ever_shown=options.ever_shown or options.shown, left=tuple(options.left))
+    ever_shown, left = options.ever_shown or options.shown, tuple(options.left)
+    return replace(options, ever_shown=ever_shown, left=left, double_checked=tuple(options.double_checked))
 
 
 def write_push_options(directory: Path, options: PushOptions) -> None:

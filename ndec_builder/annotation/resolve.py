@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.annotation.decisions.agreement import agreement_report
-from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth
+from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth, undecided_truth
 from ndec_builder.annotation.decisions.audit import audit_text, write_sample
 from ndec_builder.annotation.decisions.dawid_skene import CLASSES
 from ndec_builder.annotation.decisions.label_statistics import kept_by_one, posterior_of, prior_of, residual_bound
@@ -31,8 +31,9 @@ from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
 # 2: annotators and the residual bound in agreement.json; 3: audit, auto-clearing, no gold; 4: the audit asks one more
-# annotator, and its bound is for a finite number of pairs
-RESULT_VERSION = 4
+# annotator, and its bound is for a finite number of pairs; 5: kappa of drawn pairs only, disputes count in `checked`
+# and in the residual bound
+RESULT_VERSION = 5
 
 
 @one_writer(lambda config: Workspace(config.workspace).annotation(config.split))
@@ -57,7 +58,7 @@ def run(config: ResolveConfig) -> Path:
     quality |= {"skipped": skips_by_annotator(tables.skipped)}
     tables.decisions = found.decisions
     quality |= {"certificate": certificate_progress(tables)}
-    agreed = agreement_report(no_gold(labels)) | quality
+    agreed = agreement_report(no_gold(labels), tables.options.drawn_rounds) | quality
     write_json(directory / "agreement.json", agreed)
     path = tables.write("decisions", found.decisions)
     write_decisions(workspace.candidates(config.split), dict(keys(found.decisions, "pair_id", "decision")))
@@ -123,8 +124,18 @@ def _result_lines(
             f"{number_of(withdrawn, 'label does', 'labels do')} not count: withdrawn in Label Studio, or sent back"
         )
     rounds = agreed["rounds"].items()
-    kappas = [f"{name} κ {_number(row['kappa'])} (n = {row['pairs']})" for name, row in rounds if row["pairs"]]
-    lines.append(f"agreement on pairs with two annotators: {'; '.join(kappas) or 'no such pair yet'}")
+    drawn = tables.options.drawn_rounds
+    kappas = [
+        f"{name} κ {_number(row['kappa'])} (n = {row['pairs']})"
+        for name, row in rounds
+        if row["pairs"] and name in drawn
+    ]
+    lines.append(f"agreement on pairs drawn for two annotators: {'; '.join(kappas) or 'no such pair yet'}")
+    if (second := agreed["rounds"]["double_check"]["confirmed"])["n"]:
+        lines.append(
+            f"double-check: {second['confirmed']} of {number_of(second['n'], 'pair')} confirmed, {second['share']:.1%} "
+            f"(95 % interval {second['low']:.1%}–{second['high']:.1%})"
+        )
     return lines
 
 
@@ -140,15 +151,17 @@ def _quality(tables: AnnotationTables, found: Resolution) -> dict[str, Any]:
     """Accuracy, speed, drift and flags per annotator, and bounds on the edited copies left among kept hard negatives.
 
     audit: the re-labelled random sample of kept pairs; its bound applies to what the dataset keeps. residual: n pairs
-    that the first of several annotators kept, k of them edited copies by the final decision; that bound applies to
-    pairs decided by one annotator alone, and double-checked pairs are cleaner. auto_clear: null if nothing was cleared.
+    that the first of several annotators kept, k of them edited copies by the final decision; its bound counts undecided
+    ones as copies and applies to pairs decided by one annotator alone; double-checked pairs are cleaner. auto_clear:
+    null if nothing was cleared.
     """
     labels, clearing = tables.counting_labels, found.clearing
     decisions = dict(keys(found.decisions, "pair_id", "decision"))
     residual = residual_bound(kept_by_one(labels), decisions)
+    truth = known_truth(labels, found.decisions, tables.gold_truth())
     return {
-        "annotators": annotator_report(labels, known_truth(labels, found.decisions, tables.gold_truth())),
-        "residual": {"n": residual["n"], "k": residual["k"]},
+        "annotators": annotator_report(labels, truth, undecided_truth(labels, found.decisions, truth)),
+        "residual": {name: residual[name] for name in ("n", "k", "undecided")},
         "residual_bound": residual["bound"],
         "audit": found.audit.as_json() if found.audit.drawn else None,
         "auto_clear": clearing.as_json() | {"pairs": found.cleared, "withdrawn": found.withdrawn} if clearing else None,

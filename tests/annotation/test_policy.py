@@ -88,11 +88,12 @@ def test_clearing_needs_proof() -> None:
     assert clearing_threshold(np.zeros(0), np.zeros(0, bool), allowed=0.02) is None
 
 
-def test_the_residual_bound_counts_decided_pairs() -> None:
+def test_the_residual_bound_counts_undecided_pairs_as_copies() -> None:
     verdicts = {"one": None, "two": "hard_negative", "split": None, "third": "edited_copy"}
     bound = residual_bound(["one", "two", "third", "unseen"], verdicts)
-    assert (bound["n"], bound["k"]) == (2, 1) and bound["bound"] == pytest.approx(0.9747, abs=1e-3)
-    assert residual_bound([], verdicts) == {"n": 0, "k": 0, "bound": None}
+    assert (bound["n"], bound["k"], bound["undecided"]) == (4, 1, 2)
+    assert bound["bound"] == pytest.approx(0.95**0.25)  # the p at which all but one of four are copies: p⁴ = 0.95
+    assert residual_bound([], verdicts) == {"n": 0, "k": 0, "undecided": 0, "bound": None}
 
 
 def test_the_least_certain_pre_labels_come_first_and_ties_stay_in_rank() -> None:

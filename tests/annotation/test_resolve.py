@@ -126,7 +126,9 @@ def test_agreement_counts_shared_pairs_only_and_is_null_without_them() -> None:
     assert figures["rounds"]["first"]["kappa"] == pytest.approx(
         cohen_kappa_score(["unrelated", "unsure"], ["hard_negative", "unsure"])
     )
-    assert figures["rounds"]["double_check"] == {"pairs": 2, "raw_agreement": 0.5, "kappa": 0.0, "alpha": None}
+    second = figures["rounds"]["double_check"]
+    assert (second["pairs"], second["raw_agreement"], second["kappa"], second["alpha"]) == (2, 0.5, None, None)
+    assert (second["confirmed"]["n"], second["confirmed"]["confirmed"]) == (1, 0)
     assert [(r["round"], r["annotator"], r["labels"]) for r in figures["raters"]] == [
         ("first", "ann", 2), ("first", "ben", 2), ("double_check", "cat", 1),
     ]  # fmt: skip
@@ -209,7 +211,7 @@ def test_agreement_json_bounds_the_copies_that_one_annotator_would_have_kept(tmp
     write_table(directory / "labels.parquet", labels_of(votes))
     resolve.run(ResolveConfig(tmp_path))
     found = read_json(directory / "agreement.json")
-    assert found["residual"] == {"n": 300, "k": 1} and 0.0157 < found["residual_bound"] < 0.0158
+    assert found["residual"] == {"n": 300, "k": 1, "undecided": 0} and 0.0157 < found["residual_bound"] < 0.0158
     ann, ben, _ = found["annotators"]
     assert (ann["annotator"], ann["checked"]["right"], ann["checked"]["n"]) == ("ann", 299, 300)
     assert ben["checked"]["right"] == 300 and found["alpha"] is not None and found["kappa"] is not None

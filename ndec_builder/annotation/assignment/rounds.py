@@ -62,6 +62,9 @@ def new_tasks(config: PushConfig, tables: AnnotationTables) -> pa.Table:
     load = open_load(config.round, tables.tasks, tables.labelled | tables.skipped)
     if config.round == AUDIT_ROUND:
         return _audit(config, tables, pairs, seen_by, load)
+    if config.round == "double_check":
+        earlier = pc.any(pc.equal(tables.tasks["round"], "double_check")).as_py()
+        tables.options = tables.options.after_double_check(config.double_check, bool(earlier))
     if config.keepable or config.round == "adjudication":  # weighing all labels takes a while
         decisions = _decisions(config, tables, tables.tasks)
     if config.round == "double_check" and config.double_check == "uncertain":

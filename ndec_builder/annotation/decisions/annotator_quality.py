@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +25,22 @@ LOW_ACCURACY = 0.85
 WINDOWS = 5  # consecutive parts of an annotator's labels, of equal length, that show drift
 
 
-def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[str, Any]]:
+def annotator_report(
+    labels: pa.Table, truth: Mapping[str, str], undecided: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """One row per annotator, by name. `truth`: pair_id → label of the pairs of known truth (`known_truth`).
+
+    `undecided`: pairs that belong to the same random draws but have no decision yet (`undecided_truth`).
 
     `gold` and `checked`: share of the labels on gold pairs, and on other pairs of known truth, that are right, with
     Wilson's 95 % interval. Only labels that do not define the truth themselves count: on audited pairs those of the
     audit (the first label is why the pair was kept), on others those of the first round (an adjudicator would always be
-    right). `pace`: labels per hour of work by Label Studio's clock, null if there is nothing to measure.
-    `windows`: accuracy and median seconds over five consecutive parts of the annotator's work. The truth "no_copy"
-    accepts any label except edited_copy.
+    right). Pairs on which annotators differ are the ones that wait for a decision, and leaving them out would make
+    everybody right: while `checked` has `open` ones, its share is null, and its interval takes them for wrong at the
+    lower end and for right at the upper one. Two annotators who make the same mistake both count as right. `pace`:
+    labels per hour of work by Label Studio's clock, null if there is nothing to measure. `windows`: accuracy and median
+    seconds over five consecutive parts of the annotator's work. The truth "no_copy" accepts any label except
+    edited_copy.
     """
     table = labels.select(["pair_id", "round", "annotator", "label", "seconds", "annotated_at", "is_gold"])
     who, names = _codes(table["annotator"])
@@ -42,7 +49,9 @@ def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[st
     known = np.array([truth.get(pair) for pair in table["pair_id"].to_pylist()], object)
     right = np.where(known == "no_copy", given != "edited_copy", given == known)
     gold = table["is_gold"].to_numpy()
-    checked = np.array([value is not None for value in known], bool) & (gold | _measuring(table))
+    measuring = gold | _measuring(table)
+    checked = np.array([value is not None for value in known], bool) & measuring
+    waits = measuring & ~checked & ~gold & np.array([pair in undecided for pair in table["pair_id"].to_pylist()], bool)
     seconds = table["seconds"].cast(pa.float64()).to_numpy()
     moments = table["annotated_at"].cast(pa.int64()).to_numpy()
     rows = []
@@ -59,10 +68,11 @@ def annotator_report(labels: pa.Table, truth: Mapping[str, str]) -> list[dict[st
             "median_seconds": _median(seconds[own]),
             "pace": pace(moments[own]),
             "gold": _share(right[own][gold[own] & checked[own]]),
-            "checked": _share(right[own][~gold[own] & checked[own]]),
+            "checked": _share(right[own][~gold[own] & checked[own]], int(waits[own].sum())),
             "windows": [
-                {"labels": len(part), "accuracy": _mean(right[part][checked[part]]),
+                {"labels": len(part), "accuracy": None if waits[part].any() else _mean(right[part][checked[part]]),
                  "checked": int(checked[part].sum()), "right": int(right[part][checked[part]].sum()),
+                 "open": int(waits[part].sum()),
                  "seconds": _median(seconds[part])}
                 for part in np.array_split(own, WINDOWS)
                 if len(part)
@@ -161,8 +171,11 @@ def flags(row: Mapping[str, Any], top: str, given: int, usual: tuple[str, int, i
             found.append(f"inaccurate: {part['right']} of {number_of(part['n'], f'{kind} pair')} right")
     if row["windows"]:
         start, end = row["windows"][0], row["windows"][-1]
-        if wilson(end["right"], end["checked"])[1] < wilson(start["right"], start["checked"])[0]:
-            found.append(f"drift: {start['accuracy']:.0%} right at the start, {end['accuracy']:.0%} at the end")
+        at_least = wilson(start["right"], start["checked"] + start["open"])[0]
+        at_most = wilson(end["right"] + end["open"], end["checked"] + end["open"])[1]
+        if at_most < at_least:
+            share = [f"{part['right'] / part['checked']:.0%}" if part["checked"] else "0%" for part in (start, end)]
+            found.append(f"drift: {share[0]} right at the start, {share[1]} at the end")
     if found:
         found.append(f"check some of them; `ndec annotate send-back {row['annotator']} --why TEXT` gives all to others")
     return found
@@ -174,10 +187,11 @@ def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
 
-def _share(right: np.ndarray) -> dict[str, Any]:
+def _share(right: np.ndarray, waiting: int = 0) -> dict[str, Any]:
     successes, count = int(right.sum()), len(right)
-    low, high = wilson(successes, count)
-    return {"n": count, "right": successes, "share": successes / count if count else None, "low": low, "high": high}
+    low, high = wilson(successes, count + waiting)[0], wilson(successes + waiting, count + waiting)[1]
+    share = successes / count if count and not waiting else None
+    return {"n": count, "right": successes, "open": waiting, "share": share, "low": low, "high": high}
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -197,11 +211,7 @@ def known_truth(labels: pa.Table, decisions: pa.Table, gold: Mapping[str, str]) 
     label that most annotators gave in all rounds, if at least two gave it and no other label ties; else the decision.
     """
     rows = newest_labels(labels)
-    at_once = Counter(
-        (pair, batch) for pair, round_, batch in keys(rows, "pair_id", "round", "batch") if round_ == "first"
-    )
-    overlap = {pair for (pair, _), people in at_once.items() if people >= 2}
-    audited = {pair for pair, round_ in keys(rows, "pair_id", "round") if round_ == AUDIT_ROUND}
+    overlap, audited = _drawn_pairs(rows)
     truth = {
         pair: label
         for pair, label in keys(decisions, "pair_id", "decision")
@@ -216,3 +226,19 @@ def known_truth(labels: pa.Table, decisions: pa.Table, gold: Mapping[str, str]) 
         if most >= 2 and (not rest or most > rest[0][1]):
             truth[pair] = label
     return truth | dict(gold)
+
+
+def undecided_truth(labels: pa.Table, decisions: pa.Table, truth: Mapping[str, str]) -> set[str]:
+    """Pairs of the overlap and the audit that `known_truth` lacks because annotators differ about them."""
+    overlap, audited = _drawn_pairs(newest_labels(labels))
+    undecided = {pair for pair, label in keys(decisions, "pair_id", "decision") if label is None}
+    return ((overlap | audited) & undecided) - set(truth)
+
+
+def _drawn_pairs(rows: pa.Table) -> tuple[set[str], set[str]]:
+    """(Pairs that several annotators got in one batch of the first round, pairs with a label of the audit)."""
+    at_once = Counter(
+        (pair, batch) for pair, round_, batch in keys(rows, "pair_id", "round", "batch") if round_ == "first"
+    )
+    overlap = {pair for (pair, _), people in at_once.items() if people >= 2}
+    return overlap, {pair for pair, round_ in keys(rows, "pair_id", "round") if round_ == AUDIT_ROUND}

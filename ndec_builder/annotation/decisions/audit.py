@@ -12,6 +12,7 @@ number of pairs, of which some were re-labelled. An annotator may overlook a cop
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -243,6 +244,18 @@ def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:
     return high
 
 
+def pairs_to_watch(copies: int, kept: int, goal: float = GOAL) -> int | None:
+    """As `pairs_needed`, for `watched_bound` of an audit that finds all its copies first (later ones need fewer)."""
+
+    def proven(pairs: int) -> bool:
+        most = watched_upper(np.arange(pairs) < copies, kept, MISSED)
+        return most - copies <= goal * (kept - copies)
+
+    if not proven(kept):
+        return None
+    return copies + bisect_left(range(copies, kept), True, key=proven)
+
+
 def audit_text(audit: Audit) -> str:
     """One line for the terminal: what was found, the bound, and how many more pairs the goal needs."""
     if not audit.drawn:
@@ -258,12 +271,25 @@ def audit_text(audit: Audit) -> str:
     )
     if audit.bound is None:
         return text
-    text += f": at most {audit.bound:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
+    most = audit.watched_bound if audit.watched_bound is not None else audit.bound
+    text += f": at most {most:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
     text += f", if an annotator overlooks at most {MISSED:.0%} of the copies)"
     if audit.weighted:
         return text + "; doubtful pairs were drawn more often; stop whenever the bound is low enough"
-    if audit.watched_bound is not None:
-        text += f"; you may stop now with at most {audit.watched_bound:.2%}"
-    if audit.bound > GOAL and (need := pairs_needed(audit.copies + audit.doubtful, audit.kept)):
-        text += f"; {GOAL:.0%} needs {number_of(need, 'audited pair')} and no further copy"
+    text += "; you may stop now or enlarge the sample"
+    if audit.bound < most:
+        text += f" ({audit.bound:.2%} if its size was fixed before the first label)"
+    if most > GOAL and (need := pairs_to_watch(audit.copies + audit.doubtful, audit.kept)):
+        text += f"; {GOAL:.0%} needs up to {number_of(need, 'audited pair')} and no further copy"
     return text
+
+
+def published_bound(audit: Mapping[str, Any]) -> tuple[float, str] | None:
+    """(Bound, how it may be read) of an audit in agreement.json; None without an audited pair.
+
+    People look at an audit and enlarge it until the bound is low enough, so a dataset states the one that allows that.
+    Audits of earlier versions have only the bound of a fixed size.
+    """
+    if (watched := audit.get("watched_bound")) is not None:
+        return watched, "one-sided 95 % bound, valid however often people looked"
+    return None if audit["bound"] is None else (audit["bound"], "one-sided 95 % bound for a size fixed in advance")

@@ -108,25 +108,27 @@ def prior_of(
 
 
 def kept_by_one(labels: pa.Table) -> list[str]:
-    """Pairs with two or more labels in the first round whose earliest label was hard_negative, ascending.
+    """Pairs that several annotators got in one batch of the first round, the earliest label hard_negative; ascending.
 
-    A single annotator would have kept them. With overlap they are a random share of the round's pairs.
+    A single annotator would have kept them. They are a random share of the round's pairs. Pairs that got another label
+    in a later batch are not: their first label was in doubt.
     """
     rows = newest_labels(labels)
     rows = rows.filter(pc.equal(rows["round"], "first"))
     rows = rows.sort_by([("annotated_at", "ascending"), ("annotator", "ascending")])
-    given: dict[str, list[str]] = defaultdict(list)
-    for pair, label in keys(rows, "pair_id", "label"):
-        given[pair].append(label)
-    return sorted(pair for pair, seen in given.items() if len(seen) >= 2 and seen[0] == "hard_negative")
+    given: dict[tuple[str, int | None], list[str]] = defaultdict(list)
+    for pair, batch, label in keys(rows, "pair_id", "batch", "label"):
+        given[pair, batch].append(label)
+    return sorted({pair for (pair, _), seen in given.items() if len(seen) >= 2 and seen[0] == "hard_negative"})
 
 
 def residual_bound(kept: Iterable[str], decisions: Mapping[str, str | None]) -> dict[str, float | int | None]:
-    """n kept pairs with a decision, k edited copies among them, and the one-sided 95 % Clopper–Pearson bound of k / n.
+    """n kept pairs, k edited copies among them, `undecided` ones, and the one-sided 95 % Clopper–Pearson bound.
 
-    `kept`: pairs that one annotator kept. `bound` is null without a decided pair.
+    `kept`: pairs that one annotator kept. Annotators differ about the undecided ones, so these are where copies are:
+    the bound counts them as copies. It is null without a kept pair.
     """
-    decided = [decisions[pair] for pair in kept if decisions.get(pair) is not None]
-    copies = sum(label == "edited_copy" for label in decided)
-    bound = clopper_pearson_upper(copies, len(decided)) if decided else None
-    return {"n": len(decided), "k": copies, "bound": bound}
+    found = [decisions.get(pair) for pair in kept]
+    copies, undecided = found.count("edited_copy"), found.count(None)
+    bound = clopper_pearson_upper(copies + undecided, len(found)) if found else None
+    return {"n": len(found), "k": copies, "undecided": undecided, "bound": bound}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ndec_builder.annotation.decisions.agreement import agreement_texts
+from ndec_builder.annotation.decisions.audit import published_bound
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import MANIFEST_TABLES
 from ndec_builder.manifests.writing.responsible import came_with_files, card_facts, escaped
@@ -198,16 +200,13 @@ def _quality(facts: dict[str, Any]) -> list[str]:
             f"* Withdrawn: {number_of(withdrawn, 'label was', 'labels were')} skipped or "
             "deleted later; they do not count."
         )
-    for name, numbers in (agreement.get("rounds") or {}).items():
-        if numbers.get("kappa") is not None:
-            lines.append(
-                f"* Round {name}: Cohen's kappa {numbers['kappa']:.3f} over "
-                f"{number_of(numbers['pairs'], 'shared pair')}."
-            )
-    kept_alone = "Edited copies among the pairs kept on a single label, upper 95 % bound"
-    for key, text in (("kappa", "Cohen's kappa"), ("residual_bound", kept_alone)):
-        if (value := agreement.get(key)) is not None:
-            lines.append(f"* {text}: {_number(value)}.")
+    lines += [f"* {text}" for text in agreement_texts(agreement)]
+    if (bound := agreement.get("residual_bound")) is not None:
+        undecided = (agreement.get("residual") or {}).get("undecided")
+        counted = f" ({number_of(undecided, 'undecided pair')} counted as copies)" if undecided else ""
+        lines.append(
+            f"* Edited copies among the pairs kept on a single label, upper 95 % bound: {_number(bound)}{counted}."
+        )
     lines += _proof(agreement)
     if facts["decisions"]:
         counts = ", ".join(f"{count:,} {decision}" for decision, count in facts["decisions"].items())
@@ -227,14 +226,15 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
     """Results of random checks: the audit of the kept pairs, and of the pairs that nobody labelled."""
     lines = []
     audit, cleared = agreement.get("audit"), agreement.get("auto_clear")
-    if audit and audit["bound"] is not None:
+    if audit and (published := published_bound(audit)):
+        bound, meaning = published
         lines.append(
             f"* Audit: {audit['audited']:,} of the {audit['kept']:,} kept hard negatives, drawn at random, were "
             f"re-labelled by {'two other annotators' if audit.get('judges', 1) > 1 else 'another annotator'} "
             "without a pre-label: "
             f"{number_of(audit['copies'], 'edited copy')}, "
-            f"{audit['doubtful']:,} doubtful; these were removed. At most {audit['bound']:.2%} of the kept hard "
-            "negatives are copies (one-sided 95 % bound, doubtful pairs counted as copies; assumption: an annotator "
+            f"{audit['doubtful']:,} doubtful; these were removed. At most {bound:.2%} of the kept hard "
+            f"negatives are copies ({meaning}, doubtful pairs counted as copies; assumption: an annotator "
             f"misses at most {audit.get('missed_at_most', 0):.0%} of the copies)."
         )
     if certificate := agreement.get("certificate"):

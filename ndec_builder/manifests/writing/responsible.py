@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ndec_builder.annotation.decisions.agreement import agreement_texts
+from ndec_builder.annotation.decisions.audit import published_bound
 from ndec_builder.core.vocabulary import FILE_SOURCE
 
 RAI_CONFORMS_TO = "http://mlcommons.org/croissant/RAI/1.0"
@@ -181,16 +183,11 @@ def _analysis(info: Mapping[str, Any]) -> list[str]:
     texts = []
     for split, facts in sorted(info["lineage"].items()):
         agreement = facts["agreement"] or {}
-        for name, numbers in sorted((agreement.get("rounds") or {}).items()):
-            if numbers.get("kappa") is not None:
-                texts.append(
-                    f"Split {split}, round {name}: Cohen's kappa {numbers['kappa']:.3f} over {numbers['pairs']} shared "
-                    "pairs."
-                )
-        if (audit := agreement.get("audit")) and audit["bound"] is not None:
+        texts += [f"Split {split}: {text}" for text in agreement_texts(agreement)]
+        if (audit := agreement.get("audit")) and (published := published_bound(audit)):
             texts.append(
                 f"Split {split}: {audit['audited']} of {audit['kept']} kept hard negatives were re-labelled; at most "
-                f"{audit['bound']:.2%} are copies (one-sided 95 % bound)."
+                f"{published[0]:.2%} are copies ({published[1]})."
             )
         if facts["decisions"]:
             texts.append(
