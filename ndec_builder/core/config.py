@@ -240,7 +240,8 @@ def set_pixel_limit(limit: int) -> None:
 @contextlib.contextmanager
 def limit_of(workspace: Path | None) -> Iterator[None]:
     """While it is open, `pixel_limit` is the largest limit with which images of the workspace were ingested."""
-    limits = [limit for path in _records(workspace) if isinstance(limit := _recorded(path), int)]
+    configs = [config for path in _records(workspace) for config in recorded_configs(path)]
+    limits = [limit for config in configs if isinstance(limit := config.get("max_pixels"), int)]
     before = os.environ.get(_PIXEL_VARIABLE)
     if limits:
         os.environ[_PIXEL_VARIABLE] = str(max(limits))
@@ -268,8 +269,15 @@ def _records(workspace: Path | None) -> list[Path]:
     return sorted((workspace / "images").glob("*.run.json")) if workspace is not None else []
 
 
-def _recorded(path: Path) -> object:
+def recorded_configs(path: Path) -> list[dict[str, Any]]:
+    """The settings of all ingests that made a role, from its run record; of a damaged record those that are readable.
+
+    `ndec ingest --add` keeps the records of the ingests before it in `earlier`.
+    """
     try:
-        return json.loads(path.read_text("utf-8"))["config"].get("max_pixels")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None  # damaged by hand, or of another stage
+        record = json.loads(path.read_text("utf-8"))
+        records = [record, *record.get("earlier", ())]
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return []
+    found = [one.get("config") for one in records if isinstance(one, dict)]
+    return [config for config in found if isinstance(config, dict)]

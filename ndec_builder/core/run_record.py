@@ -68,6 +68,18 @@ class RunRecord:
         return found if all(found.get(key) == value for key, value in mine.items()) else None
 
 
+def added_to(path: Path) -> list[dict[str, Any]]:
+    """The runs that a record describes, oldest first, for the record of a run that adds to their result.
+
+    Raises NdecError for a record that is not JSON.
+    """
+    if not path.is_file():
+        return []
+    record: dict[str, Any] = read_json(path)
+    earlier = record.pop("earlier", [])
+    return [*earlier, {name: entry for name, entry in record.items() if name not in ("host", "stage")}]
+
+
 def _cleaned(value: Any) -> Any:
     if isinstance(value, dict):
         return {_cleaned(key): _cleaned(entry) for key, entry in value.items()}

@@ -11,10 +11,14 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 HEADER = ("query_id", "reference_id")
 Match = tuple[str, str | None]
@@ -128,6 +132,23 @@ def check_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: It
         references = set(reference_ids)
         unknown = [reference for _, reference in rows if reference is not None and reference not in references]
         _refuse("reference", unknown, len(references))
+
+
+def check_added(rows: Sequence[Match], before: pa.Table) -> None:
+    """Check that a ground truth agrees with the one that it is added to (schema GROUND_TRUTH).
+
+    Raises NdecError naming a query that one of them gives a reference and the other lists without a match.
+    """
+    old = list(zip(before["query_id"].to_pylist(), before["reference_id"].to_pylist(), strict=True))
+    everything = {*rows, *old}
+    matched = {query for query, reference in everything if reference is not None}
+    if clash := sorted(query for query, reference in everything if reference is None and query in matched):
+        one = next(reference for query, reference in sorted(everything - {(clash[0], None)}) if query == clash[0])
+        raise NdecError(
+            f"{number_of(len(clash), 'query has', 'queries have')} a reference in one ground truth and no match in "
+            f"another, e.g. {clash[0]!r} with {one!r}: the workspace and the one given do not agree. Fix the csv, or "
+            "put all rows into one csv and leave out --add"
+        )
 
 
 def _row(path: Path, line: int, cells: list[str], known: Collection[str]) -> Match:

@@ -12,20 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.console import number_of, say
-from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.schemas import GROUND_TRUTH, IMAGES, REJECTS, ROLES, table_of
+from ndec_builder.core.run_record import RunRecord, added_to
+from ndec_builder.core.schemas import GROUND_TRUTH, REJECTS, table_of
 from ndec_builder.core.storage import read_table, sha256_file, sync_folder, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.detect_kind import guess_kind, table_of_downloads
-from ndec_builder.sources.ground_truth import Match, check_ids, match_ids, read_ground_truth
+from ndec_builder.sources.ground_truth import Match, check_added, check_ids, match_ids, read_ground_truth
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
 from ndec_builder.sources.places import with_groups
-from ndec_builder.sources.replaced import record_replaced
-from ndec_builder.sources.settings import FIXED_IDS, MANY_ROLES, OWN_GROUPS, SOURCE_KINDS, IngestConfig
+from ndec_builder.sources.replaced import differences, forget, merge, record_replaced
+from ndec_builder.sources.settings import IngestConfig, check_source
 
 _MODULES = {
     # kind: module of `sources/readers` with `find(config, workspace) -> SourceContents`
@@ -42,7 +42,9 @@ class Written:
     images: int
     total: int  # usable and rejected images of the source
     rejects: list[dict[str, Any]]
+    all_rejects: int  # also those of the ingests that this one adds to
     notes: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
 
 def run(config: IngestConfig) -> Path:
@@ -67,8 +69,10 @@ def run(config: IngestConfig) -> Path:
         queries, references = _known_ids(found, workspace, config)
         truth = match_ids(truth, queries, references)
         check_ids(truth, queries, references)  # before anything is opened or written
+        if config.add and workspace.ground_truth.is_file():
+            check_added(truth, read_table(workspace.ground_truth))
     written = {role: _write_role(role, listing, found, config, workspace) for role, listing in found.listings.items()}
-    gaps = list(found.gaps)
+    gaps = [*found.gaps, *(gap for result in written.values() for gap in result.gaps)]
     if truth is not None:
         truth = _write_truth(truth, written, config, workspace, gaps)
     if found.pairs is not None:
@@ -77,13 +81,16 @@ def run(config: IngestConfig) -> Path:
     for note in shared:
         say(f"{config.source}: {note}")
     for role, result in written.items():
-        counts = {"images": result.images, "rejects": len(result.rejects), "ground_truth": 0}
+        counts = {"images": result.images, "rejects": result.all_rejects, "ground_truth": 0}
         if role == "query":
             counts["ground_truth"] = len(truth or ())
         if found.pairs is not None:
             counts["pairs"] = found.pairs.num_rows
         notes = [*shared, *(note for note in (found.listings[role].note, *result.notes) if note)]
-        record.write(result.path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=gaps, notes=notes)
+        name = f"{role}.run.json"
+        earlier = added_to(result.path.with_name(name)) if config.add else []
+        more: dict[str, Any] = {"gaps": gaps, "notes": notes} | ({"earlier": earlier} if earlier else {})
+        record.write(result.path.parent, counts=counts, inputs=inputs, name=name, **more)
         for note in notes[len(shared) :]:
             say(f"{role}: {note}")
         say(f"ingest {role}: {number_of(result.images, 'image')}, {len(result.rejects)} rejected{_why(result)}")
@@ -111,33 +118,8 @@ def _with_kind(config: IngestConfig) -> IngestConfig:
         config = replace(config, kind=guess_kind(config.source))
         if config.kind == "folder" and (table := table_of_downloads(Path(config.source))) is not None:
             config = replace(config, kind="parquet", source=table)
-    _check(config)
+    check_source(config)
     return config
-
-
-def _check(config: IngestConfig) -> None:
-    if config.role == "all" and config.kind not in MANY_ROLES:
-        raise UsageError(
-            f"role 'all' is for sources that know the roles themselves ({', '.join(MANY_ROLES)}), not for kind "
-            f"{config.kind!r}; name one of {', '.join(ROLES)}"
-        )
-    if config.kind not in _MODULES:
-        raise UsageError(
-            f"{config.source} is {SOURCE_KINDS[config.kind]}, not images: use `ndec ingest` on the command line"
-        )
-    if config.id and config.kind in FIXED_IDS:
-        raise UsageError(f"--id does not apply to kind {config.kind!r}: its files define the ids of their images")
-    allowed = ("auto", *OWN_GROUPS.get(config.kind, (config.group_by,)))
-    if config.group_by not in allowed:
-        raise UsageError(
-            f"group_by is {config.group_by!r}, but the files of kind {config.kind!r} define the groups; it must be one "
-            f"of {', '.join(allowed)}"
-        )
-    for option, kind in (("ids", "disc21"), ("metadata", "openimages"), ("images", "openimages")):
-        if getattr(config, option) is not None and config.kind != kind:
-            raise UsageError(
-                f"--{option} belongs to kind {kind!r}; {config.source} is read as {config.kind!r} (--kind)"
-            )
 
 
 def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Path | None:
@@ -146,10 +128,17 @@ def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Pa
 
     if not is_bare(config):
         return None
-    path, counts, inputs = stream(config, workspace)
-    opened_path(workspace, config.role).unlink(missing_ok=True)
-    record.write(path.parent, counts=counts, inputs=inputs, name=f"{config.role}.run.json", gaps=[])
-    say(f"ingest {config.role}: {number_of(counts['images'], 'image')} listed, none opened")
+    role, path = config.role, workspace.images(config.role)
+    with locked(path):
+        coming = path.with_name(f"{role}-coming.parquet")
+        counts, inputs = stream(config, workspace, coming)
+        notes, gaps = _put_in_place(role, coming, SourceContents({}), config, workspace)
+    record.write(path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=[*gaps], notes=notes)
+    for note in notes:
+        say(f"{role}: {note}")
+    say(f"ingest {role}: {number_of(counts['images'], 'image')} listed, none opened")
+    if gaps:
+        raise GapsError(". ".join(gaps))
     return path
 
 
@@ -182,40 +171,73 @@ def _write_locked(
     folder = target.with_name(f".ingest-{role}")
     named = len(listing.rejects)
     tables, rejects, notes = open_listing(listing, config, workspace, found.md5, folder)
+    before: list[dict[str, Any]] = []
     if config.add and target.is_file():
-        tables = iter([merge(workspace.read_images(role), pa.concat_tables(tables), role)])
+        new = pa.concat_tables(tables)
+        stated = listing.grouped if listing.grouped is not None else pa.array([], pa.string())
+        table, said = merge(workspace.read_images(role), new, role, stated)
+        tables, notes = iter([table]), (*notes, said)
+        before = _earlier_rejects(target, [*listing.images["uri"].to_pylist(), *(row["uri"] for row in rejects)])
     coming = target.with_name(f"{role}-coming.parquet")
     images = write_images(coming, tables)
-    record_replaced(workspace, role, coming)
-    coming.replace(target)
-    sync_folder(target.parent)
+    more, gaps = _put_in_place(role, coming, found, config, workspace)
     rejects.sort(key=lambda row: (row["image_id"], row["uri"]))
-    write_table(target.with_name(f"{role}-rejects.parquet"), table_of(REJECTS, rejects))
-    opened_path(workspace, role).unlink(missing_ok=True)  # it describes the images that were listed before
+    everything = sorted([*before, *rejects], key=lambda row: (row["image_id"], row["uri"]))
+    write_table(_rejects_path(target), table_of(REJECTS, everything))
     close(folder)
-    return Written(target, images, listing.images.num_rows + named, rejects, notes)
+    total = listing.images.num_rows + named
+    return Written(target, images, total, rejects, len(everything), (*notes, *more), gaps)
 
 
-def merge(old: pa.Table, new: pa.Table, role: str) -> pa.Table:
-    """Merge both tables, ascending by id. An image that is in both with the same bytes keeps its old row.
+def _put_in_place(
+    role: str, coming: Path, found: SourceContents, config: IngestConfig, workspace: Workspace
+) -> tuple[list[str], tuple[str, ...]]:
+    """Make `coming` the table of the role; return (notes, gaps) about what is forgotten with it."""
+    said = _forget_changed(role, coming, found, config, workspace)
+    record_replaced(workspace, role, coming)
+    coming.replace(workspace.images(role))
+    sync_folder(coming.parent)
+    opened_path(workspace, role).unlink(missing_ok=True)  # it describes the images that were listed before
+    return said
 
-    Raises NdecError naming ids that would stand for two different pictures.
-    """
-    both = new.filter(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks()))
-    if both.num_rows:
-        before = old.take(pc.index_in(both["image_id"], value_set=old["image_id"].combine_chunks()))
-        same_file = pc.fill_null(pc.equal(before["sha256"], both["sha256"]), False)
-        same = pc.or_(same_file, pc.equal(before["uri"], both["uri"]))
-        if differing := both.filter(pc.invert(same))["image_id"].to_pylist():
-            raise NdecError(
-                f"{len(differing)} ids would stand for two pictures of the role {role}, e.g. {differing[0]!r}: "
-                "the role has images of that name with other bytes. Rename the files, give --id path, or leave out "
-                "--add to replace the role"
-            )
-        new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=both["image_id"].combine_chunks())))
-    table = pa.concat_tables([old, new])
-    table = table.take(pc.sort_indices(table, [("image_id", "ascending")]))
-    return table.cast(IMAGES)
+
+def _rejects_path(images: Path) -> Path:
+    return images.with_name(f"{images.stem}-rejects.parquet")
+
+
+def _earlier_rejects(images: Path, uris: list[str]) -> list[dict[str, Any]]:
+    """The rejects of the ingests that are added to, without those that are listed again."""
+    path, again = _rejects_path(images), set(uris)
+    rows = read_table(path).to_pylist() if path.is_file() else []
+    return [row for row in rows if row["uri"] not in again]
+
+
+def _forget_changed(
+    role: str, coming: Path, found: SourceContents, config: IngestConfig, workspace: Workspace
+) -> tuple[list[str], tuple[str, ...]]:
+    """Remove what is known about images that `coming` removes or replaces; return (notes, gaps) about it."""
+    gone, other = differences(workspace, role, coming)
+    changed, notes = pa.concat_arrays([gone, other]), list[str]()
+    if len(gone):
+        notes.append(f"{number_of(len(gone), 'image is', 'images are')} no longer in the role: the source lacks them")
+    if len(other) and not config.add:  # with --add, the note about images that are listed again has this number
+        notes.append(f"{number_of(len(other), 'image has', 'images have')} other bytes under the same id")
+    if copies := forget(workspace.edits, "image_id", changed, role):
+        notes.append(f"{number_of(copies, 'edited copy', 'edited copies')} of them: `ndec edit` makes them again")
+    ours = {"basic": (workspace.pairs, "former_id"), "pool": (workspace.pairs, "latter_id")}
+    path, column = ours.get(role, (workspace.ground_truth, f"{role}_id"))
+    given = found.pairs if role in ours else config.ground_truth or found.truth
+    if given is not None and not config.add:  # all of it is written again
+        return notes, ()
+    if (count := forget(path, column, changed)) and role == "reference":
+        return notes, (
+            f"{number_of(count, 'query has', 'queries have')} no ground truth any more, because their reference was "
+            "replaced or removed: ingest the queries again with --ground-truth",
+        )
+    if count:
+        what = "pair of the release" if role in ours else "row of the ground truth"
+        notes.append(f"removed with them: {number_of(count, what, what.replace(' of', 's of'))}")
+    return notes, ()
 
 
 def _write_truth(

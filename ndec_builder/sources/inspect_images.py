@@ -23,13 +23,20 @@ from ndec_builder.core.executor.plan import Plan, Shard, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.schemas import IMAGES, REJECTS, table_of
-from ndec_builder.core.storage import atomic_path, fingerprint, read_table, read_uri, sha256_bytes, write_table
+from ndec_builder.core.storage import (
+    GROUP_ROWS,
+    atomic_path,
+    fingerprint,
+    read_table,
+    read_uri,
+    sha256_bytes,
+    write_table,
+)
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import Listing
 from ndec_builder.sources.settings import IngestConfig
 
 RESULT_VERSION = 3
-ROW_GROUP = 131_072  # same as storage.write_table, so that tables written in pieces have the same bytes
 IMAGES_PER_SHARD = 4_000  # images per shard marker
 _AHEAD = 4  # files in flight per thread: keeps threads busy and memory small
 _FACTS = ("sha256", "width", "height", "format")
@@ -138,20 +145,25 @@ def read_facts(uri: str, look: str, max_pixels: int | None, md5: str | None = No
 
 
 def write_images(path: Path, tables: Iterable[pa.Table], schema: pa.Schema = IMAGES) -> int:
-    """Write tables into one parquet file with one row group in memory at a time; return the number of rows."""
+    """Write tables into one parquet file with one row group in memory at a time; return the number of rows.
+
+    The file has the same bytes as one that `storage.write_table` writes.
+    """
     rows, waiting, held = 0, [], 0
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for table in tables:
             waiting.append(table)
             held += table.num_rows
             rows += table.num_rows
-            if held >= ROW_GROUP:
+            if held >= GROUP_ROWS:
                 joined = pa.concat_tables(waiting)
-                complete = held - held % ROW_GROUP
-                writer.write_table(joined.slice(0, complete), row_group_size=ROW_GROUP)
+                complete = held - held % GROUP_ROWS
+                writer.write_table(joined.slice(0, complete), row_group_size=GROUP_ROWS)
                 waiting, held = [joined.slice(complete)], held - complete
         if held or not rows:
-            writer.write_table(pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=ROW_GROUP)
+            writer.write_table(
+                pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=GROUP_ROWS
+            )
     return rows
 
 

@@ -37,6 +37,7 @@ class Listing:
     local: bool  # some images are on this machine, so that opening them downloads nothing
     note: str = ""  # what a person should know of this listing
     places: pa.ChunkedArray | None = None  # path of each image below the source or in its container, null if unknown
+    grouped: pa.Array | None = None  # ids whose group the source names or a chosen rule gives (`places.with_groups`)
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,13 @@ def with_groups(listing: Listing, config: IngestConfig, workspace: Workspace) ->
             places, others = timed[: len(places)], timed[len(places) :]
         names = find_groups(rule, [*places, *others], config.group_pause)[: len(places)]
         given, note = pa.array(names, pa.string()), grouping_note(rule, places, names)
+    chosen = config.group_by != "auto"  # then pictures that the rule leaves alone are alone by that choice
+    grouped = images["image_id"] if chosen else images["image_id"].filter(pc.is_valid(given))
     groups = pc.coalesce(given, pa.array(own, pa.string()))
     images = images.set_column(images.schema.get_field_index("group"), IMAGES.field("group"), groups)
     stamp = fingerprint([listing.stamp, groups.to_pylist()])
-    return replace(listing, images=images, stamp=stamp, note="; ".join(text for text in (listing.note, note) if text))
+    said = "; ".join(text for text in (listing.note, note) if text)
+    return replace(listing, images=images, stamp=stamp, note=said, grouped=grouped.combine_chunks())
 
 
 def effective_rule(config: IngestConfig) -> str:

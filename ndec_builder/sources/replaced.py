@@ -1,4 +1,7 @@
-"""Which picture an image id had at an earlier time: labels are about pictures, and an ingest may replace them."""
+"""What a new listing of a role does to the images that the role had, and which picture an id had at an earlier time.
+
+Labels, ground truth and pairs are about pictures, and an ingest may replace the picture of an id.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,117 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.schemas import REPLACED
+from ndec_builder.core.console import number_of
+from ndec_builder.core.errors import NdecError
+from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS, REPLACED
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
 _COLUMNS = ["image_id", "sha256"]
+_OPENED = ("sha256", "width", "height", "format")  # known once an image was opened
+
+
+def merge(old: pa.Table, new: pa.Table, role: str, stated: pa.Array) -> tuple[pa.Table, str]:
+    """Return (both tables as one, ascending by id; a sentence about images that are in both, or an empty text).
+
+    An image at the same uri takes what the new listing says: bytes, rotation, licences that are not null, and the
+    group if the id is in `stated`. One with the same bytes at a different uri keeps its old row.
+    Raises NdecError naming ids that would stand for two different pictures.
+    """
+    again = new.filter(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks()))
+    if not again.num_rows:
+        return _by_id(old, new), ""
+    before = old.take(pc.index_in(again["image_id"], value_set=old["image_id"].combine_chunks()))
+    same_place = pc.equal(before["uri"], again["uri"])
+    same_bytes = pc.fill_null(pc.equal(before["sha256"], again["sha256"]), False)
+    if differing := again.filter(pc.invert(pc.or_(same_place, same_bytes)))["image_id"].to_pylist():
+        raise NdecError(
+            f"{len(differing)} ids would stand for two pictures of the role {role}, e.g. {differing[0]!r}: "
+            "the role has images of that name with other bytes. Rename the files, give --id path, or leave out "
+            "--add to replace the role"
+        )
+    kept = again.num_rows - (pc.sum(same_place).as_py() or 0)
+    before, again = before.filter(same_place), again.filter(same_place)
+    updated = _updated(before, again, pc.is_in(again["image_id"], value_set=stated))
+    rest = old.filter(pc.invert(pc.is_in(old["image_id"], value_set=again["image_id"].combine_chunks())))
+    new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks())))
+    return _by_id(rest, updated, new), _said(before, updated, kept)
+
+
+def _by_id(*tables: pa.Table) -> pa.Table:
+    table = pa.concat_tables(tables)
+    return table.take(pc.sort_indices(table, [("image_id", "ascending")])).cast(IMAGES)
+
+
+def _updated(before: pa.Table, again: pa.Table, stated: pa.ChunkedArray) -> pa.Table:
+    """The rows of images that were listed again at the same uri. Both tables have the same ids in the same order."""
+    replaced = pc.fill_null(pc.not_equal(before["sha256"], again["sha256"]), False)
+    columns = {name: again[name] for name in IMAGES.names}
+    columns |= {name: pc.coalesce(again[name], before[name]) for name in _OPENED}
+    columns |= {
+        name: pc.coalesce(again[name], pc.if_else(replaced, pa.scalar(None, pa.string()), before[name]))
+        for name in LICENCE_COLUMNS
+    }
+    columns["group"] = pc.if_else(stated, again["group"], before["group"])
+    return pa.table(columns).cast(IMAGES)
+
+
+def _said(before: pa.Table, updated: pa.Table, kept: int) -> str:
+    def differ(*names: str) -> int:
+        keys = [
+            pc.binary_join_element_wise(*(table[name] for name in names), "\x1f", null_handling="replace")
+            for table in (before, updated)
+        ]
+        return pc.sum(pc.not_equal(*keys)).as_py() or 0
+
+    replaced = pc.sum(pc.not_equal(before["sha256"], updated["sha256"])).as_py() or 0  # null: unknown before
+    turned = pc.sum(pc.not_equal(before["rotation"], updated["rotation"])).as_py() or 0
+    counts = {
+        "other bytes than before, which count now": replaced,
+        "a new group": differ("group"),
+        "a new licence, author, title or address": differ(*LICENCE_COLUMNS),
+        "a new rotation": turned,
+    }
+    changes = (
+        ", ".join(f"{count:,} with {what}" for what, count in counts.items() if count) or "nothing about them changed"
+    )
+    parts = [f"{number_of(updated.num_rows, 'image')} of the role, listed again: {changes}"] if updated.num_rows else []
+    if kept:
+        parts.append(
+            f"{number_of(kept, 'image')} with the id and the bytes of one that the role has: the old row stays"
+        )
+    return ". ".join(parts)
+
+
+def differences(workspace: Workspace, role: str, coming: Path) -> tuple[pa.Array, pa.Array]:
+    """Return (ids that the table `coming` removes, ids that have a different picture in it).
+
+    Where a SHA-256 is unknown, the uri decides whether the picture is the same.
+    """
+    if not workspace.images(role).is_file():
+        return pa.array([], pa.string()), pa.array([], pa.string())
+    old, new = (read_table(path, [*_COLUMNS, "uri"]) for path in (workspace.images(role), coming))
+    place = pc.index_in(old["image_id"].combine_chunks(), value_set=new["image_id"].combine_chunks())
+    now = new.take(place)
+    unequal = pc.coalesce(pc.not_equal(now["sha256"], old["sha256"]), pc.not_equal(now["uri"], old["uri"]))
+    masks = pc.is_null(place), pc.fill_null(unequal, False)
+    gone, other = (old["image_id"].filter(mask).combine_chunks() for mask in masks)
+    return gone, other
+
+
+def forget(path: Path, column: str, ids: pa.Array, role: str = "") -> int:
+    """Remove the rows of a table that name one of the ids (of images of `role`, where the table has several roles);
+    return their number."""
+    if not len(ids) or not path.is_file():
+        return 0
+    table = read_table(path)
+    named = pc.is_in(table[column], value_set=ids)
+    if role:
+        named = pc.and_(named, pc.equal(table["role"], role))
+    count: int = pc.sum(named).as_py() or 0
+    if count:
+        write_table(path, table.filter(pc.invert(named)))
+    return count
 
 
 def record_replaced(workspace: Workspace, role: str, coming: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.access.hosts import parse_allowed
-from ndec_builder.core.config import Config, described, option, setting
+from ndec_builder.core.config import MAX_PIXELS, Config, described, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import ROLES
 from ndec_builder.sources.image_ids import check_rule
@@ -94,7 +94,7 @@ class IngestConfig(Config):
     license: str | None = setting(
         "", "Licence to record where the source names none, such as CC-BY-4.0; empty: unknown."
     )
-    max_pixels: int = setting(200_000_000, "An image with more pixels is rejected before it is decoded.")
+    max_pixels: int = setting(MAX_PIXELS, "An image with more pixels is rejected before it is decoded.")
     max_reject_share: float = setting(
         0.05, "Share of unusable images above which the exit code is 3.", ge=0, le=1, result=False
     )
@@ -109,3 +109,27 @@ class IngestConfig(Config):
             raise UsageError(
                 f"a ground truth belongs to the role query, not {self.role!r}: `ndec ingest query SOURCE …`"
             )
+
+
+def check_source(config: IngestConfig) -> None:
+    """Check that the settings fit the kind of the source. Raises UsageError."""
+    if config.role == "all" and config.kind not in MANY_ROLES:
+        raise UsageError(
+            f"role 'all' is for sources that know the roles themselves ({', '.join(MANY_ROLES)}), not for kind "
+            f"{config.kind!r}; name one of {', '.join(ROLES)}"
+        )
+    if config.kind == "descriptors":
+        raise UsageError(
+            f"{config.source} is {SOURCE_KINDS[config.kind]}, not images: use `ndec ingest` on the command line"
+        )
+    if config.id and config.kind in FIXED_IDS:
+        raise UsageError(f"--id does not apply to kind {config.kind!r}: its files define the ids of their images")
+    allowed = ("auto", *OWN_GROUPS.get(config.kind, (config.group_by,)))
+    if config.group_by not in allowed:
+        raise UsageError(
+            f"group_by is {config.group_by!r}, but the files of kind {config.kind!r} define the groups; it must be one "
+            f"of {', '.join(allowed)}"
+        )
+    for name, kind in (("ids", "disc21"), ("metadata", "openimages"), ("images", "openimages")):
+        if getattr(config, name) is not None and config.kind != kind:
+            raise UsageError(f"--{name} belongs to kind {kind!r}; {config.source} is read as {config.kind!r} (--kind)")

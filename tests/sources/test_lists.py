@@ -241,11 +241,11 @@ def test_tables_written_in_pieces_equal_tables_written_at_once(tmp_path: Path, m
     for number in range(700):
         lister.add(f"i{number:04d}", f"{number}.jpg", title=f"t{number % 7}", group=None)
     table = lister.finish().images
-    monkeypatch.setattr(inspect_images, "ROW_GROUP", 300)
+    monkeypatch.setattr(inspect_images, "GROUP_ROWS", 300)
     write_table(tmp_path / "once.parquet", table)
     inspect_images.write_images(tmp_path / "pieces.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
     assert read_table(tmp_path / "pieces.parquet").equals(table)
-    monkeypatch.setattr(inspect_images, "ROW_GROUP", 131_072)
+    monkeypatch.setattr(inspect_images, "GROUP_ROWS", 131_072)
     inspect_images.write_images(tmp_path / "large.parquet", (table.slice(start, 90) for start in range(0, 700, 90)))
     assert (tmp_path / "large.parquet").read_bytes() == (tmp_path / "once.parquet").read_bytes()
     assert inspect_images.write_images(tmp_path / "none.parquet", iter(())) == 0

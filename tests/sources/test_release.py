@@ -92,7 +92,8 @@ def test_existing_references_are_checked_and_roles_can_be_added(tmp_path: Path, 
     with pytest.raises(NdecError, match=r"1 ids would stand for two pictures .* 'T000007'"):
         ingest(tmp_path, add=True)
     (tmp_path / "disc" / "R000004.jpg").rename(tmp_path / "disc" / "R000005.jpg")
-    run(IngestConfig(tmp_path / "ws", "reference", tmp_path / "disc", kind="disc21"))
+    with pytest.raises(GapsError, match="1 query has no ground truth any more"):
+        run(IngestConfig(tmp_path / "ws", "reference", tmp_path / "disc", kind="disc21"))
     with pytest.raises(NdecError, match=r"names 1 reference id .* 'R000004'"):
         ingest(tmp_path)
 

@@ -10,7 +10,6 @@ import contextlib
 import fnmatch
 import functools
 import ipaddress
-import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ndec_builder.core.config import recorded_configs
 from ndec_builder.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -149,8 +149,7 @@ def trusted(config: Any) -> Iterator[None]:
     configs = [{name: getattr(config, name, None) for name in ("source", "images", "allow")}]
     if (root := getattr(config, "workspace", None)) is not None:
         for path in sorted((root / "images").glob("*.run.json")):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged by hand
-                configs.append(dict(json.loads(path.read_bytes())["config"]))
+            configs += recorded_configs(path)
     entries = [entry for one in configs for entry in named_hosts(one.get("source"), one.get("images"))]
     allow = [str(entry) for one in configs for entry in one.get("allow") or ()]
     entries += [entry for entry in allow if entry.startswith(_PRIVATE)]

@@ -24,7 +24,7 @@ from ndec_builder.core.access.references import ESCAPES_FOLDER
 from ndec_builder.core.console import number_of, progress
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.storage import sha256_file, write_table
+from ndec_builder.core.storage import GROUP_ROWS, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.inspect_images import write_images
 from ndec_builder.sources.listing import complete, name_all
@@ -42,8 +42,8 @@ def is_bare(config: IngestConfig) -> bool:
     return str(config.source).lower().endswith(".csv") and config.look in ("auto", "list")
 
 
-def stream(config: IngestConfig, workspace: Workspace) -> tuple[Path, dict[str, int], dict[str, str]]:
-    """Write images/<role>.parquet from a csv alone; return it with counts and inputs for the run record.
+def stream(config: IngestConfig, workspace: Workspace, coming: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """Write the images table to `coming` from a csv alone; return counts and inputs for the run record.
 
     Rows go to one spool file per first character of the id, and each spool file is sorted. Raises UsageError, and
     NdecError for missing columns, wrong quotes, repeated ids and rotations that are not multiples of 90.
@@ -59,9 +59,9 @@ def stream(config: IngestConfig, workspace: Workspace) -> tuple[Path, dict[str, 
         spools = _spool(path, Path(folder))
         bad: list[dict[str, str]] = []
         tables = (_without_paths(table, base, bad) for table in _sorted(spools, path))
-        rows = write_images(target, (_convert(table, base, config) for table in tables if table.num_rows))
+        rows = write_images(coming, (_convert(table, base, config) for table in tables if table.num_rows))
     write_table(target.with_name(f"{config.role}-rejects.parquet"), table_of(REJECTS, bad))
-    return target, {"images": rows, "rejects": len(bad), "ground_truth": 0}, {path.name: sha256_file(path)}
+    return {"images": rows, "rejects": len(bad), "ground_truth": 0}, {path.name: sha256_file(path)}
 
 
 def _without_paths(table: pa.Table, base: str, bad: list[dict[str, str]]) -> pa.Table:
@@ -168,7 +168,7 @@ def _sorted(spools: list[Path], path: Path) -> Iterator[pa.Table]:
         same = pc.equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
         if twice := ids.slice(1).filter(same).to_pylist():
             raise NdecError(f"{path}: {name_all('ids appear twice', twice)}; keep one row per image")
-        yield from (table.slice(start, 131_072) for start in range(0, table.num_rows, 131_072))
+        yield from (table.slice(start, GROUP_ROWS) for start in range(0, table.num_rows, GROUP_ROWS))
 
 
 def _convert(table: pa.Table, base: str, config: IngestConfig) -> pa.Table:
