@@ -28,7 +28,8 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import CLEARED, table_of
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 2  # 2: one label per pair of the slice, and one more for contradicted pairs
+# 2: one label per pair of the slice, and one more for contradicted pairs; 3: enlarging the slice costs confidence
+RESULT_VERSION = 3
 
 
 def run(config: AutoClearConfig) -> Path:
@@ -78,7 +79,7 @@ def _choose_pairs(config: AutoClearConfig, tables: AnnotationTables) -> tuple[Cl
     tables.require_tasks()
     votes, count = votes_without_audit(tables.counting_labels), tables.options.check_pairs
     probabilities = copy_probabilities(tables.candidates)
-    clearing = check_slice(probabilities, config.above, count, votes, config.allowed)
+    clearing = check_slice(probabilities, config.above, count, votes, config.allowed, tables.options.check_sizes)
     if clearing.refused:
         raise NdecError(f"nothing is cleared: {clearing.refused}")
     labelled = set(tables.valid_labels["pair_id"].to_pylist())

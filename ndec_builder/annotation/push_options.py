@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class PushOptions:
     ever_shown: bool = False  # hints were shown at some push: labels may have been influenced
     check_above: float = 1.0  # the slice that checks auto-clearing was drawn above this P(edited copy) …
     check_pairs: int = 0  # … and has this many pairs; 0 before it was drawn
+    check_sizes: tuple[int, ...] = ()  # sizes of all slices that were drawn: each is one more look at the labels
+    check_slice: str = ""  # fingerprint of the last one
     sample: int = 0  # pairs of the random sample that certify uses; 0 before `push --sample`
     double_checked: tuple[str, ...] = ()  # every `--which` of the double-checks so far; "unknown": by an older ndec
     left: tuple[str, ...] = ()  # annotators who left (`ndec annotate leave`) and were not named by a push since
@@ -37,6 +40,13 @@ class PushOptions:
             left=tuple(name for name in self.left if name not in named),
         )
 
+    def after_slice(self, pairs: Sequence[str]) -> PushOptions:
+        """The options after a push that gave this slice to annotators; the same slice again is no new look."""
+        found = hashlib.sha256("\x1f".join(pairs).encode()).hexdigest()
+        same = self.check_slice == found or (not self.check_slice and self.check_sizes == (len(pairs),))
+        sizes = self.check_sizes if same else (*self.check_sizes, len(pairs))
+        return replace(self, check_sizes=sizes, check_slice=found)
+
     def after_double_check(self, which: str, earlier: bool) -> PushOptions:
         """The options after a double-check of these pairs (`--which`); `earlier`: there was one before."""
         known = self.double_checked or (("unknown",) if earlier else ())
@@ -54,7 +64,12 @@ def read_push_options(directory: Path) -> PushOptions:
     known = read_json(path) if path.is_file() else {}
     options = PushOptions(**{name: value for name, value in known.items() if name in PushOptions.__dataclass_fields__})
     ever_shown, left = options.ever_shown or options.shown, tuple(options.left)
-    return replace(options, ever_shown=ever_shown, left=left, double_checked=tuple(options.double_checked))
+    sizes = tuple(options.check_sizes) or (
+        (options.check_pairs,) if options.check_pairs else ()
+    )  # of an older ndec: ()
+    return replace(
+        options, ever_shown=ever_shown, left=left, double_checked=tuple(options.double_checked), check_sizes=sizes
+    )
 
 
 def write_push_options(directory: Path, options: PushOptions) -> None:

@@ -122,6 +122,7 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
     chosen = table_of(TASKS, [])
     if config.check_pairs:
         slice_, seen_by = _slice(config, tables.cleared_by), _seen_by("first", tables)
+        tables.options = tables.options.after_slice(slice_)
         load = open_load("first", tasks, tables.labelled | tables.skipped)
         people = _slice_people(config, tables, slice_, seen_by)
         chosen = assign_people(by_id, people, "first", config.annotators, tasks=tasks, load=load, seen_by=seen_by)

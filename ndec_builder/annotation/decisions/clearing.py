@@ -26,6 +26,7 @@ from ndec_builder.annotation.decisions.label_statistics import (
     MISSED,
     clearing_threshold,
     draw_pairs,
+    look_confidence,
     pairs_to_prove,
 )
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
@@ -46,7 +47,8 @@ class Clearing:
     threshold: float | None
     bound: float | None  # one-sided upper bound of the share of no copies at or above the threshold
     refused: str = ""  # why nothing may be cleared
-    confidence: float = CONFIDENCE_AT_ONCE  # of the bound: the two tests of `clearing_threshold` share 95 %
+    confidence: float = CONFIDENCE_AT_ONCE  # of the bound: all tests at all looks share 95 %
+    look: int = 1  # sizes of the slice before this one that could have proven `allowed`, plus 1
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,34 +85,49 @@ def contradicted_pairs(slice_: Iterable[str], votes: Mapping[str, Sequence[str]]
 
 
 def check_slice(
-    probabilities: Mapping[str, float], above: float, count: int, votes: Mapping[str, Sequence[str]], allowed: float
+    probabilities: Mapping[str, float],
+    above: float,
+    count: int,
+    votes: Mapping[str, Sequence[str]],
+    allowed: float,
+    sizes: Sequence[int] = (),
 ) -> Clearing:
     """Find the lowest P(edited copy) that the slice of `count` pairs proves, or why there is none.
 
-    `votes`: the labels by pair (`votes_without_audit`). A pair of the slice without a verdict counts as wrong. The
-    bound is on the share of no copies among all pairs at or above the threshold, with 95 % confidence over all tests.
+    `votes`: the labels by pair (`votes_without_audit`). A pair of the slice without a verdict counts as wrong. `sizes`:
+    of the slices that were drawn so far, this one last (`PushOptions.check_sizes`). The bound is on the share of no
+    copies among all pairs at or above the threshold, with 95 % confidence over all tests at all sizes.
     """
     drawn = slice_pairs(probabilities, above, count)
     values = np.array([probabilities[pair] for pair in drawn])
     found = [slice_verdict(votes.get(pair, ())) for pair in drawn]
     copies = np.array([one is True for one in found], bool)
-    proven = clearing_threshold(values, copies, allowed * (1 - MISSED))
-    threshold, confidence = proven or (None, CONFIDENCE_AT_ONCE)
+    look = look_number(allowed, sizes)
+    proven = clearing_threshold(values, copies, allowed * (1 - MISSED), look)
+    threshold, confidence = proven or (None, look_confidence(CONFIDENCE_AT_ONCE, look))
     inside = values >= threshold if threshold is not None else np.ones(len(drawn), bool)
     checked, wrong = int(inside.sum()), int((~copies & inside).sum())
     bound = min(clopper_pearson_upper(wrong, checked, confidence) / (1 - MISSED), 1.0) if checked else None
     unknown = found.count(None)
-    refused = "" if threshold is not None else _refusal(above, allowed, len(drawn), unknown, wrong, bound)
-    return Clearing(above, allowed, len(drawn), unknown, checked, wrong, threshold, bound, refused, confidence)
+    refused = "" if threshold is not None else _refusal(above, allowed, len(drawn), unknown, wrong, bound, look)
+    return Clearing(above, allowed, len(drawn), unknown, checked, wrong, threshold, bound, refused, confidence, look)
 
 
-def smallest_slice(allowed: float) -> int:
+def look_number(allowed: float, sizes: Sequence[int]) -> int:
+    """Which look at the slice this is, from 1: earlier sizes that were too small to prove `allowed` are none."""
+    looks = 1
+    for size in sizes[:-1]:
+        looks += size >= smallest_slice(allowed, looks)
+    return looks
+
+
+def smallest_slice(allowed: float, look: int = 1) -> int:
     """Pairs that a slice needs to prove `allowed` if all of them are copies."""
-    return pairs_to_prove(allowed * (1 - MISSED), CONFIDENCE_AT_ONCE)
+    return pairs_to_prove(allowed * (1 - MISSED), look_confidence(CONFIDENCE_AT_ONCE, look))
 
 
-def _refusal(above: float, allowed: float, drawn: int, unknown: int, wrong: int, bound: float | None) -> str:
-    need = smallest_slice(allowed)
+def _refusal(above: float, allowed: float, drawn: int, unknown: int, wrong: int, bound: float | None, look: int) -> str:
+    need = smallest_slice(allowed, look)
     if drawn < need:
         return (
             f"the random slice has {drawn} pairs with a pre-label of at least {above:g}; {need} are needed to prove "
@@ -125,20 +142,25 @@ def _refusal(above: float, allowed: float, drawn: int, unknown: int, wrong: int,
         + (
             "Label all pairs of the slice; the same push gives disputed pairs to one more annotator"
             if unknown
-            else "Have these pairs labelled, or fix the pre-labels"
+            else "Fix the pre-labels, or enlarge the slice; that is one more look at it, so it then needs at least "
+            f"{smallest_slice(allowed, look + 1)} pairs if none is wrong"
         )
     )
 
 
 def recheck_cleared(
-    cleared: pa.Table, probabilities: Mapping[str, float], count: int, votes: Mapping[str, Sequence[str]]
+    cleared: pa.Table,
+    probabilities: Mapping[str, float],
+    count: int,
+    votes: Mapping[str, Sequence[str]],
+    sizes: Sequence[int] = (),
 ) -> Clearing:
     """The check behind a table CLEARED (not empty), repeated with the current labels.
 
     `probabilities`: P(edited copy) of all pairs at the time of clearing.
     """
     above, allowed = cleared["above"][0].as_py(), cleared["allowed"][0].as_py()
-    return check_slice(probabilities, above, count, votes, allowed)
+    return check_slice(probabilities, above, count, votes, allowed, sizes)
 
 
 def clearable(probabilities: Mapping[str, float], clearing: Clearing, labelled: Collection[str]) -> dict[str, float]:

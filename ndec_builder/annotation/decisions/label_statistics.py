@@ -67,29 +67,41 @@ def doubtful_pairs(pair_ids: list[str], posterior: Posterior, keep: float, disca
     return {pair for pair, open_ in zip(pair_ids, doubt, strict=True) if open_}
 
 
-def clearing_threshold(probabilities: np.ndarray, is_copy: np.ndarray, allowed: float) -> tuple[float, float] | None:
+def look_confidence(confidence: float, look: int) -> float:
+    """Confidence of the `look`-th test (from 1) that may end in a claim: they spend 3/4, 3/16, 3/64 … of the error.
+
+    The first one costs few pairs more than a single test would. All of them together make the error of one test.
+    """
+    return 1 - (1 - confidence) * 0.75 * 0.25 ** (look - 1)
+
+
+def clearing_threshold(
+    probabilities: np.ndarray, is_copy: np.ndarray, allowed: float, look: int = 1
+) -> tuple[float, float] | None:
     """(Lowest P(edited copy) above which the checked pairs prove an error of at most `allowed`, confidence), or None.
 
     `probabilities` (n,) and `is_copy` (n,) bool: of pairs that were labelled without a pre-label in sight.
     Auto-clearing may only discard pairs as edited copies, so a copy below the threshold costs time and nothing else.
     First all checked pairs are tested, with CONFIDENCE_AT_ONCE. If that fails, thresholds are tried from the highest
     down, with CONFIDENCE_IN_STEPS, until the first failure (fixed-sequence testing). The chance that either test claims
-    too much is at most (1 − 0.97) + (1 − 0.98) = 5 %. None: too few checked pairs, or too many that are no copies.
+    too much is at most (1 − 0.97) + (1 − 0.98) = 5 %, over all looks: people enlarge a slice that proves nothing, so
+    the `look`-th size gets its part of it (`look_confidence`). None: too few checked pairs, or too many no copies.
     """
     order = np.argsort(-probabilities, kind="stable")
     scores, wrong = probabilities[order], np.cumsum(~is_copy[order])
-    if len(scores) and clopper_pearson_upper(int(wrong[-1]), len(scores), CONFIDENCE_AT_ONCE) <= allowed:
-        return float(scores[-1]), CONFIDENCE_AT_ONCE
-    need = pairs_to_prove(allowed, CONFIDENCE_IN_STEPS)
+    at_once, in_steps = (look_confidence(one, look) for one in (CONFIDENCE_AT_ONCE, CONFIDENCE_IN_STEPS))
+    if len(scores) and clopper_pearson_upper(int(wrong[-1]), len(scores), at_once) <= allowed:
+        return float(scores[-1]), at_once
+    need = pairs_to_prove(allowed, in_steps)
     ends = np.flatnonzero(np.diff(scores, append=-np.inf)) + 1  # pairs of one score are cleared together
     best, last = None, 0
     for count in ends[ends >= need].tolist():
         if last and count - last < need // 4 and count < len(scores):
             continue  # fewer tests
-        if clopper_pearson_upper(int(wrong[count - 1]), count, CONFIDENCE_IN_STEPS) > allowed:
+        if clopper_pearson_upper(int(wrong[count - 1]), count, in_steps) > allowed:
             break
         best, last = float(scores[count - 1]), count
-    return None if best is None else (best, CONFIDENCE_IN_STEPS)
+    return None if best is None else (best, in_steps)
 
 
 def pairs_to_prove(allowed: float, confidence: float = 0.95) -> int:

@@ -148,7 +148,7 @@ def _recheck(tables: AnnotationTables) -> tuple[Clearing | None, set[str]]:
     if not tables.cleared.num_rows:
         return None, set()
     probabilities = tables.cleared_by
-    votes = votes_without_audit(tables.counting_labels)
-    clearing = recheck_cleared(tables.cleared, probabilities, tables.options.check_pairs, votes)
+    votes, options = votes_without_audit(tables.counting_labels), tables.options
+    clearing = recheck_cleared(tables.cleared, probabilities, options.check_pairs, votes, options.check_sizes)
     allowed = clearable(probabilities, clearing, ())
     return clearing, {pair for pair in tables.cleared["pair_id"].to_pylist() if pair in allowed}
