@@ -16,7 +16,7 @@ from ndec_builder.annotation.decisions.audit import (
     kept_pairs,
 )
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
-from ndec_builder.annotation.decisions.recall_certificate import RecallGoal, certify_recall
+from ndec_builder.annotation.decisions.recall_certificate import certify_recall, goal_of_look
 from ndec_builder.annotation.label_tables import keys, newest_labels
 
 ERROR = 0.03  # what `certify` assumes without gold pairs: the SIMULATED annotators have at most .027
@@ -55,7 +55,7 @@ class CertifiedWay(Way):
             ranking = sorted(ids, key=lambda pair: -self.prior[pair][1])
             rank = {pair: place for place, pair in enumerate(ranking, 1)}
         ranks = np.array([rank[pair] for pair in positives], np.int64)
-        goal = RecallGoal(self.policy.recall, 0.95)
+        goal = goal_of_look(self.policy.recall, 0.95)
         self.certificate = certify_recall(ranks, len(ids), len(drawn), goal, ERROR, confirmed=self.policy.confirm)
         self.named = ranking[: self.certificate.stop or len(ranking)]
         self._count("first", lambda: crew.look("first", [pair for pair in self.named if pair not in crew.seen]))

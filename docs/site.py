@@ -13,7 +13,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from ndec_builder.annotation.decisions.recall_certificate import RecallGoal, expected_recall
+from ndec_builder.annotation.decisions.recall_certificate import expected_recall, goal_of_look
 from ndec_builder.cli.assist import sizing
 from ndec_builder.commands import settings_sections
 from ndec_builder.core.config import file_settings
@@ -208,7 +208,7 @@ def sizes() -> str:
               "|---|---|---|---|---|---|---|"]  # fmt: skip
     for sample in (200, 400, 600, 1000):
         cells = [
-            expected_recall(sample, share, 5000, RecallGoal(), 0.03, confirmed=twice)
+            expected_recall(sample, share, 5000, goal_of_look(), 0.03, confirmed=twice)
             for share in (0.1, 0.3, 0.6)
             for twice in (False, True)
         ]

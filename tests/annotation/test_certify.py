@@ -9,7 +9,7 @@ import pytest
 
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.assignment.rounds import new_tasks
-from ndec_builder.annotation.decisions.recall_certificate import GoldErrors, RecallGoal, certify_recall
+from ndec_builder.annotation.decisions.recall_certificate import GoldErrors, RecallGoal, certify_recall, goal_of_look
 from ndec_builder.annotation.push_options import PushOptions, write_push_options
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import audit_and_clearing, findings_text
@@ -39,7 +39,7 @@ def test_the_stop_is_that_of_the_sample_in_the_ranking(review: Review, capsys: p
     review.label(review.sample)
     stored = review.run(error=0.0)
     ranks = [review.ranking.index(pair) + 1 for pair in review.sample if review.truth[pair] == "hard_negative"]
-    assert stored["stop"] == certify_recall(np.array(ranks), PAIRS, SAMPLE, RecallGoal(0.8, 0.95)).stop
+    assert stored["stop"] == certify_recall(np.array(ranks), PAIRS, SAMPLE, RecallGoal(0.8, 1 - 0.05 * 3 / 4)).stop
     assert stored["to_label"] == review.ranking[: stored["stop"]]  # type: ignore[misc]
     missing = set(stored["to_label"]) - set(review.sample)  # type: ignore[call-overload]
     assert f"{len(missing):,} more labels certify" in capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_a_certificate_is_replaced_on_request_only_and_costs_confidence(review: 
         review.run(error=0.0, recall=0.9)
     second = review.run(error=0.0, again=True)
     assert (first["replaced"], second["replaced"]) == (0, 1)
-    assert second["goal"] == {"recall": 0.8, "confidence": 0.975}
+    assert second["goal"] == {"recall": 0.8, "confidence": pytest.approx(1 - 0.05 * 3 / 16)}
     assert second["stop"] >= first["stop"]  # type: ignore[operator]
 
 
@@ -219,7 +219,7 @@ def test_status_and_the_card_report_it(review: Review) -> None:
     assert f"{rest:,} pairs were not looked at" in card and "misses at most 10% of the hard negatives" in card
     status = "\n".join(findings_text(audit_and_clearing(StatusConfig(review.workspace.root))))
     assert "certified: at least 80% of the hard negatives among these 1,500 candidates are labelled" in status
-    assert f"{rest:,} pairs need not be looked at" in status
+    assert f"{rest:,} pairs need no label" in status
 
 
 def test_a_push_keeps_the_order_of_the_certificate_after_relearning(review: Review) -> None:
@@ -245,3 +245,24 @@ def test_the_advice_for_a_sample(sample: int, words: str) -> None:
     assert words in sample_advice(sample, 5000)
     assert "30% hard negatives among the pairs (assumed)" in sample_advice(sample, 5000)
     assert "60% hard negatives among the pairs:" in sample_advice(sample, 5000, (60, 100))
+
+
+def test_an_error_other_than_that_of_the_certificate_is_refused(review: Review) -> None:
+    review.label(review.sample)
+    review.run(error=0.0)
+    assert review.run()["error"] == review.run(error=0.0)["error"] == 0.0
+    with pytest.raises(NdecError, match=r"error of 0\.000 \(given\), not on the 0\.4 of --error; add --again"):
+        review.run(error=0.4)
+
+
+def test_nothing_is_said_about_other_pairs_if_there_are_none(review: Review) -> None:
+    review.label(review.ids)
+    review.run(error=0.0)
+    found = certificate_progress(tables_of(review))
+    assert found is not None and found["unlabelled"] == 0
+    assert "no label" not in certificate_text(found)
+
+
+def test_certificates_that_replace_each_other_share_the_error() -> None:
+    errors = [1 - goal_of_look(0.8, 0.95, replaced).confidence for replaced in range(40)]
+    assert sum(errors) <= 0.05 + 1e-12 and errors[0] == pytest.approx(0.0375)

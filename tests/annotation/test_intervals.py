@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from ndec_builder.annotation.decisions.binomial import clopper_pearson, clopper_pearson_upper, wilson
+from ndec_builder.annotation.decisions.binomial import clopper_pearson, clopper_pearson_upper, log_ways, wilson
 
 CASES = [(0, 300), (1, 300), (3, 473), (0, 1), (5, 5), (17, 40), (0, 12000), (250, 12000)]
 
@@ -37,3 +41,9 @@ def test_the_bound_covers_as_often_as_it_says(share: float) -> None:
     drawn, counts = np.unique(np.random.default_rng(0).binomial(300, share, 4000), return_counts=True)
     covered = sum(c for k, c in zip(drawn, counts, strict=True) if clopper_pearson_upper(int(k), 300) >= share)
     assert covered / 4000 >= 0.945
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_log_ways_are_logarithms_of_binomial_coefficients(count: int, some: int) -> None:
+    some = min(some, count)
+    assert float(log_ways(count, some)) == pytest.approx(math.log(math.comb(count, some)), abs=1e-9)

@@ -20,6 +20,8 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
+from ndec_builder.annotation.decisions.binomial import log_ways
+
 BETS = (0.8, 0.9, 0.95)  # shares of the largest bet that cannot ruin; the wealth is their average
 _MIXTURE = 300  # the mixture is over 0 … this many copies, with weights 1 / (1 + K)²: any choice is valid
 _OVERLOOKED_SHARE = 0.2  # of 1 − confidence, for copies that the audit of weighted draws overlooks
@@ -65,21 +67,13 @@ def _log_chance(found: int, draws: int, copies: np.ndarray, count: int, missed: 
     drawn = np.arange(found, most + 1)[None, :]
     some = copies[:, None]
     possible = (drawn <= some) & (draws - drawn <= count - some)
-    logs = _log_ways(some, drawn) + _log_ways(count - some, draws - drawn) - _log_ways(count, np.array(draws))
-    logs = logs + _log_ways(drawn, np.array(found)) + found * np.log1p(-missed)
+    logs = log_ways(some, drawn) + log_ways(count - some, draws - drawn) - log_ways(count, np.array(draws))
+    logs = logs + log_ways(drawn, np.array(found)) + found * np.log1p(-missed)
     if missed:
         logs = logs + (drawn - found) * np.log(missed)
     if not logs.shape[1]:
         return np.full(len(copies), -np.inf)
     return np.asarray(np.logaddexp.reduce(np.where(possible, logs, -np.inf), axis=1))
-
-
-def _log_ways(count: np.ndarray | int, some: np.ndarray) -> np.ndarray:
-    return np.asarray(
-        scipy.special.gammaln(count + 1.0)
-        - scipy.special.gammaln(some + 1.0)
-        - scipy.special.gammaln(np.maximum(count - some, 0) + 1.0)
-    )
 
 
 def weighted_upper(

@@ -62,13 +62,13 @@ def rare_upper(found: int, drawn: int, count: int, missed: float = 0.0, confiden
 def found_at_most(found: int, drawn: int, kind: int, count: int, missed: float) -> float:
     """P(X ≤ found): of `kind` items, a hypergeometric number is drawn, each overlooked with probability `missed`."""
     hits = np.arange(max(0, drawn + kind - count), min(drawn, kind) + 1)
-    logs = _log_comb(kind, hits) + _log_comb(count - kind, drawn - hits) - _log_comb(count, drawn)
+    logs = log_ways(kind, hits) + log_ways(count - kind, drawn - hits) - log_ways(count, drawn)
     return float((scipy.special.bdtr(np.minimum(found, hits), hits, 1 - missed) * np.exp(logs)).sum())
 
 
-def _log_comb(count: int, some: np.ndarray | int) -> np.ndarray:
-    return np.asarray(
-        scipy.special.gammaln(count + 1)
-        - scipy.special.gammaln(np.add(some, 1))
-        - scipy.special.gammaln(count - np.asarray(some) + 1)
-    )
+def log_ways(count: np.ndarray | int, some: np.ndarray | int) -> np.ndarray:
+    """log C(count, some), element by element, float64; any number where `some` is above `count`."""
+    total, chosen = np.asarray(count), np.asarray(some)
+    left = np.maximum(total - chosen, 0)
+    gammaln = scipy.special.gammaln
+    return np.asarray(gammaln(total + 1.0) - gammaln(chosen + 1.0) - gammaln(left + 1.0))

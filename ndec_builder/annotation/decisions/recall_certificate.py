@@ -44,8 +44,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
-from ndec_builder.annotation.decisions.binomial import clopper_pearson_upper, rare_upper
-from ndec_builder.annotation.decisions.label_statistics import MISSED
+from ndec_builder.annotation.decisions.binomial import clopper_pearson_upper, log_ways, rare_upper
+from ndec_builder.annotation.decisions.label_statistics import MISSED, look_confidence
 
 # Shares of 1 − confidence: false positives in the sample, number of hard negatives, and the rest for the stop itself.
 FALSE_SHARE, COUNT_SHARE = 0.2, 0.1
@@ -68,6 +68,15 @@ class RecallGoal:
     def stop_share(self) -> float:
         """The probability with which the stop itself may be too early."""
         return (1 - self.confidence) * (1 - FALSE_SHARE - COUNT_SHARE)
+
+
+def goal_of_look(recall: float = 0.8, confidence: float = 0.95, replaced: int = 0) -> RecallGoal:
+    """The goal of a certificate that replaces `replaced` others.
+
+    People replace a certificate after they have seen it, so all of them together may be wrong with a probability of
+    1 − confidence: the first one with three quarters of it, each later one with a quarter of the one before.
+    """
+    return RecallGoal(recall, look_confidence(confidence, replaced + 1))
 
 
 class GoldErrors(NamedTuple):
@@ -170,14 +179,8 @@ def _at_least(some: int, totals: np.ndarray, kind: np.ndarray, drawn: int) -> np
     found = np.arange(some, drawn + 1)
     total, of_kind = totals[:, None], kind[:, None]
     possible = (found <= of_kind) & (drawn - found <= total - of_kind)
-    logs = _log_ways(of_kind, found) + _log_ways(total - of_kind, drawn - found) - _log_ways(total, np.array(drawn))
+    logs = log_ways(of_kind, found) + log_ways(total - of_kind, drawn - found) - log_ways(total, np.array(drawn))
     return np.exp(np.where(possible, logs, -np.inf)).sum(axis=1)
-
-
-def _log_ways(count: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """log C(count, some), element by element; any number where it is not defined."""
-    left = np.maximum(count - some, 0)
-    return scipy.special.gammaln(count + 1) - scipy.special.gammaln(some + 1) - scipy.special.gammaln(left + 1)
 
 
 def false_positives(
@@ -208,8 +211,8 @@ def _gold_at_most(gold: GoldErrors, false: int, others: int) -> float:
     wrong = np.arange(gold.wrong + 1)
     total, all_ = gold.wrong + false, gold.labels + others
     possible = (total - wrong <= others) & (wrong <= gold.labels)
-    logs = _log_ways(np.array(gold.labels), wrong) + _log_ways(np.array(others), total - wrong)
-    return float(np.exp(np.where(possible, logs - _log_ways(np.array(all_), np.array(total)), -np.inf)).sum())
+    logs = log_ways(np.array(gold.labels), wrong) + log_ways(np.array(others), total - wrong)
+    return float(np.exp(np.where(possible, logs - log_ways(np.array(all_), np.array(total)), -np.inf)).sum())
 
 
 def least_positives(goal: RecallGoal) -> int:

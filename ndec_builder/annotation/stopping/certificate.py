@@ -21,6 +21,7 @@ from ndec_builder.annotation.decisions.recall_certificate import (
     RecallGoal,
     certify_recall,
     expected_recall,
+    goal_of_look,
     least_positives,
 )
 from ndec_builder.annotation.decisions.resolution import cleared_from
@@ -70,7 +71,7 @@ def new_certificate(config: CertifyConfig, tables: AnnotationTables, replaced: i
     """
     sample = read_sample(tables)
     error, source = (config.error, "given") if config.error is not None else measured_error(tables)
-    goal = RecallGoal(config.recall, 1 - (1 - config.confidence) / 2**replaced)
+    goal = goal_of_look(config.recall, config.confidence, replaced)
     found = sample.certify(goal, error)
     if found.stop is None:
         raise NdecError(_too_few(found, goal, config, source))
@@ -168,7 +169,7 @@ def sample_advice(sample: int, pairs: int, found: tuple[int, int] | None = None)
     """
     sample = min(sample, pairs)
     prevalence = found[0] / found[1] if found and found[1] >= 50 else 0.3
-    goal = RecallGoal()
+    goal = goal_of_look()
     recalls = [
         expected_recall(sample, prevalence, pairs, goal, ASSUMED_ERROR, confirmed=twice) for twice in (False, True)
     ]
@@ -179,7 +180,7 @@ def sample_advice(sample: int, pairs: int, found: tuple[int, int] | None = None)
     text = f"expect to stop at {recalls[1]:.0%} of the hard negatives if two annotators label those of the sample"
     if recalls[0] is not None:
         text += f" (`double-check --which hard_negative`), at {recalls[0]:.0%} if one does"
-    return start + f"to certify {goal.recall:.0%} with {goal.confidence:.0%} confidence, " + text
+    return start + f"to certify {goal.recall:.0%} with 95% confidence, " + text
 
 
 def open_in_sample(tables: AnnotationTables, drawn: list[str]) -> dict[str, int]:
@@ -220,7 +221,7 @@ def _too_few(found: RecallCertificate, goal: RecallGoal, config: CertifyConfig, 
         f"the random sample of {found.sample:,} labelled pairs holds "
         f"{number_of(found.positives, 'hard negative')}, up to "
         f"{found.false} of them by wrong labels (error: {source}); a recall of {goal.recall:g} with confidence "
-        f"{goal.confidence:g} needs at least {least_positives(goal)} right ones: enlarge the sample with {push}, "
+        f"{config.confidence:g} needs at least {least_positives(goal)} right ones: enlarge the sample with {push}, "
         "measure the error on more gold pairs (`push --gold 0.05`), or lower --recall"
     )
 
@@ -279,10 +280,12 @@ def certificate_text(found: Mapping[str, Any]) -> str:
         f"{number_of(found['positives'], 'hard negative')}{twice}, up to "
         f"{found['false']} of them wrong (error {found['error']:.3f}: {found['error_source']})"
     )
-    rest = f"{number_of(found['unlabelled'], 'pair')} need not be looked at"
+    rest = f"; the other {number_of(found['unlabelled'], 'pair needs', 'pairs need')} no label" * bool(
+        found["unlabelled"]
+    )
     if not found["open"]:
-        return f"certified: {statement}, {rest}; {basis}"
+        return f"certified: {statement}{rest}; {basis}"
     return (
-        f"{found['open']:,} more labels certify that {statement}: `push --order likeliest --count {found['open']}`; "
+        f"{found['open']:,} more labels certify that {statement}: `push --order likeliest --count {found['open']}`"
         f"{rest}; {basis}"
     )

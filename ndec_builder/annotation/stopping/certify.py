@@ -17,7 +17,9 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import sha256_file, write_json
 from ndec_builder.core.workspace import Workspace
 
-RESULT_VERSION = 2  # 2: first-round labels of the recorded sample; missed hard negatives; exact bound from gold pairs
+# 2: first-round labels of the recorded sample; missed hard negatives; exact bound from gold pairs; 3: a certificate and
+# all that replace it share the error
+RESULT_VERSION = 3
 
 
 @one_writer(lambda config: Workspace(config.workspace).annotation(config.split))
@@ -50,6 +52,11 @@ def run(config: CertifyConfig) -> Path:
         raise NdecError(
             f"{path} certifies a recall of {stored['recall']:g} with confidence {stored['confidence']:g}, not "
             f"{config.recall:g} with {config.confidence:g}; add --again to replace it"
+        )
+    elif config.error is not None and (stored["error"], stored["error_source"]) != (config.error, "given"):
+        raise NdecError(
+            f"{path} counts on an error of {stored['error']:.3f} ({stored['error_source']}), not on the "
+            f"{config.error:g} of --error; add --again to replace it"
         )
     say(certificate_line(tables) or "")
     return path

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.assignment.order import likeliest_first
 from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, posterior_of, prior_of
-from ndec_builder.annotation.decisions.recall_certificate import RecallGoal
+from ndec_builder.annotation.decisions.recall_certificate import goal_of_look
 from ndec_builder.annotation.plans import PLANS
 from ndec_builder.annotation.settings import DecisionRules
 from ndec_builder.annotation.stopping.certificate import certified_stop, first_labels, population
@@ -81,7 +81,7 @@ def certified_stops(tables: AnnotationTables) -> dict[float, int]:
     found = {}
     for recall in RECALLS:
         try:
-            found[recall] = certified_stop(tables, RecallGoal(recall))
+            found[recall] = certified_stop(tables, goal_of_look(recall))
         except NdecError:  # no blind sample at all: the same for each recall
             return {}
     return {recall: stop for recall, stop in found.items() if stop is not None}

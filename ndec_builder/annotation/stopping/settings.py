@@ -25,7 +25,9 @@ class CertifyConfig(Config):
         ge=0,
         lt=1,
     )
-    again: bool = option(False, "Replace a certificate that exists; each replacement halves the error that is allowed.")
+    again: bool = option(
+        False, "Replace a certificate that exists; each one may err a quarter as often as the one before."
+    )
 
 
 @dataclass(frozen=True)
