@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,9 @@ class Recorder:
     def __call__(self, title: str, verb: str, **flags: Any) -> Path:
         self.ran.append((verb, flags.get("split") or flags.get("role")))
         return Path("result")
+
+    def servers(self, config: DemoConfig) -> Any:
+        return contextlib.nullcontext()
 
     def timed(self, title: str, work: Any) -> None:
         self.ran.append((title, None))

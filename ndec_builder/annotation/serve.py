@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ndec_builder.annotation.label_studio.accounts import accounts_file
@@ -27,6 +27,13 @@ def serving(config: ServeConfig) -> Iterator[Connection]:
     """Run both servers; yields the connection (url, user, secrets). Raises NdecError on a busy port or failed start."""
     with _both(config) as (_, connection):
         yield connection
+
+
+@contextlib.contextmanager
+def launching(config: ServeConfig) -> Iterator[Callable[[], Connection]]:
+    """As `serving`, but it does not wait: the function that it yields waits, once, and returns the connection."""
+    with _launched(config) as (server, images):
+        yield lambda: _connected(config, server, images)
 
 
 def run(config: ServeConfig) -> None:
@@ -112,6 +119,17 @@ def _warn_when_open(config: ServeConfig) -> None:
 
 @contextlib.contextmanager
 def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]:
+    with _launched(config) as (server, images):
+        yield server, _connected(config, server, images)
+
+
+def _connected(config: ServeConfig, server: LabelStudioServer, images: ImageServer) -> Connection:
+    server.wait_until_up()
+    return own_connection(Workspace(config.workspace), server.url, images.url)
+
+
+@contextlib.contextmanager
+def _launched(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, ImageServer]]:
     workspace = _existing_workspace(config)
     _warn_when_open(config)
     with (
@@ -119,7 +137,8 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
         ImageServer(
             workspace, config.image_port, config.host, page_origins(f"http://{config.host}:{config.port}")
         ) as images,
-        LabelStudioServer(
+    ):
+        server = LabelStudioServer(
             workspace.label_studio,
             config.port,
             image_url=images.url,
@@ -127,6 +146,9 @@ def _both(config: ServeConfig) -> Iterator[tuple[LabelStudioServer, Connection]]
             host=config.host,
             database=config.database,
             without_backup=config.without_backup,
-        ) as server,
-    ):
-        yield server, own_connection(workspace, server.url, images.url)
+        )
+        server.launch()
+        try:
+            yield server, images
+        finally:
+            server.stop()

