@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ndec_builder.cli import main
 from support.pictures import write_scenes
 
 pytestmark = pytest.mark.slow
@@ -149,3 +150,16 @@ def test_doctor_says_when_both_faiss_flavours_are_there(tmp_path: Path) -> None:
     done = ndec("doctor", cwd=tmp_path, PYTHONPATH=f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
     assert done.returncode == 1
     assert "overwrite one another" in done.stdout and "fix: `pip uninstall" in done.stdout
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
+def test_waiting_threads_sleep_unless_told_otherwise(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["ndec", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == expected
