@@ -10,26 +10,28 @@ from typing import Any
 import numpy as np
 
 from ndec_builder.core.console import number_of, say, waiting
-from ndec_builder.core.errors import GapsError, UsageError
+from ndec_builder.core.errors import GapsError
 from ndec_builder.core.executor.runner import on_engine
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.storage import read_json, sha256_file, write_json
+from ndec_builder.core.storage import sha256_file, write_json
 from ndec_builder.core.workspace import Workspace, slug
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.decision import decisions
+from ndec_builder.evaluation.detectors.descriptors import distinct_names
 from ndec_builder.evaluation.detectors.scoring import Scored
+from ndec_builder.evaluation.earlier_reports import ReplacedReport, check_out, read_baseline, search_difference
 from ndec_builder.evaluation.evaluate import BenchmarkRun, evaluate_detector, group_predictions
 from ndec_builder.evaluation.metrics.bootstrap import Interval, intervals
 from ndec_builder.evaluation.metrics.by_edit_kind import Copies, by_edit_kind, edit_kinds
-from ndec_builder.evaluation.metrics.calibration import best_of_queries, calibration
+from ndec_builder.evaluation.metrics.calibration import best_of_queries, calibration, probable
 from ndec_builder.evaluation.metrics.estimates import METRIC_KEYS, QUERY_SUBSETS, STRATA, Evaluation
 from ndec_builder.evaluation.metrics.threshold_advice import advise
-from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
+from ndec_builder.evaluation.predictions import write_predictions
 from ndec_builder.evaluation.report.html_report import write_report
 from ndec_builder.evaluation.settings import AUTO, ONE_PER_QUERY, BenchmarkConfig
 from ndec_builder.evaluation.twins import settle_twins
-from ndec_builder.evaluation.verdict import headline, verdict
+from ndec_builder.evaluation.verdict import headline, verdict, without_prediction
 from ndec_builder.version import __version__
 
 RESULT_VERSION = 2
@@ -46,6 +48,8 @@ def run(config: BenchmarkConfig) -> Path:
     config.check()
     record = RunRecord("benchmark", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
+    out = config.out or workspace.report(config.name or _default_name(config))
+    check_out(config, out)
     dataset = open_dataset(config)
     say(
         f"{dataset.name}: {number_of(len(dataset.queries), 'query')}, "
@@ -55,7 +59,11 @@ def run(config: BenchmarkConfig) -> Path:
     dataset, twins = settle_twins(config, workspace, dataset)
     if twins:
         say(twins)
-    theirs = None if config.baseline is None else _baseline(config, dataset)
+    baseline, replaced = read_baseline(config, dataset), ReplacedReport.find(out)
+    inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
+    if replaced is not None:
+        replaced.announce(config, inputs)
+    theirs = None if baseline is None else baseline.predictions
     evaluated = evaluate_detector(
         config, workspace, dataset, None if theirs is None else group_predictions(dataset, theirs)
     )
@@ -63,13 +71,14 @@ def run(config: BenchmarkConfig) -> Path:
     say(f"{number_of(len(scored.predictions), 'prediction')}; {config.replicates:,} bootstrap replicates")
     numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
     metrics = _metrics(config, dataset, evaluated, numbers) | _details(config, dataset, scored, evaluation)
+    if baseline is not None:
+        metrics["protocol"]["baseline_search"] = baseline.search or "not recorded"
+        metrics["baseline_differs"] = "" if config.one_per_query else search_difference(scored.predictions, baseline)
     if twins:
         metrics["twins"] = twins
 
-    out = config.out or workspace.report(config.name or _default_name(config))
     write_predictions(out / "predictions.csv", evaluated.final, dataset.query_ids, dataset.reference_ids)
     write_json(out / "metrics.json", metrics)
-    inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
     lineage = {
         "ndec": __version__,
         **inputs,
@@ -84,8 +93,12 @@ def run(config: BenchmarkConfig) -> Path:
         weights=scored.weights,
         rejects=scored.rejects,
     )
+    if replaced is not None:
+        replaced.name_stale_exports()
     say(headline(metrics))
     say(verdict(metrics))
+    if missing := without_prediction(metrics):
+        say(missing)
     say(f"wrote {out / 'report.html'}")
     _check_rejects(config, scored, len(dataset.queries) + len(dataset.references), out)
     return out
@@ -94,9 +107,10 @@ def run(config: BenchmarkConfig) -> Path:
 def _check_rejects(config: BenchmarkConfig, scored: Scored, images: int, out: Path) -> None:
     rejects = [(image, reason) for side in scored.rejects.values() for image, reason in side.items()]
     if len(rejects) > config.max_reject_share * images:
+        lost = "scores their pairs as they were given" if config.predictions else "counts them as not found"
         raise GapsError(
             f"{len(rejects):,} of {number_of(images, 'image')} could not be used (first: {': '.join(rejects[0])}); "
-            f"the report {out} counts them as not found. Fix the images, or raise max_reject_share "
+            f"the report {out} {lost}. Fix the images, or raise max_reject_share "
             f"({config.max_reject_share:g})"
         )
 
@@ -106,33 +120,6 @@ def open_dataset(config: BenchmarkConfig) -> Dataset:
         return from_manifest(config.manifest)
     assert config.queries and config.references and config.ground_truth
     return from_folders(config.queries, config.references, config.ground_truth, config.group_by, config.kinds)
-
-
-def _baseline(config: BenchmarkConfig, dataset: Dataset) -> Predictions:
-    """The final list of an earlier run, reduced to one reference per query if this run is.
-
-    Raises UsageError if it is not a report, used different data, or holds one reference per query and this run all.
-    """
-    report = config.baseline
-    assert report is not None
-    if not (report / "metrics.json").is_file() or not (report / "predictions.csv").is_file():
-        raise UsageError(
-            f"--baseline {report} is not a report of `ndec benchmark`: metrics.json or predictions.csv is missing"
-        )
-    metrics = read_json(report / "metrics.json")
-    theirs = metrics.get("dataset", {}).get("fingerprint")
-    if theirs != dataset.fingerprint:
-        raise UsageError(
-            f"the baseline {report} was run on different data (fingerprint {str(theirs)[:12]}, here "
-            f"{dataset.fingerprint[:12]}); run `ndec benchmark` for the baseline on this dataset first"
-        )
-    if metrics.get("protocol", {}).get("one_per_query") and not config.one_per_query:
-        raise UsageError(
-            f"the baseline {report} holds one reference per query, and this run would hold all pairs, so they "
-            "cannot be compared; add --one-per-query, or run the baseline without it"
-        )
-    found = read_predictions(report / "predictions.csv", dataset.query_ids, dataset.reference_ids)
-    return found.best_of_queries() if config.one_per_query else found
 
 
 def _metrics(
@@ -145,6 +132,8 @@ def _metrics(
     scored, n = evaluated.scored, evaluated.evaluation.n
     undefined = asdict(Interval(None, None, None))
     kinds = collections.Counter(dataset.kinds)
+    listed = set(scored.predictions.query.tolist())
+    missing = collections.Counter(kind for row, kind in enumerate(dataset.kinds) if row not in listed)
 
     def values(subset: str) -> dict[str, Any]:
         keys = {key: asdict(numbers[f"{subset}/{key}"]) for key in METRIC_KEYS if f"{subset}/{key}" in numbers}
@@ -181,7 +170,10 @@ def _metrics(
             "references": dataset.reference_count,
             "ground_truth_pairs": len(dataset.truth),
             "groups": int(dataset.query_group.max()) + 1,
+            "groups_with_copies": len(np.unique(evaluated.evaluation.truth_group)),
             "predictions": len(scored.predictions),
+            "queries_without_prediction": missing.total(),
+            **{f"{kind}_queries_without_prediction": missing[kind] for kind in sorted(kinds)},
             "unusable_images": sum(len(side) for side in scored.rejects.values()),
             **{f"{kind}_queries": count for kind, count in sorted(kinds.items())},
             "confirmed_copies": dataset.confirmed_copies,
@@ -196,10 +188,13 @@ def _details(config: BenchmarkConfig, dataset: Dataset, scored: Scored, evaluati
     advice = advise(evaluation.final, evaluation.truth_group, config.target_precision, groups, config.seed)
     details: dict[str, Any] = {"threshold_advice": advice, "by_edit_kind": None}
     if scored.probabilities:
-        best = best_of_queries(scored.predictions.query, evaluation.searched)
-        details["calibration"] = calibration(best, groups, config.replicates, config.seed)
+        best, others = probable(best_of_queries(scored.predictions.query, evaluation.searched))
+        if len(best):
+            fit = calibration(best, groups, config.replicates, config.seed)
+            details["calibration"] = fit | {"queries_without_probability": others}
+        rows = evaluation.searched.keep(evaluation.searched.ranked.scores >= 0)
         details["decisions"] = decisions(
-            evaluation.searched, evaluation.truth_group, groups, config.replicates, config.seed, scored.shipped
+            rows, evaluation.truth_group, groups, config.replicates, config.seed, scored.shipped
         )
     if "edit" not in dataset.queries.column_names:
         return details
@@ -234,5 +229,6 @@ def _default_name(config: BenchmarkConfig) -> str:
 
 def _input_sums(config: BenchmarkConfig) -> dict[str, str]:
     files = {"ground_truth": config.ground_truth, "kinds": config.kinds, "predictions": config.predictions}
-    files |= {f"descriptors {path.name}": path for path in config.descriptors}
+    names = distinct_names(config.descriptors)
+    files |= {f"descriptors {name}": path for name, path in zip(names, config.descriptors, strict=True)}
     return {name: sha256_file(path) for name, path in files.items() if path is not None}

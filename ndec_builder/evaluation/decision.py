@@ -43,9 +43,10 @@ def decisions(
     """
     here = [advise(rows, truth_group, target, groups, seed) for target in DECISION_PRECISIONS]
     refused = "the fit has no thresholds" if shipped is None else shipped.refused
-    if not refused and (len(truth_group) < FEW_PAIRS or groups < FEW_GROUPS):
+    with_copies = len(np.unique(truth_group))
+    if not refused and (len(truth_group) < FEW_PAIRS or with_copies < FEW_GROUPS):
         refused = (
-            f"{number_of(len(truth_group), 'true pair')} in {number_of(groups, 'group')} of queries: too few to "
+            f"{number_of(len(truth_group), 'true pair')} in {number_of(with_copies, 'group')} of queries: too few to "
             f"check them ({FEW_PAIRS} and {FEW_GROUPS} are needed)"
         )
     if refused or shipped is None:

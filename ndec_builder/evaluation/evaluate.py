@@ -9,7 +9,8 @@ import numpy as np
 
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
-from ndec_builder.evaluation.detectors.scoring import Scored, filter_threshold, pair_ratios, score
+from ndec_builder.evaluation.detectors.norm_ratios import filter_threshold, pair_ratios
+from ndec_builder.evaluation.detectors.scoring import Scored, score
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
 from ndec_builder.evaluation.metrics.estimates import AsymmetricFilter, Evaluation
 from ndec_builder.evaluation.metrics.norm_ratio_filter import apply_filter, reject

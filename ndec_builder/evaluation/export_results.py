@@ -25,8 +25,8 @@ from ndec_builder.evaluation.twins import settle_twins
 def run(config: ResultsConfig) -> Path:
     """Write one file and return it.
 
-    Raises UsageError if the directory is not a report or has no descriptors to export, and NdecError for ids that the
-    format cannot hold or descriptors with too many dimensions.
+    Raises UsageError if the directory is not a report or has no descriptors to export, and NdecError if the data or the
+    detector changed since the report, for ids that the format cannot hold, or descriptors with too many dimensions.
     """
     recorded = benchmark_of(config.report)
     dataset = _dataset(recorded)
@@ -84,11 +84,24 @@ def _dataset(recorded: BenchmarkConfig) -> Dataset:
 
 def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkConfig, dataset: Dataset) -> Path:
     if recorded.model is None and recorded.checkpoint is None:
+        what = f"predictions ({recorded.predictions})" if recorded.predictions else "--descriptors, which you have"
         raise UsageError(
-            f"{config.report} was made from predictions ({recorded.predictions}), so it has no descriptors; "
+            f"{config.report} was made from {what}, so it has no descriptors of its own; "
             "export a report that was made with --model or --checkpoint"
         )
-    queries, references = descriptors(recorded, Workspace(config.workspace), dataset)
+    queries, references, weights = descriptors(recorded, Workspace(config.workspace), dataset)
+    then = {
+        name: value
+        for name, value in read_json(config.report / "run.json").get("weights", {}).items()
+        if name != "fused" and not name.startswith("asl ")  # of networks that the descriptors do not come from
+    }
+    if changed := sorted(name for name in weights.keys() | then.keys() if weights.get(name) != then.get(name)):
+        name = changed[0]
+        raise NdecError(
+            f"the detector of {config.report} changed since it was made ({name}: then {str(then.get(name))[:12]}, now "
+            f"{str(weights.get(name))[:12]}), so its descriptors are not those behind the predictions; run "
+            "`ndec benchmark` again, then export"
+        )
     vectors = queries.vectors, references.vectors
     width = vectors[0].shape[1]
     if config.pca is not None and config.pca > width:

@@ -56,7 +56,7 @@ def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequen
     """Read a csv with or without a header. Its ids must be among the given ones (ascending).
 
     Raises UsageError if the file does not exist; NdecError with the line number for wrong columns, an unknown id, a
-    score that is not a number, a pair that appears twice, or more than 500,000 rows.
+    score that is not a finite number, a pair that appears twice, or more than 500,000 rows.
     """
     if not path.is_file():
         raise UsageError(f"there is no predictions file {path}; --predictions needs a csv `{_FORM}`")
@@ -140,9 +140,10 @@ def _parse(cells: list[str], places: list[dict[str, int]], where: str) -> tuple[
         score = float(cells[2])
     except ValueError:
         score = math.nan
-    if math.isnan(score):
+    if not math.isfinite(score):
         raise NdecError(
-            f"{where}: the score {cells[2]!r} of ({cells[0]}, {cells[1]}) is not a number; higher is better"
+            f"{where}: the score {cells[2]!r} of ({cells[0]}, {cells[1]}) is not a finite number; higher is better. "
+            "Write a number that is larger, or smaller, than all others"
         )
     return (pair[0], pair[1]), score
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ndec_builder.core.console import number_of
 
-FEW_PAIRS, FEW_GROUPS = 50, 20  # with fewer ground-truth pairs or groups of queries nothing is certain
+FEW_PAIRS, FEW_GROUPS = 50, 20  # with fewer ground-truth pairs or groups of queries that have one nothing is certain
 _SMALL = 0.005  # differences that two decimals show as 0.00
 
 
@@ -31,6 +31,10 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     """One sentence: what the filter or the scorer changed, or what the hard negatives cost."""
     if metrics["uap_minus_baseline"]["value"] is not None:
         sentence = _against_baseline(metrics)
+        sentence += f"; {metrics['baseline_differs']}" if metrics.get("baseline_differs") else ""
+    elif metrics["uap"]["value"] == 0 and not metrics["uap_before_filter"]["value"]:
+        pairs = number_of(metrics["data"]["ground_truth_pairs"], "ground-truth pair")
+        sentence = f"This detector finds no copy: its list has none of the {pairs}"
     elif metrics["protocol"]["filter"] is not None:
         change = _shown_difference(metrics["uap"], metrics["uap_before_filter"])
         sentence = f"The ASL filter {_effect(change)} ({_signed(change)} μAP)"
@@ -46,6 +50,25 @@ def verdict(metrics: Mapping[str, Any]) -> str:
             f"{_percent(found)} of the true copies are among the first N = {number_of(metrics['n'], 'prediction')}"
         )
     return f"{sentence}{_caution(metrics)}."
+
+
+def without_prediction(metrics: Mapping[str, Any]) -> str:
+    """How many queries have no prediction, by kind; empty if all have one."""
+    data = metrics["data"]
+    if not (missing := data.get("queries_without_prediction")):
+        return ""
+    ending = "_queries_without_prediction"
+    kinds = {name.removesuffix(ending): count for name, count in data.items() if name.endswith(ending) and count}
+    parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    if metrics["detector"].startswith("predictions "):
+        why = "Check that the list was made for this version of the dataset"
+    else:
+        why = "Their image could not be used, or all their pairs are below the end of the list"
+    return (
+        f"{missing:,} of {number_of(data['queries'], 'query', 'queries')} {'has' if missing == 1 else 'have'} no "
+        f"prediction ({parts}). Copies without one count as not found; other queries without one cannot lower μAP. "
+        f"{why}"
+    )
 
 
 def with_interval(number: Mapping[str, float | None]) -> str:
@@ -68,13 +91,13 @@ def _against_baseline(metrics: Mapping[str, Any]) -> str:
 
 
 def _caution(metrics: Mapping[str, Any]) -> str:
-    pairs, groups = metrics["data"]["ground_truth_pairs"], metrics["data"]["groups"]
+    pairs, groups = metrics["data"]["ground_truth_pairs"], metrics["data"]["groups_with_copies"]
     if pairs >= FEW_PAIRS and groups >= FEW_GROUPS:
         return ""
     if pairs < FEW_PAIRS:
         few = number_of(pairs, "true pair is", "true pairs are")
     else:
-        few = number_of(groups, "group of queries is", "groups of queries are")
+        few = number_of(groups, "group of queries with copies is", "groups of queries with copies are")
     return f"; {few} too few to be sure: read the intervals"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.evaluation.metrics.calibration import BestPairs, calibration
+from ndec_builder.evaluation.metrics.calibration import BestPairs, calibration, probable
 
 
 def isotonic(scores: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +28,8 @@ def reliability(
     """Reliability on the evaluation half. None if a half has no pair.
 
     groups: of queries in the evaluation half. Keys: ece, ece_interval, bins: of the isotonic fit of the tuning half
-    · queries: with a pair in the evaluation half · ece_raw: of the scores themselves where they are probabilities.
+    · queries: with a pair in the evaluation half · ece_raw: of the scores themselves where they are probabilities
+    (a score below 0 is none: its pair was not re-scored).
     """
     if not len(tuning) or not len(evaluation):
         return None
@@ -42,7 +43,6 @@ def reliability(
         "bins": found["bins"],
         "queries": found["queries"],
     }
-    if is_probability:
-        raw = replace(evaluation, score=np.clip(evaluation.score, 0, 1))
+    if is_probability and len(raw := probable(evaluation)[0]):
         result["ece_raw"] = calibration(raw, groups, replicates, seed)["ece"]["value"]
     return result

@@ -23,7 +23,7 @@ def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, in
 
     A name with a folder or a suffix that the dataset does not have is found by its stem. Unknown names and values that
     are no numbers are left out and counted. Of a pair that is listed twice the better score counts. Raises NdecError
-    for another form, or when no row can be used.
+    for another form, an infinite score, or when no row can be used.
     """
     best: dict[tuple[int, int], float] = {}
     strangers, renamed, not_numbers, total, example = 0, 0, 0, 0, ""
@@ -43,6 +43,8 @@ def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, in
             if math.isnan(score):
                 not_numbers += 1
                 continue
+            if math.isinf(score):
+                raise NdecError(f"{path}, line {number}: the score is {cells[2]}; scores must be finite numbers")
             pair = places[0][0], places[1][0]
             best[pair] = max(score, best.get(pair, -math.inf))
     if total and not best:

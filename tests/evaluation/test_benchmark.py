@@ -266,7 +266,9 @@ def test_bad_input(
     refused(NdecError, "no positive pair", ground_truth=tmp_path / "none.csv")
     refused(NdecError, "line 1", ground_truth=tmp_path / "columns.csv")
     refused(UsageError, "is not a report", baseline=tmp_path)
-    refused(UsageError, "different data", baseline=baseline)  # folders have no groups and no kinds: a different dataset
+    refused(
+        UsageError, "different data", baseline=baseline, name="x"
+    )  # folders have no groups and no kinds: a different dataset
     refused(UsageError, "no predictions file", model=None, predictions=tmp_path / "no.csv")
     manifest = {"queries": None, "references": None, "ground_truth": None, "manifest": small.manifest}
     leaking = make_checkpoint("leaking", groups=("scene3",))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.executor.base import Engine
@@ -16,11 +19,13 @@ from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.dataset import from_manifest
+from ndec_builder.evaluation.detectors import pair_geometry
 from ndec_builder.evaluation.detectors.fused_rescoring import (
     best_rows,
     measure_pairs,
     own_sides,
     shipped_thresholds,
+    with_scores,
 )
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
@@ -101,6 +106,82 @@ def test_rescored_pairs_rank_above_all_others(small, fused: Path, tmp_path: Path
     assert (two / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
 
 
+@given(
+    st.lists(st.floats(-1e300, 1e300, allow_nan=False), min_size=2, max_size=12), st.sampled_from([1e-3, 1.0, 100.0])
+)
+@settings(deadline=None)
+def test_re_scored_pairs_lead_and_the_others_keep_their_order(values: list[float], scale: float) -> None:
+    scores = np.array(values) * scale
+    rows = np.arange(len(scores))
+    chosen = rows[::2]
+    found = with_scores(Predictions(rows, rows, scores, ""), chosen, np.linspace(0, 1, len(chosen))).scores
+    rest = np.setdiff1d(rows, chosen)
+    assert found[rest].max() < found[chosen].min() == 0
+    for a in rest:
+        for b in rest:
+            if scores[a] > scores[b] and scores[a] - scores[b] > 1e-12:
+                assert found[a] > found[b]
+            if scores[a] == scores[b]:
+                assert found[a] == found[b]
+
+
+def test_scores_on_another_scale_give_the_same_list(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rows = [(q, r, round(0.9 - (5 * q + 3 * r) % 12 / 20, 3)) for q in range(12) for r in range(12)]
+    orders = []
+    for scale in (1, 100):
+        file = tmp_path / f"x{scale}.csv"
+        file.write_text("".join(f"q{q:02d},r{r:02d},{score * scale:g}\n" for q, r, score in rows))
+        common = {"workspace": tmp_path, "manifest": small.manifest, "predictions": file, "replicates": 100}
+        report = run(
+            BenchmarkConfig(**common, scorer="fused", fused_model=fused, rescored=2, rescored_within=2, workers=1)
+        )
+        orders.append([line.split(",")[:2] for line in (report / "predictions.csv").read_text().splitlines()])
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_pairs_with_an_image_that_cannot_be_read_are_not_re_scored(
+    small, fused: Path, tmp_path: Path, cached: bool
+) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(small.queries, tmp_path / "queries")
+    (tmp_path / "p.csv").write_text("".join(f"q{q:02d},r{r:02d},{0.9 - r / 50}\n" for q in (3, 4) for r in (3, 4, 5)))
+    settings = BenchmarkConfig(
+        workspace=tmp_path, queries=tmp_path / "queries", references=small.references, replicates=100, workers=1,
+        ground_truth=small.ground_truth, predictions=tmp_path / "p.csv", scorer="fused", fused_model=fused,
+        max_reject_share=1, rescored_within=2, pictures=False,
+    )  # fmt: skip
+    broken = tmp_path / "queries" / "q03.png"
+    if cached:  # the file is readable while it is embedded, not when the pair is measured
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pair_geometry, "load_picture", _unreadable("q03"))
+            report = run(settings)
+    else:
+        broken.write_bytes(b"no image")
+        report = run(settings)
+    found = {tuple(line.split(",")[:2]): float(line.split(",")[2]) for line in
+             (report / "predictions.csv").read_text().splitlines()[1:]}  # fmt: skip
+    assert all(found[pair] >= 0 for pair in found if pair[0] == "q04")
+    for r in (3, 4, 5):
+        assert found["q03", f"r{r:02d}"] == pytest.approx(0.9 - r / 50 - 3)
+    metrics = json.loads((report / "metrics.json").read_text("utf-8"))
+    assert "3 pairs have an image that cannot be read, so not re-scored" in metrics["protocol"]["search"]
+    assert metrics["calibration"]["queries"] == metrics["calibration"]["queries_without_probability"] == 1
+    assert metrics["data"]["unusable_images"] == (0 if cached else 1)
+    assert "1 query has no re-scored pair" in (report / "report.html").read_text("utf-8")
+
+
+def _unreadable(name: str) -> Any:
+    """`load_picture` that cannot read one file."""
+    from ndec_builder.training.views import load_picture
+
+    def load(uri: str, *rest: Any) -> Any:
+        if Path(uri).stem == name:
+            raise OSError("gone")
+        return load_picture(uri, *rest)
+
+    return load
+
+
 def test_only_references_near_the_best_of_their_query_are_examined(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, model = from_manifest(small.manifest), load_model(fused)
     space = Workspace(tmp_path)
@@ -145,6 +226,8 @@ def test_it_refuses_what_it_was_fitted_on_and_half_a_command(small, fused: Path,
         ({"competition": False}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
         ({"one_per_query": True}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
         ({"rescored_within": 2.0}, "measured with --rescored-within 0.2"),
+        ({"k": 5}, "measured with the 10 best pairs of each query, and --k 5 leaves fewer"),
+        ({"k": 10}, ""),
         ({"rescored": 5}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
         ({"shortlist": "both"}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
     ],

@@ -16,7 +16,8 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.detectors.fused_rescoring import own_sides, rescore
-from ndec_builder.evaluation.detectors.scoring import pair_ratios, score
+from ndec_builder.evaluation.detectors.norm_ratios import pair_ratios
+from ndec_builder.evaluation.detectors.scoring import score
 from ndec_builder.evaluation.metrics.norm_ratio_filter import reject
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.training.checkpoint import load_detector

@@ -60,6 +60,8 @@ def test_header_is_optional(tmp_path: Path, header: str) -> None:
         ("q3,r1,0.5,7\n", "line 1: 4 columns"),
         ("q3,r1,0.5\nq3,r2,nan\n", r"line 2: the score 'nan' of \(q3, r2\)"),
         ("q3,r1,0.5\nq3,r2,high\n", "line 2: the score 'high'"),
+        ("q3,r1,0.5\nq3,r2,inf\n", r"line 2: the score 'inf' of \(q3, r2\) is not a finite number"),
+        ("q3,r1,-Infinity\n", "line 1: the score '-Infinity'"),
         ("q3,r1,0.5\n\nq3,r1,0.4\n", r"line 3: the pair \(q3, r1\) is already on line 1"),
     ],
 )

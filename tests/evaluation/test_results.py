@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import sha256_file
 from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
 from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.dataset import from_manifest
@@ -55,6 +58,20 @@ def test_descriptors_give_the_scores_of_the_report(small, report: Path) -> None:
     for line in (report / "predictions.csv").read_text().splitlines()[1:]:
         query, reference, score = line.split(",")
         assert products[queries.index(query), references.index(reference)] == pytest.approx(float(score), abs=1e-6)
+
+
+def test_descriptors_of_a_detector_that_changed_are_refused(small, tmp_path: Path, make_checkpoint) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(make_checkpoint("first").parent, copy)
+    made = benchmark(BenchmarkConfig(workspace=tmp_path, manifest=small.manifest, checkpoint=copy, replicates=100))
+    assert export(small, made, "hdf5").is_file()
+    weights = {name: 2 * value for name, value in load_file(copy / "checkpoint.safetensors").items()}
+    save_file(weights, copy / "checkpoint.safetensors")
+    card = json.loads((copy / "checkpoint.json").read_text())
+    card["weights_sha256"] = sha256_file(copy / "checkpoint.safetensors")
+    (copy / "checkpoint.json").write_text(json.dumps(card))  # as after training again
+    with pytest.raises(NdecError, match=r"changed since it was made \(checkpoint: then .*run `ndec benchmark` again"):
+        export(small, made, "hdf5")
 
 
 def pairs_of(manifest: Path) -> list[tuple[str, str]]:

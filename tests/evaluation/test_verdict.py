@@ -22,7 +22,7 @@ def metrics(**changes: Any) -> dict[str, Any]:
         "uap": number(0.541, 0.493, 0.6), "uap_without_hard_negatives": number(), "uap_before_filter": number(),
         "uap_minus_baseline": number(), "precision_at_n": number(0.52), "precision_after_filter": number(),
         "recall_at_n": number(0.52), "tp_kept": number(), "fp_kept": number(), "n": 400, "baseline": None,
-        "protocol": {"filter": None}, "data": {"ground_truth_pairs": 400, "groups": 300},
+        "protocol": {"filter": None}, "data": {"ground_truth_pairs": 400, "groups_with_copies": 300},
     }  # fmt: skip
     return values | changes
 
@@ -53,13 +53,13 @@ FILTER = {
             "Hard negatives cost this detector 0.01 of μAP.",
         ),
         (
-            {"data": {"ground_truth_pairs": 60, "groups": 1}},
+            {"data": {"ground_truth_pairs": 60, "groups_with_copies": 1}},
             "",
-            "52 % of the true copies are among the first N = 400 predictions; 1 group of queries is too few to be "
-            "sure: read the intervals.",
+            "52 % of the true copies are among the first N = 400 predictions; 1 group of queries with copies is too "
+            "few to be sure: read the intervals.",
         ),
         (
-            FILTER | {"data": {"ground_truth_pairs": 29, "groups": 29}},
+            FILTER | {"data": {"ground_truth_pairs": 29, "groups_with_copies": 29}},
             "μAP 0.54 [0.49, 0.60] · P@400 0.68 after the filter · "
             "the filter keeps 82 % of the true and 42 % of the false positives",
             "The ASL filter made this worse (−0.08 μAP); 29 true pairs are too few to be sure: read the intervals.",
@@ -73,6 +73,17 @@ FILTER = {
         (
             FILTER | {"uap_minus_baseline": number(-0.1, -0.2, -0.01), "baseline": "base"}, "",
             "With the ASL filter, μAP is worse than that of base: −0.10 [−0.20, −0.01].",
+        ),
+        (
+            {
+                "uap_minus_baseline": number(0.1, 0.05, 0.15), "baseline": "base",
+                "baseline_differs": "the searches differ",
+            },
+            "", "μAP is better than that of base: +0.10 [+0.05, +0.15]; the searches differ.",
+        ),
+        (
+            {"uap": number(0.0), "uap_without_hard_negatives": number(0.0)}, "",
+            "This detector finds no copy: its list has none of the 400 ground-truth pairs.",
         ),
         (
             {"uap_minus_baseline": number(0.01, -0.05, 0.07), "baseline": "base"}, "",

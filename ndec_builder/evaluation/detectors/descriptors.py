@@ -59,8 +59,18 @@ def read_descriptor_files(
         (_normalize_rows(found[0][1]), _normalize_rows(found[1][1])),
         None if background is None else _normalize_rows(background),
         rejects,
-        {path.name: sha256_file(path) for path in paths},
+        {name: sha256_file(path) for name, path in zip(distinct_names(paths), paths, strict=True)},
     )
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The file names; numbered where two files have the same name.
+
+    >>> distinct_names([Path("a/vectors.h5"), Path("b/vectors.h5"), Path("c.h5")])
+    ['1 vectors.h5', '2 vectors.h5', 'c.h5']
+    """
+    names = [path.name for path in paths]
+    return [f"{i} {name}" if names.count(name) > 1 else name for i, name in enumerate(names, start=1)]
 
 
 def _normalize_rows(vectors: np.ndarray) -> np.ndarray:

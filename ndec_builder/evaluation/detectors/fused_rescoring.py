@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ndec_builder.core.console import number_of
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.workspace import Workspace
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WITHIN = 0.2  # of the query's best cosine: 1 of 266 copies is further below it, and 70 % of the other pairs are
 ALL_COSINES = 2.0  # no two cosines are further apart
-BELOW = 3.0  # subtracted from the cosine of all other pairs, so that every re-scored pair (0 … 1) ranks above them
+BELOW = 3.0  # subtracted from the cosines of all other pairs, so that every re-scored pair (0 … 1) ranks above them
 
 
 def fused_embedder(model: FusedModel, backbone: Backbone) -> Embedder:
@@ -65,11 +65,13 @@ def rescore(
     shortlist: str = "global",
     local_top: int = 5,
 ) -> Predictions:
-    """The list with new scores: P(copy) for the shortlist of each query, cosine − BELOW for the other pairs.
+    """The list with new scores: P(copy) for the shortlist of each query, below 0 for the other pairs (`with_scores`).
 
     sides: queries and references, embedded with the model's own descriptor · competition: see `probabilities` · within:
     see `measure_pairs` · shortlist: `global`, the `top` best pairs of the list; `local`, the `local_top` references by
-    local features, which are added to the list where it lacks them; or `both`. Raises UsageError for an empty list.
+    local features, which are added to the list where it lacks them; or `both`. Pairs with an image that cannot be read
+    keep their place among the other pairs; they are counted in the protocol. Raises UsageError if no pair can be
+    scored.
     """
     judged = [
         f"the {top} best of each query" + (f" within {within:g} of its best cosine" if within < ALL_COSINES else "")
@@ -81,12 +83,18 @@ def rescore(
         judged = [*(judged if shortlist == "both" else []), f"the {local_top} best of each query by local features"]
     top = 0 if shortlist == "local" else top
     chosen, rows = measure_pairs(workspace, dataset, predictions, model, sides, top, engine, within=within, also=local)
+    read = np.isfinite(rows).all(axis=1)
+    chosen, rows = _some(chosen[read], predictions), rows[read]
     found = probabilities(dataset, predictions, model, sides[1], chosen, rows, competition)
     how = ", references compete for a query" if competition else ", each pair on its own"
     protocol = (
         f"{predictions.protocol}; {' and '.join(judged)} re-scored by the fused scorer "
         f"({number_of(len(chosen), 'pair')}){how}"
     )
+    if unread := int((~_readable(predictions, sides)).sum() + (~read).sum()):
+        left_out = f"{number_of(unread, 'pair has', 'pairs have')} an image that cannot be read, so not re-scored"
+        say(f"{left_out}: below all re-scored pairs")
+        protocol += f"; {left_out}"
     return replace(with_scores(predictions, chosen, found).best(MAX_PREDICTIONS), protocol=protocol)
 
 
@@ -130,9 +138,13 @@ def measure_pairs(
     """Positions in the list of the `top` best pairs of each query, and their features (n, len(FEATURES)).
 
     Of these, only pairs whose cosine by the model's descriptor is at most `within` below the best of their query: the
-    pictures of the others are not opened. also: positions that are measured whatever their cosine.
+    pictures of the others are not opened. also: positions that are measured whatever their cosine. Pairs with an image
+    that has no descriptor are left out; a row has NaN if its image cannot be read any more. Raises UsageError if no
+    pair is left.
     """
+    readable = _readable(predictions, sides)
     chosen = best_rows(predictions, top)
+    chosen = chosen[readable[chosen]]
     counts = len(dataset.queries), len(dataset.references)
     vectors = [_of_all(side.vectors.astype(np.float32), side, n, 0) for side, n in zip(sides, counts, strict=True)]
 
@@ -147,10 +159,9 @@ def measure_pairs(
     np.maximum.at(best, predictions.query[chosen], score)
     chosen = chosen[score >= best[predictions.query[chosen]] - within]
     if also is not None:
-        chosen = np.union1d(chosen, also)
+        chosen = np.union1d(chosen, also[readable[also]])
         chosen = chosen[np.lexsort((predictions.reference[chosen], predictions.query[chosen]))]
-    if not len(chosen):
-        raise UsageError("the list of predictions is empty, so the fused scorer has no pair to score")
+    chosen = _some(chosen, predictions)
     query, reference, score = predictions.query[chosen], predictions.reference[chosen], cosines(chosen)
     signals = pair_signals(workspace, dataset, query, reference, engine)
     background = background_scores(vectors[0], model.background.astype(np.float32))[query]
@@ -162,10 +173,35 @@ def measure_pairs(
 
 
 def with_scores(predictions: Predictions, chosen: np.ndarray, probability: np.ndarray) -> Predictions:
-    """The list with these probabilities at the positions `chosen`; all other pairs rank below, in their old order."""
-    scores = predictions.scores - BELOW
+    """The list with these probabilities at the positions `chosen`; all other pairs rank below, in their old order.
+
+    Their scores are below 0: cosine − BELOW where all scores are within ±2, as cosines are. Scores on another scale
+    become −1 − rank / number of pairs; equal ones stay equal.
+    """
+    given = predictions.scores
+    if np.abs(given).max(initial=0.0) <= ALL_COSINES:
+        scores = given - BELOW
+    else:
+        scores = -1.0 - np.unique(-given, return_inverse=True)[1] / len(given)
     scores[chosen] = probability
     return replace(predictions, scores=scores)
+
+
+def _some(chosen: np.ndarray, predictions: Predictions) -> np.ndarray:
+    """`chosen`; raises UsageError if it is empty."""
+    if not len(chosen):
+        why = "names only images that cannot be read" if len(predictions) else "is empty"
+        raise UsageError(f"the list of predictions {why}, so the fused scorer has no pair to score")
+    return chosen
+
+
+def _readable(predictions: Predictions, sides: tuple[Features, Features]) -> np.ndarray:
+    """(m,) bool: pairs whose two images could be read."""
+    inside = (
+        np.isin(rows, side.places) for rows, side in zip((predictions.query, predictions.reference), sides, strict=True)
+    )
+    both: np.ndarray = np.logical_and(*inside)
+    return both
 
 
 def shipped_thresholds(model: FusedModel, config: BenchmarkConfig) -> ShippedThresholds | None:
@@ -187,6 +223,11 @@ def shipped_thresholds(model: FusedModel, config: BenchmarkConfig) -> ShippedThr
         refused = (
             f"they were measured with competition, all pairs, --shortlist {shortlist} and --rescored "
             f"{found['rescored']}; this run differs"
+        )
+    elif config.k is not None and config.k < found["rescored"] and shortlist != "local":
+        refused = (
+            f"they were measured with the {found['rescored']} best pairs of each query, and --k {config.k} leaves "
+            "fewer to compete"
         )
     elif config.rescored_within != (within := found.get("rescored_within", ALL_COSINES)):
         refused = f"they were measured with --rescored-within {within:g}; this run differs"

@@ -25,9 +25,8 @@ from ndec_builder.evaluation.detectors.features import (
     join_ensemble,
 )
 from ndec_builder.evaluation.detectors.search import Background, cluster_of, search_pairs
-from ndec_builder.evaluation.metrics.norm_ratio_filter import query_over_reference
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
-from ndec_builder.evaluation.settings import AUTO, BenchmarkConfig
+from ndec_builder.evaluation.settings import BenchmarkConfig
 
 if TYPE_CHECKING:
     from ndec_builder.evaluation.decision import ShippedThresholds
@@ -87,13 +86,21 @@ def with_norms_of(
     sides = _embed([asl], replace(config, test_size=()), workspace, dataset)
     weights = scored.weights | {f"asl {name}": value for name, value in asl.weights.items()}
     about = f"{scored.about}; norms of {asl.about}"
-    rejects = scored.rejects or _rejects(sides)
-    return Scored(scored.predictions, about, _norms(sides, dataset), weights, rejects, asl.threshold)
+    rejects = _joined(scored.rejects, _rejects(sides))
+    return replace(
+        scored, about=about, norms=_norms(sides, dataset), weights=weights, rejects=rejects, threshold=asl.threshold
+    )
 
 
-def descriptors(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> tuple[Features, Features]:
-    """Vectors of queries and references by the configured detector; features of the trunk come from the cache."""
-    return _embed(_detectors(config, workspace, dataset), config, workspace, dataset)
+def descriptors(
+    config: BenchmarkConfig, workspace: Workspace, dataset: Dataset
+) -> tuple[Features, Features, dict[str, str]]:
+    """Vectors of queries and references by the configured detector, and its weights as `Scored` has them.
+
+    Features of the trunk come from the cache.
+    """
+    detectors = _detectors(config, workspace, dataset)
+    return *_embed(detectors, config, workspace, dataset), _weights(detectors)
 
 
 def reference_vectors(
@@ -159,7 +166,7 @@ def _rescored(
     about = f"{scored.about}; fused scorer {fit}"
     weights = scored.weights | {"fused": model.fingerprint}
     return replace(
-        scored, predictions=found, about=about, weights=weights, rejects=scored.rejects or _rejects(sides),
+        scored, predictions=found, about=about, weights=weights, rejects=_joined(scored.rejects, _rejects(sides)),
         probabilities=True, shipped=shipped_thresholds(model, config),
     )  # fmt: skip
 
@@ -171,34 +178,6 @@ def _refuse_other_scores(path: Path, given: Predictions) -> None:
             f"--probabilities: {int(outside.sum()):,} of {len(given):,} scores of {path} are outside 0 … 1, first "
             f"{given.scores[outside][0]:g}; a probability of a copy is between 0 and 1. Omit --probabilities for scores"
         )
-
-
-def pair_ratios(scored: Scored) -> np.ndarray:
-    """query_over_reference of every prediction, (m,) float64 in the order of the predictions.
-
-    Raises NdecError if an image of a pair has no norm because its file could not be used.
-    """
-    assert scored.norms is not None
-    query, reference = scored.norms[0][scored.predictions.query], scored.norms[1][scored.predictions.reference]
-    if (missing := np.isnan(query) | np.isnan(reference)).any():
-        raise NdecError(
-            f"{int(missing.sum())} predictions name an image that cannot be read, so they have no norm ratio "
-            f"(rejects: {scored.rejects}); fix the images, or remove their predictions"
-        )
-    return query_over_reference(query, reference)
-
-
-def filter_threshold(config: BenchmarkConfig, scored: Scored) -> float:
-    """The threshold from the settings; `auto` takes that of the detectors. Raises UsageError if they have none."""
-    if config.threshold != AUTO:
-        return float(config.threshold)
-    if scored.threshold is None:
-        raise UsageError(
-            f"--threshold auto takes the one that `ndec train-asl` chose on training data, but {scored.about} has "
-            "none (trained with keep_copies = 0, as a whole network, by an older ndec or on too few images); train "
-            "again, or give a number"
-        )
-    return scored.threshold
 
 
 def _joint_threshold(detectors: Sequence[Embedder]) -> float | None:
@@ -247,12 +226,16 @@ def _score_by_search(
     about = " + ".join(detector.about for detector in detectors)
     if config.test_size:
         about += f", at {' and '.join(map(str, config.test_size))} px"
-    weights = {
+    norms, threshold = _norms(sides, dataset), _joint_threshold(detectors)
+    return Scored(predictions, about, norms, _weights(detectors), _rejects(sides), threshold)
+
+
+def _weights(detectors: Sequence[Embedder]) -> dict[str, str]:
+    return {
         name if len(detectors) == 1 else f"{number} {name}": value
         for number, detector in enumerate(detectors, start=1)
         for name, value in detector.weights.items()
     }
-    return Scored(predictions, about, _norms(sides, dataset), weights, _rejects(sides), _joint_threshold(detectors))
 
 
 def _score_descriptor_files(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
@@ -298,3 +281,8 @@ def _norms(sides: tuple[Features, Features], dataset: Dataset) -> tuple[np.ndarr
 
 def _rejects(sides: tuple[Features, Features]) -> Rejects:
     return {name: side.rejects for name, side in zip(("queries", "references"), sides, strict=True)}
+
+
+def _joined(first: Rejects, second: Rejects) -> Rejects:
+    """The rejects of two detectors; the reason of the first stays where both could not use an image."""
+    return {side: second.get(side, {}) | first.get(side, {}) for side in ("queries", "references")}

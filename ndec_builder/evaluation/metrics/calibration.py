@@ -54,6 +54,15 @@ def equal_mass(probability: np.ndarray) -> np.ndarray:
     return result
 
 
+def probable(best: BestPairs) -> tuple[BestPairs, int]:
+    """The pairs whose score is a probability, and the number of the others.
+
+    A score below 0 is none: a pair that the fused scorer did not re-score has such a score.
+    """
+    rows = np.flatnonzero(best.score >= 0)
+    return best.take(rows), len(best) - len(rows)
+
+
 def calibration(best: BestPairs, groups: int, replicates: int, seed: int) -> dict[str, Any]:
     """Keys: ece {value, low, high} · queries · bins, ascending: said (mean probability), true (share correct), low and
     high of true, count.

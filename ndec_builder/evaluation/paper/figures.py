@@ -11,7 +11,8 @@ from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.detectors.methods import Method, config_of, parse_methods
-from ndec_builder.evaluation.detectors.scoring import filter_threshold, pair_ratios, score
+from ndec_builder.evaluation.detectors.norm_ratios import filter_threshold, pair_ratios
+from ndec_builder.evaluation.detectors.scoring import score
 from ndec_builder.evaluation.evaluate import evaluate_detector
 from ndec_builder.evaluation.metrics.bootstrap import (
     GroupedList,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ndec_builder.core.config import as_dict
+from ndec_builder.core.console import number_of
 from ndec_builder.core.storage import write_text
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, Evaluation
@@ -19,7 +20,7 @@ from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.report.gallery import missed_copies, worst_false_positives, worst_mistakes
 from ndec_builder.evaluation.report.hard_share import describe_hard_share, draw_hard_share, hard_share_curves
 from ndec_builder.evaluation.settings import BenchmarkConfig
-from ndec_builder.evaluation.verdict import headline, verdict
+from ndec_builder.evaluation.verdict import headline, verdict, without_prediction
 
 _HEADLINE_ROWS = (  # key of metrics.json → name in the table of numbers
     ("uap", "micro average precision (μAP)"),
@@ -79,6 +80,10 @@ def write_report(
                 "svg": draw_hard_share(curves),
             }
         )
+    drawn = {f"{figure['name']}.svg" for figure in figures}
+    for old in (out / "figures").glob("*.svg"):  # of a report that was here before
+        if old.name not in drawn:
+            old.unlink()
     for figure in figures:
         write_text(out / "figures" / f"{figure['name']}.svg", figure["svg"])
     ranked = evaluation.final.ranked
@@ -104,7 +109,7 @@ def write_report(
         metrics=metrics, columns=_columns(metrics), titles=_SUBSET_TITLES, rows=_HEADLINE_ROWS, cell=_cell,
         figures=figures, galleries=galleries,
         settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
-        lineage=lineage, headline=headline(metrics), verdict=verdict(metrics),
+        lineage=lineage, headline=headline(metrics), verdict=verdict(metrics), missing=without_prediction(metrics),
         worst=worst_mistakes(galleries[0][2], galleries[1][2]),
     )  # fmt: skip
     return write_text(out / "report.html", page)
@@ -142,6 +147,8 @@ def _figures(metrics: dict[str, Any], searched: Predictions, evaluation: Evaluat
     if found := metrics.get("calibration"):
         ece = _cell("ece", found["ece"])
         text = f"Expected calibration error: {ece[0]}{f' ({ece[1]})' if ece[1] else ''}, {found['queries']:,} queries."
+        if others := found["queries_without_probability"]:
+            text += f" {number_of(others, 'query has', 'queries have')} no re-scored pair and are not counted."
         figures.append(
             {
                 "name": "reliability",

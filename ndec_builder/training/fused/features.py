@@ -25,7 +25,7 @@ BACKGROUND_IMAGES = 1000
 def features(
     score: np.ndarray, background: np.ndarray, signals: np.ndarray, ratio: np.ndarray | None = None
 ) -> np.ndarray:
-    """Rows (n, len(FEATURES)) float32, finite.
+    """Rows (n, len(FEATURES)) float32, finite unless all signals of the pair are NaN (an image could not be read).
 
     score: (n,) cosine · background: (n,) mean cosine of the query's BACKGROUND_NEIGHBOURS best training images ·
     signals: (n, 26) of `pair_vector`, NaN where nothing could be measured · ratio: (n,) query_over_reference

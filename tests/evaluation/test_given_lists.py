@@ -1,0 +1,139 @@
+"""Benchmarks of given lists: queries that they leave out, their groups, and earlier reports in the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ndec_builder.core.errors import UsageError
+from ndec_builder.evaluation import benchmark
+from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.settings import BenchmarkConfig
+
+QUERIES = [*(f"q{i:02d}" for i in range(12)), *(f"x{i}" for i in range(4))]  # 8 copies, 4 hard negatives, 4 distractors
+
+
+@pytest.fixture
+def listed(small: Any, tmp_path: Path) -> Callable[..., BenchmarkConfig]:
+    """Settings of a benchmark of a list with `per_query` references of each of the `queries`; right ones score .9."""
+
+    def make(queries: list[str] = QUERIES, per_query: int = 1, file: str = "p.csv", **more: Any) -> BenchmarkConfig:
+        rows = []
+        for query in queries:
+            own = int(query[1:]) % 12
+            rows += [f"{query},r{(own + i) % 12:02d},{0.9 - i / 100 - own / 1000:.4f}\n" for i in range(per_query)]
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("".join(rows))
+        values = {"workspace": tmp_path, "manifest": small.manifest, "predictions": tmp_path / file, "replicates": 100}
+        return BenchmarkConfig(**{**values, "pictures": False, **more})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without report.html, which takes most of the time."""
+    monkeypatch.setattr(benchmark, "write_report", lambda *_: None)
+
+
+def metrics_of(report: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text())
+    return metrics
+
+
+def test_queries_without_a_prediction_are_counted_by_kind(
+    listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(listed([q for q in QUERIES if q not in ("q01", "q09", "q10", "x3")]))
+    data = metrics_of(report)["data"]
+    assert data["queries_without_prediction"] == 4
+    kinds = {
+        kind: data[f"{kind}_queries_without_prediction"] for kind in ("edited_copy", "hard_negative", "distractor")
+    }
+    assert kinds == {"edited_copy": 1, "hard_negative": 2, "distractor": 1}
+    words = "4 of 16 queries have no prediction (1 distractor, 1 edited_copy, 2 hard_negative)."
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert words in (report / "report.html").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_complete_list_has_no_such_note_and_groups_with_a_copy_count(
+    listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = metrics_of(run(listed()))["data"]
+    assert data["queries_without_prediction"] == 0
+    assert "no prediction" not in capsys.readouterr().err
+    assert (data["groups_with_copies"], data["groups"]) == (8, 16)
+
+
+def test_an_empty_list_finds_no_copy_and_has_no_calibration(
+    listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = metrics_of(run(listed([], probabilities=True)))
+    assert metrics["uap"]["value"] == 0 and "calibration" not in metrics
+    said = " ".join(capsys.readouterr().err.split())
+    assert "This detector finds no copy: its list has none of the 8 ground-truth pairs" in said
+    assert "16 of 16 queries have no prediction" in said
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_baseline_with_fewer_pairs_per_query_is_named(listed: Callable[..., BenchmarkConfig]) -> None:
+    one = run(listed(per_query=1, name="one"))
+    metrics = metrics_of(run(listed(per_query=5, name="five", baseline=one)))
+    assert "as given in p.csv" in metrics["protocol"]["baseline_search"]
+    assert metrics["baseline_differs"] == (
+        "the searches differ, which is part of the difference (here: at most 5 pairs per query; baseline: at most 1 "
+        "pair per query)"
+    )
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_baseline_with_as_many_pairs_per_query_is_not(listed: Callable[..., BenchmarkConfig]) -> None:
+    first = run(listed(per_query=2, name="first"))
+    assert metrics_of(run(listed(per_query=2, name="second", baseline=first)))["baseline_differs"] == ""
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_does_not_replace_its_own_baseline(listed: Callable[..., BenchmarkConfig]) -> None:
+    report = run(listed())
+    before = (report / "metrics.json").read_bytes()
+    with pytest.raises(UsageError, match="which is its --baseline; give it another --name or --out"):
+        run(listed(baseline=report, one_per_query=True))
+    assert (report / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_that_is_replaced_is_named_with_what_changed(
+    listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(listed(file="a/preds.csv"))
+    assert "earlier report" not in capsys.readouterr().err
+    assert run(listed(file="a/preds.csv")) == report
+    assert "earlier report" not in capsys.readouterr().err
+    assert run(listed(per_query=2, file="b/preds.csv", one_per_query=True)) == report
+    said = " ".join(capsys.readouterr().err.split())
+    assert "which this one replaces (other predictions, one_per_query False → True); --name keeps both" in said
+
+
+def test_figures_of_the_report_before_are_deleted(listed: Callable[..., BenchmarkConfig]) -> None:
+    report = run(listed(probabilities=True))
+    assert (report / "figures" / "reliability.svg").is_file()
+    run(listed())
+    assert sorted(path.name for path in (report / "figures").iterdir()) == ["hard_share.svg", "precision_recall.svg"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_exports_of_the_report_before_are_named(
+    listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(listed())
+    shutil.copy(report / "predictions.csv", report / "predictions.trec")
+    run(listed())
+    assert "predictions.trec" not in capsys.readouterr().err  # the same list
+    run(listed(per_query=2))
+    assert "predictions.trec in" in capsys.readouterr().err
