@@ -60,9 +60,6 @@ def run(config: BenchmarkConfig) -> Path:
     if twins:
         say(twins)
     baseline, replaced = read_baseline(config, dataset), ReplacedReport.find(out)
-    inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
-    if replaced is not None:
-        replaced.announce(config, inputs)
     theirs = None if baseline is None else baseline.predictions
     evaluated = evaluate_detector(
         config, workspace, dataset, None if theirs is None else group_predictions(dataset, theirs)
@@ -77,6 +74,9 @@ def run(config: BenchmarkConfig) -> Path:
     if twins:
         metrics["twins"] = twins
 
+    inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
+    if replaced is not None:
+        replaced.announce(config, inputs, scored.weights)
     write_predictions(out / "predictions.csv", evaluated.final, dataset.query_ids, dataset.reference_ids)
     write_json(out / "metrics.json", metrics)
     lineage = {

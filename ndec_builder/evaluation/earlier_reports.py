@@ -100,9 +100,11 @@ class ReplacedReport:
             return None
         return cls(directory, read_json(directory / "run.json"), sha256_file(directory / "predictions.csv"))
 
-    def announce(self, config: BenchmarkConfig, inputs: Mapping[str, str]) -> None:
-        """Say that this run replaces the report, if it is of other data, files or settings."""
-        before, then, now = self.record.get("inputs", {}), self.record.get("config", {}), as_dict(config)
+    def announce(self, config: BenchmarkConfig, inputs: Mapping[str, str], weights: Mapping[str, str]) -> None:
+        """Say that this run replaces the report, if it is of other data, files, weights or settings."""
+        then, now = self.record.get("config", {}), as_dict(config)
+        before = self.record.get("inputs", {}) | self.record.get("weights", {})
+        inputs = {**inputs, **weights}
         changes = [f"other {k}" for k in sorted(before.keys() | inputs.keys()) if before.get(k) != inputs.get(k)]
         for name in (*result_fields(config), *_MORE_FIELDS):
             if name in then and then[name] != now[name]:
