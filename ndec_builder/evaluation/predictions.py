@@ -109,7 +109,7 @@ def _read_columns(path: Path, places: list[dict[str, int]]) -> tuple[np.ndarray,
     except (KeyError, ValueError, csv.Error):  # UnicodeDecodeError is a ValueError; so is a row of other than 3 cells
         return None
     pairs = query * len(places[1]) + reference
-    if len(pairs) > MAX_PREDICTIONS or np.isnan(scores).any() or len(np.unique(pairs)) < len(pairs):
+    if len(pairs) > MAX_PREDICTIONS or not np.isfinite(scores).all() or len(np.unique(pairs)) < len(pairs):
         return None
     return query, reference, scores
 

@@ -62,6 +62,7 @@ def test_header_is_optional(tmp_path: Path, header: str) -> None:
         ("q3,r1,0.5\nq3,r2,high\n", "line 2: the score 'high'"),
         ("q3,r1,0.5\nq3,r2,inf\n", r"line 2: the score 'inf' of \(q3, r2\) is not a finite number"),
         ("q3,r1,-Infinity\n", "line 1: the score '-Infinity'"),
+        ("query_id,reference_id,score\nq3,r1,1\nq3,r2,inf\n", "line 3: the score 'inf'"),
         ("q3,r1,0.5\n\nq3,r1,0.4\n", r"line 3: the pair \(q3, r1\) is already on line 1"),
     ],
 )
