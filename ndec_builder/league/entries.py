@@ -108,7 +108,9 @@ def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path
             return Finished(None, "needs a trained network: --checkpoint runs/NAME of `ndec train-asl`", {})
         job = out / f"{entry.name}.job.json"
         needed = {name: value for name, value in as_dict(config).items() if name in _JOB_FIELDS}
-        if config.engine == "ray":  # only then: what finished without it stays valid
+        if config.kinds is not None:  # only then, as below: what finished without it stays valid
+            needed["kinds"] = str(config.kinds)
+        if config.engine == "ray":
             needed["engine"] = config.engine
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
         command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job), config.ray_address]
@@ -134,7 +136,7 @@ def _inputs(entry: Entry, config: LeagueConfig) -> list[Path]:
     given += [path for name, path in (("asl", config.checkpoint), ("fused", config.fused_model)) if name == entry.name]
     workspace = Workspace(config.workspace)
     whitenings = [workspace.whitening(model) for model in models]
-    return [*filter(None, given), *whitenings, *(path for model in models for path in _weights(model))]
+    return [*filter(None, (*given, config.kinds)), *whitenings, *(path for model in models for path in _weights(model))]
 
 
 def _weights(model: str) -> list[Path]:

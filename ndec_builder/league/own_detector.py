@@ -45,7 +45,7 @@ def run_own(job_file: Path, ray_address: str = "") -> None:
         dataset = open_dataset(config)
         for half in HALF_NAMES:
             data = restricted(dataset, half)
-            if not len(data.queries) or not len(data.truth):
+            if not len(data.queries):
                 continue
             run = evaluate_detector(config, scratch, data)
             found = run.final
@@ -64,7 +64,9 @@ def benchmark_config(job: dict[str, Any], workspace: Path) -> BenchmarkConfig:
     """The benchmark that gives the list of this detector."""
     settings = job["config"]
     data: dict[str, Any] = {
-        name: Path(settings[name]) for name in ("manifest", "queries", "references", "ground_truth") if settings[name]
+        name: Path(settings[name])
+        for name in ("manifest", "queries", "references", "ground_truth", "kinds")
+        if settings.get(name)
     }
     if job["method"] is not None:
         source = {name: as_typed(value, _FIELDS[name], name) for name, value in job["method"]["source"].items()}

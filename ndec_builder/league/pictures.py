@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,9 +12,20 @@ import pyarrow as pa
 from ndec_builder.core.console import number_of
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri, write_bytes
-from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.dataset import Dataset, rotations_of
 
 _SUFFIXES = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
+
+
+@contextlib.contextmanager
+def emptied_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder that is removed at the end. Pictures that a killed run left in it are removed first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list[str]]:
@@ -40,7 +53,7 @@ def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, l
     """Write one side, as `write_pictures` does; → how many were converted, and how many cannot be read."""
     folder.mkdir(parents=True, exist_ok=True)
     converted, broken = 0, 0
-    for row, (uri, rotation) in enumerate(zip(table["uri"].to_pylist(), _rotations(table), strict=True)):
+    for row, (uri, rotation) in enumerate(zip(table["uri"].to_pylist(), rotations_of(table), strict=True)):
         path = folder / f"{letter}{row:06}"
         try:
             data = read_uri(resolve(uri))
@@ -59,9 +72,3 @@ def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, l
         image.convert("RGB").save(path.with_suffix(".png"))
         converted += 1
     return converted, broken
-
-
-def _rotations(table: pa.Table) -> list[int]:
-    if "rotation" not in table.column_names:
-        return [0] * len(table)
-    return [rotation or 0 for rotation in table["rotation"].to_pylist()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ndec_builder.evaluation.predictions import Predictions, write_predictions
 from ndec_builder.league.calibration import reliability
 from ndec_builder.league.entries import Entry, Finished, entries_of, run_entry
 from ndec_builder.league.measures import blind_to, league_numbers, recall_by_edit
-from ndec_builder.league.pictures import write_pictures
+from ndec_builder.league.pictures import emptied_folder, write_pictures
 from ndec_builder.league.raw_predictions import direction_problem, read_raw, restrict
 from ndec_builder.league.settings import LeagueConfig
 from ndec_builder.league.standings import League, Row
@@ -51,13 +50,13 @@ def run(config: LeagueConfig) -> Path:
     entries = entries_of(config)
     record = RunRecord("league", config, RESULT_VERSION)
     league = _open(config)
-    folders, notes = write_pictures(league.whole, out / "pictures")
     rows = []
-    for number, entry in enumerate(entries, start=1):
-        say(f"{number} of {len(entries)}: {entry.name}")
-        rows.append(_row(entry, config, league, folders, out))
-        say(f"{entry.name}: {rows[-1].problem or 'done'}")
-    shutil.rmtree(out / "pictures")
+    with emptied_folder(out / "pictures") as pictures:
+        folders, notes = write_pictures(league.whole, pictures)
+        for number, entry in enumerate(entries, start=1):
+            say(f"{number} of {len(entries)}: {entry.name}")
+            rows.append(_row(entry, config, league, folders, out))
+            say(f"{entry.name}: {rows[-1].problem or 'done'}")
     if not any(row.numbers for row in rows):
         raise NdecError("no detector could be evaluated: " + "; ".join(f"{row.name}: {row.problem}" for row in rows))
     result: dict[str, Any] = {

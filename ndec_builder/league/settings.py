@@ -42,7 +42,9 @@ class LeagueConfig(Config):
     engine: str = engine_option()
     ray_address: str = ray_address_option()
 
-    model: str = setting("efficientnet-lite0", "cosine and asl: model as for `ndec embed`.")
+    model: str = setting(
+        "efficientnet-lite0", "cosine, asl and the list that fused re-scores: model as for `ndec embed`."
+    )
     target_precision: float = setting(0.9, "Precision for which a threshold is tuned on the tuning half.", gt=0, le=1)
     replicates: int = setting(1000, "Bootstrap replicates for the 95 % intervals.", ge=100)
     seed: int = setting(0, "Seed of the bootstrap.")

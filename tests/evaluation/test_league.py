@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.benchmark import open_dataset
 from ndec_builder.evaluation.benchmark import run as benchmark
-from ndec_builder.evaluation.dataset import from_manifest
+from ndec_builder.evaluation.dataset import from_folders, from_manifest
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import restricted
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
@@ -29,9 +30,11 @@ from ndec_builder.league import entries, environments, raw_predictions
 from ndec_builder.league.calibration import isotonic
 from ndec_builder.league.disagreements import disagreements
 from ndec_builder.league.measures import league_numbers
+from ndec_builder.league.own_detector import benchmark_config
 from ndec_builder.league.raw_predictions import read_raw
 from ndec_builder.league.run import run
 from ndec_builder.league.settings import LeagueConfig
+from support.pictures import scene
 from support.tiny_trunk import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -106,6 +109,48 @@ def played(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         "clip",
     ]  # fmt: skip
     return folder / "out", league(small, folder / "out", *detectors)
+
+
+def test_pictures_of_a_killed_run_are_not_taken_for_those_of_this_one(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "out" / "pictures" / "queries" / "q000000.jpg"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of another dataset")
+    seen: list[str] = []
+
+    def stop(_entry: Any, _config: Any, _league: Any, folders: tuple[Path, Path], _out: Path) -> Any:
+        seen.extend(sorted(path.stem for path in folders[0].iterdir()))
+        raise NdecError("stopped here")
+
+    monkeypatch.setattr("ndec_builder.league.run._row", stop)
+    with pytest.raises(NdecError, match="stopped here"):
+        league(small, tmp_path / "out", "clip")
+    assert seen == [f"q{row:06}" for row in range(len(from_manifest(small.manifest).queries))]
+    assert not (tmp_path / "out" / "pictures").exists()
+
+
+def test_own_detectors_see_the_halves_of_the_kinds_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The groups of the file decide which half a query belongs to."""
+    for side, count in (("queries", 12), ("references", 6)):
+        for number in range(count):
+            path = tmp_path / side / f"{side[0]}{number:02}.png"
+            path.parent.mkdir(exist_ok=True)
+            scene(number, (32, 32)).save(path)
+    (tmp_path / "truth.csv").write_text("".join(f"q{n:02}.png,r{n:02}.png\n" for n in range(6)))
+    kinds = tmp_path / "kinds.csv"
+    kinds.write_text(
+        "query_id,kind,group\n"
+        + "".join(f"q{n:02}.png,{'hard_negative' if n > 5 else 'edited_copy'},g{n % 6}\n" for n in range(12))
+    )
+    sides = {"queries": tmp_path / "queries", "references": tmp_path / "references"}
+    config = LeagueConfig(workspace=tmp_path, **sides, ground_truth=tmp_path / "truth.csv", kinds=kinds)
+    monkeypatch.setattr(entries, "_run", lambda *_: "not run")
+    entries.run_entry(entries.Entry("cosine"), config, "key", (tmp_path, tmp_path), tmp_path / "raw")
+    own = benchmark_config(json.loads((tmp_path / "raw" / "cosine.job.json").read_text()), tmp_path / "scratch")
+    whole, seen = from_folders(*sides.values(), tmp_path / "truth.csv", kinds=kinds), open_dataset(own)
+    assert seen.fingerprint == whole.fingerprint
+    assert restricted(seen, "tuned").query_ids == restricted(whole, "tuned").query_ids != []
 
 
 def test_a_picture_that_a_peer_cannot_describe_is_counted_and_the_others_go_on(played: Any) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from ndec_builder.annotation.decisions.binomial import clopper_pearson
 from ndec_builder.core.console import number_of, say
@@ -23,7 +23,7 @@ from ndec_builder.evaluation.dataset import folder_table, from_manifest
 from ndec_builder.league.bank.hamming import BITS, hamming_join, read_hashes
 from ndec_builder.league.entries import RUNNER
 from ndec_builder.league.environments import find_peer
-from ndec_builder.league.pictures import write_folder
+from ndec_builder.league.pictures import emptied_folder, write_folder
 from ndec_builder.league.settings import LeagueConfig
 
 RADIUS = 31  # the distance that ThreatExchange's README recommends, and the largest that is counted
@@ -79,7 +79,8 @@ def by_distance(nearest: np.ndarray, groups: Sequence[str]) -> list[dict[str, An
     """Queries with a false match at each distance 0 … RADIUS, and per million with a 95 % interval.
 
     Interval: Clopper–Pearson with the effective sample size of Korn and Graubard (1998), because pictures of one group
-    match together. It is the number of groups where nothing or everything matches, which errs on the wide side.
+    match together, with their factor for few groups: (t quantile of pictures / of groups)². Where nothing or everything
+    matches it is the number of groups, which errs on the wide side.
     """
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(group).astype(np.float64)
@@ -92,7 +93,8 @@ def by_distance(nearest: np.ndarray, groups: Sequence[str]) -> list[dict[str, An
         if 0 < count < total and len(sizes) > 1:
             residual = np.bincount(group, weights=matched.astype(np.float64)) - share * sizes
             variance = len(sizes) / (len(sizes) - 1) * float((residual**2).sum()) / total**2
-            effective = min(float(total), share * (1 - share) / variance) if variance > 0 else float(total)
+            few = stdtrit(total - 1, 0.975) / stdtrit(len(sizes) - 1, 0.975)  # the variance of few groups is uncertain
+            effective = min(float(total), few**2 * share * (1 - share) / variance) if variance > 0 else float(total)
         low, high = clopper_pearson(share * effective, effective)
         rows.append({
             "distance": distance, "queries": count, "per_million": 1e6 * share,
@@ -112,7 +114,6 @@ def _benign(config: LeagueConfig, out: Path) -> tuple[list[str], np.ndarray, lis
             "--bank hashes pictures with PDQ, which is not installed: run `ndec league install pdq`, or give "
             "--benign a csv of hashes"
         )
-    folder = out / "pictures"
     if config.manifest is not None:
         data = from_manifest(config.manifest)
         table, resolve = data.queries.filter(np.array([kind != "edited_copy" for kind in data.kinds])), data.resolve
@@ -121,14 +122,13 @@ def _benign(config: LeagueConfig, out: Path) -> tuple[list[str], np.ndarray, lis
         table, resolve = folder_table("query", config.benign, "auto"), str
     names: list[str] = table["image_id"].to_pylist()
     groups = [group or name for group, name in zip(table["group"].to_pylist(), names, strict=True)]
-    write_folder(table, resolve, folder, "q")
-    done = subprocess.run(
-        [str(peer.python), "-I", str(RUNNER), str(peer.adapter), str(folder)], capture_output=True, text=True
-    )
+    with emptied_folder(out / "pictures") as folder:
+        write_folder(table, resolve, folder, "q")
+        command = [str(peer.python), "-I", str(RUNNER), str(peer.adapter), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise NdecError(f"PDQ stopped: {done.stderr.strip().splitlines()[-1:]}; fix that and run it again")
     found = json.loads(done.stdout)
-    shutil.rmtree(folder)
     rows = [int(stem[1:]) for stem in found["codes"]]
     skipped = {"cannot be read": len(found["failed"]), "quality of at most 49": len(found["left_out"])}
     if not rows:
