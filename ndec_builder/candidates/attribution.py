@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ndec_builder.candidates.role_vectors import RoleVectors
+from ndec_builder.core.console import say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 
@@ -113,6 +115,21 @@ def read_attribution(path: Path) -> Attribution:
     if not found:
         raise NdecError(f"the attribution table {path} has no rows")
     return found
+
+
+def check_attribution(path: Path | None, attribution: Attribution, sides: tuple[RoleVectors, RoleVectors]) -> None:
+    """Say how many images of the table take part. Raises UsageError if none does."""
+    if not attribution:
+        return
+    gallery = sides[1]
+    known = sum(len(side.only(attribution)) for side in sides)
+    say(f"{path}: {known} of its {len(attribution)} images take part in this search")
+    if not known:
+        raise UsageError(
+            f"none of the {len(attribution)} images of {path}, {min(attribution)!r} first, is a pool or "
+            f"{gallery.role} image (there, {gallery.ids[0].as_py()!r} is the first); an image id is a file name "
+            "without its ending"
+        )
 
 
 def _image_id(text: str) -> str:

@@ -92,13 +92,13 @@ def normalized_scores(pairs: Pairs, pool: RoleVectors, context: CandidateContext
 
 
 def all_candidates(workspace: Workspace, split: str) -> pa.Table:
-    """Mined and rechecked pairs of a split in one table, ranks ascending; a pair in both is the mined one."""
+    """All pairs of a split in one table, ranks ascending: mined, by local features, rechecked; each pair once."""
     first, *second = workspace.candidate_files(split) or [workspace.candidates(split) / "candidates.parquet"]
     mined = read_table(first)  # the error for a missing file says what to do
-    tables = [mined]
+    tables, seen = [mined], mined["pair_id"].combine_chunks()
     for path in second:  # of an earlier mining, perhaps
         rechecked = read_table(path)
-        known = pc.is_in(rechecked["pair_id"], value_set=mined["pair_id"].combine_chunks())
-        tables.append(rechecked.filter(pc.invert(known)))
+        tables.append(rechecked.filter(pc.invert(pc.is_in(rechecked["pair_id"], value_set=seen))))
+        seen = pa.concat_arrays([seen, tables[-1]["pair_id"].combine_chunks()])
     # tables of an earlier version lack the last columns; those become null
     return conform(pa.concat_tables([CANDIDATES.empty_table(), *tables], promote_options="default"), CANDIDATES)

@@ -55,7 +55,7 @@ def kept_queries(candidates: pa.Table, decisions: pa.Table) -> KeptQueries:
 
 def remember_mined(directory: Path, table: pa.Table) -> None:
     """Keep the pool images of earlier mining runs in mined.parquet: no distractor may be drawn from them."""
-    names = (FORMERLY_MINED, "candidates.parquet", "recheck.parquet")
+    names = (FORMERLY_MINED, "candidates.parquet", "local.parquet", "recheck.parquet")
     files = [directory / name for name in names if (directory / name).is_file()]
     earlier = {name for path in files for name in read_table(path, ["query_id"])["query_id"].to_pylist()}
     if earlier - set(table["query_id"].to_pylist()):

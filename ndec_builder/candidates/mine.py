@@ -12,13 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.attribution import Attribution, read_attribution
+from ndec_builder.candidates.attribution import check_attribution, read_attribution
 from ndec_builder.candidates.candidate_table import CandidateContext
 from ndec_builder.candidates.contact_sheet import write_mined_sheet
-from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, add_geometry
+from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, LOCAL_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import remember_mined
-from ndec_builder.candidates.mining_search import find_candidates
+from ndec_builder.candidates.mining_search import find_candidates, local_candidates
 from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, given_labels, labels_mark, remember_given
 from ndec_builder.candidates.outside.given_pairs import LEFT_OUT_FILE
 from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
@@ -47,6 +47,7 @@ from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 5  # 3: same_photo, same_author, 4: twins, duplicates at full detail, 5: top without duplicates
 _SCRATCH = "search"
+LOCAL_FILE = "local.parquet"  # of `--shortlist both`, next to candidates.parquet; the mining cut leaves it out
 TWIN = "shows the same picture as another image of the role"
 
 
@@ -84,7 +85,7 @@ def run(config: MineConfig) -> Path:
     pool, pool_twins = _without_twins(pool, twins["pool"], pool_reasons)
     gallery, gallery_twins = _without_twins(gallery, twins[gallery.role], gallery_reasons)
     skipped = {"pool": count_reasons(pool_reasons), gallery.role: count_reasons(gallery_reasons)}
-    _check_attribution(config, attribution, pool, gallery)
+    check_attribution(config.attribution, attribution, (pool, gallery))
     context = CandidateContext(background, normalization, config.rank_by, attribution, engine)
     scratch = directory / _SCRATCH
     recommended = recommended_top(len(pool))
@@ -94,14 +95,24 @@ def run(config: MineConfig) -> Path:
     table = find_candidates(workspace, config, (pool, gallery), context, scratch, mark)
     if config.pairs is None:
         _report_limits(config, table, pool, gallery)
-    for name in (GEOMETRY_FILE, *((GIVEN_FILE, LEFT_OUT_FILE) if config.pairs is None else ())):
+    for name in (
+        GEOMETRY_FILE,
+        LOCAL_FILE,
+        LOCAL_GEOMETRY_FILE,
+        *((GIVEN_FILE, LEFT_OUT_FILE) if config.pairs is None else ()),
+    ):
         (directory / name).unlink(missing_ok=True)  # from an earlier run
     if config.geometry:
         table = add_geometry(workspace, config.split, table, name=GEOMETRY_FILE, engine=engine)
-    remember_mined(directory, table)
+    local = table.slice(0, 0)
+    if config.shortlist == "both":
+        local = local_candidates(workspace, config, (pool, gallery), context, table)
+        write_table(directory / LOCAL_FILE, local)
+        say("people label them too; until then, their pool images are neither hard negatives nor distractors")
+    remember_mined(directory, pa.concat_tables([table, local]))
     write_table(directory / "candidates.parquet", table)
     remember_given(config, directory, table)
-    write_mined_sheet(workspace, config.split, table, (pool, gallery), config.pictures)
+    write_mined_sheet(workspace, config.split, pa.concat_tables([table, local]), (pool, gallery), config.pictures)
     scores = table["score"].to_pylist()
     record.write(
         directory,
@@ -119,6 +130,7 @@ def run(config: MineConfig) -> Path:
             **{f"{role}_skipped": reasons for role, reasons in skipped.items()},
             "pool_twins": pool_twins,
             f"{gallery.role}_twins": gallery_twins,
+            **({"local_pairs": len(local)} if config.shortlist == "both" else {}),
         },
         inputs=inputs,
         images={name: known[2] for name, known in read_json(directory / CACHE).items() if name.startswith("images/")},
@@ -160,19 +172,6 @@ def _check_background(config: MineConfig, background: RoleVectors | None) -> Non
         )
 
 
-def _check_attribution(config: MineConfig, attribution: Attribution, pool: RoleVectors, gallery: RoleVectors) -> None:
-    if not attribution:
-        return
-    known = sum(len(side.only(attribution)) for side in (pool, gallery))
-    say(f"{config.attribution}: {known} of its {len(attribution)} images take part in this search")
-    if not known:
-        raise UsageError(
-            f"none of the {len(attribution)} images of {config.attribution}, {min(attribution)!r} first, is a pool or "
-            f"{gallery.role} image (there, {gallery.ids[0].as_py()!r} is the first); an image id is a file name "
-            "without its ending"
-        )
-
-
 def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) -> tuple[str, dict[str, str]]:
     """Fingerprint of everything the result depends on, and the fingerprint of each input."""
     inputs = hash_inputs(
@@ -184,8 +183,11 @@ def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) ->
         inputs["attribution"] = sha256_file(config.attribution)
     if config.pairs is not None and config.pairs.is_file():
         inputs |= {"pairs": sha256_file(config.pairs)} | labels_mark(config)
+    settings = result_fields(config) | {"split": config.split}
+    if config.shortlist == "global":
+        del settings["shortlist"]  # pairs mined before there was another one keep their fingerprint
     parts = {
-        "settings": result_fields(config) | {"split": config.split},
+        "settings": settings,
         "approximate": None,  # kept so that pairs mined with version 0.1.0 keep their fingerprint
         "version": RESULT_VERSION,
         "inputs": inputs,
@@ -292,6 +294,7 @@ def _change_sheet(config: MineConfig, workspace: Workspace) -> None:
     known = read_json(directory / "run.json")
     if known["config"].get("pictures", True) != config.pictures:
         pool, gallery, _ = load_search_vectors(workspace, config.split, config.model, config.embed_settings)
-        table = read_table(directory / "candidates.parquet")
+        tables = [directory / name for name in ("candidates.parquet", LOCAL_FILE)]
+        table = pa.concat_tables([read_table(path) for path in tables if path.is_file()])
         write_mined_sheet(workspace, config.split, table, (pool, gallery), config.pictures)
         write_json(directory / "run.json", known | {"config": known["config"] | {"pictures": config.pictures}})

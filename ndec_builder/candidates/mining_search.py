@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.candidate_table import CandidateContext, candidate_table
+from ndec_builder.candidates.geometry.local_finds import local_finds
+from ndec_builder.candidates.geometry.table import LOCAL_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.outside.given_pairs import given_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.checkpoint import Checkpoint
@@ -20,6 +22,7 @@ from ndec_builder.candidates.search.ranges import RangedSearch, Shift
 from ndec_builder.candidates.search.selection import Caps
 from ndec_builder.candidates.search.shared_vectors import SharedSearch, share_vectors
 from ndec_builder.candidates.settings import MineConfig
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES
 from ndec_builder.core.storage import fingerprint, read_table, write_table
@@ -40,11 +43,16 @@ def find_candidates(
     one, so the result does not depend on the number of rounds. Tables of finished rounds are kept under `scratch` for
     this `mark`: a killed run continues from them. The caller removes `scratch` after writing the result.
 
-    With `config.pairs`, returns all pairs of that file instead.
+    With `config.pairs`, returns all pairs of that file instead, and with the shortlist `local` the `local_candidates`.
     """
     if config.pairs is not None:
         given = given_pairs(workspace, config, sides)
         return candidate_table(workspace, config.split, given, sides, context)
+    if config.shortlist == "local":
+        table = local_candidates(workspace, config, sides, context, CANDIDATES.empty_table())
+        if not len(table):
+            raise NdecError("no pair that shares local features fits by a homography; mine with --shortlist global")
+        return table
     table = CANDIDATES.empty_table()
     wanted = config.top + config.top // 8 + 8  # with usual numbers of duplicates one round is enough
     while True:
@@ -63,6 +71,32 @@ def find_candidates(
             return _shortest_start(table, config.top)
         duplicates = len(table) - people
         wanted = len(table) + missing + min(len(table), missing * duplicates // max(people, 1) + 8)
+
+
+def local_candidates(
+    workspace: Workspace,
+    config: MineConfig,
+    sides: tuple[RoleVectors, RoleVectors],
+    context: CandidateContext,
+    mined: pa.Table,
+) -> pa.Table:
+    """Pairs that share local features and are not `mined`; ranks continue after them (schema CANDIDATES).
+
+    Only pairs that fit by a homography, and duplicates: suspected copies. Their geometry is written to
+    LOCAL_GEOMETRY_FILE.
+    """
+    known = zip(mined["query_id"].to_pylist(), mined["reference_id"].to_pylist(), strict=True)
+    found = local_finds(workspace, config, sides, list(known), context.engine)
+    table = candidate_table(workspace, config.split, found, sides, context)
+    table = add_geometry(workspace, config.split, table, name=LOCAL_GEOMETRY_FILE, engine=context.engine)
+    fits = pc.fill_null(pc.greater(table["inliers"], 0), False)
+    table = table.filter(pc.or_(fits, pc.is_valid(table["duplicate_of"])))
+    ranks = pa.array(np.arange(len(mined) + 1, len(mined) + len(table) + 1), pa.int32())
+    say(
+        f"local features: {number_of(len(table), 'more pair')} of {number_of(len(found), 'pair')} with the most shared "
+        "keypoints fit by a homography"
+    )
+    return table.set_column(CANDIDATES.get_field_index("rank"), CANDIDATES.field("rank"), ranks)
 
 
 def _shortest_start(table: pa.Table, top: int) -> pa.Table:

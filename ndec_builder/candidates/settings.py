@@ -14,6 +14,7 @@ from ndec_builder.sources.settings import GROUP_BY
 
 SEARCHES = ("auto", "bf16", "faiss")
 RANKINGS = ("raw", "normalized")
+SHORTLISTS = ("global", "local", "both")
 GALLERY = {"test": "reference", "train": "basic"}  # split → role of the images that the pool is searched in
 SPLIT_HELP = "test: pool × reference. train: pool × basic (training images)."
 LEAST_TOP, MOST_TOP = 50, 1000  # bounds of `recommended_top`
@@ -81,6 +82,12 @@ class MineConfig(Config):
         choices=("mean", "min"),
     )  # fmt: skip
     search: str = setting("auto", "auto, bf16 or faiss: all exact, same result.", choices=SEARCHES, result=False)
+    shortlist: str = setting(
+        "global",
+        "global: pairs by the descriptor. both: also pairs that share local features and fit by a homography, which "
+        "the descriptor may have lost; people label them too. local: only those. About 20 ms per image and core.",
+        choices=SHORTLISTS,
+    )
     attribution: Path | None = option(
         None, "csv with image_id and photo_id, url, author or author_url, for images whose tables lack them."
     )
@@ -101,6 +108,12 @@ class MineConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.shortlist != "global" and not self.geometry:
+            raise UsageError(f"--shortlist {self.shortlist} keeps pairs that fit by a homography: leave --geometry on")
+        if self.shortlist != "global" and self.pairs is not None:
+            raise UsageError(
+                f"--pairs takes the pairs of a file, without a search: leave out --shortlist {self.shortlist}"
+            )
         if self.labels and self.pairs is None:
             raise UsageError("--labels names a column of the file of pairs: give --pairs FILE too")
         if (self.label_map or self.label_source) and not self.labels:

@@ -84,8 +84,8 @@ class Workspace:
         return self.root / "candidates" / split
 
     def candidate_files(self, split: str) -> list[Path]:
-        """The existing tables of a split's pairs: from mining, then from the second search."""
-        paths = [self.candidates(split) / name for name in ("candidates.parquet", "recheck.parquet")]
+        """The existing tables of a split's pairs: from mining, then by local features, then from the second search."""
+        paths = [self.candidates(split) / name for name in ("candidates.parquet", "local.parquet", "recheck.parquet")]
         return [path for path in paths if path.is_file()] if paths[0].is_file() else []
 
     def annotation(self, split: str) -> Path:

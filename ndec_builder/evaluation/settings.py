@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ndec_builder.candidates.settings import SHORTLISTS
 from ndec_builder.core.config import Config, described, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.executor.settings import engine_option, ray_address_option
@@ -13,7 +14,6 @@ from ndec_builder.sources.settings import GROUP_BY
 from ndec_builder.training.settings import TRAINING_RECIPE_NAMES
 
 SCORERS = ("cosine", "asl", "fused")
-SHORTLISTS = ("global", "local", "both")
 SCOPES = ("all", "topN")
 ACTIONS = ("drop", "demote")
 NORMALISATIONS = ("mean", "min")

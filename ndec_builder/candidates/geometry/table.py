@@ -33,6 +33,7 @@ from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 3
 GEOMETRY_FILE, RECHECK_GEOMETRY_FILE = "geometry.parquet", "recheck-geometry.parquet"
+LOCAL_GEOMETRY_FILE = "local-geometry.parquet"
 MEASURED_FILE = "measured-geometry.parquet"  # of all pairs ever measured: another --top measures only new pairs
 _KEY = "pictures"  # its column before those of GEOMETRY: fingerprint of a pair's two pictures and of the method
 SHARD_SIZE = 512  # pairs: about 15 s of work
@@ -169,9 +170,9 @@ def with_geometry(table: pa.Table, geometry: pa.Table) -> pa.Table:
 
 
 def read_geometry(workspace: Workspace, split: str) -> pa.Table:
-    """All GEOMETRY rows of a split, of mined and rechecked pairs; empty if geometry was switched off."""
+    """All GEOMETRY rows of a split, of the pairs of all searches; empty if geometry was switched off."""
     directory = workspace.candidates(split)
-    paths = [directory / name for name in (GEOMETRY_FILE, RECHECK_GEOMETRY_FILE)]
+    paths = [directory / name for name in (GEOMETRY_FILE, LOCAL_GEOMETRY_FILE, RECHECK_GEOMETRY_FILE)]
     return pa.concat_tables([GEOMETRY.empty_table(), *(read_table(path) for path in paths if path.is_file())])
 
 

@@ -62,6 +62,10 @@ class LocalIndex:
 
         queries: of each, the codes (m, 16) of its variants: as it is, mirrored …; a reference counts with its best one.
         """
+        return [rows for rows, _ in self.ranked(queries, top)]
+
+    def ranked(self, queries: Sequence[Sequence[np.ndarray]], top: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The rows of `best` and their votes, float64."""
         found, votes = [], self._votes([codes for variants in queries for codes in variants])
         for variants in queries:
             own = [next(votes) for _ in variants]
@@ -69,7 +73,8 @@ class LocalIndex:
             total = np.zeros(len(rows))
             np.maximum.at(total, places, np.concatenate([values for _, values in own] or [_NONE]))
             order = np.argsort(-total, kind="stable")[:top]
-            found.append(rows[order[total[order] > 0]])
+            order = order[total[order] > 0]
+            found.append((rows[order], total[order]))
         return found
 
     def _votes(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
