@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import typing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from ndec_builder.core.access.hosts import trusted
 from ndec_builder.core.config import inner_sections, with_pixel_limit
 from ndec_builder.core.console import waiting
+from ndec_builder.core.executor.memory import return_freed_memory
 from ndec_builder.core.executor.settings import ENGINE_SECTION, EngineConfig
 
 
@@ -53,15 +53,6 @@ class Command:
             raise disk_error(error) or error from error
         finally:
             return_freed_memory()
-
-
-def return_freed_memory() -> None:
-    """Give the system what the C library keeps of freed memory; nothing where it cannot (musl, macOS).
-
-    Each thread frees into an arena of its own, and these grow by several MiB a round if one process runs many commands.
-    """
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
 
 
 COMMANDS = {

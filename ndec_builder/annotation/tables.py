@@ -84,15 +84,15 @@ class AnnotationTables:
             vars(self).pop(dependent, None)
         return path
 
-    def _read(self, name: str, schema: pa.Schema, added: tuple[str, ...] = ()) -> pa.Table:
-        """A table, empty if it does not exist. `added`: columns that tables of older versions lack."""
+    def read(self, name: str, schema: pa.Schema, added: tuple[str, ...] = (), where: Any = None) -> pa.Table:
+        """Rows of a table as it is on disk, none if it does not exist. `added`: columns that older versions lack."""
         if name in ledger.APPEND_ONLY:
             ledger.check_present(self.directory, name)
         schema = compact_schema(schema) if self.compact and name in _COMPACT else schema
         path = self.directory / f"{name}.parquet"
         if not path.is_file():
             return table_of(schema, [])
-        table = read_table(path, dictionary=[field.name for field in schema if pa.types.is_dictionary(field.type)])
+        table = read_table(path, dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)], where=where)
         for column in added:
             if column not in table.column_names:
                 table = table.append_column(column, pa.nulls(table.num_rows, schema.field(column).type))
@@ -101,7 +101,7 @@ class AnnotationTables:
     @cached_property
     def tasks(self) -> pa.Table:
         """Who was given which pair (schema TASKS)."""
-        return self._read("tasks", TASKS)
+        return self.read("tasks", TASKS)
 
     @cached_property
     def assigned(self) -> pa.Table:
@@ -128,12 +128,12 @@ class AnnotationTables:
     @cached_property
     def labels(self) -> pa.Table:
         """All labels pulled so far (schema LABEL_ROWS), in the order in which they were pulled."""
-        return self._read("labels", LABEL_ROWS, added=("project", "login"))
+        return self.read("labels", LABEL_ROWS, added=("project", "login"))
 
     @cached_property
     def skips(self) -> pa.Table:
         """Skipped pairs and withdrawn labels (schema SKIPS), oldest first."""
-        return self._read("skips", SKIPS)
+        return self.read("skips", SKIPS)
 
     @cached_property
     def valid_labels(self) -> pa.Table:
@@ -153,7 +153,7 @@ class AnnotationTables:
     @cached_property
     def set_aside(self) -> pa.Table:
         """Labels that were sent back (schema SET_ASIDE), oldest first."""
-        return self._read("set_aside", SET_ASIDE)
+        return self.read("set_aside", SET_ASIDE)
 
     @cached_property
     def counting_labels(self) -> pa.Table:
@@ -170,12 +170,12 @@ class AnnotationTables:
     @cached_property
     def decisions(self) -> pa.Table:
         """What the last `resolve` decided (schema DECISIONS)."""
-        return self._read("decisions", DECISIONS)
+        return self.read("decisions", DECISIONS)
 
     @cached_property
     def gold(self) -> pa.Table:
         """Pairs of known truth (schema GOLD)."""
-        return self._read("gold", GOLD)
+        return self.read("gold", GOLD)
 
     def gold_truth(self) -> dict[str, str]:
         """pair_id → truth of each gold pair."""
@@ -184,17 +184,17 @@ class AnnotationTables:
     @cached_property
     def project_tasks(self) -> pa.Table:
         """What Label Studio held at the last check (schema PROJECT_TASKS)."""
-        return self._read("project_tasks", PROJECT_TASKS, added=("state",))
+        return self.read("project_tasks", PROJECT_TASKS, added=("state",))
 
     @cached_property
     def incidents(self) -> pa.Table:
         """Edits and deletions found in Label Studio so far (schema INCIDENTS), oldest first."""
-        return self._read("incidents", INCIDENTS)
+        return self.read("incidents", INCIDENTS)
 
     @cached_property
     def cleared(self) -> pa.Table:
         """Pairs that `ndec annotate auto-clear` discarded (schema CLEARED)."""
-        return self._read("cleared", CLEARED)
+        return self.read("cleared", CLEARED)
 
     @cached_property
     def mined(self) -> list[pa.Table]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ndec_builder.core.access.machines import owner_text
@@ -178,17 +179,23 @@ def write_table(path: Path, table: pa.Table) -> Path:
     return path
 
 
-def read_table(path: Path, columns: list[str] | None = None, dictionary: Sequence[str] = ()) -> pa.Table:
+def read_table(
+    path: Path,
+    columns: list[str] | None = None,
+    dictionary: Sequence[str] = (),
+    where: pc.Expression | None = None,
+) -> pa.Table:
     """Read one parquet file. Raises NdecError with the path when it is missing, broken or of a newer version.
 
-    dictionary: text columns that stay dictionary-encoded in memory.
+    dictionary: text columns that stay dictionary-encoded in memory · where: only these rows; row groups without any are
+    not read.
     """
     if not path.is_file():
         raise NdecError(
             f"{path} does not exist; run the stage that writes it first (`ndec status` shows which are done)"
         )
     try:
-        table = pq.read_table(path, columns=columns, partitioning=None, read_dictionary=[*dictionary])
+        table = pq.read_table(path, columns=columns, partitioning=None, read_dictionary=[*dictionary], filters=where)
     except (pa.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise NdecError(f"{path} cannot be read as parquet ({error}); create it again or restore it") from None
     refuse_newer(table.schema, path)

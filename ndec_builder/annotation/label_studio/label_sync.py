@@ -31,6 +31,7 @@ from ndec_builder.annotation.records.table_store import StoredTable, TableStore
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.memory import return_freed_memory
 from ndec_builder.core.schemas import SKIPS, table_of
 from ndec_builder.core.workspace import Workspace
 
@@ -151,6 +152,8 @@ def collect_changes(
         rows.incidents += more.incidents
         snapshot.close(project.id)
         projects.report_renamed(project, title)
+        del kept, given, known, changes, answers, more  # before those of the next project
+        return_freed_memory()
     return found
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.label_tables import compact_schema, keys
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore, write_tables
 from ndec_builder.annotation.tables import AnnotationTables, missing_images
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, table_of
-from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
 
 Assignee = tuple[str, str]  # round, annotator
@@ -45,7 +45,7 @@ class ServerSnapshot:
     """KnownTasks by project and task. If a process is killed before `write`, the next sync rebuilds them.
 
     Rows become Python objects when `tasks_of` opens a project, and a table in a file again with `close`. Compact tables
-    drop their own copy of what this holds.
+    never hold those of all projects.
     """
 
     def __init__(self, tables: AnnotationTables) -> None:
@@ -54,14 +54,28 @@ class ServerSnapshot:
         self._closed: dict[int, StoredTable] = {}
         self._open: dict[int, dict[int, KnownTask]] = {}
         self._assignees: dict[int, Assignee] = {}
-        table = tables.project_tasks
-        self._schema = table.schema
-        for number in sorted(pc.unique(table["project"]).to_pylist()):
-            own = table.filter(pc.equal(table["project"], number))
+        self._schema = compact_schema(PROJECT_TASKS) if tables.compact else PROJECT_TASKS
+        for number in self._projects():
+            own = self._rows_of(number)
             self._closed[number] = self._store.put(own)
             self._assignees[number] = next(keys(own, "round", "annotator"))
-        if tables.compact:
-            del tables.project_tasks
+
+    def _projects(self) -> list[int]:
+        path = self.tables.directory / "project_tasks.parquet"
+        if not self.tables.compact:
+            column = self.tables.project_tasks["project"]
+        elif not path.is_file():
+            return []
+        else:
+            column = read_table(path, ["project"])["project"]
+        return sorted(pc.unique(column).to_pylist())
+
+    def _rows_of(self, project: int) -> pa.Table:
+        """The stored rows of a project. The file has them side by side, so few of its row groups are read."""
+        own = pc.field("project") == project
+        if self.tables.compact:
+            return self.tables.read("project_tasks", PROJECT_TASKS, added=("state",), where=own)
+        return self.tables.project_tasks.filter(own)
 
     def tasks_of(self, project: int) -> dict[int, KnownTask]:
         """The tasks of a project by their id in Label Studio. Callers change this dict in place."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ndec_builder.core.executor.memory import return_large_blocks
 from ndec_builder.core.storage import GROUP_ROWS, atomic_path, write_error
 
 _IN_MEMORY = 2**20  # bytes; small tables need no file
@@ -58,6 +59,7 @@ class TableStore:
 def memory_returned() -> Iterator[None]:
     """Inside, Arrow's memory comes from the C library, which returns what is freed. Arrow's pool keeps much."""
     before = pa.default_memory_pool()
+    return_large_blocks()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield

@@ -1,0 +1,25 @@
+"""Memory of this process that was freed, but not returned to the system."""
+
+from __future__ import annotations
+
+import ctypes
+
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+
+
+def return_freed_memory() -> None:
+    """Give the system what the C library keeps of freed memory; nothing where it cannot (musl, macOS).
+
+    Each thread frees into an arena of its own, and these grow by several MiB a round if one process runs many commands.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
+def return_large_blocks() -> None:
+    """From now on, blocks of a megabyte and more go back to the system as soon as they are freed.
+
+    glibc raises its own limit up to 32 MiB when such blocks are freed, and keeps those below it.
+    """
+    if option := getattr(ctypes.CDLL(None), "mallopt", None):
+        option(_M_MMAP_THRESHOLD, 2**20)
