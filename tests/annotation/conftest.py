@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
+from support.described_bench import Bench
+from support.fake_label_studio import TOKEN, FakeLabelStudio
+from support.given_file import Given
 from support.pictures import scene
 
 MakeCandidates = Callable[..., list[tuple[str, str]]]
@@ -87,3 +91,32 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def given_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bench = Bench(tmp_path_factory.mktemp("template") / "bench")
+    bench.add("reference", {f"r{n}": scene(n) for n in range(1, 4)})
+    bench.add("pool", {f"p{n}": scene(60 + n) for n in range(1, 6)})
+    return bench.workspace.root
+
+
+@pytest.fixture
+def given(given_template: Path, tmp_path: Path) -> Given:
+    shutil.copytree(given_template, tmp_path / "bench")
+    return Given(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def fake_label_studio() -> Iterator[FakeLabelStudio]:
+    made = FakeLabelStudio()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connected(given: Given, fake_label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch) -> FakeLabelStudio:
+    fake_label_studio.reset()
+    monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    return fake_label_studio

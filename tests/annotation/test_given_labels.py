@@ -1,11 +1,9 @@
-"""Labels that came with a file of pairs, from `mine --pairs FILE --labels COLUMN` to the dataset."""
+"""Labels that came with a file of pairs: mining, what is refused, and the rows they become."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,97 +12,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as given_values
 from hypothesis import strategies as st
 
-from faults.labelling_bench import server_key
 from ndec_builder.annotation.label_tables import keys, newest_labels
-from ndec_builder.annotation.pull import run as pull
-from ndec_builder.annotation.push import run as push
 from ndec_builder.annotation.records.given_labels import take_given_labels, waiting_text
 from ndec_builder.annotation.records.ledger import chain_problem
-from ndec_builder.annotation.resolve import run as resolve
-from ndec_builder.annotation.send_back import run as send_back
-from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, SendBackConfig, StatusConfig
 from ndec_builder.annotation.staleness import stale_results
-from ndec_builder.annotation.status import former_text, status, status_text
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.annotation.upkeep import check
-from ndec_builder.annotation.upkeep.settings import CheckConfig
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.outside.given_labels import GIVEN_LABELS_FILE
 from ndec_builder.candidates.settings import MineConfig
-from ndec_builder.cli.assist.next_steps import next_command
-from ndec_builder.cli.assist.status import survey
-from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import GIVEN_LABELS, LABELS, REPLACED, pair_id, table_of
-from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.export import run as export
-from ndec_builder.manifests.settings import ExportConfig
-from ndec_builder.manifests.validate import validate
 from support.described_bench import Bench
-from support.fake_label_studio import TOKEN, FakeLabelStudio
+from support.given_file import CSV, DECIDED, FILE, MAP, Given, P
 from support.pictures import scene
-
-CSV = "query,reference,verdict\np1,r1,dup\nr2,p2,hard_negative\np3,r3,hard_negative\np4,r3,\n"
-MAP = ("dup=edited_copy",)
-P = {n: pair_id("test", f"p{n}", f"r{min(n, 3)}") for n in range(1, 5)}  # the pairs of CSV, by number
-FILE = "file:team.csv"
-
-
-class Given:
-    """A workspace with three references and five pool images, and a file of judged pairs."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.workspace, self.file = root / "bench", Workspace(root / "bench"), root / "team.csv"
-
-    def mine(self, text: str | None = CSV, **settings: object) -> Path:
-        given: dict[str, object] = {"geometry": False, "pictures": False}
-        if text is not None:
-            self.file.write_text(text)
-            given |= {"pairs": self.file, "labels": "verdict", "label_map": MAP}
-        return mine(MineConfig(self.root, **given | settings))  # type: ignore[arg-type]
-
-    def resolve(self) -> dict[str, str | None]:
-        resolve(ResolveConfig(self.root))
-        rows = self.tables().decisions.to_pylist()
-        return {row["pair_id"]: row["decision"] for row in rows}
-
-    def tables(self) -> AnnotationTables:
-        return AnnotationTables(self.workspace, "test")
-
-    def labels(self) -> list[tuple[str, str, str]]:
-        return [(row["pair_id"], row["annotator"], row["label"]) for row in self.tables().labels.to_pylist()]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    bench = Bench(tmp_path_factory.mktemp("template") / "bench")
-    bench.add("reference", {f"r{n}": scene(n) for n in range(1, 4)})
-    bench.add("pool", {f"p{n}": scene(60 + n) for n in range(1, 6)})
-    return bench.workspace.root
-
-
-@pytest.fixture
-def given(template: Path, tmp_path: Path) -> Given:
-    shutil.copytree(template, tmp_path / "bench")
-    return Given(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeLabelStudio]:
-    made = FakeLabelStudio()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def connected(given: Given, server: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch) -> FakeLabelStudio:
-    server.reset()
-    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    return server
-
-
-DECIDED = {P[1]: "edited_copy", P[2]: "hard_negative", P[3]: "hard_negative"}
 
 
 def test_a_file_is_resolved_without_any_server(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,6 +122,33 @@ def test_another_file_adds_its_labels(given: Given) -> None:
     )
 
 
+def under_another_name(given: Given, text: str, **settings: object) -> None:
+    other = given.root.parent / "team-2.csv"
+    other.write_text(text)
+    given.mine(None, pairs=other, labels="verdict", label_map=MAP, **settings)
+
+
+@pytest.mark.parametrize("more", ["", "p5,r1,unrelated\n"], ids=["copy", "longer version"])
+def test_a_file_under_a_second_name_is_no_second_annotator(given: Given, more: str) -> None:
+    given.mine()
+    given.resolve()
+    with pytest.raises(UsageError, match=r"team-2\.csv: 3 of its pairs .* file:team\.csv too, 0 of them a different"):
+        under_another_name(given, CSV + more)
+    under_another_name(given, CSV + more, label_source="team.csv")
+    given.resolve()
+    assert {name for _, name, _ in given.labels()} == {FILE} and len(given.labels()) == 3 + bool(more)
+
+
+def test_two_files_that_differ_are_two_annotators(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    given.mine()
+    under_another_name(given, "query,reference,verdict\np1,r1,dup\np3,r3,unrelated\n")
+    assert "2 of its pairs have a label of file:team.csv too, 1 of them a different one; file:team-2.csv and " in (
+        capsys.readouterr().err
+    )
+    given.resolve()
+    assert {name for _, name, _ in given.labels()} == {FILE, "file:team-2.csv"}
+
+
 @pytest.mark.slow
 def test_a_changed_label_is_a_new_row(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
     given.mine()
@@ -225,115 +174,6 @@ def test_a_picture_that_was_replaced_after_the_file_is_not_labelled_by_it(given:
     assert given.resolve() == DECIDED | {P[3]: None}
     given.mine()  # the same labels in a file of today
     assert given.resolve() == DECIDED
-
-
-def test_status_before_and_after(given: Given) -> None:
-    config = MineConfig(given.root, pairs=given.file, labels="verdict")
-    assert "annotate resolve" in str(next_command("mine", config, given.mine()))
-    assert former_text(StatusConfig(given.root)) == [
-        "3 labels of file:team.csv wait for `ndec annotate resolve --split test`"
-    ]
-    with pytest.raises(NdecError, match="3 labels of file:team"):
-        status(StatusConfig(given.root))
-    given.resolve()
-    (row,) = status(StatusConfig(given.root))
-    assert (row["annotator"], row["pairs"], row["done"], row["left"]) == (FILE, 3, 3, 0)
-    assert "came with that file, not given here" in status_text([row])
-    assert former_text(StatusConfig(given.root)) == []
-
-
-def test_an_export_before_resolving_says_what_to_do(given: Given) -> None:
-    given.mine()
-    with pytest.raises(NdecError, match="labels came with a file of pairs: run `ndec annotate resolve"):
-        export(ExportConfig(given.root, distractors=0))
-
-
-def test_ndec_status_names_the_file(given: Given) -> None:
-    given.mine()
-    assert any("wait for `ndec annotate resolve" in stage.text for stage in survey(given.root))
-    given.resolve()
-    assert any("by 0 people and file:team.csv" in stage.text for stage in survey(given.root))
-
-
-def test_the_contact_sheet_says_so(given: Given) -> None:
-    page = (given.mine(pictures=True) / "contact_sheet.html").read_text("utf-8")
-    assert "(3 of them already have a label that came with a file)" in page
-    assert "edited copy in team.csv" in page
-
-
-@pytest.mark.slow
-def test_the_dataset_says_where_its_labels_come_from(given: Given) -> None:
-    given.mine()
-    given.resolve()
-    dataset = export(ExportConfig(given.root, distractors=0))
-    info, croissant = read_json(dataset / "manifest.json"), read_json(dataset / "croissant.json")
-    assert info["labels_by"] == "labels that came with team.csv"
-    assert "Split test: 3 labels came with team.csv; nobody gave them with ndec." in (dataset / "README.md").read_text()
-    assert "3 labels came with team.csv" in croissant["rai:dataAnnotationProtocol"]
-    assert "rai:dataAnnotationPlatform" not in croissant
-    assert [finding for finding in validate(dataset) if finding.is_error] == []
-
-
-def projects_of(server: FakeLabelStudio) -> dict[str, int]:
-    return {server_key(one).rpartition("/")[2]: number for number, one in server.state()["projects"].items()}
-
-
-@pytest.mark.slow
-def test_people_get_only_pairs_without_a_label(given: Given, connected: FakeLabelStudio) -> None:
-    given.mine()
-    push(PushConfig(given.root))
-    assert [task["data"]["pair_id"] for task in connected.state()["tasks"].values()] == [P[4]]
-    assert set(projects_of(connected)) == {"annotator-1"}
-    pull(PullConfig(given.root))
-    check.run(CheckConfig(given.root))
-    assert read_json(given.workspace.annotation("test") / "check.json")["problems"] == []
-    assert len(given.labels()) == 3
-
-
-@pytest.mark.slow
-def test_a_person_who_disagrees_makes_a_dispute(given: Given, connected: FakeLabelStudio) -> None:
-    given.mine()
-    push(PushConfig(given.root, annotators=("ann",), round="double_check"))
-    (number,) = projects_of(connected).values()
-    connected.label(number, P[2], "hard_negative")
-    connected.label(number, P[3], "edited_copy")
-    pull(PullConfig(given.root))
-    assert given.resolve() == DECIDED | {P[3]: None}
-    push(PushConfig(given.root, annotators=("cleo",), round="adjudication"))
-    connected.label(projects_of(connected)["cleo"], P[3], "unrelated")
-    pull(PullConfig(given.root))
-    assert given.resolve() == DECIDED | {P[3]: "unrelated"}
-    bases = {row["pair_id"]: row["basis"] for row in given.tables().decisions.to_pylist()}
-    assert bases == {P[1]: "agreed", P[2]: "double_checked", P[3]: "adjudicated"}
-    dataset = export(ExportConfig(given.root, distractors=0))
-    assert read_json(dataset / "manifest.json")["labels_by"] == "people, and labels that came with team.csv"
-
-
-@pytest.mark.slow
-def test_labels_of_a_file_can_be_sent_back(given: Given, connected: FakeLabelStudio) -> None:
-    given.mine()
-    push(PushConfig(given.root, annotators=("ann",)))
-    send_back(SendBackConfig(given.root, FILE, why="judged at 64 px"))
-    tables = given.tables()
-    assert {row["annotator"] for row in tables.tasks.to_pylist()} == {"ann"}
-    assert tables.counting_labels.num_rows == 0
-    given.mine(CSV + "p5,r1,unrelated\n")  # the same labels do not come back
-    pull(PullConfig(given.root))
-    assert [row["pair_id"] for row in given.tables().counting_labels.to_pylist()] == [pair_id("test", "p5", "r1")]
-
-
-def test_no_person_can_have_the_name_of_a_file() -> None:
-    with pytest.raises(UsageError, match="a name is up to 40 letters"):
-        PushConfig(Path(), annotators=(FILE,))
-
-
-@pytest.mark.slow
-def test_train_pairs_take_labels_too(given: Given, tmp_path: Path) -> None:
-    Bench(given.root).add("basic", {"b1": scene(31), "b2": scene(32)})
-    given.mine("query,reference,verdict\nb1,p1,hard_negative\n", split="train")
-    resolve(ResolveConfig(given.root, split="train"))
-    rows = AnnotationTables(Workspace(given.root), "train").decisions.to_pylist()
-    assert [(row["pair_id"], row["decision"]) for row in rows] == [(pair_id("train", "p1", "b1"), "hard_negative")]
 
 
 GIVEN = st.tuples(st.sampled_from(["file:a", "file:b"]), st.sampled_from("pqrs"), st.sampled_from(LABELS[:3]))

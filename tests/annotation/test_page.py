@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +15,13 @@ from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from support.needs import missing
+from support.labelling_page import LAYOUT, fits, labelling, measure_layout, next_pair, wait_until_saved
 from support.pictures import scene
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 KEYS = {"1": "edited_copy", "2": "hard_negative", "3": "unrelated", "4": "unsure"}
 NAMES = {"1": "Edited copy", "2": "Hard negative", "3": "Unrelated", "4": "Unsure"}  # shown for KEYS
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
-# The boxes of the pictures and choices, as [left, top, right, bottom] in pixels, and the page's text.
-LAYOUT = """() => {
-  const box = (e) => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
-  return {
-    pictures: [...document.querySelectorAll('.ndec img')].map(box),
-    frames: [...document.querySelectorAll('.ndec .lsf-image')].map(box),
-    choices: [...document.querySelectorAll('.ndec .lsf-choice__item')].map(box),
-    buttons: [...document.querySelectorAll('#ndec-buttons button')].filter((e) => e.offsetHeight).map(box),
-    names: [...document.querySelectorAll('.ndec input[type=radio]')].map((e) => e.name),
-    alt: [...document.querySelectorAll('.ndec img')].map((e) => e.alt),
-    position: document.querySelector('#ndec-position')?.textContent,
-    scroll: document.documentElement.scrollWidth,
-    text: document.body.innerText,
-  };
-}"""
-
-
-@contextlib.contextmanager
-def labelling(connection: Connection, project: int) -> Iterator[Any]:
-    """A page of Chromium that is logged in and shows the first pair of the project."""
-    chromium = shutil.which("chromium") or missing("no chromium for the browser test: install the package `chromium`")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    password = read_json(connection.secrets)["password"] if connection.secrets else ""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(connection.url)
-        page.fill("input[name=email]", connection.user)
-        page.fill("input[name=password]", password)
-        page.press("input[name=password]", "Enter")
-        page.wait_for_selector("input[name=password]", state="detached")
-        page.goto(f"{connection.url}/projects/{project}/data?labeling=1")
-        yield page
-        browser.close()
 
 
 def project_id(workspace: Workspace, connection: Connection) -> int:
@@ -81,7 +43,7 @@ def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Con
     with labelling(connection, project_id(workspace, connection)) as page:
         shown = ""
         for index, digit in enumerate(pressed):
-            shown = _next_pair(page, shown)
+            shown = next_pair(page, shown)
             if index == 0:
                 ARTEFACTS.mkdir(exist_ok=True)
                 page.wait_for_selector("#ndec-keys")
@@ -90,15 +52,15 @@ def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Con
             page.keyboard.press(digit)
             page.keyboard.press("3")  # an impatient second key must not land on this pair or the next
             if index == 9:  # a mistake: back, correct, and on to the open pair
-                here = _next_pair(page, shown)
+                here = next_pair(page, shown)
                 page.keyboard.press("Backspace")
-                back = _next_pair(page, here)
+                back = next_pair(page, here)
                 assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == NAMES[digit]
                 pressed[9] = "4" if digit == "1" else "1"
                 page.keyboard.press(pressed[9])
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
                 shown = back
-        _next_pair(page, shown)  # the last label is saved
+        next_pair(page, shown)  # the last label is saved
     assert pulled_labels(workspace) == {
         pair_id("test", *pair): KEYS[digit] for pair, digit in zip(pairs, pressed, strict=False)
     }
@@ -125,17 +87,17 @@ def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
     query = workspace.files("pool") / f"{pairs[2][0]}.jpg"  # the third pair's picture is missing
     query.rename(query.with_suffix(".away"))
     with labelling(connection, project) as page:
-        shown = _next_pair(page, "")
+        shown = next_pair(page, "")
         checked = "document.querySelector('.ndec input[type=radio]:checked')?.name"
         assert page.evaluate(checked) == "Hard negative"
         page.keyboard.press("2")
-        shown = _next_pair(page, shown)
+        shown = next_pair(page, shown)
         with page.expect_response(
             lambda answer: "/drafts" in answer.url, timeout=20_000
         ):  # a choice by mouse is a draft
             page.click(".ndec input[name=Unsure]")
         page.reload()
-        shown = _next_pair(page, shown)
+        shown = next_pair(page, shown)
         page.wait_for_function(f"{checked} === 'Unsure'", timeout=20_000)
         page.keyboard.press("c")
         page.wait_for_function("document.querySelector('#ndec-view img')?.naturalWidth > 0", timeout=30_000)
@@ -144,14 +106,14 @@ def test_drafts_pre_labels_missing_pictures_and_the_aligned_view(
         page.keyboard.press("Escape")
         assert page.query_selector("#ndec-view") is None
         page.keyboard.press("4")
-        shown = _next_pair(page, shown)
+        shown = next_pair(page, shown)
         page.keyboard.press("1")  # a placeholder must not be labelled
         page.wait_for_selector("#ndec-tell:not([hidden])", timeout=20_000)
         assert "missing" in page.inner_text("#ndec-tell")
         page.click("[data-testid=bottombar-skip-button]")
-        shown = _next_pair(page, shown)
+        shown = next_pair(page, shown)
         page.keyboard.press("3")
-        _last_is_saved(page)
+        wait_until_saved(page)
     labels = pulled_labels(workspace)
     assert labels == {
         pair_id("test", *pairs[i]): label for i, label in ((0, "hard_negative"), (1, "unsure"), (3, "unrelated"))
@@ -192,7 +154,7 @@ def test_suggestions_are_shown_but_preselect_nothing(
     with labelling(connection, project) as page:
         shown = ""
         for index, digit in enumerate(pressed):
-            shown = _next_pair(page, shown)
+            shown = next_pair(page, shown)
             assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked')") is None  # not preselected
             if index == 0:
                 page.screenshot(path=str(ARTEFACTS / "labelling-page-hints.png"))
@@ -200,15 +162,15 @@ def test_suggestions_are_shown_but_preselect_nothing(
             assert hint in page.evaluate("document.body.innerText")
             page.keyboard.press(digit)
             if index == 2:  # back to a pair with a suggestion, and corrected
-                here = _next_pair(page, shown)
+                here = next_pair(page, shown)
                 page.keyboard.press("Backspace")
-                back = _next_pair(page, here)
+                back = next_pair(page, here)
                 assert page.evaluate("document.querySelector('.ndec input[type=radio]:checked').name") == "Edited copy"
                 pressed[2] = "2"
                 page.keyboard.press("2")
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
                 shown = back
-        _last_is_saved(page)
+        wait_until_saved(page)
     assert pulled_labels(workspace) == {
         task["pair_id"]: KEYS[digit] for task, digit in zip(tasks, pressed, strict=True)
     }
@@ -233,11 +195,11 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
         text = login.inner_text("#ndec-login")
         assert connection.user in text
         assert "label_studio/accounts.json" in text and "label_studio/secrets.json" in text
-        assert _fits(login, ".form-wrapper")
+        assert fits(login, ".form-wrapper")
         login.close()
 
-        shown = _next_pair(page, "")
-        wide = {width: _measure(page, width, height) for width, height in ((1366, 768), (390, 844))}
+        shown = next_pair(page, "")
+        wide = {width: measure_layout(page, width, height) for width, height in ((1366, 768), (390, 844))}
         for layout in wide.values():  # wide pictures are stacked
             query, reference = layout["pictures"]
             assert query[3] <= reference[1]
@@ -252,16 +214,16 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
         keys = page.locator("#ndec-keys").first.bounding_box()
         assert toast is not None and (keys is None or toast["y"] + toast["height"] <= keys["y"])
 
-        shown = _next_pair(page, shown)
+        shown = next_pair(page, shown)
         for width, height in ((1366, 768), (1920, 1080)):  # tall pictures are side by side
-            layout = _measure(page, width, height)
+            layout = measure_layout(page, width, height)
             query, reference = layout["pictures"]
             assert query[2] <= reference[0]
             assert min(box[3] - box[1] for box in layout["pictures"]) > 0.7 * height
             assert layout["position"] == "2 of 3"
             assert not any(layout["buttons"])
         for width, height in ((800, 1000), (390, 844)):
-            layout = _measure(page, width, height)
+            layout = measure_layout(page, width, height)
             query, reference = layout["pictures"]
             assert query[3] <= reference[1]
             assert reference[3] <= min(box[1] for box in layout["buttons"])
@@ -269,14 +231,14 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
             assert all(box[3] - box[1] >= 48 and box[2] <= width and box[3] <= height for box in layout["buttons"])
             assert layout["scroll"] <= width
         page.click("#ndec-buttons button[data-label=hard_negative]")
-        _next_pair(page, shown)
+        next_pair(page, shown)
         for width, height in ((1366, 768), (1920, 1080), (800, 1000), (390, 844)):
-            _measure(page, width, height)
+            measure_layout(page, width, height)
         page.click("#ndec-keys a:text('skip')")
         page.wait_for_selector("#ndec-end button", timeout=20_000)
         assert "You skipped 1." in page.inner_text("#ndec-end")
         page.click("#ndec-end button")
-        _next_pair(page, "")
+        next_pair(page, "")
         page.click("#ndec-buttons button[data-label=unrelated]")
         page.wait_for_selector("text=You skipped none.", timeout=20_000)
     labels = ("edited_copy", "hard_negative", "unrelated")
@@ -284,44 +246,3 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
         pair_id("test", *pair): label for pair, label in zip(pairs, labels, strict=True)
     }
     assert AnnotationTables(workspace, "test").incidents.num_rows == 0
-
-
-def _measure(page: Any, width: int, height: int) -> dict[str, Any]:
-    """The layout in a window of this size, once the pictures have their final place. No part of them may be cut off."""
-    page.set_viewport_size({"width": width, "height": height})
-    before, layout = None, page.evaluate(LAYOUT)
-    while before != layout:
-        page.wait_for_timeout(500)
-        before, layout = layout, page.evaluate(LAYOUT)
-    for picture, frame in zip(layout["pictures"], layout["frames"], strict=True):
-        left, top, right, bottom = (inner - outer for inner, outer in zip(picture, frame, strict=True))
-        assert left >= -1 and top >= -1 and right <= 1 and bottom <= 1, (width, height, picture, frame)
-    return dict(layout)
-
-
-def _fits(page: Any, selector: str) -> bool:
-    """Whether an element is inside the window from left to right."""
-    box = page.locator(selector).bounding_box()
-    return bool(box["x"] >= 0 and box["x"] + box["width"] <= page.viewport_size["width"])
-
-
-def _last_is_saved(page: Any) -> None:
-    """Wait until the last label is saved: the pictures disappear earlier, keys work again only afterwards."""
-    page.wait_for_function(
-        "!document.documentElement.dataset.ndecBusy && document.querySelectorAll('.ndec img').length === 0",
-        timeout=60_000,
-    )
-
-
-def _next_pair(page: Any, shown: str) -> str:
-    """Wait until two new pictures are loaded and keys work; `shown` are the blob addresses of the pair before."""
-    page.wait_for_function(
-        """shown => {
-          const images = [...document.querySelectorAll('.ndec img')];
-          const loaded = images.length === 2 && images.every((i) => i.complete && i.naturalWidth > 0);
-          return loaded && !document.documentElement.dataset.ndecBusy && images.map((i) => i.src).join(' ') !== shown;
-        }""",
-        arg=shown,
-        timeout=30_000,
-    )
-    return str(page.evaluate("[...document.querySelectorAll('.ndec img')].map((i) => i.src).join(' ')"))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from faults.labelling_bench import make_world, server_key
+from faults.labelling_bench import server_key
+from faults.labelling_scenes import make_world
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.pull import run as pull
 from ndec_builder.annotation.push import run as push

@@ -30,8 +30,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from faults import record  # noqa: E402
 from faults.fault_bench import Bench, Found, explained, last_line  # noqa: E402
 from faults.forked import Command, warm_up  # noqa: E402
-from faults.kill_stages import hashes, label_studio, wrong_tasks  # noqa: E402
 from faults.proxy import Proxy  # noqa: E402
+from faults.stages_bench import hashes, label_studio, wrong_tasks  # noqa: E402
 
 NOBODY = 65_534
 LIMIT = 1_024  # bytes of a file: the disk is full

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faults.forked import Command, Ended
-from faults.kill_stages import SETTINGS, hashes, leftovers
 from faults.small_bench import take_pictures
+from faults.stages_bench import SETTINGS, hashes, leftovers
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from faults.syscalls import Call, Ended, Watched
+from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, chain_problem
-from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
-from ndec_builder.core.storage import sha256_file, write_json, write_table
+from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
 from support.fake_label_studio import TOKEN, FakeLabelStudio
-from support.pictures import scene
 
-PAIRS = 10
 # What may differ between two runs: times, numbers that the server gave, keys, run records, the history of the tables.
 FREE_COLUMNS = {"seen_at", "at", "task", "project", "annotation", "state", "detail", "set_aside_at"}
 RECORDS = (
@@ -254,119 +252,9 @@ def half_dataset(directory: Path) -> list[str]:
     return [f"{directory.name} lacks {wrong[0]} ({len(wrong)} files)"] if wrong else []
 
 
-# the scenes
-
-
-def simulated_label(pair: str) -> str:
-    """What every simulated annotator answers."""
-    return ("hard_negative", "edited_copy", "unrelated", "hard_negative")[int(pair, 16) % 4]
-
-
-def other_label(pair: str) -> str:
-    return "unsure" if simulated_label(pair) == "hard_negative" else "hard_negative"
-
-
-def make_world(root: Path) -> None:
-    """Small real images, and candidate pairs in both roles."""
-    workspace = Workspace(root)
-    for role, first in (("pool", 0), ("reference", 50)):
-        rows = []
-        for number in range(PAIRS + 4):
-            path = workspace.files(role) / f"{role}-{number:02d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scene(first + number, (160, 128)).save(path)
-            row = {"image_id": path.stem, "role": role, "uri": workspace.uri_of(path), "sha256": sha256_file(path)}
-            rows.append(row | {"width": 160, "height": 128, "format": "PNG", "rotation": 0, "group": path.stem})
-        write_table(workspace.images(role), table_of(IMAGES, rows))
-    names = [(f"pool-{number:02d}", f"reference-{number:02d}") for number in range(PAIRS)]
-    rows = [
-        {"pair_id": pair_id("test", *pair), "split": "test", "query_id": pair[0], "reference_id": pair[1],
-         "score": 1 - rank / 100, "score_normalized": 1 - rank / 100, "rank": rank}
-        for rank, pair in enumerate(names, 1)
-    ]  # fmt: skip
-    directory = workspace.candidates("test")
-    write_table(directory / "candidates.parquet", table_of(CANDIDATES, rows))
-    write_json(directory / "run.json", {"config": {"model": "none"}, "cut": 0.9, "counts": {"pairs": len(rows)}})
-
-
-PEOPLE = ("--annotator", "ann", "--annotator", "ben")
-PUSH = ("annotate", "push", *PEOPLE, "--overlap", "0.4", "--gold", "0.2")
-EXPORT = ("export", "--name", "small", "--distractors", "2", "--materialize", "tar")
-
-
-def _fresh(bench: Bench) -> None:
-    make_world(bench.root)
-
-
-def _labelled(bench: Bench) -> None:
-    """Both annotators labelled some pairs, which were pulled; then they labelled more, and skipped one."""
-    make_world(bench.root)
-    bench.must(*PUSH)
-    for name in ("ann", "ben"):
-        bench.label(name, 0, 3, simulated_label)
-    bench.must("annotate", "pull")
-    for name in ("ann", "ben"):
-        bench.label(name, 3, 4, simulated_label)
-    bench.label("ben", 4, 5, lambda _: None)
-
-
-def _changed(bench: Bench) -> None:
-    """As above; and one label was corrected, one skipped later, one deleted, and one open task deleted."""
-    _labelled(bench)
-    first, second, third, *_ = bench.pairs("ann")
-    project = bench.project("ann")
-    bench.server.label(project, first, other_label(first))
-    bench.server.label(project, second, None)
-    bench.server.delete_label(project, third)
-    bench.server.delete_task(project, bench.pairs("ann")[-1])
-
-
-def _skipped(bench: Bench) -> None:
-    _labelled(bench)
-    bench.must("annotate", "pull")
-
-
-def _pulled(bench: Bench) -> None:
-    _changed(bench)
-    for name in ("ann", "ben"):
-        bench.label(name, 4, None, simulated_label)
-    bench.must("annotate", "pull")
-
-
-def _resolved(bench: Bench) -> None:
-    make_world(bench.root)
-    bench.must("annotate", "push", *PEOPLE, "--overlap", "0.4")
-    for name in ("ann", "ben"):
-        bench.label(name, 0, None, simulated_label)
-    bench.must("annotate", "pull")
-    bench.must("annotate", "resolve")
-
-
-def _exported(bench: Bench) -> None:
-    """The same version exists, but one of its files was damaged."""
-    _resolved(bench)
-    bench.must(*EXPORT)
-    damaged = bench.root / "manifests" / "small-1.0.0" / "ground_truth.csv"
-    damaged.write_bytes(damaged.read_bytes()[:20])
-
-
-SCENES = (
-    Scene("push", PUSH, _fresh),
-    Scene("pull", ("annotate", "pull"), _changed),
-    Scene("resolve", ("annotate", "resolve", "--posterior"), _pulled),
-    Scene("handover: leave", ("annotate", "leave", "ben"), _labelled),
-    Scene("handover: newcomer", ("annotate", "push", *PEOPLE, "--annotator", "cat", "--overlap", "0.4"), _skipped),
-    Scene("send-back", ("annotate", "send-back", "ben", "--why", "simulated", "--to", "cat"), _skipped),
-    Scene("export", EXPORT, _resolved),
-    Scene("export again", EXPORT, _exported),
-)
-
-
 def warm_up(server: FakeLabelStudio) -> None:
     """Import what the commands import, so that a forked one does not have to."""
     import logging
-
-    from label_studio_sdk.client import LabelStudio
 
     import ndec_builder.annotation.send_back
     import ndec_builder.annotation.upkeep.check
@@ -374,7 +262,7 @@ def warm_up(server: FakeLabelStudio) -> None:
     import ndec_builder.manifests.export  # noqa: F401
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    client = LabelStudio(base_url=server.url, api_key=TOKEN)
+    client = Connection(server.url, TOKEN, "").client()
     client.users.whoami()
     with contextlib.suppress(Exception):
         client.annotations.get(0)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from faults import syscalls
-from faults.labelling_bench import EXPORT, Bench, make_world, server_key
+from faults.labelling_bench import Bench, server_key
+from faults.labelling_scenes import EXPORT, make_world
 from faults.syscalls import Ended
 from faults.two_hosts import GROUP, Actor
 from ndec_builder.annotation.records.ledger import APPEND_ONLY

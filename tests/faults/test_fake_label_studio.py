@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
-from faults.labelling_bench import make_world, other_label, simulated_label
+from faults.labelling_scenes import make_world, other_label, simulated_label
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio
 from ndec_builder.annotation.leave import run as leave

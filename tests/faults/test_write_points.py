@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.labelling_bench import SCENES, Bench
+from faults.labelling_bench import Bench
+from faults.labelling_scenes import SCENES
 from faults.syscalls import Watched, available
 from faults.two_commands import meet
 from faults.write_points import AT_CALLS, Points, Tally, indexes

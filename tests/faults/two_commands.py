@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
-from faults.labelling_bench import EXPORT, PEOPLE, Bench, Scene, make_world, other_label, simulated_label  # noqa: E402
+from faults.labelling_bench import Bench, Scene  # noqa: E402
+from faults.labelling_scenes import EXPORT, PEOPLE, make_world, other_label, simulated_label  # noqa: E402
 from faults.syscalls import Call, available  # noqa: E402
 from ndec_builder.core.access.machines import user_name  # noqa: E402
 from support.processes import folder_in_memory  # noqa: E402

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
-from faults.labelling_bench import SCENES, Bench, Scene, leftovers  # noqa: E402
+from faults.labelling_bench import Bench, Scene, leftovers  # noqa: E402
+from faults.labelling_scenes import SCENES  # noqa: E402
 from faults.syscalls import NEEDS_SPACE, Call, Ended, available  # noqa: E402
 from support.processes import folder_in_memory  # noqa: E402
 

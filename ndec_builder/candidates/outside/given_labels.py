@@ -68,6 +68,34 @@ def _annotator(config: MineConfig) -> str:
     return FILE_SOURCE + (config.label_source or Path(config.pairs or "").name)
 
 
+def refuse_second_name(config: MineConfig, directory: Path, given: pa.Table) -> None:
+    """Refuse a file that repeats the labels of another one: they would look like two annotators who agree.
+
+    Repeats: they label some pairs alike and none differently, and one of them has no label that the other lacks. Raises
+    UsageError, except with an explicit `label_source`. Other shared pairs are only reported. `given`: see GIVEN_FILE.
+    """
+    path, annotator = directory / GIVEN_LABELS_FILE, _annotator(config)
+    new = {(q, r): label for q, r, _, label in zip(*given.to_pydict().values(), strict=True) if label is not None}
+    others: dict[str, dict[tuple[str, str], str]] = {}
+    for row in read_table(path).to_pylist() if path.is_file() else []:
+        others.setdefault(row["annotator"], {})[row["query_id"], row["reference_id"]] = row["label"]
+    others.pop(annotator, None)
+    for name, known in sorted(others.items()):
+        shared = new.keys() & known.keys()
+        differ = sum(new[pair] != known[pair] for pair in shared)
+        if not shared:
+            continue
+        said = f"{config.pairs}: {number_of(len(shared), 'of its pairs has a label', 'of its pairs have a label')} of "
+        said += f"{name} too, {differ} of them a different one"
+        if not differ and len(shared) in (len(new), len(known)) and not config.label_source:
+            raise UsageError(
+                f"{said}. If it is another copy or version of that file, use --label-source "
+                f"{name.removeprefix(FILE_SOURCE)}, so that nobody counts twice. If somebody else gave these labels, "
+                f"use --label-source with that person's name"
+            )
+        say(f"{said}; {annotator} and {name} count as two annotators")
+
+
 def remember_given(config: MineConfig, directory: Path, table: pa.Table) -> None:
     """Add the labels of this file to GIVEN_LABELS_FILE and say how many. `table`: the candidates.
 

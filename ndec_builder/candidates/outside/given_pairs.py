@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, understood
+from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, refuse_second_name, understood
 from ndec_builder.candidates.outside.name_lookup import NOT_SEARCHED, NameLookup, NameMeaning, named_images
 from ndec_builder.candidates.outside.pair_files import NamedPair, read_pair_file
 from ndec_builder.candidates.role_vectors import RoleVectors
@@ -29,7 +29,8 @@ def given_pairs(workspace: Workspace, config: MineConfig, sides: tuple[RoleVecto
     A name is an id, a uri, a path, or the end of a path, with or without its ending. A pair may be given in either
     direction; of both directions, one counts. Of names that both roles have, the first is the pool image if the columns
     say so (`query_id`, `reference_id`). Pairs that cannot be mined are counted with their reason and listed in
-    LEFT_OUT_FILE. Raises UsageError when no pair is left, or for a label that is none of ndec's.
+    LEFT_OUT_FILE. Raises UsageError when no pair is left, for a label that is none of ndec's, or for labels that
+    another file gave (`refuse_second_name`).
     """
     path = config.pairs
     assert path is not None
@@ -62,6 +63,7 @@ def given_pairs(workspace: Workspace, config: MineConfig, sides: tuple[RoleVecto
     }
     if config.labels:
         given["given_label"] = pa.array([found[key].label for key in keys], pa.string())
+        refuse_second_name(config, directory, pa.table(given))
     write_table(directory / GIVEN_FILE, pa.table(given))
     queries, references = (np.array(column, np.int64) for column in zip(*keys, strict=True))
     used, places = np.unique(queries, return_inverse=True)
