@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from dataclasses import fields
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from ndec_builder.core.config import Config
+from ndec_builder.core.config import filled_from
 
 # What a plan sets unless it is given. `thorough` is the defaults; `economical` is the way that docs/annotation.md
 # measures as `keepable`: weighted decisions, second labels only in doubt, likely copies last.
@@ -22,21 +20,13 @@ PLANS: dict[str, dict[str, Any]] = {
         "overlap": 0.0,
     },
 }
-_ConfigT = TypeVar("_ConfigT", bound=Config)
 
 
-def with_plan(cls: type[_ConfigT]) -> type[_ConfigT]:
-    """Fill the fields that are not given from the config's plan; a field that is given wins, even with its default."""
-    make = cls.__init__
-    signature, names = inspect.signature(make), {field.name for field in fields(cls)}  # type: ignore[arg-type]
+def _plan_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    plan = dict(PLANS.get(given.get("plan", ""), {}))
+    if given.get("split", "test") != "test":
+        plan.pop("keepable", None)  # only valid in the split test
+    return plan
 
-    @functools.wraps(make)
-    def init(self: _ConfigT, *values: Any, **named: Any) -> None:
-        given = signature.bind(self, *values, **named).arguments
-        plan = {name: value for name, value in PLANS.get(given.get("plan", ""), {}).items() if name in names}
-        if given.get("split", "test") != "test":
-            plan.pop("keepable", None)  # only valid in the split test
-        make(**(plan | given))
 
-    cls.__init__ = init  # type: ignore[method-assign, assignment]
-    return cls
+with_plan = filled_from(_plan_of)  # class decorator: fields that are not given come from the config's plan

@@ -81,7 +81,7 @@ def audit(call: VerbCall) -> None:
 def auto_clear(call: VerbCall) -> None:
     """Discard pairs that the pre-label calls edited copies, above a confidence that a random slice of labels proves.
 
-    It never runs by itself. First `push --check-pairs 194` (or more), have them labelled, `pull`. It never accepts a
+    It never runs by itself. First `push --check-pairs 209` (or more), have them labelled, `pull`. It never accepts a
     hard negative, and `resolve` reverts it when later labels contradict.
     """
     call.run()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import inspect
 import json
 import os
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,6 +111,23 @@ class Config:
                     raise UsageError(f"{field.name} is {entry!r}; {problem}")
 
 
+def filled_from(chosen: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Callable[[type[ConfigT]], type[ConfigT]]:
+    """Decorate a config: fields not given come from `chosen(fields given)`; a given one wins, even with its default."""
+
+    def decorate(cls: type[ConfigT]) -> type[ConfigT]:
+        make, signature, names = cls.__init__, inspect.signature(cls.__init__), cls.__dataclass_fields__  # type: ignore[attr-defined]
+
+        @functools.wraps(make)
+        def init(self: Any, *values: Any, **named: Any) -> None:
+            given = signature.bind(self, *values, **named).arguments
+            make(**({name: value for name, value in chosen(given).items() if name in names} | given))
+
+        cls.__init__ = init  # type: ignore[method-assign]
+        return cls
+
+    return decorate
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Parse a settings file; an absent one is empty. Raises UsageError when it is not TOML."""
     if not path.is_file():
@@ -130,11 +148,8 @@ def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: A
     known = list(file_settings(cls))
     unset = {field.name for field in dataclasses.fields(cls) if field.default is None}  # type: ignore[arg-type]
     own, values = _table(settings, section), dict[str, Any]()
-    for name in own:
-        if name not in known:
-            raise UsageError(
-                f"unknown setting {name!r} in [{section}] of ndec.toml{nearest(name, known)} Known: {known}"
-            )
+    if (name := next((name for name in own if name not in known), None)) is not None:
+        raise UsageError(f"unknown setting {name!r} in [{section}] of ndec.toml{nearest(name, known)} Known: {known}")
     shared = {name: value for name, value in _table(settings, "engine").items() if name in hints}
     for where, table in (("engine", shared), (section, own)):
         for name, value in table.items():

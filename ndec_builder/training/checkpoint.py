@@ -18,6 +18,7 @@ from ndec_builder.training.model import NORM_LAYER, Head
 
 CHECKPOINT_VERSION = 1
 CHECKPOINT_WEIGHTS, CHECKPOINT_CARD = "checkpoint.safetensors", "checkpoint.json"
+PREVIOUS = "previous"  # folder in a run's directory: the checkpoint that a later training replaces
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,19 @@ def save_checkpoint(
     return directory / CHECKPOINT_WEIGHTS
 
 
+def set_checkpoint_aside(directory: Path) -> bool:
+    """Move the checkpoint of an earlier training and its run.json to `previous/`; whether there was one.
+
+    A training that is stopped must not leave the checkpoint of other settings as its result. The card goes first:
+    without it, nothing reads the rest.
+    """
+    names = [name for name in (CHECKPOINT_CARD, CHECKPOINT_WEIGHTS, "run.json") if (directory / name).is_file()]
+    for name in names:
+        (directory / PREVIOUS).mkdir(exist_ok=True)
+        (directory / name).replace(directory / PREVIOUS / name)
+    return bool(names)
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """The JSON of a checkpoint, given the run's directory, the weights or the JSON itself.
 
@@ -83,6 +97,11 @@ def read_card(path: Path) -> dict[str, Any]:
             fused = (
                 "; it holds a fused scorer, which --fused-model takes" if (directory / "fused.json").is_file() else ""
             )
+            if (directory / PREVIOUS / CHECKPOINT_CARD).is_file():
+                stopped = (
+                    f"a later training in {directory} is not finished: run it again, or give {directory / PREVIOUS}"
+                )
+                raise NdecError(f"{path} holds no finished checkpoint: {stopped}, the one before it")
             raise NdecError(
                 f"{path} is not a checkpoint: {directory / name} does not exist{fused}; give the folder of a finished "
                 "run (runs/NAME) or train one with `ndec train-asl`"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ndec_builder.core.config import Config, described, setting
+from ndec_builder.core.config import Config, described, filled_from, setting
 from ndec_builder.core.executor.settings import engine_option, ray_address_option
 from ndec_builder.embeddings.settings import BF16_HELP, BF16_MODES, DEFAULT_MODEL, DEVICES, MODEL_FORMS
 
@@ -24,6 +24,7 @@ TRAINING_PRESETS: dict[str, dict[str, float | int | bool]] = {
 }  # fmt: skip
 
 
+@filled_from(lambda given: TRAINING_PRESETS.get(given.get("preset", ""), {}))
 @dataclass(frozen=True)
 class TrainConfig(Config):
     """One training run; writes `runs/<name>/`. The paper gives no λ, scale or margin: 64 and 0.35 are CosFace's own."""
@@ -50,7 +51,7 @@ class TrainConfig(Config):
     )
     lr: float = setting(0.001, "Peak learning rate of AdamW.", gt=0)
     preset: str = setting(
-        "none", "none, or paper: the schedule of the paper's simple baseline, for settings left at their default.",
+        "none", "none, or paper: the schedule of the paper's simple baseline, for settings that are not given.",
         choices=tuple(TRAINING_PRESETS),
     )  # fmt: skip
     warmup: int = setting(100, "Steps of linear warm-up.", ge=0)
@@ -89,10 +90,3 @@ class TrainConfig(Config):
     ray_address: str = ray_address_option()
     save_every: int = setting(500, "Steps between resumable states.", ge=1, result=False)
     log_every: int = setting(25, "Steps between lines of metrics.jsonl.", ge=1, result=False)
-
-
-def with_preset(config: TrainConfig) -> TrainConfig:
-    """The config with the preset's values where it has the defaults."""
-    defaults = {field.name: field.default for field in fields(config)}
-    values = {n: v for n, v in TRAINING_PRESETS[config.preset].items() if getattr(config, n) == defaults[n]}
-    return replace(config, **values)  # type: ignore[arg-type]

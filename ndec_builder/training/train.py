@@ -27,7 +27,7 @@ from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbo
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.batches import CachedBatches, OnlineBatches
 from ndec_builder.training.calibration import Threshold, choose_threshold, held_out, held_out_ratios
-from ndec_builder.training.checkpoint import read_card, save_checkpoint
+from ndec_builder.training.checkpoint import PREVIOUS, read_card, save_checkpoint, set_checkpoint_aside
 from ndec_builder.training.class_table import SampledCosFace
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.distributed import Team, team
@@ -36,7 +36,7 @@ from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, class_means, fit_head
 from ndec_builder.training.network import WholeNetwork
 from ndec_builder.training.recipes import TrainingRecipe, recipe_named
-from ndec_builder.training.settings import TrainConfig, with_preset
+from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
 
@@ -66,7 +66,6 @@ def run(config: TrainConfig) -> Path:
     state. Raises UsageError for invalid settings, NdecError for a manifest that cannot be trained on or a loss that is
     not finite, GapsError when more than `max_reject_share` of the images cannot be read.
     """
-    config = with_preset(config)
     directory = Workspace(config.workspace).run(config.name or config.recipe)
     with team(best_device(config.device)) as members, locked(directory) if members.is_main else nullcontext():
         return _run(config, members)
@@ -100,6 +99,8 @@ def _run(config: TrainConfig, team: Team) -> Path:
     if _finished(directory, mark):
         say(f"{directory} is already trained with these settings on these images")
         return directory
+    if team.is_main and set_checkpoint_aside(directory):
+        say(f"{directory} was trained with other settings or images; that checkpoint is now in {directory / PREVIOUS}")
     job = Job(config, recipe, data, cached, manifest, backbone, directory, mark, team)
     threshold, head = _calibrate(job), train_head(job)
     if not team.is_main:

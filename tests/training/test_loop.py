@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ndec_builder.core.config import build
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.training.batches import CachedBatches, StepBatch
 from ndec_builder.training.data import TrainingSet
@@ -19,7 +21,7 @@ from ndec_builder.training.loop import norm_pairs, rate, step_terms, train
 from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, fit_head
 from ndec_builder.training.recipes import TRAINING_RECIPES
-from ndec_builder.training.settings import TrainConfig, with_preset
+from ndec_builder.training.settings import TrainConfig
 
 IMAGES, CACHED_VIEWS, DIM = 12, 4, 10
 
@@ -122,7 +124,7 @@ def test_the_schedule() -> None:
 
 
 def test_the_paper_preset_is_the_schedule_of_its_simple_baseline(tmp_path: Path) -> None:
-    config = with_preset(TrainConfig(tmp_path, tmp_path, preset="paper"))
+    config = TrainConfig(tmp_path, tmp_path, preset="paper")
     assert config.identities * config.views_per_identity == 128 and config.views_per_identity == 4
     assert config.steps == 25 * 8000 and config.whole_network and config.weight_decay == 0 and config.views == 20
     for rates in (config.lr, config.trunk_lr):
@@ -133,11 +135,20 @@ def test_the_paper_preset_is_the_schedule_of_its_simple_baseline(tmp_path: Path)
     assert epochs[10:] == sorted(epochs[10:], reverse=True) and epochs[24] < 0.02
     middle = rate(int(17.5 * 8000), config.steps, config.warmup, config.flat)
     assert middle == pytest.approx(0.5)  # half of the cosine from 10 to 25
-    own = with_preset(TrainConfig(tmp_path, tmp_path, preset="paper", steps=99, lr=0.5))
+    own = TrainConfig(tmp_path, tmp_path, preset="paper", steps=99, lr=0.5)
     assert (own.steps, own.lr, own.flat) == (99, 0.5, 40_000)
-    assert with_preset(TrainConfig(tmp_path, tmp_path)) == TrainConfig(tmp_path, tmp_path)
     with pytest.raises(UsageError, match=r"preset is 'papr'; it must be none or paper; did you mean 'paper'"):
-        with_preset(TrainConfig(tmp_path, tmp_path, preset="papr"))
+        TrainConfig(tmp_path, tmp_path, preset="papr")
+
+
+def test_a_given_setting_wins_over_the_preset_even_with_its_default(tmp_path: Path) -> None:
+    own = TrainConfig(tmp_path, tmp_path, preset="paper", steps=800, lr=0.001)
+    assert (own.steps, own.lr, own.views) == (800, 0.001, 20)
+    again = build(
+        TrainConfig, "train", {"train": {"steps": 800}}, workspace=tmp_path, manifest=tmp_path, preset="paper"
+    )
+    assert (again.steps, again.lr) == (800, 3.5e-4)
+    assert replace(own, seed=3).steps == 800
 
 
 def test_the_average_of_the_weights(tmp_path: Path) -> None:

@@ -69,6 +69,28 @@ def test_a_finished_run_is_left_alone_and_recipes_share_the_views(config: Make, 
     train.run(config(seed=3, name="seed-3"))
 
 
+def test_a_retraining_that_is_stopped_leaves_no_checkpoint_of_other_settings(
+    config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = train.run(config())
+    first = (directory / "checkpoint.safetensors").read_bytes()
+
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(train, "train_head", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config(seed=5))
+    with pytest.raises(NdecError, match=r"a later training in .* is not finished: run it again, or give .*previous"):
+        load_detector(directory)
+    assert not (directory / "run.json").exists()
+    assert (directory / "previous" / "checkpoint.safetensors").read_bytes() == first
+    assert load_detector(directory / "previous").recipe == "asl"
+    train.run(config(seed=5))
+    assert load_detector(directory) is not None
+
+
 @pytest.mark.parametrize(
     "changes",
     [
