@@ -28,6 +28,8 @@ DECIDING = {
     "train_pair_images": ("group", "sha256", "rotation"),
 }
 _SHOWN = 3
+_PreRelease = tuple[tuple[int, int, str], ...]
+_RELEASE: _PreRelease = ((2, 0, ""),)  # sorts after its pre-releases
 NOT_COMPARED = ("files", "name", "version")  # hashes follow from the rest; name and version are printed first
 
 
@@ -84,7 +86,7 @@ class Changes:
         if self.needed == "none":
             return new >= old
         if new[:3] == old[:3]:
-            return new[3] != old[3]  # 1.0.0-rc1 → 1.0.0-rc2 → 1.0.0
+            return new[3] > old[3]  # 1.0.0-rc1 → 1.0.0-rc2 → 1.0.0
         raised = next(level for level, a, b in zip(("major", "minor", "patch"), old, new, strict=False) if a != b)
         required = "minor" if self.needed == "major" and old[0] == 0 else self.needed
         return new[:3] > old[:3] and LEVELS.index(raised) >= LEVELS.index(required)
@@ -153,19 +155,22 @@ def next_version(version: str, needed: str) -> str:
     >>> next_version("1.2.3", "minor"), next_version("0.2.0", "major"), next_version("2.0.0-rc1", "patch")
     ('1.3.0', '0.3.0', '2.0.0')
     """
-    major, minor, patch, rest = _version(version) or (0, 0, 0, "~")
-    if rest != "~":
+    major, minor, patch, rest = _version(version) or (0, 0, 0, _RELEASE)
+    if rest != _RELEASE:
         return f"{major}.{minor}.{patch}"
     if needed == "major" and major:
         return f"{major + 1}.0.0"
     return f"{major}.{minor + 1}.0" if needed in ("major", "minor") else f"{major}.{minor}.{patch + 1}"
 
 
-def _version(text: Any) -> tuple[int, int, int, str] | None:
+def _version(text: Any) -> tuple[int, int, int, _PreRelease] | None:
+    """A version as something to compare: numbers in a pre-release count as numbers, so rc10 comes after rc2."""
     match = re.fullmatch(SEMANTIC, text) if isinstance(text, str) else None
     if match is None:
         return None
-    return int(match[1]), int(match[2]), int(match[3]), match[4] or "~"  # a release sorts after its pre-releases
+    parts = re.findall(r"[0-9]+|[^0-9.]+", match[4][1:]) if match[4] else []
+    rest = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+    return int(match[1]), int(match[2]), int(match[3]), rest or _RELEASE
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -65,10 +66,11 @@ def run(config: ExportConfig) -> Path:
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
         with written_once(directory) as building:
-            packed, shards, hashed = None, list[Path](), None
+            packed, shards, hashed = None, list[Path](), dict[str, Any]()
             if config.hash_names:
-                path, hashed = write_hashes(building, selection.tables, workspace.resolve, config.hash_names)
+                path, hashes, unhashed = write_hashes(building, selection.tables, workspace.resolve, config.hash_names)
                 shards.append(path)
+                hashed = {"hashes": hashes} | ({"images_without_hashes": unhashed} if unhashed else {})
             if config.materialize != "none":
                 done = pack(building, selection.tables, workspace.resolve, config)
                 selection = replace(selection, tables=done.tables)

@@ -16,7 +16,7 @@ from ndec_builder.manifests.validation.file_checks import (
     read_tables,
 )
 from ndec_builder.manifests.validation.findings import Finding
-from ndec_builder.manifests.validation.image_checks import check_images, check_shards
+from ndec_builder.manifests.validation.image_checks import check_images, check_shards, images_not_compared
 from ndec_builder.manifests.validation.label_checks import check_labels
 from ndec_builder.manifests.validation.leaks import check_near, check_pixels
 from ndec_builder.manifests.validation.table_checks import check_tables
@@ -38,8 +38,16 @@ def run(config: ValidateConfig) -> Path:
         more = f"\n… and {len(errors) - MAX_LISTED} more" if len(errors) > MAX_LISTED else ""
         listed = "\n".join(errors[:MAX_LISTED])
         raise NdecError(f"{config.manifest} is not valid, {number_of(len(errors), 'check')} failed:\n{listed}{more}")
-    say(f"{config.manifest} is valid: every count, hash and foreign key holds")
+    say(f"{config.manifest} is valid: every count, hash and foreign key holds{_not_compared(config)}")
     return config.manifest
+
+
+def _not_compared(config: ValidateConfig) -> str:
+    manifest = open_manifest(config.manifest)
+    tables = {name: manifest.table(name) for name in IMAGE_TABLES}
+    skipped = images_not_compared(tables) if config.images else sum(table.num_rows for table in tables.values())
+    why = "they are not on this machine" if config.images else "--no-images"
+    return f"; {number_of(skipped, 'image was', 'images were')} not compared with the tables ({why})" if skipped else ""
 
 
 def validate(directory: Path, *, images: bool = True) -> list[Finding]:

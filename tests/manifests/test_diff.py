@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.manifests.diff import Changes, run
+from ndec_builder.manifests.diff import Changes, _version, run
 from ndec_builder.manifests.export import run as export
+from ndec_builder.manifests.read import Manifest
 from ndec_builder.manifests.settings import DiffConfig, ExportConfig
 from support.damage import adder, every, info, remover, setter
 from support.decided_world import World
@@ -67,6 +68,32 @@ def test_the_version_that_a_change_asks_for(before: Path, change: object, needed
 def test_early_versions_promise_less(before: Path, old: str, new: str, adequate: bool) -> None:
     info(version=old)(before)
     assert after(before, remover("queries", "query_id", "p-hard"), version=new).adequate == adequate
+
+
+def test_pre_releases_are_in_the_order_of_their_numbers() -> None:
+    order = [
+        "1.0.0-1",
+        "1.0.0-2.rc1",
+        "1.0.0-a",
+        "1.0.0-rc",
+        "1.0.0-rc2",
+        "1.0.0-rc2.1",
+        "1.0.0-rc10",
+        "1.0.0",
+        "1.0.1-a",
+    ]
+    versions = [_version(text) for text in order]
+    assert versions == sorted(versions)  # type: ignore[type-var]
+    assert len(set(versions)) == len(order)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "adequate"),
+    [("1.0.0-rc2", "1.0.0-rc10", True), ("1.0.0-rc10", "1.0.0-rc2", False), ("1.0.0", "1.0.0-rc1", False)],
+)
+def test_a_pre_release_is_only_raised_upwards(old: str, new: str, adequate: bool) -> None:
+    before, after_ = (Manifest(Path(), {"version": version}) for version in (old, new))
+    assert Changes(before, after_, [], {"description": ("a", "b")}).adequate == adequate
 
 
 def test_rows_columns_and_counts_are_named(before: Path, world: World) -> None:

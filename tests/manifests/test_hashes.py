@@ -53,7 +53,9 @@ def pdqhash_version() -> str:
 
 def test_a_picture_without_pixels_gets_no_hash_and_is_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     (world.workspace.files("basic") / "b1.png").write_bytes(b"gone")
-    found = pq.read_table(run(ExportConfig(world.workspace.root, hashes="pdq")) / "hashes.parquet").to_pylist()
+    directory = run(ExportConfig(world.workspace.root, hashes="pdq"))
+    found = pq.read_table(directory / "hashes.parquet").to_pylist()
+    assert json.loads((directory / "manifest.json").read_text())["images_without_hashes"] == 1
     assert [row["image_id"] for row in found if row["pdq"] is None] == ["b1"]
     assert "1 image could not be hashed; the first: b1: " in capsys.readouterr().err
 

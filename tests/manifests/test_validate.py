@@ -7,15 +7,19 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.manifests.codes import CODES
+from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.export import run as export
+from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.manifests.validate import all_findings, run, validate
+from ndec_builder.manifests.validation.image_checks import check_images
 from support.damage import setter
 from support.damages import ATTRIBUTED, FOLDED, LINKED, TARRED
 from support.decided_world import CARD, TEST_PAIRS, make_world
@@ -171,6 +175,39 @@ def test_queries_that_contradict_the_labels_of_the_workspace(world, key, label, 
     assert found.keys() & {"M313", "M314", "M315"} == ({code} if code else set())
     if code:
         assert found[code].examples == (name,) and found[code].is_error
+
+
+@pytest.mark.parametrize(("decision", "expected"), [("edited_copy", {"M314": ("pool/p-hard",)}), ("unrelated", {})])
+def test_a_renamed_pool_image_is_compared_under_its_own_id(world, decision, expected) -> None:
+    """A query that was ingested as p-hard, a copy of r1, is another image and contradicts no label."""
+    world.images("query", {"p-hard": (11, None), "mine": (12, None)})
+    world.truth(("p-hard", "r1"), ("mine", "r3"))
+    directory = export(ExportConfig(world.workspace.root))
+    world.decide("test", TEST_PAIRS | {("p-hard", "r1"): decision})  # after the export
+    found = {finding.code: finding.examples for finding in validate(directory) if finding.code in ("M314", "M315")}
+    assert found == expected
+
+
+def test_a_valid_dataset_says_what_was_not_compared(whole: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads((whole["tar"] / "manifest.json").read_text())["counts"]["rows"]
+    images = sum(rows[name] for name in ("queries", "references", "train_basic", "train_pair_images"))
+    run(ValidateConfig(whole["tar"]))
+    assert "is valid: every count, hash and foreign key holds\n" in capsys.readouterr().err
+    run(ValidateConfig(whole["tar"], images=False))
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"holds; {images} images were not compared with the tables (--no-images)" in said
+
+
+@pytest.mark.parametrize("right_one", [0, 1])
+def test_two_rows_with_one_file_and_different_sums_are_found(whole: dict[str, Path], right_one: int) -> None:
+    manifest = open_manifest(whole["folder"])
+    tables = {name: manifest.table(name) for name in IMAGE_TABLES}
+    row = tables["references"].slice(0, 1)
+    wrong = row.set_column(row.schema.get_field_index("sha256"), "sha256", pa.array(["0" * 64]))
+    both = [row, wrong] if right_one == 0 else [wrong, row]
+    rest = tables["references"].slice(1)
+    found = list(check_images(manifest, tables | {"references": pa.concat_tables([*both, rest])}))
+    assert [(finding.code, finding.examples) for finding in found] == [("M305", (row["uri"][0].as_py(),))]
 
 
 def test_a_re_encoded_training_image_is_a_near_duplicate(world) -> None:

@@ -40,10 +40,13 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
 
     tables: as `Manifest.table` returns them, with the uris to open.
     """
-    sums: dict[str | None, str | None] = {}
+    sums: dict[str, str | None] = {}
+    unlike = set()  # rows with this uri have different sums, so one of them is wrong
     for name in IMAGE_TABLES:
-        sums.update(zip(tables[name]["uri"].to_pylist(), tables[name]["sha256"].to_pylist(), strict=True))
-    local = sorted(uri for uri in sums if uri and "://" not in uri)  # members of a shard in the order of their ids
+        for uri, sha256 in zip(tables[name]["uri"].to_pylist(), tables[name]["sha256"].to_pylist(), strict=True):
+            if _is_local(uri) and sums.setdefault(uri, sha256) != sha256:
+                unlike.add(uri)
+    local = sorted(sums)  # members of a shard in the order of their ids
     wrong, gone = [], []
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = bar.add_task("hashing images", total=len(local))
@@ -53,10 +56,19 @@ def check_images(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
                 bar.advance(task)
                 if sha256 is None:
                     gone.append(uri)
-                elif sha256 != sums[uri]:
+                elif sha256 != sums[uri] or uri in unlike:
                     wrong.append(uri)
     yield from flag_rows("M305", wrong)
     yield from flag_rows("M309" if manifest.form in ("folder", "tar") else "M306", gone)
+
+
+def images_not_compared(tables: Tables) -> int:
+    """Images that `check_images` skips: remote ones, and those without a file of their own."""
+    return sum(not _is_local(uri) for name in IMAGE_TABLES for uri in tables[name]["uri"].to_pylist())
+
+
+def _is_local(uri: str | None) -> bool:
+    return bool(uri) and "://" not in str(uri)
 
 
 def _sha256(manifest: Manifest, uri: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,8 @@ from ndec_builder.manifests.writing.labelled_pairs import former_pairs
 def check_labels(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
     """No query contradicts a label or decision of the workspace at `images_root`; nothing without one.
 
-    A query that was ingested, not taken from the pool, is compared with nothing: other images may have its id.
+    A query that was ingested, not taken from the pool, is compared with nothing: other images may have its id. A pool
+    image that got another id in the dataset (`renamed_pool_images`) is compared under its own.
     """
     workspace = Workspace(manifest.directory / manifest.info["images_root"])
     if manifest.form != "elsewhere" or not workspace.annotation("test").is_dir():
@@ -29,24 +30,26 @@ def check_labels(manifest: Manifest, tables: Tables) -> Iterator[Finding]:
     pool = workspace.read_images("pool") if workspace.images("pool").is_file() else None
     if pool is None:
         return
-    rows = take(pool["sha256"], row_numbers(queries["query_id"], pool["image_id"]))
+    renamed = manifest.info.get("renamed_pool_images", {})
+    queries = queries.append_column("pool_id", _workspace_ids(queries["query_id"], renamed))
+    rows = take(pool["sha256"], row_numbers(queries["pool_id"], pool["image_id"]))
     queries = queries.filter(pa.array(mask(pc.equal(rows, queries["sha256"]))))
     names = ("distractor", "hard_negative", "edited_copy")
     kinds = {kind: queries.filter(pc.equal(queries["kind"], kind)) for kind in names}
     labelled = _labelled(workspace, ("edited_copy", "hard_negative"))
     hashes = pool["sha256"].filter(pa.array(within(pool["image_id"], labelled)))
     drawn = kinds["distractor"]
-    bad = within(drawn["query_id"], labelled) | within(drawn["sha256"], hashes)
+    bad = within(drawn["pool_id"], labelled) | within(drawn["sha256"], hashes)
     yield from flag_rows("M313", drawn["query_id"].filter(pa.array(bad)))
     pairs = _decided(workspace)
     copies = pairs.filter(pc.equal(pairs["decision"], "edited_copy"))
-    hard = kinds["hard_negative"]["query_id"]
-    yield from flag_rows("M314", hard.filter(pa.array(within(hard, copies["query_id"]))))
+    hard = kinds["hard_negative"]
+    yield from flag_rows("M314", hard["query_id"].filter(pa.array(within(hard["pool_id"], copies["query_id"]))))
     truth = tables["ground_truth"]
+    truth = truth.filter(pa.array(within(truth["query_id"], kinds["edited_copy"]["query_id"])))
     no_copies = pairs.filter(pc.is_in(pairs["decision"], value_set=texts(["hard_negative", "unrelated"])))
-    denied = within(_joint(truth, "reference_id"), _joint(no_copies, "reference_id"))
-    wrong = truth["query_id"].filter(pa.array(denied))
-    yield from flag_rows("M315", wrong.filter(pa.array(within(wrong, kinds["edited_copy"]["query_id"]))))
+    named = pa.table({"query_id": _workspace_ids(truth["query_id"], renamed), "reference_id": truth["reference_id"]})
+    yield from flag_rows("M315", truth["query_id"].filter(pa.array(within(_joint(named), _joint(no_copies)))))
 
 
 def _labelled(workspace: Workspace, labels: tuple[str, ...]) -> pa.ChunkedArray:
@@ -56,8 +59,14 @@ def _labelled(workspace: Workspace, labels: tuple[str, ...]) -> pa.ChunkedArray:
     return tables.tasks["query_id"].filter(pa.array(within(tables.tasks["pair_id"], given["pair_id"])))
 
 
-def _joint(table: pa.Table, name: str) -> pa.ChunkedArray:
-    return concatenated([pc.binary_join_element_wise(table["query_id"], table[name], "\x1f")])
+def _joint(table: pa.Table) -> pa.ChunkedArray:
+    return concatenated([pc.binary_join_element_wise(table["query_id"], table["reference_id"], "\x1f")])
+
+
+def _workspace_ids(ids: pa.ChunkedArray, renamed: Mapping[str, str]) -> pa.ChunkedArray:
+    """The ids that these have in the workspace. `renamed`: id in the dataset → id in the workspace."""
+    own = take(texts(renamed.values()), row_numbers(ids, texts(renamed)))
+    return concatenated([pc.coalesce(own, ids)])
 
 
 def _decided(workspace: Workspace) -> pa.Table:

@@ -28,8 +28,8 @@ _BATCH = 1024
 
 def write_hashes(
     directory: Path, tables: Mapping[str, pa.Table], resolve: Callable[[str], str], names: tuple[str, ...]
-) -> tuple[Path, dict[str, str]]:
-    """Write `directory`/hashes.parquet; returns it and the package of each hash with its version.
+) -> tuple[Path, dict[str, str], int]:
+    """Write `directory`/hashes.parquet; returns it, the package of each hash with its version, and images without one.
 
     Columns: table, image_id, and of the upright RGB picture for `pdq` its 256 bits as 64 hexadecimal digits, with
     `pdq_quality` (0–100; ThreatExchange discards 49 and below), for `phash` the 64 bits of imagehash's DCT hash as 16
@@ -63,7 +63,7 @@ def write_hashes(
         say(f"{number_of(len(unreadable), 'image')} could not be hashed; the first: {unreadable[0]}")
     types = {column: pa.int32() if column == "pdq_quality" else pa.string() for column in rows}
     table = pa.table({column: pa.array(values, types[column]) for column, values in rows.items()})
-    return write_table(directory / FILE, table), made_by
+    return write_table(directory / FILE, table), made_by, len(unreadable)
 
 
 def _version(name: str, package: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,13 @@ def write_dataset(
     shards: Sequence[Path] = (),
     folders: bytes | None = None,
     cleaned: int = 0,
-    hashed: dict[str, str] | None = None,
+    hashed: Mapping[str, Any] | None = None,
 ) -> Facts:
     """Write every file of the dataset into `directory`, manifest.json last; returns the content of manifest.json.
 
     facts: lineage · source: the corpus · ingested: pairs of another dataset · packed: how the images were packed, with
     the tar files (and hashes.parquet) in `shards` · folders: the content of pair_folders.csv · cleaned: images whose
-    URLs lost a password or signature · hashed: the package behind each perceptual hash.
+    URLs lost a password or signature · hashed: facts about hashes.parquet.
     """
     tables = without_uris(selection.tables) if config.attribution_only else selection.tables
     names = annotator_names(facts)
@@ -93,7 +93,7 @@ def write_dataset(
     if selection.renamed:
         info["renamed_pool_images"] = dict(sorted(selection.renamed.items()))
     if hashed:
-        info["hashes"] = hashed
+        info |= hashed
     if config.train_only:
         info["settings"]["train_only"] = True
     paths = []
