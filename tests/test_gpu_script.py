@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,8 @@ def test_the_time_is_between_one_and_eight_minutes(minutes: str, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("card", "peak"),
-    [("NVIDIA H200", 989), ("NVIDIA H100 PCIe", 756), ("NVIDIA L40S", 362), ("NVIDIA L4", 121), ("NVIDIA A10G", 70),
+    [("NVIDIA H200", 989), ("NVIDIA H200 NVL", 835), ("NVIDIA H100 PCIe", 756), ("NVIDIA L40S", 362),
+     ("NVIDIA L4", 121), ("NVIDIA A10G", 70),
      ("Tesla T4", 65), ("Some New Card", None)],
 )  # fmt: skip
 def test_the_peak_of_a_card_is_that_of_its_longest_name(card: str, peak: float | None) -> None:
@@ -112,6 +114,35 @@ def test_the_embed_step_measures_files_and_the_trunk(tmp_path: Path) -> None:
 
 def test_training_without_a_manifest_says_what_to_give() -> None:
     assert "give --manifest DIR" in gpu.train(1.0, NOTHING, "cpu")[0].rate
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that claims to have a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+
+
+@pytest.mark.usefixtures("card")
+def test_a_step_prints_its_rows_for_the_process_that_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = gpu.search
+    monkeypatch.setattr(gpu, "search", lambda seconds, given, device: real(0.0, given, "cpu", (64, 32, 16)))
+    gpu.main(["--step", "search", "--seconds", "1"])
+    (row,) = [gpu.Row(**json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert row.what.startswith("exact search 64 × 32 × 16")
+
+
+@pytest.mark.usefixtures("card")
+def test_all_steps_make_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, str]] = []
+    monkeypatch.setattr(gpu, "in_process", lambda name, seconds, given: [gpu.Row(name, "5 a second", 2.0, 98.9)])
+    monkeypatch.setattr(gpu, "write_result", lambda *given: written.append(given))
+    gpu.main(["--minutes", "1"])
+    ((name, text),) = written
+    assert name == "gpu" and "NVIDIA H200, torch" in text and "peak 989 TFLOP/s" in text
+    assert [line.split(" | ")[0] for line in text.splitlines() if "10%" in line] == [f"| {step}" for step in gpu.STEPS]
 
 
 def test_as_a_command_it_prints_no_traceback() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import gpu
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table
 from ndec_builder.embeddings.backbones import load_backbone
@@ -216,3 +218,11 @@ def test_a_missing_manifest(config: Make, tmp_path: Path) -> None:
     settings = TrainConfig(tmp_path, tmp_path / "nowhere")
     with pytest.raises(NdecError, match="nowhere does not exist"):
         train.run(settings)
+
+
+def test_the_step_of_the_gpu_benchmark_trains_the_whole_network(
+    tiny: str, tables: dict[str, list[dict[str, Any]]], write_manifest: Callable[..., Path]
+) -> None:
+    given = argparse.Namespace(images=None, manifest=write_manifest(tables))
+    (row,) = gpu.train(0.0, given, "cpu", tiny, identities=3, steps=(1, 2))
+    assert row.what == "train-asl --whole-network" and " steps/s of " in row.rate and row.seconds > 0
