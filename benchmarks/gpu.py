@@ -33,8 +33,8 @@ from machine import machine, write_result  # noqa: E402
 
 MODEL = "efficientnet-lite0"
 # Dense float16 or bfloat16 with tensor cores, in TFLOP/s, as the makers state it. Where they only state it with
-# sparsity (2:4), half of that: H200 and H100 SXM 1,979, both NVL cards 1,671 per GPU, H100 PCIe 1,513. The first name that
-# fits counts.
+# sparsity (2:4), half of that: H200 and H100 SXM 1,979, both NVL cards 1,671 per GPU, H100 PCIe 1,513. The first name
+# that fits counts.
 PEAKS = (
     ("H200 NVL", 835), ("H200", 989), ("H100 PCIe", 756), ("H100 NVL", 835), ("H100", 989), ("A100", 312),
     ("L40S", 362), ("L40", 181), ("L4", 121), ("A40", 150), ("A10G", 70), ("A10", 125), ("RTX 4090", 165),

@@ -6,37 +6,21 @@ import pytest
 from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.candidates.mine import run
 from ndec_builder.candidates.settings import MineConfig, recommended_top
-from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
 from ndec_builder.manifests.writing.labelled_pairs import labelled_images
-from support.pictures import scene, write_scenes
+from support.pictures import crop, scene, write_scenes
 
 pytestmark = pytest.mark.slow
 
 MODEL = "efficientnet-lite0"
 
 
-def crop(seed: int, share: float = 0.9):
-    picture = scene(seed)
-    width, height = picture.size
-    return picture.crop((0, 0, int(width * share), int(height * share)))
-
-
 def stored(workspace, role):
     directory = workspace.embeddings(role, MODEL)
     ids = read_table(directory / "part-00000.parquet")["image_id"].to_pylist()
     return dict(zip(ids, np.load(directory / "part-00000.npy").astype(np.float64), strict=True))
-
-
-@pytest.fixture
-def mined(bench):
-    """Four references, six pool images: a re-encoding of r1, crops of r1 and r2, and strangers; a basic set."""
-    bench.add("reference", {f"r{i}": scene(i) for i in range(1, 5)})
-    pool = {"p-dup": scene(1).resize((96, 72)), "p-crop1": crop(1), "p-crop2": crop(2)}
-    bench.add("pool", pool | {f"p-other{i}": scene(50 + i) for i in range(3)})
-    bench.add("basic", {f"b{i}": scene(100 + i) for i in range(8)})
-    return bench.workspace
 
 
 def test_pairs_scores_and_duplicates(mined):
@@ -261,116 +245,6 @@ def test_same_photo_and_same_author(bench, tmp_path):
         run(config)
     with pytest.raises(UsageError, match="does not exist"):
         run(MineConfig(bench.workspace.root, top=3, attribution=tmp_path / "gone.csv"))
-
-
-def test_vectors_that_are_not_numbers_or_not_whole(mined, bench):
-    part = mined.embeddings("pool", MODEL) / "part-00000.npy"
-    vectors = np.load(part)
-    spoiled = vectors.copy()
-    spoiled[3, 5] = np.nan
-    np.save(part, spoiled)
-    with pytest.raises(NdecError, match=r"the vector of 'p-other0' in part-00000\.npy holds NaN.*ndec embed"):
-        run(MineConfig(mined.root, top=3))
-    part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(NdecError, match=r"part-00000\.npy cannot be read"):
-        run(MineConfig(mined.root, top=3))
-    part.unlink()
-    with pytest.raises(NdecError, match="has 0 part-"):
-        run(MineConfig(mined.root, top=3))
-    np.save(part, vectors[:, :16])
-    with pytest.raises(NdecError, match=r"expected 432-d vectors, got 16-d vectors in part-00000\.npy"):
-        run(MineConfig(mined.root, top=3))
-
-
-def test_a_pool_of_which_nothing_could_be_embedded(mined, bench):
-    bench.embed("pool", [], np.zeros((0, 432)))
-    with pytest.raises(NdecError, match=r"none of the pool images could be embedded: .*rejects\.parquet"):
-        run(MineConfig(mined.root, top=3))
-
-
-def test_more_than_there_are(mined, capsys):
-    directory = run(MineConfig(mined.root, top=1000, max_per_query=0, max_per_reference=0))
-    assert len(read_table(directory / "candidates.parquet")) == 24
-    assert "only 23 found" in " ".join(capsys.readouterr().err.split())
-
-
-def test_train_skips_what_test_used_and_keeps_the_order_of_the_two(bench):
-    bench.add("reference", {"r1": scene(1), "r2": scene(2)}, groups={"r1": "g1", "r2": "g-ref"})
-    bench.add(
-        "pool",
-        {
-            "p1": crop(1),
-            "p1-twin": crop(1),  # same bytes
-            "p1-small": crop(1).resize((86, 64)),  # near-exact
-            "p3": crop(3),
-            "p4": crop(4),
-            "p5": crop(5),
-            "p6": crop(6),
-        },
-        groups={"p1": "g1", "p4": "g1", "p5": "g-ref", "p6": "g-free"},
-    )
-    bench.add("basic", {f"b{i}": scene(i) for i in (3, 4, 5, 6, 2)}, groups={"b6": "g-ref"})
-    run(MineConfig(bench.workspace.root, top=1))
-    directory = run(MineConfig(bench.workspace.root, split="train", top=20, max_per_query=0, max_per_reference=0))
-    rows = read_table(directory / "candidates.parquet").to_pylist()
-    assert {row["query_id"] for row in rows} == {"p3", "p6"}
-    assert {row["reference_id"] for row in rows} == {"b3", "b4", "b5"}  # b6: group of r2; b2: bytes of r2
-    record = read_json(directory / "run.json")
-    assert record["skipped"]["split"] == "test"
-    assert record["counts"]["pool_skipped"] == {
-        "duplicate of an image used by the other split": 2,
-        "group of a reference": 1,
-        "group used by the other split": 1,
-        "used by the other split": 1,
-    }
-    before = (bench.workspace.candidates("test") / "run.json").stat().st_mtime_ns
-    run(MineConfig(bench.workspace.root, top=1))
-    assert (bench.workspace.candidates("test") / "run.json").stat().st_mtime_ns == before
-    again = run(MineConfig(bench.workspace.root, top=2))  # mined first: train's images are still open to it
-    assert read_json(again / "run.json")["skipped"] is None
-
-
-def test_nothing_left_to_mine(bench):
-    bench.add("reference", {"r1": scene(1)})
-    bench.add("pool", {"p1": crop(1)})
-    bench.add("basic", {"b1": scene(9)})
-    run(MineConfig(bench.workspace.root, top=1))
-    with pytest.raises(NdecError, match="no pool image is left to mine"):
-        run(MineConfig(bench.workspace.root, split="train"))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"split": "dev"}, "split is 'dev'; it must be test or train"),
-        ({"top": -1}, "top is -1"),
-        ({"max_per_query": -1}, "max_per_query is -1"),
-        ({"search": "ivf"}, "search is 'ivf'; it must be auto, bf16 or faiss"),
-        ({"rank_by": "mean"}, "rank_by is 'mean'; it must be raw or normalized"),
-        ({"normalization_mode": "max"}, "normalization_mode is 'max'; it must be mean or min"),
-    ],
-)
-def test_bad_settings(bench, options, message):
-    with pytest.raises(UsageError, match=message):
-        run(MineConfig(bench.workspace.root, **options))
-
-
-def test_embeddings_that_do_not_fit_together(mined, bench):
-    ids = [f"r{i}" for i in range(1, 5)]
-    bench.embed("reference", ids, [np.eye(16)[i] for i in range(4)], space="another")
-    with pytest.raises(NdecError, match="cannot be compared"):
-        run(MineConfig(mined.root))
-    bench.embed("reference", ids, [np.eye(16)[i] for i in range(4)])
-    with pytest.raises(NdecError, match="expected 16-d vectors as in the reference embeddings, got 432-d"):
-        run(MineConfig(mined.root))
-
-
-def test_missing_and_empty_roles(bench):
-    with pytest.raises(NdecError, match="ndec ingest pool"):
-        run(MineConfig(bench.workspace.root))
-    write_table(bench.workspace.images("pool"), IMAGES.empty_table())
-    with pytest.raises(NdecError, match=r"pool table of .* is empty"):
-        run(MineConfig(bench.workspace.root))
 
 
 def test_straight_from_two_folders_with_the_default_backbone(tmp_path):

@@ -7,33 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.settings import EmbedConfig
 from support.pictures import write_scenes
-
-
-class TinyNet(nn.Module):
-    """(n, 3, h, w) → (n, 12, h/8, w/8), non-negative."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.Conv2d(8, 12, 3, stride=2, padding=1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.second(torch.relu(self.first(images))))
+from support.tiny_trunk import tiny_model
 
 
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TorchScript file with random weights from a seed."""
-    path = tmp_path_factory.mktemp("models") / "tiny.pt"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        torch.jit.script(TinyNet().eval()).save(str(path))
-    return path
+    return Path(tiny_model(tmp_path_factory.mktemp("models"), channels=12).removesuffix("@32"))
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +62,8 @@ def whitening_of_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     from ndec_builder.embeddings import workspace_whitening
 
     monkeypatch.setattr(workspace_whitening, "LEAST_IMAGES", 2)
+
+
+@pytest.fixture
+def config(workspace: Workspace, tiny_file: Path) -> EmbedConfig:
+    return EmbedConfig(workspace.root, "reference", model=f"{tiny_file}@64", shard_size=6, batch_size=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import pytest
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.settings import BenchmarkConfig
 from support.pictures import scene
 
 REFERENCES, COPIES, DISTRACTORS, BASIC = 12, 8, 4, 10
@@ -116,3 +118,24 @@ def make_checkpoint(small: Small):  # type: ignore[no-untyped-def]
         return save_checkpoint(directory, backbone, head, whole_network=whole_network, facts=facts)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def folders(small: Small) -> Callable[..., BenchmarkConfig]:
+    """Settings of a benchmark of plain folders."""
+
+    def make(**more: Any) -> BenchmarkConfig:
+        return BenchmarkConfig(
+            workspace=small.workspace, queries=small.queries, references=small.references,
+            ground_truth=small.ground_truth, **{"replicates": 100, **more},
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def baseline(small: Small) -> Path:
+    """A report of the default model on the manifest."""
+    return run(
+        BenchmarkConfig(workspace=small.workspace, manifest=small.manifest, model="efficientnet-lite0", replicates=100)
+    )

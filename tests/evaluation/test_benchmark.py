@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -12,53 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndec_builder.core.errors import GapsError, NdecError, UsageError
+from ndec_builder.core.errors import UsageError
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.settings import BenchmarkConfig
+from support.reports import metrics_of, plain_uap, read_rows, truth_of
 
 pytestmark = pytest.mark.slow
 
 MODEL = "efficientnet-lite0"
 FILES = ["figures", "metrics.json", "predictions.csv", "report.html", "run.json"]
-
-
-def read_rows(report: Path) -> list[tuple[float, str, str]]:
-    with (report / "predictions.csv").open() as file:
-        return [(float(row["score"]), row["query_id"], row["reference_id"]) for row in csv.DictReader(file)]
-
-
-def plain_uap(rows: list[tuple[float, str, str]], truth: dict[str, str], left_out: set[str] = frozenset()) -> float:
-    """Micro average precision without the queries left out, walked row by row, worst order among equal scores."""
-    rows = [row for row in rows if row[1] not in left_out]
-    rows.sort(key=lambda row: (-row[0], truth.get(row[1]) == row[2]))
-    hits = [truth.get(query) == reference for _, query, reference in rows]
-    return sum(sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit) / len(truth)
-
-
-def truth_of(small: Any) -> dict[str, str]:
-    with small.ground_truth.open() as file:
-        return {query: reference for query, reference in csv.reader(file) if reference}
-
-
-def metrics_of(report: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads((report / "metrics.json").read_text())
-    return metrics
-
-
-@pytest.fixture(scope="module")
-def folders(small: Any) -> Callable[..., BenchmarkConfig]:
-    def make(**more: Any) -> BenchmarkConfig:
-        return BenchmarkConfig(
-            workspace=small.workspace, queries=small.queries, references=small.references,
-            ground_truth=small.ground_truth, **{"replicates": 100, **more},
-        )  # fmt: skip
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def baseline(small: Any) -> Path:
-    return run(BenchmarkConfig(workspace=small.workspace, manifest=small.manifest, model=MODEL, replicates=100))
 
 
 def test_plain_folders(small: Any, folders: Callable[..., BenchmarkConfig]) -> None:
@@ -211,92 +172,6 @@ def test_trunk_runs_once_and_the_same_run_gives_the_same_bytes(
     for cached in (small.workspace / "cache" / "features").iterdir():
         cached.write_bytes(b"broken")
     with pytest.raises(AssertionError, match="embedded again"):  # a broken cache is made again, not believed
-        run(config)
-
-
-def test_known_truth_is_stated_next_to_the_numbers(small: Any, tmp_path: Path) -> None:
-    manifest = tmp_path / "manifests" / "oracle-1"
-    shutil.copytree(small.manifest, manifest)
-    for folder in ("queries", "references", "basic"):
-        shutil.copytree(small.workspace / folder, tmp_path / folder)
-    info = json.loads((manifest / "manifest.json").read_text())
-    (manifest / "manifest.json").write_text(json.dumps({**info, "labels_by": "known truth (simulated)"}))
-    (tmp_path / "p.csv").write_text("q00,r00,0.5\n")
-    common = {"workspace": tmp_path, "manifest": manifest, "predictions": tmp_path / "p.csv", "replicates": 100}
-    report = run(BenchmarkConfig(**common))
-    assert "Labels by: known truth (simulated)." in (report / "report.html").read_text()
-    assert metrics_of(report)["dataset"]["labels_simulated"] is True
-
-
-def test_unusable_images_are_counted_and_too_many_end_with_3(
-    small: Any, tmp_path: Path, folders: Callable[..., BenchmarkConfig]
-) -> None:
-    shutil.copytree(small.queries, tmp_path / "queries")
-    (tmp_path / "queries" / "q03.png").write_bytes(b"no image")
-    config = BenchmarkConfig(
-        workspace=small.workspace, queries=tmp_path / "queries", references=small.references,
-        ground_truth=small.ground_truth, model=MODEL, replicates=100, name="broken", max_reject_share=0.5,
-    )  # fmt: skip
-    report = run(config)
-    metrics = metrics_of(report)
-    assert metrics["data"]["unusable_images"] == 1
-    assert metrics["uap"]["value"] == pytest.approx(plain_uap(read_rows(report), truth_of(small)))
-    assert "q03" in json.loads((report / "run.json").read_text())["rejects"]["queries"]
-    with pytest.raises(GapsError, match=r"1 of 28 .* q03: not an image"):
-        run(BenchmarkConfig(**{**vars(config), "max_reject_share": 0.01}))
-
-
-def test_bad_input(
-    small: Any,
-    tmp_path: Path,
-    folders: Callable[..., BenchmarkConfig],
-    baseline: Path,
-    make_checkpoint: Callable[..., Path],
-) -> None:
-    def refused(kind: type[NdecError], words: str, **fields: Any) -> None:
-        with pytest.raises(kind, match=words):
-            run(BenchmarkConfig(**{**vars(folders(model=MODEL)), **fields}))
-
-    (tmp_path / "empty").mkdir()
-    for name, text in {"unknown": "q00,r77\n", "none": "q00,\n", "columns": "q00,r00,1\n"}.items():
-        (tmp_path / f"{name}.csv").write_text(text)
-    refused(UsageError, "missing does not exist", queries=tmp_path / "missing")
-    refused(UsageError, "no image in", references=tmp_path / "empty")
-    refused(NdecError, "'r77'", ground_truth=tmp_path / "unknown.csv")
-    refused(NdecError, "no positive pair", ground_truth=tmp_path / "none.csv")
-    refused(NdecError, "line 1", ground_truth=tmp_path / "columns.csv")
-    refused(UsageError, "is not a report", baseline=tmp_path)
-    refused(
-        UsageError, "different data", baseline=baseline, name="x"
-    )  # folders have no groups and no kinds: a different dataset
-    refused(UsageError, "no predictions file", model=None, predictions=tmp_path / "no.csv")
-    manifest = {"queries": None, "references": None, "ground_truth": None, "manifest": small.manifest}
-    leaking = make_checkpoint("leaking", groups=("scene3",))
-    refused(NdecError, "trained on", **manifest, model=None, checkpoint=leaking)
-    refused(NdecError, "trained on", **manifest, scorer="asl", asl_checkpoint=leaking)
-    for recipe in ("baseline", "triplet"):
-        other = make_checkpoint(f"only-{recipe}", recipe=recipe)
-        words = (
-            rf"were not trained \(recipe {recipe}\).*asl-crop, asl-positive, asl-negative, asl, asl-code, asl-copies"
-        )
-        refused(UsageError, words, **manifest, scorer="asl", asl_checkpoint=other)
-        refused(UsageError, words, **manifest, scorer="asl", model=None, checkpoint=other)
-    (tmp_path / "fused.json").write_text("{}")
-    refused(NdecError, "is not a checkpoint.*which --fused-model takes", **manifest, model=None, checkpoint=tmp_path)
-
-
-def test_norms_of_a_prediction_whose_image_cannot_be_read(
-    small: Any, tmp_path: Path, make_checkpoint: Callable[..., Path]
-) -> None:
-    shutil.copytree(small.queries, tmp_path / "queries")
-    (tmp_path / "queries" / "q03.png").write_bytes(b"no image")
-    (tmp_path / "p.csv").write_text("q03,r03,0.5\nq04,r04,0.4\n")
-    config = BenchmarkConfig(
-        workspace=small.workspace, queries=tmp_path / "queries", references=small.references,
-        ground_truth=small.ground_truth, predictions=tmp_path / "p.csv", scorer="asl",
-        asl_checkpoint=make_checkpoint("filter"), replicates=100,
-    )  # fmt: skip
-    with pytest.raises(NdecError, match="1 predictions name an image that cannot be read"):
         run(config)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import subprocess
@@ -14,47 +13,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from ndec_builder.cli import app
-from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.benchmark import open_dataset
 from ndec_builder.evaluation.benchmark import run as benchmark
-from ndec_builder.evaluation.dataset import from_folders, from_manifest
+from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import restricted
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
-from ndec_builder.league import entries, environments, raw_predictions
+from ndec_builder.league import entries, raw_predictions
 from ndec_builder.league.calibration import isotonic
 from ndec_builder.league.disagreements import disagreements
 from ndec_builder.league.measures import league_numbers
-from ndec_builder.league.own_detector import benchmark_config
 from ndec_builder.league.raw_predictions import read_raw
-from ndec_builder.league.run import run
 from ndec_builder.league.settings import LeagueConfig
-from support.pictures import scene
+from support.league_adapters import GREYS, adapter, league
 from support.tiny_trunk import tiny_model
 
 pytestmark = pytest.mark.slow
-
-CONSTANTS = """
-REQUIRES = ()
-COMPARE = {compare!r}
-THRESHOLD = {threshold!r}
-THRESHOLD_SOURCE = "this test"
-LIMITS = ""
-"""
-GREYS = """
-def describe(path):
-    import numpy as np
-    from PIL import Image
-    if path.endswith({fails!r}):
-        raise RuntimeError("this picture is too much")
-    small = np.asarray(Image.open(path).convert("L").resize((8, 8)), float)
-    return small > small.mean()
-"""
 GRADED = (
     GREYS.replace("return small > small.mean()", "return small > small.mean(), int(path[-6:-4]) * 10")
     + """
@@ -74,21 +51,6 @@ def run(folder):
     yield "q000000.png", "stranger.png", 0.9
     yield names[0], names[1], 0.9
 """
-
-
-def adapter(folder: Path, name: str, body: str, compare: str = "hamming", threshold: float | None = 12) -> str:
-    path = folder / f"{name}.py"
-    path.write_text(CONSTANTS.format(compare=compare, threshold=threshold) + body)
-    return str(path)
-
-
-def league(small: Any, out: Path, *detectors: str, **settings: Any) -> dict[str, dict[str, Any]]:
-    """Rows of league.json by name."""
-    config = LeagueConfig(
-        workspace=small.workspace, manifest=small.manifest, detector=detectors, out=out, replicates=100, **settings
-    )
-    run(config)
-    return {row["name"]: row for row in json.loads((out / "league.json").read_text())["detectors"]}
 
 
 @pytest.fixture(scope="module")
@@ -128,29 +90,6 @@ def test_pictures_of_a_killed_run_are_not_taken_for_those_of_this_one(
         league(small, tmp_path / "out", "clip")
     assert seen == [f"q{row:06}" for row in range(len(from_manifest(small.manifest).queries))]
     assert not (tmp_path / "out" / "pictures").exists()
-
-
-def test_own_detectors_see_the_halves_of_the_kinds_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The groups of the file decide which half a query belongs to."""
-    for side, count in (("queries", 12), ("references", 6)):
-        for number in range(count):
-            path = tmp_path / side / f"{side[0]}{number:02}.png"
-            path.parent.mkdir(exist_ok=True)
-            scene(number, (32, 32)).save(path)
-    (tmp_path / "truth.csv").write_text("".join(f"q{n:02}.png,r{n:02}.png\n" for n in range(6)))
-    kinds = tmp_path / "kinds.csv"
-    kinds.write_text(
-        "query_id,kind,group\n"
-        + "".join(f"q{n:02}.png,{'hard_negative' if n > 5 else 'edited_copy'},g{n % 6}\n" for n in range(12))
-    )
-    sides = {"queries": tmp_path / "queries", "references": tmp_path / "references"}
-    config = LeagueConfig(workspace=tmp_path, **sides, ground_truth=tmp_path / "truth.csv", kinds=kinds)
-    monkeypatch.setattr(entries, "_run", lambda *_: "not run")
-    entries.run_entry(entries.Entry("cosine"), config, "key", (tmp_path, tmp_path), tmp_path / "raw")
-    own = benchmark_config(json.loads((tmp_path / "raw" / "cosine.job.json").read_text()), tmp_path / "scratch")
-    whole, seen = from_folders(*sides.values(), tmp_path / "truth.csv", kinds=kinds), open_dataset(own)
-    assert seen.fingerprint == whole.fingerprint
-    assert restricted(seen, "tuned").query_ids == restricted(whole, "tuned").query_ids != []
 
 
 def test_a_picture_that_a_peer_cannot_describe_is_counted_and_the_others_go_on(played: Any) -> None:
@@ -355,101 +294,3 @@ def test_the_gallery_shows_the_most_even_split_first(small: Any) -> None:
     assert [exhibit.query_id for exhibit in shown] == ["q08", "q00"]
     assert shown[0].facts == ("true: no copy (query: hard negative, natural)", "say copy: a, b", "do not: c, d")
     assert shown[1].facts[0] == "true: copy"
-
-
-def test_an_unknown_detector_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match=r"no detector 'phahs'.*did you mean 'phash'"):
-        environments.find_peer("phahs")
-
-
-def test_an_adapter_that_lacks_a_constant_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text("REQUIRES = ()\ndef describe(path): ...\n")
-    with pytest.raises(UsageError, match="lacks COMPARE, THRESHOLD"):
-        environments.find_peer(str(path))
-
-
-def test_every_adapter_that_comes_with_ndec_can_be_read() -> None:
-    peers = [environments.find_peer(name) for name in environments.built_in()]
-    assert len(peers) >= 8
-    assert all(peer.source and peer.tested_version for peer in peers)
-
-
-def test_a_distance_becomes_a_score_where_higher_is_more_alike() -> None:
-    assert environments.find_peer("pdq").score_threshold == -31
-    assert environments.find_peer("fastdup").score_threshold == 0.9
-
-
-@pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for environments, with nothing in it."""
-    monkeypatch.setenv("NDEC_LEAGUE", str(tmp_path / "environments"))
-    return tmp_path / "environments"
-
-
-def test_a_peer_that_is_not_installed_is_a_row(environment: Path, small: Any, tmp_path: Path) -> None:
-    rows = league(small, tmp_path / "out", "pdq", adapter(tmp_path, "greys", GREYS.format(fails="-")))
-    assert rows["pdq"]["problem"] == "not installed: `ndec league install pdq`"
-
-
-def test_a_version_that_was_not_tested_is_said(environment: Path, small: Any, tmp_path: Path) -> None:
-    path = tmp_path / "greys.py"
-    path.write_text(
-        CONSTANTS.format(compare="hamming", threshold=12).replace("()", '("grey-hash==1.0",)') + GREYS.format(fails="-")
-    )
-    folder = environment / "grey-hash-1.0"
-    (folder / "lib/python3.11/site-packages/grey_hash-2.0.dist-info").mkdir(parents=True)
-    (folder / "bin").mkdir()
-    script = f'#!/bin/sh\nshift\nexec "{sys.executable}" "$@"\n'
-    (folder / "bin" / "python").write_text(script)
-    (folder / "bin" / "python").chmod(0o755)
-    row = league(small, tmp_path / "out", str(path))["greys"]
-    assert row["version"] == "grey-hash 2.0" and row["numbers"]
-    assert "installed is 2.0, and the adapter was tested with 1.0" in row["notes"]
-
-
-def test_an_install_without_a_network_says_so(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(command: list[str], **_: Any) -> Any:
-        return subprocess.CompletedProcess(command, int("pip" in command), "", "ERROR: No matching distribution")
-
-    monkeypatch.setattr(subprocess, "run", fails)
-    with pytest.raises(NdecError, match=r"could not install pdq \(exit code 1\).*the package index must be reachable"):
-        environments.install("pdq")
-    assert not list(environment.rglob(".ndec-installed"))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--bank", "a.csv"], "--bank needs harmless pictures"),
-        (["--benign", "a.csv", "--manifest", "x"], "--benign belongs to --bank"),
-        (["--queries", "a"], "league needs a dataset"),
-        (["install", "nothing"], "there is no detector 'nothing'"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(options: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["league", *options])
-    assert isinstance(result.exception, UsageError) and message in str(result.exception)
-
-
-@pytest.mark.network
-def test_three_real_peers_play(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PDQ, czkawka and ImageHash in environments made from the package index, and a csv."""
-    monkeypatch.setenv("NDEC_LEAGUE", str(tmp_path / "environments"))
-    try:
-        for name in ("pdq", "czkawka", "phash"):
-            environments.install(name)
-    except NdecError as error:
-        pytest.skip(f"the package index cannot be reached: {error}")
-    data = from_manifest(small.manifest)
-    given = tmp_path / "given.csv"
-    given.write_text("".join(f"{query},r{query[1:]},1\n" for query in data.query_ids if query.startswith("q")))
-    rows = league(small, tmp_path / "out", "pdq", "czkawka", "phash", f"given={given}")
-    assert all(rows[name]["numbers"] for name in ("pdq", "czkawka", "phash", "given"))
-    assert rows["pdq"]["version"] == "pdqhash 0.2.8" and rows["pdq"]["cpu"]["per_million_pairs"] > 0
-    # the csv names the true pair of every copy, and one wrong pair per hard negative, all with one score
-    data = restricted(data, "untouched")
-    wrong = int((data.stratum > 0).sum())
-    assert rows["given"]["numbers"]["all/uap"]["value"] == pytest.approx(
-        np.mean([(i + 1) / (i + 1 + wrong) for i in range(len(data.truth))])
-    )

@@ -43,3 +43,10 @@ def textured(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
             pixels + (np.asarray(Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC), np.float32) - 128) / 3
         )
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def crop(seed: int, share: float = 0.9) -> Image.Image:
+    """The upper left part of `scene(seed)`."""
+    picture = scene(seed)
+    width, height = picture.size
+    return picture.crop((0, 0, int(width * share), int(height * share)))

@@ -16,22 +16,23 @@ from ndec_builder.embeddings.engines import trunk_source
 
 
 class TinyNet(nn.Module):
-    """(n, 3, h, w) → (n, 24, h/8, w/8), non-negative."""
+    """(n, 3, h, w) → (n, channels, h/8, w/8), non-negative."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.Conv2d(8, 24, 3, stride=2, padding=1)
+        self.first = nn.Conv2d(3, 8, 5, stride=4, padding=2)
+        self.second = nn.Conv2d(8, channels, 3, stride=2, padding=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.second(torch.relu(self.first(images))))
 
 
-def tiny_model(folder: Path) -> str:
+def tiny_model(folder: Path, channels: int = 24) -> str:
     """Write it with random weights from a seed; returns the name of the model, for inputs of 32 px."""
     path = folder / "tiny.pt"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.jit.script(TinyNet().eval()).save(str(path))
+        torch.jit.script(TinyNet(channels).eval()).save(str(path))
     return f"{path}@32"
 
 

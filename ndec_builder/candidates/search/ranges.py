@@ -30,6 +30,7 @@ from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.search.selection import Caps, PairSelection
 from ndec_builder.candidates.search.shared_vectors import SharedSearch, VectorFiles, load_once, save_array
 from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.executor.heap import trim_heap
 from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import step
@@ -145,6 +146,7 @@ class RangeTask:
                 selection, some, vectors, references, first_pass, offsets, np.float32(self.guess), self.depth
             )
             step(len(some))
+            trim_heap()
         if not self.is_sample:  # the sample estimates how many pairs reach a score
             selection.settle()
         pairs = selection.pairs()
