@@ -220,7 +220,7 @@ def train(
             "recipe": "asl-crop",
             "log_every": 1,
         }
-        common = {"recipe": "asl-crop", "device": device, "identities": identities, "warmup": 1, "threads": 8}
+        common = {"device": device, "identities": identities, "warmup": 1, "threads": 8}
         began = time.monotonic()
         run(TrainConfig(Path(folder) / "first", **config, **common, steps=steps[0]))  # makes the views
         first = time.monotonic() - began
