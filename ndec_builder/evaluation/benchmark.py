@@ -66,7 +66,8 @@ def run(config: BenchmarkConfig) -> Path:
     )
     scored, evaluation = evaluated.scored, evaluated.evaluation
     say(f"{number_of(len(scored.predictions), 'prediction')}; {config.replicates:,} bootstrap replicates")
-    numbers = intervals(evaluation, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
+    groups = int(dataset.query_group.max()) + 1
+    numbers = intervals(evaluation, groups, config.replicates, config.seed, evaluation.sizes(groups))
     metrics = _metrics(config, dataset, evaluated, numbers) | _details(config, dataset, scored, evaluation)
     if baseline is not None:
         metrics["protocol"]["baseline_search"] = baseline.search or "not recorded"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ndec_builder.core.console import number_of
-from ndec_builder.evaluation.metrics.bootstrap import GroupedList, intervals
+from ndec_builder.evaluation.metrics.bootstrap import GroupedList, divide, intervals
 from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.verdict import FEW_GROUPS, FEW_PAIRS
 
@@ -70,12 +70,10 @@ def _check(
 
     def estimate(weights: np.ndarray) -> dict[str, np.ndarray]:
         chosen, right, wanted = (side @ weights.astype(np.float64) for side in (taken, found, positives))
-        return {
-            name: np.divide(right, of, out=np.full(right.shape, np.nan), where=of > 0)
-            for name, of in (("precision_here", chosen), ("recall_here", wanted))
-        }
+        return {"precision_here": divide(right, chosen), "recall_here": divide(right, wanted)}
 
-    numbers = intervals(estimate, groups, replicates, seed)
+    sizes = {"precision_here": taken, "recall_here": positives}
+    numbers = intervals(estimate, groups, replicates, seed, sizes)
     precision, recall = numbers["precision_here"], numbers["recall_here"]
     if precision.value is None:
         text = f"no pair has P ≥ {threshold:.4f}"

@@ -45,13 +45,14 @@ def read_query_kinds(path: Path, query_ids: Collection[str]) -> dict[str, QueryK
     header = [name.lower() for name in lines[0][1]] if lines else []
     if not set(_NEEDED) <= set(header) <= {*_NEEDED, *_OPTIONAL} or len(set(header)) < len(header):
         raise NdecError(f"{path}, line 1: the columns are {','.join(header) or 'missing'}; expected {_FORM}")
-    known, found = set(query_ids), dict[str, QueryKind]()
+    known, found, rows = set(query_ids), dict[str, QueryKind](), list[tuple[str, str, QueryKind]]()
     for line, cells in lines[1:]:
         where = f"{path}, line {line}"
         if len(cells) != len(header):
             raise NdecError(f"{where}: {len(cells)} columns; the header has {len(header)}")
-        name, row = _row(where, dict(zip(header, cells, strict=True)))
-        query = match_ids([(name, None)], known, None)[0][0]
+        rows.append((where, *_row(where, dict(zip(header, cells, strict=True)))))
+    matched = match_ids([(name, None) for _, name, _ in rows], known, None)
+    for (where, name, row), (query, _) in zip(rows, matched, strict=True):
         if query not in known:
             close = nearest(query, sorted(known)[:10_000])  # only a hint
             raise NdecError(f"{where}: {name!r} is not among the {len(known):,} queries{close}")

@@ -11,6 +11,7 @@ import numpy as np
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.metrics.bootstrap import (
     GroupedList,
+    divide,
     intervals,
     negatives_before,
     weighted_average_precision,
@@ -21,8 +22,8 @@ from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, STRATA
 from ndec_builder.evaluation.predictions import Predictions
 
 PRECISIONS = {"recall_at_p90": 0.9, "recall_at_p99": 0.99}
-BLIND = 0.25  # an edit whose recall is surely below this is one that a detector cannot find
-_ENOUGH = 10  # copies with an edit, below which nothing is said about it
+BLIND = 0.25  # an edit whose recall is below this with its 95 % interval is one that a detector cannot find
+_ENOUGH = 15  # copies with an edit, below which nothing is said about it
 _REPLICATES_BY_EDIT = 500
 
 
@@ -57,6 +58,16 @@ class LeagueEstimate:
             values |= {f"{name}/{key}": value for key, value in self._at(threshold, weights, positives).items()}
         return values
 
+    def sizes(self, groups: int) -> dict[str, np.ndarray]:
+        """Name of each share → (groups,) the pairs of each group that it is a share of, for `intervals`."""
+        positives = np.bincount(self.truth_group, minlength=groups)
+        sizes = {f"{subset}/{key}": positives for subset in self.subsets for key in ("uap", *PRECISIONS)}
+        for name, threshold in self.thresholds.items():
+            taken = self.rows.ranked.scores >= threshold
+            sizes[f"{name}/recall"] = positives
+            sizes[f"{name}/precision"] = np.bincount(self.rows.group[taken], minlength=groups)
+        return sizes
+
     def _at(self, threshold: float, weights: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
         ranked = self.rows.ranked
         taken = int(np.searchsorted(-ranked.scores, -threshold, side="right"))
@@ -66,8 +77,8 @@ class LeagueEstimate:
         false = np.array([drawn[~match & (strata == stratum)].sum(axis=0) for stratum in range(len(STRATA))])
         total = true + false.sum(axis=0)
         values = {
-            "recall": _divide(true, positives),
-            "precision": _divide(true, total),
+            "recall": divide(true, positives),
+            "precision": divide(true, total),
             "false_all": 1000 * false.sum(axis=0) / self.references,
         }
         if len(self.subsets) > 1:
@@ -87,7 +98,8 @@ def league_numbers(
     groups = int(dataset.query_group.max()) + 1
     truth_group = dataset.query_group[dataset.truth_queries()]
     estimate = LeagueEstimate(rows, truth_group, dataset.subsets, thresholds, dataset.reference_count)
-    return {name: asdict(value) for name, value in intervals(estimate, groups, replicates, seed).items()}
+    found = intervals(estimate, groups, replicates, seed, estimate.sizes(groups))
+    return {name: asdict(value) for name, value in found.items()}
 
 
 def recall_by_edit(dataset: Dataset, found: Predictions, threshold: float, seed: int) -> dict[str, Any] | None:
@@ -109,7 +121,3 @@ def blind_to(by_edit: Mapping[str, Any] | None) -> list[str]:
         for name, row in (by_edit or {}).items()
         if row["copies"] >= _ENOUGH and row["recall"]["high"] is not None and row["recall"]["high"] < BLIND
     ]
-
-
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) != 0)

@@ -93,7 +93,7 @@ def league_markdown(result: Mapping[str, Any]) -> str:
         )  # fmt: skip
     lines += ["", "## What each cannot find, calibration, notes", ""]
     lines += _table(
-        ["detector", "edits with recall surely below 25 %", "calibration error", "notes"],
+        ["detector", "edits with recall below 25 % (95 % interval)", "calibration error", "notes"],
         [
             [row["name"], ", ".join(row["blind"]) or "–", calibration_text(row),
              "; ".join(text for text in (row["limits"], *row["notes"]) if text)]

@@ -144,6 +144,27 @@ def test_every_number_equals_that_of_the_literally_resampled_list(dense: int, mo
                     assert actual == pytest.approx(value, abs=1e-12), (seed, key)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_sizes_are_the_denominators_of_the_shares(seed: int) -> None:
+    data = Data(seed)
+    evaluation = data.evaluation()
+    values = {key: value[0] for key, value in evaluation(np.ones((GROUPS, 1), np.int32)).items()}
+    parts = {
+        "precision_at_n": "tp", "recall_at_n": "tp", "tp_kept": "tp_kept_count", "fp_kept": "fp_kept_count",
+        "precision_after_filter": "tp_kept_count", "recall_after_filter": "tp_kept_count",
+    }  # fmt: skip
+    sizes = evaluation.sizes(GROUPS)
+    for key, size in sizes.items():
+        subset, name = key.split("/")
+        assert size.shape == (GROUPS,) and key in values
+        if name in parts and size.sum():
+            assert values[key] == pytest.approx(values[f"{subset}/{parts[name]}"] / size.sum())
+    kept = evaluation.searched.ranked.is_match[~evaluation.filter.rejected][: data.n]
+    if len(kept):
+        assert values["all/precision_filter_then_cut"] == pytest.approx(kept.mean())
+    assert sizes["all/precision_filter_then_cut"].sum() == len(kept)
+
+
 @pytest.mark.slow
 def test_auc_equals_scikit_learn_on_resampled_rows() -> None:
     rng = np.random.default_rng(5)

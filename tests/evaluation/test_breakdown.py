@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.evaluation.metrics.by_edit_kind import UNKNOWN_EDIT, Copies, by_edit_kind, edit_kinds
+from ndec_builder.league.measures import blind_to
 
 
 def edit(share: float, adds: bool, *operations: str) -> str:
@@ -42,3 +43,28 @@ def test_intervals_are_over_groups() -> None:
     assert alone["value"] == paired["value"] == 0.5
     assert paired["high"] - paired["low"] > 1.5 * (alone["high"] - alone["low"])
     assert alone["high"] - alone["low"] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 40), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("found", "low", "high"), [(False, 0.0, 1 - 0.025 ** (1 / 10)), (True, 0.025 ** (1 / 10), 1.0)]
+)
+def test_a_recall_of_none_or_all_has_the_exact_interval(found: bool, low: float, high: float) -> None:
+    kinds = edit_kinds([edit(1.0, False, "jpeg")] * 10)
+    row = by_edit_kind(Copies(np.arange(10), np.full(10, found), None, kinds), 12, 200, 0)["jpeg"]["recall_at_n"]
+    assert row["value"] == float(found)
+    assert (row["low"], row["high"]) == pytest.approx((low, high))  # P(10 misses) = 2.5 % at the upper end
+
+
+def test_copies_of_one_group_count_as_fewer() -> None:
+    kinds = edit_kinds([edit(1.0, False, "jpeg")] * 6)
+    group = np.array([0, 0, 0, 0, 1, 2])  # (4 + 1 + 1)² / (16 + 1 + 1) = 2 independent ones
+    row = by_edit_kind(Copies(group, np.zeros(6, bool), None, kinds), 3, 200, 0)["jpeg"]["recall_at_n"]
+    assert row["high"] == pytest.approx(1 - 0.025 ** (1 / 2))
+
+
+@pytest.mark.parametrize(("copies", "blind"), [(14, []), (15, ["adds no content", "all of it left", "jpeg"])])
+def test_few_copies_never_show_that_a_detector_cannot_find_an_edit(copies: int, blind: list[str]) -> None:
+    kinds = edit_kinds([edit(1.0, False, "jpeg")] * copies)
+    rows = by_edit_kind(Copies(np.arange(copies), np.zeros(copies, bool), None, kinds), copies, 200, 0)
+    found = {name: {"copies": row["copies"], "recall": row["recall_at_n"]} for name, row in rows.items()}
+    assert sorted(blind_to(found)) == blind

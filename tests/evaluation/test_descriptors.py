@@ -50,6 +50,34 @@ def test_a_submission_in_one_file(tmp_path: Path) -> None:
     assert [len(side) for side in found.vectors] == [3, 2] and found.background is None
 
 
+SAME = ["001", "002"]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)).astype(np.float16)
+
+
+def test_a_submission_whose_sides_have_the_same_ids(tmp_path: Path) -> None:
+    queries, references = vectors(2), vectors(2, 1)
+    file = write(tmp_path / "s.h5", reference=references, reference_ids=SAME, query=queries, query_ids=SAME)
+    found = read_descriptor_files([file], SAME, SAME)
+    for side, expected in zip(found.vectors, (queries, references), strict=True):
+        np.testing.assert_array_equal(side, unit(expected))
+
+
+def test_two_files_with_the_same_ids_are_queries_then_references(tmp_path: Path) -> None:
+    queries, references = vectors(2), vectors(3, 1)
+    files = []
+    for folder, rows, names in (("a", queries, SAME), ("b", references[:2], SAME)):
+        (tmp_path / folder).mkdir()
+        files.append(write(tmp_path / folder / "vectors.h5", vectors=rows, image_names=names))
+    found = read_descriptor_files(files, SAME, [*SAME, "003"])
+    for side, expected in zip(found.vectors, (queries, references[:2]), strict=True):
+        np.testing.assert_array_equal(side, unit(expected))
+    assert found.rejects["references"] == {"003": "no descriptor"}
+    assert sorted(found.weights) == ["1 vectors.h5", "2 vectors.h5"] and len(set(found.weights.values())) == 2
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [

@@ -9,6 +9,7 @@ import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import sha256_file
+from ndec_builder.evaluation import query_kinds
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.manifests.read import open_manifest
@@ -75,11 +76,15 @@ def with_kinds(folders: Path, text: str, truth: str = "a/1,x\n") -> Dataset:
     return dataset(folders, truth, kinds=folders / "kinds.csv")
 
 
-def test_kinds_make_folders_equal_to_a_manifest(small: Any, tmp_path: Path) -> None:
+def test_kinds_make_folders_equal_to_a_manifest(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = open_manifest(small.manifest).table("queries").to_pylist()
     rows = (",".join(row[name] or "" for name in ("query_id", "kind", "hard_kind", "group")) for row in queries)
     (tmp_path / "kinds.csv").write_text(KINDS + "\n".join(rows))
+    calls: list[object] = []
+    real = query_kinds.match_ids
+    monkeypatch.setattr(query_kinds, "match_ids", lambda *names: calls.append(names) or real(*names))
     found = from_folders(small.queries, small.references, small.ground_truth, kinds=tmp_path / "kinds.csv")
+    assert len(calls) == 1  # its index of all ids is made once, not for each line
     expected = from_manifest(small.manifest)
     assert found.subsets == expected.subsets == ("all", "natural", "reverse_crop", "without")
     assert found.stratum.tolist() == expected.stratum.tolist() and list(found.kinds) == list(expected.kinds)

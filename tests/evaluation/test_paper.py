@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.evaluate import evaluate_detector
-from ndec_builder.evaluation.metrics.ranked import average_precision
+from ndec_builder.evaluation.metrics.bootstrap import GroupedList
+from ndec_builder.evaluation.metrics.ranked import average_precision, rank
 from ndec_builder.evaluation.paper import run
-from ndec_builder.evaluation.paper.figures import nested_uap
+from ndec_builder.evaluation.paper.figures import Nesting, nested_uap
 from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, is_ndec
 from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
 
@@ -49,7 +51,8 @@ def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable
     plain = benchmark.run(BenchmarkConfig(
         workspace=small.workspace, manifest=small.manifest, model=MODEL, replicates=100, name="plain-single"
     ))  # fmt: skip
-    methods = (f"BoT={plain / 'predictions.csv'}", f"Net={MODEL}", f"Own={asl}", f"Own+ASL={asl}")
+    given = plain / "predictions.csv"
+    methods = (f"BoT={given}", f"BoT+ASL={given}", f"Net={MODEL}", f"Own={asl}", f"Own+ASL={asl}")
     out = run.run(config(small, table=1, method=methods, asl_checkpoint=asl))
     assert sorted(path.name for path in out.iterdir()) == ["run.json", "table1.csv", "table1.json", "table1.md"]
     table = json.loads((out / "table1.json").read_text())
@@ -63,7 +66,13 @@ def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable
     own = rows["Net+ASL"]["numbers"]["all"]["uap"]["value"] - rows["Net"]["numbers"]["all"]["uap"]["value"]
     assert rows["Net+ASL"]["uap_gain"]["value"] == pytest.approx(own)
     assert rows["BoT"]["paper"] == [42.06, 2075, 2934, 41.43] and rows["Net"]["paper"] is None
-    assert rows["Own+ASL"]["note"] == "filtered by its own norms"
+    notes = {"Own+ASL": "its own norms", "BoT+ASL": "the norms of filter", "Net+ASL": "the norms of filter"}
+    for name, whose in notes.items():
+        assert rows[name]["note"] == f"filtered by {whose}"
+    assert table["protocol"].startswith(
+        "Search: global top 500,000, or all pairs where there are fewer; raw cosine; BoT: as given in predictions.csv; "
+        "BoT+ASL: as given in predictions.csv. Filter"
+    )
     text = (out / "table1.md").read_text()
     assert "## all hard negatives" in text and "filter AUC" in text
     assert "**Different data**: 16 queries, 12 references" in text and "| BoT+ASL |" in text and "| 65.91 |" in text
@@ -143,6 +152,23 @@ def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
     table = nested_uap(rows, queries, evaluated.evaluation.truth_group, data, settings)
     assert table.shape == (3, 101)
     assert (table[0] >= table[1] - 1e-12).all() and (table[1] >= table[2] - 1e-12).all()  # nested: only more negatives
+
+
+@pytest.mark.parametrize(("replicates", "orders"), [(200, 5), (999, 3), (100, 100)])
+def test_the_band_of_figure_6_uses_every_order_equally_often(small: Any, replicates: int, orders: int) -> None:
+    data = from_manifest(small.manifest)
+    hard = np.flatnonzero(data.stratum > 0)
+    queries = np.array([hard[0], data.truth_queries()[0]])  # a costly hard negative above a copy; no other pair
+    ranked = rank(np.array([0.9, 0.8]), np.array([False, True]), 1)
+    rows = GroupedList(ranked, np.zeros(2, int), data.stratum[queries])
+    one_group = replace(data, query_group=np.zeros(len(data.queries), int))  # every replicate is the data
+    how = Nesting(shares=3, orders=orders, replicates=replicates)
+    table = nested_uap(rows, queries, np.zeros(1, int), one_group, how)
+    half = len(hard) // 2
+    costs = [hard[0] in np.random.default_rng([0, order]).permutation(hard)[:half] for order in range(orders)]
+    expected = np.mean([0.5 if cost else 1.0 for cost in costs])
+    assert table[1, 0] == pytest.approx(expected)
+    assert table[1, 1:].mean() == pytest.approx(expected)
 
 
 def test_figures_7_and_8(small: Any, make_checkpoint: Callable[..., Path]) -> None:

@@ -35,10 +35,16 @@ def test_equals_the_literal_resampling_of_seeds_and_groups() -> None:
     generator = np.random.default_rng([7, 1])
     weights = np.concatenate(list(replicate_weights(GROUPS, 200, 7)), axis=1)
     for replicate in range(200):
-        drawn = generator.integers(0, 5, 5)
+        drawn = generator.integers(0, 5, 4)
         rows = np.repeat(np.arange(GROUPS), weights[:, replicate])
         expected = np.mean([some[seed].values[rows].mean() for seed in drawn])
         assert values[1 + replicate] == pytest.approx(expected)
+
+
+def test_the_spread_between_seeds_is_that_of_their_mean() -> None:
+    shifts = [0.0, 0.1, 0.4, 0.9, 0.2]
+    values = over_seeds([Run(np.full(GROUPS, shift)) for shift in shifts], GROUPS, 4000, 0)["all/uap"]
+    assert values[1:].std() == pytest.approx(np.std(shifts, ddof=1) / np.sqrt(5), rel=0.04)
 
 
 def test_more_spread_between_seeds_widens_the_interval() -> None:

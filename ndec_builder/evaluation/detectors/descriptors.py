@@ -16,6 +16,8 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, read_hdf5
 
+_SIDE_OF = {"query": "queries", "reference": "references"}
+
 
 @dataclass(frozen=True)
 class DescriptorFiles:
@@ -36,14 +38,20 @@ def read_descriptor_files(
 ) -> DescriptorFiles:
     """Read the files and find out which side each belongs to.
 
+    A submission names its sides. A file with ids that both sides have is the queries, and a second one the references.
     Raises UsageError for a missing file; NdecError for an unknown format, different numbers of dimensions, NaN, an
     image that appears twice, a side without vectors, or a file in which only some images belong to the dataset.
     """
-    blocks = [(path, block) for path in paths for block in read_hdf5(path).values()]
+    named = [(path, name, block) for path in paths for name, block in read_hdf5(path).items()]
+    blocks = [(path, block) for path, _, block in named]
     sides: dict[str, list[tuple[Path, NamedVectors]]] = {"queries": [], "references": [], "background": []}
     known = {"queries": set(query_ids), "references": set(reference_ids)}
-    for path, block in blocks:
-        sides[_side(path, block[0], known)].append((path, block))
+    for path, name, block in named:
+        fits = _fitting_sides(path, block[0], known)
+        own = _SIDE_OF.get(name)  # a submission says it
+        if own not in fits:  # ids that are on both sides: queries come first
+            own = next((side for side in fits if not sides[side]), fits[0])
+        sides[own].append((path, block))
     found = [_placed(sides[side], ids, side) for side, ids in (("queries", query_ids), ("references", reference_ids))]
     background = np.concatenate([block[1] for _, block in sides["background"]]) if sides["background"] else None
     widths = {block[1].shape[1]: path for path, block in blocks}
@@ -81,13 +89,13 @@ def _normalize_rows(vectors: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def _side(path: Path, ids: list[str], known: dict[str, set[str]]) -> str:
+def _fitting_sides(path: Path, ids: list[str], known: dict[str, set[str]]) -> list[str]:
+    """The sides whose images these are. Raises NdecError if only some of them are images of a side."""
     shares = {side: sum(name in names for name in ids) for side, names in known.items()}
-    for side, count in shares.items():
-        if count == len(ids) and count:
-            return side
+    if fits := [side for side, count in shares.items() if count == len(ids)]:
+        return fits
     if not any(shares.values()):
-        return "background"
+        return ["background"]
     side = max(shares, key=lambda name: shares[name])
     stranger = next(name for name in ids if name not in known[side])
     raise NdecError(

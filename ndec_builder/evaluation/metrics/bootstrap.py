@@ -11,27 +11,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ndec_builder.annotation.decisions.binomial import clopper_pearson
 from ndec_builder.core.console import progress
 from ndec_builder.evaluation.metrics.ranked import RankedList
 
-_REPLICATES_AT_ONCE = 125  # a row of weights is then a few cache lines
+MOST_REPLICATES_AT_ONCE = 125  # a row of weights is then a few cache lines
 _ROWS_AT_ONCE = 8192  # rows of the list that are weighted together
 _DENSE_CELLS = 4_000_000  # largest table strata × matches × groups that is built
 Estimates = Mapping[str, np.ndarray]
 
 
-def replicate_weights(groups: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield batches (groups, b) int32: how often each group was drawn. Their size does not change the numbers."""
+def replicate_weights(
+    groups: int, replicates: int, seed: int, most: int = MOST_REPLICATES_AT_ONCE
+) -> Iterator[np.ndarray]:
+    """Yield batches (groups, b) int32, b at most `most`: how often each group was drawn.
+
+    The size of the batches does not change the numbers.
+    """
     rng = np.random.default_rng(seed)
-    for start in range(0, replicates, _REPLICATES_AT_ONCE):
-        count = min(_REPLICATES_AT_ONCE, replicates - start)
+    for start in range(0, replicates, most):
+        count = min(most, replicates - start)
         draws = [np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(count)]
         yield np.ascontiguousarray(np.stack(draws, axis=1).astype(np.int32))
 
 
 @dataclass(frozen=True)
 class Interval:
-    """value: on the original data · low, high: 2.5 % and 97.5 % quantile over the replicates. None where undefined."""
+    """value: on the original data · low, high: 2.5 % and 97.5 % quantile over the replicates, or the exact interval of
+    a share that is 0 or 1 in all of them (`exact_ends`). None where undefined.
+    """
 
     value: float | None
     low: float | None
@@ -39,12 +47,17 @@ class Interval:
 
 
 def intervals(
-    estimate: Callable[[np.ndarray], Estimates], groups: int, replicates: int = 1000, seed: int = 0
+    estimate: Callable[[np.ndarray], Estimates],
+    groups: int,
+    replicates: int = 1000,
+    seed: int = 0,
+    sizes: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Interval]:
     """Run `estimate` ((groups, b) weights → named (b,) float64, NaN = undefined) on the data and on every replicate.
 
     Differences and ratios computed inside `estimate` are paired: both sides see the same draw. Undefined replicates are
-    excluded from the quantiles; if they are more than 5 %, there is no interval.
+    excluded from the quantiles; if they are more than 5 %, there is no interval. sizes: of shares, (groups,) how many
+    pairs of each group they are a share of; these get `exact_ends`.
 
     >>> hits = np.array([[1.0], [1.0], [1.0], [0.0]])  # four groups of one query each
     >>> intervals(lambda w: {"share": (hits * w).sum(0) / w.sum(0)}, groups=4)["share"]
@@ -57,7 +70,21 @@ def intervals(
         for weights in replicate_weights(groups, replicates, seed):
             batches.append(estimate(weights))
             bar.advance(task, weights.shape[1])
-    return {name: interval_of(value[0], np.concatenate([b[name] for b in batches])) for name, value in values.items()}
+    found = {name: interval_of(value[0], np.concatenate([b[name] for b in batches])) for name, value in values.items()}
+    return found | {name: exact_ends(found[name], size) for name, size in (sizes or {}).items()}
+
+
+def exact_ends(share: Interval, size: np.ndarray) -> Interval:
+    """The interval of a share that is 0 or 1 in every replicate, because no draw can differ: Clopper–Pearson.
+
+    size: (groups,) how many pairs of each group it is a share of. Pairs of one group may all be alike, so they count as
+    (Σ size)² / Σ size² independent ones (Kish): the number of groups if these are equally large. Others stay.
+    """
+    if share.value not in (0.0, 1.0) or not share.low == share.high == share.value:
+        return share
+    sizes = np.asarray(size, dtype=np.float64)
+    effective = float(sizes.sum() ** 2 / (sizes**2).sum())
+    return Interval(share.value, *clopper_pearson(share.value * effective, effective))
 
 
 def interval_of(value: float, replicates: np.ndarray) -> Interval:
@@ -118,7 +145,7 @@ def weighted_average_precision(weights: np.ndarray, negatives: np.ndarray, posit
     for copy in range(1, int(weights.max(initial=0)) + 1):
         found = above + copy
         total += np.where(weights >= copy, found / (found + negatives), 0.0)
-    return _divide(total.sum(axis=0), positives)
+    return divide(total.sum(axis=0), positives)
 
 
 def weighted_recall_at_precision(
@@ -126,9 +153,9 @@ def weighted_recall_at_precision(
 ) -> np.ndarray:
     """The largest recall with at least this precision per replicate, (b,) float64; NaN if there is none."""
     found = np.cumsum(weights, axis=0)
-    reached = _divide(found, found + negatives) >= precision
+    reached = divide(found, found + negatives) >= precision
     best = np.where(reached, found, 0).max(axis=0, initial=0)
-    return np.where(best > 0, _divide(best, positives), np.nan)
+    return np.where(best > 0, divide(best, positives), np.nan)
 
 
 def weighted_cut(rows: GroupedList, weights: np.ndarray, kept: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:
@@ -166,10 +193,10 @@ def weighted_auc(higher: np.ndarray, values: np.ndarray, weights: np.ndarray) ->
     up, down = (np.add.reduceat(np.where(mask[order, None], weights[order], 0), first, axis=0, dtype=np.int64)
                 for mask in (higher, ~higher))  # fmt: skip
     below = np.cumsum(down, axis=0) - down
-    return _divide((up * (below + 0.5 * down)).sum(axis=0), up.sum(axis=0) * down.sum(axis=0))
+    return divide((up * (below + 0.5 * down)).sum(axis=0), up.sum(axis=0) * down.sum(axis=0))
 
 
-def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Float64 quotient, NaN where the denominator is 0."""
     denominator = np.asarray(denominator, dtype=np.float64)
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator != 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.evaluation.metrics.bootstrap import intervals
+from ndec_builder.evaluation.metrics.bootstrap import divide, intervals
 
 SHARES = ((0.3, "less than 30 % of the original left"), (0.6, "30–60 % left"), (0.95, "60–95 % left"),
           (1.01, "all of it left"))  # fmt: skip
@@ -56,12 +56,17 @@ def by_edit_kind(copies: Copies, groups: int, replicates: int, seed: int) -> dic
         values = {}
         for name, inside in copies.kinds.items():
             found = inside & copies.found
-            values[f"{name}/recall_at_n"] = _share(drawn[found].sum(axis=0), drawn[inside].sum(axis=0))
+            values[f"{name}/recall_at_n"] = divide(drawn[found].sum(axis=0), drawn[inside].sum(axis=0))
             if copies.kept is not None:
-                values[f"{name}/kept"] = _share(drawn[found & copies.kept].sum(axis=0), drawn[found].sum(axis=0))
+                values[f"{name}/kept"] = divide(drawn[found & copies.kept].sum(axis=0), drawn[found].sum(axis=0))
         return values
 
-    numbers = intervals(estimate, groups, replicates, seed)
+    sizes = {}
+    for name, inside in copies.kinds.items():
+        sizes[f"{name}/recall_at_n"] = np.bincount(copies.group[inside], minlength=groups)
+        if copies.kept is not None:
+            sizes[f"{name}/kept"] = np.bincount(copies.group[inside & copies.found], minlength=groups)
+    numbers = intervals(estimate, groups, replicates, seed, sizes)
     rows: dict[str, dict[str, Any]] = {}
     for name, inside in copies.kinds.items():
         rows[name] = {"copies": int(inside.sum()), "recall_at_n": asdict(numbers[f"{name}/recall_at_n"])}
@@ -85,7 +90,3 @@ def _rank(name: str) -> int:
     """Sort key: content shares in ascending order, then added content, then operations."""
     order = [share for _, share in SHARES] + ["adds content", "adds no content"]
     return order.index(name) if name in order else len(order)
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

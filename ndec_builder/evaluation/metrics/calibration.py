@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.evaluation.metrics.bootstrap import GroupedList, Interval, intervals
+from ndec_builder.evaluation.metrics.bootstrap import GroupedList, Interval, divide, intervals
 
 MOST_BINS, QUERIES_PER_BIN = 10, 10
 
@@ -83,11 +83,11 @@ def calibration(best: BestPairs, groups: int, replicates: int, seed: int) -> dic
         drawn = weights.astype(np.float64)
         n, promised, right = count @ drawn, said @ drawn, true @ drawn
         gap, total = np.abs(promised - right).sum(axis=0), n.sum(axis=0)
-        values = {"ece": np.divide(gap, total, out=np.full(total.shape, np.nan), where=total > 0)}
-        share = np.divide(right, n, out=np.full(n.shape, np.nan), where=n > 0)
-        return values | {str(place): row for place, row in enumerate(share)}
+        values = {"ece": divide(gap, total)}
+        return values | {str(place): row for place, row in enumerate(divide(right, n))}
 
-    numbers = intervals(estimate, groups, replicates, seed)
+    sizes = {str(place): row for place, row in enumerate(count)}
+    numbers = intervals(estimate, groups, replicates, seed, sizes)
     bins = [_bin(numbers[str(place)], said[place].sum(), count[place].sum()) for place in range(len(count))]
     return {"ece": asdict(numbers["ece"]), "queries": len(best), "bins": bins}
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ndec_builder.evaluation.metrics.bootstrap import (
     GroupedList,
+    divide,
     negatives_before,
     weighted_auc,
     weighted_average_precision,
@@ -89,6 +90,26 @@ class Evaluation:
             values |= self._gap_metrics(values, self._list_metrics(self.baseline, weights, positives, "uap"))
         return values
 
+    def sizes(self, groups: int) -> dict[str, np.ndarray]:
+        """`subset/key` of each share → (groups,) the pairs of each group that it is a share of, for `intervals`."""
+        sizes: dict[str, np.ndarray] = {}
+        positives = np.bincount(self.truth_group, minlength=groups)
+        for subset in self.subsets:
+            inside = np.isin(self.searched.stratum, QUERY_SUBSETS[subset])
+            rows = self.searched.keep(inside)
+            group, match = rows.group, rows.ranked.is_match
+            top = np.arange(len(group)) < self.n
+            masks = {"precision_at_n": top}
+            names = ["uap", "recall_at_n", "recall_at_p90"]
+            if self.filter is not None:
+                kept = ~self.filter.rejected[inside]
+                masks |= {"tp_kept": top & match, "fp_kept": top & ~match, "precision_after_filter": top & kept}
+                masks["precision_filter_then_cut"] = kept & (np.cumsum(kept) <= self.n)
+                names += ["uap_before_filter", "recall_after_filter"]
+            sizes |= {f"{subset}/{name}": positives for name in names}
+            sizes |= {f"{subset}/{name}": np.bincount(group[mask], minlength=groups) for name, mask in masks.items()}
+        return sizes
+
     def _list_metrics(
         self, rows: GroupedList, weights: np.ndarray, positives: np.ndarray, uap: str, recall: str | None = None
     ) -> dict[str, np.ndarray]:
@@ -109,19 +130,19 @@ class Evaluation:
         kept = np.ones(len(rows.ranked), dtype=bool) if self.filter is None else ~self.filter.rejected[inside]
         counts = weighted_cut(rows, weights, kept, n)
         tp, fp = counts["tp"], counts["fp"]
-        values = {"precision_at_n": _share(tp, tp + fp), "tp": tp, "fp": fp, "recall_at_n": _share(tp, positives)}
+        values = {"precision_at_n": divide(tp, tp + fp), "tp": tp, "fp": fp, "recall_at_n": divide(tp, positives)}
         if self.filter is not None:
             survivors = rows.keep(kept)
             refilled = weighted_cut(survivors, weights, np.ones(len(survivors.ranked), dtype=bool), n)
             tp_kept, fp_kept = counts["tp_kept"], counts["fp_kept"]
             values |= {
-                "tp_kept": _share(tp_kept, tp),
-                "fp_kept": _share(fp_kept, fp),
+                "tp_kept": divide(tp_kept, tp),
+                "fp_kept": divide(fp_kept, fp),
                 "tp_kept_count": tp_kept,
                 "fp_kept_count": fp_kept,
-                "precision_after_filter": _share(tp_kept, tp_kept + fp_kept),
-                "recall_after_filter": _share(tp_kept, positives),
-                "precision_filter_then_cut": _share(refilled["tp"], refilled["tp"] + refilled["fp"]),
+                "precision_after_filter": divide(tp_kept, tp_kept + fp_kept),
+                "recall_after_filter": divide(tp_kept, positives),
+                "precision_filter_then_cut": divide(refilled["tp"], refilled["tp"] + refilled["fp"]),
             }
             if subset != "without":
                 values["filter_auc"] = self._auc(inside, weights)
@@ -154,8 +175,3 @@ def gap_figures(
     gap = np.where(gap < SMALLEST_GAP, np.nan, gap)
     own_best = np.where(np.isnan(gap) | (own_without == 0), np.nan, own_without)
     return (own_with - base_with) / gap, 1 - (own_without - own_with) / gap, own_with / own_best
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    whole = np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

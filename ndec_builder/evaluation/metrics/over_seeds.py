@@ -1,7 +1,8 @@
 """Numbers over several training seeds: seeds and groups are resampled jointly, differences are paired.
 
-All runs are evaluated on the same queries. A replicate therefore draws the groups once for all runs, and the seeds
-with replacement; its value is the mean over the drawn seeds.
+All runs are evaluated on the same queries. A replicate therefore draws the groups once for all runs, and n − 1 of the n
+seeds with replacement: their mean then has the variance s²/n of the mean of n seeds (drawing n of a few seeds gives
+(n − 1)/n of it; Rao and Wu, 1988). Its value is the mean over the drawn seeds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ndec_builder.evaluation.metrics.bootstrap import Interval, interval_of, replicate_weights
+from ndec_builder.evaluation.metrics.bootstrap import Interval, divide, interval_of, replicate_weights
 from ndec_builder.evaluation.metrics.estimates import Evaluation
 
 Replicates = Mapping[str, np.ndarray]  # key → (1 + replicates,) float64: the value on the data first; NaN = undefined
@@ -23,10 +24,10 @@ def over_seeds(runs: Sequence[Evaluation], groups: int, replicates: int, seed: i
     """
     ones = np.ones((groups, 1), dtype=np.int32)
     parts = [_mean([run(ones) for run in runs], np.ones((len(runs), 1)))]
-    generator = np.random.default_rng([seed, 1])
+    generator, size = np.random.default_rng([seed, 1]), max(1, len(runs) - 1)
     for weights in replicate_weights(groups, replicates, seed):
         count = weights.shape[1]
-        drawn = [np.bincount(generator.integers(0, len(runs), len(runs)), minlength=len(runs)) for _ in range(count)]
+        drawn = [np.bincount(generator.integers(0, len(runs), size), minlength=len(runs)) for _ in range(count)]
         parts.append(_mean([run(weights) for run in runs], np.stack(drawn, axis=1)))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -52,5 +53,5 @@ def _mean(values: Sequence[Mapping[str, np.ndarray]], drawn: np.ndarray) -> dict
         weight = np.where(np.isnan(table), 0, drawn)
         total = (np.nan_to_num(table) * weight).sum(axis=0)
         count = weight.sum(axis=0)
-        means[key] = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        means[key] = divide(total, count)
     return means

@@ -23,7 +23,8 @@ def advise(rows: GroupedList, truth_group: np.ndarray, target: float, groups: in
 
     Keys: target_precision · threshold, recall: on all data, None if no score reaches the target · threshold_low, _high:
     95 % of the replicates · precision_elsewhere, recall_elsewhere: {value, low, high} on the groups not drawn by a
-    replicate (value: their mean) · without: share of replicates that found no threshold · advice: the sentence.
+    replicate (value: their mean; low, high: the middle 95 % of them, which is a spread, not an interval of the mean)
+    · without: share of replicates that found no threshold · advice: the sentence.
     """
     cuts, precision, recall, without = [], [], [], 0
     for weights in replicate_weights(groups, _REPLICATES, seed):
@@ -85,8 +86,9 @@ def _sentence(result: dict[str, Any]) -> str:
         return f"none is advised for precision {target:g}: on groups not used to choose it the precision is {seen}"
     return (
         f"for precision ≥ {target:g} on similar data use score ≥ {cut:.4f} (95 %: {result['threshold_low']:.4f} … "
-        f"{result['threshold_high']:.4f}); on groups not used to choose it, precision {judged['value']:.2f} "
-        f"({judged['low']:.2f} … {judged['high']:.2f}) at recall {result['recall_elsewhere']['value']:.2f}"
+        f"{result['threshold_high']:.4f}); on groups not used to choose it, precision {judged['value']:.2f} on average "
+        f"({judged['low']:.2f} … {judged['high']:.2f} in 95 % of the resampled sets) at recall "
+        f"{result['recall_elsewhere']['value']:.2f}"
     )
 
 

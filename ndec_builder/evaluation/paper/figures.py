@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from ndec_builder.evaluation.detectors.norm_ratios import filter_threshold, pair
 from ndec_builder.evaluation.detectors.scoring import score
 from ndec_builder.evaluation.evaluate import evaluate_detector
 from ndec_builder.evaluation.metrics.bootstrap import (
+    MOST_REPLICATES_AT_ONCE,
     GroupedList,
     Interval,
     interval_of,
@@ -92,8 +94,10 @@ def nested_uap(
 
     ones = np.ones((groups, 1), dtype=np.int32)
     parts = [np.mean([estimate(order, ones) for order in range(config.orders)], axis=0)]
-    for number, weights in enumerate(replicate_weights(groups, config.replicates, config.seed)):
-        # the replicates of a batch share one random order, so that a batch needs one pass
+    # the replicates of a batch share one random order, so that a batch needs one pass; each order gets as many
+    each = max(1, config.replicates // config.orders)
+    batch = math.ceil(each / math.ceil(each / MOST_REPLICATES_AT_ONCE))
+    for number, weights in enumerate(replicate_weights(groups, config.replicates, config.seed, batch)):
         parts += [estimate(number % config.orders, weights)]
     return np.concatenate(parts, axis=1)
 

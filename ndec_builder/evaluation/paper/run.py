@@ -15,6 +15,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import write_json, write_text
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_manifest
+from ndec_builder.evaluation.detectors.methods import parse_methods
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.paper.figures import figure_6, figure_7, figure_8
 from ndec_builder.evaluation.paper.plots import draw_6, draw_7, draw_8
@@ -150,18 +151,26 @@ def _data_note(dataset: Dataset) -> str:
 
 
 def _protocol(config: PaperConfig, dataset: Dataset) -> str:
-    search = (
-        "global top 500,000, or all pairs where there are fewer" if config.k is None else f"k = {config.k} per query"
-    )
+    search = _search(config)
     if config.one_per_query:
         search += f"; {ONE_PER_QUERY}"
-    how = "raw cosine"
-    if config.norm_factor:
-        how = f"normalised scores (factor {config.norm_factor:g}, n = {config.norm_n}, {config.norm_kind})"
     above = "each checkpoint's own threshold" if config.threshold == AUTO else f"{config.threshold:g}"
     seeds = f"; {config.seeds} training seeds, seeds and groups resampled jointly" if config.table == 2 else ""
     return (
-        f"Search: {search}; {how}. Filter: query_over_reference > {above} (strictly), scope "
+        f"Search: {search}. Filter: query_over_reference > {above} (strictly), scope "
         f"{config.scope}, action {config.action}. Intervals: 95 %, {config.replicates:,} bootstrap replicates over "
         f"{int(dataset.query_group.max()) + 1:,} groups of queries{seeds}."
     )
+
+
+def _search(config: PaperConfig) -> str:
+    """How the lists were made: by the settings, except for those that were given as a csv."""
+    methods = parse_methods(config.method)
+    lists = [f"{m.name}: as given in {m.source['predictions'].name}" for m in methods if "predictions" in m.source]
+    if not lists or len(lists) < len(methods):
+        found = f"k = {config.k} per query" if config.k else "global top 500,000, or all pairs where there are fewer"
+        how = "raw cosine"
+        if config.norm_factor:
+            how = f"normalised scores (factor {config.norm_factor:g}, n = {config.norm_n}, {config.norm_kind})"
+        lists = [f"{found}; {how}", *lists]
+    return "; ".join(lists)

@@ -61,15 +61,22 @@ def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
         if own is None:
             scored = with_norms_of(config.asl_checkpoint, scored, plain, workspace, dataset)
             filtered = config_of(method, config, scorer="asl", asl_checkpoint=config.asl_checkpoint)
-            note = f"filtered by {config.asl_checkpoint.name}"
+            note = f"filtered by the norms of {_run_name(config.asl_checkpoint)}"
         else:
             filtered = config_of(own, config, **_own_norms(own, config))
-            scored, note = score(filtered, workspace, dataset), "filtered by its own norms"
+            scored = score(filtered, workspace, dataset)
+            whose = "its own norms" if own.has_norms else f"the norms of {_run_name(config.asl_checkpoint)}"
+            note = f"filtered by {whose}"
         values = _values([evaluate_scored(filtered, dataset, scored).evaluation], config, dataset)
         warning = "trained on DISC21 queries (paper's row)" if name in TRAINED_ON_QUERIES else ""
         rows.append(_row(name, base, False, None, TABLE_1.get(name), warning))
         rows.append(_row(f"{name}+ASL", values, True, base, TABLE_1.get(f"{name}+ASL"), note))
     return rows
+
+
+def _run_name(checkpoint: Path) -> str:
+    """Name of a run, given as its directory or as its checkpoint file."""
+    return (checkpoint if checkpoint.is_dir() else checkpoint.parent).absolute().name
 
 
 def _own_norms(method: Method, config: PaperConfig) -> dict[str, object]:
