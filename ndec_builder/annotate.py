@@ -1,12 +1,13 @@
 """`ndec annotate …` as functions: Label Studio between the mined pairs and the decisions.
 
+import ndec_builder as ndec
 from ndec_builder import annotate
 
-with annotate.serving(ndec.configure(annotate.ServeConfig, "my-bench")) as server:   # or `ndec annotate serve`
+with annotate.serving(ndec.configure(annotate.ServeConfig, "my-bench")) as server:  # or `ndec annotate serve`
     annotate.push(ndec.configure(annotate.PushConfig, "my-bench", annotators=("alice", "bob")))
     print(server.url)
-annotate.pull(…)
-annotate.resolve(…)
+annotate.pull(ndec.configure(annotate.PullConfig, "my-bench"))
+annotate.resolve(ndec.configure(annotate.ResolveConfig, "my-bench"))
 """
 
 from __future__ import annotations

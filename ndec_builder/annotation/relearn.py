@@ -24,7 +24,7 @@ from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.settings import RelearnConfig
 from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.geometry.table import read_geometry
-from ndec_builder.candidates.logistic import calibration_error
+from ndec_builder.candidates.logistic import equal_width_calibration_error
 from ndec_builder.candidates.prelabel import auc, candidate_features
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say
@@ -157,7 +157,7 @@ def _compare_prelabels(found: np.ndarray, first: np.ndarray, answers: Answers) -
         "labelled": len(rows),
         "auc": auc(found[rows, 0], is_copy) if both else None,
         "first_auc": auc(first[rows], is_copy) if known else None,
-        "calibration_error": calibration_error(found[rows, 0], is_copy),
+        "calibration_error": equal_width_calibration_error(found[rows, 0], is_copy),
     }
 
 

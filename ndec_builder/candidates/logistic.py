@@ -68,8 +68,11 @@ def _loss(x: np.ndarray, y: np.ndarray, w: np.ndarray, beta: np.ndarray, penalty
     return float((w * (np.logaddexp(0, z) - y * z)).sum() + beta @ penalty @ beta / 2)
 
 
-def calibration_error(probabilities: np.ndarray, positive: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean |share of positives − mean probability| over equal-width bins, by size."""
+def equal_width_calibration_error(probabilities: np.ndarray, positive: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: mean |share of positives − mean probability| over bins of equal width, by size.
+
+    Reports of `ndec benchmark` and `ndec league` use bins of equally many queries instead (`metrics/calibration.py`).
+    """
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
     gaps = [
         abs(positive[place == b].mean() - probabilities[place == b].mean()) * (place == b).mean()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ndec_builder.candidates.geometry.fitting import SIGNALS
 from ndec_builder.candidates.geometry.table import measured_earlier, read_geometry
-from ndec_builder.candidates.logistic import Logistic, calibration_error, fit_logistic, shifted_prior
+from ndec_builder.candidates.logistic import Logistic, equal_width_calibration_error, fit_logistic, shifted_prior
 from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
 from ndec_builder.candidates.synthetic.known_pairs import Gallery, KnownPairs, make_known_pairs
@@ -80,7 +80,7 @@ def run(config: PrelabelConfig) -> Path:
     say(
         f"{number_of(start, 'pair')} pre-labelled, {share:.0%} edited copies; on synthetic pairs AUC "
         f"{report['auc']:.3f}, "
-        f"calibration error {report['calibration_error']:.3f}"
+        f"calibration error {report['calibration_error']:.3f} (ten bins of equal width)"
     )
     return directory / "candidates.parquet"
 
@@ -96,7 +96,7 @@ def learn(known: KnownPairs) -> tuple[Logistic, dict[str, object]]:
     return model, {
         "learnt_from": {kind: known.kinds.count(kind) for kind in kinds},
         "auc": auc(held, y),
-        "calibration_error": calibration_error(held, y),
+        "calibration_error": equal_width_calibration_error(held, y),
         "reliability": [[float(held[b].mean()), float(y[b].mean()), len(b)] for b in bins if len(b)],
         "mean_probability": {kind: float(held[np.array(known.kinds) == kind].mean()) for kind in kinds},
         "intercept": model.intercept,

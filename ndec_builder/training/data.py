@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.fingerprints import decode_versions
@@ -145,18 +147,9 @@ def _pair_rows(pairs: pa.Table | None, rows: dict[str, int], manifest: Manifest)
 
 def _classes(count: int, joined: np.ndarray) -> np.ndarray:
     """One class per image; pairs in `joined` share a class, and a chain of pairs is one class. (count,) int64."""
-    parent = list(range(count))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for latter, former in joined.tolist():
-        a, b = root(latter), root(former)
-        parent[max(a, b)] = min(a, b)
-    return _renumber(np.array([root(row) for row in range(count)], dtype=np.int64))
+    links = coo_array((np.ones(len(joined), bool), joined.T), shape=(count, count))
+    component = connected_components(links, directed=False)[1]
+    return _renumber(np.unique(component, return_index=True)[1][component])  # in the order of their first images
 
 
 def _renumber(classes: np.ndarray) -> np.ndarray:

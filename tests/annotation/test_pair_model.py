@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.annotation.decisions.pair_model import Answers, cross_fit
-from ndec_builder.candidates.logistic import calibration_error
+from ndec_builder.candidates.logistic import equal_width_calibration_error
 from ndec_builder.candidates.prelabel import auc
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,9 @@ def test_it_learns_the_truth_from_labels_with_errors() -> None:
     np.testing.assert_allclose(found.sum(1), 1)
     best = truth == np.array([0, 1, 2])[found.argmax(1)]
     assert auc(found[:, 0], truth == 0) > 0.95  # 0.96 is what the features allow
-    assert calibration_error(found[:, 0], truth == 0) < 0.04  # against the truth, not against the noisy labels
+    assert (
+        equal_width_calibration_error(found[:, 0], truth == 0) < 0.04
+    )  # against the truth, not against the noisy labels
     assert best.mean() > 0.85
 
 

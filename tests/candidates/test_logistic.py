@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ndec_builder.candidates.logistic import calibration_error, fit_logistic, shifted_prior, sigmoid
+from ndec_builder.candidates.logistic import equal_width_calibration_error, fit_logistic, shifted_prior, sigmoid
 from ndec_builder.candidates.prelabel import auc
 
 
@@ -34,8 +34,8 @@ def test_calibration_error_is_zero_for_the_truth_and_not_for_boasting() -> None:
     rng = np.random.default_rng(0)
     p = rng.random(20_000)
     y = rng.random(20_000) < p
-    assert calibration_error(p, y) < 0.015
-    assert calibration_error(np.where(p > 0.5, 0.99, 0.01), y) == pytest.approx(0.24, abs=0.01)
+    assert equal_width_calibration_error(p, y) < 0.015
+    assert equal_width_calibration_error(np.where(p > 0.5, 0.99, 0.01), y) == pytest.approx(0.24, abs=0.01)
 
 
 def test_the_share_of_copies_is_found_in_unlabelled_pairs() -> None:
@@ -44,7 +44,7 @@ def test_the_share_of_copies_is_found_in_unlabelled_pairs() -> None:
     logits = rng.normal(np.where(y, 1.5, -1.5), np.sqrt(3.0))  # log odds of a half-and-half mixture
     p, share = shifted_prior(logits, 0.5)
     assert share == pytest.approx(0.1, abs=0.01)
-    assert calibration_error(p, y) < 0.01 < calibration_error(sigmoid(logits), y)
+    assert equal_width_calibration_error(p, y) < 0.01 < equal_width_calibration_error(sigmoid(logits), y)
 
 
 def test_auc_counts_ties_half() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.manifests.read import open_manifest
-from ndec_builder.training.data import read_images, read_training_set
+from ndec_builder.training.data import _classes, read_images, read_training_set
 from ndec_builder.training.recipes import TRAINING_RECIPES
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -33,6 +35,17 @@ def test_shared_and_own_classes(tables: Rows, write_manifest: Write) -> None:
     for latter, former in shared.pairs:
         assert (names(shared)[latter], names(shared)[former])[0].replace("l", "b") == names(shared)[former]
         assert shared.classes[latter] == shared.classes[former] and own.classes[latter] != own.classes[former]
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=9))
+def test_a_chain_of_pairs_is_one_class_in_the_order_of_the_images(pairs: list[tuple[int, int]]) -> None:
+    lowest = list(range(9))  # of each image's chain, found by taking the lower one until nothing changes
+    for _ in range(9):
+        for a, b in pairs:
+            lowest[a] = lowest[b] = min(lowest[a], lowest[b])
+    numbers = {row: number for number, row in enumerate(sorted(set(lowest)))}
+    found = _classes(9, np.array(pairs, np.int64).reshape(-1, 2))
+    assert found.tolist() == [numbers[row] for row in lowest] and found.dtype == np.int64
 
 
 def test_pairs_in_both_directions_leave_the_norm_term(tables: Rows, write_manifest: Write) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 ALIKE = 0.75  # cosine from which two pictures share a design (checked by eye: road signs, cards, flags)
 
 
@@ -16,21 +20,11 @@ def group_names(
     A single picture is its own group, named by its id. Other groups are named `scene/` (when the component contains a
     family of `scenes`) or `family/` plus the smallest id of the component.
     """
-    parent = list(range(len(image_ids)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
     first: dict[str, int] = {}
-    for index, family in enumerate(families):
-        if family is not None:
-            parent[root(index)] = root(first.setdefault(family, index))
-    for i, j in pairs:
-        parent[root(i)] = root(j)
-    roots = [root(index) for index in range(len(image_ids))]
+    links = [(first.setdefault(name, index), index) for index, name in enumerate(families) if name is not None]
+    ends = np.array([*links, *pairs], np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), bool), ends.T), shape=(len(image_ids), len(image_ids)))
+    roots = connected_components(graph, directed=False)[1].tolist()
     sizes, smallest = Counter(roots), dict.fromkeys(roots, "")
     of_scene = {roots[i] for i, family in enumerate(families) if family in scenes}
     for component, image_id in zip(roots, image_ids, strict=True):
