@@ -16,9 +16,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ndec_builder.candidates.role_vectors import RoleVectors
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.vocabulary import ROLES
+from ndec_builder.core.workspace import rows_by_id
 
 PHOTO_COLUMNS = ("photo_id", "url", "original_url", "landing_url", "photo_url")
 AUTHOR_COLUMNS = ("author_url", "author")
@@ -26,7 +28,8 @@ PHOTO_PAGE = re.compile(r"^/photos/[^/]+/(\d+)(?:/|$)")
 PHOTO_FILE = re.compile(r"/(\d+)_[0-9a-f]+(?:_\w+)?\.\w+$")  # /<server>/<photo id>_<secret>_o.jpg
 USER_PAGE = re.compile(r"^/(?:photos|people)/([^/]+)")
 
-Attribution = dict[str, dict[str, str]]  # image_id → the columns of its row that are not empty
+# (role, image_id) → the columns of its row that are not empty; the role is "" in a table without that column
+Attribution = dict[tuple[str, str], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def equal_or_unknown(first: str | None, second: str | None) -> bool | None:
 def read_attribution(path: Path) -> Attribution:
     """Read a csv with the column image_id and at least one of PHOTO_COLUMNS and AUTHOR_COLUMNS; others are ignored.
 
-    Image ids may include the file ending. Raises UsageError for a missing file, missing columns, or two rows for one
-    image.
+    Image ids may include the file ending. A column `role` says which role the image of a row has; empty means any.
+    Raises UsageError for a missing file, missing columns, an unknown role, or two rows for one image.
     """
     known = {*PHOTO_COLUMNS, *AUTHOR_COLUMNS}
     found: Attribution = {}
@@ -106,7 +109,11 @@ def read_attribution(path: Path) -> Attribution:
                 row = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
                 image_id = _image_id(row.get("image_id", ""))
                 values = {name: value for name, value in row.items() if name in known}
-                if found.setdefault(image_id, values) != values:
+                if (role := row.get("role", "")) not in ("", *ROLES):
+                    raise UsageError(
+                        f"line {reader.line_num} of {path} has the role {role!r}; it is one of {', '.join(ROLES)}"
+                    )
+                if found.setdefault((role, image_id), values) != values:
                     raise UsageError(
                         f"line {reader.line_num} of {path} is a second, different row of image {image_id!r}"
                     )
@@ -117,17 +124,45 @@ def read_attribution(path: Path) -> Attribution:
     return found
 
 
+def row_of(attribution: Attribution, role: str, image_id: str) -> dict[str, str] | None:
+    """The row about an image of a role: that of its role first, else that without a role."""
+    return attribution.get((role, image_id)) or attribution.get(("", image_id))
+
+
+def only_clear_rows(path: Path | None, attribution: Attribution, sides: tuple[RoleVectors, RoleVectors]) -> Attribution:
+    """Leave out rows without a role whose id both roles have, for different or unopened pictures; says how many."""
+    ids = [image_id for role, image_id in attribution if not role]
+    pool, gallery = (rows_by_id(side.table, ids, ["sha256"]) for side in sides)
+    unclear = {
+        image_id
+        for image_id in pool.keys() & gallery.keys()
+        if pool[image_id]["sha256"] is None or pool[image_id]["sha256"] != gallery[image_id]["sha256"]
+    }
+    if unclear:
+        roles = [side.role for side in sides]
+        say(
+            f"{path}: {number_of(len(unclear), 'row is', 'rows are')} not used, {min(unclear)!r} first, because two "
+            f"different images have this id, one of the {roles[0]} and one of the {roles[1]} images; add a column role "
+            f"({' or '.join(roles)}) to say which one a row is about"
+        )
+    return {key: row for key, row in attribution.items() if key[0] or key[1] not in unclear}
+
+
 def check_attribution(path: Path | None, attribution: Attribution, sides: tuple[RoleVectors, RoleVectors]) -> None:
-    """Say how many images of the table take part. Raises UsageError if none does."""
+    """Say how many of the images take part in the search. Raises UsageError if none does."""
     if not attribution:
         return
-    gallery = sides[1]
-    known = sum(len(side.only(attribution)) for side in sides)
-    say(f"{path}: {known} of its {len(attribution)} images take part in this search")
+    known = set()
+    for side in sides:
+        rows = [key for key in attribution if key[0] in ("", side.role)]
+        searched = set(side.only({image_id for _, image_id in rows}).ids.to_pylist())
+        known |= {key for key in rows if key[1] in searched}
+    names = " or ".join(side.role for side in sides)
+    say(f"{len(known)} of the {number_of(len(attribution), 'image')} of {path} are {names} images")
     if not known:
         raise UsageError(
-            f"none of the {len(attribution)} images of {path}, {min(attribution)!r} first, is a pool or "
-            f"{gallery.role} image (there, {gallery.ids[0].as_py()!r} is the first); an image id is a file name "
+            f"none of the {len(attribution)} images of {path}, {min(attribution)[1]!r} first, is a pool or "
+            f"{sides[1].role} image (there, {sides[1].ids[0].as_py()!r} is the first); an image id is a file name "
             "without its ending"
         )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.attribution import Attribution, equal_or_unknown, source_of
+from ndec_builder.candidates.attribution import Attribution, equal_or_unknown, row_of, source_of
 from ndec_builder.candidates.duplicates import check_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.caps import total_order
@@ -28,7 +27,7 @@ class CandidateContext:
     background: RoleVectors | None = None  # None: score_normalized is null
     normalization: Normalization = field(default_factory=Normalization)
     rank_by: str = "raw"
-    attribution: Mapping[str, Mapping[str, str]] = field(default_factory=Attribution)
+    attribution: Attribution = field(default_factory=Attribution)
     engine: Engine = field(default_factory=Engine)  # runs the shards of pictures and of the search
 
 
@@ -59,8 +58,8 @@ def candidate_table(
         context.engine,
     )
     left, right = (
-        {image_id: source_of(row, context.attribution.get(image_id)) for image_id, row in rows.items()}
-        for rows in (queries, references)
+        {image_id: source_of(row, row_of(context.attribution, side.role, image_id)) for image_id, row in rows.items()}
+        for side, rows in ((pool, queries), (gallery, references))
     )
     rows = []
     for position, (query_id, reference_id) in enumerate(names):

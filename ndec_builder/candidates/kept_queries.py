@@ -23,10 +23,6 @@ class KeptQueries:
     kept: dict[str, list[str]]
     dropped: dict[str, str]
 
-    @property
-    def drop_counts(self) -> dict[str, int]:
-        return {reason: list(self.dropped.values()).count(reason) for reason in DROP_REASONS}
-
 
 def kept_queries(candidates: pa.Table, decisions: pa.Table) -> KeptQueries:
     """Apply the rule: every pair decided hard_negative or unrelated, at least one hard_negative, none a duplicate.

@@ -12,29 +12,32 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.attribution import check_attribution, read_attribution
+from ndec_builder.candidates.attribution import check_attribution, only_clear_rows, read_attribution
 from ndec_builder.candidates.candidate_table import CandidateContext
 from ndec_builder.candidates.contact_sheet import write_mined_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, LOCAL_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import remember_mined
-from ndec_builder.candidates.mining_search import find_candidates, local_candidates
+from ndec_builder.candidates.mining_search import find_candidates, local_candidates, renew_rechecked
 from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, given_labels, labels_mark, remember_given
 from ndec_builder.candidates.outside.given_pairs import LEFT_OUT_FILE
-from ndec_builder.candidates.role_vectors import BACKGROUND_ROLES, RoleVectors, load_search_vectors
+from ndec_builder.candidates.role_vectors import (
+    BACKGROUND_ROLES,
+    RoleVectors,
+    load_search_vectors,
+    report_other_settings,
+)
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.settings import GALLERY, MineConfig, recommended_top
 from ndec_builder.candidates.split_exclusions import (
-    SKIP_COLUMNS,
     OtherSplit,
     allowed_gallery,
+    allowed_pool,
     closed_to_training,
     count_reasons,
-    near_duplicates_of_used,
-    skip_reasons,
     split_mined_first,
 )
-from ndec_builder.candidates.twins import find_twins, left_out, report_twins
+from ndec_builder.candidates.twins import find_twins, left_out, report_twin_limit
 from ndec_builder.core.config import build, read_settings, result_fields
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
@@ -48,7 +51,7 @@ from ndec_builder.core.workspace import Workspace
 RESULT_VERSION = 5  # 3: same_photo, same_author, 4: twins, duplicates at full detail, 5: top without duplicates
 _SCRATCH = "search"
 LOCAL_FILE = "local.parquet"  # of `--shortlist both`, next to candidates.parquet; the mining cut leaves it out
-TWIN = "shows the same picture as another image of the role"
+TWIN = "same picture as another image of the role"
 
 
 @on_engine
@@ -74,17 +77,20 @@ def run(config: MineConfig) -> Path:
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}
     pool, gallery, background = load_search_vectors(workspace, config.split, config.model, config.embed_settings)
+    report_other_settings(workspace, config.split, config.model, config.embed_settings)
     _check_background(config, background)
     mark, inputs = _mark(config, workspace, first)  # now the embeddings exist
-    sizes = {side.role: len(side) for side in (pool, gallery)}
+    embedded = pool, gallery
+    sizes = {side.role: len(side) for side in embedded}
     engine = engine_of(config)
-    twins = {side.role: find_twins(workspace, side, engine) for side in (pool, gallery)}
+    twins = {side.role: find_twins(workspace, side, engine) for side in embedded}
     closed, closed_hashes = closed_to_training(workspace, config.split)
     gallery, gallery_reasons = allowed_gallery(gallery, closed, closed_hashes)
-    pool, pool_reasons = _allowed_pool(workspace, config, pool, first, closed)
+    pool, pool_reasons = allowed_pool(workspace, config.split, pool, first, closed, engine)
     pool, pool_twins = _without_twins(pool, twins["pool"], pool_reasons)
     gallery, gallery_twins = _without_twins(gallery, twins[gallery.role], gallery_reasons)
     skipped = {"pool": count_reasons(pool_reasons), gallery.role: count_reasons(gallery_reasons)}
+    attribution = only_clear_rows(config.attribution, attribution, embedded)
     check_attribution(config.attribution, attribution, (pool, gallery))
     context = CandidateContext(background, normalization, config.rank_by, attribution, engine)
     scratch = directory / _SCRATCH
@@ -97,7 +103,6 @@ def run(config: MineConfig) -> Path:
         _report_limits(config, table, pool, gallery)
     for name in (
         GEOMETRY_FILE,
-        LOCAL_FILE,
         LOCAL_GEOMETRY_FILE,
         *((GIVEN_FILE, LEFT_OUT_FILE) if config.pairs is None else ()),
     ):
@@ -107,10 +112,14 @@ def run(config: MineConfig) -> Path:
     local = table.slice(0, 0)
     if config.shortlist == "both":
         local = local_candidates(workspace, config, (pool, gallery), context, table)
-        write_table(directory / LOCAL_FILE, local)
         say("people label them too; until then, their pool images are neither hard negatives nor distractors")
     remember_mined(directory, pa.concat_tables([table, local]))
     write_table(directory / "candidates.parquet", table)
+    if config.shortlist == "both":
+        write_table(directory / LOCAL_FILE, local)
+    else:
+        (directory / LOCAL_FILE).unlink(missing_ok=True)  # now that its images are remembered
+    renew_rechecked(workspace, config, pa.concat_tables([table, local]), embedded, context)
     remember_given(config, directory, table)
     write_mined_sheet(workspace, config.split, pa.concat_tables([table, local]), (pool, gallery), config.pictures)
     scores = table["score"].to_pylist()
@@ -137,6 +146,8 @@ def run(config: MineConfig) -> Path:
         weights=read_json(workspace.embeddings("pool", config.model) / "run.json").get("weights", {}),
         fingerprint=mark,
         skipped={"split": first.split, "fingerprint": first.fingerprint} if first else None,
+        space=gallery.space,
+        precision=gallery.precision,
         cut=min(scores),
         mean_score=sum(scores) / len(scores),
         background=background.role if background else None,
@@ -155,7 +166,7 @@ def _without_twins(images: RoleVectors, twins: dict[str, str], reasons: dict[str
     """
     left = images.without(left_out(twins, reasons))
     count = len(images) - len(left)
-    report_twins(images.role, count, len(images))
+    report_twin_limit(images.role, len(images))
     if not len(left):
         raise NdecError(f"every {images.role} image shows the picture of an image that may not be mined; ingest others")
     return left, count
@@ -223,25 +234,6 @@ def _ingest(config: MineConfig) -> None:
             joined = (Path(str(other)),) if config.shared_groups else ()
             flags = {"role": role, "source": folder, "group_by": config.group_by, "group_with": joined}
             ingest(build(IngestConfig, "ingest", settings, workspace=config.workspace, **flags))
-
-
-def _allowed_pool(
-    workspace: Workspace, config: MineConfig, pool: RoleVectors, first: OtherSplit | None, closed: set[str]
-) -> tuple[RoleVectors, dict[str, str]]:
-    """Leave out images that the other split used, their duplicates and groups. Raises NdecError if none is left."""
-    used = first.used if first else frozenset()
-    if not used and not closed:
-        return pool, {}
-    reasons = skip_reasons(read_table(pool.table, SKIP_COLUMNS), used, closed)
-    near = near_duplicates_of_used(workspace, pool, used, config.split, engine_of(config))
-    reasons |= dict.fromkeys(near - set(reasons), "duplicate of an image used by the other split")
-    left = pool.without(reasons)
-    if not len(left):
-        raise NdecError(
-            f"no pool image is left to mine: {count_reasons(reasons)}; ingest more with `ndec ingest pool FOLDER`, "
-            "or mine the first split again with a smaller --top"
-        )
-    return left, reasons
 
 
 def _is_done(directory: Path, mark: str) -> bool:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.candidates.candidate_table import CandidateContext, candidate_table
 from ndec_builder.candidates.geometry.local_finds import local_finds
-from ndec_builder.candidates.geometry.table import LOCAL_GEOMETRY_FILE, add_geometry
+from ndec_builder.candidates.geometry.table import LOCAL_GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.outside.given_pairs import given_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.checkpoint import Checkpoint
@@ -97,6 +97,40 @@ def local_candidates(
         "keypoints fit by a homography"
     )
     return table.set_column(CANDIDATES.get_field_index("rank"), CANDIDATES.field("rank"), ranks)
+
+
+def renew_rechecked(
+    workspace: Workspace,
+    config: MineConfig,
+    mined: pa.Table,
+    embedded: tuple[RoleVectors, RoleVectors],
+    context: CandidateContext,
+) -> None:
+    """Give the pairs of an earlier `ndec annotate recheck` the scores of this mining, and ranks after it.
+
+    Pairs that are among the mined ones now are taken out, and so are those of images that are no longer embedded (a
+    line says how many). `embedded`: pool and gallery, before anything is left out.
+    """
+    path = workspace.candidates(config.split) / "recheck.parquet"
+    if not path.is_file():
+        return
+    names = read_table(path, ["pair_id", "query_id", "reference_id"])
+    names = names.filter(pc.invert(pc.is_in(names["pair_id"], value_set=mined["pair_id"].combine_chunks())))
+    rows = [
+        pc.fill_null(pc.index_in(names[column], value_set=side.ids), -1).to_numpy()
+        for column, side in zip(("query_id", "reference_id"), embedded, strict=True)
+    ]
+    there = (rows[0] >= 0) & (rows[1] >= 0)
+    queries, references = (column[there].astype(np.int64) for column in rows)
+    pairs = Pairs(queries, references, np.empty(len(queries), np.float32))
+    pairs = Pairs(queries, references, _raw(*embedded, pairs, config.block))
+    first_rank = max(mined["rank"].to_pylist(), default=0) + 1
+    table = candidate_table(workspace, config.split, pairs, embedded, context, first_rank)
+    if config.geometry and len(table):
+        table = add_geometry(workspace, config.split, table, name=RECHECK_GEOMETRY_FILE, engine=context.engine)
+    write_table(path, table)
+    if gone := int((~there).sum()):
+        say(f"{number_of(gone, 'pair')} of an earlier recheck left out: the images are no longer embedded")
 
 
 def _shortest_start(table: pa.Table, top: int) -> pa.Table:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from ndec_builder.candidates.geometry.fitting import SIGNALS
 from ndec_builder.candidates.geometry.table import measured_earlier, read_geometry
 from ndec_builder.candidates.logistic import Logistic, equal_width_calibration_error, fit_logistic, shifted_prior
+from ndec_builder.candidates.mining_cut import check_mined_model, check_mined_vectors
 from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import GALLERY, PrelabelConfig
 from ndec_builder.candidates.synthetic.known_pairs import Gallery, KnownPairs, make_known_pairs
@@ -38,7 +39,8 @@ def run(config: PrelabelConfig) -> Path:
     """Learn from synthetic pairs, pre-label every mined and rechecked pair; return the path of candidates.parquet.
 
     prelabel is edited_copy or hard_negative (meaning "not a copy"); prelabel_confidence is its probability.
-    Raises NdecError without geometry or with too few images, UsageError for a count below 20.
+    Raises NdecError without geometry, with too few images or groups, and when the pairs were mined with other vectors;
+    UsageError for a count below 20 or another model than that of the mining.
     """
     record = RunRecord("prelabel", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
@@ -56,15 +58,20 @@ def run(config: PrelabelConfig) -> Path:
             f"{number_of(earlier, 'pair was', 'pairs were')} measured by an earlier version of ndec; the synthetic "
             "pairs, from which pre-labels are learned, are measured by this one, and the signals differ slightly"
         )
+    check_mined_model(directory, config.split, config.model)
     role = GALLERY[config.split]
-    gallery = Gallery.of(load_role_vectors(workspace, role, config.model))
+    vectors = load_role_vectors(workspace, role, config.model)
+    check_mined_vectors(directory, config.split, vectors)
+    gallery = Gallery.of(vectors)
     if len(gallery.ids) < 20:
         raise NdecError(f"{len(gallery.ids)} {role} images are too few to learn pre-labels from; 20 are needed")
+    if len({gallery.rows[name]["group"] or f"image {name}" for name in gallery.ids}) < 2:
+        raise NdecError(_few_groups(f"all {len(gallery.ids)} {role} images are in one group", role))
     scratch = directory / "prelabel"
     engine = engine_of(config)
     known = make_known_pairs(workspace, gallery, config.model, config.count, config.seed, scratch, engine=engine)
     shutil.rmtree(scratch)
-    model, report = learn(known)
+    model, report = learn(known, role)
     logits = [model.logits(candidate_features(table, geometry)) for table in tables.values()]
     probabilities, share = shifted_prior(np.concatenate(logits), float(known.is_copy.mean()))
     start = 0
@@ -85,9 +92,19 @@ def run(config: PrelabelConfig) -> Path:
     return directory / "candidates.parquet"
 
 
-def learn(known: KnownPairs) -> tuple[Logistic, dict[str, object]]:
-    """Fit on all known pairs; the report evaluates it on groups that a fold has not seen."""
-    held = out_of_fold(known)
+def _few_groups(found: str, role: str) -> str:
+    return (
+        f"{found}, so pre-labels cannot be learned: only images of different groups count as different pictures. "
+        f"Ingest them again in smaller groups, for instance `ndec ingest {role} FOLDER --group-by none`, and mine again"
+    )
+
+
+def learn(known: KnownPairs, role: str) -> tuple[Logistic, dict[str, object]]:
+    """Fit on all known pairs; the report evaluates it on groups that a fold has not seen.
+
+    Raises NdecError when the other groups have no copies or nothing but copies. role: of the images, for its message.
+    """
+    held = out_of_fold(known, role)
     y = known.is_copy
     model = fit_logistic(known.features, y)
     kinds = sorted(set(known.kinds))
@@ -104,14 +121,22 @@ def learn(known: KnownPairs) -> tuple[Logistic, dict[str, object]]:
     }
 
 
-def out_of_fold(known: KnownPairs) -> np.ndarray:
-    """Probabilities (n,) by cross-validation over groups: each fit predicts the groups that it has not seen."""
+def out_of_fold(known: KnownPairs, role: str) -> np.ndarray:
+    """Probabilities (n,) by cross-validation over groups: each fit predicts the groups that it has not seen.
+
+    Raises NdecError as `learn`.
+    """
     names = sorted(set(known.groups))
     fold = {name: number % _FOLDS for number, name in enumerate(np.random.default_rng(0).permutation(names))}
     place = np.array([fold[group] for group in known.groups])
     held = np.zeros(len(place))
     for number in range(_FOLDS):
         test = place == number
+        if len(set(known.is_copy[~test].tolist())) < 2:
+            found = f"the pairs made from {role} images belong to {number_of(len(names), 'group')}"
+            raise NdecError(
+                _few_groups(f"{found}, and without a fifth of them copies or other pairs are missing", role)
+            )
         if test.any():
             held[test] = fit_logistic(known.features[~test], known.is_copy[~test]).probabilities(known.features[test])
     return held

@@ -18,18 +18,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.attribution import read_attribution
+from ndec_builder.candidates.attribution import Attribution, only_clear_rows, read_attribution
 from ndec_builder.candidates.candidate_table import CandidateContext, all_candidates, candidate_table
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, RECHECK_GEOMETRY_FILE, add_geometry
-from ndec_builder.candidates.kept_queries import FORMERLY_MINED, kept_queries
+from ndec_builder.candidates.kept_queries import kept_queries
+from ndec_builder.candidates.mining_cut import (
+    MiningCut,
+    check_mined_model,
+    check_mined_vectors,
+    has_mined_vectors,
+    mining_cut,
+    pairs_above_cut,
+)
 from ndec_builder.candidates.mining_search import find_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors, is_embedded, load_search_vectors
-from ndec_builder.candidates.search.exact import pairs_above
-from ndec_builder.candidates.search.pairs import Pairs
-from ndec_builder.candidates.search.score_normalization import Normalization, normalized
+from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.settings import GALLERY, MineConfig, RecheckConfig
-from ndec_builder.candidates.split_exclusions import SKIP_COLUMNS, closed_to_training, skip_reasons
-from ndec_builder.candidates.twins import read_twins
+from ndec_builder.candidates.split_exclusions import (
+    SKIP_COLUMNS,
+    allowed_gallery,
+    closed_to_training,
+    skip_reasons,
+    used_images,
+)
+from ndec_builder.candidates.twins import left_out, read_twins
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.executor.base import engine_of
@@ -49,17 +61,23 @@ def run(config: RecheckConfig) -> Path:
     """Append new pairs of kept queries to candidates/<split>/recheck.parquet (schema CANDIDATES); return its path.
 
     Ranks continue after the last candidate, in the total order within a round. The counts are in recheck.run.json.
-    Raises NdecError when the split is not mined or has no decisions yet, UsageError for another model than the mining.
+    Raises NdecError when the split is not mined or has no decisions yet, and when it was mined with other vectors;
+    UsageError for another model than that of the mining, and for distractors of split train.
     """
     record = RunRecord("recheck", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
+    if config.distractors and config.split != "test":
+        raise UsageError(f"--distractors is for split test; split {config.split} has none")
     directory = workspace.candidates(config.split)
     candidates = all_candidates(workspace, config.split)
-    _check_model(directory, config)
+    check_mined_model(directory, config.split, config.model)
     kept = kept_queries(candidates, read_table(workspace.annotation(config.split) / "decisions.parquet"))
-    column, cut = _cut(directory)
-    fresh = _new_candidates(workspace, config, candidates, sorted(kept.kept), cut)
-    unmined = _closest_unmined(workspace, config, candidates, len(candidates) + len(fresh) + 1)
+    pool, gallery, context = _load_sides(workspace, config)
+    check_mined_vectors(directory, config.split, gallery)
+    cut = mining_cut(workspace, config.split, (_without_twins(workspace, pool), gallery), context)
+    sides, next_rank = (pool, gallery), max(candidates["rank"].to_pylist(), default=0) + 1
+    fresh = _new_candidates(workspace, config.split, candidates, sorted(kept.kept), sides, context, cut, next_rank)
+    unmined = _closest_unmined(workspace, config, candidates, sides, context, next_rank + len(fresh))
     fresh = pa.concat_tables([fresh, unmined])
     if (directory / GEOMETRY_FILE).is_file():  # same as in mining
         fresh = add_geometry(workspace, config.split, fresh, name=RECHECK_GEOMETRY_FILE, engine=engine_of(config))
@@ -77,19 +95,16 @@ def run(config: RecheckConfig) -> Path:
             "pairs": len(before) + len(fresh),
             **({"unmined_images": len(unmined)} if config.distractors else {}),
         },
-        cut=cut,
+        cut=cut.score,
     )
     above = len(fresh) - len(unmined)
-    say(
-        f"{number_of(len(kept.kept), 'query')} searched again: {number_of(above, 'new pair')} at or "
-        f"above the mining cut {cut:.4f}"
-    )
+    say(f"{number_of(len(kept.kept), 'query')} searched again: {number_of(above, 'new pair')} at or above {cut}")
     if config.distractors:
-        scores = unmined[column].to_pylist()
+        scores = unmined[cut.column].to_pylist()
         span = f", scores {max(scores):.4f} … {min(scores):.4f}" if scores else ""
         say(
             f"{number_of(len(unmined), 'unmined pool image')}: the closest pair of each goes to annotation{span}; "
-            f"{sum(score >= cut for score in scores)} of them reach the mining cut"
+            f"{sum(score >= cut.score for score in scores)} of them reach the mining cut"
         )
     return path
 
@@ -97,22 +112,23 @@ def run(config: RecheckConfig) -> Path:
 def close_to_references(workspace: Workspace, split: str = "test") -> Callable[[Collection[str]], set[str]] | None:
     """A function that returns which of some pool images reach the mining cut with a reference.
 
-    None if the split is not mined, or if the vectors that it was mined with are missing or out of date.
+    None if the split is not mined, or if the vectors that it was mined with are missing, out of date or replaced by
+    others that cannot be compared with its scores.
     """
     directory = workspace.candidates(split)
     if not (directory / "candidates.parquet").is_file() or not (directory / "run.json").is_file():
         return None
-    model = read_json(directory / "run.json")["config"]["model"]
-    if not all(is_embedded(workspace, role, model) for role in ("pool", GALLERY[split])):
+    model = (read_json(directory / "run.json").get("config") or {}).get("model")  # other tools may record none
+    if model is None or not all(is_embedded(workspace, role, model) for role in ("pool", GALLERY[split])):
         return None
-    config = RecheckConfig(workspace.root, split, model=model)
-    pool, gallery, background = load_search_vectors(workspace, split, model)
-    gallery = gallery.without(read_twins(workspace, gallery.role))
-    context, cut = _mining_context(workspace, config, background), _cut(directory)[1]
+    pool, gallery, context = _load_sides(workspace, RecheckConfig(workspace.root, split, model=model))
+    if not has_mined_vectors(directory, gallery):
+        return None
+    cut = mining_cut(workspace, split, (_without_twins(workspace, pool), gallery), context)
 
     def reaching(image_ids: Collection[str]) -> set[str]:
         queries = pool.only(image_ids)
-        return set(queries.names(_pairs_above(queries, gallery, context, cut).queries)) if len(queries) else set()
+        return set(queries.names(pairs_above_cut(queries, gallery, context, cut).queries)) if len(queries) else set()
 
     return reaching
 
@@ -133,48 +149,65 @@ def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:
     ]
 
 
+def _load_sides(workspace: Workspace, config: RecheckConfig) -> tuple[RoleVectors, RoleVectors, CandidateContext]:
+    """The pool, the images that it is searched in (those of the mining), and the context of the mining."""
+    pool, gallery, background = load_search_vectors(workspace, config.split, config.model)
+    gallery, reasons = allowed_gallery(gallery, *closed_to_training(workspace, config.split))
+    gallery = gallery.without(left_out(read_twins(workspace, gallery.role), reasons))
+    return pool, gallery, _mining_context(workspace, config, (pool, gallery), background)
+
+
+def _without_twins(workspace: Workspace, images: RoleVectors) -> RoleVectors:
+    return images.without(read_twins(workspace, images.role))
+
+
 def _new_candidates(
-    workspace: Workspace, config: RecheckConfig, candidates: pa.Table, query_ids: list[str], cut: float
+    workspace: Workspace,
+    split: str,
+    candidates: pa.Table,
+    query_ids: list[str],
+    sides: tuple[RoleVectors, RoleVectors],
+    context: CandidateContext,
+    cut: MiningCut,
+    first_rank: int,
 ) -> pa.Table:
     """The candidates to add: pairs of the kept queries at or above the cut that are not candidates yet."""
     if not query_ids:
         return CANDIDATES.empty_table()
-    pool, gallery, background = load_search_vectors(workspace, config.split, config.model)
+    pool, gallery = sides
     gone = set(query_ids) - set(pool.ids.filter(pc.is_in(pool.ids, value_set=pa.array(query_ids))).to_pylist())
     if gone:
         raise NdecError(
             f"{len(gone)} mined pool images, {min(gone)!r} first, are no longer in the pool embeddings; "
             "restore the pool, or mine and annotate again"
         )
-    queries, gallery = pool.only(query_ids), gallery.without(read_twins(workspace, gallery.role))
-    context = _mining_context(workspace, config, background)
-    pairs = _pairs_above(queries, gallery, context, cut)
+    queries = pool.only(query_ids)
+    pairs = pairs_above_cut(queries, gallery, context, cut)
     names = zip(queries.names(pairs.queries), gallery.names(pairs.references), strict=True)
     known = set(candidates["pair_id"].to_pylist())
-    unseen = [position for position, (q, r) in enumerate(names) if pair_id(config.split, q, r) not in known]
+    unseen = [position for position, (q, r) in enumerate(names) if pair_id(split, q, r) not in known]
     pairs = pairs.take(np.array(unseen, dtype=np.int64))
-    return candidate_table(workspace, config.split, pairs, (queries, gallery), context, len(candidates) + 1)
+    return candidate_table(workspace, split, pairs, (queries, gallery), context, first_rank)
 
 
-def _closest_unmined(workspace: Workspace, config: RecheckConfig, candidates: pa.Table, first_rank: int) -> pa.Table:
-    """The closest pair of each of `config.distractors` pool images that no pair of either split has, closest first.
-
-    Raises UsageError for split train, which has no distractors.
-    """
+def _closest_unmined(
+    workspace: Workspace,
+    config: RecheckConfig,
+    candidates: pa.Table,
+    sides: tuple[RoleVectors, RoleVectors],
+    context: CandidateContext,
+    first_rank: int,
+) -> pa.Table:
+    """The closest pair of each of `config.distractors` pool images that no pair of either split has, closest first."""
     if not config.distractors:
         return CANDIDATES.empty_table()
-    if config.split != "test":
-        raise UsageError(f"--distractors is for split test; split {config.split} has none")
-    pool, gallery, background = load_search_vectors(workspace, config.split, config.model)
+    pool, gallery = sides
     closed, _ = closed_to_training(workspace, "train")  # groups of references: none of them may be a distractor
     barred = skip_reasons(read_table(pool.table, SKIP_COLUMNS), (), closed)
-    pool = pool.without(
-        {*candidates["query_id"].to_pylist(), *_used(workspace), *read_twins(workspace, "pool"), *barred}
-    )
+    used = set().union(*(used_images(workspace, split) for split in SPLITS))
+    pool = _without_twins(workspace, pool).without({*candidates["query_id"].to_pylist(), *used, *barred})
     if not len(pool):
         return CANDIDATES.empty_table()
-    gallery = gallery.without(read_twins(workspace, gallery.role))
-    context = _mining_context(workspace, config, background)
     search = MineConfig(
         workspace.root,
         config.split,
@@ -190,41 +223,17 @@ def _closest_unmined(workspace: Workspace, config: RecheckConfig, candidates: pa
     return candidate_table(workspace, config.split, pairs, (pool, gallery), context, first_rank)
 
 
-def _used(workspace: Workspace) -> set[str]:
-    """Pool images in any pair that was mined or given to people, of both splits."""
-    names: set[str] = set()
-    for split in SPLITS:
-        tables = [*workspace.candidate_files(split), workspace.candidates(split) / FORMERLY_MINED]
-        for path in (*tables, workspace.annotation(split) / "tasks.parquet"):
-            if path.is_file():
-                names.update(read_table(path, ["query_id"])["query_id"].to_pylist())
-    return names
-
-
-def _cut(directory: Path) -> tuple[str, float]:
-    """The column that ranked the mined pairs, and its lowest value."""
-    ranked_by = read_json(directory / "run.json").get("config", {}).get("rank_by", "raw")
-    column = "score_normalized" if ranked_by == "normalized" else "score"
-    return column, min(read_table(directory / "candidates.parquet", [column])[column].to_pylist())
-
-
-def _pairs_above(queries: RoleVectors, gallery: RoleVectors, context: CandidateContext, cut: float) -> Pairs:
-    """All pairs at or above the mining cut."""
-    background = context.background
-    # with normalised ranks the cut is a normalised score; each query has its own raw cut
-    offsets = np.zeros(len(queries))
-    if context.rank_by == "normalized" and background is not None:
-        offsets = context.normalization.offsets(queries.vectors, background.vectors.load())
-    low = np.nextafter((cut + offsets).astype(np.float32), np.float32(-np.inf))
-    pairs = pairs_above(queries.vectors, gallery.vectors.load(), low)
-    reached = normalized(pairs.scores, offsets[pairs.queries]) >= np.float32(cut)
-    return pairs.take(np.flatnonzero(reached))
-
-
-def _mining_context(workspace: Workspace, config: RecheckConfig, background: RoleVectors | None) -> CandidateContext:
+def _mining_context(
+    workspace: Workspace, config: RecheckConfig, sides: tuple[RoleVectors, RoleVectors], background: RoleVectors | None
+) -> CandidateContext:
     """The context of the mining: ranking, normalisation, and its attribution table if that still exists."""
     mined = read_json(workspace.candidates(config.split) / "run.json")["config"]
-    attribution = Path(mined["attribution"]) if mined.get("attribution") else None
+    attribution: Attribution = {}
+    if path := mined.get("attribution"):
+        if Path(path).is_file():
+            attribution = only_clear_rows(Path(path), read_attribution(Path(path)), sides)
+        else:
+            say(f"the attribution table of the mining, {path}, is gone: what it said is unknown for new pairs")
     return CandidateContext(
         background,
         Normalization(
@@ -233,15 +242,6 @@ def _mining_context(workspace: Workspace, config: RecheckConfig, background: Rol
             mined.get("normalization_mode", MineConfig.normalization_mode),
         ),
         mined.get("rank_by", MineConfig.rank_by),
-        read_attribution(attribution) if attribution and attribution.is_file() else {},
+        attribution,
         engine_of(config),
     )
-
-
-def _check_model(directory: Path, config: RecheckConfig) -> None:
-    mined_with = read_json(directory / "run.json")["config"]["model"]
-    if mined_with != config.model:
-        raise UsageError(
-            f"split {config.split} was mined with model {mined_with!r}, not {config.model!r}; one cut does not fit the "
-            f"scores of two models. Pass --model {mined_with}"
-        )

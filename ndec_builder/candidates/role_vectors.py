@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.config import build, read_settings
-from ndec_builder.core.console import number_of
+from ndec_builder.core.config import build, read_settings, result_fields
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.storage import read_json, read_table
@@ -68,7 +68,8 @@ class RoleVectors:
 def load_role_vectors(workspace: Workspace, role: str, model: str, settings: Path | None = None) -> RoleVectors:
     """Open the vectors of a role; embed its images first if needed, with [embed] of the settings file.
 
-    Raises NdecError when the role is not ingested, no image could be embedded, or ids are missing in the images table.
+    Raises NdecError when the role is not ingested, no image could be embedded, ids are missing in the images table, or
+    imported descriptors belong to other images.
     """
     table = workspace.images(role)
     if not table.is_file():
@@ -76,6 +77,7 @@ def load_role_vectors(workspace: Workspace, role: str, model: str, settings: Pat
     if not pq.read_metadata(table).num_rows:
         raise NdecError(f"the {role} table of {workspace.root} is empty; run `ndec ingest {role} FOLDER` with images")
     if not is_embedded(workspace, role, model):
+        _refuse_old_import(workspace, role, model)
         from ndec_builder.embeddings.embed import run as embed
         from ndec_builder.embeddings.settings import EmbedConfig
 
@@ -96,6 +98,48 @@ def load_role_vectors(workspace: Workspace, role: str, model: str, settings: Pat
             f"run `ndec embed {role} --model {model}` again"
         )
     return RoleVectors(role, table, stored.ids, stored.vectors, stored.space, stored.precision, stored.model)
+
+
+def _refuse_old_import(workspace: Workspace, role: str, model: str) -> None:
+    """Raise NdecError if the stored vectors are imported descriptors: ndec cannot make those again."""
+    record = _run_record(workspace, role, model)
+    if record.get("layer") != "imported":
+        return
+    source = (record.get("config") or {}).get("source", "FILE")
+    when = "the images changed since" if "images" in record.get("inputs", {}) else "before the images were ingested"
+    raise NdecError(
+        f"the {role} descriptors {model!r} were imported from {source} for other images than today's ({when}); import "
+        f"them again: `ndec ingest {role} {source} --kind descriptors --model {model}`"
+    )
+
+
+def report_other_settings(workspace: Workspace, split: str, model: str, settings: Path | None = None) -> None:
+    """Say where [embed] of the settings file differs from what the stored vectors of a split were made with.
+
+    They are used as they are: only `ndec embed` makes vectors again.
+    """
+    path = settings or workspace.settings
+    values = read_settings(path)
+    if not values.get("embed"):
+        return
+    from ndec_builder.embeddings.settings import EmbedConfig
+
+    for role in filter(None, ("pool", GALLERY[split], BACKGROUND_ROLES.get(split))):
+        made = _run_record(workspace, role, model).get("config") or {}
+        asked = result_fields(build(EmbedConfig, "embed", values, workspace=workspace.root, role=role, model=model))
+        others = [name for name in values["embed"] if name in asked and made.get(name, asked[name]) != asked[name]]
+        if others:
+            file, stored = (", ".join(f"{name} = {of[name]}" for name in others) for of in (asked, made))
+            say(
+                f"[embed] of {path} says {file}, but the {role} vectors were made with {stored}; they are used as they "
+                f"are, and `ndec embed {role} --model {model}` makes them again"
+            )
+
+
+def _run_record(workspace: Workspace, role: str, model: str) -> dict[str, Any]:
+    path = workspace.embeddings(role, model) / "run.json"
+    record: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return record
 
 
 def load_search_vectors(
@@ -122,10 +166,9 @@ def load_search_vectors(
 
 def is_embedded(workspace: Workspace, role: str, model: str) -> bool:
     """Whether the embeddings are finished, and the images and the files of the model are those they were made from."""
-    path = workspace.embeddings(role, model) / "run.json"
-    if not path.is_file() or not workspace.images(role).is_file():
+    run = _run_record(workspace, role, model)
+    if not run or not workspace.images(role).is_file():
         return False
-    run = read_json(path)
     images = workspace.read_images(role, ["image_id", "uri", "sha256", "format", "rotation"])
     return run.get("inputs", {}).get("images") == images_fingerprint(images) and _has_same_weights(run, model)
 

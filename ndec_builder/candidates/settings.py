@@ -104,7 +104,9 @@ class MineConfig(Config):
         (), "WORD=LABEL for other words in that column, for instance dup=edited_copy; WORD= for no label."
     )
     label_source: str = option("", "Name that these labels are recorded under. Default: the name of the file.")
-    embed_settings: Path | None = option(None, "File whose [embed] is used; default: the ndec.toml of the workspace.")
+    embed_settings: Path | None = option(
+        None, "Settings file that [ingest] and [embed] are read from; default: the ndec.toml of the workspace."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

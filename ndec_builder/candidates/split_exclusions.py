@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.duplicates import DUPLICATE_SCORE, check_pairs
+from ndec_builder.candidates.kept_queries import FORMERLY_MINED
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.core.errors import NdecError
@@ -25,7 +26,7 @@ _CLOSEST = 3  # used images to compare each pool image with: a re-encoding is th
 
 @dataclass(frozen=True)
 class OtherSplit:
-    """The pool images used by the split that was mined first, and their fingerprint for `run.json`."""
+    """The pool images in any pair of the split that was mined first, and their fingerprint for `run.json`."""
 
     split: str
     used: frozenset[str]
@@ -46,8 +47,20 @@ def split_mined_first(workspace: Workspace, split: str) -> OtherSplit | None:
         return None
     if (read_json(directory / "run.json").get("skipped") or {}).get("split") == split:
         return None
-    used = read_table(directory / "candidates.parquet", ["query_id"])["query_id"].to_pylist()
-    return OtherSplit(other, frozenset(used))
+    return OtherSplit(other, frozenset(used_images(workspace, other)))
+
+
+def used_images(workspace: Workspace, split: str) -> set[str]:
+    """Pool images in any pair of a split: mined, now or earlier, found by `recheck`, or given to people."""
+    paths = [*workspace.candidate_files(split), workspace.candidates(split) / FORMERLY_MINED]
+    tables = [read_table(path, ["query_id"]) for path in paths if path.is_file()]
+    if (tasks := workspace.annotation(split) / "tasks.parquet").is_file():
+        given = read_table(tasks, ["query_id", "is_gold"])
+        tables.append(given.filter(pc.invert(given["is_gold"])))
+    if (gold := workspace.annotation(split) / "gold.parquet").is_file():  # its queries may be of another role
+        given = read_table(gold, ["query_id", "query_role"])
+        tables.append(given.filter(pc.equal(given["query_role"], "pool")))
+    return {name for table in tables for name in table["query_id"].to_pylist()}
 
 
 def skip_reasons(pool: pa.Table, used: Collection[str], groups: Collection[str]) -> dict[str, str]:
@@ -120,6 +133,28 @@ def allowed_gallery(gallery: RoleVectors, closed: set[str], hashes: set[str]) ->
         raise NdecError(
             f"every {gallery.role} image has the bytes or the group of a reference, so none may be trained on; "
             f"ingest other images with `ndec ingest {gallery.role} FOLDER`"
+        )
+    return left, reasons
+
+
+def allowed_pool(
+    workspace: Workspace, split: str, pool: RoleVectors, first: OtherSplit | None, closed: set[str], engine: Engine
+) -> tuple[RoleVectors, dict[str, str]]:
+    """Leave out images that the other split used, their duplicates and groups; return the rest and {image_id: reason}.
+
+    Raises NdecError if none is left.
+    """
+    used = first.used if first else frozenset()
+    if not used and not closed:
+        return pool, {}
+    reasons = skip_reasons(read_table(pool.table, SKIP_COLUMNS), used, closed)
+    near = near_duplicates_of_used(workspace, pool, used, split, engine)
+    reasons |= dict.fromkeys(near - set(reasons), "duplicate of an image used by the other split")
+    left = pool.without(reasons)
+    if not len(left):
+        raise NdecError(
+            f"no pool image is left to mine: {count_reasons(reasons)}; ingest more with `ndec ingest pool FOLDER`, "
+            "or mine the first split again with a smaller --top"
         )
     return left, reasons
 

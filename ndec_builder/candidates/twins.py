@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.candidates.duplicates import VERSION, check_pairs
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
-from ndec_builder.core.console import number_of, say
+from ndec_builder.core.console import say
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.fingerprints import columns_fingerprint, images_fingerprint
 from ndec_builder.core.schemas import TWINS, table_of
@@ -25,6 +26,7 @@ from ndec_builder.core.storage import fingerprint, read_json, read_table, remove
 from ndec_builder.core.workspace import Workspace
 
 TWIN_SCORE = 0.6  # cosine below which pictures are not compared; halved pictures score .77 and more
+_PICTURES = "pictures"  # entry of images/<role>-twins.json
 _CLOSEST = 8  # images that each image is compared with
 ALL_IMAGES = 200_000  # in larger roles only equal bytes are found: comparing pictures would take hours
 
@@ -32,7 +34,8 @@ ALL_IMAGES = 200_000  # in larger roles only equal bytes are found: comparing pi
 def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dict[str, str]:
     """Return {image_id: representative} of the embedded images that another one represents, and store it.
 
-    images/<role>-twins.parquet (schema TWINS) is kept until the images, the vectors or the definition change.
+    images/<role>-twins.parquet (schema TWINS) is kept until the images, the vectors or the definition change. The json
+    file next to it says which pictures were compared, for `read_twins`.
     """
     path = twins_path(workspace, images.role)
     table = workspace.read_images(images.role, ["image_id", "uri", "sha256", "width", "height", "format", "rotation"])
@@ -41,7 +44,11 @@ def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dic
     # the vectors decide which pictures are compared; twins of bfloat16 keep the fingerprint of earlier versions
     mark = fingerprint(parts + ([images.precision] if images.precision == "float32" else []))
     record = path.with_suffix(".json")
-    if path.is_file() and record.is_file() and read_json(record).get("fingerprint") == mark:
+    known = read_json(record) if path.is_file() and record.is_file() else {}
+    if known.get("fingerprint") == mark:
+        if _PICTURES not in known:  # made by an earlier version
+            stored = read_table(path, ["image_id", "representative"])
+            write_json(record, known | {_PICTURES: _pictures(table, {*stored[0].to_pylist(), *stored[1].to_pylist()})})
         return read_twins(workspace, images.role)
     preference = _preference(table, images)
     found = _equal_bytes(table, preference)
@@ -56,17 +63,38 @@ def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dic
     ]
     remove_abandoned(path.parent)
     write_table(path, table_of(TWINS, rows))
-    write_json(record, {"fingerprint": mark, "images": len(images), "twins": len(rows), "equal_bytes": len(equal)})
+    counts = {"images": len(images), "twins": len(rows), "equal_bytes": len(equal)}
+    pictures = _pictures(table, {*found, *found.values()})
+    write_json(record, {"fingerprint": mark, **counts, _PICTURES: pictures})
     return found
 
 
 def read_twins(workspace: Workspace, role: str) -> dict[str, str]:
-    """{image_id: representative} as stored; empty for a role that was never mined."""
+    """{image_id: representative} as stored; empty for a role that was never mined.
+
+    Left out are rows of images that were replaced or removed since. Tables of earlier versions do not tell.
+    """
     path = twins_path(workspace, role)
     if not path.is_file():
         return {}
     table = read_table(path, ["image_id", "representative"])
-    return dict(zip(table["image_id"].to_pylist(), table["representative"].to_pylist(), strict=True))
+    found = dict(zip(table["image_id"].to_pylist(), table["representative"].to_pylist(), strict=True))
+    record = path.with_suffix(".json")
+    known = (read_json(record) if record.is_file() else {}).get(_PICTURES)
+    if known is None or not found or not workspace.images(role).is_file():
+        return found
+    today = _pictures(workspace.read_images(role, ["image_id", "uri", "sha256", "rotation"]), known)
+    same = {image_id for image_id, picture in known.items() if today.get(image_id) == picture}
+    return {image_id: other for image_id, other in found.items() if image_id in same and other in same}
+
+
+def _pictures(table: pa.Table, image_ids: Collection[str]) -> dict[str, str]:
+    """image_id → what identifies the picture of each of these images: its bytes (uri if unknown) and its rotation."""
+    rows = table.filter(pc.is_in(table["image_id"], value_set=pa.array(sorted(image_ids), pa.string())))
+    columns = (rows[name].to_pylist() for name in ("image_id", "sha256", "uri", "rotation"))
+    return {
+        image_id: f"{sha256 or uri} {rotation or 0}" for image_id, sha256, uri, rotation in zip(*columns, strict=True)
+    }
 
 
 def twins_path(workspace: Workspace, role: str) -> Path:
@@ -79,12 +107,7 @@ def left_out(twins: Mapping[str, str], closed: Collection[str]) -> set[str]:
     return set(twins) | {twins[image_id] for image_id in closed if image_id in twins}
 
 
-def report_twins(role: str, count: int, total: int) -> None:
-    if count:
-        say(
-            f"left out: {number_of(count, f'{role} image')} of the same picture as another one; one of each group is "
-            f"kept (images/{role}-twins.parquet)"
-        )
+def report_twin_limit(role: str, total: int) -> None:
     if total > ALL_IMAGES:
         say(f"{role} has more than {ALL_IMAGES:,} images: only files with equal bytes count as twins")
 

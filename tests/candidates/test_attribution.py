@@ -74,8 +74,8 @@ def test_reading(tmp_path):
         "utf-8",
     )
     assert read_attribution(path) == {
-        "R1": {"photo_id": "11"},
-        "R2": {"author_url": "https://www.flickr.com/people/a/"},
+        ("", "R1"): {"photo_id": "11"},
+        ("", "R2"): {"author_url": "https://www.flickr.com/people/a/"},
     }
 
 

@@ -12,11 +12,13 @@ from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.kept_queries import kept_queries
 from ndec_builder.candidates.mine import run as mine
-from ndec_builder.candidates.recheck import _closest_unmined, _cut
+from ndec_builder.candidates.recheck import close_to_references
+from ndec_builder.candidates.recheck import run as recheck
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
+from ndec_builder.candidates.split_exclusions import used_images
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, table_of
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.described_bench import Bench
 from support.pictures import scene, textured
@@ -57,7 +59,8 @@ def test_the_copy_that_the_descriptor_lost_is_one_more_candidate(lost: Workspace
     assert set(found["pair_id"].to_pylist()) <= set(read_geometry(lost, "test")["pair_id"].to_pylist())
     assert read_json(directory / "run.json")["counts"]["local_pairs"] == 1
     score = read_table(directory / "candidates.parquet")["score"][0].as_py()  # the cut is that of the descriptor
-    assert _cut(directory)[1] == score == pytest.approx(read_json(directory / "run.json")["cut"])
+    assert close_to_references(lost)(["q1", "q2"]) == {"q1"}
+    assert score == pytest.approx(read_json(directory / "run.json")["cut"])
     assert "q2" in (directory / "contact_sheet.html").read_text("utf-8")
 
 
@@ -67,8 +70,8 @@ def test_its_pool_image_is_no_hard_negative_until_people_decide_and_no_distracto
     decisions = table_of(DECISIONS, [{"pair_id": table["pair_id"][0].as_py(), "decision": "hard_negative"}])
     kept = kept_queries(table, decisions)
     assert set(kept.kept) == {"q1"} and kept.dropped == {"q2": "undecided"}
-    unmined = _closest_unmined(lost, RecheckConfig(lost.root, distractors=5), table.slice(0, 1), 3)
-    assert unmined["query_id"].to_pylist() == []
+    write_table(lost.annotation("test") / "decisions.parquet", decisions)
+    assert read_table(recheck(RecheckConfig(lost.root, distractors=5)))["query_id"].to_pylist() == []
 
 
 def test_local_alone_lists_only_pairs_that_fit(lost: Workspace) -> None:
@@ -84,6 +87,7 @@ def test_mining_globally_again_removes_the_local_pairs(lost: Workspace) -> None:
     marks.append(read_json(directory / "run.json")["fingerprint"])
     assert not (directory / "local.parquet").exists() and marks[0] != marks[1]
     assert pairs_of(all_candidates(lost, "test")) == [("q1", "r1", 1)]
+    assert used_images(lost, "test") == {"q1", "q2"}  # remembered: q2 is no distractor and not for training
 
 
 def test_pictures_without_keypoints_have_no_local_pair(bench: Bench) -> None:

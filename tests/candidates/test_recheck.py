@@ -5,7 +5,7 @@ import pytest
 
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.mine import run as mine
-from ndec_builder.candidates.recheck import _closest_unmined, close_to_references, new_pairs, run
+from ndec_builder.candidates.recheck import close_to_references, new_pairs, run
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, table_of
@@ -143,7 +143,6 @@ def test_unmined_images_go_to_annotation(unmined, decide, capsys):
     assert len(read_table(run(RecheckConfig(unmined.root, distractors=9)))) == 3  # nothing is left
 
 
-def test_training_has_no_distractors(unmined):
-    mine(MineConfig(unmined.root, top=3, max_per_reference=2))
+def test_training_has_no_distractors(tmp_path):
     with pytest.raises(UsageError, match="--distractors is for split test"):
-        _closest_unmined(unmined, RecheckConfig(unmined.root, "train", distractors=1), CANDIDATES.empty_table(), 1)
+        run(RecheckConfig(tmp_path, "train", distractors=1))

@@ -82,7 +82,8 @@ def test_what_is_said_of_twins_and_duplicates(folders: Path, capsys: pytest.Capt
     save(folders / "references" / "same.png", scene(3, (240, 180)).resize((120, 90)))
     directory = mined(folders, top=6)
     said = " ".join(capsys.readouterr().err.split())
-    assert "left out: 3 pool images of the same picture as another one" in said
+    assert "3 of 9 pool images not searched: 3 × same picture as another image of the role" in said
+    assert said.count("same picture") == 2  # once for each role
     assert "1 pair set aside as a duplicate of its reference" in said
     assert read_json(directory / "run.json")["counts"]["duplicates"] == 1
     text = next(stage.text for stage in survey(folders / "bench") if stage.name == "candidates test")

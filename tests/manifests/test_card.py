@@ -14,7 +14,7 @@ import yaml
 
 from ndec_builder.api import configure
 from ndec_builder.core.errors import UsageError
-from ndec_builder.core.storage import write_json
+from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import CardConfig, ExportConfig
 from ndec_builder.manifests.validate import validate
@@ -238,3 +238,14 @@ def test_candidates_of_which_little_is_recorded_give_a_card(world: World, kept: 
     write_json(world.workspace.candidates("test") / "run.json", kept)
     text = card(world)
     assert "lowest score not recorded" in text and "at most an unrecorded number per pool image" in text
+
+
+def test_pairs_of_a_file_are_not_called_the_most_similar(world: World) -> None:
+    path = world.workspace.candidates("test") / "run.json"
+    record = read_json(path)
+    write_json(path, record | {"config": record["config"] | {"pairs": "/secret/pairs.csv"}})
+    directory = run(ExportConfig(world.workspace.root))
+    text = (directory / "README.md").read_text()
+    assert text.count("pairs that came from a file instead of a search") == 1 and text.count("most similar pairs") == 1
+    assert "/secret" not in text + (directory / "manifest.json").read_text()
+    assert "pairs were taken from a file instead of a search" in (directory / "croissant.json").read_text()

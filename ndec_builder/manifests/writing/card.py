@@ -134,10 +134,15 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
     lowest = "not recorded" if mining["cut"] is None else f"{mining['cut']:.4f}"
     known = {None: "an unrecorded number", 0: "any number"}
     most = {name: known.get(value, str(value)) for name, value in settings.items()}
+    count, model = f"{mining['counts'].get('pairs', 0):,}", escaped(mining["model"])
+    chosen = (
+        f"{count} pairs that came from a file instead of a search, scored by {model}"
+        if mining.get("pairs_from_a_file")
+        else f"the {count} most similar pairs by {model}, at most {most['max_per_query']} per pool image and "
+        f"{most['max_per_reference']} per reference"
+    )
     lines = [
-        f"Split {split}: the {mining['counts'].get('pairs', 0):,} most similar pairs by {escaped(mining['model'])}, "
-        f"at most {most['max_per_query']} per pool image and "
-        f"{most['max_per_reference']} per reference, lowest score {lowest}; "
+        f"Split {split}: {chosen}, lowest score {lowest}; "
         f"{mining['counts'].get('duplicates', 0):,} of them were duplicates, which nobody labelled. "
         f"{mining['rechecked_pairs']:,} more pairs came from searching the kept queries again.",
         "",

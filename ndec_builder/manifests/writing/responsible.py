@@ -117,10 +117,12 @@ def _preprocessing(info: Mapping[str, Any]) -> list[str]:
     steps = []
     for split, facts in sorted(info["lineage"].items()):
         mining = facts["mining"]
-        steps.append(
-            f"Split {split}: the {mining['counts'].get('pairs', 0)} most similar pairs by {mining['model']} were "
-            f"selected; {mining['counts'].get('duplicates', 0)} duplicates among them were set aside."
-        )
+        count = mining["counts"].get("pairs", 0)
+        chosen = f"the {count} most similar pairs by {mining['model']} were selected"
+        if mining.get("pairs_from_a_file"):
+            chosen = f"{count} pairs were taken from a file instead of a search"
+        duplicates = mining["counts"].get("duplicates", 0)
+        steps.append(f"Split {split}: {chosen}; {duplicates} duplicates among them were set aside.")
     steps += [
         f"Left out of {table}: {count} ({reason})."
         for table, reasons in sorted(info["dropped"].items())

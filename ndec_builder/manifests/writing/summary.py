@@ -101,8 +101,8 @@ def _distractors(info: Mapping[str, Any], requested: int) -> list[str]:
         lines.append(f"{requested:,} distractors were requested; the unmined pool has only {drawn:,}")
     if not compared:
         lines.append(
-            "the distractors were not compared with the references, because the vectors of the mining are missing or "
-            "out of date; some may be copies: run `ndec mine` and export again"
+            "the distractors were not compared with the references, because the vectors of the mining are missing, "
+            "out of date or made again in another way; some may be copies: run `ndec mine` and export again"
         )
     elif drawn:
         lines.append(

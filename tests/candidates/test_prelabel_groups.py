@@ -1,0 +1,64 @@
+"""Pre-labels are learned from pictures of different groups, and in the vectors that the pairs were mined with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ndec_builder.candidates import prelabel
+from ndec_builder.candidates.prelabel import learn, out_of_fold, run
+from ndec_builder.candidates.settings import PrelabelConfig
+from ndec_builder.candidates.synthetic.known_pairs import KnownPairs
+from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
+from ndec_builder.core.storage import write_json, write_table
+from support.pictures import scene
+
+
+@pytest.fixture
+def mined(bench, monkeypatch):
+    """20 references in one group, one pair with geometry; making pictures to learn from would fail."""
+    names = [f"r{n:02}" for n in range(20)]
+    bench.add("reference", {name: scene(n, (60, 60)) for n, name in enumerate(names)}, groups=dict.fromkeys(names, "g"))
+    bench.add("pool", {"p": scene(50, (60, 60))})
+    directory = bench.workspace.candidates("test")
+    pair = {"pair_id": "x", "query_id": "p", "reference_id": "r00", "score": 0.5, "rank": 1}
+    write_table(directory / "candidates.parquet", table_of(CANDIDATES, [pair]))
+    write_table(directory / "geometry.parquet", table_of(GEOMETRY, [{"pair_id": "x", "inliers": 3}]))
+    monkeypatch.setattr(prelabel, "make_known_pairs", None)
+    return bench
+
+
+def test_one_group_is_refused_before_the_work(mined):
+    with pytest.raises(NdecError, match=r"all 20 reference images are in one group.*--group-by none"):
+        run(PrelabelConfig(mined.workspace.root))
+
+
+@pytest.mark.parametrize(
+    ("record", "error", "said"),
+    [
+        ({"config": {"model": "timm:resnet18"}}, UsageError, "mined with model 'timm:resnet18'"),
+        ({"space": "another"}, NdecError, "made again after split test was mined"),
+    ],
+)
+def test_vectors_of_another_mining_are_refused(mined, record, error, said):
+    write_json(mined.workspace.candidates("test") / "run.json", record)
+    with pytest.raises(error, match=said):
+        run(PrelabelConfig(mined.workspace.root))
+
+
+def pairs(groups):
+    """A copy and a neighbour of each group; the only feature tells them apart."""
+    kinds = ["copy", "neighbour"] * len(groups)
+    return KnownPairs(np.array([[1.0], [0.0]] * len(groups)), kinds, [name for name in groups for _ in range(2)])
+
+
+@pytest.mark.parametrize("groups", [["a"], []])
+def test_too_few_groups_are_named(groups):
+    with pytest.raises(NdecError, match=f"belong to {len(groups)} group.*--group-by none"):
+        learn(pairs(groups), "reference")
+
+
+def test_two_groups_are_enough():
+    held = out_of_fold(pairs(["a", "b"]), "reference")
+    assert (held[0::2] > 0.5).all() and (held[1::2] < 0.5).all()
