@@ -81,16 +81,20 @@ def test_one_answer_is_compared_on_the_same_pairs_only() -> None:
     assert all(not row["flags"] for row in annotator_report(table_of(LABEL_ROWS, [*ben, *eve]), {}))
 
 
-@pytest.mark.parametrize(("gap", "flagged"), [(0.15, True), (1.4, True), (1.6, False), (5.0, False)])
-def test_an_impossible_pace_is_flagged_by_server_time(gap: float, flagged: bool) -> None:
-    """A script at 23,000 labels an hour may claim any time per pair."""
+@pytest.mark.parametrize(
+    ("gap", "flag", "program"),
+    [(0.15, "impossible pace", True), (0.49, "impossible pace", True), (0.6, "fast pace", False),
+     (1.4, "fast pace", False), (1.6, "", False), (5.0, "", False)],
+)  # fmt: skip
+def test_a_pace_is_judged_by_server_time(gap: float, flag: str, program: bool) -> None:
+    """A script may claim any time per pair. A quick person on easy pairs is flagged, but is not called a program."""
     rows = work("bot", ["unrelated", "hard_negative"] * 30, seconds=9.0)
     rows = [row | {"annotated_at": START + timedelta(seconds=gap * n)} for n, row in enumerate(rows)]
     table = table_of(LABEL_ROWS, rows)
     (row,) = annotator_report(table, {})
     assert row["pace"] == pytest.approx(3600 / gap, abs=0.1)
-    assert any("impossible pace" in flag for flag in row["flags"]) == flagged
-    assert faster_than_people([row]) == (["bot"] if flagged else [])
+    assert [found.split(":")[0] for found in row["flags"] if "pace" in found] == ([flag] if flag else [])
+    assert faster_than_people([row]) == (["bot"] if program else [])
 
 
 @pytest.mark.parametrize(("seconds", "flagged"), [(0.0, True), (0.19, True), (0.25, False), (9.0, False)])

@@ -313,7 +313,7 @@ def test_the_card_says_what_was_skipped_and_withdrawn_and_that_programs_labelled
     """`bot` gave 60 labels at 23,000 an hour, so the labels are not called people's."""
     bot = {"annotator": "bot", "labels": 60, "pace": 23_000.0, "gold": {"n": 0}}
     facts = {"test": {"agreement": {"annotators": [bot], "skipped": {"anna": 2, "bert": 1}, "labels_withdrawn": 4}}}
-    assert labels_by(["anna", "bot"], facts) == "people and programs (bot: faster than a person can label)"
+    assert labels_by(["anna", "bot"], facts) == "people and probably programs (bot: faster than a person can label)"
     assert labels_by(["anna"], {"test": {"agreement": None}}) == "people"
     text = "\n".join(_quality(facts["test"] | {"decisions": {}}))
     assert "Skipped: 3 times" in text and "Withdrawn: 4 labels" in text

@@ -19,6 +19,7 @@ from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
 from ndec_builder.manifests.validate import all_findings, run, validate
+from ndec_builder.manifests.validation.file_checks import check_info
 from ndec_builder.manifests.validation.image_checks import check_images
 from support.damage import setter
 from support.damages import ATTRIBUTED, FOLDED, LINKED, TARRED
@@ -196,6 +197,18 @@ def test_a_valid_dataset_says_what_was_not_compared(whole: dict[str, Path], caps
     run(ValidateConfig(whole["tar"], images=False))
     said = " ".join(capsys.readouterr().err.split())
     assert f"holds; {images} images were not compared with the tables (--no-images)" in said
+
+
+@pytest.mark.parametrize(
+    ("labels_by", "codes"),
+    [("people", set()), ("people and programs (ann: faster than a person can label)", set()), ("nobody", {"M116"})],
+)
+def test_a_dataset_that_called_a_fast_person_a_program_stays_valid(whole, labels_by, codes) -> None:
+    """In earlier versions, 2,400 labels an hour were too many for a person; now it is 7,200."""
+    info = json.loads((whole["linked"] / "manifest.json").read_text())
+    row = {"annotator": "ann", "labels": 100, "pace": 2500.0, "median_seconds": 1.4}
+    info["lineage"]["test"]["agreement"] = {"annotators": [row]}
+    assert {finding.code for finding in check_info(info | {"labels_by": labels_by})} == codes
 
 
 @pytest.mark.parametrize("right_one", [0, 1])

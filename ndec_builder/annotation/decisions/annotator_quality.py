@@ -17,7 +17,10 @@ from ndec_builder.core.vocabulary import ROUNDS
 
 FAST_SECONDS = 1.5  # a lower median is too fast to compare two images
 ONE_LABEL_SHARE = 0.97  # flagged: one label makes up this share of an annotator's labels, and others give it less often
-IMPOSSIBLE_PACE = 3600 / FAST_SECONDS  # labels an hour, by Label Studio's clock
+FAST_PACE = 3600 / FAST_SECONDS  # labels an hour, by Label Studio's clock; an easy queue can be that fast
+# A person needs about half a second to choose one of four keys for a picture that is already known; nobody compares two
+# new ones faster, hour after hour.
+IMPOSSIBLE_PACE = 3600 / 0.5
 REACTION_SECONDS = 0.2  # nobody sees two pictures, decides and presses a key in less, at the median
 PAUSE_SECONDS = 300.0  # a longer gap between two labels is a break, not work
 FLAG_MIN_LABELS = 30  # no flags below this number of labels
@@ -94,15 +97,16 @@ def pace(moments: np.ndarray) -> float | None:
     return round(3600 * len(working) / total, 1) if total > 0 else None
 
 
-def faster_than_people(report: Sequence[Mapping[str, Any]]) -> list[str]:
+def faster_than_people(report: Sequence[Mapping[str, Any]], pace_limit: float = IMPOSSIBLE_PACE) -> list[str]:
     """Annotators of an `annotator_report` who gave labels faster than a person can, by name.
 
-    A dataset must not say that people gave such labels. Rows of older versions, which lack `pace`, are not named.
+    A dataset must not say that people gave such labels, and not call a fast person a program. Rows of older versions,
+    which lack `pace`, are not named. `pace_limit`: labels an hour.
     """
 
     def impossible(row: Mapping[str, Any]) -> bool:
         seconds = row.get("median_seconds")
-        return (row.get("pace") or 0.0) > IMPOSSIBLE_PACE or (seconds is not None and seconds < REACTION_SECONDS)
+        return (row.get("pace") or 0.0) > pace_limit or (seconds is not None and seconds < REACTION_SECONDS)
 
     return sorted(row["annotator"] for row in report if row["labels"] >= FLAG_MIN_LABELS and impossible(row))
 
@@ -156,8 +160,9 @@ def flags(row: Mapping[str, Any], top: str, given: int, usual: tuple[str, int, i
     fast = row["median_seconds"] is not None and row["median_seconds"] < FAST_SECONDS
     if fast:
         found.append(f"fast: {row['median_seconds']:.1f} s per pair")
-    if row["pace"] is not None and row["pace"] > IMPOSSIBLE_PACE:
-        found.append(f"impossible pace: {row['pace']:,.0f} labels an hour by Label Studio's clock")
+    if row["pace"] is not None and row["pace"] > FAST_PACE:
+        kind = "impossible" if row["pace"] > IMPOSSIBLE_PACE else "fast"
+        found.append(f"{kind} pace: {row['pace']:,.0f} labels an hour by Label Studio's clock")
     where, mine, mine_top, theirs, theirs_top = usual
     low, high = wilson(mine_top, mine)[0], wilson(theirs_top, theirs)[1]
     if theirs >= FLAG_MIN_LABELS and mine_top >= ONE_LABEL_SHARE * mine and low > high:

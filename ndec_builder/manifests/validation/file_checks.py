@@ -23,7 +23,7 @@ from ndec_builder.manifests.read import Manifest
 from ndec_builder.manifests.settings import SEMANTIC
 from ndec_builder.manifests.validation.findings import Finding, Tables, flag_rows
 from ndec_builder.manifests.writing.croissant import ENCODING_FORMATS, FOREIGN_KEYS
-from ndec_builder.manifests.writing.lineage import annotator_names, labels_by
+from ndec_builder.manifests.writing.lineage import annotator_names, earlier_labels_by, labels_by
 from ndec_builder.manifests.writing.responsible import STATED, missing, stated_facts
 
 LOGS = ("run.json", "fetch.csv")  # not part of the dataset
@@ -51,7 +51,8 @@ def check_info(info: dict[str, Any]) -> Iterator[Finding]:
         try:
             names = annotator_names(info["lineage"])
             said = [] if names == info["annotators"] else ["annotators"]
-            said += [] if labels_by(names, info["lineage"]) == info["labels_by"] else ["labels_by"]
+            possible = [who(names, info["lineage"]) for who in (labels_by, earlier_labels_by)]
+            said += [] if info["labels_by"] in possible else ["labels_by"]
         except (KeyError, TypeError):
             said = ["lineage"]
         yield from flag_rows("M116", said)

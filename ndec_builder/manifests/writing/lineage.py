@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.decisions.annotator_quality import faster_than_people
+from ndec_builder.annotation.decisions.annotator_quality import FAST_PACE, IMPOSSIBLE_PACE, faster_than_people
 from ndec_builder.annotation.label_tables import keys, newest_labels
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import kept_queries
@@ -55,21 +55,26 @@ def annotator_names(facts: dict[str, Any]) -> list[str]:
     return sorted({row["annotator"] for split in facts.values() for row in split["labels"]})
 
 
-def labels_by(names: list[str], facts: dict[str, Any]) -> str:
+def labels_by(names: list[str], facts: dict[str, Any], pace_limit: float = IMPOSSIBLE_PACE) -> str:
     """Say whether people labelled, so that a reader never mistakes simulated labels for human ones.
 
     Labels that came with a file of pairs are named apart: nobody gave them with ndec.
     """
     if files := [name for name in names if name.startswith(FILE_SOURCE)]:
-        others = labels_by([name for name in names if name not in files], facts)
+        others = labels_by([name for name in names if name not in files], facts, pace_limit)
         came = f"labels that came with {', '.join(name.removeprefix(FILE_SOURCE) for name in files)}"
         return came if others == "nobody" else f"{others}, and {came}"
     if ORACLE not in names:
         reports = [(split.get("agreement") or {}).get("annotators") or [] for split in facts.values()]
-        if fast := sorted({name for report in reports for name in faster_than_people(report)}):
-            return f"people and programs ({', '.join(fast)}: faster than a person can label)"
+        if fast := sorted({name for report in reports for name in faster_than_people(report, pace_limit)}):
+            return f"people and probably programs ({', '.join(fast)}: faster than a person can label)"
         return "people" if names else "nobody"
     return "known truth (simulated)" if names == [ORACLE] else "people and known truth (simulated)"
+
+
+def earlier_labels_by(names: list[str], facts: dict[str, Any]) -> str:
+    """What versions before the limit of `IMPOSSIBLE_PACE` wrote: their datasets stay valid."""
+    return labels_by(names, facts, FAST_PACE).replace("people and probably programs", "people and programs")
 
 
 def count_tables(tables: dict[str, pa.Table]) -> dict[str, Any]:
