@@ -27,7 +27,7 @@ class CellReader:
 
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self.cache_bytes = cache_bytes
-        self._groups: OrderedDict[tuple[str, int, str], pa.ChunkedArray] = OrderedDict()
+        self._groups: OrderedDict[tuple[object, ...], pa.ChunkedArray] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, cell: Cell) -> bytes:
@@ -52,8 +52,13 @@ class CellReader:
                 raise AbsentError(f"{cell.column} does not exist in that row") from None
         return _as_bytes(value, cell.column)
 
+    def clear(self) -> None:
+        """Forget everything: a remote file may have been replaced."""
+        with self._lock:
+            self._groups.clear()
+
     def _values(self, container: str, row_group: int, column: str) -> pa.ChunkedArray:
-        key = (container, row_group, column)
+        key = (container, *_version(container), row_group, column)
         with self._lock:  # one reader at a time: two threads would read the same row group twice
             if key not in self._groups:
                 self._groups[key] = read_column(container, row_group, column)
@@ -89,6 +94,14 @@ def read_column(container: str, row_group: int, column: str) -> pa.ChunkedArray:
     except (pa.ArrowException, KeyError, IndexError, UnicodeDecodeError) as error:
         raise AbsentError(f"no column {column!r} can be read from {container} ({error})") from None
     return values
+
+
+def _version(container: str) -> tuple[int, ...]:
+    """What differs once a local file was replaced; empty for remote files. Raises OSError."""
+    if "://" in container:
+        return ()
+    status = Path(container).stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _opened(container: str) -> Any:

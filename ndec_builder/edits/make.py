@@ -31,12 +31,13 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
 from ndec_builder.core.storage import (
     fingerprint,
+    read_image,
     read_json,
     read_rows,
     read_table,
-    read_uri,
     remove_abandoned,
     sha256_bytes,
+    sync_folder,
     write_bytes,
     write_json,
     write_table,
@@ -76,18 +77,18 @@ def run(config: EditConfig) -> Path:
         raise UsageError(f"prefix {config.prefix!r} becomes a file name; use letters, digits, - _ and . only")
     find_recipe(config.recipe)
     workspace = Workspace(config.workspace)
-    sources = workspace.read_images(config.role)
+    queries, edits = _rows_to_keep(workspace, config)
+    sources = queries if config.role == "query" else workspace.read_images(config.role)
     if sources.num_rows == 0:
         raise NdecError(f"there are no {config.role} images to copy in this workspace ({workspace.root}); ingest some")
     backgrounds = read_backgrounds(config.backgrounds) if config.backgrounds else []
-    queries, edits = _rows_to_keep(workspace, config)
     remove_abandoned(workspace.files("query"))
 
     chosen = sources.take(choose_sources(sources.num_rows, config.count, config.seed))
     scratch = workspace.root / "cache" / f"edit-{config.prefix}"
-    made = _make_in_shards(config, workspace, chosen, backgrounds, scratch)
+    made, folder = _make_in_shards(config, workspace, chosen, backgrounds, scratch)
 
-    _write(workspace, config, queries, edits, made, chosen)
+    _write(workspace, config, queries, edits, made, chosen, folder)
     failed = [one for one in made if one.image is None]
     record.write(
         workspace.files("query"),
@@ -118,10 +119,10 @@ def read_backgrounds(folder: Path) -> list[Image.Image]:
     if not folder.is_dir():
         raise UsageError(f"the backgrounds folder {folder} does not exist; pass a folder of pictures, or leave it out")
     pictures = []
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES):
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES):
         try:
             picture = decode(path.read_bytes())
-        except DecodeError as error:
+        except (DecodeError, OSError) as error:
             say(f"background {path.name} is left out: {error}")
             continue
         picture.thumbnail((BACKGROUND_SIDE, BACKGROUND_SIDE))
@@ -133,8 +134,11 @@ def read_backgrounds(folder: Path) -> list[Image.Image]:
 
 def _make_in_shards(
     config: EditConfig, workspace: Workspace, chosen: pa.Table, backgrounds: Sequence[Image.Image], scratch: Path
-) -> list[_Made]:
-    """Make a copy of each row of `chosen`. Finished shards stay under `scratch`: a killed run continues."""
+) -> tuple[list[_Made], Path]:
+    """Make a copy of each row of `chosen`; return the copies and the folder of their pictures.
+
+    Finished shards stay under `scratch`, so a killed run continues. Until then, earlier copies keep their files.
+    """
     pictures = [sha256_bytes(picture.tobytes()) for picture in backgrounds]
     mark = fingerprint([RESULT_VERSION, result_fields(config), chosen.to_pylist(), pictures])
     plan = Plan(config.count, COPIES_PER_SHARD, mark)
@@ -142,14 +146,14 @@ def _make_in_shards(
     write_table(folder / "sources.parquet", chosen)
     for shard in plan.shards:
         copies = _read_shard(folder, shard) if finished(folder, plan, shard) else []
-        if any(made.image and not _file(workspace, made.query_id).is_file() for made in copies):
+        if any(made.image and not _picture(folder, made.query_id).is_file() for made in copies):
             marker(folder, shard).unlink()  # somebody removed its pictures
     work = EditShard(replace(config, workspace=workspace.root.absolute()), folder, tuple(backgrounds))
     engine = engine_of(config) if config.engine == "ray" else Engine(here=True)
     results = run_shards(folder, plan, work, engine, what="making edited copies", unit="copies")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
-    return [made for shard in plan.shards for made in _read_shard(folder, shard)]
+    return [made for shard in plan.shards for made in _read_shard(folder, shard)], folder
 
 
 def _read_shard(folder: Path, shard: Shard) -> list[_Made]:
@@ -158,7 +162,7 @@ def _read_shard(folder: Path, shard: Shard) -> list[_Made]:
 
 @dataclass(frozen=True)
 class EditShard:
-    """Makes the copies of one shard, as files of the workspace; picklable."""
+    """Makes the copies of one shard; picklable."""
 
     config: EditConfig
     folder: Path
@@ -166,7 +170,7 @@ class EditShard:
 
     def __call__(self, shard: Shard) -> Outcome:
         rows = read_rows(self.folder / "sources.parquet", shard.start, shard.stop).to_pylist()
-        make = functools.partial(_make, self.config, Workspace(self.config.workspace), self.backgrounds)
+        make = functools.partial(_make, self.config, self.folder, self.backgrounds)
         threads = task_threads() or os.cpu_count()  # Pillow works outside the interpreter lock
         with limit_of(self.config.workspace), concurrent.futures.ThreadPoolExecutor(threads) as pool:
             made = list(stepping(pool.map(make, range(shard.start, shard.stop), rows)))
@@ -175,11 +179,11 @@ class EditShard:
 
 
 def _make(
-    config: EditConfig, workspace: Workspace, backgrounds: Sequence[Image.Image], index: int, source: dict[str, Any]
+    config: EditConfig, folder: Path, backgrounds: Sequence[Image.Image], index: int, source: dict[str, Any]
 ) -> _Made:
-    query_id = f"{config.prefix}-{index:06d}"
+    workspace, query_id = Workspace(config.workspace), f"{config.prefix}-{index:06d}"
     try:
-        original = decode(read_uri(workspace.resolve(source["uri"])), source["rotation"] or 0)
+        original = decode(read_image(workspace.resolve(source["uri"]), source["sha256"]), source["rotation"] or 0)
     except DecodeError as error:
         return _Made(query_id, reason=str(error))
     except OSError as error:
@@ -188,12 +192,12 @@ def _make(
     edited = edit_image(original, config.recipe, np.random.default_rng([config.seed, index]), backgrounds)
     buffer = io.BytesIO()
     edited.image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    path = write_bytes(_file(workspace, query_id), buffer.getvalue())
+    write_bytes(_picture(folder, query_id), buffer.getvalue())
     image = {
         **{name: source[name] for name in (*LICENCE_COLUMNS, "group")},
         "image_id": query_id,
         "role": "query",
-        "uri": workspace.uri_of(path),
+        "uri": workspace.uri_of(_picture(workspace.files("query"), query_id)),
         "sha256": sha256_bytes(buffer.getvalue()),
         "width": edited.image.width,
         "height": edited.image.height,
@@ -203,8 +207,8 @@ def _make(
     return _Made(query_id, image, edit_json(edited, config.recipe, config.seed))
 
 
-def _file(workspace: Workspace, query_id: str) -> Path:
-    return workspace.files("query") / f"{query_id}.jpg"
+def _picture(folder: Path, query_id: str) -> Path:
+    return folder / f"{query_id}.jpg"
 
 
 def _rows_to_keep(workspace: Workspace, config: EditConfig) -> tuple[pa.Table, pa.Table]:
@@ -234,9 +238,21 @@ def _without(table: pa.Table, rows: list[bool]) -> pa.Table:
 
 
 def _write(
-    workspace: Workspace, config: EditConfig, queries: pa.Table, edits: pa.Table, made: list[_Made], chosen: pa.Table
+    workspace: Workspace,
+    config: EditConfig,
+    queries: pa.Table,
+    edits: pa.Table,
+    made: list[_Made],
+    chosen: pa.Table,
+    folder: Path,
 ) -> None:
-    """Write the edits first: a query without its edit record would look like an image without a match."""
+    """Write the tables and move the pictures from `folder`.
+
+    Rows of earlier copies go first, because the new pictures have the same names. Edits come before images: a query
+    without its edit record would look like an image without a match.
+    """
+    if workspace.images("query").is_file():
+        write_table(workspace.images("query"), queries)
     good = [one for one in made if one.image is not None]
     ids, uris = (chosen[name].to_pylist() for name in ("image_id", "uri"))
     source = dict(zip((one.query_id for one in made), zip(ids, uris, strict=True), strict=True))
@@ -253,6 +269,10 @@ def _write(
     ]
     edits = pa.concat_tables([edits, table_of(EDITS, rows)])
     write_table(workspace.edits, edits.sort_by([("role", "ascending"), ("image_id", "ascending")]))
+    workspace.files("query").mkdir(parents=True, exist_ok=True)
+    for one in good:
+        shutil.move(_picture(folder, one.query_id), _picture(workspace.files("query"), one.query_id))
+    sync_folder(workspace.files("query"))
     images = pa.concat_tables([queries, table_of(IMAGES, [one.image for one in good if one.image])])
     write_table(workspace.images("query"), images.sort_by("image_id"))
 

@@ -19,7 +19,7 @@ from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import step
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
-from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.run_record import RunRecord, first_start
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _loaded: dict[tuple[str, str, str], Backbone] = {}  # one backbone per worker process, not one per shard
 
 
+_WHITENING = "whitening.npz"
 SNAPSHOT = [
     "image_id",
     "uri",
@@ -98,7 +99,13 @@ def _embed(
     plan = Plan(images.num_rows, -(-config.shard_size // config.batch_size) * config.batch_size, mark)
     folder = open_plan(directory, plan).absolute()
     write_table(folder / "images.parquet", images)  # an ingest during the run must not change what a shard reads
-    work = EmbedShard(replace(config, workspace=config.workspace.absolute(), whiten=whitening is not None), folder)
+    if whitening is not None:  # nor what they are whitened with
+        whitening.save(folder / _WHITENING)
+    work = EmbedShard(
+        replace(config, workspace=config.workspace.absolute(), whiten=whitening is not None),
+        folder,
+        first_start(Workspace(config.workspace).images(config.role).with_name(f"{config.role}.run.json")),
+    )
     _report_assumption(config)
     what = f"embedding {config.role} with {config.model}"
     results = run_shards(folder, plan, work, _engine(config), what=what, unit="images")
@@ -157,12 +164,13 @@ class EmbedShard:
 
     config: EmbedConfig
     folder: Path
+    ingested: float | None = None  # see `extract`
 
     def __call__(self, shard: Shard) -> Outcome:
         from ndec_builder.embeddings.extract import extract
 
         config = self.config
-        whitening = Whitening.load(whitening_path(config)) if config.whiten else None
+        whitening = Whitening.load(self.folder / _WHITENING) if config.whiten else None
         with limit_of(config.workspace):  # a worker on another machine has another environment
             extracted = extract(
                 _backbone(config),
@@ -173,6 +181,7 @@ class EmbedShard:
                 threads=config.threads,
                 progress=step,
                 finish=whitening.apply if whitening else None,
+                ingested=self.ingested,
             )
         vectors = extracted.features
         files = write_part(self.folder, shard.name, extracted.ids, vectors)

@@ -14,11 +14,13 @@ from ndec_builder.core.access.references import References
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.remote import retried
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.listing import without_ending
+from ndec_builder.sources.listing import Stamp, without_ending
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread
 
 _Value = TypeVar("_Value")
+# what fsspec's file systems call size, time of change and version: local, http, s3, gs, Azure
+_VERSIONS = ("size", "mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash", "created")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
@@ -33,13 +35,26 @@ def references_of(config: IngestConfig) -> References:
     return References(roots, tuple(parse_allowed(entry) for entry in config.allow))
 
 
-def find_remote(source: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Yield (uri, name below the source, (bytes, 0)) of all files, ascending. Raises UsageError, NdecError."""
+def find_remote(source: str) -> Iterator[tuple[str, str, Stamp]]:
+    """Yield (uri, name below the source, stamp) of all files, ascending. Raises UsageError, NdecError."""
     filesystem, root = open_filesystem(source)
     files: dict[str, dict[str, Any]] = scanned(lambda: filesystem.find(root, detail=True), source)
     for path in sorted(files):
         name = path.removeprefix(root.rstrip("/")).lstrip("/")
-        yield filesystem.unstrip_protocol(path), name, (files[path].get("size") or 0, 0)
+        yield filesystem.unstrip_protocol(path), name, _remote_stamp(files[path])
+
+
+def file_stamp(name: str) -> Stamp:
+    """The stamp of a local file or of one on an fsspec file system. Raises OSError."""
+    if not is_uri(name):
+        status = Path(name).stat()
+        return status.st_size, status.st_mtime_ns
+    filesystem, path = open_filesystem(name)
+    return _remote_stamp(filesystem.info(path))
+
+
+def _remote_stamp(info: dict[str, Any]) -> Stamp:
+    return tuple(str(info[key]) for key in _VERSIONS if info.get(key) is not None)
 
 
 def open_filesystem(source: str) -> tuple[Any, str]:

@@ -16,7 +16,7 @@ from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord, added_to
 from ndec_builder.core.schemas import GROUND_TRUTH, REJECTS, table_of
-from ndec_builder.core.storage import read_table, sha256_file, sync_folder, write_table
+from ndec_builder.core.storage import forget_cells, read_table, sha256_file, sync_folder, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.detect_kind import guess_kind, table_of_downloads
 from ndec_builder.sources.ground_truth import Match, check_added, check_ids, match_ids, read_ground_truth
@@ -24,7 +24,7 @@ from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_list
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
 from ndec_builder.sources.places import with_groups
-from ndec_builder.sources.replaced import differences, forget, merge, record_replaced
+from ndec_builder.sources.replaced import differences, earlier_rejects, forget, merge, record_replaced
 from ndec_builder.sources.settings import IngestConfig, check_source
 
 _MODULES = {
@@ -59,6 +59,7 @@ def run(config: IngestConfig) -> Path:
     workspace, record = Workspace(config.workspace), RunRecord("ingest", config, RESULT_VERSION)
     if config.kind == "openimages" and (streamed := _stream(config, workspace, record)) is not None:
         return streamed
+    forget_cells()
     found = list_source(config, workspace)
     truth, inputs = found.truth, dict(found.inputs)
     if config.ground_truth is not None:
@@ -177,7 +178,9 @@ def _write_locked(
         stated = listing.grouped if listing.grouped is not None else pa.array([], pa.string())
         table, said = merge(workspace.read_images(role), new, role, stated)
         tables, notes = iter([table]), (*notes, said)
-        before = _earlier_rejects(target, [*listing.images["uri"].to_pylist(), *(row["uri"] for row in rejects)])
+        before = earlier_rejects(
+            _rejects_path(target), [*listing.images["uri"].to_pylist(), *(row["uri"] for row in rejects)]
+        )
     coming = target.with_name(f"{role}-coming.parquet")
     images = write_images(coming, tables)
     more, gaps = _put_in_place(role, coming, found, config, workspace)
@@ -203,13 +206,6 @@ def _put_in_place(
 
 def _rejects_path(images: Path) -> Path:
     return images.with_name(f"{images.stem}-rejects.parquet")
-
-
-def _earlier_rejects(images: Path, uris: list[str]) -> list[dict[str, Any]]:
-    """The rejects of the ingests that are added to, without those that are listed again."""
-    path, again = _rejects_path(images), set(uris)
-    rows = read_table(path).to_pylist() if path.is_file() else []
-    return [row for row in rows if row["uri"] not in again]
 
 
 def _forget_changed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import functools
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ndec_builder.core.addresses import container
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.decode import DecodeError, decode, read_header
 from ndec_builder.core.errors import NdecError
@@ -22,6 +24,8 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
+from ndec_builder.core.fingerprints import columns_fingerprint
+from ndec_builder.core.remote import is_web, retried
 from ndec_builder.core.schemas import IMAGES, REJECTS, table_of
 from ndec_builder.core.storage import (
     GROUP_ROWS,
@@ -33,7 +37,8 @@ from ndec_builder.core.storage import (
     write_table,
 )
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.listing import Listing
+from ndec_builder.sources.containers import file_stamp
+from ndec_builder.sources.listing import Listing, Stamp
 from ndec_builder.sources.settings import IngestConfig
 
 RESULT_VERSION = 3
@@ -48,12 +53,14 @@ def open_listing(
     """Return (tables of the usable images, ascending by id, read lazily; rows of the rejected ones; notes).
 
     `folder` holds the shards until `close` removes it. Shards of an earlier run with the same listing, files and
-    settings are reused.
+    settings are reused: the same rows, and the same sizes and times of all local files and of remote archives.
     """
     look = config.look
     if look == "list" or (look == "auto" and not listing.local) or not listing.images.num_rows:
         return iter([listing.images]), list(listing.rejects), ()
-    mark = fingerprint([RESULT_VERSION, listing.stamp, look, result_fields(config), sorted(md5.items())])
+    rows = columns_fingerprint({name: listing.images[name] for name in IMAGES.names})
+    stamps = _stamps(listing.images["uri"], workspace, remote=look != "auto")
+    mark = fingerprint([RESULT_VERSION, rows, listing.stamp, stamps, look, result_fields(config), sorted(md5.items())])
     plan = Plan(listing.images.num_rows, IMAGES_PER_SHARD, mark)
     folder, shards = open_plan(folder, plan), plan.shards
     work = OpenShard(listing.images, workspace, folder, look, config.max_pixels, config.workers, md5)
@@ -65,6 +72,27 @@ def open_listing(
     said = ", ".join(f"{count:,} of {name}" for name, count in sorted(ranges.items()))
     notes = (f"grey pictures of more than 8 bits are scaled by the range of their values: {said}",) if said else ()
     return good, [*listing.rejects, *(row for rows in bad for row in rows)], notes
+
+
+def _stamps(uris: pa.ChunkedArray, workspace: Workspace, remote: bool) -> str:
+    """A fingerprint of the stamps of local files and, if `remote`, of files on object stores that hold several images.
+
+    Web addresses are not asked: only reading them checks which hosts may be contacted.
+    """
+    names: dict[str, None] = {}
+    for uri in uris.to_pylist():
+        file = container(uri)
+        if "://" not in uri or (remote and file != uri and not is_web(uri)):
+            names[file] = None
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            read = functools.partial(file_stamp, workspace.resolve(name))
+            stamp: Stamp = retried(read, name) if "://" in name else read()
+        except OSError as error:  # reported when the image is read
+            stamp = (str(error),)
+        digest.update(f"{name}\x1f{stamp}\x1e".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ _FLUSH = 50_000  # rows kept as Python objects before they become a record batch
 _BATCHES_PER_LINE = 10  # batches between two progress lines
 _NAMED = 50  # at most this many missing things are named in a message; the rejects table has all
 _IDS = 5  # forms of an id, from short to long
+Stamp = tuple[object, ...]  # of a file: differs when its content was replaced, as far as its storage says
 _COLUMNS = [*(f"id{form}" for form in range(_IDS)), "uri", "rotation", *LICENCE_COLUMNS, "group", "place"]
 
 
@@ -33,7 +34,7 @@ class Listing:
 
     images: pa.Table
     rejects: list[dict[str, Any]]
-    stamp: str  # changes with the size or time of a file: an interrupted run resumes only with the same files
+    stamp: str  # changes with the size, time or version of a remote file, as far as the storage says
     local: bool  # some images are on this machine, so that opening them downloads nothing
     note: str = ""  # what a person should know of this listing
     places: pa.ChunkedArray | None = None  # path of each image below the source or in its container, null if unknown
@@ -76,11 +77,11 @@ class Lister:
         group: str | None = None,
         place: str | None = None,
         rotation: int = 0,
-        stamp: object = None,
+        stamp: Any = (),
         **licence: Any,
     ) -> None:
         """Add one image. `longer`: ids to use when short ones repeat in the source · `group`: None if the
-        source names none · `place`: its path below the source or in its container.
+        source names none · `place`: its path below the source or in its container · `stamp`: of a remote file.
 
         Ids and uris that are not valid Unicode become rejects: a table cannot hold them.
         """
@@ -91,7 +92,8 @@ class Lister:
         licence["license"] = licence.get("license") or self.license
         padded = (*ids, *[None] * (_IDS - len(ids)))
         self._rows.append((*padded, uri, rotation, *(licence.get(name) for name in LICENCE_COLUMNS), group, place))
-        self._stamp.update(f"{uri}\x1f{stamp}\x1e".encode())
+        if stamp:
+            self._stamp.update(f"{uri}\x1f{stamp}\x1e".encode())
         if len(self._rows) >= _FLUSH:
             self._flush()
         return None

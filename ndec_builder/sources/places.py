@@ -16,7 +16,6 @@ from ndec_builder.core.addresses import container
 from ndec_builder.core.console import track
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import IMAGES
-from ndec_builder.core.storage import fingerprint
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.capture_times import CaptureTime, capture_time
 from ndec_builder.sources.grouping import (
@@ -68,9 +67,8 @@ def with_groups(listing: Listing, config: IngestConfig, workspace: Workspace) ->
     grouped = images["image_id"] if chosen else images["image_id"].filter(pc.is_valid(given))
     groups = pc.coalesce(given, pa.array(own, pa.string()))
     images = images.set_column(images.schema.get_field_index("group"), IMAGES.field("group"), groups)
-    stamp = fingerprint([listing.stamp, groups.to_pylist()])
     said = "; ".join(text for text in (listing.note, note) if text)
-    return replace(listing, images=images, stamp=stamp, note=said, grouped=grouped.combine_chunks())
+    return replace(listing, images=images, note=said, grouped=grouped.combine_chunks())
 
 
 def effective_rule(config: IngestConfig) -> str:

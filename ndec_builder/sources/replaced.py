@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -93,6 +94,12 @@ def _said(before: pa.Table, updated: pa.Table, kept: int) -> str:
             f"{number_of(kept, 'image')} with the id and the bytes of one that the role has: the old row stays"
         )
     return ". ".join(parts)
+
+
+def earlier_rejects(path: Path, uris: list[str]) -> list[dict[str, Any]]:
+    """The rows of a rejects table whose uri is not listed again."""
+    again = set(uris)
+    return [row for row in read_table(path).to_pylist() if row["uri"] not in again] if path.is_file() else []
 
 
 def differences(workspace: Workspace, role: str, coming: Path) -> tuple[pa.Array, pa.Array]:

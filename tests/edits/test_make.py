@@ -126,6 +126,7 @@ def test_a_bad_source_is_a_reject_and_its_number_stays_unused(config: EditConfig
     run(config)
     good = result_bytes(root)
     (root / "in" / "scene-0002.png").write_bytes(b"\x89PNG broken")
+    ingest(root, "reference", sorted((root / "in").iterdir()))
     with pytest.raises(GapsError, match=r"of 8 copies could not be made.*not an image"):
         run(config)
     after = result_bytes(root)
@@ -214,7 +215,40 @@ def test_copies_of_a_finished_shard_that_somebody_removed_are_made_again(
     config: EditConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = kill_in_the_second_shard(config, monkeypatch)
-    (config.workspace / "files" / "query" / "copy-000001.jpg").unlink()
+    next(config.workspace.rglob("copy-000001.jpg")).unlink()
     run(config)
     assert sorted(made) == [0, 1, 2, 3, 4, 5, 6, 7]
     assert (config.workspace / "files" / "query" / "copy-000001.jpg").is_file()
+
+
+def test_a_killed_run_leaves_the_files_of_earlier_copies(config: EditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(config)
+    kill_in_the_second_shard(replace(config, seed=4), monkeypatch)
+    workspace = Workspace(config.workspace)
+    for row in workspace.read_images("query").to_pylist():
+        assert sha256_file(Path(workspace.resolve(row["uri"]))) == row["sha256"]
+
+
+def test_copies_of_queries_are_not_made_from_earlier_copies(config: EditConfig) -> None:
+    ingest(config.workspace, "query", write_scenes(config.workspace / "queries", 2))
+    config = replace(config, role="query", count=3)
+    run(config)
+    first = result_bytes(config.workspace)
+    run(config)
+    assert result_bytes(config.workspace) == first
+    edits = read_table(Workspace(config.workspace).edits).to_pylist()
+    assert {row["source_id"] for row in edits} == {"scene-0000", "scene-0001"}
+
+
+def test_a_source_that_changed_after_the_ingest_is_a_reject(config: EditConfig) -> None:
+    scene(50).save(config.workspace / "in" / "scene-0002.png")
+    run(replace(config, count=6, max_reject_share=1.0))
+    rejects = read_table(config.workspace / "images" / "query-rejects.parquet").to_pylist()
+    assert [Path(row["uri"]).name for row in rejects] == ["scene-0002.png"]
+    assert rejects[0]["reason"] == "the file changed since it was ingested; run `ndec ingest` again"
+
+
+def test_folders_among_the_backgrounds_are_left_out(tmp_path: Path) -> None:
+    write_scenes(tmp_path, 1)
+    (tmp_path / "x.png").mkdir()
+    assert len(make.read_backgrounds(tmp_path)) == 1

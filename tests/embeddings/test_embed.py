@@ -24,6 +24,7 @@ from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.stored_vectors import read_embeddings
 from ndec_builder.embeddings.whitening import Whitening
+from ndec_builder.embeddings.workspace_whitening import fit_whitening
 from support.embed_runs import count_work, results
 from support.pictures import write_scenes
 
@@ -125,6 +126,20 @@ def test_an_ingest_in_mid_run_changes_nothing(
         return work(self, shard)
 
     monkeypatch.setattr(embed.EmbedShard, "__call__", ingesting)
+    assert results(run(config)) == before
+
+
+def test_a_whitening_fitted_in_mid_run_changes_nothing(config: EmbedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = results(run(config))
+    (run(config) / "run.json").unlink()
+    work = embed.EmbedShard.__call__
+
+    def fitting(self: embed.EmbedShard, shard: Shard) -> object:
+        if shard.index == 1:  # as `ndec embed` of another role with other settings does
+            fit_whitening(replace(config, shrinkage=0.9))
+        return work(self, shard)
+
+    monkeypatch.setattr(embed.EmbedShard, "__call__", fitting)
     assert results(run(config)) == before
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -80,6 +83,30 @@ def test_bad_images_are_rejects_and_shift_nothing(tiny: Backbone, tmp_path: Path
     assert list(reasons) == [paths[i].stem for i in (1, 4, 8)]
     assert "not an image" in reasons["scene-0001"] and "cannot decode" in reasons["scene-0004"]
     assert "No such file" in reasons["scene-0008"]
+
+
+def test_an_image_that_changed_after_the_ingest_is_a_reject(tiny: Backbone, tmp_path: Path) -> None:
+    paths = write_scenes(tmp_path, 3)
+    known = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    shutil.copy(paths[0], paths[1])
+    got = extract(tiny, table(paths).append_column("sha256", pa.array([known[0], known[1], None])), str)
+    assert got.ids == ["scene-0000", "scene-0002"]  # an unknown sha256 is not compared
+    assert got.rejects == [
+        {
+            "image_id": "scene-0001",
+            "uri": str(paths[1]),
+            "reason": "the file changed since it was ingested; run `ndec ingest` again",
+        }
+    ]
+
+
+def test_only_files_that_changed_after_the_ingest_are_compared(tiny: Backbone, tmp_path: Path) -> None:
+    paths = write_scenes(tmp_path, 2)
+    images = table(paths).append_column("sha256", pa.array(["of other bytes"] * 2))
+    changed = paths[1].stat().st_ctime
+    os.utime(paths[1], (changed - 9e6, changed - 9e6))  # as a copy that keeps the time of its original
+    assert extract(tiny, images, str, ingested=changed - 3600).ids == []
+    assert extract(tiny, images, str, ingested=changed + 3600).ids == ["scene-0000", "scene-0001"]
 
 
 def test_all_bad_and_none_at_all(tiny: Backbone, tmp_path: Path) -> None:

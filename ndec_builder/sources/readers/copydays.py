@@ -65,7 +65,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
             if file.problem:
                 listers[role].reject(image_id, workspace.uri_of(path), file.problem)
             else:
-                listers[role].add(image_id, workspace.uri_of(path), group=originals[number[1]], stamp=file.stamp)
+                listers[role].add(image_id, workspace.uri_of(path), group=originals[number[1]])
     if not originals or not truth:
         raise UsageError(f"{root} holds {len(originals)} originals and {len(truth)} copies of them; nothing to compare")
     gaps = [name_all("copies have no original", orphans)] if orphans else []

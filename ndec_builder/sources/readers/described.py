@@ -40,7 +40,6 @@ class DescribedImages:
         place: str | None,
         *,
         read: Callable[[], bytes],
-        stamp: object = None,
         problem: str = "",
         id_values: Mapping[str, Any] | None = None,
     ) -> None:
@@ -65,7 +64,6 @@ class DescribedImages:
             group=metadata_group(values, self.config.group_by),
             place=place,
             rotation=rotation,
-            stamp=stamp,
             **licence_columns(values),
         )
 

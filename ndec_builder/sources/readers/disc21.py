@@ -41,7 +41,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     seen: set[str] = set()
     unread = Unread()
     other: list[str] = []
-    for image_id, uri, stamp, problem in _files(config, workspace, unread):
+    for image_id, uri, problem in _files(config, workspace, unread):
         role = ROLE_OF[image_id[0]] if _ID.match(image_id) else None
         if role is None:
             other.append(image_id)
@@ -51,7 +51,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         if problem:
             listers[role].reject(image_id, uri, problem)
         else:
-            listers[role].add(image_id, uri, group=image_id, stamp=stamp)
+            listers[role].add(image_id, uri, group=image_id)
     if not seen:
         raise UsageError(
             f"no DISC21 image of the role {config.role!r} in {config.source}: an id is R (reference), Q (query) or T "
@@ -84,8 +84,8 @@ def _wanted(config: IngestConfig) -> set[str] | None:
     return set(ids)
 
 
-def _files(config: IngestConfig, workspace: Workspace, unread: Unread) -> Iterator[tuple[str, str, object, str]]:
-    """Yield (id, uri, stamp, problem) of the images in a folder, a zip, or the zips of a folder."""
+def _files(config: IngestConfig, workspace: Workspace, unread: Unread) -> Iterator[tuple[str, str, str]]:
+    """Yield (id, uri, problem) of the images in a folder, a zip, or the zips of a folder."""
     source = config.source
     if str(source).lower().endswith(".zip"):
         if not is_uri(source) and not Path(source).is_file():
@@ -96,14 +96,9 @@ def _files(config: IngestConfig, workspace: Workspace, unread: Unread) -> Iterat
         if file.name.lower().endswith(".zip") and not file.problem:
             yield from _zipped(uri, workspace.resolve(uri), unread)
         else:
-            yield stem(file.name), uri, file.stamp, file.problem
+            yield stem(file.name), uri, file.problem
 
 
-def _zipped(uri: str, name: str, unread: Unread) -> Iterator[tuple[str, str, object, str]]:
+def _zipped(uri: str, name: str, unread: Unread) -> Iterator[tuple[str, str, str]]:
     for member in zip_members(uri, name, frozenset(SUFFIXES), unread):
-        yield (
-            stem(member.name),
-            member.uri if not member.problem else f"{uri}#{member.name}",
-            member.size,
-            member.problem,
-        )
+        yield stem(member.name), f"{uri}#{member.name}" if member.problem else member.uri, member.problem

@@ -15,18 +15,19 @@ from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.containers import find_remote, is_uri
 from ndec_builder.sources.image_ids import choose_ids
-from ndec_builder.sources.listing import Lister, SourceContents, stem, without_ending
+from ndec_builder.sources.listing import Lister, SourceContents, Stamp, stem, without_ending
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread, is_companion
 
 
 @dataclass(frozen=True)
 class File:
-    """A file below a folder. name: its posix path from there · problem: why it is not opened (empty: it is)."""
+    """A file below a folder. name: its posix path from there · problem: why it is not opened (empty: it is) ·
+    stamp: of a remote file."""
 
     name: str
-    stamp: tuple[int, int]  # bytes and time of change
     problem: str = ""
+    stamp: Stamp = ()
 
 
 def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
@@ -75,7 +76,7 @@ def files_below(
             if is_companion(name):
                 unread.add_companion(name)
             elif PurePosixPath(name).suffix.lower() in suffixes:
-                yield uri, File(name, stamp)
+                yield uri, File(name, stamp=stamp)
             else:
                 unread.add(name)
         return
@@ -118,7 +119,7 @@ def walk_files(
                 target = _target(entry.path) if entry.is_symlink() else None
                 if target is not None and not any(target.is_relative_to(root) for root in roots):
                     if image or is_folder:
-                        yield File(name, (0, 0), LEADS_OUT)
+                        yield File(name, LEADS_OUT)
                 elif is_folder:  # a link; one that stays inside the folder shows files that are visited anyway
                     if target is not None and not target.is_relative_to(roots[0]) and target not in followed:
                         followed.add(target)
@@ -128,9 +129,9 @@ def walk_files(
                 elif not image:
                     unread.add(name)
                 elif status is not None and stat.S_ISREG(status.st_mode):
-                    yield File(name, (status.st_size, status.st_mtime_ns))
+                    yield File(name)
                 else:
-                    yield File(name, (0, 0), NOT_PLAIN)  # reading a pipe would wait forever
+                    yield File(name, NOT_PLAIN)  # reading a pipe would wait forever
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -156,10 +157,3 @@ def _target(path: str) -> Path | None:
         return Path(path).resolve()
     except (OSError, RuntimeError):  # RuntimeError: a link to itself
         return None
-
-
-def leads_out(path: Path, folder: Path, follow: Path | None) -> bool:
-    """Whether a path is, or goes through, a link out of `folder` that may not be followed. Raises OSError."""
-    target = path.resolve()
-    roots = [folder.resolve()] + ([follow.resolve()] if follow is not None else [])
-    return not any(target.is_relative_to(root) for root in roots)

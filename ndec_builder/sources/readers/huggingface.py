@@ -75,14 +75,13 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
             if local and not file.is_file():
                 missing.append(name)
                 continue
-            size = file.stat().st_size if local else 0
             done.add(path.parent / name)
             described += 1
             folder, short = path.parent.relative_to(config.source).as_posix(), stem(name)
             longer = (without_ending(name), without_ending(f"{folder}/{name}"), f"{folder}/{name}")
             read = partial(read_uri, workspace.resolve(uri))
             values = {key: value for key, value in row.items() if key not in ID_NAMES or config.id}
-            images.add(uri, short, longer, values, f"{folder}/{name}", read=read, stamp=size, problem=problem)
+            images.add(uri, short, longer, values, f"{folder}/{name}", read=read, problem=problem)
     notes = []
     folders = sorted({path.parent for path in named})
     listed = {folder / found.name for folder in folders for found in walk_files(folder, frozenset(SUFFIXES))}
@@ -188,7 +187,7 @@ def _add(
     longer = (without_ending(path), f"{label}/{without_ending(path)}") if path else ()
     read = partial(read_uri, workspace.resolve(uri))
     images.add(
-        uri, short, (*longer, f"{label}/{number}"), values, path, read=read, stamp=image.place,
+        uri, short, (*longer, f"{label}/{number}"), values, path, read=read,
         problem=problem,
     )  # fmt: skip
 

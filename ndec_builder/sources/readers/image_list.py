@@ -49,7 +49,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         if not stat.S_ISREG(status.st_mode):
             lister.reject(image_id, uri, NOT_PLAIN, longer=longer)
             continue
-        lister.add(image_id, uri, longer=longer, place=place, stamp=(status.st_size, status.st_mtime_ns))
+        lister.add(image_id, uri, longer=longer, place=place)
     if len(missing) == len(set(lines)):
         raise UsageError(
             f"of {number_of(len(missing), 'file')} that {path} names, none exists; relative paths start at "

@@ -132,7 +132,7 @@ def _add(lister: Lister, workspace: Workspace, path: Path, file: File) -> None:
     if file.problem:
         lister.reject(path.stem, workspace.uri_of(path), file.problem)
     else:
-        lister.add(path.stem, workspace.uri_of(path), group=path.stem, stamp=file.stamp)
+        lister.add(path.stem, workspace.uri_of(path), group=path.stem)
 
 
 def _same_bytes(first: Path, second: Path) -> bool:

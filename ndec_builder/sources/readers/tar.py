@@ -62,7 +62,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
             longer = (without_ending(path), path, f"{label}/{without_ending(path)}", f"{label}/{path}")
             images.add(
                 f"{uri}#{member.name}" if member.problem else member.uri, stem(path), longer, metadata,
-                path, read=partial(shard.starts.__getitem__, member.name), stamp=member.size,
+                path, read=partial(shard.starts.__getitem__, member.name),
                 problem=member.problem, id_values=metadata if config.id else {},
             )  # fmt: skip
     if not count:
