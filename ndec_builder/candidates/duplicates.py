@@ -39,7 +39,7 @@ from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import DECODE_VERSION
-from ndec_builder.core.storage import fingerprint, read_image, read_json, read_uri, write_json
+from ndec_builder.core.storage import fingerprint, read_json, read_uri, write_json
 from ndec_builder.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def thumbnail(row: ImageRow, resolve: UriResolver) -> Thumbnail | None:
     from PIL import Image
 
     try:
-        data = read_image(resolve(row["uri"]), row.get("sha256"))
+        data = read_uri(resolve(row["uri"]))
         image = decode(data, row.get("rotation") or 0)
     except (OSError, DecodeError):
         return None

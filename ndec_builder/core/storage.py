@@ -28,7 +28,6 @@ from ndec_builder.core.access.reading import check_range, read_file, read_local,
 from ndec_builder.core.addresses import Cell, inflate, parse_address
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.parquet_cells import CellReader
-from ndec_builder.core.pictures.errors import DecodeError
 from ndec_builder.core.remote import AbsentError, is_remote, is_web, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
@@ -252,17 +251,6 @@ def read_uri(uri: str | Path) -> bytes:
     """
     text = str(uri)
     return retried(lambda: _read_once(text), text) if is_remote(text) else _read_once(text)
-
-
-def read_image(uri: str | Path, sha256: str | None) -> bytes:
-    """`read_uri`, for bytes that must be those that were ingested. `sha256`: of them, None if it is unknown.
-
-    Raises DecodeError, whose text is the reason for rejecting the image, if the bytes are different.
-    """
-    data = read_uri(uri)
-    if sha256 is not None and sha256_bytes(data) != sha256:
-        raise DecodeError("the file changed since it was ingested; run `ndec ingest` again")
-    return data
 
 
 def _read_once(uri: str) -> bytes:

@@ -27,11 +27,11 @@ from ndec_builder.core.executor.plan import Plan, Shard, check_files, finished, 
 from ndec_builder.core.executor.runner import Outcome, on_engine, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.locks import one_writer
+from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
 from ndec_builder.core.storage import (
     fingerprint,
-    read_image,
     read_json,
     read_rows,
     read_table,

@@ -29,7 +29,7 @@ import torch
 from ndec_builder.core.addresses import container
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.storage import read_image
+from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.embeddings.engines.record import EngineUsed
 from ndec_builder.embeddings.inference import Inference, to_host, use_bf16
