@@ -2,15 +2,16 @@
 
     python benchmarks/fused_pairs.py --manifest DIR [--queries 100] [--today CHECKOUT] [--quick]
 
-Each query is paired with ten references: up to three of its own group and random others, similar to the ten best by
-descriptor. As in `ndec benchmark --scorer fused`, references whose cosine is far below the query's best are not opened,
-and each picture is prepared once. DIR is a manifest inside its workspace, whose cache of features is used: embedding is
-not included. --today measures the code of another checkout on the same pairs, in the same run.
+Each query is paired with the ten best references by descriptor, as in the list that `ndec benchmark` rescores. As in
+`ndec benchmark --scorer fused`, references whose cosine is far below the query's best are not opened, and each picture
+is prepared once. DIR is a manifest inside its workspace, whose cache of features is used: embedding is not included.
+--today measures the code of another checkout on the same pairs, in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -35,31 +36,31 @@ from ndec_builder.training.fused.pair_signals import PairPicture
 from ndec_builder.training.fused.thumbnails import compare_thumbnails, make_thumbnail
 from ndec_builder.training.views import load_picture
 
-REFERENCES, OWN = 10, 3
-IN_CHECKOUT = "import fused_pairs; fused_pairs.write_result = lambda name, text: print(text); fused_pairs.main()"
+REFERENCES = 10
+IN_CHECKOUT = (
+    "import fused_pairs, json, os; fused_pairs.write_result = lambda name, text: print(text); "
+    "fused_pairs.pairs_of = lambda *_: list(map(tuple, json.loads(os.environ['PAIRS']))); fused_pairs.main()"
+)
 
 
-def pairs_of(data: Dataset, count: int) -> list[tuple[int, int]]:
-    rng = np.random.default_rng(0)
-    groups = data.references["group"].to_pylist()
-    found = []
-    for query in np.linspace(0, len(data.queries) - 1, min(count, len(data.queries))).round().astype(int).tolist():
-        group = data.queries["group"][query].as_py()
-        own = [row for row, name in enumerate(groups) if group and name == group][:OWN]
-        others = [row for row in rng.permutation(len(groups)).tolist() if row not in own]
-        found += [(query, row) for row in (own + others)[:REFERENCES]]
-    return found
-
-
-def examined(data: Dataset, workspace: Workspace, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The pairs whose cosine is at most WITHIN below the best one of their query."""
+def cosines(data: Dataset, workspace: Workspace) -> np.ndarray:
+    """(queries, references) float32; −1 for a picture that has no descriptor."""
     sides = own_sides(workspace, data, load_model(DEFAULT_FIT), 8, "cpu")
-    rows = [dict(zip(side.places.tolist(), side.vectors.astype(np.float32), strict=True)) for side in sides]
-    cosine = {(query, reference): float(rows[0][query] @ rows[1][reference]) for query, reference in pairs}
-    best: dict[int, float] = {}
-    for (query, _), value in cosine.items():
-        best[query] = max(value, best.get(query, -1.0))
-    return [pair for pair in pairs if cosine[pair] >= best[pair[0]] - WITHIN]
+    values = np.full((len(data.queries), len(data.references)), -1, np.float32)
+    vectors = [side.vectors.astype(np.float32) for side in sides]
+    values[np.ix_(sides[0].places, sides[1].places)] = vectors[0] @ vectors[1].T
+    return values
+
+
+def pairs_of(cosine: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """The REFERENCES best references of `count` queries that are spread over all."""
+    chosen = np.linspace(0, len(cosine) - 1, min(count, len(cosine))).round().astype(int).tolist()
+    return [(query, row) for query in chosen for row in np.argsort(-cosine[query])[:REFERENCES].tolist()]
+
+
+def examined(cosine: np.ndarray, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The pairs whose cosine is at most WITHIN below the best one of their query."""
+    return [(query, row) for query, row in pairs if cosine[query, row] >= cosine[query].max() - WITHIN]
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -69,11 +70,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return 1e3 * (time.process_time() - started), result
 
 
-def table(manifest: Path, queries: int) -> list[str]:
-    """The cost by step, as a markdown table."""
-    data = from_manifest(manifest)
-    listed = pairs_of(data, queries)
-    pairs = examined(data, Workspace(manifest.parents[1]), listed)
+def table(data: Dataset, listed: list[tuple[int, int]], pairs: list[tuple[int, int]]) -> list[str]:
+    """The cost by step, as a markdown table; of the listed pairs, `pairs` are examined."""
     loads, finds, shrinks, outlines = [], [], [], []
     prepared: dict[tuple[str, int], PairPicture] = {}
     for side, images in (("query", data.queries), ("reference", data.references)):
@@ -116,11 +114,11 @@ def table(manifest: Path, queries: int) -> list[str]:
     return [*lines, f"| **a pair, all of it** | {len(listed)} | **{total / len(listed):.2f}** |"]
 
 
-def of_checkout(checkout: Path, manifest: Path, queries: int) -> list[str]:
-    """The same table by the code of another checkout."""
+def of_checkout(checkout: Path, manifest: Path, listed: list[tuple[int, int]]) -> list[str]:
+    """The same table by the code of another checkout, of the same pairs."""
     folders = f"{checkout.absolute()}{os.pathsep}{checkout.absolute() / 'benchmarks'}"
-    environment = {**os.environ, "PYTHONPATH": folders, "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", IN_CHECKOUT, "--manifest", str(manifest.absolute()), "--queries", str(queries)]
+    environment = {**os.environ, "PYTHONPATH": folders, "OPENBLAS_NUM_THREADS": "1", "PAIRS": json.dumps(listed)}
+    command = [sys.executable, "-c", IN_CHECKOUT, "--manifest", str(manifest.absolute())]
     found = subprocess.run(command, env=environment, cwd=checkout, capture_output=True, text=True, check=True)
     return found.stdout.rstrip().splitlines()[4:]  # without title and machine
 
@@ -133,11 +131,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10 queries, nothing written")
     given = parser.parse_args()
     queries = 10 if given.quick else given.queries
+    data = from_manifest(given.manifest)
+    cosine = cosines(data, Workspace(given.manifest.parents[1]))
+    listed = pairs_of(cosine, queries)
     lines = ["# What a pair costs the fused scorer", "", machine(), ""]
     if given.today:
-        lines += ["## Today's build", "", *of_checkout(given.today, given.manifest, queries), "", "## New", ""]
+        lines += ["## Today's build", "", *of_checkout(given.today, given.manifest, listed), "", "## New", ""]
     with single_threaded():
-        lines += table(given.manifest, queries)
+        lines += table(data, listed, examined(cosine, listed))
     if given.quick:
         print("\n".join(lines))
     else:
