@@ -44,9 +44,15 @@ def read_baseline(config: BenchmarkConfig, dataset: Dataset) -> Baseline | None:
     metrics = read_json(report / "metrics.json")
     theirs = metrics.get("dataset", {}).get("fingerprint")
     if theirs != dataset.fingerprint:
+        hint = (
+            f". With --twins {config.twins} both runs must find the same twins, which depends on the model: run both "
+            "without it, or remove the duplicate references from the dataset"
+            if config.twins
+            else ""
+        )
         raise UsageError(
             f"the baseline {report} was run on different data (fingerprint {str(theirs)[:12]}, here "
-            f"{dataset.fingerprint[:12]}); run `ndec benchmark` for the baseline on this dataset first"
+            f"{dataset.fingerprint[:12]}); run `ndec benchmark` for the baseline on this dataset first{hint}"
         )
     protocol = metrics.get("protocol", {})
     if protocol.get("one_per_query") and not config.one_per_query:

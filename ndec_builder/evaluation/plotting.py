@@ -24,7 +24,7 @@ def precision_recall(curves: Sequence[tuple[str, RankedList]]) -> str:
     styles = [(BLUE, "-"), (ORANGE, "--"), (BLACK, ":")]
     for (name, ranked), (colour, style) in zip(curves, styles, strict=False):
         recall, precision = curve(ranked)
-        shown = _thinned(len(recall))
+        shown = thinned(len(recall))
         axes.plot(recall[shown], precision[shown], style, color=colour, label=name, linewidth=2)
     axes.set(xlabel="recall (found / all ground-truth pairs)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03))
     axes.legend(frameon=False)
@@ -72,7 +72,8 @@ def canvas(size: tuple[float, float] = (6.4, 4.2)) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _thinned(count: int) -> np.ndarray:
+def thinned(count: int) -> np.ndarray:
+    """Places of at most MAX_POINTS of `count` points, evenly spaced, with the first and the last."""
     return np.unique(np.linspace(0, max(count - 1, 0), min(count, MAX_POINTS)).round().astype(np.int64))
 
 

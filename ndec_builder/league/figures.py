@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
 from ndec_builder.evaluation.metrics.ranked import curve
-from ndec_builder.evaluation.plotting import BLUE, MAX_POINTS, MID_GREY, ORANGE, svg_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ndec_builder.evaluation.plotting import BLUE, MID_GREY, ORANGE, canvas, svg_of, thinned
 
 
 def dumbbells(rows: Sequence[Mapping[str, Any]]) -> str:
     """μAP of each detector with and without hard negatives, joined by a line, with intervals. → SVG."""
-    figure, axes = _canvas(6.4, 0.9 + 0.42 * len(rows))
+    figure, axes = canvas((6.4, 0.9 + 0.42 * len(rows)))
+    axes.set_axisbelow(True)
     for place, row in enumerate(reversed(rows)):
         numbers = row["numbers"]
         ends = [numbers[key] for key in ("all/uap", "without/uap") if key in numbers]
@@ -38,25 +33,15 @@ def dumbbells(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def small_curve(rows: GroupedList) -> str:
     """Precision over recall of one detector, with and without hard negatives. → SVG."""
-    figure, axes = _canvas(3.0, 2.6)
+    figure, axes = canvas((3.0, 2.6))
+    axes.set_axisbelow(True)
     lists = [
         ("with hard negatives", rows.ranked, ORANGE, "-"),
         ("without", rows.ranked.keep(rows.stratum == 0), BLUE, "--"),
     ]
     for name, ranked, colour, style in lists if (rows.stratum > 0).any() else lists[:1]:
         recall, precision = curve(ranked)
-        shown = np.unique(np.linspace(0, max(len(recall) - 1, 0), min(len(recall), MAX_POINTS)).astype(np.int64))
+        shown = thinned(len(recall))
         axes.plot(recall[shown], precision[shown], style, color=colour, linewidth=2, label=name)
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
     return svg_of(figure)
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes

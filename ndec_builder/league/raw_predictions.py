@@ -12,6 +12,7 @@ import numpy as np
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.evaluation.dataset import Dataset
+from ndec_builder.evaluation.metrics.bootstrap import weighted_auc
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 from ndec_builder.evaluation.predictions import PREDICTION_COLUMNS, Predictions
 
@@ -85,13 +86,11 @@ def direction_problem(dataset: Dataset, found: Predictions) -> str | None:
     obvious = match & _obvious(dataset)[found.query]
     if obvious.sum() < _FEW:
         obvious = match
-    others = found.scores[~match]
-    if obvious.sum() < _FEW or len(others) < _FEW:
+    if obvious.sum() < _FEW or (~match).sum() < _FEW:
         return None
-    values, counts = np.unique(others, return_counts=True)
-    below = np.concatenate([[0], np.cumsum(counts)])
-    left, right = (np.searchsorted(values, found.scores[obvious], side=side) for side in ("left", "right"))
-    auc = float(np.mean((below[left] + below[right]) / 2) / len(others))
+    compared = obvious | ~match
+    ones = np.ones((int(compared.sum()), 1), dtype=np.int32)
+    auc = float(weighted_auc(obvious[compared], found.scores[compared], ones)[0])
     if auc >= 0.4:
         return None
     return (

@@ -59,6 +59,9 @@ def run(config: LeagueConfig) -> Path:
             say(f"{entry.name}: {rows[-1].problem or 'done'}")
     if not any(row.numbers for row in rows):
         raise NdecError("no detector could be evaluated: " + "; ".join(f"{row.name}: {row.problem}" for row in rows))
+    for path in (out / "predictions").glob("*.csv"):
+        if path.stem not in league.found:  # of a league that was here before
+            path.unlink()
     result: dict[str, Any] = {
         "dataset": _about(league),
         "notes": notes,

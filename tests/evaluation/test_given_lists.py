@@ -120,6 +120,18 @@ def test_a_report_that_is_replaced_is_named_with_what_changed(
     assert "which this one replaces (other predictions, one_per_query False → True); --name keeps both" in said
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_baseline_that_found_other_twins_says_so(listed: Callable[..., BenchmarkConfig]) -> None:
+    report = run(listed(name="first"))
+    metrics = metrics_of(report)
+    metrics["dataset"]["fingerprint"] = "f" * 64
+    (report / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UsageError, match="With --twins match both runs must find the same twins"):
+        run(listed(name="second", baseline=report, twins="match"))
+    with pytest.raises(UsageError, match=r"on this dataset first$"):
+        run(listed(name="second", baseline=report))
+
+
 def test_figures_of_the_report_before_are_deleted(listed: Callable[..., BenchmarkConfig]) -> None:
     report = run(listed(probabilities=True))
     assert (report / "figures" / "reliability.svg").is_file()

@@ -165,6 +165,7 @@ def test_a_second_run_takes_what_is_there(small: Any, played: Any, monkeypatch: 
     folder = played[0].parent
     rows = league(small, played[0], str(folder / "greys.py"))
     assert rows["greys"]["numbers"] == played[1]["greys"]["numbers"]
+    assert [path.name for path in (played[0] / "predictions").iterdir()] == ["greys.csv"]  # of this league alone
 
 
 def test_a_retrained_network_is_not_taken_for_the_old_one(tmp_path: Path) -> None:

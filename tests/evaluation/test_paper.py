@@ -17,12 +17,13 @@ from ndec_builder.core.errors import UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.dataset import from_manifest
-from ndec_builder.evaluation.evaluate import evaluate_detector
+from ndec_builder.evaluation.evaluate import evaluate_detector, group_predictions
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
 from ndec_builder.evaluation.metrics.ranked import average_precision, rank
 from ndec_builder.evaluation.paper import run
-from ndec_builder.evaluation.paper.figures import Nesting, nested_uap
+from ndec_builder.evaluation.paper.figures import Nesting, nested_curve, nested_uap
 from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, is_ndec
+from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
 
 pytestmark = pytest.mark.slow
@@ -152,6 +153,18 @@ def test_figure_6_is_the_mu_ap_of_nested_subsets(small: Any) -> None:
     table = nested_uap(rows, queries, evaluated.evaluation.truth_group, data, settings)
     assert table.shape == (3, 101)
     assert (table[0] >= table[1] - 1e-12).all() and (table[1] >= table[2] - 1e-12).all()  # nested: only more negatives
+
+
+def test_a_list_without_a_mistake_has_the_exact_interval_at_every_share(small: Any) -> None:
+    data = from_manifest(small.manifest)
+    queries, references = np.divmod(data.truth, len(data.references))
+    perfect = Predictions(queries, references, np.linspace(0.9, 0.8, len(queries)), "by hand")
+    rows = group_predictions(data, perfect)
+    truth_group = data.query_group[data.truth_queries()]
+    curve = nested_curve("x", rows, queries[rows.ranked.rows], truth_group, data, Nesting(replicates=100))
+    assert {(point.value, point.high) for point in curve.uap} == {(1.0, 1.0)}
+    for point in curve.uap:
+        assert point.low == pytest.approx(0.025 ** (1 / 8))  # 8 copies in 8 groups
 
 
 @pytest.mark.parametrize(("replicates", "orders"), [(200, 5), (999, 3), (100, 100)])

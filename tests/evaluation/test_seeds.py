@@ -52,6 +52,12 @@ def test_more_spread_between_seeds_widens_the_interval() -> None:
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)  # type: ignore[operator]
 
 
+def test_runs_that_all_find_everything_have_the_exact_interval() -> None:
+    values = over_seeds([Run(np.ones(GROUPS))] * 3, GROUPS, 100, 0)
+    found = interval(values, "all/uap", {"all/uap": np.ones(GROUPS)})
+    assert (found.value, found.high) == (1.0, 1.0) and found.low == pytest.approx(0.025 ** (1 / GROUPS))
+
+
 def test_differences_are_paired() -> None:
     one, other = over_seeds(runs(0), GROUPS, 400, 0), over_seeds(runs(0, level=0.05), GROUPS, 400, 0)
     gain = paired_difference(other, one, "all/uap")

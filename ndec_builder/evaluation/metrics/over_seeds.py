@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ndec_builder.evaluation.metrics.bootstrap import Interval, divide, interval_of, replicate_weights
+from ndec_builder.evaluation.metrics.bootstrap import Interval, divide, exact_ends, interval_of, replicate_weights
 from ndec_builder.evaluation.metrics.estimates import Evaluation
 
 Replicates = Mapping[str, np.ndarray]  # key → (1 + replicates,) float64: the value on the data first; NaN = undefined
@@ -32,9 +32,12 @@ def over_seeds(runs: Sequence[Evaluation], groups: int, replicates: int, seed: i
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def interval(values: Replicates, key: str) -> Interval:
-    """The 95 % interval of one key; undefined if the key is missing."""
-    return interval_of(float(values[key][0]), values[key][1:]) if key in values else Interval(None, None, None)
+def interval(values: Replicates, key: str, sizes: Mapping[str, np.ndarray] | None = None) -> Interval:
+    """The 95 % interval of one key; undefined if the key is missing. sizes: of `Evaluation.sizes`, for `exact_ends`."""
+    if key not in values:
+        return Interval(None, None, None)
+    found = interval_of(float(values[key][0]), values[key][1:])
+    return exact_ends(found, sizes[key]) if sizes and key in sizes else found
 
 
 def paired_difference(one: Replicates, other: Replicates, key: str, other_key: str | None = None) -> Interval:

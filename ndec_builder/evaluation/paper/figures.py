@@ -19,6 +19,7 @@ from ndec_builder.evaluation.metrics.bootstrap import (
     MOST_REPLICATES_AT_ONCE,
     GroupedList,
     Interval,
+    exact_ends,
     interval_of,
     negatives_before,
     replicate_weights,
@@ -52,8 +53,8 @@ def nested_curve(name: str, rows: GroupedList, queries: np.ndarray, truth_group:
                  how: Nesting | PaperConfig) -> Curve:  # fmt: skip
     """The curve of one ranked list. Arguments as in `nested_uap`."""
     uap = nested_uap(rows, queries, truth_group, dataset, how)
-    shares = tuple(np.linspace(0, 1, how.shares).tolist())
-    return Curve(name, shares, tuple(interval_of(float(line[0]), line[1:]) for line in uap))
+    shares, size = tuple(np.linspace(0, 1, how.shares).tolist()), np.bincount(truth_group)
+    return Curve(name, shares, tuple(exact_ends(interval_of(float(line[0]), line[1:]), size) for line in uap))
 
 
 def figure_6(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Curve]:
@@ -107,8 +108,11 @@ def figure_7(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dic
     bars = {}
     for method in parse_methods(config.method):
         evaluation = evaluate_detector(_of(method, config), workspace, dataset).evaluation
-        values = over_seeds([evaluation], int(dataset.query_group.max()) + 1, config.replicates, config.seed)
-        bars[method.name] = {"without": interval(values, "without/uap"), "with": interval(values, "all/uap")}
+        groups = int(dataset.query_group.max()) + 1
+        values, sizes = over_seeds([evaluation], groups, config.replicates, config.seed), evaluation.sizes(groups)
+        bars[method.name] = {
+            name: interval(values, f"{subset}/uap", sizes) for name, subset in (("without", "without"), ("with", "all"))
+        }
     return bars
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.console import say
@@ -32,6 +35,13 @@ NUMBERS = (  # column, key without a filter, key with one
     ("recall_at_p90", "recall_at_p90", "recall_at_p90"),
 )
 SUBSETS_SHOWN = ("all", "natural", "reverse_crop", "without")
+
+
+class RowValues(NamedTuple):
+    """What a row is made from. numbers: of `over_seeds` · sizes: of `Evaluation.sizes`, summed over the runs."""
+
+    numbers: Replicates
+    sizes: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
     names = config.recipe or tuple(TRAINING_RECIPES)
     for name in names:
         recipe_named(name)  # fail before an hour of training if a name is wrong
-    base: Replicates | None = None
+    base: RowValues | None = None
     rows = []
     for name in sorted(names, key=lambda name: (name != "baseline", list(TRAINING_RECIPES).index(name))):
         plain, filtered = recipe_values(config, workspace, dataset, name)
@@ -110,7 +120,7 @@ def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
 
 def recipe_values(
     config: PaperConfig, workspace: Workspace, dataset: Dataset, recipe: str
-) -> tuple[Replicates, Replicates]:
+) -> tuple[RowValues, RowValues]:
     """Train a recipe with every seed and evaluate the runs without and with the filter by their own norms."""
     plain, filtered = [], []
     for seed in range(config.seeds):
@@ -134,27 +144,30 @@ def trained(config: PaperConfig, workspace: Workspace, recipe: str, seed: int) -
     return train.run(build(TrainConfig, "train", settings, **fixed, recipe=recipe, seed=seed, name=name))
 
 
-def _values(runs: Sequence[Evaluation], config: PaperConfig, dataset: Dataset) -> Replicates:
+def _values(runs: Sequence[Evaluation], config: PaperConfig, dataset: Dataset) -> RowValues:
     say(f"bootstrap over {len(runs)} run{'s' * (len(runs) != 1)}")
-    return over_seeds(runs, int(dataset.query_group.max()) + 1, config.replicates, config.seed)
+    groups = int(dataset.query_group.max()) + 1
+    numbers = over_seeds(runs, groups, config.replicates, config.seed)
+    sizes = [run.sizes(groups) for run in runs]
+    return RowValues(numbers, {key: np.sum([one[key] for one in sizes], axis=0) for key in sizes[0]})
 
 
 def _row(
-    name: str, values: Replicates, filtered: bool, base: Replicates | None, paper: PaperRow | None, note: str = ""
+    name: str, values: RowValues, filtered: bool, base: RowValues | None, paper: PaperRow | None, note: str = ""
 ) -> TableRow:
     numbers = {
         subset: {
-            number: interval(values, f"{subset}/{with_filter if filtered else without}")
+            number: interval(values.numbers, f"{subset}/{with_filter if filtered else without}", values.sizes)
             for number, without, with_filter in NUMBERS
         }
         for subset in SUBSETS_SHOWN
-        if f"{subset}/uap" in values
+        if f"{subset}/uap" in values.numbers
     }
     undefined = Interval(None, None, None)
     if base is None:
         return TableRow(name, numbers, undefined, undefined, paper, note)
     precision = "all/precision_after_filter" if filtered else "all/precision_at_n"
     return TableRow(
-        name, numbers, paired_difference(values, base, "all/uap"),
-        paired_difference(values, base, precision, "all/precision_at_n"), paper, note,
+        name, numbers, paired_difference(values.numbers, base.numbers, "all/uap"),
+        paired_difference(values.numbers, base.numbers, precision, "all/precision_at_n"), paper, note,
     )  # fmt: skip
