@@ -29,12 +29,12 @@ from ndec_builder.evaluation.evaluate import evaluate_detector
 from ndec_builder.evaluation.halves import restricted
 from ndec_builder.evaluation.metrics.threshold_advice import advise
 from ndec_builder.evaluation.settings import BenchmarkConfig
-from ndec_builder.training.fused.model import DEFAULT_FIT, FUSED_CARD, load_model
+from ndec_builder.training.fused.model import DEFAULT_FIT, FUSED_CARD, FusedModel, load_model
 
 
-def calibrated(workspace: Path, config: BenchmarkConfig) -> tuple[float, float]:
-    """Slope and offset with the least log loss over the competing pairs of the tuned half."""
-    model, space = load_model(DEFAULT_FIT), Workspace(workspace)
+def calibrated(workspace: Path, config: BenchmarkConfig, model: FusedModel) -> FusedModel:
+    """The model with the slope and offset of the least log loss over the competing pairs of the tuned half."""
+    space = Workspace(workspace)
     data = restricted(from_manifest(config.manifest), "tuned")  # type: ignore[arg-type]
     listed = score(replace(config, scorer="cosine"), space, data).predictions
     sides = own_sides(space, data, model, 8, "cpu")
@@ -47,7 +47,7 @@ def calibrated(workspace: Path, config: BenchmarkConfig) -> tuple[float, float]:
         return float(-np.log(np.where(is_copy, found, 1 - found)).mean())
 
     change = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 0.01, "fatol": 1e-6}).x
-    return float(model.slope * np.exp(change[0])), float(model.offset + change[1])
+    return replace(model, slope=float(model.slope * np.exp(change[0])), offset=float(model.offset + change[1]))
 
 
 def main() -> None:
@@ -61,7 +61,8 @@ def main() -> None:
         workspace=given.workspace, manifest=manifest, model="efficientnet-lite0", scorer="fused", device="cpu"
     )
     card = read_json(DEFAULT_FIT / FUSED_CARD)
-    card["slope"], card["offset"] = calibrated(given.workspace, config)
+    fitted = calibrated(given.workspace, config, load_model(DEFAULT_FIT))
+    card["slope"], card["offset"] = fitted.slope, fitted.offset
     print(f"slope {card['slope']:.3f}, offset {card['offset']:.3f}")
     if not given.quick:
         write_json(DEFAULT_FIT / FUSED_CARD, card)

@@ -8,7 +8,7 @@ little too high.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,6 +70,21 @@ def calibration(best: BestPairs, groups: int, replicates: int, seed: int) -> dic
     best: at least one, its scores are probabilities in 0..1 · groups: of queries in the data.
     """
     number = equal_mass(best.score)
+    estimate, said, count = calibration_estimate(best, number, groups)
+    sizes = {str(place): row for place, row in enumerate(count)}
+    numbers = intervals(estimate, groups, replicates, seed, sizes)
+    bins = [_bin(numbers[str(place)], said[place].sum(), count[place].sum()) for place in range(len(count))]
+    return {"ece": asdict(numbers["ece"]), "queries": len(best), "bins": bins}
+
+
+def calibration_estimate(
+    best: BestPairs, number: np.ndarray, groups: int
+) -> tuple[Callable[[np.ndarray], Mapping[str, np.ndarray]], np.ndarray, np.ndarray]:
+    """A function of weights (groups, replicates) → ece and the true share of each bin, (replicates,) each; then sums of
+    the probabilities and counts, (bins, groups) each.
+
+    number: (n,) int, the bin of each of `best`, from `equal_mass`.
+    """
     cells = number * groups + best.group
     size = (int(number.max()) + 1) * groups
 
@@ -86,10 +101,7 @@ def calibration(best: BestPairs, groups: int, replicates: int, seed: int) -> dic
         values = {"ece": divide(gap, total)}
         return values | {str(place): row for place, row in enumerate(divide(right, n))}
 
-    sizes = {str(place): row for place, row in enumerate(count)}
-    numbers = intervals(estimate, groups, replicates, seed, sizes)
-    bins = [_bin(numbers[str(place)], said[place].sum(), count[place].sum()) for place in range(len(count))]
-    return {"ece": asdict(numbers["ece"]), "queries": len(best), "bins": bins}
+    return estimate, said, count
 
 
 def _bin(true: Interval, said: float, count: float) -> dict[str, float | None]:

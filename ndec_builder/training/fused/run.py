@@ -182,7 +182,11 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
     rotations = [rotation or 0 for rotation in data.images["rotation"].to_pylist()]
     bf16 = bf16_for(precision, known.backbone, "cpu") if config.bf16 == "auto" else config.bf16
     trunk = TrunkSource.of(known.backbone, bf16, device="cpu")
-    output = _measured_folder(config).absolute()
+    root = _measured_folder(config).absolute()
+    output = root / plan.fingerprint[:16]  # pairs of each setting are kept
+    if (before := plans_folder(root)).is_dir() and not output.exists():  # earlier versions kept one setting, here
+        output.mkdir(parents=True)
+        before.rename(plans_folder(output))
     earlier = plans_folder(output) / plan.name
     work = MeasureShard(earlier, config, data, uris, rotations, known.vectors, known.whitening, trunk)
     if config.bf16 == "auto" and work.stored_precision() != precision:  # earlier versions did not name it

@@ -31,7 +31,7 @@ class FusedConfig(Config):
         5, "Parts, cut by group; each is scored by networks that have not seen it, for calibration.", ge=2
     )
     networks: int = setting(5, "Networks whose logits are averaged.", ge=1)
-    hidden: int = setting(32, "Width of their two layers.", ge=1)
+    hidden: int = setting(64, "Width of their two layers.", ge=1)
     epochs: int = setting(60, "Passes over the training pairs.", ge=1)
     hard_weight: float = setting(4.0, "Weight of a mined hard negative pair, also edited; others have weight 1.", gt=0)
     views: int = setting(11, "Cached views per image for the two heads whose norm ratio is a feature.", ge=2)

@@ -37,6 +37,9 @@ def test_the_same_bytes_for_one_and_two_workers_and_after_lost_shards(fused: Cal
     one, two = run(fused("one")), run(fused("two", workers=2))
     assert (one / FUSED_WEIGHTS).read_bytes() == (two / FUSED_WEIGHTS).read_bytes()
     assert (one / FUSED_CARD).read_bytes() == (two / FUSED_CARD).read_bytes()
+    pairs = {path: path.stat().st_mtime_ns for path in (one.parents[1] / "cache" / "fused").rglob("*.npy")}
+    run(fused("one", editor_copies=0, name="other"))  # pairs of another setting do not replace them
+    assert pairs and pairs == {path: path.stat().st_mtime_ns for path in pairs if path.is_file()}
     before = (one / FUSED_WEIGHTS).stat().st_mtime_ns
     assert run(fused("one")) == one
     assert (one / FUSED_WEIGHTS).stat().st_mtime_ns == before  # a finished run does nothing
