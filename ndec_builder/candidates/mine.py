@@ -22,9 +22,9 @@ from ndec_builder.candidates.mining_search import find_candidates, local_candida
 from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, given_labels, labels_mark, remember_given
 from ndec_builder.candidates.outside.given_pairs import LEFT_OUT_FILE
 from ndec_builder.candidates.role_vectors import (
-    BACKGROUND_ROLES,
     RoleVectors,
     load_search_vectors,
+    refuse_missing_background,
     report_other_settings,
 )
 from ndec_builder.candidates.search.score_normalization import Normalization
@@ -73,12 +73,14 @@ def run(config: MineConfig) -> Path:
     if (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0]):
         shutil.rmtree(directory / _SCRATCH, ignore_errors=True)  # of a run that was killed after writing its result
         _change_sheet(config, workspace)
+        _add_space(config, workspace)
         say(f"{directory}: already mined with these settings and inputs; nothing to do")
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}
     pool, gallery, background = load_search_vectors(workspace, config.split, config.model, config.embed_settings)
     report_other_settings(workspace, config.split, config.model, config.embed_settings)
-    _check_background(config, background)
+    if config.rank_by == "normalized" and background is None:
+        refuse_missing_background(config.split, config.model)
     mark, inputs = _mark(config, workspace, first)  # now the embeddings exist
     embedded = pool, gallery
     sizes = {side.role: len(side) for side in embedded}
@@ -170,17 +172,6 @@ def _without_twins(images: RoleVectors, twins: dict[str, str], reasons: dict[str
     if not len(left):
         raise NdecError(f"every {images.role} image shows the picture of an image that may not be mined; ingest others")
     return left, count
-
-
-def _check_background(config: MineConfig, background: RoleVectors | None) -> None:
-    if config.rank_by == "normalized" and background is None:
-        role = BACKGROUND_ROLES.get(config.split)
-        if role is None:
-            raise UsageError(f"rank_by is normalized, but split {config.split} has no background images; use raw")
-        raise NdecError(
-            f"rank_by is normalized, which needs {role} images to normalise against; run `ndec ingest {role} "
-            f"FOLDER` and `ndec embed {role} --model {config.model}`, or rank by raw"
-        )
 
 
 def _mark(config: MineConfig, workspace: Workspace, first: OtherSplit | None) -> tuple[str, dict[str, str]]:
@@ -290,3 +281,11 @@ def _change_sheet(config: MineConfig, workspace: Workspace) -> None:
         table = pa.concat_tables([read_table(path) for path in tables if path.is_file()])
         write_mined_sheet(workspace, config.split, table, (pool, gallery), config.pictures)
         write_json(directory / "run.json", known | {"config": known["config"] | {"pictures": config.pictures}})
+
+
+def _add_space(config: MineConfig, workspace: Workspace) -> None:
+    """Record the vectors of a finished result of an earlier version: its fingerprint says that they are today's."""
+    path = workspace.candidates(config.split) / "run.json"
+    vectors = read_json(workspace.embeddings(GALLERY[config.split], config.model) / "run.json")
+    if "space" not in (known := read_json(path)):
+        write_json(path, known | {name: vectors.get(name) for name in ("space", "precision")})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -162,6 +162,17 @@ def load_search_vectors(
         if side is not None:
             check_precision((side.role, side.precision), (gallery.role, gallery.precision))
     return pool, gallery, background
+
+
+def refuse_missing_background(split: str, model: str) -> NoReturn:
+    """Raise the error for a mining that ranks by normalised scores but has no images to normalise against."""
+    role = BACKGROUND_ROLES.get(split)
+    if role is None:
+        raise UsageError(f"rank_by is normalized, but split {split} has no background images; use raw")
+    raise NdecError(
+        f"rank_by is normalized, which needs {role} images to normalise against; run `ndec ingest {role} "
+        f"FOLDER` and `ndec embed {role} --model {model}`, or rank by raw"
+    )
 
 
 def is_embedded(workspace: Workspace, role: str, model: str) -> bool:

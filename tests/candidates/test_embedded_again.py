@@ -55,6 +55,15 @@ def test_a_mining_that_did_not_record_its_space_goes_on(decided):
     assert len(read_table(run(RecheckConfig(decided.workspace.root)))) == 0
 
 
+def test_a_finished_mining_gets_its_space_when_it_runs_again(decided):
+    path = decided.workspace.candidates("test") / "run.json"
+    write_json(path, {k: v for k, v in read_json(path).items() if k not in ("space", "precision")})
+    mine(MineConfig(decided.workspace.root, top=2, geometry=False))
+    assert read_json(path)["space"] == "first"
+    embed(decided, SECOND, "second")
+    assert close_to_references(decided.workspace) is None
+
+
 @pytest.mark.parametrize("top", [2, 3])
 def test_mining_again_scores_and_numbers_the_rechecked_pairs_again(decided, top):
     root = decided.workspace.root

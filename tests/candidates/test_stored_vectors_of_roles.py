@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.role_vectors import load_role_vectors, report_other_settings
-from ndec_builder.core.errors import NdecError
+from ndec_builder.candidates.settings import MineConfig
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, write_json
 from support.pictures import scene
 
@@ -45,3 +47,17 @@ def test_nothing_is_said_of_equal_settings(embedded, tmp_path, capsys):
     report_other_settings(embedded, "test", "efficientnet-lite0", tmp_path / "other.toml")
     report_other_settings(embedded, "test", "efficientnet-lite0")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("split", "error", "said"),
+    [
+        ("test", NdecError, "needs basic images to normalise against; run `ndec ingest basic FOLDER`"),
+        ("train", UsageError, "split train has no background images"),
+    ],
+)
+def test_normalised_ranks_need_a_background(bench, split, error, said):
+    for role in ("pool", "reference" if split == "test" else "basic"):
+        bench.add(role, {role[0]: scene(len(role))})
+    with pytest.raises(error, match=said):
+        mine(MineConfig(bench.workspace.root, split, rank_by="normalized", geometry=False))

@@ -86,12 +86,13 @@ class _RoleNames:
         for image in images:
             if image.image_id in wanted:
                 self._ids[image.image_id] = image
-            path = PurePosixPath(image.address)
-            if path.name in wanted or path.stem in wanted:
+            name = image.address.rpartition("/")[2]
+            stem = name.rpartition(".")[0] or name
+            if name in wanted or stem in wanted:
                 self._paths[image.address] = image
                 if parse_address(image.address) is None:  # an archive is no name of the images inside
-                    self._files[path.name].append(image)
-                    self._stems[path.stem].append(image)
+                    self._files[name].append(image)
+                    self._stems[stem].append(image)
 
     def by_id(self, name: str) -> list[NamedImage]:
         return [self._ids[name]] if name in self._ids else []
@@ -123,7 +124,7 @@ def named_images(workspace: Workspace, table: Path, ids: Iterable[str]) -> Itera
     columns = read_table(table, ["image_id", "uri"])
     for image_id, uri in zip(*(columns[name].to_pylist() for name in ("image_id", "uri")), strict=True):
         address = workspace.resolve(uri)
-        address = address if "://" in address else _absolute(address)
+        address = address if "://" in address or address.startswith("/") else _absolute(address)
         yield NamedImage(image_id, address, rows.get(image_id, NOT_SEARCHED))
 
 
