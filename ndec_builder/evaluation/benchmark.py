@@ -133,8 +133,7 @@ def _metrics(
     scored, n = evaluated.scored, evaluated.evaluation.n
     undefined = asdict(Interval(None, None, None))
     kinds = collections.Counter(dataset.kinds)
-    listed = set(scored.predictions.query.tolist())
-    missing = collections.Counter(kind for row, kind in enumerate(dataset.kinds) if row not in listed)
+    missing = dataset.without_prediction(scored.predictions)
 
     def values(subset: str) -> dict[str, Any]:
         keys = {key: asdict(numbers[f"{subset}/{key}"]) for key in METRIC_KEYS if f"{subset}/{key}" in numbers}

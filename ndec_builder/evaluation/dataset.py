@@ -90,6 +90,11 @@ class Dataset:
         places = np.minimum(np.searchsorted(self.truth, pairs), len(self.truth) - 1)
         return self.truth[places] == pairs
 
+    def without_prediction(self, predictions: Predictions) -> Counter[str]:
+        """Kind → how many queries of it have no prediction."""
+        listed = set(predictions.query.tolist())
+        return Counter(kind for row, kind in enumerate(self.kinds) if row not in listed)
+
     def truth_queries(self) -> np.ndarray:
         """(P,) int64: the query of every ground-truth pair."""
         return self.truth // len(self.references)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndec_builder.core.errors import UsageError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from support.reports import metrics_of, plain_uap, read_rows, truth_of
@@ -172,6 +172,25 @@ def test_trunk_runs_once_and_the_same_run_gives_the_same_bytes(
     for cached in (small.workspace / "cache" / "features").iterdir():
         cached.write_bytes(b"broken")
     with pytest.raises(AssertionError, match="embedded again"):  # a broken cache is made again, not believed
+        run(config)
+
+
+def test_an_image_that_only_the_second_network_cannot_read_is_named(
+    small: Any, tmp_path: Path, make_checkpoint: Callable[..., Path]
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    shutil.copytree(small.queries, tmp_path / "queries")
+    (tmp_path / "queries" / "q03.png").write_bytes(b"no image")
+    for side, folder in (("q", small.queries), ("r", small.references)):
+        names = sorted(path.stem for path in folder.iterdir())
+        with h5py.File(tmp_path / f"{side}.h5", "w") as file:
+            file["vectors"], file["image_names"] = np.eye(len(names), 16, dtype=np.float32), names
+    config = BenchmarkConfig(
+        workspace=small.workspace, queries=tmp_path / "queries", references=small.references, scorer="asl",
+        ground_truth=small.ground_truth, descriptors=(tmp_path / "q.h5", tmp_path / "r.h5"), replicates=100,
+        asl_checkpoint=make_checkpoint("filter"), name="second",
+    )  # fmt: skip
+    with pytest.raises(NdecError, match=r"12 predictions name an image .*1 image, first q03: not an image"):
         run(config)
 
 

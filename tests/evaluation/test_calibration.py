@@ -13,9 +13,10 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.decision import ShippedThresholds, decisions
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList, replicate_weights
-from ndec_builder.evaluation.metrics.calibration import BestPairs, calibration, equal_mass
+from ndec_builder.evaluation.metrics.calibration import BestPairs, calibration, equal_mass, probable
 from ndec_builder.evaluation.metrics.ranked import rank
 from ndec_builder.evaluation.settings import BenchmarkConfig
+from ndec_builder.league.calibration import reliability
 
 RNG = np.random.default_rng(5)
 SAID = np.round(RNG.random(60), 1)  # with ties
@@ -60,6 +61,20 @@ def test_the_interval_is_that_of_resampled_groups() -> None:
             values.append(plain_ece(SAID[rows], PAIRS.correct[rows], number[rows]))
     found = calibration(PAIRS, 9, 100, 3)["ece"]
     assert [found["low"], found["high"]] == pytest.approx(np.quantile(values, [0.025, 0.975]))
+
+
+def test_scores_below_0_are_no_probabilities() -> None:
+    best = BestPairs(np.array([0.8, -2.1, 0.0]), np.array([True, False, False]), np.arange(3))
+    kept, others = probable(best)
+    assert kept.score.tolist() == [0.8, 0.0] and kept.group.tolist() == [0, 2] and others == 1
+
+
+def test_the_raw_error_of_a_league_leaves_out_queries_without_a_probability() -> None:
+    said = np.append(SAID, np.full(20, -2.1))
+    correct, group = np.append(PAIRS.correct, np.zeros(20, bool)), np.append(PAIRS.group, np.zeros(20, int))
+    found = reliability(PAIRS, BestPairs(said, correct, group), 9, True, 100, 0)
+    assert found is not None
+    assert found["ece_raw"] == pytest.approx(plain_ece(SAID, PAIRS.correct, equal_mass(SAID)))
 
 
 def some_list(groups: int, wrong: int) -> tuple[GroupedList, np.ndarray]:

@@ -43,7 +43,7 @@ def test_the_paper_numbers_agree_with_their_own_precision() -> None:
     assert is_ndec(49_252, 1_000_000, 5_009) and not is_ndec(748, 700, 400)
 
 
-def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable[..., Path]) -> None:
+def test_table_1_takes_csv_models_and_runs(small: Any, tmp_path: Path, make_checkpoint: Callable[..., Path]) -> None:
     asl = make_checkpoint("filter")
     report = benchmark.run(BenchmarkConfig(
         workspace=small.workspace, manifest=small.manifest, model=MODEL, scorer="asl", asl_checkpoint=asl,
@@ -53,12 +53,14 @@ def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable
         workspace=small.workspace, manifest=small.manifest, model=MODEL, replicates=100, name="plain-single"
     ))  # fmt: skip
     given = plain / "predictions.csv"
-    methods = (f"BoT={given}", f"BoT+ASL={given}", f"Net={MODEL}", f"Own={asl}", f"Own+ASL={asl}")
+    older = tmp_path / "older.csv"  # without the predictions of two queries
+    older.write_text("".join(line for line in given.open() if line[:3] not in ("q01", "x3,")))
+    methods = (f"BoT={given}", f"BoT+ASL={given}", f"Old={older}", f"Net={MODEL}", f"Own={asl}", f"Own+ASL={asl}")
     out = run.run(config(small, table=1, method=methods, asl_checkpoint=asl))
     assert sorted(path.name for path in out.iterdir()) == ["run.json", "table1.csv", "table1.json", "table1.md"]
     table = json.loads((out / "table1.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}
-    assert list(rows) == ["BoT", "BoT+ASL", "Net", "Net+ASL", "Own", "Own+ASL"]
+    assert list(rows) == ["BoT", "BoT+ASL", "Old", "Old+ASL", "Net", "Net+ASL", "Own", "Own+ASL"]
     metrics = json.loads((report / "metrics.json").read_text())
     keys = {"uap": "uap", "tp": "tp_kept_count", "fp": "fp_kept_count", "precision": "precision_after_filter"}
     for method in ("BoT+ASL", "Net+ASL"):
@@ -67,12 +69,14 @@ def test_table_1_takes_csv_models_and_runs(small: Any, make_checkpoint: Callable
     own = rows["Net+ASL"]["numbers"]["all"]["uap"]["value"] - rows["Net"]["numbers"]["all"]["uap"]["value"]
     assert rows["Net+ASL"]["uap_gain"]["value"] == pytest.approx(own)
     assert rows["BoT"]["paper"] == [42.06, 2075, 2934, 41.43] and rows["Net"]["paper"] is None
+    assert rows["Old"]["note"] == "2 of 16 queries without a prediction: is the list for this dataset?"
+    assert rows["Net"]["note"] == ""
     notes = {"Own+ASL": "its own norms", "BoT+ASL": "the norms of filter", "Net+ASL": "the norms of filter"}
     for name, whose in notes.items():
         assert rows[name]["note"] == f"filtered by {whose}"
     assert table["protocol"].startswith(
         "Search: global top 500,000, or all pairs where there are fewer; raw cosine; BoT: as given in predictions.csv; "
-        "BoT+ASL: as given in predictions.csv. Filter"
+        "BoT+ASL: as given in predictions.csv; Old: as given in older.csv. Filter"
     )
     text = (out / "table1.md").read_text()
     assert "## all hard negatives" in text and "filter AUC" in text

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ndec_builder.core.config import build, read_settings
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.detectors.methods import Method, config_of, parse_methods
@@ -67,6 +67,11 @@ def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
         plain = config_of(method, config)
         scored = score(plain, workspace, dataset)
         base = _values([evaluate_scored(plain, dataset, scored).evaluation], config, dataset)
+        remarks = ["trained on DISC21 queries (paper's row)"] if name in TRAINED_ON_QUERIES else []
+        if missing := dataset.without_prediction(scored.predictions).total():
+            queries = number_of(len(dataset.queries), "query", "queries")
+            remarks.append(f"{missing:,} of {queries} without a prediction: is the list for this dataset?")
+            say(f"{name}: {remarks[-1]}")
         own = methods.get(f"{name}+ASL")
         if own is None:
             scored = with_norms_of(config.asl_checkpoint, scored, plain, workspace, dataset)
@@ -78,8 +83,7 @@ def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
             whose = "its own norms" if own.has_norms else f"the norms of {_run_name(config.asl_checkpoint)}"
             note = f"filtered by {whose}"
         values = _values([evaluate_scored(filtered, dataset, scored).evaluation], config, dataset)
-        warning = "trained on DISC21 queries (paper's row)" if name in TRAINED_ON_QUERIES else ""
-        rows.append(_row(name, base, False, None, TABLE_1.get(name), warning))
+        rows.append(_row(name, base, False, None, TABLE_1.get(name), "; ".join(remarks)))
         rows.append(_row(f"{name}+ASL", values, True, base, TABLE_1.get(f"{name}+ASL"), note))
     return rows
 
