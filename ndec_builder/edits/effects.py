@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-_GRID = 64.0  # px⁻¹, steps of the coordinates of bent pictures
+_GRID = 64  # px⁻¹, steps of the coordinates of bent pictures
 _LEVELS = 20  # grey levels that oil paint tells apart
 
 
@@ -48,8 +49,8 @@ def posterise(image: Image.Image, levels: int) -> Image.Image:
 
 def edge(image: Image.Image, radius: int) -> Image.Image:
     """Outlines: the pixel times the size of its window, minus the sum of the window, cut to 0–255."""
-    pixels = np.asarray(image).astype(np.int64)
-    return _to_image((2 * radius + 1) ** 2 * pixels - _window_sum(pixels, radius))
+    pixels = np.asarray(image)
+    return _to_image((2 * radius + 1) ** 2 * pixels.astype(np.int32) - _window_sum(pixels, radius))
 
 
 def emboss(image: Image.Image, depth: float) -> Image.Image:
@@ -61,24 +62,21 @@ def emboss(image: Image.Image, depth: float) -> Image.Image:
 
 def oil(image: Image.Image, radius: int) -> Image.Image:
     """Oil paint: each pixel gets the mean colour of the most frequent of 20 grey levels in its window."""
-    pixels = np.asarray(image).astype(np.int64)
-    level = np.asarray(ImageOps.grayscale(image)).astype(np.int64) * _LEVELS // 256
-    best, colour = np.zeros(level.shape, np.int64), np.zeros(pixels.shape, np.int64)
-    for number in range(_LEVELS):
-        inside = level == number
-        if not inside.any():
-            continue
-        count = _window_sum(inside[..., None].astype(np.int64), radius)[..., 0]
-        total = _window_sum(pixels * inside[..., None], radius)
-        more = count > best
-        best[more] = count[more]
-        colour[more] = (total[more] + count[more][:, None] // 2) // count[more][:, None]
-    return Image.fromarray(colour.astype(np.uint8))
+    pixels = np.asarray(image)
+    level = np.asarray(ImageOps.grayscale(image)).astype(np.int32) * _LEVELS // 256
+    best, colour = np.zeros(level.shape, np.int32), np.zeros(pixels.shape, np.int32)
+    for number in np.unique(level).tolist():
+        inside = (level == number).astype(np.uint8)
+        count = _window_sum(inside, radius)
+        more = (count > best).astype(np.uint8)
+        cv2.copyTo(count, more, best)
+        cv2.copyTo(_window_sum(pixels * inside[..., None], radius), more, colour)
+    return Image.fromarray(((colour + best[..., None] // 2) // best[..., None]).astype(np.uint8))
 
 
 def cartoon(image: Image.Image, levels: int, radius: int) -> Image.Image:
     """Flat colours in few steps, with dark outlines."""
-    flat = posterise(image.filter(ImageFilter.MedianFilter(2 * radius + 1)), levels)
+    flat = posterise(Image.fromarray(cv2.medianBlur(np.asarray(image), 2 * radius + 1)), levels)
     lines = ImageOps.grayscale(image).filter(ImageFilter.GaussianBlur(1)).filter(ImageFilter.FIND_EDGES)
     drawn = lines.point([255] * 24 + [0] * 232)
     return ImageChops.multiply(flat, drawn.convert("RGB"))
@@ -144,24 +142,24 @@ def _bent(
 
 def _sampled(image: Image.Image, x: np.ndarray, y: np.ndarray) -> Image.Image:
     """The picture at pixel coordinates (h, w), bilinear; beyond the border the border's colour."""
-    pixels = np.asarray(image).astype(np.float64)
-    x, y = (np.clip(np.rint(value * _GRID) / _GRID, 0, side - 1)
-            for value, side in ((x, image.width), (y, image.height)))  # fmt: skip
-    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    right, bottom = np.minimum(left + 1, image.width - 1), np.minimum(top + 1, image.height - 1)
-    a, b = (x - left)[..., None], (y - top)[..., None]
-    upper = pixels[top, left] * (1 - a) + pixels[top, right] * a
-    lower = pixels[bottom, left] * (1 - a) + pixels[bottom, right] * a
-    return _to_image(upper * (1 - b) + lower * b)
+    width, height = image.size
+    pixels = np.asarray(image.convert("RGBA")).view(np.uint32).ravel()  # one number a pixel
+    x, y = (np.clip(np.rint(value * _GRID), 0, _GRID * (side - 1)).astype(np.int32)
+            for value, side in ((x, width), (y, height)))  # fmt: skip
+    (left, a), (top, b) = ((value // _GRID, (value % _GRID)[..., None]) for value in (x, y))
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+
+    def colours(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return pixels.take(row * width + column)[..., None].view(np.uint8)[..., :3]
+
+    upper, lower = (colours(row, left) * (_GRID - a) + colours(row, right) * a for row in (top, bottom))
+    return _to_image((upper * (_GRID - b) + lower * b) / _GRID**2)  # whole numbers up to here: exact
 
 
 def _window_sum(values: np.ndarray, radius: int) -> np.ndarray:
-    """Sum over the window (2 · radius + 1)² of each pixel, (h, w, c) int64; the border repeats."""
-    size = 2 * radius + 1
-    padded = np.pad(values, ((radius, radius), (radius, radius), (0, 0)), mode="edge")
-    total = np.pad(padded.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0), (0, 0)))
-    result: np.ndarray = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
-    return result
+    """Sum over the window (2 · radius + 1)² of each pixel, uint8 → int32 of the same shape; the border repeats."""
+    size = (2 * radius + 1,) * 2
+    return cv2.boxFilter(values, cv2.CV_32S, size, normalize=False, borderType=cv2.BORDER_REPLICATE)
 
 
 def _sigmoid(value: np.ndarray | float) -> np.ndarray:

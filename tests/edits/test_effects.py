@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from ndec_builder.edits.layers import pixels_sha256
-from ndec_builder.edits.operations import OPERATIONS, replay
+from ndec_builder.edits.operations import OPERATIONS, apply_edits, replay
 from ndec_builder.edits.recipes import EDIT_RECIPES
 from ndec_builder.edits.samplers import SAMPLERS
 from support.pictures import scene
@@ -67,11 +67,21 @@ def test_emboss_is_the_difference_to_the_upper_left() -> None:
 
 def test_oil_is_the_mean_of_the_most_frequent_level() -> None:
     found, level = made("oil", radius=2), GREY * 20 // 256
-    for y, x in ((10, 10), (22, 40)):
-        window = level[y - 2 : y + 3, x - 2 : x + 3]
+    levels, pixels = np.pad(level, 2, mode="edge"), np.pad(PIXELS, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    for y, x in ((10, 10), (22, 40), (0, 0), (43, 59)):
+        window = levels[y : y + 5, x : x + 5]
         mode = np.bincount(window.ravel()).argmax()  # the first of equal counts
-        colours = PIXELS[y - 2 : y + 3, x - 2 : x + 3][window == mode].astype(int)
+        colours = pixels[y : y + 5, x : x + 5][window == mode].astype(int)
         assert found[y, x].tolist() == [math.floor(value + 0.5) for value in colours.mean(axis=0)]
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_a_cartoon_is_a_posterised_median_with_black_lines(radius: int) -> None:
+    median = Image.fromarray(PIXELS).filter(ImageFilter.MedianFilter(2 * radius + 1))
+    flat = apply_edits(median, [{"operation": "posterise", "parameters": {"levels": 5}}])
+    found = made("cartoon", levels=5, radius=radius)
+    lines = (found == 0).all(axis=2)
+    assert 0 < lines.mean() < 1 and np.array_equal(found[~lines], np.asarray(flat)[~lines])
 
 
 @pytest.mark.parametrize("grey", [40, 128, 220])
