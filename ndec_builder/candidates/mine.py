@@ -74,6 +74,7 @@ def run(config: MineConfig) -> Path:
         shutil.rmtree(directory / _SCRATCH, ignore_errors=True)  # of a run that was killed after writing its result
         _change_sheet(config, workspace)
         _add_space(config, workspace)
+        report_other_settings(workspace, config.split, config.model, config.embed_settings)
         say(f"{directory}: already mined with these settings and inputs; nothing to do")
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}

@@ -240,12 +240,25 @@ def test_candidates_of_which_little_is_recorded_give_a_card(world: World, kept: 
     assert "lowest score not recorded" in text and "at most an unrecorded number per pool image" in text
 
 
-def test_pairs_of_a_file_are_not_called_the_most_similar(world: World) -> None:
+@pytest.mark.parametrize(
+    ("how", "card_says", "croissant_says"),
+    [
+        ({"pairs": "/secret/pairs.csv"}, "that came from a file instead of a search", "taken from a file instead of"),
+        (
+            {"shortlist": "local"},
+            "that share local features and fit by a homography, scored",
+            "homography were selected",
+        ),
+    ],
+)
+def test_other_pairs_are_not_called_the_most_similar(
+    world: World, how: dict[str, str], card_says: str, croissant_says: str
+) -> None:
     path = world.workspace.candidates("test") / "run.json"
     record = read_json(path)
-    write_json(path, record | {"config": record["config"] | {"pairs": "/secret/pairs.csv"}})
+    write_json(path, record | {"config": record["config"] | how})
     directory = run(ExportConfig(world.workspace.root))
     text = (directory / "README.md").read_text()
-    assert text.count("pairs that came from a file instead of a search") == 1 and text.count("most similar pairs") == 1
+    assert text.count(card_says) == 1 and text.count("most similar pairs") == 1
     assert "/secret" not in text + (directory / "manifest.json").read_text()
-    assert "pairs were taken from a file instead of a search" in (directory / "croissant.json").read_text()
+    assert croissant_says in (directory / "croissant.json").read_text()

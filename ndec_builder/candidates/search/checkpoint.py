@@ -40,9 +40,6 @@ class Checkpoint:
             np.savez(file, fingerprint=np.array(self.fingerprint), **values)
         self.last = time.monotonic()
 
-    def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
-
 
 def report_resumed(done: int, total: int) -> None:
     say(f"continuing a stopped search: {done} of {total} queries of this round are done")

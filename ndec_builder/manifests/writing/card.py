@@ -136,11 +136,13 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
     most = {name: known.get(value, str(value)) for name, value in settings.items()}
     count, model = f"{mining['counts'].get('pairs', 0):,}", escaped(mining["model"])
     chosen = (
-        f"{count} pairs that came from a file instead of a search, scored by {model}"
-        if mining.get("pairs_from_a_file")
-        else f"the {count} most similar pairs by {model}, at most {most['max_per_query']} per pool image and "
+        f"the {count} most similar pairs by {model}, at most {most['max_per_query']} per pool image and "
         f"{most['max_per_reference']} per reference"
     )
+    if mining.get("pairs_from_a_file"):
+        chosen = f"{count} pairs that came from a file instead of a search, scored by {model}"
+    elif mining.get("pairs_by_local_features"):
+        chosen = f"{count} pairs that share local features and fit by a homography, scored by {model}"
     lines = [
         f"Split {split}: {chosen}, lowest score {lowest}; "
         f"{mining['counts'].get('duplicates', 0):,} of them were duplicates, which nobody labelled. "

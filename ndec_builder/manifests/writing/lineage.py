@@ -124,6 +124,7 @@ def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
             "weights": run.get("weights") or {},
             "candidates_sha256": sha256_file(workspace.candidates(split) / "candidates.parquet"),
             **({"pairs_from_a_file": True} if config.get("pairs") else {}),
+            **({"pairs_by_local_features": True} if config.get("shortlist") == "local" else {}),
             "rechecked_pairs": read_table(recheck, ["pair_id"]).num_rows if recheck.is_file() else 0,
         }
     }

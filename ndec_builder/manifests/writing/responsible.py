@@ -121,6 +121,8 @@ def _preprocessing(info: Mapping[str, Any]) -> list[str]:
         chosen = f"the {count} most similar pairs by {mining['model']} were selected"
         if mining.get("pairs_from_a_file"):
             chosen = f"{count} pairs were taken from a file instead of a search"
+        elif mining.get("pairs_by_local_features"):
+            chosen = f"{count} pairs that share local features and fit by a homography were selected"
         duplicates = mining["counts"].get("duplicates", 0)
         steps.append(f"Split {split}: {chosen}; {duplicates} duplicates among them were set aside.")
     steps += [
