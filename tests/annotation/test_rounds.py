@@ -53,7 +53,7 @@ def test_auto_clear_takes_open_pairs_out_of_the_queues_and_undo_brings_them_back
     )
     push.run(config)
     slice_ = set(slice_pairs({row["pair_id"]: 0.95 for row in rows}, 0.9, 8))
-    clear = AutoClearConfig(workspace.root, allowed=0.4)
+    clear = AutoClearConfig(workspace.root, allowed=0.45)
     with pytest.raises(NdecError, match="8 of them not labelled yet or disputed"):
         pull.run(PullConfig(workspace.root))
         auto_clear.run(clear)
