@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import number_of, say
-from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.pictures.formats import without_picture_ending
 from ndec_builder.core.vocabulary import ROLES
 from ndec_builder.core.workspace import rows_by_id
 
@@ -168,8 +168,7 @@ def check_attribution(path: Path | None, attribution: Attribution, sides: tuple[
 
 
 def _image_id(text: str) -> str:
-    name = PurePosixPath(text).name
-    return name[: -len(suffix)] if (suffix := PurePosixPath(name).suffix) and suffix.lower() in SUFFIXES else name
+    return without_picture_ending(PurePosixPath(text).name)
 
 
 def _host_and_path(url: str) -> tuple[str, str]:

@@ -185,7 +185,7 @@ def as_typed(value: Any, hint: Any, where: str) -> Any:
         origin = typing.get_origin(option) or option
         if origin is tuple and isinstance(value, (list, tuple)):
             of = typing.get_args(option)[:1]
-            return tuple(Path(entry) if of == (Path,) and isinstance(entry, str) else entry for entry in value)
+            return tuple(as_typed(entry, of[0], f"an entry of {where}") if of else entry for entry in value)
         if origin is Path and isinstance(value, str):
             return Path(value)
         if origin is float and isinstance(value, int) and not isinstance(value, bool):

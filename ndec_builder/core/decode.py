@@ -270,11 +270,20 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The transform of an embedded colour profile into sRGB; None for sRGB itself and for a broken profile."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != mode or "sRGB" in (source.profile.profile_description or ""):
+        if source.profile.xcolor_space.strip() != mode:
             return None
-        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        named = mode == "RGB" and "sRGB" in (source.profile.profile_description or "")
+        return None if named and _keeps_greys(transform) else transform
     except Exception:  # a damaged profile is ignored, as programs without colour management do
         return None
+
+
+def _keeps_greys(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether a transform changes greys by rounding only. A linear sRGB profile, as GIMP writes it, brightens them."""
+    greys = Image.frombytes("RGB", (3, 1), bytes([64] * 3 + [128] * 3 + [192] * 3))
+    changed = ImageCms.applyTransform(greys, transform)
+    return changed is not None and max(ImageChops.difference(greys, changed).tobytes()) <= 8
 
 
 def _short(error: Exception) -> str:

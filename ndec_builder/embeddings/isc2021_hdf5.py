@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.pictures.formats import without_picture_ending
 from ndec_builder.embeddings import hdf5
 
 ONE_SIDE = {"vectors": "image_names"}
@@ -63,5 +63,5 @@ def _side(path: Path, what: str, vectors: Any, names: Any) -> NamedVectors:
 
 def _image_id(name: Any) -> str:
     """`b"queries/Q00001.jpg"` → `Q00001`; another ending stays."""
-    path = PurePosixPath(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name))
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    return without_picture_ending(PurePosixPath(text).name)

@@ -99,7 +99,9 @@ def parse_model(name: str) -> ModelName:
     for kind in FILE_KINDS:
         if name.startswith(kind + ":"):
             return _file_model(name, kind)
-    path, _, size = name.partition("@")
+    path, at, size = name.rpartition("@")
+    if not at or "/" in size or Path(name).is_file():  # an @ of a folder or of the file itself
+        path, size = name, ""
     if "/" in path or path.endswith(_SUFFIXES):
         if size and not size.isdigit():
             raise UsageError(f"{name!r}: after the @ of a TorchScript file comes its input size in px, not {size!r}")

@@ -1,8 +1,7 @@
-"""Guess the kind of a source from its name and first entries. Opens no image."""
+"""Guess the kind of a source from its name and entries. Opens no image."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 
@@ -16,7 +15,6 @@ _BY_ENDING = {
     ".zip": "disc21", ".tgz": "tar",
 }  # fmt: skip
 _PACKED_TAR = re.compile(r"\.tar\.\w+$")
-_SCANNED_ENTRIES = 1_000  # of a folder
 
 
 def guess_kind(source: Path | str) -> str:
@@ -52,7 +50,7 @@ def _has_image_ids(path: Path) -> bool:
 
 
 def _kind_of_folder(folder: Path) -> str:
-    entries = {path.name for path in itertools.islice(folder.iterdir(), _SCANNED_ENTRIES)}
+    entries = {path.name for path in folder.iterdir()}
     if "negative_pair" in entries or "query_images_h5" in entries:
         return "ndec"
     if "original" in entries and entries & {"crops", "jpeg", "jpegqual", "strong"}:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ndec_builder.core.console import number_of
-from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.pictures.formats import without_picture_ending
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -166,8 +166,7 @@ def _row(path: Path, line: int, cells: list[str], known: Collection[str]) -> Mat
 
 
 def _strip_ending(name: str, known: Collection[str] = ()) -> str:
-    stem, dot, ending = name.rpartition(".")
-    return stem if stem and name not in known and f"{dot}{ending.lower()}" in SUFFIXES else name
+    return name if name in known else without_picture_ending(name)
 
 
 def _no_contradiction(path: Path, rows: list[Match], first_line: dict[Match, int]) -> None:

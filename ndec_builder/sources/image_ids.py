@@ -21,6 +21,11 @@ def check_rule(rule: str) -> str:
     return rule
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a table has no value: null, an empty text, or the NaN that pandas writes for it."""
+    return value is None or value == "" or value != value
+
+
 def choose_ids(
     rule: str, short: str, longer: Sequence[str], values: Mapping[str, Any] | None = None
 ) -> tuple[str, Sequence[str]]:
@@ -31,13 +36,13 @@ def choose_ids(
     """
     if rule.startswith(COLUMN):
         value = (values or {}).get(rule.removeprefix(COLUMN))
-        return ("" if value is None else str(value)), ()
+        return ("" if is_missing(value) else str(value)), ()
     if rule == "stem":
         return short, ()
     if rule == "path":
         return (longer[0], longer[1:]) if longer else (short, ())
     for name in ID_NAMES if values else ():
-        if values is not None and values.get(name) not in (None, ""):
+        if values is not None and not is_missing(values.get(name)):
             return str(values[name]), ()
     return short, longer
 

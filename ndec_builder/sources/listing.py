@@ -86,6 +86,7 @@ class Lister:
         Ids and uris that are not valid Unicode become rejects: a table cannot hold them.
         """
         ids = (image_id, *longer)[:_IDS]
+        place = place and str(PurePosixPath(place))  # `./a/x.jpg` is in the folder `a`
         if any(printable(text) != text for text in (uri, ids[-1], place or "")):
             return self.reject(image_id, uri, "the file name is not UTF-8; rename the file", longer=longer)
         self.local |= "://" not in uri

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ndec_builder.core.errors import NdecError
+from ndec_builder.sources.image_ids import is_missing
 
 NAMES = {
     # column: names that sources use for it; the first one present counts
@@ -36,21 +38,21 @@ def metadata_group(metadata: Mapping[str, Any], group_by: str) -> str | None:
         columns = licence_columns(metadata)
         return columns.get("author_url") or columns.get("author")
     given = metadata.get("group") if group_by == "auto" else None
-    return str(given) if given not in (None, "") else None
+    return None if is_missing(given) else str(given)
 
 
 def metadata_rotation(metadata: Mapping[str, Any]) -> int:
     """Clockwise degrees from `rotation` (ours: clockwise). Raises NdecError unless it is a multiple of 90."""
     value = metadata.get("rotation")
-    if value in (None, ""):
+    if is_missing(value):
         return 0
     try:
-        degrees = int(float(str(value))) % 360
+        degrees = float(str(value)) % 360
     except ValueError:
-        degrees = -1
+        degrees = math.nan
     if degrees not in QUARTER_TURNS:
         raise NdecError(f"the rotation {value!r} is not one of {QUARTER_TURNS}; fix the metadata")
-    return degrees
+    return int(degrees)
 
 
 ORIENTATIONS = {

@@ -44,6 +44,7 @@ def test_flags_override_settings_override_defaults() -> None:
         ({"top": "ten"}, "wrong type"),
         ({"top": True}, "wrong type"),
         ({"share": "x"}, "wrong type"),
+        ({"names": ["b", 1]}, r"an entry of \[s\] names of ndec.toml is 1, which has the wrong type; expected str"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, object], message: str) -> None:

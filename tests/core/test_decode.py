@@ -77,7 +77,7 @@ def test_bad_bytes_have_a_reason(data: bytes, reason: str) -> None:
         decode(data)
 
 
-def colour_profile(gamma: float) -> bytes:
+def colour_profile(gamma: float, text: bytes = b"plain") -> bytes:
     """An RGB profile with sRGB's primaries and another tone curve, written out by hand (ICC.1:2001)."""
 
     def s15(value: float) -> bytes:
@@ -87,7 +87,7 @@ def colour_profile(gamma: float) -> bytes:
         return b"XYZ \0\0\0\0" + s15(x) + s15(y) + s15(z)
 
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    name = b"desc\0\0\0\0" + struct.pack(">I", 6) + b"plain\0" + bytes(78)
+    name = b"desc\0\0\0\0" + struct.pack(">I", len(text) + 1) + text + bytes(79)
     tags = {
         b"desc": name,
         b"wtpt": xyz(0.9642, 1.0, 0.8249),
@@ -108,14 +108,18 @@ def colour_profile(gamma: float) -> bytes:
     return (head + bytes(128 - len(head))) + struct.pack(">I", len(tags)) + table + body
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG"])
-def test_an_embedded_profile_is_converted_to_srgb(format: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "text"), [("PNG", b"plain"), ("JPEG", b"plain"), ("PNG", b"GIMP built-in Linear sRGB")]
+)
+def test_an_embedded_profile_is_converted_to_srgb(format: str, text: bytes) -> None:
     """Gamma 1 against the sRGB curve, computed from its formula: linear 0.2 is shown as 124, not 51."""
     values = [26, 51, 128, 204, 255]
     picture = Image.new("RGB", (16 * len(values), 16))
     for i, value in enumerate(values):
         picture.paste((value,) * 3, (16 * i, 0, 16 * i + 16, 16))
-    data = encoded(picture, format, icc_profile=colour_profile(1.0), **({"quality": 100} if format == "JPEG" else {}))
+    data = encoded(
+        picture, format, icc_profile=colour_profile(1.0, text), **({"quality": 100} if format == "JPEG" else {})
+    )
     linear = np.array(values) / 255
     expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     assert np.asarray(decode(data))[8, 8::16, 1] == pytest.approx(expected, abs=3)
@@ -124,7 +128,8 @@ def test_an_embedded_profile_is_converted_to_srgb(format: str) -> None:
 def test_srgb_and_broken_profiles_change_nothing() -> None:
     picture = scene(8)
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, b"no profile at all", colour_profile(1.0)[:200]):
+    near = colour_profile(2.2, b"sRGB IEC61966-2.1")  # greys differ from sRGB's by up to 5
+    for profile in (srgb, near, b"no profile at all", colour_profile(1.0)[:200]):
         assert np.array_equal(np.asarray(decode(encoded(picture, "PNG", icc_profile=profile))), np.asarray(picture))
 
 

@@ -46,7 +46,7 @@ def check(directory: Path, names: list[str], vectors: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [[b"refs/R000002.jpg", b"R000000.png", b"R000001"], ["a/R000002.jpg", "R000000", "R000001"]]
+    "names", [[b"refs/R000002.jpg", b"R000000.DNG", b"R000001"], ["a/R000002.jpg", "R000000", "R000001"]]
 )
 def test_names_are_stripped_and_rows_sorted(tmp_path: Path, names: list[Any]) -> None:
     path = tmp_path / "theirs.hdf5"

@@ -270,6 +270,7 @@ def test_a_path_may_contain_an_at_sign(tmp_path: Path) -> None:
         model = parse_model(f"{name}@{file}")
         assert (model.weights, model.tag, model.architecture) == (file, tag, name.split(":")[1].split(".")[0])
     assert parse_model(f"open_clip:RN50@openai@{file}").tag == "openai"
+    assert (parse_model(str(file)).weights, parse_model(f"{file}@96").size) == (file, 96)  # TorchScript
 
 
 def test_half_precision_torchscript_takes_float_pictures(tmp_path: Path) -> None:

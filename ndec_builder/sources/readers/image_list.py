@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ndec_builder.core.access.hosts import private_address
 from ndec_builder.core.access.references import NOT_PLAIN
@@ -27,7 +27,8 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     lines = read_lines(path, "image list")
     lister = Lister(config.role, config.license)
     missing, allowed = [], references_of(config).allow
-    for line in dict.fromkeys(lines):
+    distinct = list(dict.fromkeys(map(_plain, lines)))
+    for line in distinct:
         address = line[len(container(line)) :]
         image_id, longer = choose_ids(config.id, stem(line), (without_ending(line), line))
         place = None if "://" in line or line.startswith("/") else container(line)
@@ -50,13 +51,21 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
             lister.reject(image_id, uri, NOT_PLAIN, longer=longer)
             continue
         lister.add(image_id, uri, longer=longer, place=place)
-    if len(missing) == len(set(lines)):
+    if len(missing) == len(distinct):
         raise UsageError(
             f"of {number_of(len(missing), 'file')} that {path} names, none exists; relative paths start at "
             f"{path.parent}. " + name_all("missing", missing)
         )
     gaps = (f"{name_all('files of the list are missing', missing)}",) if missing else ()
-    return SourceContents({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path)})
+    more = number_of(len(lines) - len(distinct), "line of the list repeats", "lines of the list repeat")
+    notes = (f"{more} an earlier one: left out",) if len(lines) > len(distinct) else ()
+    return SourceContents({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path)}, notes=notes)
+
+
+def _plain(line: str) -> str:
+    """A line in one form: `./a//x.jpg` is `a/x.jpg`."""
+    file = container(line)
+    return line if "://" in line else str(PurePosixPath(file)) + line[len(file) :]
 
 
 def read_lines(path: Path, what: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,17 @@ import pyarrow.parquet as pq
 
 from ndec_builder.core.access.references import References
 from ndec_builder.core.addresses import Cell
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.containers import containers, is_uri, labels, open_container, references_of, scanned
-from ndec_builder.sources.image_ids import COLUMN, ID_NAMES
+from ndec_builder.sources.image_ids import COLUMN, ID_NAMES, is_missing
 from ndec_builder.sources.listing import SourceContents, stem, without_ending
 from ndec_builder.sources.metadata import NAMES
 from ndec_builder.sources.readers.described import DescribedImages
+from ndec_builder.sources.readers.folder import walk_files
 from ndec_builder.sources.readers.image_column import ImageCell, ImageColumn, entries, find_column, unreadable
 from ndec_builder.sources.settings import IngestConfig
 
@@ -52,17 +54,30 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     column, or no row; NdecError for a file that is not parquet.
     """
     images = DescribedImages(config)
-    count = 0
+    count, named = 0, set[str]()
     found = containers(config.source, ".parquet", workspace, _HINT)
     for (uri, name), label in zip(found, labels([uri for uri, _ in found]), strict=True):
         rows = scanned(partial(_scan, uri, name, label, config, workspace), name)
         for row in rows:
             read = partial(read_uri, workspace.resolve(row.uri))
             images.add(row.uri, row.short, row.longer, row.values, row.place, read=read, problem=row.problem)
+            named.add(row.uri)
         count += len(rows)
     if not count:
         raise UsageError(f"no row in {config.source}; {_HINT}")
-    return images.contents()
+    return images.contents(notes=[_others(config, named, workspace)])
+
+
+def _others(config: IngestConfig, named: Set[str], workspace: Workspace) -> str:
+    """How many pictures are in the folder but in no row; empty if there are none, or if the source is no folder."""
+    folder = Path(config.source)
+    if is_uri(config.source) or not folder.is_dir():
+        return ""
+    pictures = [os.path.realpath(folder / file.name) for file in walk_files(folder, frozenset(SUFFIXES))]
+    read = {os.path.realpath(workspace.resolve(uri)) for uri in named if "#" not in uri} if pictures else set()
+    if not (others := sorted({*pictures} - read)):
+        return ""
+    return f"{number_of(len(others), 'image is', 'images are')} left out, in no row of the tables, e.g. {others[0]}"
 
 
 def _scan(uri: str, name: str, label: str, config: IngestConfig, workspace: Workspace) -> list[ParquetRow]:
@@ -104,7 +119,7 @@ def _rows(
             raise pa.ArrowInvalid(f"its row group {row_group} has columns of {len(rows)} and {len(found)} rows")
         for row, images in enumerate(found):
             values = rows[row] if rows is not None else {}
-            given = next((values[n] for n in ID_NAMES if values.get(n)), None) if column.many else None
+            given = next((values[n] for n in ID_NAMES if not is_missing(values.get(n))), None) if column.many else None
             if given is not None:
                 values = {**values, **dict.fromkeys(ID_NAMES)}
             for index, image in enumerate(images):
