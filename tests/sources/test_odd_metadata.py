@@ -52,10 +52,12 @@ def test_lines_that_name_one_file_are_one_image(tmp_path: Path, folders: Path) -
     assert "2 lines of the list repeat an earlier one" in found.notes
 
 
-def test_the_kind_of_a_large_folder_is_seen(tmp_path: Path) -> None:
+def test_the_kind_of_a_large_folder_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "metadata.parquet").touch()
-    for number in range(2_000):
+    for number in range(1_100):
         (tmp_path / f"{number}.png").touch()
+    ascending = sorted(tmp_path.iterdir())  # the metadata is last
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(ascending))
     assert guess_kind(tmp_path) == "hf"
 
 
