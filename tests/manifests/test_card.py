@@ -243,7 +243,7 @@ def test_candidates_of_which_little_is_recorded_give_a_card(world: World, kept: 
 @pytest.mark.parametrize(
     ("how", "card_says", "croissant_says"),
     [
-        ({"pairs": "/secret/pairs.csv"}, "that came from a file instead of a search", "taken from a file instead of"),
+        ({"pairs": "/secret/pairs.csv"}, "that came from a file instead of a search", "search were selected"),
         (
             {"shortlist": "local"},
             "that share local features and fit by a homography, scored",

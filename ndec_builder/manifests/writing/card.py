@@ -9,7 +9,7 @@ from ndec_builder.annotation.decisions.agreement import agreement_texts
 from ndec_builder.annotation.decisions.audit import published_bound
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import MANIFEST_TABLES
-from ndec_builder.manifests.writing.responsible import came_with_files, card_facts, escaped
+from ndec_builder.manifests.writing.responsible import came_with_files, card_facts, escaped, other_choice
 
 _STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")  # of the Hugging Face size categories
 TABLE_MEANINGS = {
@@ -135,14 +135,11 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
     known = {None: "an unrecorded number", 0: "any number"}
     most = {name: known.get(value, str(value)) for name, value in settings.items()}
     count, model = f"{mining['counts'].get('pairs', 0):,}", escaped(mining["model"])
+    limits = f"at most {most['max_per_query']} per pool image and {most['max_per_reference']} per reference"
+    other = other_choice(mining)
     chosen = (
-        f"the {count} most similar pairs by {model}, at most {most['max_per_query']} per pool image and "
-        f"{most['max_per_reference']} per reference"
+        f"{count} pairs {other}, scored by {model}" if other else f"the {count} most similar pairs by {model}, {limits}"
     )
-    if mining.get("pairs_from_a_file"):
-        chosen = f"{count} pairs that came from a file instead of a search, scored by {model}"
-    elif mining.get("pairs_by_local_features"):
-        chosen = f"{count} pairs that share local features and fit by a homography, scored by {model}"
     lines = [
         f"Split {split}: {chosen}, lowest score {lowest}; "
         f"{mining['counts'].get('duplicates', 0):,} of them were duplicates, which nobody labelled. "

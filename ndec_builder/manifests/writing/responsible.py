@@ -113,18 +113,22 @@ def _people(info: Mapping[str, Any]) -> list[str]:
     return [name for name in info["annotators"] if name != _ORACLE and not name.startswith(FILE_SOURCE)]
 
 
+def other_choice(mining: Mapping[str, Any]) -> str:
+    """How the mined pairs were chosen, if not by the score of the descriptor; else an empty text."""
+    if mining.get("pairs_from_a_file"):
+        return "that came from a file instead of a search"
+    return "that share local features and fit by a homography" if mining.get("pairs_by_local_features") else ""
+
+
 def _preprocessing(info: Mapping[str, Any]) -> list[str]:
     steps = []
     for split, facts in sorted(info["lineage"].items()):
         mining = facts["mining"]
         count = mining["counts"].get("pairs", 0)
-        chosen = f"the {count} most similar pairs by {mining['model']} were selected"
-        if mining.get("pairs_from_a_file"):
-            chosen = f"{count} pairs were taken from a file instead of a search"
-        elif mining.get("pairs_by_local_features"):
-            chosen = f"{count} pairs that share local features and fit by a homography were selected"
+        other = other_choice(mining)
+        chosen = f"{count} pairs {other}" if other else f"the {count} most similar pairs by {mining['model']}"
         duplicates = mining["counts"].get("duplicates", 0)
-        steps.append(f"Split {split}: {chosen}; {duplicates} duplicates among them were set aside.")
+        steps.append(f"Split {split}: {chosen} were selected; {duplicates} duplicates among them were set aside.")
     steps += [
         f"Left out of {table}: {count} ({reason})."
         for table, reasons in sorted(info["dropped"].items())
