@@ -121,6 +121,9 @@ def test_the_old_dataset_gives_the_old_numbers(old: Path) -> None:
     report = benchmark.run(BenchmarkConfig(workspace=Path(), **files, replicates=100, name="again"))
     wanted, found = read_json(old / "reports" / "baseline" / "metrics.json"), read_json(report / "metrics.json")
     texts = {"detector", "protocol", "threshold_advice", "data"}
+    for kind in wanted["by_edit_kind"].values():  # where no copy was found, the interval was [0, 0]; now it is exact
+        if kind["recall_at_n"]["high"] == 0:
+            kind["recall_at_n"]["high"] = pytest.approx(1 - 0.025 ** (1 / kind["copies"]))
     assert {name: value for name, value in found.items() if name in wanted and name not in texts} == {
         name: value for name, value in wanted.items() if name not in texts
     }
