@@ -126,7 +126,7 @@ def test_re_scored_pairs_lead_and_the_others_keep_their_order(values: list[float
 
 
 def test_scores_on_another_scale_give_the_same_list(small, fused: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    rows = [(q, r, round(0.9 - (5 * q + 3 * r) % 12 / 20, 3)) for q in range(12) for r in range(12)]
+    rows = [(q, r, round(0.9 - (5 * q + 3 * r) % 12 / 20, 3)) for q in range(3) for r in range(12)]
     orders = []
     for scale in (1, 100):
         file = tmp_path / f"x{scale}.csv"
