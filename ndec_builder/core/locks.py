@@ -1,8 +1,8 @@
 """One writer per output: an advisory lock next to it, which the system releases when the process dies.
 
-`flock` also holds across machines on NFS (Linux maps it to a lock of the server). Where it does not, the holder that
-the file names is believed until it removes the file. Every holder removes it, and a process that gets a lock checks
-that the file with that name is still the locked one.
+`flock` also holds across machines on NFS (Linux maps it to a lock of the server). Where it does not, the holder
+named in the file counts as holding the lock until it removes the file. Every holder removes it, and a process that gets
+a lock checks that the file with that name is still the locked one.
 Everyone who may write in a folder may open its lock files, so the users of a shared folder exclude each other.
 """
 

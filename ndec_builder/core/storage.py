@@ -95,8 +95,8 @@ def disk_error(error: OSError) -> NdecError | None:
 def remove_partials(output: Path) -> None:
     """Remove the temporary files that a killed writer of `output` (a file or a folder) left behind.
 
-    Call it with the lock of `output`. A running command on this machine may still write there: `resolve` writes its
-    decisions next to the mined pairs, whose lock is that of `mine`. Its files stay.
+    Call it while holding the lock of `output`. Files of a process that still runs on this machine stay, because
+    `resolve` writes next to the mined pairs under another lock.
     """
     found = [*output.parent.glob(f".{glob.escape(output.stem)}-*.partial*")]
     if output.is_dir():

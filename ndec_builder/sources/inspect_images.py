@@ -44,7 +44,7 @@ from ndec_builder.sources.settings import IngestConfig
 RESULT_VERSION = 3
 IMAGES_PER_SHARD = 4_000  # images per shard marker
 _AHEAD = 4  # files in flight per thread: keeps threads busy and memory small
-_FACTS = ("sha256", "width", "height", "format")
+FACTS = ("sha256", "width", "height", "format")
 
 
 def open_listing(
@@ -168,7 +168,7 @@ def read_facts(uri: str, look: str, max_pixels: int | None, md5: str | None = No
         raise
     except Exception as error:  # whatever one image does, the others go on
         return f"cannot read: {type(error).__name__}: {error}"
-    facts = dict(zip(_FACTS, (sha256_bytes(data), header.width, header.height, header.format), strict=True))
+    facts = dict(zip(FACTS, (sha256_bytes(data), header.width, header.height, header.format), strict=True))
     return facts if grey is None else {**facts, "grey_range": grey}
 
 

@@ -7,18 +7,16 @@ made from it stay valid when some of its images are opened later.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.console import track
-from ndec_builder.core.schemas import IMAGES
+from ndec_builder.core.schemas import IMAGES, REJECTS, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.inspect_images import read_all, read_facts
+from ndec_builder.sources.inspect_images import FACTS, read_all, read_facts
 
-FACTS = ("sha256", "width", "height", "format")
 _COLUMNS = ["image_id", "uri", *FACTS]
 _SCHEMA = pa.schema([IMAGES.field(name) for name in _COLUMNS])
 
@@ -31,7 +29,7 @@ def open_images(workspace: Workspace, role: str, images: pa.Table, workers: int 
     """
     unknown = images.filter(pc.is_null(images["sha256"]))
     if not unknown.num_rows:
-        return images, _rejects([])
+        return images, table_of(REJECTS, [])
     known = read_opened(workspace, role)
     new, bad = [], []
     fresh = unknown.filter(pc.is_null(_places(unknown, known))).select(["image_id", "uri"]).to_pylist()
@@ -49,7 +47,7 @@ def open_images(workspace: Workspace, role: str, images: pa.Table, workers: int 
     for name in FACTS:
         index = images.schema.get_field_index(name)
         images = images.set_column(index, IMAGES.field(name), pc.coalesce(images[name], known[name].take(places)))
-    return images.filter(pc.is_valid(images["sha256"])), _rejects(bad)
+    return images.filter(pc.is_valid(images["sha256"])), table_of(REJECTS, bad)
 
 
 def opened_path(workspace: Workspace, role: str) -> Path:
@@ -66,8 +64,3 @@ def _places(images: pa.Table, known: pa.Table) -> pa.Array:
     """For each image its row in `known`, or null. An image whose uri changed has no row."""
     keys = [pc.binary_join_element_wise(t["image_id"], t["uri"], "\x1f").combine_chunks() for t in (images, known)]
     return pc.index_in(keys[0], value_set=keys[1])
-
-
-def _rejects(rows: list[dict[str, Any]]) -> pa.Table:
-    fields = [("image_id", pa.string()), ("uri", pa.string()), ("reason", pa.string())]
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))

@@ -19,9 +19,9 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS, REPLACED
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.inspect_images import FACTS
 
 _COLUMNS = ["image_id", "sha256"]
-_OPENED = ("sha256", "width", "height", "format")  # known once an image was opened
 
 
 def merge(old: pa.Table, new: pa.Table, role: str, stated: pa.Array) -> tuple[pa.Table, str]:
@@ -60,7 +60,7 @@ def _updated(before: pa.Table, again: pa.Table, stated: pa.ChunkedArray) -> pa.T
     """The rows of images that were listed again at the same uri. Both tables have the same ids in the same order."""
     replaced = pc.fill_null(pc.not_equal(before["sha256"], again["sha256"]), False)
     columns = {name: again[name] for name in IMAGES.names}
-    columns |= {name: pc.coalesce(again[name], before[name]) for name in _OPENED}
+    columns |= {name: pc.coalesce(again[name], before[name]) for name in FACTS}
     columns |= {
         name: pc.coalesce(again[name], pc.if_else(replaced, pa.scalar(None, pa.string()), before[name]))
         for name in LICENCE_COLUMNS

@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         self.keep_shape = keep_shape  # True: the longest side is `size`; False: pictures are squashed to size × size
         self.interpolation = interpolation  # of the resizing: bicubic or bilinear, both antialiased
         self.autocast = autocast  # whether bfloat16 may be used in the trunk
-        self.convertible = convertible  # whether a faster engine may run the trunk (see `engine`)
+        self.convertible = convertible  # whether a faster engine may run the trunk (`engines/openvino_trunk.py`)
         self.fingerprint, self.weights = name.fingerprint(), name.weights_sha256()
         self.register_buffer("place", torch.zeros(()), persistent=False)  # gives the device of a trunk without weights
         self.dim = self._probe_dim()

@@ -104,8 +104,8 @@ def compile_trunk(backbone: Backbone, shape: tuple[int, ...], bf16: bool, lanes:
 def _silence_tracer() -> None:
     """Hide warnings of torch's tracer about constant shapes and its own future.
 
-    For good, and when this module is imported: `catch_warnings` of another thread that decodes undoes filters, and then
-    a warning may follow an error's paragraph.
+    For good, and when this module is imported: `catch_warnings` of another library may undo a filter while a trunk is
+    traced.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")

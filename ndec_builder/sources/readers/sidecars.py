@@ -50,8 +50,8 @@ class Sidecars:
         """Find the images of each sidecar.
 
         A sidecar whose name is that of an image describes this image only. One that is named for its key describes all
-        images of the key; so does one with a longer name (`0001.meta.json`), unless images of the key have sidecars of
-        their own names, which makes it one of a missing image.
+        images of the key; so does one with a longer name (`0001.meta.json`), unless images of the key have sidecars
+        named like themselves; then it belongs to an image that is missing.
         """
         full = {plain_path(image) for image in images}
         exact = {without_ending(image) for image in full}
