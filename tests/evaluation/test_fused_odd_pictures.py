@@ -63,14 +63,14 @@ def test_equal_references_share_a_query_and_do_not_compete(scores: dict[tuple[st
     assert scores["equal", "r0"] > max(s for (q, r), s in scores.items() if q == "equal" and r not in ("r0", "equal"))
 
 
-def test_all_parts_of_a_collage_of_ten_are_examined_and_the_best_lead(
+def test_all_parts_of_a_collage_of_ten_are_examined_and_half_rank_above_all_others(
     scores: dict[tuple[str, str], float],
 ) -> None:
-    # each is 64 px wide at the size where keypoints are searched, so not all rank above all others
+    # each is 64 px wide at the size where keypoints are searched: 5 have the 8 keypoints that a homography needs
     own = {reference: score for (query, reference), score in scores.items() if query == "collage"}
-    best = sorted(own, key=lambda name: -own[name])
+    others = [score for reference, score in own.items() if reference not in (*TEN, "equal")]
     assert min(own[name] for name in TEN) >= 0
-    assert set(best[:3]) <= {*TEN, "equal"}
+    assert sum(own[name] > max(others) for name in TEN) >= 5
 
 
 def test_a_thumbnail_of_40_px_ranks_its_reference_first(scores: dict[tuple[str, str], float]) -> None:
