@@ -1,6 +1,6 @@
 """Memory of a worker that searches on Ray, for pools of several sizes: its own memory apart from mapped files.
 
-    python benchmarks/cluster_memory.py [--quick]
+    python benchmarks/cluster_memory.py [--references N] [--quick]
 
 50,000 references × 512 dimensions, pools of 125,000 to 1,000,000, synthetic (`vectors.py`). Two real nodes on loopback
 with one CPU each, ranges as `ndec mine` makes them, new worker processes for each pool. Every 50 ms the script reads
@@ -109,8 +109,9 @@ def report(found: dict[int, dict[str, float]], references: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of both sides, nothing written")
+    parser.add_argument("--references", type=int, default=REFERENCES)
     given = parser.parse_args()
-    pool, references = (POOL // 20, REFERENCES // 20) if given.quick else (POOL, REFERENCES)
+    pool, references = (POOL // 20, given.references // 20) if given.quick else (POOL, given.references)
     with tempfile.TemporaryDirectory(prefix="cluster-memory-") as name:
         write_vectors(Path(name), pool, references)
         with two_nodes() as nodes:
