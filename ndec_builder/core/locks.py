@@ -27,8 +27,9 @@ from typing import Any, TextIO, TypeAlias, TypeVar
 
 from ndec_builder.core.access.machines import is_elsewhere, locks_reach, running_system, user_name
 from ndec_builder.core.console import say
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import remove_abandoned, remove_partials, write_error
+from ndec_builder.core.workspace import given_as_uri
 
 _Config = TypeVar("_Config")
 Run: TypeAlias = Callable[[_Config], Path]
@@ -50,8 +51,14 @@ def locked(output: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises NdecError that names the other writer if there is one; with `wait` it waits instead. Also raises NdecError
     when a lock cannot be had, unless NO_LOCK is set. If this user cannot write there at all, there is no lock and no
-    error: a finished run needs none, and any write will raise.
+    error: a finished run needs none, and any write will raise. Raises UsageError for a URI: an object store has neither
+    locks nor atomic renames.
     """
+    if given_as_uri(output):
+        raise UsageError(
+            f"the output {output} is a URI; ndec locks and renames what it writes, which an object store cannot do. "
+            "Write to a folder on a disk or a shared file system, and copy it to the store when the command has ended"
+        )
     if os.environ.get(NO_LOCK):
         say(f"no lock is taken (--no-lock): make sure that only one command writes {output}")
         yield

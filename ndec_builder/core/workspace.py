@@ -20,6 +20,12 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.vocabulary import ROLES, SPLITS
 
 
+def given_as_uri(path: Path) -> bool:
+    """Whether a path was given as an address, such as s3://bucket/x; a folder with such a name counts as a folder."""
+    found = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?=/)", str(path))
+    return bool(found and not Path(found[0]).exists())
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Paths of one benchmark directory. Making the object touches nothing on disk."""
@@ -28,8 +34,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         """Raise UsageError for a URI: results are renamed, locked and mapped, which an object store cannot do."""
-        found = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?=/)", str(self.root))
-        if found and not Path(found[0]).exists():
+        if given_as_uri(self.root):
             raise UsageError(
                 f"the workspace {self.root} is a URI; a workspace must be a folder on a disk or a shared file system, "
                 "because ndec renames, locks and maps its files. Images may stay in an object store: ingest their URI "

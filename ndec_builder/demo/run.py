@@ -77,7 +77,7 @@ def run(config: DemoConfig) -> DemoTable:
 
     Raises UsageError for a directory that holds anything but a demo, NdecError while another demo runs there.
     """
-    with locked(config.out.resolve()):
+    with locked(config.out):
         return _run(config)
 
 

@@ -39,7 +39,7 @@ class FileCopy:
     sha256: str
 
 
-@one_writer(lambda config: config.out.resolve())
+@one_writer(lambda config: config.out)
 def run(config: ReleaseConfig) -> Path:
     """Write the layout into a new or empty folder and return it. Image bytes never change.
 

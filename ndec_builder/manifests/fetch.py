@@ -50,7 +50,7 @@ class FetchResult:
     detail: str = ""
 
 
-@one_writer(lambda config: config.manifest.resolve())
+@one_writer(lambda config: config.manifest)
 def run(config: FetchConfig) -> Path:
     """Fetch what is missing into the dataset's images folder, write fetch.csv, return the dataset's directory.
 

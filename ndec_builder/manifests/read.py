@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.core.errors import NdecError, nearest
+from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.schemas import MANIFEST_TABLES, SCHEMA_VERSION, conform
 from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.workspace import given_as_uri
 from ndec_builder.manifests.codes import COPY
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.image_paths import escapes_root, image_place
@@ -75,6 +76,11 @@ class Manifest:
 def open_manifest(directory: Path) -> Manifest:
     """Open a dataset directory. Raises NdecError when it is not one, or has a different schema version."""
     path = directory / "manifest.json"
+    if given_as_uri(directory):
+        raise UsageError(
+            f"the dataset {directory} is a URI; ndec reads datasets from folders: copy it to a disk first. Its images "
+            "may stay in the store"
+        )
     if not directory.is_dir():
         raise NdecError(f"the dataset directory {directory} does not exist; `ndec export` makes one under manifests/")
     if not path.is_file():

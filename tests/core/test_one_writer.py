@@ -10,7 +10,7 @@ import pytest
 
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core import locks
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.workspace import Workspace
 from support.isc2021_file import write_isc2021
@@ -52,6 +52,7 @@ def writers(root: Path) -> dict[str, tuple[dict[str, Any], Path]]:
     }
 
 
+IN_A_STORE = Path("s3://bucket/bench")
 WRITE_NOTHING = {"validate", "serve"}  # the server has a lock of its own: tests/annotation/test_data_lock.py
 
 
@@ -76,3 +77,33 @@ def test_a_verb_says_that_another_command_writes_its_output(
     own = {"workspace": tmp_path} if "workspace" in config_class.__dataclass_fields__ else {}
     with locked(output), pytest.raises(NdecError, match=r"is writing .*; wait until it ends"):
         COMMANDS[verb].run(config_class(**own, **settings))
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS.keys() - {"validate", "fetch", "export-results"}))
+def test_a_workspace_in_an_object_store_is_refused(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other three have no workspace, or only read one."""
+    monkeypatch.chdir(tmp_path)
+    settings = writers(tmp_path).get(verb, ({}, Path()))[0]
+    config = COMMANDS[verb].config_class()(**settings | {"workspace": IN_A_STORE})
+    with pytest.raises(UsageError, match=r"the workspace s3:/bucket/bench is a URI; .* Images may stay in an object"):
+        COMMANDS[verb].run(config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ("export-results", "benchmark", "paper", "league"))
+def test_an_output_in_an_object_store_is_refused_and_nothing_is_written(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = writers(tmp_path)[verb][0] | {"workspace": tmp_path, "out": IN_A_STORE}
+    with pytest.raises(UsageError, match=r"the output s3:/bucket/bench is a URI; .*copy it to the store"):
+        COMMANDS[verb].run(COMMANDS[verb].config_class()(**settings))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ("validate", "fetch"))
+def test_a_dataset_in_an_object_store_is_refused(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"the (dataset|output) s3:/bucket/bench is a URI; .*copy it to"):
+        COMMANDS[verb].run(COMMANDS[verb].config_class()(manifest=IN_A_STORE))
+    assert not list(tmp_path.iterdir())
