@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,8 @@ def pair_of(number: int) -> str:
     return f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}"
 
 
-def answer_to(task: int, project: int) -> dict[str, Any]:
+def record(task: Any, project: Any, ids: str, pair: str, moment: str, label: str) -> dict[str, Any]:
     """A task with one annotation, with every field that Label Studio sends."""
-    pair, moment = pair_of(task), f"2026-11-{1 + task % 28:02d}T12:{task // 60 % 60:02d}:{task % 60:02d}.123456Z"
-    label = LABELS[task % 4]
     result = [{"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [label]}}]
     shown = f"[{{from_name: verdict, to_name: query, type: choices, value: {{choices: [{label}]}}}}]"
     annotation = {
@@ -64,12 +63,31 @@ def answer_to(task: int, project: int) -> dict[str, Any]:
         "cancelled_annotations": 0, "total_annotations": 1, "total_predictions": 0, "completed_at": moment,
         "annotations_results": shown,
         "predictions_results": "", "predictions_score": None, "file_upload": None, "storage_filename": None,
-        "annotations_ids": str(task), "predictions_model_versions": "", "avg_lead_time": 4.2, "draft_exists": False,
+        "annotations_ids": ids, "predictions_model_versions": "", "avg_lead_time": 4.2, "draft_exists": False,
         "updated_by": [{"user_id": 1}], "meta": {}, "created_at": moment, "updated_at": moment, "is_labeled": True,
         "data": {"pair_id": pair, "query": f"{IMAGES}/{pair}/query", "reference": f"{IMAGES}/{pair}/reference",
                  "position": task}, "overlap": 1, "comment_count": 0, "unresolved_comment_count": 0,
         "last_comment_updated_at": None, "project": project, "comment_authors": [],
     }  # fmt: skip
+
+
+def template(wanted: Sequence[str] | None) -> str:
+    """The JSON of a task as a format for `%`: encoding a million records takes longer than the pull."""
+    names = ("task", "project", "ids", "pair", "moment", "label")
+    made = record(*(f"<{name}>" for name in names))
+    text = json.dumps({name: made[name] for name in wanted} if wanted else made).replace("%", "%%")
+    for name in ("task", "project"):  # numbers
+        text = text.replace(f'"<{name}>"', f"%({name})d")
+    for name in names:
+        text = text.replace(f"<{name}>", f"%({name})s")
+    return text
+
+
+def values(task: int, project: int) -> dict[str, Any]:
+    """What the fields of a task depend on."""
+    moment = f"2026-11-{1 + task % 28:02d}T12:{task // 60 % 60:02d}:{task % 60:02d}.123456Z"
+    given = {"task": task, "project": project, "ids": str(task), "moment": moment}
+    return given | {"pair": pair_of(task), "label": LABELS[task % 4]}
 
 
 class Server(ThreadingHTTPServer):
@@ -104,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(project)
 
     def _answer(self, found: Any) -> None:
-        body = json.dumps(found if found is not None else {"detail": "Invalid page."}).encode()
+        body = found if isinstance(found, bytes) else json.dumps(found or {"detail": "Invalid page."}).encode()
         self.send_response(200 if found is not None else 404)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -125,11 +143,10 @@ class Handler(BaseHTTPRequestHandler):
         project, size, page = int(query["project"]), int(query["page_size"]), int(query.get("page", 1))
         count, first = self.server.tasks, (project - 1) * self.server.tasks
         numbers = range(first + (page - 1) * size, first + min(page * size, count))
-        wanted = query["include"].split(",") if "include" in query else None
-        tasks = [answer_to(number + 1, project) for number in numbers]
-        if wanted:
-            tasks = [{name: task[name] for name in wanted} for task in tasks]
-        return {"total_annotations": count, "total_predictions": 0, "total": count, "tasks": tasks} if tasks else None
+        text = template(query["include"].split(",") if "include" in query else None)
+        tasks = ", ".join(text % values(number + 1, project) for number in numbers)
+        totals = f'"total_annotations": {count}, "total_predictions": 0, "total": {count}'
+        return f'{{{totals}, "tasks": [{tasks}]}}'.encode() if tasks else None
 
     def log_message(self, format: str, *args: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Break each security check of the labelling servers in a copy of the code, and see its test fail.
+"""Break each security check in a copy of the code, and see its test fail: labelling servers, and references.
 
     python tests/faults/guards.py [--only NAME] [--out tests/faults/results/guards.md]
 
@@ -22,6 +22,8 @@ COPIED = ("ndec_builder", "annotation", "tests", "pyproject.toml")
 WEB, STUDIO = "ndec_builder/annotation/web", "ndec_builder/annotation/label_studio"
 IMAGES, SERVERS, SERVER = (f"tests/{name}.py" for name in ("annotation/test_image_server", "faults/test_servers",
                                                            "annotation/test_server"))  # fmt: skip
+ACCESS, REFERENCES, BOUNDED = ("ndec_builder/core/access", "tests/sources/test_references.py",
+                               "tests/sources/test_bounded_reads.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,49 @@ GUARDS = [
           "image_url: str", f"{SERVERS}::test_a_connection_shows_no_secret"),
     Guard("one server per data folder", f"{STUDIO}/data_lock.py", "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
           "pass", "tests/annotation/test_data_lock.py"),
-    Guard("the lock outlives the command", f"{STUDIO}/server.py", "pass_fds=(self._lock.fileno(),), ", "",
+    Guard("the lock outlives the command", f"{STUDIO}/server.py", "(self._lock.fileno(), watched)", "(watched,)",
           "tests/annotation/test_data_lock.py"),
-    Guard("a holder elsewhere is believed", f"{STUDIO}/data_lock.py", 'holder.get("system") != _system()', "False",
-          "tests/annotation/test_data_lock.py"),
+    Guard("a holder elsewhere is believed", f"{STUDIO}/data_lock.py", "if holder and is_elsewhere(holder):",
+          "if False:", "tests/annotation/test_data_lock.py"),
     Guard("copies of a database are not replaced", f"{STUDIO}/database.py", ", default=0) + 1", ", default=0) * 0 + 1",
           "tests/annotation/test_backups.py"),
     Guard("no start without a copy", f"{STUDIO}/database.py", "if program is None:", "if program is None and False:",
           "tests/annotation/test_backups.py"),
     Guard("labels under another account are reported", f"{STUDIO}/accounts.py",
-          'if (row["login"] or "").lower() != account["user"]:', "if False:", "tests/annotation/test_accounts.py"),
+          'if (login or "").lower() != account["user"]:', "if False:", "tests/annotation/test_accounts.py"),
+    Guard("the server ends with its ndec", f"{STUDIO}/server_files/ndec_owner.py",
+          "os.kill(os.getpid(), signal.SIGTERM)", "pass", f"{SERVER}::test_the_server_ends_when_ndec_is_killed"),
+    Guard("no chained addresses in a table", f"{ACCESS}/references.py", "if is_chained(text):", "if False:",
+          f"{REFERENCES}::test_a_table_cannot_name"),
+    Guard("files inside the source's folder only", f"{ACCESS}/references.py", "if not inside:", "if False:",
+          f"{REFERENCES}::test_a_table_cannot_name"),
+    Guard("regular files only", f"{ACCESS}/references.py", '"" if stat.S_ISREG(mode) else NOT_PLAIN', '""',
+          f"{REFERENCES}::test_a_table_cannot_name"),
+    Guard("known schemes only", f"{ACCESS}/references.py", "if scheme.lower() not in SCHEMES:", "if False:",
+          f"{REFERENCES}::test_a_table_cannot_name"),
+    Guard("no password in an address", f"{ACCESS}/references.py",
+          "if parts.username is not None or parts.password is not None:", "if False:",
+          f"{REFERENCES}::test_a_table_cannot_name"),
+    Guard("allowed hosts only", f"{ACCESS}/references.py", "if entry is None:", "if False:",
+          f"{REFERENCES}::test_a_table_cannot_name"),
+    Guard("an allowed host has a public address", f"{ACCESS}/references.py",
+          'return private_problem(host, port or (443 if scheme == "https" else 80))', 'return ""',
+          f"{REFERENCES}::test_a_table_cannot_name"),
+    Guard("a redirect is checked", f"{ACCESS}/hosts.py", "if permits(scheme, host, connection.port):", "if True:",
+          f"{REFERENCES}::test_a_redirect_leads_to_no_other_private_host"),
+    Guard("the address of the connection is checked", f"{ACCESS}/hosts.py", "if not is_public(peer):", "if False:",
+          f"{REFERENCES}::test_a_name_that_changes_its_address_gets_no_request"),
+    Guard("multicast is not public", f"{ACCESS}/hosts.py", " and not ip.is_multicast", "",
+          f"{REFERENCES}::test_public_addresses"),
+    Guard("no netrc and no proxy", f"{ACCESS}/hosts.py", "made.trust_env = False", "made.trust_env = True", REFERENCES),
+    Guard("a size cap for one image", f"{ACCESS}/reading.py", "if size > MAX_BYTES:", "if False:", BOUNDED),
+    Guard("a deadline for one image", f"{ACCESS}/reading.py", "thread.join(SECONDS)", "thread.join()", BOUNDED),
+    Guard("images_root is inside the dataset", "ndec_builder/manifests/read.py",
+          'if manifest.form != "elsewhere" and info.get("images_root") != ".":', "if False:",
+          "tests/manifests/test_fetch.py::test_images_root_outside_of_the_dataset_is_refused"),
+    Guard("credentials are taken out", "ndec_builder/core/addresses.py",
+          'return _URL.sub(lambda found: _clean(found[0]), text) if "://" in text else text', "return text",
+          "tests/manifests/test_credentials.py"),
 ]  # fmt: skip
 
 
@@ -135,12 +170,12 @@ def main() -> None:
             failed = not passes(folder, guard.test)
             missed += not failed
             test = guard.test.removeprefix("tests/")
-            lines.append(f"| {guard.name} | `{guard.path.removeprefix('ndec_builder/annotation/')}` | `{test}` | "
+            lines.append(f"| {guard.name} | `{guard.path.removeprefix('ndec_builder/')}` | `{test}` | "
                          f"{'fails' if failed else 'PASSES'} |")  # fmt: skip
             print(lines[-1], flush=True)
             shutil.rmtree(folder)
     head = [
-        "# Security checks of the labelling servers, broken one at a time", "",
+        "# Security checks, broken one at a time", "",
         f"{datetime.now(UTC):%Y-%m-%d} · `python tests/faults/guards.py`", "",
         "| guard that was broken | in | test | result |", "|---|---|---|---|",
     ]  # fmt: skip

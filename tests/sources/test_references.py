@@ -28,6 +28,7 @@ class Site(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.sent_passwords: list[str | None] = []
         super().__init__(("127.0.0.1", 0), Answers)
         self.port = self.server_address[1]
 
@@ -37,6 +38,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.seen.append(self.path)
+        self.server.sent_passwords.append(self.headers["Authorization"])
         if self.path.startswith("/moved/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/moved/"))
@@ -243,6 +245,15 @@ def test_a_name_that_changes_its_address_gets_no_request(site: Site, monkeypatch
     with pytest.raises(OSError, match=r"changes.test \(127.0.0.1\) is not a public address"):
         read_uri(f"http://changes.test:{site.port}/x")
     assert site.seen == [] and answers == []
+
+
+def test_no_stored_password_is_sent(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login made-up password made-up\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("NDEC_ALLOW", f"private:http://127.0.0.1:{site.port}")
+    site.sent_passwords.clear()
+    assert read_uri(f"http://127.0.0.1:{site.port}/x") == picture(5)
+    assert site.sent_passwords == [None]
 
 
 def test_a_source_that_the_person_names_may_be_private(site: Site, tmp_path: Path) -> None:
