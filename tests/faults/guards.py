@@ -111,7 +111,7 @@ GUARDS = [
           f"{REFERENCES}::test_a_table_cannot_name"),
     Guard("an allowed host has a public address", f"{ACCESS}/references.py",
           'return private_problem(host, port or (443 if scheme == "https" else 80))', 'return ""',
-          f"{REFERENCES}::test_a_table_cannot_name"),
+          f"{REFERENCES}::test_an_allowed_host_with_a_private_address_is_refused_before_anything_is_read"),
     Guard("a redirect is checked", f"{ACCESS}/hosts.py", "if permits(scheme, host, connection.port):", "if True:",
           f"{REFERENCES}::test_a_redirect_leads_to_no_other_private_host"),
     Guard("the address of the connection is checked", f"{ACCESS}/hosts.py", "if not is_public(peer):", "if False:",

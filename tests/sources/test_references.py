@@ -15,6 +15,7 @@ import pytest
 
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.access.hosts import AllowedHost, is_public, parse_allowed
+from ndec_builder.core.access.references import References
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.storage import read_uri
 from ndec_builder.core.workspace import Workspace
@@ -245,6 +246,18 @@ def test_a_name_that_changes_its_address_gets_no_request(site: Site, monkeypatch
     with pytest.raises(OSError, match=r"changes.test \(127.0.0.1\) is not a public address"):
         read_uri(f"http://changes.test:{site.port}/x")
     assert site.seen == [] and answers == []
+
+
+def test_an_allowed_host_with_a_private_address_is_refused_before_anything_is_read(
+    world: Path, site: Site, names: Callable[[str], str]
+) -> None:
+    """Reading would refuse it too; the reject must say so without a connection."""
+    site.seen.clear()
+    host = names("http://rebound.test:{port}")
+    rule = References((world,), (parse_allowed(host),))
+    assert rule.resolve(f"{host}/x.jpg", str(world / "table.parquet"))[1].endswith("is not a public address")
+    assert rule.resolve("http://93.184.216.34/x.jpg", str(world / "table.parquet"))[1].startswith("a host that was not")
+    assert site.seen == []
 
 
 def test_no_stored_password_is_sent(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
