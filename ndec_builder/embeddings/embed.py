@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.core.config import MAX_PIXELS, limit_of, pixel_limit, result_fields, with_pixel_limit
 from ndec_builder.core.console import say
@@ -19,6 +21,8 @@ from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import step
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
+from ndec_builder.core.pictures.errors import DecodeError
+from ndec_builder.core.pictures.ingested import CHANGED, read_image
 from ndec_builder.core.run_record import RunRecord, first_start
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_json, write_table
@@ -68,7 +72,7 @@ def run(config: EmbedConfig) -> Path:
         [parse_model(config.model).fingerprint(), config.bf16, whitening.fingerprint if whitening else None]
     )
     mark = _fingerprint(config, images, space)
-    if not _is_finished(directory, mark):
+    if not _is_finished(directory, mark) or _are_restored(directory, images, workspace):
         _embed(config, directory, images, mark, space, whitening, record)
     elif plans_folder(directory).is_dir():  # killed after writing the last file, before tidying up
         close_plans(directory)
@@ -221,6 +225,17 @@ def _is_finished(directory: Path, mark: str) -> bool:
     run: dict[str, Any] = read_json(path)
     names = [f"part-{index:05d}{suffix}" for index in range(run.get("parts", 0)) for suffix in (".npy", ".parquet")]
     return run.get("fingerprint") == mark and all((directory / name).is_file() for name in [*names, "rejects.parquet"])
+
+
+def _are_restored(directory: Path, images: pa.Table, workspace: Workspace) -> bool:
+    """Whether a file that had changed since the ingest has its old bytes again."""
+    rejects = read_table(directory / "rejects.parquet")
+    changed = rejects.filter(pc.equal(rejects["reason"], CHANGED))["image_id"]
+    for row in images.filter(pc.is_in(images["image_id"], value_set=changed.combine_chunks())).to_pylist():
+        with contextlib.suppress(DecodeError, OSError):
+            read_image(workspace.resolve(row["uri"]), row["sha256"])
+            return True
+    return False
 
 
 def _check_rejects(config: EmbedConfig, directory: Path, count: int) -> None:

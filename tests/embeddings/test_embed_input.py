@@ -151,3 +151,13 @@ def test_no_images_and_a_single_one(config: EmbedConfig, workspace: Workspace, i
         run(config)
     ingest(workspace.root, "reference", write_scenes(workspace.root / "in", 1))
     assert len(read_embeddings(run(replace(config, whiten=False))).ids) == 1
+
+
+def test_a_changed_file_that_is_restored_is_embedded(config: EmbedConfig, workspace: Workspace) -> None:
+    path = workspace.root / "in" / "scene-0003.png"
+    before = path.read_bytes()
+    path.write_bytes(b"no picture")
+    config = replace(config, whiten=False, max_reject_share=0.5)
+    assert len(read_embeddings(run(config)).ids) == 19
+    path.write_bytes(before)
+    assert len(read_embeddings(run(config)).ids) == 20

@@ -7,6 +7,8 @@ from pathlib import Path
 from ndec_builder.core.pictures.errors import DecodeError
 from ndec_builder.core.storage import read_uri, sha256_bytes
 
+CHANGED = "the file changed since it was ingested; run `ndec ingest` again"  # the reason in rejects tables
+
 
 def read_image(uri: str | Path, sha256: str | None) -> bytes:
     """`read_uri`, for bytes that must be those that were ingested. `sha256`: of them, None if it is unknown.
@@ -15,5 +17,5 @@ def read_image(uri: str | Path, sha256: str | None) -> bytes:
     """
     data = read_uri(uri)
     if sha256 is not None and sha256_bytes(data) != sha256:
-        raise DecodeError("the file changed since it was ingested; run `ndec ingest` again")
+        raise DecodeError(CHANGED)
     return data
