@@ -66,6 +66,8 @@ def labels_of_others(accounts: Accounts, labels: pa.Table) -> Counter[tuple[str,
     Only labels that were given after the annotator got an account.
     """
     found: Counter[tuple[str, str]] = Counter()
+    if not accounts:
+        return found
     for annotator, login, annotated_at in keys(labels, "annotator", "login", "annotated_at"):
         account = accounts.get(annotator)
         if account is None or annotated_at < datetime.fromisoformat(account["since"]):
