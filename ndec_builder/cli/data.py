@@ -65,7 +65,7 @@ def embed(
     app,
     "mine",
     "split top max_per_query max_per_reference model pool references group_by shared_groups geometry workers engine "
-    "ray_address rank_by search attribution pairs labels label_map label_source pictures",
+    "ray_address rank_by search shortlist attribution pairs labels label_map label_source pictures",
 )
 def mine(call: VerbCall) -> None:
     """Find the pairs closest to the references: the candidates for annotation."""

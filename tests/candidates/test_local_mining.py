@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.geometry.table import read_geometry
@@ -16,6 +15,7 @@ from ndec_builder.candidates.recheck import close_to_references
 from ndec_builder.candidates.recheck import run as recheck
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.candidates.split_exclusions import used_images
+from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
@@ -75,7 +75,9 @@ def test_its_pool_image_is_no_hard_negative_until_people_decide_and_no_distracto
 
 
 def test_local_alone_lists_only_pairs_that_fit(lost: Workspace) -> None:
-    directory = mine(replace(config(lost, "local"), top=2))
+    arguments = ["mine", "--shortlist", "local", "--top", "2", "--workspace", str(lost.root)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    directory = lost.candidates("test")
     assert pairs_of(read_table(directory / "candidates.parquet")) == [("q2", "r2", 1)]
     assert not (directory / "local.parquet").exists()
 
