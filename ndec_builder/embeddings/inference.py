@@ -6,7 +6,6 @@ batch, so the number of batches computed in parallel changes nothing.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -24,10 +23,9 @@ from ndec_builder.embeddings.engines.openvino_trunk import (
     openvino_engine,
     torch_engine,
 )
+from ndec_builder.embeddings.engines.processor import may_use_bf16
 from ndec_builder.embeddings.engines.record import EngineUsed, report_fallback
 
-# values of ONEDNN_MAX_CPU_ISA that forbid torch and OpenVINO the instructions for bfloat16
-_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 _Key = tuple[Any, ...]  # bfloat16, lanes, changes of the weights, mean and deviation of the pixels, shape
 # per backbone: a converted trunk, or the reason why there is none
 _converted: weakref.WeakKeyDictionary[Backbone, dict[_Key, CompiledTrunk | str]] = weakref.WeakKeyDictionary()
@@ -42,7 +40,7 @@ def use_bf16(setting: str, device: torch.device) -> bool:
         return setting == "on"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16:
+    if not may_use_bf16():
         return False
     # no public function tells this in all supported versions of torch; without one, use float32
     answers = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))

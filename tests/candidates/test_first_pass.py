@@ -88,10 +88,16 @@ def test_the_choice(monkeypatch, tmp_path):
         choose("bf16", (10, 8), references)
     with pytest.raises(UsageError, match="'flat' is unknown; it is one of auto, bf16, faiss"):
         choose("flat", (10, 8), references)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     for flags, has in (("flags : avx2 amx_bf16 amx_tile", True), ("flags: avx512_bf16", True), ("flags: avx2", False)):
         (tmp_path / "cpuinfo").write_text(flags)
         monkeypatch.setattr(bf16, "CPU_FLAGS", tmp_path / "cpuinfo")
         assert bf16.has_bf16() is has
+    (tmp_path / "cpuinfo").write_text("flags: avx512_bf16")
+    for limit, has in (("AVX2", False), ("avx512_core_vnni", False), ("AVX512_CORE_BF16", True), ("DEFAULT", True)):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        assert bf16.has_bf16() is has
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.setattr(bf16, "CPU_FLAGS", tmp_path / "absent")
     assert not bf16.has_bf16()
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ndec_builder.candidates.search.pairs import largest_norm
 from ndec_builder.candidates.search.proposals import Collector, Proposals, SearchRequest, bounds_of, lowest_proposal
+from ndec_builder.embeddings.engines.processor import may_use_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,9 @@ class Bf16Error(RuntimeError):
 
 
 def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AMX tiles or AVX-512 dot products); Linux only."""
+    """Whether this CPU multiplies bfloat16 in hardware (AMX tiles or AVX-512 dot products) and may; Linux only."""
+    if not may_use_bf16():
+        return False
     try:
         flags = CPU_FLAGS.read_text("utf-8", errors="replace")
     except OSError:
