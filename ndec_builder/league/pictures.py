@@ -18,8 +18,12 @@ _SUFFIXES = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
 
 
 @contextlib.contextmanager
-def emptied_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder that is removed at the end. Pictures that a killed run left in it are removed first."""
+def pictures_folder(out: Path) -> Iterator[Path]:
+    """An empty folder in the report that is removed at the end. What a killed run left in it is removed first.
+
+    Its name is one that no folder of the user has: `--out` may name a folder with other files.
+    """
+    folder = out / "league-pictures"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

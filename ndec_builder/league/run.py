@@ -23,7 +23,7 @@ from ndec_builder.evaluation.predictions import Predictions, write_predictions
 from ndec_builder.league.calibration import reliability
 from ndec_builder.league.entries import Entry, Finished, entries_of, run_entry
 from ndec_builder.league.measures import blind_to, league_numbers, recall_by_edit
-from ndec_builder.league.pictures import emptied_folder, write_pictures
+from ndec_builder.league.pictures import pictures_folder, write_pictures
 from ndec_builder.league.raw_predictions import direction_problem, read_raw, restrict
 from ndec_builder.league.settings import LeagueConfig
 from ndec_builder.league.standings import League, Row
@@ -51,7 +51,7 @@ def run(config: LeagueConfig) -> Path:
     record = RunRecord("league", config, RESULT_VERSION)
     league = _open(config)
     rows = []
-    with emptied_folder(out / "pictures") as pictures:
+    with pictures_folder(out) as pictures:
         folders, notes = write_pictures(league.whole, pictures)
         for number, entry in enumerate(entries, start=1):
             say(f"{number} of {len(entries)}: {entry.name}")

@@ -76,9 +76,11 @@ def played(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def test_pictures_of_a_killed_run_are_not_taken_for_those_of_this_one(
     small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = tmp_path / "out" / "pictures" / "queries" / "q000000.jpg"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"of another dataset")
+    left = tmp_path / "out" / "league-pictures" / "queries" / "q000000.jpg"
+    mine = tmp_path / "out" / "pictures" / "holiday.jpg"  # `--out` names a folder that the person uses already
+    for path in (left, mine):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"of another dataset")
     seen: list[str] = []
 
     def stop(_entry: Any, _config: Any, _league: Any, folders: tuple[Path, Path], _out: Path) -> Any:
@@ -89,7 +91,7 @@ def test_pictures_of_a_killed_run_are_not_taken_for_those_of_this_one(
     with pytest.raises(NdecError, match="stopped here"):
         league(small, tmp_path / "out", "clip")
     assert seen == [f"q{row:06}" for row in range(len(from_manifest(small.manifest).queries))]
-    assert not (tmp_path / "out" / "pictures").exists()
+    assert not (tmp_path / "out" / "league-pictures").exists() and mine.is_file()
 
 
 def test_a_picture_that_a_peer_cannot_describe_is_counted_and_the_others_go_on(played: Any) -> None:

@@ -23,7 +23,7 @@ from ndec_builder.evaluation.dataset import folder_table, from_manifest
 from ndec_builder.league.bank.hamming import BITS, hamming_join, read_hashes
 from ndec_builder.league.entries import RUNNER
 from ndec_builder.league.environments import find_peer
-from ndec_builder.league.pictures import emptied_folder, write_folder
+from ndec_builder.league.pictures import pictures_folder, write_folder
 from ndec_builder.league.settings import LeagueConfig
 
 RADIUS = 31  # the distance that ThreatExchange's README recommends, and the largest that is counted
@@ -122,7 +122,7 @@ def _benign(config: LeagueConfig, out: Path) -> tuple[list[str], np.ndarray, lis
         table, resolve = folder_table("query", config.benign, "auto"), str
     names: list[str] = table["image_id"].to_pylist()
     groups = [group or name for group, name in zip(table["group"].to_pylist(), names, strict=True)]
-    with emptied_folder(out / "pictures") as folder:
+    with pictures_folder(out) as folder:
         write_folder(table, resolve, folder, "q")
         command = [str(peer.python), "-I", str(RUNNER), str(peer.adapter), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True)
