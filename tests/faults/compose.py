@@ -20,6 +20,7 @@ ORDER = (
     "kill_stages",
     "kill_mining",
     "kill_cluster",
+    "cluster_inputs",
     "same_bytes",
     "object_store",
     "kill_annotation",

@@ -3,8 +3,9 @@
     python tests/faults/object_store.py [--failing 0.2] [--seed 0]
 
 Needs `pip install 'moto[s3,server]' s3fs` next to ndec. moto runs on loopback; a share of the requests for objects gets
-status 503, or a body that is cut short. Ingests, embeds and mines the same pictures from a folder and from `s3://`, and
-compares vectors, candidates and geometry. Writes tests/faults/results/object_store.md.
+status 503, or a body that is cut short, and each request that would write is refused with status 403. Ingests, embeds
+and mines the same pictures from a folder and from `s3://`, and compares vectors, candidates and geometry. Writes
+tests/faults/results/object_store.md.
 """
 
 from __future__ import annotations
@@ -38,9 +39,14 @@ class Failing:
 
     def __init__(self, application: Callable[..., Iterable[bytes]], share: float, seed: int) -> None:
         self.application, self.share, self.chance = application, share, random.Random(seed)
+        self.is_read_only = False
         self.answers, self.lock = Counter[str](), threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if self.is_read_only and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            self.answers["refused"] += 1
+            start_response("403 Forbidden", [("Content-Length", "0")])
+            return []
         is_object = environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"].endswith(".png")
         with self.lock:
             draw = self.chance.random() if is_object else 1.0
@@ -99,6 +105,7 @@ def main() -> None:
         for number, (role, count) in enumerate(SIZES.items()):
             for path in write_scenes(folder / role, count, first_seed=1000 * number):
                 store.put(str(path), f"pictures/{role}/{path.name}")
+        failing.is_read_only = True
         ways = {"disk": {role: str(folder / role) for role in SIZES}}
         for share in (0.0, arguments.failing):
             ways[f"s3, {share:.0%} failing"] = {role: f"s3://pictures/{role}" for role in SIZES}
@@ -109,13 +116,17 @@ def main() -> None:
             found = make_workspace(folder / f"way-{number}", sources)
             wanted = wanted or found
             answers = failing.answers - before
-            counts = [answers[kind] for kind in ("complete", "unavailable", "cut short")]
+            counts = [answers[kind] for kind in ("complete", "unavailable", "cut short", "refused")]
             rows.append(
                 (way, len(found), "yes" if found == wanted else "NO", *counts, f"{time.monotonic() - began:.0f}")
             )
             print(rows[-1], file=sys.stderr, flush=True)
-    head = ("pictures on", "result files", "same bytes", "requests answered", "status 503", "cut short", "seconds")
-    notes = [f"{sum(SIZES.values())} pictures; vectors, candidates and geometry. s3fs itself repeats some requests."]
+    head = ("pictures on", "result files", "same bytes", "requests answered", "status 503", "cut short",
+            "requests to write", "seconds")  # fmt: skip
+    notes = [
+        f"{sum(SIZES.values())} pictures; vectors, candidates and geometry. s3fs itself repeats some requests. "
+        "Rights to read are enough: ndec sends no request to write."
+    ]
     record.write("object_store", "Pictures in an object store that fails", head, rows, notes, keep=True)
     sys.exit(any(row[2] != "yes" for row in rows))
 
