@@ -64,7 +64,8 @@ def work(root: Path, verb: str, model: str, address: str) -> None:
 class Scene:
     """The workspace before and after each verb, made on one machine without Ray."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, last: str) -> None:
+        """last: the verb after which none is needed."""
         self.folder, self.model = folder, tiny_model(folder)
         self.wanted: dict[str, dict[str, str]] = {}
         take_pictures(folder / "in", None, references=24, basic=24, pool=72)
@@ -74,6 +75,8 @@ class Scene:
                 shutil.copytree(one, self._before(verb))
                 step(one, {"workers": 1})
                 self.wanted[verb] = hashes(one)
+                if verb == last:
+                    break
 
     def copy(self, verb: str) -> Path:
         """A workspace in which the verb can run."""
@@ -153,7 +156,7 @@ def killed_run(scene: Scene, nodes: TwoNodes, verb: str, victim: str, kills: int
 def run(wanted: list[str], kills: int, seed: int) -> list[Run]:
     chance, results = random.Random(seed), []
     with tempfile.TemporaryDirectory(prefix="kill-cluster-") as name:
-        scene = Scene(Path(name))
+        scene = Scene(Path(name), max(wanted, key=[*verbs("", SIZES)].index, default=""))
         with two_nodes() as nodes:
             for verb in [verb for verb in scene.wanted if not wanted or verb in wanted]:
                 for victim in VICTIMS:
