@@ -24,7 +24,7 @@ from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_list
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
 from ndec_builder.sources.places import with_groups
-from ndec_builder.sources.replaced import differences, earlier_rejects, forget, merge, record_replaced
+from ndec_builder.sources.replaced import earlier_rejects, forget_changed, merge, record_replaced
 from ndec_builder.sources.settings import IngestConfig, check_source
 
 _MODULES = {
@@ -196,7 +196,8 @@ def _put_in_place(
     role: str, coming: Path, found: SourceContents, config: IngestConfig, workspace: Workspace
 ) -> tuple[list[str], tuple[str, ...]]:
     """Make `coming` the table of the role; return (notes, gaps) about what is forgotten with it."""
-    said = _forget_changed(role, coming, found, config, workspace)
+    again = found.pairs if role in ("basic", "pool") else config.ground_truth or found.truth
+    said = forget_changed(workspace, role, coming, add=config.add, written_again=again is not None)
     record_replaced(workspace, role, coming)
     coming.replace(workspace.images(role))
     sync_folder(coming.parent)
@@ -206,34 +207,6 @@ def _put_in_place(
 
 def _rejects_path(images: Path) -> Path:
     return images.with_name(f"{images.stem}-rejects.parquet")
-
-
-def _forget_changed(
-    role: str, coming: Path, found: SourceContents, config: IngestConfig, workspace: Workspace
-) -> tuple[list[str], tuple[str, ...]]:
-    """Remove what is known about images that `coming` removes or replaces; return (notes, gaps) about it."""
-    gone, other = differences(workspace, role, coming)
-    changed, notes = pa.concat_arrays([gone, other]), list[str]()
-    if len(gone):
-        notes.append(f"{number_of(len(gone), 'image is', 'images are')} no longer in the role: the source lacks them")
-    if len(other) and not config.add:  # with --add, the note about images that are listed again has this number
-        notes.append(f"{number_of(len(other), 'image has', 'images have')} other bytes under the same id")
-    if copies := forget(workspace.edits, "image_id", changed, role):
-        notes.append(f"{number_of(copies, 'edited copy', 'edited copies')} of them: `ndec edit` makes them again")
-    ours = {"basic": (workspace.pairs, "former_id"), "pool": (workspace.pairs, "latter_id")}
-    path, column = ours.get(role, (workspace.ground_truth, f"{role}_id"))
-    given = found.pairs if role in ours else config.ground_truth or found.truth
-    if given is not None and not config.add:  # all of it is written again
-        return notes, ()
-    if (count := forget(path, column, changed)) and role == "reference":
-        return notes, (
-            f"{number_of(count, 'query has', 'queries have')} no ground truth any more, because their reference was "
-            "replaced or removed: ingest the queries again with --ground-truth",
-        )
-    if count:
-        what = "pair of the release" if role in ours else "row of the ground truth"
-        notes.append(f"removed with them: {number_of(count, what, what.replace(' of', 's of'))}")
-    return notes, ()
 
 
 def _write_truth(

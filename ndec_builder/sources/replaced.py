@@ -118,7 +118,7 @@ def differences(workspace: Workspace, role: str, coming: Path) -> tuple[pa.Array
     return gone, other
 
 
-def forget(path: Path, column: str, ids: pa.Array, role: str = "") -> int:
+def forget(path: Path, column: str, ids: pa.Array, role: str = "", role_column: str = "role") -> int:
     """Remove the rows of a table that name one of the ids (of images of `role`, where the table has several roles);
     return their number."""
     if not len(ids) or not path.is_file():
@@ -126,11 +126,46 @@ def forget(path: Path, column: str, ids: pa.Array, role: str = "") -> int:
     table = read_table(path)
     named = pc.is_in(table[column], value_set=ids)
     if role:
-        named = pc.and_(named, pc.equal(table["role"], role))
+        named = pc.and_(named, pc.equal(table[role_column], role))
     count: int = pc.sum(named).as_py() or 0
     if count:
         write_table(path, table.filter(pc.invert(named)))
     return count
+
+
+def forget_changed(
+    workspace: Workspace, role: str, coming: Path, *, add: bool, written_again: bool
+) -> tuple[list[str], tuple[str, ...]]:
+    """Remove what is known about images that the table `coming` removes or replaces; return (notes, gaps) about it.
+
+    `written_again`: this ingest brings the ground truth (of basic and pool: the pairs of the release) itself.
+    """
+    gone, other = differences(workspace, role, coming)
+    changed, notes, gaps = pa.concat_arrays([gone, other]), list[str](), list[str]()
+    if len(gone):
+        notes.append(f"{number_of(len(gone), 'image is', 'images are')} no longer in the role: the source lacks them")
+    if len(other) and not add:  # with --add, the note about images that are listed again has this number
+        notes.append(f"{number_of(len(other), 'image has', 'images have')} other bytes under the same id")
+    if copies := forget(workspace.edits, "image_id", changed, role):
+        notes.append(f"{number_of(copies, 'edited copy', 'edited copies')} of them: `ndec edit` makes them again")
+    if copies := forget(workspace.edits, "source_id", changed, role, "source_role"):
+        gaps.append(
+            f"{number_of(copies, 'image is', 'images are')} no longer known as an edited copy, because the {role} "
+            "image that it was made from was replaced or removed: run `ndec edit` again"
+        )
+    ours = {"basic": (workspace.pairs, "former_id"), "pool": (workspace.pairs, "latter_id")}
+    path, column = ours.get(role, (workspace.ground_truth, f"{role}_id"))
+    if written_again and not add:
+        return notes, tuple(gaps)
+    if (count := forget(path, column, changed)) and role == "reference":
+        gaps.append(
+            f"{number_of(count, 'query has', 'queries have')} no ground truth any more, because their reference was "
+            "replaced or removed: ingest the queries again with --ground-truth"
+        )
+    elif count:
+        what = "pair of the release" if role in ours else "row of the ground truth"
+        notes.append(f"removed with them: {number_of(count, what, what.replace(' of', 's of'))}")
+    return notes, tuple(gaps)
 
 
 def record_replaced(workspace: Workspace, role: str, coming: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -117,6 +118,30 @@ def test_a_replaced_reference_is_a_gap_in_the_ground_truth(with_truth: Path) -> 
     with pytest.raises(GapsError, match="1 query has no ground truth any more, because their reference was replaced"):
         ingest(with_truth, "reference", with_truth / "refs")
     assert truth(Workspace(with_truth / "ws")) == [("q0", "r0"), ("q2", "r2")]
+
+
+@pytest.mark.parametrize("again", [{"r1": 31}, {"r1": 1}], ids=["another picture", "the same one"])
+def test_edited_copies_of_a_replaced_reference_are_no_copies_of_the_new_one(
+    tmp_path: Path, again: dict[str, int]
+) -> None:
+    source = write(tmp_path / "refs", {"r0": 0, "r1": 1})
+    workspace = ingest(tmp_path, "reference", source)
+    copies = [
+        {"image_id": f"copy-{name}-{role}", "role": "query", "source_id": name, "source_role": role}
+        for name in ("r0", "r1")
+        for role in ("reference", "pool")
+    ]
+    write_table(workspace.edits, table_of(EDITS, copies))
+    replaced = again["r1"] != 1
+    write(source, again)
+    with (
+        pytest.raises(GapsError, match="1 image is no longer known as an edited copy, because the reference image")
+        if replaced
+        else contextlib.nullcontext()
+    ):
+        ingest(tmp_path, "reference", source)
+    left = read_table(workspace.edits)["image_id"].to_pylist()
+    assert left == [row["image_id"] for row in copies if not replaced or row["image_id"] != "copy-r1-reference"]
 
 
 def test_an_added_ground_truth_must_agree_with_the_one_before(with_truth: Path) -> None:
