@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ndec_builder.core.access.machines import owner_text
 from ndec_builder.core.access.reading import check_range, read_file, read_local, read_storage, read_web
 from ndec_builder.core.addresses import Cell, inflate, parse_address
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.parquet_cells import CellReader
+from ndec_builder.core.parquet_cells import CellReader, rows_where
 from ndec_builder.core.remote import AbsentError, is_remote, is_web, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
@@ -183,19 +182,22 @@ def read_table(
     path: Path,
     columns: list[str] | None = None,
     dictionary: Sequence[str] = (),
-    where: pc.Expression | None = None,
+    where: tuple[str, int] | None = None,
 ) -> pa.Table:
     """Read one parquet file. Raises NdecError with the path when it is missing, broken or of a newer version.
 
-    dictionary: text columns that stay dictionary-encoded in memory · where: only these rows; row groups without any are
-    not read.
+    dictionary: text columns that stay dictionary-encoded in memory · where: only rows with this number in this
+    column, one row group at a time; those that have none by their statistics are not read.
     """
     if not path.is_file():
         raise NdecError(
             f"{path} does not exist; run the stage that writes it first (`ndec status` shows which are done)"
         )
     try:
-        table = pq.read_table(path, columns=columns, partitioning=None, read_dictionary=[*dictionary], filters=where)
+        if where is None:
+            table = pq.read_table(path, columns=columns, partitioning=None, read_dictionary=[*dictionary])
+        else:
+            table = rows_where(path, *where, [*dictionary])
     except (pa.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise NdecError(f"{path} cannot be read as parquet ({error}); create it again or restore it") from None
     refuse_newer(table.schema, path)

@@ -72,10 +72,9 @@ class ServerSnapshot:
 
     def _rows_of(self, project: int) -> pa.Table:
         """The stored rows of a project. The file has them side by side, so few of its row groups are read."""
-        own = pc.field("project") == project
         if self.tables.compact:
-            return self.tables.read("project_tasks", PROJECT_TASKS, added=("state",), where=own)
-        return self.tables.project_tasks.filter(own)
+            return self.tables.read("project_tasks", PROJECT_TASKS, added=("state",), where=("project", project))
+        return self.tables.project_tasks.filter(pc.field("project") == project)
 
     def tasks_of(self, project: int) -> dict[int, KnownTask]:
         """The tasks of a project by their id in Label Studio. Callers change this dict in place."""
