@@ -23,7 +23,7 @@ from ndec_builder.core.workspace import Workspace
 OTHER = {
     "top": 9, "max_per_query": 2, "max_per_reference": 3, "model": "other", "geometry": False, "workers": 3, "block": 9,
     "rank_by": "normalized", "normalization_factor": 2.0, "normalization_neighbours": 5, "normalization_mode": "min",
-    "search": "faiss", "pictures": False,
+    "search": "faiss", "pictures": False, "shortlist": "both",
 }  # fmt: skip
 MODEL = "efficientnet-lite0"
 
