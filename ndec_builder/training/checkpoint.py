@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import fingerprint, read_json, sha256_bytes, write_bytes, write_json
+from ndec_builder.core.storage import fingerprint, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.training.model import NORM_LAYER, Head
 
@@ -76,14 +76,20 @@ def save_checkpoint(
 def set_checkpoint_aside(directory: Path) -> bool:
     """Move the checkpoint of an earlier training and its run.json to `previous/`; whether there was one.
 
-    A training that is stopped must not leave the checkpoint of other settings as its result. The card goes first:
-    without it, nothing reads the rest.
+    A training that is stopped must not leave the checkpoint of other settings as its result. The card goes before the
+    weights: without it, nothing reads them. Weights without a card are what a killed process left: the rest of such a
+    move if the card in `previous/` is theirs, else those of an unfinished training, which the next one overwrites.
     """
-    names = [name for name in (CHECKPOINT_CARD, CHECKPOINT_WEIGHTS, "run.json") if (directory / name).is_file()]
-    for name in names:
-        (directory / PREVIOUS).mkdir(exist_ok=True)
-        (directory / name).replace(directory / PREVIOUS / name)
-    return bool(names)
+    card, weights = directory / CHECKPOINT_CARD, directory / CHECKPOINT_WEIGHTS
+    if not card.is_file():
+        moved = directory / PREVIOUS / CHECKPOINT_CARD
+        if not (weights.is_file() and moved.is_file()) or read_json(moved)["weights_sha256"] != sha256_file(weights):
+            return False
+    for path in (directory / "run.json", card, weights):
+        if path.is_file():
+            (directory / PREVIOUS).mkdir(exist_ok=True)
+            path.replace(directory / PREVIOUS / path.name)
+    return True
 
 
 def read_card(path: Path) -> dict[str, Any]:

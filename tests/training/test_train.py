@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table
 from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.training import train
-from ndec_builder.training.checkpoint import load_detector
+from ndec_builder.training.checkpoint import load_detector, set_checkpoint_aside
 from ndec_builder.training.recipes import TRAINING_RECIPES
 from ndec_builder.training.settings import TrainConfig
 
@@ -91,6 +92,36 @@ def test_a_retraining_that_is_stopped_leaves_no_checkpoint_of_other_settings(
     assert load_detector(directory / "previous").recipe == "asl"
     train.run(config(seed=5))
     assert load_detector(directory) is not None
+
+
+@pytest.mark.parametrize("killed_before", ["run.json", "checkpoint.json", "checkpoint.safetensors"])
+def test_a_kill_while_the_earlier_checkpoint_is_moved_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str
+) -> None:
+    """Real files, and a move that stops at each of its renames; the second call completes it."""
+    files = {"run.json": b"{}", "checkpoint.safetensors": b"weights"}
+    files["checkpoint.json"] = json.dumps({"weights_sha256": hashlib.sha256(b"weights").hexdigest()}).encode()
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    replace = Path.replace
+
+    def stop(path: Path, target: Path) -> Path:
+        if path.name == killed_before:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(Path, "replace", stop)
+        set_checkpoint_aside(tmp_path)
+    assert set_checkpoint_aside(tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "previous").iterdir()} == files
+    assert not set_checkpoint_aside(tmp_path)
+
+
+def test_weights_that_a_killed_training_left_are_no_earlier_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"written just before the kill")
+    assert not set_checkpoint_aside(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
 @pytest.mark.parametrize(
