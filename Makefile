@@ -40,7 +40,7 @@ test: install lint
 	  wait $$first; first=$$?; cat "$$servers"; rm -f "$$servers"; \
 	  case "$$first $$second" in "0 0"|"0 5"|"5 0") ;; *) exit 1 ;; esac  # 5: TEST_FLAGS selects none of this half
 
-# 70 seconds while you write, on two cores: two halves of the fast tests side by side. No servers, browser, cluster,
+# 75 seconds while you write, on two cores: two halves of the fast tests side by side. No servers, browser, cluster,
 # network or kills. Mark a test `slow` that takes more than a quarter of a second of CPU time.
 QUICK := -q -m "not (slow or server or browser or cluster or network or gpu)" $(TEST_FLAGS)
 quick: $(VENV)/.installed
