@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.plan import Plan, Shard, marker
 from ndec_builder.core.storage import read_json
@@ -54,7 +54,7 @@ def engine_of_shards(folder: Path, plan: Plan) -> dict[str, Any]:
         raise NdecError(
             f"the shards of one folder were made in different precisions ({listed}), on different types of processor; "
             'such vectors cannot be compared. Set bf16 = "off" under [embed], or run the command again on the machine '
-            f"with the other precision: the {len(by_precision[few])} shards in {few} are then made again"
+            f"with the other precision: that makes {number_of(len(by_precision[few]), 'shard')} in {few} again"
         )
     used = {name: sorted({record[name] for record in records.values()}) for name in ("engine", "precision", "fallback")}
     return {name: ", ".join(filter(None, values)) for name, values in used.items() if any(values)}
