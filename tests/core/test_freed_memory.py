@@ -8,7 +8,7 @@ import sys
 CODE = """
 import ctypes
 from pathlib import Path
-from ndec_builder.core.executor.heap import trim_heap
+from ndec_builder.core.executor.memory import return_freed_memory
 library = ctypes.CDLL(None)
 library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 
@@ -21,7 +21,7 @@ for block in blocks:
 for block in blocks[:-1]:  # the last one, on top, keeps the heap
     library.free(block)
 before = resident()
-trim_heap()
+return_freed_memory()
 print(before - resident())
 """
 
