@@ -88,7 +88,7 @@ class SearchResult:
 
 
 class Kept:
-    """Evaluation plus `kept`, `judged` and `ece`.
+    """Evaluation plus `kept`, `judged` and `ece`; groups: (queries,) int, of `count` groups of all seeds.
 
     kept: the share of the baseline's own true positives of its top N that stay in the top N. judged: the share of the
     copies that are re-scored. ece: the calibration error of each query's best pair.
@@ -96,7 +96,7 @@ class Kept:
     Both cuts are those of the data; a replicate weights the pairs.
     """
 
-    def __init__(self, one: SearchResult, groups: np.ndarray) -> None:
+    def __init__(self, one: SearchResult, groups: np.ndarray, count: int) -> None:
         data = replace(one.data, query_group=groups)
         self.before, self.after = group_predictions(data, one.base), group_predictions(data, one.fused)
         n, queries = len(data.truth), data.truth_queries()
@@ -112,7 +112,7 @@ class Kept:
         )
         rescored = replace(one.fused, query=query, reference=reference, scores=scores)
         best = best_of_queries(rescored.query, group_predictions(data, rescored))
-        self.reliability = calibration_estimate(best, equal_mass(best.score), int(groups.max()) + 1)[0]
+        self.reliability = calibration_estimate(best, equal_mass(best.score), count)[0]
 
     @staticmethod
     def _top(data: Dataset, rows: object, found: Predictions, n: int) -> np.ndarray:
@@ -279,7 +279,7 @@ def study(options: argparse.Namespace, say: Callable[[str], None] = print) -> li
     replicates = 100 if options.quick else options.replicates
     values = {}
     for search in SEARCHES:
-        runs = [Kept(evaluated[seed][search], groups[seed]) for seed in seeds]
+        runs = [Kept(evaluated[seed][search], groups[seed], len(names)) for seed in seeds]
         values[search] = over_seeds(runs, len(names), replicates, 0)  # type: ignore[arg-type]
         say(f"{search}: {replicates} replicates")
     natural = [natural_groups(evaluated[seed]["k = 1"].data) for seed in seeds]
