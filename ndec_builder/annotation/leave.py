@@ -62,8 +62,8 @@ def run(config: LeaveConfig) -> Path:
     )
     if stuck:
         raise NdecError(
-            f"{len(stuck)} open pairs (the first: {stuck[0]['pair_id']}) stay with {config.annotator}: all annotators "
-            "named have seen them; name one more with --to"
+            f"{number_of(len(stuck), 'open pair stays', 'open pairs stay')} with {config.annotator} (the first: "
+            f"{stuck[0]['pair_id']}): all annotators named have seen them; name one more with --to"
         )
     return directory / "tasks.parquet"
 
