@@ -30,7 +30,7 @@ from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.candidates.search.selection import Caps, PairSelection
 from ndec_builder.candidates.search.shared_vectors import SharedSearch, VectorFiles, load_once, save_array
 from ndec_builder.core.executor.base import Engine
-from ndec_builder.core.executor.memory import return_freed_memory, return_large_blocks
+from ndec_builder.core.executor.memory import return_freed_memory
 from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import step
@@ -133,7 +133,6 @@ class RangeTask:
     is_sample: bool
 
     def __call__(self, shard: Shard) -> Outcome:
-        return_large_blocks()  # a worker that searches range after range would grow
         queries, references, first_pass = self.shared.open()
         rows = np.array(np.load(self.folder / "rows.npy", mmap_mode="r")[shard.start : shard.stop])
         selection = PairSelection(np.arange(len(rows)), np.arange(len(references)), self.caps)
