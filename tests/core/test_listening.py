@@ -41,7 +41,7 @@ def _listen(host: str, *name: str) -> tuple[subprocess.Popen[str], int]:
         ("::1", "ndec", False),
     ],
 )
-def test_only_our_servers_that_listen_wider_are_told(host: str, name: str, told: bool) -> None:
+def test_only_our_servers_that_listen_wider_are_reported(host: str, name: str, told: bool) -> None:
     if ":" in host and not Path("/proc/net/tcp6").is_file():
         pytest.skip("no IPv6 here")
     child, port = _listen(host, name)

@@ -11,14 +11,14 @@ import pytest
 
 
 def missing(reason: str) -> None:
-    """What a test needs is not there: skip on somebody's machine, fail under CI=true."""
+    """What a test needs is missing: skip on somebody's machine, fail under CI=true."""
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(f"{reason} (CI=true: this must be there)")
     pytest.skip(reason)
 
 
 def in_memory() -> Path | None:
-    """Where databases of tests lie: every migration waits for the disk, and no test cuts the power. None: as usual."""
+    """Where tests keep databases: every migration waits for the disk, and no test cuts the power. None: as usual."""
     shared = Path("/dev/shm")
     return shared if shared.is_dir() and os.access(shared, os.W_OK) and disk_usage(shared).free > 1e9 else None
 
