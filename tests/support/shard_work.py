@@ -26,10 +26,15 @@ def square(folder: Path, shard: Shard) -> Outcome:
     return Outcome((f"{shard.name}.txt",), {"items": shard.items})
 
 
-def slow(folder: Path, shard: Shard) -> Outcome:
-    time.sleep(0.05)
+def on_both_nodes(folder: Path, shard: Shard) -> Outcome:
+    """Waits until both nodes have a shard, and from shard 20 on until the test has written the file `lost`."""
     with (folder / "where.log").open("a") as log:  # a node has one worker here: its parent process is the node's raylet
-        log.write(f"{shard.index} {os.getppid()}\n")
+        log.write(f"{os.getppid()}\n")
+    for _ in range(6000):
+        nodes = set((folder / "where.log").read_text().split()) - {"1"}  # 1: the node was lost while this shard ran
+        if len(nodes) == 2 and (shard.index < 20 or (folder / "lost").exists()):
+            break
+        time.sleep(0.02)
     return square(folder, shard)
 
 
