@@ -29,8 +29,9 @@ from ndec_builder.candidates.outside.given_labels import given_labels
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.core.console import number_of, track
 from ndec_builder.core.decode import DecodeError, decode
+from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.rendition import is_plain_file
-from ndec_builder.core.storage import read_uri, remove_abandoned, write_bytes, write_text
+from ndec_builder.core.storage import remove_abandoned, write_bytes, write_text
 from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace
 
@@ -224,9 +225,9 @@ def _inline(row: ImageRow, resolve: UriResolver) -> str | None:
 
 
 def _thumbnail(row: ImageRow, resolve: UriResolver) -> bytes | None:
-    """A JPEG of at most THUMBNAIL_SIDE pixels; None when the image cannot be read."""
+    """A JPEG of at most THUMBNAIL_SIDE pixels; None when the image cannot be read or has changed."""
     try:
-        image = decode(read_uri(resolve(row["uri"])), row.get("rotation") or 0)
+        image = decode(read_image(resolve(row["uri"]), row.get("sha256")), row.get("rotation") or 0)
     except (OSError, DecodeError):
         return None
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))

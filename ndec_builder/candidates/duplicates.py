@@ -39,7 +39,8 @@ from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import DECODE_VERSION
-from ndec_builder.core.storage import fingerprint, read_json, read_uri, write_json
+from ndec_builder.core.pictures.ingested import read_image
+from ndec_builder.core.storage import fingerprint, read_json, write_json
 from ndec_builder.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -76,16 +77,20 @@ class Thumbnail:
 
 
 def thumbnail(row: ImageRow, resolve: UriResolver) -> Thumbnail | None:
-    """Decode one image to its thumbnail; None when it cannot be read: it then has no near-exact duplicates."""
+    """Decode one image to its thumbnail; None when it cannot be read or has changed: it then has no near duplicates."""
     from PIL import Image
 
     try:
-        data = read_uri(resolve(row["uri"]))
-        image = decode(data, row.get("rotation") or 0)
+        image, data = _decoded(row, resolve)
     except (OSError, DecodeError):
         return None
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     return Thumbnail(np.asarray(small, dtype=np.float32), image.width / image.height, has_frames(data))
+
+
+def _decoded(row: ImageRow, resolve: UriResolver) -> tuple[Image.Image, bytes]:
+    data = read_image(resolve(row["uri"]), row["sha256"])
+    return decode(data, row.get("rotation") or 0), data
 
 
 def near_exact(first: Thumbnail, second: Thumbnail) -> bool:
@@ -142,7 +147,7 @@ def _deviation(values: np.ndarray, window: int) -> np.ndarray:
 
 def _same_pictures(first: ImageRow, second: ImageRow, resolve: UriResolver) -> bool:
     try:
-        pictures = [decode(read_uri(resolve(row["uri"])), row.get("rotation") or 0) for row in (first, second)]
+        pictures = [_decoded(row, resolve)[0] for row in (first, second)]
     except (OSError, DecodeError):
         return False
     return same_detail(*pictures)

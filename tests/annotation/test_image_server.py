@@ -25,7 +25,7 @@ from ndec_builder.annotation.web.image_server import ImageServer, image_path
 from ndec_builder.annotation.web.pictures import Pictures
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import IMAGES, TASKS, table_of
-from ndec_builder.core.storage import read_table, write_json, write_table
+from ndec_builder.core.storage import read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
@@ -184,6 +184,18 @@ def test_a_repaired_picture_that_nobody_looks_at_is_no_longer_missing(server: tu
         while missing_images(workspace) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert missing_images(workspace) == {}
+
+
+def test_a_picture_that_changed_since_its_ingest_is_not_shown(server: tuple[str, Path], tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "bench")
+    path = workspace.images("pool")
+    rows = read_table(path).to_pylist()
+    ingested = {row["image_id"]: sha256_file(server[1] / "a.png") for row in rows if row["uri"].endswith("a.png")}
+    write_table(path, table_of(IMAGES, [row | {"sha256": ingested.get(row["image_id"])} for row in rows]))
+    assert "X-Ndec-Missing" not in requests.get(server[0] + image_path("pool", "a")).headers
+    scene(9, (40, 30)).save(server[1] / "a.png")
+    assert "X-Ndec-Missing" in requests.get(server[0] + image_path("pool", "a")).headers
+    assert "changed since it was ingested" in missing_images(workspace)["pool/a"]["reason"]
 
 
 def test_a_missing_picture_of_an_image_that_was_removed_leaves_the_list(

@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 import time
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def _encode(image: Image.Image, form: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
+
+
+def _row(uri: str, sha256: str | None = None) -> dict[str, object]:
+    """Of an images table. Without `sha256` only the pixels count."""
+    return {"uri": uri, "sha256": sha256, "rotation": 0}
 
 
 def _spot(image: Image.Image) -> Image.Image:
@@ -62,28 +68,37 @@ CASES = [
 def test_what_counts_as_the_same_picture(tmp_path, name, data, same):
     (tmp_path / "a").write_bytes(_encode(BASE))
     (tmp_path / "b").write_bytes(data)
-    pair = ({"uri": "a", "sha256": "1", "rotation": 0}, {"uri": "b", "sha256": "2", "rotation": 0}, 0.95)
+    pair = (_row("a"), _row("b"), 0.95)
     assert find_duplicates([pair], lambda uri: str(tmp_path / uri)) == [same]
 
 
 def test_same_bytes_need_no_score_and_no_file():
-    row = {"uri": "gone.png", "sha256": "1", "rotation": 0}
+    row = _row("gone.png", "1")
     assert find_duplicates([(row, dict(row), 0.1)], str) == [True]
 
 
 def test_low_scores_and_unreadable_files_are_no_duplicates(tmp_path):
     (tmp_path / "a").write_bytes(_encode(BASE))
     (tmp_path / "broken").write_bytes(b"\x89PNG nothing")
-    first, broken, gone = ({"uri": uri, "sha256": uri, "rotation": 0} for uri in ("a", "broken", "gone"))
-    copy = {"uri": "a", "sha256": "other", "rotation": 0}
+    first, broken, gone, copy = (_row(uri) for uri in ("a", "broken", "gone", "a"))
     pairs = [(first, copy, DUPLICATE_SCORE - 0.01), (first, broken, 0.99), (gone, first, 0.99), (first, copy, 0.99)]
     assert find_duplicates(pairs, lambda uri: str(tmp_path / uri)) == [False, False, False, True]
+
+
+def test_a_file_that_changed_since_the_ingest_is_no_duplicate(tmp_path):
+    data = _encode(BASE.resize((120, 90)))
+    (tmp_path / "a").write_bytes(_encode(BASE))
+    for name in ("same", "changed"):
+        (tmp_path / name).write_bytes(data)
+    same, changed = _row("same", sha256(data).hexdigest()), _row("changed", sha256(b"when ingested").hexdigest())
+    pairs = [(_row("a"), same, 0.99), (_row("a"), changed, 0.99)]
+    assert find_duplicates(pairs, lambda uri: str(tmp_path / uri)) == [True, False]
 
 
 def test_rotation_of_the_table_is_applied(tmp_path):
     (tmp_path / "a").write_bytes(_encode(BASE))
     (tmp_path / "b").write_bytes(_encode(BASE.transpose(Image.Transpose.ROTATE_90)))  # counter-clockwise
-    first, turned = {"uri": "a", "sha256": "1", "rotation": 0}, {"uri": "b", "sha256": "2", "rotation": 90}
+    first, turned = _row("a"), _row("b") | {"rotation": 90}
     pairs = [(first, turned, 0.9), (first, turned | {"rotation": 0}, 0.9)]
     assert find_duplicates(pairs, lambda uri: str(tmp_path / uri)) == [True, False]
 
@@ -109,7 +124,7 @@ def test_thresholds_are_what_the_module_says():
 
 
 def test_images_that_were_never_opened_have_no_bytes_in_common():
-    row = {"uri": "gone.png", "sha256": None, "rotation": 0}
+    row = _row("gone.png")
     assert find_duplicates([(row, dict(row), 0.1)], str) == [False]
 
 
@@ -121,7 +136,7 @@ def test_same_pixels_in_another_file(tmp_path, name, options):
     few = BASE.quantize(64).convert("RGB")  # GIF holds it without loss
     (tmp_path / "a").write_bytes(_encode(few))
     (tmp_path / "b").write_bytes(_encode(few, name, **options))
-    pair = ({"uri": "a", "sha256": "1", "rotation": 0}, {"uri": "b", "sha256": "2", "rotation": 0}, 0.9)
+    pair = (_row("a"), _row("b"), 0.9)
     assert find_duplicates([pair], lambda uri: str(tmp_path / uri)) == [True]
 
 
@@ -138,7 +153,7 @@ def slowly(pairs, resolve):
     return real(pairs, resolve)
 duplicates.find_duplicates = slowly
 root = Path(sys.argv[1])
-rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "aabbcc"]
+rows = [{"uri": name, "sha256": None, "rotation": 0} for name in "aabbcc"]
 duplicates.check_pairs(Workspace(root), root / "marks", [(rows[0], row, 0.9) for row in rows * 3], Engine(workers=1))
 """
 
@@ -155,7 +170,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, cap
     process.wait()
     assert done
     monkeypatch.setattr(duplicates, "PAIRS_PER_SHARD", 5)
-    rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "aabbcc"]
+    rows = [_row(name) for name in "aabbcc"]
     marks = duplicates.check_pairs(
         Workspace(tmp_path), tmp_path / "marks", [(rows[0], row, 0.9) for row in rows * 3], Engine(workers=1)
     )
@@ -190,7 +205,7 @@ def _logo(number: int) -> Image.Image:
 def _compare(folder, first: bytes, second: bytes) -> bool:
     (folder / "a").write_bytes(first)
     (folder / "b").write_bytes(second)
-    rows = [{"uri": name, "sha256": name, "rotation": 0} for name in "ab"]
+    rows = [_row(name) for name in "ab"]
     return find_duplicates([(*rows, 0.99)], lambda uri: str(folder / uri))[0]
 
 

@@ -99,12 +99,15 @@ def test_a_killed_run_goes_on_where_it_was(
     assert calls == [f"p{i}" for i in range(6)]  # the first shard was not done again
 
 
-def test_pictures_that_vanished_are_rows_with_a_reason(workspace: Workspace) -> None:
+def test_pictures_that_vanished_or_changed_are_rows_with_a_reason(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     (workspace.files("pool") / "q2.png").unlink()
-    (workspace.files("reference") / "r3.png").write_bytes(b"no picture")
+    (workspace.files("reference") / "r3.png").write_bytes((workspace.files("reference") / "r4.png").read_bytes())
     table = add_geometry(workspace, "test", candidates(), name="geometry.parquet", engine=Engine(workers=1))
     geometry = {row["pair_id"]: row for row in read_geometry(workspace, "test").to_pylist()}
-    assert "q2.png" in geometry["p2"]["unreadable"] and "not an image" in geometry["p3"]["unreadable"]
+    assert "q2.png" in geometry["p2"]["unreadable"] and "changed since it was ingested" in geometry["p3"]["unreadable"]
+    assert "2 pairs without geometry; the first: " in " ".join(capsys.readouterr().err.split())
     assert table["inliers"].to_pylist()[2:4] == [None, None] and table["inliers"].to_pylist()[0] > 8
 
 

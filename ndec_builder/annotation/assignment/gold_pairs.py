@@ -27,8 +27,9 @@ from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.schemas import GOLD, IMAGES, LICENCE_COLUMNS, TASKS, pair_id, table_of
-from ndec_builder.core.storage import read_table, read_uri, remove_abandoned, sha256_bytes, write_bytes, write_table
+from ndec_builder.core.storage import read_table, remove_abandoned, sha256_bytes, write_bytes, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.operations import Edited, replay
 from ndec_builder.edits.recipes import edit_image, edit_json
@@ -106,9 +107,9 @@ def _sources(tables: AnnotationTables, count: int, seed: int) -> Iterator[_Sourc
 
 def _make(workspace: Workspace, split: str, source: _Source, seed: int, number: int) -> tuple[_Row, list[_Row]] | None:
     """(row of GOLD, rows of IMAGES of the images made), or None if the image is unsuitable."""
-    rng = np.random.default_rng([seed, 77, number])
+    rng, row = np.random.default_rng([seed, 77, number]), source.row
     try:
-        original = decode(read_uri(workspace.resolve(source.row["uri"])), source.row["rotation"] or 0)
+        original = decode(read_image(workspace.resolve(row["uri"]), row["sha256"]), row["rotation"] or 0)
     except (OSError, DecodeError):
         return None
     if min(original.size) < LEAST_SIDE:

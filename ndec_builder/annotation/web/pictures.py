@@ -6,6 +6,7 @@ import io
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,9 +14,10 @@ from ndec_builder.annotation.tables import GOLD_ROLE, gold_images, missing_file,
 from ndec_builder.core.console import say
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.rendition import render
 from ndec_builder.core.schemas import ROLES
-from ndec_builder.core.storage import read_json, read_table, read_uri, write_json
+from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
 
 
@@ -28,27 +30,33 @@ class ServedPicture:
     missing: str = ""
 
 
+class _Row(NamedTuple):
+    uri: str
+    rotation: int | None
+    sha256: str | None
+
+
 class Pictures:
     """Finds an image of the workspace by (role, image_id); the tables are read again when they change."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._tables: dict[str, tuple[int, dict[str, tuple[str, int]]]] = {}
+        self._tables: dict[str, tuple[int, dict[str, _Row]]] = {}
         self._missing = {name: row["reason"] for name, row in missing_images(workspace).items()}
         self._lock = threading.Lock()
 
     def show(self, role: str, image_id: str, name: str = "") -> ServedPicture | None:
         """The picture for a browser, or None for an unknown image; a placeholder shows `name` instead of the id.
 
-        It is what the models see: the file itself only if every browser shows it alike (`core/rendition.py`). A missing
-        or broken file gives a placeholder and is listed in `missing_file(workspace)` until it can be read again.
+        It is what the models see: the file itself only if every browser shows it alike (`core/rendition.py`). A file
+        that is missing, broken or changed since its ingest gives a placeholder and is listed in
+        `missing_file(workspace)` until it can be read again.
         """
         row = self._rows(role).get(image_id)
         if row is None:
             return None
-        uri, rotation = row
         try:
-            rendition = render(read_uri(self.workspace.resolve(uri)), rotation)
+            rendition = render(self._read(row), row.rotation or 0)
             shown = ServedPicture(rendition.body, rendition.media_type)
         except Exception as error:  # fsspec's backends raise their own types
             # The message of an unknown error may contain an address with a key: show its type only.
@@ -80,9 +88,12 @@ class Pictures:
         if row is None:
             return None
         try:
-            return decode(read_uri(self.workspace.resolve(row[0])), row[1])
+            return decode(self._read(row), row.rotation or 0)
         except Exception:  # as above
             return None
+
+    def _read(self, row: _Row) -> bytes:
+        return read_image(self.workspace.resolve(row.uri), row.sha256)
 
     def _record(self, name: str, reason: str) -> None:
         """Update the list of unreadable pictures; the file is written only when it changes."""
@@ -99,7 +110,7 @@ class Pictures:
                 known.pop(name, None)
             write_json(path, known)
 
-    def _rows(self, role: str) -> dict[str, tuple[str, int]]:
+    def _rows(self, role: str) -> dict[str, _Row]:
         if role != GOLD_ROLE and role not in ROLES:
             return {}
         path = gold_images(self.workspace) if role == GOLD_ROLE else self.workspace.images(role)
@@ -108,9 +119,9 @@ class Pictures:
         changed = path.stat().st_mtime_ns
         with self._lock:
             if self._tables.get(role, (None,))[0] != changed:
-                table = read_table(path, ["image_id", "uri", "rotation"])
+                table = read_table(path, ["image_id", *_Row._fields])
                 columns = [column.to_pylist() for column in table.columns]
-                rows = {image_id: (uri, rotation or 0) for image_id, uri, rotation in zip(*columns, strict=True)}
+                rows = {image_id: _Row(*rest) for image_id, *rest in zip(*columns, strict=True)}
                 self._tables[role] = (changed, rows)
             return self._tables[role][1]
 

@@ -21,14 +21,16 @@ import pyarrow.compute as pc
 from ndec_builder.candidates.geometry.fitting import SIGNALS, Geometry, fit_stepwise, single_threaded
 from ndec_builder.candidates.geometry.keypoints import KEYPOINT_SIDE, DescribedPicture, describe_quickly
 from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import DECODE_VERSION
+from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.schemas import GEOMETRY, table_of
-from ndec_builder.core.storage import fingerprint, read_table, read_uri, write_table
+from ndec_builder.core.storage import fingerprint, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 3
@@ -87,6 +89,8 @@ def measure(
         write_table(known, pa.concat_tables([before, fresh.add_column(0, _KEY, column)]).sort_by(_KEY))
     # A file that was read back has no metadata and another name for the items of lists. A result has the same bytes.
     rows = pa.concat_tables([reused.drop_columns([_KEY]).cast(GEOMETRY), fresh.cast(GEOMETRY)])
+    if unreadable := [reason for reason in fresh["unreadable"].to_pylist() if reason]:
+        say(f"{number_of(len(unreadable), 'pair')} without geometry; the first: {unreadable[0]}")
     return rows.sort_by("pair_id").combine_chunks()
 
 
@@ -192,10 +196,12 @@ class _Work:
         return Outcome((path.name,), {"pairs": table.num_rows})
 
 
-def _row(pair: dict[str, Any], look: Callable[[str, int], DescribedPicture]) -> dict[str, Any]:
+_Look = Callable[[str, int | None, str | None], DescribedPicture]
+
+
+def _row(pair: dict[str, Any], look: _Look) -> dict[str, Any]:
     try:
-        query = look(pair["query_uri"], pair["query_rotation"] or 0)
-        reference = look(pair["reference_uri"], pair["reference_rotation"] or 0)
+        query, reference = (look(*(pair[f"{side}_{name}"] for name in _ROW)) for side in ("query", "reference"))
     except (OSError, DecodeError) as error:
         return {"pair_id": pair["pair_id"], "unreadable": str(error)[:200]}
     return {"pair_id": pair["pair_id"], **geometry_row(fit_stepwise(query, reference))}
@@ -210,15 +216,15 @@ def geometry_row(geometry: Geometry) -> dict[str, Any]:
     return row | {"mirrored": geometry.mirrored, "homography": geometry.homography.ravel().tolist()}
 
 
-def _picture_cache(resolve: Callable[[str], str]) -> Callable[[str, int], DescribedPicture]:
+def _picture_cache(resolve: Callable[[str], str]) -> _Look:
     """A function that decodes and describes a picture, with a cache of the most recently used ones."""
-    pictures: OrderedDict[tuple[str, int], DescribedPicture] = OrderedDict()
+    pictures: OrderedDict[tuple[str, int | None], DescribedPicture] = OrderedDict()
 
-    def look(uri: str, rotation: int) -> DescribedPicture:
+    def look(uri: str, rotation: int | None, sha256: str | None) -> DescribedPicture:
         if (uri, rotation) in pictures:
             pictures.move_to_end((uri, rotation))
         else:
-            image = decode(read_uri(resolve(uri)), rotation, target=_working_size)
+            image = decode(read_image(resolve(uri), sha256), rotation or 0, target=_working_size)
             pictures[uri, rotation] = describe_quickly(np.asarray(image), scaled_down=image.info.get("scaled_down", 1))
             if len(pictures) > _KEPT_PICTURES:
                 pictures.popitem(last=False)
