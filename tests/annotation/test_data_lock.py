@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from ndec_builder.core.access.machines import running_system
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from support.needs import free_port
+from support.processes import server_of_a_killed_owner
 
 ELSEWHERE = '{"host": "other-host", "user": "someone", "process": 7, "url": "http://o", "system": "x", "since": "then"}'
 
@@ -39,16 +38,7 @@ def test_the_lock_lasts_as_long_as_the_server_not_as_the_command(env: Path, tmp_
     data = tmp_path / "data"
     data.mkdir()
     (data / "stays").touch()  # as a server of an older version, which does not watch its owner
-    code = (
-        "import time; from pathlib import Path\n"
-        "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"
-        f"L(Path({str(data)!r}), {free_port()}, env=Path({str(env)!r})).start()\n"
-        "print('up', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:
-        assert owner.stdout and owner.stdout.readline() == b"up\n"
-        owner.send_signal(signal.SIGKILL)
-    pid = read_json(state_file(data))["pid"]
+    pid = server_of_a_killed_owner(data, free_port(), env)["pid"]
     try:
         with pytest.raises(NdecError, match=f"process {pid} of user"):
             data_lock.acquire(data, wait=0)

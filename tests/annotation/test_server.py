@@ -27,6 +27,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace
 from support.needs import free_port
+from support.processes import server_of_a_killed_owner
 
 pytestmark = pytest.mark.slow
 
@@ -99,16 +100,7 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
         state_file(data), {"pid": os.getpid(), "owner": 1, "url": "http://x", "image_url": ""}
     )  # a reused process id
     assert running_state(data) is None
-    code = (
-        "import time; from pathlib import Path\n"
-        "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"
-        f"L(Path({str(data)!r}), {port}, env=Path({str(env)!r})).start(); print('up', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:
-        assert owner.stdout and owner.stdout.readline() == b"up\n"
-        owner.send_signal(signal.SIGKILL)  # as when memory runs out: nothing is cleaned up
-    left = running_state(data)
-    assert left is not None
+    left = server_of_a_killed_owner(data, port, env)
     with LabelStudioServer(data, port, env=env):  # the same port: the left-behind server must have been ended
         now = running_state(data)
         assert now and now["pid"] != left["pid"]
@@ -116,16 +108,7 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
 
 def test_the_server_ends_when_ndec_is_killed(env: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    code = (
-        "import time; from pathlib import Path\n"
-        "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"
-        f"L(Path({str(data)!r}), {free_port()}, env=Path({str(env)!r})).start()\n"
-        "print('up', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:
-        assert owner.stdout and owner.stdout.readline() == b"up\n"
-        assert running_state(data) is not None
-        owner.send_signal(signal.SIGKILL)
+    server_of_a_killed_owner(data, free_port(), env)
     data_lock.release(data_lock.acquire(data, wait=30))  # the server holds the lock until it ends
     assert running_state(data) is None
 

@@ -7,10 +7,14 @@ import ctypes
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from ndec_builder.annotation.label_studio.server import running_state
 from support.needs import in_memory
 
 _PR_SET_PDEATHSIG = 1
@@ -32,3 +36,18 @@ def folder_in_memory(name: str) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{name}-pid{os.getpid()}-", dir=parent) as folder:
         yield Path(folder)
+
+
+def server_of_a_killed_owner(data: Path, port: int, env: Path) -> dict[str, Any]:
+    """Start Label Studio in another process, then kill -9 that process; the server's state before the kill."""
+    code = (
+        "import time; from pathlib import Path\n"
+        "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"
+        f"L(Path({str(data)!r}), {port}, env=Path({str(env)!r})).start(); print('up', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout and owner.stdout.readline() == b"up\n"
+        state = running_state(data)
+        owner.send_signal(signal.SIGKILL)  # as when memory runs out: nothing is cleaned up
+    assert state is not None
+    return state
