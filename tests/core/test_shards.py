@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Done, Plan, Shard, finished, mark, open_plan
 from ndec_builder.core.executor.runner import Outcome, perform, run_shards
 from ndec_builder.core.remote import RemoteReadError
-from ndec_builder.core.storage import read_json, sha256_file
+from ndec_builder.core.storage import read_json, sha256_file, write_json
 from support import shard_work
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,22 @@ def test_finished_shards_are_not_done_again_unless_a_file_or_the_marker_is_gone(
     (folder / "shard-00003.done.json").write_text("[half")
     assert len(run_shards(folder, TEN, work)) == 4
     assert calls(folder) == 6
+
+
+def test_shards_done_with_other_packages_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = open_plan(tmp_path, TEN)
+    work = functools.partial(shard_work.square, folder)
+    run_shards(folder, TEN, work)
+    begun = read_json(folder / "plan.json")
+    assert begun["packages"]["numpy"] == version("numpy")
+    write_json(folder / "plan.json", begun | {"packages": begun["packages"] | {"numpy": "1.0"}})
+    assert open_plan(tmp_path, TEN) == folder
+    run_shards(folder, TEN, work)  # nothing is left to do: nothing is mixed
+    assert capsys.readouterr().err == ""
+    (folder / "shard-00002.txt").unlink()
+    run_shards(folder, TEN, work)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"these shards were begun with numpy 1.0 (here {version('numpy')})" in said and calls(folder) == 5
 
 
 def test_other_inputs_make_a_new_plan_and_the_old_one_goes(tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ def square(folder: Path, shard: Shard) -> Outcome:
     return Outcome((f"{shard.name}.txt",), {"items": shard.items})
 
 
+def slow(folder: Path, shard: Shard) -> Outcome:
+    time.sleep(0.05)
+    return square(folder, shard)
+
+
 def on_both_nodes(folder: Path, shard: Shard) -> Outcome:
     """Waits until both nodes have a shard, and from shard 20 on until the test has written the file `lost`."""
     with (folder / "where.log").open("a") as log:  # a node has one worker here: its parent process is the node's raylet

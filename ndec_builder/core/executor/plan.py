@@ -1,7 +1,7 @@
 """How a long run is divided into shards, and which are done. All state is in files, so a kill loses little.
 
 shards/<fingerprint>-<shard size>/    one plan; never changed: other inputs or another size get their own
-    plan.json                         items, shard size, fingerprint
+    plan.json                         items, shard size, fingerprint, and the packages it was begun with
     shard-00007.*                     result of the work
     shard-00007.done.json             the marker: written last, with the sha256 of those files
     shard-00007.failed.json           failed: the error and the number of tries
@@ -18,6 +18,7 @@ from typing import Any
 
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.machines import Machine, this_machine
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 
 
@@ -87,10 +88,17 @@ def open_plan(output: Path, plan: Plan) -> Path:
             size = other.name.rpartition("-")[2]
             say(f"{number_of(done, 'shard')} of {size} are already done; --shard-size {size} would resume from them")
     wanted = {"items": plan.items, "shard_size": plan.shard_size, "fingerprint": plan.fingerprint}
-    if not (folder / "plan.json").is_file() or _read(folder / "plan.json") != wanted:
+    begun = _read(folder / "plan.json") if (folder / "plan.json").is_file() else {}
+    if {name: begun.get(name) for name in wanted} != wanted:
         shutil.rmtree(folder, ignore_errors=True)  # markers without their plan are worthless
-        write_json(folder / "plan.json", wanted)
+        write_json(folder / "plan.json", wanted | {"packages": this_machine().packages})
     return folder
+
+
+def changed_packages(folder: Path) -> str:
+    """Packages whose versions differ from those that a plan was begun with; empty if none, or if they are unknown."""
+    begun = _read(folder / "plan.json").get("packages")
+    return this_machine().differences(Machine("", begun)) if begun else ""
 
 
 def close_plans(output: Path) -> None:

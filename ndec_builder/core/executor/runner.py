@@ -71,6 +71,8 @@ def run_shards(
     left = [shard for shard in shards if shard.index not in results]
     if results and left:
         say(f"{what}: {len(results)} of {len(shards)} shards are already done, {len(left)} left")
+        if changed := plans.changed_packages(folder):
+            say(f"{what}: these shards were begun with {changed}; delete {folder} to redo them with the packages here")
     for shard in shards:
         if on_done is not None and shard.index in results:
             on_done(shard, results[shard.index])
