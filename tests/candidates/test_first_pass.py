@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from unittest import mock
+
 import faiss
 import numpy as np
 import pytest
@@ -100,6 +103,28 @@ def test_the_choice(monkeypatch, tmp_path):
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.setattr(bf16, "CPU_FLAGS", tmp_path / "absent")
     assert not bf16.has_bf16()
+
+
+def test_further_tiles_allocate_no_array_of_their_size():
+    """Arrays of some MB that are made and freed for each tile leave gaps in the heap: a worker would grow."""
+    rng = np.random.default_rng(4)
+    references = unit16(rng.normal(size=(2048, 32)))
+    wanted = SearchRequest(np.full(2048, 0.9, np.float32), np.full(1024, 0.9, np.float32), 8)
+    sizes: list[int] = []
+    engine, keep = make("bf16", references, 1024), bf16._keep_reached
+
+    def measured(*given):
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        keep(*given)
+        sizes.append(tracemalloc.get_traced_memory()[1] - before)
+
+    with mock.patch.object(bf16, "_keep_reached", measured):
+        tracemalloc.start()
+        engine.search(references[:1024], wanted)
+        tracemalloc.stop()
+    assert len(sizes) == 2
+    assert max(sizes) < 1024 * 1024 / 4  # a mask of a tile has 1 MiB
 
 
 @pytest.mark.gpu

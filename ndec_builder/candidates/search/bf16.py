@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 BF16_TILE = 2048  # queries × references per product: 8 MB of scores, read again while they are in a cache
+_ROUNDED_ROWS = 256  # rows whose norms are computed at a time
 _DENSE_FACTOR = 2  # tiles with more wanted scores per query than this times the depth are cut to the best first
 HALF_UNIT = 2.0**-8  # of bf16, relative; 8 significant bits
 CPU_FLAGS = Path("/proc/cpuinfo")
@@ -55,6 +56,34 @@ class Rounded:
     rounded_norm: float  # largest ‖v'‖
 
 
+class _Work:
+    """The arrays that each tile of a block needs, made once: new ones of this size would leave the heap in pieces."""
+
+    def __init__(self, rows: int, columns: int, dim: int) -> None:
+        import torch
+
+        self._references = torch.empty(columns, dim, dtype=torch.bfloat16)
+        self._scores = torch.empty(rows * columns, dtype=torch.bfloat16)
+        self._masks = [np.empty(rows * columns, dtype=bool) for _ in range(2)]
+
+    def round_references(self, references: np.ndarray) -> torch.Tensor:
+        """References (c, d) in bf16."""
+        import torch
+
+        return self._references[: len(references)].copy_(torch.from_numpy(references))
+
+    def multiply(self, queries: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        """Scores (r, c) of queries (r, d) and references (c, d), valid until the next call."""
+        import torch
+
+        scores = self._scores[: len(queries) * len(references)].view(len(queries), len(references))
+        return torch.mm(queries, references.T, out=scores)
+
+    def mask(self, which: int, shape: tuple[int, ...]) -> np.ndarray:
+        """One of two masks (r, c), with the values of an earlier tile."""
+        return self._masks[which][: shape[0] * shape[1]].reshape(shape)
+
+
 class Bf16Pass:
     """References (m, d) stay float16; one tile of them at a time is converted to bf16."""
 
@@ -80,13 +109,14 @@ class Bf16Pass:
         found = Collector(len(block), wanted.depth)
         low = torch.from_numpy(lowest_proposal(wanted.references, margin)).to(torch.bfloat16)
         row_low = torch.from_numpy(lowest_proposal(wanted.queries, margin)).to(torch.bfloat16)[:, None]
+        work = _Work(min(self.tile, len(block)), min(self.tile, len(self.references)), block.shape[1])
         for start in range(0, len(self.references), self.tile):
             columns = slice(start, min(start + self.tile, len(self.references)))
-            references = torch.from_numpy(self.references[columns]).to(torch.bfloat16).T
+            references = work.round_references(self.references[columns])
             for first in range(0, len(block), self.tile):
                 rows = slice(first, first + self.tile)
-                tile = torch.mm(rounded.values[rows], references)
-                _keep_reached(tile, low[columns], row_low[rows], first, start, found)
+                tile = work.multiply(rounded.values[rows], references)
+                _keep_reached(tile, low[columns], row_low[rows], first, start, found, work)
         if found.held > len(block) * wanted.depth:
             found.prune()
         queries, places, _ = found.pairs()
@@ -108,21 +138,23 @@ class Bf16Pass:
 
 
 def _keep_reached(
-    tile: torch.Tensor, low: torch.Tensor, row_low: torch.Tensor, first: int, start: int, found: Collector
+    tile: torch.Tensor, low: torch.Tensor, row_low: torch.Tensor, first: int, start: int, found: Collector, work: _Work
 ) -> None:
     """Add the scores of a tile (rows, columns) bf16 to `found` that reach `low` (columns,) and `row_low` (rows, 1) and
     exceed the cut of their row. The tile begins at row `first` and column `start`."""
     import torch
 
     cut = found.cut[first : first + len(tile)]
-    mask = _reach(tile, low)
+    mask, further = (work.mask(which, tuple(tile.shape)) for which in range(2))
+    _reach(tile, low, mask)
     if not bool(torch.isneginf(row_low).all()):
-        mask &= _reach(tile, row_low)
+        mask &= _reach(tile, row_low, further)
     if not np.isneginf(cut).all():
         above = torch.from_numpy(cut).to(torch.bfloat16)[:, None]  # exact: cuts are bf16 scores
-        mask &= (tile > above).numpy()
-    positions = _true_positions(mask)
-    if len(positions) <= _DENSE_FACTOR * found.depth * len(tile) or found.depth >= tile.shape[1]:
+        torch.gt(tile, above, out=torch.from_numpy(further))
+        mask &= further
+    if np.count_nonzero(mask) <= _DENSE_FACTOR * found.depth * len(tile) or found.depth >= tile.shape[1]:
+        positions = _true_positions(mask)
         rows, columns = np.divmod(positions, tile.shape[1])
         rough = tile.reshape(-1)[torch.from_numpy(positions)].float().numpy()
         found.add(rows + first, columns + start, rough)
@@ -136,17 +168,17 @@ def _keep_reached(
     found.add(rows + first, places.numpy()[rows, columns] + start, rough[rows, columns])
 
 
-def _reach(tile: torch.Tensor, low: torch.Tensor) -> np.ndarray:
-    """tile (rows, columns) ≥ low (columns,) or (rows, 1), both bf16, as (rows, columns) bool."""
+def _reach(tile: torch.Tensor, low: torch.Tensor, reached: np.ndarray) -> np.ndarray:
+    """Set `reached` (rows, columns) bool to tile (rows, columns) ≥ low (columns,) or (rows, 1), both bf16."""
     import torch
 
     if bool(
         (low > 0).all()
     ):  # positive floats sort like their bits, and the bits of negative floats are negative integers
-        reached: np.ndarray = np.greater_equal(tile.view(torch.int16).numpy(), low.view(torch.int16).numpy())
-        return reached
-    compared: np.ndarray = (tile >= low).numpy()
-    return compared
+        np.greater_equal(tile.view(torch.int16).numpy(), low.view(torch.int16).numpy(), out=reached)
+    else:
+        torch.ge(tile, low, out=torch.from_numpy(reached))
+    return reached
 
 
 def _true_positions(mask: np.ndarray) -> np.ndarray:
@@ -165,11 +197,9 @@ def _round_to_bf16(vectors: np.ndarray) -> Rounded:
 
     values = torch.from_numpy(np.ascontiguousarray(vectors)).to(torch.bfloat16)
     norm = loss = rounded_norm = 0.0
-    for start in range(0, len(vectors), BF16_TILE):
-        exact, rounded = (
-            vectors[start : start + BF16_TILE].astype(np.float32),
-            values[start : start + BF16_TILE].float().numpy(),
-        )
+    for start in range(0, len(vectors), _ROUNDED_ROWS):
+        part = slice(start, start + _ROUNDED_ROWS)
+        exact, rounded = vectors[part].astype(np.float32), values[part].float().numpy()
         norm = max(norm, largest_norm(exact))
         loss = max(loss, largest_norm(exact - rounded))  # the difference of nearby float32 is exact (Sterbenz)
         rounded_norm = max(rounded_norm, largest_norm(rounded))

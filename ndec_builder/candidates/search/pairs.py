@@ -10,7 +10,7 @@ import numpy as np
 
 from ndec_builder.core.errors import NdecError
 
-GATHER_ELEMENTS = 1 << 20  # float64 values gathered at a time for scoring: 8 MB, which fits into a cache
+GATHER_ELEMENTS = 1 << 17  # float64 values gathered at a time for scoring: 1 MB, which fits into a cache
 
 
 class Vectors(Protocol):
