@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.storage import write_json, write_text
+from ndec_builder.core.storage import read_json, write_json, write_text
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
 from ndec_builder.evaluation.evaluate import group_predictions
@@ -59,9 +60,7 @@ def run(config: LeagueConfig) -> Path:
             say(f"{entry.name}: {rows[-1].problem or 'done'}")
     if not any(row.numbers for row in rows):
         raise NdecError("no detector could be evaluated: " + "; ".join(f"{row.name}: {row.problem}" for row in rows))
-    for path in (out / "predictions").glob("*.csv"):
-        if path.stem not in league.found:  # of a league that was here before
-            path.unlink()
+    _remove_old_predictions(out, league.found)
     result: dict[str, Any] = {
         "dataset": _about(league),
         "notes": notes,
@@ -75,6 +74,14 @@ def run(config: LeagueConfig) -> Path:
     record.write(out, counts=result["dataset"], inputs={"dataset": league.whole.fingerprint})
     say(f"wrote {out / 'report.html'}")
     return out
+
+
+def _remove_old_predictions(out: Path, found: Collection[str]) -> None:
+    """Remove the lists of detectors that the league before this one had, and this one has not; other files stay."""
+    path = out / "league.json"
+    for row in read_json(path)["detectors"] if path.is_file() else []:
+        if row["name"] not in found:
+            (out / "predictions" / f"{row['name']}.csv").unlink(missing_ok=True)
 
 
 def _open(config: LeagueConfig) -> League:

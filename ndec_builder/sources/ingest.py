@@ -16,7 +16,15 @@ from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord, added_to
 from ndec_builder.core.schemas import GROUND_TRUTH, REJECTS, table_of
-from ndec_builder.core.storage import forget_cells, read_table, sha256_file, sync_folder, write_table
+from ndec_builder.core.storage import (
+    forget_cells,
+    read_json,
+    read_table,
+    sha256_file,
+    sync_folder,
+    write_json,
+    write_table,
+)
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.detect_kind import guess_kind, table_of_downloads
 from ndec_builder.sources.ground_truth import Match, check_added, check_ids, match_ids, read_ground_truth
@@ -24,7 +32,7 @@ from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_list
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
 from ndec_builder.sources.places import with_groups
-from ndec_builder.sources.replaced import earlier_rejects, forget_changed, merge, record_replaced
+from ndec_builder.sources.replaced import earlier_rejects, find_forgotten, merge, record_replaced
 from ndec_builder.sources.settings import IngestConfig, check_source
 
 _MODULES = {
@@ -92,6 +100,7 @@ def run(config: IngestConfig) -> Path:
         earlier = added_to(result.path.with_name(name)) if config.add else []
         more: dict[str, Any] = {"gaps": gaps, "notes": notes} | ({"earlier": earlier} if earlier else {})
         record.write(result.path.parent, counts=counts, inputs=inputs, name=name, **more)
+        _waiting_gaps(workspace, role).unlink(missing_ok=True)
         for note in notes[len(shared) :]:
             say(f"{role}: {note}")
         say(f"ingest {role}: {number_of(result.images, 'image')}, {len(result.rejects)} rejected{_why(result)}")
@@ -135,6 +144,7 @@ def _stream(config: IngestConfig, workspace: Workspace, record: RunRecord) -> Pa
         counts, inputs = stream(config, workspace, coming)
         notes, gaps = _put_in_place(role, coming, SourceContents({}), config, workspace)
     record.write(path.parent, counts=counts, inputs=inputs, name=f"{role}.run.json", gaps=[*gaps], notes=notes)
+    _waiting_gaps(workspace, role).unlink(missing_ok=True)
     for note in notes:
         say(f"{role}: {note}")
     say(f"ingest {role}: {number_of(counts['images'], 'image')} listed, none opened")
@@ -176,11 +186,10 @@ def _write_locked(
     if config.add and target.is_file():
         new = pa.concat_tables(tables)
         stated = listing.grouped if listing.grouped is not None else pa.array([], pa.string())
-        table, said = merge(workspace.read_images(role), new, role, stated)
+        unusable = [row["uri"] for row in rejects]
+        table, said = merge(workspace.read_images(role), new, role, stated, unusable)
         tables, notes = iter([table]), (*notes, said)
-        before = earlier_rejects(
-            _rejects_path(target), [*listing.images["uri"].to_pylist(), *(row["uri"] for row in rejects)]
-        )
+        before = earlier_rejects(_rejects_path(target), [*listing.images["uri"].to_pylist(), *unusable])
     coming = target.with_name(f"{role}-coming.parquet")
     images = write_images(coming, tables)
     more, gaps = _put_in_place(role, coming, found, config, workspace)
@@ -195,14 +204,27 @@ def _write_locked(
 def _put_in_place(
     role: str, coming: Path, found: SourceContents, config: IngestConfig, workspace: Workspace
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Make `coming` the table of the role; return (notes, gaps) about what is forgotten with it."""
+    """Make `coming` the table of the role; return (notes, gaps) about what is forgotten with it.
+
+    The gaps are kept in a file until the run record has them: if the run stops before, the next one reports them.
+    """
     again = found.pairs if role in ("basic", "pool") else config.ground_truth or found.truth
-    said = forget_changed(workspace, role, coming, add=config.add, written_again=again is not None)
+    forgotten = find_forgotten(workspace, role, coming, add=config.add, written_again=again is not None)
+    waiting = _waiting_gaps(workspace, role)
+    gaps = list(dict.fromkeys([*(read_json(waiting) if waiting.is_file() else ()), *forgotten.gaps]))
+    if gaps:
+        write_json(waiting, gaps)
+    for path, table in forgotten.tables.items():
+        write_table(path, table)
     record_replaced(workspace, role, coming)
     coming.replace(workspace.images(role))
     sync_folder(coming.parent)
     opened_path(workspace, role).unlink(missing_ok=True)  # it describes the images that were listed before
-    return said
+    return forgotten.notes, tuple(gaps)
+
+
+def _waiting_gaps(workspace: Workspace, role: str) -> Path:
+    return workspace.images(role).with_name(f".{role}-gaps.json")
 
 
 def _rejects_path(images: Path) -> Path:

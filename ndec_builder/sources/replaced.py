@@ -6,7 +6,8 @@ Labels, ground truth and pairs are about pictures, and an ingest may replace the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,21 @@ from ndec_builder.sources.inspect_images import FACTS
 _COLUMNS = ["image_id", "sha256"]
 
 
-def merge(old: pa.Table, new: pa.Table, role: str, stated: pa.Array) -> tuple[pa.Table, str]:
-    """Return (both tables as one, ascending by id; a sentence about images that are in both, or an empty text).
+def merge(
+    old: pa.Table, new: pa.Table, role: str, stated: pa.Array, unusable: Sequence[str] = ()
+) -> tuple[pa.Table, str]:
+    """Return (both tables as one, ascending by id; sentences about images that are in both, or an empty text).
 
     An image at the same uri takes what the new listing says: bytes, rotation, licences that are not null, and the
-    group if the id is in `stated`. One with the same bytes at a different uri keeps its old row.
-    Raises NdecError naming ids that would stand for two different pictures.
+    group if the id is in `stated`. One whose uri is `unusable` now is left out. One with the same bytes at a different
+    uri keeps its old row. Raises NdecError naming ids that would stand for two different pictures.
     """
+    lost = pc.is_in(old["uri"], value_set=pa.array(unusable, pa.string()))
+    count, old = pc.sum(lost).as_py() or 0, old.filter(pc.invert(lost))
+    gone = f"{number_of(count, 'image')} of the role removed: the file cannot be used any more" if count else ""
     again = new.filter(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks()))
     if not again.num_rows:
-        return _by_id(old, new), ""
+        return _by_id(old, new), gone
     before = old.take(pc.index_in(again["image_id"], value_set=old["image_id"].combine_chunks()))
     same_place = pc.equal(before["uri"], again["uri"])
     same_bytes = pc.fill_null(pc.equal(before["sha256"], again["sha256"]), False)
@@ -48,7 +54,7 @@ def merge(old: pa.Table, new: pa.Table, role: str, stated: pa.Array) -> tuple[pa
     updated = _updated(before, again, pc.is_in(again["image_id"], value_set=stated))
     rest = old.filter(pc.invert(pc.is_in(old["image_id"], value_set=again["image_id"].combine_chunks())))
     new = new.filter(pc.invert(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks())))
-    return _by_id(rest, updated, new), _said(before, updated, kept)
+    return _by_id(rest, updated, new), ". ".join(filter(None, (gone, _said(before, updated, kept))))
 
 
 def _by_id(*tables: pa.Table) -> pa.Table:
@@ -118,54 +124,67 @@ def differences(workspace: Workspace, role: str, coming: Path) -> tuple[pa.Array
     return gone, other
 
 
-def forget(path: Path, column: str, ids: pa.Array, role: str = "", role_column: str = "role") -> int:
-    """Remove the rows of a table that name one of the ids (of images of `role`, where the table has several roles);
-    return their number."""
-    if not len(ids) or not path.is_file():
-        return 0
-    table = read_table(path)
-    named = pc.is_in(table[column], value_set=ids)
-    if role:
-        named = pc.and_(named, pc.equal(table[role_column], role))
-    count: int = pc.sum(named).as_py() or 0
-    if count:
-        write_table(path, table.filter(pc.invert(named)))
-    return count
+@dataclass
+class Forgotten:
+    """What is known about images that an ingest removes or replaces. notes, gaps: sentences about it · tables: path →
+    the table without these rows."""
+
+    notes: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    tables: dict[Path, pa.Table] = field(default_factory=dict)
+
+    def drop(self, path: Path, column: str, ids: pa.Array, role: str = "", role_column: str = "role") -> int:
+        """Take out the rows that name one of the ids (of images of `role`, where the table has several roles); return
+        their number."""
+        if not len(ids) or not path.is_file():
+            return 0
+        table = self.tables[path] if path in self.tables else read_table(path)
+        named = pc.is_in(table[column], value_set=ids)
+        if role:
+            named = pc.and_(named, pc.equal(table[role_column], role))
+        count: int = pc.sum(named).as_py() or 0
+        if count:
+            self.tables[path] = table.filter(pc.invert(named))
+        return count
 
 
-def forget_changed(
-    workspace: Workspace, role: str, coming: Path, *, add: bool, written_again: bool
-) -> tuple[list[str], tuple[str, ...]]:
-    """Remove what is known about images that the table `coming` removes or replaces; return (notes, gaps) about it.
+def find_forgotten(workspace: Workspace, role: str, coming: Path, *, add: bool, written_again: bool) -> Forgotten:
+    """What has to be forgotten about images that the table `coming` removes or replaces.
 
-    `written_again`: this ingest brings the ground truth (of basic and pool: the pairs of the release) itself.
+    `written_again`: this ingest brings the ground truth (of basic and pool: the pairs of the release) itself, so the
+    rows that go are not worth a word. They go all the same: the ingest may be killed before it writes new ones.
     """
+    found = Forgotten()
     gone, other = differences(workspace, role, coming)
-    changed, notes, gaps = pa.concat_arrays([gone, other]), list[str](), list[str]()
-    if len(gone):
-        notes.append(f"{number_of(len(gone), 'image is', 'images are')} no longer in the role: the source lacks them")
-    if len(other) and not add:  # with --add, the note about images that are listed again has this number
-        notes.append(f"{number_of(len(other), 'image has', 'images have')} other bytes under the same id")
-    if copies := forget(workspace.edits, "image_id", changed, role):
-        notes.append(f"{number_of(copies, 'edited copy', 'edited copies')} of them: `ndec edit` makes them again")
-    if copies := forget(workspace.edits, "source_id", changed, role, "source_role"):
-        gaps.append(
+    changed = pa.concat_arrays([gone, other])
+    if not add:  # with --add, the notes about images that are listed again have these numbers
+        if len(gone):
+            what = number_of(len(gone), "image is", "images are")
+            found.notes.append(f"{what} no longer in the role: the source lacks them")
+        if len(other):
+            found.notes.append(f"{number_of(len(other), 'image has', 'images have')} other bytes under the same id")
+    if copies := found.drop(workspace.edits, "image_id", changed, role):
+        what = number_of(copies, "edited copy", "edited copies")
+        found.notes.append(f"{what} of them: `ndec edit` makes them again")
+    if copies := found.drop(workspace.edits, "source_id", changed, role, "source_role"):
+        found.gaps.append(
             f"{number_of(copies, 'image is', 'images are')} no longer known as an edited copy, because the {role} "
             "image that it was made from was replaced or removed: run `ndec edit` again"
         )
     ours = {"basic": (workspace.pairs, "former_id"), "pool": (workspace.pairs, "latter_id")}
     path, column = ours.get(role, (workspace.ground_truth, f"{role}_id"))
-    if written_again and not add:
-        return notes, tuple(gaps)
-    if (count := forget(path, column, changed)) and role == "reference":
-        gaps.append(
+    count = found.drop(path, column, changed)
+    if not count or (written_again and not add):
+        return found
+    if role == "reference":
+        found.gaps.append(
             f"{number_of(count, 'query has', 'queries have')} no ground truth any more, because their reference was "
             "replaced or removed: ingest the queries again with --ground-truth"
         )
-    elif count:
+    else:
         what = "pair of the release" if role in ours else "row of the ground truth"
-        notes.append(f"removed with them: {number_of(count, what, what.replace(' of', 's of'))}")
-    return notes, tuple(gaps)
+        found.notes.append(f"removed with them: {number_of(count, what, what.replace(' of', 's of'))}")
+    return found
 
 
 def record_replaced(workspace: Workspace, role: str, coming: Path) -> None:

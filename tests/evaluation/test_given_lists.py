@@ -132,11 +132,13 @@ def test_a_baseline_that_found_other_twins_says_so(listed: Callable[..., Benchma
         run(listed(name="second", baseline=report))
 
 
-def test_figures_of_the_report_before_are_deleted(listed: Callable[..., BenchmarkConfig]) -> None:
+def test_figures_of_the_report_before_are_deleted_and_no_others(listed: Callable[..., BenchmarkConfig]) -> None:
     report = run(listed(probabilities=True))
     assert (report / "figures" / "reliability.svg").is_file()
+    (report / "figures" / "mine.svg").write_text("<svg/>")  # `--out` names a folder that the person uses already
     run(listed())
-    assert sorted(path.name for path in (report / "figures").iterdir()) == ["hard_share.svg", "precision_recall.svg"]
+    found = sorted(path.stem for path in (report / "figures").iterdir())
+    assert found == ["hard_share", "mine", "precision_recall"]
 
 
 @pytest.mark.usefixtures("undrawn")

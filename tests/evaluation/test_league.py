@@ -164,10 +164,11 @@ def test_the_markdown_table_has_a_line_for_each_detector(played: Any) -> None:
 
 def test_a_second_run_takes_what_is_there(small: Any, played: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entries, "_run", lambda *_: pytest.fail("the detector ran again"))
-    folder = played[0].parent
+    folder, lists = played[0].parent, played[0] / "predictions"
+    (lists / "mine.csv").write_text("q00,r00,0.9")  # `--out` names a folder that the person uses already
     rows = league(small, played[0], str(folder / "greys.py"))
     assert rows["greys"]["numbers"] == played[1]["greys"]["numbers"]
-    assert [path.name for path in (played[0] / "predictions").iterdir()] == ["greys.csv"]  # of this league alone
+    assert sorted(path.name for path in lists.iterdir()) == ["greys.csv", "mine.csv"]  # none of the league before
 
 
 def test_a_retrained_network_is_not_taken_for_the_old_one(tmp_path: Path) -> None:

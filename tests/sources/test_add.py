@@ -78,6 +78,46 @@ def test_an_image_that_is_listed_without_opening_keeps_what_is_known(tmp_path: P
     assert Ingested(tmp_path, source, add=True, look="list").rows == before.rows
 
 
+def test_an_added_file_that_cannot_be_used_any_more_leaves_the_role(with_truth: Path) -> None:
+    (with_truth / "refs" / "r1.jpg").write_bytes(b"no picture")
+    with pytest.raises(GapsError, match="1 query has no ground truth any more"):
+        ingest(with_truth, "reference", with_truth / "refs", add=True, max_reject_share=1.0)
+    workspace = Workspace(with_truth / "ws")
+    assert workspace.read_images("reference")["image_id"].to_pylist() == ["r0", "r2", "r3"]
+    assert truth(workspace) == [("q0", "r0"), ("q2", "r2")]
+    assert "1 image of the role removed: the file cannot be used any more" in notes(workspace, "reference")
+
+
+def test_gaps_of_a_run_that_stops_are_reported_by_the_next_one(
+    with_truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(with_truth / "refs", {"r1": 31})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ndec_builder.sources.ingest.record_replaced", _interrupt)
+        ingest(with_truth, "reference", with_truth / "refs")
+    assert truth(Workspace(with_truth / "ws")) == [("q0", "r0"), ("q2", "r2")]
+    with pytest.raises(GapsError, match="1 query has no ground truth any more"):
+        ingest(with_truth, "reference", with_truth / "refs")
+    ingest(with_truth, "reference", with_truth / "refs")  # said once
+
+
+def test_a_run_that_stops_before_its_ground_truth_leaves_no_rows_about_other_pictures(
+    with_truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(with_truth / "queries", {"q1": 31})
+    again = {"ground_truth": with_truth / "gt.csv"}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ndec_builder.sources.ingest._write_truth", _interrupt)
+        ingest(with_truth, "query", with_truth / "queries", **again)
+    assert truth(Workspace(with_truth / "ws")) == [("q0", "r0"), ("q2", "r2")]
+    workspace = ingest(with_truth, "query", with_truth / "queries", **again)
+    assert truth(workspace) == [("q0", "r0"), ("q1", "r1"), ("q2", "r2")]
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_added_copy_at_another_place_leaves_the_row_and_is_counted(tmp_path: Path) -> None:
     before = Ingested(tmp_path, write(tmp_path / "pool", {"a": 1}))
     again = Ingested(tmp_path, write(tmp_path / "other", {"a": 1}), add=True)

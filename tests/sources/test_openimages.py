@@ -226,3 +226,11 @@ def test_missing_options_of_openimages(tmp_path: Path, world: tuple[Path, list[d
     lonely = write_csv(tmp_path / "meta.csv", rows)
     with pytest.raises(UsageError, match="give --images"):
         ingest(tmp_path, lonely)
+
+
+def test_a_ground_truth_is_not_ignored(tmp_path: Path, world: tuple[Path, list[dict[str, str]]]) -> None:
+    path, rows = world
+    (tmp_path / "gt.csv").write_text(f"{rows[0]['ImageID']},r0\n")
+    config = IngestConfig(tmp_path / "ws", "query", path, ground_truth=tmp_path / "gt.csv")
+    with pytest.raises(UsageError, match="leave out --add, --ground-truth"):
+        run(config)

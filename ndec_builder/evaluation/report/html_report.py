@@ -44,6 +44,7 @@ _HEADLINE_ROWS = (  # key of metrics.json → name in the table of numbers
     ("held", "held"),
 )
 _COUNTS = {"tp", "fp", "tp_kept_count", "fp_kept_count"}
+_FIGURES = ("precision_recall", "hard_share", "reliability", "ratio_scatter")  # all that a report may have
 _SUBSET_TITLES = {
     "all": "all hard negatives", "natural": "natural only", "reverse_crop": "reverse crops only",
     "without": "without hard negatives",
@@ -80,10 +81,10 @@ def write_report(
                 "svg": draw_hard_share(curves),
             }
         )
-    drawn = {f"{figure['name']}.svg" for figure in figures}
-    for old in (out / "figures").glob("*.svg"):  # of a report that was here before
-        if old.name not in drawn:
-            old.unlink()
+    drawn = {figure["name"] for figure in figures}
+    for name in _FIGURES:
+        if name not in drawn:  # of a report that was here before
+            (out / "figures" / f"{name}.svg").unlink(missing_ok=True)
     for figure in figures:
         write_text(out / "figures" / f"{figure['name']}.svg", figure["svg"])
     ranked = evaluation.final.ranked

@@ -45,12 +45,14 @@ def is_bare(config: IngestConfig) -> bool:
 def stream(config: IngestConfig, workspace: Workspace, coming: Path) -> tuple[dict[str, int], dict[str, str]]:
     """Write the images table to `coming` from a csv alone; return counts and inputs for the run record.
 
-    Rows go to one spool file per first character of the id, and each spool file is sorted. Raises UsageError, and
-    NdecError for missing columns, wrong quotes, repeated ids and rotations that are not multiples of 90.
+    Rows go to one spool file per first character of the id, and each spool file is sorted. Raises UsageError for
+    options that need opened images or all ids in memory, and NdecError for missing columns, wrong quotes, repeated ids
+    and rotations that are not multiples of 90.
     """
-    if config.add or config.verify_md5:
+    if config.add or config.verify_md5 or config.ground_truth is not None:
         raise UsageError(
-            "a csv alone is only listed: leave out --add and --verify-md5, or open the images with --look decode"
+            "a csv alone is only listed: leave out --add, --ground-truth and --verify-md5, or open the images with "
+            "--look decode"
         )
     path, target = Path(config.source), workspace.images(config.role)
     base = images_base(config, workspace)
