@@ -86,6 +86,10 @@ def test_a_forecast_counts_the_work_that_is_left_and_a_broken_file_has_none(tmp_
     assert said and said.startswith("6 images to embed first; 3 pool × 3 reference images = 9 pairs")
     recommended = forecast("mine", ndec.configure(ndec.MineConfig, tmp_path))
     assert recommended and "the best 1 are kept" in recommended  # half of a pool of three
+    local = forecast("mine", ndec.configure(ndec.MineConfig, tmp_path, top=4, shortlist="local"))
+    assert local and "local features of 6 images compared; of at most 4 pairs" in local
+    both = forecast("mine", ndec.configure(ndec.MineConfig, tmp_path, top=4, shortlist="both"))
+    assert both and "local features of 6 images compared as well; 3 pool × 3 reference images" in both
     folders = ndec.configure(ndec.MineConfig, tmp_path, pool=tmp_path / "photos", references=tmp_path / "photos")
     assert "the best 0 pairs" not in (forecast("mine", folders) or "the best 0 pairs")
     folder = ndec.Workspace(tmp_path).embeddings("pool", config.model)

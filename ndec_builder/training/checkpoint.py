@@ -73,16 +73,18 @@ def save_checkpoint(
     return directory / CHECKPOINT_WEIGHTS
 
 
-def set_checkpoint_aside(directory: Path) -> bool:
+def set_checkpoint_aside(
+    directory: Path, card_name: str = CHECKPOINT_CARD, weights_name: str = CHECKPOINT_WEIGHTS
+) -> bool:
     """Move the checkpoint of an earlier training and its run.json to `previous/`; whether there was one.
 
     A training that is stopped must not leave the checkpoint of other settings as its result. The card goes before the
     weights: without it, nothing reads them. Weights without a card are what a killed process left: the rest of such a
     move if the card in `previous/` is theirs, else those of an unfinished training, which the next one overwrites.
     """
-    card, weights = directory / CHECKPOINT_CARD, directory / CHECKPOINT_WEIGHTS
+    card, weights = directory / card_name, directory / weights_name
     if not card.is_file():
-        moved = directory / PREVIOUS / CHECKPOINT_CARD
+        moved = directory / PREVIOUS / card_name
         if not (weights.is_file() and moved.is_file()) or read_json(moved)["weights_sha256"] != sha256_file(weights):
             return False
     for path in (directory / "run.json", card, weights):

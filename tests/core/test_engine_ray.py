@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow.parquet as pq
 import pytest
 
 from faults.small_bench import take_pictures
 from ndec_builder.candidates import duplicates
-from ndec_builder.candidates.geometry import table
+from ndec_builder.candidates.geometry import local_codes, table
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.search import ranges, rounds
 from ndec_builder.candidates.settings import MineConfig
@@ -32,7 +33,7 @@ from ndec_builder.training.fused import run as fused_run
 from support import every_verb, range_work, shard_work
 from support.described_bench import Bench
 from support.needs import free_port, missing
-from support.pictures import scene
+from support.pictures import scene, textured
 from support.tiny_trunk import tiny_model
 from support.two_nodes import NODE, TwoNodes, two_nodes
 
@@ -162,6 +163,24 @@ def test_mining_that_loses_a_worker_and_a_node_has_the_bytes_of_one_machine(
     for name in ("candidates.parquet", "geometry.parquet", "contact_sheet.html"):
         assert sha256_file(one / name) == sha256_file(two / name), name
     assert not search.exists()
+
+
+@pytest.mark.parametrize("shortlist", ["local", "both"])
+def test_mining_by_local_features_on_a_cluster_has_the_bytes_of_one_machine(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shortlist: str
+) -> None:
+    monkeypatch.setattr(local_codes, "CODED_IMAGES", 5)  # several shards of each side
+    settings = {"top": 2, "shortlist": shortlist}
+    for name in ("one", "two"):
+        bench = Bench(tmp_path / name)
+        bench.add("reference", {f"r{i}": textured(i) for i in range(4)})
+        bench.add("pool", {f"q{i}": textured(i).rotate(9) for i in range(6)})
+    one = mine(MineConfig(tmp_path / "one", **settings, workers=1))
+    two = mine(MineConfig(tmp_path / "two", **settings, engine="ray", ray_address=nodes.address))
+    names = {"candidates.parquet", "contact_sheet.html"} | ({"local.parquet"} if shortlist == "both" else set())
+    assert {name: sha256_file(one / name) for name in names} == {name: sha256_file(two / name) for name in names}
+    local = pq.read_table(one / ("local.parquet" if shortlist == "both" else "candidates.parquet"))
+    assert local.num_rows > 0  # the pairs of local features, not an empty table
 
 
 SOME_VERBS = ("prelabel", "recheck", "edit", "train-asl --recipe fused", "benchmark --scorer fused")

@@ -79,6 +79,11 @@ def _mine(config: Any) -> str | None:
     if missing:
         first = f"{number_of(missing, 'image')} to embed first; "
     top = config.top or recommended_top(pool)
+    local = f"local features of {number_of(pool + gallery, 'image')} compared"
+    if config.shortlist == "local":
+        return f"{first}{local}; of at most {number_of(top, 'pair')} with the most in common, those that fit are kept"
+    if config.shortlist == "both":
+        first += f"{local} as well; "
     return (
         f"{first}{pool:,} pool × {gallery:,} {GALLERY[config.split]} images = "
         f"{number_of(pool * gallery, 'pair')}, all of them "

@@ -138,6 +138,11 @@ def load_model(path: Path) -> FusedModel:
     directory = path if path.is_dir() else path.parent
     for name in (FUSED_WEIGHTS, FUSED_CARD):
         if not (directory / name).is_file():
+            from ndec_builder.training.checkpoint import PREVIOUS
+
+            if (directory / PREVIOUS / FUSED_CARD).is_file():
+                stopped = f"a later fit in {directory} is not finished: run it again, or give {directory / PREVIOUS}"
+                raise NdecError(f"{path} holds no finished fused scorer: {stopped}, the one before it")
             raise NdecError(
                 f"{path} is not a fused scorer: {directory / name} does not exist; give the folder of a finished "
                 "`ndec train-asl --recipe fused` (runs/fused)"

@@ -24,11 +24,12 @@ from ndec_builder.embeddings.engines.precision import bf16_for, precision_of
 from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
+from ndec_builder.training.checkpoint import PREVIOUS, set_checkpoint_aside
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit_fused
 from ndec_builder.training.fused.measure import MeasureShard, unit_rows
-from ndec_builder.training.fused.model import load_model, save_model
+from ndec_builder.training.fused.model import FUSED_CARD, FUSED_WEIGHTS, load_model, save_model
 from ndec_builder.training.fused.norms import half_of, train_heads, training_ratios
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.fused.settings import FusedConfig
@@ -68,8 +69,8 @@ def run(config: FusedConfig) -> Path:
     """Fit the fused scorer; returns runs/<name>/ with fused.safetensors, fused.json and run.json.
 
     A finished run with the same settings and images is kept; an interrupted one continues at the first missing shard of
-    pairs. Raises NdecError for a manifest without hard negative pairs, or with training images among its queries or
-    references.
+    pairs. A fit of other settings or images moves to `previous/` before the new one starts. Raises NdecError for a
+    manifest without hard negative pairs, or with training images among its queries or references.
     """
     record = RunRecord("train-asl fused", config, RESULT_VERSION)
     directory = Workspace(config.workspace).run(config.name or "fused")
@@ -80,6 +81,8 @@ def run(config: FusedConfig) -> Path:
     if _finished(directory, mark):
         say(f"{directory} is already fitted with these settings on these images")
         return directory
+    if set_checkpoint_aside(directory, FUSED_CARD, FUSED_WEIGHTS):
+        say(f"{directory / PREVIOUS} now holds the fit that was here, made with other settings or images")
     heads: tuple[Head, ...] = ()
     if NORM_RATIO not in config.left_out:
         heads = train_heads(config, known.manifest, data, backbone, known.views, directory, mark)

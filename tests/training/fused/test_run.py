@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.training.fused import model as model_file
 from ndec_builder.training.fused.model import FUSED_CARD, FUSED_WEIGHTS, load_model
 from ndec_builder.training.fused.run import run
 from ndec_builder.training.fused.settings import FusedConfig
@@ -45,6 +50,52 @@ def test_the_same_bytes_for_one_and_two_workers_and_after_lost_shards(fused: Cal
     assert (one / FUSED_WEIGHTS).stat().st_mtime_ns == before  # a finished run does nothing
     (one / FUSED_CARD).unlink()  # what a kill before the last step leaves
     assert (run(fused("one")) / FUSED_WEIGHTS).read_bytes() == (two / FUSED_WEIGHTS).read_bytes()
+
+
+KILLED_WHILE_FITTING = """
+import json, os, signal, sys
+from pathlib import Path
+from ndec_builder.training.fused import run
+from ndec_builder.training.fused.settings import FusedConfig
+values = json.loads(sys.argv[1])
+run.fit_fused = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+run.run(FusedConfig(**{**values, "workspace": Path(values["workspace"]), "manifest": Path(values["manifest"])}))
+"""
+
+
+def test_a_killed_refit_leaves_no_fit_of_other_settings_and_a_rerun_has_the_bytes_of_one_that_was_not_killed(
+    fused: Callable[..., FusedConfig],
+) -> None:
+    directory, expected = run(fused()), run(fused(epochs=4, name="expected"))
+    first = (directory / FUSED_CARD).read_bytes()
+    values = {name: str(v) if isinstance(v, Path) else v for name, v in vars(fused(epochs=4)).items()}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", KILLED_WHILE_FITTING, json.dumps(values)]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    with pytest.raises(NdecError, match=r"a later fit in .* is not finished: run it again, or give .*previous"):
+        load_model(directory)
+    assert not (directory / "run.json").exists()
+    assert (directory / "previous" / FUSED_CARD).read_bytes() == first
+    assert load_model(directory / "previous").card["config"]["epochs"] == 3
+    again = run(fused(epochs=4))
+    assert (again / FUSED_WEIGHTS).read_bytes() == (expected / FUSED_WEIGHTS).read_bytes()
+
+
+def test_new_weights_without_their_card_are_not_read_with_the_old_one(
+    fused: Callable[..., FusedConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = run(fused())
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(model_file, "write_json", stop)
+        run(fused(epochs=4))
+    assert (directory / FUSED_WEIGHTS).exists()
+    with pytest.raises(NdecError, match="is not finished"):
+        load_model(directory)
+    assert load_model(run(fused(epochs=4))).card["config"]["epochs"] == 4
 
 
 def test_the_card_names_what_was_trained_on_and_refuses_it(fused: Callable[..., FusedConfig], tables: Rows) -> None:
