@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.model_names import parse_model
 from ndec_builder.evaluation.detectors.methods import Method, parse_method
 from ndec_builder.league.environments import Peer, built_in, find_peer
+from ndec_builder.league.own_detector import scratch_prefix
 from ndec_builder.league.settings import OWN, LeagueConfig
 from ndec_builder.version import __version__
 
@@ -160,7 +163,9 @@ def _finished(command: Sequence[str], key: list[Any], target: Path, minutes: flo
         return Finished(target, "", read_json(stamp)["facts"])
     stamp.unlink(missing_ok=True)
     before = _children_seconds()
+    _remove_scratch(target)  # of a killed league
     problem = _run(command, log, minutes)
+    _remove_scratch(target)  # of a process that was stopped
     if problem:
         return Finished(None, problem, {})
     facts = read_json(facts_file)
@@ -168,6 +173,11 @@ def _finished(command: Sequence[str], key: list[Any], target: Path, minutes: flo
         facts["cpu_total"] = _children_seconds() - before
     write_json(stamp, {"key": key, "facts": facts})
     return Finished(target, "", facts)
+
+
+def _remove_scratch(target: Path) -> None:
+    for folder in target.parent.glob(f"{glob.escape(scratch_prefix(target))}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(command: Sequence[str], log: Path, minutes: float) -> str:

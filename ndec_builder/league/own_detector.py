@@ -1,7 +1,8 @@
 """Runs one of ndec's own detectors in a process of its own: own_detector.py JOB.json RAY_ADDRESS.
 
-It works in an empty workspace with the whitening of the given one, so that its CPU time includes every step. On Ray
-that workspace is next to the result, where all nodes see it.
+It works in an empty workspace with the whitening of the given one, so that its CPU time includes every step. That
+workspace is next to the result, where all nodes of a cluster see it, and where the league removes what a killed process
+leaves.
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ def run_own(job_file: Path, ray_address: str = "") -> None:
     out, settings = Path(job["out"]).absolute(), job["config"]
     given, engine = Workspace(Path(settings["workspace"])), settings.get("engine", "local")
     facts: dict[str, Any] = {"failed": {}} | ({"engine": engine} if engine == "ray" else {})
-    shared = out.parent if engine == "ray" else None
     with (
-        tempfile.TemporaryDirectory(dir=shared) as folder,
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=scratch_prefix(out)) as folder,
         out.open("w", newline="", encoding="utf-8") as file,
         engine_session(Engine(engine)),
     ):
@@ -58,6 +58,11 @@ def run_own(job_file: Path, ray_address: str = "") -> None:
                 )
             )
     write_json(Path(f"{out}.json"), facts)
+
+
+def scratch_prefix(out: Path) -> str:
+    """How the names of the temporary folders begin in which the detector that writes `out` works."""
+    return f".{out.stem}-"
 
 
 def benchmark_config(job: dict[str, Any], workspace: Path) -> BenchmarkConfig:

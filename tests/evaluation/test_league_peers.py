@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.evaluation.benchmark import open_dataset
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
 from ndec_builder.evaluation.halves import restricted
-from ndec_builder.league import entries, environments
+from ndec_builder.league import entries, environments, own_detector
 from ndec_builder.league.own_detector import benchmark_config
 from ndec_builder.league.settings import LeagueConfig
 from support.league_adapters import CONSTANTS, GREYS, adapter, league
@@ -148,3 +149,22 @@ def test_own_detectors_see_the_halves_of_the_kinds_file(tmp_path: Path, monkeypa
     whole, seen = from_folders(*sides.values(), tmp_path / "truth.csv", kinds=kinds), open_dataset(own)
     assert seen.fingerprint == whole.fingerprint
     assert restricted(seen, "tuned").query_ids == restricted(whole, "tuned").query_ids != []
+
+
+def test_a_stopped_own_detector_leaves_no_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL to the league or, after --minutes, to the detector: nobody else would remove its caches."""
+    raw = tmp_path / "raw"
+    (raw / ".cosine-killed" / "cache").mkdir(parents=True)
+    seen: list[bool] = []
+
+    def stopped(*_: Any) -> str:
+        seen.append((raw / ".cosine-killed").exists())
+        folder = Path(tempfile.mkdtemp(dir=raw, prefix=own_detector.scratch_prefix(raw / "cosine.csv")))
+        (folder / "vectors.npz").write_bytes(b"1")
+        return "stopped after 1 minutes"
+
+    monkeypatch.setattr(entries, "_run", stopped)
+    config = LeagueConfig(workspace=tmp_path, manifest=tmp_path)
+    entries.run_entry(entries.Entry("cosine"), config, "key", (tmp_path, tmp_path), raw)
+    assert seen == [False]
+    assert [path.name for path in raw.iterdir()] == ["cosine.job.json"]

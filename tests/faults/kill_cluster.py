@@ -29,6 +29,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from faults import record  # noqa: E402
 from faults.small_bench import take_pictures  # noqa: E402
 from ndec_builder.core.executor import runner  # noqa: E402
+from ndec_builder.core.storage import sha256_bytes  # noqa: E402
+from ndec_builder.evaluation.detectors.pair_geometry import signals_by_key  # noqa: E402
 from support import every_verb, range_work  # noqa: E402
 from support.every_verb import Sizes, hashes, ingested, small_shards, verbs  # noqa: E402
 from support.tiny_trunk import tiny_model  # noqa: E402
@@ -74,7 +76,7 @@ class Scene:
             for verb, step in verbs(self.model, SIZES).items():
                 shutil.copytree(one, self._before(verb))
                 step(one, {"workers": 1})
-                self.wanted[verb] = hashes(one)
+                self.wanted[verb] = results(one)
                 if verb == last:
                     break
 
@@ -88,11 +90,23 @@ class Scene:
         """Files that are not those of one machine."""
         if verb == "edit":
             every_verb.exported(root)
-        found, wanted = hashes(root), self.wanted[verb]
+        found, wanted = results(root), self.wanted[verb]
         return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
 
     def _before(self, verb: str) -> Path:
         return self.folder / f"before-{verb.replace(' ', '')}"
+
+
+def results(root: Path) -> dict[str, str]:
+    """sha256 of every result file. The cache of pair geometry is one entry with all its pairs.
+
+    Its shards are found by pair, so a command that starts again measures only the missing pairs: how they are spread
+    over files depends on the moment of the kill.
+    """
+    folder = root / "cache" / "geometry"
+    found = {name: sha for name, sha in hashes(root).items() if not name.startswith("cache/geometry/")}
+    pairs = sorted(signals_by_key(folder).items())
+    return found | {"cache/geometry": sha256_bytes(b"".join(key + signals.tobytes() for key, signals in pairs))}
 
 
 def start(root: Path, verb: str, model: str, address: str) -> subprocess.Popen[bytes]:
@@ -154,22 +168,22 @@ def killed_run(scene: Scene, nodes: TwoNodes, verb: str, victim: str, kills: int
 
 
 def run(wanted: list[str], kills: int, seed: int) -> list[Run]:
-    chance, results = random.Random(seed), []
+    chance, runs = random.Random(seed), []
     with tempfile.TemporaryDirectory(prefix="kill-cluster-") as name:
         scene = Scene(Path(name), max(wanted, key=[*verbs("", SIZES)].index, default=""))
         with two_nodes() as nodes:
             for verb in [verb for verb in scene.wanted if not wanted or verb in wanted]:
                 for victim in VICTIMS:
-                    results.append(killed_run(scene, nodes, verb, victim, kills, chance))
-                    print(results[-1], file=sys.stderr, flush=True)
-    return results
+                    runs.append(killed_run(scene, nodes, verb, victim, kills, chance))
+                    print(runs[-1], file=sys.stderr, flush=True)
+    return runs
 
 
-def rows_of(results: list[Run]) -> list[tuple[object, ...]]:
+def rows_of(runs: list[Run]) -> list[tuple[object, ...]]:
     """A row per verb, and the sum."""
     rows: list[tuple[object, ...]] = []
-    for verb in [*dict.fromkeys(one.verb for one in results), "all"]:
-        some = [one for one in results if verb in (one.verb, "all")]
+    for verb in [*dict.fromkeys(one.verb for one in runs), "all"]:
+        some = [one for one in runs if verb in (one.verb, "all")]
         kills = [sum(len(one.done) for one in some if one.victim == victim) for victim in VICTIMS]
         most = max((count for one in some for count in one.done), default=0)
         rows.append((verb, *kills, len(some), sum(not one.wrong for one in some), sum(len(one.wrong) for one in some),
@@ -188,18 +202,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one kill of each kind in `edit`, no result file")
     given = parser.parse_args()
     chosen = ["edit"] if given.quick else [verb for verb in given.verbs.split(",") if verb]
-    results = run(chosen, 1 if given.quick else given.kills, given.seed)
+    runs = run(chosen, 1 if given.quick else given.kills, given.seed)
     head = ("verb", *(f"kills of {victim}" for victim in VICTIMS), "runs", "runs with the same bytes",
             "files different or left over", "shards done at a kill, up to", "seconds per run")  # fmt: skip
-    wrong = sorted({name for one in results for name in one.wrong})
+    wrong = sorted({name for one in runs for name in one.wrong})
     notes = [
         "Two nodes with one CPU each; 24 references, 24 training and 72 pool pictures, a trunk of two layers, shards "
         "and ranges of 4 items, each of which waits .15 s. Compared: sha256 of every file of the workspace (tables, "
         "vectors, candidates, geometry, pictures, predictions, checkpoints, caches) but run records and logs, with a "
-        "run on one machine without Ray. A verb that ends before its kill has fewer kills.",
+        "run on one machine without Ray; of the cache of pair geometry all pairs with their values. A verb that ends "
+        "before its kill has fewer kills.",
         *([f"**Different or left over: {', '.join(wrong)}**"] if wrong else []),
     ]  # fmt: skip
-    record.write("kill_cluster", "Every verb on a Ray cluster under kill -9", head, rows_of(results), notes,
+    record.write("kill_cluster", "Every verb on a Ray cluster under kill -9", head, rows_of(runs), notes,
                  keep=not given.quick)  # fmt: skip
     sys.exit(bool(wrong))
 

@@ -69,11 +69,11 @@ def pair_signals(
     pairs = [(sides[0][q], sides[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
     keys = [_key(*pair) for pair in pairs]
     folder = workspace.root / "cache" / "geometry"
-    known = _read(folder, retry=True)
+    known = signals_by_key(folder, retry=True)
     missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
     if missing:
         _measure(folder, list(missing.values()), list(missing), engine)
-        known = _read(folder)
+        known = signals_by_key(folder)
     return np.array([known[key] for key in keys]).reshape(len(keys), len(PAIR_SIGNALS))
 
 
@@ -104,7 +104,7 @@ def pictures_prepared(pairs: Sequence[tuple[Image, Image]], workers: int) -> Cal
     return prepared
 
 
-def _read(folder: Path, retry: bool = False) -> dict[bytes, np.ndarray]:
+def signals_by_key(folder: Path, retry: bool = False) -> dict[bytes, np.ndarray]:
     """Key → signals of all measured pairs. Deletes damaged files, so that a bad cache never stops a benchmark.
 
     retry: also deletes files with a pair whose image could not be read, so that its shard is measured again.
