@@ -4,8 +4,9 @@
 
 Each step is a process of its own, so that a step that fails or takes too long costs only its row. A step that no time
 is left for is a row that says so. Rates are those of the work alone, without loading a model. The share of the card's
-peak is of its dense float16/bfloat16 tensor peak, as its maker states it (PEAKS). Without images, embedding decodes
-drawn pictures; without a manifest with training images, there is no training. **This script never ran on a GPU.**
+peak is of its dense float16/bfloat16 tensor peak; a card that is not in PEAKS has none. Without images, embedding
+decodes drawn pictures; without a manifest with training images, there is no training. **This script never ran on a
+GPU.**
 
 embed    `ndec embed` in bfloat16 with pinned memory: JPEG decoding in threads, batches of 64; and the trunk alone
 search   2·10⁶ × 10⁶ × 512 vectors, the best 8 of each: FAISS on the GPU if faiss-gpu is installed, else torch
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,14 +34,18 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT)]
 from machine import machine, write_result  # noqa: E402
 
 MODEL = "efficientnet-lite0"
-# Dense float16 or bfloat16 with tensor cores, in TFLOP/s, as the makers state it. Where they only state it with
-# sparsity (2:4), half of that: H200 and H100 SXM 1,979, both NVL cards 1,671 per GPU, H100 PCIe 1,513. The first name
-# that fits counts.
-PEAKS = (
-    ("H200 NVL", 835), ("H200", 989), ("H100 PCIe", 756), ("H100 NVL", 835), ("H100", 989), ("A100", 312),
-    ("L40S", 362), ("L40", 181), ("L4", 121), ("A40", 150), ("A10G", 70), ("A10", 125), ("RTX 4090", 165),
-    ("V100", 125), ("T4", 65),
-)  # fmt: skip
+# Dense float16 or bfloat16 with tensor cores, TFLOP/s, as NVIDIA's data sheets state it; where they only state it with
+# sparsity (2:4), half of that. NVIDIA's own pages could not be opened from where this was written (29 November 2026).
+# Each value was read in a table that cites or links the data sheet:
+# * github.com/astroC86/gpu-datasheet: A100 312, A10 125, A40 149.7; H100 SXM and H200 SXM 1,979 with sparsity
+# * glennklockwood.com/garden/processors, pages A100 and h100: A100 312, H100 SXM and H200 989.4
+# * github.com/winston-zhang-orz/gpu-specs: H100 PCIe 1,513 with sparsity, L40S 362, L4 121, V100 SXM2 125 and PCIe 112
+# * github.com/kentjliu/acml-project1: T4 65 · mullet.se, product 355414: L40 181.05
+# No source was found for NVL cards, A10G and GeForce: their share of the peak is left out.
+PEAKS = {
+    "H200": 989, "H100 PCIe": 756, "H100 80GB HBM3": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121, "A40": 150,
+    "A10": 125, "V100-SXM2": 125, "V100-PCIE": 112, "T4": 65,
+}  # fmt: skip
 STEPS = {"tests": 0.2, "embed": 0.2, "search": 0.35, "train": 0.25}  # share of the time at most
 
 
@@ -55,7 +61,9 @@ class Row:
 
 def peak_of(card: str) -> float | None:
     """TFLOP/s of a card by the name that CUDA gives it; None for an unknown one."""
-    return next((float(peak) for name, peak in PEAKS if name in card), None)
+    if "NVL" in card:  # slower than the SXM card of the same name
+        return None
+    return next((float(peak) for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", card)), None)
 
 
 def table(rows: Sequence[Row], card: str) -> str:

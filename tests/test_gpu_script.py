@@ -34,11 +34,12 @@ def test_the_time_is_between_one_and_eight_minutes(minutes: str, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("card", "peak"),
-    [("NVIDIA H200", 989), ("NVIDIA H200 NVL", 835), ("NVIDIA H100 PCIe", 756), ("NVIDIA L40S", 362),
-     ("NVIDIA L4", 121), ("NVIDIA A10G", 70),
+    [("NVIDIA H200", 989), ("NVIDIA H200 NVL", None), ("NVIDIA H100 PCIe", 756), ("NVIDIA H100 80GB HBM3", 989),
+     ("NVIDIA H100 NVL", None), ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA L40S", 362), ("NVIDIA L4", 121),
+     ("NVIDIA A10G", None), ("NVIDIA RTX A4000", None), ("NVIDIA RTX A1000", None), ("Tesla V100-PCIE-16GB", 112),
      ("Tesla T4", 65), ("Some New Card", None)],
 )  # fmt: skip
-def test_the_peak_of_a_card_is_that_of_its_longest_name(card: str, peak: float | None) -> None:
+def test_the_peak_of_a_card_is_that_of_its_full_name(card: str, peak: float | None) -> None:
     assert gpu.peak_of(card) == peak
 
 
