@@ -23,7 +23,8 @@ class PushOptions:
     check_sizes: tuple[int, ...] = ()  # sizes of all slices that were drawn: each is one more look at the labels
     check_slice: str = ""  # fingerprint of the last one
     sample: int = 0  # pairs of the random sample that certify uses; 0 before `push --sample`
-    double_checked: tuple[str, ...] = ()  # every `--which` of the double-checks so far; "unknown": by an older ndec
+    # every `--which` of the double-checks so far; "keepable": with that option; "unknown": by an older ndec
+    double_checked: tuple[str, ...] = ()
     left: tuple[str, ...] = ()  # annotators who left (`ndec annotate leave`) and were not named by a push since
 
     def after_push(

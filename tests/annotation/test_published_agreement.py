@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from scipy.stats import beta
 from sklearn.metrics import cohen_kappa_score
 
+from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.agreement import agreement_report, agreement_texts, krippendorff_alpha
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth, undecided_truth
 from ndec_builder.annotation.decisions.audit import audit_text, evaluate_audit, pairs_to_watch, published_bound
@@ -18,7 +20,10 @@ from ndec_builder.annotation.decisions.label_statistics import kept_by_one, resi
 from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.push_options import PushOptions
+from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, TASKS, table_of
+from support.review import Review
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Vote = tuple[str, str, str, str, int]  # pair_id, round, annotator, label, batch
@@ -102,6 +107,19 @@ def test_which_double_checks_were_drawn_without_a_label(checks: list[str], earli
     for which in checks:
         options = options.after_double_check(which, earlier).after_push(False, 0.9, 0)
     assert ("double_check" in options.drawn_rounds) == drawn
+
+
+@pytest.mark.parametrize("keepable", [False, True])
+def test_a_double_check_without_the_pairs_of_dropped_queries_was_chosen_by_labels(
+    tmp_path: Path, keepable: bool
+) -> None:
+    review = Review(tmp_path)
+    review.label(review.ids)
+    tables = AnnotationTables(review.workspace, "test")
+    new_tasks(
+        PushConfig(tmp_path, round="double_check", double_check="all", annotators=("eve",), keepable=keepable), tables
+    )
+    assert ("double_check" in tables.options.drawn_rounds) != keepable
 
 
 def test_a_later_batch_of_the_first_round_was_chosen_by_a_label() -> None:

@@ -64,7 +64,8 @@ def new_tasks(config: PushConfig, tables: AnnotationTables) -> pa.Table:
         return _audit(config, tables, pairs, seen_by, load)
     if config.round == "double_check":
         earlier = pc.any(pc.equal(tables.tasks["round"], "double_check")).as_py()
-        tables.options = tables.options.after_double_check(config.double_check, bool(earlier))
+        which = "keepable" if config.keepable else config.double_check  # queries are dropped by labels
+        tables.options = tables.options.after_double_check(which, bool(earlier))
     if config.keepable or config.round == "adjudication":  # weighing all labels takes a while
         decisions = _decisions(config, tables, tables.tasks)
     if config.round == "double_check" and config.double_check == "uncertain":
