@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.storage import read_uri, write_bytes
+from ndec_builder.core.pictures.ingested import read_image
+from ndec_builder.core.storage import write_bytes
 from ndec_builder.evaluation.dataset import Dataset, rotations_of
 
 _SUFFIXES = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
@@ -36,7 +37,8 @@ def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list
     """Write `queries/q000000.jpg`, … and `references/r000000.jpg`, …; → the two folders, and notes.
 
     JPEG and PNG are copied as they are stored, so that each peer decodes them in its own way. Other formats and images
-    with a rotation become an upright PNG. An image that cannot be read is written as it is: each peer meets it.
+    with a rotation become an upright PNG. An image that cannot be decoded is written as it is: each peer meets it. One
+    that is missing or has changed is an empty file.
     """
     folders, converted, broken = (out / "queries", out / "references"), 0, 0
     for folder, letter, table in zip(folders, "qr", (dataset.queries, dataset.references), strict=True):
@@ -46,7 +48,7 @@ def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list
         f"{what}: {number_of(count, 'image')}"
         for count, what in (
             (converted, "stored in another format or rotated, given to the peers as upright PNG"),
-            (broken, "cannot be read"),
+            (broken, "missing, changed or broken"),
         )
         if count
     ]
@@ -57,11 +59,12 @@ def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, l
     """Write one side, as `write_pictures` does; → how many were converted, and how many cannot be read."""
     folder.mkdir(parents=True, exist_ok=True)
     converted, broken = 0, 0
-    for row, (uri, rotation) in enumerate(zip(table["uri"].to_pylist(), rotations_of(table), strict=True)):
+    columns = table["uri"].to_pylist(), table["sha256"].to_pylist(), rotations_of(table)
+    for row, (uri, sha256, rotation) in enumerate(zip(*columns, strict=True)):
         path = folder / f"{letter}{row:06}"
         try:
-            data = read_uri(resolve(uri))
-        except OSError:
+            data = read_image(resolve(uri), sha256)
+        except (OSError, DecodeError):
             data = b""
         suffix = next((suffix for start, suffix in _SUFFIXES.items() if data.startswith(start)), "")
         if suffix and not rotation:

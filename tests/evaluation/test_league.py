@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ndec_builder.core.errors import NdecError
@@ -26,9 +27,11 @@ from ndec_builder.league import entries, raw_predictions
 from ndec_builder.league.calibration import isotonic
 from ndec_builder.league.disagreements import disagreements
 from ndec_builder.league.measures import league_numbers
+from ndec_builder.league.pictures import write_folder
 from ndec_builder.league.raw_predictions import read_raw
 from ndec_builder.league.settings import LeagueConfig
 from support.league_adapters import GREYS, adapter, league
+from support.pictures import scene
 from support.tiny_trunk import tiny_model
 
 pytestmark = pytest.mark.slow
@@ -298,3 +301,12 @@ def test_the_gallery_shows_the_most_even_split_first(small: Any) -> None:
     assert [exhibit.query_id for exhibit in shown] == ["q08", "q00"]
     assert shown[0].facts == ("true: no copy (query: hard negative, natural)", "say copy: a, b", "do not: c, d")
     assert shown[1].facts[0] == "true: copy"
+
+
+def test_a_picture_that_changed_is_given_to_no_peer(tmp_path: Path) -> None:
+    for row, sha256 in enumerate(["0" * 64, None]):
+        scene(row).save(tmp_path / f"{row}.png")
+        table = pa.table({"uri": [str(tmp_path / f"{row}.png")], "sha256": pa.array([sha256], pa.string())})
+        assert write_folder(table, str, tmp_path / str(row), "q") == (0, int(row == 0))
+    assert (tmp_path / "0" / "q000000.jpg").read_bytes() == b""
+    assert (tmp_path / "1" / "q000000.png").read_bytes() == (tmp_path / "1.png").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,22 @@ def test_a_small_part_and_a_mirrored_picture_are_found(folders: Dataset, tmp_pat
     found = {(folders.query_ids[q], folders.reference_ids[r]) for q, r in zip(query, reference, strict=True)}
     assert {("a", "r2"), ("b", "r4")} <= found
     assert "c" not in {q for q, _ in found} and "plain" not in {r for _, r in found}
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: scene(2).save(path)], ids=["missing", "another picture"])
+def test_a_reference_that_could_not_be_read_is_tried_again(
+    folders: Dataset, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    row = folders.reference_ids.index("r2")
+    path = Path(folders.references["uri"][row].as_py())
+    content = path.read_bytes()
+    try:
+        damage(path)
+        assert row not in local_pairs(Workspace(tmp_path), folders, 1, Engine(workers=1))[1]
+    finally:
+        path.write_bytes(content)
+    query, reference = local_pairs(Workspace(tmp_path), folders, 1, Engine(workers=1))
+    assert (folders.query_ids.index("a"), row) in zip(query, reference, strict=True)
 
 
 def test_references_left_out_are_not_found(folders: Dataset, tmp_path: Path) -> None:

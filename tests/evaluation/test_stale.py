@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from ndec_builder.evaluation.detectors.pooled_features import features_key, pool
 from ndec_builder.evaluation.export_results import run as export_results
 from ndec_builder.evaluation.settings import BenchmarkConfig, ResultsConfig
 from ndec_builder.training.data import TrainingSet
+from support.pictures import scene
 
 pytestmark = pytest.mark.slow
 
@@ -151,13 +153,21 @@ def test_descriptors_of_data_that_changed_since_the_report_are_refused(small: An
         export_results(results)
 
 
-def test_an_image_that_could_not_be_read_is_tried_again(small: Any, tmp_path: Path) -> None:
+DAMAGES = pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: scene(77, (120, 90)).save(path)], ids=["missing", "another picture"]
+)
+
+
+@DAMAGES
+def test_an_image_that_could_not_be_read_is_tried_again(
+    small: Any, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     data = from_manifest(copied(small, tmp_path))
     queries, backbone = data.queries.slice(0, 3), load_backbone(MODEL)
     common = Workspace(tmp_path), backbone, "trunk", queries, data.resolve, 8
     path = Path(data.resolve(queries["uri"][1].as_py()))
     content = path.read_bytes()
-    path.unlink()
+    damage(path)
     assert pool_features(*common)[1].tolist() == [True, False, True]
     path.write_bytes(content)
     pooled, usable, rejects = pool_features(*common)
@@ -165,11 +175,14 @@ def test_an_image_that_could_not_be_read_is_tried_again(small: Any, tmp_path: Pa
     assert np.array_equal(pooled, pool_features(Workspace(tmp_path / "clean"), *common[1:])[0])
 
 
-def test_geometry_of_an_image_that_could_not_be_read_is_measured_again(small: Any, tmp_path: Path) -> None:
+@DAMAGES
+def test_geometry_of_an_image_that_could_not_be_read_is_measured_again(
+    small: Any, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     data = from_manifest(copied(small, tmp_path))
     path = Path(data.resolve(data.queries["uri"][1].as_py()))
     content = path.read_bytes()
-    path.unlink()
+    damage(path)
     pairs = np.array([0, 1]), np.array([0, 1])
     assert np.isnan(pair_signals(Workspace(tmp_path), data, *pairs, Engine(workers=1))[1]).all()
     path.write_bytes(content)

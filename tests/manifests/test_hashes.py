@@ -51,8 +51,12 @@ def pdqhash_version() -> str:
     return version("pdqhash")
 
 
-def test_a_picture_without_pixels_gets_no_hash_and_is_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    (world.workspace.files("basic") / "b1.png").write_bytes(b"gone")
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_picture_without_pixels_or_with_others_gets_no_hash_and_is_counted(
+    world: World, capsys: pytest.CaptureFixture[str], changed: bool
+) -> None:
+    path = world.workspace.files("basic") / "b1.png"
+    path.write_bytes((world.workspace.files("basic") / "b2.png").read_bytes() if changed else b"gone")
     directory = run(ExportConfig(world.workspace.root, hashes="pdq"))
     found = pq.read_table(directory / "hashes.parquet").to_pylist()
     assert json.loads((directory / "manifest.json").read_text())["images_without_hashes"] == 1

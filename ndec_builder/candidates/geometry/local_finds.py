@@ -65,6 +65,7 @@ def _located(workspace: Workspace, side: RoleVectors) -> list[LocatedImage]:
             f"{rows[name]['sha256'] or rows[name]['uri']} decoding {DECODE_VERSION}",
             workspace.resolve(rows[name]["uri"]),
             rows[name].get("rotation") or 0,
+            rows[name]["sha256"],
         )
         for name in ids
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.candidates.geometry.fitting import single_threaded
+from ndec_builder.candidates.geometry.local_codes import LocatedImage
 from ndec_builder.core.decode import DecodeError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
@@ -28,7 +29,6 @@ from ndec_builder.training.views import load_picture
 
 GEOMETRY_VERSION = 4  # raised by hand when the signals of a pair change
 SHARD_PAIRS = 1024
-Image = tuple[str, str, int]  # identity, where to read it, clockwise degrees of rotation
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SignalsShard:
     """Geometry of pairs [start, stop) of a list that is sorted by query; picklable."""
 
     folder: Path  # absolute, of the plan
-    pairs: Sequence[tuple[Image, Image]]
+    pairs: Sequence[tuple[LocatedImage, LocatedImage]]
     keys: np.ndarray  # (n, 32) uint8
 
     def __call__(self, shard: Shard) -> Outcome:
@@ -45,7 +45,7 @@ class SignalsShard:
             for place, (query, reference) in enumerate(stepping(self.pairs[shard.start : shard.stop])):
                 try:
                     rows[place] = pair_vector(_prepared_query(*query[1:]), prepared_reference(*reference[1:]))
-                except (OSError, DecodeError):  # an image that cannot be read has no vector either: no pair names it
+                except (OSError, DecodeError):  # unreadable, or changed since it was embedded; tried again by `_read`
                     continue
         name = f"{shard.name}.npz"
         with atomic_path(self.folder / name) as temporary:
@@ -54,8 +54,8 @@ class SignalsShard:
 
 
 @lru_cache(maxsize=8)  # pairs come sorted by query
-def _prepared_query(uri: str, rotation: int) -> PairPicture:
-    return prepare_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation).convert("RGB")))
+def _prepared_query(uri: str, rotation: int, sha256: str | None) -> PairPicture:
+    return prepare_picture(np.asarray(load_picture(uri, PICTURE_SIDE, rotation, sha256).convert("RGB")))
 
 
 def pair_signals(
@@ -77,7 +77,7 @@ def pair_signals(
     return np.array([known[key] for key in keys]).reshape(len(keys), len(PAIR_SIGNALS))
 
 
-def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], engine: Engine) -> None:
+def _measure(folder: Path, pairs: list[tuple[LocatedImage, LocatedImage]], keys: list[bytes], engine: Engine) -> None:
     """Measure pairs in shards. Finished shards survive a kill, so the next run measures the rest."""
     plan = Plan(len(pairs), SHARD_PAIRS, fingerprint([GEOMETRY_VERSION, [key.hex() for key in keys]]))
     shards = open_plan(folder / plan.fingerprint[:16], plan).absolute()
@@ -88,7 +88,7 @@ def _measure(folder: Path, pairs: list[tuple[Image, Image]], keys: list[bytes], 
         check_files(shards, shard, done)
 
 
-def pictures_prepared(pairs: Sequence[tuple[Image, Image]], workers: int) -> Callable[[float], float]:
+def pictures_prepared(pairs: Sequence[tuple[LocatedImage, LocatedImage]], workers: int) -> Callable[[float], float]:
     """How many pictures are prepared for the first n pairs: nearly all of the work.
 
     Each query is prepared once, because pairs come sorted by query. Each worker prepares a reference the first time
@@ -125,12 +125,12 @@ def signals_by_key(folder: Path, retry: bool = False) -> dict[bytes, np.ndarray]
     return known
 
 
-def _key(query: Image, reference: Image) -> bytes:
+def _key(query: LocatedImage, reference: LocatedImage) -> bytes:
     """Hash of everything that the signals of a pair depend on, 32 bytes."""
     named = [GEOMETRY_VERSION, PICTURE_SIDE, query[0], query[2], reference[0], reference[2]]
     return hashlib.sha256("\n".join(map(str, named)).encode()).digest()
 
 
-def images_of(dataset: Dataset, table: pa.Table) -> list[Image]:
+def images_of(dataset: Dataset, table: pa.Table) -> list[LocatedImage]:
     contents, uris = pictures_of(table, dataset.resolve), map(dataset.resolve, table["uri"].to_pylist())
-    return list(zip(contents, uris, rotations_of(table), strict=True))
+    return list(zip(contents, uris, rotations_of(table), table["sha256"].to_pylist(), strict=True))

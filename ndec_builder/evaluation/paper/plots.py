@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.storage import atomic_path, read_uri, write_text
+from ndec_builder.core.pictures.ingested import read_image
+from ndec_builder.core.storage import atomic_path, write_text
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.metrics.estimates import STRATA
@@ -100,7 +101,7 @@ def _side_by_side(dataset: Dataset, query: int, reference: int, side: int = 160)
     for table, row, left in ((dataset.queries, query, 0), (dataset.references, reference, side + 8)):
         try:
             shown = table.slice(row, 1).to_pylist()[0]
-            image = decode(read_uri(dataset.resolve(shown["uri"])), shown.get("rotation") or 0)
+            image = decode(read_image(dataset.resolve(shown["uri"]), shown["sha256"]), shown.get("rotation") or 0)
         except (DecodeError, OSError):
             continue
         image.thumbnail((side, side))

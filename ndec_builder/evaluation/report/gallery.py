@@ -14,7 +14,7 @@ from PIL import Image
 
 from ndec_builder.annotation.web.overlays import align_pictures, difference_pixels
 from ndec_builder.core.decode import DecodeError, decode
-from ndec_builder.core.storage import read_uri
+from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.metrics.estimates import STRATA
 from ndec_builder.evaluation.metrics.ranked import RankedList
@@ -118,7 +118,7 @@ def _overlay(query: Image.Image | None, reference: Image.Image | None) -> str:
 
 def _image(dataset: Dataset, row: dict[str, Any]) -> Image.Image | None:
     try:
-        image = decode(read_uri(dataset.resolve(row["uri"])), row.get("rotation") or 0).convert("RGB")
+        image = decode(read_image(dataset.resolve(row["uri"]), row["sha256"]), row.get("rotation") or 0).convert("RGB")
     except (DecodeError, OSError):
         return None
     image.thumbnail((SOURCE, SOURCE))

@@ -18,7 +18,8 @@ from ndec_builder.core.console import number_of, progress, say
 from ndec_builder.core.decode import decode
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.pictures.errors import DecodeError
-from ndec_builder.core.storage import read_uri, write_table
+from ndec_builder.core.pictures.ingested import read_image
+from ndec_builder.core.storage import write_table
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.settings import HASHES
 
@@ -46,7 +47,7 @@ def write_hashes(
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = bar.add_task("hashing images", total=total)
         for name, key in IMAGE_TABLES.items():
-            for batch in tables[name].select([key, "uri", "rotation"]).to_batches(_BATCH):
+            for batch in tables[name].select([key, "uri", "rotation", "sha256"]).to_batches(_BATCH):
                 images = batch.to_pylist()
                 for image, found in zip(
                     images, pool.map(lambda row: _hashes(row, resolve, names), images), strict=True
@@ -79,7 +80,7 @@ def _version(name: str, package: str) -> str:
 def _hashes(row: Mapping[str, Any], resolve: Callable[[str], str], names: tuple[str, ...]) -> dict[str, Any] | str:
     """The hashes of one image, or why there are none."""
     try:
-        picture = decode(read_uri(resolve(row["uri"])), row["rotation"] or 0)
+        picture = decode(read_image(resolve(row["uri"]), row["sha256"]), row["rotation"] or 0)
     except (OSError, DecodeError, NdecError) as error:
         return str(error)
     found: dict[str, Any] = {}
