@@ -12,6 +12,7 @@ from typing import Any
 from ndec_builder.annotation.records.given_labels import waiting_labels
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.input_hashes import CACHE
+from ndec_builder.candidates.mining_cut import is_unfinished
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file
 from ndec_builder.core.workspace import Workspace
@@ -41,6 +42,15 @@ def stale_results(workspace: Workspace) -> list[Stale]:
     """Results of mining, resolving and editing that are older than their inputs, in the order to make them again."""
     found = []
     for split in SPLITS:
+        if is_unfinished(workspace.candidates(split)):
+            found.append(
+                Stale(
+                    f"candidates {split}",
+                    f"the candidates of split {split}",
+                    "are of a mining that was stopped while it wrote them",
+                    f"ndec mine --split {split}",
+                )
+            )
         if changed := changed_images(workspace, split):
             roles = " and ".join(changed)
             found.append(

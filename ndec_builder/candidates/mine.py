@@ -18,6 +18,7 @@ from ndec_builder.candidates.contact_sheet import write_mined_sheet
 from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, LOCAL_GEOMETRY_FILE, add_geometry
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import remember_mined
+from ndec_builder.candidates.mining_cut import begin_result
 from ndec_builder.candidates.mining_search import find_candidates, local_candidates, renew_rechecked
 from ndec_builder.candidates.outside.given_labels import GIVEN_FILE, given_labels, labels_mark, remember_given
 from ndec_builder.candidates.outside.given_pairs import LEFT_OUT_FILE
@@ -117,6 +118,7 @@ def run(config: MineConfig) -> Path:
         local = local_candidates(workspace, config, (pool, gallery), context, table)
         say("people label them too; until then, their pool images are neither hard negatives nor distractors")
     remember_mined(directory, pa.concat_tables([table, local]))
+    begin_result(directory)
     write_table(directory / "candidates.parquet", table)
     if config.shortlist == "both":
         write_table(directory / LOCAL_FILE, local)

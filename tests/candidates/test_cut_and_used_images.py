@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.candidates import mining_cut
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.recheck import close_to_references, run
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.candidates.split_exclusions import split_mined_first, used_images
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, GOLD, TASKS, pair_id, table_of
 from ndec_builder.core.storage import read_json, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -62,6 +64,27 @@ def test_the_cut_of_given_pairs_is_searched_once(given, monkeypatch):
     close_to_references(workspace)
     monkeypatch.setattr(mining_cut, "find_pairs", None)  # searching again would fail
     assert close_to_references(workspace) is not None
+
+
+def test_a_mining_that_is_stopped_while_it_writes_its_result_has_to_run_again(given, decide, tmp_path, monkeypatch):
+    """The pairs of the file are written, and the record is still that of the search."""
+    workspace, *_ = given
+    root, pairs = workspace.root, tmp_path / "pairs.csv"
+    mine(MineConfig(root, top=6, geometry=False))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ndec_builder.candidates.mine.write_mined_sheet", _interrupt)
+        mine(MineConfig(root, pairs=pairs, geometry=False))
+    decide(workspace, "test", {all_candidates(workspace, "test")["pair_id"][0].as_py(): "hard_negative"})
+    with pytest.raises(NdecError, match="was stopped while it wrote its result"):
+        run(RecheckConfig(root))
+    assert "are of a mining that was stopped" in str(stale_results(workspace)[0])
+    mine(MineConfig(root, pairs=pairs, geometry=False))
+    run(RecheckConfig(root))
+    assert not stale_results(workspace)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def test_the_cut_of_pairs_by_local_features_alone_is_that_of_a_search(given):
