@@ -22,7 +22,7 @@ from ndec_builder.core.executor.shard_items import step
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.pictures.errors import DecodeError
-from ndec_builder.core.pictures.ingested import CHANGED, read_image
+from ndec_builder.core.pictures.ingested import CANNOT_READ, CHANGED, read_image
 from ndec_builder.core.run_record import RunRecord, first_start
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_json, write_table
@@ -228,10 +228,11 @@ def _is_finished(directory: Path, mark: str) -> bool:
 
 
 def _are_restored(directory: Path, images: pa.Table, workspace: Workspace) -> bool:
-    """Whether a file that had changed since the ingest has its old bytes again."""
+    """Whether a file that was missing, or had changed since the ingest, has the ingested bytes again."""
     rejects = read_table(directory / "rejects.parquet")
-    changed = rejects.filter(pc.equal(rejects["reason"], CHANGED))["image_id"]
-    for row in images.filter(pc.is_in(images["image_id"], value_set=changed.combine_chunks())).to_pylist():
+    outside = pc.or_(pc.equal(rejects["reason"], CHANGED), pc.starts_with(rejects["reason"], CANNOT_READ))
+    ids = rejects.filter(outside)["image_id"].combine_chunks()
+    for row in images.filter(pc.is_in(images["image_id"], value_set=ids)).to_pylist():
         with contextlib.suppress(DecodeError, OSError):
             read_image(workspace.resolve(row["uri"]), row["sha256"])
             return True

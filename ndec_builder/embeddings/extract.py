@@ -29,7 +29,7 @@ import torch
 from ndec_builder.core.addresses import container
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.pictures.ingested import read_image
+from ndec_builder.core.pictures.ingested import CANNOT_READ, read_image
 from ndec_builder.embeddings.backbones import Backbone
 from ndec_builder.embeddings.engines.record import EngineUsed
 from ndec_builder.embeddings.inference import Inference, to_host, use_bf16
@@ -242,13 +242,13 @@ def _bytes(uri: str, sha256: str | None, ingested: float | None) -> bytes | str:
     except DecodeError as error:
         return str(error)
     except OSError as error:
-        return f"cannot read: {error.strerror or error}"
+        return f"{CANNOT_READ}{error.strerror or error}"
     except NdecError:  # of the run, not of this image: an outage, missing permissions
         raise
     except MemoryError:  # not the image's fault
         raise
     except Exception as error:  # whatever one image does, the others go on
-        return f"cannot read: {type(error).__name__}: {error}"
+        return f"{CANNOT_READ}{type(error).__name__}: {error}"
 
 
 def _is_older(uri: str, ingested: float) -> bool:

@@ -153,10 +153,13 @@ def test_no_images_and_a_single_one(config: EmbedConfig, workspace: Workspace, i
     assert len(read_embeddings(run(replace(config, whiten=False))).ids) == 1
 
 
-def test_a_changed_file_that_is_restored_is_embedded(config: EmbedConfig, workspace: Workspace) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no picture")], ids=["gone", "changed"])
+def test_a_file_that_is_restored_is_embedded(
+    config: EmbedConfig, workspace: Workspace, damage: Callable[[Path], None]
+) -> None:
     path = workspace.root / "in" / "scene-0003.png"
     before = path.read_bytes()
-    path.write_bytes(b"no picture")
+    damage(path)
     config = replace(config, whiten=False, max_reject_share=0.5)
     assert len(read_embeddings(run(config)).ids) == 19
     path.write_bytes(before)

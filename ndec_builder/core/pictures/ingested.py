@@ -7,7 +7,8 @@ from pathlib import Path
 from ndec_builder.core.pictures.errors import DecodeError
 from ndec_builder.core.storage import read_uri, sha256_bytes
 
-CHANGED = "the file changed since it was ingested; run `ndec ingest` again"  # the reason in rejects tables
+# reasons in rejects tables, the second one with the error behind it
+CHANGED, CANNOT_READ = "the file changed since it was ingested; run `ndec ingest` again", "cannot read: "
 
 
 def read_image(uri: str | Path, sha256: str | None) -> bytes:
