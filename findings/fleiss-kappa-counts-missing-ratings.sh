@@ -16,8 +16,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv venv
-venv/bin/python -m pip install --quiet --disable-pip-version-check \
-  statsmodels==0.15.0 krippendorff==0.9.0 numpy==2.4.6
+venv/bin/python -m pip install --quiet --disable-pip-version-check statsmodels==0.15.0 krippendorff==0.9.0 numpy==2.4.6
 
 venv/bin/python - <<'EOF'
 import importlib.metadata
