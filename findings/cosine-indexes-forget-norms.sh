@@ -15,8 +15,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv venv
-venv/bin/python -m pip install --quiet --disable-pip-version-check \
-  hnswlib==0.8.0 voyager==2.2.3 qdrant-client==1.20.0 usearch==2.26.6 numpy==2.4.6
+venv/bin/python -m pip install --quiet --disable-pip-version-check hnswlib==0.8.0 voyager==2.2.3 qdrant-client==1.20.0 usearch==2.26.6 numpy==2.4.6
 
 venv/bin/python - <<'EOF'
 import importlib.metadata
