@@ -112,6 +112,10 @@ def _row(entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path
         row.problem = str(error)
         return row
     row.notes += notes
+    given = entry.method is not None and "predictions" in entry.method.source
+    if given and (missing := league.whole.without_prediction(found).total()):
+        queries = number_of(len(league.whole.queries), "query", "queries")
+        row.notes.append(f"{missing:,} of {queries} without a pair in the list: is it for this dataset?")
     if not len(found):
         row.problem = "it listed no pair of a query and a reference"
     elif inverted := direction_problem(league.whole, found):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from ndec_builder.candidates.attribution import read_attribution
+from ndec_builder.candidates.attribution import only_clear_rows, read_attribution
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.recheck import run as recheck
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import UsageError
+from ndec_builder.core.storage import read_table, write_table
 from support.pictures import scene
 
 
@@ -35,6 +39,19 @@ def test_a_row_of_an_id_in_both_roles_is_not_used(same_ids, tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "1 row is not used, '1' first, because two different images have this id" in said
     assert "2 of the 2 images of" in said
+
+
+def test_images_that_were_never_opened_may_be_different(same_ids, tmp_path, capsys):
+    sides = []
+    for role in ("pool", "reference"):
+        path = same_ids.workspace.images(role)
+        table = read_table(path)
+        index = table.schema.get_field_index("sha256")
+        write_table(path, table.set_column(index, table.schema.field(index), pa.nulls(len(table), pa.string())))
+        sides.append(SimpleNamespace(role=role, table=path))
+    rows = {("", "1"): {"photo_id": "77"}}
+    assert only_clear_rows(tmp_path / "table.csv", rows, tuple(sides)) == {}
+    assert "1 row is not used" in " ".join(capsys.readouterr().err.split())
 
 
 def test_rows_with_roles_make_a_duplicate(same_ids, tmp_path):

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from ndec_builder.core.config import as_dict
 from ndec_builder.core.errors import UsageError
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.earlier_reports import ReplacedReport
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
 QUERIES = [*(f"q{i:02d}" for i in range(12)), *(f"x{i}" for i in range(4))]  # 8 copies, 4 hard negatives, 4 distractors
@@ -118,6 +120,18 @@ def test_a_report_that_is_replaced_is_named_with_what_changed(
     assert run(listed(per_query=2, file="b/preds.csv", one_per_query=True)) == report
     said = " ".join(capsys.readouterr().err.split())
     assert "which this one replaces (other predictions, one_per_query False → True); --name keeps both" in said
+
+
+def test_a_report_of_other_weights_is_named(
+    listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = listed()
+    record = {"config": as_dict(config), "inputs": {"dataset": "d"}, "weights": {"net": "old", "same": "x"}}
+    before = ReplacedReport(Path("report"), record, "")
+    before.announce(config, {"dataset": "d"}, {"net": "old", "same": "x"})
+    assert not capsys.readouterr().err
+    before.announce(config, {"dataset": "d"}, {"net": "new", "same": "x"})
+    assert "which this one replaces (other net)" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -136,12 +136,14 @@ def test_a_tool_that_changes_folders_and_suffixes_is_understood(played: Any) -> 
     assert any("5 rows of the tool name files that it was not given" in note for note in row["notes"])
 
 
-def test_ids_of_a_csv_are_found_by_their_stem_and_the_rest_is_counted(played: Any) -> None:
+def test_ids_of_a_csv_are_found_by_their_stem_and_the_rest_is_counted(small: Any, played: Any) -> None:
     notes = " / ".join(played[1]["given"]["notes"])
     assert "left out, no image of the dataset has the name (first: 'nobody'): 1 row" in notes
     assert "left out, the score is no number: 1 row" in notes
     assert "image named with another folder or suffix: 2 rows" in notes
     assert "a pair repeated, the better score counts: 1 row" in notes
+    count = len(from_manifest(small.manifest).queries)
+    assert f"{count - 4} of {count} queries without a pair in the list: is it for this dataset?" in notes
 
 
 def test_predictions_of_the_untouched_half_are_kept(small: Any, played: Any) -> None:
