@@ -22,7 +22,7 @@ from ndec_builder.candidates.outside.given_labels import GIVEN_LABELS_FILE
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import GIVEN_LABELS, LABELS, REPLACED, pair_id, table_of
-from ndec_builder.core.storage import read_table, write_table
+from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.described_bench import Bench
 from support.given_file import CSV, DECIDED, FILE, MAP, Given, P
@@ -147,6 +147,9 @@ def test_two_files_that_differ_are_two_annotators(given: Given, capsys: pytest.C
     )
     given.resolve()
     assert {name for _, name, _ in given.labels()} == {FILE, "file:team-2.csv"}
+    # the labels of one file may have chosen the pairs of the other: that is no overlap drawn at random
+    agreed = read_json(given.workspace.annotation("test") / "agreement.json")
+    assert (agreed["kappa"], agreed["rounds"]["first"]["pairs"], agreed["residual"]["n"]) == (None, 0, 0)
 
 
 @pytest.mark.slow

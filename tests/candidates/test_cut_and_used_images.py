@@ -66,6 +66,20 @@ def test_the_cut_of_given_pairs_is_searched_once(given, monkeypatch):
     assert close_to_references(workspace) is not None
 
 
+def test_the_cut_of_given_pairs_is_searched_again_for_other_vectors(given, bench, tmp_path):
+    workspace, _, ids, *_ = given
+    close_to_references(workspace)
+    pool, references = np.random.default_rng(6), np.random.default_rng(7)
+    vectors = units(pool, 12), units(references, 3)
+    for role, some in zip(("pool", "reference"), vectors, strict=True):
+        bench.embed(role, ids[role], some)
+    mine(MineConfig(workspace.root, pairs=tmp_path / "pairs.csv", geometry=False))
+    stored = [some.astype(np.float16).astype(np.float64) for some in vectors]
+    best = (stored[0] @ stored[1].T).astype(np.float32).max(axis=1)
+    expected = {name for name, score in zip(ids["pool"], best, strict=True) if score >= np.sort(best)[-6]}
+    assert close_to_references(workspace)(ids["pool"]) == expected
+
+
 def test_a_mining_that_is_stopped_while_it_writes_its_result_has_to_run_again(given, decide, tmp_path, monkeypatch):
     """The pairs of the file are written, and the record is still that of the search."""
     workspace, *_ = given

@@ -51,6 +51,8 @@ def test_ids_of_both_roles_need_columns_that_name_the_query() -> None:
     rows = [("0", "0"), ("1", "2")]
     assert matched(rows, directed=True) == ({(0, 0), (1, 2)}, [])
     assert matched(rows) == (set(), [BOTH, BOTH])
+    files = [(f"{a}.png", f"{b}.png") for a, b in rows]
+    assert matched(files, directed=True) == ({(0, 0), (1, 2)}, [])
     assert matched([("1", "/data/pool/2.png")]) == ({(2, 1)}, [])  # the path says which is which
 
 

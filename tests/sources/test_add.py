@@ -160,6 +160,16 @@ def test_a_replaced_reference_is_a_gap_in_the_ground_truth(with_truth: Path) -> 
     assert truth(Workspace(with_truth / "ws")) == [("q0", "r0"), ("q2", "r2")]
 
 
+def test_of_images_that_were_never_opened_the_place_decides(tmp_path: Path) -> None:
+    names = {f"q{number}": number for number in range(2)}
+    (tmp_path / "gt.csv").write_text("q0,r0\nq1,r1\n")
+    for place in ("one", "two"):
+        write(tmp_path / place, names)
+    ingest(tmp_path, "query", tmp_path / "one", look="list", ground_truth=tmp_path / "gt.csv")
+    assert len(truth(ingest(tmp_path, "query", tmp_path / "one", look="list"))) == 2
+    assert truth(ingest(tmp_path, "query", tmp_path / "two", look="list")) == []
+
+
 @pytest.mark.parametrize("again", [{"r1": 31}, {"r1": 1}], ids=["another picture", "the same one"])
 def test_edited_copies_of_a_replaced_reference_are_no_copies_of_the_new_one(
     tmp_path: Path, again: dict[str, int]

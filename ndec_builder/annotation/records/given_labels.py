@@ -31,19 +31,22 @@ def take_given_labels(tables: AnnotationTables) -> int:
     if not new:
         return 0
     assigned = set(keys(of_files(tables.tasks)))
-    batch = 1 + max(tables.tasks["batch"].to_pylist(), default=0)
+    # one batch for each file: nobody knows whether a label of another file was the reason for giving one here
+    start = 1 + max(tables.tasks["batch"].to_pylist(), default=0)
+    batch = {name: start + place for place, name in enumerate(sorted({row["annotator"] for row in new}))}
     positions = Counter(name for _, _, name in assigned)
     tasks = []
     for row in new:
         if (row["pair_id"], _ROUND, row["annotator"]) not in assigned:
             positions[row["annotator"]] += 1
-            given = {"round": _ROUND, "batch": batch, "position": positions[row["annotator"]], "is_gold": False}
-            tasks.append(given | {name: row[name] for name in ("pair_id", "annotator", "query_id", "reference_id")})
+            given = {name: row[name] for name in ("pair_id", "annotator", "query_id", "reference_id")}
+            place = {"batch": batch[row["annotator"]], "position": positions[row["annotator"]]}
+            tasks.append(given | place | {"round": _ROUND, "is_gold": False})
     if tasks:
         tables.write("tasks", pa.concat_tables([tables.tasks, table_of(TASKS, tasks)]))
     labels = [
         {"pair_id": row["pair_id"], "round": _ROUND, "annotator": row["annotator"], "label": row["label"],
-         "annotated_at": row["given_at"], "is_gold": False, "batch": batch}
+         "annotated_at": row["given_at"], "is_gold": False, "batch": batch[row["annotator"]]}
         for row in new
     ]  # fmt: skip
     tables.write("labels", pa.concat_tables([tables.labels, table_of(LABEL_ROWS, labels)]))
