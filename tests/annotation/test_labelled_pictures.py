@@ -39,7 +39,7 @@ def ingest(workspace: Workspace, role: str, pictures: dict[str, str | None]) -> 
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(STEPS)
 def test_labels_follow_the_pictures_that_people_saw(steps: list[tuple]) -> None:
     """The oracle remembers what each label showed, so it needs no times and no record of replaced pictures."""

@@ -70,7 +70,7 @@ def test_finished_run_loads_no_model(config: EmbedConfig, monkeypatch: pytest.Mo
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Let an error that a person must mend stop the run at shard `count`."""
+    """Let an error that a person must fix stop the run at shard `count`."""
     work = embed.EmbedShard.__call__
 
     def failing(self: embed.EmbedShard, shard: Shard) -> object:

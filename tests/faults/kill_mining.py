@@ -45,7 +45,7 @@ class Way:
 
 
 FULL = (Way(1, 16), Way(2, 32), Way(5, 8), Way(2, 64, "ray", kills=5), Way(2, 8, "ray", nodes=True, kills=1))
-QUICK = (Way(1, 8, kills=2), Way(2, 16, kills=2))
+QUICK = (Way(2, 8, kills=3),)
 
 
 @dataclass(frozen=True)

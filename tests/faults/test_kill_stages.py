@@ -24,10 +24,10 @@ def run(label_studio: Connection, script: str, *arguments: str) -> subprocess.Co
 
 
 @pytest.mark.server
-def test_ten_kills_of_each_stage_change_no_byte(label_studio: Connection) -> None:
-    done = run(label_studio, "kill_stages.py", "--quick", "--kills", "10", "--chain", "10")
+def test_six_kills_of_each_stage_change_no_byte(label_studio: Connection) -> None:
+    done = run(label_studio, "kill_stages.py", "--quick", "--kills", "6", "--chain", "6")
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert "100 kills in all" in done.stdout
+    assert "60 kills in all" in done.stdout
 
 
 @pytest.fixture(scope="module")
