@@ -12,11 +12,12 @@ from ndec_builder.annotation.label_studio.credentials import closed_text
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
+from ndec_builder.annotation.records.missing_images import missing_images
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.records.table_store import memory_returned
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.annotation.stopping.certificate import certificate_line
-from ndec_builder.annotation.tables import AnnotationTables, missing_images
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.web.picture_keys import add_keys
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.locks import locked
@@ -44,13 +45,13 @@ def run(config: PullConfig) -> Path:
         tables.require_pushed()
         connection = connect_label_studio(workspace, config.url, config.token_file)
         add_keys(tables, connection)
-        before = tables.labels.num_rows
         counts, lost = pull_labels(
             tables, connection, everything=config.everything, accept_deleted=config.accept_deleted
         )
         closed = closed_text(workspace.label_studio)
         accounts = {} if closed else read_accounts(workspace.label_studio)
-        others = labels_of_others(accounts, tables.labels.slice(before))
+        before = counts["labels"] - counts["new"] - counts["changed"]
+        others = labels_of_others(accounts, tables.label_parts(before))
         chain = {name: entry for name in APPEND_ONLY if (entry := last_entry(directory, name))}
         counts["other_account"] = others.total()
         inputs = {"tasks.parquet": sha256_file(directory / "tasks.parquet")}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +22,11 @@ from ndec_builder.annotation.label_tables import (
     without_set_aside,
 )
 from ndec_builder.annotation.push_options import PushOptions, read_push_options, write_push_options
-from ndec_builder.annotation.records import ledger
+from ndec_builder.annotation.records import label_file, ledger
+from ndec_builder.annotation.records.pair_values import read_pair_values, write_pair_values
 from ndec_builder.annotation.records.pictures import about_replaced
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
+from ndec_builder.annotation.records.table_store import dictionary_columns
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import (
@@ -49,7 +52,7 @@ RELEARNT_FILE = "prelabels.parquet"
 CLEARED_BY_FILE = "cleared-by.parquet"
 CERTIFICATE_FILE = "certificate.json"
 WEIGHTS_FILE = "audit-weights.parquet"
-_COMPACT = ("labels", "project_tasks")
+_DEPENDENT = ("assigned", "valid_labels", "counting_labels", "replaced", "skipped", "labelled", "former")
 _ASSIGNED = ("pair_id", "round", "annotator", "batch", "is_gold")
 
 
@@ -58,7 +61,7 @@ class AnnotationTables:
 
     A table that does not exist yet is empty. `write` updates the copy in memory; after another process wrote a table,
     call `reload`. A table may also be assigned, to compute with tables that are not on disk. `compact`: repeated values
-    of labels and project_tasks are dictionary-encoded, for a pull of millions; not every operation of Arrow takes that.
+    of project_tasks are dictionary-encoded, for a pull of millions; not every operation of Arrow takes that.
     """
 
     def __init__(self, workspace: Workspace, split: str, *, compact: bool = False) -> None:
@@ -80,23 +83,30 @@ class AnnotationTables:
         else:
             path = write_table(self.directory / f"{name}.parquet", table)
         setattr(self, name, table)
-        for dependent in ("assigned", "valid_labels", "counting_labels", "replaced", "skipped", "labelled", "former"):
-            vars(self).pop(dependent, None)
+        self._forget(*_DEPENDENT)
         return path
+
+    def append_labels(self, new: pa.Table) -> Path:
+        """Append rows (schema LABELS_IN_MEMORY) to labels.parquet without reading it into memory."""
+        parts = itertools.chain(self.label_parts(), [new])
+        path = ledger.append_parts(self.directory, "labels", new.schema, parts, self.label_count + new.num_rows)
+        self._forget("labels", *_DEPENDENT)
+        return path
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            vars(self).pop(name, None)
 
     def read(self, name: str, schema: pa.Schema, added: tuple[str, ...] = (), where: Any = None) -> pa.Table:
         """Rows of a table as it is on disk, none if it does not exist. `added`: columns that older versions lack."""
         if name in ledger.APPEND_ONLY:
             ledger.check_present(self.directory, name)
-        schema = compact_schema(schema) if self.compact and name in _COMPACT else schema
+        schema = compact_schema(schema) if self.compact and name == "project_tasks" else schema
         path = self.directory / f"{name}.parquet"
         if not path.is_file():
             return table_of(schema, [])
-        table = read_table(path, dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)], where=where)
-        for column in added:
-            if column not in table.column_names:
-                table = table.append_column(column, pa.nulls(table.num_rows, schema.field(column).type))
-        return conform(table, schema)
+        table = read_table(path, dictionary=dictionary_columns(schema), where=where)
+        return label_file.with_columns(table, schema, added)
 
     @cached_property
     def tasks(self) -> pa.Table:
@@ -128,7 +138,18 @@ class AnnotationTables:
     @cached_property
     def labels(self) -> pa.Table:
         """All labels pulled so far (schema LABEL_ROWS), in the order in which they were pulled."""
-        return self.read("labels", LABEL_ROWS, added=("project", "login"))
+        return self.read("labels", LABEL_ROWS, added=label_file.ADDED)
+
+    def label_parts(self, start: int = 0) -> Iterator[pa.Table]:
+        """The labels from row `start` on (schema LABELS_IN_MEMORY); a row group at a time if they are not in memory."""
+        if "labels" in vars(self):
+            return iter([self.labels.slice(start).cast(label_file.LABELS_IN_MEMORY)])
+        return label_file.label_parts(self.directory, start)
+
+    @property
+    def label_count(self) -> int:
+        """How many rows the labels have."""
+        return int(self.labels.num_rows) if "labels" in vars(self) else label_file.label_count(self.directory)
 
     @cached_property
     def skips(self) -> pa.Table:
@@ -148,7 +169,7 @@ class AnnotationTables:
     @cached_property
     def skipped(self) -> set[Key]:
         """(pair, round, annotator) of the pairs that an annotator has skipped and not been given again."""
-        return skipped_keys(self.labels, self.skips)
+        return skipped_keys(self.label_parts(), self.skips)
 
     @cached_property
     def set_aside(self) -> pa.Table:
@@ -232,18 +253,13 @@ class AnnotationTables:
     @cached_property
     def cleared_by(self) -> dict[str, float]:
         """P(edited copy) of all pairs at the time of auto-clearing; the current one if none was kept."""
-        path = self.directory / CLEARED_BY_FILE
-        if not path.is_file():
-            return copy_probabilities(self.candidates)
-        table = read_table(path)
-        return dict(zip(table["pair_id"].to_pylist(), table["probability"].to_pylist(), strict=True))
+        kept = read_pair_values(self.directory / CLEARED_BY_FILE, "probability")
+        return copy_probabilities(self.candidates) if kept is None else kept
 
     def write_cleared_by(self) -> None:
         """Keep the current P(edited copy) of all pairs: relearning changes the probabilities later."""
-        probabilities = copy_probabilities(self.candidates)
-        columns = {"pair_id": list(probabilities), "probability": list(probabilities.values())}
-        write_table(self.directory / CLEARED_BY_FILE, pa.table(columns).sort_by("pair_id"))
-        self.cleared_by = probabilities
+        self.cleared_by = dict(sorted(copy_probabilities(self.candidates).items()))
+        write_pair_values(self.directory / CLEARED_BY_FILE, "probability", self.cleared_by)
 
     @cached_property
     def certificate(self) -> dict[str, Any] | None:
@@ -254,16 +270,11 @@ class AnnotationTables:
     @cached_property
     def audit_weights(self) -> dict[str, float] | None:
         """pair_id → weight of the audit's draw (`audit --weighted`); None if draws are uniform."""
-        path = self.directory / WEIGHTS_FILE
-        if not path.is_file():
-            return None
-        table = read_table(path)
-        return dict(zip(table["pair_id"].to_pylist(), table["weight"].to_pylist(), strict=True))
+        return read_pair_values(self.directory / WEIGHTS_FILE, "weight")
 
     def keep_audit_weights(self, weights: dict[str, float]) -> None:
         """Keep the weights of the first weighted draw: relearning changes the probabilities later."""
-        columns = {"pair_id": list(weights), "weight": list(weights.values())}
-        write_table(self.directory / WEIGHTS_FILE, pa.table(columns))
+        write_pair_values(self.directory / WEIGHTS_FILE, "weight", weights)
         self.audit_weights = weights
 
     @cached_property
@@ -287,14 +298,3 @@ class AnnotationTables:
 def gold_images(workspace: Workspace) -> Path:
     """Table (schema IMAGES) of the images made for gold pairs."""
     return workspace.root / "images" / "gold.parquet"
-
-
-def missing_file(workspace: Workspace) -> Path:
-    """Images that the page could not show: {"role/image_id": {"reason", "since"}}; absent if there was none."""
-    return workspace.root / "annotation" / "missing_images.json"
-
-
-def missing_images(workspace: Workspace) -> dict[str, dict[str, str]]:
-    """The content of `missing_file`."""
-    path = missing_file(workspace)
-    return read_json(path) if path.is_file() else {}

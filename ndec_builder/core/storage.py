@@ -199,9 +199,13 @@ def read_table(
         else:
             table = rows_where(path, *where, [*dictionary])
     except (pa.ArrowException, OSError) as error:  # a damaged page is an OSError
-        raise NdecError(f"{path} cannot be read as parquet ({error}); create it again or restore it") from None
+        raise unreadable_table(path, error) from None
     refuse_newer(table.schema, path)
     return table.unify_dictionaries() if dictionary else table  # each row group has one of its own
+
+
+def unreadable_table(path: Path, error: Exception) -> NdecError:
+    return NdecError(f"{path} cannot be read as parquet ({error}); create it again or restore it")
 
 
 def refuse_newer(schema: pa.Schema, path: Path) -> None:

@@ -117,7 +117,7 @@ def test_no_accounts_on_a_server_of_somebody_else() -> None:
 )
 def test_which_labels_are_reported(annotator: str, login: str | None, minutes: int, reported: bool) -> None:
     row = {"annotator": annotator, "login": login, "annotated_at": NOW + timedelta(minutes=minutes)}
-    found = labels_of_others(ACCOUNTS, table_of(LABEL_ROWS, [row, row]))
+    found = labels_of_others(ACCOUNTS, [table_of(LABEL_ROWS, [row]), table_of(LABEL_ROWS, [row])])
     assert found == ({(annotator, login or "an unknown account"): 2} if reported else {})
 
 

@@ -19,7 +19,7 @@ import requests
 from PIL import Image
 
 from ndec_builder.annotation.label_studio.ports import page_origins, public_host
-from ndec_builder.annotation.tables import missing_images
+from ndec_builder.annotation.records.missing_images import missing_images
 from ndec_builder.annotation.web import image_server
 from ndec_builder.annotation.web.image_server import ImageServer, image_path
 from ndec_builder.annotation.web.pictures import Pictures

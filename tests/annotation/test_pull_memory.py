@@ -8,10 +8,14 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +27,9 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records import table_store
-from ndec_builder.annotation.records.ledger import ledger
+from ndec_builder.annotation.records.label_file import label_parts
+from ndec_builder.annotation.records.labels_by_annotator import LabelsByAnnotator
+from ndec_builder.annotation.records.ledger import chain_problem, ledger
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core import storage
@@ -137,6 +143,9 @@ def test_a_compact_pull_writes_the_same_files(tmp_path: Path, again: bool, monke
             read["incidents"] = read["incidents"].drop_columns("seen_at")
         found.append({name: (table.schema, table.to_pylist()) for name, table in read.items()})
         found[-1]["bytes"] = {name: sha256_file(tables.directory / f"{name}.parquet") for name in names[:2]}
+        simple = write_table(tmp_path / "simple.parquet", read["labels"])
+        assert found[-1]["bytes"]["labels"] == sha256_file(simple)
+        assert chain_problem(tables.directory, "labels") == ""
         found[-1]["chain"] = [(e["rows"], e["digest"], e["columns"]) for e in ledger(tables.directory)["labels"]]
     assert found[0] == found[1]
     assert found[0]["labels"][0].equals(LABEL_ROWS, check_metadata=True)
@@ -166,7 +175,36 @@ def test_label_rows_that_became_tables_are_all_taken(count: int, at_once: int) -
         for row in rows:
             new.add_label(row)
         assert new.label_count == count and len(new.labels) < at_once
-        assert new.take_labels().equals(table_of(LABEL_ROWS, rows))
+        assert new.take_labels().cast(LABEL_ROWS).equals(table_of(LABEL_ROWS, rows))
+
+
+_STORED = st.lists(
+    st.tuples(st.sampled_from("pq"), st.sampled_from(NAMES), st.sampled_from(["first", "audit"]), st.integers(0, 2))
+)
+
+
+@given(_STORED, st.integers(1, 4), st.integers(0, 5))
+def test_labels_in_parts_are_those_of_the_table(rows: list[tuple[Any, ...]], group: int, start: int) -> None:
+    """Row groups of any size; the columns that older versions lack are added."""
+    moments = [datetime(2026, 11, 1 + (7 * n) % 28, tzinfo=UTC) for n in range(len(rows))]
+    given_ = [
+        {"pair_id": p, "annotator": a, "round": r, "project": project, "annotated_at": moment}
+        for (p, a, r, project), moment in zip(rows, moments, strict=True)
+    ]
+    table = table_of(LABEL_ROWS, given_)
+    with TemporaryDirectory() as folder:
+        pq.write_table(table.drop_columns("login"), Path(folder) / "labels.parquet", row_group_size=group)
+        parts = [part.cast(LABEL_ROWS) for part in label_parts(Path(folder), start)]
+        stored = LabelsByAnnotator(label_parts(Path(folder)))
+    assert pa.concat_tables([LABEL_ROWS.empty_table(), *parts]).to_pylist() == table.slice(start).to_pylist()
+    for name in NAMES:
+        for round_ in ("first", "audit"):
+            own = [row for row in table.to_pylist() if (row["annotator"], row["round"]) == (name, round_)]
+            assert stored.of(round_, name).cast(LABEL_ROWS).to_pylist() == own
+    assert stored.newest == {
+        number: max(moment for (*_, project), moment in zip(rows, moments, strict=True) if project == number)
+        for number in {project for *_, project in rows}
+    }
 
 
 _ROWS = st.lists(st.tuples(st.sampled_from(["p", "q", "rr", "é"]), st.sampled_from(NAMES), st.integers(0, 3)))

@@ -37,7 +37,7 @@ def test_only_the_labels_after_the_last_withdrawal_are_valid(events: list[str]) 
 @given(EVENTS)
 def test_a_pair_is_skipped_if_the_last_thing_that_happened_was_a_skip(events: list[str]) -> None:
     labels, skips = tables_after(events)
-    assert bool(skipped_keys(labels, skips)) == (events[-1:] == ["skip"])
+    assert bool(skipped_keys([labels], skips)) == (events[-1:] == ["skip"])
 
 
 @given(EVENTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,16 @@ def make_accounts(connection: Connection, annotators: Sequence[str]) -> Accounts
     return made
 
 
-def labels_of_others(accounts: Accounts, labels: pa.Table) -> Counter[tuple[str, str]]:
+def labels_of_others(accounts: Accounts, labels: Iterable[pa.Table]) -> Counter[tuple[str, str]]:
     """(annotator, login) → labels (schema LABEL_ROWS) in an annotator's project that were given under another account.
 
-    Only labels that were given after the annotator got an account.
+    Only labels that were given after the annotator got an account. `labels`: a table in parts.
     """
     found: Counter[tuple[str, str]] = Counter()
     if not accounts:
         return found
-    for annotator, login, annotated_at in keys(labels, "annotator", "login", "annotated_at"):
+    rows = (row for part in labels for row in keys(part, "annotator", "login", "annotated_at"))
+    for annotator, login, annotated_at in rows:
         account = accounts.get(annotator)
         if account is None or annotated_at < datetime.fromisoformat(account["since"]):
             continue

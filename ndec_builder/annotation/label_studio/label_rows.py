@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.label_studio.annotations import Annotation, TaskAnswer, moment_of
 from ndec_builder.annotation.label_studio.restored_server import KeptLabels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee
+from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
 from ndec_builder.annotation.records.skips import DELETED, SKIPPED, LabelState
-from ndec_builder.core.schemas import LABEL_ROWS, table_of
+from ndec_builder.core.schemas import table_of
 
 _Row = dict[str, Any]
 _ROWS_AT_ONCE = 10_000
@@ -29,7 +30,6 @@ class NewRows:
     labels: list[_Row] = field(default_factory=list)  # those that are not in a table yet
     skips: list[_Row] = field(default_factory=list)
     incidents: list[_Row] = field(default_factory=list)
-    schema: pa.Schema = LABEL_ROWS
     _tables: list[pa.Table] = field(default_factory=list)
 
     def add_label(self, row: _Row) -> None:
@@ -43,12 +43,12 @@ class NewRows:
         return len(self.labels) + sum(table.num_rows for table in self._tables)
 
     def take_labels(self) -> pa.Table:
-        """All label rows as a table of the schema."""
+        """All label rows as a table of the schema LABELS_IN_MEMORY."""
         self._close()
         return pa.concat_tables(self._tables)
 
     def _close(self) -> None:
-        self._tables.append(table_of(self.schema, self.labels))
+        self._tables.append(table_of(LABELS_IN_MEMORY, self.labels))
         self.labels.clear()
 
 
@@ -61,7 +61,6 @@ def new_rows(
     project: int,
     logins: Mapping[int, str],
     kept: KeptLabels,
-    schema: pa.Schema = LABEL_ROWS,
 ) -> NewRows:
     """Labels that differ from the newest valid one of the pair, skips and withdrawn labels, incidents for changes.
 
@@ -69,11 +68,11 @@ def new_rows(
 
     `pairs` are all assigned pairs of the split: a label given in this project counts even if the pair has moved to
     another annotator. `states`: pair_id → what is stored for this annotator and round. `found` is empty afterwards, so
-    that answers and rows are not both in memory. `schema`: type of the label rows. Adds to `counts`: new, changed,
+    that answers and rows are not both in memory. Adds to `counts`: new, changed,
     newly_skipped, withdrawn (labels that no longer count), foreign (not a pair of this split), unreadable (no known
     choice).
     """
-    rows = NewRows(schema=schema)
+    rows = NewRows()
     for pair_id, same in answers_by_pair(found):
         if pair_id not in pairs:
             counts["foreign"] += sum(one.answer is not None or one.skip is not None for one in same)

@@ -25,6 +25,8 @@ from ndec_builder.annotation.label_studio.label_rows import NewRows, in_label_or
 from ndec_builder.annotation.label_studio.restored_server import KeptLabels, restored_text
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, FullComparisons, KnownTask, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_tasks
+from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
+from ndec_builder.annotation.records.labels_by_annotator import LabelsByAnnotator
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
 from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore
@@ -67,10 +69,8 @@ def pull_labels(
         now = datetime.now(UTC)
         skips = [row | {"seen_at": now} for row in found.rows.skips]
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
-    none = tables.labels.schema.empty_table()
-    new = in_label_order(pa.concat_tables([none, *(found.store.get(stored) for stored in found.labels)]))
-    tables.write("labels", pa.concat_tables([tables.labels, new]))
-    found.counts["labels"], found.counts["skipped"] = tables.labels.num_rows, len(tables.skipped)
+    tables.append_labels(_new_labels(found))
+    found.counts["labels"], found.counts["skipped"] = tables.label_count, len(tables.skipped)
     found.snapshot.write()
     found.comparisons.write()
     return found.counts, found.deleted
@@ -109,7 +109,8 @@ def collect_changes(
     snapshot, rows = found.snapshot, found.rows
     assigned = PairsOfTasks(tables.assigned)
     del tables.assigned  # not needed when the labels are written
-    newest = newest_by_project(tables.labels)
+    stored_labels = LabelsByAnnotator(tables.label_parts())
+    return_freed_memory()
     with explain_errors(connection, "looking for ndec's projects"):
         found_projects = projects.find_projects(client)
         logins = {user.id: str(user.email or "") for user in client.users.list()}
@@ -126,16 +127,16 @@ def collect_changes(
             continue
         known = assigned.of(*assignee)
         counted = found.comparisons.counted(project.id, project.stored)
-        kept = _stored_of(tables, assignee, counted, accept_deleted)
+        kept = _stored_of(tables, stored_labels.of(*assignee), assignee, counted, accept_deleted)
         given = {pair_id: state for (pair_id, _, _), state in label_states(kept.labels, kept.skips).items()}
         with explain_errors(connection, f"pulling the project {title!r}"):
-            since = newest.get(project.id)
+            since = stored_labels.newest.get(project.id)
             changes, page = _fetch_changes(
                 client, connection, found, assignee, project, since, known, given, kept.differs
             )
-            answers, schema = changes.answers, tables.labels.schema
+            answers = changes.answers
             answers |= kept.without_task(snapshot.tasks_of(project.id).values(), given, project.id)
-            more = new_rows(answers, known, given, found.counts, assignee, project.id, logins, kept, schema)
+            more = new_rows(answers, known, given, found.counts, assignee, project.id, logins, kept)
         if kept.differs:
             say(restored_text(kept, title))
         no_deletion = {("annotation_deleted", pair_id) for pair_id in kept.missing()}
@@ -154,6 +155,8 @@ def collect_changes(
         projects.report_renamed(project, title)
         del kept, given, known, changes, answers, more  # before those of the next project
         return_freed_memory()
+    del stored_labels, assigned  # before labels and snapshot are written
+    return_freed_memory()
     return found
 
 
@@ -178,18 +181,17 @@ def _with_unknown(
     return [*assignees, *others]
 
 
-def _stored_of(tables: AnnotationTables, assignee: Assignee, counted: int | None, accept: bool) -> KeptLabels:
+def _new_labels(found: ServerChanges) -> pa.Table:
+    parts = (found.store.get(stored) for stored in found.labels)
+    return in_label_order(pa.concat_tables([LABELS_IN_MEMORY.empty_table(), *parts]))
+
+
+def _stored_of(
+    tables: AnnotationTables, labels: pa.Table, assignee: Assignee, counted: int | None, accept: bool
+) -> KeptLabels:
     """What is stored of an annotator in a round, next to the number in the project's description."""
-    labels, skips, recorded = (
-        rows_of_assignee(table, *assignee) for table in (tables.labels, tables.skips, tables.incidents)
-    )
+    skips, recorded = (rows_of_assignee(table, *assignee) for table in (tables.skips, tables.incidents))
     return KeptLabels(labels, skips, recorded, counted, accept)
-
-
-def newest_by_project(labels: pa.Table) -> dict[int, datetime]:
-    """Time of the newest stored label of each project, by Label Studio's clock."""
-    found = labels.group_by("project").aggregate([("annotated_at", "max")]).to_pylist()
-    return {row["project"]: row["annotated_at_max"] for row in found}
 
 
 def keep_if_many_are_gone(

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import compact_schema, keys
+from ndec_builder.annotation.records.missing_images import missing_images
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore, write_tables
-from ndec_builder.annotation.tables import AnnotationTables, missing_images
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, table_of

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.records.table_store import write_tables
+from ndec_builder.annotation.records.table_store import read_groups, write_tables
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_bytes, write_json, write_table
@@ -48,18 +48,23 @@ def append(directory: Path, name: str, table: pa.Table) -> Path:
     The order is: keep the previous file, rename the new one to its place, add the entry. A process that dies before the
     entry leaves more rows than the chain names, and the next write includes them.
     """
+    return append_parts(directory, name, table.schema, [table], table.num_rows)
+
+
+def append_parts(directory: Path, name: str, schema: pa.Schema, parts: Iterable[pa.Table], count: int) -> Path:
+    """`append` for a table of `count` rows in parts of this schema; one row group at a time is in memory."""
     path = directory / f"{name}.parquet"
     known = ledger(directory)
     chain = known.get(name, [])
     rows = chain[-1]["rows"] if chain else 0
-    if table.num_rows < rows:
-        raise NdecError(f"{path} would lose rows: {rows} are recorded, {table.num_rows} would be written")
-    if path.is_file() and table.num_rows == rows and chain:
+    if count < rows:
+        raise NdecError(f"{path} would lose rows: {rows} are recorded, {count} would be written")
+    if path.is_file() and count == rows and chain:
         return path
     if path.is_file():
         _keep_previous(path)
-    write_tables(path, table.schema, [table])
-    _add_entry(directory, known, name, table, rows)
+    write_tables(path, schema, parts)
+    _add_entry(directory, known, name, schema.names, count, rows)
     return path
 
 
@@ -71,7 +76,8 @@ def rewrite(directory: Path, name: str, table: pa.Table, why: str) -> None:
     previous_file(path).unlink(missing_ok=True)
     if chain := known.get(name):
         known[name] = []
-        _add_entry(directory, known, name, table, 0, generation=chain[-1]["generation"] + 1, rewritten=why)
+        more = {"generation": chain[-1]["generation"] + 1, "rewritten": why}
+        _add_entry(directory, known, name, table.column_names, table.num_rows, 0, **more)
 
 
 def previous_file(path: Path) -> Path:
@@ -109,7 +115,7 @@ def chain_problem(directory: Path, name: str) -> str:
         )
     digest, start = "", 0
     for entry in chain:
-        digest = _digest(digest, table.slice(start, entry["rows"] - start), entry["columns"])
+        digest = _digest(digest, [table.slice(start, entry["rows"] - start)], entry["columns"])
         if digest != entry["digest"]:
             return (
                 f"{path} was changed: rows {start} to {entry['rows'] - 1} are not those that were written at "
@@ -129,30 +135,39 @@ def _advice(path: Path, chain: Sequence[LedgerEntry]) -> str:
 
 
 def _add_entry(
-    directory: Path, known: dict[str, list[LedgerEntry]], name: str, table: pa.Table, start: int, **more: Any
+    directory: Path,
+    known: dict[str, list[LedgerEntry]],
+    name: str,
+    columns: Sequence[str],
+    count: int,
+    start: int,
+    **more: Any,
 ) -> None:
+    """Record the file as it is on disk: `count` rows, those from `start` on are new."""
+    path = directory / f"{name}.parquet"
     chain = known.setdefault(name, [])
     before: LedgerEntry = chain[-1] if chain else {"generation": 0, "digest": ""}
     entry = {
         "generation": before["generation"] + 1,
-        "rows": table.num_rows,
-        "columns": table.column_names,
-        "digest": _digest(before["digest"], table.slice(start), table.column_names),
-        "file": sha256_file(directory / f"{name}.parquet"),
+        "rows": count,
+        "columns": list(columns),
+        "digest": _digest(before["digest"], read_groups(path, start=start), columns),
+        "file": sha256_file(path),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     chain.append(entry | more)
     write_json(directory / LEDGER_FILE, known)
 
 
-def _digest(before: str, rows: pa.Table, columns: Sequence[str]) -> str:
+def _digest(before: str, parts: Iterable[pa.Table], columns: Sequence[str]) -> str:
     digest = hashlib.sha256(before.encode())
-    if missing := set(columns) - set(rows.column_names):
-        return f"without the columns {sorted(missing)}"
-    rows = rows.select(list(columns))
-    for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
-        for row in rows.slice(start, _ROWS_AT_ONCE).to_pylist():
-            digest.update(json.dumps(list(row.values()), default=str).encode() + b"\n")
+    for part in parts:
+        if missing := set(columns) - set(part.column_names):
+            return f"without the columns {sorted(missing)}"
+        rows = part.select(list(columns))
+        for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
+            for row in rows.slice(start, _ROWS_AT_ONCE).to_pylist():
+                digest.update(json.dumps(list(row.values()), default=str).encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -41,10 +41,13 @@ def without_withdrawn(labels: pa.Table, skips: pa.Table) -> pa.Table:
     return labels.filter(pa.array(kept, pa.bool_()))
 
 
-def skipped_keys(labels: pa.Table, skips: pa.Table) -> set[Key]:
-    """(pair, round, annotator) of pairs that were skipped, not labelled since, and not given out again."""
+def skipped_keys(labels: Iterable[pa.Table], skips: pa.Table) -> set[Key]:
+    """(pair, round, annotator) of pairs that were skipped, not labelled since, and not given out again.
+
+    `labels`: the labels table in parts, which are read only if there are skips.
+    """
     last = {key: (kind, rows) for *key_, kind, rows in keys(skips, *_NAMES) for key in [tuple(key_)]}
-    given = Counter(key for key in keys(labels) if key in last)
+    given = Counter(key for part in (labels if last else ()) for key in keys(part) if key in last)
     return {key for key, (kind, rows) in last.items() if kind == SKIPPED and given[key] <= rows}
 
 
@@ -53,7 +56,7 @@ _NAMES = ("pair_id", "round", "annotator", "kind", "label_rows")
 
 def label_states(labels: pa.Table, skips: pa.Table) -> dict[Key, LabelState]:
     """The state of every (pair, round, annotator) that has a label row or a row of skips."""
-    void, skipped = _void_rows(skips), skipped_keys(labels, skips)
+    void, skipped = _void_rows(skips), skipped_keys([labels], skips)
     shared: dict[Any, Any] = {}  # few differ
     rows: dict[Key, tuple[int, str | None, int | None]] = dict.fromkeys({*void, *skipped}, (0, None, None))
     for *key_, label, project in keys(labels, "pair_id", "round", "annotator", "label", "project"):

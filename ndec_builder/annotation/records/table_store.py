@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ndec_builder.core.executor.memory import return_large_blocks
-from ndec_builder.core.storage import GROUP_ROWS, atomic_path, write_error
+from ndec_builder.core.storage import GROUP_ROWS, atomic_path, refuse_newer, unreadable_table, write_error
 
 _IN_MEMORY = 2**20  # bytes; small tables need no file
 
@@ -65,6 +65,29 @@ def memory_returned() -> Iterator[None]:
         yield
     finally:
         pa.set_memory_pool(before)
+
+
+def dictionary_columns(schema: pa.Schema) -> list[str]:
+    """Names of the columns that are dictionary-encoded."""
+    return [field.name for field in schema if pa.types.is_dictionary(field.type)]
+
+
+def read_groups(path: Path, dictionary: Sequence[str] = (), start: int = 0) -> Iterator[pa.Table]:
+    """The rows of a parquet file from `start` on, one row group at a time. Raises NdecError like `read_table`.
+
+    dictionary: text columns that stay dictionary-encoded in memory, if the file has them.
+    """
+    try:
+        present = set(pq.read_schema(path).names)  # of a column that is absent, read_dictionary makes a KeyError
+        with pq.ParquetFile(path, read_dictionary=[name for name in dictionary if name in present]) as file:
+            refuse_newer(file.schema_arrow, path)
+            for index in range(file.num_row_groups):
+                rows = file.metadata.row_group(index).num_rows
+                if start < rows:
+                    yield file.read_row_group(index, use_threads=False).slice(max(start, 0))
+                start -= rows
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable_table(path, error) from None
 
 
 def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:

@@ -57,8 +57,8 @@ def _compare(config: CheckConfig, workspace: Workspace) -> dict[str, int] | None
     except (NdecError, UsageError) as error:
         say(f"not compared with Label Studio: {error}")
         return None
-    if (elsewhere := of_files(tables.labels)).num_rows:
-        say(f"{number_of(elsewhere.num_rows, 'label')} came with files of pairs; Label Studio does not have them")
+    if elsewhere := sum(of_files(part).num_rows for part in tables.label_parts()):
+        say(f"{number_of(elsewhere, 'label')} came with files of pairs; Label Studio does not have them")
     changes = collect_changes(tables, connection, everything=True, accept_deleted=True, repair=False)
     for missing in changes.deleted:
         say(str(missing))

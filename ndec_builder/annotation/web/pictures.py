@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ndec_builder.annotation.tables import GOLD_ROLE, gold_images, missing_file, missing_images
+from ndec_builder.annotation.records.missing_images import missing_file, missing_images
+from ndec_builder.annotation.tables import GOLD_ROLE, gold_images
 from ndec_builder.core.console import say
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError
