@@ -83,18 +83,20 @@ class AnnotationTables:
         else:
             path = write_table(self.directory / f"{name}.parquet", table)
         setattr(self, name, table)
-        self._forget(*_DEPENDENT)
+        self._forget_dependent()
         return path
 
     def append_labels(self, new: pa.Table) -> Path:
         """Append rows (schema LABELS_IN_MEMORY) to labels.parquet without reading it into memory."""
         parts = itertools.chain(self.label_parts(), [new])
         path = ledger.append_parts(self.directory, "labels", new.schema, parts, self.label_count + new.num_rows)
-        self._forget("labels", *_DEPENDENT)
+        if "labels" in vars(self):
+            self.labels = pa.concat_tables([self.labels, new.cast(self.labels.schema)])
+        self._forget_dependent()
         return path
 
-    def _forget(self, *names: str) -> None:
-        for name in names:
+    def _forget_dependent(self) -> None:
+        for name in _DEPENDENT:
             vars(self).pop(name, None)
 
     def read(self, name: str, schema: pa.Schema, added: tuple[str, ...] = (), where: Any = None) -> pa.Table:
@@ -102,8 +104,7 @@ class AnnotationTables:
         if name in ledger.APPEND_ONLY:
             ledger.check_present(self.directory, name)
         schema = compact_schema(schema) if self.compact and name == "project_tasks" else schema
-        path = self.directory / f"{name}.parquet"
-        if not path.is_file():
+        if not (path := self.directory / f"{name}.parquet").is_file():
             return table_of(schema, [])
         table = read_table(path, dictionary=dictionary_columns(schema), where=where)
         return label_file.with_columns(table, schema, added)
@@ -225,8 +226,7 @@ class AnnotationTables:
     @cached_property
     def relearnt(self) -> dict[str, ClassProbabilities]:
         """pair_id → probabilities written by `ndec annotate relearn`; empty if it was never run."""
-        path = self.directory / RELEARNT_FILE
-        if not path.is_file():
+        if not (path := self.directory / RELEARNT_FILE).is_file():
             return {}
         columns = conform(read_table(path), PRELABELS).to_pydict()
         return {row[0]: row[1:] for row in zip(*columns.values(), strict=True)}

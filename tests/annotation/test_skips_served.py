@@ -255,17 +255,13 @@ def test_incidents_and_skips_are_written_before_labels(
     labels_of(workspace)
     client.annotations.update(id=made[0].id, result=given("edited_copy"))
     client.annotations.create(id=tasks[2].id, result=[], was_cancelled=True)
-    real = AnnotationTables.write
 
-    def killed(self: AnnotationTables, name: str, table: pa.Table) -> Any:
-        if name == "labels":
-            raise KeyboardInterrupt
-        return real(self, name, table)
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(AnnotationTables, "write", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AnnotationTables, "append_labels", killed)
         pull.run(PullConfig(workspace.root))
-    monkeypatch.setattr(AnnotationTables, "write", real)
     tables = AnnotationTables(workspace, "test")
     assert (tables.incidents.num_rows, tables.skips.num_rows, tables.labels.num_rows) == (1, 1, 2)
     assert dict(labels_of(workspace))[tasks[0].data["pair_id"]] == "edited_copy"
