@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 import zlib
@@ -124,3 +125,20 @@ def test_row_groups_are_read_once_while_they_fit(tmp_path: Path, monkeypatch: py
     for row in (0, 10, 1, 11, 20, 12, 2):  # two groups fit: 0 and 1 stay, 20 pushes out 0, 2 brings it back
         small.read(Cell(path, row // 10, row % 10, "jpg"))
     assert reads[4:] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("form", ["replaced", "rewritten"])
+def test_a_local_file_that_changes_while_the_process_runs_is_read_again(tmp_path: Path, form: str) -> None:
+    path, sizes = tmp_path / "a.parquet", set()
+    for value in (b"one", b"two"):
+        other = tmp_path / "new.parquet"
+        pq.write_table(pa.table({"jpg": pa.array([value], pa.binary())}), other, compression="none")
+        if form == "replaced":  # as a copy that keeps time and size
+            os.utime(other, ns=(10**9, 10**9))
+            other.replace(path)
+        else:
+            path.write_bytes(other.read_bytes())
+            os.utime(path, ns=(len(sizes), len(sizes)))
+        sizes.add(path.stat().st_size)
+        assert read_uri(Cell(str(path), 0, 0, "jpg").uri) == value
+    assert len(sizes) == 1
