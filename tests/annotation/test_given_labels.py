@@ -27,6 +27,7 @@ from ndec_builder.core.workspace import Workspace
 from support.described_bench import Bench
 from support.given_file import CSV, DECIDED, FILE, MAP, Given, P
 from support.pictures import scene
+from support.votes import labels_of
 
 
 def test_a_file_is_resolved_without_any_server(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +138,38 @@ def test_a_file_under_a_second_name_is_no_second_annotator(given: Given, more: s
     under_another_name(given, CSV + more, label_source="team.csv")
     given.resolve()
     assert {name for _, name, _ in given.labels()} == {FILE} and len(given.labels()) == 3 + bool(more)
+
+
+def labelled_by_ann(given: Given, labels: dict[str, str]) -> None:
+    given.tables().write("labels", labels_of([(pair, "first", "ann", label) for pair, label in labels.items()]))
+
+
+@pytest.mark.parametrize("more", [{}, {"0" * 16: "unrelated"}], ids=["all of them", "a part"])
+def test_your_own_labels_as_a_file_are_no_second_annotator(given: Given, more: dict[str, str]) -> None:
+    labelled_by_ann(given, more | DECIDED)
+    with pytest.raises(UsageError, match=r"3 of its pairs have a label of ann too, 0 of .* leave out --labels"):
+        given.mine()
+    given.mine(label_source="somebody else")
+    stored = read_table(given.workspace.candidates("test") / GIVEN_LABELS_FILE)
+    assert set(stored["annotator"].to_pylist()) == {"file:somebody else"}
+
+
+def test_a_file_that_people_double_checked_can_be_mined_again(given: Given) -> None:
+    given.mine()
+    labelled_by_ann(given, {P[1]: "edited_copy"})
+    given.mine()
+    given.resolve()
+    assert (P[1], FILE, "edited_copy") in given.labels()
+
+
+def test_a_file_that_differs_from_your_labels_is_a_second_annotator(
+    given: Given, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled_by_ann(given, {P[1]: "edited_copy", P[2]: "unrelated"})
+    given.mine()
+    assert f"2 of its pairs have a label of ann too, 1 of them a different one; {FILE} and ann" in (
+        capsys.readouterr().err
+    )
 
 
 def test_two_files_that_differ_are_two_annotators(given: Given, capsys: pytest.CaptureFixture[str]) -> None:

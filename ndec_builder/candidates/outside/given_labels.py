@@ -17,9 +17,10 @@ from ndec_builder.candidates.outside.pair_files import NamedPair
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import UsageError
-from ndec_builder.core.schemas import GIVEN_LABELS, conform, table_of
+from ndec_builder.core.schemas import GIVEN_LABELS, conform, pair_id, table_of
 from ndec_builder.core.storage import fingerprint, read_table, write_table
 from ndec_builder.core.vocabulary import FILE_SOURCE, LABELS
+from ndec_builder.core.workspace import Workspace
 
 # what the file said: query_id, reference_id, given_score, and given_label if labels were asked for
 GIVEN_FILE = "given-pairs.parquet"
@@ -68,18 +69,18 @@ def _annotator(config: MineConfig) -> str:
     return FILE_SOURCE + (config.label_source or Path(config.pairs or "").name)
 
 
-def refuse_second_name(config: MineConfig, directory: Path, given: pa.Table) -> None:
-    """Refuse a file that repeats the labels of another one: they would look like two annotators who agree.
+def refuse_second_name(config: MineConfig, workspace: Workspace, given: pa.Table) -> None:
+    """Refuse a file that repeats the labels of another file or of an annotator: they would look like two who agree.
 
     Repeats: they label some pairs alike and none differently, and one of them has no label that the other lacks. Raises
-    UsageError, except with an explicit `label_source`. Other shared pairs are only reported. `given`: see GIVEN_FILE.
+    UsageError, except with an explicit `label_source`. Other shared pairs are only reported, and so are annotators who
+    agree with a file that counts already. `given`: see GIVEN_FILE.
     """
-    path, annotator = directory / GIVEN_LABELS_FILE, _annotator(config)
-    new = {(q, r): label for q, r, _, label in zip(*given.to_pydict().values(), strict=True) if label is not None}
-    others: dict[str, dict[tuple[str, str], str]] = {}
-    for row in read_table(path).to_pylist() if path.is_file() else []:
-        others.setdefault(row["annotator"], {})[row["query_id"], row["reference_id"]] = row["label"]
-    others.pop(annotator, None)
+    annotator = _annotator(config)
+    rows = zip(*given.select(["query_id", "reference_id", "given_label"]).to_pydict().values(), strict=True)
+    new = {pair_id(config.split, query, reference): label for query, reference, label in rows if label is not None}
+    others = _labels_by_annotator(workspace, config.split)
+    counted = others.pop(annotator, None) is not None  # people may have double-checked its pairs since
     for name, known in sorted(others.items()):
         shared = new.keys() & known.keys()
         differ = sum(new[pair] != known[pair] for pair in shared)
@@ -87,13 +88,30 @@ def refuse_second_name(config: MineConfig, directory: Path, given: pa.Table) -> 
             continue
         said = f"{config.pairs}: {number_of(len(shared), 'of its pairs has a label', 'of its pairs have a label')} of "
         said += f"{name} too, {differ} of them a different one"
-        if not differ and len(shared) in (len(new), len(known)) and not config.label_source:
+        repeats = not differ and len(shared) in (len(new), len(known)) and not config.label_source
+        if repeats and (name.startswith(FILE_SOURCE) or not counted):
+            same = f"If these are the labels that {name} gave here, leave out --labels: they count already"
+            if name.startswith(FILE_SOURCE):
+                same = "If it is another copy or version of that file, use --label-source "
+                same += f"{name.removeprefix(FILE_SOURCE)}, so that nobody counts twice"
             raise UsageError(
-                f"{said}. If it is another copy or version of that file, use --label-source "
-                f"{name.removeprefix(FILE_SOURCE)}, so that nobody counts twice. If somebody else gave these labels, "
-                f"use --label-source with that person's name"
+                f"{said}. {same}. If somebody else gave these labels, use --label-source with that person's name"
             )
         say(f"{said}; {annotator} and {name} count as two annotators")
+
+
+def _labels_by_annotator(workspace: Workspace, split: str) -> dict[str, dict[str, str]]:
+    """Annotator → pair_id → newest label: those of earlier files, and those that people gave in Label Studio."""
+    found: dict[str, dict[str, str]] = {}
+    if (path := workspace.candidates(split) / GIVEN_LABELS_FILE).is_file():
+        for row in read_table(path).to_pylist():
+            found.setdefault(row["annotator"], {})[row["pair_id"]] = row["label"]
+    if (path := workspace.annotation(split) / "labels.parquet").is_file():
+        table = read_table(path, ["annotator", "pair_id", "label", "is_gold"])
+        for annotator, pair, label, is_gold in zip(*table.to_pydict().values(), strict=True):
+            if not annotator.startswith(FILE_SOURCE) and not is_gold:
+                found.setdefault(annotator, {})[pair] = label
+    return found
 
 
 def remember_given(config: MineConfig, directory: Path, table: pa.Table) -> None:

@@ -30,7 +30,7 @@ def given_pairs(workspace: Workspace, config: MineConfig, sides: tuple[RoleVecto
     direction; of both directions, one counts. Of names that both roles have, the first is the pool image if the columns
     say so (`query_id`, `reference_id`). Pairs that cannot be mined are counted with their reason and listed in
     LEFT_OUT_FILE. Raises UsageError when no pair is left, for a label that is none of ndec's, or for labels that
-    another file gave (`refuse_second_name`).
+    another file or an annotator gave (`refuse_second_name`).
     """
     path = config.pairs
     assert path is not None
@@ -63,7 +63,7 @@ def given_pairs(workspace: Workspace, config: MineConfig, sides: tuple[RoleVecto
     }
     if config.labels:
         given["given_label"] = pa.array([found[key].label for key in keys], pa.string())
-        refuse_second_name(config, directory, pa.table(given))
+        refuse_second_name(config, workspace, pa.table(given))
     write_table(directory / GIVEN_FILE, pa.table(given))
     queries, references = (np.array(column, np.int64) for column in zip(*keys, strict=True))
     used, places = np.unique(queries, return_inverse=True)
