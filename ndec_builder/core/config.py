@@ -138,6 +138,12 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}; fix that line or start over with `ndec init`") from None
 
 
+_LEFT_OUT = {
+    "precision": "Trunks run in float32, or in bfloat16 (the setting bf16). int8 was tried and left out: "
+    "benchmarks/results/int8_tried.md.",
+}
+
+
 def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: Any) -> ConfigT:
     """Make a stage's config: defaults, `[engine]` and `[section]` of the settings, then the flags that are not None.
 
@@ -149,7 +155,8 @@ def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: A
     unset = {field.name for field in dataclasses.fields(cls) if field.default is None}  # type: ignore[arg-type]
     own, values = _table(settings, section), dict[str, Any]()
     if (name := next((name for name in own if name not in known), None)) is not None:
-        raise UsageError(f"unknown setting {name!r} in [{section}] of ndec.toml{nearest(name, known)} Known: {known}")
+        hint = f". {_LEFT_OUT[name]}" if name in _LEFT_OUT else nearest(name, known) or "."
+        raise UsageError(f"unknown setting {name!r} in [{section}] of ndec.toml{hint} Known: {', '.join(known)}")
     shared = {name: value for name, value in _table(settings, "engine").items() if name in hints}
     for where, table in (("engine", shared), (section, own)):
         for name, value in table.items():
