@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ndec_builder.core.errors import UsageError, nearest
+from ndec_builder.core.vocabulary import LEFT_OUT
 
 ConfigT = TypeVar("ConfigT")
 _Result = TypeVar("_Result")
@@ -138,12 +139,6 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}; fix that line or start over with `ndec init`") from None
 
 
-_LEFT_OUT = {
-    "precision": "Trunks run in float32, or in bfloat16 (the setting bf16). int8 was tried and left out: "
-    "benchmarks/results/int8_tried.md.",
-}
-
-
 def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: Any) -> ConfigT:
     """Make a stage's config: defaults, `[engine]` and `[section]` of the settings, then the flags that are not None.
 
@@ -155,7 +150,7 @@ def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: A
     unset = {field.name for field in dataclasses.fields(cls) if field.default is None}  # type: ignore[arg-type]
     own, values = _table(settings, section), dict[str, Any]()
     if (name := next((name for name in own if name not in known), None)) is not None:
-        hint = f". {_LEFT_OUT[name]}" if name in _LEFT_OUT else nearest(name, known) or "."
+        hint = f". {LEFT_OUT[name]}" if name in LEFT_OUT else nearest(name, known) or "."
         raise UsageError(f"unknown setting {name!r} in [{section}] of ndec.toml{hint} Known: {', '.join(known)}")
     shared = {name: value for name, value in _table(settings, "engine").items() if name in hints}
     for where, table in (("engine", shared), (section, own)):

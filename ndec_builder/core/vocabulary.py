@@ -14,3 +14,8 @@ HARD_KINDS = ("natural", "reverse_crop")
 ROUNDS = ("first", "double_check", "adjudication", "audit")
 # Annotator of labels that came with a file of pairs: this, then the name of the source. No person's name has a colon.
 FILE_SOURCE = "file:"
+# Settings that people ask for and ndec does not have, with the reason.
+LEFT_OUT = {
+    "precision": "Models run in float32, or in bfloat16 (the setting bf16). int8 was tried and left out, see "
+    "benchmarks/results/int8_tried.md.",
+}
