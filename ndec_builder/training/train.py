@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import Backbone, best_device, load_backbone
+from ndec_builder.embeddings.inference import use_bf16
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.batches import CachedBatches, OnlineBatches
 from ndec_builder.training.calibration import Threshold, choose_threshold, held_out, held_out_ratios
@@ -40,7 +42,7 @@ from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +161,26 @@ def train_head(job: Job) -> Head:
     # a step of the head alone is too small for a second thread
     threads = config.threads if config.whole_network else 1
     logs = job.directory / "tensorboard" / (f"rank-{job.team.rank}" if job.team.rank else "")
-    with torch_threads(threads), closing(batches), SummaryWriter(str(logs)) as writer:
+    products = fast_products(device == "cpu" and use_bf16(config.bf16, torch.device(device)))
+    with torch_threads(threads), products, closing(batches), SummaryWriter(str(logs)) as writer:
         ids = data.images["image_id"].to_pylist()
         train(network, cosface, groups, batches, job.recipe, config, job.directory, job.mark, writer, job.team, ids)
     return head
+
+
+@contextmanager
+def fast_products(allowed: bool) -> Iterator[None]:
+    """Multiply float32 matrices with oneDNN on a CPU, if `allowed`: twice as fast as MKL on an AMD processor.
+
+    oneDNN may round the factors to bfloat16 (it does with AMX), so this is for processors and settings with bfloat16.
+    """
+    before = torch.get_float32_matmul_precision()
+    if allowed:
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _trains_in_bf16(config: TrainConfig, backbone: Backbone) -> bool:

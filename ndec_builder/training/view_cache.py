@@ -23,21 +23,19 @@ from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import (
     atomic_path,
     fingerprint,
-    read_json,
     read_table,
     remove_abandoned,
     sha256_bytes,
-    write_json,
     write_table,
 )
 from ndec_builder.embeddings.backbones import Backbone
-from ndec_builder.embeddings.engines.precision import precision_of, stored_precision
+from ndec_builder.embeddings.engines.precision import precision_of
 from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.extract import in_order
 from ndec_builder.embeddings.inference import Inference, to_host
 from ndec_builder.training.views import MAX_BACKGROUNDS, View, ViewMaker, view_kinds
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 SHARD_IMAGES = 128
 TRUNK_BATCH = 8  # inputs of the trunk at a time; the last batch of a shard is padded
 CACHED_VIEWS = pa.schema(
@@ -94,12 +92,13 @@ def cache_views(
     """
     ids = images["image_id"].to_pylist()
     given = backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images)
-    mark = _mark(root, backbone, *given)
+    precision = precision_of(bf16, backbone) if bf16 == "auto" else ""
+    mark = views_fingerprint(*given, precision=precision)
     rows = images.select(["image_id", "uri"]).to_pylist()
     plan = Plan(len(rows), SHARD_IMAGES, mark)
     lacking = len(maker.backgrounds) < min(MAX_BACKGROUNDS, len(ids))
     if lacking and not all((root / mark[:16] / f"{shard.name}.done.json").is_file() for shard in plan.shards):
-        mark = _mark(root, backbone, *given, replaced=True)
+        mark = views_fingerprint(*given, precision=precision, replaced=True)
         plan = Plan(len(rows), SHARD_IMAGES, mark)
     directory = (root / mark[:16]).absolute()
     remove_abandoned(directory)
@@ -115,35 +114,6 @@ def cache_views(
     work = ViewShard(directory, rows, trunk, maker, tuple(kinds), bf16, threads)
     run_shards(directory, plan, work, engine, what="views", unit="images")
     return _read(directory, shards, len(kinds), mark)
-
-
-def _mark(root: Path, backbone: Backbone, *given: Any, replaced: bool = False) -> str:
-    """`views_fingerprint` with the precision of this machine.
-
-    Views of an earlier version, which did not name it, keep their fingerprint if they have this precision.
-    """
-    _, ids, maker, _, bf16, _ = given
-    precision = precision_of(bf16, backbone) if bf16 == "auto" else ""
-    mark = views_fingerprint(*given, precision=precision, replaced=replaced)
-    before = views_fingerprint(*given, replaced=replaced)
-    if (root / mark[:16]).is_dir() or _precision_of_views(root / before[:16], backbone, maker, ids) != precision:
-        return mark
-    return before
-
-
-def _precision_of_views(directory: Path, backbone: Backbone, maker: ViewMaker, ids: list[str]) -> str | None:
-    """In which precision an earlier version made the views of a folder; None if there are none to tell by."""
-    record = directory / "precision.json"
-    for path in () if record.is_file() else sorted(directory.glob("shard-*.done.json")):
-        shard = directory / path.name.removesuffix(".done.json")
-        made = read_table(shard.with_suffix(".parquet"), ["image_id"])["image_id"].to_pylist()
-        views = _views_of(maker, ids.index(made[0]), view_kinds(1)) if made else ""
-        if not isinstance(views, str):
-            pixels = views[0].pixels.transpose(1, 2, 0)[None]
-            precision = stored_precision(backbone, pixels, np.load(shard.with_suffix(".npy"))[:1])
-            write_json(record, {"precision": precision})
-            break
-    return str(read_json(record)["precision"]) if record.is_file() else None
 
 
 def views_fingerprint(

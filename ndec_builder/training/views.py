@@ -14,7 +14,7 @@ from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.storage import read_uri, sha256_bytes
 from ndec_builder.edits.layers import HashedPictures
 from ndec_builder.edits.recipes import edit_image
-from ndec_builder.embeddings.preprocess import to_array
+from ndec_builder.embeddings.preprocess import longest_side, to_array
 
 ORIGINAL, CROP = "original", "edited-crop"  # recipes of `edits`
 COPIES = ("copy", "view")  # the mix of test copies, and the training views of BoT
@@ -44,28 +44,33 @@ def view_kinds(count: int) -> tuple[str, ...]:
     return (ORIGINAL, *(CROP,) * crops, *(COPIES[i % 2] for i in range(count - 1 - crops)))
 
 
-def load_picture(uri: str, side: int, rotation: int = 0, sha256: str | None = None) -> Image.Image:
+def load_picture(
+    uri: str, side: int, rotation: int = 0, sha256: str | None = None, *, scaled: bool = False
+) -> Image.Image:
     """Decode one image to upright RGB with its longer side at most `side` px, so that the edits are cheap.
 
+    scaled: a JPEG may be scaled down while it is decoded, to at least twice that side. It is faster for large photos.
     Raises core.decode.DecodeError, also for bytes with another `sha256`, or OSError when the file cannot be read: both
     mean a row in the rejects.
     """
     data = read_uri(uri)
     if sha256 is not None and sha256_bytes(data) != sha256:
         raise DecodeError("its bytes have changed since it was ingested")
-    picture = decode(data, rotation)
+    picture = decode(data, rotation, target=longest_side(2 * side) if scaled else None)
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return picture
 
 
-def load_backgrounds(uris: Sequence[str], side: int, rotations: Sequence[int], sha256: Sequence[str]) -> HashedPictures:
+def load_backgrounds(
+    uris: Sequence[str], side: int, rotations: Sequence[int], sha256: Sequence[str], *, scaled: bool = False
+) -> HashedPictures:
     """Pictures to paste copies on: up to MAX_BACKGROUNDS, evenly spread over the training images that can be read."""
     spread = np.linspace(0, len(uris) - 1, min(MAX_BACKGROUNDS, len(uris))).round().astype(int)
     pictures = []
     for row in dict.fromkeys(spread.tolist()):
         try:
-            pictures.append(load_picture(uris[row], side, rotations[row], sha256[row]))
+            pictures.append(load_picture(uris[row], side, rotations[row], sha256[row], scaled=scaled))
         except (ValueError, OSError):  # counted as a reject of the views
             continue
     return HashedPictures(pictures)
@@ -104,7 +109,7 @@ class ViewMaker:
 
     def views(self, row: int, kinds: Sequence[str], *numbers: int) -> list[View]:
         """Views of one image. Raises what `load_picture` raises."""
-        picture = load_picture(self.uris[row], self.side, self.rotations[row], self.sha256[row])
+        picture = load_picture(self.uris[row], self.side, self.rotations[row], self.sha256[row], scaled=True)
         return [
             make_view(
                 picture, kind, view_generator(self.seed, self.sha256[row], *numbers, i), self.size, self.backgrounds
@@ -118,4 +123,5 @@ def view_maker(images: Sequence[dict[str, Any]], resolve: Callable[[str], str], 
     uris = [resolve(row["uri"]) for row in images]
     rotations = [row.get("rotation") or 0 for row in images]
     sha256 = [row["sha256"] for row in images]
-    return ViewMaker(uris, sha256, size, seed, load_backgrounds(uris, 2 * size, rotations, sha256), rotations)
+    backgrounds = load_backgrounds(uris, 2 * size, rotations, sha256, scaled=True)
+    return ViewMaker(uris, sha256, size, seed, backgrounds, rotations)

@@ -19,7 +19,6 @@ from ndec_builder.embeddings.backbones import load_backbone
 from ndec_builder.embeddings.engines.precision import bf16_for, precision_of, stored_precision
 from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.preprocess import to_array
-from ndec_builder.training import view_cache
 from ndec_builder.training.fused.measure import MeasureShard
 from ndec_builder.training.fused.run import measured, prepare_training
 from ndec_builder.training.fused.settings import FusedConfig
@@ -42,22 +41,6 @@ def views(root: Path, tiny: str, paths: list[Path], bf16: str = "auto") -> Cache
     rows = [{"image_id": path.stem, "uri": str(path), "sha256": sha256_file(path), "rotation": 0} for path in paths]
     kinds, maker = view_kinds(3), view_maker(rows, str, 32, 0)
     return cache_views(root, load_backbone(tiny), table_of(IMAGES, rows), maker, kinds, bf16, 1)
-
-
-@pytest.mark.parametrize(("made", "now"), MOVES)
-def test_views_of_an_earlier_version_are_used_in_their_own_precision_only(
-    made: str, now: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = write_scenes(tmp_path / "in", 3)
-    with monkeypatch.context() as patched:  # an earlier version did not name the precision
-        with_processor(patched, made)
-        patched.setattr(view_cache, "precision_of", lambda *_: "")
-        before = views(tmp_path / "cache", tiny, paths)
-    with_processor(monkeypatch, now)
-    after = views(tmp_path / "cache", tiny, paths)
-    assert (after.fingerprint == before.fingerprint) == (made == now)
-    np.testing.assert_array_equal(after.features, views(tmp_path / "fresh", tiny, paths).features)
-    assert views(tmp_path / "cache", tiny, paths).fingerprint == after.fingerprint
 
 
 def test_views_made_now_name_what_auto_means(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,3 +257,13 @@ def test_the_step_of_the_gpu_benchmark_trains_the_whole_network(
     given = argparse.Namespace(images=None, manifest=write_manifest(tables))
     (row,) = gpu.train(0.0, given, "cpu", tiny, identities=3, steps=(1, 2))
     assert row.what == "train-asl --whole-network" and " steps/s of " in row.rate and row.seconds > 0
+
+
+def test_products_are_fast_only_inside_and_only_where_allowed() -> None:
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(RuntimeError, match="stopped"), train.fast_products(True):
+        assert torch.get_float32_matmul_precision() == "medium"
+        raise RuntimeError("stopped")
+    assert torch.get_float32_matmul_precision() == before
+    with train.fast_products(False):
+        assert torch.get_float32_matmul_precision() == before

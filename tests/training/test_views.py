@@ -15,7 +15,7 @@ from ndec_builder.edits.operations import replay
 from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.training import views
 from ndec_builder.training.views import load_picture, view_kinds, view_maker
-from support.pictures import write_scenes
+from support.pictures import scene, write_scenes
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,14 @@ def test_an_image_with_a_rotation_is_seen_upright(tmp_path: Path, monkeypatch: p
     ]
     first, second = (view_maker([row], str, 32, 0).views(0, ("original", "view")) for row in rows)
     assert [view.pixels.tobytes() for view in first] == [view.pixels.tobytes() for view in second]
+
+
+def test_a_large_jpeg_is_scaled_down_while_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    scene(5, (960, 720)).save(path, quality=95)
+    full, scaled = (np.asarray(load_picture(str(path), 96, scaled=choice), np.int64) for choice in (False, True))
+    assert full.shape == scaled.shape == (72, 96, 3)
+    assert 0 < np.abs(full - scaled).mean() < 2  # of 255: another way to shrink, the same picture
+    small = tmp_path / "small.jpg"
+    scene(5, (340, 250)).save(small, quality=95)
+    assert load_picture(str(small), 96).tobytes() == load_picture(str(small), 96, scaled=True).tobytes()

@@ -97,7 +97,7 @@ def open_plan(output: Path, plan: Plan) -> Path:
 
 def changed_packages(folder: Path) -> str:
     """Packages whose versions differ from those that a plan was begun with; empty if none, or if they are unknown."""
-    begun = _read(folder / "plan.json").get("packages")
+    begun = _read(folder / "plan.json").get("packages") if (folder / "plan.json").is_file() else None
     return this_machine().differences(Machine("", begun)) if begun else ""
 
 
