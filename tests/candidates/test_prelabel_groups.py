@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from ndec_builder.candidates import prelabel
 from ndec_builder.candidates.prelabel import learn, out_of_fold, run
 from ndec_builder.candidates.settings import PrelabelConfig
 from ndec_builder.candidates.synthetic.known_pairs import KnownPairs
+from ndec_builder.candidates.synthetic.shard_works import GalleryPictures
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
 from ndec_builder.core.storage import write_json, write_table
@@ -62,3 +65,12 @@ def test_too_few_groups_are_named(groups):
 def test_two_groups_are_enough():
     held = out_of_fold(pairs(["a", "b"]), "reference")
     assert (held[0::2] > 0.5).all() and (held[1::2] < 0.5).all()
+
+
+def test_a_picture_that_changed_is_not_learned_from(tmp_path):
+    path = tmp_path / "a.png"
+    scene(1).save(path)
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest(), "0" * 64, None]
+    pictures = GalleryPictures([str(path)] * 3, [0] * 3, sums)
+    for read in (pictures.open, pictures.describe):
+        assert [read(place) is None for place in range(3)] == [False, True, False]

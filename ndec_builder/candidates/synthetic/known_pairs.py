@@ -77,9 +77,12 @@ def make_known_pairs(
     chosen = np.random.default_rng(seed).permutation(len(gallery.ids))[:count]
     plan = Plan(len(chosen), MADE_PER_SHARD, fingerprint([gallery.ids, seed]))
     folder = open_plan(scratch / "made", plan).absolute()
-    uris = [workspace.resolve(row["uri"]) for row in map(gallery.rows.__getitem__, gallery.ids)]
-    rotations = [gallery.rows[name]["rotation"] or 0 for name in gallery.ids]
-    pictures = GalleryPictures(uris, rotations)
+    rows = [gallery.rows[name] for name in gallery.ids]
+    pictures = GalleryPictures(
+        [workspace.resolve(row["uri"]) for row in rows],
+        [row["rotation"] or 0 for row in rows],
+        [row["sha256"] for row in rows],
+    )
     run_shards(folder, plan, MakeShard(folder, pictures, chosen, seed), engine, what="making pairs with known labels",
                unit="images")  # fmt: skip
     made = [read_json(folder / f"{shard.name}.json") for shard in plan.shards]

@@ -18,7 +18,8 @@ from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.executor.shard_items import step, stepping
-from ndec_builder.core.storage import atomic_path, read_json, read_uri, write_bytes, write_json
+from ndec_builder.core.pictures.ingested import read_image
+from ndec_builder.core.storage import atomic_path, read_json, write_bytes, write_json
 from ndec_builder.edits.recipes import edit_image
 
 TOO_ALIKE = 0.97  # cosine: the gallery may contain the picture twice
@@ -48,18 +49,19 @@ class GalleryPictures:
 
     uris: list[str]
     rotations: list[int]
+    sha256: list[str | None]  # that their bytes must have; None: unknown
 
     def open(self, place: int) -> Image.Image | None:
-        """None if the picture cannot be read."""
-        return _open(self.uris[place], self.rotations[place])
+        """None if the picture cannot be read or has changed: it does not fit its vector then."""
+        return _open(self.uris[place], self.rotations[place], self.sha256[place])
 
     def describe(self, place: int) -> DescribedPicture | None:
-        return _described(self.uris[place], self.rotations[place])
+        return _described(self.uris[place], self.rotations[place], self.sha256[place])
 
 
 @lru_cache(maxsize=1000)  # half a gigabyte; neighbours of many pictures are the same
-def _described(uri: str, rotation: int) -> DescribedPicture | None:
-    image = _open(uri, rotation)
+def _described(uri: str, rotation: int, sha256: str | None) -> DescribedPicture | None:
+    image = _open(uri, rotation, sha256)
     return None if image is None else describe_quickly(np.asarray(image))
 
 
@@ -179,8 +181,8 @@ def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _open(uri: str, rotation: int) -> Image.Image | None:
+def _open(uri: str, rotation: int, sha256: str | None) -> Image.Image | None:
     try:
-        return decode(read_uri(uri), rotation)
+        return decode(read_image(uri, sha256), rotation)
     except (OSError, DecodeError):
         return None
