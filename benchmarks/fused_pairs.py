@@ -2,7 +2,7 @@
 
     python benchmarks/fused_pairs.py --manifest DIR [--queries 100] [--today CHECKOUT] [--quick]
 
-Each query is paired with the ten best references by descriptor, as in the list that `ndec benchmark` rescores. As in
+Each query is paired with the ten best references by descriptor, the first half of what `ndec benchmark` examines. As in
 `ndec benchmark --scorer fused`, references whose cosine is far below the query's best are not opened, and each picture
 is prepared once. DIR is a manifest inside its workspace, whose cache of features is used: embedding is not included.
 --today measures the code of another checkout on the same pairs, in the same run.

@@ -48,7 +48,7 @@ from ndec_builder.training.fused.model import FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.fused.thumbnails import THUMBS
 
-MODEL, TOP = "efficientnet-lite0", 10
+MODEL, TOP = "efficientnet-lite0", BenchmarkConfig.rescored
 FEW_GROUPS = 20  # natural groups in the evaluated half below which nothing is claimed
 SEARCHES = {
     "all pairs": {},

@@ -82,7 +82,7 @@ class BenchmarkConfig(Config):
     k: int | None = setting(None, "Nearest references per query; default: the global top 500,000 pairs.", ge=1)
     replicates: int = setting(1000, "Bootstrap replicates for the 95 % intervals.", ge=100)
     seed: int = setting(0, "Seed of the bootstrap.")
-    rescored: int = setting(10, "fused: best pairs per query to re-score; all others stay below them.", ge=1)
+    rescored: int = setting(20, "fused: best pairs per query to re-score; all others stay below them.", ge=1)
     rescored_within: float = setting(
         0.2, "fused: of these, only those whose cosine is at most this far below the query's best; 2: all of them.",
         ge=0, le=2,

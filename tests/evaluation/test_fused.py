@@ -223,13 +223,13 @@ def test_it_refuses_what_it_was_fitted_on_and_half_a_command(small, fused: Path,
         ({}, ""),
         ({"model": "OTHER"}, "measured on the best pairs of efficientnet-lite0 alone"),
         ({"model": (MODEL, "OTHER")}, "measured on the best pairs of efficientnet-lite0 alone"),
-        ({"competition": False}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
-        ({"one_per_query": True}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
+        ({"competition": False}, "measured with competition, all pairs, --shortlist global and --rescored 20"),
+        ({"one_per_query": True}, "measured with competition, all pairs, --shortlist global and --rescored 20"),
         ({"rescored_within": 2.0}, "measured with --rescored-within 0.2"),
-        ({"k": 5}, "measured with the 10 best pairs of each query, and --k 5 leaves fewer"),
-        ({"k": 10}, ""),
-        ({"rescored": 5}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
-        ({"shortlist": "both"}, "measured with competition, all pairs, --shortlist global and --rescored 10"),
+        ({"k": 5}, "measured with the 20 best pairs of each query, and --k 5 leaves fewer"),
+        ({"k": 20}, ""),
+        ({"rescored": 5}, "measured with competition, all pairs, --shortlist global and --rescored 20"),
+        ({"shortlist": "both"}, "measured with competition, all pairs, --shortlist global and --rescored 20"),
     ],
 )
 def test_shipped_thresholds_are_refused_for_other_lists(
@@ -241,7 +241,7 @@ def test_shipped_thresholds_are_refused_for_other_lists(
         changed = {"model": tuple(str(tmp_path / "other.pt") if name == "OTHER" else name for name in names)}
     model = load_model(fused)
     value = {"threshold": 0.5, "low": 0.4, "high": 0.6}
-    how = {"rescored": 10, "rescored_within": 0.2, "shortlist": "global"}
+    how = {"rescored": 20, "rescored_within": 0.2, "shortlist": "global"}
     model.card["decision"] = {"thresholds": {"0.9": value}, "measured_on": "x", **how}
     config = BenchmarkConfig(**{"workspace": tmp_path, "manifest": tmp_path, "model": MODEL, **changed})
     found = shipped_thresholds(model, config)
