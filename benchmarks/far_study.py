@@ -74,8 +74,9 @@ EDITS = {  # kind → what `convert` is told; OTHER is a picture that is no refe
 }  # fmt: skip
 RUNS: dict[str, dict[str, Any]] = {
     "cosine, whitened": {"scorer": "cosine"},
-    "fused, as before this change": {"scorer": "fused", "competition": False},
-    "+ competition": {"scorer": "fused"},
+    "fused, each pair on its own, ten best": {"scorer": "fused", "competition": False, "rescored": 10},
+    "+ competition": {"scorer": "fused", "rescored": 10},
+    "+ the twenty best (the default)": {"scorer": "fused"},
     "+ local shortlist": {"scorer": "fused", "shortlist": "both"},
     "+ one per query": {"scorer": "fused", "shortlist": "both", "one_per_query": True},
 }
@@ -231,8 +232,8 @@ def evaluate(out: Path, edits: dict[str, str], runs: dict[str, dict[str, Any]]) 
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
         for query, good in sure.items():
-            by_kind[f"{edits[query]}"] += [good] if name == "+ local shortlist" else []
-    lines += ["", "Copies with P ≥ .5, by edit (with the local shortlist): "]
+            by_kind[f"{edits[query]}"] += [good] if settings == {"scorer": "fused"} else []
+    lines += ["", "Copies with P ≥ .5, by edit (the default): "]
     lines += [", ".join(f"{kind} {sum(good)}/{len(good)}" for kind, good in sorted(by_kind.items()) if good)]
     return lines
 
