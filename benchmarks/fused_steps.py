@@ -188,13 +188,14 @@ def masked(one: Measured, columns: Sequence[str]) -> Measured:
 
 @dataclass(frozen=True)
 class Step:
-    """One row of the table. editor: fitted with editor copies · off: features at 0 · listed: the examined pairs."""
+    """One row of the table; the pairs it is fitted on, the features that are 0, the pairs that are examined."""
 
     name: str
     editor: bool = True
     off: tuple[str, ...] = ()
     competition: bool = True
     calibrated: bool = True
+    far: bool = False
     listed: str = "ten best"
 
 
@@ -205,7 +206,9 @@ STEPS = (
     Step("+ competition of the references (4)", calibrated=False),
     Step("+ calibrated on these pairs (5)"),
     Step("+ the twenty best of each query instead of ten (1)", listed="twenty best"),
-    Step("+ five more by local features (1; not the default)", listed="twenty best and local"),
+    Step("the same and five more by local features (1)", listed="twenty best and local"),
+    Step("the twenty best, far rivals among the training pairs", far=True, listed="twenty best"),
+    Step("+ five more by local features (1; not the default)", far=True, listed="twenty best and local"),
 )
 
 
@@ -216,7 +219,8 @@ def step_table(config: FusedConfig, quick: bool) -> list[str]:
     table = fused_run.measured_pairs(config, known, model.heads)
     raw = fused_run.measured(config, known)[0]
     source, query = (raw[name].to_numpy() for name in ("source", "query"))
-    plain = ~(fused_run.of_editor_copies(table.kind, source, query, config.copies) | (table.kind == "hard_edited"))
+    near = table.take(np.arange(len(raw)))  # far rivals come last
+    plain = ~(fused_run.of_editor_copies(near.kind, source, query, config.copies) | (near.kind == "hard_edited"))
     full = from_manifest(config.manifest)
     test, (edited, kinds) = restricted(full, "tuned"), editor_copies(full, config.workspace / "editor")
 
@@ -235,26 +239,26 @@ def step_table(config: FusedConfig, quick: bool) -> list[str]:
     cosine = group_predictions(test, lists["ten best"][0].listed)
     lines = [f"Cosine, with all hard negatives and without: μAP {average_precision(cosine.ranked):.3f} and "
              f"{average_precision(cosine.keep(cosine.stratum == 0).ranked):.3f}.", ""]  # fmt: skip
-    fits: dict[tuple[bool, tuple[str, ...]], FusedModel] = {}
+    fits: dict[tuple[bool, tuple[str, ...], bool], FusedModel] = {}
     for step in STEPS:
         if step.listed not in lists:
             continue
-        key = (step.editor, step.off)
+        key = (step.editor, step.off, step.far)
         if key not in fits:
-            rows = table if step.editor else table.take(np.flatnonzero(plain))
+            rows = table if step.far else near if step.editor else near.take(np.flatnonzero(plain))
             networks = fit_networks(without(rows, step.off), model.whitening, model.background, config)
             fits[key] = replace(networks, heads=model.heads)
         pairs, of_editor = (masked(one, step.off) for one in lists[step.listed])
         fit = fits[key]
         if step.calibrated:
-            fit = calibrated(fit, pairs)
+            fit = calibrated(fit, lists["ten best" if step.listed == "ten best" else "twenty best"][0])
         values = figures(fit, pairs, of_editor, competition=step.competition)
         if step == STEPS[0]:
             lines += [f"| step | {' | '.join(values)} |", f"|---|{'---|' * len(values)}"]
         lines.append(f"| {step.name} | {' | '.join(_shown(value) for value in values.values())} |")
         print(lines[-1], flush=True)
     best = lists["twenty best"]
-    return [*lines, "", *by_kind(calibrated(fits[True, ()], best[0]), best[1])]
+    return [*lines, "", *by_kind(calibrated(fits[True, (), True], best[0]), best[1])]
 
 
 def by_kind(model: FusedModel, editor: Measured) -> list[str]:

@@ -2,6 +2,7 @@
 
 * copy: (edited copy of x, x), a copy.
 * rival: (edited copy of x, a different training image), not a copy; the closest images by descriptor.
+* far_rival: (edited copy of x, any other training image), not a copy; added by `run.far_rivals`.
 * reverse: (x, a crop of x), not a copy: the query shows more.
 * two_crops: (a crop of x, another crop of x), not a copy, unless the query's crop is inside the other.
 * hard: (latter, former) of train_pairs, re-encoded, not a copy, as annotators decided.
@@ -23,7 +24,7 @@ from PIL import Image
 from ndec_builder.edits.recipes import edit_image
 from ndec_builder.training.data import TrainingSet
 
-PAIR_KINDS = ("copy", "rival", "reverse", "two_crops", "hard", "hard_edited", "copy_of_hard")
+PAIR_KINDS = ("copy", "rival", "far_rival", "reverse", "two_crops", "hard", "hard_edited", "copy_of_hard")
 MAX_CONTAINED = 0.9  # a crop with a larger share inside the other is (nearly) a copy of it
 
 

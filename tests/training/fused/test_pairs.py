@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.data import TrainingSet
+from ndec_builder.training.fused.measure import MEASURED_PAIRS, unit_rows
+from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.fused.pairs import (
     PairSample,
     contained,
@@ -15,7 +21,7 @@ from ndec_builder.training.fused.pairs import (
     samples_of_image,
     samples_of_pair,
 )
-from ndec_builder.training.fused.run import of_editor_copies
+from ndec_builder.training.fused.run import far_rivals, of_editor_copies
 from support.pictures import scene
 
 
@@ -101,3 +107,27 @@ def test_editor_copies_and_their_rivals_are_recognised() -> None:
     found = of_editor_copies(kind, source, query, copies=2)
     assert np.flatnonzero(found).tolist() == [3, 6, 8, 9]
     assert not of_editor_copies(kind, source, query, copies=3).any()
+
+
+def test_far_rivals_are_unrelated_images_with_their_own_cosine() -> None:
+    """Whitening that changes nothing, so each cosine is a dot of the given unit vectors."""
+    generator = np.random.default_rng(0)
+    vectors, made = (unit_rows(generator.normal(size=(n, 4)).astype(np.float32)) for n in (6, 3))
+    images = pa.table({"image_id": list("abcdef"), "group": ["g", "g", None, None, "h", "h"]})
+    data = SimpleNamespace(images=images, classes=np.arange(6))
+    known: Any = SimpleNamespace(data=data, vectors=vectors, whitening=Whitening(np.zeros(4, np.float32), np.eye(4)))
+    rows = [("copy", 0, 0, np.nan), ("rival", 1, 0, np.nan), ("rival", 1, 0, 0.1), ("rival", 4, 2, np.nan)]
+    values = [
+        dict.fromkeys(PAIR_SIGNALS, 0.5)
+        | {"kind": kind, "is_copy": kind == "copy", "group": "x", "score": 0.9, "background": 0.3, "source": source,
+           "image": 3, "query": query, "cut": -1, "scale": scale}
+        for kind, source, query, scale in rows
+    ] * 20  # fmt: skip
+    found = far_rivals(pa.Table.from_pylist(values, MEASURED_PAIRS), made, known, seed=0).to_pylist()
+    assert {row["kind"] for row in found} == {"far_rival"} and not any(row["is_copy"] for row in found)
+    assert {row["source"] for row in found} == {1, 4} and len({row["image"] for row in found}) > 3
+    groups = images["group"].to_pylist()
+    assert all(groups[row["image"]] != groups[row["source"]] for row in found)  # neither itself nor one of its group
+    expected = [float(made[row["query"]] @ vectors[row["image"]]) for row in found]
+    np.testing.assert_allclose([row["score"] for row in found], expected, atol=1e-6)
+    assert {row["background"] for row in found} == {0.3}
