@@ -26,7 +26,7 @@ from ndec_builder.core.executor.base import Engine, engine_of, task_threads
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, finished, marker, open_plan
 from ndec_builder.core.executor.runner import Outcome, on_engine, run_shards
 from ndec_builder.core.executor.shard_items import stepping
-from ndec_builder.core.locks import one_writer
+from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import EDITS, IMAGES, LICENCE_COLUMNS, REJECTS, table_of
@@ -45,6 +45,7 @@ from ndec_builder.core.storage import (
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image, edit_json, find_recipe
 from ndec_builder.edits.settings import EditConfig
+from ndec_builder.edits.sources import choose_sources, refuse_changed_sources
 
 RESULT_VERSION = 1  # raise it when the same seed gives different copies
 _JPEG_QUALITY = 95  # of the file; the recipe decides how lossy the copy itself is
@@ -77,7 +78,7 @@ def run(config: EditConfig) -> Path:
         raise UsageError(f"prefix {config.prefix!r} becomes a file name; use letters, digits, - _ and . only")
     find_recipe(config.recipe)
     workspace = Workspace(config.workspace)
-    queries, edits = _rows_to_keep(workspace, config)
+    queries, _ = _rows_to_keep(workspace, config)
     sources = queries if config.role == "query" else workspace.read_images(config.role)
     if sources.num_rows == 0:
         raise NdecError(f"there are no {config.role} images to copy in this workspace ({workspace.root}); ingest some")
@@ -88,7 +89,9 @@ def run(config: EditConfig) -> Path:
     scratch = workspace.root / "cache" / f"edit-{config.prefix}"
     made, folder = _make_in_shards(config, workspace, chosen, backgrounds, scratch)
 
-    _write(workspace, config, queries, edits, made, chosen, folder)
+    with locked(workspace.edits, wait=True):  # `ndec ingest` of another role removes rows meanwhile
+        refuse_changed_sources(workspace, config.role, chosen)
+        _write(workspace, config, queries, _rows_to_keep(workspace, config)[1], made, chosen, folder)
     failed = [one for one in made if one.image is None]
     record.write(
         workspace.files("query"),
@@ -105,13 +108,6 @@ def run(config: EditConfig) -> Path:
             f"Each is a row of {_rejects_path(workspace)}; the others are written"
         )
     return workspace.images("query")
-
-
-def choose_sources(images: int, count: int, seed: int) -> np.ndarray:
-    """Row numbers (count,) int64: repeated shuffles of all rows, so that use counts differ by at most one."""
-    rng = np.random.default_rng(seed)
-    rounds = [rng.permutation(images) for _ in range(-(-count // images))]
-    return np.concatenate(rounds)[:count]
 
 
 def read_backgrounds(folder: Path) -> list[Image.Image]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -209,15 +210,18 @@ def _put_in_place(
     The gaps are kept in a file until the run record has them: if the run stops before, the next one reports them.
     """
     again = found.pairs if role in ("basic", "pool") else config.ground_truth or found.truth
-    forgotten = find_forgotten(workspace, role, coming, add=config.add, written_again=again is not None)
-    waiting = _waiting_gaps(workspace, role)
-    gaps = list(dict.fromkeys([*(read_json(waiting) if waiting.is_file() else ()), *forgotten.gaps]))
-    if gaps:
-        write_json(waiting, gaps)
-    for path, table in forgotten.tables.items():
-        write_table(path, table)
-    record_replaced(workspace, role, coming)
-    coming.replace(workspace.images(role))
+    with contextlib.ExitStack() as locks:
+        for path in (workspace.edits, workspace.ground_truth, workspace.pairs):  # an ingest of another role writes too
+            locks.enter_context(locked(path, wait=True))
+        forgotten = find_forgotten(workspace, role, coming, add=config.add, written_again=again is not None)
+        waiting = _waiting_gaps(workspace, role)
+        gaps = list(dict.fromkeys([*(read_json(waiting) if waiting.is_file() else ()), *forgotten.gaps]))
+        if gaps:
+            write_json(waiting, gaps)
+        for path, table in forgotten.tables.items():
+            write_table(path, table)
+        record_replaced(workspace, role, coming)
+        coming.replace(workspace.images(role))
     sync_folder(coming.parent)
     opened_path(workspace, role).unlink(missing_ok=True)  # it describes the images that were listed before
     return forgotten.notes, tuple(gaps)
@@ -243,12 +247,13 @@ def _write_truth(
             f"{number_of(lost, 'query has', 'queries have')} no ground truth any more, because "
             "their reference is unusable"
         )
-    if config.add and workspace.ground_truth.is_file():
-        old = read_table(workspace.ground_truth).to_pylist()
-        whole = list({*whole, *((row["query_id"], row["reference_id"]) for row in old)})
-    whole.sort(key=lambda match: (match[0], match[1] or ""))
-    rows = ({"query_id": query, "reference_id": reference} for query, reference in whole)
-    write_table(workspace.ground_truth, table_of(GROUND_TRUTH, rows))
+    with locked(workspace.ground_truth, wait=True):
+        if config.add and workspace.ground_truth.is_file():
+            old = read_table(workspace.ground_truth).to_pylist()
+            whole = list({*whole, *((row["query_id"], row["reference_id"]) for row in old)})
+        whole.sort(key=lambda match: (match[0], match[1] or ""))
+        rows = ({"query_id": query, "reference_id": reference} for query, reference in whole)
+        write_table(workspace.ground_truth, table_of(GROUND_TRUTH, rows))
     return whole
 
 
@@ -261,11 +266,12 @@ def _write_pairs(
     if count := pc.sum(lost).as_py() or 0:
         gaps.append(f"{number_of(count, 'pair is', 'pairs are')} left out because one of their images is unusable")
     kept = pairs.filter(pc.invert(lost))
-    if config.add and workspace.pairs.is_file():
-        old = read_table(workspace.pairs)
-        there = pc.is_in(kept["pair_id"], value_set=old["pair_id"].combine_chunks())
-        kept = pa.concat_tables([old, kept.filter(pc.invert(there))])
-    write_table(workspace.pairs, kept)
+    with locked(workspace.pairs, wait=True):
+        if config.add and workspace.pairs.is_file():
+            old = read_table(workspace.pairs)
+            there = pc.is_in(kept["pair_id"], value_set=old["pair_id"].combine_chunks())
+            kept = pa.concat_tables([old, kept.filter(pc.invert(there))])
+        write_table(workspace.pairs, kept)
 
 
 def _why(result: Written) -> str:

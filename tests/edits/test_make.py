@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,3 +254,46 @@ def test_folders_among_the_backgrounds_are_left_out(tmp_path: Path) -> None:
     write_scenes(tmp_path, 1)
     (tmp_path / "x.png").mkdir()
     assert len(make.read_backgrounds(tmp_path)) == 1
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Does something after the copies are made, before the tables are written; once."""
+    real = make._make_in_shards
+
+    def set_work(work: Callable[[], object]) -> None:
+        def made(*values: Any) -> Any:
+            found = real(*values)
+            monkeypatch.setattr(make, "_make_in_shards", real)
+            work()
+            return found
+
+        monkeypatch.setattr(make, "_make_in_shards", made)
+
+    return set_work
+
+
+@pytest.mark.parametrize("seed", [50, 0], ids=["removed", "replaced"])
+def test_copies_of_sources_that_are_ingested_again_meanwhile_are_not_written(
+    config: EditConfig, meanwhile: Callable[[Callable[[], object]], None], seed: int
+) -> None:
+    root = config.workspace
+    others = write_scenes(root / "other", 6, seed)
+    scene(99).save(others[0])
+    meanwhile(lambda: ingest(root, "reference", others))
+    with pytest.raises(NdecError, match="'scene-0000' first, changed while the copies were made"):
+        run(config)
+    assert not Workspace(root).images("query").exists() and not Workspace(root).edits.exists()
+    assert len(read_table(run(config))) == 8
+
+
+def test_edit_records_that_an_ingest_removes_meanwhile_stay_removed(
+    config: EditConfig, meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    run(config)
+    path = Workspace(config.workspace).edits
+    before = read_table(path)
+    meanwhile(lambda: write_table(path, before.slice(1)))
+    run(replace(config, prefix="more"))
+    left = read_table(path)["image_id"].to_pylist()
+    assert len(left) == 7 + 8 and before["image_id"][0].as_py() not in left

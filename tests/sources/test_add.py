@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.schemas import EDITS, PAIRS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources import ingest as ingest_module
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
 from support.ingesting import Ingested, picture
@@ -112,6 +114,30 @@ def test_a_run_that_stops_before_its_ground_truth_leaves_no_rows_about_other_pic
     assert truth(Workspace(with_truth / "ws")) == [("q0", "r0"), ("q2", "r2")]
     workspace = ingest(with_truth, "query", with_truth / "queries", **again)
     assert truth(workspace) == [("q0", "r0"), ("q1", "r1"), ("q2", "r2")]
+
+
+def test_an_ingest_of_another_role_meanwhile_loses_no_ground_truth(
+    with_truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (with_truth / "more.csv").write_text("q3,r3\n")
+    more = write(with_truth / "more", {"q3": 13})
+    write(with_truth / "refs", {"r1": 31})
+    settings = {"add": True, "ground_truth": with_truth / "more.csv"}
+    other = threading.Thread(target=ingest, args=(with_truth, "query", more), kwargs=settings)
+    real = ingest_module.find_forgotten
+
+    def slowly(*values: Any, **named: Any) -> Any:
+        found = real(*values, **named)
+        if values[1] == "reference":
+            other.start()
+            other.join(0.5)  # it would write between our read and our write
+        return found
+
+    monkeypatch.setattr(ingest_module, "find_forgotten", slowly)
+    with pytest.raises(GapsError, match="1 query has no ground truth any more"):
+        ingest(with_truth, "reference", with_truth / "refs")
+    other.join()
+    assert truth(Workspace(with_truth / "ws")) == [("q0", "r0"), ("q2", "r2"), ("q3", "r3")]
 
 
 def _interrupt(*_: object) -> None:
