@@ -1,15 +1,18 @@
-"""Kill the server, `push` and `pull` with SIGKILL at random times: no label is lost, no pair is assigned twice.
+"""Kill server, database, `push` and `pull` with SIGKILL at random times: no label is lost, no pair assigned twice.
 
     python tests/faults/kill_annotation.py [--quick] [--kills 50] [--minutes M] [--seed 0] [--database KIND]
 
-Two annotators label through the API without a pause while pairs are added. One of the three processes is killed after a
-random part of its usual time, and the same command runs again. At the end the labels that Label Studio confirmed are
-compared with labels.parquet, its tasks with the tasks table, and each labels.parquet with the start of the next one.
+Two annotators label through the API without a pause while pairs are added. One of the processes is killed after a random
+part of its usual time, and the same command runs again. With PostgreSQL, its main process or all of its processes are
+killed too, and it starts again on its data while Label Studio keeps running. At the end the labels that Label Studio
+confirmed are compared with labels.parquet, its tasks with the tasks table, and each labels.parquet with the start of
+the next one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -19,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -27,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-from annotation_load import database, make_pairs  # noqa: E402
+from annotation_load import make_pairs  # noqa: E402
 from report import write_report  # noqa: E402
 
 from ndec_builder.annotation.label_studio import projects  # noqa: E402
@@ -38,6 +41,7 @@ from ndec_builder.core.storage import read_table  # noqa: E402
 from ndec_builder.core.workspace import Workspace  # noqa: E402
 from support.annotators import Annotator  # noqa: E402
 from support.needs import free_port  # noqa: E402
+from support.postgres import Postgres, find_binaries, running_postgres  # noqa: E402
 
 NAMES = ("ann", "ben")
 PATIENCE = 900.0  # seconds: on a busy machine a start of Label Studio takes minutes
@@ -56,7 +60,8 @@ class Fault:
 class Bench:
     """A workspace, its server, and two annotators who never stop."""
 
-    def __init__(self, root: Path, server: LabelStudioServer, seed: int) -> None:
+    def __init__(self, root: Path, server: LabelStudioServer, seed: int, database: Postgres | None = None) -> None:
+        self.database = database
         self.workspace, self.server, self.random = Workspace(root), server, random.Random(seed)
         self.pairs, self.fault, self.typical = FIRST, Fault(), {"push": 4.0, "pull": 4.0}
         self.stop = threading.Event()
@@ -120,14 +125,46 @@ class Bench:
         self.finish("push")
         self.finish("pull")
 
+    def kill_database(self) -> None:
+        """End PostgreSQL in the middle of labelling, and half the time of a push or pull too; start it again."""
+        assert self.database is not None
+        self.pairs += MORE
+        make_pairs(self.workspace, self.pairs)
+        verb = self.random.choice(["push", "pull"])
+        process = self.command(verb)
+        time.sleep(self.random.uniform(0.4, 1.0) * self.typical[verb])
+        self.database.kill(everything=self.random.random() < 0.5)
+        self.fault.kills["database"] += 1
+        time.sleep(self.random.uniform(0.0, 2.0))
+        self.database.start()
+        process.wait(PATIENCE)
+        self._wait_for_label_studio()
+        self.finish("push")
+        self.finish("pull")
+
+    def _wait_for_label_studio(self) -> None:
+        """Each of its threads notices at its next request that its connection to the database is gone."""
+        client, deadline, good = own_connection(self.workspace, self.server.url, "").client(), time.monotonic() + 120, 0
+        while good < 20:
+            try:
+                projects.find_projects(client)
+                good += 1
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                good = 0
+                time.sleep(0.2)
+
     def find_projects(self) -> None:
         client = own_connection(self.workspace, self.server.url, "").client()
         there = projects.find_projects(client)
         self.numbers = {name: there[projects.project_key(self.workspace, "test", "first", name)].id for name in NAMES}
 
     def run(self, victims: Iterable[str], kills: int | None = None, minutes: float = 1e9) -> dict[str, int]:
-        """Kill in this order (server, push, pull), until there were `kills` real ones or the time is up; returns what
-        was found."""
+        """Kill in this order until there were `kills` real ones or the time is up; returns what was found.
+
+        `victims`: server, database, push or pull.
+        """
         deadline = time.monotonic() + 60 * minutes
         make_pairs(self.workspace, self.pairs)
         self.finish("push")
@@ -140,6 +177,8 @@ class Bench:
             time.sleep(self.random.uniform(0.0, 0.5))
             if victim == "server":
                 self.kill_server()
+            elif victim == "database":
+                self.kill_database()
             else:
                 self.kill_command(victim)
         self.stop.set()
@@ -172,13 +211,28 @@ class Bench:
             "missing tasks": sum(key not in there for key in given),
             "tasks of nobody": sum(key not in given for key in there),
             "false incidents": AnnotationTables(self.workspace, "test").incidents.num_rows,
+            "tracebacks of ndec": (self.workspace.root / "commands.log").read_text(errors="replace").count("Traceback"),
         }
 
 
 BAD = (
     "lost labels", "wrong labels", "labels twice in the table", "table rewritten", "pairs given out twice",
-    "double tasks", "missing tasks", "tasks of nobody", "false incidents",
+    "double tasks", "missing tasks", "tasks of nobody", "false incidents", "tracebacks of ndec",
 )  # fmt: skip
+
+
+@contextlib.contextmanager
+def started(kind: str) -> Iterator[Postgres | None]:
+    """A PostgreSQL of our own for the time of the run; None for SQLite."""
+    if kind == "sqlite":
+        yield None
+        return
+    binaries = find_binaries()
+    if binaries is None:
+        raise SystemExit("PostgreSQL is not installed here: the package is called `postgresql`")
+    with running_postgres(binaries) as server:
+        os.environ["NDEC_DATABASE_PASSWORD"] = server.password
+        yield server
 
 
 def main() -> None:
@@ -191,17 +245,24 @@ def main() -> None:
     given = parser.parse_args()
     count = given.kills or (4 if given.quick else 50)
     # A command may end before it is killed: then the next one makes up for it.
-    order = islice(cycle(("push", "pull", "server", "pull", "push")), 3 * count)
-    with tempfile.TemporaryDirectory(prefix="ndec-kills-") as folder, database(given.database) as address:
+    victims = ("push", "pull", "server", "pull", "push")
+    if given.database == "postgresql":
+        victims = ("database", "push", "database", "pull", "database")
+    order = islice(cycle(victims), 3 * count)
+    with tempfile.TemporaryDirectory(prefix="ndec-kills-") as folder, started(given.database) as database:
         root = Path(folder) / "bench"
         root.mkdir()
         server = LabelStudioServer(
-            Workspace(root).label_studio, free_port(), image_url="http://i", database=address, wait=PATIENCE
+            Workspace(root).label_studio,
+            free_port(),
+            image_url="http://i",
+            wait=PATIENCE,
+            database=database.address if database else "",
         )
         begun = time.monotonic()
         try:
             with server:
-                bench = Bench(root, server, given.seed)
+                bench = Bench(root, server, given.seed, database)
                 found = bench.run(order, count, given.minutes)
         except KeyboardInterrupt:
             raise SystemExit("interrupted: nothing was compared, and no table is written") from None
@@ -210,7 +271,8 @@ def main() -> None:
     rows.append(("ended before the kill", str(early.total()), ""))
     rows += [(name, str(value), "0" if name in BAD else "") for name, value in found.items()]
     rows.append(("seconds", f"{time.monotonic() - begun:.0f}", ""))
-    title = f"kill -9 of server, push and pull ({given.database}, seed {given.seed})"
+    victim = "database" if database else "server"
+    title = f"kill -9 of {victim}, push and pull ({given.database}, seed {given.seed})"
     name = "kill_annotation" + ("_postgresql" if given.database == "postgresql" else "")
     write_report(name, title, ("what", "found", "limit"), rows, given.quick, Path(__file__).parent / "results")
     sys.exit(1 if any(found[name] for name in BAD) or kills.total() < count else 0)
