@@ -243,12 +243,13 @@ class Unloadable:
         raise AssertionError
 
 
-def test_workers_end_when_the_command_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_workers_end_when_the_command_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "out"
     child = subprocess.Popen(command(output, "forever", 2, "processes"))
     wait_for(lambda: bool(list(output.glob("shards/*/pid"))))
     worker = int(next(output.glob("shards/*/pid")).read_text())
-    child.kill()
+    child.send_signal(number)
     child.wait()
     wait_for(lambda: not alive(worker))
 

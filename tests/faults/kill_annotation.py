@@ -2,11 +2,11 @@
 
     python tests/faults/kill_annotation.py [--quick] [--kills 50] [--minutes M] [--seed 0] [--database KIND]
 
-Two annotators label through the API without a pause while pairs are added. One of the processes is killed after a random
-part of its usual time, and the same command runs again. With PostgreSQL, its main process or all of its processes are
-killed too, and it starts again on its data while Label Studio keeps running. At the end the labels that Label Studio
-confirmed are compared with labels.parquet, its tasks with the tasks table, and each labels.parquet with the start of
-the next one.
+Two annotators label through the API without a pause while pairs are added. One of the processes is killed after a
+random part of its usual time, and the same command runs again. With PostgreSQL, its main process or all of its
+processes are killed too, and it starts again on its data while Label Studio keeps running. At the end the labels that
+Label Studio confirmed are compared with labels.parquet, its tasks with the tasks table, and each labels.parquet with
+the start of the next one.
 """
 
 from __future__ import annotations

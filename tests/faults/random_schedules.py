@@ -25,7 +25,7 @@ from faults import record, syscalls, two_hosts  # noqa: E402
 from faults.labelling_bench import Bench  # noqa: E402
 from faults.schedule import STEPS, Schedule  # noqa: E402
 from faults.schedule_checks import check_end, check_rows  # noqa: E402
-from support.processes import folder_in_memory  # noqa: E402
+from support.processes import end_with_parent, folder_in_memory  # noqa: E402
 
 
 def run_schedule(schedule: Schedule, count: int) -> None:
@@ -89,7 +89,7 @@ def main() -> None:
         raise SystemExit(reason)
     seeds = given.seed or [*range(given.first, given.first + given.count)]
     total = Result()
-    with ProcessPoolExecutor(given.workers) as pool:
+    with ProcessPoolExecutor(given.workers, initializer=end_with_parent) as pool:
         parts = [seeds[start : start + 10] for start in range(0, len(seeds), 10)]
         for one in pool.map(run_schedules, parts, [given.steps] * len(parts)):
             total.counts += one.counts

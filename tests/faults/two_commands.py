@@ -30,7 +30,7 @@ from faults.labelling_bench import Bench, Scene  # noqa: E402
 from faults.labelling_scenes import EXPORT, PEOPLE, make_world, other_label, simulated_label  # noqa: E402
 from faults.syscalls import Call, available  # noqa: E402
 from ndec_builder.core.access.machines import user_name  # noqa: E402
-from support.processes import folder_in_memory  # noqa: E402
+from support.processes import end_with_parent, folder_in_memory  # noqa: E402
 
 VISIBLE = ("rename", "link", "unlink", "rmdir", "mkdir")
 VERBS = {
@@ -179,7 +179,7 @@ def main() -> None:
         raise SystemExit(reason)
     pairs = [(first, second) for first in VERBS for second in VERBS]
     rows, wrong = [], Counter[str]()
-    with ProcessPoolExecutor(given.workers) as pool:
+    with ProcessPoolExecutor(given.workers, initializer=end_with_parent) as pool:
         futures = [pool.submit(run_pair, first, second, given.every) for first, second in pairs]
         for future in futures:
             first, second, met = future.result()

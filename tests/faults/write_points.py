@@ -30,7 +30,7 @@ from faults import record  # noqa: E402
 from faults.labelling_bench import Bench, Scene, leftovers  # noqa: E402
 from faults.labelling_scenes import SCENES  # noqa: E402
 from faults.syscalls import NEEDS_SPACE, Call, Ended, available  # noqa: E402
-from support.processes import folder_in_memory  # noqa: E402
+from support.processes import end_with_parent, folder_in_memory  # noqa: E402
 
 AT_CALLS = ("killed", "full disk", "read-only", "I/O error")
 AT_REQUESTS = ("dropped before", "dropped after", "killed before", "killed after")
@@ -155,7 +155,7 @@ def main() -> None:
         raise SystemExit(reason)
     names = [scene.name for scene in SCENES if not given.scene or scene.name in given.scene]
     rows, bad, changes, requests, faults = [], 0, 0, 0, 0
-    with ProcessPoolExecutor(given.workers, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(given.workers, max_tasks_per_child=1, initializer=end_with_parent) as pool:
         for name, calls, asked, tallies in pool.map(run_scene, names, [given.every] * len(names)):
             changes, requests = changes + calls.total(), requests + asked
             for kind, tally in tallies.items():

@@ -26,6 +26,11 @@ def ends_with_us(number: int = signal.SIGTERM) -> Callable[[], None]:
     return lambda: library.prctl(_PR_SET_PDEATHSIG, number)
 
 
+def end_with_parent() -> None:
+    """Initializer of a ProcessPoolExecutor, which otherwise leaves its workers running if the script is killed."""
+    ends_with_us(signal.SIGKILL)()
+
+
 @contextlib.contextmanager
 def folder_in_memory(name: str) -> Iterator[Path]:
     """A temporary folder, in memory if possible. Those that killed runs left under the same name are removed."""
