@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from ndec_builder import commands
@@ -41,3 +42,20 @@ def test_a_command_returns_what_it_freed(tmp_path: Path, monkeypatch: pytest.Mon
     freed = held[0] - resident()
     library.free(ctypes.c_void_p(last))
     assert freed > 0.8 * BLOCKS * SIZE
+
+
+@pytest.mark.skipif(pa.default_memory_pool().backend_name != "mimalloc", reason="this pool keeps nothing")
+def test_a_command_returns_what_arrow_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow's pool keeps what was freed for a while."""
+    held = []
+
+    def work(config: SimpleNamespace) -> None:
+        buffers = [pa.allocate_buffer(2**20) for _ in range(64)]
+        for buffer in buffers:
+            ctypes.memset(buffer.address, 1, buffer.size)
+        held.append(resident())
+        buffers.clear()
+
+    monkeypatch.setitem(sys.modules, "ndec_builder.made_up", SimpleNamespace(run=work))
+    commands.Command("made-up", "", "", "made_up").run(SimpleNamespace(workspace=tmp_path))
+    assert held[0] - resident() > 0.8 * 64 * 2**20

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 def return_freed_memory() -> None:
-    """Give the system what the C library keeps of freed memory; nothing where it cannot (musl, macOS).
+    """Give the system what Arrow and the C library keep of freed memory; the latter only with glibc.
 
     Each thread frees into an arena of its own, and these grow by several MiB a round if one process runs many commands.
     """
+    if arrow := sys.modules.get("pyarrow"):  # importing it takes longer than a short command
+        arrow.default_memory_pool().release_unused()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
 
