@@ -7,6 +7,7 @@ import pytest
 
 from ndec_builder.candidates.search.score_normalization import Normalization
 from ndec_builder.core.errors import NdecError
+from ndec_builder.evaluation.detectors import search
 from ndec_builder.evaluation.detectors.search import Background, search_pairs
 
 
@@ -33,6 +34,24 @@ def test_equals_brute_force(seed: int) -> None:
         order = np.lexsort((found.reference, found.query, -found.scores))
         got = [(float(found.scores[i]), int(found.query[i]), int(found.reference[i])) for i in order]
         assert got == brute_force(queries, references, k, limit), (k, limit)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.5])
+def test_sorting_all_pairs_gives_what_a_search_gives(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    sides = [rng.integers(-3, 4, (count, 16)).astype(float) for count in (60, 50, 20)]  # few values: ties
+    queries, references, others = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16) for x in sides)
+    background = Background(others, Normalization(weight, 3)) if weight else None
+    ids = [f"q{i:03d}" for i in range(60)], [f"r{i:03d}" for i in range(50)]
+    found = []
+    for few in (0, search.FEW_PAIRS):
+        monkeypatch.setattr(search, "FEW_PAIRS", few)
+        found.append(search_pairs(ids[0], queries, ids[1], references, background=background, limit=1000))
+    searched, sorted_pairs = found
+    assert len(searched) == 1000 and searched.protocol == sorted_pairs.protocol
+    for name in ("query", "reference", "scores"):
+        one, two = getattr(searched, name), getattr(sorted_pairs, name)
+        assert one.dtype == two.dtype and np.array_equal(one, two), name
 
 
 def test_says_how_it_searched() -> None:

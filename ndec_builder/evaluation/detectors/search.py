@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ndec_builder.candidates.search.caps import id_ranks, total_order
 from ndec_builder.candidates.search.exact import check_vectors, score_pairs, top_pairs
 from ndec_builder.candidates.search.pairs import Pairs
 from ndec_builder.candidates.search.ranges import RangedSearch, Shift
@@ -21,6 +22,9 @@ from ndec_builder.core.storage import fingerprint, sha256_bytes
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
+
+FEW_PAIRS = 4  # times the limit: up to here it is faster to score all pairs and sort them than to search
+_PAIR_ARRAYS = ("query", "reference", "scores")
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,14 @@ def search_pairs(
     offsets = np.zeros(len(queries)) if background is None else background.offsets(queries)
     how = "raw cosine" if background is None else str(background)
     sizes = f"{len(queries):,} queries × {len(references):,} references"
-    if (k is None or k >= len(references)) and len(queries) * len(references) <= limit:
-        rows, columns = np.divmod(np.arange(len(queries) * len(references), dtype=np.int64), len(references))
-        scores = normalized(score_pairs(queries, references, rows, columns), offsets[rows])
-        return Predictions(rows, columns, scores.astype(np.float64), f"all pairs of {sizes}, {how}")
+    count = len(queries) * len(references)
+    if (k is None or k >= len(references)) and count <= limit:
+        return _all_pairs(queries, references, offsets, f"all pairs of {sizes}, {how}")
+    if k is None and count <= FEW_PAIRS * limit and cluster is None:
+        everything = _all_pairs(queries, references, offsets, f"global top {limit:,} of {sizes}, exact search, {how}")
+        ranks = id_ranks(query_ids)[everything.query], id_ranks(reference_ids)[everything.reference]
+        first = total_order(everything.scores, *ranks)[:limit]
+        return replace(everything, **{name: getattr(everything, name)[first] for name in _PAIR_ARRAYS})
     if cluster is not None:
         found = cluster.top_pairs(queries, references, Caps(limit, k or 0), background)
     else:
@@ -113,3 +121,10 @@ def search_pairs(
     return Predictions(
         found.queries, found.references, found.scores.astype(np.float64), f"{what} of {sizes}, exact search, {how}"
     )
+
+
+def _all_pairs(queries: np.ndarray, references: np.ndarray, offsets: np.ndarray, about: str) -> Predictions:
+    """All pairs, query by query."""
+    rows, columns = np.divmod(np.arange(len(queries) * len(references), dtype=np.int64), len(references))
+    scores = normalized(score_pairs(queries, references, rows, columns), offsets[rows])
+    return Predictions(rows, columns, scores.astype(np.float64), about)
