@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ndec_builder.candidates.attribution import check_attribution, only_clear_rows, read_attribution
 from ndec_builder.candidates.candidate_table import CandidateContext
 from ndec_builder.candidates.contact_sheet import write_mined_sheet
-from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, LOCAL_GEOMETRY_FILE, add_geometry
+from ndec_builder.candidates.geometry.table import GEOMETRY_FILE, LOCAL_GEOMETRY_FILE, add_geometry, report_unreadable
 from ndec_builder.candidates.input_hashes import CACHE, hash_inputs, inputs_of
 from ndec_builder.candidates.kept_queries import remember_mined
 from ndec_builder.candidates.mining_cut import begin_result
@@ -77,6 +77,7 @@ def run(config: MineConfig) -> Path:
         _add_space(config, workspace)
         report_other_settings(workspace, config.split, config.model, config.embed_settings)
         say(f"{directory}: already mined with these settings and inputs; nothing to do")
+        report_unreadable(workspace, config.split)
         return directory
     attribution = read_attribution(config.attribution) if config.attribution else {}
     pool, gallery, background = load_search_vectors(workspace, config.split, config.model, config.embed_settings)

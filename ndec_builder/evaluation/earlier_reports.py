@@ -84,11 +84,18 @@ def _most_per_query(found: Predictions) -> int:
 
 
 def check_out(config: BenchmarkConfig, out: Path) -> None:
-    """Raise UsageError if the report would replace its own baseline."""
+    """Raise UsageError if the report would replace its own baseline, or the list that it is about."""
     if config.baseline is not None and out.resolve() == config.baseline.resolve():
         raise UsageError(
             f"this report would be written to {out}, which is its --baseline; give it another --name or --out"
         )
+    refuse_own_list(config.predictions, out / "predictions.csv")
+
+
+def refuse_own_list(given: Path | None, written: Path) -> None:
+    """Raise UsageError if a list of predictions that was given is the file to be written."""
+    if given is not None and given.resolve() == written.resolve():
+        raise UsageError(f"{given} would be replaced by what is made of it; give another --out, or copy the file first")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import read_json, write_json, write_text
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.earlier_reports import refuse_own_list
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import HALF_NAMES, in_half, restricted
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
@@ -49,6 +50,9 @@ def run(config: LeagueConfig) -> Path:
     from ndec_builder.league.report import write_league_report
 
     entries = entries_of(config)
+    for entry in entries:
+        if entry.method is not None and (given := entry.method.source.get("predictions")):
+            refuse_own_list(Path(given), _list_of(out, entry.name))
     record = RunRecord("league", config, RESULT_VERSION)
     league = _open(config)
     rows = []
@@ -81,7 +85,11 @@ def _remove_old_predictions(out: Path, found: Collection[str]) -> None:
     path = out / "league.json"
     for row in read_json(path)["detectors"] if path.is_file() else []:
         if row["name"] not in found:
-            (out / "predictions" / f"{row['name']}.csv").unlink(missing_ok=True)
+            _list_of(out, row["name"]).unlink(missing_ok=True)
+
+
+def _list_of(out: Path, name: str) -> Path:
+    return out / "predictions" / f"{name}.csv"
 
 
 def _open(config: LeagueConfig) -> League:
@@ -197,7 +205,7 @@ def _evaluate(
         best_of_queries(sides["tuned"][0].query, sides["tuned"][1]), best_of_queries(part.query, rows),
         int(untouched.query_group.max()) + 1, is_probability, config.replicates, config.seed,
     )  # fmt: skip
-    write_predictions(out / "predictions" / f"{row.name}.csv", part, untouched.query_ids, untouched.reference_ids)
+    write_predictions(_list_of(out, row.name), part, untouched.query_ids, untouched.reference_ids)
     league.found[row.name], league.lists[row.name] = part, rows
 
 

@@ -10,7 +10,14 @@ import pytest
 
 from ndec_builder.candidates.geometry import table as geometry_table
 from ndec_builder.candidates.geometry.fitting import fit_geometry
-from ndec_builder.candidates.geometry.table import MEASURED_COLUMNS, add_geometry, measure, read_geometry, with_geometry
+from ndec_builder.candidates.geometry.table import (
+    MEASURED_COLUMNS,
+    add_geometry,
+    measure,
+    read_geometry,
+    report_unreadable,
+    with_geometry,
+)
 from ndec_builder.core.decode import decode
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.schemas import CANDIDATES, GEOMETRY, table_of
@@ -108,6 +115,8 @@ def test_pictures_that_vanished_or_changed_are_rows_with_a_reason(
     geometry = {row["pair_id"]: row for row in read_geometry(workspace, "test").to_pylist()}
     assert "q2.png" in geometry["p2"]["unreadable"] and "changed since it was ingested" in geometry["p3"]["unreadable"]
     assert "2 pairs without geometry; the first: " in " ".join(capsys.readouterr().err.split())
+    report_unreadable(workspace, "test")
+    assert "2 pairs without geometry: a picture could not be read." in " ".join(capsys.readouterr().err.split())
     assert table["inliers"].to_pylist()[2:4] == [None, None] and table["inliers"].to_pylist()[0] > 8
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,15 @@ def test_a_report_does_not_replace_its_own_baseline(listed: Callable[..., Benchm
     with pytest.raises(UsageError, match="which is its --baseline; give it another --name or --out"):
         run(listed(baseline=report, one_per_query=True))
     assert (report / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_does_not_replace_the_list_that_it_is_about(listed: Callable[..., BenchmarkConfig]) -> None:
+    report = run(listed())
+    before = (report / "predictions.csv").read_bytes()
+    with pytest.raises(UsageError, match=r"predictions\.csv would be replaced by what is made of it"):
+        run(replace(listed(), predictions=report / "predictions.csv", out=report))
+    assert (report / "predictions.csv").read_bytes() == before
 
 
 @pytest.mark.usefixtures("undrawn")

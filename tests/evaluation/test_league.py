@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ndec_builder.core.errors import NdecError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.dataset import from_manifest
@@ -174,6 +174,14 @@ def test_a_second_run_takes_what_is_there(small: Any, played: Any, monkeypatch: 
     rows = league(small, played[0], str(folder / "greys.py"))
     assert rows["greys"]["numbers"] == played[1]["greys"]["numbers"]
     assert sorted(path.name for path in lists.iterdir()) == ["greys.csv", "mine.csv"]  # none of the league before
+
+
+def test_a_given_list_is_not_replaced_by_its_half(small: Any, played: Any) -> None:
+    given = played[0] / "predictions" / "greys.csv"
+    before = given.read_bytes()
+    with pytest.raises(UsageError, match=r"greys\.csv would be replaced by what is made of it"):
+        league(small, played[0], f"greys={given}")
+    assert given.read_bytes() == before
 
 
 def test_a_retrained_network_is_not_taken_for_the_old_one(tmp_path: Path) -> None:

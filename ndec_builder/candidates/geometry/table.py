@@ -180,6 +180,16 @@ def read_geometry(workspace: Workspace, split: str) -> pa.Table:
     return pa.concat_tables([GEOMETRY.empty_table(), *(read_table(path) for path in paths if path.is_file())])
 
 
+def report_unreadable(workspace: Workspace, split: str) -> None:
+    """Say how many pairs of a finished mining have no geometry because of a picture, and what to do."""
+    unreadable = read_geometry(workspace, split)["unreadable"]
+    if count := len(unreadable) - unreadable.null_count:
+        say(
+            f"{number_of(count, 'pair')} without geometry: a picture could not be read. Once it can, delete "
+            f"{workspace.candidates(split) / 'run.json'} and mine again"
+        )
+
+
 @dataclass(frozen=True)
 class _Work:
     """One shard of the pairs listed in `folder`; picklable."""
