@@ -24,6 +24,7 @@ ORDER = (
     "same_bytes",
     "object_store",
     "kill_annotation",
+    "kill_annotation_postgresql",
     "write_points",
     "two_commands",
     "random_schedules",
@@ -39,13 +40,23 @@ ORDER = (
 
 
 def tables() -> str:
-    """All results, each with its own title, date, version and command."""
-    parts = []
-    for name in ORDER:
-        path = RESULTS / f"{name}.md"
-        if path.is_file():
-            parts.append(re.sub(r"^# ", "### ", path.read_text("utf-8").strip(), count=1))
+    """What ran when; then all results, each with its own title, date, version and command."""
+    paths = [RESULTS / f"{name}.md" for name in ORDER]
+    texts = {path.stem: path.read_text("utf-8").strip() for path in paths if path.is_file()}
+    parts = [overview(texts), *(re.sub(r"^# ", "### ", text, count=1) for text in texts.values())]
     return "\n\n".join(parts)
+
+
+def overview(texts: dict[str, str]) -> str:
+    """Script, date and commit of each result, as its first lines name them."""
+    rows = ["| script | title | date | commit |", "|---|---|---|---|"]
+    for name, text in texts.items():
+        title, _, stamp = text.partition("\n\n")
+        date = re.search(r"\d{4}-\d\d-\d\d", stamp)
+        commit = re.search(r"commits? ([0-9a-f]{7}(?:(?:, | and )[0-9a-f]{7})*)", stamp.partition("\n\n")[0])
+        cells = (name, title.removeprefix("# "), date and date[0], commit and commit[1])
+        rows.append("| " + " | ".join(cell or "not noted" for cell in cells) + " |")
+    return "### What ran, and when\n\n" + "\n".join(rows)
 
 
 def composed(page: str) -> str:
