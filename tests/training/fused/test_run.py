@@ -52,6 +52,7 @@ def test_the_same_bytes_for_one_and_two_workers_and_after_lost_shards(fused: Cal
     assert (run(fused("one")) / FUSED_WEIGHTS).read_bytes() == (two / FUSED_WEIGHTS).read_bytes()
 
 
+FEW_PAIRS = {"copies": 1, "rivals": 0, "editor_copies": 0, "views": 2}
 KILLED_WHILE_FITTING = """
 import json, os, signal, sys
 from pathlib import Path
@@ -66,9 +67,9 @@ run.run(FusedConfig(**{**values, "workspace": Path(values["workspace"]), "manife
 def test_a_killed_refit_leaves_no_fit_of_other_settings_and_a_rerun_has_the_bytes_of_one_that_was_not_killed(
     fused: Callable[..., FusedConfig],
 ) -> None:
-    directory, expected = run(fused()), run(fused(epochs=4, name="expected"))
+    directory, expected = run(fused(**FEW_PAIRS)), run(fused(**FEW_PAIRS, epochs=4, name="expected"))
     first = (directory / FUSED_CARD).read_bytes()
-    values = {name: str(v) if isinstance(v, Path) else v for name, v in vars(fused(epochs=4)).items()}
+    values = {name: str(v) if isinstance(v, Path) else v for name, v in vars(fused(**FEW_PAIRS, epochs=4)).items()}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", KILLED_WHILE_FITTING, json.dumps(values)]
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
@@ -77,25 +78,25 @@ def test_a_killed_refit_leaves_no_fit_of_other_settings_and_a_rerun_has_the_byte
     assert not (directory / "run.json").exists()
     assert (directory / "previous" / FUSED_CARD).read_bytes() == first
     assert load_model(directory / "previous").card["config"]["epochs"] == 3
-    again = run(fused(epochs=4))
+    again = run(fused(**FEW_PAIRS, epochs=4))
     assert (again / FUSED_WEIGHTS).read_bytes() == (expected / FUSED_WEIGHTS).read_bytes()
 
 
 def test_new_weights_without_their_card_are_not_read_with_the_old_one(
     fused: Callable[..., FusedConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = run(fused())
+    directory = run(fused(**FEW_PAIRS))
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
         stopped.setattr(model_file, "write_json", stop)
-        run(fused(epochs=4))
+        run(fused(**FEW_PAIRS, epochs=4))
     assert (directory / FUSED_WEIGHTS).exists()
     with pytest.raises(NdecError, match="is not finished"):
         load_model(directory)
-    assert load_model(run(fused(epochs=4))).card["config"]["epochs"] == 4
+    assert load_model(run(fused(**FEW_PAIRS, epochs=4))).card["config"]["epochs"] == 4
 
 
 def test_the_card_names_what_was_trained_on_and_refuses_it(fused: Callable[..., FusedConfig], tables: Rows) -> None:
