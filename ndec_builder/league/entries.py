@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ RUNNER = Path(__file__).parent / "adapter_runner.py"
 _JOB_FIELDS = (
     "workspace", "manifest", "queries", "references", "ground_truth", "checkpoint", "fused_model", "model",
 )  # fmt: skip
+_WATCHER = "import os, signal, sys; os.read(0, 1); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
 _ABSENT = {
     "clip": "needs weights: --detector clip=open_clip:ARCHITECTURE@FILE",
     "sscd": "needs a weights file: --detector sscd=FILE, TorchScript or ONNX",
@@ -185,7 +186,7 @@ def _run(command: Sequence[str], log: Path, minutes: float) -> str:
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
-            with ending_on_signals():
+            with ending_on_signals(), _ending_with_us(process.pid):
                 process.wait(minutes * 60)
         except subprocess.TimeoutExpired:
             return f"stopped after {minutes:g} minutes; raise --minutes"
@@ -200,6 +201,17 @@ def _run(command: Sequence[str], log: Path, minutes: float) -> str:
     how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
     own = end.partition("core.errors.")[2].partition(": ")[2]  # an error of ndec is one paragraph for people
     return own or f"stopped ({how}): {end}"
+
+
+@contextlib.contextmanager
+def _ending_with_us(group: int) -> Iterator[None]:
+    """End a process group with this process, even if that is killed: then the pipe that only it holds ends."""
+    command = [sys.executable, "-I", "-S", "-c", _WATCHER, str(group)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        try:
+            yield
+        finally:
+            watcher.kill()
 
 
 def _children_seconds() -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -221,7 +221,8 @@ def test_a_torchscript_file_in_the_league_has_the_numbers_of_its_benchmark(small
     assert row["gone"]["problem"].startswith("the weights file ") and row["sscd"]["numbers"]
 
 
-def test_a_league_that_is_killed_leaves_no_peer_running(small: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_league_that_is_killed_leaves_no_peer_running(small: Any, tmp_path: Path, how: signal.Signals) -> None:
     write = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
     slow = adapter(tmp_path, "slow", f"def describe(path):\n    import os, time\n    {write}\n    time.sleep(60)\n")
     command = [sys.executable, "-m", "ndec_builder", "league", "--workspace", str(small.workspace)]
@@ -230,10 +231,14 @@ def test_a_league_that_is_killed_leaves_no_peer_running(small: Any, tmp_path: Pa
     while not ((tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()):
         assert league.poll() is None
         time.sleep(0.05)
-    league.terminate()
+    peer = Path("/proc", (tmp_path / "pid").read_text(), "cmdline")
+    assert b"slow.py" in peer.read_bytes()
+    league.send_signal(how)
     assert league.wait() != 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    deadline = time.monotonic() + 50
+    while peer.exists() and peer.read_bytes():  # empty: ended, and not yet collected by the system
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_scores_of_the_wrong_direction_are_said(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
