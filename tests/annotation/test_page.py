@@ -12,8 +12,8 @@ from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import Connection
 from ndec_builder.annotation.settings import PullConfig, PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.schemas import CANDIDATES, pair_id, table_of
-from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
+from ndec_builder.core.storage import read_json, read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from support.labelling_page import LAYOUT, fits, labelling, measure_layout, next_pair, wait_until_saved
 from support.pictures import scene
@@ -187,6 +187,10 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
         scene(3, (400, 900)).save(workspace.files(role) / f"{image_id}.jpg")
     for role, image_id in zip(("pool", "reference"), pairs[2], strict=True):  # the third is smaller than its frame
         scene(4, (266, 183)).save(workspace.files(role) / f"{image_id}.jpg")
+    for role in ("pool", "reference"):  # as ingested with these files
+        rows = read_table(workspace.images(role)).to_pylist()
+        rows = [row | {"sha256": sha256_file(workspace.files(role) / f"{row['image_id']}.jpg")} for row in rows]
+        write_table(workspace.images(role), table_of(IMAGES, rows))
     push.run(PushConfig(workspace.root, annotators=("ann",), image_url=connection.image_url))
     with labelling(connection, project_id(workspace, connection)) as page:
         login = page.context.browser.new_page(viewport={"width": 390, "height": 844})

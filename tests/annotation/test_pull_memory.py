@@ -27,7 +27,7 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records import table_store
-from ndec_builder.annotation.records.label_file import label_parts
+from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY, label_parts
 from ndec_builder.annotation.records.labels_by_annotator import LabelsByAnnotator
 from ndec_builder.annotation.records.ledger import chain_problem, ledger
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks
@@ -36,6 +36,7 @@ from ndec_builder.core import storage
 from ndec_builder.core.schemas import LABEL_ROWS, LABELS, PROJECT_TASKS, TASKS, table_of
 from ndec_builder.core.storage import read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from support.votes import labels_of
 
 PAGE = 50
 NAMES = ("ann", "ben")
@@ -205,6 +206,15 @@ def test_labels_in_parts_are_those_of_the_table(rows: list[tuple[Any, ...]], gro
         number: max(moment for (*_, project), moment in zip(rows, moments, strict=True) if project == number)
         for number in {project for *_, project in rows}
     }
+
+
+def test_labels_whose_chunks_have_other_dictionaries_are_found_by_annotator(tmp_path: Path) -> None:
+    """As after a pull in the same process: chunks of the file, and rows that came since."""
+    tables = AnnotationTables(Workspace(tmp_path), "test")
+    pulls = [[("p", "first", "ann", "unsure")], [("q", "first", "ben", "unsure"), ("p", "audit", "ben", "unsure")]]
+    tables.write("labels", pa.concat_tables([labels_of(votes).cast(LABELS_IN_MEMORY) for votes in pulls]))
+    found = LabelsByAnnotator(tables.label_parts())
+    assert found.of("first", "ben")["pair_id"].to_pylist() == ["q"] and found.of("audit", "ann").num_rows == 0
 
 
 _ROWS = st.lists(st.tuples(st.sampled_from(["p", "q", "rr", "é"]), st.sampled_from(NAMES), st.integers(0, 3)))
