@@ -142,15 +142,10 @@ class AnnotationTables:
         return self.read("labels", LABEL_ROWS, added=label_file.ADDED)
 
     def label_parts(self, start: int = 0) -> Iterator[pa.Table]:
-        """The labels from row `start` on (schema LABELS_IN_MEMORY); a row group at a time if they are not in memory.
-
-        A part has one dictionary per column: Arrow does not group by chunks with different ones.
-        """
+        """The labels from row `start` on (schema LABELS_IN_MEMORY); a row group at a time if they are not in memory."""
         if "labels" in vars(self):
-            parts = iter([self.labels.slice(start).cast(label_file.LABELS_IN_MEMORY)])
-        else:
-            parts = label_file.label_parts(self.directory, start)
-        return (part.unify_dictionaries() for part in parts)
+            return iter([self.labels.slice(start).cast(label_file.LABELS_IN_MEMORY)])
+        return label_file.label_parts(self.directory, start)
 
     @property
     def label_count(self) -> int:

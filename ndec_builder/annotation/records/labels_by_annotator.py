@@ -22,7 +22,7 @@ class LabelsByAnnotator:
         self.newest: dict[int, datetime] = {}
         self._store = TableStore()
         self._stored: defaultdict[tuple[str, str], list[StoredTable]] = defaultdict(list)
-        for part in parts:
+        for part in (part.unify_dictionaries() for part in parts):  # Arrow groups no chunks with different ones
             for name in keys(part.group_by(["round", "annotator"]).aggregate([]), "round", "annotator"):
                 self._stored[name].append(self._store.put(rows_of_assignee(part, *name)))
             for row in part.group_by("project").aggregate([("annotated_at", "max")]).to_pylist():
