@@ -18,6 +18,7 @@ from PIL import Image, ImageChops, ImageCms, ImageFile
 from ndec_builder.core.config import pixel_limit
 from ndec_builder.core.errors import LowMemoryError
 from ndec_builder.core.executor.free_memory import free_memory
+from ndec_builder.core.pictures.dark_colour import refuse_dark_colour
 from ndec_builder.core.pictures.errors import DecodeError
 from ndec_builder.core.pictures.formats import (
     INSTALLED_FORMATS,
@@ -112,10 +113,10 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
                     full = image.size
                     image.draft(None, target(*full))
                     scaled_down = round(max(full) / max(image.size))  # libjpeg rounds the sides up
-                deep_colour = image.getbands() != ("I;16",) and any(
-                    ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
-                )
+                deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
                 image.load()
+                if deep and not _is_deep_grey(image):
+                    refuse_dark_colour(image, data)
                 rgb = _flatten(image)
                 if scaled_down > 1:
                     rgb.info["scaled_down"] = scaled_down
@@ -127,8 +128,6 @@ def decode(data: bytes, rotation: int = 0, max_pixels: int | None = None, target
             if isinstance(error, MemoryError):
                 _refuse_if_memory_is_low(*image.size)
             raise DecodeError(f"cannot decode: {_short(error)}") from None
-    if deep_colour and image.mode not in ("I", "F"):
-        _refuse_dark_colour(rgb)
     if rotation % 360:
         turns = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
         if rotation % 360 not in turns:
@@ -219,9 +218,13 @@ def _exif_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _is_deep_grey(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or image.mode in ("I", "F")
+
+
 def _flatten(image: Image.Image) -> Image.Image:
     """sRGB, opaque. Grey of more than 8 bits is scaled here, since Pillow's own conversion clips it to white."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if _is_deep_grey(image):
         return flatten_grey(image)
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" and profile and (transform := _to_srgb(profile, "CMYK")):
@@ -253,16 +256,6 @@ def _background(rgba: Image.Image) -> tuple[int, int, int]:
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
     light = opacity.histogram(darkest.point(lambda value: 255 * (value >= LIGHT)))  # of the light pixels alone
     return DARK if 2 * sum(value * count for value, count in enumerate(light)) > visible else WHITE
-
-
-def _refuse_dark_colour(image: Image.Image) -> None:
-    """Pillow keeps the upper 8 of 16 bits of colour, so a 12-bit picture would become almost black."""
-    highest = max(high for _, high in image.getextrema())  # type: ignore[misc]
-    if 0 < highest < 16:
-        raise DecodeError(
-            f"16-bit colour with values below {(highest + 1) * 256}: it probably holds 12 bits or fewer; scale it to "
-            "the full 16 bits, or save it with 8"
-        )
 
 
 @functools.lru_cache(maxsize=64)

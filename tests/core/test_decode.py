@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from ndec_builder.core.decode import DecodeError, decode, read_header
-from support.odd_pictures import encoded
+from support.odd_pictures import colour_profile, encoded
 from support.pictures import scene
 
 
@@ -75,37 +75,6 @@ def bomb(width: int, height: int) -> bytes:
 def test_bad_bytes_have_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):
         decode(data)
-
-
-def colour_profile(gamma: float, text: bytes = b"plain") -> bytes:
-    """An RGB profile with sRGB's primaries and another tone curve, written out by hand (ICC.1:2001)."""
-
-    def s15(value: float) -> bytes:
-        return struct.pack(">i", round(value * 65536))
-
-    def xyz(x: float, y: float, z: float) -> bytes:
-        return b"XYZ \0\0\0\0" + s15(x) + s15(y) + s15(z)
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    name = b"desc\0\0\0\0" + struct.pack(">I", len(text) + 1) + text + bytes(79)
-    tags = {
-        b"desc": name,
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.4360, 0.2225, 0.0139),
-        b"gXYZ": xyz(0.3851, 0.7169, 0.0971),
-        b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
-        b"rTRC": curve,
-        b"gTRC": curve,
-        b"bTRC": curve,
-    }
-    table, body, start = b"", b"", 128 + 4 + 12 * len(tags)
-    for tag, value in tags.items():
-        value += bytes(-len(value) % 4)
-        table += tag + struct.pack(">II", start + len(body), len(value))
-        body += value
-    head = struct.pack(">I4sI4s4s4s", start + len(body), b"none", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
-    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + s15(0.9642) + s15(1) + s15(0.8249)
-    return (head + bytes(128 - len(head))) + struct.pack(">I", len(tags)) + table + body
 
 
 @pytest.mark.parametrize(

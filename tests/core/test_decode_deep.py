@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from ndec_builder.core.decode import DecodeError, decode, read_header
-from support.odd_pictures import encoded
+from support.odd_pictures import colour_profile, encoded
 from support.pictures import scene
 
 
@@ -103,16 +103,17 @@ def test_a_range_that_nobody_can_know_is_a_reason(values: np.ndarray, reason: st
         decode(tiff(values))
 
 
-def deep_png(values: np.ndarray) -> bytes:
-    """A 16-bit RGB PNG, written by hand: Pillow writes none. values: (height, width, 3) uint16."""
+def deep_png(values: np.ndarray, profile: bytes = b"") -> bytes:
+    """A 16-bit RGB or RGBA PNG, written by hand: Pillow writes none. values: (height, width, 3 or 4) uint16."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    height, width, _ = values.shape
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    icc = chunk(b"iCCP", b"linear\0\0" + zlib.compress(profile)) if profile else b""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + icc + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def test_16_bit_colour() -> None:
@@ -121,6 +122,25 @@ def test_16_bit_colour() -> None:
     assert np.asarray(decode(deep_png(full * 0))).max() == 0
     with pytest.raises(DecodeError, match="16-bit colour with values below 4096"):
         decode(deep_png(full // 16))
+
+
+def test_8_bits_stored_as_16_bit_colour_are_not_a_black_picture() -> None:
+    values = np.repeat((RAMP * 255)[..., None], 3, 2).astype(np.uint16)
+    with pytest.raises(DecodeError, match="16-bit colour with values below 256:"):
+        decode(deep_png(values))
+
+
+def test_dark_16_bit_colour_is_found_under_transparency() -> None:
+    values = np.repeat((RAMP * 4095)[..., None], 4, 2).astype(np.uint16)
+    values[..., 3] = 4095  # opaque in 12 bits: nearly transparent, and nearly white on a white background
+    with pytest.raises(DecodeError, match="16-bit colour with values below 4096:"):
+        decode(deep_png(values))
+
+
+def test_dark_16_bit_colour_is_measured_before_its_profile_brightens_it() -> None:
+    values = np.repeat((RAMP * 511)[..., None], 3, 2).astype(np.uint16)
+    with pytest.raises(DecodeError, match="16-bit colour with values below 512:"):
+        decode(deep_png(values, colour_profile(1.0)))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
