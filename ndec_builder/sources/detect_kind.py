@@ -14,6 +14,11 @@ _BY_ENDING = {
     ".hdf5": "descriptors",
     ".zip": "disc21", ".tgz": "tar",
 }  # fmt: skip
+TABLES = (
+    "ndec reads tables of pictures as parquet (column path, and image_id, group, license, author if you have them), as a "
+    "metadata.csv or metadata.jsonl with the column file_name in the folder of the pictures (give the folder), as a text "
+    "file with one path per line (--kind list), and as the csv of OpenImages (column ImageID)"
+)
 _PACKED_TAR = re.compile(r"\.tar\.\w+$")
 
 
@@ -31,6 +36,8 @@ def guess_kind(source: Path | str) -> str:
         return "openimages"
     if "://" in name or not Path(name).exists() or suffix in SUFFIXES:
         return "folder"  # this reader reports the error
+    if suffix in (".csv", ".tsv", ".json", ".jsonl", ".xlsx"):
+        raise UsageError(f"{source} is a table. {TABLES}")
     raise UsageError(
         f"{source} is a file, not a folder, and its name does not show its kind; give --kind, one of "
         f"{', '.join(SOURCE_KINDS)}"

@@ -168,8 +168,11 @@ def test_the_kind_is_guessed_when_it_is_clear(tmp_path: Path, copydays: Path) ->
     kinds["oi.csv"] = "openimages"
     assert {name: guess_kind(tmp_path / name) for name in kinds} == kinds
     assert guess_kind("s3://bucket/part-{00..99}.tar") == "tar"
-    with pytest.raises(UsageError, match="give --kind"):
+    with pytest.raises(UsageError, match=r"other\.csv is a table.*metadata\.csv .* column file_name.*--kind list"):
         guess_kind(tmp_path / "other.csv")
+    (tmp_path / "other.xyz").write_text("a,b\n")
+    with pytest.raises(UsageError, match="give --kind"):
+        guess_kind(tmp_path / "other.xyz")
 
 
 SLOW = """

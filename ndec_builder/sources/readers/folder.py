@@ -91,7 +91,9 @@ def check_folder(folder: Path) -> None:
     if not folder.exists():
         raise UsageError(f"the folder {folder} does not exist; give a folder with images")
     if not folder.is_dir():
-        raise UsageError(f"{folder} is a file, not a folder; put the image into a folder and give that, or give --kind")
+        raise UsageError(
+            f"{folder} is a file; a folder of images is needed here. Give the folder, or another --kind of `ndec ingest`"
+        )
 
 
 def walk_files(
