@@ -174,7 +174,7 @@ def test_sources_that_are_not_folders_of_images(tmp_path: Path, kind: str) -> No
         (tmp_path / "in").mkdir()
     if kind == "file":
         (tmp_path / "in").write_bytes(b"x")
-    expected = {"missing": "does not exist", "empty": "no image in", "file": "is a file; a folder of images is needed"}[kind]
+    expected = {"missing": "does not exist", "empty": "no image in", "file": "is a file, not a folder"}[kind]
     with pytest.raises(UsageError, match=expected):
         ingest(tmp_path)
 
