@@ -12,7 +12,7 @@ from ndec_builder.annotation.label_studio.credentials import closed_text
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
-from ndec_builder.annotation.records.missing_images import missing_images
+from ndec_builder.annotation.records.missing_images import missing_line
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.records.table_store import memory_returned
 from ndec_builder.annotation.settings import PullConfig
@@ -66,11 +66,8 @@ def run(config: PullConfig) -> Path:
             f"project of {annotator}: {number_of(number, 'label')} given under the account {login} count as labels of "
             f"{annotator}. If somebody else gave them, use `ndec annotate send-back {annotator}`"
         )
-    if missing := missing_images(workspace):
-        say(
-            f"{number_of(len(missing), 'image')} could not be shown (the first: {next(iter(missing))}); "
-            "see missing_images.json"
-        )
+    if line := missing_line(workspace):
+        say(line)
     if lost:
         raise lost[0]
     return directory / "labels.parquet"

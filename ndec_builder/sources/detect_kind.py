@@ -15,9 +15,9 @@ _BY_ENDING = {
     ".zip": "disc21", ".tgz": "tar",
 }  # fmt: skip
 TABLES = (
-    "ndec reads tables of pictures as parquet (column path, and image_id, group, license, author if you have them), as a "
-    "metadata.csv or metadata.jsonl with the column file_name in the folder of the pictures (give the folder), as a text "
-    "file with one path per line (--kind list), and as the csv of OpenImages (column ImageID)"
+    "ndec reads tables of pictures as parquet (column path, and image_id, group, license, author if you have them), as "
+    "a metadata.csv or metadata.jsonl with the column file_name in the folder of the pictures (give the folder), as a "
+    "text file with one path per line (--kind list), and as the csv of OpenImages (column ImageID)"
 )
 _PACKED_TAR = re.compile(r"\.tar\.\w+$")
 

@@ -19,7 +19,7 @@ import requests
 from PIL import Image
 
 from ndec_builder.annotation.label_studio.ports import page_origins, public_host
-from ndec_builder.annotation.records.missing_images import missing_images
+from ndec_builder.annotation.records.missing_images import missing_images, missing_line
 from ndec_builder.annotation.web import image_server
 from ndec_builder.annotation.web.image_server import ImageServer, image_path
 from ndec_builder.annotation.web.pictures import Pictures
@@ -166,11 +166,15 @@ def _address(images: ImageServer) -> tuple[str, int]:
 def test_a_repaired_picture_is_no_longer_missing_after_a_restart(server: tuple[str, Path], tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "bench")
     requests.get(server[0] + image_path("pool", "gone"))
-    assert list(missing_images(workspace)) == ["pool/gone"]
+    assert missing_line(workspace) == (
+        "1 picture could not be shown; the first is pool/gone: the file does not exist "
+        "(all: annotation/missing_images.json)"
+    )
     scene(3, (40, 30)).save(server[1] / "gone.png")
     with ImageServer(workspace, 0) as restarted:
         requests.get(restarted.url + image_path("pool", "gone"))
     assert missing_images(workspace) == {}
+    assert missing_line(workspace) is None
 
 
 def test_a_repaired_picture_that_nobody_looks_at_is_no_longer_missing(server: tuple[str, Path], tmp_path: Path) -> None:

@@ -236,8 +236,11 @@ def test_the_layout_at_four_window_sizes_touch_buttons_and_skipped_pairs(
             assert layout["scroll"] <= width
         page.click("#ndec-buttons button[data-label=hard_negative]")
         next_pair(page, shown)
-        for width, height in ((1366, 768), (1920, 1080), (800, 1000), (390, 844)):
-            measure_layout(page, width, height)
+        for width, height in ((1366, 768), (1920, 1080), (900, 1000), (800, 1000), (390, 844)):
+            layout = measure_layout(page, width, height)
+            left, top, right, bottom = layout["line"]
+            for box in layout["keys"]:  # the line cuts off whatever is outside of it
+                assert left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
         page.click("#ndec-keys a:text('skip')")
         page.wait_for_selector("#ndec-end button", timeout=20_000)
         assert "You skipped 1." in page.inner_text("#ndec-end")

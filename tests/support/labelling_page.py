@@ -24,6 +24,8 @@ LAYOUT = """() => {
     buttons: [...document.querySelectorAll('#ndec-buttons button')].filter((e) => e.offsetHeight).map(box),
     names: [...document.querySelectorAll('.ndec input[type=radio]')].map((e) => e.name),
     alt: [...document.querySelectorAll('.ndec img')].map((e) => e.alt),
+    line: box(document.querySelector('#ndec-keys')),
+    keys: [...document.querySelectorAll('#ndec-keys > *')].filter((e) => e.offsetHeight).map(box),
     position: document.querySelector('#ndec-position')?.textContent,
     scroll: document.documentElement.scrollWidth,
     text: document.body.innerText,

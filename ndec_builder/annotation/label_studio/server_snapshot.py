@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import compact_schema, keys
-from ndec_builder.annotation.records.missing_images import missing_images
+from ndec_builder.annotation.records.missing_images import missing_line
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore, write_tables
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.addresses import without_credentials
-from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import INCIDENTS, PROJECT_TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
@@ -200,11 +199,8 @@ def trouble_lines(root: Path, split: str) -> list[str]:
     workspace = Workspace(root)
     kinds = Counter(AnnotationTables(workspace, split).incidents["kind"].to_pylist())
     lines = [f"{number} × {kind} in Label Studio so far (incidents.parquet)" for kind, number in sorted(kinds.items())]
-    if missing := missing_images(workspace):
-        lines.append(
-            f"{number_of(len(missing), 'picture')} could not be shown, the first: {next(iter(missing))} "
-            "(missing_images.json)"
-        )
+    if line := missing_line(workspace):
+        lines.append(line)
     return lines
 
 

@@ -92,7 +92,7 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"the folder {folder} does not exist; give a folder with images")
     if not folder.is_dir():
         raise UsageError(
-            f"{folder} is a file; a folder of images is needed here. Give the folder, or another --kind of `ndec ingest`"
+            f"{folder} is a file; a folder of images is needed. Give the folder, or another --kind of `ndec ingest`"
         )
 
 
