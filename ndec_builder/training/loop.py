@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ndec_builder.core.console import progress
+from ndec_builder.core.console import Bars, progress
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_text
 from ndec_builder.training.batches import ALONE, StepBatch
@@ -159,13 +162,16 @@ def train(
     writer: Any,
     team: Team = ALONE,
     ids: Sequence[str] = (),
+    bar: Bars | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
     """Train `network` (inputs → features of free norm) and the class proxies in place, from the last saved state.
 
     `groups`: parameter groups with their peak `lr`. `mark` is the run's fingerprint: a state with another one is not
     used. Rank 0 writes `directory/state.safetensors` every `save_every` steps and `metrics.jsonl` every `log_every`.
     Raises NdecError for a loss that is not finite, before the weights change; the last saved state is kept. `ids` are
-    the images of the training set, row by row, for that message.
+    the images of the training set, row by row, for that message. `bar`: the display that shows the progress. Raises
+    CancelledError before the next step once `stop` is set.
     """
     peaks = [group["lr"] for group in groups]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
@@ -177,9 +183,11 @@ def train(
     objective: nn.Module = Objective(network, cosface, recipe, config, team)
     if team.size > 1:
         objective = DistributedDataParallel(objective, broadcast_buffers=False, find_unused_parameters=True)
-    with progress() as bar:
-        task = bar.add_task(f"training {config.recipe}", total=config.steps, completed=first)
+    with progress() if bar is None else nullcontext(bar) as shown:
+        task = shown.add_task(f"training {config.recipe}", total=config.steps, completed=first)
         for step in range(first, config.steps):
+            if stop is not None and stop.is_set():
+                raise CancelledError
             share = rate(step, config.steps, config.warmup, config.flat)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
@@ -203,7 +211,7 @@ def train(
             if team.is_main and ((step + 1) % config.save_every == 0 or step == config.steps - 1):
                 save_state(state_path, model, optimizer, step + 1, lines, mark)
                 write_text(directory / "metrics.jsonl", "".join(line + "\n" for line in lines))
-            bar.advance(task)
+            shown.advance(task)
     if average is not None:
         average.put_into(network)
 

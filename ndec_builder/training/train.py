@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +18,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ndec_builder.core.config import result_fields
-from ndec_builder.core.console import number_of, say
+from ndec_builder.core.console import Bars, number_of, progress, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import engine_of
 from ndec_builder.core.executor.runner import on_engine
@@ -104,7 +107,9 @@ def _run(config: TrainConfig, team: Team) -> Path:
     if team.is_main and set_checkpoint_aside(directory):
         say(f"{directory} was trained with other settings or images; that checkpoint is now in {directory / PREVIOUS}")
     job = Job(config, recipe, data, cached, manifest, backbone, directory, mark, team)
-    threshold, head = _calibrate(job), train_head(job)
+    held = _images_held_out(job)
+    *calibrating, head = train_heads([*([_without(job, held)] if held else []), job])
+    threshold = _threshold(job, held, calibrating[0]) if calibrating else None
     if not team.is_main:
         return directory
     counts = {**data.facts(), "rejects": len(cached.rejects), "steps": config.steps}
@@ -129,16 +134,49 @@ def _run(config: TrainConfig, team: Team) -> Path:
     return directory
 
 
-def train_head(job: Job) -> Head:
-    """Initialise head and class proxies with the whitened features, then train them (and the trunk if requested)."""
-    config, data, backbone = job.config, job.data, job.backbone
-    device = best_device(config.device)
+def train_heads(jobs: Sequence[Job]) -> list[Head]:
+    """Train a head for each job of one config and team; on a CPU side by side, since each head uses one thread.
+
+    One after the other on a GPU, with several processes and for complete networks. An error stops the other heads.
+    """
+    config, device = jobs[0].config, best_device(jobs[0].config.device)
+    alone = device != "cpu" or config.whole_network or jobs[0].team.size > 1
+    count = 1 if alone else min(len(jobs), config.threads)
+    stop = threading.Event()
+    runs = [functools.partial(train_head, job, *start_head(job), stop) for job in jobs]
+    # torch keeps how to multiply, and the number of threads that new threads get, for the complete process
+    products = fast_products(device == "cpu" and use_bf16(config.bf16, torch.device(device)))
+    with products, torch_threads(torch.get_num_threads()), progress() as bar:
+        if count == 1:
+            return [run(bar) for run in runs]
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            try:
+                heads = [pool.submit(run, bar) for run in runs]
+                concurrent.futures.wait(heads, return_when=concurrent.futures.FIRST_EXCEPTION)
+                for done in (head for head in heads if head.done()):
+                    done.result()
+                return [head.result() for head in heads]
+            except BaseException:
+                stop.set()
+                raise
+
+
+def start_head(job: Job) -> tuple[Head, CosFaceLoss | SampledCosFace]:
+    """Head and class proxies, initialised with the whitened features of the originals."""
+    config, data = job.config, job.data
     originals = job.views.features[:, 0].astype(np.float32)
     head = fit_head(originals[: data.basic], config.dim, config.shrinkage, config.seed)
     cosface = _proxies(config, head.shape["dim"], data.class_count)
     with torch.no_grad():
         start = head(torch.from_numpy(originals))
         cosface.weight.copy_(class_means(start, torch.from_numpy(data.classes), data.class_count))
+    return head, cosface
+
+
+def train_head(job: Job, head: Head, cosface: CosFaceLoss | SampledCosFace, stop: threading.Event, bar: Bars) -> Head:
+    """Train head and class proxies (and the trunk if requested) in place; returns the head."""
+    config, data, backbone = job.config, job.data, job.backbone
+    device = best_device(config.device)
     head, cosface = head.to(device), cosface.to(device)
     groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": config.lr}]
     sizes: dict[str, Any] = {
@@ -161,10 +199,11 @@ def train_head(job: Job) -> Head:
     # a step of the head alone is too small for a second thread
     threads = config.threads if config.whole_network else 1
     logs = job.directory / "tensorboard" / (f"rank-{job.team.rank}" if job.team.rank else "")
-    products = fast_products(device == "cpu" and use_bf16(config.bf16, torch.device(device)))
-    with torch_threads(threads), products, closing(batches), SummaryWriter(str(logs)) as writer:
-        ids = data.images["image_id"].to_pylist()
-        train(network, cosface, groups, batches, job.recipe, config, job.directory, job.mark, writer, job.team, ids)
+    with torch_threads(threads), closing(batches), SummaryWriter(str(logs)) as writer:
+        train(
+            network, cosface, groups, batches, job.recipe, config, job.directory, job.mark, writer, job.team,
+            data.images["image_id"].to_pylist(), bar, stop,
+        )  # fmt: skip
     return head
 
 
@@ -190,23 +229,31 @@ def _trains_in_bf16(config: TrainConfig, backbone: Backbone) -> bool:
     )
 
 
-def _calibrate(job: Job) -> Threshold | None:
-    """Train a head without part of the groups and choose the filter's threshold on that part."""
+def _images_held_out(job: Job) -> set[str]:
+    """The images to choose the filter's threshold on; none when there is no threshold to choose."""
     config, recipe, data = job.config, job.recipe, job.data
     if not config.keep_copies or config.whole_network or not recipe.trains_norms:
-        return None
+        return set()
     held = held_out(data)
     rest = data.without(held)
-    if rest.basic < 2 or (recipe.needs_pairs and not len(rest.pairs)):
-        return None
+    return set() if rest.basic < 2 or (recipe.needs_pairs and not len(rest.pairs)) else held
+
+
+def _without(job: Job, held: set[str]) -> Job:
+    """The job of the head that has not seen these images."""
     say(
-        f"{config.recipe}: training first without {number_of(len(held), 'image')}, to choose the "
+        f"{job.config.recipe}: a second head is trained without {number_of(len(held), 'image')}, to choose the "
         "filter's threshold on them"
     )
+    rest = job.data.without(held)
     views = job.views.of(rest.images["image_id"].to_pylist())
-    head = train_head(replace(job, data=rest, views=views, directory=job.directory / "held-out"))
-    ratios = held_out_ratios(head, data, job.views, held, view_kinds(config.views))
-    return choose_threshold(*ratios, config.keep_copies)
+    return replace(job, data=rest, views=views, directory=job.directory / "held-out")
+
+
+def _threshold(job: Job, held: set[str], head: Head) -> Threshold | None:
+    """The filter's threshold, chosen on the images that `head` has not seen."""
+    ratios = held_out_ratios(head, job.data, job.views, held, view_kinds(job.config.views))
+    return choose_threshold(*ratios, job.config.keep_copies)
 
 
 def _proxies(config: TrainConfig, dim: int, classes: int) -> CosFaceLoss | SampledCosFace:

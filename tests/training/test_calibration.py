@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ndec_builder.core.errors import NdecError
 from ndec_builder.training import calibration, train
 from ndec_builder.training.calibration import choose_threshold, held_out, held_out_ratios
 from ndec_builder.training.checkpoint import load_detector
@@ -84,13 +85,13 @@ def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_ou
     monkeypatch.setattr(calibration, "_FEWEST", 1)
     monkeypatch.setattr(calibration, "_PARTS", 2)
     seen: list[set[str]] = []
-    real = train.train_head
+    real = train.train_heads
 
-    def watched(*given: Any) -> Any:
-        seen.append(set(given[0].data.images["image_id"].to_pylist()))
-        return real(*given)
+    def watched(jobs: list[Any]) -> Any:
+        seen.extend(set(job.data.images["image_id"].to_pylist()) for job in jobs)
+        return real(jobs)
 
-    monkeypatch.setattr(train, "train_head", watched)
+    monkeypatch.setattr(train, "train_heads", watched)
     directory = train.run(config(views=5, keep_copies=0.8))
     card = json.loads((directory / "checkpoint.json").read_text())
     first, second = seen
@@ -110,3 +111,30 @@ def test_recipes_without_norms_choose_none(config: Make, recipe: str) -> None:
     directory = train.run(config(recipe=recipe, keep_copies=0.9))
     assert json.loads((directory / "checkpoint.json").read_text())["threshold"] is None
     assert not (directory / "held-out").exists()
+
+
+@pytest.mark.slow
+def test_heads_trained_side_by_side_have_the_bits_of_heads_trained_one_after_the_other(
+    config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "_PARTS", 2)
+    together, alone = (train.run(config(name=f"t{count}", threads=count, keep_copies=0.8)) for count in (2, 1))
+    for name in ("state.safetensors", "held-out/state.safetensors", "checkpoint.json"):
+        assert (together / name).read_bytes() == (alone / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_head_that_fails_stops_the_other_one(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_PARTS", 2)
+    stopped: list[bool] = []
+
+    def fail_or_wait(*given: Any) -> None:
+        directory, stop = given[6], given[-1]
+        if directory.name == "held-out":
+            raise NdecError("the loss is not finite")
+        stopped.append(stop.wait(60))
+
+    monkeypatch.setattr(train, "train", fail_or_wait)
+    with pytest.raises(NdecError, match="the loss is not finite"):
+        train.run(config(keep_copies=0.8))
+    assert stopped == [True]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,9 @@ def settings(**changes: Any) -> TrainConfig:
     return TrainConfig(Path(), Path(), **values)
 
 
-def fit(directory: Path, batches: Any = None, **changes: Any) -> tuple[Head, CosFaceLoss]:
+def fit(
+    directory: Path, batches: Any = None, stop: threading.Event | None = None, **changes: Any
+) -> tuple[Head, CosFaceLoss]:
     head, cosface, draw = parts()
     config = settings(**changes)
     groups = [{"params": [*head.parameters(), *cosface.parameters()], "lr": config.lr}]
@@ -75,6 +79,7 @@ def fit(directory: Path, batches: Any = None, **changes: Any) -> tuple[Head, Cos
         "mark",
         Silent(),
         ids=ids,
+        stop=stop,
     )
     return head, cosface
 
@@ -244,3 +249,17 @@ def test_a_state_of_another_run_is_not_used_and_a_damaged_one_is_named(tmp_path:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(NdecError, match=r"state.safetensors cannot be read .*delete it"):
         fit(tmp_path)
+
+
+def test_it_ends_before_the_next_step_once_it_is_told_to_stop(tmp_path: Path) -> None:
+    stop, steps = threading.Event(), []
+
+    def batches(step: int) -> StepBatch:
+        steps.append(step)
+        if step == 2:
+            stop.set()
+        return parts()[2](step)
+
+    with pytest.raises(CancelledError):
+        fit(tmp_path, batches, stop=stop)
+    assert steps == [0, 1, 2]

@@ -82,7 +82,7 @@ def test_a_retraining_that_is_stopped_leaves_no_checkpoint_of_other_settings(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(train, "train_head", stop)
+        stopped.setattr(train, "train_heads", stop)
         with pytest.raises(KeyboardInterrupt):
             train.run(config(seed=5))
     with pytest.raises(NdecError, match=r"a later training in .* is not finished: run it again, or give .*previous"):
@@ -130,13 +130,14 @@ def test_weights_that_a_killed_training_left_are_no_earlier_checkpoint(tmp_path:
         {},
         {"ema": 0.9, "class_sample": 9, "flat": 3},
         {"whole_network": True, "identities": 3, "trunk_lr": 0.01, "ema": 0.5},
-        {"keep_copies": 0.9, "recipe": "asl-code"},  # killed while the head for the threshold is trained
+        {"keep_copies": 0.9, "recipe": "asl-code"},  # killed while two heads are trained side by side
     ],
 )
 def test_killed_for_real_and_resumed(config: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = results(train.run(config(name="whole", **changes)))
     values = vars(config(name="killed", **changes))
     values = {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
+    heads = 2 if "keep_copies" in changes else 1
     script = (
         "import json, os, signal, sys\n"
         "from pathlib import Path\n"
@@ -144,7 +145,7 @@ def test_killed_for_real_and_resumed(config: Make, tmp_path: Path, changes: dict
         "from ndec_builder.training.settings import TrainConfig\n"
         "values = json.loads(sys.argv[1])\n"
         "values |= {n: Path(values[n]) for n in ('workspace', 'manifest')}\n"
-        "real, left = loop.step_terms, [8]\n"
+        f"real, left = loop.step_terms, [{8 * heads}]\n"
         "def step_terms(*a):\n"
         "    left[0] -= 1\n"
         "    if left[0] == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -158,8 +159,7 @@ def test_killed_for_real_and_resumed(config: Make, tmp_path: Path, changes: dict
     )
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "runs" / "killed" / "checkpoint.json").exists()
-    where = "held-out" if "keep_copies" in changes else "."
-    assert (tmp_path / "runs" / "killed" / where / "state.safetensors").exists()
+    assert any((tmp_path / "runs" / "killed" / where / "state.safetensors").exists() for where in (".", "held-out"))
     assert results(train.run(config(name="killed", **changes))) == whole
 
 

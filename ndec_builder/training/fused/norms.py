@@ -23,14 +23,14 @@ from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head, norms_of
 from ndec_builder.training.recipes import recipe_named
 from ndec_builder.training.settings import TrainConfig
-from ndec_builder.training.train import Job, train_head
+from ndec_builder.training.train import Job, train_heads
 from ndec_builder.training.view_cache import CachedViews
 
 HALVES = 2
 _RECIPE = "asl"
 
 
-def train_heads(
+def train_half_heads(
     config: FusedConfig,
     manifest: Manifest,
     data: TrainingSet,
@@ -53,14 +53,13 @@ def train_heads(
     if min(part.basic for part in parts) < 2:
         say("note: too few groups to train norms on halves of them; the fused scorer will not use the norm ratio")
         return ()
-    heads = []
+    say(f"training {HALVES} heads for norms, each without one half of the groups")
+    jobs = []
     for out, part in enumerate(parts):
-        say(f"training norms without half {out + 1} of {HALVES} of the groups")
         own = views.of(part.images["image_id"].to_pylist())
         folder = directory / f"norms-{out}"
-        job = Job(settings, recipe_named(_RECIPE), part, own, manifest, backbone, folder, mark, Team())
-        heads.append(rounded(train_head(job).cpu()))
-    return tuple(heads)
+        jobs.append(Job(settings, recipe_named(_RECIPE), part, own, manifest, backbone, folder, mark, Team()))
+    return tuple(rounded(head.cpu()) for head in train_heads(jobs))
 
 
 def half_of(data: TrainingSet, seed: int) -> np.ndarray:

@@ -30,7 +30,7 @@ from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit_fused
 from ndec_builder.training.fused.measure import MEASURED_PAIRS, MeasureShard, unit_rows
 from ndec_builder.training.fused.model import FUSED_CARD, FUSED_WEIGHTS, load_model, save_model
-from ndec_builder.training.fused.norms import half_of, train_heads, training_ratios
+from ndec_builder.training.fused.norms import half_of, train_half_heads, training_ratios
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.model import Head
@@ -85,7 +85,7 @@ def run(config: FusedConfig) -> Path:
         say(f"{directory / PREVIOUS} now holds the fit that was here, made with other settings or images")
     heads: tuple[Head, ...] = ()
     if NORM_RATIO not in config.left_out:
-        heads = train_heads(config, known.manifest, data, backbone, known.views, directory, mark)
+        heads = train_half_heads(config, known.manifest, data, backbone, known.views, directory, mark)
     table = measured_pairs(config, known, heads)
     say(f"fitting {config.networks} networks on {number_of(len(table.kind), 'pair')}, {config.folds} folds")
     with torch_threads(1):
@@ -111,7 +111,7 @@ def run(config: FusedConfig) -> Path:
 def measured_pairs(config: FusedConfig, known: FusedInputs, heads: Sequence[Head] = ()) -> PairTable:
     """The training pairs with their features, and `far_rivals`; pairs measured by an earlier run are reused.
 
-    heads: of `train_heads`; without them the norm-ratio feature is 0.
+    heads: of `train_half_heads`; without them the norm-ratio feature is 0.
     """
     ratios = None
     # a fit with other settings, under another name, has the same folder for its pairs: one of the two waits

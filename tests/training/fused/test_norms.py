@@ -52,14 +52,15 @@ def test_each_head_is_trained_without_its_half_of_the_groups(
     assert all(len({h for g, h in zip(groups, half, strict=True) if g == group}) == 1 for group in set(groups))
     assert set(half) == {0, 1}
     seen: list[set[str]] = []
-    real = norms.train_head
+    real = norms.train_heads
 
-    def watched(job: Any) -> Head:
-        seen.append(set(job.data.images["group"].to_pylist()))
-        assert job.views.ids == job.data.images["image_id"].to_pylist()
-        return real(job)
+    def watched(jobs: list[Any]) -> list[Head]:
+        for job in jobs:
+            seen.append(set(job.data.images["group"].to_pylist()))
+            assert job.views.ids == job.data.images["image_id"].to_pylist()
+        return real(jobs)
 
-    monkeypatch.setattr(norms, "train_head", watched)
+    monkeypatch.setattr(norms, "train_heads", watched)
     learned_from: list[np.ndarray] = []
     monkeypatch.setattr(
         fused_run, "training_ratios", lambda *given: learned_from.append(training_ratios(*given)) or learned_from[-1]
@@ -107,5 +108,5 @@ def test_where_a_half_has_no_groups_it_goes_without(config: FusedConfig, capfd: 
     known = prepare_training(config)
     few = known.data.without(set(known.data.images["image_id"].to_pylist()[3 : known.data.basic]))
     here = config.workspace / "few"
-    assert norms.train_heads(config, known.manifest, few, known.backbone, known.views, here, "mark") == ()
+    assert norms.train_half_heads(config, known.manifest, few, known.backbone, known.views, here, "mark") == ()
     assert "will not use the norm ratio" in capfd.readouterr().err
