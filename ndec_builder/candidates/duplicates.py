@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndec_builder.core.console import waiting
+from ndec_builder.core.console import number_of, say, waiting
 from ndec_builder.core.decode import DecodeError, decode, has_frames
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
@@ -145,16 +145,19 @@ def _deviation(values: np.ndarray, window: int) -> np.ndarray:
     return np.sqrt(np.maximum(squares - mean * mean, 0))
 
 
-def _same_pictures(first: ImageRow, second: ImageRow, resolve: UriResolver) -> bool:
+def _same_pictures(first: ImageRow, second: ImageRow, resolve: UriResolver) -> bool | None:
     try:
         pictures = [_decoded(row, resolve)[0] for row in (first, second)]
     except (OSError, DecodeError):
-        return False
+        return None
     return same_detail(*pictures)
 
 
-def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: UriResolver) -> list[bool]:
-    """Tell for each pair (image row, image row, score) whether both files show the same picture."""
+def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: UriResolver) -> list[bool | None]:
+    """Tell for each pair (image row, image row, score) whether both files show the same picture.
+
+    None: a picture cannot be read or has changed, so nobody knows. A result with None must not be kept as final.
+    """
     # an image that was never opened has no sha256 and equals no other image by bytes
     same_bytes = [first["sha256"] is not None and first["sha256"] == second["sha256"] for first, second, _ in pairs]
     near = [not same and score >= DUPLICATE_SCORE for same, (_, _, score) in zip(same_bytes, pairs, strict=True)]
@@ -166,11 +169,14 @@ def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: 
     }
     small = _thumbnails(rows.values(), resolve, (1 - _COMPARING) * len(pairs) / max(1, len(rows)))
 
-    def is_duplicate(place: int) -> bool:
+    def is_duplicate(place: int) -> bool | None:
         first, second, _ = pairs[place]
-        left, right = small.get(_key(first)), small.get(_key(second))
-        alike = near[place] and left is not None and right is not None and near_exact(left, right)
-        return same_bytes[place] or (alike and _same_pictures(first, second, resolve))
+        if not near[place]:
+            return same_bytes[place]
+        left, right = small[_key(first)], small[_key(second)]
+        if left is None or right is None:
+            return None
+        return near_exact(left, right) and _same_pictures(first, second, resolve)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(stepping(pool.map(is_duplicate, range(len(pairs))), _COMPARING))
@@ -178,21 +184,39 @@ def find_duplicates(pairs: Sequence[tuple[ImageRow, ImageRow, float]], resolve: 
 
 def check_pairs(
     workspace: Workspace, scratch: Path, pairs: Sequence[tuple[ImageRow, ImageRow, float]], engine: Engine | None = None
-) -> list[bool]:
+) -> list[bool | None]:
     """`find_duplicates` for any number of pairs, in shards that stay under `scratch` until all are done.
 
-    A killed run continues where it stopped. Raises GapsError when a shard keeps failing.
+    Says how many pairs could not be compared. A killed run continues where it stopped. Raises GapsError when a shard
+    keeps failing.
     """
     if len(pairs) <= PAIRS_PER_SHARD:
         with waiting("comparing pictures"):
-            return find_duplicates(pairs, workspace.resolve)
+            marks = find_duplicates(pairs, workspace.resolve)
+    else:
+        marks = _in_shards(workspace, scratch, pairs, engine)
+    report_not_compared(marks)
+    return marks
+
+
+def report_not_compared(marks: Sequence[bool | None]) -> None:
+    if unknown := sum(mark is None for mark in marks):
+        say(
+            f"{number_of(unknown, 'pair was', 'pairs were')} not compared, because a picture is missing, broken or "
+            "changed: they do not count as the same picture"
+        )
+
+
+def _in_shards(
+    workspace: Workspace, scratch: Path, pairs: Sequence[tuple[ImageRow, ImageRow, float]], engine: Engine | None
+) -> list[bool | None]:
     lists = [[_plain(first), _plain(second), score] for first, second, score in pairs]
     plan = Plan(len(lists), PAIRS_PER_SHARD, fingerprint([VERSION, DECODE_VERSION, lists]))
     folder = open_plan(scratch, plan).absolute()
     write_json(folder / "pairs.json", lists)
     work = CheckShard(workspace.root.absolute(), folder)
     results = run_shards(folder, plan, work, engine, what="comparing pictures", unit="pairs")
-    marks: list[bool] = []
+    marks: list[bool | None] = []
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
         marks += read_json(folder / f"{shard.name}.json")
@@ -211,7 +235,7 @@ class CheckShard:
         pairs = read_json(self.folder / "pairs.json")[shard.start : shard.stop]
         marks = find_duplicates([tuple(pair) for pair in pairs], Workspace(self.root).resolve)
         path = write_json(self.folder / f"{shard.name}.json", marks)
-        return Outcome((path.name,), {"duplicates": sum(marks)})
+        return Outcome((path.name,), {"duplicates": marks.count(True)})
 
 
 def _plain(row: ImageRow) -> dict[str, Any]:

@@ -34,8 +34,8 @@ ALL_IMAGES = 200_000  # in larger roles only equal bytes are found: comparing pi
 def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dict[str, str]:
     """Return {image_id: representative} of the embedded images that another one represents, and store it.
 
-    images/<role>-twins.parquet (schema TWINS) is kept until the images, the vectors or the definition change. The json
-    file next to it says which pictures were compared, for `read_twins`.
+    images/<role>-twins.parquet (schema TWINS) is kept until the images, the vectors or the definition change, unless a
+    picture could not be read. The json file next to it says which pictures were compared, for `read_twins`.
     """
     path = twins_path(workspace, images.role)
     table = workspace.read_images(images.role, ["image_id", "uri", "sha256", "width", "height", "format", "rotation"])
@@ -53,8 +53,10 @@ def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dic
     preference = _preference(table, images)
     found = _equal_bytes(table, preference)
     equal = set(found)
+    complete = True
     if len(images) <= ALL_IMAGES:
-        found |= _equal_pictures(workspace, images.without(equal), preference, engine)
+        more, complete = _equal_pictures(workspace, images.without(equal), preference, engine)
+        found |= more
     # a twin of a twin has the same representative
     found = {image_id: found.get(other, other) for image_id, other in found.items()}
     rows = [
@@ -65,7 +67,8 @@ def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dic
     write_table(path, table_of(TWINS, rows))
     counts = {"images": len(images), "twins": len(rows), "equal_bytes": len(equal)}
     pictures = _pictures(table, {*found, *found.values()})
-    write_json(record, {"fingerprint": mark, **counts, _PICTURES: pictures})
+    # without a fingerprint, the next mining compares again
+    write_json(record, {"fingerprint": mark if complete else None, **counts, _PICTURES: pictures})
     return found
 
 
@@ -137,7 +140,8 @@ def _equal_bytes(table: pa.Table, preference: Mapping[str, tuple[int, str]]) -> 
 
 def _equal_pictures(
     workspace: Workspace, images: RoleVectors, preference: Mapping[str, tuple[int, str]], engine: Engine
-) -> dict[str, str]:
+) -> tuple[dict[str, str], bool]:
+    """Return ({image_id: representative}, whether all pictures could be read)."""
     near = pairs_above(images.vectors, images.vectors.load(), TWIN_SCORE, closest=_CLOSEST + 1)  # each finds itself
     ends = np.sort(np.stack([near.queries, near.references], axis=1), axis=1)
     ends, places = np.unique(ends, axis=0, return_index=True)
@@ -148,7 +152,8 @@ def _equal_pictures(
     pairs = [(rows[a], rows[b], float(score)) for a, b, score in zip(first, second, scores, strict=True)]
     scratch = workspace.root / "candidates" / f"{images.role}-twins"
     links: dict[str, list[str]] = defaultdict(list)
-    for a, b, same in zip(first, second, check_pairs(workspace, scratch, pairs, engine), strict=True):
+    marks = check_pairs(workspace, scratch, pairs, engine)
+    for a, b, same in zip(first, second, marks, strict=True):
         if same:
             links[a].append(b)
             links[b].append(a)
@@ -157,4 +162,4 @@ def _equal_pictures(
         if image_id not in found:
             later = [other for other in links[image_id] if preference[other] > preference[image_id]]
             found |= {other: image_id for other in later if other not in found}
-    return found
+    return found, None not in marks

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ndec_builder.candidates.duplicates import VERSION, find_duplicates
+from ndec_builder.candidates.duplicates import VERSION, find_duplicates, report_not_compared
 from ndec_builder.candidates.search.exact import pairs_above
 from ndec_builder.candidates.twins import TWIN_SCORE
 from ndec_builder.core.console import number_of
@@ -22,6 +22,7 @@ from ndec_builder.evaluation.detectors.scoring import reference_vectors
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
 NEIGHBOURS = 20  # closest references of each that are compared
+_CACHE_VERSION = 2  # 1: pictures that could not be read counted as different
 ALL_REFERENCES = 20_000  # with more, only those of the ground truth are compared with the others
 
 
@@ -138,7 +139,7 @@ def _equal_pictures(
     )
     contents, turned = pictures_of(dataset.references, dataset.resolve), rotations_of(dataset.references)
     key = fingerprint(
-        [VERSION, TWIN_SCORE, [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()]]
+        [_CACHE_VERSION, VERSION, TWIN_SCORE, [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()]]
     )
     path = workspace.root / "cache" / "twins" / f"{key}.json"
     remove_abandoned(path.parent)
@@ -148,8 +149,12 @@ def _equal_pictures(
         )
         table = {row: images.slice(row, 1).to_pylist()[0] for row in np.unique(rows).tolist()}
         pairs = [(table[r], table[s], score[r, s]) for r, s in rows.tolist()]
-        write_json(path, find_duplicates(pairs, dataset.resolve))
-    marks = read_json(path)
+        marks = find_duplicates(pairs, dataset.resolve)
+        report_not_compared(marks)
+        if None not in marks:
+            write_json(path, marks)
+    else:
+        marks = read_json(path)
     if not isinstance(marks, list) or len(marks) != len(rows):
         raise NdecError(f"{path} is damaged; delete it and run the same command again")
     return [(r, s) for (r, s), mark in zip(rows.tolist(), marks, strict=True) if mark]

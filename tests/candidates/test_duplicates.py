@@ -77,22 +77,22 @@ def test_same_bytes_need_no_score_and_no_file():
     assert find_duplicates([(row, dict(row), 0.1)], str) == [True]
 
 
-def test_low_scores_and_unreadable_files_are_no_duplicates(tmp_path):
+def test_low_scores_are_no_duplicates_and_unreadable_files_are_unknown(tmp_path):
     (tmp_path / "a").write_bytes(_encode(BASE))
     (tmp_path / "broken").write_bytes(b"\x89PNG nothing")
     first, broken, gone, copy = (_row(uri) for uri in ("a", "broken", "gone", "a"))
     pairs = [(first, copy, DUPLICATE_SCORE - 0.01), (first, broken, 0.99), (gone, first, 0.99), (first, copy, 0.99)]
-    assert find_duplicates(pairs, lambda uri: str(tmp_path / uri)) == [False, False, False, True]
+    assert find_duplicates(pairs, lambda uri: str(tmp_path / uri)) == [False, None, None, True]
 
 
-def test_a_file_that_changed_since_the_ingest_is_no_duplicate(tmp_path):
+def test_a_file_that_changed_since_the_ingest_is_unknown(tmp_path):
     data = _encode(BASE.resize((120, 90)))
     (tmp_path / "a").write_bytes(_encode(BASE))
     for name in ("same", "changed"):
         (tmp_path / name).write_bytes(data)
     same, changed = _row("same", sha256(data).hexdigest()), _row("changed", sha256(b"when ingested").hexdigest())
     pairs = [(_row("a"), same, 0.99), (_row("a"), changed, 0.99)]
-    assert find_duplicates(pairs, lambda uri: str(tmp_path / uri)) == [True, False]
+    assert find_duplicates(pairs, lambda uri: str(tmp_path / uri)) == [True, None]
 
 
 def test_rotation_of_the_table_is_applied(tmp_path):

@@ -55,3 +55,17 @@ def test_twins_of_an_earlier_version_count_and_get_their_pictures_with_the_next_
     assert read_twins(bench.workspace, "reference") == {"r2": "r1", "r4": "r3"}
     mine(MineConfig(bench.workspace.root, top=3, geometry=False))
     assert set(read_json(path)["pictures"]) == set(pictures)
+
+
+def test_a_picture_that_was_missing_is_compared_by_the_next_mining(bench, capsys):
+    first = scene(1, (240, 180))
+    bench.add("reference", {"r1": first, "r2": first.resize((120, 90)), "r3": scene(3)})
+    bench.add("pool", {f"p{n}": scene(20 + n) for n in range(3)})
+    path = bench.workspace.files("reference") / "r2.png"
+    away = path.rename(path.with_name("away"))
+    mine(MineConfig(bench.workspace.root, top=2, geometry=False))
+    assert read_twins(bench.workspace, "reference") == {}
+    assert "not compared, because a picture is missing" in " ".join(capsys.readouterr().err.split())
+    away.rename(path)
+    mine(MineConfig(bench.workspace.root, top=3, geometry=False))
+    assert read_twins(bench.workspace, "reference") == {"r2": "r1"}

@@ -7,10 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.evaluation import twins as twins_module
 from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.dataset import from_folders
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from support.pictures import scene
 
@@ -95,3 +99,19 @@ def test_a_re_encoded_and_a_resized_reference_are_found_by_their_pictures(twinne
     rows = [line.split(",") for line in (report / "predictions.csv").read_text().split()[1:]]
     assert not {"jpeg", "large"} & {r for _, r, _ in rows}
     assert all(sum(q == query for q, _, _ in rows) == 3 for query in TRUTH)  # k references, although two were dropped
+
+
+def test_a_reference_that_was_missing_is_compared_again(twinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    references = twinned / "references"
+    Image.open(references / "r3.png").save(references / "r3-jpeg.jpg", quality=80)
+    dataset = from_folders(twinned / "queries", references, twinned / "truth.csv")
+    rows = [dataset.reference_ids.index(name) for name in ("r3", "r3-jpeg")]
+    vectors = np.eye(24, dtype=np.float16)
+    vectors[rows[1]] = vectors[rows[0]]
+    known = np.arange(24), vectors
+    away = (references / "r3-jpeg.jpg").rename(references / "away")
+    assert twins_module._equal_pictures(Workspace(twinned), dataset, known) == []
+    assert "1 pair was not compared" in capsys.readouterr().err
+    away.rename(references / "r3-jpeg.jpg")
+    for _ in range(2):  # compared, then from the cache
+        assert twins_module._equal_pictures(Workspace(twinned), dataset, known) == [tuple(rows)]
