@@ -88,12 +88,11 @@ def pairs_above_cut(queries: RoleVectors, gallery: RoleVectors, context: Candida
 
 
 def begin_result(directory: Path) -> None:
-    """Note in run.json that a mining replaces the result now. Its own record, written last, removes the note.
+    """Note in run.json that a mining writes its result now. Its own record, written last, removes the note.
 
-    Until then, the record and the tables may be of two minings.
+    Until then, tables may be missing, and the record and the tables may be of two minings.
     """
-    if known := _record(directory):
-        write_json(directory / "run.json", known | {"fingerprint": None, "unfinished": True})
+    write_json(directory / "run.json", _record(directory) | {"fingerprint": None, "unfinished": True})
 
 
 def is_unfinished(directory: Path) -> bool:
@@ -105,8 +104,8 @@ def check_mined_model(directory: Path, split: str, model: str) -> None:
     """Raise UsageError when the split was mined with another model, NdecError when a mining was stopped half-way."""
     if is_unfinished(directory):
         raise NdecError(
-            f"`ndec mine --split {split}` was stopped while it wrote its result, so the pairs and their record may be "
-            "of two minings: run it again"
+            f"`ndec mine --split {split}` was stopped while it wrote its result, so pairs may be missing, or of two "
+            "minings: run it again"
         )
     mined_with = (_record(directory).get("config") or {}).get("model")
     if mined_with not in (None, model):

@@ -52,7 +52,8 @@ def run(config: LeagueConfig) -> Path:
     entries = entries_of(config)
     for entry in entries:
         if entry.method is not None and (given := entry.method.source.get("predictions")):
-            refuse_own_list(Path(given), _list_of(out, entry.name))
+            # also the list of another detector: it may be replaced or removed before or after it is read
+            refuse_own_list(Path(given), _list_of(out, Path(given).resolve().stem))
     record = RunRecord("league", config, RESULT_VERSION)
     league = _open(config)
     rows = []

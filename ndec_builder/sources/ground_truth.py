@@ -101,10 +101,19 @@ def _read_json(path: Path, text: str, known: Collection[str]) -> list[Match]:
 def match_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: Iterable[str] | None) -> list[Match]:
     """Return the rows with the ids of the images: `a` stands for the image `a.png` when only one id is like that.
 
-    Raises NdecError for a name that fits several ids. Names that fit none are left to `check_ids`.
+    Raises NdecError for a name that fits several ids, and for two names of one query, or of one reference of a query:
+    these rows would be a repetition or a contradiction. Names that fit none are left to `check_ids`.
     """
     queries, references = _by_stem(query_ids), _by_stem(reference_ids or ())
-    return [(_find(query, queries), reference and _find(reference, references)) for query, reference in rows]
+    found = [(_find(query, queries), reference and _find(reference, references)) for query, reference in rows]
+    names: dict[str | Match, str | None] = {}
+    for row, match in zip(rows, found, strict=True):
+        for side, key in enumerate((match[0], match)):
+            if (before := names.setdefault(key, row[side])) != row[side]:
+                raise NdecError(
+                    f"{before!r} and {row[side]!r} are two names of the image {match[side]!r}; give each image one name"
+                )
+    return found
 
 
 def _by_stem(ids: Iterable[str]) -> dict[str, list[str]]:

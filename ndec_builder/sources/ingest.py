@@ -33,7 +33,7 @@ from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_list
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
 from ndec_builder.sources.places import with_groups
-from ndec_builder.sources.replaced import earlier_rejects, find_forgotten, merge, record_replaced
+from ndec_builder.sources.replaced import earlier_rejects, find_forgotten, merge, record_replaced, unusable_ids
 from ndec_builder.sources.settings import IngestConfig, check_source
 
 _MODULES = {
@@ -239,7 +239,7 @@ def _write_truth(
     truth: list[Match], written: dict[str, Written], config: IngestConfig, workspace: Workspace, gaps: list[str]
 ) -> list[Match]:
     """Write the ground truth of the usable images, ascending."""
-    bad = {role: {row["image_id"] for row in result.rejects} for role, result in written.items()}
+    bad = {role: unusable_ids(result.rejects, result.path) for role, result in written.items()}
     kept = [match for match in truth if match[0] not in bad.get("query", ())]
     whole = [match for match in kept if match[1] is None or match[1] not in bad.get("reference", ())]
     if lost := len(kept) - len(whole):
@@ -261,7 +261,8 @@ def _write_pairs(
     pairs: pa.Table, written: dict[str, Written], config: IngestConfig, workspace: Workspace, gaps: list[str]
 ) -> None:
     """Write the directed pairs whose images are both usable, in the order of the source."""
-    bad = pa.array(sorted({r["image_id"] for role in ("basic", "pool") for r in written[role].rejects}), pa.string())
+    unusable = (unusable_ids(written[role].rejects, written[role].path) for role in ("basic", "pool"))
+    bad = pa.array(sorted(set().union(*unusable)), pa.string())
     lost = pc.or_(pc.is_in(pairs["former_id"], value_set=bad), pc.is_in(pairs["latter_id"], value_set=bad))
     if count := pc.sum(lost).as_py() or 0:
         gaps.append(f"{number_of(count, 'pair is', 'pairs are')} left out because one of their images is unusable")

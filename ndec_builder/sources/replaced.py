@@ -102,6 +102,12 @@ def _said(before: pa.Table, updated: pa.Table, kept: int) -> str:
     return ". ".join(parts)
 
 
+def unusable_ids(rejects: Iterable[dict[str, Any]], images: Path) -> set[str]:
+    """Ids of rejected files. An id that another file has in the images table is usable."""
+    ids = {row["image_id"] for row in rejects}
+    return ids - set(read_table(images, ["image_id"])["image_id"].to_pylist()) if ids else ids
+
+
 def earlier_rejects(path: Path, uris: list[str]) -> list[dict[str, Any]]:
     """The rows of a rejects table whose uri is not listed again."""
     again = set(uris)

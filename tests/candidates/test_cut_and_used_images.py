@@ -97,6 +97,21 @@ def test_a_mining_that_is_stopped_while_it_writes_its_result_has_to_run_again(gi
     assert not stale_results(workspace)
 
 
+def test_the_first_mining_that_is_stopped_while_it_writes_its_result_has_to_run_again(bench, decide, monkeypatch):
+    bench.add("reference", {f"r{i}": scene(i) for i in range(3)})
+    bench.add("pool", {f"p{i}": scene(9 + i) for i in range(3)})
+    config = MineConfig(bench.workspace.root, top=2, geometry=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ndec_builder.candidates.mine.renew_rechecked", _interrupt)
+        mine(config)
+    decide(bench.workspace, "test", {all_candidates(bench.workspace, "test")["pair_id"][0].as_py(): "hard_negative"})
+    assert "are of a mining that was stopped" in str(stale_results(bench.workspace)[0])
+    with pytest.raises(NdecError, match="was stopped while it wrote its result"):
+        run(RecheckConfig(bench.workspace.root))
+    mine(config)
+    assert not stale_results(bench.workspace)
+
+
 def _interrupt(*_):
     raise KeyboardInterrupt
 

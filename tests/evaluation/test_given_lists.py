@@ -114,7 +114,7 @@ def test_a_report_does_not_replace_its_own_baseline(listed: Callable[..., Benchm
 def test_a_report_does_not_replace_the_list_that_it_is_about(listed: Callable[..., BenchmarkConfig]) -> None:
     report = run(listed())
     before = (report / "predictions.csv").read_bytes()
-    with pytest.raises(UsageError, match=r"predictions\.csv would be replaced by what is made of it"):
+    with pytest.raises(UsageError, match=r"predictions\.csv is a file that this command replaces or removes"):
         run(replace(listed(), predictions=report / "predictions.csv", out=report))
     assert (report / "predictions.csv").read_bytes() == before
 

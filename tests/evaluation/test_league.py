@@ -179,8 +179,16 @@ def test_a_second_run_takes_what_is_there(small: Any, played: Any, monkeypatch: 
 def test_a_given_list_is_not_replaced_by_its_half(small: Any, played: Any) -> None:
     given = played[0] / "predictions" / "greys.csv"
     before = given.read_bytes()
-    with pytest.raises(UsageError, match=r"greys\.csv would be replaced by what is made of it"):
+    with pytest.raises(UsageError, match=r"greys\.csv is a file that this command replaces or removes"):
         league(small, played[0], f"greys={given}")
+    assert given.read_bytes() == before
+
+
+def test_a_list_of_the_league_before_is_not_removed_while_another_name_uses_it(small: Any, played: Any) -> None:
+    given = played[0] / "predictions" / "greys.csv"
+    before = given.read_bytes()
+    with pytest.raises(UsageError, match=r"greys\.csv is a file that this command replaces or removes"):
+        league(small, played[0], f"other={given}")
     assert given.read_bytes() == before
 
 

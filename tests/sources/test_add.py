@@ -161,6 +161,18 @@ def with_truth(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_rejected_file_with_the_name_of_a_usable_one_takes_no_ground_truth(with_truth: Path) -> None:
+    """A broken q1 in an added folder, and a link named q0 next to the file q0."""
+    workspace, added = Workspace(with_truth / "ws"), write(with_truth / "added", {"q7": 17})
+    (added / "q1.jpg").write_bytes(b"broken")
+    (with_truth / "more.csv").write_text("q7,r3\nq1,r1\n")
+    ingest(with_truth, "query", added, add=True, ground_truth=with_truth / "more.csv", max_reject_share=1)
+    assert truth(workspace) == [("q0", "r0"), ("q1", "r1"), ("q2", "r2"), ("q7", "r3")]
+    (with_truth / "queries" / "q0.png").symlink_to(with_truth / "refs" / "r0.jpg")
+    ingest(with_truth, "query", with_truth / "queries", ground_truth=with_truth / "gt.csv", max_reject_share=1)
+    assert truth(workspace) == [("q0", "r0"), ("q1", "r1"), ("q2", "r2")]
+
+
 def test_replaced_queries_lose_their_ground_truth(with_truth: Path) -> None:
     other = write(with_truth / "other", {"q0": 10, "q1": 21, "new": 22})  # q0 is the same picture, q2 is gone
     workspace = ingest(with_truth, "query", other)

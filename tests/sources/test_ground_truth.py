@@ -91,6 +91,21 @@ def test_names_are_matched_to_ids_with_endings() -> None:
 ids = st.text("abcXYZ019_-", min_size=1, max_size=6)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [[("a", "r"), ("a.png", "r")], [("a", None), ("a.png", "r")], [("a", "r"), ("a", "r.jpg")]],
+)
+def test_two_names_of_one_image_are_refused(rows: list[tuple[str, str | None]]) -> None:
+    """As two rows, they would be a repeated pair or a contradiction."""
+    with pytest.raises(NdecError, match="are two names of the image"):
+        match_ids(rows, ["a.png", "b"], ["r.jpg"])
+
+
+def test_two_queries_may_name_their_reference_in_two_ways() -> None:
+    rows = [("a", "r"), ("b", "r.jpg")]
+    assert match_ids(rows, ["a", "b"], ["r.jpg"]) == [("a", "r.jpg"), ("b", "r.jpg")]
+
+
 @given(st.dictionaries(ids, st.one_of(st.none(), ids), min_size=1))
 def test_written_rows_are_read_back(tmp_path_factory: pytest.TempPathFactory, rows: dict[str, str | None]) -> None:
     text = "query_id,reference_id\n" + "".join(f"{query},{reference or ''}\n" for query, reference in rows.items())
