@@ -6,6 +6,7 @@ comes with ndec, fitted on training photos of the demo; other models are fitted 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.core.console import number_of, say
-from ndec_builder.core.errors import UsageError
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json
@@ -62,7 +63,8 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
     Fitted on images spread evenly over the first role of FIT_ROLES with ENOUGH_IMAGES, else the shipped one, else
     fitted on the first role with LEAST_IMAGES; `config.whitening` chooses otherwise. Images ingested later do not
     change it; different weights or settings do. None, with a warning, when there is neither: vectors are then not
-    whitened. Raises UsageError when a shipped one is asked for and there is none for these settings.
+    whitened. Raises UsageError when a shipped one is asked for and there is none for these settings, NdecError when too
+    many of the images cannot be read.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
     from ndec_builder.embeddings.extract import extract
@@ -85,7 +87,7 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
         )
         return None
     role, images = chosen
-    say(f"fitting the whitening on {images.num_rows} {role} images")
+    say(f"fitting the whitening on {number_of(images.num_rows, f'{role} image')}")
     backbone = load_backbone(config.model, best_device(config.device))
     extracted = extract(
         backbone,
@@ -95,6 +97,8 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
         bf16=config.bf16,
         threads=config.threads,
     )
+    if extracted.rejects:
+        _report_lost(role, images.num_rows, extracted.rejects)
     whitening = Whitening.fit(extracted.features, whitening_dim(config), config.shrinkage)
     path = whitening.save(whitening_path(config))
     record.write(
@@ -107,6 +111,18 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
         settings=_settings(config),
     )
     return whitening
+
+
+def _report_lost(role: str, count: int, rejects: Sequence[Mapping[str, str]]) -> None:
+    """Say how many images a whitening lacks. Raises NdecError if it would stay behind as one of too few images."""
+    lost = f"{number_of(len(rejects), f'{role} image')} of {count:,} cannot be read, {rejects[0]['image_id']!r} first: "
+    lost += rejects[0]["reason"]
+    if count - len(rejects) < LEAST_IMAGES <= count:
+        raise NdecError(
+            f"{lost}. The other {count - len(rejects)} are too few for the whitening, which all roles share: at least "
+            f"{LEAST_IMAGES} are needed. Restore the files, or ingest {role} images that can be read"
+        )
+    say(f"the whitening is fitted without them: {lost}")
 
 
 def load_shipped_whitening(model: str) -> tuple[Whitening, dict[str, Any]] | None:

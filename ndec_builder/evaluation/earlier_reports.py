@@ -95,7 +95,7 @@ def check_out(config: BenchmarkConfig, out: Path) -> None:
 def refuse_own_list(given: Path | None, written: Path) -> None:
     """Raise UsageError if a list of predictions that was given is the file to be written."""
     if given is not None and given.resolve() == written.resolve():
-        raise UsageError(f"{given} is a file that this command replaces or removes; give another --out, or copy it first")
+        raise UsageError(f"{given} is a file that this command replaces or removes; copy it, or give another --out")
 
 
 @dataclass(frozen=True)

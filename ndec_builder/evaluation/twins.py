@@ -139,7 +139,12 @@ def _equal_pictures(
     )
     contents, turned = pictures_of(dataset.references, dataset.resolve), rotations_of(dataset.references)
     key = fingerprint(
-        [_CACHE_VERSION, VERSION, TWIN_SCORE, [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()]]
+        [
+            _CACHE_VERSION,
+            VERSION,
+            TWIN_SCORE,
+            [[contents[r], turned[r], contents[s], turned[s]] for r, s in rows.tolist()],
+        ]
     )
     path = workspace.root / "cache" / "twins" / f"{key}.json"
     remove_abandoned(path.parent)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ndec_builder.core.addresses import container
 from ndec_builder.core.console import number_of, progress, say
 from ndec_builder.core.decode import DecodeError, read_header
-from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.storage import read_uri, sha256_bytes, write_bytes
 from ndec_builder.manifests.csv_tables import ground_truth_csv, write_pieces
@@ -32,11 +32,12 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class FileCopy:
-    """One file to write: its path below `out` without ending, and the image."""
+    """One file to write: its path below `out` without ending, and the image. rotation: clockwise degrees."""
 
     place: str
     uri: str
     sha256: str
+    rotation: int | None
 
 
 @one_writer(lambda config: config.out)
@@ -44,7 +45,8 @@ def run(config: ReleaseConfig) -> Path:
     """Write the layout into a new or empty folder and return it. Image bytes never change.
 
     Raises UsageError for a folder with content, NdecError for an id that cannot be a file name and for images
-    that are missing or changed.
+    that are missing or changed; GapsError, after everything is written, for images that the dataset rotates, because
+    the layout cannot say so.
     """
     manifest = open_manifest(config.manifest)
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
@@ -66,16 +68,23 @@ def run(config: ReleaseConfig) -> Path:
         )
     write_pieces(config.out / _TRUTH, ground_truth_csv(manifest.table("ground_truth")))
     say(f"{config.out}: {number_of(len(copies), 'image')}, {_TRUTH}")
+    if rotated := sorted({copy.place for copy in copies if (copy.rotation or 0) % 360}):
+        what = number_of(len(rotated), "image is", "images are")
+        raise GapsError(
+            f"{what} rotated by the dataset, {rotated[0]!r} first, and this layout has no place for that: other "
+            "programs see the files as they are stored. For upright files, export the dataset with `--materialize "
+            "folder`, and this layout from that"
+        )
     return config.out
 
 
 def file_copies(manifest: Manifest) -> Iterator[FileCopy]:
     """Queries, then former and latter of each pair, in the order of the pairs' folders."""
     queries = manifest.table("queries")
-    for name, uri, sha256 in _columns(queries, "query_id"):
-        yield FileCopy(f"{_QUERIES}/{name}", uri, sha256)
+    for name, *image in _columns(queries, "query_id"):
+        yield FileCopy(f"{_QUERIES}/{name}", *image)
     basic, extra = (
-        {name: (uri, sha256) for name, uri, sha256 in _columns(manifest.table(table), "image_id")}
+        {name: image for name, *image in _columns(manifest.table(table), "image_id")}
         for table in ("train_basic", "train_pair_images")
     )
     pairs = manifest.table("train_pairs").select(["pair_id", "former_id", "latter_id"]).to_pylist()
@@ -92,8 +101,8 @@ def file_copies(manifest: Manifest) -> Iterator[FileCopy]:
         yield FileCopy(f"{_PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
 
 
-def _columns(table: pa.Table, key: str) -> Iterator[tuple[str, str, str]]:
-    return zip(*(table[name].to_pylist() for name in (key, "uri", "sha256")), strict=True)
+def _columns(table: pa.Table, key: str) -> Iterator[tuple[str, str, str, int | None]]:
+    return zip(*(table[name].to_pylist() for name in (key, "uri", "sha256", "rotation")), strict=True)
 
 
 def _copy(copy: FileCopy, manifest: Manifest, out: Path) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings import workspace_whitening
@@ -66,3 +67,21 @@ def test_an_older_whitening_of_few_images_stays_with_a_warning(
     monkeypatch.setattr(workspace_whitening, "LEAST_IMAGES", 50)
     assert np.array_equal(read_embeddings(run(config)).vectors, before)
     assert "was fitted on only 20 images, fewer than 50" in " ".join(capsys.readouterr().err.split())
+
+
+def test_images_that_cannot_be_read_are_said_and_too_few_others_are_refused(
+    tmp_path: Path, ingest: Ingest, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workspace_whitening, "LEAST_IMAGES", 5)
+    scenes = write_scenes(tmp_path / "in", 8)
+    ingest(tmp_path, "basic", scenes)
+    ingest(tmp_path, "reference", scenes[:1])
+    away = [path.rename(path.with_suffix(".away")) for path in scenes[4:]]
+    with pytest.raises(NdecError, match=r"4 basic images of 8 cannot be read, .*The other 4 are too few"):
+        layer(tmp_path, tiny_file, "reference")
+    for path, back in zip(away[:3], scenes[4:], strict=False):
+        path.rename(back)
+    assert layer(tmp_path, tiny_file, "reference") == "whitened"
+    assert "fitted without them: 1 basic image of 8 cannot be read" in " ".join(capsys.readouterr().err.split())
+    record = read_json(Workspace(tmp_path).whitening(f"{tiny_file}@64") / "run.json")
+    assert record["counts"] == {"images": 7, "rejected": 1, "dim": 6}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ndec_builder.core.errors import GapsError
 from ndec_builder.core.schemas import IMAGES, MANIFEST_TABLES, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.manifests.export import run
+from ndec_builder.manifests.export_release import run as release
 from ndec_builder.manifests.read import open_manifest
-from ndec_builder.manifests.settings import ExportConfig
+from ndec_builder.manifests.settings import ExportConfig, ReleaseConfig
 from ndec_builder.training.data import read_images
 from support.decided_world import World
 
@@ -32,6 +39,19 @@ def test_training_and_evaluation_see_it(world: World) -> None:
     assert {name for name, degrees in rotations.items() if degrees == 270} == {"r2", "p-hard", "b1", "t-good"}
     packed = open_manifest(run(ExportConfig(world.workspace.root, name="packed", materialize="tar")))
     assert set(packed.table("references")["rotation"].to_pylist()) == {0}
+
+
+def test_the_release_layout_names_images_that_it_cannot_rotate(world: World, tmp_path: Path) -> None:
+    for role, name in (("pool", "p-hard"), ("basic", "b1")):
+        turned(world, role, name)
+    directory = run(ExportConfig(world.workspace.root))
+    with pytest.raises(GapsError, match=r"2 images are rotated by the dataset, 'negative_pair/0000\d/b1' first"):
+        release(ReleaseConfig(directory, tmp_path / "release"))
+    assert (tmp_path / "release" / "public_ground_truth_h5.csv").is_file()
+    packed = run(ExportConfig(world.workspace.root, name="packed", materialize="folder"))
+    upright = release(ReleaseConfig(packed, tmp_path / "upright"))
+    with Image.open(upright / "query_images_h5" / "p-hard.png") as picture:
+        assert picture.size == (32, 48)  # 48 × 32 before
 
 
 def test_a_dataset_without_the_column_is_read(world: World) -> None:
