@@ -81,12 +81,9 @@ def run(config: ReleaseConfig) -> Path:
 def file_copies(manifest: Manifest) -> Iterator[FileCopy]:
     """Queries, then former and latter of each pair, in the order of the pairs' folders."""
     queries = manifest.table("queries")
-    for name, *image in _columns(queries, "query_id"):
+    for name, image in _images(queries, "query_id").items():
         yield FileCopy(f"{_QUERIES}/{name}", *image)
-    basic, extra = (
-        {name: image for name, *image in _columns(manifest.table(table), "image_id")}
-        for table in ("train_basic", "train_pair_images")
-    )
+    basic, extra = (_images(manifest.table(table), "image_id") for table in ("train_basic", "train_pair_images"))
     pairs = manifest.table("train_pairs").select(["pair_id", "former_id", "latter_id"]).to_pylist()
     unknown = [pair["former_id"] for pair in pairs if pair["former_id"] not in basic]
     unknown += [pair["latter_id"] for pair in pairs if pair["latter_id"] not in extra]
@@ -101,8 +98,10 @@ def file_copies(manifest: Manifest) -> Iterator[FileCopy]:
         yield FileCopy(f"{_PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
 
 
-def _columns(table: pa.Table, key: str) -> Iterator[tuple[str, str, str, int | None]]:
-    return zip(*(table[name].to_pylist() for name in (key, "uri", "sha256", "rotation")), strict=True)
+def _images(table: pa.Table, key: str) -> dict[str, tuple[str, str, int | None]]:
+    """id → uri, sha256 and rotation."""
+    images = zip(*(table[name].to_pylist() for name in ("uri", "sha256", "rotation")), strict=True)
+    return dict(zip(table[key].to_pylist(), images, strict=True))
 
 
 def _copy(copy: FileCopy, manifest: Manifest, out: Path) -> str | None:

@@ -108,10 +108,11 @@ def match_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: It
     found = [(_find(query, queries), reference and _find(reference, references)) for query, reference in rows]
     names: dict[str | Match, str | None] = {}
     for row, match in zip(rows, found, strict=True):
-        for side, key in enumerate((match[0], match)):
-            if (before := names.setdefault(key, row[side])) != row[side]:
+        keys: tuple[tuple[str | Match, str | None], ...] = (match[0], row[0]), (match, row[1])
+        for side, (key, name) in enumerate(keys):
+            if (before := names.setdefault(key, name)) != name:
                 raise NdecError(
-                    f"{before!r} and {row[side]!r} are two names of the image {match[side]!r}; give each image one name"
+                    f"{before!r} and {name!r} are two names of the image {match[side]!r}; give each image one name"
                 )
     return found
 
