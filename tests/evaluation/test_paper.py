@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndec_builder.core.errors import UsageError
+from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.dataset import from_manifest
@@ -25,6 +25,7 @@ from ndec_builder.evaluation.paper.figures import Nesting, nested_curve, nested_
 from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, is_ndec
 from ndec_builder.evaluation.predictions import Predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig, PaperConfig
+from support.isc2021_file import write_isc2021
 
 pytestmark = pytest.mark.slow
 
@@ -206,3 +207,21 @@ def test_figures_7_and_8(small: Any, make_checkpoint: Callable[..., Path]) -> No
         assert (again / name).read_bytes() == (eight / name).read_bytes()
     with pytest.raises(UsageError, match="shows norm ratios"):
         run.run(config(small, figure=8, method=(f"Net={MODEL}",)))
+
+
+def test_images_that_a_detector_could_not_use_are_named_and_end_with_gaps(
+    small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files of two of the 12 references have no descriptor in the file that is given."""
+    names = [f"r{i:02d}" for i in range(10)], [f"q{i:02d}" for i in range(12)] + [f"x{i}" for i in range(4)]
+    vectors = np.random.default_rng(0).normal(size=(16, 8))
+    files = [
+        write_isc2021(tmp_path / f"{letter}.h5", side, vectors[: len(side)])
+        for letter, side in zip("rq", names, strict=True)
+    ]
+    method = f"Net={files[1]},{files[0]}"
+    with pytest.raises(GapsError, match="2 of 28 images could not be used: Net: 2 images"):
+        run.run(config(small, figure=7, method=(method,), out=tmp_path / "out"))
+    note = "Net: 2 images could not be used and count as not found (first: r10: no descriptor)"
+    assert json.loads((tmp_path / "out" / "figure7.json").read_text())["gaps"] == [note]
+    assert note in " ".join(capsys.readouterr().err.split())

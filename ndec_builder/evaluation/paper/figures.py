@@ -27,6 +27,7 @@ from ndec_builder.evaluation.metrics.bootstrap import (
 )
 from ndec_builder.evaluation.metrics.norm_ratio_filter import reject
 from ndec_builder.evaluation.metrics.over_seeds import interval, over_seeds
+from ndec_builder.evaluation.paper.gaps import Gaps
 from ndec_builder.evaluation.settings import PaperConfig
 
 
@@ -57,13 +58,14 @@ def nested_curve(name: str, rows: GroupedList, queries: np.ndarray, truth_group:
     return Curve(name, shares, tuple(exact_ends(interval_of(float(line[0]), line[1:]), size) for line in uap))
 
 
-def figure_6(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[Curve]:
+def figure_6(config: PaperConfig, workspace: Workspace, dataset: Dataset, gaps: Gaps) -> list[Curve]:
     """Nested random subsets of the hard negative queries; all others are fixed. Raises UsageError without any."""
     if not (dataset.stratum > 0).any():
         raise UsageError(f"{dataset.name} has no hard negative queries, so figure 6 cannot be drawn")
     curves = []
     for method in parse_methods(config.method):
         run = evaluate_detector(_of(method, config), workspace, dataset)
+        gaps.check(method.name, dataset, run.scored)
         rows, found = run.evaluation.final, run.final
         queries = found.query[rows.ranked.rows]
         curves.append(nested_curve(method.name, rows, queries, run.evaluation.truth_group, dataset, config))
@@ -103,11 +105,13 @@ def nested_uap(
     return np.concatenate(parts, axis=1)
 
 
-def figure_7(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dict[str, dict[str, Interval]]:
+def figure_7(config: PaperConfig, workspace: Workspace, dataset: Dataset, gaps: Gaps) -> dict[str, dict[str, Interval]]:
     """Method → μAP without and with hard negatives."""
     bars = {}
     for method in parse_methods(config.method):
-        evaluation = evaluate_detector(_of(method, config), workspace, dataset).evaluation
+        run = evaluate_detector(_of(method, config), workspace, dataset)
+        gaps.check(method.name, dataset, run.scored)
+        evaluation = run.evaluation
         groups = int(dataset.query_group.max()) + 1
         values, sizes = over_seeds([evaluation], groups, config.replicates, config.seed), evaluation.sizes(groups)
         bars[method.name] = {
@@ -119,7 +123,9 @@ def figure_7(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dic
 ROWS_8 = ("copies kept", "copies wrongly rejected", "hard negatives rejected", "hard negatives wrongly kept")
 
 
-def figure_8(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dict[str, list[dict[str, Any]]]:
+def figure_8(
+    config: PaperConfig, workspace: Workspace, dataset: Dataset, gaps: Gaps
+) -> dict[str, list[dict[str, Any]]]:
     """Row of the figure → its best-scored pairs {query, reference (row numbers), ratio, score}, by the first method.
 
     Copies are ground-truth pairs; hard negative queries are shown by their best pair. Raises UsageError without norms.
@@ -130,6 +136,7 @@ def figure_8(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> dic
                          f"{method.name}")  # fmt: skip
     more = {} if method.has_norms else {"asl_checkpoint": config.asl_checkpoint}
     scored = score(config_of(method, config, scorer="asl", **more), workspace, dataset)
+    gaps.check(method.name, dataset, scored)
     found, ratios = scored.predictions, pair_ratios(scored)
     order = np.lexsort((found.reference, found.query, -found.scores))
     match = dataset.is_match(found)

@@ -18,6 +18,7 @@ from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors.methods import parse_methods
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.paper.figures import figure_6, figure_7, figure_8
+from ndec_builder.evaluation.paper.gaps import Gaps
 from ndec_builder.evaluation.paper.plots import draw_6, draw_7, draw_8
 from ndec_builder.evaluation.paper.published import FIGURE_6, FIGURE_7, is_ndec
 from ndec_builder.evaluation.paper.tables import SUBSETS_SHOWN, TableRow, table_1, table_2
@@ -39,7 +40,8 @@ HEADINGS = {"all": "all hard negatives", "natural": "natural hard negatives only
 def run(config: PaperConfig) -> Path:
     """Make one table (markdown, csv, JSON) or figure (PNG, SVG, JSON); returns the folder, reports/<name>.
 
-    Raises UsageError for settings that conflict, NdecError for data that cannot be evaluated.
+    Raises UsageError for settings that conflict, NdecError for data that cannot be evaluated, and GapsError (after all
+    files are written) when more than `max_reject_share` of the images could not be used.
     """
     config.check()
     record = RunRecord("benchmark", config, RESULT_VERSION)
@@ -50,32 +52,40 @@ def run(config: PaperConfig) -> Path:
         say(twins)
     what = _default_name(config)
     out = config.out or workspace.report(config.name or what)
-    facts = {"what": what, "dataset": dataset.name, "data": _data_note(dataset), "protocol": _protocol(config, dataset)}
+    facts = {
+        "what": what,
+        "dataset": dataset.name,
+        "data": _data_note(dataset),
+        "protocol": _protocol(config, dataset),
+    }
+    gaps = Gaps()
     if config.table is not None:
-        rows = (table_1 if config.table == 1 else table_2)(config, workspace, dataset)
-        write_text(out / f"{what}.md", as_markdown(rows, what, facts, config))
+        rows = (table_1 if config.table == 1 else table_2)(config, workspace, dataset, gaps)
+        write_text(out / f"{what}.md", as_markdown(rows, what, facts | gaps.facts, config))
         write_text(out / f"{what}.csv", as_csv(rows, ONE_PER_QUERY if config.one_per_query else ""))
-        write_json(out / f"{what}.json", {**facts, "rows": [asdict(row) for row in rows]})
+        write_json(out / f"{what}.json", {**facts, **gaps.facts, "rows": [asdict(row) for row in rows]})
     elif config.figure == 6:
-        curves = figure_6(config, workspace, dataset)
+        curves = figure_6(config, workspace, dataset, gaps)
         draw_6(curves, out / what)
-        write_json(out / f"{what}.json", {**facts, "curves": [asdict(curve) for curve in curves], "paper": [
-            {"share": share, "uap_percent": value} for share, value in sorted(FIGURE_6.items())]})  # fmt: skip
+        published = [{"share": share, "uap_percent": value} for share, value in sorted(FIGURE_6.items())]
+        drawn = {"curves": [asdict(curve) for curve in curves], "paper": published}
+        write_json(out / f"{what}.json", {**facts, **gaps.facts, **drawn})
     elif config.figure == 7:
-        bars = figure_7(config, workspace, dataset)
+        bars = figure_7(config, workspace, dataset, gaps)
         draw_7(bars, out / what)
         named = {name: {key: asdict(number) for key, number in sides.items()} for name, sides in bars.items()}
-        write_json(out / f"{what}.json", {**facts, "methods": named, "paper": FIGURE_7})
+        write_json(out / f"{what}.json", {**facts, **gaps.facts, "methods": named, "paper": FIGURE_7})
     else:
-        gallery = figure_8(config, workspace, dataset)
+        gallery = figure_8(config, workspace, dataset, gaps)
         draw_8(gallery, dataset, out / what)
-        write_json(out / f"{what}.json", {**facts, "rows": {
+        write_json(out / f"{what}.json", {**facts, **gaps.facts, "rows": {
             name: [{**pair, "query": dataset.query_ids[pair["query"]],
                     "reference": dataset.reference_ids[pair["reference"]]} for pair in pairs]
             for name, pairs in gallery.items()}})  # fmt: skip
     record.write(out, counts={"queries": len(dataset.queries), "references": len(dataset.references)},
                  inputs={"dataset": dataset.fingerprint})  # fmt: skip
     say(f"wrote {out}")
+    gaps.refuse(config.max_reject_share, dataset)
     return out
 
 
@@ -86,6 +96,7 @@ def _default_name(config: PaperConfig) -> str:
 def as_markdown(rows: Sequence[TableRow], what: str, facts: dict[str, Any], config: PaperConfig) -> str:
     """The table next to the numbers of the paper, then a table per subset of the hard negatives."""
     lines = [f"# {'Table ' + what[-1]}: {facts['dataset']}", "", facts["data"], "", facts["protocol"], ""]
+    lines += [line for note in facts.get("gaps", ()) for line in (f"**{note}**", "")]
     lines += [
         "| method | μAP % | TP | FP | precision % | μAP gain | precision gain | TP kept % | FP kept % "
         "| paper: μAP | TP | FP | precision | note |",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ndec_builder.core.config import build, read_settings
-from ndec_builder.core.console import number_of, say
+from ndec_builder.core.console import say
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset
 from ndec_builder.evaluation.detectors.methods import Method, config_of, parse_methods
@@ -19,6 +19,7 @@ from ndec_builder.evaluation.evaluate import evaluate_scored
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.metrics.estimates import Evaluation
 from ndec_builder.evaluation.metrics.over_seeds import Replicates, interval, over_seeds, paired_difference
+from ndec_builder.evaluation.paper.gaps import Gaps
 from ndec_builder.evaluation.paper.published import TABLE_1, TABLE_2, TRAINED_ON_QUERIES, PaperRow
 from ndec_builder.evaluation.settings import PaperConfig
 
@@ -56,7 +57,7 @@ class TableRow:
     note: str = ""
 
 
-def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[TableRow]:
+def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset, gaps: Gaps) -> list[TableRow]:
     """Each method without and with the filter: by its own row `NAME+ASL` if given, otherwise by --asl-checkpoint."""
     methods = {method.name: method for method in parse_methods(config.method)}
     assert config.asl_checkpoint is not None
@@ -68,10 +69,7 @@ def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
         scored = score(plain, workspace, dataset)
         base = _values([evaluate_scored(plain, dataset, scored).evaluation], config, dataset)
         remarks = ["trained on DISC21 queries (paper's row)"] if name in TRAINED_ON_QUERIES else []
-        if missing := dataset.without_prediction(scored.predictions).total():
-            queries = number_of(len(dataset.queries), "query", "queries")
-            remarks.append(f"{missing:,} of {queries} without a prediction: is the list for this dataset?")
-            say(f"{name}: {remarks[-1]}")
+        remarks += gaps.check(name, dataset, scored)
         own = methods.get(f"{name}+ASL")
         if own is None:
             scored = with_norms_of(config.asl_checkpoint, scored, plain, workspace, dataset)
@@ -81,7 +79,7 @@ def table_1(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
             filtered = config_of(own, config, **_own_norms(own, config))
             scored = score(filtered, workspace, dataset)
             whose = "its own norms" if own.has_norms else f"the norms of {_run_name(config.asl_checkpoint)}"
-            note = f"filtered by {whose}"
+            note = "; ".join([f"filtered by {whose}", *gaps.check(f"{name}+ASL", dataset, scored)])
         values = _values([evaluate_scored(filtered, dataset, scored).evaluation], config, dataset)
         rows.append(_row(name, base, False, None, TABLE_1.get(name), "; ".join(remarks)))
         rows.append(_row(f"{name}+ASL", values, True, base, TABLE_1.get(f"{name}+ASL"), note))
@@ -99,7 +97,7 @@ def _own_norms(method: Method, config: PaperConfig) -> dict[str, object]:
     return {"scorer": "asl", "asl_checkpoint": config.asl_checkpoint}
 
 
-def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list[TableRow]:
+def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset, gaps: Gaps) -> list[TableRow]:
     """Train every recipe with every seed ([train] in ndec.toml applies), evaluate and compare them."""
     from ndec_builder.training.recipes import TRAINING_RECIPES, recipe_named
 
@@ -109,7 +107,7 @@ def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
     base: RowValues | None = None
     rows = []
     for name in sorted(names, key=lambda name: (name != "baseline", list(TRAINING_RECIPES).index(name))):
-        plain, filtered = recipe_values(config, workspace, dataset, name)
+        plain, filtered = recipe_values(config, workspace, dataset, name, gaps)
         paper = TABLE_2.get(name)
         if name == "baseline":
             base = plain
@@ -123,7 +121,7 @@ def table_2(config: PaperConfig, workspace: Workspace, dataset: Dataset) -> list
 
 
 def recipe_values(
-    config: PaperConfig, workspace: Workspace, dataset: Dataset, recipe: str
+    config: PaperConfig, workspace: Workspace, dataset: Dataset, recipe: str, gaps: Gaps
 ) -> tuple[RowValues, RowValues]:
     """Train a recipe with every seed and evaluate the runs without and with the filter by their own norms."""
     plain, filtered = [], []
@@ -132,6 +130,7 @@ def recipe_values(
         settings = config_of(method, config, scorer="asl")
         searched = replace(settings, scorer="cosine")
         scored = score(searched, workspace, dataset)  # once for both
+        gaps.check(recipe, dataset, scored)
         plain.append(evaluate_scored(searched, dataset, scored).evaluation)
         filtered.append(evaluate_scored(settings, dataset, scored).evaluation)
     return _values(plain, config, dataset), _values(filtered, config, dataset)
