@@ -20,7 +20,7 @@ from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.embeddings.engines.record import check_precision
-from ndec_builder.embeddings.model_names import parse_model
+from ndec_builder.embeddings.model_names import is_made_by
 from ndec_builder.embeddings.stored_vectors import MappedVectors, map_embeddings
 
 BACKGROUND_ROLES = {"test": "basic"}  # split → role whose images scores are normalised against
@@ -181,13 +181,13 @@ def is_embedded(workspace: Workspace, role: str, model: str) -> bool:
     if not run or not workspace.images(role).is_file():
         return False
     images = workspace.read_images(role, ["image_id", "uri", "sha256", "format", "rotation"])
-    return run.get("inputs", {}).get("images") == images_fingerprint(images) and _has_same_weights(run, model)
+    return run.get("inputs", {}).get("images") == images_fingerprint(images) and _is_of(run, model)
 
 
-def _has_same_weights(run: dict[str, Any], model: str) -> bool:
+def _is_of(run: dict[str, Any], model: str) -> bool:
     if run.get("layer") not in ("whitened", "pooled"):  # descriptors of another tool: there is no model
         return True
     try:
-        return bool(run.get("weights") == parse_model(model).weights_sha256())
+        return is_made_by(run, model)
     except (NdecError, UsageError):  # the weights are gone: the vectors remain usable
         return True

@@ -127,6 +127,7 @@ def _embed(
         inputs={"images": images_fingerprint(images)},
         weights=parse_model(config.model).weights_sha256(),
         fingerprint=mark,
+        model_fingerprint=parse_model(config.model).fingerprint(),
         space=space,
         parts=parts,
         dim=dim,

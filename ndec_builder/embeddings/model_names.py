@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,21 @@ def parse_model(name: str) -> ModelName:
         f"{', '.join(f'{kind}:FILE' for kind in FILE_KINDS)}, the path of a TorchScript file "
         f"({', '.join(_SUFFIXES)}); `ndec embed --list-models` explains them{nearest(name, [DEFAULT_MODEL])}"
     )
+
+
+def is_made_by(record: Mapping[str, Any], model: str) -> bool:
+    """Whether the run.json of vectors or of a whitening is of this model: the same weights, input size and options.
+
+    The folder of a TorchScript file is named by the file alone, so models of other sizes share it. Earlier versions
+    recorded no fingerprint: of their records, the weights are compared, and the size in the name. Raises as
+    `parse_model`.
+    """
+    asked = parse_model(model)
+    if (known := record.get("model_fingerprint")) is not None:
+        return bool(known == asked.fingerprint())
+    made = re.search(r"@(\d+)\Z", str((record.get("config") or {}).get("model", model)))
+    size = int(made[1]) if made else TORCHSCRIPT_SIZE
+    return record.get("weights") == asked.weights_sha256() and (asked.kind != "torchscript" or size == asked.size)
 
 
 def _file_model(name: str, kind: str) -> ModelName:

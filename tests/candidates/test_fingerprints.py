@@ -19,6 +19,7 @@ from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.model_names import parse_model
 
 OTHER = {
     "top": 9, "max_per_query": 2, "max_per_reference": 3, "model": "other", "geometry": False, "workers": 3, "block": 9,
@@ -101,3 +102,21 @@ def test_vectors_of_replaced_weights_are_not_used(config: MineConfig, tmp_path: 
     assert not is_embedded(workspace, "pool", str(weights))
     weights.unlink()  # without them nothing can be made again
     assert is_embedded(workspace, "pool", str(weights))
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["with the fingerprint", "of an earlier version"])
+def test_vectors_of_another_input_size_of_the_same_file_are_not_used(
+    config: MineConfig, tmp_path: Path, recorded: bool
+) -> None:
+    """A TorchScript file has one folder, whatever size follows its name."""
+    workspace, weights = Workspace(config.workspace), tmp_path / "w.pt"
+    weights.write_bytes(b"1")
+    made = f"{weights}@320"
+    assert workspace.embeddings("pool", made) == workspace.embeddings("pool", str(weights))
+    run = {"layer": "pooled", "weights": {"w.pt": sha256_file(weights)}, "config": {"model": made}}
+    run |= {"inputs": {"images": images_fingerprint(workspace.read_images("pool"))}}
+    run |= {"model_fingerprint": parse_model(made).fingerprint()} if recorded else {}
+    write_json(workspace.embeddings("pool", made) / "run.json", run)
+    assert is_embedded(workspace, "pool", made)
+    assert not is_embedded(workspace, "pool", f"{weights}@288")
+    assert not is_embedded(workspace, "pool", str(weights))  # 288 px

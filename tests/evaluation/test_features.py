@@ -15,7 +15,7 @@ from ndec_builder.core.fingerprints import DECODE_VERSION
 from ndec_builder.core.storage import write_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.backbones import load_backbone
-from ndec_builder.embeddings.model_names import RESULT_VERSION
+from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.evaluation.dataset import from_folders, from_manifest, pictures_of
 from ndec_builder.evaluation.detectors.features import (
@@ -26,6 +26,7 @@ from ndec_builder.evaluation.detectors.features import (
     join_ensemble,
 )
 from ndec_builder.evaluation.detectors.pooled_features import pool_features
+from support.tiny_trunk import tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +61,18 @@ def test_whitening_of_the_workspace_comes_first_and_only_for_its_own_weights(sma
     write_json(workspace.whitening(MODEL) / "run.json", {**record, "weights": {"other": "0"}})
     assert "whitening that comes with ndec" in embedder_from_model(workspace, MODEL, None, 32).about
     assert len(data.queries) == 16
+
+
+def test_a_whitening_of_another_input_size_is_not_used(tmp_path: Path) -> None:
+    workspace, file = Workspace(tmp_path), tiny_model(tmp_path).removesuffix("@32")
+    Whitening(np.zeros(24, np.float32), np.eye(4, 24, dtype=np.float32)).save(
+        workspace.whitening(file) / "whitening.npz"
+    )
+    made = f"{file}@64"
+    record = {"model_fingerprint": parse_model(made).fingerprint(), "role": "basic", "result_version": RESULT_VERSION}
+    write_json(workspace.whitening(file) / "run.json", record)
+    assert embedder_from_model(workspace, made, None, 32).about == f"{made}, whitening of this workspace (basic images)"
+    assert embedder_from_model(workspace, f"{file}@32", None, 32).about == f"{file}@32, not whitened"
 
 
 def test_a_trained_trunk_never_reads_the_features_of_the_untrained_one(

@@ -100,7 +100,7 @@ def embedder_from_model(
     The shipped one is used with fewer than ENOUGH_IMAGES training images.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
-    from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
+    from ndec_builder.embeddings.model_names import RESULT_VERSION, is_made_by, parse_model
     from ndec_builder.embeddings.settings import EmbedConfig
     from ndec_builder.embeddings.whitening import Whitening
     from ndec_builder.embeddings.workspace_whitening import ENOUGH_IMAGES, load_shipped_whitening
@@ -109,7 +109,7 @@ def embedder_from_model(
     weights = dict(backbone.weights)
     stored = workspace.whitening(name)
     record = read_json(stored / "run.json") if (stored / "run.json").is_file() else {}
-    current = record.get("weights") == weights and record.get("result_version") == RESULT_VERSION
+    current = record.get("result_version") == RESULT_VERSION and is_made_by(record, name)
     if current and (stored / "whitening.npz").is_file():
         whitening = Whitening.load(stored / "whitening.npz")
         own = f"whitening of this workspace ({record['role']} images)"
