@@ -11,7 +11,6 @@ from typing import Any
 
 from ndec_builder.core.addresses import without_credentials
 from ndec_builder.core.config import as_dict
-from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.version import __version__
 
@@ -79,14 +78,6 @@ def added_to(path: Path) -> list[dict[str, Any]]:
     record: dict[str, Any] = read_json(path)
     earlier = record.pop("earlier", [])
     return [*earlier, {name: entry for name, entry in record.items() if name not in ("host", "stage")}]
-
-
-def first_start(path: Path) -> float | None:
-    """When the first of the runs that a record describes started, in seconds since the epoch; None if unknown."""
-    try:
-        return min(datetime.fromisoformat(run["started_at"]).timestamp() for run in added_to(path))
-    except (NdecError, ValueError, KeyError, TypeError):  # no record, or damaged by hand
-        return None
 
 
 def _cleaned(value: Any) -> Any:

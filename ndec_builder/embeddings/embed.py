@@ -23,7 +23,7 @@ from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked, one_writer
 from ndec_builder.core.pictures.errors import DecodeError
 from ndec_builder.core.pictures.ingested import CANNOT_READ, CHANGED, read_image
-from ndec_builder.core.run_record import RunRecord, first_start
+from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -108,7 +108,6 @@ def _embed(
     work = EmbedShard(
         replace(config, workspace=config.workspace.absolute(), whiten=whitening is not None),
         folder,
-        first_start(Workspace(config.workspace).images(config.role).with_name(f"{config.role}.run.json")),
     )
     _report_assumption(config)
     what = f"embedding {config.role} with {config.model}"
@@ -169,7 +168,6 @@ class EmbedShard:
 
     config: EmbedConfig
     folder: Path
-    ingested: float | None = None  # see `extract`
 
     def __call__(self, shard: Shard) -> Outcome:
         from ndec_builder.embeddings.extract import extract
@@ -186,7 +184,6 @@ class EmbedShard:
                 threads=config.threads,
                 progress=step,
                 finish=whitening.apply if whitening else None,
-                ingested=self.ingested,
             )
         vectors = extracted.features
         files = write_part(self.folder, shard.name, extracted.ids, vectors)

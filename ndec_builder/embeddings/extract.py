@@ -19,14 +19,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from ndec_builder.core.addresses import container
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.pictures.ingested import CANNOT_READ, read_image
@@ -39,7 +37,6 @@ __all__ = ["Extracted", "extract", "lane_count", "use_bf16"]
 
 MAX_LANES = 16  # more threads would wait for Python's lock: use more workers instead
 LOCAL_READERS = 2
-CLOCK_SECONDS = 60.0  # by which the clock of a file server may differ
 REMOTE_READERS = 16  # a remote read spends nearly all its time waiting
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -80,7 +77,6 @@ def extract(
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
-    ingested: float | None = None,
 ) -> Extracted:
     """Describe images (columns image_id, uri, optionally rotation, sha256) with a backbone, on the backbone's device.
 
@@ -88,9 +84,6 @@ def extract(
     row of `rejects`. `threads` lanes run in parallel (0: one per core). Each lane applies `finish` to its descriptors
     (n, dim), for example a whitening. Results do not depend on `threads`. Raises NdecError when a descriptor is not
     finite.
-
-    `ingested`: when the images were read first, in seconds since the epoch. Local files whose last change is older are
-    not compared with their sha256, which would take a twentieth of the time.
     """
     if batch_size < 1 or threads < 0:
         raise UsageError(f"batch_size must be at least 1 and threads at least 0; got {batch_size} and {threads}")
@@ -99,7 +92,7 @@ def extract(
     lanes = lane_count(threads)
     model = Inference(backbone, bf16, lanes)
     work = DescribeBatch(model, batch_size, finish)
-    with contextlib.closing(_describe_batches(work, images, resolve, lanes, ingested)) as batches:
+    with contextlib.closing(_describe_batches(work, images, resolve, lanes)) as batches:
         for batch in batches:
             ids += [batch.rows[place]["image_id"] for place in batch.good]
             rejects += [
@@ -182,7 +175,7 @@ class DescribeBatch:
 
 
 def _describe_batches(
-    work: DescribeBatch, images: pa.Table, resolve: Callable[[str], str], lanes: int, ingested: float | None
+    work: DescribeBatch, images: pa.Table, resolve: Callable[[str], str], lanes: int
 ) -> Generator[ImageBatch, None, None]:
     remote = any("://" in uri for uri in images["uri"].slice(0, 1).to_pylist())
     readers = REMOTE_READERS if remote else LOCAL_READERS
@@ -193,7 +186,7 @@ def _describe_batches(
         ThreadPoolExecutor(lanes, "lane", initializer=torch.set_num_threads, initargs=(1,)) as working,
     ):
         tables = (images.slice(start, work.batch_size).to_pylist() for start in starts)
-        read = in_order(reading, lambda rows: _read(rows, resolve, ingested), tables, readers + lanes)
+        read = in_order(reading, lambda rows: _read(rows, resolve), tables, readers + lanes)
         if work.model.device.type == "cpu":
             yield from in_order(working, work, read, 2 * lanes)
         else:
@@ -231,14 +224,13 @@ def one_behind(decoded: Iterable[ImageBatch], work: DescribeBatch) -> Iterator[I
         yield before()
 
 
-def _read(rows: list[dict[str, Any]], resolve: Callable[[str], str], ingested: float | None) -> ImageBatch:
-    return ImageBatch(rows, [_bytes(resolve(row["uri"]), row.get("sha256"), ingested) for row in rows])
+def _read(rows: list[dict[str, Any]], resolve: Callable[[str], str]) -> ImageBatch:
+    return ImageBatch(rows, [_bytes(resolve(row["uri"]), row.get("sha256")) for row in rows])
 
 
-def _bytes(uri: str, sha256: str | None, ingested: float | None) -> bytes | str:
+def _bytes(uri: str, sha256: str | None) -> bytes | str:
     try:
-        known = None if ingested is not None and _is_older(uri, ingested) else sha256
-        return read_image(uri, known)
+        return read_image(uri, sha256)  # no time of a file tells: its folder may have been replaced, or a link to it
     except DecodeError as error:
         return str(error)
     except OSError as error:
@@ -249,18 +241,6 @@ def _bytes(uri: str, sha256: str | None, ingested: float | None) -> bytes | str:
         raise
     except Exception as error:  # whatever one image does, the others go on
         return f"{CANNOT_READ}{type(error).__name__}: {error}"
-
-
-def _is_older(uri: str, ingested: float) -> bool:
-    """Whether a local file, or the local archive of an image, surely did not change since a time. Raises OSError.
-
-    A file that replaces another one gets a new time of change (ctime), even if it keeps its time of modification.
-    """
-    path = container(uri)
-    if "://" in path:
-        return False
-    status = Path(path).stat()
-    return max(status.st_ctime, status.st_mtime) < ingested - CLOCK_SECONDS
 
 
 def _pixels(row: dict[str, Any], content: bytes | str, backbone: Backbone) -> tuple[np.ndarray | str, bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import threading
 import time
@@ -100,14 +99,26 @@ def test_an_image_that_changed_after_the_ingest_is_a_reject(tiny: Backbone, tmp_
     ]
 
 
-def test_only_files_that_changed_after_the_ingest_are_compared(tiny: Backbone, tmp_path: Path) -> None:
-    paths = write_scenes(tmp_path, 2)
-    images = table(paths).append_column("sha256", pa.array(["of other bytes"] * 2))
-    changed = paths[1].stat().st_ctime
-    os.utime(paths[1], (changed - 9e6, changed - 9e6))  # as a copy that keeps the time of its original
-    for before in (-3600, 30):  # the clock of a file server may differ
-        assert extract(tiny, images, str, ingested=changed + before).ids == []
-    assert extract(tiny, images, str, ingested=changed + 3600).ids == ["scene-0000", "scene-0001"]
+@pytest.mark.parametrize("how", ["the folder is replaced", "a link to the folder is turned"])
+def test_other_files_behind_the_same_path_are_noticed_although_they_are_older(
+    tiny: Backbone, tmp_path: Path, how: str
+) -> None:
+    """No time of the files changes: they were written before the ingest."""
+    first, other = (write_scenes(tmp_path / name, 3) for name in ("first", "other"))
+    first[0].write_bytes(other[2].read_bytes())  # so that both folders differ
+    path = tmp_path / "path"
+    path.symlink_to("first") if "link" in how else first[0].parent.rename(path)
+    images = table([path / file.name for file in first])
+    known = [hashlib.sha256((path / file.name).read_bytes()).hexdigest() for file in first]
+    if "link" in how:
+        path.unlink()
+        path.symlink_to("other")
+    else:
+        path.rename(tmp_path / "away")
+        other[0].parent.rename(path)
+    got = extract(tiny, images.append_column("sha256", pa.array(known)), str)
+    assert got.ids == ["scene-0001", "scene-0002"]
+    assert [row["image_id"] for row in got.rejects] == ["scene-0000"]
 
 
 def test_all_bad_and_none_at_all(tiny: Backbone, tmp_path: Path) -> None:
