@@ -116,12 +116,13 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
 
 def _report_lost(role: str, count: int, rejects: Sequence[Mapping[str, str]]) -> None:
     """Say how many images a whitening lacks. Raises NdecError if it would stay behind as one of too few images."""
-    lost = f"{number_of(len(rejects), f'{role} image')} of {count:,} cannot be read, {rejects[0]['image_id']!r} first: "
-    lost += rejects[0]["reason"]
-    if count - len(rejects) < LEAST_IMAGES <= count:
+    left, first = count - len(rejects), rejects[0]
+    lost = f"{number_of(len(rejects), f'{role} image')} of {count:,} cannot be read ({first['image_id']}: "
+    lost += f"{first['reason']})"
+    if left < LEAST_IMAGES <= count:
         raise NdecError(
-            f"{lost}. The other {count - len(rejects)} are too few for the whitening, which all roles share: at least "
-            f"{LEAST_IMAGES} are needed. Restore the files, or ingest {role} images that can be read"
+            f"{lost}. The other {left} are too few for the whitening, which all roles share: at least {LEAST_IMAGES} "
+            f"are needed. Restore the files, or ingest {role} images that can be read"
         )
     say(f"the whitening is fitted without them: {lost}")
 
