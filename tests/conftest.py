@@ -28,7 +28,7 @@ settings.load_profile("shared machine")
 
 @pytest.fixture(scope="session")
 def label_studio() -> Iterator[Connection]:
-    """A running server. Its data is in its own workspace: `label_studio_workspace(label_studio)`."""
+    """A running server with its own data folder."""
     try:
         find_server()
     except NdecError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION
+from ndec_builder.annotation.label_studio.environment import DATABASE, LABEL_STUDIO_VERSION
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import atomic_path, read_json, sha256_file, write_json
@@ -130,7 +130,7 @@ def prepare_upgrade(
             "cannot read it; use the ndec that made it, or move the folder away: `ndec annotate push` makes the "
             "projects again"
         )
-    store = data / "label_studio.sqlite3"
+    store = data / DATABASE
     if database is None and not (store.is_file() and store.stat().st_size):
         return None
     if database is not None and made_by == UNKNOWN and _is_empty(database, python):

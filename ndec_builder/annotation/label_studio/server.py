@@ -21,13 +21,12 @@ from ndec_builder.annotation.label_studio.credentials import (
     write_private_json,
 )
 from ndec_builder.annotation.label_studio.database import Database, prepare_upgrade, read_database, record_version
-from ndec_builder.annotation.label_studio.environment import find_server
+from ndec_builder.annotation.label_studio.environment import SETTINGS, copy_empty_database, find_server
 from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free, is_loopback, public_host
 from ndec_builder.core.console import say, waiting
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 
-_SERVER_FILES = Path(__file__).parent / "server_files"
 _STOP_SECONDS = 15.0
 _PASSED_ON = {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER"}
 
@@ -105,6 +104,8 @@ class LabelStudioServer:
         try:
             database = self._find_database(secret)
             prepare_upgrade(self.data, database, program.parent / "python", without_backup=self.without_backup)
+            if database is None:
+                copy_empty_database(program.parents[1], self.data)
             command = [str(program), "start", "--no-browser", "--internal-host", self.host, "--port", str(self.port)]
             command += ["--log-level", "WARNING", "--enable-legacy-api-token"]
             watched, self._life = os.pipe()
@@ -227,6 +228,7 @@ class LabelStudioServer:
         return (
             env
             | chosen
+            | SETTINGS
             | {
                 "LABEL_STUDIO_BASE_DATA_DIR": str(self.data),
                 "LABEL_STUDIO_USERNAME": secret["user"],
@@ -238,14 +240,7 @@ class LabelStudioServer:
                 "SSRF_PROTECTION_ENABLED": "true",
                 "ENABLE_LOCAL_FILES_STORAGE": "false",
                 "LOCAL_FILES_SERVING_ENABLED": "false",
-                "COLLECT_ANALYTICS": "false",
-                "LATEST_VERSION_CHECK": "false",
-                "SENTRY_DSN": "",
-                "FRONTEND_SENTRY_DSN": "",
                 "TASK_LOCK_TTL": "300",  # seconds; a lock only delays the pair of a closed tab
-                "PYTHONPATH": str(_SERVER_FILES),
-                "PYTHONDONTWRITEBYTECODE": "1",  # the folder may be read-only
-                "DJANGO_SETTINGS_MODULE": "ndec_label_studio_settings",
                 # a web page whose host name points at this machine must not reach it
                 "NDEC_HOSTS": "127.0.0.1 localhost [::1]" if is_loopback(self.host) else "*",
             }

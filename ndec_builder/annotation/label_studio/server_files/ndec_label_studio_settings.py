@@ -16,7 +16,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
     DATABASES["default"]["OPTIONS"] = {  # noqa: F405
         "timeout": 30,  # seconds to wait for a lock
         "transaction_mode": "IMMEDIATE",  # take the write lock at once: no deadlock between two writers
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        "init_command": os.environ.get("NDEC_SQLITE", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"),
     }
 ALLOWED_HOSTS = os.environ.get("NDEC_HOSTS", "*").split()
 MIDDLEWARE.append("ndec_one_key.OneKeyPerPair")  # noqa: F405
