@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,15 @@ from support.processes import folder_in_memory
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 settings.register_profile("shared machine", deadline=None)  # slow disks must not fail a test
 settings.load_profile("shared machine")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the skipped tests by reason: a run is green with them, and they prove nothing on this machine."""
+    reports = terminalreporter.getreports("skipped")
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+    if reasons:
+        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+        terminalreporter.write_line(f"{reasons.total()} tests did not run on this machine: {listed}", yellow=True)
 
 
 @pytest.fixture(scope="session")

@@ -30,11 +30,17 @@ from ndec_builder.embeddings.extract import extract
 from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.stored_vectors import map_embeddings
+from support.needs import missing
 from support.pictures import write_scenes
 
-# A plain `import openvino` would start its telemetry; ndec blocks that package before it imports OpenVINO.
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 Ingest = Callable[[Path, str, list[Path]], None]
+
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    """A plain `import openvino` would start its telemetry; ndec blocks that package before it imports OpenVINO."""
+    if importlib.util.find_spec("openvino") is None:
+        missing("OpenVINO is not installed: pip install 'ndec-builder[cpu]'")
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@
 One process runs everything through the Python API with a real Label Studio (that of LABEL_STUDIO_URL, or its own). Each
 round uses different pool pictures, so every stage has work, and then sleeps so that the load stays below `--load`
 cores. The slope of the memory comes from a straight line through the second half of the rounds, with a 95 % interval by
-block bootstrap; the verdict uses the slope of its lower bound. The limit was set before the first run and is not adapted.
+block bootstrap; the verdict uses the slope of the floor. Slopes are per round, so that a busy machine does not lower
+them.
 """
 
 from __future__ import annotations
@@ -316,8 +317,9 @@ def main() -> None:
     rows, fine = assess(samples, bench, load)
     notes = [
         f"Memory is anonymous MiB after the first {WARM_UP:.0%} of the rounds. Its floor is the least of each of 8 "
-        f"stretches; flat: the floor of the memory of ndec rises by less than {FLAT} MiB a round. Label Studio is not part of "
-        "ndec: its memory is reported but has no limit. Blocks not freed are counted by the C library (mallinfo2).",
+        f"stretches; flat: the floor of the memory of ndec rises by less than {FLAT} MiB a round. Label Studio is not "
+        "part of ndec: its memory is reported but has no limit. Blocks not freed are counted by the C library "
+        "(mallinfo2).",
         f"A round: other {bench.size} pool pictures → ingest, embed, mine with geometry, push, answers through the "
         f"API, pull, resolve. Every {FRESH} rounds new projects.",
     ]
