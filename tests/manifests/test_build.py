@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import LABEL_ROWS, MANIFEST_TABLES, TASKS, pair_id, table_of
+from ndec_builder.core.schemas import EDITS, IMAGES, LABEL_ROWS, MANIFEST_TABLES, TASKS, pair_id, table_of
 from ndec_builder.core.storage import read_table, write_json, write_table
 from ndec_builder.manifests.export import run
 from ndec_builder.manifests.settings import ExportConfig
@@ -202,6 +202,33 @@ def test_without_training_decisions_the_training_pairs_are_empty(world):
     assert len(table(directory, "train_basic")) == 2
     world.workspace.images("basic").unlink()
     assert table(export(world), "train_basic") == []
+
+
+def test_a_copy_of_a_query_or_of_a_confirmed_copy_has_the_reference_of_its_source(world):
+    """And a copy of a pool image that nobody decided is left out: it may be a copy of a reference."""
+    made = {"of-mine": ("query", "mine"), "of-that": ("query", "of-mine"), "of-copy": ("query", "copy-000001"),
+            "of-none": ("query", "stranger"), "of-pool": ("pool", "p-copy"), "of-free": ("pool", "free0"),
+            "of-far": ("pool", "p-far"), "of-open": ("pool", "p-open"), "of-unsure": ("query", "of-open")}  # fmt: skip
+    old = world.workspace.read_images("query").to_pylist()
+    new = [old[0] | {"image_id": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in made]
+    write_table(world.workspace.images("query"), table_of(IMAGES, sorted([*old, *new], key=lambda r: r["image_id"])))
+    before = read_table(world.workspace.edits).to_pylist()
+    edits = [
+        before[0] | {"image_id": name, "source_role": role, "source_id": source}
+        for name, (role, source) in made.items()
+    ]
+    write_table(world.workspace.edits, table_of(EDITS, before + edits))
+    directory = export(world)
+    truth = {row["query_id"]: row["reference_id"] for row in table(directory, "ground_truth")}
+    expected = {"of-mine": "r3", "of-that": "r3", "of-copy": "r2", "of-none": None, "of-pool": "r1", "of-free": None,
+                "of-far": None}  # fmt: skip
+    assert {name: truth[name] for name in made if name in truth} == expected
+    kinds = {row["query_id"]: row["kind"] for row in table(directory, "queries")}
+    assert {kinds[name] for name, match in expected.items() if match} == {"edited_copy"}
+    assert {kinds[name] for name, match in expected.items() if not match} == {"distractor"}
+    dropped = json.loads((directory / "manifest.json").read_text())["dropped"]
+    assert dropped["queries"] == {"copy_of_a_pool_image_without_a_clear_decision": 2}
+    assert not [found for found in validate(directory, images=False) if found.code.startswith("M2")]
 
 
 def test_refuses_a_test_set_without_positives(world):

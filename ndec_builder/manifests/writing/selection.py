@@ -29,8 +29,11 @@ from ndec_builder.manifests.arrow_ops import (
     texts,
     within,
 )
+from ndec_builder.manifests.matches import direct_matches, matches_of_copies, pool_sources
 from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED, FindClose, below_the_cut
 from ndec_builder.manifests.writing.twins import twin_drops
+
+UNCLEAR = "copy_of_a_pool_image_without_a_clear_decision"
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
         return _training_alone(material)
     matches = positives(material)
     references = conform(material.references, REFERENCES)
-    queries = _ingested(material, matches)
+    queries, unclear = _without_unclear(material, _ingested(material, matches), matches)
     copies, copy_drops = _confirmed_copies(material, queries)
     matches |= {name: material.confirmed[name] for name in copies["query_id"].to_pylist()}
     if not matches:
@@ -103,7 +106,7 @@ def select_tables(material: Material, distractors: int, seed: int) -> DatasetSel
     tables = {"queries": everything, "references": references, "ground_truth": truth, **train}
     return DatasetSelection(
         {name: conform(tables[name], schema) for name, (_, schema) in MANIFEST_TABLES.items()},
-        {"test_pool_images": test_drops, **train_drops, **distractor_drops} | twin_drops(material.twins),
+        {"test_pool_images": test_drops, **train_drops, **distractor_drops, **unclear} | twin_drops(material.twins),
         drawn.num_rows,
         copies.num_rows,
         distractors_compared=bool(distractors) and material.close_to_references is not None,
@@ -129,33 +132,12 @@ def positives(material: Material) -> dict[str, str]:
 
     Raises NdecError for an unknown reference and for a query with more than one, which this protocol excludes.
     """
-    edits = material.edits
-    made = mask(pc.equal(edits["role"], "query")) & mask(pc.equal(edits["kind"], "edited_copy"))
-    edits = edits.filter(pa.array(made & mask(pc.equal(edits["source_role"], "reference"))))
-    truth = material.truth.filter(pc.is_valid(material.truth["reference_id"]))
-    query_ids = concatenated([edits["image_id"], truth["query_id"]])
-    reference_ids = concatenated([edits["source_id"], truth["reference_id"]])
-    there = pa.array(within(query_ids, material.queries["image_id"]))
-    query_ids, reference_ids = query_ids.filter(there), reference_ids.filter(there)
-    unknown = reference_ids.filter(pa.array(~within(reference_ids, material.references["image_id"])))
-    pairs: dict[str, set[str]] = {}
-    for query_id, reference_id in zip(query_ids.to_pylist(), reference_ids.to_pylist(), strict=True):
-        pairs.setdefault(query_id, set()).add(reference_id)
-    if len(unknown):
-        gone = unknown[0].as_py()
-        query_id = min(name for name, ids in pairs.items() if gone in ids)
-        raise NdecError(
-            f"the query {query_id!r} is a copy of the reference {gone!r}, which is not among the "
-            f"{len(material.references)} reference images; ingest that image or correct the ground truth"
-        )
-    for query_id, ids in pairs.items():
-        if len(ids) > 1:
-            raise NdecError(
-                f"the query {query_id!r} has {len(ids)} references ({', '.join(sorted(ids)[:3])}); "
-                f"every query has at most one. If these references show the same picture, remove all but one of them "
-                f"from the reference images, else name the best match in the ground truth; then ingest again"
-            )
-    return {query_id: next(iter(ids)) for query_id, ids in pairs.items()}
+    ids, references = material.queries["image_id"], material.references["image_id"]
+    matches = direct_matches(material.edits, material.truth, ids, references)
+    old = {new: name for name, new in material.renamed.items()}  # the edits name sources as the workspace does
+    there = set(references.to_pylist())
+    confirmed = {old.get(name, name): origin for name, origin in material.confirmed.items() if origin in there}
+    return matches | matches_of_copies(material.edits, matches, confirmed, ids)
 
 
 def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
@@ -174,6 +156,21 @@ def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
     edits = take(own["edit"], place)
     hard_kinds = pa.array(["natural" if declared else None for declared in hard], pa.string())
     return _queries(material.queries, pa.array(kinds, pa.string()), hard_kinds, edits)
+
+
+def _without_unclear(
+    material: Material, queries: pa.Table, matches: Mapping[str, str]
+) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+    """Leave out copies of pool images that may themselves be copies of a reference: nobody knows what they show."""
+    dropped = {name: reason for name, reason in material.kept.dropped.items() if reason != "no_hard_negative"}
+    unclear = [
+        query_id
+        for query_id, name in pool_sources(material.edits, queries["query_id"]).items()
+        if material.renamed.get(name, name) in dropped and query_id not in matches
+    ]
+    if not unclear:
+        return queries, {}
+    return queries.filter(pa.array(~within(queries["query_id"], texts(unclear)))), {"queries": {UNCLEAR: len(unclear)}}
 
 
 def _confirmed_copies(material: Material, queries: pa.Table) -> tuple[pa.Table, dict[str, str]]:

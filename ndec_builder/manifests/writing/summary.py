@@ -9,12 +9,14 @@ from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of
 from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED
 from ndec_builder.manifests.writing.labelled_pairs import OPEN, SEVERAL, UNSEEN
+from ndec_builder.manifests.writing.selection import UNCLEAR
 
 _TABLES = {
     "test_pool_images": "mined pool images that are no hard-negative query",
     "train_basic": "training images left out",
     "train_pairs": "training pairs left out",
     "distractors": "unmined pool images that are no distractor",
+    "queries": "queries left out",
     "listed_images": "listed images left out",
     "references": "references left out",
     "pool": "pool images left out",
@@ -24,6 +26,7 @@ _SAME_BYTES, _GROUP = "same bytes as a test image", "same group as a test image"
 _REASONS = {  # reason in manifest.json → in words
     "duplicate": "exact or re-encoded duplicates of a reference",
     "edited_copy": "edited copies",
+    UNCLEAR: "edited copies of pool images that may be copies of a reference",
     "unsure": "with a pair that annotators are unsure about",
     "undecided": "with a pair that has no decision yet",
     "no_hard_negative": "with unrelated pairs only",

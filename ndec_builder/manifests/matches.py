@@ -1,0 +1,92 @@
+"""Which reference each ingested or made query shows, by the edits table and the user's ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ndec_builder.core.errors import NdecError
+from ndec_builder.manifests.arrow_ops import ArrowColumn, concatenated, mask, within
+
+_Image = tuple[str, str]  # role, image_id
+
+
+def direct_matches(
+    edits: pa.Table, truth: pa.Table, query_ids: ArrowColumn, reference_ids: ArrowColumn
+) -> dict[str, str]:
+    """{query_id: reference_id} of copies of references, and of the ground truth (schema GROUND_TRUTH).
+
+    Raises NdecError for an unknown reference and for a query with more than one, which this protocol excludes.
+    """
+    made = edits.filter(pa.array(_copies(edits) & mask(pc.equal(edits["source_role"], "reference"))))
+    truth = truth.filter(pc.is_valid(truth["reference_id"]))
+    queries = concatenated([made["image_id"], truth["query_id"]])
+    references = concatenated([made["source_id"], truth["reference_id"]])
+    there = pa.array(within(queries, query_ids))
+    queries, references = queries.filter(there), references.filter(there)
+    unknown = references.filter(pa.array(~within(references, reference_ids)))
+    pairs: dict[str, set[str]] = {}
+    for query_id, reference_id in zip(queries.to_pylist(), references.to_pylist(), strict=True):
+        pairs.setdefault(query_id, set()).add(reference_id)
+    if len(unknown):
+        gone = unknown[0].as_py()
+        query_id = min(name for name, ids in pairs.items() if gone in ids)
+        raise NdecError(
+            f"the query {query_id!r} is a copy of the reference {gone!r}, which is not among the "
+            f"{len(reference_ids)} reference images; ingest that image or correct the ground truth"
+        )
+    for query_id, ids in pairs.items():
+        if len(ids) > 1:
+            raise NdecError(
+                f"the query {query_id!r} has {len(ids)} references ({', '.join(sorted(ids)[:3])}); "
+                f"every query has at most one. If these references show the same picture, remove all but one of them "
+                f"from the reference images, else name the best match in the ground truth; then ingest again"
+            )
+    return {query_id: next(iter(ids)) for query_id, ids in pairs.items()}
+
+
+def matches_of_copies(
+    edits: pa.Table, matches: Mapping[str, str], confirmed: Mapping[str, str], query_ids: ArrowColumn
+) -> dict[str, str]:
+    """{query_id: reference_id} of copies that `ndec edit` made from another query, or from a pool image.
+
+    Such a copy shows the reference that its source shows, also through several copies. matches: of queries · confirmed:
+    pool image → the reference that people say it is a copy of.
+    """
+    source = _sources(edits, query_ids)
+    known: dict[_Image, str] = {("query", name): reference for name, reference in matches.items()}
+    known |= {("pool", name): reference for name, reference in confirmed.items()}
+    ends = {image[1]: _follow(source, image, known) for image in source if image not in known}
+    return {query_id: known[end] for query_id, end in ends.items() if end in known}
+
+
+def pool_sources(edits: pa.Table, query_ids: ArrowColumn) -> dict[str, str]:
+    """{query_id: pool image} of copies that `ndec edit` made from a pool image, also through other queries."""
+    source = _sources(edits, query_ids)
+    ends = {image[1]: _follow(source, image, ()) for image in source}
+    return {query_id: name for query_id, (role, name) in ends.items() if role == "pool"}
+
+
+def _sources(edits: pa.Table, query_ids: ArrowColumn) -> dict[_Image, _Image]:
+    """What each copy among the queries was made from."""
+    made = edits.filter(pa.array(_copies(edits) & within(edits["image_id"], query_ids)))
+    columns = (made[name].to_pylist() for name in ("image_id", "source_role", "source_id"))
+    return {("query", image_id): (role, name) for image_id, role, name in zip(*columns, strict=True)}
+
+
+def _follow(source: Mapping[_Image, _Image], image: _Image, known: Collection[_Image]) -> _Image:
+    """The first image of the chain that is `known`, else its last one."""
+    seen = set()
+    while image in source and image not in known and image not in seen:
+        seen.add(image)
+        image = source[image]
+    return image
+
+
+def _copies(edits: pa.Table) -> np.ndarray:
+    """(n,) bool: queries that are edited copies."""
+    found: np.ndarray = mask(pc.equal(edits["role"], "query")) & mask(pc.equal(edits["kind"], "edited_copy"))
+    return found
