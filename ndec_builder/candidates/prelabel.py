@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.candidates.geometry.fitting import SIGNALS
-from ndec_builder.candidates.geometry.table import measured_earlier, read_geometry
+from ndec_builder.candidates.geometry.table import measured_earlier, read_geometry, report_unreadable
 from ndec_builder.candidates.logistic import Logistic, equal_width_calibration_error, fit_logistic, shifted_prior
 from ndec_builder.candidates.mining_cut import check_mined_model, check_mined_vectors
 from ndec_builder.candidates.role_vectors import load_role_vectors
@@ -58,6 +58,7 @@ def run(config: PrelabelConfig) -> Path:
             f"{number_of(earlier, 'pair was', 'pairs were')} measured by an earlier version of ndec; the synthetic "
             "pairs, from which pre-labels are learned, are measured by this one, and the signals differ slightly"
         )
+    report_unreadable(workspace, config.split)  # their pre-labels come from the descriptor alone
     check_mined_model(directory, config.split, config.model)
     role = GALLERY[config.split]
     vectors = load_role_vectors(workspace, role, config.model)

@@ -45,7 +45,7 @@ from ndec_builder.core.storage import (
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits.recipes import edit_image, edit_json, find_recipe
 from ndec_builder.edits.settings import EditConfig
-from ndec_builder.edits.sources import choose_sources, refuse_changed_sources
+from ndec_builder.edits.sources import choose_sources, copies_of_replaced, refuse_changed_sources, without_queries
 
 RESULT_VERSION = 1  # raise it when the same seed gives different copies
 _JPEG_QUALITY = 95  # of the file; the recipe decides how lossy the copy itself is
@@ -91,7 +91,13 @@ def run(config: EditConfig) -> Path:
 
     with locked(workspace.edits, wait=True):  # `ndec ingest` of another role removes rows meanwhile
         refuse_changed_sources(workspace, config.role, chosen)
-        _write(workspace, config, queries, _rows_to_keep(workspace, config)[1], made, chosen, folder)
+        new = {one.query_id: one.image["sha256"] for one in made if one.image}
+        edits = _rows_to_keep(workspace, config)[1]
+        stale = copies_of_replaced(workspace, edits, lambda name: _is_our_id(name, config), new)
+        queries, edits = (without_queries(table, stale) for table in (queries, edits))
+        _write(workspace, config, queries, edits, made, chosen, folder)
+        for name in stale:
+            _picture(workspace.files("query"), name).unlink(missing_ok=True)
     failed = [one for one in made if one.image is None]
     record.write(
         workspace.files("query"),

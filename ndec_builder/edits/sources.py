@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ndec_builder.core.console import number_of
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 
@@ -27,3 +30,33 @@ def refuse_changed_sources(workspace: Workspace, role: str, chosen: pa.Table) ->
             f"{number_of(len(changed), 'image')} of the role {role}, {min(changed)!r} first, changed while the copies "
             "were made: run the same command again"
         )
+
+
+def copies_of_replaced(
+    workspace: Workspace, edits: pa.Table, is_replaced: Callable[[str], bool], new: Mapping[str, str]
+) -> set[str]:
+    """Queries made from copies that are replaced now by other pictures, also through several copies; says how many.
+
+    They show what the earlier pictures showed, so they must go with them. edits: schema EDITS · new: id → sha256 of the
+    copies that are made now.
+    """
+    columns = (edits[name].to_pylist() for name in ("image_id", "role", "source_id", "source_role"))
+    made = [(image, source) for image, role, source, of in zip(*columns, strict=True) if role == of == "query"]
+    sources = {source for _, source in made if is_replaced(source)}
+    known = workspace.image_rows("query", sources, ["sha256"]) if workspace.images("query").is_file() else {}
+    changed = {name for name in sources if name not in known or known[name]["sha256"] != new.get(name)}
+    found: set[str] = set()
+    while more := {image for image, source in made if source in changed | found} - found:
+        found |= more
+    if found:
+        say(
+            f"{number_of(len(found), 'copy', 'copies')} of earlier copies removed, {min(found)!r} first, because these "
+            "are replaced: run `ndec edit --role query` again"
+        )
+    return found
+
+
+def without_queries(table: pa.Table, image_ids: Collection[str]) -> pa.Table:
+    """The images of role query, or rows of edits, without these ids. Edits of other roles stay."""
+    gone = pc.and_(pc.equal(table["role"], "query"), pc.is_in(table["image_id"], pa.array([*image_ids], pa.string())))
+    return table.filter(pc.invert(gone))

@@ -37,6 +37,14 @@ def test_one_group_is_refused_before_the_work(mined):
         run(PrelabelConfig(mined.workspace.root))
 
 
+def test_pairs_whose_pictures_could_not_be_measured_are_named(mined, capsys):
+    row = {"pair_id": "x", "unreadable": "cannot read"}
+    write_table(mined.workspace.candidates("test") / "geometry.parquet", table_of(GEOMETRY, [row]))
+    with pytest.raises(NdecError, match="in one group"):
+        run(PrelabelConfig(mined.workspace.root))
+    assert "1 pair without geometry: a picture could not be read" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("record", "error", "said"),
     [

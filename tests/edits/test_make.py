@@ -242,6 +242,27 @@ def test_copies_of_queries_are_not_made_from_earlier_copies(config: EditConfig) 
     assert {row["source_id"] for row in edits} == {"scene-0000", "scene-0001"}
 
 
+def test_copies_of_copies_go_with_the_pictures_that_they_show(
+    config: EditConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`other-000000` was made from a copy that shows another reference after `copy` is made again."""
+    workspace = Workspace(config.workspace)
+    run(config)
+    run(replace(config, role="query", prefix="other", count=3, seed=1))
+    run(replace(config, role="query", prefix="third", count=11, seed=1))
+    before = {row["image_id"]: row["source_id"] for row in read_table(workspace.edits).to_pylist()}
+    assert {before[f"third-{i:06d}"] for i in range(11)} == {name for name in before if name[:5] != "third"}
+    run(config)  # the same copies
+    assert {row["image_id"]: row["source_id"] for row in read_table(workspace.edits).to_pylist()} == before
+    capsys.readouterr()
+    run(replace(config, seed=4))
+    left = set(workspace.read_images("query")["image_id"].to_pylist())
+    assert left == {f"copy-{i:06d}" for i in range(8)}
+    assert {row["image_id"] for row in read_table(workspace.edits).to_pylist()} == left
+    assert {path.stem for path in workspace.files("query").glob("*.jpg")} == left
+    assert "14 copies of earlier copies removed, 'other-000000' first" in capsys.readouterr().err
+
+
 def test_a_source_that_changed_after_the_ingest_is_a_reject(config: EditConfig) -> None:
     scene(50).save(config.workspace / "in" / "scene-0002.png")
     run(replace(config, count=6, max_reject_share=1.0))

@@ -50,6 +50,20 @@ def test_a_submission_in_one_file(tmp_path: Path) -> None:
     assert [len(side) for side in found.vectors] == [3, 2] and found.background is None
 
 
+def test_vectors_of_different_lengths_are_named(tmp_path: Path) -> None:
+    """The official evaluation of descriptors compares distances, which depend on the lengths."""
+    ones = np.eye(4, dtype=np.float32)
+
+    def note(*lengths: float) -> str:
+        rows = ones * np.array([*lengths, 0.0][:4], np.float32)[:, None]
+        file = write(tmp_path / "s.h5", query=rows, query_ids=["a", "b", "c", "d"], reference=ones,
+                     reference_ids=["e", "f", "g", "h"])  # fmt: skip
+        return read_descriptor_files([file], ["a", "b", "c", "d"], ["e", "f", "g", "h"]).note
+
+    assert note(0.5, 2.0, 1.0).startswith("lengths 0.5 … 2 scaled to 1")
+    assert note(0.999, 1.001, 1.0) == ""  # rounding; a vector of zeros has no direction
+
+
 SAME = ["001", "002"]
 
 

@@ -137,7 +137,7 @@ def test_a_small_part_and_a_mirrored_picture_are_found(folders: Dataset, tmp_pat
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: scene(2).save(path)], ids=["missing", "another picture"])
 def test_a_reference_that_could_not_be_read_is_tried_again(
-    folders: Dataset, tmp_path: Path, damage: Callable[[Path], None]
+    folders: Dataset, tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = folders.reference_ids.index("r2")
     path = Path(folders.references["uri"][row].as_py())
@@ -145,6 +145,7 @@ def test_a_reference_that_could_not_be_read_is_tried_again(
     try:
         damage(path)
         assert row not in local_pairs(Workspace(tmp_path), folders, 1, Engine(workers=1))[1]
+        assert "1 image without local features: the file is missing" in capsys.readouterr().err
     finally:
         path.write_bytes(content)
     query, reference = local_pairs(Workspace(tmp_path), folders, 1, Engine(workers=1))

@@ -19,6 +19,7 @@ from ndec_builder.candidates.search.local_index import (
     keypoint_codes,
     spread_rows,
 )
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, finished, marker, open_plan
@@ -106,6 +107,8 @@ def _codes(
         ):
             marker(folder, shard).unlink()
     results = run_shards(folder, plan, work, engine, what="finding local features", unit="images")
+    if unread := sum(done.counts.get("unread", 0) for done in results):
+        say(f"{number_of(unread, 'image')} without local features: the file is missing, broken or changed")
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
         with np.load(folder / f"{shard.name}.npz", allow_pickle=False) as file:

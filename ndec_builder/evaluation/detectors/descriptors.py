@@ -16,6 +16,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, read_hdf5
 
+_EQUAL_LENGTHS = 0.01  # relative; float16 vectors of length 1 differ by less
 _SIDE_OF = {"query": "queries", "reference": "references"}
 
 
@@ -23,7 +24,8 @@ _SIDE_OF = {"query": "queries", "reference": "references"}
 class DescriptorFiles:
     """Vectors of both sides, L2-normalized float16, in table order; the same for the background, or None.
 
-    places: per side, (n,) int64 rows of the dataset's table · rejects: side → image_id → why it has no vector.
+    places: per side, (n,) int64 rows of the dataset's table · rejects: side → image_id → why it has no vector ·
+    lengths: the shortest and the longest vector of both sides in the files, zeros left out.
     """
 
     places: tuple[np.ndarray, np.ndarray]
@@ -31,6 +33,18 @@ class DescriptorFiles:
     background: np.ndarray | None
     rejects: dict[str, dict[str, str]]
     weights: dict[str, str]
+    lengths: tuple[float, float]
+
+    @property
+    def note(self) -> str:
+        """What the scaling changes; empty if all vectors have the same length, up to rounding."""
+        shortest, longest = self.lengths
+        if longest <= (1 + _EQUAL_LENGTHS) * shortest:
+            return ""
+        return (
+            f"lengths {shortest:.3g} … {longest:.3g} scaled to 1: distances and inner products of the vectors as given "
+            "rank differently"
+        )
 
 
 def read_descriptor_files(
@@ -68,6 +82,7 @@ def read_descriptor_files(
         None if background is None else _normalize_rows(background),
         rejects,
         {name: sha256_file(path) for name, path in zip(distinct_names(paths), paths, strict=True)},
+        _lengths([vectors for _, vectors in found]),
     )
 
 
@@ -79,6 +94,12 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     """
     names = [path.name for path in paths]
     return [f"{i} {name}" if names.count(name) > 1 else name for i, name in enumerate(names, start=1)]
+
+
+def _lengths(sides: Sequence[np.ndarray]) -> tuple[float, float]:
+    squares = np.concatenate([np.einsum("ij,ij->i", side, side, dtype=np.float64) for side in sides])
+    lengths = np.sqrt(squares[squares > 0])
+    return (float(lengths.min()), float(lengths.max())) if len(lengths) else (0.0, 0.0)
 
 
 def _normalize_rows(vectors: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ndec_builder.candidates.search.score_normalization import Normalization
+from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.executor.base import engine_of
 from ndec_builder.core.workspace import Workspace
@@ -248,6 +249,9 @@ def _score_descriptor_files(config: BenchmarkConfig, workspace: Workspace, datas
         )
     predictions = _match(config, dataset, found.places, found.vectors, found.background)
     about = f"descriptors {', '.join(path.name for path in config.descriptors)}"
+    if found.note:
+        say(f"{about}: {found.note}")
+        about += f" ({found.note})"
     return Scored(predictions, about, None, found.weights, found.rejects)
 
 
