@@ -13,7 +13,7 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, last_entry
 from ndec_builder.annotation.records.missing_images import missing_line
-from ndec_builder.annotation.records.skips import skips_by_annotator
+from ndec_builder.annotation.records.skips import skips_by_annotator, waiting_skips
 from ndec_builder.annotation.records.table_store import memory_returned
 from ndec_builder.annotation.settings import PullConfig
 from ndec_builder.annotation.stopping.certificate import certificate_line
@@ -76,8 +76,8 @@ def run(config: PullConfig) -> Path:
 def _report_counts(counts: Counter[str], tables: AnnotationTables) -> None:
     skipped = number_of(counts["skipped"], "pair is", "pairs are")
     say(f"pulled labels: {counts['new']} new, {counts['changed']} changed; {skipped} skipped")
-    if tables.skipped:
-        names = ", ".join(f"{name} {number}" for name, number in skips_by_annotator(tables.skipped).items())
+    if waiting := waiting_skips(tables.skipped, tables.tasks):
+        names = ", ".join(f"{name} {number}" for name, number in skips_by_annotator(waiting).items())
         say(f"skipped by {names}; the next push of that round gives these pairs to someone else")
     if counts["withdrawn"]:
         say(

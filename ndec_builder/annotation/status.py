@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
 from ndec_builder.annotation.decisions.audit import Audit, audit_text, current_audit
-from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.given_labels import waiting_text
+from ndec_builder.annotation.records.skips import waiting_skips
 from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.annotation.stopping.certificate import certificate_progress, certificate_text
 from ndec_builder.annotation.tables import AnnotationTables
@@ -35,13 +35,13 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
     tasks, labels = tables.require_tasks(), tables.counting_labels
     given = _by_rater(labels)
     people = {row["annotator"]: row for row in annotator_report(labels, tables.gold_truth())}
-    given_out = set(keys(tasks)) if tables.skipped else set()
+    waiting = waiting_skips(tables.skipped, tasks)
     rows = []
     counts = {key: len(own) for key, own in _by_rater(tasks).items()}
     for round_, annotator in sorted(counts, key=lambda rater: (ROUNDS.index(rater[0]), rater[1])):
         own = labels.take(pa.array(given.get((round_, annotator), np.zeros(0, np.int64))))
         done = pc.count_distinct(own["pair_id"]).as_py()
-        skipped = sum(key[1:] == (round_, annotator) for key in given_out & tables.skipped)
+        skipped = sum(key[1:] == (round_, annotator) for key in waiting)
         left, speed = max(counts[round_, annotator] - done - skipped, 0), _speed(own["annotated_at"])
         person = people.get(annotator)
         flags = list(person["flags"]) if person else []
@@ -95,7 +95,7 @@ def finish_text(rows: list[dict[str, Any]]) -> str:
     left = sum(row["left"] for row in rows)
     hours: dict[str, float] = {}
     for row in rows:
-        if row["hours_left"] is not None:
+        if row["left"] and row["hours_left"] is not None:
             hours[row["annotator"]] = hours.get(row["annotator"], 0.0) + row["hours_left"]
     text = f"{left:,} of {number_of(sum(row['pairs'] for row in rows), 'pair')} left"
     if skipped := sum(row.get("skipped", 0) for row in rows):
@@ -105,7 +105,8 @@ def finish_text(rows: list[dict[str, Any]]) -> str:
     last = max(sorted(hours), key=lambda name: hours[name])
     unknown = sorted({row["annotator"] for row in rows if row["left"] and row["hours_left"] is None})
     but = f"; the speed of {', '.join(unknown)} is not known yet" if unknown else ""
-    return f"{text}; at the current speeds the last ({last}) is done after {hours[last]:.1f} more hours of work{but}"
+    more = f"{hours[last]:.1f} more hours" if hours[last] >= 0.1 else "a few more minutes"
+    return f"{text}; at the current speeds the last ({last}) is done after {more} of work{but}"
 
 
 def findings_text(found: dict[str, Any]) -> list[str]:

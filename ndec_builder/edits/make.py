@@ -106,13 +106,14 @@ def run(config: EditConfig) -> Path:
     )
     shutil.rmtree(scratch)
     say(f"made {number_of(len(made) - len(failed), 'edited copy')} of {config.role} images (recipe {config.recipe})")
-    if len(failed) > config.max_reject_share * config.count:
-        reasons = Counter(one.reason for one in failed).most_common(3)
-        raise GapsError(
-            f"{len(failed)} of {config.count} copies could not be made, more than max_reject_share = "
-            f"{config.max_reject_share:g} allows: {'; '.join(f'{number}× {reason}' for reason, number in reasons)}. "
-            f"Each is a row of {_rejects_path(workspace)}; the others are written"
-        )
+    if failed:
+        common = Counter(one.reason for one in failed).most_common(3)
+        reasons = "; ".join(f"{number} × {reason}" for reason, number in common)
+        lost = f"{len(failed)} of {config.count} copies could not be made: {reasons}; see {_rejects_path(workspace)}"
+        if len(failed) > config.max_reject_share * config.count:
+            limit = f"max_reject_share = {config.max_reject_share:g} allows fewer"
+            raise GapsError(f"{lost}. {limit}; the others are written")
+        say(lost)
     return workspace.images("query")
 
 

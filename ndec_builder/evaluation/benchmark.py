@@ -107,13 +107,16 @@ def run(config: BenchmarkConfig) -> Path:
 
 def _check_rejects(config: BenchmarkConfig, scored: Scored, images: int, out: Path) -> None:
     rejects = [(image, reason) for side in scored.rejects.values() for image, reason in side.items()]
+    if not rejects:
+        return
+    lost = "scores their pairs as they were given" if config.predictions else "counts them as not found"
+    found = (
+        f"{len(rejects):,} of {number_of(images, 'image')} could not be used (first: {': '.join(rejects[0])}); "
+        f"the report {out} {lost}"
+    )
     if len(rejects) > config.max_reject_share * images:
-        lost = "scores their pairs as they were given" if config.predictions else "counts them as not found"
-        raise GapsError(
-            f"{len(rejects):,} of {number_of(images, 'image')} could not be used (first: {': '.join(rejects[0])}); "
-            f"the report {out} {lost}. Fix the images, or raise max_reject_share "
-            f"({config.max_reject_share:g})"
-        )
+        raise GapsError(f"{found}. Fix the images, or raise max_reject_share ({config.max_reject_share:g})")
+    say(f"{found}; run.json names all of them")
 
 
 def open_dataset(config: BenchmarkConfig) -> Dataset:

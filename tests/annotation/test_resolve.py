@@ -201,6 +201,13 @@ def test_the_projected_finish_is_that_of_the_last_annotator() -> None:
     assert finish_text(rows[:0]) == "0 of 0 pairs left"
 
 
+def test_an_annotator_without_open_pairs_is_not_the_last() -> None:
+    rows = [
+        {"annotator": name, "pairs": 28, "left": left, "hours_left": 0.0} for name, left in [("alice", 0), ("bob", 6)]
+    ]
+    assert finish_text(rows).endswith("the last (bob) is done after a few more minutes of work")
+
+
 def test_agreement_json_bounds_the_copies_that_one_annotator_would_have_kept(tmp_path: Path) -> None:
     directory = Workspace(tmp_path).annotation("test")
     pairs = [f"p{i:03d}" for i in range(300)]

@@ -65,6 +65,7 @@ def test_a_skipped_pair_is_counted_and_goes_to_the_other_annotator(served: Serve
     assert first.data["pair_id"] in {task.data["pair_id"] for task in tasks_of(workspace, connection, "ben")}
     assert first.id not in {task.id for task in tasks_of(workspace, connection)}
     assert labels_of(workspace) == []
+    assert read_json(workspace.annotation("test") / "run.json")["counts"]["skipped"] == 0  # ben has it now
     assert AnnotationTables(workspace, "test").incidents.num_rows == 0  # nobody tampered with anything
     rows = {row["annotator"]: row for row in status(StatusConfig(workspace.root))}
     assert (rows["ann"]["skipped"], rows["ann"]["left"], rows["ben"]["left"]) == (0, 1, 3)

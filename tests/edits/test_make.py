@@ -123,7 +123,9 @@ def test_own_backgrounds_are_used_and_recorded(config: EditConfig) -> None:
     assert used and all(set(one) == {"index", "sha256"} and one["index"] < 3 for one in used)
 
 
-def test_a_bad_source_is_a_reject_and_its_number_stays_unused(config: EditConfig) -> None:
+def test_a_bad_source_is_a_reject_and_its_number_stays_unused(
+    config: EditConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = config.workspace
     run(config)
     good = result_bytes(root)
@@ -140,7 +142,10 @@ def test_a_bad_source_is_a_reject_and_its_number_stays_unused(config: EditConfig
     )
     assert all(after[name] == good[name] for name in after if name.endswith(".jpg"))
     assert not any(f"files/query/{name}.jpg" in after for name in gone)
+    capsys.readouterr()
     run(replace(config, max_reject_share=1.0))
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"made {8 - len(gone)} edited copies" in said and f"{len(gone)} of 8 copies could not be made: " in said
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_known_truth_is_stated_next_to_the_numbers(small: Any, tmp_path: Path) -
 
 
 def test_unusable_images_are_counted_and_too_many_end_with_3(
-    small: Any, tmp_path: Path, folders: Callable[..., BenchmarkConfig]
+    small: Any, tmp_path: Path, folders: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(small.queries, tmp_path / "queries")
     (tmp_path / "queries" / "q03.png").write_bytes(b"no image")
@@ -44,6 +44,9 @@ def test_unusable_images_are_counted_and_too_many_end_with_3(
         ground_truth=small.ground_truth, model=MODEL, replicates=100, name="broken", max_reject_share=0.5,
     )  # fmt: skip
     report = run(config)
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "1 of 28 images could not be used (first: q03: not an image" in said and "counts them as not found" in said
+    assert "1 image could not be used" in (report / "report.html").read_text()
     metrics = metrics_of(report)
     assert metrics["data"]["unusable_images"] == 1
     assert metrics["uap"]["value"] == pytest.approx(plain_uap(read_rows(report), truth_of(small)))

@@ -64,9 +64,9 @@ def offer_skipped(config: PushConfig, tables: AnnotationTables, connection: Conn
     tables.write("tasks", result.tasks)
     _record_offered_again(tables, result.stuck)
     say(
-        f"{number_of(len(free), 'skipped pair')}: {result.moved} go to another annotator, "
-        f"{len(result.stuck)} to the same one again "
-        f"(nobody else may label them), {result.dropped} stay with a second annotator or were gold pairs"
+        f"{number_of(len(free), 'skipped pair')} handed out again: {result.moved} to another annotator, "
+        f"{len(result.stuck)} to the same one (nobody else may label them); {result.dropped} not, because a second "
+        "annotator has them or they are gold pairs"
     )
     return Counter(offered=result.moved, again=len(result.stuck), dropped=result.dropped)
 

@@ -28,7 +28,7 @@ from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_
 from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
 from ndec_builder.annotation.records.labels_by_annotator import LabelsByAnnotator
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
-from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states
+from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states, waiting_skips
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say
@@ -70,7 +70,10 @@ def pull_labels(
         skips = [row | {"seen_at": now} for row in found.rows.skips]
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
     tables.append_labels(_new_labels(found))
-    found.counts["labels"], found.counts["skipped"] = tables.label_count, len(tables.skipped)
+    found.counts["labels"], found.counts["skipped"] = (
+        tables.label_count,
+        len(waiting_skips(tables.skipped, tables.tasks)),
+    )
     found.snapshot.write()
     found.comparisons.write()
     return found.counts, found.deleted

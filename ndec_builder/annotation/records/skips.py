@@ -51,6 +51,11 @@ def skipped_keys(labels: Iterable[pa.Table], skips: pa.Table) -> set[Key]:
     return {key for key, (kind, rows) in last.items() if kind == SKIPPED and given[key] <= rows}
 
 
+def waiting_skips(skipped: set[Key], tasks: pa.Table) -> set[Key]:
+    """The skipped pairs that nobody else has got yet: a push that hands one over replaces the row of its task."""
+    return skipped & set(keys(tasks)) if skipped else skipped
+
+
 _NAMES = ("pair_id", "round", "annotator", "kind", "label_rows")
 
 
