@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,17 @@ def test_an_unfinished_search_is_shown_with_its_shards(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_shards(folder, plan, work, Engine(here=True), what="searching", unit="images")
     assert text_of(tmp_path, "candidates test") == "searching: stopped; 1 shard done, 0 failed, 1 left"
+
+
+def test_only_the_newest_dataset_is_compared_with_the_decisions(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    root, decisions = world.workspace.root, world.workspace.annotation("test") / "decisions.parquet"
+    for number, version in enumerate(("1.0.0", "2.0.0")):
+        digest = sha256_file(decisions) if version == "2.0.0" else "0" * 64
+        manifest = root / "manifests" / f"b-{version}" / "manifest.json"
+        write_json(manifest, {"lineage": {"test": {"decisions_sha256": digest}}})
+        os.utime(manifest, (1e9 + number, 1e9 + number))
+    assert text_of(root, "manifests") == "b-1.0.0, b-2.0.0"
+    world.decide("test", {("p-hard", "r1"): "edited_copy"})
+    changed = "the decisions of split test have changed since: export the next version"
+    assert text_of(root, "manifests") == f"b-1.0.0, b-2.0.0 ({changed})"

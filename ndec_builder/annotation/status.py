@@ -35,13 +35,13 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
     tasks, labels = tables.require_tasks(), tables.counting_labels
     given = _by_rater(labels)
     people = {row["annotator"]: row for row in annotator_report(labels, tables.gold_truth())}
-    waiting = waiting_skips(tables.skipped, tasks)
+    open_skips = waiting_skips(tables.skipped, tasks)
     rows = []
     counts = {key: len(own) for key, own in _by_rater(tasks).items()}
     for round_, annotator in sorted(counts, key=lambda rater: (ROUNDS.index(rater[0]), rater[1])):
         own = labels.take(pa.array(given.get((round_, annotator), np.zeros(0, np.int64))))
         done = pc.count_distinct(own["pair_id"]).as_py()
-        skipped = sum(key[1:] == (round_, annotator) for key in waiting)
+        skipped = sum(key[1:] == (round_, annotator) for key in open_skips)
         left, speed = max(counts[round_, annotator] - done - skipped, 0), _speed(own["annotated_at"])
         person = people.get(annotator)
         flags = list(person["flags"]) if person else []
@@ -73,9 +73,23 @@ def audit_and_clearing(config: StatusConfig) -> dict[str, Any]:
 
 
 def former_text(config: StatusConfig) -> list[str]:
-    """One line if labelled pairs are no longer among the mined ones, and one if labels of files wait to be added."""
+    """One line each: labelled pairs that are no longer mined, labels of files that wait, mined pairs nobody got."""
     tables = AnnotationTables(Workspace(config.workspace), config.split)
-    return [*tables.former_text(), *waiting_text(tables)]
+    return [*tables.former_text(), *(waiting_text(tables) or unassigned_text(tables))]
+
+
+def unassigned_text(tables: AnnotationTables) -> list[str]:
+    """One line if there are mined pairs for people that no push has given to anybody; none once a certificate names
+    the pairs that need a label.
+    """
+    if not tables.mined or tables.certificate:
+        return []
+    mined = pa.concat_tables(tables.mined)
+    given = pa.concat_arrays([part for table in (tables.tasks, tables.cleared) for part in table["pair_id"].chunks])
+    ours = pc.and_(pc.is_null(mined["duplicate_of"]), pc.invert(pc.is_in(mined["pair_id"], value_set=given)))
+    if not (number := pc.count_distinct(mined.filter(ours)["pair_id"]).as_py()):
+        return []
+    return [f"{number_of(number, 'mined pair')} given to nobody yet: `ndec annotate push --split {tables.split}`"]
 
 
 def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:

@@ -248,7 +248,7 @@ class AnnotationTables:
     def former_text(self) -> list[str]:
         """One line if labelled pairs are no longer mined; they count."""
         found = number_of(self.former.num_rows, "labelled pair is", "labelled pairs are")
-        return [f"{found} no longer among the mined ones; their labels count"] if self.former.num_rows else []
+        return [f"{found} no longer among the mined ones; such labels count"] if self.former.num_rows else []
 
     @cached_property
     def cleared_by(self) -> dict[str, float]:

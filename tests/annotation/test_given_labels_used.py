@@ -44,7 +44,9 @@ def test_status_before_and_after(given: Given) -> None:
     (row,) = status(StatusConfig(given.root))
     assert (row["annotator"], row["pairs"], row["done"], row["left"]) == (FILE, 3, 3, 0)
     assert "came with that file, not given here" in status_text([row])
-    assert former_text(StatusConfig(given.root)) == []
+    assert former_text(StatusConfig(given.root)) == [
+        "1 mined pair given to nobody yet: `ndec annotate push --split test`"
+    ]
 
 
 def test_an_export_before_resolving_says_what_to_do(given: Given) -> None:

@@ -287,8 +287,25 @@ def test_labels_of_pairs_that_are_no_longer_mined_count(tmp_path: Path, capsys: 
     write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, [row]))
     assert AnnotationTables(workspace, "test").former["pair_id"].to_pylist() == ["former"]
     decisions = read_table(resolve.run(ResolveConfig(tmp_path)))
-    assert "1 labelled pair is no longer among the mined ones; their labels count" in capsys.readouterr().err
+    assert "1 labelled pair is no longer among the mined ones; such labels count" in capsys.readouterr().err
     decided = dict(zip(decisions["pair_id"].to_pylist(), decisions["decision"].to_pylist(), strict=True))
     assert decided == {"mined": "hard_negative", "former": "unsure"}
     assert read_json(tables.directory / "run.json")["counts"]["former"] == 1
     assert "no longer among the mined ones" in "".join(former_text(StatusConfig(tmp_path)))
+
+
+def test_mined_pairs_that_nobody_got_are_counted(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    tables = AnnotationTables(workspace, "test")
+    tables.write("tasks", tasks_of(["given"]))
+    names, ids = ("given", "new", "other", "same"), {"split": "test", "query_id": "q", "reference_id": "r"}
+    rows = [
+        ids | {"pair_id": name, "rank": rank, "duplicate_of": "r" if name == "same" else None}
+        for rank, name in enumerate(names)
+    ]
+    write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, rows))
+    assert former_text(StatusConfig(tmp_path)) == [
+        "2 mined pairs given to nobody yet: `ndec annotate push --split test`"
+    ]
+    tables.write("tasks", tasks_of(["given", "new", "other"]))
+    assert former_text(StatusConfig(tmp_path)) == []

@@ -68,7 +68,7 @@ def test_a_smaller_mining_loses_no_label(world: World, capsys: pytest.CaptureFix
     drawn = {name for name, kind in found.items() if kind == "distractor"}
     assert not drawn & {"p-hard", "p-twin", "p-copy", "p-mixed", "p-unsure", "p-far", "p-whole", "t-good", "t-open"}
     text = " ".join(capsys.readouterr().err.split())
-    assert "8 labelled pairs of split test are no longer among the mined ones; their labels count" in text
+    assert "split test: 8 labelled pairs are no longer among the mined ones; such labels count" in text
 
 
 def test_a_twin_of_a_labelled_image_is_no_distractor(world: World) -> None:

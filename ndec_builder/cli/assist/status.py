@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.staleness import stale_results
+from ndec_builder.annotation.status import unassigned_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.core.console import number_of
@@ -19,7 +21,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.progress import Progress, read_progress
 from ndec_builder.core.locks import is_locked
 from ndec_builder.core.schemas import ROLES, SPLITS
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace
 
@@ -63,7 +65,7 @@ def survey(root: Path) -> list[Stage]:
     stages = _out_of_date(stages, workspace)
     return [
         *stages,
-        _folders("manifests", root / "manifests", "ndec export"),
+        _folders("manifests", root / "manifests", "ndec export", lambda folder: _dataset_facts(folder, workspace)),
         _runs(root),
         _folders(
             "reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0", _report_facts
@@ -173,6 +175,7 @@ def _labels(workspace: Workspace, split: str) -> Stage:
     people = len(names) - len(files)
     text = f"{labelled:,} of {given:,} pairs labelled, by {people} {'person' if people == 1 else 'people'}"
     text += f" and {', '.join(files)}" if files else ""
+    text = "; ".join([text, *unassigned_text(AnnotationTables(workspace, split))])
     if labelled < given:
         running = running_state(workspace.label_studio)
         text += "; Label Studio runs" if running else "; Label Studio does not run (`ndec annotate serve`)"
@@ -196,6 +199,18 @@ def _runs(root: Path) -> Stage:
     running = any(is_locked(folder) for folder in (root / "runs").glob("[!.]*/"))
     finished = any((root / "runs").glob("[!.]*/run.json"))
     return replace(stage, done=finished and not running, running=running)
+
+
+def _dataset_facts(folder: Path, workspace: Workspace) -> str:
+    """Whether the newest dataset has other decisions than the workspace; empty for the versions before it."""
+    newest = max((workspace.root / "manifests").glob("[!.]*/manifest.json"), key=os.path.getmtime, default=None)
+    if newest is None or newest.parent != folder:
+        return ""
+    for split, about in read_json(newest).get("lineage", {}).items():
+        decisions = workspace.annotation(split) / "decisions.parquet"
+        if decisions.is_file() and about.get("decisions_sha256") not in (None, sha256_file(decisions)):
+            return f"the decisions of split {split} have changed since: export the next version"
+    return ""
 
 
 def _run_facts(folder: Path) -> str:

@@ -47,13 +47,13 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bo
     former, gone = _of_present_images(workspace, split, former)
     if gone and not quiet:
         say(
-            f"{number_of(gone, 'labelled pair')} of split {split} name images that were removed since; "
-            "they are left out"
+            f"split {split}: {number_of(gone, 'labelled pair names', 'labelled pairs name')} images that were removed "
+            "since, and left out"
         )
     if former.num_rows and not quiet:
         say(
-            f"{number_of(former.num_rows, 'labelled pair')} of split {split} are no longer among the "
-            "mined ones; their labels count"
+            f"split {split}: {number_of(former.num_rows, 'labelled pair is', 'labelled pairs are')} no longer among "
+            "the mined ones; such labels count"
         )
     for field in CANDIDATES:
         if field.name not in former.column_names:
