@@ -15,7 +15,7 @@ from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import DROP_REASONS
 from ndec_builder.candidates.twins import twins_path
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, DECISIONS, TWINS, table_of
+from ndec_builder.core.schemas import CANDIDATES, DECISIONS, EDITS, ROLES, TWINS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.export import run
@@ -24,6 +24,7 @@ from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
 from ndec_builder.manifests.writing.labelled_pairs import OPEN, SEVERAL
 from ndec_builder.manifests.writing.lineage import _undecided
+from ndec_builder.manifests.writing.twins import represented_sources
 from support.decided_world import World, make_world
 from support.votes import tasks_of
 
@@ -258,3 +259,16 @@ def test_what_undecided_pairs_cost_is_counted(tmp_path: Path) -> None:
     found = _undecided("test", tables)
     assert found == {"pairs": 3, "never_assigned": 1, "queries_dropped": 1, "hard_negatives": 1}
     assert _undecided("train", tables) == {"pairs": 3, "never_assigned": 1, "queries_dropped": 0, "hard_negatives": 0}
+
+
+def test_the_source_of_a_copy_is_represented_by_the_twin_of_its_own_role() -> None:
+    """Names are unique in a role only."""
+    rows = [{"image_id": f"c{i}", "source_id": "x", "source_role": role} for i, role in enumerate(ROLES)]
+    twins = {"reference": {"x": "r"}, "pool": {"x": "p"}, "basic": {}}
+    found = represented_sources(table_of(EDITS, rows), twins).to_pylist()
+    assert {row["source_role"]: row["source_id"] for row in found} == {
+        "reference": "r",
+        "pool": "p",
+        "basic": "x",
+        "query": "x",
+    }

@@ -33,7 +33,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts, within
 from ndec_builder.manifests.writing.labelled_pairs import confirmed_copies, former_pairs, labelled_images
 from ndec_builder.manifests.writing.selection import Material
-from ndec_builder.manifests.writing.twins import TwinMap, represented, twins_of, without_twins
+from ndec_builder.manifests.writing.twins import TwinMap, represented, represented_sources, twins_of, without_twins
 
 INGESTED = "ingested"  # basis of a pair that came with another dataset
 
@@ -63,8 +63,7 @@ def read_material(
     truth = GROUND_TRUTH.empty_table()
     if workspace.ground_truth.is_file():
         truth = read_table(workspace.ground_truth, GROUND_TRUTH.names)
-    truth, edits = (represented(table, {name: twins["reference"]}) for table, name in
-                    ((truth, "reference_id"), (edits, "source_id")))  # fmt: skip
+    truth, edits = represented(truth, {"reference_id": twins["reference"]}), represented_sources(edits, twins)
     queries = _images(workspace, "query")
     hard = read_hard_queries(hard_queries, queries) if hard_queries else pa.array([], pa.string())
     released = with_pair_ids(

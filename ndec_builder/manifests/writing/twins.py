@@ -52,6 +52,13 @@ def represented(table: pa.Table, columns: Mapping[str, TwinMap]) -> pa.Table:
     return table
 
 
+def represented_sources(edits: pa.Table, twins: Mapping[str, TwinMap]) -> pa.Table:
+    """The edits table with the representative of each source, by the role of the source. twins: role → twins."""
+    columns = (edits[name].to_pylist() for name in ("source_role", "source_id"))
+    ids = [twins.get(role, {}).get(name, name) for role, name in zip(*columns, strict=True)]
+    return edits.set_column(edits.column_names.index("source_id"), edits.schema.field("source_id"), texts(ids))
+
+
 def twin_drops(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Table → reason → images left out. counts: role → images that show the picture of another one."""
     names = {"reference": "references", "pool": "pool", "basic": "basic_images"}
