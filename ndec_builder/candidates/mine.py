@@ -106,6 +106,7 @@ def run(config: MineConfig) -> Path:
     table = find_candidates(workspace, config, (pool, gallery), context, scratch, mark)
     if config.pairs is None:
         _report_limits(config, table, pool, gallery)
+    begin_result(directory)  # geometry is part of it
     for name in (
         GEOMETRY_FILE,
         LOCAL_GEOMETRY_FILE,
@@ -119,7 +120,6 @@ def run(config: MineConfig) -> Path:
         local = local_candidates(workspace, config, (pool, gallery), context, table)
         say("people label them too; until then, their pool images are neither hard negatives nor distractors")
     remember_mined(directory, pa.concat_tables([table, local]))
-    begin_result(directory)
     write_table(directory / "candidates.parquet", table)
     if config.shortlist == "both":
         write_table(directory / LOCAL_FILE, local)

@@ -64,6 +64,7 @@ def find_twins(workspace: Workspace, images: RoleVectors, engine: Engine) -> dic
         for image_id in sorted(found)
     ]
     remove_abandoned(path.parent)
+    record.unlink(missing_ok=True)  # it describes the table before
     write_table(path, table_of(TWINS, rows))
     counts = {"images": len(images), "twins": len(rows), "equal_bytes": len(equal)}
     pictures = _pictures(table, {*found, *found.values()})

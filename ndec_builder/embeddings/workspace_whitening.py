@@ -99,8 +99,7 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
     )
     if extracted.rejects:
         _report_lost(role, images.num_rows, extracted.rejects)
-    whitening = Whitening.fit(extracted.features, whitening_dim(config), config.shrinkage)
-    path = whitening.save(whitening_path(config))
+    path = _save(config, whitening := Whitening.fit(extracted.features, whitening_dim(config), config.shrinkage))
     record.write(
         path.parent,
         counts={"images": len(extracted.ids), "rejected": len(extracted.rejects), "dim": whitening.dim},
@@ -148,7 +147,7 @@ def _store_shipped(config: EmbedConfig, record: RunRecord, whitening: Whitening,
         f"fitted on {card['images']:,} training photos of the demo. To fit it on your own images, set "
         'whitening = "own" under [embed] and embed all roles again'
     )
-    path = whitening.save(whitening_path(config))
+    path = _save(config, whitening)
     record.write(
         path.parent,
         counts={"images": card["images"], "dim": whitening.dim},
@@ -160,6 +159,12 @@ def _store_shipped(config: EmbedConfig, record: RunRecord, whitening: Whitening,
         settings=_settings(config),
     )
     return whitening
+
+
+def _save(config: EmbedConfig, whitening: Whitening) -> Path:
+    """Write the whitening without a record: that of an earlier one must not describe it if the process is killed."""
+    whitening_path(config).with_name("run.json").unlink(missing_ok=True)
+    return whitening.save(whitening_path(config))
 
 
 def _fit_images(workspace: Workspace, config: EmbedConfig, least: int) -> tuple[str, pa.Table] | None:

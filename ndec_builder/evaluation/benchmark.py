@@ -78,6 +78,8 @@ def run(config: BenchmarkConfig) -> Path:
     inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
     if replaced is not None:
         replaced.announce(config, inputs, scored.weights)
+    for name in ("run.json", "metrics.json"):  # of the report before: they do not describe the list written now
+        (out / name).unlink(missing_ok=True)
     write_predictions(out / "predictions.csv", evaluated.final, dataset.query_ids, dataset.reference_ids)
     write_json(out / "metrics.json", metrics)
     lineage = {

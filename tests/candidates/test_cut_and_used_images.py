@@ -14,7 +14,7 @@ from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.candidates.split_exclusions import split_mined_first, used_images
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, GOLD, TASKS, pair_id, table_of
-from ndec_builder.core.storage import read_json, write_json, write_table
+from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
@@ -110,6 +110,23 @@ def test_the_first_mining_that_is_stopped_while_it_writes_its_result_has_to_run_
         run(RecheckConfig(bench.workspace.root))
     mine(config)
     assert not stale_results(bench.workspace)
+
+
+def test_a_mining_that_is_stopped_after_its_geometry_does_not_leave_the_pairs_before_as_finished(
+    bench, tmp_path, monkeypatch
+):
+    bench.add("reference", {f"r{i}": scene(i) for i in range(3)})
+    bench.add("pool", {f"p{i}": scene(i).rotate(3) for i in range(3)})
+    (tmp_path / "pairs.csv").write_text("query_id,reference_id\np0,r0\n")
+    config = MineConfig(bench.workspace.root, top=3)
+    directory = mine(config)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ndec_builder.candidates.mine.remember_mined", _interrupt)
+        mine(MineConfig(bench.workspace.root, pairs=tmp_path / "pairs.csv"))
+    assert "are of a mining that was stopped" in str(stale_results(bench.workspace)[0])
+    mine(config)
+    pairs, measured = (read_table(directory / f"{name}.parquet")["pair_id"] for name in ("candidates", "geometry"))
+    assert sorted(pairs.to_pylist()) == sorted(measured.to_pylist()) and len(pairs) == 3
 
 
 def _interrupt(*_):

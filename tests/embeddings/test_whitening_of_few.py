@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,22 @@ def test_images_that_cannot_be_read_are_said_and_too_few_others_are_refused(
     assert "fitted without them: 1 basic image of 8 cannot be read" in " ".join(capsys.readouterr().err.split())
     record = read_json(Workspace(tmp_path).whitening(f"{tiny_file}@64") / "run.json")
     assert record["counts"] == {"images": 7, "rejected": 1, "dim": 6}
+
+
+def test_a_whitening_that_is_stopped_before_its_record_is_not_taken_for_the_one_before(
+    tmp_path: Path, ingest: Ingest, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace_whitening, "LEAST_IMAGES", 5)
+    ingest(tmp_path, "basic", write_scenes(tmp_path / "in", 8))
+    config = EmbedConfig(tmp_path, "basic", model=f"{tiny_file}@64", dim=3)
+    first = workspace_whitening.fit_whitening(config)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(workspace_whitening.RunRecord, "write", _interrupt)
+        workspace_whitening.fit_whitening(replace(config, shrinkage=0.9))
+    assert workspace_whitening.load_fitted_whitening(config) is None
+    again = workspace_whitening.fit_whitening(config)
+    assert first is not None and again is not None and again.fingerprint == first.fingerprint
+
+
+def _interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

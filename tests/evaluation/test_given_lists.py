@@ -16,6 +16,7 @@ from ndec_builder.core.errors import UsageError
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.earlier_reports import ReplacedReport
+from ndec_builder.evaluation.export_results import benchmark_of
 from ndec_builder.evaluation.settings import BenchmarkConfig
 
 QUERIES = [*(f"q{i:02d}" for i in range(12)), *(f"x{i}" for i in range(4))]  # 8 copies, 4 hard negatives, 4 distractors
@@ -145,6 +146,24 @@ def test_a_report_of_other_weights_is_named(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_report_that_is_stopped_while_it_is_written_is_none(
+    listed: Callable[..., BenchmarkConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its list is that of the new run, so the numbers and settings of the report before are not about it."""
+    before = run(listed(name="same"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(benchmark, "write_json", _interrupt)
+        run(listed(per_query=2, name="same"))
+    with pytest.raises(UsageError, match=r"is not a report of `ndec benchmark`: metrics\.json"):
+        run(listed(name="other", baseline=before))
+    with pytest.raises(UsageError, match="is not a report of `ndec benchmark`"):
+        benchmark_of(before)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_baseline_that_found_other_twins_says_so(listed: Callable[..., BenchmarkConfig]) -> None:
     report = run(listed(name="first"))
     metrics = metrics_of(report)
