@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +60,11 @@ def run(config: LeagueConfig) -> Path:
         folders, notes = write_pictures(league.whole, pictures)
         for number, entry in enumerate(entries, start=1):
             say(f"{number} of {len(entries)}: {entry.name}")
-            rows.append(_row(entry, config, league, folders, out))
+            rows.append(_row(entry, config, league, folders, out / "raw"))
             say(f"{entry.name}: {rows[-1].problem or 'done'}")
     if not any(row.numbers for row in rows):
         raise NdecError("no detector could be evaluated: " + "; ".join(f"{row.name}: {row.problem}" for row in rows))
-    _remove_old_predictions(out, league.found)
+    _write_predictions(out, league)
     result: dict[str, Any] = {
         "dataset": _about(league),
         "notes": notes,
@@ -81,12 +80,21 @@ def run(config: LeagueConfig) -> Path:
     return out
 
 
-def _remove_old_predictions(out: Path, found: Collection[str]) -> None:
-    """Remove the lists of detectors that the league before this one had, and this one has not; other files stay."""
+def _write_predictions(out: Path, league: League) -> None:
+    """Write the list of each detector, and remove those that only the league before this one had.
+
+    Other files stay. The numbers and the record of that league go first: they are not those of these lists.
+    """
     path = out / "league.json"
-    for row in read_json(path)["detectors"] if path.is_file() else []:
-        if row["name"] not in found:
-            _list_of(out, row["name"]).unlink(missing_ok=True)
+    before = [row["name"] for row in read_json(path)["detectors"]] if path.is_file() else []
+    for name in before:
+        if name not in league.found:
+            _list_of(out, name).unlink(missing_ok=True)
+    for file in ("run.json", "league.json"):
+        (out / file).unlink(missing_ok=True)
+    data = league.data["untouched"]
+    for name, found in league.found.items():
+        write_predictions(_list_of(out, name), found, data.query_ids, data.reference_ids)
 
 
 def _list_of(out: Path, name: str) -> Path:
@@ -109,9 +117,9 @@ def _open(config: LeagueConfig) -> League:
     return League(whole, halves)
 
 
-def _row(entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path, Path], out: Path) -> Row:
+def _row(entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path, Path], raw: Path) -> Row:
     row = Row(entry.name)
-    finished = run_entry(entry, config, league.whole.fingerprint, folders, out / "raw")
+    finished = run_entry(entry, config, league.whole.fingerprint, folders, raw)
     _describe(row, entry, finished, len(league.whole.queries) + len(league.whole.references))
     if finished.file is None:
         return row
@@ -130,7 +138,7 @@ def _row(entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path
     elif inverted := direction_problem(league.whole, found):
         row.problem = inverted
     else:
-        _evaluate(row, config, league, found, out, is_probability=entry.name == "fused")
+        _evaluate(row, config, league, found, is_probability=entry.name == "fused")
     return row
 
 
@@ -180,9 +188,7 @@ def _names(whole: Dataset, entry: Entry) -> tuple[dict[str, int], dict[str, int]
     return {name: i for i, name in enumerate(sides[0])}, {name: i for i, name in enumerate(sides[1])}
 
 
-def _evaluate(
-    row: Row, config: LeagueConfig, league: League, found: Predictions, out: Path, *, is_probability: bool
-) -> None:
+def _evaluate(row: Row, config: LeagueConfig, league: League, found: Predictions, *, is_probability: bool) -> None:
     """Tune on one half, measure on the other."""
     sides: dict[str, tuple[Predictions, GroupedList]] = {}
     for half in HALF_NAMES:
@@ -206,7 +212,6 @@ def _evaluate(
         best_of_queries(sides["tuned"][0].query, sides["tuned"][1]), best_of_queries(part.query, rows),
         int(untouched.query_group.max()) + 1, is_probability, config.replicates, config.seed,
     )  # fmt: skip
-    write_predictions(_list_of(out, row.name), part, untouched.query_ids, untouched.reference_ids)
     league.found[row.name], league.lists[row.name] = part, rows
 
 

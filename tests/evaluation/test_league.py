@@ -192,6 +192,39 @@ def test_a_list_of_the_league_before_is_not_removed_while_another_name_uses_it(s
     assert given.read_bytes() == before
 
 
+def test_a_league_that_is_stopped_leaves_the_lists_and_numbers_of_the_one_before(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list is written with the numbers that are about it, not hours before them."""
+    one, other = adapter(tmp_path, "one", GREYS.format(fails="none.png")), FOLDER_TOOL
+    out = tmp_path / "out"
+    league(small, out, one)
+    before = {path.name: path.read_bytes() for path in (out / "predictions").iterdir()}
+    changed = adapter(tmp_path, "one", other, compare="cosine", threshold=0.4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ndec_builder.league.run.league_numbers", _second_time_interrupt())
+        league(small, out, changed, adapter(tmp_path, "two", GREYS.format(fails="none.png")))
+    assert {path.name: path.read_bytes() for path in (out / "predictions").iterdir()} == before
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ndec_builder.league.run.write_json", _interrupt)
+        league(small, out, changed)
+    assert (out / "predictions" / "one.csv").read_bytes() != before["one.csv"]
+    assert not (out / "league.json").exists() and not (out / "run.json").exists()
+
+
+def _second_time_interrupt() -> Any:
+    calls = iter([league_numbers])
+
+    def numbers(*arguments: Any, **named: Any) -> Any:
+        return next(calls, _interrupt)(*arguments, **named)
+
+    return numbers
+
+
+def _interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_retrained_network_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
     """The path stays, the content changes. A whitening of the workspace counts as well."""
     config = LeagueConfig(workspace=tmp_path, checkpoint=tmp_path / "asl", fused_model=tmp_path / "fused")
