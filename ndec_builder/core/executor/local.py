@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Failed, Task
+from ndec_builder.core.executor.memory import return_freed_memory
 from ndec_builder.core.executor.plan import Done, Shard
 
 
@@ -57,6 +58,7 @@ class Processes:
         self._task = task
         self._count = count
         self._workers: list[_Worker] = []
+        return_freed_memory()  # the workers need it, and this process mostly waits for them
 
     def free(self) -> bool:
         return sum(worker.shard is not None for worker in self._workers) < self._count
@@ -131,6 +133,7 @@ def _serve(connection: Connection, task: Callable[[Shard], Done | Failed]) -> No
         except EOFError:
             return
         connection.send(task(shard))
+        return_freed_memory()
 
 
 def _die_with_the_command() -> None:

@@ -158,10 +158,13 @@ class MeasureShard:
         return stored_precision(backbone, pixels, np.load(self.folder / f"{name}.npy", mmap_mode="r")[:1])
 
     def _fit(self, samples: Sequence[PairSample], items: int) -> np.ndarray:
-        """(n, len(PAIR_SIGNALS)) of the pairs. Keypoints of a picture made here are computed once for all its pairs."""
+        """(n, len(PAIR_SIGNALS)) of the pairs. Keypoints of a picture are computed once; it is then closed."""
         made = {id(picture): picture for s in samples for picture in (s.query, s.reference) if picture is not None}
         pictures = stepping(made.items(), _DESCRIBING * items / max(1, len(made)))
-        prepared = {key: prepare_picture(np.asarray(picture.convert("RGB"))) for key, picture in pictures}
+        prepared = {}
+        for key, picture in pictures:
+            prepared[key] = prepare_picture(np.asarray(picture.convert("RGB")))
+            picture.close()  # its pixels are not needed any more, and a shard makes hundreds of pictures
         rows = []
         for sample in stepping(samples, (1 - _MAKING - _DESCRIBING) * items / max(1, len(samples))):
             if sample.reference is not None:
@@ -178,11 +181,15 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-@lru_cache(maxsize=1500)  # half a gigabyte: keypoints are most of the cost of a pair
 def prepared_reference(uri: str, rotation: int, sha256: str | None = None) -> PairPicture:
     """A stored picture that is used as reference."""
+    return _packed_reference(uri, rotation, sha256).unpacked()
+
+
+@lru_cache(maxsize=1500)  # 0.3 GB: keypoints are most of the cost of a pair
+def _packed_reference(uri: str, rotation: int, sha256: str | None) -> PairPicture:
     picture = load_picture(uri, PICTURE_SIDE, rotation, sha256)
-    return prepare_picture(np.asarray(picture.convert("RGB"))).without_colours()
+    return prepare_picture(np.asarray(picture.convert("RGB"))).packed()
 
 
 @lru_cache(maxsize=1)

@@ -28,9 +28,16 @@ class PairPicture:
     thumbnail: SearchableThumbnail
     edges: np.ndarray  # of `edge_square`
 
-    def without_colours(self) -> PairPicture:
-        """A smaller one that can only be a reference: geometry needs the colours of queries only."""
-        return replace(self, described=replace(self.described, rgb=self.described.rgb[:0]))
+    def packed(self) -> PairPicture:
+        """A smaller one that can only be a reference: without colours, and each number of its descriptors in a byte."""
+        return self._describing(rgb=self.described.rgb[:0], descriptors=self.described.descriptors.astype(np.uint8))
+
+    def unpacked(self) -> PairPicture:
+        """Ready for `pair_vector`."""
+        return self._describing(descriptors=self.described.descriptors.astype(np.float32))
+
+    def _describing(self, **arrays: np.ndarray) -> PairPicture:
+        return replace(self, described=replace(self.described, **arrays))
 
 
 def prepare_picture(rgb: np.ndarray) -> PairPicture:

@@ -50,6 +50,16 @@ def test_the_rows_of_a_pair_and_its_reverse_differ() -> None:
     assert column(rows, "seam_seen").tolist() == [0, 1]
 
 
+def test_a_packed_reference_gives_the_same_signals_in_less_memory() -> None:
+    coarse = np.random.default_rng(4).integers(0, 256, (55, 75, 3), dtype=np.uint8)
+    whole = Image.fromarray(coarse).resize((300, 220), Image.Resampling.BICUBIC)
+    query, reference = (prepare_picture(np.asarray(one)) for one in (whole.rotate(9), whole))
+    packed = reference.packed()
+    np.testing.assert_array_equal(pair_vector(query, packed.unpacked()), pair_vector(query, reference))
+    sizes = [one.described.descriptors.nbytes + one.described.rgb.nbytes for one in (packed, reference)]
+    assert 0 < 4 * sizes[0] <= sizes[1]
+
+
 def test_the_norm_ratio_enters_as_its_logarithm() -> None:
     signals = np.full((2, len(PAIR_SIGNALS)), np.nan)
     signals[:, PAIR_SIGNALS.index("matches")] = 0
