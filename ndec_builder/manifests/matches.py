@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from ndec_builder.core.errors import NdecError
 from ndec_builder.manifests.arrow_ops import ArrowColumn, concatenated, mask, within
 
+UNCLEAR = "copy_of_a_pool_image_without_a_clear_decision"
+LOST = "copy_of_an_image_that_was_replaced_or_removed"
 _Image = tuple[str, str]  # role, image_id
 
 
@@ -63,11 +65,28 @@ def matches_of_copies(
     return {query_id: known[end] for query_id, end in ends.items() if end in known}
 
 
-def pool_sources(edits: pa.Table, query_ids: ArrowColumn) -> dict[str, str]:
-    """{query_id: pool image} of copies that `ndec edit` made from a pool image, also through other queries."""
-    source = _sources(edits, query_ids)
+def unclear_copies(edits: pa.Table, queries: pa.Table, undecided: Collection[str]) -> dict[str, str]:
+    """{query_id: reason} of copies of which nobody knows whether they show a reference.
+
+    They are copies, also through other queries, of pool images that may be copies of a reference, and of images that
+    were replaced or removed. queries: an images table · undecided: the pool images.
+    """
+    source = _sources(edits, queries["image_id"])
     ends = {image[1]: _follow(source, image, ()) for image in source}
-    return {query_id: name for query_id, (role, name) in ends.items() if role == "pool"}
+    found = {query_id: UNCLEAR for query_id, (role, name) in ends.items() if role == "pool" and name in undecided}
+    return found | dict.fromkeys(_lost_copies(edits, queries, source), LOST)
+
+
+def _lost_copies(edits: pa.Table, queries: pa.Table, source: Mapping[_Image, _Image]) -> set[str]:
+    """Queries that `ndec edit` made, from a picture that was replaced or removed since; and copies of such queries.
+
+    An ingest forgets the records of copies whose source it replaces. The files stay.
+    """
+    made = edits.filter(pa.array(_copies(edits)))["image_id"]
+    rows = zip(*(queries[name].to_pylist() for name in ("image_id", "uri")), strict=True)
+    ours = pa.array([name for name, uri in rows if uri == f"files/query/{name}.jpg"], pa.string())
+    lost = {("query", name) for name in ours.filter(pa.array(~within(ours, made))).to_pylist()}
+    return {image[1] for image in [*lost, *source] if _follow(source, image, lost) in lost}
 
 
 def _sources(edits: pa.Table, query_ids: ArrowColumn) -> dict[_Image, _Image]:

@@ -65,6 +65,7 @@ def test_queries_edits_and_files(config: EditConfig) -> None:
     assert read_table(workspace.edits).schema.names == EDITS.names
     assert {row["source_id"] for row in edits.values()} == {f"scene-{i:04d}" for i in range(6)}  # 6 sources, 8 copies
     for row in queries:
+        assert row["uri"] == f"files/query/{row['image_id']}.jpg"  # by which an export knows a copy without a record
         path = Path(workspace.resolve(row["uri"]))
         edit = edits[row["image_id"]]
         assert row["sha256"] == sha256_file(path) and row["role"] == "query"

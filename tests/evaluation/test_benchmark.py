@@ -221,7 +221,8 @@ def test_descriptors_ensembles_and_normalised_scores(
             file["vectors"], file["image_names"] = rng.normal(size=(count, 8)).astype(np.float32), ids
     files = (tmp_path / "queries.h5", tmp_path / "references.h5")
     report = run(BenchmarkConfig(**common, descriptors=files, scorer="asl", asl_checkpoint=run_dir, name="others"))
-    assert metrics_of(report)["detector"].startswith("descriptors queries.h5, references.h5; norms of member")
+    detector = metrics_of(report)["detector"]
+    assert detector.startswith("descriptors queries.h5, references.h5 (lengths ") and "; norms of member" in detector
     assert json.loads((report / "run.json").read_text())["config"]["descriptors"] == [str(file) for file in files]
     with pytest.raises(UsageError, match="needs a background"):
         run(BenchmarkConfig(**common, descriptors=files, norm_factor=1.0))

@@ -231,6 +231,32 @@ def test_a_copy_of_a_query_or_of_a_confirmed_copy_has_the_reference_of_its_sourc
     assert not [found for found in validate(directory, images=False) if found.code.startswith("M2")]
 
 
+def test_copies_of_a_replaced_reference_are_left_out(world, capsys):
+    """Their ingest forgot their record. As distractors, finds of the new picture of the reference would be wrong."""
+    rows = {row["image_id"]: row for row in world.workspace.read_images("query").to_pylist()}
+    for name in ("copy-000000", "copy-000001"):
+        rows[name]["uri"] = f"files/query/{name}.jpg"
+    for name in ("copy-000002", "copy-000003", "own"):  # a copy of copy-000000 · declared to be none · of the user
+        uri = f"files/query/{name}.jpg" if name != "own" else "files/query/other.jpg"
+        sha256 = hashlib.sha256(name.encode()).hexdigest()
+        rows[name] = rows["copy-000000"] | {"image_id": name, "uri": uri, "sha256": sha256}
+    write_table(world.workspace.images("query"), table_of(IMAGES, [rows[name] for name in sorted(rows)]))
+    world.truth(("mine", "r3"), ("stranger", None), ("copy-000003", None))
+    edits = [row for row in read_table(world.workspace.edits).to_pylist() if row["image_id"] != "copy-000000"]
+    model = next(row for row in edits if row["image_id"] == "copy-000001")
+    edits.append(model | {"image_id": "copy-000002", "source_role": "query", "source_id": "copy-000000"})
+    write_table(world.workspace.edits, table_of(EDITS, edits))
+    directory = export(world)
+    truth = {row["query_id"]: row["reference_id"] for row in table(directory, "ground_truth")}
+    assert {name: truth[name] for name in rows if name in truth} == {
+        "copy-000001": "r2", "copy-000003": None, "mine": "r3", "own": None, "stranger": None,
+    }  # fmt: skip
+    dropped = json.loads((directory / "manifest.json").read_text())["dropped"]
+    assert dropped["queries"] == {"copy_of_an_image_that_was_replaced_or_removed": 2}
+    assert "queries left out: 2 edited copies of images that were replaced or removed" in capsys.readouterr().err
+    assert not [found for found in validate(directory, images=False) if found.code.startswith("M2")]
+
+
 def test_refuses_a_test_set_without_positives(world):
     world.images("query", {"stranger": (14, None)})
     world.truth(("stranger", None))

@@ -29,11 +29,9 @@ from ndec_builder.manifests.arrow_ops import (
     texts,
     within,
 )
-from ndec_builder.manifests.matches import direct_matches, matches_of_copies, pool_sources
+from ndec_builder.manifests.matches import direct_matches, matches_of_copies, unclear_copies
 from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED, FindClose, below_the_cut
 from ndec_builder.manifests.writing.twins import twin_drops
-
-UNCLEAR = "copy_of_a_pool_image_without_a_clear_decision"
 
 
 @dataclass(frozen=True)
@@ -161,16 +159,16 @@ def _ingested(material: Material, matches: dict[str, str]) -> pa.Table:
 def _without_unclear(
     material: Material, queries: pa.Table, matches: Mapping[str, str]
 ) -> tuple[pa.Table, dict[str, dict[str, int]]]:
-    """Leave out copies of pool images that may themselves be copies of a reference: nobody knows what they show."""
-    dropped = {name: reason for name, reason in material.kept.dropped.items() if reason != "no_hard_negative"}
-    unclear = [
-        query_id
-        for query_id, name in pool_sources(material.edits, queries["query_id"]).items()
-        if material.renamed.get(name, name) in dropped and query_id not in matches
-    ]
+    """Leave out copies of which nobody knows what they show, unless the user's ground truth or list names them."""
+    dropped = [name for name, reason in material.kept.dropped.items() if reason != "no_hard_negative"]
+    old = {new: name for name, new in material.renamed.items()}  # the edits name sources as the workspace does
+    named = {*matches, *material.truth["query_id"].to_pylist(), *material.hard_queries.to_pylist()}
+    found = unclear_copies(material.edits, material.queries, {old.get(name, name) for name in dropped})
+    unclear = {name: reason for name, reason in found.items() if name not in named}
     if not unclear:
         return queries, {}
-    return queries.filter(pa.array(~within(queries["query_id"], texts(unclear)))), {"queries": {UNCLEAR: len(unclear)}}
+    counts = dict(sorted(Counter(unclear.values()).items()))
+    return queries.filter(pa.array(~within(queries["query_id"], texts(unclear)))), {"queries": counts}
 
 
 def _confirmed_copies(material: Material, queries: pa.Table) -> tuple[pa.Table, dict[str, str]]:

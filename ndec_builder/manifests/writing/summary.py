@@ -7,9 +7,9 @@ from typing import Any
 
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of
+from ndec_builder.manifests.matches import LOST, UNCLEAR
 from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED
 from ndec_builder.manifests.writing.labelled_pairs import OPEN, SEVERAL, UNSEEN
-from ndec_builder.manifests.writing.selection import UNCLEAR
 
 _TABLES = {
     "test_pool_images": "mined pool images that are no hard-negative query",
@@ -27,6 +27,7 @@ _REASONS = {  # reason in manifest.json → in words
     "duplicate": "exact or re-encoded duplicates of a reference",
     "edited_copy": "edited copies",
     UNCLEAR: "edited copies of pool images that may be copies of a reference",
+    LOST: "edited copies of images that were replaced or removed; `ndec edit` makes them again",
     "unsure": "with a pair that annotators are unsure about",
     "undecided": "with a pair that has no decision yet",
     "no_hard_negative": "with unrelated pairs only",
