@@ -36,6 +36,7 @@ ORDER = (
     "fuzz",
     "lowest",
     "soak",
+    "soak_serve",
 )
 
 
