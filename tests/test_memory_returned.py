@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ndec_builder import commands
+from ndec_builder.annotation import serve
 
 BLOCKS, SIZE = 10_000, 4096
 
@@ -59,3 +61,46 @@ def test_a_command_returns_what_arrow_freed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "ndec_builder.made_up", SimpleNamespace(run=work))
     commands.Command("made-up", "", "", "made_up").run(SimpleNamespace(workspace=tmp_path))
     assert held[0] - resident() > 0.8 * 64 * 2**20
+
+
+def test_a_waiting_server_returns_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`annotate serve` returns from no command for weeks."""
+    slept, returned = [], []
+    monkeypatch.setattr(serve, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(serve, "return_freed_memory", lambda: returned.append(len(slept)))
+
+    def check() -> None:
+        if len(slept) == 35:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        serve._wait(check)
+    assert returned == [10, 20, 30]
+
+
+ARENAS = """
+import ctypes, sys, threading
+from ndec_builder.core.executor.memory import use_few_arenas
+if sys.argv[1] == "few":
+    use_few_arenas()
+library, meet = ctypes.CDLL(None), threading.Barrier(9)
+library.malloc.restype = ctypes.c_void_p
+def work():
+    library.malloc(1000)
+    meet.wait()  # all threads live at once
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+meet.wait()
+library.malloc_info(0, ctypes.c_void_p.in_dll(library, "stdout"))
+library.fflush(None)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has arenas")
+def test_threads_of_a_server_share_few_arenas() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    found = {}
+    for case in ("few", "as usual"):
+        done = subprocess.run([sys.executable, "-c", ARENAS, case], capture_output=True, text=True, env=env, check=True)
+        found[case] = done.stdout.count("<heap nr=")
+    assert found["few"] <= 2 < found["as usual"]

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from ndec_builder.annotation.label_studio.accounts import accounts_file
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, own_connection
@@ -17,9 +18,11 @@ from ndec_builder.annotation.settings import ServeConfig
 from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.console import ending_on_signals, say
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.memory import return_freed_memory, return_large_blocks, use_few_arenas
 from ndec_builder.core.workspace import Workspace
 
 _STOP_SECONDS = 40.0  # Label Studio gets 15 s to exit before it is killed
+_TIDY_SECONDS = 10  # each thread that answers frees into an arena of its own, which grows while nobody returns it
 
 
 @contextlib.contextmanager
@@ -38,6 +41,8 @@ def launching(config: ServeConfig) -> Iterator[Callable[[], Connection]]:
 
 def run(config: ServeConfig) -> None:
     """Run in the foreground and print the addresses. Returns on Ctrl-C; raises NdecError if Label Studio exits."""
+    use_few_arenas()
+    return_large_blocks()  # decoded pictures
     if config.url:
         return _serve_images(config)
     say("starting Label Studio …")
@@ -48,9 +53,7 @@ def run(config: ServeConfig) -> None:
                 say(f"annotators log in with their own accounts: {accounts}")
             say(f"guideline for annotators: {connection.image_url.partition('/key/')[0]}/guideline")
             say("leave this running; in another terminal: `ndec annotate push`, later `pull`. Ctrl-C stops it.")
-            while True:
-                server.check_alive()
-                time.sleep(1)
+            _wait(server.check_alive)
         say("stopping …")
     return None
 
@@ -98,8 +101,18 @@ def _serve_images(config: ServeConfig) -> None:
             "pair, install ndec's middleware there (docs/annotation.md)"
         )
         with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(1)
+            _wait(lambda: None)
+
+
+def _wait(check: Callable[[], None]) -> NoReturn:
+    """Call `check` every second until it raises, or a signal does, and return freed memory to the system."""
+    second = 0
+    while True:
+        check()
+        time.sleep(1)
+        second += 1
+        if second % _TIDY_SECONDS == 0:
+            return_freed_memory()
 
 
 def _existing_workspace(config: ServeConfig) -> Workspace:

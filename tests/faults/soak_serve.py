@@ -81,9 +81,9 @@ def wait_for(workspace: Workspace, port: int, command: subprocess.Popen[bytes]) 
             raise SystemExit(f"serve ended with {command.returncode}")
         try:
             state = running_state(workspace.label_studio)
-            if state and requests.get(f"http://127.0.0.1:{port}/guideline", timeout=5).ok:
-                if requests.get(state["url"], timeout=5).status_code < 500:
-                    return int(state["pid"])
+            pages = (f"http://127.0.0.1:{port}/guideline", state["url"]) if state else ()
+            if state and all(requests.get(page, timeout=5).ok for page in pages):
+                return int(state["pid"])
         except (requests.RequestException, OSError):
             pass
         time.sleep(0.5)
@@ -97,7 +97,8 @@ def measure(demo: Path, count: int) -> tuple[list[list[object]], bool]:
         workspace, port = Workspace(root), free_port()
         words = [sys.executable, "-m", "ndec_builder", "annotate", "serve", "--workspace", str(root)]
         words += ["--port", str(free_port()), "--image-port", str(port)]
-        with subprocess.Popen(words, stdout=sys.stderr, preexec_fn=ends_with_us(), cwd=name) as command:
+        env = os.environ | {"PYTHONPATH": str(ROOT)}  # this code, not an installed one
+        with subprocess.Popen(words, stdout=sys.stderr, preexec_fn=ends_with_us(), cwd=name, env=env) as command:
             try:
                 return sample(workspace, port, command, count)
             finally:
@@ -138,7 +139,7 @@ def sample(
         [f"memory of ndec, MiB: at the start, after {EVERY}, at half, at the end", seen, ""],
         [f"{second}: all samples", f"{line:+.3f} [{low:+.3f}, {high:+.3f}]", ""],
         [f"{second}: floor", f"{rise:+.3f}", "flat" if rise < LIMIT else "GROWS"],
-        ["open files: most in the first half, in the second", f"{before}, {after}", "flat" if after <= before else "GROWS"],
+        ["open files: most in each half", f"{before}, {after}", "flat" if after <= before else "GROWS"],
         ["memory of Label Studio, which gets no requests, MiB: start, end", f"{server[0]:.1f}, {server[-1]:.1f}", ""],
     ]  # fmt: skip
     return rows, rise < LIMIT and after <= before and not odd
