@@ -56,6 +56,8 @@ def run(config: BenchmarkConfig) -> Path:
         f"{number_of(len(dataset.references), 'reference')}, "
         f"{number_of(len(dataset.truth), 'ground-truth pair')}"
     )
+    if not config.twins:  # which can change the data
+        read_baseline(config, dataset)  # a wrong baseline is reported before any image is embedded
     dataset, twins = settle_twins(config, workspace, dataset)
     if twins:
         say(twins)

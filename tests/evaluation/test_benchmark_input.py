@@ -77,6 +77,10 @@ def test_bad_input(
     refused(UsageError, "is not a report", baseline=tmp_path)
     # folders have no groups and no kinds: a different dataset
     refused(UsageError, "different data", baseline=baseline, name="x")
+    shutil.copytree(small.queries, tmp_path / "fresh")
+    images = {"queries": tmp_path / "fresh", "references": small.references, "workspace": tmp_path / "ws"}
+    refused(UsageError, "different data", baseline=baseline, name="x", **images)
+    assert not list((tmp_path / "ws").rglob("*.npz"))  # no image was embedded first
     refused(UsageError, "no predictions file", model=None, predictions=tmp_path / "no.csv")
     manifest = {"queries": None, "references": None, "ground_truth": None, "manifest": small.manifest}
     leaking = make_checkpoint("leaking", groups=("scene3",))

@@ -117,6 +117,8 @@ def test_pictures_below_a_tools_own_quality_are_left_out_and_the_qualities_are_s
     assert any(shown in note for note in notes)
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "say copy" in page and "data:image" not in page  # --no-pictures
+    notes_shown = re.sub(r"<[^>]+>", "", page[page.index('id="notes"') :])
+    assert not re.search(r"\. \.|\. ;| :|: ;", notes_shown)  # nothing where a version or a limit is empty
 
 
 def test_a_peer_that_dies_is_a_row_with_its_last_words(played: Any) -> None:
