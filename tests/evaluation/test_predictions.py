@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,18 @@ def test_written_predictions_read_back_exactly(tmp_path_factory: pytest.TempPath
     assert list(zip(-back.scores, back.query, back.reference, strict=True)) == sorted(
         zip(-back.scores, back.query, back.reference, strict=True)
     )
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=2, max_size=2, unique=True).map(sorted))
+@settings(max_examples=60, deadline=None)
+def test_any_id_is_written_as_csv_does(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
+    path = tmp_path_factory.mktemp("csv") / "predictions.csv"
+    write_predictions(path, Predictions(np.array([0, 1]), np.array([1, 0]), np.array([2.0, 1e-5]), "test"), ids, ids)
+    expected = io.StringIO(newline="")
+    rows = [("query_id", "reference_id", "score"), (ids[0], ids[1], 2.0), (ids[1], ids[0], 1e-5)]
+    csv.writer(expected, lineterminator="\n").writerows(rows)
+    assert path.read_bytes() == expected.getvalue().encode()
+    assert "\r" in "".join(ids) or read_predictions(path, ids, ids).query.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("header", ["", "query_id,reference_id,score\n", "\ufeffquery_id, reference_id, score\n"])
