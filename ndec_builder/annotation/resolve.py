@@ -75,9 +75,9 @@ def run(config: ResolveConfig) -> Path:
     still_open = open_pairs(tables, found.decisions)
     if tables.replaced:
         say(
-            f"{number_of(len(tables.replaced), 'labelled pair shows', 'labelled pairs show')} other "
-            "pictures now: an image was replaced under the same "
-            "id. Their labels do not count"
+            f"{number_of(len(tables.replaced), 'labelled pair shows', 'labelled pairs show')} other pictures now: an "
+            f"image was replaced under the same id (first pair: {min(tables.replaced)}). Such labels do not count. "
+            "Delete these annotations in Label Studio, run `ndec annotate pull`, and the pairs can be labelled again"
         )
     lines = _result_lines(tables, counts, still_open, agreed)
     for line in [lines[0], *given_text(labels), *lines[1:], *tables.former_text()]:

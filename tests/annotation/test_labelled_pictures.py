@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndec_builder.annotation import resolve
 from ndec_builder.annotation.records.pictures import about_replaced, replaced_pool_pictures
+from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.core.schemas import IMAGES, LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
@@ -67,3 +69,23 @@ def test_labels_follow_the_pictures_that_people_saw(steps: list[tuple]) -> None:
     for query, _, picture, _ in shown:  # a labelled picture is found by its id, or it is in the record
         if picture is not None and query not in now["pool"]:
             assert picture in lost
+
+
+def test_resolve_says_how_a_replaced_picture_is_labelled_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace(tmp_path)
+    ingest(workspace, "pool", {"a": "red", "b": "green"})
+    ingest(workspace, "reference", {"a": "blue"})
+    task = {"round": "first", "annotator": "ann", "batch": 1, "is_gold": False}
+    tasks = [task | {"pair_id": f"{name}-a", "query_id": name, "reference_id": "a"} for name in IDS]
+    label = {"round": "first", "annotator": "ann", "label": "unsure", "is_gold": False}
+    label["annotated_at"] = datetime.now(UTC)
+    folder = workspace.annotation("test")
+    write_table(folder / "tasks.parquet", table_of(TASKS, tasks))
+    write_table(folder / "labels.parquet", table_of(LABEL_ROWS, [label | {"pair_id": f"{name}-a"} for name in IDS]))
+    ingest(workspace, "pool", {"a": "red", "b": "white"})
+    resolve.run(ResolveConfig(tmp_path))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 labelled pair shows other pictures now" in said and "(first pair: b-a)" in said
+    assert "Delete these annotations in Label Studio" in said
