@@ -30,6 +30,7 @@ from ndec_builder.evaluation.dataset import Dataset, from_manifest
 from ndec_builder.evaluation.detectors.fused_rescoring import WITHIN, own_sides
 from ndec_builder.training.fused.edges import edge_agreement, edge_square, fit_either_tone
 from ndec_builder.training.fused.features import PAIR_FEATURES
+from ndec_builder.training.fused.layout import compare_layouts, make_layout
 from ndec_builder.training.fused.measure import PICTURE_SIDE
 from ndec_builder.training.fused.model import DEFAULT_FIT, load_model
 from ndec_builder.training.fused.pair_signals import PairPicture
@@ -72,7 +73,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def table(data: Dataset, listed: list[tuple[int, int]], pairs: list[tuple[int, int]]) -> list[str]:
     """The cost by step, as a markdown table; of the listed pairs, `pairs` are examined."""
-    loads, finds, shrinks, outlines = [], [], [], []
+    loads, finds, shrinks, outlines, arranges = [], [], [], [], []
     prepared: dict[tuple[str, int], PairPicture] = {}
     for side, images in (("query", data.queries), ("reference", data.references)):
         uris = images["uri"].to_pylist()
@@ -85,8 +86,10 @@ def table(data: Dataset, listed: list[tuple[int, int]], pairs: list[tuple[int, i
             shrinks.append(spent)
             spent, edges = timed(lambda described=described: edge_square(described.grey))  # type: ignore[misc]
             outlines.append(spent)
-            prepared[side, row] = PairPicture(described, thumbnail, edges)
-    fitted, unfitted, thumbs, agreements = [], [], [], []
+            spent, layout = timed(lambda described=described: make_layout(described.grey))  # type: ignore[misc]
+            arranges.append(spent)
+            prepared[side, row] = PairPicture(described, thumbnail, edges, layout)
+    fitted, unfitted, thumbs, agreements, layouts = [], [], [], [], []
     for query, reference in pairs:
         one, other = prepared["query", query], prepared["reference", reference]
         sides = one.described, other.described
@@ -96,15 +99,19 @@ def table(data: Dataset, listed: list[tuple[int, int]], pairs: list[tuple[int, i
             agreements.append(timed(lambda sides=sides, geometry=geometry: edge_agreement(*sides, geometry))[0])  # type: ignore[misc]
         spent, _ = timed(lambda one=one, other=other: compare_thumbnails(one.thumbnail, other.thumbnail))  # type: ignore[misc]
         thumbs.append(spent)
+        layouts.append(timed(lambda one=one, other=other: compare_layouts(one.layout, other.layout))[0])  # type: ignore[misc]
     model = load_model(DEFAULT_FIT)
     probability_time = timed(lambda: model.probability(np.zeros((len(pairs), len(PAIR_FEATURES)), np.float32)))[0]
-    total = sum(map(sum, (loads, finds, shrinks, outlines, fitted, unfitted, thumbs, agreements))) + probability_time
+    parts = loads, finds, shrinks, outlines, arranges, fitted, unfitted, thumbs, agreements, layouts
+    total = sum(map(sum, parts)) + probability_time
     rows = [
         ("decode and shrink an image", loads, len(loads)), ("find its keypoints", finds, len(finds)),
         ("make its thumbnail", shrinks, len(shrinks)), ("find its edges", outlines, len(outlines)),
+        ("make its layout", arranges, len(arranges)),
         ("fit a pair: a homography is found", fitted, len(fitted)), ("fit a pair: none is", unfitted, len(unfitted)),
         ("compare the aligned edges of a fitted pair", agreements, len(agreements)),
-        ("compare the thumbnails of a pair", thumbs, len(thumbs)), ("networks, a pair", [probability_time], len(pairs)),
+        ("compare the thumbnails of a pair", thumbs, len(thumbs)),
+        ("compare the layouts of a pair", layouts, len(layouts)), ("networks, a pair", [probability_time], len(pairs)),
     ]  # fmt: skip
     counts = f"{len(listed)} pairs, {len(pairs)} of them examined, of {len(prepared)} images"
     lines = [f"{counts}; CPU time of one core.", "",

@@ -42,6 +42,7 @@ from ndec_builder.training.fused import run as fused_run
 from ndec_builder.training.fused.edges import EDGES
 from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.fit import PairTable, fit_networks
+from ndec_builder.training.fused.layout import LAYOUT
 from ndec_builder.training.fused.model import FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.view_cache import torch_threads
@@ -200,9 +201,16 @@ class Step:
 
 
 STEPS = (
-    Step("geometry, thumbnails, norm ratio; each pair on its own", False, EDGES, False, False),
-    Step("+ copies and hard negatives with effects of editors among the training pairs (2)", True, EDGES, False, False),
-    Step("+ edges, inverted keypoints (2)", True, (), False, False),
+    Step("geometry, thumbnails, norm ratio; each pair on its own", False, (*EDGES, *LAYOUT), False, False),
+    Step(
+        "+ copies and hard negatives with effects of editors among the training pairs (2)",
+        True,
+        (*EDGES, *LAYOUT),
+        False,
+        False,
+    ),
+    Step("+ edges, inverted keypoints (2)", True, LAYOUT, False, False),
+    Step("+ layouts (2)", True, (), False, False),
     Step("+ competition of the references (4)", calibrated=False),
     Step("+ calibrated on these pairs (5)"),
     Step("+ the twenty best of each query instead of ten (1)", listed="twenty best"),

@@ -45,6 +45,7 @@ from ndec_builder.training.fused import run as fused_run
 from ndec_builder.training.fused.edges import EDGES
 from ndec_builder.training.fused.features import PAIR_FEATURES
 from ndec_builder.training.fused.fit import PairTable, fit_networks
+from ndec_builder.training.fused.layout import LAYOUT
 from ndec_builder.training.fused.model import FusedModel, load_model
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.fused.thumbnails import THUMBS
@@ -74,6 +75,7 @@ PARTS = {  # of the features, as the issue names them
     "mirrored": ("mirrored",),
     "thumbnails": THUMBS,
     "edges": EDGES,
+    "layouts": LAYOUT,
 }  # fmt: skip
 
 

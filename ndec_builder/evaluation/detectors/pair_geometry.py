@@ -27,7 +27,7 @@ from ndec_builder.training.fused.measure import PICTURE_SIDE, prepared_reference
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS, PairPicture, pair_vector, prepare_picture
 from ndec_builder.training.views import load_picture
 
-GEOMETRY_VERSION = 4  # raised by hand when the signals of a pair change
+GEOMETRY_VERSION = 5  # raised by hand when the signals of a pair change
 SHARD_PAIRS = 1024
 
 
@@ -61,7 +61,7 @@ def _prepared_query(uri: str, rotation: int, sha256: str | None) -> PairPicture:
 def pair_signals(
     workspace: Workspace, dataset: Dataset, query: np.ndarray, reference: np.ndarray, engine: Engine
 ) -> np.ndarray:
-    """(n, 26) float64 signals of pairs, sorted by query. Measures only pairs that are not in the cache.
+    """(n, 30) float64 signals of pairs, sorted by query. Measures only pairs that are not in the cache.
 
     Searches with different k, models or score normalisation share many pairs.
     """

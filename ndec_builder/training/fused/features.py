@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ndec_builder.training.fused.edges import EDGES
+from ndec_builder.training.fused.layout import LAYOUT
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS
 from ndec_builder.training.fused.thumbnails import THUMBS
 
@@ -15,11 +16,12 @@ PAIR_FEATURES = (
     "score", "score_normalized", "verified", "log_inliers", "inlier_share", "log_matches", "match_density",
     "query_inside", "query_outside", "reference_covered", "seam", "seam_seen", "local_correlation",
     "median_correlation", "agreeing_share", "global_correlation", "compared", "shift", "perspective", "stretch",
-    "scale", "epipolar_share", "mirrored", "log_query_over_reference", *THUMBS, *EDGES,
+    "scale", "epipolar_share", "mirrored", "log_query_over_reference", *THUMBS, *EDGES, *LAYOUT,
 )  # fmt: skip
 BACKGROUND_NEIGHBOURS = 5  # neighbours in the background set; score_normalized subtracts their mean score
 
 BACKGROUND_IMAGES = 1000
+_TILED = 0.8  # `in_tiles` from which a query is taken for tiles of the reference
 
 
 def features(
@@ -28,7 +30,7 @@ def features(
     """Rows (n, len(FEATURES)) float32, finite unless all signals of the pair are NaN (an image could not be read).
 
     score: (n,) cosine · background: (n,) mean cosine of the query's BACKGROUND_NEIGHBOURS best training images ·
-    signals: (n, 26) of `pair_vector`, NaN where nothing could be measured · ratio: (n,) query_over_reference
+    signals: (n, 30) of `pair_vector`, NaN where nothing could be measured · ratio: (n,) query_over_reference
     of an ASL network, None without one (its feature is then 0).
     """
     value = {name: signals[:, column].astype(np.float64) for column, name in enumerate(PAIR_SIGNALS)}
@@ -37,6 +39,8 @@ def features(
     def where_fitted(numbers: np.ndarray) -> np.ndarray:
         return np.where(verified, np.nan_to_num(numbers), 0.0)
 
+    # all of a tiled copy is inside the reference, although a homography maps only one of the tiles there
+    inside = np.where(value["in_tiles"] >= _TILED, 1.0, value["query_inside"])
     compared = verified & np.isfinite(value["local_correlation"])
     seam_seen = verified & np.isfinite(value["seam"])
     columns = {
@@ -47,8 +51,8 @@ def features(
         "inlier_share": where_fitted(value["inlier_share"]),
         "log_matches": np.log1p(value["matches"]),
         "match_density": value["match_density"],
-        "query_inside": where_fitted(value["query_inside"]),
-        "query_outside": where_fitted(1 - value["query_inside"]),
+        "query_inside": where_fitted(inside),
+        "query_outside": where_fitted(1 - inside),
         "reference_covered": where_fitted(value["reference_covered"]),
         "seam": where_fitted(value["seam"]),
         "seam_seen": seam_seen,
@@ -64,7 +68,7 @@ def features(
         "epipolar_share": where_fitted(value["epipolar_share"]),
         "mirrored": where_fitted(value["mirrored"]),
         "log_query_over_reference": np.zeros(len(score)) if ratio is None else np.log(ratio),
-        **{name: np.nan_to_num(value[name]) for name in (*THUMBS, *EDGES)},
+        **{name: np.nan_to_num(value[name]) for name in (*THUMBS, *EDGES, *LAYOUT)},
     }
     return np.stack([np.asarray(columns[name], dtype=np.float32) for name in PAIR_FEATURES], axis=1)
 

@@ -39,8 +39,8 @@ from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
 
-RESULT_VERSION = 6
-MEASURED_VERSION = 4  # of the measured pairs
+RESULT_VERSION = 7
+MEASURED_VERSION = 5  # of the measured pairs
 SHARD_ITEMS = 64
 # settings that do not change the measured pairs
 FITTING = ("folds", "networks", "hidden", "epochs", "hard_weight", "views", "steps", "left_out")
