@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import Geometry
+from ndec_builder.edits.compositions import tile
 from ndec_builder.training.fused.edges import EDGES
 from ndec_builder.training.fused.features import (
     BACKGROUND_NEIGHBOURS,
@@ -15,8 +16,10 @@ from ndec_builder.training.fused.features import (
     background_scores,
     features,
 )
+from ndec_builder.training.fused.layout import LAYOUT
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS, pair_vector, prepare_picture
 from ndec_builder.training.fused.thumbnails import THUMBS
+from support.pictures import textured
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +30,9 @@ def column(rows: np.ndarray, name: str) -> np.ndarray:
 
 def test_a_pair_without_a_fit_is_finite_and_says_so() -> None:
     edges = [0, np.nan, np.nan, np.nan, 0.4, -0.2]
-    nothing = np.concatenate([Geometry(None, False, 5, 0, 0.0, 0.1).vector(), [0.3, 0.2, 0.1], edges])
+    nothing = np.concatenate(
+        [Geometry(None, False, 5, 0, 0.0, 0.1).vector(), [0.3, 0.2, 0.1], edges, [0.6, 0.5, 0.1, 0.9]]
+    )
     rows = features(np.array([0.7]), np.array([0.4]), nothing[None])
     assert np.isfinite(rows).all()
     assert column(rows, "verified")[0] == 0
@@ -35,6 +40,7 @@ def test_a_pair_without_a_fit_is_finite_and_says_so() -> None:
     assert column(rows, "score_normalized")[0] == pytest.approx(0.3)
     assert [column(rows, name)[0] for name in THUMBS] == pytest.approx([0.3, 0.2, 0.1])
     assert [column(rows, name)[0] for name in EDGES] == pytest.approx([0, 0, 0, 0, 0.4, -0.2])
+    assert [column(rows, name)[0] for name in LAYOUT] == pytest.approx([0.6, 0.5, 0.1, 0.9])
     assert column(rows, "query_outside")[0] == 0  # not "all outside": nothing is known
 
 
@@ -58,6 +64,18 @@ def test_a_packed_reference_gives_the_same_signals_in_less_memory() -> None:
     np.testing.assert_array_equal(pair_vector(query, packed.unpacked()), pair_vector(query, reference))
     sizes = [one.described.descriptors.nbytes + one.described.rgb.nbytes for one in (packed, reference)]
     assert 0 < 4 * sizes[0] <= sizes[1]
+
+
+def test_all_of_a_tiled_copy_is_inside_the_reference() -> None:
+    reference = textured(7, (360, 240))
+    others = reference, tile(reference, 2, True), tile(reference, 2, False)
+    whole, *tiled = (prepare_picture(np.asarray(one)) for one in others)
+    signals = np.stack([pair_vector(one, whole) for one in (*tiled, whole)])
+    rows = features(np.full(3, 0.9), np.full(3, 0.5), signals)
+    assert column(rows, "verified").all()
+    assert (signals[:2, PAIR_SIGNALS.index("query_inside")] < 0.3).all()
+    assert column(rows, "query_inside") == pytest.approx(1, abs=0.01)
+    assert column(rows, "query_outside") == pytest.approx(0, abs=0.01)
 
 
 def test_the_norm_ratio_enters_as_its_logarithm() -> None:
