@@ -32,7 +32,8 @@ class PairPicture:
 
     def packed(self) -> PairPicture:
         """A smaller one that can only be a reference: without colours, and each number of its descriptors in a byte."""
-        return self._describing(rgb=self.described.rgb[:0], descriptors=self.described.descriptors.astype(np.uint8))
+        nothing = self.described.rgb[:0].copy()  # a view would keep all colours
+        return self._describing(rgb=nothing, descriptors=self.described.descriptors.astype(np.uint8))
 
     def unpacked(self) -> PairPicture:
         """Ready for `pair_vector`."""

@@ -62,6 +62,7 @@ def test_a_packed_reference_gives_the_same_signals_in_less_memory() -> None:
     query, reference = (prepare_picture(np.asarray(one)) for one in (whole.rotate(9), whole))
     packed = reference.packed()
     np.testing.assert_array_equal(pair_vector(query, packed.unpacked()), pair_vector(query, reference))
+    assert packed.described.rgb.base is None  # a view would keep the colours in memory
     sizes = [one.described.descriptors.nbytes + one.described.rgb.nbytes for one in (packed, reference)]
     assert 0 < 4 * sizes[0] <= sizes[1]
 
