@@ -1,6 +1,6 @@
 """Arrow alone, without ndec: what its allocator keeps when short threads write and read small tables.
 
-    python tests/faults/arrow_pool.py [--rounds 8000]
+    python tests/faults/arrow_pool.py [--rounds 4000]
 
 One new thread a round, as `pull`, `push` and the decoders start them; after each round the allocator is asked to return
 what it does not use. It runs once with Arrow's own allocator (mimalloc) and once with the C library's.
@@ -52,7 +52,7 @@ def loop(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8000)
+    parser.add_argument("--rounds", type=int, default=4000)
     parser.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.loop:
