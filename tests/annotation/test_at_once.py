@@ -35,7 +35,7 @@ UNITS = Path(__file__).parents[2] / "examples" / "systemd"
 def test_six_annotators_at_once_on_sqlite(served: tuple[Workspace, Connection]) -> None:
     workspace, connection = served
     make_pairs(workspace, 600)
-    found = race(workspace, connection, seconds=6)
+    found = race(workspace, connection, seconds=3)
     assert found["labels"] > 5 and found["errors"] == 0
     assert {name: found[name] for name in BAD_RACE} == dict.fromkeys(BAD_RACE, 0)
 
@@ -59,7 +59,7 @@ def test_postgresql_six_at_once_then_kills(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("NDEC_DATABASE_PASSWORD", password)
         server = LabelStudioServer(workspace.label_studio, free_port(), image_url="http://i", database=address)
         with server:
-            found = race(workspace, own_connection(workspace, server.url, "http://i"), seconds=6)
+            found = race(workspace, own_connection(workspace, server.url, "http://i"), seconds=3)
             assert found["labels"] > 5 and found["errors"] == 0
             assert {name: found[name] for name in BAD_RACE} == dict.fromkeys(BAD_RACE, 0)
 

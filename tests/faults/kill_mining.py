@@ -45,7 +45,7 @@ class Way:
 
 
 FULL = (Way(1, 16), Way(2, 32), Way(5, 8), Way(2, 64, "ray", kills=5), Way(2, 8, "ray", nodes=True, kills=1))
-QUICK = (Way(2, 8, kills=3),)
+QUICK = (Way(2, 8, kills=2),)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def main() -> None:
             work(Path(workspace), int(workers), int(shard_size), engine, address)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="4 kills on few images, no Ray")
+    parser.add_argument("--quick", action="store_true", help="2 kills on few images, no Ray")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     sizes = (48, 64) if arguments.quick else (160, 240)
