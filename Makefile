@@ -44,8 +44,8 @@ test: install lint
 	  cat "$$out"/*; rm -rf "$$out"; \
 	  for code in $$codes; do case $$code in 0|5) ;; *) exit 1 ;; esac; done  # 5: TEST_FLAGS selects none of a part
 
-# 80 seconds while you write, on two cores: two halves of the fast tests side by side. No servers, browser, cluster,
-# network or kills. Mark a test `slow` that takes more than a quarter of a second of CPU time.
+# A minute while you write, on two cores: two halves of the fast tests side by side. No servers, browser, cluster,
+# network or kills. Mark a test `slow` that takes more than 0.15 s of CPU time.
 QUICK := -q -m "not (slow or server or browser or cluster or network or gpu)" $(TEST_FLAGS)
 quick: $(VENV)/.installed
 	@$(VENV)/bin/python -m pytest $(QUICK) tests/annotation tests/candidates tests/core tests/edits & first=$$!; \

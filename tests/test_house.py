@@ -156,6 +156,7 @@ def ambiguous(modules: Mapping[str, Path]) -> dict[str, set[str]]:
     return {name: where for name, where in found.items() if len(where) > 1 and name not in INTERFACES | verbs}
 
 
+@pytest.mark.slow
 def test_a_public_name_is_defined_in_one_module(tmp_path: Path) -> None:
     assert ambiguous(CODE) == {}
     for name in ("a", "b"):
@@ -170,6 +171,7 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -186,6 +188,7 @@ def test_nothing_heavy_is_imported_by(code: str) -> None:
 PATHS_ALLOWED = {"tests/faults/zoo_pictures.py", "tests/support/damages.py"}
 
 
+@pytest.mark.slow
 def test_no_tracked_file_names_a_folder_of_one_machine() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:

@@ -81,6 +81,7 @@ def test_every_old_label_counts_or_is_reported(old: Path, capsys: pytest.Capture
         assert ("1 label does not count: withdrawn in Label Studio, or sent back" in printed) == (split == "train")
 
 
+@pytest.mark.slow
 def test_the_old_dataset_is_valid_and_the_next_version_holds_its_pairs(old: Path) -> None:
     ndec.validate(ValidateConfig(Path("manifests/small-1.0.0")))
     for split in ("test", "train"):

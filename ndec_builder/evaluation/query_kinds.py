@@ -51,7 +51,7 @@ def read_query_kinds(path: Path, query_ids: Collection[str]) -> dict[str, QueryK
         if len(cells) != len(header):
             raise NdecError(f"{where}: {len(cells)} columns; the header has {len(header)}")
         rows.append((where, *_row(where, dict(zip(header, cells, strict=True)))))
-    matched = match_ids([(name, None) for _, name, _ in rows], known, None)
+    matched = match_ids([(name, None) for _, name, _ in rows], known, None, str(path))
     for (where, name, row), (query, _) in zip(rows, matched, strict=True):
         if query not in known:
             close = nearest(query, sorted(known)[:10_000])  # only a hint

@@ -98,21 +98,29 @@ def _read_json(path: Path, text: str, known: Collection[str]) -> list[Match]:
     return rows
 
 
-def match_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: Iterable[str] | None) -> list[Match]:
+def match_ids(
+    rows: Sequence[Match],
+    query_ids: Iterable[str],
+    reference_ids: Iterable[str] | None,
+    where: str = "the ground truth",
+) -> list[Match]:
     """Return the rows with the ids of the images: `a` stands for the image `a.png` when only one id is like that.
 
+    where: what the rows were read from, for the messages.
     Raises NdecError for a name that fits several ids, and for two names of one query, or of one reference of a query:
     these rows would be a repetition or a contradiction. Names that fit none are left to `check_ids`.
     """
     queries, references = _by_stem(query_ids), _by_stem(reference_ids or ())
-    found = [(_find(query, queries), reference and _find(reference, references)) for query, reference in rows]
+    found = [
+        (_find(query, queries, where), reference and _find(reference, references, where)) for query, reference in rows
+    ]
     names: dict[str | Match, str | None] = {}
     for row, match in zip(rows, found, strict=True):
         keys: tuple[tuple[str | Match, str | None], ...] = (match[0], row[0]), (match, row[1])
         for side, (key, name) in enumerate(keys):
             if (before := names.setdefault(key, name)) != name:
                 raise NdecError(
-                    f"{before!r} and {name!r} are two names of the image {match[side]!r}; give each image one name"
+                    f"{where} names the image {match[side]!r} twice, as {before!r} and as {name!r}; give it one name"
                 )
     return found
 
@@ -124,11 +132,11 @@ def _by_stem(ids: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _find(name: str, by_stem: dict[str, list[str]]) -> str:
+def _find(name: str, by_stem: dict[str, list[str]], where: str) -> str:
     fits = by_stem.get(_strip_ending(name), [name])
     if name in fits or len(fits) == 1:
         return name if name in fits else fits[0]
-    raise NdecError(f"the ground truth names {name!r}, which fits {', '.join(map(repr, fits))}; give the full id")
+    raise NdecError(f"{where} names {name!r}, which fits {', '.join(map(repr, fits))}; give the full id")
 
 
 def check_ids(rows: Sequence[Match], query_ids: Iterable[str], reference_ids: Iterable[str] | None) -> None:

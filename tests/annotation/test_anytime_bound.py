@@ -42,6 +42,7 @@ def test_continuous_watching_breaks_the_bound_in_at_most_five_percent(copies: in
     assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missed", [0.0, 0.1])
 def test_it_holds_for_weighted_draws(missed: float) -> None:
     rng = np.random.default_rng(7)
@@ -59,6 +60,7 @@ def chance_of(found: int, draws: int, copies: int, count: int, missed: float) ->
     return total / math.comb(count, draws)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("found_at", "missed"), [([], 0.0), ([], 0.1), ([20], 0.1), ([5, 30], 0.1)])
 def test_the_bound_is_the_largest_number_of_copies_not_ruled_out(found_at: list[int], missed: float) -> None:
     """The posterior-to-prior ratio in exact fractions, at every draw."""

@@ -52,6 +52,7 @@ def test_the_verdict_follows_from_the_audit_labels(votes: str, expected: str, de
     assert disputed_in_audit({"p": given_}) == (["p"] if expected == "doubtful" and votes != "??" else [])
 
 
+@pytest.mark.slow
 @given(st.sets(st.text("abc123", min_size=3, max_size=6), max_size=30), st.integers(0, 30), st.data())
 def test_the_sample_is_a_beginning_of_the_random_order(kept: set[str], count: int, data: st.DataObject) -> None:
     """Pairs drawn once stay the sample while the kept ones stay; pairs kept later break it off, never thin it out."""
@@ -93,6 +94,7 @@ def test_the_bound_is_the_exact_one(found: int, drawn: int, more: int) -> None:
     assert copies == count or found_at_most(found, drawn, copies + 1, count) <= 0.05 + 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("copies", "kept", "need"), [(0, 1667, 298), (1, 1667, 439), (0, 10**6, 332), (1, 30, None)])
 def test_how_many_pairs_prove_one_per_cent(copies: int, kept: int, need: int | None) -> None:
     assert pairs_needed(copies, kept) == need

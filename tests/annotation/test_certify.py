@@ -64,6 +64,7 @@ def test_an_unlabelled_pair_ends_the_sample(review: Review) -> None:
     assert review.run(error=0.0)["sample"] == 200
 
 
+@pytest.mark.slow
 def test_the_error_is_measured_on_gold_pairs_and_assumed_without(review: Review) -> None:
     review.label(review.sample)
     assert (review.run()["error"], review.run()["error_source"]) == (0.03, "assumed: there are no labelled gold pairs")

@@ -134,6 +134,7 @@ def test_a_contradicting_label_triggers_one_more_and_two_decide(given_: list[str
     assert contradicted_pairs(["p"], {"p": given_}) == (["p"] if given_ and lead in (0, -1) else [])
 
 
+@pytest.mark.slow
 def test_clearing_discards_copies_and_resolve_reverts_it_on_contradiction(
     bench: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +197,7 @@ def without(workspace: Workspace, chosen: dict[str, float]) -> pa.Table:
     return table_of(TASKS, [row for row in rows if row["pair_id"] not in chosen])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("checked", "wrong", "message"),
     [

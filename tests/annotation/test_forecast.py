@@ -77,6 +77,7 @@ def test_the_best_way_for_a_budget_and_for_a_goal() -> None:
     assert best(ways, 50, 0) is None and best(ways, 0, 100) is None
 
 
+@pytest.mark.slow
 def test_it_is_marked_as_simulated_and_names_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     review = Review(tmp_path)
     review.label(review.sample)

@@ -215,6 +215,7 @@ def test_a_picture_that_was_replaced_after_the_file_is_not_labelled_by_it(given:
 GIVEN = st.tuples(st.sampled_from(["file:a", "file:b"]), st.sampled_from("pqrs"), st.sampled_from(LABELS[:3]))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given_values(st.lists(st.lists(GIVEN, max_size=5), max_size=4))
 def test_after_any_sequence_of_files_the_newest_label_of_each_counts(

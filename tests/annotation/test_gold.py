@@ -46,6 +46,7 @@ def picture(workspace: Workspace, role: str, image_id: str) -> np.ndarray:
     return np.asarray(decode(Path(workspace.resolve(row["uri"])).read_bytes()), np.int32)
 
 
+@pytest.mark.slow
 def test_gold_is_true_by_construction_and_records_how_it_was_made(bench: Workspace) -> None:
     table = make_gold(AnnotationTables(bench, "test"), 9, seed=3)
     assert table.schema.equals(GOLD) and table.num_rows == 9 and len(set(table["pair_id"].to_pylist())) == 9
@@ -78,6 +79,7 @@ def overlap(a: list[float], b: list[float]) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
+@pytest.mark.slow
 def test_gold_is_made_once_and_grows_outside_the_roles(bench: Workspace) -> None:
     make_gold(AnnotationTables(bench, "test"), 5, seed=0)
     again = make_gold(AnnotationTables(bench, "test"), 3, seed=0)
@@ -162,6 +164,7 @@ def test_no_annotator_gets_a_gold_pair_twice_and_places_are_random() -> None:
     assert min(row["position"] for row in second.to_pylist()) == 200
 
 
+@pytest.mark.slow
 def test_neither_task_nor_image_server_reveals_a_gold_pair(bench: Workspace) -> None:
     gold = make_gold(AnnotationTables(bench, "test"), 2, seed=0).to_pylist()
     mined = read_table(bench.candidates("test") / "candidates.parquet").to_pylist()[:2]

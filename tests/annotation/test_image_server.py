@@ -110,6 +110,7 @@ def test_an_unreadable_picture_is_a_marked_placeholder_and_recorded(
     assert missing_images(workspace) == {}
 
 
+@pytest.mark.slow
 def test_only_pages_of_label_studio_read_pictures_on_loopback(tmp_path: Path) -> None:
     origins = page_origins("http://127.0.0.1:8700")
     with ImageServer(Workspace(tmp_path), 0, label_studio=origins) as images:

@@ -109,6 +109,7 @@ def test_which_double_checks_were_drawn_without_a_label(checks: list[str], earli
     assert ("double_check" in options.drawn_rounds) == drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keepable", [False, True])
 def test_a_double_check_without_the_pairs_of_dropped_queries_was_chosen_by_labels(
     tmp_path: Path, keepable: bool

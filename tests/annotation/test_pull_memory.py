@@ -184,6 +184,7 @@ _STORED = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(_STORED, st.integers(1, 4), st.integers(0, 5))
 def test_labels_in_parts_are_those_of_the_table(rows: list[tuple[Any, ...]], group: int, start: int) -> None:
     """Row groups of any size; the columns that older versions lack are added."""
@@ -220,6 +221,7 @@ def test_labels_whose_chunks_have_other_dictionaries_are_found_by_annotator(tmp_
 _ROWS = st.lists(st.tuples(st.sampled_from(["p", "q", "rr", "é"]), st.sampled_from(NAMES), st.integers(0, 3)))
 
 
+@pytest.mark.slow
 @given(_ROWS)
 def test_a_pair_is_found_with_its_own_row_first_and_else_with_the_first_of_the_split(
     rows: list[tuple[str, str, int]],

@@ -130,6 +130,7 @@ def test_the_bound_of_false_positives_is_the_largest_that_agrees_with_itself(
     assert false_positives(sample, positives, error, 0.99) == max(possible)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [0.02, 0.1])
 def test_gold_pairs_bound_the_false_positives_as_often_as_they_say(error: float) -> None:
     rng, held = np.random.default_rng(5), []

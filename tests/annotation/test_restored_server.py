@@ -81,6 +81,7 @@ def test_one_missing_label_counts_on(project: Project, capsys: pytest.CaptureFix
     assert project.pull(everything=True, accept_deleted=True) == {0: "unrelated"}
 
 
+@pytest.mark.slow
 def test_a_label_that_a_person_deleted_does_not_count(project: Project) -> None:
     project.label(0, "unrelated")
     project.label(1, "hard_negative")
@@ -229,6 +230,7 @@ def test_check_does_not_change_the_description(project: Project) -> None:
     assert project.server.state()["projects"] == before
 
 
+@pytest.mark.slow
 def test_a_label_whose_task_is_gone_is_reported_in_an_older_workspace(project: Project, tmp_path: Path) -> None:
     """The pair was skipped after the copy was made, and `leave` gave it to somebody else: nothing knows of the skip."""
     project.label(0, "hard_negative")
@@ -248,6 +250,7 @@ def test_a_label_whose_task_is_gone_is_reported_in_an_older_workspace(project: P
     assert project.pull(everything=True, accept_deleted=True) == {1: "unrelated"}
 
 
+@pytest.mark.slow
 def test_a_label_whose_task_a_person_deleted_counts_on(project: Project) -> None:
     project.label(0, "hard_negative")
     project.pull()

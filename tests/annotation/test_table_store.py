@@ -26,6 +26,7 @@ def tables_of(parts: _Parts) -> list[pa.Table]:
     return [pa.Table.from_pylist(part, schema=PLAIN) for part in rows]
 
 
+@pytest.mark.slow
 @given(_PARTS, st.integers(1, 7), st.booleans())
 def test_pieces_give_the_bytes_of_one_plain_table(parts: _Parts, group: int, encoded: bool) -> None:
     tables = tables_of(parts)
@@ -40,6 +41,7 @@ def test_pieces_give_the_bytes_of_one_plain_table(parts: _Parts, group: int, enc
         assert read_table(many, dictionary=["name"]).cast(PLAIN).equals(whole)
 
 
+@pytest.mark.slow
 @given(_PARTS, st.sampled_from([1, 300, 10**6]))
 def test_a_stored_table_comes_back_whatever_was_stored_in_between(parts: _Parts, in_memory: int) -> None:
     tables = [table.cast(ENCODED) for table in tables_of(parts)]

@@ -76,6 +76,7 @@ def test_the_weights_of_the_first_audit_stay(tmp_path: Path) -> None:
     assert new_tasks(later, again)["pair_id"].to_pylist()[:60] == drawn
 
 
+@pytest.mark.slow
 def test_a_uniform_audit_cannot_become_weighted(tmp_path: Path) -> None:
     review = Review(tmp_path)
     votes: list[Vote] = [(review.ids[0], "audit", "eve", "hard_negative")]

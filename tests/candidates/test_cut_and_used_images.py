@@ -80,6 +80,7 @@ def test_the_cut_of_given_pairs_is_searched_again_for_other_vectors(given, bench
     assert close_to_references(workspace)(ids["pool"]) == expected
 
 
+@pytest.mark.slow
 def test_a_mining_that_is_stopped_while_it_writes_its_result_has_to_run_again(given, decide, tmp_path, monkeypatch):
     """The pairs of the file are written, and the record is still that of the search."""
     workspace, *_ = given
@@ -112,6 +113,7 @@ def test_the_first_mining_that_is_stopped_while_it_writes_its_result_has_to_run_
     assert not stale_results(bench.workspace)
 
 
+@pytest.mark.slow
 def test_a_mining_that_is_stopped_after_its_geometry_does_not_leave_the_pairs_before_as_finished(
     bench, tmp_path, monkeypatch
 ):
@@ -179,6 +181,7 @@ def test_every_pool_image_of_the_first_split_is_used(tmp_path):
     assert used_images(workspace, "test") == expected and split_mined_first(workspace, "train").used == expected
 
 
+@pytest.mark.slow
 def test_training_does_not_take_images_of_an_earlier_larger_test_mining(bench):
     bench.add("reference", {f"r{n}": scene(n) for n in range(3)})
     bench.add("basic", {f"b{n}": scene(10 + n) for n in range(3)})

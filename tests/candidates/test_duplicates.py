@@ -235,6 +235,7 @@ def test_pictures_that_are_nearly_empty_as_thumbnails_go_to_a_person(tmp_path, f
     assert found == [False] * 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [_invoice, _logo, lambda _: Image.new("RGB", (300, 200), "white")])
 @pytest.mark.parametrize("form", [("PNG", {}), ("WEBP", {"quality": 80}), ("half", {})])
 def test_their_copies_are_still_duplicates(tmp_path, make, form):

@@ -64,6 +64,7 @@ def test_a_finished_mining_gets_its_space_when_it_runs_again(decided):
     assert close_to_references(decided.workspace) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top", [2, 3])
 def test_mining_again_scores_and_numbers_the_rechecked_pairs_again(decided, top):
     root = decided.workspace.root
@@ -83,6 +84,7 @@ def test_mining_again_scores_and_numbers_the_rechecked_pairs_again(decided, top)
     assert ("u1", "r1") in {(row["query_id"], row["reference_id"]) for row in rows}
 
 
+@pytest.mark.slow
 def test_rechecked_pairs_of_images_that_are_gone_are_left_out(decided, capsys):
     root = decided.workspace.root
     run(RecheckConfig(root, distractors=1))

@@ -49,6 +49,7 @@ def config(workspace: Workspace, shortlist: str) -> MineConfig:
     return MineConfig(workspace.root, top=1, shortlist=shortlist, workers=1)
 
 
+@pytest.mark.slow
 def test_the_copy_that_the_descriptor_lost_is_one_more_candidate(lost: Workspace) -> None:
     directory = mine(config(lost, "both"))
     found = read_table(directory / "local.parquet")
@@ -64,6 +65,7 @@ def test_the_copy_that_the_descriptor_lost_is_one_more_candidate(lost: Workspace
     assert "q2" in (directory / "contact_sheet.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_its_pool_image_is_no_hard_negative_until_people_decide_and_no_distractor(lost: Workspace) -> None:
     table = all_candidates(lost, "test") if (mine(config(lost, "both"))) else None
     assert table is not None
@@ -74,6 +76,7 @@ def test_its_pool_image_is_no_hard_negative_until_people_decide_and_no_distracto
     assert read_table(recheck(RecheckConfig(lost.root, distractors=5)))["query_id"].to_pylist() == []
 
 
+@pytest.mark.slow
 def test_local_alone_lists_only_pairs_that_fit(lost: Workspace) -> None:
     arguments = ["mine", "--shortlist", "local", "--top", "2", "--workspace", str(lost.root)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
@@ -82,6 +85,7 @@ def test_local_alone_lists_only_pairs_that_fit(lost: Workspace) -> None:
     assert not (directory / "local.parquet").exists()
 
 
+@pytest.mark.slow
 def test_mining_globally_again_removes_the_local_pairs(lost: Workspace) -> None:
     directory = mine(config(lost, "both"))
     marks = [read_json(directory / "run.json")["fingerprint"]]
@@ -92,6 +96,7 @@ def test_mining_globally_again_removes_the_local_pairs(lost: Workspace) -> None:
     assert used_images(lost, "test") == {"q1", "q2"}  # remembered: q2 is no distractor and not for training
 
 
+@pytest.mark.slow
 def test_pictures_without_keypoints_have_no_local_pair(bench: Bench) -> None:
     flat = textured(1).resize((4, 3)).resize((160, 120))
     bench.add("reference", {"r1": flat})

@@ -139,6 +139,7 @@ def walk(scores, caps):
     return want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalised", [False, True])
 def test_sample_floors_and_second_rounds(hubs, tmp_path, monkeypatch, normalised):
     monkeypatch.setattr(rounds, "SAMPLE", 64)

@@ -62,6 +62,7 @@ def test_new_pairs_until_none(mined, decide):
     assert len(all_candidates(mined, "test")) == 4
 
 
+@pytest.mark.slow
 def test_ties_with_the_cut_are_found(bench, decide):
     bench.add("reference", {"r1": scene(1), "r2": scene(2)})
     bench.add("pool", {"q1": scene(11)})
@@ -72,6 +73,7 @@ def test_ties_with_the_cut_are_found(bench, decide):
     assert read_table(run(RecheckConfig(bench.workspace.root)))["reference_id"].to_pylist() == ["r2"]
 
 
+@pytest.mark.slow
 def test_nothing_kept_gives_an_empty_table(mined, decide):
     decide(mined, "test", decisions_of(mined, q1="unsure", q2="unrelated", q3="edited_copy"))
     table = read_table(run(RecheckConfig(mined.root)))
@@ -79,6 +81,7 @@ def test_nothing_kept_gives_an_empty_table(mined, decide):
     assert new_pairs(mined) == []
 
 
+@pytest.mark.slow
 def test_bad_input(mined, decide, bench, tmp_path):
     with pytest.raises(NdecError, match=r"decisions\.parquet does not exist"):
         run(RecheckConfig(mined.root))

@@ -47,6 +47,7 @@ def test_a_removed_picture_is_no_twin(twins):
     assert read_twins(bench.workspace, "reference") == {"r2": "r1"}
 
 
+@pytest.mark.slow
 def test_twins_of_an_earlier_version_count_and_get_their_pictures_with_the_next_mining(twins):
     bench, pictures = twins
     path = twins_path(bench.workspace, "reference").with_suffix(".json")
@@ -57,6 +58,7 @@ def test_twins_of_an_earlier_version_count_and_get_their_pictures_with_the_next_
     assert set(read_json(path)["pictures"]) == set(pictures)
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_missing_is_compared_by_the_next_mining(bench, capsys):
     first = scene(1, (240, 180))
     bench.add("reference", {"r1": first, "r2": first.resize((120, 90)), "r3": scene(3)})

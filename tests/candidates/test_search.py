@@ -111,6 +111,7 @@ def test_top_pairs_equal_brute_force(problem, form, spread):
     assert got == brute_force(query_ids, queries, reference_ids, references, *caps.values(), offsets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("top", "max_per_query", "max_per_reference"), [(300, 1, 3), (900, 2, 0), (2500, 0, 2)])
 def test_floors_guesses_and_dense_tiles_change_nothing(every_first_pass, top, max_per_query, max_per_reference):
     """Thousands of queries around a few hubs, so that every shortcut is taken: the sample, rising floors, full

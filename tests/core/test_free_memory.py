@@ -98,6 +98,7 @@ except LowMemoryError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_picture_that_does_not_fit_into_memory_is_not_a_broken_one(tmp_path: Path) -> None:
     """A worker with too little memory must not leave a picture out that others embed."""
     path = tmp_path / "large.png"

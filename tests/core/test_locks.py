@@ -31,6 +31,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_who_the_first_is_and_a_kill_frees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

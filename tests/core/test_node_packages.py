@@ -9,6 +9,7 @@ import pytest
 from ndec_builder.core.executor.machines import this_machine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "package"),
     [

@@ -99,6 +99,7 @@ def test_a_slower_second_half_corrects_the_forecast() -> None:
     assert pace.seconds_left == pytest.approx(2000, rel=0.05)
 
 
+@pytest.mark.slow
 @given(each=st.floats(0.01, 5), start=st.floats(0, 100), jitter=st.lists(st.floats(0.6, 1.4), min_size=60, max_size=60))
 def test_the_first_forecast_is_within_a_factor_of_two(each: float, start: float, jitter: list[float]) -> None:
     """Items whose times differ by up to 40 %, after any time of start-up."""

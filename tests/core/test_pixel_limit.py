@@ -53,6 +53,7 @@ def test_every_verb_runs_with_the_limit_of_its_workspace(tmp_path: Path, monkeyp
     assert seen == [300_000_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "embedded"), [(PIXELS - 1, 0), (PIXELS, 2)])
 def test_embedding_honours_the_limit_of_listed_images(tmp_path: Path, limit: int, embedded: int) -> None:
     write_scenes(tmp_path / "in", 2)

@@ -62,6 +62,7 @@ def test_a_rotation_is_applied(rotation: int) -> None:
     assert gap(Image.open(io.BytesIO(render(data, rotation).body)), scene(1).rotate(-rotation, expand=True)) == 0
 
 
+@pytest.mark.slow
 def test_large_pictures_become_jpeg() -> None:
     large = Image.new("RGBA", (2100, 2000), (10, 20, 30, 255))
     buffer = io.BytesIO()

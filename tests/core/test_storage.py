@@ -127,6 +127,7 @@ def test_a_folder_that_cannot_be_made_is_one_paragraph(tmp_path: Path) -> None:
         write_json(tmp_path / "file" / "a.json", 1)
 
 
+@pytest.mark.slow
 def test_what_dead_processes_left_is_removed_and_what_living_ones_write_stays(tmp_path: Path) -> None:
     code = "import os, sys; from pathlib import Path; from ndec_builder.core.storage import atomic_path\n"
     code += "with atomic_path(Path(sys.argv[1])) as path: print(path, flush=True); os.kill(os.getpid(), 9)"

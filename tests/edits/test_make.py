@@ -124,6 +124,7 @@ def test_own_backgrounds_are_used_and_recorded(config: EditConfig) -> None:
     assert used and all(set(one) == {"index", "sha256"} and one["index"] < 3 for one in used)
 
 
+@pytest.mark.slow
 def test_a_bad_source_is_a_reject_and_its_number_stays_unused(
     config: EditConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +205,7 @@ def kill_in_the_second_shard(config: EditConfig, monkeypatch: pytest.MonkeyPatch
     return made
 
 
+@pytest.mark.slow
 def test_a_killed_run_makes_only_the_copies_of_unfinished_shards(
     config: EditConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +250,7 @@ def test_copies_of_queries_are_not_made_from_earlier_copies(config: EditConfig) 
     assert {row["source_id"] for row in edits} == {"scene-0000", "scene-0001"}
 
 
+@pytest.mark.slow
 def test_copies_of_copies_go_with_the_pictures_that_they_show(
     config: EditConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -300,6 +303,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
     return set_work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [50, 0], ids=["removed", "replaced"])
 def test_copies_of_sources_that_are_ingested_again_meanwhile_are_not_written(
     config: EditConfig, meanwhile: Callable[[Callable[[], object]], None], seed: int

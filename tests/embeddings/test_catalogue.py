@@ -25,6 +25,7 @@ def test_list_models_needs_no_role_and_no_workspace() -> None:
     assert {row["kind"]: row["commercial"] for row in listed}["multigrain"] == "no"
 
 
+@pytest.mark.slow
 def test_without_a_role_embed_is_a_usage_error() -> None:
     done = ndec("embed")
     assert done.returncode == 2 and "ndec embed reference" in done.stderr and not done.stdout

@@ -49,6 +49,7 @@ def test_other_weights_are_refused(backbone: Backbone) -> None:
         replace(TrunkSource.of(backbone, "off"), fingerprint="f" * 64).open()
 
 
+@pytest.mark.slow
 def test_shards_give_the_descriptors_and_rejects_of_one_process(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_an_older_whitening_of_few_images_stays_with_a_warning(
     assert "was fitted on only 20 images, fewer than 50" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read_are_said_and_too_few_others_are_refused(
     tmp_path: Path, ingest: Ingest, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +89,7 @@ def test_images_that_cannot_be_read_are_said_and_too_few_others_are_refused(
     assert record["counts"] == {"images": 7, "rejected": 1, "dim": 6}
 
 
+@pytest.mark.slow
 def test_a_whitening_that_is_stopped_before_its_record_is_not_taken_for_the_one_before(
     tmp_path: Path, ingest: Ingest, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def with_kinds(folders: Path, text: str, truth: str = "a/1,x\n") -> Dataset:
     return dataset(folders, truth, kinds=folders / "kinds.csv")
 
 
+@pytest.mark.slow
 def test_kinds_make_folders_equal_to_a_manifest(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = open_manifest(small.manifest).table("queries").to_pylist()
     rows = (",".join(row[name] or "" for name in ("query_id", "kind", "hard_kind", "group")) for row in queries)
@@ -114,7 +115,11 @@ def test_groups_of_the_kinds_come_before_the_rule(folders: Path) -> None:
         (KINDS + "a/2,hard_negative,frame,\n", "line 2: hard_kind is 'frame'; it must be one of natural"),
         (KINDS + "a/1,edited_copy,natural,\n", "only a hard_negative has one"),
         ("query_id,kind\nz,distractor\n", "line 2: 'z' is not among the 3 queries"),
-        ("query_id,kind\na/2,distractor\na/2.png,distractor\n", "line 3: the query 'a/2' was listed before"),
+        ("query_id,kind\na/2,distractor\na/2,distractor\n", "line 3: the query 'a/2' was listed before"),
+        (
+            "query_id,kind\na/2,distractor\na/2.png,distractor\n",
+            r"csv names the image 'a/2' twice, as 'a/2' and as 'a/2.png'",
+        ),
         ("query_id,kind\na/1,hard_negative\n", "calls 'a/1' hard_negative, but the ground truth gives it a reference"),
         ("query_id,kind\na/2,edited_copy\n", "calls 'a/2' edited_copy, but the ground truth gives it no reference"),
     ],

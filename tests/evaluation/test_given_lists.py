@@ -50,6 +50,7 @@ def metrics_of(report: Path) -> dict[str, Any]:
     return metrics
 
 
+@pytest.mark.slow
 def test_queries_without_a_prediction_are_counted_by_kind(
     listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +176,7 @@ def test_a_baseline_that_found_other_twins_says_so(listed: Callable[..., Benchma
         run(listed(name="second", baseline=report))
 
 
+@pytest.mark.slow
 def test_figures_of_the_report_before_are_deleted_and_no_others(listed: Callable[..., BenchmarkConfig]) -> None:
     report = run(listed(probabilities=True))
     assert (report / "figures" / "reliability.svg").is_file()

@@ -135,6 +135,7 @@ def test_a_small_part_and_a_mirrored_picture_are_found(folders: Dataset, tmp_pat
     assert "c" not in {q for q, _ in found} and "plain" not in {r for _, r in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: scene(2).save(path)], ids=["missing", "another picture"])
 def test_a_reference_that_could_not_be_read_is_tried_again(
     folders: Dataset, tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]

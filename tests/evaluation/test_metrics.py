@@ -86,6 +86,7 @@ def test_all_metrics_equal_a_plain_implementation_on_random_lists_with_ties() ->
         assert cut.recall_at_n == pytest.approx(cut.tp / positives)
 
 
+@pytest.mark.slow
 def test_equals_scikit_learn_where_there_are_no_ties_and_everything_is_found() -> None:
     rng = np.random.default_rng(1)
     for _ in range(300):
@@ -97,6 +98,7 @@ def test_equals_scikit_learn_where_there_are_no_ties_and_everything_is_found() -
         )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=30), st.integers(0, 3))
 @settings(max_examples=200, deadline=None)
 def test_order_of_the_rows_does_not_matter(rows: list[tuple[int, bool]], unfound: int) -> None:

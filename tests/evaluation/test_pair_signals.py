@@ -42,6 +42,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_signals_are_those_of_a_plain_loop(data: Dataset, tmp_path: Path) -> None:
     found = pair_signals(Workspace(tmp_path), data, QUERY, REFERENCE, Engine(here=True))
     assert found.shape == (5, len(PAIR_SIGNALS))

@@ -43,6 +43,7 @@ def test_written_predictions_read_back_exactly(tmp_path_factory: pytest.TempPath
     )
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=2, max_size=2, unique=True).map(sorted))
 @settings(max_examples=60, deadline=None)
 def test_any_id_is_written_as_csv_does(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:

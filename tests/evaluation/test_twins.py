@@ -78,6 +78,7 @@ def test_the_numbers_are_those_of_a_plain_loop(
     assert ("--twins drop" in metrics["twins"]) == (how is None)
 
 
+@pytest.mark.slow
 def test_without_twins_nothing_is_said(twinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for twin in TWINNED:
         (twinned / "references" / f"{twin}.png").unlink()

@@ -63,6 +63,7 @@ def test_a_second_command_is_refused_or_waits(bench: Bench) -> None:
     assert met.wrong == []
 
 
+@pytest.mark.slow
 def test_the_supervisor_fails_exactly_the_call_that_is_asked_for(bench: Bench, tmp_path: Path) -> None:
     def work() -> int:
         for number in range(3):

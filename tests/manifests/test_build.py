@@ -57,6 +57,7 @@ def test_queries_follow_the_decisions(world):
     assert all(row["license"] == "CC-BY-4.0" and row["landing_url"] for row in rows)
 
 
+@pytest.mark.slow
 def test_ground_truth_lists_every_query(world):
     directory = export(world, distractors=1)
     truth = {row["query_id"]: row["reference_id"] for row in table(directory, "ground_truth")}
@@ -68,6 +69,7 @@ def test_ground_truth_lists_every_query(world):
     assert lines[0] == "query_id,reference_id" and "stranger," in lines and "mine,r3" in lines
 
 
+@pytest.mark.slow
 def test_training_loses_what_the_test_has(world):
     directory = export(world)
     assert [row["image_id"] for row in table(directory, "train_basic")] == ["b1", "b2"]
@@ -108,6 +110,7 @@ def test_distractors_come_from_the_free_unmined_pool(world):
     assert len({frozenset(drawn(3, seed)) for seed in range(6)}) > 1
 
 
+@pytest.mark.slow
 def test_manifest_says_what_is_in_it(world):
     directory = export(world, distractors=2)
     info = json.loads((directory / "manifest.json").read_text())
@@ -231,6 +234,7 @@ def test_a_copy_of_a_query_or_of_a_confirmed_copy_has_the_reference_of_its_sourc
     assert not [found for found in validate(directory, images=False) if found.code.startswith("M2")]
 
 
+@pytest.mark.slow
 def test_copies_of_a_replaced_reference_are_left_out(world, capsys):
     """Their ingest forgot their record. As distractors, finds of the new picture of the reference would be wrong."""
     rows = {row["image_id"]: row for row in world.workspace.read_images("query").to_pylist()}
@@ -274,6 +278,7 @@ def _two_references(world):
     world.truth(("mine", "r3"), ("mine", "r1"))
 
 
+@pytest.mark.slow
 def test_a_pool_image_with_the_id_of_a_query_gets_another_id(world, capsys):
     world.images("query", {"p-hard": (11, None), "mine": (12, None)})
     world.truth(("p-hard", "r1"), ("mine", "r3"))
@@ -288,6 +293,7 @@ def test_a_pool_image_with_the_id_of_a_query_gets_another_id(world, capsys):
     assert not [found for found in validate(directory) if found.code.startswith("M2")]
 
 
+@pytest.mark.slow
 def test_a_pool_image_with_the_id_of_a_basic_image_gets_another_id(world):
     basic = {"b1": (90, None), "b2": (91, None), "t-good": (93, None), "pool/t-good": (94, None)}
     world.images("basic", basic)

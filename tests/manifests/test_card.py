@@ -32,6 +32,7 @@ def test_figures_that_nobody_computed_are_not_named(world: World) -> None:
     assert "* Decisions: 2 edited_copy, 4 hard_negative, 1 undecided, 2 unrelated, 1 unsure." in text
 
 
+@pytest.mark.slow
 def test_agreement_and_residual_bound_are_printed_where_they_are(world: World) -> None:
     agreement = {
         "rounds": {"first": {"kappa": 0.8123, "pairs": 40}, "double_check": {"kappa": None, "pairs": 0}},
@@ -48,6 +49,7 @@ def test_agreement_and_residual_bound_are_printed_where_they_are(world: World) -
     )
 
 
+@pytest.mark.slow
 def test_what_random_checks_proved_is_printed(world: World) -> None:
     audit = {"kept": 5000, "audited": 300, "copies": 0, "doubtful": 1, "bound": 0.0157}
     cleared = {"pairs": 812, "threshold": 0.987654, "checked": 200, "wrong": 1, "bound": 0.0235}
@@ -65,6 +67,7 @@ def test_what_random_checks_proved_is_printed(world: World) -> None:
     assert "* a\\|b: 39 of 40 gold pairs right (95 % interval 0.871–0.996)." in text
 
 
+@pytest.mark.slow
 def test_head_is_yaml_and_names_the_tables(world: World) -> None:
     text = card(world, name="a.b-c")
     head = yaml.safe_load(text.split("---")[1])
@@ -83,6 +86,7 @@ def test_size_categories_are_those_of_the_hub(rows: int, category: str) -> None:
     assert _size_category(rows) == category
 
 
+@pytest.mark.slow
 def test_citation_is_the_file_format_and_invents_no_author(world: World) -> None:
     directory = run(ExportConfig(world.workspace.root))
     cited = yaml.safe_load((directory / "CITATION.cff").read_text())
@@ -172,6 +176,7 @@ NEURIPS = (*(f"rai:data{name}" for name in NEURIPS_RAI), "rai:personalSensitiveI
            "prov:wasDerivedFrom", "prov:wasGeneratedBy")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_croissant_has_what_its_specification_and_the_datasets_track_require(described: Path) -> None:
     value = json.loads((described / "croissant.json").read_text())
     required = ("@context", "@type", "conformsTo", "description", "license", "name", "url", "creator", "datePublished")
@@ -182,6 +187,7 @@ def test_croissant_has_what_its_specification_and_the_datasets_track_require(des
     assert "M403" not in {finding.code for finding in validate(described)}
 
 
+@pytest.mark.slow
 def test_what_nobody_stated_is_left_out_and_listed(world: World) -> None:
     directory = run(ExportConfig(world.workspace.root))
     value = json.loads((directory / "croissant.json").read_text())

@@ -96,6 +96,7 @@ def everything(directory: Path) -> bytes:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"attribution_only": True}, {"materialize": "tar"}, {"materialize": "folder"}, {}],
     ids=["attribution only", "tar", "folder", "linked"],
@@ -111,6 +112,7 @@ def test_no_dataset_holds_a_credential(
     assert "M227" not in {finding.code for finding in validate(directory, images=False)}
 
 
+@pytest.mark.slow
 def test_a_linked_uri_with_a_credential_still_reads_and_is_reported(world: World) -> None:
     given_addresses(world, uri=True)
     directory = run(ExportConfig(world.workspace.root))

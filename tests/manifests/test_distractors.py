@@ -57,6 +57,7 @@ def test_distractors_that_were_not_compared_are_called_so(
     assert "the distractors were not compared with the references" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_images_of_a_closed_group_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     _, before, _ = exported(world, monkeypatch, compared=False)
     pool = world.workspace.read_images("pool").to_pylist()

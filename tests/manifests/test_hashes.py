@@ -22,6 +22,7 @@ from ndec_builder.manifests.validate import validate
 from support.decided_world import World
 
 
+@pytest.mark.slow
 def test_every_image_has_the_hashes_of_the_libraries(world: World) -> None:
     directory = run(ExportConfig(world.workspace.root, hashes="phash, pdq", materialize="folder"))
     found = pq.read_table(directory / "hashes.parquet")

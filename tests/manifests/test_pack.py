@@ -147,6 +147,7 @@ def test_small_images_keep_their_bytes_when_others_are_resized() -> None:
     assert Image.open(io.BytesIO(data)).size == (20, 40) and ending == ".png"
 
 
+@pytest.mark.slow
 def test_a_turned_image_is_packed_upright(world: World) -> None:
     rows = world.workspace.read_images("reference").to_pylist()
     rows[0]["rotation"] = 90

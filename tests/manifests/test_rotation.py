@@ -25,6 +25,7 @@ def turned(world: World, role: str, image_id: str) -> None:
     write_table(world.workspace.images(role), table_of(IMAGES, rows))
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_see_it(world: World) -> None:
     for role, name in (("reference", "r2"), ("pool", "p-hard"), ("basic", "b1"), ("pool", "t-good")):
         turned(world, role, name)
@@ -41,6 +42,7 @@ def test_training_and_evaluation_see_it(world: World) -> None:
     assert set(packed.table("references")["rotation"].to_pylist()) == {0}
 
 
+@pytest.mark.slow
 def test_the_release_layout_names_images_that_it_cannot_rotate(world: World, tmp_path: Path) -> None:
     for role, name in (("pool", "p-hard"), ("basic", "b1")):
         turned(world, role, name)

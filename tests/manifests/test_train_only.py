@@ -19,6 +19,7 @@ from support.decided_world import World
 TRAIN = ("train_basic", "train_pairs", "train_pair_images")
 
 
+@pytest.mark.slow
 def test_the_training_tables_are_those_of_the_complete_dataset(world: World) -> None:
     complete = open_manifest(run(ExportConfig(world.workspace.root)))
     alone = open_manifest(run(ExportConfig(world.workspace.root, name="train", train_only=True)))

@@ -75,6 +75,7 @@ def test_no_image_or_group_crosses_a_split(corpus: Path) -> None:
             assert row["group"] in groups[edit["source_role"]]
 
 
+@pytest.mark.slow
 def test_planted_reverse_crops_replay(corpus: Path) -> None:
     """Cropping the pool picture by the recorded box gives the gallery picture."""
     by_id = {(role, row["image_id"]): row for role in ROLES for row in rows(corpus, role)}
@@ -119,6 +120,7 @@ def test_the_run_record_counts(corpus: Path) -> None:
     assert counts["reverse_crops_planted"] == planted.count("reverse_crop")
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_for_any_number_of_workers(corpus: Path, own_photos: Path, tmp_path: Path) -> None:
     run(CorpusConfig(tmp_path, images=own_photos, workers=1))
     assert hashes(tmp_path) == hashes(corpus)

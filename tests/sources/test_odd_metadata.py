@@ -52,6 +52,7 @@ def test_lines_that_name_one_file_are_one_image(tmp_path: Path, folders: Path) -
     assert "2 lines of the list repeat an earlier one" in found.notes
 
 
+@pytest.mark.slow
 def test_the_kind_of_a_large_folder_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "metadata.parquet").touch()
     for number in range(1_100):

@@ -101,6 +101,7 @@ def test_names_cannot_leave_their_folder(tmp_path: Path, name: str) -> None:
         read(tmp_path, build({name: b"x"}))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 400), st.integers(0, 255))
 def test_any_changed_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, at: int, value: int) -> None:
     blob = bytearray(build(FOLDER))

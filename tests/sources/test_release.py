@@ -75,6 +75,7 @@ def test_the_direction_can_be_reversed(tmp_path: Path, release: Path) -> None:
     assert ids(workspace, "basic") == ["oi-a", "oi-b"]
 
 
+@pytest.mark.slow
 def test_existing_references_are_checked_and_roles_can_be_added(tmp_path: Path, release: Path) -> None:
     save(tmp_path / "disc" / "R000004.jpg", 4)
     save(tmp_path / "disc" / "T000003.jpg", 3)  # the same bytes as in the release

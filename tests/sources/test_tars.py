@@ -89,6 +89,7 @@ def test_members_become_rows_with_their_metadata(tmp_path: Path, shards: Path) -
     assert found == ["https://example.org/10001.jpg", "CC-BY-4.0", "Ä", "caption 10001", "g1"]
 
 
+@pytest.mark.slow
 def test_patterns_single_files_and_remote_addresses_give_the_same_images(tmp_path: Path, shards: Path) -> None:
     whole = {image_id: row["sha256"] for image_id, row in ingest(tmp_path, shards).items()}
     for source in (f"{shards}/part-{{000..001}}.tar", f"{shards}/part-*.tar", f"{shards}/part-{{000,001}}.tar"):

@@ -28,6 +28,7 @@ def test_a_still_shot_gives_one_frame(tmp_path: Path, write_video: Callable[...,
     assert len(read_frames(tmp_path / "v.avi")) == 1
 
 
+@pytest.mark.slow
 def test_a_long_shot_is_capped_and_spread(tmp_path: Path, write_video: Callable[..., None]) -> None:
     write_video(tmp_path / "v.avi", (1,), frames=130, step=1)
     frames = read_frames(tmp_path / "v.avi")

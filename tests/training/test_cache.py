@@ -33,6 +33,7 @@ def build(root: Path, backbone: Backbone, images: pa.Table, maker: ViewMaker) ->
     return cache_views(root, backbone, images, maker, VIEW_KINDS, "off", 2)
 
 
+@pytest.mark.slow
 def test_features_and_scales_are_those_of_each_view(
     tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +50,7 @@ def test_features_and_scales_are_those_of_each_view(
             assert cached.adds_content[row, number] == view.adds_content
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_and_a_lost_part_is_made_again(
     tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +76,7 @@ def test_other_seeds_or_images_have_their_own_cache(tmp_path: Path, backbone: Ba
     assert len(marks) == 3
 
 
+@pytest.mark.slow
 def test_bad_images_are_rejects_and_come_back(tmp_path: Path, backbone: Backbone) -> None:
     paths = write_scenes(tmp_path / "in", 5)
     images, maker = make(paths)

@@ -43,6 +43,7 @@ def views(root: Path, tiny: str, paths: list[Path], bf16: str = "auto") -> Cache
     return cache_views(root, load_backbone(tiny), table_of(IMAGES, rows), maker, kinds, bf16, 1)
 
 
+@pytest.mark.slow
 def test_views_made_now_name_what_auto_means(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, found = write_scenes(tmp_path / "in", 3), {}
     for precision in PRECISIONS:
@@ -54,6 +55,7 @@ def test_views_made_now_name_what_auto_means(tiny: str, tmp_path: Path, monkeypa
     assert views(tmp_path / "cache", tiny, paths, "off").fingerprint not in (one.fingerprint, two.fingerprint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("made", "now"), MOVES)
 def test_training_pairs_of_an_earlier_version_are_used_in_their_own_precision_only(
     made: str, now: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: Rows,

@@ -31,6 +31,7 @@ def images(groups: list[str | None], pairs: list[tuple[int, int]] | None = None)
     return TrainingSet(table, len(groups), np.arange(len(groups)), rows, np.ones(len(rows), bool))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(0.05, 20), min_size=20, max_size=60), st.lists(st.floats(0.05, 20), max_size=9),
     st.sampled_from([0.5, 0.8, 0.9, 0.99]),
@@ -106,6 +107,7 @@ def test_the_checkpoint_says_its_threshold_and_the_head_behind_it_saw_no_held_ou
     assert (plain / "checkpoint.safetensors").read_bytes() == (directory / "checkpoint.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["baseline", "triplet"])
 def test_recipes_without_norms_choose_none(config: Make, recipe: str) -> None:
     directory = train.run(config(recipe=recipe, keep_copies=0.9))

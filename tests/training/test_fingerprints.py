@@ -110,6 +110,7 @@ def regrouped(rows: Rows) -> None:
     rows["train_basic"][8]["group"] = rows["train_basic"][9]["group"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [rotated, regrouped])
 def test_a_changed_manifest_is_trained_again(
     config: Make, tables: Rows, write_manifest: Write, change: Callable[[Rows], None]
@@ -145,6 +146,7 @@ def test_a_changed_manifest_is_fitted_again(
     assert weights.read_bytes() != before
 
 
+@pytest.mark.slow
 def test_other_bytes_under_the_same_hash_are_rejected(config: Make, tables: Rows, tmp_path: Path) -> None:
     settings = config(steps=2, max_reject_share=0.5)
     scene(77, (96, 72)).save(tmp_path / "files" / "b03.png")  # replaced after the export
@@ -171,6 +173,7 @@ def test_replaced_weights_of_the_backbone_are_trained_with_again(config: Make, t
     assert after["fingerprint"] != before["fingerprint"] and after["weights_sha256"] != before["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_settings_of_other_stages_change_no_training_result(config: Make, tmp_path: Path) -> None:
     settings = config(steps=2)
     directory = train.run(settings)

@@ -51,6 +51,7 @@ def test_the_model_learns_what_tells_copies_apart_and_says_which_feature(config:
         assert other.is_copy[there].mean() == pytest.approx(predicted[there].mean(), abs=0.12)
 
 
+@pytest.mark.slow
 def test_the_same_fit_gives_the_same_bytes_and_reads_back(config: FusedConfig, tmp_path: object) -> None:
     train = table(200, 0)
     written = []
@@ -105,6 +106,7 @@ def test_a_negative_slope_is_not_believed() -> None:
     assert calibrate(logits, logits < 0, np.ones(50)) == (1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_the_model_type_is_frozen(config: FusedConfig) -> None:
     model, _ = fit_fused(table(60, 0), WHITENING, BACKGROUND, config)
     assert isinstance(model, FusedModel)
