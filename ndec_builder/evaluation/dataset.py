@@ -174,7 +174,7 @@ def from_folders(
 
     tables = [folder_table("query", queries, group_by), folder_table("reference", references, "none")]
     ids: list[list[str]] = [table["image_id"].to_pylist() for table in tables]
-    rows = match_ids(read_ground_truth(ground_truth, {*ids[0], *ids[1]}), *ids)
+    rows = match_ids(read_ground_truth(ground_truth, {*ids[0], *ids[1]}), ids[0], ids[1], str(ground_truth))
     truth = _truth(rows, tables[0], tables[1], str(ground_truth))
     names = ["query"] * len(tables[0])
     strata: np.ndarray = np.zeros(len(tables[0]), dtype=np.int64)
