@@ -237,8 +237,9 @@ def waiting(what: str) -> Iterator[None]:
 def ending_on_signals() -> Iterator[None]:
     """Let a closed terminal or a `kill` end the work inside as Ctrl-C does, so that its servers and processes end too.
 
-    Raises KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP; does nothing outside the main thread. SIGINT is included:
-    a shell starts background jobs with SIGINT ignored, and Python then raises nothing.
+    Raises KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP; does nothing outside the main thread. SIGINT is included
+    even where it is ignored, as in background jobs of a shell: Python then raises nothing. An ignored SIGHUP stays
+    ignored, because `nohup` asks for it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -247,7 +248,10 @@ def ending_on_signals() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -246,7 +246,12 @@ class Unloadable:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_workers_end_when_the_command_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "out"
-    child = subprocess.Popen(command(output, "forever", 2, "processes"))
+    before = signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None
+    try:  # under `nohup`, tests and their processes ignore SIGHUP
+        child = subprocess.Popen(command(output, "forever", 2, "processes"))
+    finally:
+        if before is not None:
+            signal.signal(number, before)
     wait_for(lambda: bool(list(output.glob("shards/*/pid"))))
     worker = int(next(output.glob("shards/*/pid")).read_text())
     child.send_signal(number)
