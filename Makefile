@@ -32,15 +32,18 @@ $(SERVER_VENV)/.installed: $(VENV)/.installed
 demo: install
 	$(VENV)/bin/ndec demo --out $(DEMO_OUT) $(DEMO_FLAGS)
 
-# Three parts side by side: tests with a server or a browser mostly wait, and the others sometimes do. The third part
+# Four parts side by side: tests with a server or a browser mostly wait, and the others sometimes do. The last part
 # prints as it goes, the others at the end. TEST_FLAGS: options such as -k, not paths.
+SERVED := -m "server or browser"
+OTHERS := -m "not (server or browser)"
 FOLDERS := $(addprefix tests/,annotation candidates core edits embeddings faults)
 test: install lint
 	@out=$$(mktemp -d); run() { $(VENV)/bin/python -m pytest $(TEST_FLAGS) "$$@" 2>&1; }; \
-	  run -m "server or browser" >"$$out/1" & first=$$!; \
-	  run -m "not (server or browser)" $(FOLDERS) >"$$out/2" & second=$$!; \
-	  run -m "not (server or browser)" $(addprefix --ignore=,$(FOLDERS)) tests; codes=$$?; \
-	  for part in $$second $$first; do wait $$part; codes="$$codes $$?"; done; \
+	  run $(SERVED) tests/annotation >"$$out/1" & first=$$!; \
+	  run $(SERVED) --ignore=tests/annotation tests >"$$out/2" & second=$$!; \
+	  run $(OTHERS) $(FOLDERS) >"$$out/3" & third=$$!; \
+	  run $(OTHERS) $(addprefix --ignore=,$(FOLDERS)) tests; codes=$$?; \
+	  for part in $$third $$second $$first; do wait $$part; codes="$$codes $$?"; done; \
 	  cat "$$out"/*; rm -rf "$$out"; \
 	  for code in $$codes; do case $$code in 0|5) ;; *) exit 1 ;; esac; done  # 5: TEST_FLAGS selects none of a part
 
