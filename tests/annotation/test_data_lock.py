@@ -15,7 +15,7 @@ from ndec_builder.core.access.machines import running_system
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json
 from support.needs import free_port
-from support.processes import server_of_a_killed_owner
+from support.processes import fork, server_of_a_killed_owner
 
 ELSEWHERE = '{"host": "other-host", "user": "someone", "process": 7, "url": "http://o", "system": "x", "since": "then"}'
 
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_locked_is_refused(tmp_path: Path, monkeypatch: 
 def test_another_user_is_refused(tmp_path: Path) -> None:
     data_lock.release(data_lock.acquire(tmp_path))
     tmp_path.chmod(0o755)
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.seteuid(65534)
         try:

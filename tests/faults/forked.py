@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.processes import fork
+
 HEAVY = (
     "encodings.cp437", "encodings.idna",  # names in a zip: loaded late, when the right to read Python may be gone
     "torch", "torchvision", "faiss", "cv2", "pyarrow.parquet", "pyarrow.compute", "pandas", "PIL.Image", "PIL.ImageCms",
@@ -78,7 +80,7 @@ class Command:
         self._touched = log.with_suffix(".touched") if record else None
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             self._work(arguments, log, die_at, threads, prepare)
 

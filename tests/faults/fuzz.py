@@ -30,6 +30,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from faults import record  # noqa: E402
 from faults.fuzz_targets import Target, targets  # noqa: E402
+from support.processes import fork  # noqa: E402
 
 ALARM = 30  # seconds for one input
 MEMORY = 3 << 30  # bytes that a parser may map beyond what the process has before it begins
@@ -117,7 +118,7 @@ def apart(target: Target, seconds: float, examples: int, first_seed: int) -> Res
     """`fuzz` in a process of its own; its death is a failure too."""
     receive, send = os.pipe()
     begun = time.monotonic()
-    child = os.fork()
+    child = fork()
     if child == 0:
         os.close(receive)
         quiet = os.open(os.devnull, os.O_WRONLY)

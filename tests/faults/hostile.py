@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
 from faults.forked import Command, Ended, warm_up  # noqa: E402
+from support.processes import fork  # noqa: E402
 
 MEMORY = 8192  # MiB: the bound of a command's resident memory, with nine bombs just below the limit side by side
 SECONDS = 30  # for one file
@@ -158,7 +159,7 @@ def slowest_file(folder: Path) -> float:
     from ndec_builder.sources.inspect_images import read_facts
 
     receive, send = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         worst = 0.0
         for parent, _, files in os.walk(folder):

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.processes import fork
+
 _SECCOMP, _PRCTL_NO_NEW_PRIVS, _NEW_LISTENER = 317, 38, 8
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # ioctl numbers of the listener
 _NOTIFY, _ALLOW, _CONTINUE = 0x7FC00000, 0x7FFF0000, 1
@@ -82,7 +84,7 @@ class Watched:
         self.calls: list[Call] = []
         ours, theirs = socket.socketpair()
         log.unlink(missing_ok=True)
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             ours.close()
             _run(work, log, theirs)

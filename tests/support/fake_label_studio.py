@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from support.fake_label_studio_routes import ROUTES
 from support.fake_label_studio_state import StoredState, empty_state
+from support.processes import fork
 
 TOKEN = "simulated-token"
 _Row = dict[str, Any]
@@ -36,7 +37,7 @@ class FakeLabelStudio:
         listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         self._pipe = ours
-        self._process = os.fork()
+        self._process = fork()
         if self._process == 0:
             try:
                 ours.close()

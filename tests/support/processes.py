@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import shutil
 import signal
@@ -24,6 +25,17 @@ def ends_with_us(number: int = signal.SIGTERM) -> Callable[[], None]:
     """`preexec_fn` of a Popen for a server: the signal comes when the thread that started it ends, even if killed."""
     library = ctypes.CDLL(None)  # loaded before the fork
     return lambda: library.prctl(_PR_SET_PDEATHSIG, number)
+
+
+def fork() -> int:
+    """`os.fork` whose child leaves the parent's garbage alone.
+
+    A compiled OpenVINO model in it would wait for its threads when it is freed, and a fork has none of them.
+    """
+    child = os.fork()
+    if child == 0:
+        gc.freeze()
+    return child
 
 
 def end_with_parent() -> None:
