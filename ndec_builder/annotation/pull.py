@@ -76,7 +76,7 @@ def run(config: PullConfig) -> Path:
 def _report_counts(counts: Counter[str], tables: AnnotationTables) -> None:
     skipped = number_of(counts["skipped"], "pair is", "pairs are")
     say(f"pulled labels: {counts['new']} new, {counts['changed']} changed; {skipped} skipped")
-    if tables.skipped and (waiting := waiting_skips(tables.skipped, tables.tasks)):  # reading tasks takes memory
+    if tables.skipped and (waiting := waiting_skips(tables.skipped, tables.tasks)):
         names = ", ".join(f"{name} {number}" for name, number in skips_by_annotator(waiting).items())
         say(f"skipped by {names}; the next push of that round gives these pairs to someone else")
     if counts["withdrawn"]:

@@ -70,10 +70,9 @@ def pull_labels(
         skips = [row | {"seen_at": now} for row in found.rows.skips]
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, skips)]))
     tables.append_labels(_new_labels(found))
-    found.counts["labels"], found.counts["skipped"] = (
-        tables.label_count,
-        len(waiting_skips(tables.skipped, tables.tasks)),
-    )
+    found.counts["labels"] = tables.label_count
+    # the tasks are read only where pairs were skipped: they take memory
+    found.counts["skipped"] = len(waiting_skips(tables.skipped, tables.tasks)) if tables.skipped else 0
     found.snapshot.write()
     found.comparisons.write()
     return found.counts, found.deleted
