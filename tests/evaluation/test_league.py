@@ -178,19 +178,12 @@ def test_a_second_run_takes_what_is_there(small: Any, played: Any, monkeypatch: 
     assert sorted(path.name for path in lists.iterdir()) == ["greys.csv", "mine.csv"]  # none of the league before
 
 
-def test_a_given_list_is_not_replaced_by_its_half(small: Any, played: Any) -> None:
+@pytest.mark.parametrize("name", ["greys", "other"])
+def test_a_given_list_is_neither_replaced_by_its_half_nor_removed(small: Any, played: Any, name: str) -> None:
     given = played[0] / "predictions" / "greys.csv"
     before = given.read_bytes()
     with pytest.raises(UsageError, match=r"greys\.csv is a file that this command replaces or removes"):
-        league(small, played[0], f"greys={given}")
-    assert given.read_bytes() == before
-
-
-def test_a_list_of_the_league_before_is_not_removed_while_another_name_uses_it(small: Any, played: Any) -> None:
-    given = played[0] / "predictions" / "greys.csv"
-    before = given.read_bytes()
-    with pytest.raises(UsageError, match=r"greys\.csv is a file that this command replaces or removes"):
-        league(small, played[0], f"other={given}")
+        league(small, played[0], f"{name}={given}")
     assert given.read_bytes() == before
 
 
