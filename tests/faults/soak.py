@@ -317,7 +317,7 @@ def assess(samples: list[Sample], bench: Soak, load: float) -> tuple[list[list[o
         fine &= flat
     left = max(s.leftovers for s in samples)
     rows.append(["temporary files, work folders and locks left after a round", left, "none" if not left else "LEFT"])
-    return rows, fine and not left
+    return rows, bool(fine and not left)
 
 
 def main() -> None:

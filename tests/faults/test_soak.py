@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from faults.soak import floor_rise, leftovers, slope
+from faults.soak import ENOUGH, FLAT, Sample, assess, floor_rise, leftovers, slope
 from ndec_builder.annotation.label_studio.connection import Connection
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,35 @@ def test_a_leak_is_told_from_noise(a_round: float, grows: bool) -> None:
     assert abs(found - a_round) < 0.04
     hump = np.where((ROUNDS > 83) & (ROUNDS < 122), 90.0, 0.0)  # something large was held for a while
     assert abs(floor_rise(ROUNDS, 900 + wander + hump + a_round * ROUNDS) - a_round) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("rounds", "begins", "verdicts"),
+    [
+        (600, 600, ["flat", "flat"]),
+        (600, 450, ["flat", "GROWS"]),  # it begins late: a small slope over the second half
+        (600, 0, ["GROWS", "GROWS"]),
+        (ENOUGH - 1, 0, ["GROWS", ""]),  # its last third would be too short for a verdict
+    ],
+)
+def test_a_long_soak_has_a_verdict_on_its_last_third(rounds: int, begins: int, verdicts: list[str]) -> None:
+    grown = np.maximum(0, np.arange(rounds) - begins) * 1.5 * FLAT
+    samples = [Sample(n, 490 + more, 240, 9, 13, 270, 40, 0, 230, 4, 245, 10**6) for n, more in enumerate(grown)]
+    rows, fine = assess(samples, SimpleNamespace(labelled=1), 0.3)
+    assert [row[2] for row in rows if "of ndec, MiB a round: slope of its floor" in str(row[0])] == verdicts
+    assert fine is ("GROWS" not in verdicts)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="a later pathlib does not intern names")
+def test_names_that_come_and_go_double_the_dictionary_of_interned_strings_once() -> None:
+    """In a process of its own, whose dictionary is not large already. It is built anew in round 734 again."""
+    paths = os.pathsep.join(str(path) for path in (Path(__file__).parents[2], Path(__file__).parents[1]))
+    code = "import json; from faults.interned import changes; print(json.dumps(changes(800)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    (_, before), (_, doubled), (_, last) = json.loads(done.stdout)
+    assert 3 < doubled - before < 4.5
+    assert abs(last - doubled) < 1
 
 
 MAPPINGS = """
