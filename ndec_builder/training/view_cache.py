@@ -19,12 +19,12 @@ from ndec_builder.core.executor.plan import Plan, Shard
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import decode_versions
+from ndec_builder.core.locks import locked
 from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import (
     atomic_path,
     fingerprint,
     read_table,
-    remove_abandoned,
     sha256_bytes,
     write_table,
 )
@@ -87,7 +87,7 @@ def cache_views(
 ) -> CachedViews:
     """Compute the views under `root/<fingerprint>/`; existing shards are read, unless a rejected image is readable now.
 
-    An interrupted run continues at the first missing shard. The local engine makes them in this process, in `threads`;
+    An interrupted run continues at the first missing shard. A second run that needs the same views waits. The local engine makes them in this process, in `threads`;
     a task on Ray uses one core, and loads the backbone by its name.
     """
     ids = images["image_id"].to_pylist()
@@ -101,10 +101,6 @@ def cache_views(
         mark = views_fingerprint(*given, precision=precision, replaced=True)
         plan = Plan(len(rows), SHARD_IMAGES, mark)
     directory = (root / mark[:16]).absolute()
-    remove_abandoned(directory)
-    shards = plan.shards
-    for shard in shards:
-        _forget_if_readable(directory, shard, maker, ids)
     trunk: Backbone | TrunkSource = backbone
     if engine is not None and engine.name == "ray":
         trunk = TrunkSource.of(backbone, bf16)
@@ -112,8 +108,11 @@ def cache_views(
     else:
         engine = Engine(here=True)
     work = ViewShard(directory, rows, trunk, maker, tuple(kinds), bf16, threads)
-    run_shards(directory, plan, work, engine, what="views", unit="images")
-    return _read(directory, shards, len(kinds), mark)
+    with locked(directory, wait=True):  # all recipes share these views, and two may be trained at once
+        for shard in plan.shards:
+            _forget_if_readable(directory, shard, maker, ids)
+        run_shards(directory, plan, work, engine, what="views", unit="images")
+        return _read(directory, plan.shards, len(kinds), mark)
 
 
 def views_fingerprint(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from pathlib import Path
 
@@ -38,12 +37,9 @@ def test_the_lock_lasts_as_long_as_the_server_not_as_the_command(env: Path, tmp_
     data = tmp_path / "data"
     data.mkdir()
     (data / "stays").touch()  # as a server of an older version, which does not watch its owner
-    pid = server_of_a_killed_owner(data, free_port(), env)["pid"]
-    try:
-        with pytest.raises(NdecError, match=f"process {pid} of user"):
-            data_lock.acquire(data, wait=0)
-    finally:
-        os.killpg(pid, signal.SIGKILL)
+    with server_of_a_killed_owner(data, free_port(), env) as state, pytest.raises(NdecError) as caught:
+        data_lock.acquire(data, wait=0)
+    assert f"process {state['pid']} of user" in str(caught.value)
     data_lock.release(data_lock.acquire(data, wait=10))
 
 

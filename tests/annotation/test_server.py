@@ -100,17 +100,19 @@ def test_a_stale_state_file_is_ignored_and_a_left_behind_server_is_ended(env: Pa
         state_file(data), {"pid": os.getpid(), "owner": 1, "url": "http://x", "image_url": ""}
     )  # a reused process id
     assert running_state(data) is None
-    left = server_of_a_killed_owner(data, port, env)
-    with LabelStudioServer(data, port, env=env):  # the same port: the left-behind server must have been ended
+    with (
+        server_of_a_killed_owner(data, port, env) as left,
+        LabelStudioServer(data, port, env=env),  # the same port: the left-behind server must have been ended
+    ):
         now = running_state(data)
         assert now and now["pid"] != left["pid"]
 
 
 def test_the_server_ends_when_ndec_is_killed(env: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    server_of_a_killed_owner(data, free_port(), env)
-    data_lock.release(data_lock.acquire(data, wait=30))  # the server holds the lock until it ends
-    assert running_state(data) is None
+    with server_of_a_killed_owner(data, free_port(), env):
+        data_lock.release(data_lock.acquire(data, wait=30))  # the server holds the lock until it ends
+        assert running_state(data) is None
 
 
 def test_secrets_that_do_not_match_the_database(env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,12 @@ def folder_in_memory(name: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def server_of_a_killed_owner(data: Path, port: int, env: Path) -> dict[str, Any]:
-    """Start Label Studio in another process, then kill -9 that process; the server's state before the kill."""
+@contextlib.contextmanager
+def server_of_a_killed_owner(data: Path, port: int, env: Path) -> Iterator[dict[str, Any]]:
+    """Start Label Studio in another process, then kill -9 that process; yields the server's state before the kill.
+
+    A server that still runs at the end is killed, so a test that fails leaves none behind.
+    """
     code = (
         "import time; from pathlib import Path\n"
         "from ndec_builder.annotation.label_studio.server import LabelStudioServer as L\n"
@@ -67,4 +71,8 @@ def server_of_a_killed_owner(data: Path, port: int, env: Path) -> dict[str, Any]
         state = running_state(data)
         owner.send_signal(signal.SIGKILL)  # as when memory runs out: nothing is cleaned up
     assert state is not None
-    return state
+    try:
+        yield state
+    finally:
+        if (left := running_state(data)) is not None and left["pid"] == state["pid"]:
+            os.killpg(left["pid"], signal.SIGKILL)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ndec_builder.core.locks import is_locked
 from ndec_builder.core.storage import read_table, sha256_file
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.training import view_cache
@@ -107,3 +108,17 @@ def test_of_picks_rows_by_id(tmp_path: Path, backbone: Backbone) -> None:
     cached = build(tmp_path / "cache", backbone, *make(write_scenes(tmp_path / "in", 4)))
     part = cached.of(["scene-0003", "scene-0001"])
     assert (part.features == cached.features[[3, 1]]).all() and part.ids == ["scene-0003", "scene-0001"]
+
+
+def test_views_that_two_recipes_share_are_made_by_one_run_at_a_time(
+    tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+
+    def looked_at(directory: Path, *given: object) -> None:
+        held.append(is_locked(directory))
+
+    monkeypatch.setattr(view_cache, "_forget_if_readable", looked_at)
+    build(tmp_path / "cache", backbone, *make(write_scenes(tmp_path / "in", 2)))
+    (folder,) = (tmp_path / "cache").glob("[!.]*")
+    assert held == [True] and not is_locked(folder)

@@ -25,6 +25,7 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, finished, marker, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
+from ndec_builder.core.locks import locked
 from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
@@ -94,10 +95,21 @@ def query_variants(
 def _codes(
     workspace: Workspace, images: Sequence[LocatedImage], most: int, mirrored: bool, engine: Engine
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Shard by shard (1 or 2, sum of counts, 16) uint8, and counts (images,)."""
+    """Shard by shard (1 or 2, sum of counts, 16) uint8, and counts (images,).
+
+    Another command that needs the same codes waits until these are read.
+    """
     named = [[name, rotation] for name, _, rotation, _ in images]
     plan = Plan(len(images), CODED_IMAGES, fingerprint([LOCAL_VERSION, _SIDE, most, mirrored, named]))
-    folder = open_plan(workspace.root / "cache" / "local" / plan.fingerprint[:16], plan).absolute()
+    output = workspace.root / "cache" / "local" / plan.fingerprint[:16]
+    with locked(output, wait=True):
+        yield from _coded(output, plan, images, most, mirrored, engine)
+
+
+def _coded(
+    output: Path, plan: Plan, images: Sequence[LocatedImage], most: int, mirrored: bool, engine: Engine
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    folder = open_plan(output, plan).absolute()
     work = CodesShard(folder, images, most, mirrored)
     for shard in plan.shards:
         if (

@@ -20,6 +20,7 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, check_files, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
+from ndec_builder.core.locks import locked
 from ndec_builder.core.storage import atomic_path, fingerprint
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, pictures_of, rotations_of
@@ -63,17 +64,21 @@ def pair_signals(
 ) -> np.ndarray:
     """(n, 30) float64 signals of pairs, sorted by query. Measures only pairs that are not in the cache.
 
-    Searches with different k, models or score normalisation share many pairs.
+    Searches with different k, models or score normalisation share many pairs. A second benchmark that lacks pairs
+    waits until the first one has measured its own.
     """
     sides = [images_of(dataset, table) for table in (dataset.queries, dataset.references)]
     pairs = [(sides[0][q], sides[1][r]) for q, r in zip(query.tolist(), reference.tolist(), strict=True)]
     keys = [_key(*pair) for pair in pairs]
     folder = workspace.root / "cache" / "geometry"
-    known = signals_by_key(folder, retry=True)
-    missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
-    if missing:
-        _measure(folder, list(missing.values()), list(missing), engine)
-        known = signals_by_key(folder)
+    known = signals_by_key(folder)
+    if any(key not in known or np.isnan(known[key]).all() for key in keys):
+        with locked(folder, wait=True):
+            known = signals_by_key(folder, retry=True)
+            missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
+            if missing:
+                _measure(folder, list(missing.values()), list(missing), engine)
+                known = signals_by_key(folder)
     return np.array([known[key] for key in keys]).reshape(len(keys), len(PAIR_SIGNALS))
 
 

@@ -18,6 +18,7 @@ from ndec_builder.candidates.search.selection import Caps
 from ndec_builder.candidates.search.shared_vectors import SharedSearch, share_vectors
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine, engine_of
+from ndec_builder.core.locks import locked
 from ndec_builder.core.storage import fingerprint, sha256_bytes
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 from ndec_builder.evaluation.predictions import Predictions
@@ -66,11 +67,12 @@ class Cluster:
             sides["background"] = background.vectors
         mark = fingerprint([vars(caps), str(background), [sha256_bytes(side.tobytes()) for side in sides.values()]])
         folder = self.scratch.absolute() / mark[:16]
-        files = {name: share_vectors(vectors, folder, name) for name, vectors in sides.items()}
-        shift = None if background is None else Shift(background.how, files["background"])
-        shared = SharedSearch(files["queries"], files["references"])
-        found = RangedSearch(shared, caps, replace(self.engine, threads=0, workers=0), folder, mark, shift).run()
-        shutil.rmtree(folder)
+        with locked(folder, wait=True):  # a second benchmark of the same vectors has the same folder
+            files = {name: share_vectors(vectors, folder, name) for name, vectors in sides.items()}
+            shift = None if background is None else Shift(background.how, files["background"])
+            shared = SharedSearch(files["queries"], files["references"])
+            found = RangedSearch(shared, caps, replace(self.engine, threads=0, workers=0), folder, mark, shift).run()
+            shutil.rmtree(folder)
         return found
 
 
