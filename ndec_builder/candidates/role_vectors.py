@@ -20,7 +20,7 @@ from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.embeddings.engines.record import check_precision
-from ndec_builder.embeddings.model_names import is_made_by
+from ndec_builder.embeddings.model_names import imported_as, is_imported_as, is_made_by, refuse_same_folder
 from ndec_builder.embeddings.stored_vectors import MappedVectors, map_embeddings
 
 BACKGROUND_ROLES = {"test": "basic"}  # split → role whose images scores are normalised against
@@ -103,7 +103,8 @@ def load_role_vectors(workspace: Workspace, role: str, model: str, settings: Pat
 def _refuse_old_import(workspace: Workspace, role: str, model: str) -> None:
     """Raise NdecError if the stored vectors are imported descriptors: ndec cannot make those again."""
     record = _run_record(workspace, role, model)
-    if record.get("layer") != "imported":
+    refuse_same_folder(workspace.embeddings(role, model), record, model, role)
+    if imported_as(record) is None:
         return
     source = (record.get("config") or {}).get("source", "FILE")
     when = "the images changed since" if "images" in record.get("inputs", {}) else "before the images were ingested"
@@ -186,7 +187,7 @@ def is_embedded(workspace: Workspace, role: str, model: str) -> bool:
 
 def _is_of(run: dict[str, Any], model: str) -> bool:
     if run.get("layer") not in ("whitened", "pooled"):  # descriptors of another tool: there is no model
-        return True
+        return is_imported_as(run, model) or imported_as(run) is None
     try:
         return is_made_by(run, model)
     except (NdecError, UsageError):  # the weights are gone: the vectors remain usable

@@ -28,7 +28,7 @@ from ndec_builder.core.schemas import REJECTS, table_of
 from ndec_builder.core.storage import fingerprint, read_json, read_rows, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.engines.record import engine_name, engine_of_shards, report_fallback
-from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
+from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model, refuse_same_folder
 from ndec_builder.embeddings.parts import Piece, read_shard, write_part, write_parts
 from ndec_builder.embeddings.settings import EmbedConfig
 from ndec_builder.embeddings.whitening import Whitening
@@ -67,6 +67,8 @@ def run(config: EmbedConfig) -> Path:
     if images.num_rows == 0:
         raise NdecError(f"there are no {config.role} images in this workspace ({workspace.root}); ingest some first")
     directory = workspace.embeddings(config.role, config.model)
+    if (directory / "run.json").is_file():
+        refuse_same_folder(directory, read_json(directory / "run.json"), config.model, config.role)
     whitening = _whitening(config)
     space = fingerprint(
         [parse_model(config.model).fingerprint(), config.bf16, whitening.fingerprint if whitening else None]

@@ -14,9 +14,10 @@ from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, table_of
-from ndec_builder.core.storage import fingerprint, sha256_file, write_table
+from ndec_builder.core.storage import fingerprint, read_json, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, listed_ids, read_hdf5
+from ndec_builder.embeddings.model_names import imported_as
 from ndec_builder.embeddings.parts import PART, PART_VECTORS, Piece, split_norms, write_parts
 from ndec_builder.embeddings.settings import DescriptorsConfig
 
@@ -39,6 +40,7 @@ def run(config: DescriptorsConfig) -> Path:
     zeros = {names[row] for row in order if not vectors[row].any()}
     order = [row for row in order if names[row] not in zeros]
     with locked(directory):
+        _refuse_own_vectors(directory, config.model or path.stem)
         (directory / "run.json").unlink(missing_ok=True)
         parts = write_parts(directory, _pieces(names, vectors, order))
         rejects = [{"image_id": name, "uri": str(path), "reason": "no descriptor"} for name in missing]
@@ -66,6 +68,18 @@ def run(config: DescriptorsConfig) -> Path:
             f"the others are in {directory}. Ask for the missing ones, or ingest only the images that have one"
         )
     return directory
+
+
+def _refuse_own_vectors(directory: Path, name: str) -> None:
+    """Raise NdecError if ndec made the vectors of this folder: of the model NAME, or of a weights file NAME.pt."""
+    path = directory / "run.json"
+    record = read_json(path) if path.is_file() else {}
+    if record and imported_as(record) is None:
+        made = (record.get("config") or {}).get("model", "a model")
+        raise NdecError(
+            f"{directory} holds vectors that ndec made with the model {made!r}, and descriptors with the name {name!r} "
+            "would replace them; give the descriptors another name with --model, or delete that folder"
+        )
 
 
 def read_role_descriptors(path: Path, role: str) -> NamedVectors:

@@ -129,6 +129,42 @@ def is_made_by(record: Mapping[str, Any], model: str) -> bool:
     return record.get("weights") == asked.weights_sha256() and (asked.kind != "torchscript" or size == asked.size)
 
 
+def imported_as(record: Mapping[str, Any]) -> str | None:
+    """The name under which the vectors of this run.json were imported; None for vectors that ndec made."""
+    if record.get("layer") != "imported":
+        return None
+    config = record.get("config") or {}
+    return str(config.get("model") or Path(str(config.get("source", ""))).stem)
+
+
+def is_imported_as(record: Mapping[str, Any], model: str) -> bool:
+    """Whether the vectors of this run.json are the imported descriptors that `model` names.
+
+    Not if `model` is one that ndec runs and whose vectors would have the same folder: the descriptors `sscd`, and the
+    weights file `models/sscd.pt`.
+    """
+    name = imported_as(record)
+    if name is None or name == model:
+        return name is not None
+    try:
+        parse_model(model)
+    except UsageError:  # no model
+        return True
+    except NdecError:  # a weights file that does not exist
+        return False
+    return False
+
+
+def refuse_same_folder(directory: Path, record: Mapping[str, Any], model: str, role: str) -> None:
+    """Raise NdecError if the folder for the vectors of `model` holds imported descriptors of another name."""
+    if imported_as(record) is not None and not is_imported_as(record, model):
+        raise NdecError(
+            f"{directory} holds descriptors that were imported as {imported_as(record)!r}, and the vectors of the "
+            f"model {model!r} would have the same folder. Import the descriptors under another name (`ndec ingest "
+            f"{role} FILE --kind descriptors --model NAME`) and delete that folder, or rename the weights file"
+        )
+
+
 def _file_model(name: str, kind: str) -> ModelName:
     """KIND:FILE[@SIZE][,p=P], and for onnx more pairs KEY=VALUE."""
     rest, said = name.removeprefix(kind + ":"), dict[str, str]()

@@ -87,8 +87,8 @@ def cache_views(
 ) -> CachedViews:
     """Compute the views under `root/<fingerprint>/`; existing shards are read, unless a rejected image is readable now.
 
-    An interrupted run continues at the first missing shard. A second run that needs the same views waits. The local engine makes them in this process, in `threads`;
-    a task on Ray uses one core, and loads the backbone by its name.
+    An interrupted run continues at the first missing shard. A second run that needs the same views waits. The local
+    engine makes them in this process, in `threads`; a task on Ray uses one core, and loads the backbone by its name.
     """
     ids = images["image_id"].to_pylist()
     given = backbone.fingerprint, ids, maker, kinds, bf16, decode_versions(images)

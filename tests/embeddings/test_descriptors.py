@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,22 @@ import numpy as np
 import pytest
 
 from ndec_builder.candidates.mine import run as mine
+from ndec_builder.candidates.role_vectors import load_role_vectors
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.embed import run as embed
 from ndec_builder.embeddings.ingest_descriptors import run
 from ndec_builder.embeddings.isc2021_hdf5 import read_hdf5
-from ndec_builder.embeddings.settings import DescriptorsConfig
+from ndec_builder.embeddings.settings import DescriptorsConfig, EmbedConfig
 from ndec_builder.embeddings.stored_vectors import read_embeddings
 from ndec_builder.evaluation.detectors.formats import Descriptors, write_submission
 from ndec_builder.sources.ingest import run as ingest
 from ndec_builder.sources.settings import IngestConfig
 from support.isc2021_file import write_isc2021
 from support.pictures import write_scenes
+from support.tiny_trunk import tiny_model
 
 
 def write_hdf5(path: Path, names: list[Any], vectors: np.ndarray) -> Path:
@@ -145,3 +149,32 @@ def test_images_and_descriptors_must_fit(tmp_path: Path) -> None:
     check(directory, ["scene-0002"], vectors[1:])
     reasons = {row["image_id"]: row["reason"] for row in read_table(directory / "rejects.parquet").to_pylist()}
     assert reasons == {"scene-0000": "a descriptor of zeros", "scene-0001": "no descriptor"}
+
+
+def test_descriptors_and_a_weights_file_of_the_same_name_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
+    """Both `tiny` and `models/tiny.pt` would be stored as embeddings/<role>/tiny."""
+    model = tiny_model(tmp_path)
+    workspace, names = Workspace(tmp_path / "ws"), [b"scene-0000", b"scene-0001", b"scene-0002"]
+    path = write_hdf5(tmp_path / "d.h5", names, vectors_of(3))
+    write_scenes(tmp_path / "ref", 3)
+    ingest(IngestConfig(workspace.root, "reference", tmp_path / "ref"))
+    directory = run(DescriptorsConfig(workspace.root, "reference", path, "tiny"))
+    assert load_role_vectors(workspace, "reference", "tiny").vectors[:].shape == (3, 16)
+    clash = r"imported as 'tiny', and the vectors of the model .*tiny\.pt(@32)?' would have the same folder"
+    for name in (model, str(tmp_path / "gone" / "tiny.pt")):
+        with pytest.raises(NdecError, match=clash):
+            load_role_vectors(workspace, "reference", name)
+    with pytest.raises(NdecError, match=clash):
+        embed(EmbedConfig(workspace.root, "reference", model=model, whiten=False))
+    check(directory, ["scene-0000", "scene-0001", "scene-0002"], vectors_of(3))
+    shutil.rmtree(directory)
+    embed(EmbedConfig(workspace.root, "reference", model=model, whiten=False))
+    with pytest.raises(
+        NdecError, match=r"ndec made with the model .*tiny\.pt@32', and descriptors with the name 'tiny'"
+    ):
+        run(DescriptorsConfig(workspace.root, "reference", path, "tiny"))
+    assert (
+        load_role_vectors(workspace, "reference", model).vectors[:].shape[1]
+        == read_embeddings(directory).vectors.shape[1]
+    )
+    assert run(DescriptorsConfig(workspace.root, "reference", path, "others")).name == "others"
