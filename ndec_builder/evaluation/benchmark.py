@@ -76,6 +76,8 @@ def run(config: BenchmarkConfig) -> Path:
         metrics["baseline_differs"] = "" if config.one_per_query else search_difference(scored.predictions, baseline)
     if twins:
         metrics["twins"] = twins
+    if scored.note:
+        metrics["scores_look_inverted"] = scored.note
 
     inputs = {"dataset": dataset.fingerprint, **_input_sums(config)}
     if replaced is not None:

@@ -14,6 +14,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import read_json, write_json, write_text
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.detectors.score_direction import direction_problem
 from ndec_builder.evaluation.earlier_reports import refuse_own_list
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import HALF_NAMES, in_half, restricted
@@ -25,7 +26,7 @@ from ndec_builder.league.calibration import reliability
 from ndec_builder.league.entries import Entry, Finished, entries_of, run_entry
 from ndec_builder.league.measures import blind_to, league_numbers, recall_by_edit
 from ndec_builder.league.pictures import pictures_folder, write_pictures
-from ndec_builder.league.raw_predictions import direction_problem, read_raw, restrict
+from ndec_builder.league.raw_predictions import read_raw, restrict
 from ndec_builder.league.settings import LeagueConfig
 from ndec_builder.league.standings import League, Row
 from ndec_builder.league.table import league_markdown

@@ -15,6 +15,7 @@ from ndec_builder.core.config import as_dict
 from ndec_builder.core.errors import UsageError
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.detectors import score_direction
 from ndec_builder.evaluation.earlier_reports import ReplacedReport
 from ndec_builder.evaluation.export_results import benchmark_of
 from ndec_builder.evaluation.settings import BenchmarkConfig
@@ -196,3 +197,22 @@ def test_exports_of_the_report_before_are_named(
     assert "predictions.trec" not in capsys.readouterr().err  # the same list
     run(listed(per_query=2))
     assert "predictions.trec in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_list_of_distances_is_named(
+    listed: Callable[..., BenchmarkConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sign: int,
+) -> None:
+    monkeypatch.setattr(score_direction, "_FEW", 5)
+    config = listed(per_query=2)
+    lines = [line.split(",") for line in (tmp_path / "p.csv").read_text().split()]
+    (tmp_path / "p.csv").write_text("".join(f"{q},{r},{sign * float(s)}\n" for q, r, s in lines))
+    report, said = run(config), "p.csv: its scores look inverted"
+    metrics = metrics_of(report)
+    assert metrics.get("scores_look_inverted", "").startswith(said) == (sign < 0)
+    assert (said in capsys.readouterr().err) == (sign < 0)
+    assert ("negate distances." in (report / "report.html").read_text("utf-8")) == (sign < 0)

@@ -19,11 +19,13 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.dataset import from_manifest
+from ndec_builder.evaluation.detectors import score_direction
+from ndec_builder.evaluation.detectors.score_direction import direction_problem
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import restricted
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
-from ndec_builder.league import entries, raw_predictions
+from ndec_builder.league import entries
 from ndec_builder.league.calibration import isotonic
 from ndec_builder.league.disagreements import disagreements
 from ndec_builder.league.measures import league_numbers
@@ -279,14 +281,14 @@ def test_a_league_that_is_killed_leaves_no_peer_running(small: Any, tmp_path: Pa
 
 def test_scores_of_the_wrong_direction_are_said(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A csv of distances: small for the true pairs."""
-    monkeypatch.setattr(raw_predictions, "_FEW", 5)  # this data has eight copies
+    monkeypatch.setattr(score_direction, "_FEW", 5)  # this data has eight copies
     data = from_manifest(small.manifest)
     query, reference = np.divmod(np.arange(len(data.queries) * len(data.references)), len(data.references))
     true = np.isin(query * len(data.references) + reference, data.truth)
     distances = Predictions(query, reference, np.where(true, 0.1, 0.9 + reference / 1000), "")
-    assert "look inverted" in str(raw_predictions.direction_problem(data, distances))
+    assert "look inverted" in str(direction_problem(data, distances))
     right = Predictions(query, reference, -distances.scores, "")
-    assert raw_predictions.direction_problem(data, right) is None
+    assert direction_problem(data, right) is None
 
 
 def test_a_csv_without_one_usable_row_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ndec_builder.evaluation.detectors.features import (
     embedder_from_model,
     join_ensemble,
 )
+from ndec_builder.evaluation.detectors.score_direction import direction_problem
 from ndec_builder.evaluation.detectors.search import Background, cluster_of, search_pairs
 from ndec_builder.evaluation.predictions import Predictions, read_predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
@@ -52,6 +53,7 @@ class Scored:
     threshold: float | None = None  # of the filter, chosen on training data by the detectors behind the norms
     probabilities: bool = False  # whether a score above 0 is the probability of a copy
     shipped: ShippedThresholds | None = None  # for decisions, from the card of the fused scorer
+    note: str = ""  # what is suspicious about a given list
 
 
 def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Scored:
@@ -66,9 +68,12 @@ def score(config: BenchmarkConfig, workspace: Workspace, dataset: Dataset) -> Sc
     if config.predictions is not None:
         given = read_predictions(config.predictions, dataset.query_ids, dataset.reference_ids)
         about = f"predictions {config.predictions.name}"
-        scored = Scored(_without_dropped(given, dataset), about, probabilities=config.probabilities)
         if config.probabilities:
             _refuse_other_scores(config.predictions, given)
+        if note := direction_problem(dataset, given) or "":
+            note = f"{config.predictions.name}: {note}"
+            say(note)
+        scored = Scored(_without_dropped(given, dataset), about, probabilities=config.probabilities, note=note)
     elif config.descriptors:
         scored = _score_descriptor_files(config, workspace, dataset)
     else:
