@@ -77,8 +77,12 @@ def compare(
     started = cpu_seconds()
     sides = [describe_all(adapter, side, notes) for side in (queries, references)]
     described = cpu_seconds()
-    yield from best_pairs(sides[0], sides[1], adapter.COMPARE)
+    written = 0
+    for pair in best_pairs(sides[0], sides[1], adapter.COMPARE):
+        written += 1
+        yield pair
     notes |= {
+        "pairs_cut": len(sides[0]) * len(sides[1]) - written,
         "cpu_describe": described - started,
         "cpu_match": cpu_seconds() - described,
         "pairs_compared": len(sides[0]) * len(sides[1]),
@@ -173,6 +177,7 @@ def folder_pairs(
     kept = sorted(best.items(), key=lambda item: -item[1])
     if len(kept) > MOST_PAIRS:
         kept = [item for item in kept if item[1] > kept[MOST_PAIRS][1]]
+        notes["pairs_cut"] = len(best) - len(kept)
     yield from ((query, reference, score) for (query, reference), score in kept)
 
 

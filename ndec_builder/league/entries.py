@@ -48,6 +48,10 @@ class Entry:
     method: Method | None = None
     absent: str = ""
 
+    def is_own(self, name: str) -> bool:
+        """Whether it is ndec's own detector of this name: a given list or adapter may have the same name."""
+        return self.name == name and self.peer is None and self.method is None
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -83,7 +87,9 @@ def _entry(text: str) -> Entry:
     return Entry(peer.name, peer)
 
 
-def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path, Path], out: Path) -> Finished:
+def run_entry(
+    entry: Entry, config: LeagueConfig, key: Sequence[str], pictures: tuple[Path, Path], out: Path
+) -> Finished:
     """Run one detector, or take what it wrote before for the same data (`key`), adapter and version.
 
     pictures: folders of queries and references · out: folder for `NAME.csv`.
@@ -108,7 +114,7 @@ def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path
         given = Path(entry.method.source["predictions"])
         return Finished(given, "", {}) if given.is_file() else Finished(None, f"there is no file {given}", {})
     else:
-        if entry.name == "asl" and config.checkpoint is None:
+        if entry.is_own("asl") and config.checkpoint is None:
             return Finished(None, "needs a trained network: --checkpoint runs/NAME of `ndec train-asl`", {})
         job = out / f"{entry.name}.job.json"
         needed = {name: value for name, value in as_dict(config).items() if name in _JOB_FIELDS}
@@ -119,7 +125,7 @@ def run_entry(entry: Entry, config: LeagueConfig, key: str, pictures: tuple[Path
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
         command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job), config.ray_address]
         made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config)), *_precision()]
-    return _finished(command, [key, *made_by], target, config.minutes)
+    return _finished(command, [*key, *made_by], target, config.minutes)
 
 
 def _precision() -> list[str]:
@@ -137,7 +143,7 @@ def _inputs(entry: Entry, config: LeagueConfig) -> list[Path]:
     source: dict[str, Any] = entry.method.source if entry.method is not None else {"model": (config.model,)}
     models = source.get("model", ())
     given = [path for key, paths in source.items() if key != "model" for path in paths]
-    given += [path for name, path in (("asl", config.checkpoint), ("fused", config.fused_model)) if name == entry.name]
+    given += [path for name, path in (("asl", config.checkpoint), ("fused", config.fused_model)) if entry.is_own(name)]
     workspace = Workspace(config.workspace)
     whitenings = [workspace.whitening(model) for model in models]
     return [*filter(None, (*given, config.kinds)), *whitenings, *(path for model in models for path in _weights(model))]

@@ -34,10 +34,14 @@ class Peer:
     limits: str
 
     @property
+    def distances(self) -> bool:
+        """Whether lower values of the tool are more alike; its scores are minus these values."""
+        return self.compare in ("hamming", "distance")
+
+    @property
     def score_threshold(self) -> float | None:
         """The default as a score, where higher is more alike."""
-        lower = self.compare in ("hamming", "distance")
-        return None if self.threshold is None else -self.threshold if lower else self.threshold
+        return None if self.threshold is None else -self.threshold if self.distances else self.threshold
 
     @property
     def environment(self) -> Path:

@@ -33,14 +33,15 @@ def pictures_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list[str]]:
-    """Write `queries/q000000.jpg`, … and `references/r000000.jpg`, …; → the two folders, and notes.
+def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list[str], list[str]]:
+    """Write `queries/q000000.jpg`, … and `references/r000000.jpg`, …; → the two folders, notes, and the names of the
+    pictures that cannot be read now.
 
     JPEG and PNG are copied as they are stored, so that each peer decodes them in its own way. Other formats and images
     with a rotation become an upright PNG. An image that cannot be decoded is written as it is: each peer meets it. One
     that is missing or has changed is an empty file.
     """
-    folders, converted, broken = (out / "queries", out / "references"), 0, 0
+    folders, converted, broken = (out / "queries", out / "references"), 0, list[str]()
     for folder, letter, table in zip(folders, "qr", (dataset.queries, dataset.references), strict=True):
         some = write_folder(table, dataset.resolve, folder, letter)
         converted, broken = converted + some[0], broken + some[1]
@@ -48,17 +49,17 @@ def write_pictures(dataset: Dataset, out: Path) -> tuple[tuple[Path, Path], list
         f"{what}: {number_of(count, 'image')}"
         for count, what in (
             (converted, "stored in another format or rotated, given to the peers as upright PNG"),
-            (broken, "missing, changed or broken"),
+            (len(broken), "missing, changed or broken"),
         )
         if count
     ]
-    return (folders[0], folders[1]), notes
+    return (folders[0], folders[1]), notes, broken
 
 
-def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, letter: str) -> tuple[int, int]:
-    """Write one side, as `write_pictures` does; → how many were converted, and how many cannot be read."""
+def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, letter: str) -> tuple[int, list[str]]:
+    """Write one side, as `write_pictures` does; → how many were converted, and the names of unreadable ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    converted, broken = 0, 0
+    converted, broken = 0, list[str]()
     columns = table["uri"].to_pylist(), table["sha256"].to_pylist(), rotations_of(table)
     for row, (uri, sha256, rotation) in enumerate(zip(*columns, strict=True)):
         path = folder / f"{letter}{row:06}"
@@ -74,7 +75,7 @@ def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, l
             image = decode(data, rotation)
         except DecodeError:
             write_bytes(path.with_suffix(".jpg"), data)
-            broken += 1
+            broken.append(path.name)
             continue
         image.convert("RGB").save(path.with_suffix(".png"))
         converted += 1

@@ -58,10 +58,11 @@ def run(config: LeagueConfig) -> Path:
     league = _open(config)
     rows = []
     with pictures_folder(out) as pictures:
-        folders, notes = write_pictures(league.whole, pictures)
+        folders, notes, unread = write_pictures(league.whole, pictures)
+        key = [league.whole.fingerprint, *unread]  # what ran without these pictures is not valid when they are back
         for number, entry in enumerate(entries, start=1):
             say(f"{number} of {len(entries)}: {entry.name}")
-            rows.append(_row(entry, config, league, folders, out / "raw"))
+            rows.append(_row(entry, config, league, folders, out / "raw", key))
             say(f"{entry.name}: {rows[-1].problem or 'done'}")
     if not any(row.numbers for row in rows):
         raise NdecError("no detector could be evaluated: " + "; ".join(f"{row.name}: {row.problem}" for row in rows))
@@ -118,10 +119,12 @@ def _open(config: LeagueConfig) -> League:
     return League(whole, halves)
 
 
-def _row(entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path, Path], raw: Path) -> Row:
+def _row(
+    entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path, Path], raw: Path, key: list[str]
+) -> Row:
     row = Row(entry.name)
-    finished = run_entry(entry, config, league.whole.fingerprint, folders, raw)
-    _describe(row, entry, finished, len(league.whole.queries) + len(league.whole.references))
+    finished = run_entry(entry, config, key, folders, raw)
+    _describe(row, entry, finished, league.whole)
     if finished.file is None:
         return row
     try:
@@ -139,24 +142,47 @@ def _row(entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path
     elif inverted := direction_problem(league.whole, found):
         row.problem = inverted
     else:
-        _evaluate(row, config, league, found, is_probability=entry.name == "fused")
+        _evaluate(row, config, league, found, is_probability=entry.is_own("fused"))
+        _note_end(row, league, found, finished.facts.get("pairs_cut", 0))
     return row
 
 
-def _describe(row: Row, entry: Entry, finished: Finished, images: int) -> None:
+def _note_end(row: Row, league: League, found: Predictions, cut: int) -> None:
+    """Say that a list of only the best pairs ends above a threshold: the matches in between are not counted.
+
+    cut: pairs that the detector's process did not write.
+    """
+    listed, inside = league.found[row.name], in_half(league.whole, "untouched")
+    if not len(listed) or (not cut and len(listed) == inside[found.query].sum()):
+        return
+    end = float(listed.scores.min())
+    shown = abs if row.distances else float
+    for name, value in (("default", row.default), ("tuned", row.tuned)):
+        if value is not None and value < end:
+            row.notes.append(
+                f"the list ends at {shown(end):.4g}, and the {name} threshold is {shown(value):.4g}: matches in "
+                "between are not counted, so false matches at that threshold are too few"
+            )
+
+
+def _describe(row: Row, entry: Entry, finished: Finished, whole: Dataset) -> None:
     """What is known without the predictions: version, default threshold, CPU time, pictures that failed."""
     facts, row.problem = finished.facts, finished.problem
+    images = len(whole.queries) + len(whole.references)
     if (peer := entry.peer) is not None:
         row.version = f"{peer.tool} {peer.version() or peer.tested_version}".strip()
         row.limits, row.default, row.default_source = peer.limits, peer.score_threshold, peer.source
+        row.distances = peer.distances
         if peer.version() not in (None, peer.tested_version):
             row.notes.append(f"installed is {peer.version()}, and the adapter was tested with {peer.tested_version}")
     else:
         row.version = facts.get("about", "")
-    if entry.name == "fused" and entry.peer is None:
+    if entry.is_own("fused"):
         row.default, row.default_source = _FUSED_THRESHOLD
     if failed := facts.get("failed"):
         name, reason = next(iter(failed.items()))
+        if entry.peer is not None:  # it knows the pictures by their rows
+            name = (whole.query_ids if name.startswith("q") else whole.reference_ids)[int(name[1:])]
         row.notes.append(f"{number_of(len(failed), 'image')} failed and count as not found (first: {name}: {reason})")
     if left_out := facts.get("left_out"):
         row.notes.append(

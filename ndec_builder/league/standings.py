@@ -19,6 +19,7 @@ class Row:
     problem: str = ""
     notes: list[str] = field(default_factory=list)
     limits: str = ""
+    distances: bool = False  # its scores are minus the distances of the tool
     default: float | None = None
     default_source: str = ""
     tuned: float | None = None

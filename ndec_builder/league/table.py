@@ -47,7 +47,7 @@ def threshold_text(row: Mapping[str, Any], which: str) -> str:
     value = row[which]
     if value is None:
         return row["default_source"] or "none" if which == "default" else "no score reaches the precision"
-    shown = f"{abs(value):.4g}" if value <= 0 else f"{value:.4g}"
+    shown = f"{abs(value) if row['distances'] else value:.4g}"
     return f"{shown}: {row['default_source']}" if which == "default" and row["default_source"] else shown
 
 

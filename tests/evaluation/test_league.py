@@ -88,7 +88,7 @@ def test_pictures_of_a_killed_run_are_not_taken_for_those_of_this_one(
         path.write_bytes(b"of another dataset")
     seen: list[str] = []
 
-    def stop(_entry: Any, _config: Any, _league: Any, folders: tuple[Path, Path], _out: Path) -> Any:
+    def stop(_entry: Any, _config: Any, _league: Any, folders: tuple[Path, Path], *_rest: Any) -> Any:
         seen.extend(sorted(path.stem for path in folders[0].iterdir()))
         raise NdecError("stopped here")
 
@@ -360,6 +360,6 @@ def test_a_picture_that_changed_is_given_to_no_peer(tmp_path: Path) -> None:
     for row, sha256 in enumerate(["0" * 64, None]):
         scene(row).save(tmp_path / f"{row}.png")
         table = pa.table({"uri": [str(tmp_path / f"{row}.png")], "sha256": pa.array([sha256], pa.string())})
-        assert write_folder(table, str, tmp_path / str(row), "q") == (0, int(row == 0))
+        assert write_folder(table, str, tmp_path / str(row), "q") == (0, ["q000000"] if row == 0 else [])
     assert (tmp_path / "0" / "q000000.jpg").read_bytes() == b""
     assert (tmp_path / "1" / "q000000.png").read_bytes() == (tmp_path / "1.png").read_bytes()

@@ -144,7 +144,7 @@ def test_own_detectors_see_the_halves_of_the_kinds_file(tmp_path: Path, monkeypa
     sides = {"queries": tmp_path / "queries", "references": tmp_path / "references"}
     config = LeagueConfig(workspace=tmp_path, **sides, ground_truth=tmp_path / "truth.csv", kinds=kinds)
     monkeypatch.setattr(entries, "_run", lambda *_: "not run")
-    entries.run_entry(entries.Entry("cosine"), config, "key", (tmp_path, tmp_path), tmp_path / "raw")
+    entries.run_entry(entries.Entry("cosine"), config, ["key"], (tmp_path, tmp_path), tmp_path / "raw")
     own = benchmark_config(json.loads((tmp_path / "raw" / "cosine.job.json").read_text()), tmp_path / "scratch")
     whole, seen = from_folders(*sides.values(), tmp_path / "truth.csv", kinds=kinds), open_dataset(own)
     assert seen.fingerprint == whole.fingerprint
@@ -165,6 +165,6 @@ def test_a_stopped_own_detector_leaves_no_scratch_folder(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(entries, "_run", stopped)
     config = LeagueConfig(workspace=tmp_path, manifest=tmp_path)
-    entries.run_entry(entries.Entry("cosine"), config, "key", (tmp_path, tmp_path), raw)
+    entries.run_entry(entries.Entry("cosine"), config, ["key"], (tmp_path, tmp_path), raw)
     assert seen == [False]
     assert [path.name for path in raw.iterdir()] == ["cosine.job.json"]
