@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import TaskRow
-from ndec_builder.annotation.assignment.reassign import open_rows, reassign, receivers_of
+from ndec_builder.annotation.assignment.reassign import open_rows, reassign, receivers_of, who_cannot
 from ndec_builder.annotation.assignment.rounds import involved_in
 from ndec_builder.annotation.label_studio import server_snapshot
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
@@ -47,13 +47,13 @@ def run(config: LeaveConfig) -> Path:
             free = withdraw_tasks(tables, connection, (round_, config.annotator), rows)
             pull_labels(tables, connection)
             free = [row for row in free if (row["pair_id"], round_, config.annotator) not in tables.labelled]
-            receivers = receivers_of(config.others, tables.tasks, round_, config.annotator)
+            receivers = receivers_of(config.others, tables.tasks, round_, config.annotator, tables.options.left)
             result = reassign(tables.tasks, free, receivers, tables.labelled, involved_in(tables))
             stuck, moved, dropped = stuck + result.stuck, moved + result.moved, dropped + result.dropped
             tables.write("tasks", result.tasks)
             sync_tasks(tables, round_, connection, config.chunk, suggestions(tables, round_))
             server_snapshot.end_handover(directory)
-        tables.keep_leaver(config.annotator)
+        tables.keep_leaver(config.annotator, config.others)
         counts = {"moved": moved, "dropped": dropped, "stuck": len(stuck)}
         record.write(directory, counts=counts, name="leave.run.json")
     say(
@@ -63,7 +63,7 @@ def run(config: LeaveConfig) -> Path:
     if stuck:
         raise NdecError(
             f"{number_of(len(stuck), 'open pair stays', 'open pairs stay')} with {config.annotator} (the first: "
-            f"{stuck[0]['pair_id']}): all annotators named have seen them; name one more with --to"
+            f"{stuck[0]['pair_id']}): {who_cannot(config.others)}; name one more with --to"
         )
     return directory / "tasks.parquet"
 

@@ -30,12 +30,12 @@ class PushOptions:
     def after_push(
         self, hints_shown: bool, check_above: float, check_pairs: int, named: Collection[str] = (), sample: int = 0
     ) -> PushOptions:
-        """The options after a push. `ever_shown`, the size of a slice that was drawn and the largest sample stay."""
+        """The options after a push. `ever_shown`, a slice that was drawn and the largest sample stay."""
         return replace(
             self,
             shown=hints_shown,
             ever_shown=self.ever_shown or hints_shown,
-            check_above=check_above,
+            check_above=check_above if check_pairs else self.check_above,
             check_pairs=check_pairs or self.check_pairs,
             sample=max(sample, self.sample),
             left=tuple(name for name in self.left if name not in named),

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import TaskRow
-from ndec_builder.annotation.assignment.reassign import Reassignment, reassign, receivers_of
+from ndec_builder.annotation.assignment.reassign import Reassignment, reassign, receivers_of, who_cannot
 from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
@@ -54,7 +54,7 @@ def run(config: SendBackConfig) -> Path:
         pull_labels(tables, connection)
         chosen = chosen_labels(config, tables.valid_labels, tables.set_aside)
         set_aside = pa.concat_tables([tables.set_aside, _set_aside_rows(config, chosen)])
-        moved = move_set_aside(config, tasks, tables.labels, set_aside)
+        moved = move_set_aside(config, tasks, tables.labels, set_aside, tables.options.left)
         pending = directory / PENDING_FILE
         counts = {"set_aside": len(chosen), "moved": moved.moved, "dropped": moved.dropped}
         if pending.is_file() and (begun := read_json(pending))["annotator"] == config.annotator:
@@ -69,8 +69,8 @@ def run(config: SendBackConfig) -> Path:
             return directory / "set_aside.parquet"
         if moved.stuck:
             raise NdecError(
-                f"nothing is sent back: all annotators named have seen {len(moved.stuck)} of the pairs (the first: "
-                f"{moved.stuck[0]['pair_id']}); name one more annotator with --to"
+                f"nothing is sent back: {len(moved.stuck)} of the pairs (the first: {moved.stuck[0]['pair_id']}) can "
+                f"go to nobody: {who_cannot(config.others)}; name one more with --to"
             )
         write_json(pending, {"annotator": config.annotator} | counts)
         path = tables.write("set_aside", set_aside)  # first: a label must never count together with its replacement
@@ -98,8 +98,13 @@ def chosen_labels(config: SendBackConfig, labels: pa.Table, set_aside: pa.Table)
     return [row for _, row in sorted(newest.items()) if since is None or row["annotated_at"] >= since]
 
 
-def move_set_aside(config: SendBackConfig, tasks: pa.Table, labels: pa.Table, set_aside: pa.Table) -> Reassignment:
-    """Give the pairs of this annotator that were set aside, and that they still have, to others. Gold pairs stay."""
+def move_set_aside(
+    config: SendBackConfig, tasks: pa.Table, labels: pa.Table, set_aside: pa.Table, left: Collection[str] = ()
+) -> Reassignment:
+    """Give the pairs of this annotator that were set aside, and that they still have, to others. Gold pairs stay.
+
+    `left`: annotators who left.
+    """
     excluded = {(pair, round_) for pair, round_, name in keys(set_aside) if name == config.annotator}
     labelled = set(keys(labels))
     seen: dict[str, set[str]] = {}
@@ -114,7 +119,7 @@ def move_set_aside(config: SendBackConfig, tasks: pa.Table, labels: pa.Table, se
             and (row["pair_id"], round_) in excluded
             and not row["is_gold"]
         ]
-        receivers = receivers_of(config.others, total.tasks, round_, config.annotator)
+        receivers = receivers_of(config.others, total.tasks, round_, config.annotator, left)
         one = reassign(total.tasks, rows, receivers, labelled, seen)
         total = Reassignment(one.tasks, total.moved + one.moved, total.dropped + one.dropped, total.stuck + one.stuck)
     return total

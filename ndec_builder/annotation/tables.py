@@ -289,9 +289,9 @@ class AnnotationTables:
         self.options = self.options.after_push(hints_shown, check_above, check_pairs, named, sample)
         write_push_options(self.directory, self.options)
 
-    def keep_leaver(self, annotator: str) -> None:
-        """Remember that an annotator left, until a push names them again."""
-        self.options = replace(self.options, left=tuple(sorted({*self.options.left, annotator})))
+    def keep_leaver(self, annotator: str, named: Collection[str] = ()) -> None:
+        """Remember that an annotator left, until a command names them again; `named`: those of this command."""
+        self.options = replace(self.options, left=tuple(sorted({*self.options.left, annotator} - {*named})))
         write_push_options(self.directory, self.options)
 
 

@@ -29,12 +29,22 @@ def open_rows(tasks: Sequence[TaskRow], labelled: Collection[Key], round_: str, 
     return sorted(left, key=lambda row: row["position"])
 
 
-def receivers_of(named: Sequence[str], tasks: pa.Table, round_: str, annotator: str) -> list[str]:
-    """Who takes over what `annotator` gives away: the annotators named, else all others of the round, by name."""
+def receivers_of(
+    named: Sequence[str], tasks: pa.Table, round_: str, annotator: str, left: Collection[str] = ()
+) -> list[str]:
+    """Who takes over what `annotator` gives away: the annotators named, else all others of the round, by name.
+
+    `left`: annotators who left; they get nothing unless they are named.
+    """
     if named:
         return list(named)
     pairs = keys(of_people(tasks), "round", "annotator")
-    return sorted({name for found, name in pairs if found == round_ and name != annotator})
+    return sorted({name for found, name in pairs if found == round_ and name != annotator} - set(left))
+
+
+def who_cannot(named: Sequence[str]) -> str:
+    """Why nobody can take a pair over, for messages. `named`: annotators named by the command."""
+    return "all annotators named have seen them" if named else "all others of the round have seen them, or left"
 
 
 def reassign(
@@ -79,13 +89,18 @@ def reassign(
 
 
 def rows_for_newcomers(
-    tasks: Sequence[TaskRow], labelled: Collection[Key], round_: str, newcomers: Sequence[str], people: Sequence[str]
+    tasks: Sequence[TaskRow],
+    labelled: Collection[Key],
+    round_: str,
+    newcomers: Sequence[str],
+    people: Sequence[str],
+    seen_by: Mapping[str, set[str]] | None = None,
 ) -> Mapping[str, list[TaskRow]]:
     """Rows that each other annotator gives away from the end of their queue, so that all have about equally many open.
 
-    A pair that a newcomer has seen stays where it is, and so do gold pairs.
+    A pair that a newcomer has seen, by the tasks or `seen_by[pair_id]`, stays where it is, and so do gold pairs.
     """
-    seen: dict[str, set[str]] = {}
+    seen = {pair: set(names) for pair, names in (seen_by or {}).items()}
     for row in tasks:
         seen.setdefault(row["pair_id"], set()).add(row["annotator"])
     queues = {

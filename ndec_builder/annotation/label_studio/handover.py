@@ -32,13 +32,14 @@ def share_with_newcomers(config: PushConfig, tables: AnnotationTables, connectio
     newcomers = [name for name in config.annotators if name not in known]
     if not known or not newcomers:
         return
-    given = rows_for_newcomers(rows, tables.labelled | tables.skipped, config.round, newcomers, people)
+    finished, involved = tables.labelled | tables.skipped, involved_in(tables)
+    given = rows_for_newcomers(rows, finished, config.round, newcomers, people, involved)
     for donor, chosen in given.items():
         assignee = (config.round, donor)
         free = withdraw_tasks(tables, connection, assignee, chosen)
         pull_labels(tables, connection)
         free = [row for row in free if (row["pair_id"], *assignee) not in tables.labelled]
-        result = reassign(tables.tasks, free, newcomers, tables.labelled)
+        result = reassign(tables.tasks, free, newcomers, tables.labelled, involved)
         tables.write("tasks", result.tasks)
         say(f"{number_of(result.moved, 'open pair moves', 'open pairs move')} from {donor} to {', '.join(newcomers)}")
 
