@@ -16,7 +16,7 @@ from ndec_builder.annotation.records.missing_images import missing_line
 from ndec_builder.annotation.records.skips import skips_by_annotator, waiting_skips
 from ndec_builder.annotation.records.table_store import memory_returned
 from ndec_builder.annotation.settings import PullConfig
-from ndec_builder.annotation.stopping.certificate import certificate_line
+from ndec_builder.annotation.stopping.progress import certificate_line
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.web.picture_keys import add_keys
 from ndec_builder.core.console import number_of, say

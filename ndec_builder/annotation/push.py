@@ -21,7 +21,8 @@ from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys, of_people
 from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.stopping.certificate import certificate_line, first_labels, sample_advice
+from ndec_builder.annotation.stopping.certificate import first_labels, sample_advice
+from ndec_builder.annotation.stopping.progress import certificate_line
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.web.picture_keys import add_keys
 from ndec_builder.core.console import number_of, say

@@ -19,7 +19,7 @@ from ndec_builder.annotation.records.given_labels import given_text, take_given_
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.annotation.staleness import RESOLVE_RECORD
-from ndec_builder.annotation.stopping.certificate import certificate_progress
+from ndec_builder.annotation.stopping.progress import certificate_progress
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.contact_sheet import write_decisions
 from ndec_builder.core.console import number_of, say

@@ -13,7 +13,7 @@ from ndec_builder.annotation.decisions.audit import Audit, audit_text, current_a
 from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.records.skips import waiting_skips
 from ndec_builder.annotation.settings import StatusConfig
-from ndec_builder.annotation.stopping.certificate import certificate_progress, certificate_text
+from ndec_builder.annotation.stopping.progress import certificate_progress, certificate_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError

@@ -13,14 +13,8 @@ from ndec_builder.annotation.decisions.recall_certificate import GoldErrors, Rec
 from ndec_builder.annotation.push_options import PushOptions, write_push_options
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import audit_and_clearing, findings_text
-from ndec_builder.annotation.stopping.certificate import (
-    certificate_line,
-    certificate_progress,
-    certificate_text,
-    first_labels,
-    measured_error,
-    sample_advice,
-)
+from ndec_builder.annotation.stopping.certificate import first_labels, measured_error, sample_advice
+from ndec_builder.annotation.stopping.progress import certificate_line, certificate_progress, certificate_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, GOLD, PRELABELS, table_of

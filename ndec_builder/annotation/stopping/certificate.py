@@ -1,9 +1,8 @@
-"""The recall certificate of a workspace: how it is made from the tables, and how far the named pairs are labelled."""
+"""The recall certificate of a workspace: how it is made from the tables."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 
 from ndec_builder.annotation.assignment.order import likeliest_first
 from ndec_builder.annotation.assignment.queues import pairs_to_label
-from ndec_builder.annotation.assignment.undecided_queries import pairs_of_dropped_queries
 from ndec_builder.annotation.decisions.binomial import rare_upper
 from ndec_builder.annotation.decisions.label_statistics import MISSED, draw_pairs
 from ndec_builder.annotation.decisions.recall_certificate import (
@@ -84,6 +82,7 @@ def new_certificate(config: CertifyConfig, tables: AnnotationTables, replaced: i
         "confirmed": sample.confirmed,
         "replaced": replaced,
         "drawn": sample.drawn,
+        "hard_in_sample": sample.hard,
         "candidates": fingerprint(sorted(sample.ranking)),
         "to_label": sample.ranking[: found.stop],
     }
@@ -96,6 +95,7 @@ class LabelledSample:
     ranking: list[str]
     drawn: int  # pairs that were drawn
     labelled: int  # of those, the first ones of the random order that have a label of the first round
+    hard: list[str]  # of these, the hard negatives by the first round
     ranks: np.ndarray  # places, from 1, of those that are hard negatives
     confirmed: bool  # by two annotators
 
@@ -111,9 +111,10 @@ def read_sample(tables: AnnotationTables) -> LabelledSample:
     labelled = list(takewhile(labels.__contains__, (pair for pair in drawn if pair in rank)))
     if not labelled:
         raise NdecError(_no_sample(tables, drawn))
-    positives, confirmed = _confirmed([pair for pair in labelled if labels[pair] == HARD], tables)
+    hard = [pair for pair in labelled if labels[pair] == HARD]
+    positives, confirmed = _confirmed(hard, tables)
     ranks = np.array([rank[pair] for pair in positives], np.int64)
-    return LabelledSample(ranking, len(drawn), len(labelled), ranks, confirmed)
+    return LabelledSample(ranking, len(drawn), len(labelled), hard, ranks, confirmed)
 
 
 def certified_stop(tables: AnnotationTables, goal: RecallGoal) -> int | None:
@@ -148,7 +149,12 @@ def _drawn_sample(tables: AnnotationTables) -> list[str]:
             "and run `ndec annotate relearn`. If you drew one with an older version, the same push records it and "
             "assigns nothing twice"
         )
-    return draw_pairs((pair for pair, _, _ in pairs_to_label(tables.candidates)), options.sample, "sample")
+    return random_sample(tables, options.sample)
+
+
+def random_sample(tables: AnnotationTables, count: int) -> list[str]:
+    """The first `count` pairs in the random order of `push --sample`."""
+    return draw_pairs((pair for pair, _, _ in pairs_to_label(tables.candidates)), count, "sample")
 
 
 def _no_sample(tables: AnnotationTables, drawn: list[str]) -> str:
@@ -223,69 +229,4 @@ def _too_few(found: RecallCertificate, goal: RecallGoal, config: CertifyConfig, 
         f"{found.false} of them by wrong labels (error: {source}); a recall of {goal.recall:g} with confidence "
         f"{config.confidence:g} needs at least {least_positives(goal)} right ones: enlarge the sample with {push}, "
         "measure the error on more gold pairs (`push --gold 0.05`), or lower --recall"
-    )
-
-
-def certificate_progress(tables: AnnotationTables) -> dict[str, Any] | None:
-    """The stored certificate without its list of pairs, and what is left to do; None without a certificate.
-
-    open: named pairs that still need a label · unkeepable: named pairs without a label whose query is dropped for an
-    edited copy, so they need none (split test) · unlabelled: other pairs of the candidates, which need no label.
-    stale: the candidates are no longer those of the certificate.
-    """
-    stored = tables.certificate
-    if stored is None:
-        return None
-    pairs = population(tables)
-    labelled = set(tables.counting_labels["pair_id"].to_pylist())
-    named = [pair for pair in stored["to_label"] if pair not in labelled]
-    dropped = pairs_of_dropped_queries(pairs, tables.decisions) if tables.split == "test" else set()
-    rest = {pair for pair, _, _ in pairs} - labelled - set(stored["to_label"])
-    known = stored.get("candidates")
-    return {name: value for name, value in stored.items() if name != "to_label"} | {
-        "open": sum(pair not in dropped for pair in named),
-        "unkeepable": sum(pair in dropped for pair in named),
-        "unlabelled": len(rest),
-        "stale": known is not None and known != fingerprint(sorted(pair for pair, _, _ in pairs)),
-    }
-
-
-def certificate_line(tables: AnnotationTables) -> str | None:
-    """What is certified, or how many labels are missing, in one line; None without a certificate."""
-    found = certificate_progress(tables)
-    return None if found is None else certificate_text(found)
-
-
-def certificate_text(found: Mapping[str, Any]) -> str:
-    """The line of `certificate_progress`, with what it is based on."""
-    if found["stale"]:
-        return (
-            f"the certificate is about {number_of(found['pairs'], 'candidate')} that were mined or "
-            "cleared differently; "
-            "run `ndec annotate certify --again`"
-        )
-    either = (
-        f", or belong to a query with an edited copy ({number_of(found['unkeepable'], 'pair')})"
-        if found["unkeepable"]
-        else ""
-    )
-    statement = (
-        f"at least {found['recall']:.0%} of the hard negatives among these "
-        f"{number_of(found['pairs'], 'candidate')} are "
-        f"labelled{either} ({found['confidence']:.0%} confidence)"
-    )
-    twice = " labelled so by two annotators" if found.get("confirmed") else ""
-    basis = (
-        f"based on {number_of(found['sample'], 'random pair')} with "
-        f"{number_of(found['positives'], 'hard negative')}{twice}, up to "
-        f"{found['false']} of them wrong (error {found['error']:.3f}: {found['error_source']})"
-    )
-    rest = f"; the other {number_of(found['unlabelled'], 'pair needs', 'pairs need')} no label" * bool(
-        found["unlabelled"]
-    )
-    if not found["open"]:
-        return f"certified: {statement}{rest}; {basis}"
-    return (
-        f"{found['open']:,} more labels certify that {statement}: `push --order likeliest --count {found['open']}`"
-        f"{rest}; {basis}"
     )

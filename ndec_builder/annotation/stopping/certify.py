@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ndec_builder.annotation.assignment.queues import pairs_to_label
-from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.label_tables import keys, of_files, of_people
-from ndec_builder.annotation.stopping.certificate import certificate_line, new_certificate, open_in_sample
+from ndec_builder.annotation.stopping.certificate import new_certificate, open_in_sample, random_sample
+from ndec_builder.annotation.stopping.progress import certificate_line
 from ndec_builder.annotation.stopping.settings import CertifyConfig
 from ndec_builder.annotation.tables import CERTIFICATE_FILE, RELEARNT_FILE, AnnotationTables
 from ndec_builder.core.console import number_of, say
@@ -69,7 +68,7 @@ def _say_from_files(tables: AnnotationTables, drawn: int) -> None:
         {pair for pair, round_ in keys(labels, *names) if round_ == "first"}
         for labels in (of_people(tables.counting_labels), of_files(tables.counting_labels))
     )
-    pairs = set(draw_pairs((pair for pair, _, _ in pairs_to_label(tables.candidates)), drawn, "sample"))
+    pairs = set(random_sample(tables, drawn))
     if count := len(pairs & (elsewhere - here)):
         say(
             f"{number_of(count, 'pair')} of the sample only {'has' if count == 1 else 'have'} a label that came with a "
@@ -81,8 +80,7 @@ def _say_cut_short(tables: AnnotationTables, used: int, drawn: int) -> None:
     """Say why the sample is smaller than what was drawn, and who holds the open pairs."""
     if used >= drawn:
         return
-    pairs = draw_pairs((pair for pair, _, _ in pairs_to_label(tables.candidates)), drawn, "sample")
-    holders = open_in_sample(tables, pairs)
+    holders = open_in_sample(tables, random_sample(tables, drawn))
     who = "; ".join(f"{name} has {number} of them open" for name, number in holders.items())
     say(
         f"the sample counts {used:,} of the {drawn:,} pairs drawn: the random order ends at the first pair without a "

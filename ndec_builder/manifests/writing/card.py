@@ -261,12 +261,12 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
 
 def _certificate(found: dict[str, Any]) -> str:
     """The recall certificate with its assumptions, or how many labels it lacks."""
-    if found["stale"] or found["open"]:
-        missing = (
-            "it is about other candidates"
-            if found["stale"]
-            else f"{number_of(found['open'], 'label is', 'labels are')} missing"
-        )
+    changed = found.get("changed", 0)
+    if found["stale"] or changed or found["open"]:
+        missing = f"{number_of(found['open'], 'label is', 'labels are')} missing"
+        if changed:
+            missing = f"{number_of(changed, 'pair has', 'pairs have')} other labels in its random sample now"
+        missing = "it is about other candidates" if found["stale"] else missing
         return f"* Recall: the certificate of {found['recall']:.0%} is not reached ({missing})."
     twice = ", labelled so by two annotators" if found["confirmed"] else ""
     unkeepable = f" or in queries that have an edited copy ({found['unkeepable']:,})" if found["unkeepable"] else ""
