@@ -18,9 +18,9 @@ from ndec_builder.annotation.label_tables import keys, newest_labels, no_gold
 from ndec_builder.annotation.records.given_labels import given_text, take_given_labels
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import ResolveConfig
-from ndec_builder.annotation.staleness import RESOLVE_RECORD
+from ndec_builder.annotation.staleness import REPLACED_LABELS, RESOLVE_RECORD, replaced_labels
 from ndec_builder.annotation.stopping.progress import certificate_progress
-from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.contact_sheet import write_decisions
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
@@ -85,6 +85,10 @@ def run(config: ResolveConfig) -> Path:
     bases = Counter(basis for basis in found.decisions["basis"].to_pylist() if basis)
     names = ("tasks.parquet", "labels.parquet", "skips.parquet", "set_aside.parquet", "cleared.parquet", "gold.parquet")
     inputs = {name: sha256_file(directory / name) for name in names if (directory / name).is_file()}
+    if config.decide == "weighed" and (directory / RELEARNT_FILE).is_file():
+        inputs[RELEARNT_FILE] = sha256_file(directory / RELEARNT_FILE)
+    if (lost := replaced_labels(tables)) is not None:
+        inputs[REPLACED_LABELS] = lost
     facts = {
         "pairs": found.decisions.num_rows,
         **counts,

@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from ndec_builder.annotation.label_tables import keys, without_set_aside
 from ndec_builder.annotation.records.given_labels import waiting_labels
-from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.annotation.records.pictures import about_replaced
+from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.input_hashes import CACHE
 from ndec_builder.candidates.mining_cut import is_unfinished
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256_file
 from ndec_builder.core.workspace import Workspace
 
 RESOLVE_RECORD = "resolve.run.json"
+REPLACED_LABELS = "labels of replaced pictures"  # among the inputs in that record
 _DECIDING = ("labels.parquet", "skips.parquet", "set_aside.parquet", "cleared.parquet")  # what decisions depend on
 
 
@@ -61,13 +67,23 @@ def stale_results(workspace: Workspace) -> list[Stale]:
                     f"ndec mine --split {split}",
                 )
             )
-        if resolved_before(workspace, split):
+        if why := older_decisions(workspace, split):
             found.append(
                 Stale(
                     f"decisions {split}",
                     f"the decisions of split {split}",
-                    "are older than its labels",
+                    why,
                     f"ndec annotate resolve --split {split}",
+                )
+            )
+        elif relearnt_since(workspace, split):
+            found.append(
+                Stale(
+                    f"decisions {split}",
+                    f"the weighed decisions of split {split}",
+                    "were made before `relearn` changed the pre-labels",
+                    f"ndec annotate resolve --split {split}",
+                    blocks=False,
                 )
             )
     if edited_before(workspace):
@@ -95,18 +111,44 @@ def changed_images(workspace: Workspace, split: str) -> list[str]:
     return [role for role, name in names.items() if name in hashes and hashes[name] != _sha256(workspace.root / name)]
 
 
-def resolved_before(workspace: Workspace, split: str) -> bool:
-    """Whether labels were pulled, sent back or cleared, or came with a file, since the split was resolved."""
+def older_decisions(workspace: Workspace, split: str) -> str:
+    """What changed since the split was resolved, empty if nothing: labels were pulled, sent back or cleared, or came
+    with a file, or pictures that people labelled were replaced.
+    """
     directory = workspace.annotation(split)
     if not (directory / "decisions.parquet").is_file():
-        return False
-    if waiting_labels(AnnotationTables(workspace, split)):
-        return True
+        return ""
+    labels, tables = "are older than its labels", AnnotationTables(workspace, split)
+    if waiting_labels(tables):
+        return labels
     record = _record(directory / RESOLVE_RECORD) or _record(directory / "run.json")
     if record.get("stage") != "annotate resolve":
-        return False
+        return ""
     hashes = record.get("inputs", {})
-    return any(hashes.get(name) != _sha256(directory / name) for name in _DECIDING)
+    if any(hashes.get(name) != _sha256(directory / name) for name in _DECIDING):
+        return labels
+    same = hashes.get(REPLACED_LABELS) == replaced_labels(tables)
+    return "" if same else "were made before labelled pictures changed"
+
+
+def relearnt_since(workspace: Workspace, split: str) -> bool:
+    """Whether `relearn` changed the pre-labels that weighed decisions were made with."""
+    directory = workspace.annotation(split)
+    record = _record(directory / RESOLVE_RECORD)
+    weighed = (record.get("config") or {}).get("decide") == "weighed" and (directory / "decisions.parquet").is_file()
+    return weighed and record.get("inputs", {}).get(RELEARNT_FILE) != _sha256(directory / RELEARNT_FILE)
+
+
+def replaced_labels(tables: AnnotationTables) -> str | None:
+    """Fingerprint of the labels that do not count because a picture was replaced since; None if all pictures are those
+    that people saw.
+    """
+    roles = ("pool", GALLERY[tables.split])
+    if not any(tables.workspace.replaced_images(role).is_file() for role in roles):
+        return None
+    given = without_set_aside(tables.valid_labels, tables.set_aside)
+    lost = given.filter(pa.array(about_replaced(tables.workspace, tables.split, tables.tasks, given)))
+    return fingerprint(sorted(set(keys(lost, "pair_id", "round", "label")))) if lost.num_rows else None
 
 
 def edited_before(workspace: Workspace) -> bool:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.records.pictures import about_replaced, replaced_pool_pictures
 from ndec_builder.annotation.settings import ResolveConfig
-from ndec_builder.core.schemas import IMAGES, LABEL_ROWS, TASKS, table_of
+from ndec_builder.annotation.staleness import stale_results
+from ndec_builder.core.schemas import IMAGES, LABEL_ROWS, PRELABELS, TASKS, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.replaced import record_replaced
@@ -84,8 +85,33 @@ def test_resolve_says_how_a_replaced_picture_is_labelled_again(
     folder = workspace.annotation("test")
     write_table(folder / "tasks.parquet", table_of(TASKS, tasks))
     write_table(folder / "labels.parquet", table_of(LABEL_ROWS, [label | {"pair_id": f"{name}-a"} for name in IDS]))
-    ingest(workspace, "pool", {"a": "red", "b": "white"})
     resolve.run(ResolveConfig(tmp_path))
+    assert stale_results(workspace) == []
+    ingest(workspace, "pool", {"a": "red", "b": "white"})
+    (stale,) = stale_results(workspace)  # a dataset made now would take the decision about the picture before
+    assert "decisions of split test were made before labelled pictures changed: run `ndec annotate" in str(stale)
+    resolve.run(ResolveConfig(tmp_path))
+    assert stale_results(workspace) == []
     said = " ".join(capsys.readouterr().err.split())
     assert "1 labelled pair shows other pictures now" in said and "(first pair: b-a)" in said
     assert "Delete these annotations in Label Studio" in said
+
+
+def test_weighed_decisions_are_older_than_pre_labels_that_were_learnt_again(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = workspace.annotation("test")
+    task = {"pair_id": "p", "round": "first", "annotator": "ann", "batch": 1, "is_gold": False}
+    write_table(folder / "tasks.parquet", table_of(TASKS, [task | {"query_id": "q", "reference_id": "r"}]))
+    label = {"label": "unsure", "annotated_at": datetime.now(UTC)}
+    write_table(folder / "labels.parquet", table_of(LABEL_ROWS, [task | label]))
+    for decide, learnt in (("agreement", 0.2), ("weighed", 0.3)):
+        resolve.run(ResolveConfig(tmp_path, decide=decide))
+        assert stale_results(workspace) == []
+        row = {"pair_id": "p", "edited_copy": learnt, "hard_negative": 1 - learnt, "unrelated": 0.0}
+        write_table(folder / "prelabels.parquet", table_of(PRELABELS, [row]))
+        found = [(str(one), one.blocks) for one in stale_results(workspace)]
+        command = "run `ndec annotate resolve --split test`"
+        why = "the weighed decisions of split test were made before `relearn` changed the pre-labels"
+        assert found == ([(f"{why}: {command}", False)] if decide == "weighed" else [])
+    resolve.run(ResolveConfig(tmp_path, decide="weighed"))
+    assert stale_results(workspace) == []
