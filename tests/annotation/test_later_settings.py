@@ -81,3 +81,16 @@ def test_a_push_without_a_slice_keeps_where_the_slice_was_drawn() -> None:
     assert (later.check_above, later.check_pairs) == (0.7, 200)
     assert later.after_push(False, 0.8, 300).check_above == 0.8
     assert PushOptions().after_push(False, 0.9, 0).check_above == 1.0  # none was drawn
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_hints_that_are_switched_later_are_said(
+    bench: Workspace, capsys: pytest.CaptureFixture[str], first: bool
+) -> None:
+    push.run(PushConfig(bench.root, annotators=("ann",), hints=first, count=4))
+    push.run(PushConfig(bench.root, annotators=("ann",), hints=first, count=4))
+    assert "hints are" not in capsys.readouterr().err
+    push.run(PushConfig(bench.root, annotators=("ann",), hints=not first, count=4))
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("pairs that were sent with a hint still show it" in said) == first
+    assert ("was made without them, and its page shows none" in said) == (not first)

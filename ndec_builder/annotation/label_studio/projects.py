@@ -111,6 +111,11 @@ def labelling_page(hints: bool) -> str:
     return text.replace(mark, f'<Header size="6" value="$hint"/>\n  {mark}', 1) if hints else text
 
 
+def shows_hints(page: str) -> bool:
+    """Whether a labelling page shows suggestions."""
+    return "$hint" in page
+
+
 def same_page(found: str, expected: str) -> bool:
     """Whether two labelling pages ask the same question with the same choices, whatever their layout.
 

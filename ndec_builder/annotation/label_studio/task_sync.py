@@ -70,6 +70,8 @@ def _find_or_create_project(
         if project is None or number != project.id:
             server_snapshot.record_incidents(tables, [server_snapshot.deleted_project(assignee, number)])
             snapshot.forget_project(number)
+    if project is not None and (hints or tables.options.ever_shown):
+        _say_other_page(connection, project, title, hints)
     if project is None:
         say(f"making the project {title!r}")
         with explain_errors(connection, f"making the project {title!r}"):
@@ -77,6 +79,19 @@ def _find_or_create_project(
             project = projects.create_project(client, workspace, split, round_, annotator, connection.image_url, hints)
     projects.report_renamed(project, title)
     return project
+
+
+def _say_other_page(connection: Connection, project: projects.Project, title: str, hints: bool) -> None:
+    """Say if a project was made when hints were switched on and now are not, or the other way round."""
+    with explain_errors(connection, f"looking at the page of the project {title!r}"):
+        shows = projects.shows_hints(projects.refetch(connection.client(), project.id)[1])
+    if shows and not hints:
+        say(f"hints are off now: new pairs of {title!r} show none, and pairs that were sent with a hint still show it")
+    if hints and not shows:
+        say(
+            f"hints are on, but the project {title!r} was made without them, and its page shows none; hints appear in "
+            "projects of other rounds and annotators"
+        )
 
 
 def _import(
