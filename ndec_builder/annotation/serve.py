@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from ndec_builder.annotation.label_studio.accounts import accounts_file
-from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, own_connection
+from ndec_builder.annotation.label_studio.connection import (
+    Connection,
+    connect_label_studio,
+    other_addresses,
+    own_connection,
+)
 from ndec_builder.annotation.label_studio.ports import is_loopback, page_origins
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
 from ndec_builder.annotation.settings import ServeConfig
@@ -51,6 +56,7 @@ def run(config: ServeConfig) -> None:
             say(f"Label Studio: {connection.url}   user: {connection.user}   password: in {connection.secrets}")
             if (accounts := accounts_file(Workspace(config.workspace).label_studio)).is_file():
                 say(f"annotators log in with their own accounts: {accounts}")
+            _say_other_addresses(Workspace(config.workspace), connection.image_url)
             say(f"guideline for annotators: {connection.image_url.partition('/key/')[0]}/guideline")
             say("leave this running; in another terminal: `ndec annotate push`, later `pull`. Ctrl-C stops it.")
             _wait(server.check_alive)
@@ -95,6 +101,7 @@ def _serve_images(config: ServeConfig) -> None:
         ImageServer(workspace, config.image_port, config.host, page_origins(connection.url)) as images,
     ):
         address = images.url.partition("/key/")[0]
+        _say_other_addresses(workspace, images.url)
         say(f"Label Studio {connection.url} answers, user {connection.user}; images: {address}")
         say(
             f"push with LABEL_STUDIO_URL={connection.url} and `image_url = {address}`; to label with one key per "
@@ -102,6 +109,16 @@ def _serve_images(config: ServeConfig) -> None:
         )
         with contextlib.suppress(KeyboardInterrupt):
             _wait(lambda: None)
+
+
+def _say_other_addresses(workspace: Workspace, image_url: str) -> None:
+    """Say that pairs which were sent before have their pictures at another address, where nothing may answer."""
+    for address in other_addresses(workspace, image_url):
+        say(
+            f"pairs were sent to annotators with pictures at {address}, and this serves them at "
+            f"{image_url.partition('/key/')[0]}: the page cannot show those pairs. Stop this, and start it with the "
+            "earlier --image-port and --host"
+        )
 
 
 def _wait(check: Callable[[], None]) -> NoReturn:

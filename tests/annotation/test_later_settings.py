@@ -9,6 +9,7 @@ import pytest
 
 from ndec_builder.annotation import leave, pull, push, send_back
 from ndec_builder.annotation.label_studio import projects
+from ndec_builder.annotation.label_studio.connection import other_addresses
 from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig, SendBackConfig
 from ndec_builder.annotation.tables import AnnotationTables
@@ -94,3 +95,13 @@ def test_hints_that_are_switched_later_are_said(
     said = " ".join(capsys.readouterr().err.split())
     assert ("pairs that were sent with a hint still show it" in said) == first
     assert ("was made without them, and its page shows none" in said) == (not first)
+
+
+def test_the_address_that_tasks_were_sent_with_is_remembered_unless_it_is_one_of_the_users_own(
+    bench: Workspace,
+) -> None:
+    push.run(PushConfig(bench.root, annotators=("ann",), count=4, image_url="https://pictures.example/"))
+    assert other_addresses(bench, "http://127.0.0.1:8701/key/k") == []
+    push.run(PushConfig(bench.root, annotators=("ann",), count=4))
+    assert other_addresses(bench, "http://127.0.0.1:8701/key/k") == []
+    assert other_addresses(bench, "http://127.0.0.1:8801/key/k") == ["http://127.0.0.1:8701"]

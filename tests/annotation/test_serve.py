@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from ndec_builder.annotation.label_studio import environment
+from ndec_builder.annotation.label_studio.connection import remember_pictures
 from ndec_builder.annotation.label_studio.credentials import make_secrets
 from ndec_builder.annotation.label_studio.server import LabelStudioServer, running_state
 from ndec_builder.annotation.serve import stop
@@ -43,6 +44,22 @@ def test_stop_ends_the_servers_of_another_terminal(env: Path, tmp_path: Path) ->
     with process:
         assert running_state(workspace.label_studio) and stop(workspace)
         assert process.wait(30) == 0 and running_state(workspace.label_studio) is None
+
+
+def test_another_address_of_the_pictures_than_that_of_the_tasks_is_said(env: Path, tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    workspace, port = Workspace(tmp_path / "bench"), free_port()
+    make_secrets(workspace.label_studio)
+    for number in (port, 1):
+        remember_pictures(workspace, f"http://127.0.0.1:{number}/key/k")
+    more = ("--port", str(free_port()), "--image-port", str(port))
+    process, said = serve(workspace.root, env, *more, lines=3)
+    with process:
+        assert stop(workspace)
+    assert (
+        "with pictures at http://127.0.0.1:1, and this serves them at" in said and said.count("sent to annotators") == 1
+    )
+    assert f"at http://127.0.0.1:{port}: the page cannot show those pairs" in said
 
 
 def test_serving_pictures_only_for_an_existing_label_studio(env: Path, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from ndec_builder.annotation.label_studio.credentials import closed_text, keyed_url, secrets_file
+from ndec_builder.annotation.label_studio.credentials import closed_text, keyed_url, secrets_file, write_private_json
 from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSION
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.settings import DEFAULT_IMAGE_PORT
@@ -34,6 +34,7 @@ class Connection:
     image_url: str = field(repr=False)  # with the key of the pictures
     user: str = ""  # the owner of the token
     secrets: Path | None = None  # the file with the password, if this is the workspace's own server
+    default_pictures: bool = False  # the address of the pictures is that of `serve`, or the default one
 
     def client(self) -> Any:
         """The SDK's client (untyped here: the SDK declares most answers optional or as unions)."""
@@ -120,7 +121,8 @@ def connect_label_studio(
     """
     state = None if url else running_state(workspace.label_studio)
     if state is not None:
-        return own_connection(workspace, str(state["url"]), image_url or str(state["image_url"]))
+        found = own_connection(workspace, str(state["url"]), image_url or str(state["image_url"]))
+        return replace(found, default_pictures=not image_url)
     url = (url or os.environ.get("LABEL_STUDIO_URL", "")).rstrip("/")
     closed = closed_text(workspace.label_studio)
     if not url and closed:
@@ -136,7 +138,7 @@ def connect_label_studio(
     images = image_url or f"http://127.0.0.1:{DEFAULT_IMAGE_PORT}"
     if image_url is not None or not closed:
         images = keyed_url(images, workspace.label_studio)
-    return verify(Connection(url, _named_token(token_file, url), images))
+    return verify(Connection(url, _named_token(token_file, url), images, default_pictures=not image_url))
 
 
 def own_connection(workspace: Workspace, url: str, image_url: str) -> Connection:
@@ -185,7 +187,28 @@ def verify(connection: Connection) -> Connection:
         )
     with explain_errors(connection, "asking for the owner of the token"):
         user = connection.client().users.whoami()
-    return Connection(url, connection.token, connection.image_url, user.email or "", connection.secrets)
+    return replace(connection, user=user.email or "")
+
+
+def _addresses_file(workspace: Workspace) -> Path:
+    return workspace.label_studio / "picture-addresses.json"
+
+
+def remember_pictures(workspace: Workspace, image_url: str) -> None:
+    """Keep the address that tasks were sent with: they have no pictures if `serve` runs at a different one."""
+    path, address = _addresses_file(workspace), image_url.partition("/key/")[0]
+    if closed_text(workspace.label_studio):
+        return
+    known = read_json(path) if path.is_file() else []
+    if address not in known:
+        write_private_json(path, [*known, address])
+
+
+def other_addresses(workspace: Workspace, image_url: str) -> list[str]:
+    """Addresses of pictures in tasks that were sent while `serve` ran at a different one."""
+    path = _addresses_file(workspace)
+    known = read_json(path) if path.is_file() else []
+    return [address for address in known if address != image_url.partition("/key/")[0]]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from ndec_builder.annotation.assignment.hints import NO_SUGGESTION, Suggestion
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import named_pair
-from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors
+from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors, remember_pictures
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_tables import of_people
 from ndec_builder.annotation.tables import AnnotationTables
@@ -51,6 +51,8 @@ def sync_tasks(
         requests = [_request(connection.image_url, row, shown) for row in ordered]
         imported += _import(client, connection, snapshot, (round_, annotator), project, requests, chunk)
     snapshot.write()
+    if imported and connection.default_pictures:
+        remember_pictures(tables.workspace, connection.image_url)
     return imported
 
 
