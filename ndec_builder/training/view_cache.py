@@ -33,11 +33,10 @@ from ndec_builder.embeddings.engines.precision import precision_of
 from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.extract import in_order
 from ndec_builder.embeddings.inference import Inference, to_host
-from ndec_builder.training.views import MAX_BACKGROUNDS, View, ViewMaker, view_kinds
+from ndec_builder.training.views import MAX_BACKGROUNDS, TRUNK_BATCH, View, ViewMaker, view_kinds
 
 RESULT_VERSION = 2
 SHARD_IMAGES = 128
-TRUNK_BATCH = 8  # inputs of the trunk at a time; the last batch of a shard is padded
 CACHED_VIEWS = pa.schema(
     [
         ("image_id", pa.string()),

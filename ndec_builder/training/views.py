@@ -18,6 +18,7 @@ from ndec_builder.embeddings.preprocess import longest_side, to_array
 
 ORIGINAL, CROP = "original", "edited-crop"  # recipes of `edits`
 COPIES = ("copy", "view")  # the mix of test copies, and the training views of BoT
+TRUNK_BATCH = 8  # inputs of the trunk at a time; the last batch of a shard is padded
 MAX_BACKGROUNDS = 24  # training images that copies are pasted on; never evaluation images
 
 

@@ -10,7 +10,7 @@ import pytest
 from ndec_builder.candidates.geometry.table import add_geometry
 from ndec_builder.candidates.prelabel import run
 from ndec_builder.candidates.settings import PrelabelConfig
-from ndec_builder.candidates.synthetic import known_pairs
+from ndec_builder.candidates.synthetic import known_pairs, shard_works
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.schemas import CANDIDATES, table_of
@@ -58,6 +58,7 @@ def mined(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_copies_wholes_and_strangers_are_told_apart(mined: Any) -> None:
     path = run(PrelabelConfig(mined.workspace.root, count=24))
+    assert shard_works._described.cache_info().currsize == 0  # half a gigabyte, in the process of a demo
     rows = read_table(path).to_pylist()
     chance = [
         None if r["prelabel"] is None

@@ -71,7 +71,7 @@ def test_training_pairs_of_an_earlier_version_are_used_in_their_own_precision_on
 
     with monkeypatch.context() as patched:
         with_processor(patched, made)
-        patched.setattr(MeasureShard, "stored_precision", lambda self: made)
+        patched.setattr(MeasureShard, "stored_precision", lambda self, trunk: made)
         before, _ = pairs("one")
     with_processor(monkeypatch, now)
     after, found = pairs("one")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.shared_vectors import save_array
-from ndec_builder.candidates.synthetic.shard_works import GalleryPictures, MakeShard, MeasurePairs
+from ndec_builder.candidates.synthetic.shard_works import GalleryPictures, MakeShard, MeasurePairs, forget_pictures
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, open_plan
 from ndec_builder.core.executor.runner import run_shards
@@ -95,6 +95,7 @@ def make_known_pairs(
     out = open_plan(scratch / "measured", plan).absolute()
     work = MeasurePairs(out, folder, pictures, groups, starts, neighbours)
     run_shards(out, plan, work, engine, what="measuring them", unit="images")
+    forget_pictures()  # the process of a demo or a program lives on
     features: list[np.ndarray] = []
     kinds: list[str] = []
     places: list[int] = []

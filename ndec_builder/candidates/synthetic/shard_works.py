@@ -65,6 +65,12 @@ def _described(uri: str, rotation: int, sha256: str | None) -> DescribedPicture 
     return None if image is None else describe_quickly(np.asarray(image))
 
 
+def forget_pictures() -> None:
+    """Free the pictures that this process has described."""
+    _described.cache_clear()
+    _gallery_vectors.cache_clear()
+
+
 @dataclass(frozen=True, eq=False)
 class MakeShard:
     """Makes the pictures of one shard: items are entries of `chosen`. Picklable.

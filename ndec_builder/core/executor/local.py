@@ -8,11 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ndec_builder.core.errors import NdecError
+from ndec_builder.core.executor.asking import Answer, Question, answering, ask_over, nobody, reply_over
 from ndec_builder.core.executor.base import Failed, Task
 from ndec_builder.core.executor.memory import return_freed_memory
 from ndec_builder.core.executor.plan import Done, Shard
@@ -21,8 +23,8 @@ from ndec_builder.core.executor.plan import Done, Shard
 class InProcess:
     """One shard after the other in this process: fast to start, and a debugger works."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, answer: Answer = nobody) -> None:
+        self._task, self._answer = task, answer
         self._next: Shard | None = None
 
     def free(self) -> bool:
@@ -37,7 +39,8 @@ class InProcess:
     def next(self) -> tuple[Shard, Done | Failed]:
         assert self._next is not None, "nothing was submitted"
         shard, self._next = self._next, None
-        return shard, self._task(shard)
+        with answering(self._answer):
+            return shard, self._task(shard)
 
     def close(self) -> None:
         self._next = None
@@ -54,10 +57,11 @@ class _Worker:
 class Processes:
     """`count` spawned processes (fork would copy torch's threads in an unusable state), each with its own pipe."""
 
-    def __init__(self, task: Task, count: int) -> None:
-        self._task = task
+    def __init__(self, task: Task, count: int, answer: Answer = nobody) -> None:
+        self._task, self._answer = task, answer
         self._count = count
         self._workers: list[_Worker] = []
+        self._answering = ThreadPoolExecutor(count)  # starts threads when questions come
         return_freed_memory()  # the workers need it, and this process mostly waits for them
 
     def free(self) -> bool:
@@ -79,15 +83,19 @@ class Processes:
             shard = worker.shard
             assert shard is not None
             try:
-                result: Done | Failed | None = worker.connection.recv()
+                result: Done | Failed | Question | None = worker.connection.recv()
             except (EOFError, OSError):
                 return shard, self._reap(worker)
+            if isinstance(result, Question):
+                self._answering.submit(reply_over, worker.connection, self._answer, result)
+                continue
             if result is not None:
                 worker.shard = None
                 return shard, result
             worker.ready = True
 
     def close(self) -> None:
+        self._answering.shutdown(cancel_futures=True)  # before its connections are closed
         for worker in self._workers:
             worker.connection.close()  # an idle worker then exits
             if worker.shard is not None:
@@ -127,13 +135,14 @@ def _serve(connection: Connection, task: Callable[[Shard], Done | Failed]) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and stops its workers
     threading.Thread(target=_die_with_the_command, daemon=True).start()
     connection.send(None)  # ready
-    while True:
-        try:
-            shard = connection.recv()
-        except EOFError:
-            return
-        connection.send(task(shard))
-        return_freed_memory()
+    with answering(ask_over(connection)):
+        while True:
+            try:
+                shard = connection.recv()
+            except EOFError:
+                return
+            connection.send(task(shard))
+            return_freed_memory()
 
 
 def _die_with_the_command() -> None:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from ndec_builder.core.console import Bars, progress, say
 from ndec_builder.core.errors import GapsError, LowMemoryError, NdecError
 from ndec_builder.core.executor import plan as plans
+from ndec_builder.core.executor.asking import Answer, nobody
 from ndec_builder.core.executor.base import Engine, Failed, Pool, Task, engine_of, out_of_memory
 from ndec_builder.core.executor.plan import Done, Plan, Shard
 from ndec_builder.core.executor.progress import ProgressFile
@@ -56,13 +57,15 @@ def run_shards(
     unit: str = "items",
     effort: Callable[[float], float] = float,
     on_done: Callable[[Shard, Done], None] | None = None,
+    answer: Answer = nobody,
 ) -> list[Done]:
     """Run every shard that has no valid marker in `folder` (`plans.open_plan`); return the results of all, in order.
 
     `work` must be picklable. `effort`: the work in the first n items, for the forecast (`Pace`). `on_done` is called in
-    this process for each finished shard, in any order, and first for those of an earlier run. Raises GapsError naming
-    the shards set aside; all others are finished by then, and a rerun retries only those. An NdecError of the work
-    stops the run at once.
+    this process for each finished shard, in any order, and first for those of an earlier run. `answer` is called in
+    this process, in threads, for what the work asks (`asking.ask`); not with Ray. Raises GapsError naming the shards
+    set aside; all others are finished by then, and a rerun retries only those. An NdecError of the work stops the run
+    at once.
     """
     engine = engine or Engine()
     shards = plan.shards
@@ -79,7 +82,8 @@ def run_shards(
     failed: dict[int, str] = {}
     if left:
         isolate = bool(plans.suspects(folder) & {shard.name for shard in left})
-        pool = open_pool(engine, functools.partial(perform, work, folder), len(left), isolate=isolate)
+        task = functools.partial(perform, work, folder)
+        pool = open_pool(engine, task, len(left), isolate=isolate, answer=answer)
         status = ProgressFile(folder, shards, results, what=what, unit=unit, engine=engine.name, effort=effort)
         try:
             _run(pool, left, folder, plan, status, results, failed, on_done)
@@ -114,7 +118,7 @@ def on_engine(run: Callable[[Any], _Result]) -> Callable[[Any], _Result]:
     return in_session
 
 
-def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False) -> Pool:
+def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False, answer: Answer = nobody) -> Pool:
     """Start the pool for a task. `isolate`: never in this process, because a shard may kill it."""
     if engine.name == "ray":
         from ndec_builder.core.executor.ray import RayPool
@@ -124,10 +128,10 @@ def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False)
 
     workers = min(engine.workers or _fitting(engine, shards), max(shards, 1))
     if engine.here:
-        return InProcess(task)
+        return InProcess(task, answer)
     if workers == 1 and shards <= SMALL_RUN and not isolate:
-        return InProcess(task)
-    return Processes(task, workers)
+        return InProcess(task, answer)
+    return Processes(task, workers, answer)
 
 
 def _fitting(engine: Engine, shards: int) -> int:

@@ -1,34 +1,38 @@
-"""Measure the training pairs, shard by shard: make the pictures, compute descriptors and geometry."""
+"""Measure the training pairs, shard by shard: make the pictures, have them described, compute geometry.
+
+No module that is imported here loads torch: it would take 0.3 GB in each worker process.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import single_threaded
+from ndec_builder.core.executor.asking import Answer, ask
 from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.storage import atomic_path, write_table
 from ndec_builder.edits.layers import HashedPictures
-from ndec_builder.embeddings.engines.precision import stored_precision
-from ndec_builder.embeddings.engines.trunk_source import TrunkSource
-from ndec_builder.embeddings.inference import Inference
-from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.training.data import TrainingSet
 from ndec_builder.training.fused.features import background_rows, background_scores
 from ndec_builder.training.fused.pair_signals import PAIR_SIGNALS, PairPicture, pair_vector, prepare_picture
 from ndec_builder.training.fused.pairs import PairSample, rivals, samples_of_image, samples_of_pair
 from ndec_builder.training.fused.settings import FusedConfig
-from ndec_builder.training.view_cache import TRUNK_BATCH, torch_threads, trunk_features
-from ndec_builder.training.views import load_backgrounds, load_picture, view_generator
+from ndec_builder.training.views import TRUNK_BATCH, load_backgrounds, load_picture, view_generator
+
+if TYPE_CHECKING:
+    from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 
 PICTURE_SIDE = 448  # px, longer side of edited pictures: above the working size of geometry, cheap to edit
 MEASURED_PAIRS = pa.schema(
@@ -61,21 +65,21 @@ class MeasureShard:
     rotations: Sequence[int]  # of the same, clockwise degrees
     vectors: np.ndarray  # (images, d) float32, L2-normed, whitened
     whitening: Whitening
-    trunk: TrunkSource
+    trunk: TrunkSource | None  # None: the process of the command describes the pictures
 
     def __call__(self, shard: Shard) -> Outcome:
-        with single_threaded(), torch_threads(1):
-            table, pooled = self._measure(shard)
+        with single_threaded(), _describing(self.trunk) as describe:
+            table, pooled = self._measure(shard, describe)
         names = (f"{shard.name}.parquet", f"{shard.name}.npy")
         write_table(self.folder / names[0], table)
         with atomic_path(self.folder / names[1]) as temporary:
             np.save(temporary, pooled.astype(np.float16))
         return Outcome(names, {"pairs": table.num_rows})
 
-    def _measure(self, shard: Shard) -> tuple[pa.Table, np.ndarray]:
+    def _measure(self, shard: Shard, describe: Answer) -> tuple[pa.Table, np.ndarray]:
         """The pairs, and trunk features (n, dim) float32 of the pictures made: queries, then cut references."""
         samples = list(self._samples(shard))
-        pooled = self._pooled([sample.query for sample in samples])
+        pooled = pooled_features([sample.query for sample in samples], describe)
         queries = self._vectors(pooled)
         rows = background_rows(self.data.basic)
         place = {row: number for number, row in enumerate(rows.tolist())}
@@ -90,7 +94,7 @@ class MeasureShard:
         references = np.stack([self.vectors[sample.row] for sample in samples])
         cut = np.full(len(samples), -1)
         if made := [place for place, sample in enumerate(samples) if sample.reference is not None]:
-            cuts = self._pooled([picture for s in samples if (picture := s.reference) is not None])
+            cuts = pooled_features([picture for s in samples if (picture := s.reference) is not None], describe)
             references[made], cut[made] = self._vectors(cuts), len(pooled) + np.arange(len(made))
             pooled = np.concatenate([pooled, cuts])
         score = np.einsum("ij,ij->i", queries[places], references)
@@ -135,25 +139,16 @@ class MeasureShard:
         """(n, d) float32 whitened, L2-normed."""
         return unit_rows(self.whitening.apply(pooled))
 
-    def _pooled(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """(n, dim) float32 trunk features, in batches of one shape."""
-        backbone = self.trunk.open()
-        model = Inference(backbone, self.trunk.bf16)
-        parts = []
-        for start in range(0, len(pictures), TRUNK_BATCH):
-            some = [to_array(picture, backbone.size) for picture in pictures[start : start + TRUNK_BATCH]]
-            filled = np.zeros((TRUNK_BATCH, *some[0].shape), np.uint8)
-            filled[: len(some)] = some
-            parts.append(trunk_features(model, filled)[: len(some)])
-        return np.concatenate(parts)
-
-    def stored_precision(self) -> str | None:
+    def stored_precision(self, trunk: TrunkSource) -> str | None:
         """In which precision the features in `folder` were computed; None without a finished first shard."""
+        from ndec_builder.embeddings.engines.precision import stored_precision
+        from ndec_builder.embeddings.preprocess import to_array
+
         name = Shard(0, 0, 1).name
         if not (self.folder / f"{name}.done.json").is_file():
             return None
         picture = next(self._samples(Shard(0, 0, 1))).query
-        backbone = self.trunk.open()
+        backbone = trunk.open()
         pixels = to_array(picture, backbone.size).transpose(1, 2, 0)[None]
         return stored_precision(backbone, pixels, np.load(self.folder / f"{name}.npy", mmap_mode="r")[:1])
 
@@ -174,6 +169,27 @@ class MeasureShard:
                 reference = prepared_reference(self.uris[sample.row], self.rotations[sample.row], sha256)
             rows.append(pair_vector(prepared[id(sample.query)], reference))
         return np.array(rows).reshape(len(samples), len(PAIR_SIGNALS))
+
+
+def pooled_features(pictures: Sequence[Image.Image], describe: Answer) -> np.ndarray:
+    """(n, dim) float32 trunk features of n > 0 pictures. describe: of a `PictureDescriber`."""
+    parts = []
+    for start in range(0, len(pictures), TRUNK_BATCH):
+        parts.append(describe([np.asarray(one.convert("RGB")) for one in pictures[start : start + TRUNK_BATCH]]))
+    return np.concatenate(parts)
+
+
+@contextlib.contextmanager
+def _describing(trunk: TrunkSource | None) -> Iterator[Answer]:
+    """What describes pictures: the process of the command or, with a trunk, this one."""
+    if trunk is None:
+        yield ask
+        return
+    from ndec_builder.training.fused.describe import PictureDescriber
+    from ndec_builder.training.view_cache import torch_threads
+
+    with torch_threads(1):
+        yield PictureDescriber(trunk.open(), trunk.bf16)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:

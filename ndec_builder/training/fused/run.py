@@ -26,6 +26,7 @@ from ndec_builder.embeddings.whitening import Whitening
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.checkpoint import PREVIOUS, set_checkpoint_aside
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
+from ndec_builder.training.fused.describe import PictureDescriber
 from ndec_builder.training.fused.features import background_rows, features
 from ndec_builder.training.fused.fit import PairTable, fit_fused
 from ndec_builder.training.fused.measure import MEASURED_PAIRS, MeasureShard, unit_rows
@@ -217,12 +218,17 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
         output.mkdir(parents=True)
         before.rename(plans_folder(output))
     earlier = plans_folder(output) / plan.name
-    work = MeasureShard(earlier, config, data, uris, rotations, known.vectors, known.whitening, trunk)
-    if config.bf16 == "auto" and work.stored_precision() != precision:  # earlier versions did not name it
+    engine = engine_of(config)
+    there = trunk if engine.name == "ray" else None
+    work = MeasureShard(earlier, config, data, uris, rotations, known.vectors, known.whitening, there)
+    if config.bf16 == "auto" and work.stored_precision(trunk) != precision:  # earlier versions did not name it
         plan = replace(plan, fingerprint=fingerprint([*given, precision]))
     folder = open_plan(output, plan)
     work = replace(work, folder=folder)
-    results = run_shards(folder, plan, work, engine_of(config), what="measuring training pairs")
+    on_cpu = known.backbone if known.backbone.device.type == "cpu" else trunk.open()
+    with torch_threads(1):
+        describe = PictureDescriber(on_cpu, bf16)
+        results = run_shards(folder, plan, work, engine, what="measuring training pairs", answer=describe)
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
     made = [folder / f"{shard.name}.npy" for shard in plan.shards]
