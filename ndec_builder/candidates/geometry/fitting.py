@@ -9,7 +9,7 @@ It does not depend on workspaces: mining, the annotation page and the fused scor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -98,6 +98,19 @@ def fit_stepwise(query: DescribedPicture, reference: DescribedPicture) -> Geomet
 def fit_pictures(query: DescribedPicture, reference: DescribedPicture) -> Geometry:
     """Fit two described pictures, also with the query mirrored; more inliers win, a tie goes to the plain query."""
     return _geometry(query, reference, *_match_both(query, reference))
+
+
+def fit_if_better(
+    query: DescribedPicture,
+    reference: DescribedPicture,
+    inliers: int,
+    measured_as: Callable[[DescribedPicture], DescribedPicture],
+) -> Geometry | None:
+    """`fit_pictures` if it has more inliers than these, else None. measured_as: what a fitted pair is measured on."""
+    matched = _match_both(query, reference)
+    if max(one.inliers for one in matched) <= inliers:
+        return None
+    return _geometry(measured_as(query), measured_as(reference), *matched)
 
 
 @dataclass(frozen=True, eq=False)

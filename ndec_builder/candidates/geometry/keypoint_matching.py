@@ -16,11 +16,16 @@ def match_keypoints(query: np.ndarray, reference: np.ndarray, ratio: float = RAT
     """
     if len(query) == 0 or len(reference) < 2:
         return np.zeros((0, 2), np.int64)
-    squares = (query**2).sum(1)[:, None] + (reference**2).sum(1)[None, :]
-    distances = squares - 2 * (query @ reference.T)  # (n, k), exact below 2²⁴
+    distances = query @ reference.T  # (n, k); all is exact below 2²⁴, and in place, because new memory takes longer
+    distances *= -2
+    distances += (query**2).sum(1)[:, None]
+    distances += (reference**2).sum(1)
     nearest = distances.argmin(axis=1)
     rows = np.arange(len(query))
     best = distances[rows, nearest]
-    second = np.partition(distances, 1, axis=1)[:, 1]
-    kept = (best < ratio**2 * second) & (distances.argmin(axis=0)[nearest] == rows)
-    return np.stack([rows[kept], nearest[kept]], axis=1)
+    distances[rows, nearest] = np.inf  # four times faster than a partition
+    second = distances.min(axis=1)
+    distances[rows, nearest] = best
+    kept = rows[best < ratio**2 * second]
+    kept = kept[distances[:, nearest[kept]].argmin(axis=0) == kept]  # of few columns
+    return np.stack([kept, nearest[kept]], axis=1)

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from ndec_builder.candidates.geometry.fitting import fit_pictures
 from ndec_builder.candidates.geometry.keypoints import DescribedPicture, describe_picture
+from ndec_builder.training.fused import edges
 from ndec_builder.training.fused.edges import (
     INVERTED_ORDER,
     edge_agreement,
@@ -81,6 +82,24 @@ def test_a_negative_has_the_same_edges() -> None:
     grey = np.asarray(textured(6).convert("L"))
     gaps = np.abs(edge_map(255 - grey).astype(int) - edge_map(grey))
     assert gaps.mean() < 0.2 and gaps.max() <= 8  # rounding of the blurred greys
+
+
+def test_edges_have_the_strength_of_the_formula() -> None:
+    grey = np.asarray(textured(7).convert("L"))
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
+    across, down = (cv2.Sobel(smooth, cv2.CV_16S, *order, ksize=3).astype(np.float64) for order in ((1, 0), (0, 1)))
+    strength = np.minimum(np.rint(8 * (across**2 + down**2) ** 0.25), 255).astype(np.uint8)
+    np.testing.assert_array_equal(edge_map(grey), cv2.GaussianBlur(strength, (0, 0), 1.5))
+
+
+@pytest.mark.slow
+def test_edges_are_computed_only_for_inverted_keypoints_that_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(edges, "edge_map", lambda grey: made.append(1) or edge_map(grey))
+    fit_either_tone(described(textured(2)), described(textured(3)))
+    assert not made
+    fit_either_tone(described(ImageOps.invert(textured(2))), described(textured(2)))
+    assert len(made) == 2
 
 
 def test_flat_and_tiny_pictures_have_no_edges() -> None:
