@@ -14,7 +14,7 @@ from typing import Any
 
 from ndec_builder.core.errors import NdecError
 
-Answer = Callable[[Any], Any]  # may be called in several threads at once
+Answerer = Callable[[Any], Any]  # may be called in several threads at once
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ def nobody(content: Any) -> Any:
     raise NdecError("the work of a shard asks the process of its command, which was given no answer: a fault of ndec")
 
 
-_answer: Answer = nobody
+_answer: Answerer = nobody
 
 
 @contextlib.contextmanager
-def answering(answer: Answer) -> Iterator[None]:
+def answering(answer: Answerer) -> Iterator[None]:
     """While it is open, `ask` calls this function."""
     global _answer
     before, _answer = _answer, answer
@@ -56,7 +56,7 @@ def ask(content: Any) -> Any:
     return _answer(content)
 
 
-def ask_over(connection: Connection) -> Answer:
+def ask_over(connection: Connection) -> Answerer:
     """For a worker process: asks at the other end of the connection and waits."""
 
     def asked(content: Any) -> Any:
@@ -72,7 +72,7 @@ def ask_over(connection: Connection) -> Answer:
     return asked
 
 
-def reply_over(connection: Connection, answer: Answer, question: Question) -> None:
+def reply_over(connection: Connection, answer: Answerer, question: Question) -> None:
     """For the command: computes the answer and sends it; a worker that has died meanwhile gets none."""
     try:
         reply = Reply(answer(question.content))

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.executor.asking import Answer, Question, answering, ask_over, nobody, reply_over
+from ndec_builder.core.executor.asking import Answerer, Question, answering, ask_over, nobody, reply_over
 from ndec_builder.core.executor.base import Failed, Task
 from ndec_builder.core.executor.memory import return_freed_memory
 from ndec_builder.core.executor.plan import Done, Shard
@@ -23,7 +23,7 @@ from ndec_builder.core.executor.plan import Done, Shard
 class InProcess:
     """One shard after the other in this process: fast to start, and a debugger works."""
 
-    def __init__(self, task: Task, answer: Answer = nobody) -> None:
+    def __init__(self, task: Task, answer: Answerer = nobody) -> None:
         self._task, self._answer = task, answer
         self._next: Shard | None = None
 
@@ -57,7 +57,7 @@ class _Worker:
 class Processes:
     """`count` spawned processes (fork would copy torch's threads in an unusable state), each with its own pipe."""
 
-    def __init__(self, task: Task, count: int, answer: Answer = nobody) -> None:
+    def __init__(self, task: Task, count: int, answer: Answerer = nobody) -> None:
         self._task, self._answer = task, answer
         self._count = count
         self._workers: list[_Worker] = []

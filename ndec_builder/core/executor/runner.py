@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from ndec_builder.core.console import Bars, progress, say
 from ndec_builder.core.errors import GapsError, LowMemoryError, NdecError
 from ndec_builder.core.executor import plan as plans
-from ndec_builder.core.executor.asking import Answer, nobody
+from ndec_builder.core.executor.asking import Answerer, nobody
 from ndec_builder.core.executor.base import Engine, Failed, Pool, Task, engine_of, out_of_memory
 from ndec_builder.core.executor.plan import Done, Plan, Shard
 from ndec_builder.core.executor.progress import ProgressFile
@@ -57,7 +57,7 @@ def run_shards(
     unit: str = "items",
     effort: Callable[[float], float] = float,
     on_done: Callable[[Shard, Done], None] | None = None,
-    answer: Answer = nobody,
+    answer: Answerer = nobody,
 ) -> list[Done]:
     """Run every shard that has no valid marker in `folder` (`plans.open_plan`); return the results of all, in order.
 
@@ -118,7 +118,7 @@ def on_engine(run: Callable[[Any], _Result]) -> Callable[[Any], _Result]:
     return in_session
 
 
-def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False, answer: Answer = nobody) -> Pool:
+def open_pool(engine: Engine, task: Task, shards: int, *, isolate: bool = False, answer: Answerer = nobody) -> Pool:
     """Start the pool for a task. `isolate`: never in this process, because a shard may kill it."""
     if engine.name == "ray":
         from ndec_builder.core.executor.ray import RayPool

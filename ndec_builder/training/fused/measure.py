@@ -17,7 +17,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ndec_builder.candidates.geometry.fitting import single_threaded
-from ndec_builder.core.executor.asking import Answer, ask
+from ndec_builder.core.executor.asking import Answerer, ask
 from ndec_builder.core.executor.plan import Shard
 from ndec_builder.core.executor.runner import Outcome
 from ndec_builder.core.executor.shard_items import stepping
@@ -76,10 +76,10 @@ class MeasureShard:
             np.save(temporary, pooled.astype(np.float16))
         return Outcome(names, {"pairs": table.num_rows})
 
-    def _measure(self, shard: Shard, describe: Answer) -> tuple[pa.Table, np.ndarray]:
+    def _measure(self, shard: Shard, describe: Answerer) -> tuple[pa.Table, np.ndarray]:
         """The pairs, and trunk features (n, dim) float32 of the pictures made: queries, then cut references."""
         samples = list(self._samples(shard))
-        pooled = pooled_features([sample.query for sample in samples], describe)
+        pooled = features_of_pictures([sample.query for sample in samples], describe)
         queries = self._vectors(pooled)
         rows = background_rows(self.data.basic)
         place = {row: number for number, row in enumerate(rows.tolist())}
@@ -94,7 +94,7 @@ class MeasureShard:
         references = np.stack([self.vectors[sample.row] for sample in samples])
         cut = np.full(len(samples), -1)
         if made := [place for place, sample in enumerate(samples) if sample.reference is not None]:
-            cuts = pooled_features([picture for s in samples if (picture := s.reference) is not None], describe)
+            cuts = features_of_pictures([picture for s in samples if (picture := s.reference) is not None], describe)
             references[made], cut[made] = self._vectors(cuts), len(pooled) + np.arange(len(made))
             pooled = np.concatenate([pooled, cuts])
         score = np.einsum("ij,ij->i", queries[places], references)
@@ -171,7 +171,7 @@ class MeasureShard:
         return np.array(rows).reshape(len(samples), len(PAIR_SIGNALS))
 
 
-def pooled_features(pictures: Sequence[Image.Image], describe: Answer) -> np.ndarray:
+def features_of_pictures(pictures: Sequence[Image.Image], describe: Answerer) -> np.ndarray:
     """(n, dim) float32 trunk features of n > 0 pictures. describe: of a `PictureDescriber`."""
     parts = []
     for start in range(0, len(pictures), TRUNK_BATCH):
@@ -180,7 +180,7 @@ def pooled_features(pictures: Sequence[Image.Image], describe: Answer) -> np.nda
 
 
 @contextlib.contextmanager
-def _describing(trunk: TrunkSource | None) -> Iterator[Answer]:
+def _describing(trunk: TrunkSource | None) -> Iterator[Answerer]:
     """What describes pictures: the process of the command or, with a trunk, this one."""
     if trunk is None:
         yield ask

@@ -17,7 +17,7 @@ from ndec_builder.embeddings.inference import Inference
 from ndec_builder.embeddings.preprocess import to_array
 from ndec_builder.training.fused import run as run_module
 from ndec_builder.training.fused.describe import PictureDescriber
-from ndec_builder.training.fused.measure import MeasureShard, pooled_features
+from ndec_builder.training.fused.measure import MeasureShard, features_of_pictures
 from ndec_builder.training.fused.run import measured, prepare_training
 from ndec_builder.training.fused.settings import FusedConfig
 from ndec_builder.training.view_cache import torch_threads, trunk_features
@@ -81,7 +81,7 @@ def test_pictures_are_described_in_full_batches_in_their_order(tiny: str) -> Non
     pictures = [scene(number, (40 + number, 33)) for number in range(TRUNK_BATCH + 3)]
     pictures[1] = pictures[1].convert("L")
     with torch_threads(1):
-        found = pooled_features(pictures, PictureDescriber(backbone, "off"))
+        found = features_of_pictures(pictures, PictureDescriber(backbone, "off"))
         padded = np.zeros((2 * TRUNK_BATCH, 3, 32, 32), np.uint8)
         padded[: len(pictures)] = [to_array(picture, 32) for picture in pictures]
         model = Inference(backbone, "off")
