@@ -42,6 +42,7 @@ from support.needs import free_port  # noqa: E402
 WARM_UP = 0.5  # share of the rounds before memory is measured: caches fill, allocators settle
 FRESH = 8  # rounds with one set of projects
 ENOUGH = 450  # rounds, from which on the last third has a verdict too: 150 rounds that start after the 300th
+INTERNED = 60_000  # names, so that CPython's dictionary of interned strings doubles before round 0, not near round 150
 SETTINGS = ("ARROW_DEFAULT_MEMORY_POOL", "MALLOC_ARENA_MAX", "OMP_WAIT_POLICY")  # of the environment, that matter here
 FLAT = 0.04  # MiB a round: 2 % of 500 MiB in the 250 rounds that an idle machine does in an hour
 
@@ -204,6 +205,8 @@ def soak(minutes: float, rounds: int, load: float, demo: Path | None, size: int)
         samples: list[Sample] = []
         with label_studio(workspace) as server:
             bench = Soak(folder, demo, size)
+            for name in range(INTERNED):  # interned.py: it doubles once and not again, whoever makes the names
+                sys.intern(f"soak {name}")
             begun = time.monotonic()
             used = processor_seconds([os.getpid(), *tree_of(server)])
             spent = 0.0
@@ -339,7 +342,8 @@ def main() -> None:
         f"and, with {ENOUGH} rounds or more, also in the last third. Label Studio is not part of ndec: its memory is "
         "reported but has no limit. Blocks not freed are counted by the C library (mallinfo2).",
         f"A round: other {bench.size} pool pictures → ingest, embed, mine with geometry, push, answers through the "
-        f"API, pull, resolve. Every {FRESH} rounds new projects.",
+        f"API, pull, resolve. Every {FRESH} rounds new projects. Before the first, {INTERNED:,} names were interned and "
+        "forgotten, so that CPython's dictionary of them has doubled; `interned.py` shows that it does this once.",
     ]
     title = "Embed, search, push and pull in a loop, in one process"
     record.write(given.result, title, ("what", "measured", "verdict"), rows, notes, keep=not given.quick)
