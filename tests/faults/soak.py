@@ -342,8 +342,8 @@ def main() -> None:
         f"and, with {ENOUGH} rounds or more, also in the last third. Label Studio is not part of ndec: its memory is "
         "reported but has no limit. Blocks not freed are counted by the C library (mallinfo2).",
         f"A round: other {bench.size} pool pictures → ingest, embed, mine with geometry, push, answers through the "
-        f"API, pull, resolve. Every {FRESH} rounds new projects. Before the first, {INTERNED:,} names were interned and "
-        "forgotten, so that CPython's dictionary of them has doubled; `interned.py` shows that it does this once.",
+        f"API, pull, resolve. Every {FRESH} rounds new projects. Before the first, {INTERNED:,} names were interned "
+        "and forgotten, so that CPython's dictionary of them has doubled; `interned.py` shows that it does this once.",
     ]
     title = "Embed, search, push and pull in a loop, in one process"
     record.write(given.result, title, ("what", "measured", "verdict"), rows, notes, keep=not given.quick)
