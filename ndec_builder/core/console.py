@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from types import FrameType
@@ -48,6 +48,18 @@ def number_of(count: int, one: str, many: str | None = None) -> str:
     """
     regular = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
     return f"{count:,} {one if count == 1 else many or regular}"
+
+
+def counted_reasons(reasons: Iterable[str], most: int = 3) -> str:
+    """The `most` most frequent reasons with their numbers, and the number of the rest, so that the numbers sum up.
+
+    >>> counted_reasons(["empty file", "too large", "empty file", "a pipe"], most=2)
+    '2 × empty file; 1 × too large; 1 for other reasons'
+    """
+    counts = Counter(reasons)
+    named = [f"{count} × {reason}" for reason, count in counts.most_common(most)]
+    rest = sum(count for _, count in counts.most_common()[most:])
+    return "; ".join([*named, f"{rest} for other reasons"] if rest else named)
 
 
 def duration(seconds: float) -> str:

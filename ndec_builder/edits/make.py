@@ -8,7 +8,6 @@ import io
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ndec_builder.core.config import limit_of, result_fields
-from ndec_builder.core.console import number_of, say
+from ndec_builder.core.console import counted_reasons, number_of, say
 from ndec_builder.core.decode import SUFFIXES, DecodeError, decode
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.executor.base import Engine, engine_of, task_threads
@@ -107,8 +106,7 @@ def run(config: EditConfig) -> Path:
     shutil.rmtree(scratch)
     say(f"made {number_of(len(made) - len(failed), 'edited copy')} of {config.role} images (recipe {config.recipe})")
     if failed:
-        common = Counter(one.reason for one in failed).most_common(3)
-        reasons = "; ".join(f"{number} × {reason}" for reason, number in common)
+        reasons = counted_reasons(str(one.reason) for one in failed)
         lost = f"{len(failed)} of {config.count} copies could not be made: {reasons}; see {_rejects_path(workspace)}"
         if len(failed) > config.max_reject_share * config.count:
             limit = f"max_reject_share = {config.max_reject_share:g} allows fewer"

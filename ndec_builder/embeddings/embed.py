@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.config import MAX_PIXELS, limit_of, pixel_limit, result_fields, with_pixel_limit
-from ndec_builder.core.console import say
+from ndec_builder.core.console import counted_reasons, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Done, Plan, Shard, check_files, close_plans, open_plan, plans_folder
@@ -243,10 +242,9 @@ def _check_rejects(config: EmbedConfig, directory: Path, count: int) -> None:
     rejects = read_table(directory / "rejects.parquet")
     if rejects.num_rows <= config.max_reject_share * count:
         return
-    reasons = Counter(rejects["reason"].to_pylist()).most_common(3)
     raise GapsError(
         f"{rejects.num_rows} of {count} {config.role} images could not be embedded, more than max_reject_share = "
-        f"{config.max_reject_share:g} allows: {'; '.join(f'{number}× {reason}' for reason, number in reasons)}. Each "
+        f"{config.max_reject_share:g} allows: {counted_reasons(rejects['reason'].to_pylist())}. Each "
         f"is a row of {directory / 'rejects.parquet'}; the vectors of the others are written. Fix the files, "
         "ingest them again and run the same command"
     )

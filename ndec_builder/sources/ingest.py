@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.console import number_of, say
+from ndec_builder.core.console import counted_reasons, number_of, say
 from ndec_builder.core.errors import GapsError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord, added_to
@@ -31,7 +31,7 @@ from ndec_builder.sources.detect_kind import guess_kind, table_of_downloads
 from ndec_builder.sources.ground_truth import Match, check_added, check_ids, match_ids, read_ground_truth
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
-from ndec_builder.sources.listing import Listing, SourceContents, top_reasons
+from ndec_builder.sources.listing import Listing, SourceContents
 from ndec_builder.sources.places import with_groups
 from ndec_builder.sources.replaced import earlier_rejects, find_forgotten, merge, record_replaced, unusable_ids
 from ndec_builder.sources.settings import IngestConfig, check_source
@@ -279,7 +279,7 @@ def _why(result: Written) -> str:
     if not result.rejects:
         return ""
     table = result.path.with_name(f"{result.path.stem}-rejects.parquet")
-    return f" ({top_reasons(result.rejects)}; all in {table})"
+    return f" ({counted_reasons(row['reason'] for row in result.rejects)}; all in {table})"
 
 
 def _report(written: dict[str, Written], gaps: list[str], config: IngestConfig) -> None:
@@ -290,7 +290,7 @@ def _report(written: dict[str, Written], gaps: list[str], config: IngestConfig) 
             sentences.append(
                 f"unusable: {len(result.rejects):,} of {number_of(result.total, 'image')} in {config.source}, more "
                 f"than max_reject_share {config.max_reject_share:g} allows. Top reasons: "
-                f"{top_reasons(result.rejects)}. The "
+                f"{counted_reasons(row['reason'] for row in result.rejects)}. The "
                 f"{result.total - len(result.rejects)} usable ones are in {result.path}, the rest with their reason in "
                 f"{role}-rejects.parquet next to it; fix or remove the files, or raise the share"
             )

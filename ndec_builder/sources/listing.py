@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -214,8 +213,3 @@ def name_all(what: str, names: Iterable[str]) -> str:
     found = sorted(set(names))
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return f"{len(found)} {what}: {', '.join(found[:_NAMED])}{more}"
-
-
-def top_reasons(rejects: Iterable[Mapping[str, Any]]) -> str:
-    reasons = collections.Counter(row["reason"] for row in rejects).most_common(3)
-    return "; ".join(f"{count} × {reason}" for reason, count in reasons)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ndec_builder.core.config import result_fields
-from ndec_builder.core.console import Bars, number_of, progress, say
+from ndec_builder.core.console import Bars, counted_reasons, number_of, progress, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import engine_of
 from ndec_builder.core.executor.runner import on_engine
@@ -281,13 +280,12 @@ def _check_rejects(cached: CachedViews, images: int, config: TrainConfig, direct
         write_table(directory / "rejects.parquet", table_of(REJECTS, cached.rejects))
     if not cached.rejects:
         return
-    reasons = Counter(row["reason"] for row in cached.rejects).most_common(3)
     found = f"{len(cached.rejects)} of {images} training images cannot be read"
     say(f"{found}; they are listed in {directory / 'rejects.parquet'}")
     if len(cached.rejects) > config.max_reject_share * images:
         raise GapsError(
-            f"{found}, more than max_reject_share = {config.max_reject_share:g} allows; most often: "
-            f"{'; '.join(f'{reason} ({count})' for reason, count in reasons)}. Nothing was trained: restore the files "
+            f"{found}, more than max_reject_share = {config.max_reject_share:g} allows; "
+            f"{counted_reasons(row['reason'] for row in cached.rejects)}. Nothing was trained: restore the files "
             f"(see {directory / 'rejects.parquet'}) or raise max_reject_share"
         )
 

@@ -35,6 +35,13 @@ def pulled_labels(workspace: Workspace) -> dict[str, str]:
     return {row["pair_id"]: row["label"] for row in rows}
 
 
+def queue_position(page: Any) -> str:
+    """The place in the queue that the bottom line states once the page is at rest."""
+    page.wait_for_function("!document.documentElement.dataset.ndecBusy", timeout=20_000)
+    page.wait_for_timeout(500)  # the line is drawn five times a second
+    return str(page.inner_text("#ndec-position"))
+
+
 def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Connection], make_candidates: Any) -> None:
     workspace, connection = served
     pairs = make_candidates(workspace, count=22, size=(1024, 768))
@@ -60,7 +67,18 @@ def test_twenty_pairs_by_single_keys_and_one_undone(served: tuple[Workspace, Con
                 page.keyboard.press(pressed[9])
                 page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
                 shown = back
-        next_pair(page, shown)  # the last label is saved
+        shown = next_pair(page, shown)  # the last label is saved
+        page.reload()  # a new visit: two pairs are open, and Backspace leads to those of the visit before
+        here = next_pair(page, shown)
+        assert queue_position(page) == "21 of 22"
+        page.keyboard.press("Backspace")
+        next_pair(page, here)
+        assert queue_position(page) == "an earlier pair"
+        pressed[19] = "4" if pressed[19] == "1" else "1"
+        page.keyboard.press(pressed[19])
+        page.wait_for_selector("[data-testid=bottombar-submit-button]", timeout=20_000)
+        next_pair(page, "")
+        assert queue_position(page) == "21 of 22"
     assert pulled_labels(workspace) == {
         pair_id("test", *pair): KEYS[digit] for pair, digit in zip(pairs, pressed, strict=False)
     }

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from ndec_builder.core.storage import read_json
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.metrics.bootstrap import Interval
 from ndec_builder.evaluation.paper.figures import Curve
+from ndec_builder.evaluation.report import html_report
 from ndec_builder.evaluation.report.hard_share import draw_hard_share
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from support.needs import missing
@@ -59,7 +60,27 @@ def test_an_unreadable_picture_is_said_and_not_left_blank(small: Any, tmp_path: 
         workspace=tmp_path, queries=queries, references=small.references, ground_truth=small.ground_truth,
         predictions=tmp_path / "p.csv", replicates=100, gallery=1, name="one",
     ))  # fmt: skip
-    assert "cannot be read" in (report / "report.html").read_text("utf-8")
+    page = (report / "report.html").read_text("utf-8")
+    assert "cannot be read" in page
+    # A recall that no threshold gives is a dash, not a missing row; what a filter or a baseline needs is not explained.
+    assert re.search(r"recall at precision 0\.9</th><td[^>]*>–</td>", page)
+    assert "recovered =" not in page and "by the filter" not in page
+
+
+def test_hard_negatives_of_one_kind_do_not_fill_two_columns(small: Any, tmp_path: Path) -> None:
+    hard = read_table(next((small.manifest / "data" / "queries").glob("*.parquet"))).to_pylist()
+    kinds = {row["query_id"]: row["hard_kind"] for row in hard if row["kind"] == "hard_negative"}
+    assert {"natural", "reverse_crop"} <= set(kinds.values())
+    metrics = read_json(
+        run(BenchmarkConfig(
+            workspace=small.workspace, manifest=small.manifest, model="efficientnet-lite0", replicates=100, gallery=0,
+            out=tmp_path / "both",
+        ))
+        / "metrics.json"
+    )  # fmt: skip
+    assert list(html_report.columns_of(metrics)) == ["all", "natural", "reverse_crop", "without"]
+    one_kind = metrics | {"by_hard_kind": metrics["by_hard_kind"] | {"natural": metrics, "reverse_crop": None}}
+    assert list(html_report.columns_of(one_kind)) == ["all", "without"]
 
 
 def test_the_curve_over_hard_negatives_the_filter_and_the_lineage_are_there(

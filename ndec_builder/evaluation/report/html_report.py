@@ -107,7 +107,7 @@ def write_report(
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
-        metrics=metrics, columns=_columns(metrics), titles=_SUBSET_TITLES, rows=_HEADLINE_ROWS, cell=_cell,
+        metrics=metrics, columns=columns_of(metrics), titles=_SUBSET_TITLES, rows=_HEADLINE_ROWS, cell=_cell,
         figures=figures, galleries=galleries,
         settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
         lineage=lineage, headline=headline(metrics), verdict=verdict(metrics), missing=without_prediction(metrics),
@@ -116,10 +116,15 @@ def write_report(
     return write_text(out / "report.html", page)
 
 
-def _columns(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The subsets of the data, each with its numbers."""
-    parts = {"all": metrics, **{name: metrics["by_hard_kind"][name] for name in QUERY_SUBSETS if name != "all"}}
-    return {name: part for name, part in parts.items() if part is not None}
+def columns_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The subsets of the data, each with its numbers. One that holds all hard negatives is not repeated."""
+    parts = {name: metrics["by_hard_kind"][name] for name in QUERY_SUBSETS if name != "all"}
+    own = {name: part for name, part in parts.items() if part is not None and not _same(part, metrics)}
+    return {"all": metrics, **own}
+
+
+def _same(part: dict[str, Any], whole: dict[str, Any]) -> bool:
+    return all(part[key] == whole[key] for key, _ in _HEADLINE_ROWS)
 
 
 def _cell(key: str, number: dict[str, float | None]) -> tuple[str, str]:

@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ndec_builder.core.addresses import Slice, container
-from ndec_builder.core.console import number_of
+from ndec_builder.core.console import counted_reasons, number_of
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.containers import is_uri, labels, references_of
 from ndec_builder.sources.image_ids import ID_NAMES
-from ndec_builder.sources.listing import SourceContents, name_all, stem, top_reasons, without_ending
+from ndec_builder.sources.listing import SourceContents, name_all, stem, without_ending
 from ndec_builder.sources.readers import parquet
 from ndec_builder.sources.readers.arrow_places import ArrowImage, find_images_in
 from ndec_builder.sources.readers.described import DescribedImages
@@ -91,7 +91,7 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
             f"{min(others)}"
         )
     if described == images.lister.reject_count:
-        reasons = top_reasons(images.lister.finish().rejects)
+        reasons = counted_reasons(row["reason"] for row in images.lister.finish().rejects)
         refused = reasons if done else name_all("files of its metadata are missing", missing)
         raise UsageError(f"no image in {config.source}: {refused}")
     gaps = [name_all("files that the metadata names are missing", missing)] if missing else []
@@ -137,7 +137,8 @@ def _saved(root: Path, config: IngestConfig, workspace: Workspace) -> SourceCont
     contents = images.contents([name_all("arrow files are missing", missing_names)] if missing else [])
     listing = contents.listings[config.role]
     if not listing.images.num_rows:
-        raise UsageError(f"no image in {root}: {'. '.join(contents.gaps) or top_reasons(listing.rejects) or 'no row'}")
+        why = counted_reasons(row["reason"] for row in listing.rejects)
+        raise UsageError(f"no image in {root}: {'. '.join(contents.gaps) or why or 'no row'}")
     return contents
 
 

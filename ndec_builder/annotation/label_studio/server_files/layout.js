@@ -49,9 +49,22 @@
     }
   };
 
+  // Label Studio counts each step forward, so its own position of the open pair grows with every correction. It is right
+  // when a project is opened: the first account continues its count, others begin at 1 of the pairs that are left.
+  let visit; // Label Studio's store: a new one whenever a project is opened
+  let first; // place of the pair that was open then
+  let places; // task id → place in the queue; null: a pair of an earlier visit
   const showPosition = (line) => {
-    const { queuePosition: position, queueTotal: total } = window.Htx ?? {};
-    const text = total ? `${Math.min(position, total)} of ${total}` : "";
+    const { task, taskHistory, queuePosition, queueTotal: total } = window.Htx ?? {};
+    if (!task) return;
+    if (visit !== window.Htx) {
+      [visit, first] = [window.Htx, queuePosition];
+      places = new Map((taskHistory ?? []).map(({ taskId }) => [taskId, null]));
+      places.delete(task.id);
+    }
+    if (!places.has(task.id)) places.set(task.id, first + [...places.values()].filter(Boolean).length);
+    const place = places.get(task.id);
+    const text = !total ? "" : place ? `${Math.min(place, total)} of ${total}` : "an earlier pair";
     let box = $("#ndec-position");
     if (!box) line.prepend(box = make("span", { id: "ndec-position" }));
     if (box.textContent !== text) box.textContent = text;
