@@ -196,7 +196,30 @@ def check_pairs(
     else:
         marks = _in_shards(workspace, scratch, pairs, engine)
     report_not_compared(marks)
+    _remember_open(open_file(scratch), pairs, marks)
     return marks
+
+
+def open_file(scratch: Path) -> Path:
+    """Where `check_pairs` keeps the pairs that it could not compare; absent if there are none."""
+    return scratch.with_name(f"{scratch.name}-not-compared.json")
+
+
+def can_compare(path: Path, resolve: UriResolver) -> bool:
+    """Whether both pictures of a pair in an `open_file` can be read now."""
+    return path.is_file() and any(all(thumbnail(row, resolve) is not None for row in pair) for pair in read_json(path))
+
+
+def _remember_open(path: Path, pairs: Sequence[tuple[ImageRow, ImageRow, float]], marks: Sequence[bool | None]) -> None:
+    if None not in marks and not path.is_file():
+        return
+    asked = [[_plain(first), _plain(second)] for first, second, _ in pairs]
+    still = [pair for pair in (read_json(path) if path.is_file() else []) if pair not in asked]
+    still += [pair for pair, mark in zip(asked, marks, strict=True) if mark is None]
+    if still:
+        write_json(path, still)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def report_not_compared(marks: Sequence[bool | None]) -> None:

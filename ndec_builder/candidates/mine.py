@@ -38,7 +38,7 @@ from ndec_builder.candidates.split_exclusions import (
     count_reasons,
     split_mined_first,
 )
-from ndec_builder.candidates.twins import find_twins, left_out, report_twin_limit
+from ndec_builder.candidates.twins import can_compare_more, find_twins, forget_not_compared, left_out, report_twin_limit
 from ndec_builder.core.config import build, read_settings, result_fields
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
@@ -71,7 +71,8 @@ def run(config: MineConfig) -> Path:
     directory = workspace.candidates(config.split)
     _ingest(config)
     first = split_mined_first(workspace, config.split)
-    if (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0]):
+    done = (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0])
+    if done and not can_compare_more(workspace, config.split):
         shutil.rmtree(directory / _SCRATCH, ignore_errors=True)  # of a run that was killed after writing its result
         _change_sheet(config, workspace)
         _add_space(config, workspace)
@@ -88,6 +89,7 @@ def run(config: MineConfig) -> Path:
     embedded = pool, gallery
     sizes = {side.role: len(side) for side in embedded}
     engine = engine_of(config)
+    forget_not_compared(workspace, config.split)
     twins = {side.role: find_twins(workspace, side, engine) for side in embedded}
     closed, closed_hashes = closed_to_training(workspace, config.split)
     gallery, gallery_reasons = allowed_gallery(gallery, closed, closed_hashes)

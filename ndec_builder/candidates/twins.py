@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.candidates.duplicates import VERSION, check_pairs
+from ndec_builder.candidates.duplicates import VERSION, can_compare, check_pairs, open_file
 from ndec_builder.candidates.role_vectors import RoleVectors
 from ndec_builder.candidates.search.exact import pairs_above
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import say
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.fingerprints import columns_fingerprint, images_fingerprint
@@ -164,3 +165,24 @@ def _equal_pictures(
             later = [other for other in links[image_id] if preference[other] > preference[image_id]]
             found |= {other: image_id for other in later if other not in found}
     return found, None not in marks
+
+
+def can_compare_more(workspace: Workspace, split: str) -> bool:
+    """Whether pictures that a finished mining of this split could not compare can be read now; says so."""
+    found = any(can_compare(path, workspace.resolve) for path in _not_compared(workspace, split))
+    if found:
+        say("pictures that were missing, broken or changed can be compared now, so these pairs are mined again")
+    return found
+
+
+def forget_not_compared(workspace: Workspace, split: str) -> None:
+    """A mining of this split begins: it notes again which pairs it cannot compare."""
+    for path in _not_compared(workspace, split):
+        path.unlink(missing_ok=True)
+
+
+def _not_compared(workspace: Workspace, split: str) -> list[Path]:
+    """Where the pairs are that a mining of this split could not compare: as candidates, with used images, as twins."""
+    folder = workspace.candidates(split)
+    twins = [folder.with_name(f"{role}-twins") for role in ("pool", GALLERY[split])]
+    return [open_file(scratch) for scratch in (folder / "duplicates", folder / "skipped", *twins)]

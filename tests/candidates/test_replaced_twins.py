@@ -7,7 +7,7 @@ import pytest
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.candidates.twins import read_twins, twins_path
-from ndec_builder.core.storage import read_json, write_json
+from ndec_builder.core.storage import read_json, read_table, write_json
 from support.pictures import scene
 
 
@@ -71,3 +71,25 @@ def test_a_picture_that_was_missing_is_compared_by_the_next_mining(bench, capsys
     away.rename(path)
     mine(MineConfig(bench.workspace.root, top=3, geometry=False))
     assert read_twins(bench.workspace, "reference") == {"r2": "r1"}
+
+
+@pytest.mark.slow
+def test_the_same_mining_is_done_again_when_a_picture_that_was_missing_is_back(bench, capsys):
+    """p9 is r1 at half the size; without the file nobody knows, and the pair would be one for people."""
+    first = scene(1, (240, 180))
+    bench.add("reference", {"r1": first, "r2": scene(4), "r3": scene(3)})
+    bench.add("pool", {"p9": first.resize((120, 90))} | {f"p{n}": scene(20 + n) for n in range(3)})
+    config = MineConfig(bench.workspace.root, top=2, geometry=False)
+    path = bench.workspace.files("pool") / "p9.png"
+    away = path.rename(path.with_name("away"))
+
+    def duplicates() -> set[str]:
+        rows = read_table(mine(config) / "candidates.parquet").to_pylist()
+        return {row["query_id"] for row in rows if row["duplicate_of"]}
+
+    assert duplicates() == set()
+    assert duplicates() == set() and "nothing to do" in capsys.readouterr().err  # it is still missing
+    away.rename(path)
+    assert duplicates() == {"p9"} and "can be compared now" in " ".join(capsys.readouterr().err.split())
+    assert duplicates() == {"p9"} and "nothing to do" in capsys.readouterr().err
+    assert not list((bench.workspace.root / "candidates").rglob("*not-compared*"))
