@@ -131,6 +131,14 @@ def read_card(path: Path) -> dict[str, Any]:
     return dict(card)
 
 
+def is_finished(directory: Path, mark: str) -> bool:
+    """Whether the folder holds a complete checkpoint of exactly this run. mark: its fingerprint."""
+    try:
+        return bool(read_card(directory)["fingerprint"] == mark)
+    except NdecError:
+        return False
+
+
 def load_detector(path: Path, device: str | torch.device = "cpu") -> TrainedDetector:
     """Load a trained detector from a run's directory or one of its checkpoint files, frozen, on the device.
 

@@ -31,7 +31,7 @@ from ndec_builder.training.losses import (
     original_copy_pairs,
 )
 from ndec_builder.training.recipes import TrainingRecipe
-from ndec_builder.training.resume import load_state, save_state
+from ndec_builder.training.resume import STATE_FILE, load_state, save_state
 from ndec_builder.training.settings import TrainConfig
 
 
@@ -177,7 +177,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
     average = Average(network, config.ema) if config.ema else None
     model = nn.ModuleDict({"network": network, "cosface": cosface} | ({"average": average} if average else {}))
-    state_path = directory / "state.safetensors"
+    state_path = directory / STATE_FILE
     device = cosface.weight.device
     first, lines = load_state(state_path, model, optimizer, mark)
     objective: nn.Module = Objective(network, cosface, recipe, config, team)

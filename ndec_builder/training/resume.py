@@ -14,6 +14,8 @@ from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import write_bytes
 
+STATE_FILE = "state.safetensors"
+
 
 def save_state(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, lines: list[str], mark: str
@@ -24,6 +26,16 @@ def save_state(
         tensors |= {f"optimizer.{number}.{name}": value.contiguous() for name, value in entries.items()}
     header = json.dumps({"fingerprint": mark, "step": step, "metrics": lines}, sort_keys=True)
     write_bytes(path, save(tensors, metadata={"state": header}))  # one entry: safetensors keeps no order among several
+
+
+def steps_done(path: Path, mark: str) -> int:
+    """The step at which `load_state` will continue; 0 also for a damaged file, which it refuses."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})["state"])
+        return int(header["step"]) if header.get("fingerprint") == mark else 0
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mark: str) -> tuple[int, list[str]]:

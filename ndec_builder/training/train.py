@@ -31,7 +31,7 @@ from ndec_builder.embeddings.inference import use_bf16
 from ndec_builder.manifests.read import Manifest, open_manifest
 from ndec_builder.training.batches import CachedBatches, OnlineBatches
 from ndec_builder.training.calibration import Threshold, choose_threshold, held_out, held_out_ratios
-from ndec_builder.training.checkpoint import PREVIOUS, read_card, save_checkpoint, set_checkpoint_aside
+from ndec_builder.training.checkpoint import PREVIOUS, is_finished, save_checkpoint, set_checkpoint_aside
 from ndec_builder.training.class_table import SampledCosFace
 from ndec_builder.training.data import TrainingSet, read_images, read_training_set
 from ndec_builder.training.distributed import Team, team
@@ -40,6 +40,7 @@ from ndec_builder.training.losses import CosFaceLoss
 from ndec_builder.training.model import Head, class_means, fit_head
 from ndec_builder.training.network import WholeNetwork
 from ndec_builder.training.recipes import TrainingRecipe, recipe_named
+from ndec_builder.training.resume import STATE_FILE, steps_done
 from ndec_builder.training.settings import TrainConfig
 from ndec_builder.training.view_cache import CachedViews, cache_views, torch_threads
 from ndec_builder.training.views import view_kinds, view_maker
@@ -100,7 +101,7 @@ def _run(config: TrainConfig, team: Team) -> Path:
         RESULT_VERSION, settings, backbone.fingerprint, cached.fingerprint, data.identity(),
         *(["bfloat16"] if config.whole_network and config.bf16 == "auto" and _trains_in_bf16(config, backbone) else []),
     ])  # fmt: skip
-    if _finished(directory, mark):
+    if is_finished(directory, mark):
         say(f"{directory} is already trained with these settings on these images")
         return directory
     if team.is_main and set_checkpoint_aside(directory):
@@ -198,7 +199,9 @@ def train_head(job: Job, head: Head, cosface: CosFaceLoss | SampledCosFace, stop
     # a step of the head alone is too small for a second thread
     threads = config.threads if config.whole_network else 1
     logs = job.directory / "tensorboard" / (f"rank-{job.team.rank}" if job.team.rank else "")
-    with torch_threads(threads), closing(batches), SummaryWriter(str(logs)) as writer:
+    # TensorBoard hides what a stopped training, or one with other settings, wrote from this step on
+    first = steps_done(job.directory / STATE_FILE, job.mark)
+    with torch_threads(threads), closing(batches), SummaryWriter(str(logs), purge_step=first) as writer:
         train(
             network, cosface, groups, batches, job.recipe, config, job.directory, job.mark, writer, job.team,
             data.images["image_id"].to_pylist(), bar, stop,
@@ -288,11 +291,3 @@ def _check_rejects(cached: CachedViews, images: int, config: TrainConfig, direct
             f"{counted_reasons(row['reason'] for row in cached.rejects)}. Nothing was trained: restore the files "
             f"(see {directory / 'rejects.parquet'}) or raise max_reject_share"
         )
-
-
-def _finished(directory: Path, mark: str) -> bool:
-    """Whether the folder holds a complete checkpoint of exactly this run."""
-    try:
-        return bool(read_card(directory)["fingerprint"] == mark)
-    except NdecError:
-        return False

@@ -60,6 +60,22 @@ def test_same_seed_same_bytes_other_seed_other_weights(config: Make) -> None:
     assert other["checkpoint.safetensors"] != first["checkpoint.safetensors"]
 
 
+def test_tensorboard_shows_the_last_training_of_a_folder_only(config: Make) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def shown(directory: Path) -> list[tuple[int, float]]:
+        found = EventAccumulator(str(directory / "tensorboard"))
+        found.Reload()
+        return [(event.step, round(event.value, 6)) for event in found.Scalars("lr")]
+
+    directory = train.run(config(name="one", lr=0.001, log_every=1))
+    first = shown(directory)
+    train.run(config(name="one", lr=0.002, log_every=1))
+    second = shown(directory)
+    assert [step for step, _ in second] == [step for step, _ in first]  # no step twice
+    assert [lr for _, lr in second] == pytest.approx([2 * lr for _, lr in first], abs=2e-6)
+
+
 def test_a_finished_run_is_left_alone_and_recipes_share_the_views(config: Make, monkeypatch: Any) -> None:
     directory = train.run(config())
     before = (directory / "run.json").read_bytes()
