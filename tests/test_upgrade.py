@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,15 +18,19 @@ from ndec_builder import cli
 from ndec_builder.annotation import pull, push, resolve
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import status
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep import check
 from ndec_builder.annotation.upkeep.settings import CheckConfig
 from ndec_builder.candidates import mine
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import read_json, read_table
+from ndec_builder.core.schemas import IMAGES, table_of
+from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
+from ndec_builder.sources.replaced import record_replaced
 from ndec_builder.training.checkpoint import load_detector
 from support.fake_label_studio import TOKEN, FakeLabelStudio
 from support.fake_label_studio_state import state_of_database
@@ -165,6 +170,27 @@ def goes_on(old: Path) -> None:
     assert set(read_json(directory / "check.json")["differences_to_label_studio"].values()) == {0}
 
 
+def asked_again(old: Path, server: FakeLabelStudio) -> None:
+    """A picture of a pair that the old version's annotators labelled is replaced: its old tasks have no tag."""
+    tables = AnnotationTables(Workspace(old), "test")
+    counting = tables.counting_labels.filter(pc.equal(tables.counting_labels["round"], "first"))
+    pair = counting["pair_id"].to_pylist()[0]
+    before, tasks = tables.labels, server.state()["tasks"]
+    (query,) = {row["query_id"] for row in tables.tasks.to_pylist() if row["pair_id"] == pair}
+    coming = old / "images" / "coming.parquet"
+    images = rows_of(old / "images" / "pool.parquet")
+    table = [row | {"sha256": "0" * 64} if row["image_id"] == query else row for row in images]
+    write_table(coming, table_of(IMAGES, table))
+    record_replaced(Workspace(old), "pool", coming)
+    coming.replace(old / "images" / "pool.parquet")
+    push.run(PushConfig(Path(), annotators=("ann", "ben"), accounts="shared"))
+    new = [task for number, task in server.state()["tasks"].items() if number not in tasks]
+    assert all(task["data"]["pictures"] for task in new) and pair in {task["data"]["pair_id"] for task in new}
+    assert AnnotationTables(Workspace(old), "test").labels.equals(before)
+    push.run(PushConfig(Path(), annotators=("ann", "ben"), accounts="shared"))
+    assert [task for number, task in server.state()["tasks"].items() if number not in tasks] == new
+
+
 @pytest.mark.slow
 def test_the_old_database_goes_on(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake server holds what the old database holds. tests/faults/upgrade_server.py starts the real one."""
@@ -174,6 +200,7 @@ def test_the_old_database_goes_on(old: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
         goes_on(old)
         state = server.state()
+        asked_again(old, server)
     shown = Counter((task["project"], task["data"]["pair_id"]) for task in state["tasks"].values())
     assert set(shown.values()) == {1}
     assert all("/key/" in task["data"]["query"] for task in state["tasks"].values() if task["project"] in (1, 2, 5))

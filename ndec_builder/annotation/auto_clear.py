@@ -19,6 +19,7 @@ from ndec_builder.annotation.label_studio.handover import withdraw_tasks
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_tables import copy_probabilities, keys
 from ndec_builder.annotation.records.given_labels import take_given_labels
+from ndec_builder.annotation.records.pair_values import write_pair_values
 from ndec_builder.annotation.settings import AutoClearConfig
 from ndec_builder.annotation.tables import CLEARED_BY_FILE, AnnotationTables
 from ndec_builder.core.console import number_of, say
@@ -61,7 +62,8 @@ def run(config: AutoClearConfig) -> Path:
         ]
         tables.write("tasks", left)
         server_snapshot.end_handover(directory)
-        tables.write_cleared_by()
+        tables.cleared_by = dict(sorted(copy_probabilities(tables.candidates).items()))  # relearning changes them later
+        write_pair_values(tables.directory / CLEARED_BY_FILE, "probability", tables.cleared_by)
         tables.write("cleared", table_of(CLEARED, rows))
         record.write(directory, name="auto-clear.run.json", counts={"pairs": len(rows), **clearing.as_json()})
     say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from ndec_builder.annotation.label_studio.connection import connect_label_studio
 from ndec_builder.annotation.label_studio.handover import withdraw_tasks
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
+from ndec_builder.annotation.push_options import write_push_options
 from ndec_builder.annotation.settings import LeaveConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say
@@ -53,7 +55,9 @@ def run(config: LeaveConfig) -> Path:
             tables.write("tasks", result.tasks)
             sync_tasks(tables, round_, connection, config.chunk, suggestions(tables, round_))
             server_snapshot.end_handover(directory)
-        tables.keep_leaver(config.annotator, config.others)
+        left = {*tables.options.left, config.annotator} - {*config.others}  # until a command names them again
+        tables.options = replace(tables.options, left=tuple(sorted(left)))
+        write_push_options(directory, tables.options)
         counts = {"moved": moved, "dropped": dropped, "stuck": len(stuck)}
         record.write(directory, counts=counts, name="leave.run.json")
     say(

@@ -84,6 +84,11 @@ def _report_counts(counts: Counter[str], tables: AnnotationTables) -> None:
             f"{number_of(counts['withdrawn'], 'label was', 'labels were')} withdrawn by Skip or deleted in Label "
             "Studio; the rows stay, and they decide nothing until the pair gets a new label"
         )
+    if counts["former"]:
+        say(
+            f"{number_of(counts['former'], 'label is', 'labels are')} about pictures that were replaced after the task "
+            "was made: stored, and not counted; `ndec annotate push` asks again"
+        )
     if counts["foreign"]:
         say(f"ignored: {number_of(counts['foreign'], 'task')} in ndec's projects that ndec did not make")
     if counts["unreadable"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.assignment.gold_pairs import gold_needed, make_gold, mix_in_gold
 from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import default_annotators, pairs_to_label
+from ndec_builder.annotation.assignment.replaced_pairs import replaced_pairs, replaced_text
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.accounts import Accounts, accounts_file, make_accounts, read_accounts
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
-from ndec_builder.annotation.label_studio.handover import offer_skipped, share_with_newcomers
+from ndec_builder.annotation.label_studio.handover import offer_skipped, share_with_newcomers, withdraw_replaced
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys, of_people
 from ndec_builder.annotation.records.given_labels import take_given_labels
@@ -29,6 +30,7 @@ from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
+from ndec_builder.core.schemas import ROUNDS
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
 
@@ -52,7 +54,7 @@ def run(config: PushConfig) -> Path:
         take_given_labels(tables)
         named = config.annotators
         if not named:
-            names = default_annotators(tables.tasks, tables.valid_labels, config.round, tables.skipped)
+            names = default_annotators(tables.tasks, tables.today, config.round, tables.skipped)
             names = tuple(name for name in names if name not in tables.options.left) or names
             config = replace(config, annotators=names)
             say(f"no --annotator given: new pairs go to {', '.join(names)}")
@@ -64,14 +66,19 @@ def run(config: PushConfig) -> Path:
         share_with_newcomers(config, tables, connection)
         skipped = offer_skipped(config, tables, connection)
         _gold_for_newcomers(config, tables)
-        shown = suggestions(tables, config.round)
-        imported = sync_tasks(tables, config.round, connection, config.chunk, shown)
+        withdrawn = withdraw_replaced(tables, connection)
+        imported = sum(
+            sync_tasks(tables, name, connection, config.chunk, suggestions(tables, name))
+            for name in (config.round, *_other_rounds(config, tables))
+        )
         server_snapshot.end_handover(directory)
         people = keys(of_people(tables.tasks), "round", "annotator")
         annotators = sorted({name for found, name in people if found == config.round})
         made = make_accounts(connection, annotators) if config.accounts == "own" else {}
         where = _addresses(config, workspace, connection, annotators, made)
         counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported}
+        replaced = replaced_pairs(tables)
+        counts |= {"replaced": asdict(replaced) if replaced else {}, "withdrawn_replaced": withdrawn}
         counts |= {"annotators": len(annotators)} | {f"skipped_{name}": number for name, number in skipped.items()}
         inputs = {path.name: sha256_file(path) for path in workspace.candidate_files(config.split)}
         record.write(directory, counts=counts, inputs=inputs)
@@ -79,9 +86,21 @@ def run(config: PushConfig) -> Path:
         f"{config.round} round of {config.split}: {number_of(new.num_rows, 'new task')}, {imported} sent "
         f"to {connection.url}"
     )
-    for line in [*_former_pairs(tables), *where, *_about_stopping(config, tables)]:
+    if withdrawn:
+        say(
+            f"{number_of(withdrawn, 'open task')} showed a picture that was replaced since: taken back, and sent again "
+            "with the new picture"
+        )
+    for line in [*replaced_text(tables), *_former_pairs(tables), *where, *_about_stopping(config, tables)]:
         say(line)
     return path
+
+
+def _other_rounds(config: PushConfig, tables: AnnotationTables) -> list[str]:
+    """The other rounds that have a pair whose picture was replaced: it is asked again there too."""
+    touched = tables.shown.touched
+    found = {round_ for pair, round_, _ in keys(of_people(tables.tasks)) if pair in touched} if touched else set()
+    return [name for name in ROUNDS if name in found - {config.round}]
 
 
 def _about_stopping(config: PushConfig, tables: AnnotationTables) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.annotation.assignment.replaced_pairs import replaced_text
 from ndec_builder.annotation.decisions.agreement import agreement_report
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth, undecided_truth
 from ndec_builder.annotation.decisions.audit import audit_text, write_sample
@@ -73,12 +74,8 @@ def run(config: ResolveConfig) -> Path:
         say(audit_text(found.audit))
     counts = Counter(decision or "undecided" for decision in found.decisions["decision"].to_pylist())
     still_open = open_pairs(tables, found.decisions)
-    if tables.replaced:
-        say(
-            f"{number_of(len(tables.replaced), 'labelled pair shows', 'labelled pairs show')} other pictures now: an "
-            f"image was replaced under the same id (first pair: {min(tables.replaced)}). Such labels do not count. "
-            "Delete these annotations in Label Studio, run `ndec annotate pull`, and the pairs can be labelled again"
-        )
+    for line in replaced_text(tables):
+        say(line)
     lines = _result_lines(tables, counts, still_open, agreed)
     for line in [lines[0], *given_text(labels), *lines[1:], *tables.former_text()]:
         say(line)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.assignment.replaced_pairs import replaced_text
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
 from ndec_builder.annotation.decisions.audit import Audit, audit_text, current_audit
 from ndec_builder.annotation.records.given_labels import waiting_text
@@ -75,7 +76,7 @@ def audit_and_clearing(config: StatusConfig) -> dict[str, Any]:
 def former_text(config: StatusConfig) -> list[str]:
     """One line each: labelled pairs that are no longer mined, labels of files that wait, mined pairs nobody got."""
     tables = AnnotationTables(Workspace(config.workspace), config.split)
-    return [*tables.former_text(), *(waiting_text(tables) or unassigned_text(tables))]
+    return [*replaced_text(tables), *tables.former_text(), *(waiting_text(tables) or unassigned_text(tables))]
 
 
 def unassigned_text(tables: AnnotationTables) -> list[str]:

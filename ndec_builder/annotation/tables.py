@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from ndec_builder.annotation.label_tables import (
 )
 from ndec_builder.annotation.push_options import PushOptions, read_push_options, write_push_options
 from ndec_builder.annotation.records import label_file, ledger
-from ndec_builder.annotation.records.pair_values import read_pair_values, write_pair_values
-from ndec_builder.annotation.records.pictures import about_replaced
+from ndec_builder.annotation.records.pair_values import read_pair_values
+from ndec_builder.annotation.records.pictures import ShownPictures
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
 from ndec_builder.annotation.records.table_store import dictionary_columns
 from ndec_builder.core.console import number_of
@@ -47,12 +46,21 @@ from ndec_builder.core.schemas import (
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 
-GOLD_ROLE = "gold"  # role of the images made for gold pairs; no other stage reads this role
 RELEARNT_FILE = "prelabels.parquet"
 CLEARED_BY_FILE = "cleared-by.parquet"
 CERTIFICATE_FILE = "certificate.json"
 WEIGHTS_FILE = "audit-weights.parquet"
-_DEPENDENT = ("assigned", "valid_labels", "counting_labels", "replaced", "skipped", "labelled", "former")
+_DEPENDENT = (
+    "assigned",
+    "shown",
+    "valid_labels",
+    "today",
+    "counting_labels",
+    "replaced",
+    "skipped",
+    "labelled",
+    "former",
+)
 _ASSIGNED = ("pair_id", "round", "annotator", "batch", "is_gold")
 
 
@@ -163,14 +171,24 @@ class AnnotationTables:
         return without_withdrawn(self.labels, self.skips)
 
     @cached_property
+    def shown(self) -> ShownPictures:
+        """The pictures of the pairs today, to compare with those that tasks and labels were made for."""
+        return ShownPictures(self.workspace, self.split, vars(self).get("tasks"))
+
+    @cached_property
+    def today(self) -> pa.Table:
+        """The labels that were not withdrawn and are about pictures that were not replaced."""
+        return self.valid_labels.filter(pa.array(~self.shown.former_labels(self.valid_labels)))
+
+    @cached_property
     def labelled(self) -> set[Key]:
-        """(pair, round, annotator) of every label that was not withdrawn; labels that were sent back are included."""
-        return set(keys(self.valid_labels))
+        """(pair, round, annotator) of the labels of `today`; labels that were sent back are included."""
+        return set(keys(self.today))
 
     @cached_property
     def skipped(self) -> set[Key]:
         """(pair, round, annotator) of the pairs that an annotator has skipped and not been given again."""
-        return skipped_keys(self.label_parts(), self.skips)
+        return skipped_keys(self.label_parts(), self.skips, self.shown)
 
     @cached_property
     def set_aside(self) -> pa.Table:
@@ -180,8 +198,7 @@ class AnnotationTables:
     @cached_property
     def counting_labels(self) -> pa.Table:
         """The labels that count: not withdrawn or set aside, and about pictures that were not replaced."""
-        labels = without_set_aside(self.valid_labels, self.set_aside)
-        return labels.filter(pa.array(~about_replaced(self.workspace, self.split, self.tasks, labels)))
+        return without_set_aside(self.today, self.set_aside)
 
     @cached_property
     def replaced(self) -> set[str]:
@@ -206,7 +223,7 @@ class AnnotationTables:
     @cached_property
     def project_tasks(self) -> pa.Table:
         """What Label Studio held at the last check (schema PROJECT_TASKS)."""
-        return self.read("project_tasks", PROJECT_TASKS, added=("state",))
+        return self.read("project_tasks", PROJECT_TASKS, added=("state", "pictures"))
 
     @cached_property
     def incidents(self) -> pa.Table:
@@ -256,11 +273,6 @@ class AnnotationTables:
         kept = read_pair_values(self.directory / CLEARED_BY_FILE, "probability")
         return copy_probabilities(self.candidates) if kept is None else kept
 
-    def write_cleared_by(self) -> None:
-        """Keep the current P(edited copy) of all pairs: relearning changes the probabilities later."""
-        self.cleared_by = dict(sorted(copy_probabilities(self.candidates).items()))
-        write_pair_values(self.directory / CLEARED_BY_FILE, "probability", self.cleared_by)
-
     @cached_property
     def certificate(self) -> dict[str, Any] | None:
         """What `ndec annotate certify` wrote; None before it ran."""
@@ -271,11 +283,6 @@ class AnnotationTables:
     def audit_weights(self) -> dict[str, float] | None:
         """pair_id → weight of the audit's draw (`audit --weighted`); None if draws are uniform."""
         return read_pair_values(self.directory / WEIGHTS_FILE, "weight")
-
-    def keep_audit_weights(self, weights: dict[str, float]) -> None:
-        """Keep the weights of the first weighted draw: relearning changes the probabilities later."""
-        write_pair_values(self.directory / WEIGHTS_FILE, "weight", weights)
-        self.audit_weights = weights
 
     @cached_property
     def options(self) -> PushOptions:
@@ -288,13 +295,3 @@ class AnnotationTables:
         """Keep the options of a push that named these annotators (push_options.py)."""
         self.options = self.options.after_push(hints_shown, check_above, check_pairs, named, sample)
         write_push_options(self.directory, self.options)
-
-    def keep_leaver(self, annotator: str, named: Collection[str] = ()) -> None:
-        """Remember that an annotator left, until a command names them again; `named`: those of this command."""
-        self.options = replace(self.options, left=tuple(sorted({*self.options.left, annotator} - {*named})))
-        write_push_options(self.directory, self.options)
-
-
-def gold_images(workspace: Workspace) -> Path:
-    """Table (schema IMAGES) of the images made for gold pairs."""
-    return workspace.root / "images" / "gold.parquet"

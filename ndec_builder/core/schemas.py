@@ -140,6 +140,7 @@ LABEL_ROWS = _schema(
     ("batch", pa.int32()),
     ("project", pa.int32()),  # Label Studio's project that the label was given in
     ("login", pa.string()),  # Label Studio's user who gave it
+    ("pictures", pa.string()),  # tag of the bytes that the task showed; null: the pictures of the time annotated_at
 )
 PROJECT_TASKS = _schema(
     "project_tasks",  # contents of Label Studio at the last pull, to detect deletions
@@ -151,6 +152,7 @@ PROJECT_TASKS = _schema(
     ("annotation", pa.int64()),  # the newest one, skips excluded; null: open
     ("label", pa.string()),
     ("state", pa.string()),  # id and change time of every annotation of the task, to compare with later
+    ("pictures", pa.string()),  # tag of the bytes that the task was made for; null: of an older version, or unknown
 )
 SKIPS = _schema(
     "skips",  # append-only: pairs that an annotator skipped, and labels that were withdrawn in Label Studio
@@ -236,10 +238,7 @@ QUERIES = _schema(
     *_LICENCE,
 )
 _IMAGE_COLUMNS: list[tuple[str, pa.DataType]] = [
-    ("image_id", pa.string()),
-    ("group", pa.string()),
-    ("uri", pa.string()),
-    ("sha256", pa.string()),
+    *[(name, pa.string()) for name in ("image_id", "group", "uri", "sha256")],
     ("rotation", pa.int32()),
     *_LICENCE,
 ]

@@ -237,6 +237,10 @@ class PicturesOverTime:
         """The SHA-256 that an id had at a time and lost later; None if it has the same picture since."""
         return next((sha for until, sha in self._earlier.get(image_id, ()) if until > moment), None)
 
+    def former(self, image_id: str) -> list[str]:
+        """All SHA-256 that an id had and lost, oldest first."""
+        return [sha for _, sha in self._earlier.get(image_id, ())]
+
 
 def _record(workspace: Workspace, role: str) -> pa.Table:
     path = workspace.replaced_images(role)

@@ -18,9 +18,10 @@ from ndec_builder.annotation import resolve
 from ndec_builder.annotation.assignment import gold_pairs as gold_module
 from ndec_builder.annotation.assignment.gold_pairs import gold_count, gold_needed, make_gold, mix_in_gold
 from ndec_builder.annotation.label_studio.task_sync import task_data
+from ndec_builder.annotation.records.pictures import gold_images
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import status, status_text
-from ndec_builder.annotation.tables import AnnotationTables, gold_images
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.web.image_server import ImageServer
 from ndec_builder.core.decode import decode
 from ndec_builder.core.errors import NdecError, UsageError

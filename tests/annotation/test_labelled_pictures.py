@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.annotation import resolve
-from ndec_builder.annotation.records.pictures import about_replaced, replaced_pool_pictures
+from ndec_builder.annotation.records.pictures import ShownPictures, replaced_pool_pictures
 from ndec_builder.annotation.settings import ResolveConfig
 from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.core.schemas import IMAGES, LABEL_ROWS, PRELABELS, TASKS, table_of
@@ -61,8 +61,8 @@ def test_labels_follow_the_pictures_that_people_saw(steps: list[tuple]) -> None:
                 shown.append((rest[0], rest[1], now["pool"][rest[0]], now["reference"][rest[1]]))
         pairs = [{"pair_id": f"{a}-{b}", "query_id": a, "reference_id": b} for a in IDS for b in IDS]
         tasks, given_labels = table_of(TASKS, pairs), table_of(LABEL_ROWS, labels)
-        found = about_replaced(workspace, "test", tasks, given_labels).tolist()
-        lost = replaced_pool_pictures(workspace, tasks, given_labels)
+        found = ShownPictures(workspace, "test", tasks).former_labels(given_labels).tolist()
+        lost = replaced_pool_pictures(workspace, "test", tasks, given_labels)
     for (query, reference, *seen), is_replaced in zip(shown, found, strict=True):
         today = now["pool"].get(query), now["reference"].get(reference)
         known = [(then, there) for then, there in zip(seen, today, strict=True) if None not in (then, there)]
@@ -72,7 +72,7 @@ def test_labels_follow_the_pictures_that_people_saw(steps: list[tuple]) -> None:
             assert picture in lost
 
 
-def test_resolve_says_how_a_replaced_picture_is_labelled_again(
+def test_resolve_says_that_push_asks_again_for_a_replaced_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = Workspace(tmp_path)
@@ -94,7 +94,7 @@ def test_resolve_says_how_a_replaced_picture_is_labelled_again(
     assert stale_results(workspace) == []
     said = " ".join(capsys.readouterr().err.split())
     assert "1 labelled pair shows other pictures now" in said and "(first pair: b-a)" in said
-    assert "Delete these annotations in Label Studio" in said
+    assert "do not count; `ndec annotate push --split test` asks again: 1" in said
 
 
 def test_weighed_decisions_are_older_than_pre_labels_that_were_learnt_again(tmp_path: Path) -> None:

@@ -77,9 +77,12 @@ class FakeLabelStudio:
         """Start again with an empty database, or with a copy and the clock that it had."""
         self._call("reset", state)
 
-    def label(self, project: int, pair_id: str, choice: str | None, offset: float = 0.0) -> bool:
-        """A simulated annotator labels a pair, corrects the label, or skips it (None). False without such a task."""
-        return bool(self._call("label", project, pair_id, choice, offset))
+    def label(self, project: int, pair_id: str, choice: str | None, offset: float = 0.0, task: int = 0) -> bool:
+        """A simulated annotator labels a pair, corrects the label, or skips it (None). False without such a task.
+
+        task: this one of the pair's tasks; 0: the first.
+        """
+        return bool(self._call("label", project, pair_id, choice, offset, task))
 
     def delete_label(self, project: int, pair_id: str) -> bool:
         return bool(self._call("delete_label", project, pair_id))
@@ -175,9 +178,9 @@ class _Server(StoredState):
         self.paused = number
         self.may_go.clear()
 
-    def do_label(self, project: int, pair_id: str, choice: str | None, offset: float) -> bool:
+    def do_label(self, project: int, pair_id: str, choice: str | None, offset: float, number: int) -> bool:
         for task in self.tasks_of(project):
-            if task["data"]["pair_id"] == pair_id:
+            if task["data"]["pair_id"] == pair_id and number in (0, task["id"]):
                 self.annotate(task, choice, offset)
                 return True
         return False

@@ -15,7 +15,9 @@ from unittest import mock
 
 from ndec_builder.annotation import pull, push, resolve
 from ndec_builder.annotation.label_studio.connection import Connection
+from ndec_builder.annotation.records.pictures import pictures_tag
 from ndec_builder.annotation.settings import PullConfig, PushConfig, ResolveConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates import mine, recheck
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError
@@ -111,6 +113,36 @@ class Sequence:
     def _push(self, split: str) -> None:
         self.steps.append(f"push {split}")
         push.run(PushConfig(self.root, split, annotators=("ann",), overlap=0.0))
+        self._check_tasks(split)
+
+    def _check_tasks(self, split: str) -> None:
+        """After a push, each pair that ann has waits with today's pictures, once, or has a label or a skip of hers."""
+        tables = AnnotationTables(self.workspace, split)
+        pool, other = self._bytes("pool"), self._bytes(GALLERY[split])
+        mined = {pair for table in tables.mined for pair in table["pair_id"].to_pylist()}
+        labelled, waiting = set(tables.counting_labels["pair_id"].to_pylist()), Counter[str]()
+        known = set(tables.labels["pair_id"].to_pylist())
+        for task in self._tasks(split, answered=False):
+            pair = task["data"]["pair_id"]
+            row = next(row for row in tables.tasks.to_pylist() if row["pair_id"] == pair)
+            today = pictures_tag(pool.get(row["query_id"]), other.get(row["reference_id"]))
+            if task["data"].get("pictures") == today:
+                waiting[pair] += 1
+            elif today is not None:
+                self.faults.append(f"{pair} waits with a picture that was replaced")
+            self.seen.setdefault(task["id"], (split, *self._pictures_now(split, row)))
+        for row in tables.tasks.to_pylist():
+            pair, images = row["pair_id"], self._pictures_now(split, row)
+            skipped = (pair, "first", "ann") in tables.skipped
+            wanted = "" not in images and pair not in labelled and not skipped and (pair in mined or pair not in known)
+            if waiting[pair] > 1 or (wanted and not waiting[pair]):
+                self.faults.append(f"{pair} waits {waiting[pair]} times after a push")
+
+    def _pictures_now(self, split: str, row: dict[str, Any]) -> tuple[str, str]:
+        return (
+            self._bytes("pool").get(row["query_id"], ""),
+            self._bytes(GALLERY[split]).get(row["reference_id"], ""),
+        )
 
     def _tasks(self, split: str, answered: bool) -> list[dict[str, Any]]:
         state = self.server.state()
@@ -125,17 +157,15 @@ class Sequence:
         pairs = {
             row["pair_id"]: row for row in read_table(self.workspace.annotation(split) / "tasks.parquet").to_pylist()
         }
-        pool, other = self._bytes("pool"), self._bytes(GALLERY[split])
         for task in tasks:
-            row = pairs[task["data"]["pair_id"]]
-            shown = pool.get(row["query_id"]), other.get(row["reference_id"])
-            if None in shown:
-                continue  # the page shows no picture, so nobody labels the pair
+            row, seen = pairs[task["data"]["pair_id"]], self.seen[task["id"]]
+            if "" in seen or (seen[1:] != self._pictures_now(split, row) and self.random.random() < 0.5):
+                continue  # the page shows no picture, so nobody labels the pair; else it was opened before
             label = None if skip else self.random.choice(LABELS)
             self.steps.append(f"  {row['query_id']} × {row['reference_id']}: {label or 'skipped'}")
-            self.server.label(task["project"], task["data"]["pair_id"], label)
+            self.server.label(task["project"], task["data"]["pair_id"], label, task=task["id"])
             if label:
-                self.said[split, str(shown[0]), str(shown[1])] = label
+                self.said[seen] = label
 
     def _label(self, split: str) -> None:
         found = self._tasks(split, answered=False)

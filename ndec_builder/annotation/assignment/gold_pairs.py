@@ -22,7 +22,8 @@ from PIL import Image
 
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.label_tables import keys
-from ndec_builder.annotation.tables import GOLD_ROLE, AnnotationTables, gold_images
+from ndec_builder.annotation.records.pictures import GOLD_ROLE, gold_images
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say, track
 from ndec_builder.core.decode import DecodeError, decode

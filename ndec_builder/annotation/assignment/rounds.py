@@ -16,6 +16,7 @@ from ndec_builder.annotation.assignment.queues import (
     double_check_pairs,
     pairs_to_label,
 )
+from ndec_builder.annotation.assignment.replaced_pairs import without_former_files
 from ndec_builder.annotation.assignment.undecided_queries import (
     pairs_behind_likely_copies,
     pairs_of_dropped_queries,
@@ -35,8 +36,9 @@ from ndec_builder.annotation.decisions.label_statistics import doubtful_pairs, d
 from ndec_builder.annotation.decisions.resolution import decision_table, still_cleared, weighted_by
 from ndec_builder.annotation.decisions.weighted_draws import doubt_weights
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, Key, Pair, copy_probabilities, keys, newest_labels
+from ndec_builder.annotation.records.pair_values import write_pair_values
 from ndec_builder.annotation.settings import PushConfig
-from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.annotation.tables import WEIGHTS_FILE, AnnotationTables
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
@@ -124,8 +126,9 @@ def _one_more(
 
 def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> pa.Table:
     """The first round. The slice that checks auto-clearing comes first; contradicted pairs get one more annotator."""
-    by_id, tasks = {pair[0]: pair for pair in pairs}, tables.tasks
+    by_id, tasks = {pair[0]: pair for pair in pairs}, without_former_files(tables, tables.tasks)
     decided = set(tables.decisions.filter(tables.decisions["decision"].is_valid())["pair_id"].to_pylist())
+    decided -= tables.replaced
     done = decided | still_cleared(tables)
     pairs = [pair for pair in pairs if pair[0] not in done]
     if config.sample:  # in random order, and nothing left out: what is labelled by half time is a random sample too
@@ -249,7 +252,8 @@ def _start_weighted_audit(tables: AnnotationTables) -> None:
             "each pair was drawn; run `ndec annotate audit` without --weighted"
         )
     probabilities = copy_probabilities(tables.candidates)
-    tables.keep_audit_weights(doubt_weights(probabilities, probabilities))
+    tables.audit_weights = doubt_weights(probabilities, probabilities)  # relearning changes the probabilities later
+    write_pair_values(tables.directory / WEIGHTS_FILE, "weight", tables.audit_weights)
 
 
 def _had(round_: str, tasks: pa.Table) -> People:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, KnownTask, ServerSnapshot, incidents_for
+from ndec_builder.annotation.records.pictures import tag_of
 from ndec_builder.core.schemas import LABELS
 
 _Row = dict[str, Any]
@@ -34,9 +35,10 @@ class TaskAnswer:
     """What Label Studio holds for one task: the annotation that counts, or else the skip, or neither."""
 
     task: int | None  # None: the task is gone
-    pair_id: str | None
+    pair_id: str | None  # the question (records/pictures.py)
     answer: Annotation | None = None
     skip: Annotation | None = None
+    pictures: str | None = None  # tag of the bytes that the task was made for
 
 
 @dataclass
@@ -106,8 +108,9 @@ def update_snapshot(
     found = ProjectChanges()
     for task in tasks:
         found.incidents += inspect(task)
-        given, pair_id = task.annotations, named_pair(task)
-        row = snapshot.add_task(assignee, project, task.id, pair_id)
+        given, tag = task.annotations, tag_of(task.data)
+        pair_id = snapshot.question(named_pair(task), tag)
+        row = snapshot.add_task(assignee, project, task.id, pair_id, tag)
         answer = newest_annotation(given, row.state or "", row.annotation)
         if not given and row.annotation is not None:
             found.incidents += _deleted(row)
@@ -117,7 +120,9 @@ def update_snapshot(
         row.label = None if answered is None else answered.label
         row.state = annotation_state(given)
         pair_id = row.pair_id if row.pair_id == pair_id else pair_id  # the same object, not an equal one
-        found.answers[row.task] = TaskAnswer(row.task, pair_id, answered, None if skip is None else _used_parts(skip))
+        row.pictures = tag = row.pictures if row.pictures == tag else tag
+        skipped = None if skip is None else _used_parts(skip)
+        found.answers[row.task] = TaskAnswer(row.task, pair_id, answered, skipped, tag)
     if complete:
         for row in snapshot.tasks_of(project).values():
             if row.task in found.answers or (row.annotation is not None and still(row.annotation)):
@@ -125,7 +130,7 @@ def update_snapshot(
             if row.annotation is not None:
                 found.incidents += _deleted(row)
             row.annotation, row.label, row.state = None, None, ""
-            found.answers[row.task] = TaskAnswer(row.task, row.pair_id)
+            found.answers[row.task] = TaskAnswer(row.task, row.pair_id, pictures=row.pictures)
     return found
 
 

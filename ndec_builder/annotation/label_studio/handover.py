@@ -12,11 +12,13 @@ from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.assignment.reassign import reassign, rows_for_newcomers
 from ndec_builder.annotation.assignment.rounds import involved_in
 from ndec_builder.annotation.label_studio import projects, server_snapshot
+from ndec_builder.annotation.label_studio.annotations import named_pair
 from ndec_builder.annotation.label_studio.connection import Connection, explain_errors
 from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import delete_open_tasks
-from ndec_builder.annotation.label_tables import of_people
+from ndec_builder.annotation.label_tables import keys, of_people
+from ndec_builder.annotation.records.pictures import is_former, pair_of, tag_of
 from ndec_builder.annotation.records.skips import OFFERED_AGAIN, label_states
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
@@ -85,6 +87,36 @@ def _record_offered_again(tables: AnnotationTables, rows: Sequence[TaskRow]) -> 
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, given)]))
 
 
+def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> int:
+    """Delete the open tasks, of all rounds, whose picture was replaced since; returns how many there were.
+
+    A label that was given in the meantime stays, as a label of the old pictures. The next sync imports the new tasks.
+    """
+    touched, client, count = tables.shown.touched, connection.client(), 0
+    if not touched:
+        return count
+    with explain_errors(connection, "looking for ndec's projects"):
+        found = projects.find_projects(client)
+    people = keys(of_people(tables.tasks), "round", "annotator", "pair_id")
+    for assignee in sorted({(round_, name) for round_, name, pair in people if pair in touched}):
+        if (project := found.get(projects.project_key(tables.workspace, tables.split, *assignee))) is None:
+            continue
+        old: dict[int, str] = {}
+        with explain_errors(connection, "listing tasks"):
+            for task in client.tasks.list(project=project.id, page_size=1000, include="id,data,total_annotations"):
+                pair = named_pair(task) or ""
+                question = tables.shown.question(pair, tag_of(task.data))
+                if is_former(question) and not task.total_annotations:
+                    old[task.id] = pair
+        if old:
+            server_snapshot.announce_handover(tables.directory, project.id, set(old.values()))
+            with explain_errors(connection, "withdrawing tasks of replaced pictures"):
+                delete_open_tasks(client, project.id, list(old))
+            pull_labels(tables, connection)  # the last labels: the file that announces a handover names one project
+            count += len(old)
+    return count
+
+
 def withdraw_tasks(
     tables: AnnotationTables, connection: Connection, assignee: Assignee, rows: Sequence[TaskRow]
 ) -> list[TaskRow]:
@@ -100,16 +132,19 @@ def withdraw_tasks(
     snapshot = ServerSnapshot(tables)
     wanted = {row["pair_id"] for row in rows}
     server_snapshot.announce_handover(tables.directory, project.id, wanted)
-    numbers = [number for number, row in snapshot.tasks_of(project.id).items() if row.pair_id in wanted]
+    held = snapshot.tasks_of(project.id).items()
+    numbers = [number for number, row in held if row.pair_id is not None and pair_of(row.pair_id) in wanted]
     with explain_errors(connection, "withdrawing open pairs"):
         delete_open_tasks(client, project.id, numbers)
     left = set()
     with explain_errors(connection, "listing tasks"):
         for task in client.tasks.list(project=project.id, page_size=1000, include="id,data"):
-            left.add(task.data.get("pair_id"))
-            snapshot.add_task(assignee, project.id, task.id, task.data.get("pair_id"))
+            tag = tag_of(task.data)
+            question = snapshot.question(named_pair(task), tag)  # a labelled one of replaced pictures stays
+            left.add(question)
+            snapshot.add_task(assignee, project.id, task.id, question, tag)
     known = snapshot.tasks_of(project.id)
-    for number in [number for number, row in known.items() if row.pair_id in wanted - left]:
+    for number in [number for number in numbers if known[number].pair_id not in left]:
         del known[number]
     snapshot.write()
     return [row for row in rows if row["pair_id"] not in left]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from ndec_builder.annotation.label_studio.annotations import Annotation, TaskAns
 from ndec_builder.annotation.label_studio.restored_server import KeptLabels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee
 from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
+from ndec_builder.annotation.records.pictures import has_tag, is_former, pair_of
 from ndec_builder.annotation.records.skips import DELETED, SKIPPED, LabelState
 from ndec_builder.core.schemas import table_of
 
@@ -55,32 +56,36 @@ class NewRows:
 def new_rows(
     found: dict[int, TaskAnswer],
     pairs: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, LabelState],
+    states: Mapping[str | None, LabelState],
     counts: Counter[str],
     assignee: Assignee,
     project: int,
     logins: Mapping[int, str],
     kept: KeptLabels,
+    again: Collection[str] = (),
 ) -> NewRows:
     """Labels that differ from the newest valid one of the pair, skips and withdrawn labels, incidents for changes.
 
     Nothing for labels that count although Label Studio has an older answer or none (`kept`).
 
     `pairs` are all assigned pairs of the split: a label given in this project counts even if the pair has moved to
-    another annotator. `states`: pair_id → what is stored for this annotator and round. `found` is empty afterwards, so
-    that answers and rows are not both in memory. Adds to `counts`: new, changed,
+    another annotator. `states`: question → what is stored for this annotator and round. `again`: pairs whose picture
+    was replaced and that have a task with the new one. `found` is empty afterwards, so that answers and rows are not
+    both in memory. Adds to `counts`: new, changed,
     newly_skipped, withdrawn (labels that no longer count), foreign (not a pair of this split), unreadable (no known
-    choice).
+    choice), former (new or changed labels of pictures that were replaced since).
     """
     rows = NewRows()
-    for pair_id, same in answers_by_pair(found):
-        if pair_id not in pairs:
+    for question, same in answers_by_pair(found):
+        if question is None or (pair_id := pair_of(question)) not in pairs:
             counts["foreign"] += sum(one.answer is not None or one.skip is not None for one in same)
             continue
-        state = states.get(pair_id, LabelState())
+        state = states.get(question, LabelState())
         who = {"round": assignee[0], "annotator": assignee[1], "project": project, "pair_id": pair_id}
         answers = [one.answer for one in same if one.answer is not None]
         answer = max(answers, key=_age, default=None)
+        if answer is None and is_former(question) and (has_tag(question) or pair_id in again):
+            continue  # the pair is asked again by another task
         if answer is None:
             row = _withdrawal(same, state, project)
             if row is not None and not kept.keeps(who, state, row, row.get("at")):
@@ -101,7 +106,10 @@ def new_rows(
         if state.label is not None:
             change = {"label": state.label, "new_label": label, "detail": answer.updated_at}
             rows.incidents.append(who | login | change | {"kind": "annotation_changed", "task": answer.task})
+        if is_former(question):
+            counts["former"] += 1
         given = {"label": label, "seconds": answer.seconds, "annotated_at": moment_of(answer.updated_at)}
+        given["pictures"] = next(one.pictures for one in same if one.answer is answer)
         rows.add_label(who | login | given | {name: pairs[pair_id][name] for name in ("is_gold", "batch")})
     return rows
 

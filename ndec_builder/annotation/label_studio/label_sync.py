@@ -28,7 +28,8 @@ from ndec_builder.annotation.label_studio.task_sync import picture_path, relist_
 from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
 from ndec_builder.annotation.records.labels_by_annotator import LabelsByAnnotator
 from ndec_builder.annotation.records.pairs_of_tasks import PairsOfTasks, rows_of_assignee
-from ndec_builder.annotation.records.skips import DELETED, LabelState, label_states, waiting_skips
+from ndec_builder.annotation.records.pictures import pair_of, tag_of
+from ndec_builder.annotation.records.skips import DELETED, LabelState, question_states, waiting_skips
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say
@@ -130,15 +131,14 @@ def collect_changes(
         known = assigned.of(*assignee)
         counted = found.comparisons.counted(project.id, project.stored)
         kept = _stored_of(tables, stored_labels.of(*assignee), assignee, counted, accept_deleted)
-        given = {pair_id: state for (pair_id, _, _), state in label_states(kept.labels, kept.skips).items()}
+        given = question_states(kept.labels, kept.skips, tables.shown)
         with explain_errors(connection, f"pulling the project {title!r}"):
             since = stored_labels.newest.get(project.id)
-            changes, page = _fetch_changes(
-                client, connection, found, assignee, project, since, known, given, kept.differs
-            )
-            answers = changes.answers
-            answers |= kept.without_task(snapshot.tasks_of(project.id).values(), given, project.id)
-            more = new_rows(answers, known, given, found.counts, assignee, project.id, logins, kept)
+            fetched = client, connection, found, assignee, project, since, known, given, kept.differs
+            changes, page = _fetch_changes(*fetched)
+            changes.answers |= kept.without_task(snapshot.tasks_of(project.id).values(), given, project.id)
+            again = _asked_again(tables, snapshot.tasks_of(project.id).values())
+            more = new_rows(changes.answers, known, given, found.counts, assignee, project.id, logins, kept, again)
         if kept.differs:
             say(restored_text(kept, title))
         no_deletion = {("annotation_deleted", pair_id) for pair_id in kept.missing()}
@@ -155,7 +155,7 @@ def collect_changes(
         rows.incidents += more.incidents
         snapshot.close(project.id)
         projects.report_renamed(project, title)
-        del kept, given, known, changes, answers, more  # before those of the next project
+        del kept, given, known, changes, more  # before those of the next project
         return_freed_memory()
     del stored_labels, assigned  # before labels and snapshot are written
     return_freed_memory()
@@ -197,7 +197,7 @@ def _stored_of(
 
 
 def keep_if_many_are_gone(
-    more: NewRows, states: Mapping[str, LabelState], project: int, title: str, counts: Counter[str]
+    more: NewRows, states: Mapping[str | None, LabelState], project: int, title: str, counts: Counter[str]
 ) -> None:
     """Drop the withdrawals of deleted labels if most of a project's are gone: its database was probably restored."""
     gone = [row for row in more.skips if row["kind"] == DELETED]
@@ -222,7 +222,7 @@ def _fetch_changes(
     project: projects.Project,
     since: datetime | None,
     pairs: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, LabelState],
+    states: Mapping[str | None, LabelState],
     differs: bool,
 ) -> tuple[ProjectChanges, str]:
     """Fetch the tasks changed since this project's last label, or all; returns them, and the labelling page it uses.
@@ -253,15 +253,22 @@ def _fetch_changes(
     return changes, page
 
 
-def _not_stored(tasks: Iterable[KnownTask], pairs: Mapping[str, Any], states: Mapping[str, LabelState]) -> bool:
+def _asked_again(tables: AnnotationTables, tasks: Iterable[KnownTask]) -> set[str]:
+    """The pairs whose picture was replaced and that have a task with the new one."""
+    touched = tables.shown.touched
+    return {task.pair_id for task in tasks if task.pair_id in touched} if touched else set()
+
+
+def _not_stored(tasks: Iterable[KnownTask], pairs: Mapping[str, Any], states: Mapping[str | None, LabelState]) -> bool:
     """Whether the snapshot names a label of an assigned pair that is not the stored one.
 
     A workspace that was restored from an older copy has such pairs, and pairs that were assigned after they were seen.
     """
     return any(
         task.label is not None
-        and task.pair_id in pairs
-        and task.label != states.get(str(task.pair_id), LabelState()).label
+        and task.pair_id is not None
+        and pair_of(task.pair_id) in pairs
+        and task.label != states.get(task.pair_id, LabelState()).label
         for task in tasks
     )
 
@@ -273,7 +280,7 @@ def edited_task(pairs: Mapping[str, Any], assignee: Assignee, project: int, task
         return []
     incidents = []
     for name in ("query", "reference"):
-        if not str(task.data.get(name, "")).endswith(picture_path(pair_id, name)):
+        if not str(task.data.get(name, "")).endswith(picture_path(pair_id, name, tag_of(task.data))):
             detail = f"{name}: {task.data.get(name)}"
             base = {"round": assignee[0], "annotator": assignee[1], "project": project, "task": task.id}
             incidents.append(base | {"kind": "task_edited", "pair_id": pair_id, "detail": detail})

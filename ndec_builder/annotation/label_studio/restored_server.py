@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.label_studio.annotations import TaskAnswer
 from ndec_builder.annotation.label_studio.server_snapshot import KnownTask
 from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.records.pictures import is_former
 from ndec_builder.annotation.records.skips import OFFERED_AGAIN, LabelState
 from ndec_builder.core.console import number_of
 
@@ -63,7 +64,7 @@ class KeptLabels:
         return self.counted is not None and self.counted > self.stored
 
     def without_task(
-        self, tasks: Iterable[KnownTask], states: Mapping[str, LabelState], project: int
+        self, tasks: Iterable[KnownTask], states: Mapping[str | None, LabelState], project: int
     ) -> dict[int, TaskAnswer]:
         """Answers, without a label, for pairs whose label is stored but whose task is gone; keys are negative.
 
@@ -76,8 +77,11 @@ class KeptLabels:
         present = {task.pair_id for task in tasks}
         gone = [
             pair_id
-            for pair_id, state in sorted(states.items())
-            if state.label is not None and state.project in (None, project) and pair_id not in present
+            for pair_id, state in sorted((str(name), state) for name, state in states.items())
+            if not is_former(pair_id)
+            and state.label is not None
+            and state.project in (None, project)
+            and pair_id not in present
         ]
         chosen = [pair_id for pair_id in gone if self.is_older_workspace or pair_id in known]
         return {-number: TaskAnswer(None, pair_id) for number, pair_id in enumerate(chosen, 1)}

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import compact_schema, keys
 from ndec_builder.annotation.records.missing_images import missing_line
+from ndec_builder.annotation.records.pictures import pair_of
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore, write_tables
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.addresses import without_credentials
@@ -35,10 +36,11 @@ class KnownTask:
     annotator: str
     project: int
     task: int
-    pair_id: str | None  # None for a task added by hand
+    pair_id: str | None  # None for a task added by hand; in memory the question (records/pictures.py)
     annotation: int | None = None  # the one that counts; None: the task is open
     label: str | None = None
     state: str | None = ""  # ids and change times of all annotations
+    pictures: str | None = None  # tag of the bytes that it was made for
 
 
 class ServerSnapshot:
@@ -73,7 +75,9 @@ class ServerSnapshot:
     def _rows_of(self, project: int) -> pa.Table:
         """The stored rows of a project. The file has them side by side, so few of its row groups are read."""
         if self.tables.compact:
-            return self.tables.read("project_tasks", PROJECT_TASKS, added=("state",), where=("project", project))
+            return self.tables.read(
+                "project_tasks", PROJECT_TASKS, added=("state", "pictures"), where=("project", project)
+            )
         return self.tables.project_tasks.filter(pc.field("project") == project)
 
     def tasks_of(self, project: int) -> dict[int, KnownTask]:
@@ -85,6 +89,7 @@ class ServerSnapshot:
             shared: dict[Any, Any] = {}  # one object for equal values
             for row in keys(table, *PROJECT_TASKS.names):
                 known = rows[row[3]] = KnownTask(*row)
+                known.pair_id = self.question(known.pair_id, known.pictures)
                 for name in ("round", "annotator", "project", "label"):
                     value = getattr(known, name)
                     setattr(known, name, shared.setdefault(value, value))
@@ -100,8 +105,12 @@ class ServerSnapshot:
         numbers, schema = sorted(rows), self._schema
         starts = range(0, len(numbers), _ROWS_AT_ONCE)
         chunks = ([rows[task] for task in numbers[start : start + _ROWS_AT_ONCE]] for start in starts)
-        columns = ([[getattr(row, name) for row in chunk] for name in schema.names] for chunk in chunks)
+        columns = ([[_stored(row, name) for row in chunk] for name in schema.names] for chunk in chunks)
         return pa.concat_tables([pa.table(values, schema=schema) for values in columns])
+
+    def question(self, pair_id: str | None, pictures: str | None) -> str | None:
+        """The name of what a task with this pair and this tag asks; None if it names no pair."""
+        return None if pair_id is None else self.tables.shown.question(pair_id, pictures)
 
     def projects_of(self, assignee: Assignee) -> list[int]:
         """Ids of the projects that this annotator had in this round at the last check."""
@@ -112,12 +121,14 @@ class ServerSnapshot:
         self._closed.pop(project, None)
         self._open.pop(project, None)
 
-    def add_task(self, assignee: Assignee, project: int, task: int, pair_id: str | None) -> KnownTask:
+    def add_task(
+        self, assignee: Assignee, project: int, task: int, question: str | None, pictures: str | None = None
+    ) -> KnownTask:
         """The task of this id; a new one is added."""
         rows = self.tasks_of(project)
         if task not in rows:
             self._assignees[project] = assignee
-            rows[task] = KnownTask(*assignee, project, task, pair_id)
+            rows[task] = KnownTask(*assignee, project, task, question, pictures=pictures)
         return rows[task]
 
     def write(self) -> None:
@@ -207,7 +218,13 @@ def trouble_lines(root: Path, split: str) -> list[str]:
 def incidents_for(tasks: Iterable[KnownTask], kind: str) -> list[_Row]:
     """Incidents for tasks, or labels of tasks, that no longer exist in Label Studio."""
     names = ("round", "annotator", "project", "task", "pair_id", "label")
-    return [{"kind": kind, **{name: getattr(task, name) for name in names}} for task in tasks]
+    return [{"kind": kind, **{name: _stored(task, name) for name in names}} for task in tasks]
+
+
+def _stored(task: KnownTask, name: str) -> Any:
+    """A field as tables hold it: the pair instead of the question."""
+    value = getattr(task, name)
+    return pair_of(value) if name == "pair_id" and value is not None else value
 
 
 def deleted_project(assignee: Assignee, project: int) -> _Row:

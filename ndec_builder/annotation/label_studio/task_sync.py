@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ndec_builder.annotation.assignment.hints import NO_SUGGESTION, Suggestion
+from ndec_builder.annotation.assignment.replaced_pairs import set_back
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import named_pair
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors, remember_pictures
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_tables import of_people
+from ndec_builder.annotation.records.pictures import gold_tags, pair_of, tag_of
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say, track
 from ndec_builder.core.errors import NdecError
@@ -33,7 +35,7 @@ def sync_tasks(
     are not imported again. Deletions in Label Studio are recorded as incidents first. A call that was killed at any
     point is completed by the next one, without duplicates.
     """
-    client, finished = connection.client(), tables.labelled | tables.skipped
+    client, finished = connection.client(), tables.labelled | tables.skipped | set_back(tables, round_)
     wanted: dict[str, list[_Row]] = {}
     for row in of_people(tables.tasks).to_pylist():
         if row["round"] == round_:
@@ -48,7 +50,8 @@ def sync_tasks(
     for annotator, rows in sorted(wanted.items()):
         project = _find_or_create_project(tables, (round_, annotator), connection, found, snapshot, hints)
         ordered = sorted(rows, key=lambda row: row["position"])
-        requests = [_request(connection.image_url, row, shown) for row in ordered]
+        tags = _tags(tables, ordered)
+        requests = [_request(connection.image_url, row, shown, tags.get(row["pair_id"])) for row in ordered]
         imported += _import(client, connection, snapshot, (round_, annotator), project, requests, chunk)
     snapshot.write()
     if imported and connection.default_pictures:
@@ -130,8 +133,17 @@ def _import(
         if len(numbers) != len(part):  # the server did not name them: the next sync lists the project
             continue
         for number, task in zip(numbers, part, strict=True):
-            snapshot.add_task(assignee, project.id, number, task["data"]["pair_id"])
+            snapshot.add_task(assignee, project.id, number, task["data"]["pair_id"], tag_of(task["data"]))
     return len(missing)
+
+
+def _tags(tables: AnnotationTables, rows: Sequence[_Row]) -> dict[str, str | None]:
+    """pair_id → tag of the pictures that its task shows. Gold pairs have one as well, or they would stand out."""
+    made = {row["pair_id"]: row for row in tables.gold.to_pylist()}
+    tags = tables.shown.tags(
+        {row["pair_id"]: (row["query_id"], row["reference_id"]) for row in rows if row["pair_id"] not in made}
+    )
+    return tags | gold_tags(tables.workspace, [made[row["pair_id"]] for row in rows if row["pair_id"] in made])
 
 
 def relist_tasks(
@@ -143,34 +155,41 @@ def relist_tasks(
     """
     rows = snapshot.tasks_of(project)
     with explain_errors(connection, "listing tasks"):
-        present, spare = _list_tasks(client, project)
+        present, spare = _list_tasks(client, project, snapshot)
         if spare:  # a label may arrive between the listing and now, so the server decides which ones are still open
             delete_open_tasks(client, project, spare)
-            present, _ = _list_tasks(client, project)
+            present, _ = _list_tasks(client, project, snapshot)
     expected = server_snapshot.handed_over(snapshot.tables.directory)
     lost = [
         row
         for number, row in rows.items()
-        if number not in present and number not in spare and row.pair_id not in expected
+        if number not in present
+        and number not in spare
+        and (row.pair_id is None or pair_of(row.pair_id) not in expected)
     ]
     server_snapshot.record_incidents(snapshot.tables, server_snapshot.incidents_for(lost, "task_deleted"))
     for number in [number for number in rows if number not in present]:
         del rows[number]
-    for number, pair_id in present.items():
-        snapshot.add_task(assignee, project, number, pair_id)
-    return set(present.values())
+    for number, (question, tag) in present.items():
+        snapshot.add_task(assignee, project, number, question, tag)
+    return {question for question, _ in present.values()}
 
 
-def _list_tasks(client: Any, project: int) -> tuple[dict[int, str | None], list[int]]:
-    """(pair_id of each task, tasks that repeat a pair and had no label when they were listed)."""
-    tasks: dict[str | None, list[tuple[int, int]]] = defaultdict(list)  # (minus the annotations, id) by pair
+def _list_tasks(
+    client: Any, project: int, snapshot: ServerSnapshot
+) -> tuple[dict[int, tuple[str | None, str | None]], list[int]]:
+    """(question and tag of each task, tasks that repeat a question and had no label when they were listed)."""
+    tasks: dict[str | None, list[tuple[int, int]]] = defaultdict(list)  # (minus the annotations, id) by question
+    found: dict[int, tuple[str | None, str | None]] = {}
     for task in client.tasks.list(project=project, page_size=1000, include="id,data,total_annotations"):
-        tasks[named_pair(task)].append((-task.total_annotations, task.id))
+        tag = tag_of(task.data)
+        found[task.id] = snapshot.question(named_pair(task), tag), tag
+        tasks[found[task.id][0]].append((-task.total_annotations, task.id))
     spare: list[int] = []
-    for pair_id, same in tasks.items():
+    for question, same in tasks.items():
         same.sort()
-        spare += [number for labelled, number in same[1:] if pair_id is not None and not labelled]
-    return {number: pair_id for pair_id, same in tasks.items() for _, number in same}, spare
+        spare += [number for labelled, number in same[1:] if question is not None and not labelled]
+    return found, spare
 
 
 def delete_open_tasks(client: Any, project: int, numbers: Sequence[int]) -> None:
@@ -186,30 +205,31 @@ def delete_open_tasks(client: Any, project: int, numbers: Sequence[int]) -> None
         )
 
 
-def _request(image_url: str, row: _Row, shown: Mapping[str, Suggestion] | None) -> _Row:
+def _request(image_url: str, row: _Row, shown: Mapping[str, Suggestion] | None, tag: str | None) -> _Row:
     """One task of an import request, with its prediction if suggestions are shown."""
     if shown is None:
-        return {"data": task_data(image_url, row)}
+        return {"data": task_data(image_url, row, tag=tag)}
     suggestion = shown.get(row["pair_id"], NO_SUGGESTION)
-    request = {"data": task_data(image_url, row, suggestion.text)}
+    request = {"data": task_data(image_url, row, suggestion.text, tag)}
     return request | ({"predictions": suggestion.predictions} if suggestion.predictions else {})
 
 
-def task_data(image_url: str, row: _Row, hint: str | None = None) -> _Row:
-    """The data of one task: the pair's id and the addresses of its pictures, which contain only that id.
+def task_data(image_url: str, row: _Row, hint: str | None = None, tag: str | None = None) -> _Row:
+    """The data of one task: the pair's id, the tag of its pictures (records/pictures.py), and their addresses, which
+    contain only these two. None: a picture was never opened, so nothing is known about its bytes.
 
     No score, rank or pre-label, because they bias people, and nothing that identifies a gold pair. `hint` is a line
     shown on the page; None unless hints were switched on.
     """
     data = {
         "pair_id": row["pair_id"],
-        "query": image_url + picture_path(row["pair_id"], "query"),
-        "reference": image_url + picture_path(row["pair_id"], "reference"),
+        "query": image_url + picture_path(row["pair_id"], "query", tag),
+        "reference": image_url + picture_path(row["pair_id"], "reference", tag),
         "position": row["position"],
-    }
+    } | ({} if tag is None else {"pictures": tag})
     return data if hint is None else data | {"hint": hint}
 
 
-def picture_path(pair_id: str, side: str) -> str:
-    """Path of one picture of a pair on the image server."""
-    return f"/pair/{pair_id}/{side}"
+def picture_path(pair_id: str, side: str, tag: str | None = None) -> str:
+    """Path of one picture of a pair on the image server. A browser keeps pictures: other bytes need another path."""
+    return f"/pair/{pair_id}/{side}" if tag is None else f"/pair/{pair_id}.{tag}/{side}"

@@ -14,7 +14,7 @@ from ndec_builder.annotation.records.table_store import dictionary_columns, read
 from ndec_builder.core.schemas import LABEL_ROWS, conform
 
 LABELS_IN_MEMORY = compact_schema(LABEL_ROWS)
-ADDED = ("project", "login")  # columns that older versions lack
+ADDED = ("project", "login", "pictures")  # columns that older versions lack
 
 
 def label_parts(directory: Path, start: int = 0) -> Iterator[pa.Table]:

@@ -1,50 +1,174 @@
-"""Which pictures a label is about: those that the two ids had when it was given.
+"""Which pictures a task or a label is about, and whether they are still those of the pair.
 
-An image id can get other bytes by a later ingest. Labels given before are about pictures that no longer exist under
-these ids, so they do not count; the same bytes under a new id remain labelled. The time of a label is Label Studio's,
-and the time of an ingest that of the workspace's machine: their clocks must agree.
+An image id can get other bytes by a later ingest. Each task carries a tag of the bytes that it was made for, and each
+label the tag of its task: so it does not matter when a label was given, or when the page was opened. Tasks and labels
+of older versions have no tag. Their labels are about the pictures that the two ids had at the time, by two clocks that
+must agree: Label Studio's for the label, and the workspace's for the ingest.
+
+What an annotator is asked is a *question*: a pair with the bytes of its pictures. Its name is the pair's id if they are
+today's, else the pair's id, `~` and the tag.
 """
 
 from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.workspace import Workspace
+from ndec_builder.core.storage import read_table
+from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.sources.replaced import PicturesOverTime
 
+GOLD_ROLE = "gold"  # role of the images made for gold pairs; no other stage reads this role
+_MARK = "~"  # pair ids are hex digits
+_DIGITS = 12
+Images = tuple[str, str]  # ids of query and reference
 
-def about_replaced(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table) -> np.ndarray:
-    """(labels,) bool: whether a label is about a picture that was replaced since. Unknown hashes equal everything.
 
-    Images that the workspace no longer has count as not replaced; callers leave their labels out.
-    tasks: the tasks of the split (schema TASKS) · labels: rows of labels.parquet (schema LABEL_ROWS).
+def pictures_tag(query: str | None, reference: str | None) -> str | None:
+    """12 hex digits that stand for the bytes of a pair, from the SHA-256 of its pictures; None if one is unknown."""
+    if query is None or reference is None:
+        return None
+    return hashlib.sha256(f"{query} {reference}".encode()).hexdigest()[:_DIGITS]
+
+
+def tag_of(data: Mapping[str, Any]) -> str | None:
+    """The tag in the data of a task; None in tasks of an older version, and in those that somebody edited."""
+    found = data.get("pictures")
+    return found if isinstance(found, str) and len(found) == _DIGITS else None
+
+
+def pair_of(question: str) -> str:
+    """The pair that a question is about."""
+    return question.partition(_MARK)[0]
+
+
+def is_former(question: str | None) -> bool:
+    """Whether a question is about pictures that were replaced since."""
+    return question is not None and _MARK in question
+
+
+def has_tag(question: str | None) -> bool:
+    """Whether the task of this question, which is_former, has a tag: those of older versions have none."""
+    return question is not None and not question.endswith(_MARK)
+
+
+class ShownPictures:
+    """The pictures of a split's pairs today. Looks up only the pairs of which a picture was ever replaced.
+
+    tasks: those of the split; None reads the file, if any picture was replaced.
     """
-    mask = np.zeros(labels.num_rows, dtype=bool)
-    for role, side in (("pool", "query_id"), (GALLERY[split], "reference_id")):
-        pictures = PicturesOverTime(workspace, role)
-        rows, images = _labels_of(pictures.replaced, tasks, labels, side)
-        present = pictures.present(images)
-        for row, image, moment in zip(rows, images, labels["annotated_at"].take(rows).to_pylist(), strict=True):
-            then, now = pictures.earlier(image, moment), present.get(image)
-            mask[row] |= then is not None and now not in (None, then)
-    return mask
+
+    def __init__(self, workspace: Workspace, split: str, tasks: pa.Table | None = None) -> None:
+        self._roles = ("pool", GALLERY[split])
+        self._over_time = [PicturesOverTime(workspace, role) for role in self._roles]
+        self._given, self._path = tasks, workspace.annotation(split) / "tasks.parquet"
+
+    @cached_property
+    def touched(self) -> dict[str, Images]:
+        """The pairs of which a picture was ever replaced or removed, with its images. Gold pairs are never touched."""
+        found: dict[str, Images] = {}
+        ids = [pa.array(sorted(pictures.replaced), pa.string()) for pictures in self._over_time]
+        tasks, names = self._given, ("query_id", "reference_id")
+        if not any(map(len, ids)) or (tasks is None and not self._path.is_file()):
+            return found
+        tasks = read_table(self._path, ["pair_id", *names, "is_gold"]) if tasks is None else tasks
+        hit = pc.or_(*(pc.is_in(tasks[name], value_set=values) for name, values in zip(names, ids, strict=True)))
+        rows = tasks.filter(pc.and_(hit, pc.invert(pc.fill_null(tasks["is_gold"], False)))).select(["pair_id", *names])
+        for pair, query, reference in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+            found[pair] = (query, reference)
+        return found
+
+    @cached_property
+    def _now(self) -> dict[str, str | None]:
+        return self.tags(self.touched) if self.touched else {}
+
+    def tags(self, pairs: Mapping[str, Images]) -> dict[str, str | None]:
+        """pair_id → tag of its pictures today; None where one is unknown or was removed."""
+        sides = [
+            pictures.present({images[side] for images in pairs.values()})
+            for side, pictures in enumerate(self._over_time)
+        ]
+        return {
+            pair: pictures_tag(sides[0].get(query), sides[1].get(reference))
+            for pair, (query, reference) in pairs.items()
+        }
+
+    def question(self, pair: str, tag: str | None) -> str:
+        """The name of what a task or a label of this pair with this tag asks. Unknown pictures equal everything."""
+        return pair if pair not in self.touched or self._now[pair] in (None, tag) else f"{pair}{_MARK}{tag or ''}"
+
+    def former_labels(self, labels: pa.Table) -> np.ndarray:
+        """(labels,) bool: which rows (schema LABEL_ROWS) are about a picture that was replaced since.
+
+        Unknown hashes equal everything. Images that the workspace no longer has count as not replaced; callers leave
+        their labels out. Gold pairs decide nothing and are never replaced.
+        """
+        mask = np.zeros(labels.num_rows, dtype=bool)
+        if not self.touched:
+            return mask
+        rows = np.flatnonzero(pc.is_in(labels["pair_id"], pa.array(sorted(self.touched), pa.string())).to_numpy())
+        columns = (labels[name].take(rows).to_pylist() for name in ("pair_id", "annotated_at", "pictures"))
+        present = [
+            pictures.present({self.touched[pair][side] for pair in self.touched})
+            for side, pictures in enumerate(self._over_time)
+        ]
+        for row, pair, moment, tag in zip(rows, *columns, strict=True):
+            if tag is not None:
+                mask[row] = self._now[pair] not in (None, tag)
+                continue
+            for image, pictures, today in zip(self.touched[pair], self._over_time, present, strict=True):
+                then, now = pictures.earlier(image, moment), today.get(image)
+                mask[row] |= then is not None and now not in (None, then)
+        return mask
 
 
-def replaced_pool_pictures(workspace: Workspace, tasks: pa.Table, labels: pa.Table) -> set[str]:
+def gold_images(workspace: Workspace) -> Path:
+    """Table (schema IMAGES) of the images made for gold pairs."""
+    return workspace.root / "images" / "gold.parquet"
+
+
+def gold_tags(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """pair_id → tag of these gold pairs (rows of schema GOLD)."""
+    wanted: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for side in ("query", "reference"):
+            wanted[row[f"{side}_role"]].add(row[f"{side}_id"])
+    found = {}
+    for role, ids in wanted.items():
+        path = gold_images(workspace) if role == GOLD_ROLE else workspace.images(role)
+        for name, image in rows_by_id(path, ids, ["sha256"]).items() if path.is_file() else ():
+            found[role, name] = image["sha256"]
+    sides = ("query", "reference")
+    return {
+        row["pair_id"]: pictures_tag(*(found.get((row[f"{side}_role"], row[f"{side}_id"])) for side in sides))
+        for row in rows
+    }
+
+
+def replaced_pool_pictures(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table) -> set[str]:
     """SHA-256 of the pool pictures that people labelled under an id that has another picture or no image now."""
-    pictures = PicturesOverTime(workspace, "pool")
-    rows, images = _labels_of(pictures.replaced, tasks, labels, "query_id")
-    moments = labels["annotated_at"].take(rows).to_pylist()
-    shas = (pictures.earlier(image, moment) for image, moment in zip(images, moments, strict=True))
-    return {sha for sha in shas if sha is not None}
-
-
-def _labels_of(ids: set[str], tasks: pa.Table, labels: pa.Table, side: str) -> tuple[np.ndarray, list[str]]:
-    """The labels whose query (`side` query_id) or reference (reference_id) is one of these images: rows, image ids."""
-    touched = tasks.filter(pc.is_in(tasks[side], pa.array(sorted(ids), pa.string())))
-    image_of = dict(zip(touched["pair_id"].to_pylist(), touched[side].to_pylist(), strict=True))
-    rows = np.flatnonzero(pc.is_in(labels["pair_id"], pa.array(sorted(image_of), pa.string())).to_numpy())
-    return rows, [image_of[pair] for pair in labels["pair_id"].take(rows).to_pylist()]
+    pictures, others = PicturesOverTime(workspace, "pool"), PicturesOverTime(workspace, GALLERY[split])
+    touched = tasks.filter(pc.is_in(tasks["query_id"], pa.array(sorted(pictures.replaced), pa.string())))
+    columns = (touched[name].to_pylist() for name in ("pair_id", "query_id", "reference_id"))
+    images = {pair: (query, reference) for pair, query, reference in zip(*columns, strict=True)}
+    rows = labels.filter(pc.is_in(labels["pair_id"], pa.array(sorted(images), pa.string())))
+    present = others.present({reference for _, reference in images.values()})
+    found: set[str | None] = set()
+    names = ("pair_id", "annotated_at", "pictures")
+    for pair, moment, tag in zip(*(rows[name].to_pylist() for name in names), strict=True):
+        query, reference = images[pair]
+        if tag is None:
+            found.add(pictures.earlier(query, moment))
+            continue
+        sides = [*others.former(reference), present.get(reference)]
+        found |= {sha for sha in pictures.former(query) if tag in {pictures_tag(sha, other) for other in sides}}
+    return {sha for sha in found if sha is not None}

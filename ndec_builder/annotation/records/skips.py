@@ -6,14 +6,17 @@ more, and a label given later does. So the meaning does not depend on any clock.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import Key, keys
+from ndec_builder.annotation.records.pictures import ShownPictures
 
 SKIPPED, DELETED, OFFERED_AGAIN = "skipped", "deleted", "offered_again"  # kinds of rows
 
@@ -41,14 +44,24 @@ def without_withdrawn(labels: pa.Table, skips: pa.Table) -> pa.Table:
     return labels.filter(pa.array(kept, pa.bool_()))
 
 
-def skipped_keys(labels: Iterable[pa.Table], skips: pa.Table) -> set[Key]:
+def skipped_keys(labels: Iterable[pa.Table], skips: pa.Table, shown: ShownPictures | None = None) -> set[Key]:
     """(pair, round, annotator) of pairs that were skipped, not labelled since, and not given out again.
 
-    `labels`: the labels table in parts, which are read only if there are skips.
+    `labels`: the labels table in parts, which are read only if there are skips · `shown`: labels of pictures that were
+    replaced are no labels of the pair.
     """
     last = {key: (kind, rows) for *key_, kind, rows in keys(skips, *_NAMES) for key in [tuple(key_)]}
-    given = Counter(key for part in (labels if last else ()) for key in keys(part) if key in last)
-    return {key for key, (kind, rows) in last.items() if kind == SKIPPED and given[key] <= rows}
+    given: Counter[Key] = Counter()
+    labelled: set[Key] = set()
+    for part in labels if last else ():
+        former = itertools.repeat(False) if shown is None else shown.former_labels(part)
+        for key_, is_old in zip(keys(part), former, strict=shown is not None):
+            key = tuple(key_)
+            if key in last:
+                given[key] += 1
+                if given[key] > last[key][1] and not is_old:
+                    labelled.add(key)
+    return {key for key, (kind, _) in last.items() if kind == SKIPPED and key not in labelled}
 
 
 def waiting_skips(skipped: set[Key], tasks: pa.Table) -> set[Key]:
@@ -60,7 +73,10 @@ _NAMES = ("pair_id", "round", "annotator", "kind", "label_rows")
 
 
 def label_states(labels: pa.Table, skips: pa.Table) -> dict[Key, LabelState]:
-    """The state of every (pair, round, annotator) that has a label row or a row of skips."""
+    """The state of every (pair, round, annotator) that has a label row or a row of skips.
+
+    `question_states` tells apart the labels of the pictures that a pair has and had.
+    """
     void, skipped = _void_rows(skips), skipped_keys([labels], skips)
     shared: dict[Any, Any] = {}  # few differ
     rows: dict[Key, tuple[int, str | None, int | None]] = dict.fromkeys({*void, *skipped}, (0, None, None))
@@ -72,6 +88,27 @@ def label_states(labels: pa.Table, skips: pa.Table) -> dict[Key, LabelState]:
     for key, (count, label, project) in rows.items():
         state = LabelState(label if count > void.get(key, 0) else None, count, key in skipped, project)
         states[key] = shared.setdefault(state, state)
+    return states
+
+
+def question_states(labels: pa.Table, skips: pa.Table, shown: ShownPictures) -> dict[str | None, LabelState]:
+    """Question (records/pictures.py) → state of one annotator in one round, whose rows these are.
+
+    `rows` counts those of all pictures of the pair, because rows of skips do.
+    """
+    states: dict[str | None, LabelState] = {pair: state for (pair, *_), state in label_states(labels, skips).items()}
+    touched = [pair for pair in shown.touched if pair in states]
+    if not touched:
+        return states
+    void = {pair: rows for (pair, *_), rows in _void_rows(skips).items()}
+    for pair in touched:  # tasks of older versions have no tag
+        states[pair] = states[shown.question(pair, None)] = replace(states[pair], label=None, project=None)
+    seen: Counter[str] = Counter()
+    own = labels.filter(pc.is_in(labels["pair_id"], pa.array(touched, pa.string())))
+    for pair, tag, label, project in keys(own, "pair_id", "pictures", "label", "project"):
+        seen[pair] += 1
+        counts = seen[pair] > void.get(pair, 0)
+        states[shown.question(pair, tag)] = replace(states[pair], label=label if counts else None, project=project)
     return states
 
 

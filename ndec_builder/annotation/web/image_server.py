@@ -22,7 +22,7 @@ from ndec_builder.annotation.label_studio.ports import HOST, check_port_is_free,
 from ndec_builder.annotation.web import guideline
 from ndec_builder.annotation.web.pair_pictures import SIDES, AssignedPairs
 from ndec_builder.annotation.web.picture_keys import has_keyless
-from ndec_builder.annotation.web.pictures import Pictures
+from ndec_builder.annotation.web.pictures import REPLACED_SINCE, Pictures, placeholder
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.workspace import Workspace
 
@@ -88,12 +88,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts[0] in ("pair", "image") and not self.takes_keyless():
             return self._answer(HTTPStatus.FORBIDDEN, b"pictures need the key; run `ndec annotate pull`", "text/plain")
         match parts:
-            case ["pair", pair_id, side] if side in SIDES:
-                picture = self.pairs.find(pair_id, side)
-                return self._picture(*picture, name=f"{side} of pair {pair_id}") if picture else self._not_found()
-            case ["pair", pair_id, view] if view in compare_views():
+            case ["pair", named, name] if name in SIDES or name in compare_views():
+                pair_id, _, tag = named.partition(".")
                 query, reference = (self.pairs.find(pair_id, side) for side in SIDES)
-                return self._compare(*query, *reference, view) if query and reference else self._not_found()
+                if not query or not reference:
+                    return self._not_found()
+                if not self.pictures.are_shown(tag, query, reference):
+                    body = placeholder(f"{name} of pair {pair_id}", REPLACED_SINCE)
+                    return self._answer(HTTPStatus.OK, body, "image/png", missing=True)
+                if name not in SIDES:
+                    return self._compare(*query, *reference, name)
+                shown = query if name == SIDES[0] else reference
+                return self._picture(*shown, name=f"{name} of pair {pair_id}", is_tagged=bool(tag))
             case ["image", role, image_id] if role in ROLES:
                 return self._picture(role, image_id)
             case ["guideline"]:
@@ -109,14 +115,16 @@ class _Handler(BaseHTTPRequestHandler):
             HTTPStatus.NOT_FOUND, b"pictures are at /pair/PAIR_ID/query and /image/ROLE/IMAGE_ID", "text/plain"
         )
 
-    def _picture(self, role: str, image_id: str, name: str = "") -> None:
+    def _picture(self, role: str, image_id: str, name: str = "", *, is_tagged: bool = True) -> None:
         if self.command == "HEAD":  # answered without reading the picture
             known = self.pictures.is_known(role, image_id)
             return self._answer(HTTPStatus.OK if known else HTTPStatus.NOT_FOUND, None, "application/octet-stream")
         shown = self.pictures.show(role, image_id, name)
         if shown is None:
             return self._answer(HTTPStatus.NOT_FOUND, b"no such image in this workspace", "text/plain")
-        return self._answer(HTTPStatus.OK, shown.body, shown.media_type, missing=bool(shown.missing))
+        # The address of a task of an older version stays the same when its picture is replaced: no browser may keep it.
+        again = bool(shown.missing) or not is_tagged
+        return self._answer(HTTPStatus.OK, shown.body, shown.media_type, missing=bool(shown.missing), again=again)
 
     def _compare(self, query_role: str, query_id: str, reference_role: str, reference_id: str, view: str) -> None:
         render, media_type = compare_views()[view]
@@ -130,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         return self._answer(HTTPStatus.OK, body, media_type)
 
-    def _answer(self, status: HTTPStatus, body: bytes | None, media_type: str, *, missing: bool = False) -> None:
+    def _answer(
+        self, status: HTTPStatus, body: bytes | None, media_type: str, *, missing: bool = False, again: bool = False
+    ) -> None:
         self.connection.settimeout(_ANSWER_SECONDS)  # `sendall` counts it for all of its bytes
         self.send_response(status)
         self.send_header("Content-Type", media_type)
@@ -145,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         if missing:  # the page accepts no label for a pair with a placeholder
             self.send_header(MISSING_HEADER, "1")
-        self.send_header("Cache-Control", "no-store" if missing or status != HTTPStatus.OK else "max-age=3600")
+        self.send_header("Cache-Control", "no-store" if missing or again or status != HTTPStatus.OK else "max-age=3600")
         self.end_headers()
         if self.command != "HEAD" and body is not None:
             self.wfile.write(body)

@@ -6,13 +6,13 @@ import threading
 from pathlib import Path
 
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.annotation.web.pictures import ImageKey
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 
 SIDES = ("query", "reference")
-ImageKey = tuple[str, str]  # role, image_id
 
 
 class AssignedPairs:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from ndec_builder.annotation.records.missing_images import missing_file, missing_images
-from ndec_builder.annotation.tables import GOLD_ROLE, gold_images
+from ndec_builder.annotation.records.pictures import GOLD_ROLE, gold_images, pictures_tag
 from ndec_builder.core.console import say
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.errors import NdecError
@@ -20,6 +20,9 @@ from ndec_builder.core.rendition import render
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
+
+REPLACED_SINCE = "it was replaced after this task was made; `ndec annotate push` sends a new task"
+ImageKey = tuple[str, str]  # role, image_id
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ class Pictures:
     def is_known(self, role: str, image_id: str) -> bool:
         """Whether the workspace has this image; its file is not read."""
         return image_id in self._rows(role)
+
+    def are_shown(self, tag: str, query: ImageKey, reference: ImageKey) -> bool:
+        """Whether the bytes of these images are those of a task with this tag; "": the task has none."""
+        rows = (self._rows(role).get(image_id) for role, image_id in (query, reference))
+        now = pictures_tag(*(row and row.sha256 for row in rows))
+        return not tag or now in (None, tag)
 
     def open(self, role: str, image_id: str) -> Image.Image | None:
         """The picture upright in RGB; None if it is unknown or unreadable."""

@@ -16,6 +16,7 @@ from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.kept_queries import KeptQueries, kept_queries
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.candidates.twins import read_twins
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import (
     CANDIDATES,
@@ -191,6 +192,12 @@ def _decisions(workspace: Workspace, split: str) -> pa.Table:
         )
     decisions = read_table(path, DECISIONS.names)
     replaced = AnnotationTables(workspace, split).replaced  # since the last resolve
+    if replaced:
+        say(
+            f"split {split}: {number_of(len(replaced), 'labelled pair is', 'labelled pairs are')} left out, because an "
+            f"image was replaced after they were labelled (first pair: {min(replaced)}); `ndec annotate push --split "
+            f"{split}` asks again"
+        )
     return decisions.filter(pa.array(~within(decisions["pair_id"], texts(sorted(replaced)))))
 
 

@@ -78,7 +78,7 @@ def labelled_images(workspace: Workspace) -> pa.Table:
     columns, shas = [], set[str]()
     for split in SPLITS:
         tables = AnnotationTables(workspace, split)
-        shas |= replaced_pool_pictures(workspace, tables.tasks, tables.labels)
+        shas |= replaced_pool_pictures(workspace, split, tables.tasks, tables.labels)
         columns.append(tables.tasks["query_id"])
         if (earlier := workspace.candidates(split) / FORMERLY_MINED).is_file():
             columns.append(read_table(earlier, ["query_id"])["query_id"])

@@ -1,0 +1,110 @@
+"""Pairs whose picture was replaced after people labelled them: who is asked again, and what a command says about it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ndec_builder.annotation.label_tables import Key, keys, no_gold
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.console import number_of
+from ndec_builder.core.vocabulary import FILE_SOURCE
+
+
+def former_keys(tables: AnnotationTables) -> set[Key]:
+    """(pair, round, annotator) of pairs that were given to somebody whose labels are all about replaced pictures."""
+    if not tables.shown.touched:
+        return set()
+    old = set(keys(no_gold(tables.valid_labels))) - tables.labelled - set(keys(tables.set_aside))
+    return old & set(keys(tables.tasks))
+
+
+def set_back(tables: AnnotationTables, round_: str) -> set[Key]:
+    """Those of `former_keys` in this round that are not asked again now, because
+
+    the pair is no longer among the mined ones, or, in a later round, that round does not need it yet: a second label
+    follows a first one, and an adjudication labels that differ.
+    """
+    return {key for key in former_keys(tables) if key[1] == round_} - _needed(tables)
+
+
+def _needed(tables: AnnotationTables) -> set[Key]:
+    mined = {pair for table in tables.mined for pair in table["pair_id"].to_pylist()}
+    labels: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    for pair, round_, label in keys(no_gold(tables.counting_labels), "pair_id", "round", "label"):
+        labels[pair].add((round_, label))
+    found = set()
+    for key in former_keys(tables):
+        pair, round_, _ = key
+        others = [label for given_in, label in labels[pair] if given_in != round_]
+        least = {"first": 0, "adjudication": 2}.get(round_, 1)
+        if (not tables.mined or pair in mined) and len(set(others) if least > 1 else others) >= least:
+            found.add(key)
+    return found
+
+
+def without_former_files(tables: AnnotationTables, tasks: pa.Table) -> pa.Table:
+    """The tasks without pairs that came labelled with a file and whose picture was replaced: people get them."""
+    gone = {key for key in former_keys(tables) if key[2].startswith(FILE_SOURCE)}
+    return tasks.filter(pa.array([key not in gone for key in keys(tasks)], pa.bool_())) if gone else tasks
+
+
+@dataclass(frozen=True)
+class ReplacedPairs:
+    """Labels of replaced pictures, by (pair, round, annotator): asked: a new task is open · waiting: the next push
+    makes one · later: not needed now (`set_back`) · of_files: came with a file of pairs."""
+
+    asked: int
+    waiting: int
+    later: int
+    of_files: int
+    pairs: int
+    first: str
+
+    def as_text(self, split: str) -> str:
+        """What a person wants to know, in one paragraph."""
+        parts = [
+            f"asked again by a new task: {self.asked}" if self.asked else "",
+            f"`ndec annotate push --split {split}` asks again: {self.waiting}" if self.waiting else "",
+            f"not asked again, because the pair is no longer mined or its round does not need it yet: {self.later}"
+            if self.later
+            else "",
+            f"from files of pairs: {self.of_files}" if self.of_files else "",
+        ]
+        return (
+            f"{number_of(self.pairs, 'labelled pair shows', 'labelled pairs show')} other pictures now: an image was "
+            f"replaced under the same id (first pair: {self.first}). Such labels stay in labels.parquet and do not "
+            f"count; {'; '.join(filter(None, parts))}"
+        )
+
+
+def replaced_pairs(tables: AnnotationTables) -> ReplacedPairs | None:
+    """The pairs that somebody labelled, whose picture was replaced, and that have no new label of this annotator."""
+    if not (former := former_keys(tables)):
+        return None
+    held = tables.project_tasks
+    columns = (held[name].to_pylist() for name in ("pair_id", "round", "annotator", "pictures", "annotation"))
+    shown = {
+        (pair, round_, name)
+        for pair, round_, name, tag, annotation in zip(*columns, strict=True)
+        if pair in tables.shown.touched and tables.shown.question(pair, tag) == pair and annotation is None
+    }
+    files = {key for key in former if key[2].startswith(FILE_SOURCE)}
+    asked = former & shown
+    waiting = (former & _needed(tables)) - asked - files
+    return ReplacedPairs(
+        asked=len(asked),
+        waiting=len(waiting),
+        later=len(former - asked - waiting - files),
+        of_files=len(files),
+        pairs=len({pair for pair, _, _ in former}),
+        first=min(former)[0],
+    )
+
+
+def replaced_text(tables: AnnotationTables) -> list[str]:
+    """One paragraph if there are such pairs."""
+    found = replaced_pairs(tables)
+    return [found.as_text(tables.split)] if found else []

@@ -1,0 +1,72 @@
+"""A picture gets other bytes under the same id, as `ndec ingest` does it, and the labels of a fake Label Studio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ndec_builder.annotation import pull, push
+from ndec_builder.annotation.settings import PullConfig, PushConfig
+from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.core.schemas import IMAGES
+from ndec_builder.core.storage import read_table, sha256_file, write_table
+from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.replaced import record_replaced
+from support.fake_label_studio import FakeLabelStudio
+from support.pictures import scene
+
+
+def replace_picture(workspace: Workspace, role: str, image_id: str, seed: int) -> None:
+    """The image's file becomes another scene; equal seeds give equal bytes."""
+    table = read_table(workspace.images(role))
+    rows = table.to_pylist()
+    (row,) = (row for row in rows if row["image_id"] == image_id)
+    path = workspace.files(role) / Path(row["uri"]).name
+    scene(seed, (64, 48)).save(path)
+    row["sha256"] = sha256_file(path)
+    coming = workspace.images(role).with_name("coming.parquet")
+    write_table(coming, pa.Table.from_pylist(rows, IMAGES))
+    record_replaced(workspace, role, coming)
+    coming.replace(workspace.images(role))
+
+
+@dataclass
+class Team:
+    """Annotators at a fake Label Studio. A page that is open keeps the pictures that it was opened with."""
+
+    workspace: Workspace
+    server: FakeLabelStudio
+
+    def push(self, *annotators: str, round_: str = "first", **more: Any) -> None:
+        config = PushConfig(self.workspace.root, annotators=annotators, round=round_, accounts="shared", **more)
+        push.run(config)
+
+    def pull(self, **more: Any) -> None:
+        pull.run(PullConfig(self.workspace.root, **more))
+
+    @property
+    def tables(self) -> AnnotationTables:
+        return AnnotationTables(self.workspace, "test")
+
+    def tasks(self, annotator: str, round_: str = "first", pair: str = "") -> list[dict[str, Any]]:
+        """The tasks in the annotator's project, oldest first."""
+        state, name = self.server.state(), f" {round_} {annotator}"
+        return [
+            task
+            for _, task in sorted(state["tasks"].items())
+            if state["projects"][task["project"]]["title"].endswith(name) and pair in ("", task["data"]["pair_id"])
+        ]
+
+    def open(self, annotator: str, round_: str = "first") -> list[str]:
+        """The pairs of the tasks without an answer."""
+        return [task["data"]["pair_id"] for task in self.tasks(annotator, round_) if not task["annotations"]]
+
+    def answer(self, annotator: str, label: str | None, round_: str = "first", pairs: Any = None) -> None:
+        """The annotator answers the open tasks, of these pairs only."""
+        for task in self.tasks(annotator, round_):
+            pair = task["data"]["pair_id"]
+            if not task["annotations"] and (pairs is None or pair in pairs):
+                assert self.server.label(task["project"], pair, label, task=task["id"])
