@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import re
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,3 +72,25 @@ def test_every_pinned_package_installs_on_the_oldest_python() -> None:
             continue
     assert len(asked) > 100
     assert [name for name, python in asked.items() if not SpecifierSet(python).contains(oldest)] == []
+
+
+def test_the_lower_bounds_can_be_installed_together() -> None:
+    """A package that is installed at its lower bound may require more of another one than the bound of that says."""
+    spec = importlib.util.spec_from_file_location("make_lowest", ROOT / "requirements" / "make_lowest.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    bounds = {canonicalize_name(name): bound for name, bound in module.lowest().items()}
+    checked, wrong = 0, []
+    for name, bound in bounds.items():
+        try:
+            installed = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for line in installed.requires or () if Version(installed.version) == Version(bound) else ():
+            needed = Requirement(line)
+            other = canonicalize_name(needed.name)
+            if other in bounds and (needed.marker is None or needed.marker.evaluate({"extra": ""})):
+                checked += 1
+                wrong += [] if needed.specifier.contains(bounds[other]) else [f"{name} {bound} requires {line}"]
+    assert checked and not wrong, wrong
