@@ -63,10 +63,10 @@ def run(config: PushConfig) -> Path:
         add_keys(tables, connection)
         tables.keep_options(config.hints, config.check_above, config.check_pairs, named, config.sample)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
+        withdrawn = withdraw_replaced(tables, connection)
         share_with_newcomers(config, tables, connection)
         skipped = offer_skipped(config, tables, connection)
         _gold_for_newcomers(config, tables)
-        withdrawn = withdraw_replaced(tables, connection)
         imported = sum(
             sync_tasks(tables, name, connection, config.chunk, suggestions(tables, name))
             for name in (config.round, *_other_rounds(config, tables))

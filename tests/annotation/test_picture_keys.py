@@ -35,7 +35,8 @@ def old(served: tuple[Workspace, Connection], make_candidates: Any) -> tuple[Wor
     push.run(PushConfig(workspace.root, annotators=("ann",), image_url=place))
     for task in _tasks(workspace, client):
         start = {name: f"{place}/pair/{task.data['pair_id']}/{name}" for name in ("query", "reference")}
-        client.tasks.update(str(task.id), data=task.data | start)
+        data = {name: value for name, value in task.data.items() if name != "pictures"}
+        client.tasks.update(str(task.id), data=data | start)
     client.annotations.create(id=_tasks(workspace, client)[0].id, result=RESULT, lead_time=2.0)
     for marker in Path(workspace.label_studio).glob("keyed-*.json"):
         marker.unlink()

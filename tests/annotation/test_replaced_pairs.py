@@ -66,15 +66,14 @@ def test_both_annotators_are_asked_again_and_no_label_is_lost(team: Team, capsys
     assert "`ndec annotate push --split test` asks again: 1" in line
 
     team.answer("ben", "edited_copy", pairs=[pair])  # on a page that was opened before
+    team.pull()
+    text = said(capsys)
+    assert "1 label is about pictures that were replaced after the task was made: stored, and not counted" in text
     team.push()
     text = said(capsys)
-    assert "asked again by a new task: 1" in text and "2 sent to" in text
+    assert "asked again by a new task: 2" in text and "2 sent to" in text
     run = read_json(team.workspace.annotation("test") / "run.json")
-    assert run["counts"]["replaced"]["asked"] == 1 and run["counts"]["imported"] == 2
-    team.pull()
-    assert "1 label is about pictures that were replaced after the task was made: stored, and not counted" in said(
-        capsys
-    )
+    assert run["counts"]["replaced"]["asked"] == 2 and run["counts"]["imported"] == 2
     tables = team.tables
     assert tables.labels.slice(0, before.num_rows).equals(before)  # append-only
     (late,) = tables.labels.slice(before.num_rows).to_pylist()
@@ -234,6 +233,17 @@ def test_a_skipped_pair_is_offered_with_the_new_picture(team: Team) -> None:
 def images(team: Team, pair: str) -> tuple[str, str]:
     (row,) = (row for row in team.tables.tasks.to_pylist() if row["pair_id"] == pair)
     return row["query_id"], row["reference_id"]
+
+
+def test_a_gold_pair_has_a_tag_like_every_other(team: Team, make_candidates: Any, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "large")
+    workspace.root.mkdir()
+    make_candidates(workspace, count=6, size=(320, 240))
+    other = Team(workspace, team.server)
+    other.push("ann", gold=0.4)
+    tasks = other.tasks("ann")
+    assert len(tasks) > 6 and {len(task["data"]["pictures"]) for task in tasks} == {12}
+    assert len({frozenset(task["data"]) for task in tasks}) == 1
 
 
 def test_an_export_says_what_it_leaves_out(team: Team, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,7 +119,7 @@ class Bench:
         for number, project in sorted(state["projects"].items()):
             key = server_key(project).partition("/")[2]
             tasks = [task for task in state["tasks"].values() if task["project"] == number]
-            shown = sorted((task["data"]["pair_id"], _answers(task)) for task in tasks)
+            shown = sorted((*_asked(task), _answers(task)) for task in tasks)
             found.setdefault(f"server {key}", []).append(shown)
         return found
 
@@ -164,8 +164,8 @@ class Bench:
     def doubled(self) -> list[str]:
         """Pairs with two tasks in one project, and assignees with two projects."""
         state, found = self.server.state(), []
-        tasks = Counter((task["project"], task["data"]["pair_id"]) for task in state["tasks"].values())
-        found += [f"the pair {pair} has {count} tasks" for (_, pair), count in tasks.items() if count > 1]
+        tasks = Counter((task["project"], *_asked(task)) for task in state["tasks"].values())
+        found += [f"the pair {pair} has {count} tasks" for (_, pair, _), count in tasks.items() if count > 1]
         keys = Counter(server_key(project) for project in state["projects"].values())
         return found + [f"{count} projects {key!r}" for key, count in keys.items() if count > 1]
 
@@ -223,6 +223,11 @@ def _bytes(path: Path) -> str:
     if path.suffix == ".json" and path.parts[-3:-2] == ("annotation",):
         return json.dumps(json.loads(path.read_text("utf-8")), sort_keys=True)
     return sha256_file(path)
+
+
+def _asked(task: dict[str, Any]) -> tuple[str, str]:
+    """The pair of a task, and which of its pictures: a pair is asked again after one was replaced."""
+    return task["data"]["pair_id"], task["data"].get("pictures", "")
 
 
 def _answers(task: dict[str, Any]) -> tuple[Any, ...]:

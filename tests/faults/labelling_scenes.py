@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from faults.labelling_bench import Bench, Scene
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, pair_id, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
+from support.replaced_picture import replace_picture
 
 PAIRS = 10
 
@@ -98,6 +100,16 @@ def _resolved(bench: Bench) -> None:
     bench.must("annotate", "resolve")
 
 
+def _replaced(bench: Bench) -> None:
+    """A picture was replaced of a pair whose label was pulled, of one that was not, and of an open one."""
+    _labelled(bench)
+    tasks = AnnotationTables(Workspace(bench.root), "test").tasks
+    given = dict(zip(tasks["pair_id"].to_pylist(), tasks["query_id"].to_pylist(), strict=True))
+    mined = [pair for pair in bench.pairs("ann") if given[pair].startswith("pool-")]
+    for seed, pair in enumerate([mined[0], mined[2], mined[-1]], 400):
+        replace_picture(Workspace(bench.root), "pool", given[pair], seed)
+
+
 def _exported(bench: Bench) -> None:
     """The same version exists, but one of its files was damaged."""
     _resolved(bench)
@@ -108,6 +120,7 @@ def _exported(bench: Bench) -> None:
 
 SCENES = (
     Scene("push", PUSH, _fresh),
+    Scene("push: replaced", PUSH, _replaced),
     Scene("pull", ("annotate", "pull"), _changed),
     Scene("resolve", ("annotate", "resolve", "--posterior"), _pulled),
     Scene("handover: leave", ("annotate", "leave", "ben"), _labelled),

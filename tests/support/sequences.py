@@ -118,14 +118,18 @@ class Sequence:
     def _check_tasks(self, split: str) -> None:
         """After a push, each pair that ann has waits with today's pictures, once, or has a label or a skip of hers."""
         tables = AnnotationTables(self.workspace, split)
-        pool, other = self._bytes("pool"), self._bytes(GALLERY[split])
         mined = {pair for table in tables.mined for pair in table["pair_id"].to_pylist()}
         labelled, waiting = set(tables.counting_labels["pair_id"].to_pylist()), Counter[str]()
         known = set(tables.labels["pair_id"].to_pylist())
+        labelled |= {  # on the server, and not pulled yet
+            task["data"]["pair_id"]
+            for task in self._tasks(split, answered=True)
+            if self._today(split, task["data"]["pair_id"], tables) in (None, task["data"].get("pictures"))
+        }
         for task in self._tasks(split, answered=False):
             pair = task["data"]["pair_id"]
             row = next(row for row in tables.tasks.to_pylist() if row["pair_id"] == pair)
-            today = pictures_tag(pool.get(row["query_id"]), other.get(row["reference_id"]))
+            today = self._today(split, pair, tables)
             if task["data"].get("pictures") == today:
                 waiting[pair] += 1
             elif today is not None:
@@ -137,6 +141,10 @@ class Sequence:
             wanted = "" not in images and pair not in labelled and not skipped and (pair in mined or pair not in known)
             if waiting[pair] > 1 or (wanted and not waiting[pair]):
                 self.faults.append(f"{pair} waits {waiting[pair]} times after a push")
+
+    def _today(self, split: str, pair: str, tables: AnnotationTables) -> str | None:
+        row = next(row for row in tables.tasks.to_pylist() if row["pair_id"] == pair)
+        return pictures_tag(*(sha or None for sha in self._pictures_now(split, row)))
 
     def _pictures_now(self, split: str, row: dict[str, Any]) -> tuple[str, str]:
         return (

@@ -90,7 +90,9 @@ def _record_offered_again(tables: AnnotationTables, rows: Sequence[TaskRow]) -> 
 def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> int:
     """Delete the open tasks, of all rounds, whose picture was replaced since; returns how many there were.
 
-    A label that was given in the meantime stays, as a label of the old pictures. The next sync imports the new tasks.
+    A label that was given in the meantime stays, as a label of the old pictures, and is pulled. The next sync imports
+    the new tasks. If any picture was ever replaced, this pulls even without such tasks: after a kill, the same command
+    must know as much as one that was not killed.
     """
     touched, client, count = tables.shown.touched, connection.client(), 0
     if not touched:
@@ -114,6 +116,8 @@ def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> int:
                 delete_open_tasks(client, project.id, list(old))
             pull_labels(tables, connection)  # the last labels: the file that announces a handover names one project
             count += len(old)
+    if not count:
+        pull_labels(tables, connection)
     return count
 
 
