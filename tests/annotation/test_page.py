@@ -165,7 +165,7 @@ def test_suggestions_are_shown_but_preselect_nothing(
         assert (item["from_name"], item["value"]) == ("verdict", {"choices": ["edited_copy"]})
         assert prediction.model_version == "ndec-prelabel" and 0.9 < prediction.score <= 0.94
         assert task.data["hint"].startswith("rank ") and "edited_copy (9" in task.data["hint"]
-        assert set(task.data) == {"pair_id", "query", "reference", "position", "hint"}
+        assert set(task.data) == {"pair_id", "query", "reference", "position", "pictures", "hint"}
     assert not connection.client().projects.get(id=project).show_collab_predictions
     ARTEFACTS.mkdir(exist_ok=True)
     pressed = ["1", "2", "1", "4", "3", "1"]  # 1 is the suggested one
