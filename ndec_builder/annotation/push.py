@@ -17,7 +17,12 @@ from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.accounts import Accounts, accounts_file, make_accounts, read_accounts
 from ndec_builder.annotation.label_studio.connection import Connection, connect_label_studio, explain_errors
-from ndec_builder.annotation.label_studio.handover import offer_skipped, share_with_newcomers, withdraw_replaced
+from ndec_builder.annotation.label_studio.handover import (
+    move_from_left,
+    offer_skipped,
+    share_with_newcomers,
+    withdraw_replaced,
+)
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys, of_people
 from ndec_builder.annotation.records.given_labels import take_given_labels
@@ -64,6 +69,7 @@ def run(config: PushConfig) -> Path:
         tables.keep_options(config.hints, config.check_above, config.check_pairs, named, config.sample)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
         withdrawn = withdraw_replaced(tables, connection)
+        move_from_left(config, tables)
         share_with_newcomers(config, tables, connection)
         skipped = offer_skipped(config, tables, connection)
         _gold_for_newcomers(config, tables)

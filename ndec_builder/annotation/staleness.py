@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from ndec_builder.annotation.label_tables import keys, without_set_aside
 from ndec_builder.annotation.records.given_labels import waiting_labels
-from ndec_builder.annotation.records.pictures import about_replaced
 from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.input_hashes import CACHE
 from ndec_builder.candidates.mining_cut import is_unfinished
@@ -147,7 +146,7 @@ def replaced_labels(tables: AnnotationTables) -> str | None:
     if not any(tables.workspace.replaced_images(role).is_file() for role in roles):
         return None
     given = without_set_aside(tables.valid_labels, tables.set_aside)
-    lost = given.filter(pa.array(about_replaced(tables.workspace, tables.split, tables.tasks, given)))
+    lost = given.filter(pa.array(tables.shown.former_labels(given)))
     return fingerprint(sorted(set(keys(lost, "pair_id", "round", "label")))) if lost.num_rows else None
 
 

@@ -52,7 +52,13 @@ def test_push_twice_then_answer_pull_and_resolve(served: Served, make_candidates
     assert path.read_bytes() == first
     tasks = in_project(workspace, connection, "first", "oracle")
     assert [task.data["pair_id"] for task in tasks] == [pair_id("test", q, r) for q, r in pairs]  # once each, by rank
-    assert set(tasks[0].data) == {"pair_id", "query", "reference", "position", "pictures"}  # nothing that would bias people
+    assert set(tasks[0].data) == {
+        "pair_id",
+        "query",
+        "reference",
+        "position",
+        "pictures",
+    }  # nothing that would bias people
 
     assert answer_all(workspace, "test", connection, by_number) == 9
     assert answer_all(workspace, "test", connection, by_number) == 0

@@ -214,6 +214,21 @@ def test_who_leaves_hands_the_pair_over_and_a_late_label_is_kept(team: Team) -> 
     assert counting == [(other, "unrelated")]
 
 
+def test_who_left_before_is_not_asked_again(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    team.push("ann", "ben", overlap=0.0)
+    pair = replaced_pair(team)
+    (giver,) = (row["annotator"] for row in team.tables.tasks.to_pylist() if row["pair_id"] == pair)
+    other = "ben" if giver == "ann" else "ann"
+    team.answer(giver, "hard_negative")
+    team.pull()
+    leave.run(LeaveConfig(team.workspace.root, giver))
+    replace_picture(team.workspace, "pool", QUERY, 910)
+    team.push()
+    assert pair in team.open(other) and team.open(giver) == []
+    assert "1 labelled pair of people who left, with a picture that was replaced: 1 go to others" in said(capsys)
+    assert replaced_pairs(team.tables) is None and team.tables.incidents.num_rows == 0
+
+
 def test_a_skipped_pair_is_offered_with_the_new_picture(team: Team) -> None:
     team.push("ann")
     pair = replaced_pair(team)

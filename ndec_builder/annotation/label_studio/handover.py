@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.assignment.reassign import reassign, rows_for_newcomers
+from ndec_builder.annotation.assignment.replaced_pairs import former_keys, set_back
 from ndec_builder.annotation.assignment.rounds import involved_in
 from ndec_builder.annotation.label_studio import projects, server_snapshot
 from ndec_builder.annotation.label_studio.annotations import named_pair
@@ -119,6 +120,24 @@ def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> int:
     if not count:
         pull_labels(tables, connection)
     return count
+
+
+def move_from_left(config: PushConfig, tables: AnnotationTables) -> None:
+    """Pairs to ask again whose annotator left go to the others of the round."""
+    again, left = former_keys(tables) - set_back(tables, config.round), {*tables.options.left}
+    mine = [row for row in of_people(tables.tasks).to_pylist() if row["round"] == config.round]
+    rows = [
+        row for row in mine if row["annotator"] in left and (row["pair_id"], config.round, row["annotator"]) in again
+    ]
+    if not rows:
+        return
+    people = sorted({*config.annotators, *(row["annotator"] for row in mine)} - left)
+    result = reassign(tables.tasks, rows, people, tables.labelled, involved_in(tables))
+    tables.write("tasks", result.tasks)
+    say(
+        f"{number_of(len(rows), 'labelled pair')} of people who left, with a picture that was replaced: {result.moved} "
+        f"go to others, {result.dropped} have another annotator, {len(result.stuck)} stay (nobody else may label them)"
+    )
 
 
 def withdraw_tasks(
