@@ -47,7 +47,7 @@ def pair_of(number: int) -> str:
     return f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}"
 
 
-def record(task: Any, project: Any, ids: str, pair: str, moment: str, label: str) -> dict[str, Any]:
+def record(task: Any, project: Any, ids: str, pair: str, tag: str, moment: str, label: str) -> dict[str, Any]:
     """A task with one annotation, with every field that Label Studio sends."""
     result = [{"from_name": "verdict", "to_name": "query", "type": "choices", "value": {"choices": [label]}}]
     shown = f"[{{from_name: verdict, to_name: query, type: choices, value: {{choices: [{label}]}}}}]"
@@ -65,15 +65,15 @@ def record(task: Any, project: Any, ids: str, pair: str, moment: str, label: str
         "predictions_results": "", "predictions_score": None, "file_upload": None, "storage_filename": None,
         "annotations_ids": ids, "predictions_model_versions": "", "avg_lead_time": 4.2, "draft_exists": False,
         "updated_by": [{"user_id": 1}], "meta": {}, "created_at": moment, "updated_at": moment, "is_labeled": True,
-        "data": {"pair_id": pair, "query": f"{IMAGES}/{pair}/query", "reference": f"{IMAGES}/{pair}/reference",
-                 "position": task}, "overlap": 1, "comment_count": 0, "unresolved_comment_count": 0,
+        "data": {"pair_id": pair, "query": f"{IMAGES}/{pair}.{tag}/query", "pictures": tag,
+                 "reference": f"{IMAGES}/{pair}.{tag}/reference", "position": task}, "overlap": 1, "comment_count": 0, "unresolved_comment_count": 0,
         "last_comment_updated_at": None, "project": project, "comment_authors": [],
     }  # fmt: skip
 
 
 def template(wanted: Sequence[str] | None) -> str:
     """The JSON of a task as a format for `%`: encoding a million records takes longer than the pull."""
-    names = ("task", "project", "ids", "pair", "moment", "label")
+    names = ("task", "project", "ids", "pair", "tag", "moment", "label")
     made = record(*(f"<{name}>" for name in names))
     text = json.dumps({name: made[name] for name in wanted} if wanted else made).replace("%", "%%")
     for name in ("task", "project"):  # numbers
@@ -87,7 +87,8 @@ def values(task: int, project: int) -> dict[str, Any]:
     """What the fields of a task depend on."""
     moment = f"2026-11-{1 + task % 28:02d}T12:{task // 60 % 60:02d}:{task % 60:02d}.123456Z"
     given = {"task": task, "project": project, "ids": str(task), "moment": moment}
-    return given | {"pair": pair_of(task), "label": LABELS[task % 4]}
+    pair = pair_of(task)
+    return given | {"pair": pair, "tag": pair[:12], "label": LABELS[task % 4]}
 
 
 class Server(ThreadingHTTPServer):

@@ -173,6 +173,7 @@ def meet(bench: Bench, first: str, second: str, every: int, start: int = 0) -> t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="only every N-th place; writes no result file")
+    parser.add_argument("--keep", action="store_true", help="with --every: writes two_commands_sampled.md")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     if reason := available():
@@ -190,7 +191,9 @@ def main() -> None:
             "wrong")  # fmt: skip
     notes = [f"{wrong['points']:,} meetings of {len(pairs)} pairs of commands. {wrong['wrong']} wrong.", "",
              "Server: the fake one, in memory; annotators: simulated."]  # fmt: skip
-    record.write("two_commands", "Two commands at once", head, rows, notes, keep=given.every == 1)
+    full = given.every == 1
+    name, title = ("two_commands", "") if full else ("two_commands_sampled", f": every {given.every}th place")
+    record.write(name, f"Two commands at once{title}", head, rows, notes, keep=full or given.keep)
     sys.exit(wrong["wrong"] > 0)
 
 

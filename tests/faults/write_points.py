@@ -148,6 +148,7 @@ def run_scene(name: str, every: int, start: int = 0) -> tuple[str, Counter[str],
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="only every N-th fault; writes no result file")
+    parser.add_argument("--keep", action="store_true", help="write write_points_sampled.md, if it is no full run")
     parser.add_argument("--scene", action="append", default=[], help="only this one; may be given several times")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
@@ -174,8 +175,10 @@ def main() -> None:
         "over; a message that is not one paragraph. Faults that leave the same state are continued from once. Server: "
         "the fake one, in memory; annotators: simulated.",
     ]
-    keep = given.every == 1 and not given.scene
-    record.write("write_points", "A fault at every change of a file and every request", head, rows, notes, keep=keep)
+    full = given.every == 1 and not given.scene
+    title = "A fault at every change of a file and every request"
+    title += "" if full else f": some commands, every {given.every}th place"
+    record.write("write_points" if full else "write_points_sampled", title, head, rows, notes, keep=full or given.keep)
     sys.exit(bad > 0)
 
 
