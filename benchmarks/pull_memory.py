@@ -66,7 +66,8 @@ def record(task: Any, project: Any, ids: str, pair: str, tag: str, moment: str, 
         "annotations_ids": ids, "predictions_model_versions": "", "avg_lead_time": 4.2, "draft_exists": False,
         "updated_by": [{"user_id": 1}], "meta": {}, "created_at": moment, "updated_at": moment, "is_labeled": True,
         "data": {"pair_id": pair, "query": f"{IMAGES}/{pair}.{tag}/query", "pictures": tag,
-                 "reference": f"{IMAGES}/{pair}.{tag}/reference", "position": task}, "overlap": 1, "comment_count": 0, "unresolved_comment_count": 0,
+                 "reference": f"{IMAGES}/{pair}.{tag}/reference", "position": task},
+        "overlap": 1, "comment_count": 0, "unresolved_comment_count": 0,
         "last_comment_updated_at": None, "project": project, "comment_authors": [],
     }  # fmt: skip
 
