@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.schemas import TASKS, table_of
+from ndec_builder.core.storage import write_table
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.originals import find_own
-from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, introduction, make_manifest, run, scaled_to
+from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, _claim, introduction, make_manifest, run, scaled_to
 from ndec_builder.demo.summary_table import DemoTable
 
 pytestmark = pytest.mark.slow
@@ -65,6 +68,17 @@ def test_the_introduction_says_where_the_labels_come_from(tmp_path: Path) -> Non
     assert "SIMULATED" in introduction(DemoConfig(tmp_path)) and "packages" in introduction(DemoConfig(tmp_path))
     own = introduction(DemoConfig(tmp_path, images=Path("photos"), annotate_yourself=True))
     assert "SIMULATED" not in own and "You label the pairs yourself" in own and "the pictures in photos" in own
+
+
+@pytest.mark.parametrize(("yourself", "had"), [(True, "oracle"), (False, "you")])
+def test_labels_of_a_person_and_of_the_oracle_are_not_mixed(tmp_path: Path, yourself: bool, had: str) -> None:
+    config = DemoConfig(tmp_path / "demo", annotate_yourself=yourself)
+    _claim(config)
+    path = Workspace(config.out).annotation("train") / "tasks.parquet"
+    write_table(path, table_of(TASKS, [{"pair_id": "p", "annotator": had}]))
+    with pytest.raises(UsageError, match=f"run it {'without' if yourself else 'with'} --annotate-yourself, or"):
+        _claim(config)
+    _claim(replace(config, annotate_yourself=not yourself))
 
 
 def test_a_claim_that_does_not_hold_is_reported() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ndec_builder.annotation.label_studio.connection import Connection
 
 MODEL = "efficientnet-lite0"
+PERSON, ORACLE = "you", "oracle"  # annotators
 LEAST_OWN = 40  # pictures of one's own: with fewer, one of the two splits gets too few pairs
 
 
@@ -194,6 +195,21 @@ def _claim(config: DemoConfig) -> None:
         write_json(mark, wanted)
     elif (found := read_json(mark)) != wanted:
         raise UsageError(f"{config.out} holds a demo of {found}, not of {wanted}; give another directory with --out")
+    _check_labels(config)
+
+
+def _check_labels(config: DemoConfig) -> None:
+    """Raise UsageError when the demo's pairs were given to the other kind of annotator: its labels would be mixed."""
+    other = ORACLE if config.annotate_yourself else PERSON
+    for split in SPLITS:
+        path = Workspace(config.out).annotation(split) / "tasks.parquet"
+        if path.is_file() and other in read_table(path, ["annotator"])["annotator"].to_pylist():
+            whose = "SIMULATED labels by the oracle" if other == ORACLE else "pairs that you label"
+            flag = "without" if config.annotate_yourself else "with"
+            raise UsageError(
+                f"the demo in {config.out} has {whose}, and they are not mixed; run it {flag} --annotate-yourself, or "
+                "give another directory with --out"
+            )
 
 
 class _Stages:
@@ -230,7 +246,7 @@ class _Stages:
 
 def _annotate(config: DemoConfig, stage: _Stages, connect: Callable[[], Connection]) -> None:
     """Push, label, pull, resolve and recheck both splits until the recheck finds no new pair."""
-    annotator = "you" if config.annotate_yourself else "oracle"
+    annotator = PERSON if config.annotate_yourself else ORACLE
     server = connect()
     for split in ("test", "train"):
         for _ in range(10):
