@@ -80,7 +80,7 @@ def run(config: PushConfig) -> Path:
         server_snapshot.end_handover(directory)
         people = keys(of_people(tables.tasks), "round", "annotator")
         annotators = sorted({name for found, name in people if found == config.round})
-        made = make_accounts(connection, annotators) if config.accounts == "own" else {}
+        made = make_accounts(connection, _busy(config, tables)) if config.accounts == "own" else {}
         where = _addresses(config, workspace, connection, annotators, made)
         counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported}
         replaced = replaced_pairs(tables)
@@ -107,6 +107,14 @@ def _other_rounds(config: PushConfig, tables: AnnotationTables) -> list[str]:
     touched = tables.shown.touched
     found = {round_ for pair, round_, _ in keys(of_people(tables.tasks)) if pair in touched} if touched else set()
     return [name for name in ROUNDS if name in found - {config.round}]
+
+
+def _busy(config: PushConfig, tables: AnnotationTables) -> list[str]:
+    """The annotators named, and those with open pairs of the round. Others left, or were forgotten: they need no
+    account.
+    """
+    given = keys(of_people(tables.tasks))
+    return sorted({*config.annotators, *(k[2] for k in given if k[1] == config.round and k not in tables.labelled)})
 
 
 def _about_stopping(config: PushConfig, tables: AnnotationTables) -> list[str]:

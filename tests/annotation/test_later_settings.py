@@ -13,6 +13,8 @@ from ndec_builder.annotation.label_studio.connection import other_addresses
 from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig, SendBackConfig
 from ndec_builder.annotation.tables import AnnotationTables
+from ndec_builder.annotation.upkeep import forget
+from ndec_builder.annotation.upkeep.settings import ForgetConfig
 from ndec_builder.core.workspace import Workspace
 from support.fake_label_studio import TOKEN, FakeLabelStudio
 
@@ -105,3 +107,20 @@ def test_the_address_that_tasks_were_sent_with_is_remembered_unless_it_is_one_of
     push.run(PushConfig(bench.root, annotators=("ann",), count=4))
     assert other_addresses(bench, "http://127.0.0.1:8701/key/k") == []
     assert other_addresses(bench, "http://127.0.0.1:8801/key/k") == ["http://127.0.0.1:8701"]
+
+
+def test_nobody_gets_an_account_under_a_pseudonym(
+    bench: Workspace, fake_label_studio: FakeLabelStudio, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(push, "make_accounts", lambda _, names: asked.append(list(names)) or {})
+    push.run(PushConfig(bench.root, annotators=("ann", "ben"), overlap=0.0))
+    label_all(bench, fake_label_studio, "ann", "unsure")
+    label_all(bench, fake_label_studio, "ben", "unsure")
+    pull.run(PullConfig(bench.root))
+    forget.run(ForgetConfig(bench.root, "ann"))
+    make_candidates(bench, count=14)
+    before = holders(bench)
+    push.run(PushConfig(bench.root))
+    assert asked == [["ann", "ben"], ["ben"]]
+    assert {name for name, pairs in holders(bench).items() if pairs != before[name]} == {"ben"}

@@ -59,6 +59,7 @@ def run(config: ForgetConfig) -> Path:
             for path in sorted(workspace.annotation(split).glob("*.parquet")):
                 if count := _rewrite_table(path, config.annotator, pseudonym, logins, hashes):
                     rows[f"{split}/{path.stem}"] = count
+            AnnotationTables(workspace, split).keep_leaver(pseudonym)  # a push gives the name no new pairs
         files = _rewrite_records(workspace.root, config.annotator, pseudonym, hashes, pending)
         path = folder / "forgotten.json"
         entry: dict[str, Any] = {"pseudonym": pseudonym, "at": datetime.now(UTC).isoformat(timespec="seconds")}
