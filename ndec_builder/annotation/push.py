@@ -66,6 +66,8 @@ def run(config: PushConfig) -> Path:
         new = _with_gold(config, tables, tables.tasks, new_tasks(config, tables))
         connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
         add_keys(tables, connection)
+        if config.round != "first":  # its pairs depend on the decisions
+            tables.options = replace(tables.options, decide=config.decide)
         tables.keep_options(config.hints, config.check_above, config.check_pairs, named, config.sample)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
         withdrawn = withdraw_replaced(tables, connection)

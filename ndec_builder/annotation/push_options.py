@@ -25,6 +25,7 @@ class PushOptions:
     sample: int = 0  # pairs of the random sample that certify uses; 0 before `push --sample`
     # every `--which` of the double-checks so far; "keepable": with that option; "unknown": by an older ndec
     double_checked: tuple[str, ...] = ()
+    decide: str = ""  # how labels become decisions, in the last push of a later round; empty before one
     left: tuple[str, ...] = ()  # annotators who left (`ndec annotate leave`) and were not named by a push since
 
     def after_push(

@@ -52,6 +52,11 @@ def run(config: ResolveConfig) -> Path:
             f"no label of the split {config.split!r} was pulled yet; label some pairs, then run "
             f"`ndec annotate pull --split {config.split} --workspace {workspace.root}`"
         )
+    if (pushed := tables.options.decide) not in ("", config.decide):
+        say(
+            f"pairs were given to annotators with decide = {pushed}, and this resolves with decide = {config.decide}; "
+            "use the same --plan, or the same `decide` in [annotate.push] and [annotate.resolve]"
+        )
     found = resolve_tables(tables, config)
     quality = _quality(tables, found)
     quality |= {"labels_set_aside": tables.set_aside.num_rows, "posterior": _posterior(config, tables)}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ndec_builder.annotation import leave, pull, push, send_back
+from ndec_builder.annotation import leave, pull, push, resolve, send_back
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import other_addresses
 from ndec_builder.annotation.push_options import PushOptions
-from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig, SendBackConfig
+from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig, ResolveConfig, SendBackConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep import forget
 from ndec_builder.annotation.upkeep.settings import ForgetConfig
@@ -124,3 +124,20 @@ def test_nobody_gets_an_account_under_a_pseudonym(
     push.run(PushConfig(bench.root))
     assert asked == [["ann", "ben"], ["ben"]]
     assert {name for name, pairs in holders(bench).items() if pairs != before[name]} == {"ben"}
+
+
+def test_decisions_by_another_plan_than_that_of_the_pushes_are_said(
+    bench: Workspace, fake_label_studio: FakeLabelStudio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push.run(PushConfig(bench.root, annotators=("ann",)))
+    label_all(bench, fake_label_studio, "ann", "hard_negative")
+    pull.run(PullConfig(bench.root))
+    resolve.run(ResolveConfig(bench.root, plan="economical"))  # the first round does not depend on decisions
+    assert "decide =" not in capsys.readouterr().err
+    push.run(PushConfig(bench.root, round="audit", annotators=("ben",), plan="economical"))
+    resolve.run(ResolveConfig(bench.root, plan="economical"))
+    assert "decide =" not in capsys.readouterr().err
+    resolve.run(ResolveConfig(bench.root))
+    assert "given to annotators with decide = weighed, and this resolves with decide = agreement" in " ".join(
+        capsys.readouterr().err.split()
+    )
