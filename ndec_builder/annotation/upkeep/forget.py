@@ -8,6 +8,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import connect_label_studio, explain_errors
 from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.push_options import read_push_options, write_push_options
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, previous_file, rewrite
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep.settings import ForgetConfig
@@ -59,7 +61,9 @@ def run(config: ForgetConfig) -> Path:
             for path in sorted(workspace.annotation(split).glob("*.parquet")):
                 if count := _rewrite_table(path, config.annotator, pseudonym, logins, hashes):
                     rows[f"{split}/{path.stem}"] = count
-            AnnotationTables(workspace, split).keep_leaver(pseudonym)  # a push gives the name no new pairs
+            options = read_push_options(workspace.annotation(split))  # a push gives the pseudonym no new pairs
+            gone = tuple(sorted({*options.left, pseudonym} - {config.annotator}))
+            write_push_options(workspace.annotation(split), replace(options, left=gone))
         files = _rewrite_records(workspace.root, config.annotator, pseudonym, hashes, pending)
         path = folder / "forgotten.json"
         entry: dict[str, Any] = {"pseudonym": pseudonym, "at": datetime.now(UTC).isoformat(timespec="seconds")}
