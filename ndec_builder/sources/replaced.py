@@ -234,7 +234,10 @@ class PicturesOverTime:
         return {name: row["sha256"] for name, row in rows.items()}
 
     def earlier(self, image_id: str, moment: datetime) -> str | None:
-        """The SHA-256 that an id had at a time and lost later; None if it has the same picture since."""
+        """The SHA-256 that an id had at a time and lost later; None if it has the same picture since.
+
+        A picture whose hash was unknown then is taken for the one that was known next.
+        """
         return next((sha for until, sha in self._earlier.get(image_id, ()) if until > moment), None)
 
     def former(self, image_id: str) -> list[str]:

@@ -22,6 +22,7 @@ from ndec_builder.sources.replaced import record_replaced
 
 IDS = ["a", "b"]
 PICTURES = st.sampled_from(["red", "green", "blue", None])  # None: a picture that was never opened
+ROLE_SIDES = {"pool": 0, "reference": 1}
 ROLES = st.sampled_from(["pool", "reference"])
 STEPS = st.lists(
     st.one_of(
@@ -56,9 +57,12 @@ def test_labels_follow_the_pictures_that_people_saw(steps: list[tuple]) -> None:
             if name == "ingest":
                 now[rest[0]] = rest[1]
                 ingest(workspace, *rest)
+                for seen in shown:  # a picture that was never opened is taken for the one that is known next
+                    side = ROLE_SIDES[rest[0]]
+                    seen[2 + side] = seen[2 + side] or rest[1].get(seen[side])
             elif rest[0] in now["pool"] and rest[1] in now["reference"]:
                 labels.append({"pair_id": f"{rest[0]}-{rest[1]}", "label": "unsure", "annotated_at": datetime.now(UTC)})
-                shown.append((rest[0], rest[1], now["pool"][rest[0]], now["reference"][rest[1]]))
+                shown.append([*rest, now["pool"][rest[0]], now["reference"][rest[1]]])
         pairs = [{"pair_id": f"{a}-{b}", "query_id": a, "reference_id": b} for a in IDS for b in IDS]
         tasks, given_labels = table_of(TASKS, pairs), table_of(LABEL_ROWS, labels)
         found = ShownPictures(workspace, "test", tasks).former_labels(given_labels).tolist()

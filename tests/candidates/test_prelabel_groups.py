@@ -10,6 +10,7 @@ import pytest
 from ndec_builder.candidates import prelabel
 from ndec_builder.candidates.prelabel import learn, out_of_fold, run
 from ndec_builder.candidates.settings import PrelabelConfig
+from ndec_builder.candidates.synthetic import known_pairs
 from ndec_builder.candidates.synthetic.known_pairs import KnownPairs
 from ndec_builder.candidates.synthetic.shard_works import GalleryPictures
 from ndec_builder.core.errors import NdecError, UsageError
@@ -82,3 +83,22 @@ def test_a_picture_that_changed_is_not_learned_from(tmp_path):
     pictures = GalleryPictures([str(path)] * 3, [0] * 3, sums)
     for read in (pictures.open, pictures.describe):
         assert [read(place) is None for place in range(3)] == [False, True, False]
+
+
+def test_a_worker_kept_alive_takes_the_vectors_of_this_run(bench, monkeypatch):
+    """The workers of a Ray cluster live on when the command has ended, and each run writes the same file again."""
+    bench.add("reference", {f"r{n}": scene(n, (120, 120)) for n in range(3)})
+    monkeypatch.setattr(known_pairs, "_embed_pictures", lambda *given: np.ones((len(given[3]), 2), np.float32))
+    rows = bench.workspace.image_rows("reference", ["r0", "r1", "r2"])
+
+    def scores(vectors: np.ndarray) -> set[float]:
+        with monkeypatch.context() as living:
+            living.setattr(known_pairs, "forget_pictures", lambda: None)  # happens in the process of the command
+            gallery = known_pairs.Gallery(list(rows), rows, vectors)
+            found = known_pairs.make_known_pairs(
+                bench.workspace, gallery, "timm:resnet18", 2, 0, bench.workspace.root / "scratch", neighbours=False
+            )
+        return set(found.features[:, 0].tolist())
+
+    assert scores(np.full((3, 2), 0.25, np.float32)) == {0.5}
+    assert scores(np.full((3, 2), 0.125, np.float32)) == {0.25}

@@ -137,7 +137,8 @@ class MeasurePairs:
 
     def _measured(self, shard: Shard) -> Iterator[tuple[str, np.ndarray, int]]:
         """Kind, features (d,) and the gallery place of the image that decides the group, of each pair."""
-        stored = _gallery_vectors(self.made / "gallery.npy")
+        gallery = self.made / "gallery.npy"
+        stored = _gallery_vectors(gallery, gallery.stat().st_mtime_ns)
         vectors = np.load(self.made / "made.npy")[self.starts[shard.index] : self.starts[shard.index + 1]]
         rows = read_json(self.made / f"{shard.name}.json")
         with np.load(self.made / f"{shard.name}.npz", allow_pickle=False) as keypoints:
@@ -164,7 +165,7 @@ class MeasurePairs:
 
 
 @lru_cache(maxsize=1)
-def _gallery_vectors(path: Path) -> np.ndarray:
+def _gallery_vectors(path: Path, _written: int) -> np.ndarray:  # a worker lives on when the file is written again
     vectors: np.ndarray = np.load(path)
     return vectors
 
