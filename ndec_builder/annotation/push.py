@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.assignment.gold_pairs import gold_needed, make_gold, mix_in_gold
 from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import default_annotators, pairs_to_label
-from ndec_builder.annotation.assignment.replaced_pairs import replaced_pairs, replaced_text
+from ndec_builder.annotation.assignment.replaced_pairs import replaced_pairs, replaced_text, set_back
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.label_studio import projects, server_snapshot
@@ -157,10 +157,9 @@ def _former_pairs(tables: AnnotationTables) -> list[str]:
     mined = {pair for table in tables.candidates for pair in table["pair_id"].to_pylist()}
     mined |= set(tables.former["pair_id"].to_pylist())
     tasks = keys(tables.tasks, "pair_id", "round", "annotator", "is_gold")
+    done = tables.labelled | set_back(tables)
     still_open = {
-        pair
-        for pair, *who, is_gold in tasks
-        if not is_gold and pair not in mined and (pair, *who) not in tables.labelled
+        pair for pair, *who, is_gold in tasks if not is_gold and pair not in mined and (pair, *who) not in done
     }
     lines = tables.former_text()
     if still_open:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.assignment.replaced_pairs import replaced_text
+from ndec_builder.annotation.assignment.replaced_pairs import replaced_text, set_back
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
 from ndec_builder.annotation.decisions.audit import Audit, audit_text, current_audit
 from ndec_builder.annotation.records.given_labels import waiting_text
@@ -36,14 +36,15 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
     tasks, labels = tables.require_tasks(), tables.counting_labels
     given = _by_rater(labels)
     people = {row["annotator"]: row for row in annotator_report(labels, tables.gold_truth())}
-    open_skips = waiting_skips(tables.skipped, tasks)
+    open_skips, later = waiting_skips(tables.skipped, tasks), set_back(tables)
     rows = []
     counts = {key: len(own) for key, own in _by_rater(tasks).items()}
     for round_, annotator in sorted(counts, key=lambda rater: (ROUNDS.index(rater[0]), rater[1])):
         own = labels.take(pa.array(given.get((round_, annotator), np.zeros(0, np.int64))))
         done = pc.count_distinct(own["pair_id"]).as_py()
         skipped = sum(key[1:] == (round_, annotator) for key in open_skips)
-        left, speed = max(counts[round_, annotator] - done - skipped, 0), _speed(own["annotated_at"])
+        wait = sum(key[1:] == (round_, annotator) for key in later)
+        left, speed = max(counts[round_, annotator] - done - skipped - wait, 0), _speed(own["annotated_at"])
         person = people.get(annotator)
         flags = list(person["flags"]) if person else []
         if annotator.startswith(FILE_SOURCE):

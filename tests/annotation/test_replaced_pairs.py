@@ -167,6 +167,8 @@ def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
     found = replaced_pairs(team.tables)
     assert found is not None and (found.asked, found.later, found.pairs) == (1, 2, 1)
     assert [team.open("ann"), team.open("ben", "double_check"), team.open("cat", "adjudication")] == [[pair], [], []]
+    rows = {row["annotator"]: row["left"] for row in status(StatusConfig(team.workspace.root))}
+    assert rows == {"ann": 1, "ben": 0, "cat": 0}
     team.answer("ann", "hard_negative")
     team.pull()
     team.push("ben", round_="double_check", double_check="all")
@@ -182,14 +184,19 @@ def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
     assert {r["decision"] for r in team.tables.decisions.to_pylist() if r["pair_id"] == pair} == {"edited_copy"}
 
 
-def test_a_pair_that_is_no_longer_mined_is_counted_and_not_asked_again(team: Team, make_candidates: Any) -> None:
+def test_a_pair_that_is_no_longer_mined_is_counted_and_not_asked_again(
+    team: Team, make_candidates: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     team.push("ann")
     pair = replaced_pair(team)
     team.answer("ann", "hard_negative")
     team.pull()
     replace_picture(team.workspace, "pool", QUERY, 904)
     make_candidates(team.workspace, count=3)  # pool-000 to pool-002
+    capsys.readouterr()
     team.push("ann")
+    assert "not asked again, because the pair is no longer mined" in (text := said(capsys))
+    assert "open pair is no longer among the mined" not in text
     found = replaced_pairs(team.tables)
     assert team.open("ann") == [] and found is not None and (found.asked, found.later, found.first) == (0, 1, pair)
 

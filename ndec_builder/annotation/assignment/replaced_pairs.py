@@ -21,13 +21,14 @@ def former_keys(tables: AnnotationTables) -> set[Key]:
     return old & set(keys(tables.tasks))
 
 
-def set_back(tables: AnnotationTables, round_: str) -> set[Key]:
-    """Those of `former_keys` in this round that are not asked again now, because
+def set_back(tables: AnnotationTables, round_: str = "") -> set[Key]:
+    """Those of `former_keys` in this round (all rounds without one) that are not asked again now, because
 
     the pair is no longer among the mined ones, or, in a later round, that round does not need it yet: a second label
     follows a first one, and an adjudication labels that differ.
     """
-    return {key for key in former_keys(tables) if key[1] == round_} - _needed(tables)
+    former = {key for key in former_keys(tables) if round_ in ("", key[1])}
+    return former - _needed(tables) if former else former
 
 
 def _needed(tables: AnnotationTables) -> set[Key]:
