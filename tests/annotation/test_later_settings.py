@@ -10,6 +10,7 @@ import pytest
 from ndec_builder.annotation import leave, pull, push, resolve, send_back
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import other_addresses
+from ndec_builder.annotation.label_studio.server_snapshot import ServerSnapshot
 from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig, ResolveConfig, SendBackConfig
 from ndec_builder.annotation.tables import AnnotationTables
@@ -141,3 +142,15 @@ def test_decisions_by_another_plan_than_that_of_the_pushes_are_said(
     assert "given to annotators with decide = weighed, and this resolves with decide = agreement" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_the_address_is_remembered_if_the_push_dies_after_the_import(
+    bench: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PushConfig(bench.root, annotators=("ann",))
+    with monkeypatch.context() as patch:
+        patch.setattr(ServerSnapshot, "write", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            push.run(config)
+    push.run(config)  # sends nothing
+    assert other_addresses(bench, "http://127.0.0.1:8801/key/k") == ["http://127.0.0.1:8701"]

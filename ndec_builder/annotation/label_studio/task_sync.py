@@ -54,8 +54,6 @@ def sync_tasks(
         requests = [_request(connection.image_url, row, shown, tags.get(row["pair_id"])) for row in ordered]
         imported += _import(client, connection, snapshot, (round_, annotator), project, requests, chunk)
     snapshot.write()
-    if imported and connection.default_pictures:
-        remember_pictures(tables.workspace, connection.image_url)
     return imported
 
 
@@ -117,6 +115,8 @@ def _import(
         relist_tasks(client, connection, snapshot, assignee, project.id)
     present = {row.pair_id for row in snapshot.tasks_of(project.id).values()}
     missing = [task for task in requests if task["data"]["pair_id"] not in present]
+    if missing and connection.default_pictures:  # before: after a kill, the next call finds nothing missing
+        remember_pictures(snapshot.tables.workspace, connection.image_url)
     chunks = [missing[start : start + chunk] for start in range(0, len(missing), chunk)]
     for part in track(chunks, len(chunks), "importing tasks"):
         try:
