@@ -29,12 +29,14 @@ def test_labels_are_counted_against_what_was_given_out(tmp_path: Path) -> None:
     tasks = [{"pair_id": pair, "annotator": who} for pair, who in (("a", "ann"), ("a", "ben"), ("b", "ben"))]
     write_table(directory / "tasks.parquet", table_of(TASKS, tasks))
     said = text_of(tmp_path, "labels test")
-    assert said == "0 of 2 pairs labelled, by 2 people; Label Studio does not run (`ndec annotate serve`)"
+    assert said == "0 of 2 pairs labelled; Label Studio does not run (`ndec annotate serve`)"
     label = {"pair_id": "a", "round": "first", "annotator": "ann", "label": "unrelated"}
     write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label]))
-    assert text_of(tmp_path, "labels test").startswith("1 of 2 pairs labelled, by 2 people; ")
+    assert text_of(tmp_path, "labels test").startswith("1 of 2 pairs labelled, by 1 person; ")
     write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"pair_id": "b"}]))
-    assert text_of(tmp_path, "labels test") == "2 of 2 pairs labelled, by 2 people"
+    assert text_of(tmp_path, "labels test") == "2 of 2 pairs labelled, by 1 person"
+    write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"annotator": "ben"}]))
+    assert text_of(tmp_path, "labels test").startswith("1 of 2 pairs labelled, by 2 people; ")
     assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest basic FOLDER --workspace {tmp_path}"
 
 

@@ -70,7 +70,8 @@ def run(config: EditConfig) -> Path:
     Copy i is made from image i of a seeded shuffle of the role (shuffled again once all images are used) and has its
     own random stream. Rows with this prefix are replaced; all other queries are kept. A source that cannot be decoded
     becomes a row of images/query-rejects.parquet and its number stays unused. Raises UsageError for a count
-    below 1, an unknown recipe or an id that is taken, GapsError after writing when too many sources were unusable.
+    below 1, an unknown recipe or an id that is taken, GapsError after writing when too many sources were unusable, and
+    NdecError before writing when all of them were: the copies of an earlier run stay.
     """
     record = RunRecord("edit", config, RESULT_VERSION)
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", config.prefix):
@@ -87,6 +88,15 @@ def run(config: EditConfig) -> Path:
     chosen = sources.take(choose_sources(sources.num_rows, config.count, config.seed))
     scratch = workspace.root / "cache" / f"edit-{config.prefix}"
     made, folder = _make_in_shards(config, workspace, chosen, backgrounds, scratch)
+    failed = [one for one in made if one.image is None]
+    if len(failed) == len(made):  # the source folder was moved or is not mounted
+        shutil.rmtree(scratch)  # another run tries all of them again
+        raise NdecError(
+            f"none of the {number_of(config.count, 'copy')} could be made: "
+            f"{counted_reasons(str(one.reason) for one in failed)}. The first is of {chosen['uri'][0].as_py()}. "
+            "Nothing was written, and copies of an earlier run stay. If the pictures are in another place now, run "
+            f"`ndec ingest {config.role} FOLDER` with that place first"
+        )
 
     with locked(workspace.edits, wait=True):  # `ndec ingest` of another role removes rows meanwhile
         refuse_changed_sources(workspace, config.role, chosen)
@@ -97,7 +107,6 @@ def run(config: EditConfig) -> Path:
         _write(workspace, config, queries, edits, made, chosen, folder)
         for name in stale:
             _picture(workspace.files("query"), name).unlink(missing_ok=True)
-    failed = [one for one in made if one.image is None]
     record.write(
         workspace.files("query"),
         counts={"copies": len(made) - len(failed), "rejected": len(failed), "other_queries": queries.num_rows},

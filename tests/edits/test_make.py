@@ -125,6 +125,20 @@ def test_own_backgrounds_are_used_and_recorded(config: EditConfig) -> None:
 
 
 @pytest.mark.slow
+def test_copies_stay_when_all_sources_are_gone(config: EditConfig) -> None:
+    root = config.workspace
+    run(config)
+    good = result_bytes(root)
+    (root / "in").rename(root / "moved")
+    with pytest.raises(NdecError, match=r"none of the 8 copies could be made: 8 × .*ndec ingest reference FOLDER"):
+        run(config)
+    assert result_bytes(root) == good
+    (root / "moved").rename(root / "in")
+    run(config)
+    assert result_bytes(root) == good
+
+
+@pytest.mark.slow
 def test_a_bad_source_is_a_reject_and_its_number_stays_unused(
     config: EditConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

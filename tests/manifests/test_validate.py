@@ -197,6 +197,9 @@ def test_a_valid_dataset_says_what_was_not_compared(whole: dict[str, Path], caps
     run(ValidateConfig(whole["tar"], images=False))
     said = " ".join(capsys.readouterr().err.split())
     assert f"holds; {images} images were not compared with the tables (--no-images)" in said
+    run(ValidateConfig(whole["attribution"]))  # before `ndec fetch`: no picture is there
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"holds; {images} images were not compared with the tables (they are not on this machine)" in said
 
 
 @pytest.mark.parametrize(

@@ -169,12 +169,15 @@ def _labels(workspace: Workspace, split: str) -> Stage:
         return stage
     given = len(set(_column(tasks, "pair_id")))
     # neither withdrawn in Label Studio nor sent back
-    labelled = pc.count_distinct(AnnotationTables(workspace, split).counting_labels["pair_id"]).as_py()
-    names = set(_column(tasks, "annotator"))
+    labels = AnnotationTables(workspace, split).counting_labels
+    labelled = pc.count_distinct(labels["pair_id"]).as_py()
+    names = set(
+        labels["annotator"].to_pylist()
+    )  # who was only given pairs, or has left without a label, is not counted
     files = sorted(name for name in names if name.startswith(FILE_SOURCE))
-    people = len(names) - len(files)
-    text = f"{labelled:,} of {given:,} pairs labelled, by {people} {'person' if people == 1 else 'people'}"
-    text += f" and {', '.join(files)}" if files else ""
+    people = [number_of(len(names) - len(files), "person", "people")] if len(names) > len(files) else []
+    by = " and ".join([*people, ", ".join(files)] if files else people)
+    text = f"{labelled:,} of {given:,} pairs labelled" + (f", by {by}" if by else "")
     text = "; ".join([text, *unassigned_text(AnnotationTables(workspace, split))])
     if labelled < given:
         running = running_state(workspace.label_studio)

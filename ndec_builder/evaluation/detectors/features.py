@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.storage import fingerprint, read_json, sha256_bytes
@@ -166,8 +166,13 @@ def embed_images(
             workspace, backbone, trunk, images, resolve, batch_size, engine, detector.checkpoint
         )
         if not usable.any():
-            first = next(iter(reasons.items()), "?")
-            raise NdecError(f"none of the {len(usable)} images can be used; the first: {first}")
+            name, reason = next(iter(reasons.items()), ("?", "?"))
+            uri = dict(zip(images["image_id"].to_pylist(), images["uri"].to_pylist(), strict=True)).get(name)
+            raise NdecError(
+                f"none of {number_of(len(usable), 'image')} can be used; the first, {name} ({uri}): {reason}. If the "
+                "pictures of this dataset or folder were moved, put them back, or ingest them from their new place and "
+                "export a new version"
+            )
         output = np.asarray(detector.head(pooled[usable]), dtype=np.float64)
         lengths = _lengths(output)
         norms = lengths if detector.norms is None else detector.norms(pooled[usable])
