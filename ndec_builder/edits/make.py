@@ -42,6 +42,7 @@ from ndec_builder.core.storage import (
     write_table,
 )
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.edits import sources as originals
 from ndec_builder.edits.recipes import edit_image, edit_json, find_recipe
 from ndec_builder.edits.settings import EditConfig
 from ndec_builder.edits.sources import choose_sources, copies_of_replaced, refuse_changed_sources, without_queries
@@ -71,7 +72,7 @@ def run(config: EditConfig) -> Path:
     own random stream. Rows with this prefix are replaced; all other queries are kept. A source that cannot be decoded
     becomes a row of images/query-rejects.parquet and its number stays unused. Raises UsageError for a count
     below 1, an unknown recipe or an id that is taken, GapsError after writing when too many sources were unusable, and
-    NdecError before writing when all of them were: the copies of an earlier run stay.
+    NdecError before writing when all were: earlier copies stay.
     """
     record = RunRecord("edit", config, RESULT_VERSION)
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", config.prefix):
@@ -89,14 +90,9 @@ def run(config: EditConfig) -> Path:
     scratch = workspace.root / "cache" / f"edit-{config.prefix}"
     made, folder = _make_in_shards(config, workspace, chosen, backgrounds, scratch)
     failed = [one for one in made if one.image is None]
-    if len(failed) == len(made):  # the source folder was moved or is not mounted
+    if len(failed) == len(made):
         shutil.rmtree(scratch)  # another run tries all of them again
-        raise NdecError(
-            f"none of the {number_of(config.count, 'copy')} could be made: "
-            f"{counted_reasons(str(one.reason) for one in failed)}. The first is of {chosen['uri'][0].as_py()}. "
-            "Nothing was written, and copies of an earlier run stay. If the pictures are in another place now, run "
-            f"`ndec ingest {config.role} FOLDER` with that place first"
-        )
+        raise NdecError(originals.all_lost(config.role, chosen["uri"][0].as_py(), [str(one.reason) for one in failed]))
 
     with locked(workspace.edits, wait=True):  # `ndec ingest` of another role removes rows meanwhile
         refuse_changed_sources(workspace, config.role, chosen)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.console import number_of, say
+from ndec_builder.core.console import counted_reasons, number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 
@@ -18,6 +18,15 @@ def choose_sources(images: int, count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rounds = [rng.permutation(images) for _ in range(-(-count // images))]
     return np.concatenate(rounds)[:count]
+
+
+def all_lost(role: str, first_uri: str, reasons: list[str]) -> str:
+    """The error when no copy at all could be made: the folder of the sources was moved or is not mounted."""
+    return (
+        f"none of the {number_of(len(reasons), 'copy')} could be made: {counted_reasons(reasons)}. The first is of "
+        f"{first_uri}. Nothing was written, and copies of an earlier run stay. If the pictures are in another place "
+        f"now, run `ndec ingest {role} FOLDER` with that place first"
+    )
 
 
 def refuse_changed_sources(workspace: Workspace, role: str, chosen: pa.Table) -> None:

@@ -143,7 +143,7 @@ def collect_changes(
             say(restored_text(kept, title))
         no_deletion = {("annotation_deleted", pair_id) for pair_id in kept.missing()}
         rows.incidents += [row for row in changes.incidents if (row["kind"], row["pair_id"]) not in no_deletion]
-        rows.incidents += kept.incidents + _changed_project(workspace, split, assignee, project, page)
+        rows.incidents += kept.incidents + _changed_project(split, assignee, project, page)
         if not accept_deleted:
             keep_if_many_are_gone(more, given, project.id, title, found.counts)
         number = kept.stored + kept.new_incidents + more.label_count + len(more.skips)
@@ -154,7 +154,7 @@ def collect_changes(
         rows.skips += more.skips
         rows.incidents += more.incidents
         snapshot.close(project.id)
-        projects.report_renamed(project, title)
+        projects.report_renamed(project, title, split, assignee)
         del kept, given, known, changes, more  # before those of the next project
         return_freed_memory()
     del stored_labels, assigned  # before labels and snapshot are written
@@ -287,13 +287,11 @@ def edited_task(pairs: Mapping[str, Any], assignee: Assignee, project: int, task
     return incidents
 
 
-def _changed_project(
-    workspace: Workspace, split: str, assignee: Assignee, project: projects.Project, page: str
-) -> list[_Row]:
+def _changed_project(split: str, assignee: Assignee, project: projects.Project, page: str) -> list[_Row]:
     """Incidents for a project that was renamed or whose labelling page was edited."""
     row = {"round": assignee[0], "annotator": assignee[1], "project": project.id}
     incidents = []
-    if project.found_title != projects.project_title(workspace, split, *assignee):
+    if not projects.is_own_title(project.found_title, split, *assignee):
         incidents.append(row | {"kind": "project_renamed", "detail": project.found_title})
     if not any(projects.same_page(page, projects.labelling_page(hints)) for hints in (False, True)):
         incidents.append(row | {"kind": "project_edited", "detail": "the labelling page was edited"})

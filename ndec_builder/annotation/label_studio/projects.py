@@ -164,8 +164,16 @@ def create_project(
     return Project(project.id, title, 0)
 
 
-def report_renamed(project: Project, title: str) -> None:
-    if project.found_title != title:
+def is_own_title(found: str, split: str, round_: str, annotator: str) -> bool:
+    """Whether ndec itself would give this title in a workspace of some name: a workspace may be moved or renamed."""
+    rest = f" {split} {round_} {annotator}"
+    lengths = range(1, max(45 - len(rest), 4) + 1)
+    return any(found.startswith("ndec ") and found == f"{found[: 5 + length]}{rest}"[:50] for length in lengths)
+
+
+def report_renamed(project: Project, title: str, split: str, assignee: tuple[str, str]) -> None:
+    """Say that somebody renamed a project in Label Studio. assignee: round and annotator."""
+    if not is_own_title(project.found_title, split, *assignee):
         say(f"the project {title!r} was renamed to {project.found_title!r} in Label Studio; ndec still uses it")
 
 
