@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ndec_builder.annotation.decisions.anytime_bound import watched_upper, weighted_upper
-from ndec_builder.annotation.decisions.audit import pairs_needed
+from ndec_builder.annotation.decisions.audit import pairs_needed, pairs_to_watch
 
 
 def broken(rng: np.random.Generator, copies: int, count: int, missed: float, weights: np.ndarray | None = None) -> bool:
@@ -61,7 +61,18 @@ def chance_of(found: int, draws: int, copies: int, count: int, missed: float) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("found_at", "missed"), [([], 0.0), ([], 0.1), ([20], 0.1), ([5, 30], 0.1)])
+@pytest.mark.parametrize(
+    ("found_at", "missed"),
+    [
+        ([], 0.0),
+        ([], 0.1),
+        ([20], 0.1),
+        ([5, 30], 0.1),
+        ([*range(0, 40, 2)], 0.0),
+        ([*range(36)], 0.0),
+        ([*range(30)], 0.1),
+    ],
+)
 def test_the_bound_is_the_largest_number_of_copies_not_ruled_out(found_at: list[int], missed: float) -> None:
     """The posterior-to-prior ratio in exact fractions, at every draw."""
     count, draws = 60, 40
@@ -81,6 +92,22 @@ def test_overlooked_copies_widen_both_bounds() -> None:
     assert watched_upper(clean, 5000, missed=0.1) > watched_upper(clean, 5000)
     weights = np.column_stack([1 / (5000 - np.arange(300.0))] * 2)
     assert weighted_upper(clean, 5000, weights, 0.1) > weighted_upper(clean, 5000, weights)
+
+
+@pytest.mark.parametrize(
+    ("found", "draws", "count"), [(127, 380, 956), (57, 276, 1298), (60, 62, 244), (60, 200, 1000)]
+)
+def test_many_copies_in_the_sample_are_many_among_all(found: int, draws: int, count: int) -> None:
+    """They refute small numbers of copies too, and the bound is the largest number that is not refuted."""
+    expected = found * count / draws
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(draws) < found
+        assert 0.95 * expected < watched_upper(order, count) < 2 * expected
+
+
+def test_watching_never_needs_fewer_pairs_than_a_sample_of_fixed_size() -> None:
+    needs = [(pairs_needed(copies, 5000), pairs_to_watch(copies, 5000)) for copies in (0, 2, 20, 40, 80)]
+    assert needs == [(316, 325), (644, 1034), (2150, 2884), (2978, 3667), (3813, 4367)]
 
 
 def test_nothing_drawn_bounds_nothing_and_everything_drawn_leaves_what_was_found() -> None:

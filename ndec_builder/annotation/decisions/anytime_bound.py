@@ -44,9 +44,11 @@ def watched_upper(found: np.ndarray, count: int, missed: float = 0.0, confidence
     believed = [np.logaddexp.reduce(prior + _log_chance(*at, mixture, count, missed)) for at in seen]
 
     def rejected(copies: int) -> bool:
+        """Whether there are fewer copies. Finds also refute numbers far below what they make most likely."""
         against = np.array([copies])
         return any(
-            mixed - _log_chance(*at, against, count, missed)[0] >= limit
+            copies > at[0] / (at[1] * (1 - missed)) * (count + 1)
+            and mixed - _log_chance(*at, against, count, missed)[0] >= limit
             for mixed, at in zip(believed, seen, strict=True)
         )
 
