@@ -32,17 +32,17 @@ $(SERVER_VENV)/.installed: $(VENV)/.installed
 demo: install
 	$(VENV)/bin/ndec demo --out $(DEMO_OUT) $(DEMO_FLAGS)
 
-# Four parts side by side: tests with a server or a browser mostly wait, and the others sometimes do. The last part
-# prints as it goes, the others at the end. TEST_FLAGS: options such as -k, not paths.
-SERVED := -m "server or browser"
-OTHERS := -m "not (server or browser)"
-FOLDERS := $(addprefix tests/,annotation candidates core edits embeddings faults)
+# Four parts side by side, because tests with a server or a browser mostly wait, and others sometimes do. Each module
+# belongs to one part, so that it is loaded once; the parts take about as long as each other. The last part prints as it
+# goes, the others at the end. TEST_FLAGS: options such as -k, not paths.
+SERVED = $(shell grep -rlE 'mark\.(server|browser)' --include='test_*.py' tests)
+FOLDERS := $(addprefix tests/,candidates core edits embeddings faults)
 test: install lint
 	@out=$$(mktemp -d); run() { $(VENV)/bin/python -m pytest $(TEST_FLAGS) "$$@" 2>&1; }; \
-	  run $(SERVED) tests/annotation >"$$out/1" & first=$$!; \
-	  run $(SERVED) --ignore=tests/annotation tests >"$$out/2" & second=$$!; \
-	  run $(OTHERS) $(FOLDERS) >"$$out/3" & third=$$!; \
-	  run $(OTHERS) $(addprefix --ignore=,$(FOLDERS)) tests; codes=$$?; \
+	  run tests/annotation >"$$out/1" & first=$$!; \
+	  run $(filter-out tests/annotation/%,$(SERVED)) tests/manifests >"$$out/2" & second=$$!; \
+	  run $(addprefix --ignore=,$(SERVED)) $(FOLDERS) >"$$out/3" & third=$$!; \
+	  run $(addprefix --ignore=,$(SERVED) $(FOLDERS) tests/annotation tests/manifests) tests; codes=$$?; \
 	  for part in $$third $$second $$first; do wait $$part; codes="$$codes $$?"; done; \
 	  cat "$$out"/*; rm -rf "$$out"; \
 	  for code in $$codes; do case $$code in 0|5) ;; *) exit 1 ;; esac; done  # 5: TEST_FLAGS selects none of a part

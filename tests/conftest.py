@@ -20,6 +20,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.workspace import Workspace
 from support.needs import free_port, missing
 from support.processes import folder_in_memory
+from support.warm import Warm
 
 # Threads of torch that wait for each other burn the cores that other tests need: three times the CPU time of a model.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -48,6 +49,13 @@ def label_studio() -> Iterator[Connection]:
         workspace.root.mkdir()
         with LabelStudioServer(workspace.label_studio, free_port()) as server:
             yield own_connection(workspace, server.url, "")
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Commands and fault scripts in processes that have imported everything."""
+    with Warm() as helper:
+        yield helper
 
 
 @pytest.fixture

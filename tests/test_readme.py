@@ -124,13 +124,12 @@ def label_everything(workspace: Path) -> None:
 
 @pytest.mark.server
 @pytest.mark.timeout(900)
-def test_every_command_of_the_readme(bench: Path) -> None:
+def test_every_command_of_the_readme(bench: Path, warm: Warm) -> None:
     try:
         find_server()
     except NdecError as error:
         missing(str(error))
-    with Warm() as warm:
-        directory, server = follow(warm, bench)
+    directory, server = follow(warm, bench)
     assert server.returncode == 0
     report = directory / "reports" / "efficientnet-lite0-cosine"
     assert json.loads((report / "metrics.json").read_text("utf-8"))["uap"]["value"] is not None

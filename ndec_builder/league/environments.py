@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -139,9 +140,12 @@ def install(name: str) -> Path:
         return folder
     marker.unlink(missing_ok=True)
     say(f"installing {' '.join(peer.requires)} into {folder}")
-    _run([sys.executable, "-m", "venv", str(folder)], "make a virtual environment")
-    pip = [str(peer.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, *peer.requires], f"install {name}")
+    # The environment gets no pip of its own, which would take longer than what it is for; ndec's installs into it.
+    own = importlib.util.find_spec("pip") is None
+    without = [] if own else ["--without-pip"]
+    _run([sys.executable, "-m", "venv", *without, str(folder)], "make a virtual environment")
+    pip = [str(peer.python), "-m", "pip"] if own else [sys.executable, "-m", "pip", "--python", str(peer.python)]
+    _run([*pip, "install", "--quiet", "--disable-pip-version-check", *peer.requires], f"install {name}")
     marker.write_text(wanted, "utf-8")
     return folder
 

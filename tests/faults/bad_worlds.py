@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
 from faults.fault_bench import Bench, Found, explained, last_line  # noqa: E402
-from faults.forked import Command, warm_up  # noqa: E402
+from faults.forked import Command, convert_ahead, warm_up  # noqa: E402
 from faults.proxy import Proxy  # noqa: E402
 from faults.stages_bench import hashes, label_studio, wrong_tasks  # noqa: E402
 
@@ -252,6 +252,8 @@ def bad_label_studio(bench: Bench) -> Iterator[Found]:
 
 def run(demo: Path | None, quick: bool) -> list[Found]:
     warm_up()
+    if quick:
+        convert_ahead()
     with tempfile.TemporaryDirectory(prefix="ndec-faults-") as name, label_studio(Path(name)):
         bench = Bench(Path(name), demo, 12 if quick else 32)
         everything = list(bench.verbs)

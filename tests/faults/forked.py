@@ -15,8 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from support.processes import fork
+
+if TYPE_CHECKING:
+    from ndec_builder.embeddings.backbones import Backbone
 
 HEAVY = (
     "encodings.cp437", "encodings.idna",  # names in a zip: loaded late, when the right to read Python may be gone
@@ -38,6 +42,32 @@ def warm_up() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(f"ndec_builder.{command.work}")
     importlib.import_module("ndec_builder.cli")
+
+
+def convert_ahead() -> None:
+    """Convert the default trunk for OpenVINO, so that a forked command only compiles it: half a second each.
+
+    The commands do the same without it, and later: of kills at random times fewer hit what matters.
+    """
+    import torch
+
+    from ndec_builder.embeddings.backbones import load_backbone
+    from ndec_builder.embeddings.engines import openvino_trunk
+
+    torch.set_num_threads(1)  # others would be missing in a fork
+    openvino_trunk._import_openvino()
+    backbone, convert = load_backbone("efficientnet-lite0"), openvino_trunk._converted
+    kept = {
+        (backbone.fingerprint, shape): convert(backbone, shape)
+        for count in openvino_trunk.PICTURES_A_CALL.values()
+        for shape in [(count, backbone.size, backbone.size, 3)]
+    }
+
+    def converted(given: Backbone, shape: tuple[int, ...]) -> Any:
+        model = kept.get((given.fingerprint, shape))
+        return convert(given, shape) if model is None else model.clone()
+
+    openvino_trunk._converted = converted
 
 
 @dataclass(frozen=True)
@@ -63,7 +93,8 @@ class Command:
 
     die_at: the number of the change to a file (a rename, removal, new folder or file opened for writing) at which the
     process kills itself with SIGKILL, just before it. -1: count only. record: also note the paths of the changes.
-    prepare: called in the new process before the command: what is wrong with its world.
+    prepare: called in the new process before the command: what is wrong with its world · work: instead of the command
+    line, with ARGUMENTS in sys.argv.
     """
 
     def __init__(
@@ -75,6 +106,7 @@ class Command:
         threads: int = 1,
         record: bool = False,
         prepare: Callable[[], None] | None = None,
+        work: Callable[[], None] | None = None,
     ) -> None:
         self._begun, self._counted = time.monotonic(), log.with_suffix(".changes")
         self._touched = log.with_suffix(".touched") if record else None
@@ -82,10 +114,16 @@ class Command:
         sys.stderr.flush()
         self.pid = fork()
         if self.pid == 0:
-            self._work(arguments, log, die_at, threads, prepare)
+            self._work(arguments, log, die_at, threads, prepare, work)
 
     def _work(
-        self, arguments: Sequence[str], log: Path, die_at: int, threads: int, prepare: Callable[[], None] | None
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        die_at: int,
+        threads: int,
+        prepare: Callable[[], None] | None,
+        work: Callable[[], None] | None,
     ) -> None:
         code = 1
         try:
@@ -104,7 +142,7 @@ class Command:
             from ndec_builder.cli import main
 
             try:
-                main()
+                (work or main)()
                 code = 0
             except SystemExit as error:
                 code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
-from faults.forked import Command, Ended, warm_up  # noqa: E402
+from faults.forked import Command, Ended, convert_ahead, warm_up  # noqa: E402
 from support.processes import fork  # noqa: E402
 
 MEMORY = 8192  # MiB: the bound of a command's resident memory, with nine bombs just below the limit side by side
@@ -233,6 +233,8 @@ def main() -> None:
     given = parser.parse_args()
     quick = given.quick
     warm_up()
+    if quick:
+        convert_ahead()
     with tempfile.TemporaryDirectory(prefix="ndec-hostile-") as name:
         ground = Ground(Path(name).resolve(), 260 if quick else given.count, given.seed, quick)
         tally, slowest = pictures(ground)

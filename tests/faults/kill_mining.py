@@ -30,22 +30,24 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from ndec_builder.core.storage import sha256_file  # noqa: E402
 
 BATCH = 8
+DEFAULT = "efficientnet-lite0"
 RECORDS = ("run.json", "inputs.json")  # they tell of the run: seconds, sizes and times of the files that were read
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a run is done. nodes: on a Ray cluster of two, one of which is lost."""
+    """How a run is done. nodes: on a Ray cluster of two, one of which is lost. model: empty: a tiny one."""
 
     workers: int
     shard_size: int
     engine: str = "local"
     nodes: bool = False
     kills: int = 5
+    model: str = DEFAULT
 
 
 FULL = (Way(1, 16), Way(2, 32), Way(5, 8), Way(2, 64, "ray", kills=5), Way(2, 8, "ray", nodes=True, kills=1))
-QUICK = (Way(2, 8, kills=2),)
+QUICK = (Way(2, 8, kills=2, model=""),)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Result:
     seconds: float
 
 
-def work(workspace: Path, workers: int, shard_size: int, engine: str, address: str) -> None:
+def work(workspace: Path, workers: int, shard_size: int, engine: str, model: str, address: str) -> None:
     """What is killed: embed both roles, then mine."""
     from ndec_builder.candidates.mine import run as mine
     from ndec_builder.candidates.settings import MineConfig
@@ -66,13 +68,14 @@ def work(workspace: Path, workers: int, shard_size: int, engine: str, address: s
     from ndec_builder.embeddings.settings import EmbedConfig
 
     for role in ("reference", "pool"):
+        some = workers if role == "pool" or model == DEFAULT else 1  # a tiny model: starting them takes longest
         embed(
             EmbedConfig(
-                workspace, role, batch_size=BATCH, shard_size=shard_size, workers=workers, engine=engine, threads=1,
+                workspace, role, model, batch_size=BATCH, shard_size=shard_size, workers=some, engine=engine, threads=1,
                 ray_address=address, whitening_images=64,
             )
         )  # fmt: skip
-    mine(MineConfig(workspace, top=40))
+    mine(MineConfig(workspace, model=model, top=40))
 
 
 def prepare(folder: Path, references: int, pool: int) -> Path:
@@ -107,6 +110,7 @@ def hashes(workspace: Path) -> dict[str, str]:
 
 def start(workspace: Path, way: Way, address: str = "") -> subprocess.Popen[bytes]:
     command = [sys.executable, __file__, "--work", str(workspace), str(way.workers), str(way.shard_size), way.engine]
+    command += [way.model or f"{workspace.parent / 'tiny.pt'}@32"]
     with (workspace / "log.txt").open("ab") as log:
         return subprocess.Popen([*command, address], stdout=log, stderr=log)
 
@@ -188,11 +192,14 @@ def finish(workspace: Path, way: Way, commands: int, workers: int, began: float)
 
 
 def run(ways: tuple[Way, ...], references: int, pool: int, seed: int) -> list[Result]:
+    from support.tiny_trunk import tiny_model
+
     with tempfile.TemporaryDirectory(prefix="kill-mining-") as name:
         folder = Path(name)
         bench = prepare(folder, references, pool)
         shutil.copytree(bench, folder / "whole")
-        first = start(folder / "whole", Way(1, 64))
+        tiny_model(folder)
+        first = start(folder / "whole", Way(1, 64, model=ways[0].model))
         if first.wait() != 0:
             raise SystemExit(f"the uninterrupted run failed:\n{(folder / 'whole' / 'log.txt').read_text()[-2000:]}")
         results = []
@@ -234,16 +241,16 @@ def table(results: list[Result], images: int, seed: int) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
-        workspace, workers, shard_size, engine, address = sys.argv[2:]
+        workspace, workers, shard_size, engine, model, address = sys.argv[2:]
         with contextlib.ExitStack() as stack:
             if address:
                 from support.two_nodes import on_loopback
 
                 stack.enter_context(on_loopback())
-            work(Path(workspace), int(workers), int(shard_size), engine, address)
+            work(Path(workspace), int(workers), int(shard_size), engine, model, address)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="2 kills on few images, no Ray")
+    parser.add_argument("--quick", action="store_true", help="2 kills on few images, a tiny model, no Ray")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     sizes = (48, 64) if arguments.quick else (160, 240)

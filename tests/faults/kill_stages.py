@@ -20,12 +20,11 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
-from faults.forked import warm_up  # noqa: E402
+from faults.forked import convert_ahead, warm_up  # noqa: E402
 from faults.stages_bench import Bench, Tally, label_studio  # noqa: E402
 
 
 def run(kills: int, chain: int, demo: Path | None, size: int, seed: int, only: list[str]) -> dict[str, Tally]:
-    warm_up()
     alone = bool(only) and not set(only) - {"ingest", "edit", "embed", "mine"}
     with (
         tempfile.TemporaryDirectory(prefix="kill-stages-") as name,
@@ -51,6 +50,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=24, help="references and basic images; twice as many in the pool")
     parser.add_argument("--quick", action="store_true", help="writes no result file; fewer pictures")
     given = parser.parse_args()
+    warm_up()
+    if given.quick:
+        convert_ahead()
     tallies = run(given.kills, given.chain, given.demo, 12 if given.quick else given.size, given.seed, given.stage)
     rows = [
         (name, t.by_time, t.by_change, t.ended_before, t.runs, t.same, t.left, f"{t.seconds:.0f}")

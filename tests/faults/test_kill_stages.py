@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ndec_builder.annotation.label_studio.connection import Connection
+from support.warm import Done, Warm
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
 
-
-def run(label_studio: Connection, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(warm: Warm, label_studio: Connection, script: str, *arguments: str) -> Done:
     where = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.token}
-    command = [sys.executable, str(HERE / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=500, env=os.environ | where)
+    return warm.script(script, arguments, Path.cwd(), where)
 
 
 @pytest.mark.server
-def test_six_kills_of_each_stage_change_no_byte(label_studio: Connection) -> None:
-    done = run(label_studio, "kill_stages.py", "--quick", "--kills", "6", "--chain", "6")
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert "60 kills in all" in done.stdout
+def test_six_kills_of_each_stage_change_no_byte(warm: Warm, label_studio: Connection) -> None:
+    done = run(warm, label_studio, "kill_stages", "--quick", "--kills", "6", "--chain", "6")
+    assert done.returncode == 0, done.text[-3000:]
+    assert "60 kills in all" in done.text
 
 
 @pytest.fixture(scope="module")
-def bad_worlds(label_studio: Connection) -> list[dict[str, object]]:
-    done = run(label_studio, "bad_worlds.py", "--quick", "--json")
-    found: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+def bad_worlds(warm: Warm, label_studio: Connection) -> list[dict[str, object]]:
+    done = run(warm, label_studio, "bad_worlds", "--quick", "--json")
+    found: list[dict[str, object]] = json.loads(done.text.splitlines()[-1])
     return found
 
 

@@ -6,6 +6,8 @@ helper is a process next to the tests, since only one without other threads may 
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import os
 import subprocess
@@ -28,7 +30,7 @@ class Done:
 
 
 class Warm:
-    """Context manager: `with Warm() as warm: warm.run(["mine"], cwd=bench)`."""
+    """Context manager: `with Warm() as warm: warm.run(["mine"], cwd=bench)`. Tests share that of the fixture `warm`."""
 
     def __enter__(self) -> Warm:
         self._folder = tempfile.TemporaryDirectory(prefix="ndec-warm-")
@@ -46,15 +48,33 @@ class Warm:
 
     def run(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> Done:
         """Run one command to its end."""
+        return self._ask(arguments, cwd, environment)
+
+    def script(
+        self, name: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
+    ) -> Done:
+        """Run `main` of the module faults.NAME to its end. What it wrote: stdout, stderr as they came."""
+        return self._ask(arguments, cwd, environment, name)
+
+    def _ask(
+        self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None, script: str = ""
+    ) -> Done:
         assert self._helper.stdin and self._helper.stdout
         log = Path(self._folder.name) / "log.txt"
         log.unlink(missing_ok=True)
         ask = {"arguments": list(arguments), "cwd": str(cwd), "environment": dict(environment or {}), "log": str(log)}
-        self._helper.stdin.write(json.dumps(ask) + "\n")
+        self._helper.stdin.write(json.dumps(ask | {"script": script}) + "\n")
         self._helper.stdin.flush()
         answer = self._helper.stdout.readline()
         assert answer, "the helper is gone"
         return Done(int(answer), log.read_text("utf-8", "replace"))
+
+
+def _main_of(script: str) -> None:
+    """The script as if Python had started it: worker processes that it spawns read the same file again."""
+    module = importlib.import_module(f"faults.{script}")
+    sys.modules["__main__"].__file__ = module.__file__
+    module.main()
 
 
 def main() -> None:
@@ -70,7 +90,9 @@ def main() -> None:
             os.environ.update(ask["environment"])
             os.chdir(ask["cwd"])
 
-        ended = Command(ask["arguments"], Path(ask["log"]), threads=os.cpu_count() or 1, prepare=prepare).wait()
+        work = functools.partial(_main_of, ask["script"]) if ask["script"] else None
+        threads = os.cpu_count() or 1
+        ended = Command(ask["arguments"], Path(ask["log"]), threads=threads, prepare=prepare, work=work).wait()
         print(ended.code, flush=True)
 
 
