@@ -11,6 +11,8 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 
 export NDEC_LABEL_STUDIO := $(abspath $(SERVER_VENV))
+# Compiled modules are kept, as by default: the tests start Python a hundred times.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test quick lint docs test-lowest audit clean
 .DEFAULT_GOAL := install
@@ -36,7 +38,7 @@ demo: install
 # belongs to one part, so that it is loaded once; the parts take about as long as each other. The last part prints as it
 # goes, the others at the end. TEST_FLAGS: options such as -k, not paths.
 SERVED = $(shell grep -rlE 'mark\.(server|browser)' --include='test_*.py' tests)
-FOLDERS := $(addprefix tests/,candidates core edits embeddings faults)
+FOLDERS := $(addprefix tests/,candidates embeddings faults)
 test: install lint
 	@out=$$(mktemp -d); run() { $(VENV)/bin/python -m pytest $(TEST_FLAGS) "$$@" 2>&1; }; \
 	  run tests/annotation >"$$out/1" & first=$$!; \
@@ -48,12 +50,14 @@ test: install lint
 	  for code in $$codes; do case $$code in 0|5) ;; *) exit 1 ;; esac; done  # 5: TEST_FLAGS selects none of a part
 
 # A minute while you write, on two cores: two halves of the fast tests side by side. No servers, browser, cluster,
-# network or kills. Mark a test `slow` that takes more than 0.15 s of CPU time.
-QUICK := -q -m "not (slow or server or browser or cluster or network or gpu)" $(TEST_FLAGS)
+# network or kills. Mark a test `slow` that takes more than 0.15 s of CPU time. Modules with such tests only are not loaded.
+LEFT_OUT := slow or server or browser or cluster or network or gpu
+NOT_QUICK = $(shell grep -rlE '^pytestmark = .*mark\.($(subst $() or ,|,$(LEFT_OUT)))\b' --include='test_*.py' tests)
+HALF := tests/annotation tests/candidates tests/sources
 quick: $(VENV)/.installed
-	@$(VENV)/bin/python -m pytest $(QUICK) tests/annotation tests/candidates tests/core tests/edits & first=$$!; \
-	  $(VENV)/bin/python -m pytest $(QUICK) --ignore tests/annotation --ignore tests/candidates --ignore tests/core \
-	  --ignore tests/edits tests; second=$$?; wait $$first && exit $$second
+	@run() { $(VENV)/bin/python -m pytest -q -m "not ($(LEFT_OUT))" $(TEST_FLAGS) $(addprefix --ignore=,$(NOT_QUICK)) "$$@"; }; \
+	  run $(HALF) & first=$$!; \
+	  run $(addprefix --ignore=,$(HALF)) tests; second=$$?; wait $$first && exit $$second
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

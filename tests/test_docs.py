@@ -26,6 +26,7 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.oracle import answer_all
 from support.needs import missing
+from support.one_backbone import one_backbone
 
 pytestmark = pytest.mark.slow
 
@@ -191,7 +192,8 @@ def test_no_page_is_wider_than_a_phone_or_loads_more_than_three_megabytes(site: 
 
 @pytest.fixture
 def followed(label_studio: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that holds `photos` and the workspace `my-bench`. Annotate verbs use the session's server."""
+    """The folder that holds `photos` and the workspace `my-bench`. Annotate verbs use the session's server, and all
+    commands share one loaded model."""
     write_photos(tmp_path / "photos")
     monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
@@ -202,7 +204,8 @@ def followed(label_studio: Connection, tmp_path: Path, monkeypatch: pytest.Monke
     for heading, values in {"[train]": "steps = 60\nviews = 3", "[benchmark]": "replicates = 100"}.items():
         text = text.replace(f"{heading}\n", f"{heading}\n{values}\n")
     settings.write_text(text, "utf-8")
-    yield tmp_path
+    with one_backbone():
+        yield tmp_path
 
 
 def ndec(command: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import run
 from ndec_builder.evaluation.settings import BenchmarkConfig
+from support.one_backbone import one_backbone
 from support.pictures import scene
 
 REFERENCES, COPIES, DISTRACTORS, BASIC = 12, 8, 4, 10
@@ -80,15 +80,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_backbone() -> Iterator[None]:
-    """Load the default model once for all these tests: it is frozen, and loading it is most of a small run's time."""
-    from ndec_builder.embeddings import backbones
-    from ndec_builder.training import checkpoint
-
-    with pytest.MonkeyPatch.context() as patch:
-        loaded = functools.cache(backbones.load_backbone)
-        for module in (backbones, checkpoint):
-            patch.setattr(module, "load_backbone", loaded)
+def one_model() -> Iterator[None]:
+    with one_backbone():
         yield
 
 

@@ -133,6 +133,7 @@ class Command:
                 os.dup2(handle, number)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             sys.argv = ["ndec", *arguments]
+            sys.dont_write_bytecode = True  # compiled modules are no changes of the command
             import torch
 
             torch.set_num_threads(threads)

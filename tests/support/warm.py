@@ -73,7 +73,7 @@ class Warm:
 def _main_of(script: str) -> None:
     """The script as if Python had started it: worker processes that it spawns read the same file again."""
     module = importlib.import_module(f"faults.{script}")
-    sys.modules["__main__"].__file__ = module.__file__
+    sys.argv[0] = sys.modules["__main__"].__file__ = str(module.__file__)
     module.main()
 
 
