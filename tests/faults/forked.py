@@ -28,6 +28,7 @@ HEAVY = (
     "h5py", "requests", "label_studio_sdk.client", "safetensors.torch", "torch.utils.tensorboard", "matplotlib.figure",
     "efficientnet_lite_pytorch", "jinja2", "typer", "rich.progress", "hypothesis",
 )  # fmt: skip
+_CONVERTED: dict[tuple[str, tuple[int, ...]], Any] = {}
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink")
 
 
@@ -45,29 +46,32 @@ def warm_up() -> None:
 
 
 def convert_ahead() -> None:
-    """Convert the default trunk for OpenVINO, so that a forked command only compiles it: half a second each.
+    """Load the default trunk and convert it for OpenVINO, so that a forked command only compiles it.
 
     The commands do the same without it, and later: of kills at random times fewer hit what matters.
     """
     import torch
 
-    from ndec_builder.embeddings.backbones import load_backbone
+    from ndec_builder.embeddings.backbones import lite, load_backbone
     from ndec_builder.embeddings.engines import openvino_trunk
+    from ndec_builder.embeddings.model_names import parse_model
 
+    if _CONVERTED:
+        return
     torch.set_num_threads(1)  # others would be missing in a fork
     openvino_trunk._import_openvino()
-    backbone, convert = load_backbone("efficientnet-lite0"), openvino_trunk._converted
-    kept = {
-        (backbone.fingerprint, shape): convert(backbone, shape)
-        for count in openvino_trunk.PICTURES_A_CALL.values()
-        for shape in [(count, backbone.size, backbone.size, 3)]
-    }
+    name, build, convert = "efficientnet-lite0", lite.build, openvino_trunk._converted
+    backbone, own = load_backbone(name), parse_model(name)
+    for count in openvino_trunk.PICTURES_A_CALL.values():
+        shape = (count, backbone.size, backbone.size, 3)
+        _CONVERTED[backbone.fingerprint, shape] = convert(backbone, shape)
 
     def converted(given: Backbone, shape: tuple[int, ...]) -> Any:
-        model = kept.get((given.fingerprint, shape))
+        model = _CONVERTED.get((given.fingerprint, shape))
         return convert(given, shape) if model is None else model.clone()
 
     openvino_trunk._converted = converted
+    lite.build = lambda model: backbone if model == own else build(model)
 
 
 @dataclass(frozen=True)

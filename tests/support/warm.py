@@ -1,7 +1,7 @@
 """`ndec …` in a process of its own that starts at once: forked by a helper which has imported everything already.
 
-Each command is real and alone, as a person's is; only the seconds that Python takes to import torch are spent once. The
-helper is a process next to the tests, since only one without other threads may fork.
+Each command is real and alone, as a person's is; only the seconds that Python takes to import torch and to convert the
+default model are spent once. The helper is a process next to the tests, since only one without other threads may fork.
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ def _main_of(script: str) -> None:
 def main() -> None:
     """Read a command a line from stdin, run it, answer with its exit code."""
     sys.path[:0] = [str(TESTS), str(TESTS.parent)]
-    from faults.forked import Command, warm_up
+    from faults.forked import Command, convert_ahead, warm_up
 
     warm_up()
+    convert_ahead()
     for line in sys.stdin:
         ask: dict[str, Any] = json.loads(line)
 
