@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -86,6 +87,28 @@ def test_an_install_without_a_network_says_so(environment: Path, monkeypatch: py
     with pytest.raises(NdecError, match=r"could not install pdq \(exit code 1\).*the package index must be reachable"):
         environments.install("pdq")
     assert not list(environment.rglob(".ndec-installed"))
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_ndecs_own_pip_installs_into_an_environment_without_one(
+    environment: Path, monkeypatch: pytest.MonkeyPatch, has_pip: bool
+) -> None:
+    commands: list[list[str]] = []
+
+    def recorded(command: list[str], **_: Any) -> Any:
+        commands.append(command)
+        (environment / "pdqhash-0.2.8").mkdir(parents=True, exist_ok=True)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", recorded)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if has_pip else None)
+    assert environments.install("pdq") == environment / "pdqhash-0.2.8"
+    made, installed = commands
+    its_python = str(environment / "pdqhash-0.2.8" / "bin" / "python")
+    assert ("--without-pip" in made) is has_pip
+    assert installed[: installed.index("install")] == (
+        [sys.executable, "-m", "pip", "--python", its_python] if has_pip else [its_python, "-m", "pip"]
+    )
 
 
 @pytest.mark.parametrize(
