@@ -335,6 +335,15 @@ def test_before_resolve_export_names_the_next_step(world, there, step):
         export(world)
 
 
+def test_mined_training_pairs_that_nobody_wants_to_label_can_be_given_up(world):
+    for path in world.workspace.annotation("train").iterdir():
+        path.unlink()
+    with pytest.raises(NdecError, match=r"split train is mined but not decided.* or delete candidates/train for a"):
+        export(world)
+    shutil.rmtree(world.workspace.candidates("train"))
+    assert table(export(world), "train_pairs") == []
+
+
 def _unmined(world):
     (world.workspace.candidates("test") / "candidates.parquet").unlink()
 

@@ -210,7 +210,9 @@ def _next_step(decisions: Path, split: str, given: bool) -> str:
         return f"its labels are pulled: run {steps[2]}"
     if decisions.with_name("tasks.parquet").is_file():
         return f"its pairs are handed out: when people have labelled them, run {steps[1]} and {steps[2]}"
-    return f"run {steps[0]}, let people label the pairs, then {steps[1]} and {steps[2]}"
+    # only mined: nothing of people is lost with the folder
+    without = ", or delete candidates/train for a dataset without training pairs" if split == "train" else ""
+    return f"run {steps[0]}, let people label the pairs, then {steps[1]} and {steps[2]}{without}"
 
 
 def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> KeptQueries:
