@@ -94,12 +94,19 @@ class LeagueEstimate:
 def league_numbers(
     dataset: Dataset, rows: GroupedList, thresholds: Mapping[str, float], replicates: int, seed: int
 ) -> dict[str, dict[str, float | None]]:
-    """All numbers with 95 % intervals: `subset/uap`, `subset/recall_at_p90`, …, `default/recall`, `tuned/false_all`."""
+    """All numbers with 95 % intervals: `subset/uap`, `subset/recall_at_p90`, …, `default/recall`, `tuned/false_all`.
+
+    No resampled set of a list without false matches has one, so their number 0 has no interval (null), not 0 … 0.
+    """
     groups = int(dataset.query_group.max()) + 1
     truth_group = dataset.query_group[dataset.truth_queries()]
     estimate = LeagueEstimate(rows, truth_group, dataset.subsets, thresholds, dataset.reference_count)
     found = intervals(estimate, groups, replicates, seed, estimate.sizes(groups))
-    return {name: asdict(value) for name, value in found.items()}
+    numbers = {name: asdict(value) for name, value in found.items()}
+    for name, number in numbers.items():
+        if "/false_" in name and number["value"] == 0:
+            number.update(low=None, high=None)
+    return numbers
 
 
 def recall_by_edit(dataset: Dataset, found: Predictions, threshold: float, seed: int) -> dict[str, Any] | None:

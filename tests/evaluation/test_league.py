@@ -310,6 +310,13 @@ def test_a_league_without_any_result_ends_with_an_error(small: Any, tmp_path: Pa
         league(small, tmp_path, "clip")
 
 
+def test_no_false_match_is_not_proof_that_there_are_none(small: Any) -> None:
+    data = from_manifest(small.manifest)
+    found = Predictions(np.array([0, 1]), np.array([0, 1]), np.array([0.1, 0.2]), "")
+    numbers = league_numbers(data, group_predictions(data, found), {"default": 7.0}, 100, 0)
+    assert numbers["default/false_all"] == {"value": 0.0, "low": None, "high": None}
+
+
 def test_the_numbers_at_a_threshold_are_counts(small: Any) -> None:
     """Recall and false matches at a threshold, counted pair by pair."""
     data = from_manifest(small.manifest)
