@@ -18,12 +18,13 @@ from ndec_builder.training.views import TRUNK_BATCH
 class PictureDescriber:
     """Up to TRUNK_BATCH pictures (h, w, 3) uint8 → (n, dim) float32 trunk features, in batches of one shape.
 
-    May be called in several threads at once, under `torch_threads(1)`. Uses the converted trunk of the cached views.
+    May be called in several threads at once, under `torch_threads(1)`. `lanes` of them compute at a time; with as many
+    as for the cached views, it uses their converted trunk.
     """
 
-    def __init__(self, backbone: Backbone, bf16: str) -> None:
+    def __init__(self, backbone: Backbone, bf16: str, lanes: int = TrainConfig.threads) -> None:
         self._size = backbone.size
-        self._model = Inference(backbone, bf16, TrainConfig.threads)
+        self._model = Inference(backbone, bf16, lanes)
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         filled = np.zeros(

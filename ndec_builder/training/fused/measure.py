@@ -189,7 +189,7 @@ def _describing(trunk: TrunkSource | None) -> Iterator[Answerer]:
     from ndec_builder.training.view_cache import torch_threads
 
     with torch_threads(1):
-        yield PictureDescriber(trunk.open(), trunk.bf16)
+        yield PictureDescriber(trunk.open(), trunk.bf16, 1)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -227,7 +228,7 @@ def measured(config: FusedConfig, known: FusedInputs) -> tuple[pa.Table, list[Pa
     work = replace(work, folder=folder)
     on_cpu = known.backbone if known.backbone.device.type == "cpu" else trunk.open()
     with torch_threads(1):
-        describe = PictureDescriber(on_cpu, bf16)
+        describe = PictureDescriber(on_cpu, bf16, max(TrainConfig.threads, engine.workers or os.cpu_count() or 1))
         results = run_shards(folder, plan, work, engine, what="measuring training pairs", answer=describe)
     for shard, done in zip(plan.shards, results, strict=True):
         check_files(folder, shard, done)
