@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -62,6 +63,7 @@ class Processes:
         self._count = count
         self._workers: list[_Worker] = []
         self._answering = ThreadPoolExecutor(count)  # starts threads when questions come
+        gc.collect()  # models are in cycles: 50 MiB for each that an earlier step used
         return_freed_memory()  # the workers need it, and this process mostly waits for them
 
     def free(self) -> bool:
