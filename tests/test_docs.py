@@ -270,7 +270,7 @@ def test_every_finding_is_listed_and_pins_its_packages() -> None:
     table = (ROOT / "findings" / "README.md").read_text("utf-8")
     assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)) == set(scripts)
     for name, script in scripts.items():
-        packages = re.findall(r"pip install (.*)", script)
+        packages = re.findall(r"pip install (.*)", script.replace("\\\n", " "))
         assert packages, name
         assert [word for line in packages for word in line.split() if "==" not in word and word[0] != "-"] == [], name
         assert "# Expected:" in script and "# What happens:" in script and "ndec" not in script, name
