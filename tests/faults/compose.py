@@ -38,6 +38,8 @@ ORDER = (
     "fuzz",
     "lowest",
     "soak",
+    "interned",
+    "arrow_pool",
     "soak_serve",
 )
 
