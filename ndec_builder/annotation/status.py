@@ -96,7 +96,11 @@ def unassigned_text(tables: AnnotationTables) -> list[str]:
 
 def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:
     """Row numbers of each (round, annotator)."""
-    keyed = table.select(["round", "annotator"]).append_column("row", pa.array(np.arange(table.num_rows)))
+    keyed = (
+        table.select(["round", "annotator"])
+        .unify_dictionaries()
+        .append_column("row", pa.array(np.arange(table.num_rows)))
+    )
     groups = keyed.group_by(["round", "annotator"]).aggregate([("row", "list")])
     return {(row["round"], row["annotator"]): np.array(row["row_list"], np.int64) for row in groups.to_pylist()}
 

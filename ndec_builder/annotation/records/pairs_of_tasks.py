@@ -21,7 +21,8 @@ class PairsOfTasks:
     """is_gold and batch of each pair of a tasks table. A million pairs take 30 MB and no Python objects."""
 
     def __init__(self, tasks: pa.Table) -> None:
-        self._tasks = tasks
+        # Rows that a push has just added are a chunk with dictionaries of its own, which Arrow does not group.
+        self._tasks = tasks.unify_dictionaries()
         self._others = _Sorted(tasks)
 
     def assignees(self) -> list[tuple[str, str]]:
