@@ -89,7 +89,7 @@ def values(task: int, project: int) -> dict[str, Any]:
     moment = f"2026-11-{1 + task % 28:02d}T12:{task // 60 % 60:02d}:{task % 60:02d}.123456Z"
     given = {"task": task, "project": project, "ids": str(task), "moment": moment}
     pair = pair_of(task)
-    return given | {"pair": pair, "tag": pair[:12], "label": LABELS[task % 4]}
+    return given | {"pair": pair, "tag": pair[:8], "label": LABELS[task % 4]}
 
 
 class Server(ThreadingHTTPServer):

@@ -264,7 +264,7 @@ def test_a_gold_pair_has_a_tag_like_every_other(team: Team, make_candidates: Any
     other = Team(workspace, team.server)
     other.push("ann", gold=0.4)
     tasks = other.tasks("ann")
-    assert len(tasks) > 6 and {len(task["data"]["pictures"]) for task in tasks} == {12}
+    assert len(tasks) > 6 and {len(task["data"]["pictures"]) for task in tasks} == {8}
     assert len({frozenset(task["data"]) for task in tasks}) == 1
 
 

@@ -29,12 +29,12 @@ from ndec_builder.sources.replaced import PicturesOverTime
 
 GOLD_ROLE = "gold"  # role of the images made for gold pairs; no other stage reads this role
 _MARK = "~"  # pair ids are hex digits
-_DIGITS = 12
+_DIGITS = 8  # each takes a byte of three copies of a million labels while a pull sorts them
 Images = tuple[str, str]  # ids of query and reference
 
 
 def pictures_tag(query: str | None, reference: str | None) -> str | None:
-    """12 hex digits that stand for the bytes of a pair, from the SHA-256 of its pictures; None if one is unknown."""
+    """8 hex digits that stand for the bytes of a pair, from the SHA-256 of its pictures; None if one is unknown."""
     if query is None or reference is None:
         return None
     return hashlib.sha256(f"{query} {reference}".encode()).hexdigest()[:_DIGITS]
