@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.schemas import TASKS, table_of
+from ndec_builder.core.schemas import LABEL_ROWS, SKIPS, TASKS, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.demo.corpus.originals import find_own
-from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, _claim, introduction, make_manifest, run, scaled_to
+from ndec_builder.demo.run import DEMO_SIZES, DemoConfig, _claim, _label, introduction, make_manifest, run, scaled_to
 from ndec_builder.demo.summary_table import DemoTable
 
 pytestmark = pytest.mark.slow
@@ -79,6 +80,26 @@ def test_labels_of_a_person_and_of_the_oracle_are_not_mixed(tmp_path: Path, your
     with pytest.raises(UsageError, match=f"run it {'without' if yourself else 'with'} --annotate-yourself, or"):
         _claim(config)
     _claim(replace(config, annotate_yourself=not yourself))
+
+
+def test_a_skipped_pair_does_not_make_the_demo_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Workspace(tmp_path).annotation("test")
+    both, waits = [{"pair_id": pair, "round": "first", "annotator": "you"} for pair in "ab"], []
+
+    def pull(*_: object, **__: object) -> None:
+        write_table(folder / "tasks.parquet", table_of(TASKS, both))
+        write_table(folder / "labels.parquet", table_of(LABEL_ROWS, [both[0] | {"label": "unrelated"}]))
+        if waits:  # skipped while the demo waited
+            write_table(folder / "skips.parquet", table_of(SKIPS, [both[1] | {"kind": "skipped", "label_rows": 0}]))
+
+    monkeypatch.setattr("time.sleep", waits.append)
+    server = SimpleNamespace(url="http://127.0.0.1:1", user="you", secrets="secrets.json")
+    _label(DemoConfig(tmp_path, annotate_yourself=True), server, "test", "you", pull)
+    said = capsys.readouterr().err
+    assert waits == [20] and "1 of 2 pairs are labelled or skipped" in said
+    assert "1 pair was skipped: no label decides there" in said
 
 
 def test_a_claim_that_does_not_hold_is_reported() -> None:

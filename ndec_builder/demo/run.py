@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.locks import locked
 from ndec_builder.core.schemas import SPLITS
@@ -267,14 +267,20 @@ def _label(config: DemoConfig, server: Any, split: str, annotator: str, stage: _
         answer_all(Workspace(config.out), split, server, known_label(Workspace(config.out)), annotator)
         stage(f"pull {split}", "pull", split=split)
         return
-    tasks = read_table(Workspace(config.out).annotation(split) / "tasks.parquet").num_rows
+    from ndec_builder.annotation.label_tables import keys
+    from ndec_builder.annotation.tables import AnnotationTables
+
     say(f"Open {server.url}, log in as {server.user} (password in {server.secrets}), and label the {split} project.")
     while True:
         stage(f"pull {split}", "pull", split=split)
-        labelled = set(read_table(Workspace(config.out).annotation(split) / "labels.parquet")["pair_id"].to_pylist())
-        if len(labelled) >= tasks:
+        tables = AnnotationTables(Workspace(config.out), split)
+        tasks, skipped = set(keys(tables.tasks)), tables.skipped
+        waiting = tasks - tables.labelled - skipped
+        if not waiting:
+            if skipped:
+                say(f"   {number_of(len(skipped), 'pair was', 'pairs were')} skipped: no label decides there")
             return
-        say(f"   {len(labelled)} of {tasks} pairs are labelled; looking again in 20 s")
+        say(f"   {len(tasks) - len(waiting)} of {len(tasks)} pairs are labelled or skipped; looking again in 20 s")
         time.sleep(20)
 
 

@@ -11,7 +11,7 @@
   let busy = false;
   let seen = ""; // picture addresses of the previous pair: the ones on screen must differ
   let saves = 0, savesFailed = 0, savesOpen = 0;
-  const missing = new Map(); // task id → promise of "a picture of this pair is missing"
+  const checks = new Map(); // task id → promise of why this pair cannot be labelled now; "" if it can
 
   const $ = (selector) => document.querySelector(selector);
   const store = () => window.Htx;
@@ -70,15 +70,17 @@
     box.timer = setTimeout(() => { box.hidden = true; }, 6000);
   };
 
-  const isMissing = () => {
+  const check = (id = task()) => {
     const { query, reference } = data();
-    const id = task();
-    if (!missing.has(id)) {
-      const look = (url) => send(url).then((answer) => !answer.ok || answer.headers.has("X-Ndec-Missing"), () => true);
-      missing.set(id, Promise.all([look(query), look(reference)]).then((found) => found.some(Boolean)));
-    }
-    return missing.get(id);
+    const look = (url) => send(url).then((answer) =>
+      answer.headers.has("X-Ndec-Missing") || answer.status === 404 ? "missing" : answer.ok ? "" : "refused", () => "no connection");
+    const told = Promise.all([look(query), look(reference)]).then((found) =>
+      found.includes("missing") ? "A picture of this pair is missing. Press Skip, and tell the person who runs the project."
+        : found.some(Boolean) ? "The pictures could not be checked, so nothing was saved: press the key again." : "");
+    checks.set(id, told);
+    return told;
   };
+  const obstacle = async () => (await checks.get(task()) === "" ? "" : check()); // the picture may be back
 
   const save = async (button) => {
     const before = [saves, savesFailed];
@@ -116,7 +118,8 @@
   };
 
   const answer = async (label) => {
-    if (await isMissing()) return tell("A picture of this pair is missing. Press Skip, and tell the person who runs the project.");
+    const reason = await obstacle();
+    if (reason) return tell(reason);
     const choice = radio(label);
     if (!choice) return;
     const correcting = Boolean(updateButton());
@@ -195,7 +198,7 @@
     const open = $(".ndec") && (submitButton() || updateButton());
     let line = $("#ndec-keys");
     if (!open) { line?.remove(); closeView(); return; }
-    if (task() !== undefined && data().query) isMissing();
+    if (task() !== undefined && data().query && !checks.has(task())) check();
     if (line) return;
     line = Object.assign(document.createElement("div"), { id: "ndec-keys" });
     const entries = [["⌫", "back", () => !busy && !savesOpen && run(back)], ["c", "compare", ACTIONS.c], ["d", "difference", ACTIONS.d],
