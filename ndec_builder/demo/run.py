@@ -17,6 +17,7 @@ from ndec_builder.commands import COMMANDS
 from ndec_builder.core.config import build, read_settings
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.executor.memory import use_few_arenas
 from ndec_builder.core.locks import locked
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_json, read_table, write_json
@@ -78,6 +79,7 @@ def run(config: DemoConfig) -> DemoTable:
 
     Raises UsageError for a directory that holds anything but a demo, NdecError while another demo runs there.
     """
+    use_few_arenas()  # one process runs all steps, and the threads of each would leave memory in arenas of their own
     with locked(config.out):
         return _run(config)
 
