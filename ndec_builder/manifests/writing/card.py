@@ -142,7 +142,8 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
     )
     lines = [
         f"Split {split}: {chosen}, lowest score {lowest}; "
-        f"{mining['counts'].get('duplicates', 0):,} of them were duplicates, which nobody labelled. "
+        f"{number_of(mining['counts'].get('duplicates', 0), 'of them was a duplicate', 'of them were duplicates')}, "
+        "which nobody labelled. "
         f"{mining['rechecked_pairs']:,} more pairs came from searching the kept queries again.",
         "",
     ]
