@@ -204,7 +204,7 @@ def followed(label_studio: Connection, tmp_path: Path, monkeypatch: pytest.Monke
     for heading, values in {"[train]": "steps = 60\nviews = 3", "[benchmark]": "replicates = 100"}.items():
         text = text.replace(f"{heading}\n", f"{heading}\n{values}\n")
     settings.write_text(text, "utf-8")
-    with one_backbone():
+    with one_backbone(in_training=True):
         yield tmp_path
 
 

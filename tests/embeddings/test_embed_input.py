@@ -108,7 +108,7 @@ def test_rejects_and_the_limit(config: EmbedConfig, workspace: Workspace, ingest
     (workspace.root / "in" / "scene-0003.png").write_bytes(b"no picture")
     (workspace.root / "in" / "scene-0017.png").write_bytes(b"")
     ingest(workspace.root, "reference", sorted((workspace.root / "in").iterdir()))
-    with pytest.raises(GapsError, match=r"2 of 20 reference images.*0\.05 allows: 1× .*rejects\.parquet") as caught:
+    with pytest.raises(GapsError, match=r"2 of 20 reference images.*0\.05 allows: 1 × .*rejects\.parquet") as caught:
         run(config)
     assert caught.value.exit_code == 3
     directory = workspace.embeddings("reference", config.model)

@@ -88,7 +88,7 @@ def test_a_trained_trunk_never_reads_the_features_of_the_untrained_one(
 def test_nothing_usable(small: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     table = pa.table({"image_id": ["a"], "uri": [str(tmp_path / "a.png")], "sha256": [None], "group": [""]})
-    with pytest.raises(NdecError, match=r"none of the 1 images .*'a', 'empty file'"):
+    with pytest.raises(NdecError, match=r"none of 1 image can be used; the first, a \(.*a\.png\): empty file"):
         embed_images(Workspace(tmp_path), embedder_from_model(Workspace(tmp_path), MODEL, None, 32), table, str, 32)
 
 
