@@ -38,7 +38,7 @@ demo: install
 # belongs to one part, so that it is loaded once; the parts take about as long as each other. The last part prints as it
 # goes, the others at the end. TEST_FLAGS: options such as -k, not paths.
 SERVED = $(shell grep -rlE 'mark\.(server|browser)' --include='test_*.py' tests)
-FOLDERS := $(addprefix tests/,candidates embeddings faults)
+FOLDERS := $(addprefix tests/,candidates core edits embeddings faults)
 test: install lint
 	@out=$$(mktemp -d); run() { $(VENV)/bin/python -m pytest $(TEST_FLAGS) "$$@" 2>&1; }; \
 	  run tests/annotation >"$$out/1" & first=$$!; \
