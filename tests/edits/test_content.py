@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,7 +29,8 @@ def coordinates(width: int, height: int) -> Image.Image:
 def seen_share(image: Image.Image) -> float:
     """Area of the convex hull of all places found again in a picture made from `coordinates`."""
     pixels = np.asarray(image)
-    inside = cv2.erode((pixels[..., 2] == 255).astype(np.uint8), np.ones((3, 3))) > 0  # borders are interpolated
+    # Bicubic interpolation makes brighter, so other, places next to a border, also where the picture ends.
+    inside = cv2.erode((pixels[..., 2] == 255).astype(np.uint8), np.ones((5, 5)), borderValue=0) > 0
     hull = cv2.convexHull(pixels[inside][:, :2].astype(np.float32))
     return cv2.contourArea(hull) / 250**2
 
@@ -75,6 +76,7 @@ def test_overlay_hides_and_a_crop_can_cut_it_off() -> None:
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), names=st.lists(st.sampled_from(sorted(GEOMETRY - COLOURED)), min_size=1, max_size=3))
+@example(seed=405668588, names=["crop", "pad", "rotate"])  # the border of the original runs into that of the picture
 def test_share_of_any_geometry_equals_counting_places(seed: int, names: list[str]) -> None:
     rng = np.random.default_rng(seed)
     ranges = {name: r for recipe in EDIT_RECIPES.values() for name, _, r in recipe.steps}
@@ -82,7 +84,7 @@ def test_share_of_any_geometry_equals_counting_places(seed: int, names: list[str
     for record in records:
         if "fill" in record["parameters"]:
             record["parameters"]["fill"] = [0, 0, 0]
-    # the count loses about one pixel at each border per operation: up to .04 of 480 × 360, .02 of this
+    # the count loses about two pixels at each border: up to .04 of 480 × 360, .02 of this
     edited = replay(coordinates(960, 720), records)
     assert edited.content_share == pytest.approx(seen_share(edited.image), abs=0.04)
 
