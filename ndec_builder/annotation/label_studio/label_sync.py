@@ -74,6 +74,7 @@ def pull_labels(
     found.counts["labels"] = tables.label_count
     # the tasks are read only where pairs were skipped: they take memory
     found.counts["skipped"] = len(waiting_skips(tables.skipped, tables.tasks)) if tables.skipped else 0
+    return_freed_memory()  # of the labels, before all tasks are written
     found.snapshot.write()
     found.comparisons.write()
     return found.counts, found.deleted
