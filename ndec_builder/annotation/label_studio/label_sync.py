@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,11 +153,11 @@ def collect_changes(
             found.stored.append((project, number))
         if more.label_count:
             found.labels.append(found.store.put(more.take_labels()))
-        rows.skips += more.skips
-        rows.incidents += more.incidents
+        rows.skips, rows.incidents = rows.skips + more.skips, rows.incidents + more.incidents
         snapshot.close(project.id)
         projects.report_renamed(project, title, split, assignee)
         del kept, given, known, changes, more  # before those of the next project
+        gc.collect()  # requests leave cycles, and most of them are old by now
         return_freed_memory()
     del stored_labels, assigned  # before labels and snapshot are written
     return_freed_memory()
