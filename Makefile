@@ -53,7 +53,7 @@ test: install lint
 # network or kills. Mark a test `slow` that takes more than 0.15 s of CPU time. Modules with such tests only are not loaded.
 LEFT_OUT := slow or server or browser or cluster or network or gpu
 NOT_QUICK = $(shell grep -rlE '^pytestmark = .*mark\.($(subst $() or ,|,$(LEFT_OUT)))\b' --include='test_*.py' tests)
-HALF := tests/annotation tests/sources
+HALF := tests/annotation tests/core
 quick: $(VENV)/.installed
 	@run() { $(VENV)/bin/python -m pytest -q -m "not ($(LEFT_OUT))" $(TEST_FLAGS) $(addprefix --ignore=,$(NOT_QUICK)) "$$@"; }; \
 	  run $(HALF) & first=$$!; \
