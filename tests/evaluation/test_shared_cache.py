@@ -51,7 +51,7 @@ def test_pairs_that_another_benchmark_has_measured_meanwhile_are_not_measured_ag
         true(folder, pairs, [pair_geometry._key(*pair) for pair in pairs], Engine(here=True))
     other.join()
     assert not calls and np.isfinite(found[0][:, 0]).all()
-    with locked(folder):  # whoever lacks nothing does not wait
+    with locked(folder):  # a run that needs nothing new does not wait
         again = pair_geometry.pair_signals(workspace, data, QUERY, REFERENCE, Engine(here=True))
     np.testing.assert_array_equal(again, found[0])
 

@@ -24,7 +24,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from faults import record  # noqa: E402
-from faults.soak import memory_of, parts_of_memory  # noqa: E402
+from faults.process_memory import memory_of, parts_of_memory  # noqa: E402
 
 
 def work(path: Path, number: int) -> None:

@@ -3,7 +3,7 @@
     python tests/faults/interned.py [--rounds 4000]
 
 Until Python 3.11 pathlib interns each part of a path. A name that nobody uses any more leaves the dictionary, but its
-slot stays taken until the dictionary is built anew, with three slots for each name in use. So it can grow once, by a
+slot stays taken until the dictionary is rebuilt, with three slots for each name in use. So it can grow once, by a
 doubling, and then not again. A round makes as many new names as one of soak.py does (340, most of them temporary files
 and numbers of processes); as many names are in use as there (120,000, from the libraries that ndec loads).
 """
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults import record  # noqa: E402
-from faults.soak import allocated  # noqa: E402
+from faults.process_memory import allocated  # noqa: E402
 
 IN_USE, A_ROUND = 120_000, 340
 STEP = 1.0  # MiB: a change that is shown; the dictionary has 4

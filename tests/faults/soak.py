@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import os
 import random
 import shutil
@@ -30,6 +29,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import numpy as np  # noqa: E402
 
 from faults import record  # noqa: E402
+from faults.process_memory import (  # noqa: E402
+    allocated,
+    handles_of,
+    memory_of,
+    parts_of_memory,
+    processor_seconds,
+    tree_of,
+)
 from faults.small_bench import take_pictures  # noqa: E402
 from ndec_builder.annotation.label_studio.connection import connect_label_studio  # noqa: E402
 from ndec_builder.annotation.label_studio.data_lock import data_lock  # noqa: E402
@@ -67,74 +74,6 @@ class Sample:
     arena: float
     maps: float
     objects: int
-
-
-def tree_of(pid: int) -> list[int]:
-    """A process and its children of children; nothing for number 0."""
-    found = [pid] if pid else []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) in found:
-            found.append(int(path.parent.name))
-    return found
-
-
-def memory_of(pid: int) -> float:
-    """Anonymous MiB: what the process itself asked for. Pages of files come and go as the system likes."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
-
-
-def parts_of_memory() -> tuple[float, float, float]:
-    """Anonymous MiB of this process in the C library's heap, in mappings of 1 GiB and more, and in the others."""
-    heap = arena = maps = 0.0
-    size, name = 0, ""
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        first, _, rest = line.partition(" ")
-        if not first.endswith(":"):
-            begin, end = (int(part, 16) for part in first.split("-"))
-            size, name = end - begin, " ".join(rest.split()[4:])
-        elif first == "Anonymous:":
-            found = int(rest.split()[0]) / 1024
-            if name == "[heap]":
-                heap += found
-            elif not name and size >= 2**30:
-                arena += found
-            else:
-                maps += found
-    return heap, arena, maps
-
-
-class _Blocks(ctypes.Structure):
-    """glibc's struct mallinfo2."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in ("arena", "parts", "fast_parts", "maps", "mapped", "a", "b", "in_use", "free", "top")
-    ]
-
-
-def allocated() -> float:
-    """MiB of this process in blocks of the C library that were not freed: what grows if something is kept."""
-    library = ctypes.CDLL(None)
-    library.mallinfo2.restype = _Blocks
-    found = library.mallinfo2()
-    return float(found.in_use + found.mapped) / 2**20
-
-
-def processor_seconds(pids: list[int]) -> float:
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def handles_of(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def leftovers(workspace: Path, scratch: Path) -> list[Path]:
@@ -205,7 +144,7 @@ def soak(minutes: float, rounds: int, load: float, demo: Path | None, size: int)
         samples: list[Sample] = []
         with label_studio(workspace) as server:
             bench = Soak(folder, demo, size)
-            for name in range(INTERNED):  # interned.py: it doubles once and not again, whoever makes the names
+            for name in range(INTERNED):  # it doubles once and not again: interned.py
                 sys.intern(f"soak {name}")
             begun = time.monotonic()
             used = processor_seconds([os.getpid(), *tree_of(server)])

@@ -31,7 +31,8 @@ import numpy as np  # noqa: E402
 import requests  # noqa: E402
 
 from faults import record  # noqa: E402
-from faults.soak import floor_rise, handles_of, memory_of, processor_seconds, slope, tree_of  # noqa: E402
+from faults.process_memory import handles_of, memory_of, processor_seconds, tree_of  # noqa: E402
+from faults.soak import floor_rise, slope  # noqa: E402
 from ndec_builder.annotation.label_studio.credentials import image_key  # noqa: E402
 from ndec_builder.annotation.label_studio.server import running_state  # noqa: E402
 from ndec_builder.annotation.tables import AnnotationTables  # noqa: E402

@@ -51,7 +51,7 @@ def test_a_long_soak_has_a_verdict_on_its_last_third(rounds: int, begins: int, v
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="a later pathlib does not intern names")
 def test_names_that_come_and_go_double_the_dictionary_of_interned_strings_once() -> None:
-    """In a process of its own, whose dictionary is not large already. It is built anew in round 734 again."""
+    """In a process of its own, whose dictionary is not large already. Its next rebuilding is in round 734."""
     paths = os.pathsep.join(str(path) for path in (Path(__file__).parents[2], Path(__file__).parents[1]))
     code = "import json; from faults.interned import changes; print(json.dumps(changes(800)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONPATH": paths})
@@ -63,7 +63,7 @@ def test_names_that_come_and_go_double_the_dictionary_of_interned_strings_once()
 
 MAPPINGS = """
 import json, mmap
-from faults.soak import parts_of_memory
+from faults.process_memory import parts_of_memory
 before = parts_of_memory()
 reserved = mmap.MAP_PRIVATE | 0x4000  # MAP_NORESERVE, as allocators use it; the kernel does not join the two then
 with mmap.mmap(-1, 2**30, flags=reserved) as large, mmap.mmap(-1, 2**24, flags=mmap.MAP_PRIVATE) as small:

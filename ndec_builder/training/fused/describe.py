@@ -27,9 +27,8 @@ class PictureDescriber:
         self._model = Inference(backbone, bf16, lanes)
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        filled = np.zeros(
-            (TRUNK_BATCH, self._size, self._size, 3), np.uint8
-        )  # the order of memory that the trunk takes
+        # Channels last is the order of memory that the trunk takes.
+        filled = np.zeros((TRUNK_BATCH, self._size, self._size, 3), np.uint8)
         for place, picture in enumerate(pictures):
             filled[place] = to_array(Image.fromarray(picture), self._size).transpose(1, 2, 0)
         return trunk_features(self._model, filled.transpose(0, 3, 1, 2))[: len(pictures)]
