@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,6 +124,14 @@ def pictures(folder: Path, count: int) -> Path:
         (folder / f"day{number % 2}").mkdir(parents=True, exist_ok=True)
         (folder / f"day{number % 2}" / f"IMG_{number // 2:04}.jpg").write_bytes(b"not opened")
     return folder
+
+
+def test_a_busy_second_port_is_reported_with_the_option_that_the_demo_has(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        config = DemoConfig(out=tmp_path / "demo", port=port - 1)
+        with pytest.raises(NdecError, match=rf"^port {port} .* choose another with `--port NUMBER`.* and the next one"):
+            make_manifest(config)
 
 
 def test_too_few_pictures_are_refused_before_anything_is_written(tmp_path: Path) -> None:

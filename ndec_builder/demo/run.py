@@ -231,9 +231,12 @@ class _Stages:
 
     def servers(self, config: DemoConfig) -> AbstractContextManager[Callable[[], Connection]]:
         """Label Studio and the image server, which start meanwhile; the function waits for them."""
+        from ndec_builder.annotation.label_studio.ports import check_port_is_free
         from ndec_builder.annotation.serve import launching
         from ndec_builder.annotation.settings import ServeConfig
 
+        # the image server would name an option of `annotate serve`
+        check_port_is_free(config.port + 1, "`--port NUMBER` (the demo uses NUMBER and the next one)")
         ports = {"port": config.port, "image_port": config.port + 1}
         return launching(build(ServeConfig, "annotate.serve", self.settings, workspace=config.out, **ports))
 

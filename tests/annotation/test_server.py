@@ -235,7 +235,7 @@ def test_only_one_command_works_on_a_split_at_a_time(tmp_path: Path) -> None:
 
 def test_a_busy_port_is_reported_before_anything_starts(env: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        with pytest.raises(NdecError, match="in use"):
+        with pytest.raises(NdecError, match=rf"in use by process {os.getpid()} \(.*`--port NUMBER`"):
             LabelStudioServer(tmp_path / "data", busy.getsockname()[1], env=env).start()
         assert not (tmp_path / "data").exists()
 
@@ -245,8 +245,8 @@ def test_a_port_that_is_released_a_moment_later_counts_as_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
         with pytest.raises(NdecError, match="in use"):
-            check_port_is_free(port, "--port", wait=0.05)
+            check_port_is_free(port, "`--port NUMBER`", wait=0.05)
         release = threading.Timer(0.3, held.close)
         release.start()
-        check_port_is_free(port, "--port", wait=30)
+        check_port_is_free(port, "`--port NUMBER`", wait=30)
         release.join()

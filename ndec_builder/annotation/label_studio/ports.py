@@ -47,6 +47,7 @@ def page_origins(url: str) -> set[str]:
 def check_port_is_free(port: int, option: str, host: str = HOST, wait: float = 0) -> None:
     """Raise NdecError when something still listens on the port after `wait` seconds.
 
+    The message names the process that listens, where this user may see it, and the `option` that takes another number.
     Label Studio itself would silently move to the next port. Pass `wait` after ending the program that used the port:
     the system releases it a moment later than the process.
     """
@@ -54,7 +55,7 @@ def check_port_is_free(port: int, option: str, host: str = HOST, wait: float = 0
     while (reason := _why_not(port, host)) and time.monotonic() < deadline:
         time.sleep(0.1)
     if reason:
-        raise NdecError(f"port {port} on {host} {reason}; choose another with `{option} NUMBER`, or end that program")
+        raise NdecError(f"port {port} on {host} {reason}; choose another with {option}, or end that program")
 
 
 def _why_not(port: int, host: str) -> str:
@@ -68,8 +69,14 @@ def _why_not(port: int, host: str) -> str:
         except socket.gaierror:
             raise NdecError(f"the host {host!r} is unknown here; give an address of this machine with --host") from None
         except OSError:
-            return "is in use by another program"
+            return f"is in use by {_user_of(port)}"
     return ""
+
+
+def _user_of(port: int) -> str:
+    """The process that listens on this port, in words."""
+    holders = [listener for listener in listeners() if listener.port == port and listener.pid]
+    return f"process {holders[0].pid} ({holders[0].command[:80]})" if holders else "another program"
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class LabelStudioServer:
         """Start the process without waiting until it answers."""
         program = find_server(self.env)
         ended = self._end_orphan()
-        check_port_is_free(self.port, "--port", self.host, wait=_STOP_SECONDS if ended else 0)
+        check_port_is_free(self.port, "`--port NUMBER`", self.host, wait=_STOP_SECONDS if ended else 0)
         secret = make_secrets(self.data)
         self._lock = data_lock.acquire(self.data)
         try:

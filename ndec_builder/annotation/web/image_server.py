@@ -207,7 +207,7 @@ class ImageServer:
 
     def __init__(self, workspace: Workspace, port: int, host: str = HOST, label_studio: Collection[str] = ()) -> None:
         if port:
-            check_port_is_free(port, "--image-port", host)
+            check_port_is_free(port, "`--image-port NUMBER`", host)
         key = image_key(workspace.label_studio)
         self._pictures = Pictures(workspace)
         members = {
