@@ -20,12 +20,14 @@ from ndec_builder.annotation.label_studio.connection import Connection, connect_
 from ndec_builder.annotation.label_studio.handover import (
     move_from_left,
     offer_skipped,
+    replace_lost_gold,
     share_with_newcomers,
     withdraw_replaced,
 )
 from ndec_builder.annotation.label_studio.task_sync import sync_tasks
 from ndec_builder.annotation.label_tables import keys, of_people
 from ndec_builder.annotation.records.given_labels import take_given_labels
+from ndec_builder.annotation.records.gold_truth import GoldOverTime
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.stopping.certificate import first_labels, sample_advice
 from ndec_builder.annotation.stopping.progress import certificate_line
@@ -71,6 +73,7 @@ def run(config: PushConfig) -> Path:
         tables.keep_options(config.hints, config.check_above, config.check_pairs, named, config.sample)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
         withdrawn = withdraw_replaced(tables, connection)
+        replace_lost_gold(config, tables, connection)
         move_from_left(config, tables)
         share_with_newcomers(config, tables, connection)
         skipped = offer_skipped(config, tables, connection)
@@ -105,9 +108,13 @@ def run(config: PushConfig) -> Path:
 
 
 def _other_rounds(config: PushConfig, tables: AnnotationTables) -> list[str]:
-    """The other rounds that have a pair whose picture was replaced: it is asked again there too."""
-    touched = tables.shown.touched
-    found = {round_ for pair, round_, _ in keys(of_people(tables.tasks)) if pair in touched} if touched else set()
+    """The other rounds that have a pair whose picture was replaced: it is asked again there too, or, if it is a gold
+    pair, another one takes its place.
+    """
+    touched, tasks = tables.shown.touched, of_people(tables.tasks)
+    found = {round_ for pair, round_, _ in keys(tasks) if pair in touched} if touched else set()
+    if GoldOverTime(tables.workspace, tables.split, tables.gold).lost():
+        found |= set(tasks.filter(tasks["is_gold"])["round"].to_pylist())
     return [name for name in ROUNDS if name in found - {config.round}]
 
 

@@ -22,6 +22,7 @@ from ndec_builder.annotation.label_tables import (
 )
 from ndec_builder.annotation.push_options import PushOptions, read_push_options, write_push_options
 from ndec_builder.annotation.records import label_file, ledger
+from ndec_builder.annotation.records.gold_truth import GoldOverTime
 from ndec_builder.annotation.records.pair_values import read_pair_values
 from ndec_builder.annotation.records.pictures import ShownPictures
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
@@ -214,11 +215,12 @@ class AnnotationTables:
     @cached_property
     def gold(self) -> pa.Table:
         """Pairs of known truth (schema GOLD)."""
-        return self.read("gold", GOLD)
+        return self.read("gold", GOLD, added=("pictures",))
 
     def gold_truth(self) -> dict[str, str]:
-        """pair_id → truth of each gold pair."""
-        return dict(zip(self.gold["pair_id"].to_pylist(), self.gold["truth"].to_pylist(), strict=True))
+        """pair_id → truth of each gold pair; without those that somebody labelled with other pictures."""
+        unknown = GoldOverTime(self.workspace, self.split, self.gold).mislabelled(self.valid_labels)
+        return {pair: truth for pair, truth in keys(self.gold, "pair_id", "truth") if pair not in unknown}
 
     @cached_property
     def project_tasks(self) -> pa.Table:

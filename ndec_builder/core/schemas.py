@@ -193,6 +193,7 @@ GOLD = _schema(
     ("source_id", pa.string()),  # the user's image that both pictures show
     ("source_role", pa.string()),
     ("edit", pa.string()),  # json, as in the edits table
+    ("pictures", pa.string()),  # tag of the bytes that the truth is about; null: of an older version, or unknown
 )
 SET_ASIDE = _schema(
     "set_aside",  # append-only: labels that no longer count; their rows in labels stay

@@ -19,13 +19,15 @@ from support.fake_label_studio import FakeLabelStudio
 from support.pictures import scene
 
 
-def replace_picture(workspace: Workspace, role: str, image_id: str, seed: int) -> None:
+def replace_picture(
+    workspace: Workspace, role: str, image_id: str, seed: int, size: tuple[int, int] = (64, 48)
+) -> None:
     """The image's file becomes another scene; equal seeds give equal bytes."""
     table = read_table(workspace.images(role))
     rows = table.to_pylist()
     (row,) = (row for row in rows if row["image_id"] == image_id)
     path = workspace.files(role) / Path(row["uri"]).name
-    scene(seed, (64, 48)).save(path)
+    scene(seed, size).save(path)
     row["sha256"] = sha256_file(path)
     coming = workspace.images(role).with_name("coming.parquet")
     write_table(coming, pa.Table.from_pylist(rows, IMAGES))

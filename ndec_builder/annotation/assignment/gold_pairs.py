@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from PIL import Image
 
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.label_tables import keys
-from ndec_builder.annotation.records.pictures import GOLD_ROLE, gold_images
+from ndec_builder.annotation.records.gold_truth import GoldOverTime
+from ndec_builder.annotation.records.pictures import GOLD_ROLE, gold_images, pictures_tag
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say, track
@@ -53,19 +54,21 @@ class _Source:
 
 
 def make_gold(tables: AnnotationTables, count: int, seed: int) -> pa.Table:
-    """The split's gold pairs (schema GOLD), at least `count`: the existing ones, followed by new ones.
+    """The split's gold pairs (schema GOLD) whose truth holds, at least `count`: the existing ones, then new ones.
 
     Half are copies of gallery images. The others are negatives made from pool images, first those in no mined pair.
     Deterministic; after a kill, the next call makes the same pairs. Raises NdecError if the images are too few or too
     small.
     """
     existing, workspace, split = tables.gold, tables.workspace, tables.split
+    lost = GoldOverTime(workspace, split, existing).lost()
     for folder in (workspace.files(GOLD_ROLE), gold_images(workspace).parent):
         remove_abandoned(folder)
-    if existing.num_rows >= count:
-        return existing
+    if existing.num_rows - len(lost) >= count:
+        return _without(existing, lost)
     pairs: list[_Row] = existing.to_pylist()
-    known, used = ({row[name] for row in pairs} for name in ("pair_id", "source_id"))
+    known, used = {row["pair_id"] for row in pairs}, {row["source_id"] for row in pairs if row["pair_id"] not in lost}
+    count += len(lost)
     images: list[_Row] = []
     for number, source in enumerate(track(list(_sources(tables, 3 * count, seed)), 3 * count, "gold pairs")):
         if len(pairs) >= count:
@@ -79,13 +82,17 @@ def make_gold(tables: AnnotationTables, count: int, seed: int) -> pa.Table:
             images += made[1]
     if len(pairs) < count:
         raise NdecError(
-            f"only {len(pairs)} of {count} gold pairs could be made: the images of split {split!r} are too few, or "
-            f"smaller than {LEAST_SIDE} px; ask for a smaller share with --gold"
+            f"only {len(pairs) - len(lost)} of {count - len(lost)} gold pairs could be made: the images of split "
+            f"{split!r} are too few, or smaller than {LEAST_SIDE} px; ask for a smaller share with --gold"
         )
     _list_images(workspace, images)  # before the pairs: a pair without its image would show a placeholder
     tables.write("gold", table_of(GOLD, pairs))
     say(f"{number_of(len(pairs) - existing.num_rows, 'gold pair')} made for the split {split}")
-    return tables.gold
+    return _without(tables.gold, lost)
+
+
+def _without(gold: pa.Table, lost: Collection[str]) -> pa.Table:
+    return gold.filter(pa.array([pair not in lost for pair in gold["pair_id"].to_pylist()], pa.bool_()))
 
 
 def _sources(tables: AnnotationTables, count: int, seed: int) -> Iterator[_Source]:
@@ -120,13 +127,14 @@ def _make(workspace: Workspace, split: str, source: _Source, seed: int, number: 
         if edited.content_share < LEAST_CONTENT:
             return None
         query, sides = _keep(workspace, source, edited), {"reference": (source.role, source.row["image_id"])}
-        images, how = [query], edit_json(edited, "copy", seed)
+        images, how, shown_with = [query], edit_json(edited, "copy", seed), row["sha256"]
     else:
         left, right = (None, _reverse_box(rng)) if source.kind == "reverse_crop" else _two_boxes(rng)
         # A light edit as well: equal pixels in both images would distinguish these pairs from mined ones.
         shown = edit_image(_cut(original, left).image, "light", rng)
         query, reference = _keep(workspace, source, shown), _keep(workspace, source, _cut(original, right))
         images, sides = [query, reference], {"reference": (GOLD_ROLE, reference["image_id"])}
+        shown_with = reference["sha256"]
         how = json.dumps({"query_box": left, "reference_box": right, "query_edits": list(shown.edits)}, sort_keys=True)
     role, reference_id = sides["reference"]
     pair = {
@@ -134,6 +142,7 @@ def _make(workspace: Workspace, split: str, source: _Source, seed: int, number: 
         "query_id": query["image_id"], "query_role": GOLD_ROLE, "reference_id": reference_id, "reference_role": role,
         "truth": TRUTH_OF_KIND[source.kind], "kind": source.kind,
         "source_id": source.row["image_id"], "source_role": source.role, "edit": how,
+        "pictures": pictures_tag(query["sha256"], shown_with),
     }  # fmt: skip
     return pair, images
 
@@ -224,3 +233,20 @@ def mix_in_gold(new: pa.Table, gold: pa.Table, share: float, tasks: pa.Table, se
                 row = next(left)
             mixed.append(row | {"position": first + place})
     return table_of(TASKS, mixed)
+
+
+def in_place_of(rows: Sequence[TaskRow], gold: pa.Table, tasks: pa.Table) -> pa.Table:
+    """The rows of gold pairs (schema TASKS), each with another gold pair of `gold` that its annotator never had.
+
+    Rows for which none is left are missing. `tasks`: all tasks. Deterministic.
+    """
+    had: dict[str, set[str]] = defaultdict(set)
+    for pair_id_, annotator in keys(tasks, "pair_id", "annotator"):
+        had[annotator].add(pair_id_)
+    pairs, found = gold.to_pylist(), []
+    for row in sorted(rows, key=lambda row: (row["annotator"], row["round"], row["position"])):
+        free = (pair for pair in pairs if pair["pair_id"] not in had[row["annotator"]])
+        if (pair := next(free, None)) is not None:
+            had[row["annotator"]].add(pair["pair_id"])
+            found.append(row | {column: pair[column] for column in ("pair_id", "query_id", "reference_id")})
+    return table_of(TASKS, found)

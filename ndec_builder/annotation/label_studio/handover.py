@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from ndec_builder.annotation.assignment.gold_pairs import in_place_of, make_gold
 from ndec_builder.annotation.assignment.queues import TaskRow
 from ndec_builder.annotation.assignment.reassign import reassign, rows_for_newcomers
 from ndec_builder.annotation.assignment.replaced_pairs import former_keys, set_back
@@ -19,11 +20,13 @@ from ndec_builder.annotation.label_studio.label_sync import pull_labels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_studio.task_sync import delete_open_tasks
 from ndec_builder.annotation.label_tables import keys, of_people
+from ndec_builder.annotation.records.gold_truth import GoldOverTime
 from ndec_builder.annotation.records.pictures import is_former, pair_of, tag_of
 from ndec_builder.annotation.records.skips import OFFERED_AGAIN, label_states
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of, say
+from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import SKIPS, table_of
 
 
@@ -120,6 +123,48 @@ def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> int:
     if not count:
         pull_labels(tables, connection)
     return count
+
+
+def replace_lost_gold(config: PushConfig, tables: AnnotationTables, connection: Connection) -> None:
+    """Take back the gold pairs without a label, of all rounds, whose reference was replaced or removed since.
+
+    They would show a placeholder, or a picture about which their truth says nothing. Another gold pair goes to the same
+    place of the same queue, if one can be made.
+    """
+    lost = GoldOverTime(tables.workspace, tables.split, tables.gold).lost()
+    rows = _unlabelled(tables, [row for row in of_people(tables.tasks).to_pylist() if row["pair_id"] in lost])
+    if not rows:
+        return
+    free: list[TaskRow] = []
+    for assignee in sorted({(row["round"], row["annotator"]) for row in rows}):
+        own = [row for row in rows if (row["round"], row["annotator"]) == assignee]
+        free += withdraw_tasks(tables, connection, assignee, own)
+        pull_labels(tables, connection)  # the last labels: the file that announces a handover names one project
+    free = _unlabelled(tables, free)
+    gone = {(row["pair_id"], row["round"], row["annotator"]) for row in free}
+    kept = tables.tasks.filter(pa.array([key not in gone for key in keys(tables.tasks)], pa.bool_()))
+    needed = Counter(row["annotator"] for row in free)
+    needed.update(
+        name
+        for pair, name, is_gold in keys(kept, "pair_id", "annotator", "is_gold")
+        if is_gold and pair not in lost and name in needed
+    )
+    try:
+        gold = make_gold(tables, max(needed.values(), default=0), config.gold_seed)
+    except NdecError as error:
+        say(str(error))
+        gold = make_gold(tables, 0, config.gold_seed)  # the existing ones
+    others = in_place_of(free, gold, tables.tasks)
+    tables.write("tasks", pa.concat_tables([kept, others]))
+    say(
+        f"{number_of(len(free), 'gold pair')} without a label, whose reference was replaced or removed: taken back, "
+        f"and another one took the place of {others.num_rows}"
+    )
+
+
+def _unlabelled(tables: AnnotationTables, rows: Sequence[TaskRow]) -> list[TaskRow]:
+    done = set(keys(tables.valid_labels)) if rows else set()
+    return [row for row in rows if (row["pair_id"], row["round"], row["annotator"]) not in done]
 
 
 def move_from_left(config: PushConfig, tables: AnnotationTables) -> None:

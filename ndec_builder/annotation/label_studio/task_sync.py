@@ -13,6 +13,7 @@ from ndec_builder.annotation.label_studio.annotations import named_pair
 from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection, explain_errors, remember_pictures
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee, ServerSnapshot
 from ndec_builder.annotation.label_tables import of_people
+from ndec_builder.annotation.records.gold_truth import GoldOverTime
 from ndec_builder.annotation.records.pictures import gold_tags, pair_of, tag_of
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import say, track
@@ -36,12 +37,13 @@ def sync_tasks(
     point is completed by the next one, without duplicates.
     """
     client, finished = connection.client(), tables.labelled | tables.skipped | set_back(tables, round_)
+    lost = GoldOverTime(tables.workspace, tables.split, tables.gold).lost()  # the next push replaces them
     wanted: dict[str, list[_Row]] = {}
     for row in of_people(tables.tasks).to_pylist():
         if row["round"] == round_:
             # An annotator with nothing left to label gets an empty list: a deleted project is still made again.
             left = wanted.setdefault(row["annotator"], [])
-            if (row["pair_id"], round_, row["annotator"]) not in finished:
+            if (row["pair_id"], round_, row["annotator"]) not in finished and row["pair_id"] not in lost:
                 left.append(row)
     snapshot, imported = ServerSnapshot(tables), 0
     hints = shown is not None
