@@ -11,7 +11,8 @@ import pyarrow as pa
 from ndec_builder.annotation.assignment.replaced_pairs import replaced_text
 from ndec_builder.annotation.decisions.agreement import agreement_report
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth, undecided_truth
-from ndec_builder.annotation.decisions.audit import audit_text, write_sample
+from ndec_builder.annotation.decisions.audit import write_sample
+from ndec_builder.annotation.decisions.audit_text import audit_text
 from ndec_builder.annotation.decisions.dawid_skene import CLASSES
 from ndec_builder.annotation.decisions.label_statistics import kept_by_one, posterior_of, prior_of, residual_bound
 from ndec_builder.annotation.decisions.resolution import Resolution, resolve_tables
@@ -33,8 +34,8 @@ from ndec_builder.core.workspace import Workspace
 
 # 2: annotators and the residual bound in agreement.json; 3: audit, auto-clearing, no gold; 4: the audit asks one more
 # annotator, and its bound is for a finite number of pairs; 5: kappa of drawn pairs only, disputes count in `checked`
-# and in the residual bound
-RESULT_VERSION = 5
+# and in the residual bound; 6: pairs that were skipped in the audit count as copies
+RESULT_VERSION = 6
 
 
 @one_writer(lambda config: Workspace(config.workspace).annotation(config.split))

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.assignment.replaced_pairs import replaced_text, set_back
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
-from ndec_builder.annotation.decisions.audit import Audit, audit_text, current_audit
+from ndec_builder.annotation.decisions.audit import Audit, current_audit
+from ndec_builder.annotation.decisions.audit_text import audit_text
 from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.records.skips import waiting_skips
 from ndec_builder.annotation.settings import StatusConfig
@@ -66,7 +67,7 @@ def audit_and_clearing(config: StatusConfig) -> dict[str, Any]:
     """
     tables = AnnotationTables(Workspace(config.workspace), config.split)
     agreed = tables.directory / "agreement.json"
-    audit = current_audit(tables.directory, tables.counting_labels, tables.options)
+    audit = current_audit(tables.directory, tables.counting_labels, tables.options, tables.skips)
     if audit is None:
         hard = pc.sum(pc.equal(tables.decisions["decision"], "hard_negative")).as_py() or 0
         audit = Audit(hard, 0, 0, 0, 0, None) if hard else None

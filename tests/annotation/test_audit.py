@@ -13,7 +13,6 @@ from scipy.stats import binom, hypergeom
 from ndec_builder.annotation.decisions.audit import (
     audit_bound,
     audit_sample,
-    audit_text,
     audit_verdict,
     disputed_in_audit,
     evaluate_audit,
@@ -21,6 +20,7 @@ from ndec_builder.annotation.decisions.audit import (
     pairs_needed,
     unconfirmed_in_audit,
 )
+from ndec_builder.annotation.decisions.audit_text import audit_text
 from ndec_builder.annotation.decisions.binomial import rare_upper
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.core.schemas import LABELS

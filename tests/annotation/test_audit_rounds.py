@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import binom, hypergeom
 
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.decisions.audit import (
     Audit,
     audit_bound,
     audit_judges,
-    audit_text,
     current_audit,
     evaluate_audit,
 )
+from ndec_builder.annotation.decisions.audit_text import audit_text
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import audit_and_clearing, findings_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import CANDIDATES, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, SKIPS, TASKS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.votes import Vote, labels_of, push_rows, tasks_of
@@ -144,14 +146,51 @@ def test_agreement_status_and_decisions_follow_the_audit(tmp_path: Path, capsys:
     assert (found["kept"], found["audited"], found["copies"], found["doubtful"]) == (400, 300, 1, 0)
     assert found["bound"] == audit_bound(1, 300, 400)
     assert "1 edited copy" in capsys.readouterr().err
+    no_skips = table_of(SKIPS, [])
     changed = {row["pair_id"]: (row["decision"], row["basis"]) for row in decisions}
     assert changed.pop(copy) == ("edited_copy", "adjudicated")
     assert set(changed.values()) == {("hard_negative", "agreed")}
-    assert current_audit(directory, labels_of(votes + answers), PushOptions()) == Audit(
+    assert current_audit(directory, labels_of(votes + answers), PushOptions(), no_skips) == Audit(
         400, 300, 300, 1, 0, found["bound"], watched_bound=found["watched_bound"]
     )
-    assert current_audit(directory, labels_of(votes), PushOptions()) == Audit(400, 300, 0, 0, 0, None)
+    assert current_audit(directory, labels_of(votes), PushOptions(), no_skips) == Audit(400, 300, 0, 0, 0, None)
     config = StatusConfig(tmp_path)
     assert findings_text(audit_and_clearing(config)) == [
-        audit_text(current_audit(directory, labels_of(votes + answers), PushOptions()))
+        audit_text(current_audit(directory, labels_of(votes + answers), PushOptions(), no_skips))
     ]  # type: ignore[arg-type]
+
+
+def test_a_pair_that_the_auditor_skips_counts_as_a_copy_until_somebody_labels_it(tmp_path: Path) -> None:
+    """People skip what is hard to tell: the pairs that they do label are no random sample of all."""
+    workspace = Workspace(tmp_path)
+    votes = first_round(40)
+    tasks = tasks_of(votes)
+    audit = plan(tmp_path, votes, tasks, ("cleo",), pairs=10).to_pylist()
+    given = [row["pair_id"] for row in audit]
+    clean = [(pair, "audit", "cleo", "hard_negative") for pair in given]
+    directory = workspace.annotation("test")
+    pairs = sorted({vote[0] for vote in votes})
+    write_table(workspace.candidates("test") / "candidates.parquet", candidates_of(pairs))
+    write_table(directory / "tasks.parquet", pa.concat_tables([tasks, table_of(TASKS, audit)]))
+
+    def found(labels: list[Vote], skipped: str) -> dict[str, float]:
+        write_table(directory / "labels.parquet", labels_of(votes + labels))
+        row = {"pair_id": skipped, "round": "audit", "annotator": "cleo", "kind": "skipped", "label_rows": 0}
+        write_table(directory / "skips.parquet", table_of(SKIPS, [row]))
+        resolve.run(ResolveConfig(tmp_path))
+        return read_json(directory / "agreement.json")["audit"]
+
+    some = found(clean[1:], given[0])
+    assert (some["audited"], some["copies"], some["skipped"], some["open"]) == (9, 0, 1, 1)
+    # of 40 kept pairs, 1 "copy" among 10: its pair stays in the dataset, so nothing is taken off the bound
+    copies = max(n for n in range(1, 41) if chance_of_at_most(1, n) > 0.05)
+    assert some["bound"] == pytest.approx(copies / 40) and some["watched_bound"] >= some["bound"]
+    assert "1 skipped" in audit_text(audit_and_clearing(StatusConfig(tmp_path))["audit"])
+    labelled = found(clean, given[0])
+    assert (labelled["audited"], labelled["skipped"]) == (10, 0) and labelled["bound"] == audit_bound(0, 10, 40)
+
+
+def chance_of_at_most(found: int, copies: int) -> float:
+    """P(at most `found` copies are seen in 10 of 40 pairs with that many copies, 10 % of them overlooked)."""
+    there = np.arange(min(10, copies) + 1)
+    return float((hypergeom.pmf(there, 40, copies, 10) * binom.cdf(found, there, 0.9)).sum())

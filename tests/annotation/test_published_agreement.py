@@ -15,7 +15,8 @@ from sklearn.metrics import cohen_kappa_score
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.agreement import agreement_report, agreement_texts, krippendorff_alpha
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth, undecided_truth
-from ndec_builder.annotation.decisions.audit import audit_text, evaluate_audit, pairs_to_watch, published_bound
+from ndec_builder.annotation.decisions.audit import evaluate_audit, pairs_to_watch
+from ndec_builder.annotation.decisions.audit_text import audit_text, published_bound
 from ndec_builder.annotation.decisions.label_statistics import kept_by_one, residual_bound
 from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.annotation.label_tables import keys

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ndec_builder.annotation.assignment.rounds import new_tasks
-from ndec_builder.annotation.decisions.audit import audit_order, audit_text, evaluate_audit, sample_chances
+from ndec_builder.annotation.decisions.audit import audit_order, evaluate_audit, sample_chances
+from ndec_builder.annotation.decisions.audit_text import audit_text
 from ndec_builder.annotation.decisions.weighted_draws import doubt_weights, draw_chances, weighted_order
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import AnnotationTables

@@ -31,11 +31,11 @@ from ndec_builder.annotation.decisions.weighted_draws import draw_chances, weigh
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
 from ndec_builder.annotation.push_options import PushOptions
 from ndec_builder.candidates.kept_queries import kept_queries
-from ndec_builder.core.console import number_of
 from ndec_builder.core.storage import read_json, write_json
 
 GOAL = 0.01  # upper bound that the audit should reach: share of edited copies among kept hard negatives
 NO_COPY = ("hard_negative", "unrelated")
+SKIPPED = "skipped"  # verdict of an open pair that somebody skipped
 CONFIRMED = 3  # a copy that leads by this many labels needs no further one
 
 
@@ -52,6 +52,7 @@ class Audit:
     judges: int = 1  # annotators who re-label each pair
     watched_bound: float | None = None  # the same, but it may be watched: stop whenever it is low enough
     weighted: bool = False  # doubtful pairs were drawn more often; then `bound` is `watched_bound`
+    skipped: int = 0  # open pairs that an annotator skipped or whose label was withdrawn: they count as copies
 
     @property
     def open(self) -> int:
@@ -89,6 +90,11 @@ def audit_votes(labels: pa.Table) -> dict[str, list[str]]:
         if round_ == AUDIT_ROUND:
             votes[pair].append(label)
     return dict(votes)
+
+
+def skipped_in_audit(skips: pa.Table) -> set[str]:
+    """Pairs that somebody skipped in the audit, or whose audit label was withdrawn; they may have a label since."""
+    return {pair for pair, round_ in keys(skips, "pair_id", "round") if round_ == AUDIT_ROUND}
 
 
 def audit_verdict(votes: Sequence[str], asked: int = 1) -> str:
@@ -167,18 +173,23 @@ def evaluate_audit(
     votes: Mapping[str, Sequence[str]],
     asked: int = 1,
     chances: np.ndarray | None = None,
+    skipped: Collection[str] = (),
 ) -> Audit:
     """Count the verdicts of the sample `drawn` and bound the share of edited copies left among all `kept` pairs.
 
     asked: annotators who re-label each pair (`audit_judges`). chances: of weighted draws (`sample_chances`); then a
-    pair that is still open ends the part of the order that counts for the bound.
+    pair that is still open ends the part of the order that counts for the bound. skipped: pairs that somebody skipped
+    (`skipped_in_audit`). People skip what is hard to tell, so without them the labelled pairs are no random sample:
+    those that are still open count as copies, and stay among the kept ones.
     """
     found = [audit_verdict(votes.get(pair, ()), asked) for pair in drawn]
-    audited = len(found) - found.count("open")
+    found = [SKIPPED if one == "open" and pair in skipped else one for one, pair in zip(found, drawn, strict=True)]
+    waiting = found.count(SKIPPED)
+    audited = len(found) - found.count("open") - waiting
     copies, doubtful = found.count("copy"), found.count("doubtful")
     watched = _watched_bound(found, kept, chances)
-    bound = audit_bound(copies + doubtful, audited, kept) if chances is None else watched
-    return Audit(kept, len(drawn), audited, copies, doubtful, bound, asked, watched, chances is not None)
+    bound = audit_bound(copies + doubtful, audited, kept, waiting) if chances is None else watched
+    return Audit(kept, len(drawn), audited, copies, doubtful, bound, asked, watched, chances is not None, waiting)
 
 
 def _watched_bound(found: Sequence[str], kept: int, chances: np.ndarray | None) -> float | None:
@@ -199,15 +210,16 @@ def _watched_bound(found: Sequence[str], kept: int, chances: np.ndarray | None) 
     return max(most - removed, 0) / (kept - removed)
 
 
-def audit_bound(found: int, audited: int, kept: int) -> float | None:
+def audit_bound(found: int, audited: int, kept: int, skipped: int = 0) -> float | None:
     """One-sided 95 % upper bound of the share of edited copies among the kept pairs without the `found` ones.
 
-    None without an audited pair.
+    skipped: pairs of the sample that are not audited; they count as copies that are still kept. None without an audited
+    or skipped pair.
     """
-    if not audited:
+    if not audited + skipped:
         return None
     left = kept - found
-    return (rare_upper(found, audited, kept, MISSED) - found) / left if left else 0.0
+    return (rare_upper(found + skipped, audited + skipped, kept, MISSED) - found) / left if left else 0.0
 
 
 def write_sample(
@@ -219,7 +231,7 @@ def write_sample(
     write_json(directory / "audit.json", {"kept": len(kept), "sample": list(drawn)} | more)
 
 
-def current_audit(directory: Path, labels: pa.Table, options: PushOptions) -> Audit | None:
+def current_audit(directory: Path, labels: pa.Table, options: PushOptions, skips: pa.Table) -> Audit | None:
     """The audit by the labels pulled so far, with the kept pairs of the last decisions; None before a draw."""
     path = directory / "audit.json"
     if not path.is_file():
@@ -227,7 +239,8 @@ def current_audit(directory: Path, labels: pa.Table, options: PushOptions) -> Au
     stored = read_json(path)
     votes = audit_votes(labels.filter(pc.equal(labels["round"], AUDIT_ROUND)))
     chances = np.array(stored["chances"]).reshape(-1, 2) if "chances" in stored else None
-    return evaluate_audit(stored["kept"], stored["sample"], votes, audit_judges(options), chances)
+    skipped = skipped_in_audit(skips)
+    return evaluate_audit(stored["kept"], stored["sample"], votes, audit_judges(options), chances, skipped)
 
 
 def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:
@@ -254,42 +267,3 @@ def pairs_to_watch(copies: int, kept: int, goal: float = GOAL) -> int | None:
     if not proven(kept):
         return None
     return copies + bisect_left(range(copies, kept), True, key=proven)
-
-
-def audit_text(audit: Audit) -> str:
-    """One line for the terminal: what was found, the bound, and how many more pairs the goal needs."""
-    if not audit.drawn:
-        return (
-            f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with annotators who "
-            "have not seen them bounds the share of edited copies among them"
-        )
-    by = " by two" if audit.judges > 1 else ""
-    text = (
-        f"audit: {audit.audited:,} of {audit.drawn:,} sampled pairs re-labelled{by}, "
-        f"{number_of(audit.copies, 'edited copy')}, "
-        f"{audit.doubtful} doubtful (they count as copies)"
-    )
-    if audit.bound is None:
-        return text
-    most = audit.watched_bound if audit.watched_bound is not None else audit.bound
-    text += f": at most {most:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
-    text += f", if an annotator overlooks at most {MISSED:.0%} of the copies)"
-    if audit.weighted:
-        return text + "; doubtful pairs were drawn more often; stop whenever the bound is low enough"
-    text += "; you may stop now or enlarge the sample"
-    if audit.bound < most:
-        text += f" ({audit.bound:.2%} if its size was fixed before the first label)"
-    if most > GOAL and (need := pairs_to_watch(audit.copies + audit.doubtful, audit.kept)):
-        text += f"; {GOAL:.0%} needs up to {number_of(need, 'audited pair')} and no further copy"
-    return text
-
-
-def published_bound(audit: Mapping[str, Any]) -> tuple[float, str] | None:
-    """(Bound, how it may be read) of an audit in agreement.json; None without an audited pair.
-
-    People look at an audit and enlarge it until the bound is low enough, so a dataset states the one that allows that.
-    Audits of earlier versions have only the bound of a fixed size.
-    """
-    if (watched := audit.get("watched_bound")) is not None:
-        return watched, "one-sided 95 % bound, valid however often people looked"
-    return None if audit["bound"] is None else (audit["bound"], "one-sided 95 % bound for a size fixed in advance")

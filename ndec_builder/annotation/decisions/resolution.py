@@ -19,6 +19,7 @@ from ndec_builder.annotation.decisions.audit import (
     kept_pairs,
     overruled,
     sample_chances,
+    skipped_in_audit,
 )
 from ndec_builder.annotation.decisions.clearing import Clearing, clearable, recheck_cleared, votes_without_audit
 from ndec_builder.annotation.decisions.label_statistics import prior_of
@@ -119,6 +120,7 @@ def resolve_tables(tables: AnnotationTables, rules: DecisionRules | None = None)
             audit_votes(labels),
             audit_judges(tables.options),
             sample_chances(kept, drawn, weights),
+            skipped_in_audit(tables.skips),
         ),
         clearing,
         tables.cleared.num_rows - len(cleared),

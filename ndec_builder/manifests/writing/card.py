@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ndec_builder.annotation.decisions.agreement import agreement_texts
-from ndec_builder.annotation.decisions.audit import published_bound
+from ndec_builder.annotation.decisions.audit_text import card_text
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import MANIFEST_TABLES
 from ndec_builder.manifests.writing.responsible import came_with_files, card_facts, escaped, other_choice
@@ -231,17 +231,8 @@ def _proof(agreement: dict[str, Any]) -> list[str]:
     """Results of random checks: the audit of the kept pairs, and of the pairs that nobody labelled."""
     lines = []
     audit, cleared = agreement.get("audit"), agreement.get("auto_clear")
-    if audit and (published := published_bound(audit)):
-        bound, meaning = published
-        lines.append(
-            f"* Audit: {audit['audited']:,} of the {audit['kept']:,} kept hard negatives, drawn at random, were "
-            f"re-labelled by {'two other annotators' if audit.get('judges', 1) > 1 else 'another annotator'} "
-            "without a pre-label: "
-            f"{number_of(audit['copies'], 'edited copy')}, "
-            f"{audit['doubtful']:,} doubtful; these were removed. At most {bound:.2%} of the kept hard "
-            f"negatives are copies ({meaning}, doubtful pairs counted as copies; assumption: an annotator "
-            f"misses at most {audit.get('missed_at_most', 0):.0%} of the copies)."
-        )
+    if audit and (text := card_text(audit)):
+        lines.append(f"* {text}")
     if certificate := agreement.get("certificate"):
         lines.append(_certificate(certificate))
     if cleared and cleared["threshold"] is not None:

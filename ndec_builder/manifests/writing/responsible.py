@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ndec_builder.annotation.decisions.agreement import agreement_texts
-from ndec_builder.annotation.decisions.audit import published_bound
+from ndec_builder.annotation.decisions.audit_text import published_bound
 from ndec_builder.core.vocabulary import FILE_SOURCE
 
 RAI_CONFORMS_TO = "http://mlcommons.org/croissant/RAI/1.0"
