@@ -38,7 +38,8 @@ def _page(rows: list[_Row], query: dict[str, str]) -> list[_Row]:
 
 def _projects(server: StoredState, query: dict[str, str], _: Any) -> tuple[int, Any]:
     rows = [server.project(number) for number in sorted(server.data["projects"], reverse=True)]
-    found = _page(rows, query)
+    names = set(query["include"].split(",")) if "include" in query else None
+    found = [{name: row[name] for name in row if names is None or name in names} for row in _page(rows, query)]
     return (200, {"count": len(rows), "results": found}) if found or query.get("page", "1") == "1" else (404, {})
 
 

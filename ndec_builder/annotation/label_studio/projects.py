@@ -15,6 +15,8 @@ from ndec_builder.core.storage import read_json, write_json
 from ndec_builder.core.workspace import Workspace, shipped
 
 _KEY, _STORED = "ndec-key: ", "ndec-stored: "
+# the fields of a Project; Label Studio counts and copies eight times as long when it lists all fields of 100 projects
+_LISTED = "id,title,description,task_number,num_tasks_with_annotations"
 _LAYOUT = {"className", "size", "zoom", "zoomControl", "defaultZoom", "maxWidth", "horizontalAlignment"}
 _FORMER_HINTS = {  # as worded by former versions → as worded now
     "The query can be made from the reference alone: crop, filter, text, pasted whole on something": (
@@ -83,7 +85,7 @@ def project_description(workspace: Workspace, split: str, round_: str, annotator
 def find_projects(client: Any) -> dict[str, Project]:
     """Every ndec project on the server by the key in its description."""
     found: dict[str, Project] = {}
-    for project in client.projects.list(page_size=100):
+    for project in client.projects.list(page_size=100, include=_LISTED):
         _, mark, key = (project.description or "").partition(_KEY)
         if mark:
             counts = (project.task_number or 0, project.num_tasks_with_annotations or 0)
