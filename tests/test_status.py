@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ndec_builder.cli.assist.next_steps import in_workspace
-from ndec_builder.cli.assist.status import first_open_step, survey
+from ndec_builder.cli.assist.status import Stage, first_open_step, survey
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, open_plan
@@ -38,6 +38,22 @@ def test_labels_are_counted_against_what_was_given_out(tmp_path: Path) -> None:
     write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [label, label | {"annotator": "ben"}]))
     assert text_of(tmp_path, "labels test").startswith("1 of 2 pairs labelled, by 2 people; ")
     assert first_open_step(survey(tmp_path), tmp_path) == f"ndec ingest basic FOLDER --workspace {tmp_path}"
+
+
+def test_the_next_step_is_pull_while_given_pairs_have_no_label(tmp_path: Path) -> None:
+    directory = Workspace(tmp_path).annotation("test")
+    rows = [{"pair_id": pair, "round": "first", "annotator": "ann"} for pair in "ab"]
+    write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [row | {"label": "unrelated"} for row in rows]))
+
+    def after(tasks: list[dict[str, str]]) -> Stage:
+        write_table(directory / "tasks.parquet", table_of(TASKS, tasks))
+        return next(stage for stage in survey(tmp_path) if stage.name == "labels test")
+
+    assert after(rows).done
+    open_ = [*rows, rows[0] | {"pair_id": "c"}]
+    assert not after(open_).done and after(open_).command == "ndec annotate pull --split test"
+    write_json(directory / "certificate.json", {"to_label": []})  # says that the open pair needs no label
+    assert after(open_).done
 
 
 def test_withdrawn_and_returned_labels_are_not_counted(tmp_path: Path) -> None:

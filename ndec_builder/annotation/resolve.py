@@ -75,8 +75,8 @@ def run(config: ResolveConfig) -> Path:
             f"{number_of(found.withdrawn, 'pair is', 'pairs are')} no longer auto-cleared: {why}; "
             f"`ndec annotate push --split {config.split}` gives them to annotators"
         )
-    if found.audit.drawn:
-        write_sample(directory, found.kept, found.sample, tables.audit_weights)
+    if found.audit.drawn or found.audit.later:
+        write_sample(directory, found.audit, found.kept, found.sample, tables.audit_weights)
         say(audit_text(found.audit))
     counts = Counter(decision or "undecided" for decision in found.decisions["decision"].to_pylist())
     still_open = open_pairs(tables, found.decisions)

@@ -87,8 +87,8 @@ class PushConfig(DecisionRules):
     round: str = option("first", "Round of annotation: first, double_check, adjudication or audit.", choices=ROUNDS)
     annotators: tuple[str, ...] = setting(
         (),
-        "Annotator; repeat it for several. Each gets a Label Studio project per round. Default: those who already "
-        "label, else annotator-1.",
+        "Annotator; repeat it for several. Each gets a Label Studio project per round. Default: those with "
+        "open pairs of the round, else all of the round, else all of the first, else annotator-1.",
         cli="--annotator",
     )
     overlap: float = setting(

@@ -190,6 +190,30 @@ def test_a_pair_that_the_auditor_skips_counts_as_a_copy_until_somebody_labels_it
     assert (labelled["audited"], labelled["skipped"]) == (10, 0) and labelled["bound"] == audit_bound(0, 10, 40)
 
 
+def test_an_audit_that_later_pairs_interrupt_says_so(tmp_path: Path) -> None:
+    """The sample is the beginning of an order of all kept pairs; status showed the bound of the pairs kept before."""
+    workspace = Workspace(tmp_path)
+    directory = workspace.annotation("test")
+    votes = first_round(40)
+    pairs = draw_pairs([vote[0] for vote in votes], 40)  # in the order of the audit
+    early = [vote for vote in votes if vote[0] not in (pairs[0], pairs[7])]
+    audit = plan(tmp_path, early, tasks_of(early), ("cleo",), pairs=10).to_pylist()
+    answers = [(row["pair_id"], "audit", "cleo", "hard_negative") for row in audit]
+
+    def says(first: list[Vote]) -> str:
+        write_table(workspace.candidates("test") / "candidates.parquet", candidates_of(pairs))
+        write_table(directory / "tasks.parquet", pa.concat_tables([tasks_of(first), table_of(TASKS, audit)]))
+        write_table(directory / "labels.parquet", labels_of(first + answers))
+        resolve.run(ResolveConfig(tmp_path))
+        return audit_text(audit_and_clearing(StatusConfig(tmp_path))["audit"])
+
+    assert "10 of 10" in says(early) and "earlier draw" not in says(early)
+    without_first = [vote for vote in votes if vote[0] != pairs[0]]
+    assert "6 of 6" in says(without_first) and "4 pairs of an earlier draw do not count" in says(without_first)
+    assert says(votes).startswith("audit: nothing is known about the 40 kept hard negatives; 10 pairs of an earlier")
+    assert read_json(directory / "agreement.json")["audit"] is None
+
+
 def chance_of_at_most(found: int, copies: int) -> float:
     """P(at most `found` copies are seen in 10 of 40 pairs with that many copies, 10 % of them overlooked)."""
     there = np.arange(min(10, copies) + 1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Audit:
     watched_bound: float | None = None  # the same, but it may be watched: stop whenever it is low enough
     weighted: bool = False  # doubtful pairs were drawn more often; then `bound` is `watched_bound`
     skipped: int = 0  # open pairs that an annotator skipped or whose label was withdrawn: they count as copies
+    later: int = 0  # pairs given for the audit behind a pair kept since: they count once that one is drawn
 
     @property
     def open(self) -> int:
@@ -223,12 +224,12 @@ def audit_bound(found: int, audited: int, kept: int, skipped: int = 0) -> float 
 
 
 def write_sample(
-    directory: Path, kept: Sequence[str], drawn: Sequence[str], weights: Mapping[str, float] | None = None
+    directory: Path, audit: Audit, kept: Sequence[str], drawn: Sequence[str], weights: Mapping[str, float] | None = None
 ) -> None:
     """Keep the sample next to the decisions it was drawn from: `current_audit` then needs only the audit's labels."""
     chances = sample_chances(kept, drawn, weights)
     more = {} if chances is None else {"chances": chances.tolist()}
-    write_json(directory / "audit.json", {"kept": len(kept), "sample": list(drawn)} | more)
+    write_json(directory / "audit.json", {"kept": len(kept), "sample": list(drawn), "later": audit.later} | more)
 
 
 def current_audit(directory: Path, labels: pa.Table, options: PushOptions, skips: pa.Table) -> Audit | None:
@@ -240,7 +241,8 @@ def current_audit(directory: Path, labels: pa.Table, options: PushOptions, skips
     votes = audit_votes(labels.filter(pc.equal(labels["round"], AUDIT_ROUND)))
     chances = np.array(stored["chances"]).reshape(-1, 2) if "chances" in stored else None
     skipped = skipped_in_audit(skips)
-    return evaluate_audit(stored["kept"], stored["sample"], votes, audit_judges(options), chances, skipped)
+    found = evaluate_audit(stored["kept"], stored["sample"], votes, audit_judges(options), chances, skipped)
+    return replace(found, later=stored.get("later", 0))
 
 
 def pairs_needed(copies: int, kept: int, goal: float = GOAL) -> int | None:

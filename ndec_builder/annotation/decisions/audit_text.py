@@ -12,6 +12,15 @@ from ndec_builder.core.console import number_of
 
 def audit_text(audit: Audit) -> str:
     """One line for the terminal: what was found, the bound, and how many more pairs the goal needs."""
+    later = ""
+    if audit.later:
+        later = (
+            f"; {number_of(audit.later, 'pair')} of an earlier draw {'does' if audit.later == 1 else 'do'} not count, "
+            "because pairs that are kept since then come before them in the random order: run `ndec annotate audit`, "
+            "which draws those too"
+        )
+    if not audit.drawn and later:
+        return f"audit: nothing is known about the {audit.kept:,} kept hard negatives{later}"
     if not audit.drawn:
         return (
             f"audit: none yet of the {audit.kept:,} kept hard negatives; `ndec annotate audit` with annotators who "
@@ -26,18 +35,18 @@ def audit_text(audit: Audit) -> str:
     if audit.skipped:
         text += f", {audit.skipped} skipped or withdrawn (until they are labelled, they count as copies too)"
     if audit.bound is None:
-        return text
+        return text + later
     most = audit.watched_bound if audit.watched_bound is not None else audit.bound
     text += f": at most {most:.2%} of the {audit.kept:,} kept hard negatives are edited copies (one-sided 95 %"
     text += f", if an annotator overlooks at most {MISSED:.0%} of the copies)"
     if audit.weighted:
-        return text + "; doubtful pairs were drawn more often; stop whenever the bound is low enough"
+        return text + "; doubtful pairs were drawn more often; stop whenever the bound is low enough" + later
     text += "; you may stop now or enlarge the sample"
     if audit.bound < most:
         text += f" ({audit.bound:.2%} if its size was fixed before the first label)"
     if most > GOAL and (need := pairs_to_watch(audit.copies + audit.doubtful, audit.kept)):
         text += f"; {GOAL:.0%} needs up to {number_of(need, 'audited pair')} and no further copy"
-    return text
+    return text + later
 
 
 def published_bound(audit: Mapping[str, Any]) -> tuple[float, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -110,18 +110,19 @@ def resolve_tables(tables: AnnotationTables, rules: DecisionRules | None = None)
     given = tasks.filter(pc.equal(tasks["round"], AUDIT_ROUND))["pair_id"].to_pylist()
     weights = tables.audit_weights
     drawn = audit_sample(kept, set(given), weights)
+    audit = evaluate_audit(
+        len(kept),
+        drawn,
+        audit_votes(labels),
+        audit_judges(tables.options),
+        sample_chances(kept, drawn, weights),
+        skipped_in_audit(tables.skips),
+    )
     return Resolution(
         decision_table(tasks, labels, cleared, weighted=weighted) if given else without,
         kept,
         drawn,
-        evaluate_audit(
-            len(kept),
-            drawn,
-            audit_votes(labels),
-            audit_judges(tables.options),
-            sample_chances(kept, drawn, weights),
-            skipped_in_audit(tables.skips),
-        ),
+        replace(audit, later=len(set(given) & set(kept)) - len(drawn)),
         clearing,
         tables.cleared.num_rows - len(cleared),
     )

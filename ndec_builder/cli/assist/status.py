@@ -169,7 +169,8 @@ def _labels(workspace: Workspace, split: str) -> Stage:
         return stage
     given = len(set(_column(tasks, "pair_id")))
     # neither withdrawn in Label Studio nor sent back
-    labels = AnnotationTables(workspace, split).counting_labels
+    tables = AnnotationTables(workspace, split)
+    labels = tables.counting_labels
     labelled = pc.count_distinct(labels["pair_id"]).as_py()
     names = set(
         labels["annotator"].to_pylist()
@@ -178,11 +179,13 @@ def _labels(workspace: Workspace, split: str) -> Stage:
     people = [number_of(len(names) - len(files), "person", "people")] if len(names) > len(files) else []
     by = " and ".join([*people, ", ".join(files)] if files else people)
     text = f"{labelled:,} of {given:,} pairs labelled" + (f", by {by}" if by else "")
-    text = "; ".join([text, *unassigned_text(AnnotationTables(workspace, split))])
+    text = "; ".join([text, *unassigned_text(tables)])
     if labelled < given:
         running = running_state(workspace.label_studio)
         text += "; Label Studio runs" if running else "; Label Studio does not run (`ndec annotate serve`)"
-    return Stage(stage.name, stage.done, text, push if stage.done else f"ndec annotate pull --split {split}")
+    # a certificate says that open pairs may stay so
+    done = stage.done and (labelled >= given or tables.certificate is not None)
+    return Stage(stage.name, done, text, push if done else f"ndec annotate pull --split {split}")
 
 
 def _column(path: Path, name: str) -> list[Any]:
