@@ -80,7 +80,7 @@ class Changes:
     @property
     def adequate(self) -> bool:
         """Whether the version was raised enough. Below 1.0.0 a minor is enough; between pre-releases any change is."""
-        old, new = (_version(manifest.info.get("version")) for manifest in (self.before, self.after))
+        old, new = (version_key(manifest.info.get("version")) for manifest in (self.before, self.after))
         if old is None or new is None:
             return False
         if self.needed == "none":
@@ -155,7 +155,7 @@ def next_version(version: str, needed: str) -> str:
     >>> next_version("1.2.3", "minor"), next_version("0.2.0", "major"), next_version("2.0.0-rc1", "patch")
     ('1.3.0', '0.3.0', '2.0.0')
     """
-    major, minor, patch, rest = _version(version) or (0, 0, 0, _RELEASE)
+    major, minor, patch, rest = version_key(version) or (0, 0, 0, _RELEASE)
     if rest != _RELEASE:
         return f"{major}.{minor}.{patch}"
     if needed == "major" and major:
@@ -163,7 +163,7 @@ def next_version(version: str, needed: str) -> str:
     return f"{major}.{minor + 1}.0" if needed in ("major", "minor") else f"{major}.{minor}.{patch + 1}"
 
 
-def _version(text: Any) -> tuple[int, int, int, _PreRelease] | None:
+def version_key(text: Any) -> tuple[int, int, int, _PreRelease] | None:
     """A version as something to compare: numbers in a pre-release count as numbers, so rc10 comes after rc2."""
     match = re.fullmatch(SEMANTIC, text) if isinstance(text, str) else None
     if match is None:

@@ -19,7 +19,7 @@ from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import row_numbers, take, within
 from ndec_builder.manifests.pair_folders import folders_csv
-from ndec_builder.manifests.publish import written_once
+from ndec_builder.manifests.publish import version_note, written_once
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.gather import read_material, renamed_images, with_distinct_ids
 from ndec_builder.manifests.writing.hashes import write_hashes
@@ -92,6 +92,8 @@ def run(config: ExportConfig) -> Path:
         f"{directory}: {number_of(rows['queries'], 'query')}, {number_of(rows['references'], 'reference')}, "
         f"{number_of(rows['train_pairs'], 'training pair')}"
     )
+    if note := version_note(directory):
+        say(note)
     return directory
 
 

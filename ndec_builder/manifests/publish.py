@@ -7,12 +7,14 @@ import filecmp
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.storage import sync_folder
-from ndec_builder.manifests.diff import Changes, next_version
+from ndec_builder.core.storage import read_json, sync_folder
+from ndec_builder.manifests.diff import Changes, next_version, version_key
 from ndec_builder.manifests.diff import run as compare
+from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import DiffConfig
 from ndec_builder.manifests.validation.file_checks import LOGS, check_listed_files
 
@@ -70,17 +72,53 @@ def _keep(building: Path, directory: Path) -> None:
     say(f"{directory} already has exactly this content; nothing was written")
 
 
+def version_note(directory: Path) -> str | None:
+    """What to say if the dataset's version is too low for what changed since the highest earlier version of its name.
+
+    None if it is high enough, or if the folder has no earlier version.
+    """
+    info = open_manifest(directory).info
+    earlier = [path for path in directory.parent.glob(f"{info['name']}-*") if _precedes(path, info)]
+    if not earlier:
+        return None
+    before = max(earlier, key=lambda path: version_key(read_json(path / "manifest.json")["version"]) or ())
+    try:
+        changes = compare(DiffConfig(before, directory))
+    except NdecError as error:
+        return f"note: whether the version was raised enough since {before.name} is unknown: {error}"
+    if changes.adequate:
+        return None
+    old = changes.before.info["version"]
+    return (
+        f"note: version {info['version']} is too low for what changed since {old}: {_shown(changes)}. The change is "
+        f"{changes.needed}: before anybody uses {directory}, delete it and export again with --version "
+        f"{next_version(old, changes.needed)} (`ndec diff {before} {directory}` lists the changes)"
+    )
+
+
+def _precedes(path: Path, info: dict[str, Any]) -> bool:
+    """Whether the folder has a dataset of the same name with a lower version."""
+    if not (path / "manifest.json").is_file():
+        return False
+    found = read_json(path / "manifest.json")
+    keys = [version_key(one.get("version")) for one in (found, info)] if isinstance(found, dict) else [None, None]
+    return None not in keys and found["name"] == info["name"] and keys[0] < keys[1]
+
+
+def _shown(changes: Changes) -> str:
+    lines = changes.as_text().splitlines()[1:-1]
+    return "; ".join(line.strip() for line in lines[:_SHOWN]) + (" …" if len(lines) > _SHOWN else "")
+
+
 def _same(one: Path, other: Path) -> bool:
     return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _refusal(changes: Changes, directory: Path) -> str:
     info = changes.before.info
-    lines = changes.as_text().splitlines()[1:-1]
-    shown = "; ".join(line.strip() for line in lines[:_SHOWN]) + (" …" if len(lines) > _SHOWN else "")
     return (
         f"{directory} already exists with different content, and a version is written once: someone may be using it. "
-        f"What differs: {shown}. The change is {changes.needed}: export again with --version "
+        f"What differs: {_shown(changes)}. The change is {changes.needed}: export again with --version "
         f"{next_version(info['version'], changes.needed)} (or set it in [export] of ndec.toml; `ndec diff` compares "
         "two versions), or with another --name"
     )

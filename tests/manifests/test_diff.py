@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ndec_builder.manifests.diff import Changes, _version, run
+from ndec_builder.manifests.diff import Changes, run, version_key
 from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.read import Manifest
 from ndec_builder.manifests.settings import DiffConfig, ExportConfig
@@ -82,7 +82,7 @@ def test_pre_releases_are_in_the_order_of_their_numbers() -> None:
         "1.0.0",
         "1.0.1-a",
     ]
-    versions = [_version(text) for text in order]
+    versions = [version_key(text) for text in order]
     assert versions == sorted(versions)  # type: ignore[type-var]
     assert len(set(versions)) == len(order)
 

@@ -129,3 +129,41 @@ def test_a_folder_of_somebody_else_is_not_replaced(world: World) -> None:
 )  # fmt: skip
 def test_next_versions(version: str, needed: str, following: str) -> None:
     assert next_version(version, needed) == following
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("1.0.1", "2.0.0"), ("1.4.0", "2.0.0"), ("2.0.0", None), ("2.0.0-rc1", None)]
+)
+def test_a_version_that_is_too_low_is_exported_and_said(
+    world: World, version: str, expected: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two more queries: numbers on the test set differ, which is major."""
+    first = run(ExportConfig(world.workspace.root))
+    run(ExportConfig(world.workspace.root, name="benchmark-2", distractors=1))  # another dataset
+    assert "too low" not in said(capsys)
+    directory = run(ExportConfig(world.workspace.root, version=version, distractors=2))
+    text = said(capsys)
+    assert directory.is_dir() and ("too low" in text) == (expected is not None)
+    if expected:
+        assert f"note: version {version} is too low for what changed since 1.0.0: queries: 2 added" in text
+        assert f"The change is major: before anybody uses {directory}, delete it and export again" in text
+        assert f"--version {expected} (`ndec diff {first} {directory}`" in text
+
+
+def test_the_highest_earlier_version_decides(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """1.0.1 may follow 2.0.0: it is a correction of 1.0.0."""
+    root = world.workspace.root
+    run(ExportConfig(root))
+    run(ExportConfig(root, version="2.0.0", distractors=1))
+    run(ExportConfig(root, version="1.0.1", authors="A. Author"))
+    assert "too low" not in said(capsys)
+    run(ExportConfig(root, version="2.0.1", distractors=2))
+    assert "version 2.0.1 is too low for what changed since 2.0.0: queries: 1 added" in said(capsys)
+
+
+def test_an_earlier_version_that_cannot_be_read_is_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(ExportConfig(world.workspace.root))
+    next((first / "data/queries").iterdir()).unlink()
+    run(ExportConfig(world.workspace.root, version="1.0.1"))
+    text = said(capsys)
+    assert "since benchmark-1.0.0 is unknown" in text and "lacks data/queries" in text
