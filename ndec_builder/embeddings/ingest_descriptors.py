@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.fingerprints import images_fingerprint
 from ndec_builder.core.locks import locked
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.schemas import REJECTS, table_of
+from ndec_builder.core.schemas import REJECTS, ROLES, table_of
 from ndec_builder.core.storage import fingerprint, read_json, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, listed_ids, read_hdf5
 from ndec_builder.embeddings.model_names import imported_as
 from ndec_builder.embeddings.parts import PART, PART_VECTORS, Piece, split_norms, write_parts
 from ndec_builder.embeddings.settings import DescriptorsConfig
+from ndec_builder.embeddings.stored_vectors import map_embeddings
 
 RESULT_VERSION = 1
+LEAST_OF_ONE_MODEL = 0.9  # median cosine of one picture's descriptors in two roles; rounding and decoders cost little
 
 
 def run(config: DescriptorsConfig) -> Path:
     """Write the vectors of one role and return their folder; `ndec mine --model NAME` and other commands then use them.
 
     The order is that of the role's images; without ingested images, ascending by id. Raises UsageError and NdecError
-    for a file of another form, NaN, repeated ids, or ids that belong to no image; GapsError, after writing everything,
-    when images have no descriptor.
+    for a file of another form, NaN, repeated ids, ids that belong to no image, or if the descriptors of another role
+    under this name are of another model; GapsError, after writing everything, when images have no descriptor.
     """
     workspace, record = Workspace(config.workspace), RunRecord("descriptors", config, RESULT_VERSION)
     path = Path(config.source)
@@ -39,6 +42,10 @@ def run(config: DescriptorsConfig) -> Path:
     directory = workspace.embeddings(config.role, config.model or path.stem)
     zeros = {names[row] for row in order if not vectors[row].any()}
     order = [row for row in order if names[row] not in zeros]
+    source = sha256_file(path)
+    apart = _of_other_files(workspace, config, int(vectors.shape[1]), source)
+    if images is not None:
+        _refuse_other_model(workspace, config, images, {names[row]: row for row in order}, vectors, apart)
     with locked(directory):
         _refuse_own_vectors(directory, config.model or path.stem)
         (directory / "run.json").unlink(missing_ok=True)
@@ -46,7 +53,6 @@ def run(config: DescriptorsConfig) -> Path:
         rejects = [{"image_id": name, "uri": str(path), "reason": "no descriptor"} for name in missing]
         rejects += [{"image_id": name, "uri": str(path), "reason": "a descriptor of zeros"} for name in sorted(zeros)]
         write_table(directory / "rejects.parquet", table_of(REJECTS, sorted(rejects, key=lambda row: row["image_id"])))
-        source = sha256_file(path)
         record.write(
             directory,
             counts={"images": len(order) + len(rejects), "embedded": len(order), "rejected": len(rejects)},
@@ -61,6 +67,12 @@ def run(config: DescriptorsConfig) -> Path:
         f"descriptors {config.role}: {number_of(len(order), 'vector')}, {vectors.shape[1]}-d, as model "
         f"{config.model or path.stem}"
     )
+    if apart:
+        others = " and ".join(f"{role} (from {file})" for role, file in apart.items())
+        say(
+            f"note: {others} has the name {config.model or path.stem} too. Its descriptors are compared with these as "
+            "those of one model, which ndec cannot check; if they are of two, import these with another --model NAME"
+        )
     if rejects:
         raise GapsError(
             f"{len(rejects)} {config.role} images have no usable descriptor in {path}: "
@@ -80,6 +92,51 @@ def _refuse_own_vectors(directory: Path, name: str) -> None:
             f"{directory} holds vectors that ndec made with the model {made!r}, and descriptors with the name {name!r} "
             "would replace them; give the descriptors another name with --model, or delete that folder"
         )
+
+
+def _of_other_files(workspace: Workspace, config: DescriptorsConfig, dim: int, source: str) -> dict[str, str]:
+    """role → file of the descriptors of other roles that will be compared with these, but are from another file."""
+    name, found = config.model or Path(config.source).stem, {}
+    for role in (role for role in ROLES if role != config.role):
+        path = workspace.embeddings(role, name) / "run.json"
+        record = read_json(path) if path.is_file() else {}
+        if imported_as(record) == name and record.get("dim") == dim and source not in record.get("inputs", {}).values():
+            found[role] = str(record["config"]["source"])
+    return found
+
+
+def _refuse_other_model(
+    workspace: Workspace,
+    config: DescriptorsConfig,
+    images: pa.Table,
+    place: Mapping[str, int],
+    vectors: np.ndarray,
+    others: Mapping[str, str],
+) -> None:
+    """Raise NdecError if a picture that another role has too (the same SHA-256) has a different descriptor there.
+
+    place: image_id → row of its vector.
+    """
+    name, path = config.model or Path(config.source).stem, Path(config.source)
+    for role, file in others.items():
+        if not workspace.images(role).is_file():
+            continue
+        theirs = workspace.read_images(role, ["image_id", "sha256"])
+        same = theirs.join(images.select(["image_id", "sha256"]), "sha256", join_type="inner", right_suffix="_here")
+        stored = map_embeddings(workspace.embeddings(role, name))
+        rows = pc.index_in(same["image_id"], value_set=stored.ids).to_pylist()
+        pairs = [(row, place[here]) for row, here in zip(rows, same["image_id_here"].to_pylist(), strict=True)
+                 if row is not None and here in place]  # fmt: skip
+        there = stored.vectors[np.array([row for row, _ in pairs], np.int64)].astype(np.float32)
+        here_ = split_norms(vectors[[row for _, row in pairs]])[0].astype(np.float32)
+        cosines = (there * here_).sum(axis=1)
+        if len(cosines) and (median := float(np.median(cosines))) < LEAST_OF_ONE_MODEL:
+            raise NdecError(
+                f"the {config.role} descriptors of {path} and the {role} descriptors of {file} have one name, {name}, "
+                f"but are not of one model: {number_of(len(cosines), 'picture')} of both roles (the same bytes) should "
+                f"have equal descriptors, and the median of their cosines is {median:.2f}. Give these another name "
+                "with --model"
+            )
 
 
 def read_role_descriptors(path: Path, role: str) -> NamedVectors:

@@ -101,8 +101,10 @@ def _precedes(path: Path, info: dict[str, Any]) -> bool:
     if not (path / "manifest.json").is_file():
         return False
     found = read_json(path / "manifest.json")
-    keys = [version_key(one.get("version")) for one in (found, info)] if isinstance(found, dict) else [None, None]
-    return None not in keys and found["name"] == info["name"] and keys[0] < keys[1]
+    if not isinstance(found, dict) or found.get("name") != info["name"]:
+        return False
+    old, new = version_key(found.get("version")), version_key(info["version"])
+    return old is not None and new is not None and old < new
 
 
 def _shown(changes: Changes) -> str:
