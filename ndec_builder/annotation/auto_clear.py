@@ -21,7 +21,7 @@ from ndec_builder.annotation.label_tables import copy_probabilities, keys
 from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.records.pair_values import write_pair_values
 from ndec_builder.annotation.settings import AutoClearConfig
-from ndec_builder.annotation.tables import CLEARED_BY_FILE, AnnotationTables
+from ndec_builder.annotation.tables import CLEAR_RECORD, CLEARED_BY_FILE, AnnotationTables
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
@@ -48,7 +48,7 @@ def run(config: AutoClearConfig) -> Path:
             for name in ("cleared.parquet", CLEARED_BY_FILE):
                 (directory / name).unlink(missing_ok=True)
             say(f"nothing is auto-cleared now; `ndec annotate push --split {config.split}` gives the pairs back")
-            record.write(directory, name="auto-clear.run.json", counts={"pairs": 0})
+            record.write(directory, name=CLEAR_RECORD, counts={"pairs": 0})
             return directory
         tables = AnnotationTables(workspace, config.split)
         take_given_labels(tables)
@@ -65,7 +65,9 @@ def run(config: AutoClearConfig) -> Path:
         tables.cleared_by = dict(sorted(copy_probabilities(tables.candidates).items()))  # relearning changes them later
         write_pair_values(tables.directory / CLEARED_BY_FILE, "probability", tables.cleared_by)
         tables.write("cleared", table_of(CLEARED, rows))
-        record.write(directory, name="auto-clear.run.json", counts={"pairs": len(rows), **clearing.as_json()})
+        pictures = {pair: tag for table in tables.mined for pair, tag in tables.shown.tags_to_keep(table).items()}
+        counts = {"pairs": len(rows), **clearing.as_json()}
+        record.write(directory, name=CLEAR_RECORD, counts=counts, pictures=pictures)
     say(
         f"{number_of(len(rows), 'pair')} with P(edited copy) ≥ {clearing.threshold:.4f} are cleared as "
         "edited copies; of "

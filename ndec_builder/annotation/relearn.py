@@ -22,7 +22,7 @@ from ndec_builder.annotation.decisions.rival_features import rival_features
 from ndec_builder.annotation.label_tables import AUDIT_ROUND, copy_probabilities, keys, newest_labels
 from ndec_builder.annotation.records.given_labels import take_given_labels
 from ndec_builder.annotation.settings import RelearnConfig
-from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
+from ndec_builder.annotation.tables import RELEARN_RECORD, RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.geometry.table import read_geometry
 from ndec_builder.candidates.logistic import equal_width_calibration_error
 from ndec_builder.candidates.prelabel import auc, candidate_features
@@ -109,8 +109,11 @@ def run(config: RelearnConfig) -> Path:
     path = write_table(directory / RELEARNT_FILE, prelabel_table(pair_ids, found))
     report = _compare_prelabels(found, prior, answers)
     write_json(directory / _REPORT_FILE, report)
+    pictures = tables.shown.tags_to_keep(table)
     inputs = {"labels.parquet": sha256_file(directory / "labels.parquet")}
-    record.write(directory, name="relearn.run.json", counts={"pairs": len(pair_ids), **report}, inputs=inputs)
+    record.write(
+        directory, name=RELEARN_RECORD, counts={"pairs": len(pair_ids), **report}, inputs=inputs, pictures=pictures
+    )
     say(
         f"{number_of(len(pair_ids), 'pair has', 'pairs have')} new pre-labels, learnt from the labels of "
         f"{report['labelled']}; copy or not, "

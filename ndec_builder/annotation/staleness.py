@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ndec_builder.annotation.assignment.replaced_pairs import no_longer_cleared
 from ndec_builder.annotation.label_tables import keys, without_set_aside
 from ndec_builder.annotation.records.given_labels import waiting_labels
 from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
@@ -127,7 +128,7 @@ def older_decisions(workspace: Workspace, split: str) -> str:
     if any(hashes.get(name) != _sha256(directory / name) for name in _DECIDING):
         return labels
     same = hashes.get(REPLACED_LABELS) == replaced_labels(tables)
-    return "" if same else "were made before labelled pictures changed"
+    return "" if same else "were made before pictures of decided pairs changed"
 
 
 def relearnt_since(workspace: Workspace, split: str) -> bool:
@@ -139,15 +140,17 @@ def relearnt_since(workspace: Workspace, split: str) -> bool:
 
 
 def replaced_labels(tables: AnnotationTables) -> str | None:
-    """Fingerprint of the labels that do not count because a picture was replaced since; None if all pictures are those
-    that people saw.
+    """Fingerprint of the labels that do not count because a picture was replaced since, and of the pairs that are no
+    longer auto-cleared because of that; None if there are none.
     """
     roles = ("pool", GALLERY[tables.split])
     if not any(tables.workspace.replaced_images(role).is_file() for role in roles):
         return None
     given = without_set_aside(tables.valid_labels, tables.set_aside)
     lost = given.filter(pa.array(tables.shown.former_labels(given)))
-    return fingerprint(sorted(set(keys(lost, "pair_id", "round", "label")))) if lost.num_rows else None
+    found: list[tuple[str, ...]] = sorted(set(keys(lost, "pair_id", "round", "label")))
+    found += [(pair,) for pair in no_longer_cleared(tables)]
+    return fingerprint(found) if found else None
 
 
 def edited_before(workspace: Workspace) -> bool:

@@ -24,7 +24,7 @@ from ndec_builder.annotation.push_options import PushOptions, read_push_options,
 from ndec_builder.annotation.records import label_file, ledger
 from ndec_builder.annotation.records.gold_truth import GoldOverTime
 from ndec_builder.annotation.records.pair_values import read_pair_values
-from ndec_builder.annotation.records.pictures import ShownPictures
+from ndec_builder.annotation.records.pictures import ShownPictures, of_these_pictures
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
 from ndec_builder.annotation.records.table_store import dictionary_columns
 from ndec_builder.core.console import number_of
@@ -51,6 +51,7 @@ RELEARNT_FILE = "prelabels.parquet"
 CLEARED_BY_FILE = "cleared-by.parquet"
 CERTIFICATE_FILE = "certificate.json"
 WEIGHTS_FILE = "audit-weights.parquet"
+RELEARN_RECORD, CLEAR_RECORD = "relearn.run.json", "auto-clear.run.json"
 _DEPENDENT = (
     "assigned",
     "shown",
@@ -234,8 +235,8 @@ class AnnotationTables:
 
     @cached_property
     def cleared(self) -> pa.Table:
-        """Pairs that `ndec annotate auto-clear` discarded (schema CLEARED)."""
-        return self.read("cleared", CLEARED)
+        """Pairs that `ndec annotate auto-clear` discarded (schema CLEARED), without those that show others since."""
+        return of_these_pictures(self.read("cleared", CLEARED), self.shown, self.mined, self.directory / CLEAR_RECORD)
 
     @cached_property
     def mined(self) -> list[pa.Table]:
@@ -244,10 +245,11 @@ class AnnotationTables:
 
     @cached_property
     def relearnt(self) -> dict[str, ClassProbabilities]:
-        """pair_id → probabilities written by `ndec annotate relearn`; empty if it was never run."""
+        """pair_id → probabilities by `ndec annotate relearn`, if it ran and the pair still shows the same pictures."""
         if not (path := self.directory / RELEARNT_FILE).is_file():
             return {}
-        columns = conform(read_table(path), PRELABELS).to_pydict()
+        table = conform(read_table(path), PRELABELS)
+        columns = of_these_pictures(table, self.shown, self.mined, self.directory / RELEARN_RECORD).to_pydict()
         return {row[0]: row[1:] for row in zip(*columns.values(), strict=True)}
 
     @cached_property

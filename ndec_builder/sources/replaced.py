@@ -233,6 +233,12 @@ class PicturesOverTime:
         rows = self._workspace.image_rows(self._role, ids, ["sha256"])
         return {name: row["sha256"] for name, row in rows.items()}
 
+    def first(self, ids: Iterable[str]) -> dict[str, str | None]:
+        """id → the first SHA-256 that is known of it; None if none is. Ids that never had an image are left out."""
+        wanted = list(ids)
+        earliest = {name: self._earlier[name][0][1] for name in wanted if name in self._earlier}
+        return self.present(wanted) | earliest
+
     def earlier(self, image_id: str, moment: datetime) -> str | None:
         """The SHA-256 that an id had at a time and lost later; None if it has the same picture since.
 

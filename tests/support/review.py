@@ -10,6 +10,7 @@ from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.push_options import PushOptions, write_push_options
 from ndec_builder.annotation.stopping import certify
 from ndec_builder.annotation.stopping.settings import CertifyConfig
+from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import CANDIDATES, PRELABELS, table_of
 from ndec_builder.core.storage import read_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -51,6 +52,10 @@ class Review:
         folder = self.workspace.annotation("test")
         write_table(folder / "labels.parquet", labels_of(votes))
         write_table(folder / "tasks.parquet", tasks_of(votes))
+
+    @property
+    def tables(self) -> AnnotationTables:
+        return AnnotationTables(self.workspace, "test")
 
     def run(self, **settings: object) -> dict[str, object]:
         config = CertifyConfig(self.workspace.root, **settings)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pyarrow as pa
 from ndec_builder.annotation.label_tables import Key, keys, no_gold
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of
+from ndec_builder.core.schemas import CLEARED
 from ndec_builder.core.vocabulary import FILE_SOURCE
 
 
@@ -105,7 +106,19 @@ def replaced_pairs(tables: AnnotationTables) -> ReplacedPairs | None:
     )
 
 
+def no_longer_cleared(tables: AnnotationTables) -> list[str]:
+    """The pairs that were auto-cleared and show other pictures now, ascending: people label them like all others."""
+    return sorted({*tables.read("cleared", CLEARED)["pair_id"].to_pylist()} - {*tables.cleared["pair_id"].to_pylist()})
+
+
 def replaced_text(tables: AnnotationTables) -> list[str]:
-    """One paragraph if there are such pairs."""
-    found = replaced_pairs(tables)
-    return [found.as_text(tables.split)] if found else []
+    """One paragraph if there are such pairs, and one for auto-cleared pairs that nobody was given since."""
+    found, given = replaced_pairs(tables), set(tables.tasks["pair_id"].to_pylist())
+    lines = [found.as_text(tables.split)] if found else []
+    if lost := [pair for pair in no_longer_cleared(tables) if pair not in given]:
+        lines.append(
+            f"{number_of(len(lost), 'auto-cleared pair shows', 'auto-cleared pairs show')} other pictures now (first "
+            f"pair: {lost[0]}), so no longer cleared; `ndec annotate push --split {tables.split}` gives to annotators "
+            "what is still mined"
+        )
+    return lines

@@ -127,8 +127,8 @@ def _one_more(
 def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> pa.Table:
     """The first round. The slice that checks auto-clearing comes first; contradicted pairs get one more annotator."""
     by_id, tasks = {pair[0]: pair for pair in pairs}, without_former_files(tables, tables.tasks)
-    decided = set(tables.decisions.filter(tables.decisions["decision"].is_valid())["pair_id"].to_pylist())
-    decided -= tables.replaced
+    by_people = pc.not_equal(tables.decisions["basis"], "auto_cleared")  # null, so left out, without a decision
+    decided = set(tables.decisions.filter(by_people)["pair_id"].to_pylist()) - tables.replaced
     done = decided | still_cleared(tables)
     pairs = [pair for pair in pairs if pair[0] not in done]
     if config.sample:  # in random order, and nothing left out: what is labelled by half time is a random sample too

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.storage import read_table
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.sources.replaced import PicturesOverTime
 
 GOLD_ROLE = "gold"  # role of the images made for gold pairs; no other stage reads this role
 _MARK = "~"  # pair ids are hex digits
 _DIGITS = 8  # each takes a byte of three copies of a million labels while a pull sorts them
+_PAIR = ["pair_id", "query_id", "reference_id"]
 Images = tuple[str, str]  # ids of query and reference
 
 
@@ -75,17 +76,33 @@ class ShownPictures:
     @cached_property
     def touched(self) -> dict[str, Images]:
         """The pairs of which a picture was ever replaced or removed, with its images. Gold pairs are never touched."""
-        found: dict[str, Images] = {}
-        ids = [pa.array(sorted(pictures.replaced), pa.string()) for pictures in self._over_time]
-        tasks, names = self._given, ("query_id", "reference_id")
-        if not any(map(len, ids)) or (tasks is None and not self._path.is_file()):
-            return found
-        tasks = read_table(self._path, ["pair_id", *names, "is_gold"]) if tasks is None else tasks
-        hit = pc.or_(*(pc.is_in(tasks[name], value_set=values) for name, values in zip(names, ids, strict=True)))
-        rows = tasks.filter(pc.and_(hit, pc.invert(pc.fill_null(tasks["is_gold"], False)))).select(["pair_id", *names])
-        for pair, query, reference in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-            found[pair] = (query, reference)
-        return found
+        tasks = self._given
+        if not any(pictures.replaced for pictures in self._over_time) or (tasks is None and not self._path.is_file()):
+            return {}
+        tasks = read_table(self._path, [*_PAIR, "is_gold"]) if tasks is None else tasks
+        return _images_of(
+            tasks.filter(pc.and_(self._replaced(tasks), pc.invert(pc.fill_null(tasks["is_gold"], False))))
+        )
+
+    def _replaced(self, pairs: pa.Table) -> pa.ChunkedArray:
+        """(pairs,) bool: whether a picture of the pair was ever replaced or removed."""
+        ids = (pa.array(sorted(pictures.replaced), pa.string()) for pictures in self._over_time)
+        return pc.or_(*(pc.is_in(pairs[name], value_set=values) for name, values in zip(_PAIR[1:], ids, strict=True)))
+
+    def tags_to_keep(self, pairs: pa.Table) -> dict[str, str | None]:
+        """What to keep with values of pairs (pair_id, query_id, reference_id): tags that `others_since` compares with.
+
+        Only of pairs with a picture that was replaced before: the first pictures of the others are known.
+        """
+        return self.tags(_images_of(pairs.filter(self._replaced(pairs))))
+
+    def others_since(self, pairs: pa.Table, kept: Mapping[str, str | None]) -> set[str]:
+        """The pairs that show other pictures now than when `tags_to_keep` was called. Unknown pictures equal all."""
+        images = _images_of(pairs.filter(self._replaced(pairs)))
+        if not images:
+            return set()
+        then = self._tags(images, [pictures.first for pictures in self._over_time]) | dict(kept)
+        return {pair for pair, tag in self.tags(images).items() if None not in (tag, then[pair]) and tag != then[pair]}
 
     @cached_property
     def _now(self) -> dict[str, str | None]:
@@ -93,10 +110,13 @@ class ShownPictures:
 
     def tags(self, pairs: Mapping[str, Images]) -> dict[str, str | None]:
         """pair_id → tag of its pictures today; None where one is unknown or was removed."""
-        sides = [
-            pictures.present({images[side] for images in pairs.values()})
-            for side, pictures in enumerate(self._over_time)
-        ]
+        return self._tags(pairs, [pictures.present for pictures in self._over_time])
+
+    @staticmethod
+    def _tags(
+        pairs: Mapping[str, Images], look_up: Sequence[Callable[[set[str]], Mapping[str, str | None]]]
+    ) -> dict[str, str | None]:
+        sides = [find({images[side] for images in pairs.values()}) for side, find in enumerate(look_up)]
         return {
             pair: pictures_tag(sides[0].get(query), sides[1].get(reference))
             for pair, (query, reference) in pairs.items()
@@ -129,6 +149,21 @@ class ShownPictures:
                 then, now = pictures.earlier(image, moment), today.get(image)
                 mask[row] |= then is not None and now not in (None, then)
         return mask
+
+
+def _images_of(pairs: pa.Table) -> dict[str, Images]:
+    columns = (pairs[name].to_pylist() for name in _PAIR)
+    return {pair: (query, reference) for pair, query, reference in zip(*columns, strict=True)}
+
+
+def of_these_pictures(values: pa.Table, shown: ShownPictures, pairs: Sequence[pa.Table], record: Path) -> pa.Table:
+    """The rows of a table of values of pairs whose pictures are those that the values were made from.
+
+    pairs: tables with pair_id, query_id and reference_id · record: the run record of the command that made the values.
+    """
+    kept = read_json(record).get("pictures", {}) if values.num_rows and record.is_file() else {}
+    others = {pair for table in (pairs if values.num_rows else ()) for pair in shown.others_since(table, kept)}
+    return values.filter(pc.invert(pc.is_in(values["pair_id"], pa.array(sorted(others), pa.string()))))
 
 
 def gold_images(workspace: Workspace) -> Path:

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ndec_builder.annotation.assignment.order import likeliest_first
 from ndec_builder.annotation.assignment.queues import pairs_to_label
@@ -43,6 +44,12 @@ def population(tables: AnnotationTables) -> list[Pair]:
     if threshold is None:
         return pairs
     return [pair for pair in pairs if tables.cleared_by.get(pair[0], 0.0) < threshold]
+
+
+def as_table(pairs: list[Pair]) -> pa.Table:
+    """The pairs as a table with the columns pair_id, query_id and reference_id."""
+    names = ("pair_id", "query_id", "reference_id")
+    return pa.table({name: pa.array([pair[place] for pair in pairs], pa.string()) for place, name in enumerate(names)})
 
 
 def first_labels(tables: AnnotationTables) -> dict[str, str]:
@@ -84,6 +91,7 @@ def new_certificate(config: CertifyConfig, tables: AnnotationTables, replaced: i
         "drawn": sample.drawn,
         "hard_in_sample": sample.hard,
         "candidates": fingerprint(sorted(sample.ranking)),
+        "pictures": tables.shown.tags_to_keep(as_table(population(tables))),
         "to_label": sample.ranking[: found.stop],
     }
 

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ndec_builder.annotation.assignment.undecided_queries import pairs_of_dropped_queries
-from ndec_builder.annotation.stopping.certificate import HARD, first_labels, population, random_sample
+from ndec_builder.annotation.stopping.certificate import (
+    HARD,
+    first_labels,
+    as_table,
+    population,
+    random_sample,
+)
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of
 from ndec_builder.core.storage import fingerprint
@@ -17,8 +23,9 @@ def certificate_progress(tables: AnnotationTables) -> dict[str, Any] | None:
 
     open: named pairs that still need a label · unkeepable: named pairs without a label whose query is dropped for an
     edited copy, so they need none (split test) · unlabelled: other pairs of the candidates, which need no label.
-    stale: the candidates are no longer those of the certificate. changed: pairs of its random sample that are a hard
-    negative now and were none, or the other way round, or have no label of the first round any more.
+    stale: the candidates are no longer those of the certificate, or show other pictures (`others`: how many). changed:
+    pairs of its random sample that are a hard negative now and were none, or the other way round, or have no label of
+    the first round any more.
     """
     stored = tables.certificate
     if stored is None:
@@ -30,11 +37,14 @@ def certificate_progress(tables: AnnotationTables) -> dict[str, Any] | None:
     rest = {pair for pair, _, _ in pairs} - labelled - set(stored["to_label"])
     known = stored.get("candidates")
     stale = known is not None and known != fingerprint(sorted(pair for pair, _, _ in pairs))
-    return {name: value for name, value in stored.items() if name not in ("to_label", "hard_in_sample")} | {
+    others = tables.shown.others_since(as_table(pairs), stored["pictures"]) if "pictures" in stored else set()
+    hidden = ("to_label", "hard_in_sample", "pictures")
+    return {name: value for name, value in stored.items() if name not in hidden} | {
         "open": sum(pair not in dropped for pair in named),
         "unkeepable": sum(pair in dropped for pair in named),
         "unlabelled": len(rest),
-        "stale": stale,
+        "stale": stale or bool(others),
+        "others": len(others),
         "changed": 0 if stale else _changed(tables, stored, {pair for pair, _, _ in pairs}),
     }
 
@@ -59,6 +69,12 @@ def certificate_line(tables: AnnotationTables) -> str | None:
 
 def certificate_text(found: Mapping[str, Any]) -> str:
     """The line of `certificate_progress`, with what it is based on."""
+    if found.get("others"):
+        return (
+            f"the certificate does not hold: {found['others']:,} of its {number_of(found['pairs'], 'candidate')} "
+            f"{'shows' if found['others'] == 1 else 'show'} other pictures now; push, pull and relearn, then run "
+            "`ndec annotate certify --again`"
+        )
     if found["stale"]:
         return (
             f"the certificate is about {number_of(found['pairs'], 'candidate')} that were mined or "
