@@ -52,17 +52,8 @@ CLEARED_BY_FILE = "cleared-by.parquet"
 CERTIFICATE_FILE = "certificate.json"
 WEIGHTS_FILE = "audit-weights.parquet"
 RELEARN_RECORD, CLEAR_RECORD = "relearn.run.json", "auto-clear.run.json"
-_DEPENDENT = (
-    "assigned",
-    "shown",
-    "valid_labels",
-    "today",
-    "counting_labels",
-    "replaced",
-    "skipped",
-    "labelled",
-    "former",
-)
+_COUNTED = ("valid_labels", "today", "counting_labels", "replaced", "labelled", "former")
+_DEPENDENT = ("assigned", "shown", "skipped", *_COUNTED)
 _ASSIGNED = ("pair_id", "round", "annotator", "batch", "is_gold")
 
 

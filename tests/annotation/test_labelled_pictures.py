@@ -93,7 +93,7 @@ def test_resolve_says_that_push_asks_again_for_a_replaced_picture(
     assert stale_results(workspace) == []
     ingest(workspace, "pool", {"a": "red", "b": "white"})
     (stale,) = stale_results(workspace)  # a dataset made now would take the decision about the picture before
-    assert "decisions of split test were made before pictures of decided pairs changed: run `ndec annotate" in str(stale)
+    assert "split test were made before pictures of decided pairs changed: run `ndec annotate" in str(stale)
     resolve.run(ResolveConfig(tmp_path))
     assert stale_results(workspace) == []
     said = " ".join(capsys.readouterr().err.split())

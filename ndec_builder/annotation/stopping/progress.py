@@ -8,8 +8,8 @@ from typing import Any
 from ndec_builder.annotation.assignment.undecided_queries import pairs_of_dropped_queries
 from ndec_builder.annotation.stopping.certificate import (
     HARD,
-    first_labels,
     as_table,
+    first_labels,
     population,
     random_sample,
 )
