@@ -25,6 +25,7 @@ from ndec_builder.annotation.records import label_file, ledger
 from ndec_builder.annotation.records.gold_truth import GoldOverTime
 from ndec_builder.annotation.records.pair_values import read_pair_values
 from ndec_builder.annotation.records.pictures import ShownPictures, of_these_pictures
+from ndec_builder.annotation.records.present_images import of_present_images
 from ndec_builder.annotation.records.skips import skipped_keys, without_withdrawn
 from ndec_builder.annotation.records.table_store import dictionary_columns
 from ndec_builder.core.console import number_of
@@ -52,7 +53,7 @@ CLEARED_BY_FILE = "cleared-by.parquet"
 CERTIFICATE_FILE = "certificate.json"
 WEIGHTS_FILE = "audit-weights.parquet"
 RELEARN_RECORD, CLEAR_RECORD = "relearn.run.json", "auto-clear.run.json"
-_COUNTED = ("valid_labels", "today", "counting_labels", "replaced", "labelled", "former")
+_COUNTED = ("valid_labels", "today", "counting_labels", "replaced", "labelled", "unmined")
 _DEPENDENT = ("assigned", "shown", "skipped", *_COUNTED)
 _ASSIGNED = ("pair_id", "round", "annotator", "batch", "is_gold")
 
@@ -248,19 +249,26 @@ class AnnotationTables:
         """The tables of `mined` with the relearnt pre-labels where there are any."""
         return [with_relearnt(table, self.relearnt) for table in self.mined]
 
-    @cached_property
+    @property
     def former(self) -> pa.Table:
-        """Pairs with a label that counts which are no longer among the mined ones (schema CANDIDATES, scores null).
+        """Pairs with a label that counts which the last mining did not find (schema CANDIDATES, no scores), by pair_id.
 
-        A later `ndec mine` with other settings does not find every pair again. Their labels still count. By pair_id.
+        Without those of images that were removed: no dataset has them.
         """
+        return self.unmined[0]
+
+    @cached_property
+    def unmined(self) -> tuple[pa.Table, int]:
+        """The table `former`, and the number of labelled pairs of images that were removed."""
         rows = unmined_pairs(self.candidates, self.counting_labels, lambda: self.tasks)
-        return table_of(CANDIDATES, [row | {"split": self.split} for row in rows])
+        table = table_of(CANDIDATES, [row | {"split": self.split} for row in rows])
+        return of_present_images(self.workspace, self.split, table)
 
     def former_text(self) -> list[str]:
-        """One line if labelled pairs are no longer mined; they count."""
-        found = number_of(self.former.num_rows, "labelled pair is", "labelled pairs are")
-        return [f"{found} no longer among the mined ones; such labels count"] if self.former.num_rows else []
+        """A line if labelled pairs are no longer mined, which count, and one if their images were removed."""
+        whats = "no longer among the mined ones; such labels count", "of images that were removed; no dataset has them"
+        found = zip((self.former.num_rows, self.unmined[1]), whats, strict=True)
+        return [f"{number_of(n, 'labelled pair is', 'labelled pairs are')} {what}" for n, what in found if n]
 
     @cached_property
     def cleared_by(self) -> dict[str, float]:

@@ -39,11 +39,9 @@ from ndec_builder.annotation.label_tables import AUDIT_ROUND, Key, Pair, copy_pr
 from ndec_builder.annotation.records.pair_values import write_pair_values
 from ndec_builder.annotation.settings import PushConfig
 from ndec_builder.annotation.tables import WEIGHTS_FILE, AnnotationTables
-from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import TASKS, table_of
-from ndec_builder.core.storage import read_table
 
 People = dict[str, set[str]]  # pair_id → annotators
 
@@ -62,7 +60,7 @@ def new_tasks(config: PushConfig, tables: AnnotationTables) -> pa.Table:
             f"there is no label of the split {config.split!r} yet, so no pair to label again; "
             f"label the first round, then run `ndec annotate pull --split {config.split}`"
         )
-    pairs += _former_pairs(tables)
+    pairs += pairs_to_label([tables.former])  # a dataset keeps them as well
     seen_by = _seen_by(config.round, tables)
     load = open_load(config.round, tables.tasks, tables.labelled | tables.skipped)
     if config.round == AUDIT_ROUND:
@@ -88,15 +86,6 @@ def new_tasks(config: PushConfig, tables: AnnotationTables) -> pa.Table:
         return _one_more(config, tables, pairs, chosen, seen_by, load)
     pairs = [pair for pair in pairs if pair[0] in chosen]
     return assign_new_pairs(pairs, config.round, config.annotators, tasks=tables.tasks, seen_by=seen_by, load=load)
-
-
-def _former_pairs(tables: AnnotationTables) -> list[Pair]:
-    """Labelled pairs that are no longer mined: a dataset keeps them as well. Without those of removed images."""
-    rows = tables.former
-    for column, role in (("query_id", "pool"), ("reference_id", GALLERY[tables.split])):
-        if rows.num_rows and (path := tables.workspace.images(role)).is_file():
-            rows = rows.filter(pc.is_in(rows[column], value_set=read_table(path, ["image_id"])["image_id"]))
-    return pairs_to_label([rows])
 
 
 def _decisions(config: PushConfig, tables: AnnotationTables, tasks: pa.Table) -> pa.Table:
@@ -238,7 +227,7 @@ def _audit(
         left = set(config.annotators) - seen_by[pair] - given[pair]
         if len(given[pair]) == len(votes[pair]) and (left or pair not in unconfirmed):  # nobody has it open
             people[pair] = max(len(given[pair]) + 1, people.get(pair, 0))
-    by_id = {pair[0]: pair for pair in [*pairs, *pairs_to_label([tables.former])]}
+    by_id = {pair[0]: pair for pair in pairs}
     return assign_people(by_id, people, AUDIT_ROUND, config.annotators, tasks=tasks, load=load, seen_by=seen_by)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.label_tables import no_gold
 from ndec_builder.annotation.records.pictures import replaced_pool_pictures
+from ndec_builder.annotation.records.present_images import of_present_images
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import FORMERLY_MINED
-from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform
 from ndec_builder.core.storage import read_table
@@ -44,7 +43,7 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bo
         )
     former = tasks.filter(pa.array(within(tasks["pair_id"], labels) & ~within(tasks["pair_id"], mined["pair_id"])))
     former = former.filter(pa.array(first_of_each(former["pair_id"]))).sort_by("pair_id")
-    former, gone = _of_present_images(workspace, split, former)
+    former, gone = of_present_images(workspace, split, former)
     if gone and not quiet:
         say(
             f"split {split}: {number_of(gone, 'labelled pair names', 'labelled pairs name')} images that were removed "
@@ -59,15 +58,6 @@ def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bo
         if field.name not in former.column_names:
             former = former.append_column(field, pa.nulls(former.num_rows, field.type))
     return conform(former, CANDIDATES)
-
-
-def _of_present_images(workspace: Workspace, split: str, pairs: pa.Table) -> tuple[pa.Table, int]:
-    """The pairs of images that the workspace has, and the number of the others."""
-    kept: np.ndarray = np.ones(pairs.num_rows, dtype=bool)
-    for column, role in (("query_id", "pool"), ("reference_id", GALLERY[split])):
-        if pairs.num_rows and workspace.images(role).is_file():
-            kept &= within(pairs[column], read_table(workspace.images(role), ["image_id"])["image_id"])
-    return pairs.filter(pa.array(kept)), int((~kept).sum())
 
 
 def labelled_images(workspace: Workspace) -> pa.Table:
