@@ -86,9 +86,10 @@ CODES = {
     "M315": Code(ERROR, "edited copies that annotators decided not to be copies of it", _LABELS),
     "M316": Code(WARNING, "references with the same pixels", "ingest each picture once; a copy of it matches both"),
     "M317": Code(WARNING, "queries with the same pixels", "remove one, or its predictions count twice"),
-    "M401": Code(WARNING, "images without a licence", "state it when ingesting, before you publish the dataset"),
+    "M401": Code(WARNING, "images without a licence",
+                 "state it in a metadata.csv next to the pictures or as license in [ingest]; ingest and export again"),
     "M402": Code(WARNING, "images under an attribution licence without author or address",
-                 "state the author and the landing or original URL when ingesting"),
+                 "state author and landing_url in a metadata.csv, then ingest and export again"),
     "M403": Code(WARNING, "readers of the card and of croissant.json expect facts that nobody stated",
                  "state them in [card] of ndec.toml and export again as a new version"),
 }  # fmt: skip

@@ -25,7 +25,8 @@ def likeliest_first(pairs: list[Pair], relearnt: Mapping[str, ClassProbabilities
     """
     if not relearnt:
         raise NdecError(
-            "order is 'likeliest', which needs pre-labels learnt from annotators; label some pairs "
-            "(`push --sample 600`), pull, and run `ndec annotate relearn` first"
+            "the ranking by P(hard negative) comes from pre-labels learnt from people's labels, and there are none "
+            "yet: label a random sample (`push --sample 600`), pull, and run `ndec annotate relearn` first; it needs "
+            "200 labelled pairs, of them 40 edited copies and 40 others"
         )
     return sorted(pairs, key=lambda pair: -relearnt[pair[0]][1] if pair[0] in relearnt else -0.5)

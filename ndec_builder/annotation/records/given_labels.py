@@ -51,7 +51,7 @@ def take_given_labels(tables: AnnotationTables) -> int:
     ]  # fmt: skip
     tables.write("labels", pa.concat_tables([tables.labels, table_of(LABEL_ROWS, labels)]))
     for name, count in sorted(Counter(row["annotator"] for row in new).items()):
-        say(f"{number_of(count, 'label')} of {name} added: {_source(name)} came with them, nobody gave them here")
+        say(f"{number_of(count, 'label')} of {name} added: they came with {_source(name)}; nobody gave them here")
     return len(new)
 
 

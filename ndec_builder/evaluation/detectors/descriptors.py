@@ -6,6 +6,7 @@ score normalisation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ class DescriptorFiles:
     """Vectors of both sides, L2-normalized float16, in table order; the same for the background, or None.
 
     places: per side, (n,) int64 rows of the dataset's table · rejects: side → image_id → why it has no vector ·
-    lengths: the shortest and the longest vector of both sides in the files, zeros left out.
+    lengths: the shortest and the longest vector of both sides in the files, zeros left out ·
+    rounding: how much a cosine of the vectors of the files can change at most, because they are kept as float16.
     """
 
     places: tuple[np.ndarray, np.ndarray]
@@ -34,6 +36,7 @@ class DescriptorFiles:
     rejects: dict[str, dict[str, str]]
     weights: dict[str, str]
     lengths: tuple[float, float]
+    rounding: float
 
     @property
     def note(self) -> str:
@@ -44,6 +47,18 @@ class DescriptorFiles:
         return (
             f"lengths {shortest:.3g} … {longest:.3g} scaled to 1: distances and inner products of the vectors as given "
             "rank differently"
+        )
+
+    @property
+    def rounding_note(self) -> str:
+        """What float16 changes; empty if the vectors are the same in it."""
+        if not self.rounding:
+            return ""
+        digit = 10 ** math.floor(math.log10(self.rounding))
+        most = math.ceil(self.rounding / digit) * digit
+        return (
+            f"kept as float16, which changes a cosine by at most {most:.1g}: pairs of nearly equal score can "
+            "change places. --predictions takes your own scores as they are"
         )
 
 
@@ -76,13 +91,15 @@ def read_descriptor_files(
     for side, ids, (places, _) in zip(("queries", "references"), (query_ids, reference_ids), found, strict=True):
         present = set(places.tolist())
         rejects[side] = {ids[i]: "no descriptor" for i in range(len(ids)) if i not in present}
+    scaled = _normalize_rows(found[0][1]), _normalize_rows(found[1][1])
     return DescriptorFiles(
         (found[0][0], found[1][0]),
-        (_normalize_rows(found[0][1]), _normalize_rows(found[1][1])),
+        scaled,
         None if background is None else _normalize_rows(background),
         rejects,
         {name: sha256_file(path) for name, path in zip(distinct_names(paths), paths, strict=True)},
         _lengths([vectors for _, vectors in found]),
+        sum(_rounding(vectors, kept) for (_, vectors), kept in zip(found, scaled, strict=True)),
     )
 
 
@@ -104,10 +121,24 @@ def _lengths(sides: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def _normalize_rows(vectors: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1, float16; zero rows stay zero."""
+    return _unit_rows(vectors).astype(np.float16)
+
+
+def _unit_rows(vectors: np.ndarray) -> np.ndarray:
     wide = np.asarray(vectors, dtype=np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    scaled: np.ndarray = (wide / np.where(norms > 0, norms, 1.0)[:, None]).astype(np.float16)
+    scaled: np.ndarray = wide / np.where(norms > 0, norms, 1.0)[:, None]
     return scaled
+
+
+def _rounding(vectors: np.ndarray, kept: np.ndarray) -> float:
+    """The largest length of the difference of a row scaled to length 1 and its float16 form: with a vector of length 1,
+    the cosine changes by no more.
+    """
+    parts = (slice(start, start + 65_536) for start in range(0, len(vectors), 65_536))
+    return max(
+        (float(np.linalg.norm(_unit_rows(vectors[part]) - kept[part], axis=1).max()) for part in parts), default=0.0
+    )
 
 
 def _fitting_sides(path: Path, ids: list[str], known: dict[str, set[str]]) -> list[str]:

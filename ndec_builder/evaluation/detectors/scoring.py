@@ -254,6 +254,8 @@ def _score_descriptor_files(config: BenchmarkConfig, workspace: Workspace, datas
         )
     predictions = _match(config, dataset, found.places, found.vectors, found.background)
     about = f"descriptors {', '.join(path.name for path in config.descriptors)}"
+    if found.rounding_note:
+        say(f"{about}: {found.rounding_note}")
     if found.note:
         say(f"{about}: {found.note}")
         about += f" ({found.note})"
