@@ -70,8 +70,9 @@ def read_material(
     released = with_pair_ids(
         represented(released_pairs(workspace), {"former_id": twins["basic"], "latter_id": twins["pool"]})
     )
-    pairs = pa.concat_tables([_train_pairs(workspace, tables["train"]), released])
-    pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))  # own decisions take precedence
+    pairs, otherwise = _train_pairs(workspace, tables["train"], released if own else None)
+    pairs = pa.concat_tables([pairs, released.filter(pa.array(~within(released["pair_id"], texts(sorted(otherwise)))))])
+    pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))
     used = [table["query_id"] for table in tables.values() if table is not None]
     used += [released["latter_id"], represented(labelled_images(workspace), {"query_id": twins["pool"]})["query_id"]]
     test = None if train_only else tables["test"]
@@ -88,6 +89,7 @@ def read_material(
         truth=truth,
         kept=kept,
         train_pairs=pairs,
+        labelled_otherwise=len(otherwise),
         mined=concatenated(used).combine_chunks(),
         hard_queries=hard,
         released=released,
@@ -227,16 +229,30 @@ def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> 
     return kept_queries(candidates, _decisions(workspace, "test"))
 
 
-def _train_pairs(workspace: Workspace, candidates: pa.Table | None) -> pa.Table:
+def _train_pairs(
+    workspace: Workspace, candidates: pa.Table | None, released: pa.Table | None
+) -> tuple[pa.Table, set[str]]:
+    """Pairs that people decided to be hard negatives, and ids of hard negatives that they decided to be something else.
+
+    The same two pictures can be in several pairs: under the ids of twins, and in an ingested release. One decision that
+    they are a copy, or unsure, outweighs others. Any decision outweighs `released` (None: its pairs are given).
+    """
     if candidates is None:
-        return TRAIN_PAIRS.empty_table()
+        return TRAIN_PAIRS.empty_table(), set()
     decisions = _decisions(workspace, "train")
     place = row_numbers(candidates["pair_id"], decisions["pair_id"])
-    rows = take(decisions, place)
-    hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~filled(candidates["duplicate_of"])
-    names = {"reference_id": "former_id", "query_id": "latter_id"}
+    rows, names = take(decisions, place), {"reference_id": "former_id", "query_id": "latter_id"}
     pairs = candidates.select(["pair_id", *names, "score"]).rename_columns(["pair_id", *names.values(), "score"])
-    return with_pair_ids(conform(pairs.append_column("basis", rows["basis"]).filter(pa.array(hard)), TRAIN_PAIRS))
+    pairs = _named_by_images(conform(pairs.append_column("basis", rows["basis"]), TRAIN_PAIRS))
+    ids, duplicate, decided = pairs["pair_id"], filled(candidates["duplicate_of"]), filled(rows["decision"])
+    hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~duplicate
+    against = within(rows["decision"], texts(["edited_copy", "unsure"])) | duplicate
+    kept = hard & ~within(ids, ids.filter(pa.array(against)))
+    otherwise = set(ids.filter(pa.array(hard & ~kept)).to_pylist())
+    if released is not None:
+        others = set(ids.filter(pa.array(decided)).to_pylist()) - set(ids.filter(pa.array(kept)).to_pylist())
+        otherwise |= others & set(released["pair_id"].to_pylist())
+    return pairs.filter(pa.array(kept)), otherwise
 
 
 def released_pairs(workspace: Workspace) -> pa.Table:
@@ -257,7 +273,11 @@ def released_pairs(workspace: Workspace) -> pa.Table:
 
 def with_pair_ids(pairs: pa.Table) -> pa.Table:
     """Training pairs (schema TRAIN_PAIRS) with the id of their two images, each pair once."""
+    pairs = _named_by_images(pairs)
+    return pairs.filter(pa.array(first_of_each(pairs["pair_id"])))
+
+
+def _named_by_images(pairs: pa.Table) -> pa.Table:
     latters, formers = (pairs[name].to_pylist() for name in ("latter_id", "former_id"))
     ids = texts(pair_id("train", latter, former) for latter, former in zip(latters, formers, strict=True))
-    pairs = pairs.set_column(0, TRAIN_PAIRS.field("pair_id"), ids)
-    return pairs.filter(pa.array(first_of_each(ids)))
+    return pairs.set_column(0, TRAIN_PAIRS.field("pair_id"), ids)

@@ -51,6 +51,7 @@ class Material:
     released: pa.Table = field(default_factory=TRAIN_PAIRS.empty_table)  # the ingested ones of train_pairs
     confirmed: Mapping[str, str] = field(default_factory=dict)  # pool image → the reference people say it is a copy of
     copies_left_out: Mapping[str, str] = field(default_factory=dict)  # pool image labelled edited_copy → why it is none
+    labelled_otherwise: int = 0  # pairs that are not among train_pairs, because people also gave them another label
     renamed: Mapping[str, str] = field(default_factory=dict)  # pool image → its id in the dataset
     twins: Mapping[str, int] = field(default_factory=dict)  # role → images left out that show the picture of another
     # which of some pool images reach the mining cut with a reference; None: there are no vectors to compare
@@ -250,6 +251,8 @@ def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table],
         ("former_not_in_train_basic", ~within(pairs["former_id"], basic["image_id"])),
     ]
     fits, pair_drops = reasons(len(pairs), tests)
+    if material.labelled_otherwise:
+        pair_drops = {"labelled_otherwise": material.labelled_otherwise} | pair_drops
     pairs = pairs.filter(pa.array(fits))
     extra = conform(material.pool.take(pa.array(np.unique(place[fits]))), REFERENCES)
     refuse_clash("training images", [basic["image_id"], extra["image_id"]], "a basic image and a pool image")

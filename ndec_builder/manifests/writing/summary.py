@@ -43,6 +43,7 @@ _REASONS = {  # reason in manifest.json → in words
     "latter_group_of_a_test_image": f"pool image: {_GROUP}",
     "latter_no_longer_in_pool": "pool image no longer in the pool",
     "former_not_in_train_basic": "their training image was left out",
+    "labelled_otherwise": "called something else by people, under the ids of twins or against an ingested release",
     "twin_of_another_image": "with the same picture as another one",
     GROUPED: "in the group of a training image or reference",
     CLOSE: "as close to a reference as the mined pairs, and not labelled",
