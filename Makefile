@@ -35,17 +35,18 @@ demo: install
 	$(VENV)/bin/ndec demo --out $(DEMO_OUT) $(DEMO_FLAGS)
 
 # Four parts side by side, because tests with a server or a browser mostly wait, and others sometimes do. Each module
-# belongs to one part, so that it is loaded once; the parts take about as long as each other. The last part prints as it
-# goes, the others at the end. TEST_FLAGS: options such as -k, not paths.
+# belongs to one part, so that it is loaded once; the parts take about as long as each other. The linters run next to
+# them. The last part prints as it goes, the rest at the end. TEST_FLAGS: options such as -k, not paths.
 SERVED = $(shell grep -rlE 'mark\.(server|browser)' --include='test_*.py' tests)
 FOLDERS := $(addprefix tests/,candidates core edits embeddings faults)
-test: install lint
-	@out=$$(mktemp -d); run() { $(VENV)/bin/python -m pytest $(TEST_FLAGS) "$$@" 2>&1; }; \
+test: install
+	@out=$$(mktemp -d); $(MAKE) --no-print-directory lint >"$$out/0" 2>&1 & lint=$$!; \
+	  run() { $(VENV)/bin/python -m pytest $(TEST_FLAGS) "$$@" 2>&1; }; \
 	  run tests/annotation >"$$out/1" & first=$$!; \
 	  run $(filter-out tests/annotation/%,$(SERVED)) tests/manifests >"$$out/2" & second=$$!; \
 	  run $(addprefix --ignore=,$(SERVED)) $(FOLDERS) >"$$out/3" & third=$$!; \
 	  run $(addprefix --ignore=,$(SERVED) $(FOLDERS) tests/annotation tests/manifests) tests; codes=$$?; \
-	  for part in $$third $$second $$first; do wait $$part; codes="$$codes $$?"; done; \
+	  for part in $$lint $$third $$second $$first; do wait $$part; codes="$$codes $$?"; done; \
 	  cat "$$out"/*; rm -rf "$$out"; \
 	  for code in $$codes; do case $$code in 0|5) ;; *) exit 1 ;; esac; done  # 5: TEST_FLAGS selects none of a part
 
