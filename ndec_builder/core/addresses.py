@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from ndec_builder.core.remote import AbsentError
+from ndec_builder.core.access.remote import AbsentError
 
 _FRAGMENT = re.compile(r"#(?:bytes=(\d{1,18})-(\d{1,18})(&deflate)?|cell=(\d{1,9})/(\d{1,9})/([^#]+))\Z", re.ASCII)
 MAX_INFLATED = 1 << 30  # a member that unpacks to more is a zip bomb

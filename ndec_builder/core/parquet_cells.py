@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ndec_builder.core.access.remote import AbsentError
 from ndec_builder.core.addresses import Cell
-from ndec_builder.core.remote import AbsentError
 
 CACHE_BYTES = 256 << 20  # row groups kept in memory, for each process; the newest one is kept whatever its size
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")

@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 
 from ndec_builder.core.access.machines import owner_text
 from ndec_builder.core.access.reading import check_range, read_file, read_local, read_storage, read_web
+from ndec_builder.core.access.remote import AbsentError, is_remote, is_web, retried
 from ndec_builder.core.addresses import Cell, inflate, parse_address
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.parquet_cells import CellReader, rows_where
-from ndec_builder.core.remote import AbsentError, is_remote, is_web, retried
 from ndec_builder.core.schemas import SCHEMA_VERSION
 
 _cells = CellReader()
@@ -253,7 +253,7 @@ def fingerprint(value: Any) -> str:
 def read_uri(uri: str | Path) -> bytes:
     """Read a local path, any fsspec URI (s3://, gs://, …) or an image inside one (core/addresses.py).
 
-    A failed remote read is retried (core/remote.py). Raises OSError if the file does not exist or is too short.
+    A failed remote read is retried (core/access/remote.py). Raises OSError if the file does not exist or is too short.
     """
     text = str(uri)
     return retried(lambda: _read_once(text), text) if is_remote(text) else _read_once(text)

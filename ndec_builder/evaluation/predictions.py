@@ -115,7 +115,7 @@ def _read_columns(path: Path, ids: Sequence[Sequence[str]]) -> tuple[np.ndarray,
                 if count > MAX_PREDICTIONS:
                     return None
             table = pa.Table.from_batches(batches, reader.schema)
-    except pa.ArrowInvalid:
+    except (pa.ArrowException, UnicodeDecodeError):  # Arrow decodes the names of columns late
         return None
     found = [pc.index_in(table[side], pa.array(known, pa.string())) for side, known in enumerate(ids)]
     scores = np.array(table["score"].to_numpy())  # writable

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from ndec_builder.core.access.hosts import parse_allowed
 from ndec_builder.core.access.references import References
+from ndec_builder.core.access.remote import retried
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.remote import retried
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.listing import Stamp, without_ending
 from ndec_builder.sources.settings import IngestConfig

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ndec_builder.core.access.remote import is_web, retried
 from ndec_builder.core.addresses import container
 from ndec_builder.core.config import result_fields
 from ndec_builder.core.decode import DecodeError, decode, read_header
@@ -25,7 +26,6 @@ from ndec_builder.core.executor.plan import Plan, Shard, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.executor.shard_items import stepping
 from ndec_builder.core.fingerprints import columns_fingerprint
-from ndec_builder.core.remote import is_web, retried
 from ndec_builder.core.schemas import IMAGES, REJECTS, table_of
 from ndec_builder.core.storage import (
     GROUP_ROWS,

@@ -5,13 +5,16 @@ Labels, ground truth and pairs are about pictures, and an ingest may replace the
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +26,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.inspect_images import FACTS
 
 _COLUMNS = ["image_id", "sha256"]
+_EPOCH, _MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 
 def merge(
@@ -213,18 +217,25 @@ def record_replaced(workspace: Workspace, role: str, coming: Path) -> None:
 
 
 class PicturesOverTime:
-    """The SHA-256 of a role's images at any time since the workspace records it."""
+    """The SHA-256 of a role's images at any time since the workspace records it.
+
+    The record may be as long as a pool that was replaced: it stays an Arrow table, sorted by (image_id, until).
+    """
 
     def __init__(self, workspace: Workspace, role: str) -> None:
         self._workspace, self._role = workspace, role
-        self._earlier: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
-        for row in _record(workspace, role).sort_by("until").to_pylist():
-            self._earlier[row["image_id"]].append((row["until"], row["sha256"]))
+        rows = _record(workspace, role).sort_by([("image_id", "ascending"), ("until", "ascending")])
+        self._ids, self._hashes = (rows[name].combine_chunks() for name in ("image_id", "sha256"))
+        self._until = rows["until"].cast(pa.int64()).to_numpy()
 
-    @property
-    def replaced(self) -> set[str]:
-        """Ids that had another picture before."""
-        return set(self._earlier)
+    @cached_property
+    def replaced(self) -> pa.Array:
+        """Ids that had another picture before, each once."""
+        return self._ids.unique()
+
+    def _rows(self, image_id: str) -> slice:
+        """The rows of the record about an image."""
+        return slice(*(find(self._ids, image_id, key=methodcaller("as_py")) for find in (bisect_left, bisect_right)))
 
     def present(self, ids: Iterable[str]) -> dict[str, str | None]:
         """id → SHA-256 now; None if it is unknown. Ids without an image are left out."""
@@ -236,19 +247,20 @@ class PicturesOverTime:
     def first(self, ids: Iterable[str]) -> dict[str, str | None]:
         """id → the first SHA-256 that is known of it; None if none is. Ids that never had an image are left out."""
         wanted = list(ids)
-        earliest = {name: self._earlier[name][0][1] for name in wanted if name in self._earlier}
-        return self.present(wanted) | earliest
+        return self.present(wanted) | {name: found[0] for name in wanted if (found := self.former(name))}
 
     def earlier(self, image_id: str, moment: datetime) -> str | None:
         """The SHA-256 that an id had at a time and lost later; None if it has the same picture since.
 
         A picture whose hash was unknown then is taken for the one that was known next.
         """
-        return next((sha for until, sha in self._earlier.get(image_id, ()) if until > moment), None)
+        rows = self._rows(image_id)
+        later = np.searchsorted(self._until[rows], (moment - _EPOCH) // _MICROSECOND, side="right")
+        return next(iter(self._hashes[rows][later:].to_pylist()), None)
 
     def former(self, image_id: str) -> list[str]:
         """All SHA-256 that an id had and lost, oldest first."""
-        return [sha for _, sha in self._earlier.get(image_id, ())]
+        return list(self._hashes[self._rows(image_id)].to_pylist())
 
 
 def _record(workspace: Workspace, role: str) -> pa.Table:

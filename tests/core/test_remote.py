@@ -9,8 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from ndec_builder.core.access.remote import AbsentError, RemoteReadError, is_remote, retried
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.remote import AbsentError, RemoteReadError, is_remote, retried
 from ndec_builder.core.storage import read_uri
 
 
@@ -85,7 +85,7 @@ def test_reading_through_fsspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("in/a.bin", b"zipped")
     assert read_uri(f"zip://in/a.bin::{tmp_path / 'a.zip'}") == b"zipped"
-    monkeypatch.setattr("ndec_builder.core.remote.FIRST_WAIT", 1e9)  # a wait would hang the test
+    monkeypatch.setattr("ndec_builder.core.access.remote.FIRST_WAIT", 1e9)  # a wait would hang the test
     for uri in ("memory://remote-test/b.bin", "memory://remote-test/a.bin#bytes=8-20"):
         with pytest.raises(OSError):
             read_uri(uri)

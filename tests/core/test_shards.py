@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndec_builder.core.access.remote import RemoteReadError
 from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Done, Plan, Shard, finished, mark, open_plan
 from ndec_builder.core.executor.runner import Outcome, perform, run_shards
-from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from support import shard_work
 

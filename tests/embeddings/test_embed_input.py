@@ -95,7 +95,7 @@ def flaky(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, failures: int, 
             return super()._open(path, *args, **options)
 
     fsspec.register_implementation("flaky", Flaky, clobber=True)
-    monkeypatch.setattr("ndec_builder.core.remote.FIRST_WAIT", 0.0)
+    monkeypatch.setattr("ndec_builder.core.access.remote.FIRST_WAIT", 0.0)
     table = workspace.read_images("reference")
     paths = [str(workspace.root / "in" / f"{name}.png") for name in table["image_id"].to_pylist()]
     uris = pa.array([f"flaky://{path}" for path in paths])

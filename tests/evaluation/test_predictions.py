@@ -96,9 +96,10 @@ def test_a_pair_twice_below_a_header(tmp_path: Path) -> None:
 def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no predictions file"):
         read_predictions(tmp_path / "none.csv", QUERIES, REFERENCES)
-    (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(NdecError, match="UTF-8"):
-        read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
+    for data in (b"\xff\xfe\x00\x01", b"\xf1,reference_id,score\nq3,r1,1\n"):
+        (tmp_path / "p.csv").write_bytes(data)
+        with pytest.raises(NdecError, match="UTF-8"):
+            read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)
     monkeypatch.setattr(predictions, "MAX_PREDICTIONS", 2)
     (tmp_path / "p.csv").write_text("q3,r1,1\nq3,r2,2\nq,1,3\n".replace("q,1", '"q,1"').replace(",3\n", ",r1,3\n"))
     with pytest.raises(NdecError, match="more than 2 predictions"):

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.annotation.web.pictures import Pictures, ServedPicture
-from ndec_builder.core import remote
+from ndec_builder.core.access import remote
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_table, read_uri
 from ndec_builder.core.workspace import Workspace

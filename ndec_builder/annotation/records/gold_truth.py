@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.records.pictures import GOLD_ROLE, gold_images, gold_tags, pictures_tag
 from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.core.rows import values_of
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.sources.replaced import PicturesOverTime
 
@@ -26,7 +27,7 @@ class GoldOverTime:
     def __init__(self, workspace: Workspace, split: str, gold: pa.Table) -> None:
         self._workspace = workspace
         self._pictures = PicturesOverTime(workspace, GALLERY[split])
-        touched = pc.is_in(gold["reference_id"], value_set=pa.array(sorted(self._pictures.replaced), pa.string()))
+        touched = pc.is_in(gold["reference_id"], value_set=self._pictures.replaced)
         touched = pc.and_(touched, pc.not_equal(gold["reference_role"], GOLD_ROLE))
         self._rows: list[_Row] = gold.filter(touched).to_pylist()
         ids = [row["query_id"] for row in self._rows]
@@ -47,7 +48,7 @@ class GoldOverTime:
             return set()
         now = self._pictures.present(row["reference_id"] for row in self._rows)
         own = labels.filter(pc.is_in(labels["pair_id"], value_set=pa.array(sorted(rows), pa.string())))
-        columns = (own[name].to_pylist() for name in ("pair_id", "annotated_at", "pictures"))
+        columns = (values_of(own[name]) for name in ("pair_id", "annotated_at", "pictures"))
         found = set()
         for pair, moment, tag in zip(*columns, strict=True):
             reference = rows[pair]["reference_id"]

@@ -12,6 +12,7 @@ from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
 from ndec_builder.annotation.records.pairs_of_tasks import rows_of_assignee
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore
+from ndec_builder.core.rows import rows_of
 
 
 class LabelsByAnnotator:
@@ -25,7 +26,7 @@ class LabelsByAnnotator:
         for part in (part.unify_dictionaries() for part in parts):  # Arrow groups no chunks with different ones
             for name in keys(part.group_by(["round", "annotator"]).aggregate([]), "round", "annotator"):
                 self._stored[name].append(self._store.put(rows_of_assignee(part, *name)))
-            for row in part.group_by("project").aggregate([("annotated_at", "max")]).to_pylist():
+            for row in rows_of(part.group_by("project").aggregate([("annotated_at", "max")])):
                 if (moment := row["annotated_at_max"]) is not None:
                     self.newest[row["project"]] = max(moment, self.newest.get(row["project"], moment))
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.settings import GALLERY
+from ndec_builder.core.rows import values_of
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.sources.replaced import PicturesOverTime
@@ -77,7 +78,9 @@ class ShownPictures:
     def touched(self) -> dict[str, Images]:
         """The pairs of which a picture was ever replaced or removed, with its images. Gold pairs are never touched."""
         tasks = self._given
-        if not any(pictures.replaced for pictures in self._over_time) or (tasks is None and not self._path.is_file()):
+        if not any(len(pictures.replaced) for pictures in self._over_time) or (
+            tasks is None and not self._path.is_file()
+        ):
             return {}
         tasks = read_table(self._path, [*_PAIR, "is_gold"]) if tasks is None else tasks
         return _images_of(
@@ -86,8 +89,8 @@ class ShownPictures:
 
     def _replaced(self, pairs: pa.Table) -> pa.ChunkedArray:
         """(pairs,) bool: whether a picture of the pair was ever replaced or removed."""
-        ids = (pa.array(sorted(pictures.replaced), pa.string()) for pictures in self._over_time)
-        return pc.or_(*(pc.is_in(pairs[name], value_set=values) for name, values in zip(_PAIR[1:], ids, strict=True)))
+        sides = zip(_PAIR[1:], self._over_time, strict=True)
+        return pc.or_(*(pc.is_in(pairs[name], value_set=pictures.replaced) for name, pictures in sides))
 
     def tags_to_keep(self, pairs: pa.Table) -> dict[str, str | None]:
         """What to keep with values of pairs (pair_id, query_id, reference_id): tags that `others_since` compares with.
@@ -136,7 +139,7 @@ class ShownPictures:
         if not self.touched:
             return mask
         rows = np.flatnonzero(pc.is_in(labels["pair_id"], pa.array(sorted(self.touched), pa.string())).to_numpy())
-        columns = (labels[name].take(rows).to_pylist() for name in ("pair_id", "annotated_at", "pictures"))
+        columns = (values_of(labels[name].take(rows)) for name in ("pair_id", "annotated_at", "pictures"))
         present = [
             pictures.present({self.touched[pair][side] for pair in self.touched})
             for side, pictures in enumerate(self._over_time)
@@ -192,14 +195,14 @@ def gold_tags(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[s
 def replaced_pool_pictures(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table) -> set[str]:
     """SHA-256 of the pool pictures that people labelled under an id that has another picture or no image now."""
     pictures, others = PicturesOverTime(workspace, "pool"), PicturesOverTime(workspace, GALLERY[split])
-    touched = tasks.filter(pc.is_in(tasks["query_id"], pa.array(sorted(pictures.replaced), pa.string())))
+    touched = tasks.filter(pc.is_in(tasks["query_id"], pictures.replaced))
     columns = (touched[name].to_pylist() for name in ("pair_id", "query_id", "reference_id"))
     images = {pair: (query, reference) for pair, query, reference in zip(*columns, strict=True)}
     rows = labels.filter(pc.is_in(labels["pair_id"], pa.array(sorted(images), pa.string())))
     present = others.present({reference for _, reference in images.values()})
     found: set[str | None] = set()
     names = ("pair_id", "annotated_at", "pictures")
-    for pair, moment, tag in zip(*(rows[name].to_pylist() for name in names), strict=True):
+    for pair, moment, tag in zip(*(values_of(rows[name]) for name in names), strict=True):
         query, reference = images[pair]
         if tag is None:
             found.add(pictures.earlier(query, moment))

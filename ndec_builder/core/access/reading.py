@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ndec_builder.core.access.hosts import ALLOW, PrivateAddressError, session
-from ndec_builder.core.remote import AbsentError
+from ndec_builder.core.access.remote import AbsentError
 
 MAX_BYTES = 2 << 30  # of one image: 200 million pixels of 16-bit colour are 1.2 GB
 SECONDS = 300.0  # for one remote image

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from ndec_builder.core.access.hosts import OBJECT_STORES, SCHEMES, AllowedHost, private_problem
+from ndec_builder.core.access.remote import is_chained
 from ndec_builder.core.addresses import Cell, container, parse_address
-from ndec_builder.core.remote import is_chained
 
 ESCAPES_FOLDER = "its path leads out of the folder of the file that names it"
 LEADS_OUT = (

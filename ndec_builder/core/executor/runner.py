@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ndec_builder.core.access.remote import RemoteReadError
 from ndec_builder.core.console import Bars, progress, say
 from ndec_builder.core.errors import GapsError, LowMemoryError, NdecError
 from ndec_builder.core.executor import plan as plans
@@ -25,7 +26,6 @@ from ndec_builder.core.executor.base import Engine, Failed, Pool, Task, engine_o
 from ndec_builder.core.executor.plan import Done, Plan, Shard
 from ndec_builder.core.executor.progress import ProgressFile
 from ndec_builder.core.executor.shard_items import PAUSE, counting, items_inside
-from ndec_builder.core.remote import RemoteReadError
 from ndec_builder.core.storage import sha256_file
 
 _Result = TypeVar("_Result")
