@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.rows import values_of
+from ndec_builder.core.rows import as_values
 from ndec_builder.core.vocabulary import FILE_SOURCE
 
 AUDIT_ROUND = "audit"
@@ -27,7 +27,7 @@ def keys(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
     A few thousand rows at a time become Python objects, so that large tables do not take ten times their memory.
     """
     for batch in table.select(list(names or ("pair_id", "round", "annotator"))).to_batches(_ROWS_AT_ONCE):
-        yield from zip(*(values_of(column) for column in batch.columns), strict=True)
+        yield from zip(*(as_values(column) for column in batch.columns), strict=True)
 
 
 def compact_schema(schema: pa.Schema) -> pa.Schema:

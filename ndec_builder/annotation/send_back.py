@@ -24,7 +24,7 @@ from ndec_builder.core.access.machines import user_name
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.rows import rows_of
+from ndec_builder.core.rows import as_rows
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import ROUNDS, SET_ASIDE, table_of
 from ndec_builder.core.storage import read_json, write_json
@@ -92,7 +92,7 @@ def run(config: SendBackConfig) -> Path:
 def chosen_labels(config: SendBackConfig, labels: pa.Table, set_aside: pa.Table) -> list[TaskRow]:
     """The newest label of each pair and round of this annotator that counts and was given at or after `since`."""
     newest: dict[tuple[str, str], TaskRow] = {}
-    for row in rows_of(without_set_aside(labels, set_aside)):
+    for row in as_rows(without_set_aside(labels, set_aside)):
         if row["annotator"] == config.annotator and config.round in ("", row["round"]):
             newest[row["pair_id"], row["round"]] = row
     since = config.moment

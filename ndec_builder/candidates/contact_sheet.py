@@ -31,7 +31,7 @@ from ndec_builder.core.console import number_of, track
 from ndec_builder.core.decode import DecodeError, decode
 from ndec_builder.core.pictures.ingested import read_image
 from ndec_builder.core.rendition import is_plain_file
-from ndec_builder.core.rows import rows_of
+from ndec_builder.core.rows import as_rows
 from ndec_builder.core.storage import remove_abandoned, write_bytes, write_text
 from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace
@@ -126,7 +126,7 @@ def write_mined_sheet(
 ) -> Path:
     """Write the contact sheet of a split. sides: pool and gallery, which have the images of the candidates `table`."""
     given: dict[str, str] = {}
-    for row in rows_of(given_labels(workspace.candidates(split))):
+    for row in as_rows(given_labels(workspace.candidates(split))):
         text = f"{row['label'].replace('_', ' ')} in {row['annotator'].removeprefix(FILE_SOURCE)}"
         given[row["pair_id"]] = f"{given[row['pair_id']]}, {text}" if row["pair_id"] in given else text
     rows: list[dict[str, Any]] = [row | {"given": given.get(row["pair_id"])} for row in table.to_pylist()]

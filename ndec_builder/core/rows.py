@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 
-def values_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+def as_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """The values as `to_pylist` gives them, in order. Times in UTC take a fortieth of the time.
 
     For each time with a zone pyarrow 24 imports pytz again, and Python looks through all folders of packages if it is
@@ -20,8 +20,8 @@ def values_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     return [moment and moment.replace(tzinfo=UTC) for moment in local]
 
 
-def rows_of(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows as dicts by column, in order: `to_pylist` with `values_of`. Not for columns of the same name."""
+def as_rows(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows as dicts by column, in order: `to_pylist` with `as_values`. Not for columns of the same name."""
     if not table.num_columns:
         return [{} for _ in range(table.num_rows)]
     columns = [values_of(column) for column in table.columns]

@@ -15,7 +15,7 @@ from ndec_builder.annotation.label_tables import Key, keys, newest_labels, of_fi
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.outside.given_labels import given_labels
 from ndec_builder.core.console import number_of, say
-from ndec_builder.core.rows import rows_of
+from ndec_builder.core.rows import as_rows
 from ndec_builder.core.schemas import LABEL_ROWS, TASKS, table_of
 from ndec_builder.core.vocabulary import FILE_SOURCE, LABELS
 
@@ -65,7 +65,7 @@ def waiting_labels(tables: AnnotationTables) -> list[dict[str, Any]]:
     stored = {row[:3]: row[3:] for row in keys(of_files(tables.labels), *names)}
     counting, set_aside = set(keys(of_files(tables.counting_labels))), set(keys(tables.set_aside))
     found = []
-    for row in rows_of(given):
+    for row in as_rows(given):
         key: Key = (row["pair_id"], _ROUND, row["annotator"])
         label, moment = stored.get(key, (None, None))
         again = key not in counting and moment is not None and row["given_at"] > moment  # its picture was replaced

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.records.pictures import GOLD_ROLE, gold_images, gold_tags, pictures_tag
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.rows import values_of
+from ndec_builder.core.rows import as_values
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.sources.replaced import PicturesOverTime
 
@@ -48,7 +48,7 @@ class GoldOverTime:
             return set()
         now = self._pictures.present(row["reference_id"] for row in self._rows)
         own = labels.filter(pc.is_in(labels["pair_id"], value_set=pa.array(sorted(rows), pa.string())))
-        columns = (values_of(own[name]) for name in ("pair_id", "annotated_at", "pictures"))
+        columns = (as_values(own[name]) for name in ("pair_id", "annotated_at", "pictures"))
         found = set()
         for pair, moment, tag in zip(*columns, strict=True):
             reference = rows[pair]["reference_id"]

@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
-from ndec_builder.annotation.records.pairs_of_tasks import rows_of_assignee
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore
-from ndec_builder.core.rows import rows_of
+from ndec_builder.core.rows import as_rows
 
 
 class LabelsByAnnotator:
@@ -26,7 +25,7 @@ class LabelsByAnnotator:
         for part in (part.unify_dictionaries() for part in parts):  # Arrow groups no chunks with different ones
             for name in keys(part.group_by(["round", "annotator"]).aggregate([]), "round", "annotator"):
                 self._stored[name].append(self._store.put(rows_of_assignee(part, *name)))
-            for row in rows_of(part.group_by("project").aggregate([("annotated_at", "max")])):
+            for row in as_rows(part.group_by("project").aggregate([("annotated_at", "max")])):
                 if (moment := row["annotated_at_max"]) is not None:
                     self.newest[row["project"]] = max(moment, self.newest.get(row["project"], moment))
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from ndec_builder.annotation.records.table_store import read_groups, write_tables
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.rows import rows_of
+from ndec_builder.core.rows import as_rows
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_bytes, write_json, write_table
 
 APPEND_ONLY = ("labels", "skips", "incidents", "set_aside")
@@ -167,7 +167,7 @@ def _digest(before: str, parts: Iterable[pa.Table], columns: Sequence[str]) -> s
             return f"without the columns {sorted(missing)}"
         rows = part.select(list(columns))
         for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
-            for row in rows_of(rows.slice(start, _ROWS_AT_ONCE)):
+            for row in as_rows(rows.slice(start, _ROWS_AT_ONCE)):
                 digest.update(json.dumps(list(row.values()), default=str).encode() + b"\n")
     return digest.hexdigest()
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.candidates.settings import GALLERY
-from ndec_builder.core.rows import values_of
+from ndec_builder.core.rows import as_values
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
 from ndec_builder.sources.replaced import PicturesOverTime
@@ -139,7 +139,7 @@ class ShownPictures:
         if not self.touched:
             return mask
         rows = np.flatnonzero(pc.is_in(labels["pair_id"], pa.array(sorted(self.touched), pa.string())).to_numpy())
-        columns = (values_of(labels[name].take(rows)) for name in ("pair_id", "annotated_at", "pictures"))
+        columns = (as_values(labels[name].take(rows)) for name in ("pair_id", "annotated_at", "pictures"))
         present = [
             pictures.present({self.touched[pair][side] for pair in self.touched})
             for side, pictures in enumerate(self._over_time)
@@ -202,7 +202,7 @@ def replaced_pool_pictures(workspace: Workspace, split: str, tasks: pa.Table, la
     present = others.present({reference for _, reference in images.values()})
     found: set[str | None] = set()
     names = ("pair_id", "annotated_at", "pictures")
-    for pair, moment, tag in zip(*(values_of(rows[name]) for name in names), strict=True):
+    for pair, moment, tag in zip(*(as_values(rows[name]) for name in names), strict=True):
         query, reference = images[pair]
         if tag is None:
             found.add(pictures.earlier(query, moment))

@@ -25,7 +25,7 @@ from ndec_builder.annotation.upkeep.settings import ForgetConfig
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import locked
-from ndec_builder.core.rows import rows_of
+from ndec_builder.core.rows import as_rows
 from ndec_builder.core.schemas import SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
@@ -140,7 +140,7 @@ def _rewrite_table(path: Path, name: str, pseudonym: str, logins: Collection[str
         return 0  # removed together with the rewriting of its table
     table = read_table(path)
     renamed = _renamed(table, name, pseudonym, logins)
-    changed = sum(a != b for a, b in zip(rows_of(table), rows_of(renamed), strict=True))
+    changed = sum(a != b for a, b in zip(as_rows(table), as_rows(renamed), strict=True))
     if not changed:
         return 0
     before = sha256_file(path)

@@ -17,7 +17,7 @@ from ndec_builder.candidates.outside.pair_files import NamedPair
 from ndec_builder.candidates.settings import MineConfig
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import UsageError
-from ndec_builder.core.rows import rows_of
+from ndec_builder.core.rows import as_rows
 from ndec_builder.core.schemas import GIVEN_LABELS, conform, pair_id, table_of
 from ndec_builder.core.storage import fingerprint, read_table, write_table
 from ndec_builder.core.vocabulary import FILE_SOURCE, LABELS
@@ -105,7 +105,7 @@ def _labels_by_annotator(workspace: Workspace, split: str) -> dict[str, dict[str
     """Annotator → pair_id → newest label: those of earlier files, and those that people gave in Label Studio."""
     found: dict[str, dict[str, str]] = {}
     if (path := workspace.candidates(split) / GIVEN_LABELS_FILE).is_file():
-        for row in rows_of(read_table(path)):
+        for row in as_rows(read_table(path)):
             found.setdefault(row["annotator"], {})[row["pair_id"]] = row["label"]
     if (path := workspace.annotation(split) / "labels.parquet").is_file():
         table = read_table(path, ["annotator", "pair_id", "label", "is_gold"])
@@ -130,7 +130,7 @@ def remember_given(config: MineConfig, directory: Path, table: pa.Table) -> None
         for key in zip(columns["query_id"], columns["reference_id"], columns["given_label"], strict=True)
         if key[2] is not None
     }
-    known = rows_of(read_table(path)) if path.is_file() else []
+    known = as_rows(read_table(path)) if path.is_file() else []
     before = {(row["annotator"], row["pair_id"]): row for row in known}
     now, copies, given_at = {}, Counter[str](), datetime.fromtimestamp(_changed(config), UTC)
     for row in table.select(["pair_id", "query_id", "reference_id", "duplicate_of"]).to_pylist():
