@@ -24,5 +24,5 @@ def as_rows(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     """The rows as dicts by column, in order: `to_pylist` with `as_values`. Not for columns of the same name."""
     if not table.num_columns:
         return [{} for _ in range(table.num_rows)]
-    columns = [values_of(column) for column in table.columns]
+    columns = [as_values(column) for column in table.columns]
     return [dict(zip(table.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
+from ndec_builder.annotation.records.pairs_of_tasks import rows_of_assignee
 from ndec_builder.annotation.records.table_store import StoredTable, TableStore
 from ndec_builder.core.rows import as_rows
 
