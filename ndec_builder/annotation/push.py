@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ndec_builder.annotation.assignment.gold_pairs import gold_needed, make_gold, mix_in_gold
 from ndec_builder.annotation.assignment.hints import suggestions
 from ndec_builder.annotation.assignment.queues import default_annotators, pairs_to_label
-from ndec_builder.annotation.assignment.replaced_pairs import replaced_pairs, replaced_text, set_back
+from ndec_builder.annotation.assignment.replaced_pairs import removed_text, replaced_pairs, replaced_text, set_back
 from ndec_builder.annotation.assignment.rounds import new_tasks
 from ndec_builder.annotation.decisions.label_statistics import draw_pairs
 from ndec_builder.annotation.label_studio import projects, server_snapshot
@@ -89,7 +89,7 @@ def run(config: PushConfig) -> Path:
         where = _addresses(config, workspace, connection, annotators, made)
         counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported}
         replaced = replaced_pairs(tables)
-        counts |= {"replaced": asdict(replaced) if replaced else {}, "withdrawn_replaced": withdrawn}
+        counts |= {"replaced": asdict(replaced) if replaced else {}, "withdrawn_replaced": withdrawn["replaced"]}
         counts |= {"annotators": len(annotators)} | {f"skipped_{name}": number for name, number in skipped.items()}
         inputs = {path.name: sha256_file(path) for path in workspace.candidate_files(config.split)}
         record.write(directory, counts=counts, inputs=inputs)
@@ -97,11 +97,13 @@ def run(config: PushConfig) -> Path:
         f"{config.round} round of {config.split}: {number_of(new.num_rows, 'new task')}, {imported} sent "
         f"to {connection.url}"
     )
-    if withdrawn:
+    if replaced_tasks := withdrawn["replaced"]:
         say(
-            f"{number_of(withdrawn, 'open task')} showed a picture that was replaced since: taken back, and sent again "
-            "with the new picture"
+            f"{number_of(replaced_tasks, 'open task')} showed a picture that was replaced since: taken back, and sent "
+            "again with the new picture"
         )
+    if removed_tasks := withdrawn["removed"]:
+        say(f"{number_of(removed_tasks, 'open task')} showed a picture that was removed since: taken back")
     for line in [*replaced_text(tables), *_former_pairs(tables), *where, *_about_stopping(config, tables)]:
         say(line)
     return path
@@ -167,8 +169,8 @@ def _former_pairs(tables: AnnotationTables) -> list[str]:
     done = tables.labelled | set_back(tables)
     still_open = {
         pair for pair, *who, is_gold in tasks if not is_gold and pair not in mined and (pair, *who) not in done
-    }
-    lines = tables.former_text()
+    } - tables.shown.removed
+    lines = [*tables.former_text(), *removed_text(tables)]
     if still_open:
         lines.append(
             f"{number_of(len(still_open), 'open pair is', 'open pairs are')} no longer among the "

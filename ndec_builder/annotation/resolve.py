@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ndec_builder.annotation.assignment.replaced_pairs import replaced_text
+from ndec_builder.annotation.assignment.replaced_pairs import removed_text, replaced_text
 from ndec_builder.annotation.decisions.agreement import agreement_report
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, known_truth, undecided_truth
 from ndec_builder.annotation.decisions.audit import write_sample
@@ -83,7 +83,7 @@ def run(config: ResolveConfig) -> Path:
     for line in replaced_text(tables):
         say(line)
     lines = _result_lines(tables, counts, still_open, agreed)
-    for line in [lines[0], *given_text(labels), *lines[1:], *tables.former_text()]:
+    for line in [lines[0], *given_text(labels), *lines[1:], *tables.former_text(), *removed_text(tables)]:
         say(line)
     bases = Counter(basis for basis in found.decisions["basis"].to_pylist() if basis)
     names = ("tasks.parquet", "labels.parquet", "skips.parquet", "set_aside.parquet", "cleared.parquet", "gold.parquet")

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.assignment.replaced_pairs import replaced_text, set_back
+from ndec_builder.annotation.assignment.replaced_pairs import removed_text, replaced_text, set_back
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
 from ndec_builder.annotation.decisions.audit import Audit, current_audit
 from ndec_builder.annotation.decisions.audit_text import audit_text
+from ndec_builder.annotation.label_tables import keys
 from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.records.skips import waiting_skips
 from ndec_builder.annotation.settings import StatusConfig
@@ -38,6 +39,8 @@ def status(config: StatusConfig) -> list[dict[str, Any]]:
     given = _by_rater(labels)
     people = {row["annotator"]: row for row in annotator_report(labels, tables.gold_truth())}
     open_skips, later = waiting_skips(tables.skipped, tasks), set_back(tables)
+    if removed := tables.shown.removed:
+        later |= {key for key in keys(tasks) if key[0] in removed} - tables.labelled - open_skips
     rows = []
     counts = {key: len(own) for key, own in _by_rater(tasks).items()}
     for round_, annotator in sorted(counts, key=lambda rater: (ROUNDS.index(rater[0]), rater[1])):
@@ -76,9 +79,16 @@ def audit_and_clearing(config: StatusConfig) -> dict[str, Any]:
 
 
 def former_text(config: StatusConfig) -> list[str]:
-    """One line each: labelled pairs that are no longer mined, labels of files that wait, mined pairs nobody got."""
+    """One line each: labelled pairs that are no longer mined or whose image was removed, labels of files that wait,
+    mined pairs nobody got.
+    """
     tables = AnnotationTables(Workspace(config.workspace), config.split)
-    return [*replaced_text(tables), *tables.former_text(), *(waiting_text(tables) or unassigned_text(tables))]
+    return [
+        *replaced_text(tables),
+        *tables.former_text(),
+        *removed_text(tables),
+        *(waiting_text(tables) or unassigned_text(tables)),
+    ]
 
 
 def unassigned_text(tables: AnnotationTables) -> list[str]:

@@ -15,12 +15,11 @@ from ndec_builder.annotation.records.pictures import gold_tags
 from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.annotation.status import status
 from ndec_builder.annotation.web.image_server import MISSING_HEADER, ImageServer
-from ndec_builder.core.schemas import IMAGES, table_of
+from ndec_builder.core.schemas import table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.replaced import record_replaced
 from support.fake_label_studio import TOKEN, FakeLabelStudio
-from support.replaced_picture import Team, replace_picture
+from support.replaced_picture import Team, list_images, replace_picture
 
 pytestmark = pytest.mark.slow
 
@@ -89,10 +88,7 @@ def test_a_removed_reference_and_a_skipped_placeholder_count_alike(team: Team) -
     team.answer("ann", None, pairs=[lost["pair_id"]])
     team.pull()
     table = read_table(team.workspace.images("reference"))
-    coming = team.workspace.images("reference").with_name("coming.parquet")
-    write_table(coming, table.filter(pc.not_equal(table["image_id"], lost["reference_id"])).cast(IMAGES))
-    record_replaced(team.workspace, "reference", coming)
-    coming.replace(team.workspace.images("reference"))
+    list_images(team.workspace, "reference", table.filter(pc.not_equal(table["image_id"], lost["reference_id"])))
     team.push()
     assert lost["pair_id"] not in gold_of(team, "ann") and len(gold_of(team, "ann")) == 4
     assert lost["pair_id"] not in team.open("ann")

@@ -29,8 +29,13 @@ def replace_picture(
     path = workspace.files(role) / Path(row["uri"]).name
     scene(seed, size).save(path)
     row["sha256"] = sha256_file(path)
+    list_images(workspace, role, pa.Table.from_pylist(rows, IMAGES))
+
+
+def list_images(workspace: Workspace, role: str, images: pa.Table) -> None:
+    """The role has these images (schema IMAGES) from now on."""
     coming = workspace.images(role).with_name("coming.parquet")
-    write_table(coming, pa.Table.from_pylist(rows, IMAGES))
+    write_table(coming, images.cast(IMAGES))
     record_replaced(workspace, role, coming)
     coming.replace(workspace.images(role))
 

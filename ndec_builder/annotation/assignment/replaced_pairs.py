@@ -1,4 +1,4 @@
-"""Pairs whose picture was replaced after people labelled them: who is asked again, and what a command says about it."""
+"""Pairs whose picture was replaced or removed after they were given out: who is asked again, and what a command says."""
 
 from __future__ import annotations
 
@@ -122,3 +122,13 @@ def replaced_text(tables: AnnotationTables) -> list[str]:
             "what is still mined"
         )
     return lines
+
+
+def removed_text(tables: AnnotationTables) -> list[str]:
+    """One line if there are open pairs of images that were removed."""
+    removed = tables.shown.removed
+    left = {key[0] for key in keys(tables.tasks) if key[0] in removed and key not in tables.labelled} if removed else ()
+    if not left:
+        return []
+    found = number_of(len(left), "open pair is", "open pairs are")
+    return [f"{found} of images that were removed; nobody is asked, unless they are ingested again"]

@@ -91,16 +91,16 @@ def _record_offered_again(tables: AnnotationTables, rows: Sequence[TaskRow]) -> 
         tables.write("skips", pa.concat_tables([tables.skips, table_of(SKIPS, given)]))
 
 
-def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> int:
-    """Delete the open tasks, of all rounds, whose picture was replaced since; returns how many there were.
+def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> Counter[str]:
+    """Delete the open tasks, of all rounds, whose picture was replaced or removed since; counts them by this word.
 
     A label that was given in the meantime stays, as a label of the old pictures, and is pulled. The next sync imports
-    the new tasks. If any picture was ever replaced, this pulls even without such tasks: after a kill, the same command
-    must know as much as one that was not killed.
+    the new tasks of those that were replaced. If any picture was ever replaced, this pulls even without such tasks:
+    after a kill, the same command must know as much as one that was not killed.
     """
-    touched, client, count = tables.shown.touched, connection.client(), 0
+    touched, client, counts = tables.shown.touched, connection.client(), Counter[str]()
     if not touched:
-        return count
+        return counts
     with explain_errors(connection, "looking for ndec's projects"):
         found = projects.find_projects(client)
     people = keys(of_people(tables.tasks), "round", "annotator", "pair_id")
@@ -112,17 +112,17 @@ def withdraw_replaced(tables: AnnotationTables, connection: Connection) -> int:
             for task in client.tasks.list(project=project.id, page_size=1000, include="id,data,total_annotations"):
                 pair = named_pair(task) or ""
                 question = tables.shown.question(pair, tag_of(task.data))
-                if is_former(question) and not task.total_annotations:
+                if (is_former(question) or pair in tables.shown.removed) and not task.total_annotations:
                     old[task.id] = pair
         if old:
             server_snapshot.announce_handover(tables.directory, project.id, set(old.values()))
             with explain_errors(connection, "withdrawing tasks of replaced pictures"):
                 delete_open_tasks(client, project.id, list(old))
             pull_labels(tables, connection)  # the last labels: the file that announces a handover names one project
-            count += len(old)
-    if not count:
+            counts.update("removed" if pair in tables.shown.removed else "replaced" for pair in old.values())
+    if not counts:
         pull_labels(tables, connection)
-    return count
+    return counts
 
 
 def replace_lost_gold(config: PushConfig, tables: AnnotationTables, connection: Connection) -> None:

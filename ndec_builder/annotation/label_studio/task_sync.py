@@ -38,6 +38,7 @@ def sync_tasks(
     """
     client, finished = connection.client(), tables.labelled | tables.skipped | set_back(tables, round_)
     lost = GoldOverTime(tables.workspace, tables.split, tables.gold).lost()  # the next push replaces them
+    lost |= tables.shown.removed
     wanted: dict[str, list[_Row]] = {}
     for row in of_people(tables.tasks).to_pylist():
         if row["round"] == round_:

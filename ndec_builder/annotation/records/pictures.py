@@ -108,6 +108,15 @@ class ShownPictures:
         return {pair for pair, tag in self.tags(images).items() if None not in (tag, then[pair]) and tag != then[pair]}
 
     @cached_property
+    def removed(self) -> set[str]:
+        """The pairs of which an image was removed from the workspace."""
+        present = [
+            pictures.present({images[side] for images in self.touched.values()})
+            for side, pictures in enumerate(self._over_time)
+        ]
+        return {pair for pair, ids in self.touched.items() if any(ids[side] not in present[side] for side in (0, 1))}
+
+    @cached_property
     def _now(self) -> dict[str, str | None]:
         return self.tags(self.touched) if self.touched else {}
 

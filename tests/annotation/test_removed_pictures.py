@@ -1,0 +1,86 @@
+"""An image is removed after its pair was given out: its labels stay, and its open task is taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pytest
+
+from ndec_builder.annotation import resolve
+from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
+from ndec_builder.annotation.status import former_text, status
+from ndec_builder.core.storage import read_table, write_table
+from ndec_builder.core.workspace import Workspace
+from support.fake_label_studio import TOKEN, FakeLabelStudio
+from support.replaced_picture import Team, list_images
+
+pytestmark = pytest.mark.slow
+QUERY = "pool-003"  # of one of the six pairs
+
+
+@pytest.fixture
+def team(
+    tmp_path: Path, fake_label_studio: FakeLabelStudio, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
+) -> Team:
+    """Ann has six pairs."""
+    fake_label_studio.reset()
+    monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    workspace = Workspace(tmp_path / "bench")
+    workspace.root.mkdir()
+    make_candidates(workspace, count=6)
+    made = Team(workspace, fake_label_studio)
+    made.push("ann")
+    return made
+
+
+def remove(workspace: Workspace) -> None:
+    """The pool is ingested without the image, and mined again."""
+    table = read_table(workspace.images("pool"))
+    list_images(workspace, "pool", table.filter(pc.not_equal(table["image_id"], QUERY)))
+    path = workspace.candidates("test") / "candidates.parquet"
+    mined = read_table(path)
+    write_table(path, mined.filter(pc.not_equal(mined["query_id"], QUERY)))
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_label_of_a_removed_picture_is_not_said_to_count(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    team.answer("ann", "hard_negative")
+    team.pull()
+    remove(team.workspace)
+    expected = ["1 labelled pair is of images that were removed; no dataset has them"]
+    assert former_text(StatusConfig(team.workspace.root)) == expected
+    capsys.readouterr()
+    team.push("ann")
+    resolve.run(ResolveConfig(team.workspace.root))
+    assert said(capsys).count(expected[0]) == 2
+    assert team.tables.labels.num_rows == 6
+
+
+def test_an_open_task_of_a_removed_picture_is_taken_back_until_the_picture_returns(
+    team: Team, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_table(team.workspace.images("pool"))
+    (pair,) = (row["pair_id"] for row in team.tables.tasks.to_pylist() if row["query_id"] == QUERY)
+    remove(team.workspace)
+    (row,) = status(StatusConfig(team.workspace.root))
+    assert (row["pairs"], row["left"]) == (6, 5)
+    capsys.readouterr()
+    team.push("ann")
+    text = said(capsys)
+    assert "1 open task showed a picture that was removed since: taken back" in text
+    assert "1 open pair is of images that were removed; nobody is asked" in text
+    assert "no longer among the mined" not in text
+    assert len(team.open("ann")) == 5 and pair not in team.open("ann")
+    team.push("ann")
+    assert len(team.open("ann")) == 5 and team.tables.incidents.num_rows == 0
+    list_images(team.workspace, "pool", before)
+    (row,) = status(StatusConfig(team.workspace.root))
+    assert row["left"] == 6
+    team.push("ann")
+    assert pair in team.open("ann") and len(team.open("ann")) == 6
