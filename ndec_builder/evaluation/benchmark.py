@@ -231,9 +231,9 @@ def _filter_text(config: BenchmarkConfig, evaluation: Evaluation) -> str | None:
 
 def _default_name(config: BenchmarkConfig) -> str:
     files = [*config.checkpoints, *config.descriptors[:1], *([config.predictions] if config.predictions else [])]
-    sources = [*(str(path) for path in files), *config.models]
-    names = [slug(Path(s).parent.name if Path(s).stem == "checkpoint" else s) for s in sources]
-    return f"{'+'.join(names)}-{config.scorer}"
+    names = [slug(path.parent.name if path.stem == "checkpoint" else path.stem) for path in map(Path, files)]
+    names += [slug(model) for model in config.models]
+    return "+".join(names) + (f"-{config.scorer}" if config.scores_are_known else "")
 
 
 def _input_sums(config: BenchmarkConfig) -> dict[str, str]:

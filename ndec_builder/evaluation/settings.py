@@ -65,7 +65,7 @@ class BenchmarkConfig(Config):
         None, "fused: run of `ndec train-asl --recipe fused`; default: the model shipped with ndec."
     )
     baseline: Path | None = option(None, "Report directory of the run to compare with.")
-    name: str | None = option(None, "Name of the report; default: made from model and scorer.")
+    name: str | None = option(None, "Name of the report; default: made from the model or file and the scorer.")
     out: Path | None = option(None, "Directory of the report; default: WORKSPACE/reports/NAME.")
 
     scorer: str = setting(
@@ -134,6 +134,11 @@ class BenchmarkConfig(Config):
     def checkpoints(self) -> tuple[Path, ...]:
         """The trained detectors whose features are used."""
         return (self.checkpoint,) if isinstance(self.checkpoint, Path) else tuple(self.checkpoint or ())
+
+    @property
+    def scores_are_known(self) -> bool:
+        """Whether `scorer` says what the scores are; those of a given list stay as they are with the default."""
+        return self.predictions is None or self.scorer != "cosine"
 
     def check(self) -> None:
         """Raise UsageError unless there is exactly one dataset, one source of predictions and a scorer that fits."""

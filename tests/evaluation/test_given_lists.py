@@ -52,6 +52,18 @@ def metrics_of(report: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_what_made_the_scores_of_a_given_list_is_not_said(
+    listed: Callable[..., BenchmarkConfig], tmp_path: Path
+) -> None:
+    """The report has its name from the file alone; with a scorer that works on the list, it names the scorer."""
+    report = run(listed(file="theirs.csv"))
+    page = (report / "report.html").read_text("utf-8")
+    assert report == tmp_path / "reports/theirs"
+    assert "cosine" not in page and '<th scope="row">scorer</th>' not in page
+    assert '<th scope="row">predictions</th>' in page
+
+
+@pytest.mark.slow
 def test_queries_without_a_prediction_are_counted_by_kind(
     listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,11 +109,17 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         metrics=metrics, columns=columns_of(metrics), titles=_SUBSET_TITLES, rows=_HEADLINE_ROWS, cell=_cell,
         figures=figures, galleries=galleries,
-        settings={k: v for k, v in as_dict(config).items() if v not in (None, [], "")},
+        settings=_settings(config),
         lineage=lineage, headline=headline(metrics), verdict=verdict(metrics), missing=without_prediction(metrics),
         worst=worst_mistakes(galleries[0][2], galleries[1][2]),
     )  # fmt: skip
     return write_text(out / "report.html", page)
+
+
+def _settings(config: BenchmarkConfig) -> dict[str, Any]:
+    """The settings to show: those that are set. What made the scores of a given list is not known."""
+    shown = {name: value for name, value in as_dict(config).items() if value not in (None, [], "")}
+    return shown if config.scores_are_known else {name: value for name, value in shown.items() if name != "scorer"}
 
 
 def columns_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
