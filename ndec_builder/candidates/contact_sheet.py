@@ -41,6 +41,7 @@ MAX_PAIRS = 500  # pairs with inline pictures: about 5 MB of page, the most a ph
 MAX_THUMBNAILS = 2000  # of further pictures that browsers would show differently; more would take minutes
 PICTURES = "contact_sheet_pictures"  # folder of these thumbnails
 DECISIONS_SCRIPT = "contact_sheet_decisions.js"  # next to the page; a page opened as a file may load no JSON
+_Address = tuple[str, int, str]  # of a file, rotation, SHA-256 ("": unknown)
 _SORT_KEYS = {  # column of the candidates → its name on the page
     "rank": "rank",
     "score": "score",
@@ -173,8 +174,7 @@ def _columns(
     data |= {"hint": [_hint(row) or "" for row in candidates]}
     rest = candidates[inside:]
     addresses = [
-        {row[f"{name}_id"]: (resolve(table[row[f"{name}_id"]]["uri"]), table[row[f"{name}_id"]].get("rotation") or 0)
-         for row in rest}
+        {row[f"{name}_id"]: _address(table[row[f"{name}_id"]], resolve) for row in rest}
         for name, table in (("query", queries), ("reference", references))
     ]  # fmt: skip
     links = _links(folder, {address for side in addresses for address in side.values()}, thumbnails)
@@ -186,19 +186,25 @@ def _columns(
     return data
 
 
-def _links(folder: Path, addresses: set[tuple[str, int]], most: int) -> dict[tuple[str, int], str | None]:
-    """(address, rotation) → what the page loads: the file if browsers show it as the models see it, else a thumbnail.
+def _address(image: ImageRow, resolve: UriResolver) -> _Address:
+    return resolve(image["uri"]), image.get("rotation") or 0, image.get("sha256") or ""
 
-    Thumbnails are written to PICTURES, at most `most`. None: not a local file of its own, or one too many.
+
+def _links(folder: Path, addresses: set[_Address], most: int) -> dict[_Address, str | None]:
+    """What the page loads for each picture: the file if browsers show it as the models see it, else a thumbnail.
+
+    Thumbnails are written to PICTURES, at most `most`. None: not a local file of its own, changed since its ingest (seen
+    only where a thumbnail is made: hashing all others would take minutes), or one too many.
     """
     shutil.rmtree(folder / PICTURES, ignore_errors=True)
     local = sorted(key for key in addresses if "://" not in key[0] and "#" not in key[0])
-    links: dict[tuple[str, int], str | None] = dict.fromkeys(addresses)
+    links: dict[_Address, str | None] = dict.fromkeys(addresses)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(lambda key: not key[1] and is_plain_file(Path(key[0])), local)
         plain = list(track(checked, len(local), "contact sheet: files"))
         rendered = [key for key, is_plain in zip(local, plain, strict=True) if not is_plain][:most]
-        pictures = pool.map(lambda key: _thumbnail({"uri": key[0], "rotation": key[1]}, str), rendered)
+        names = ("uri", "rotation", "sha256")
+        pictures = pool.map(lambda key: _thumbnail(dict(zip(names, key, strict=True)), str), rendered)
         thumbnails = track(pictures, len(rendered), "contact sheet: thumbnails")
         for number, (key, picture) in enumerate(zip(rendered, thumbnails, strict=True)):
             if picture is not None:
@@ -228,7 +234,7 @@ def _inline(row: ImageRow, resolve: UriResolver) -> str | None:
 def _thumbnail(row: ImageRow, resolve: UriResolver) -> bytes | None:
     """A JPEG of at most THUMBNAIL_SIDE pixels; None when the image cannot be read or has changed."""
     try:
-        image = decode(read_image(resolve(row["uri"]), row.get("sha256")), row.get("rotation") or 0)
+        image = decode(read_image(resolve(row["uri"]), row.get("sha256") or None), row.get("rotation") or 0)
     except (OSError, DecodeError):
         return None
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))

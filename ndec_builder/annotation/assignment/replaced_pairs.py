@@ -1,4 +1,4 @@
-"""Pairs whose picture was replaced or removed after they were given out: who is asked again, and what a command says."""
+"""Pairs whose picture was replaced or removed after they were given out: who is asked again, what a command says."""
 
 from __future__ import annotations
 

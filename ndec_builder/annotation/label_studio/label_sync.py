@@ -155,7 +155,7 @@ def collect_changes(
             found.labels.append(found.store.put(more.take_labels()))
         rows.skips, rows.incidents = rows.skips + more.skips, rows.incidents + more.incidents
         snapshot.close(project.id)
-        projects.report_renamed(project, title, split, assignee)
+        projects.report_renamed(connection, project, title, split, assignee)
         del kept, given, known, changes, more  # before those of the next project
         gc.collect()  # requests leave cycles, and most of them are old by now
         return_freed_memory()

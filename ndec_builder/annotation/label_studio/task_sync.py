@@ -83,7 +83,7 @@ def _find_or_create_project(
         with explain_errors(connection, f"making the project {title!r}"):
             client = connection.client()
             project = projects.create_project(client, workspace, split, round_, annotator, connection.image_url, hints)
-    projects.report_renamed(project, title, split, assignee)
+    projects.report_renamed(connection, project, title, split, assignee)
     return project
 
 
