@@ -14,7 +14,7 @@ from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Plan, Shard, open_plan
 from ndec_builder.core.executor.runner import Outcome, run_shards
 from ndec_builder.core.locks import locked
-from ndec_builder.core.schemas import LABEL_ROWS, SET_ASIDE, SKIPS, TASKS, table_of
+from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, SET_ASIDE, SKIPS, SPLITS, TASKS, table_of
 from ndec_builder.core.storage import sha256_file, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.decided_world import make_world
@@ -54,6 +54,26 @@ def test_the_next_step_is_pull_while_given_pairs_have_no_label(tmp_path: Path) -
     assert not after(open_).done and after(open_).command == "ndec annotate pull --split test"
     write_json(directory / "certificate.json", {"to_label": []})  # says that the open pair needs no label
     assert after(open_).done
+
+
+def test_training_pairs_are_not_next_while_nobody_got_some_of_the_test_pairs(tmp_path: Path) -> None:
+    """Two pairs are mined; one is given out, labelled and decided. The other one goes to people first."""
+    workspace = Workspace(tmp_path)
+    directory = workspace.annotation("test")
+    mined = [{"pair_id": pair, "query_id": pair, "reference_id": "r"} for pair in "ab"]
+    write_table(workspace.candidates("test") / "candidates.parquet", table_of(CANDIDATES, mined))
+    row = {"pair_id": "a", "round": "first", "annotator": "ann", "query_id": "a", "reference_id": "r"}
+
+    def following(given: str) -> str | None:
+        rows = [row | {"pair_id": pair} for pair in given]
+        write_table(directory / "tasks.parquet", table_of(TASKS, rows))
+        labels = [{name: one[name] for name in ("pair_id", "round", "annotator")} for one in rows]
+        write_table(directory / "labels.parquet", table_of(LABEL_ROWS, [one | {"label": "unsure"} for one in labels]))
+        write_table(directory / "decisions.parquet", table_of(DECISIONS, [{"pair_id": pair} for pair in given]))
+        return first_open_step([stage for stage in survey(tmp_path) if stage.name.split()[-1] in SPLITS], tmp_path)
+
+    assert following("a") == f"ndec annotate push --split test --workspace {tmp_path}"
+    assert following("ab") == f"ndec mine --split train --workspace {tmp_path}"
 
 
 def test_withdrawn_and_returned_labels_are_not_counted(tmp_path: Path) -> None:

@@ -84,3 +84,15 @@ def test_an_open_task_of_a_removed_picture_is_taken_back_until_the_picture_retur
     assert row["left"] == 6
     team.push("ann")
     assert pair in team.open("ann") and len(team.open("ann")) == 6
+
+
+def test_a_renamed_project_is_said_once(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    """This push pulls first, because a picture was removed."""
+    state = team.server.state()
+    (project,) = state["projects"].values()
+    project["title"] = "mine"
+    team.server.restore(state)
+    remove(team.workspace)
+    capsys.readouterr()
+    team.push("ann")
+    assert said(capsys).count("was renamed to 'mine' in Label Studio") == 1

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ndec_builder.candidates.contact_sheet import THUMBNAIL_SIDE, write_contact_sheet, write_decisions
 from ndec_builder.core.decode import decode
-from ndec_builder.core.storage import _here
+from ndec_builder.core.storage import _here, sha256_file
 from support.needs import missing
 from support.odd_pictures import ODD, PLAIN
 from support.pictures import scene
@@ -207,6 +207,25 @@ def test_pictures_beyond_the_first_are_those_that_the_models_see(tmp_path):
         shown = Image.open(tmp_path / link)
         assert shown.size == expected.size
         assert np.abs(np.asarray(shown, float) - np.asarray(expected, float)).mean() < 12
+
+
+def test_a_picture_that_changed_since_its_ingest_has_no_thumbnail(tmp_path):
+    """Beyond the first pairs too: the page must not show a picture that nobody mined."""
+    rows = {}
+    for name, ingested in (("kept", None), ("same", "own"), ("changed", "0" * 64)):
+        path = tmp_path / f"{name}.jpg"
+        path.write_bytes(PLAIN["JPEG"]())
+        sha256 = sha256_file(path) if ingested == "own" else ingested
+        rows[name] = {"uri": str(path), "rotation": 90, "sha256": sha256}  # turned: the page shows a thumbnail
+    pairs = [
+        {"pair_id": f"{i:016x}", "query_id": name, "reference_id": name, "score": 1.0, "rank": i, "duplicate_of": None}
+        for i, name in enumerate(rows, 1)
+    ]
+    path = tmp_path / "sheet.html"
+    write_contact_sheet(path, pairs, rows, rows, str, title="T", roles=("pool", "reference"), max_pairs=0)
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text("utf-8"),
+                                re.DOTALL)[1])  # fmt: skip
+    assert [file is not None for file in data["query_file"]] == [True, True, False]
 
 
 def test_without_copies_no_picture_is_in_the_page_or_next_to_it(tmp_path):

@@ -35,7 +35,7 @@ class Connection:
     user: str = ""  # the owner of the token
     secrets: Path | None = None  # the file with the password, if this is the workspace's own server
     default_pictures: bool = False  # the address of the pictures is that of `serve`, or the default one
-    renamed: set[int] = field(default_factory=set, compare=False)  # projects that were reported as renamed
+    renamed: set[int] = field(default_factory=set, repr=False, compare=False)  # projects that were reported as renamed
 
     def client(self) -> Any:
         """The SDK's client (untyped here: the SDK declares most answers optional or as unions)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from ndec_builder.annotation.label_studio.connection import NO_RETRY
+from ndec_builder.annotation.label_studio.connection import NO_RETRY, Connection
 from ndec_builder.core.console import say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, write_json
@@ -173,9 +173,7 @@ def is_own_title(found: str, split: str, round_: str, annotator: str) -> bool:
     return any(found.startswith("ndec ") and found == f"{found[: 5 + length]}{rest}"[:50] for length in lengths)
 
 
-def report_renamed(
-    connection: Connection, project: Project, title: str, split: str, assignee: tuple[str, str]
-) -> None:
+def report_renamed(connection: Connection, project: Project, title: str, split: str, assignee: tuple[str, str]) -> None:
     """Say, once in a command, that somebody renamed a project in Label Studio. assignee: round and annotator."""
     if project.id not in connection.renamed and not is_own_title(project.found_title, split, *assignee):
         connection.renamed.add(project.id)  # a push pulls before it looks at its projects

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.staleness import stale_results
@@ -167,25 +165,29 @@ def _labels(workspace: Workspace, split: str) -> Stage:
         return replace(stage, done=False, text=waiting[0], command=f"ndec annotate resolve --split {split}")
     if not tasks.is_file():
         return stage
-    given = len(set(_column(tasks, "pair_id")))
+    given = set(_column(tasks, "pair_id"))
     # neither withdrawn in Label Studio nor sent back
     tables = AnnotationTables(workspace, split)
     labels = tables.counting_labels
-    labelled = pc.count_distinct(labels["pair_id"]).as_py()
+    had = set(labels["pair_id"].to_pylist())
+    given -= tables.shown.removed - had  # nobody can label these
+    labelled, open_ = len(had), len(given - had)
     names = set(
         labels["annotator"].to_pylist()
     )  # who was only given pairs, or has left without a label, is not counted
     files = sorted(name for name in names if name.startswith(FILE_SOURCE))
     people = [number_of(len(names) - len(files), "person", "people")] if len(names) > len(files) else []
     by = " and ".join([*people, ", ".join(files)] if files else people)
-    text = f"{labelled:,} of {given:,} pairs labelled" + (f", by {by}" if by else "")
-    text = "; ".join([text, *unassigned_text(tables)])
-    if labelled < given:
+    text = f"{labelled:,} of {len(given):,} pairs labelled" + (f", by {by}" if by else "")
+    unassigned = unassigned_text(tables)
+    text = "; ".join([text, *unassigned])
+    if open_:
         running = running_state(workspace.label_studio)
         text += "; Label Studio runs" if running else "; Label Studio does not run (`ndec annotate serve`)"
-    # a certificate says that open pairs may stay so
-    done = stage.done and (labelled >= given or tables.certificate is not None)
-    return Stage(stage.name, done, text, push if done else f"ndec annotate pull --split {split}")
+    # a certificate says that open pairs, and those that nobody got, may stay so
+    done = stage.done and (not open_ or tables.certificate is not None)
+    command = push if done else f"ndec annotate pull --split {split}"
+    return Stage(stage.name, done and not unassigned, text, command)
 
 
 def _column(path: Path, name: str) -> list[Any]:
