@@ -193,8 +193,8 @@ def _address(image: ImageRow, resolve: UriResolver) -> _Address:
 def _links(folder: Path, addresses: set[_Address], most: int) -> dict[_Address, str | None]:
     """What the page loads for each picture: the file if browsers show it as the models see it, else a thumbnail.
 
-    Thumbnails are written to PICTURES, at most `most`. None: not a local file of its own, one too many, or changed since
-    its ingest, which is seen only where a thumbnail is made: hashing all other files would take minutes.
+    Thumbnails are written to PICTURES, at most `most`. None: not a local file of its own, one too many, or changed
+    since its ingest, which is seen only where a thumbnail is made: hashing all other files would take minutes.
     """
     shutil.rmtree(folder / PICTURES, ignore_errors=True)
     local = sorted(key for key in addresses if "://" not in key[0] and "#" not in key[0])
