@@ -20,7 +20,7 @@ from ndec_builder.annotation.label_tables import keys, newest_labels, no_gold
 from ndec_builder.annotation.records.given_labels import given_text, take_given_labels
 from ndec_builder.annotation.records.skips import skips_by_annotator
 from ndec_builder.annotation.settings import ResolveConfig
-from ndec_builder.annotation.staleness import REPLACED_LABELS, RESOLVE_RECORD, replaced_labels
+from ndec_builder.annotation.staleness import REPLACED_LABELS, RESOLVE_RECORD, STATEMENTS, replaced_labels, statements
 from ndec_builder.annotation.stopping.progress import certificate_progress
 from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.contact_sheet import write_decisions
@@ -92,6 +92,8 @@ def run(config: ResolveConfig) -> Path:
         inputs[RELEARNT_FILE] = sha256_file(directory / RELEARNT_FILE)
     if (lost := replaced_labels(tables)) is not None:
         inputs[REPLACED_LABELS] = lost
+    if (about := statements(tables)) is not None:
+        inputs[STATEMENTS] = about
     facts = {
         "pairs": found.decisions.num_rows,
         **counts,

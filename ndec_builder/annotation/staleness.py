@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.annotation.assignment.replaced_pairs import no_longer_cleared
+from ndec_builder.annotation.decisions.audit import kept_pairs
 from ndec_builder.annotation.label_tables import keys, without_set_aside
 from ndec_builder.annotation.records.given_labels import waiting_labels
+from ndec_builder.annotation.stopping.progress import certificate_progress
 from ndec_builder.annotation.tables import RELEARNT_FILE, AnnotationTables
 from ndec_builder.candidates.input_hashes import CACHE
 from ndec_builder.candidates.mining_cut import is_unfinished
@@ -23,7 +25,7 @@ from ndec_builder.core.storage import fingerprint, read_json, read_table, sha256
 from ndec_builder.core.workspace import Workspace
 
 RESOLVE_RECORD = "resolve.run.json"
-REPLACED_LABELS = "labels of replaced pictures"  # among the inputs in that record
+REPLACED_LABELS, STATEMENTS = "labels of replaced pictures", "audit and certificate"  # among the inputs in that record
 _DECIDING = ("labels.parquet", "skips.parquet", "set_aside.parquet", "cleared.parquet")  # what decisions depend on
 
 
@@ -113,7 +115,8 @@ def changed_images(workspace: Workspace, split: str) -> list[str]:
 
 def older_decisions(workspace: Workspace, split: str) -> str:
     """What changed since the split was resolved, empty if nothing: labels were pulled, sent back or cleared, or came
-    with a file, or pictures that people labelled were replaced.
+    with a file, pictures that people labelled were replaced, or the audit and the certificate, which a dataset
+    publishes with the decisions, were about other pairs.
     """
     directory = workspace.annotation(split)
     if not (directory / "decisions.parquet").is_file():
@@ -127,8 +130,10 @@ def older_decisions(workspace: Workspace, split: str) -> str:
     hashes = record.get("inputs", {})
     if any(hashes.get(name) != _sha256(directory / name) for name in _DECIDING):
         return labels
-    same = hashes.get(REPLACED_LABELS) == replaced_labels(tables)
-    return "" if same else "were made before pictures of decided pairs changed"
+    if hashes.get(REPLACED_LABELS) != replaced_labels(tables):
+        return "were made before pictures of decided pairs changed"
+    same = STATEMENTS not in hashes or hashes[STATEMENTS] == statements(tables)
+    return "" if same else "come with an audit or a certificate of other pairs than those of today"
 
 
 def relearnt_since(workspace: Workspace, split: str) -> bool:
@@ -137,6 +142,19 @@ def relearnt_since(workspace: Workspace, split: str) -> bool:
     record = _record(directory / RESOLVE_RECORD)
     weighed = (record.get("config") or {}).get("decide") == "weighed" and (directory / "decisions.parquet").is_file()
     return weighed and record.get("inputs", {}).get(RELEARNT_FILE) != _sha256(directory / RELEARNT_FILE)
+
+
+def statements(tables: AnnotationTables) -> str | None:
+    """Fingerprint of what the audit and the certificate are about; None without them.
+
+    Labels are not all that they depend on: pairs are mined later, and images removed.
+    """
+    audited = (tables.directory / "audit.json").is_file()
+    if not tables.mined or not (audited or tables.certificate):
+        return None
+    known = pa.concat_tables([*tables.mined, tables.former])
+    kept = kept_pairs(known, tables.decisions, tables.split) if audited else []
+    return fingerprint([kept, certificate_progress(tables)])
 
 
 def replaced_labels(tables: AnnotationTables) -> str | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ndec_builder.annotation import resolve
+from ndec_builder.annotation.settings import ResolveConfig
+from ndec_builder.annotation.staleness import older_decisions
 from ndec_builder.annotation.stopping.progress import certificate_line, certificate_progress
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.core.schemas import SET_ASIDE, table_of
-from ndec_builder.core.storage import read_json, write_json, write_table
+from ndec_builder.core.schemas import CANDIDATES, SET_ASIDE, table_of
+from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.manifests.writing.card import _proof
 from support.review import Review
 from support.votes import Vote
@@ -57,6 +61,27 @@ def test_other_labels_for_pairs_of_the_sample_undo_it(certified: tuple[Review, l
     assert "1 pair of its random sample" in str(line_of(review))
     review.run(error=0.0, again=True)
     assert "random sample are" not in str(line_of(review))
+
+
+def test_decisions_are_published_with_the_certificate_of_today(certified: tuple[Review, list[str]]) -> None:
+    review, _ = certified
+    folder, path = review.workspace.annotation("test"), review.workspace.candidates("test") / "candidates.parquet"
+    resolve.run(ResolveConfig(review.workspace.root))
+    assert older_decisions(review.workspace, "test") == "" and not published(review)["stale"]
+    rows = read_table(path).to_pylist()
+    write_table(path, table_of(CANDIDATES, [*rows, rows[0] | {"pair_id": "new", "query_id": "new", "rank": 9999}]))
+    assert "an audit or a certificate of other pairs" in older_decisions(review.workspace, "test")
+    resolve.run(ResolveConfig(review.workspace.root))
+    assert older_decisions(review.workspace, "test") == "" and published(review)["stale"]
+    record = read_json(folder / "resolve.run.json")
+    del record["inputs"]["audit and certificate"]  # of an older version
+    write_json(folder / "resolve.run.json", record)
+    write_table(path, table_of(CANDIDATES, rows))
+    assert older_decisions(review.workspace, "test") == ""
+
+
+def published(review: Review) -> dict[str, Any]:
+    return dict(read_json(review.workspace.annotation("test") / "agreement.json")["certificate"])
 
 
 def test_a_certificate_of_an_older_version_stays(certified: tuple[Review, list[str]]) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.settings import PushConfig, ResolveConfig
+from ndec_builder.annotation.staleness import older_decisions
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, table_of
-from ndec_builder.core.storage import read_json, write_table
+from ndec_builder.core.storage import read_json, read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.votes import Vote, labels_of, push_rows, tasks_of
 
@@ -67,3 +68,18 @@ def test_an_audit_is_about_pairs_whose_images_are_there(tmp_path: Path, capsys: 
     audit = read_json(tables.directory / "agreement.json")["audit"]
     assert (audit["kept"], audit["drawn"], audit["audited"]) == (6, 6, 5)
     assert read_json(tables.directory / "audit.json")["kept"] == 6
+
+    assert older_decisions(workspace, "test") == ""
+    recheck = workspace.candidates("test") / "recheck.parquet"
+    write_table(recheck, table_of(CANDIDATES, []))
+    assert older_decisions(workspace, "test") == ""
+    write_table(recheck, table_of(CANDIDATES, [mined[0] | {"pair_id": "new", "reference_id": "r-p1"}]))
+    assert "an audit or a certificate of other pairs" in older_decisions(workspace, "test")  # q-p0 is undecided now
+    recheck.unlink()
+    assert older_decisions(workspace, "test") == ""
+    images = read_table(workspace.images("pool")).to_pylist()
+    write_table(workspace.images("pool"), table_of(IMAGES, images[:5]))  # without that of a pair no longer mined
+    assert "an audit or a certificate of other pairs" in older_decisions(workspace, "test")
+    resolve.run(ResolveConfig(tmp_path))
+    assert older_decisions(workspace, "test") == ""
+    assert read_json(tables.directory / "agreement.json")["audit"]["kept"] == 5
