@@ -49,10 +49,11 @@ from ndec_builder.core.executor.runner import on_engine
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform, pair_id
-from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.storage import fingerprint, read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 
 RESULT_VERSION = 2
+_SEARCHED = "recheck-searched.json"  # the queries that were searched again, and a fingerprint of the images searched
 
 
 @on_engine
@@ -85,6 +86,7 @@ def run(config: RecheckConfig) -> Path:
     before = read_table(path) if path.is_file() else CANDIDATES.empty_table()
     both = pa.concat_tables([CANDIDATES.empty_table(), before, fresh], promote_options="default")
     write_table(path, conform(both, CANDIDATES))
+    _keep_searched(workspace, config.split, kept.kept)
     record.write(
         directory,
         name="recheck.run.json",
@@ -131,6 +133,36 @@ def close_to_references(workspace: Workspace, split: str = "test") -> Callable[[
         return set(queries.names(pairs_above_cut(queries, gallery, context, cut).queries)) if len(queries) else set()
 
     return reaching
+
+
+def not_searched_again(workspace: Workspace, split: str, kept: Collection[str]) -> set[str]:
+    """The kept queries that the second search has not covered, or only before the references changed.
+
+    Empty if an earlier version searched, which did not record it.
+    """
+    directory = workspace.candidates(split)
+    if (directory / "recheck.run.json").is_file() and not (directory / _SEARCHED).is_file():
+        return set()
+    return set(kept) - _searched(workspace, split)
+
+
+def _searched(workspace: Workspace, split: str) -> set[str]:
+    """The queries that were searched again in the images that are there now."""
+    path = workspace.candidates(split) / _SEARCHED
+    found = read_json(path) if path.is_file() else {}
+    return set(found["queries"]) if found.get("images") == _images(workspace, split) else set()
+
+
+def _keep_searched(workspace: Workspace, split: str, kept: Collection[str]) -> None:
+    queries = sorted(_searched(workspace, split) | set(kept))
+    facts = {"images": _images(workspace, split), "queries": queries}
+    write_json(workspace.candidates(split) / _SEARCHED, facts)
+
+
+def _images(workspace: Workspace, split: str) -> str:
+    """Fingerprint of the pictures that queries are searched in."""
+    table = read_table(workspace.images(GALLERY[split]), ["image_id", "sha256"])
+    return fingerprint([table[name].to_pylist() for name in table.column_names])
 
 
 def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from ndec_builder.candidates.candidate_table import all_candidates
 from ndec_builder.candidates.mine import run as mine
-from ndec_builder.candidates.recheck import close_to_references, new_pairs, run
+from ndec_builder.candidates.recheck import close_to_references, new_pairs, not_searched_again, run
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, table_of
@@ -60,6 +60,19 @@ def test_new_pairs_until_none(mined, decide):
     assert new_pairs(mined) == []
     run(RecheckConfig(mined.root))
     assert len(all_candidates(mined, "test")) == 4
+
+
+def test_queries_are_not_searched_again_once_the_references_changed(mined, bench, decide):
+    decide(mined, "test", decisions_of(mined, q1="hard_negative", q2="hard_negative", q3="edited_copy"))
+    kept = {"q1", "q2"}
+    assert not_searched_again(mined, "test", kept) == kept
+    run(RecheckConfig(mined.root))
+    assert not_searched_again(mined, "test", kept) == set()
+    assert not_searched_again(mined, "test", {*kept, "q3"}) == {"q3"}  # kept later, by other labels
+    bench.add("reference", {f"r{i}": scene(i) for i in (1, 2, 3, 4)})
+    assert not_searched_again(mined, "test", kept) == kept
+    (mined.candidates("test") / "recheck-searched.json").unlink()  # as earlier versions left it
+    assert not_searched_again(mined, "test", kept) == set()
 
 
 @pytest.mark.slow

@@ -46,6 +46,11 @@ def test_the_reasons_in_the_data_dictionary_have_words() -> None:
     assert not [code for code in codes if code in summary_lines(info(dropped={"distractors": {code: 1}}), 0)[0]]
 
 
+def test_queries_that_were_not_searched_again_are_named() -> None:
+    (line,) = summary_lines(info(lineage={"test": {"mining": {"queries_not_rechecked": 30}}}), 0)
+    assert line.startswith("30 hard-negative queries were not searched again") and "`ndec annotate recheck`" in line
+
+
 def test_pairs_that_nobody_got_are_pushed_next() -> None:
     (line,) = summary_lines(info(lineage=undecided(20, 18)), 0)
     assert "20 pairs of split test without a decision, 18 of them given to nobody yet" in line

@@ -128,6 +128,13 @@ def _images(info: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _not_again(mining: dict[str, Any]) -> str:
+    if not (count := mining.get("queries_not_rechecked")):
+        return ""
+    were = number_of(count, "hard-negative query was", "hard-negative queries were")
+    return f" {were} not searched again in all of these references, and may be copies of one that nobody compared."
+
+
 def _split(split: str, facts: dict[str, Any]) -> list[str]:
     mining = facts["mining"]
     settings = mining["settings"]
@@ -144,7 +151,7 @@ def _split(split: str, facts: dict[str, Any]) -> list[str]:
         f"Split {split}: {chosen}, lowest score {lowest}; "
         f"{number_of(mining['counts'].get('duplicates', 0), 'of them was a duplicate', 'of them were duplicates')}, "
         "which nobody labelled. "
-        f"{mining['rechecked_pairs']:,} more pairs came from searching the kept queries again.",
+        f"{mining['rechecked_pairs']:,} more pairs came from searching the kept queries again." + _not_again(mining),
         "",
     ]
     if facts["labels"]:

@@ -14,6 +14,7 @@ from ndec_builder.annotation.decisions.annotator_quality import FAST_PACE, IMPOS
 from ndec_builder.annotation.label_tables import keys, newest_labels
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.candidates.kept_queries import kept_queries
+from ndec_builder.candidates.recheck import not_searched_again
 from ndec_builder.core.schemas import LICENCE_COLUMNS, SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.vocabulary import FILE_SOURCE
@@ -126,8 +127,19 @@ def _mining(workspace: Workspace, split: str) -> dict[str, Any]:
             **({"pairs_from_a_file": True} if config.get("pairs") else {}),
             **({"pairs_by_local_features": True} if config.get("shortlist") == "local" else {}),
             "rechecked_pairs": read_table(recheck, ["pair_id"]).num_rows if recheck.is_file() else 0,
+            **_not_rechecked(workspace, split),
         }
     }
+
+
+def _not_rechecked(workspace: Workspace, split: str) -> dict[str, int]:
+    """How many kept queries of the test split were not searched again in the present references; {} if none."""
+    tables = AnnotationTables(workspace, split)
+    if split != "test" or not tables.mined:
+        return {}
+    kept = kept_queries(pa.concat_tables(tables.mined), tables.decisions).kept
+    missing = not_searched_again(workspace, split, kept)
+    return {"queries_not_rechecked": len(missing)} if missing else {}
 
 
 def _undecided(split: str, tables: AnnotationTables) -> dict[str, int]:

@@ -60,6 +60,12 @@ def summary_lines(info: Mapping[str, Any], requested: int) -> list[str]:
         lines.append("this dataset has no hard negatives: no pool image was kept; the next lines say why")
     lines += [_left_out(table, reasons) for table, reasons in info["dropped"].items() if any(reasons.values())]
     lines += [line for split in GALLERY if (line := _undecided(split, info["lineage"]))]
+    if count := info["lineage"].get("test", {}).get("mining", {}).get("queries_not_rechecked"):
+        lines.append(
+            f"{number_of(count, 'hard-negative query was', 'hard-negative queries were')} not searched again in all "
+            "references, or only before these changed: each may be a copy of one that nobody saw next to it. Run "
+            "`ndec annotate recheck`, push and label what it finds, then export the next version"
+        )
     if renamed := info.get("renamed_pool_images"):
         lines.append(
             f"{number_of(len(renamed), 'pool image shares its id', 'pool images share their ids')} with a query or "
