@@ -88,11 +88,12 @@ def _entry(text: str) -> Entry:
 
 
 def run_entry(
-    entry: Entry, config: LeagueConfig, key: Sequence[str], pictures: tuple[Path, Path], out: Path
+    entry: Entry, config: LeagueConfig, key: Sequence[str], pictures: tuple[Path, Path], out: Path, training: str = ""
 ) -> Finished:
     """Run one detector, or take what it wrote before for the same data (`key`), adapter and version.
 
-    pictures: folders of queries and references · out: folder for `NAME.csv`.
+    pictures: folders of queries and references · out: folder for `NAME.csv` · training: what identifies the training
+    images, on which an own detector fits a whitening if the workspace has none.
     """
     if entry.absent:
         return Finished(None, entry.absent, {})
@@ -125,6 +126,10 @@ def run_entry(
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
         command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job), config.ray_address]
         made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config)), *_precision()]
+        if training and not all(
+            Workspace(config.workspace).whitening(name).is_dir() for name in _models(entry, config)
+        ):
+            made_by.append(training)
     return _finished(command, [*key, *made_by], target, config.minutes)
 
 
@@ -140,13 +145,18 @@ def _precision() -> list[str]:
 
 def _inputs(entry: Entry, config: LeagueConfig) -> list[Path]:
     """What an own detector reads besides the dataset. Its path may stay the same when its content changes."""
-    source: dict[str, Any] = entry.method.source if entry.method is not None else {"model": (config.model,)}
-    models = source.get("model", ())
+    source: dict[str, Any] = entry.method.source if entry.method is not None else {}
+    models = _models(entry, config)
     given = [path for key, paths in source.items() if key != "model" for path in paths]
     given += [path for name, path in (("asl", config.checkpoint), ("fused", config.fused_model)) if entry.is_own(name)]
     workspace = Workspace(config.workspace)
     whitenings = [workspace.whitening(model) for model in models]
     return [*filter(None, (*given, config.kinds)), *whitenings, *(path for model in models for path in _weights(model))]
+
+
+def _models(entry: Entry, config: LeagueConfig) -> Sequence[str]:
+    """The models that an own detector runs."""
+    return (config.model,) if entry.method is None else entry.method.source.get("model", ())
 
 
 def _weights(model: str) -> list[Path]:

@@ -11,9 +11,9 @@ from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.locks import one_writer
 from ndec_builder.core.run_record import RunRecord
-from ndec_builder.core.storage import read_json, write_json, write_text
+from ndec_builder.core.storage import fingerprint, read_json, write_json, write_text
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.dataset import Dataset, contents_of, from_folders, from_manifest, rotations_of
 from ndec_builder.evaluation.detectors.score_direction import direction_problem
 from ndec_builder.evaluation.earlier_reports import refuse_own_list
 from ndec_builder.evaluation.evaluate import group_predictions
@@ -60,9 +60,10 @@ def run(config: LeagueConfig) -> Path:
     with pictures_folder(out) as pictures:
         folders, notes, unread = write_pictures(league.whole, pictures)
         key = [league.whole.fingerprint, *unread]  # what ran without these pictures is not valid when they are back
+        training = _training(league.whole)
         for number, entry in enumerate(entries, start=1):
             say(f"{number} of {len(entries)}: {entry.name}")
-            rows.append(_row(entry, config, league, folders, out / "raw", key))
+            rows.append(_row(entry, config, league, folders, out / "raw", key, training))
             say(f"{entry.name}: {rows[-1].problem or 'done'}")
     if not any(row.numbers for row in rows):
         raise NdecError("no detector could be evaluated: " + "; ".join(f"{row.name}: {row.problem}" for row in rows))
@@ -80,6 +81,14 @@ def run(config: LeagueConfig) -> Path:
     record.write(out, counts=result["dataset"], inputs={"dataset": league.whole.fingerprint})
     say(f"wrote {out / 'report.html'}")
     return out
+
+
+def _training(whole: Dataset) -> str:
+    """What identifies the training images of the dataset, which its fingerprint leaves out; empty without any."""
+    if whole.training is None or not len(whole.training):
+        return ""
+    ids = whole.training["image_id"].to_pylist()
+    return fingerprint([ids, contents_of(whole.training, whole.resolve), rotations_of(whole.training)])
 
 
 def _write_predictions(out: Path, league: League) -> None:
@@ -120,10 +129,16 @@ def _open(config: LeagueConfig) -> League:
 
 
 def _row(
-    entry: Entry, config: LeagueConfig, league: League, folders: tuple[Path, Path], raw: Path, key: list[str]
+    entry: Entry,
+    config: LeagueConfig,
+    league: League,
+    folders: tuple[Path, Path],
+    raw: Path,
+    key: list[str],
+    training: str,
 ) -> Row:
     row = Row(entry.name)
-    finished = run_entry(entry, config, key, folders, raw)
+    finished = run_entry(entry, config, key, folders, raw, training)
     _describe(row, entry, finished, league.whole)
     if finished.file is None:
         return row

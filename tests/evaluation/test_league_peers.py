@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import open_dataset
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
 from ndec_builder.evaluation.halves import restricted
@@ -172,6 +173,32 @@ def test_own_detectors_see_the_halves_of_the_kinds_file(tmp_path: Path, monkeypa
     whole, seen = from_folders(*sides.values(), tmp_path / "truth.csv", kinds=kinds), open_dataset(own)
     assert seen.fingerprint == whole.fingerprint
     assert restricted(seen, "tuned").query_ids == restricted(whole, "tuned").query_ids != []
+
+
+def test_other_training_images_are_another_whitening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset that was exported again in the same folder, with the same test images."""
+    runs: list[Path] = []
+
+    def run(_: Any, log: Path, minutes: float) -> str:
+        target = log.with_suffix(".csv")
+        target.write_text("q,r,1\n")
+        Path(f"{target}.json").write_text("{}")
+        runs.append(target)
+        return ""
+
+    monkeypatch.setattr(entries, "_run", run)
+    config = LeagueConfig(workspace=tmp_path, manifest=tmp_path)
+
+    def ran(training: str) -> bool:
+        before = len(runs)
+        entries.run_entry(entries.Entry("cosine"), config, ["key"], (tmp_path, tmp_path), tmp_path / "raw", training)
+        return len(runs) > before
+
+    assert [ran("a"), ran("a"), ran("b"), ran("b")] == [True, False, True, False]
+    whitening = Workspace(tmp_path).whitening(config.model)
+    whitening.mkdir(parents=True)
+    (whitening / "whitening.npz").write_bytes(b"1")
+    assert [ran("b"), ran("c")] == [True, False]  # that of the workspace
 
 
 def test_a_stopped_own_detector_leaves_no_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
