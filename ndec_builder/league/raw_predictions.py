@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,6 +13,8 @@ from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 from ndec_builder.evaluation.predictions import PREDICTION_COLUMNS, Predictions
+
+_FORM = ",".join(PREDICTION_COLUMNS)
 
 
 def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, int]) -> tuple[Predictions, list[str]]:
@@ -24,26 +26,25 @@ def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, in
     """
     best: dict[tuple[int, int], float] = {}
     strangers, renamed, not_numbers, total, example = 0, 0, 0, 0, ""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for number, cells in enumerate(csv.reader(file), start=1):
-            if not cells or (number == 1 and [cell.strip() for cell in cells] == PREDICTION_COLUMNS):
-                continue
-            if len(cells) != 3:
-                raise NdecError(f"{path}, line {number}: {len(cells)} columns; expected {','.join(PREDICTION_COLUMNS)}")
-            total += 1
-            places = _place(cells[0], queries), _place(cells[1], references)
-            if places[0] is None or places[1] is None:
-                strangers, example = strangers + 1, example or cells[0 if places[0] is None else 1]
-                continue
-            renamed += places[0][1] or places[1][1]
-            score = _number(cells[2])
-            if math.isnan(score):
-                not_numbers += 1
-                continue
-            if math.isinf(score):
-                raise NdecError(f"{path}, line {number}: the score is {cells[2]}; scores must be finite numbers")
-            pair = places[0][0], places[1][0]
-            best[pair] = max(score, best.get(pair, -math.inf))
+    for number, cells in _rows(path):
+        if not cells or (number == 1 and [cell.strip() for cell in cells] == PREDICTION_COLUMNS):
+            continue
+        if len(cells) != 3:
+            raise NdecError(f"{path}, line {number}: {len(cells)} columns; expected {_FORM}")
+        total += 1
+        places = _place(cells[0], queries), _place(cells[1], references)
+        if places[0] is None or places[1] is None:
+            strangers, example = strangers + 1, example or cells[0 if places[0] is None else 1]
+            continue
+        renamed += places[0][1] or places[1][1]
+        score = _number(cells[2])
+        if math.isnan(score):
+            not_numbers += 1
+            continue
+        if math.isinf(score):
+            raise NdecError(f"{path}, line {number}: the score is {cells[2]}; scores must be finite numbers")
+        pair = places[0][0], places[1][0]
+        best[pair] = max(score, best.get(pair, -math.inf))
     if total and not best:
         raise NdecError(
             f"no row of {path.name} ({total:,}) can be used: {strangers:,} name no image of the dataset "
@@ -74,6 +75,15 @@ def restrict(found: Predictions, rows: np.ndarray) -> Predictions:
         limit = np.sort(found.scores[kept])[-MAX_PREDICTIONS - 1]
         kept &= found.scores > limit
     return Predictions(rows[found.query[kept]], found.reference[kept], found.scores[kept], found.protocol)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of a csv."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            yield from enumerate(csv.reader(file), start=1)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise NdecError(f"{path} is not a csv in UTF-8 ({error}); expected rows `{_FORM}`") from None
 
 
 def _place(name: str, known: Mapping[str, int]) -> tuple[int, bool] | None:

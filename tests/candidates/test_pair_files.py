@@ -40,6 +40,13 @@ def test_numbers_of_fastdup_become_the_names_of_its_other_file() -> None:
     }
 
 
+def test_a_damaged_file_of_fastdups_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "similarity.csv").write_text("from,to,distance\n0,1,0.5\n")
+    (tmp_path / "atrain_features.dat.csv").write_bytes(b"index,filename\n0,\xff.jpg\n1,b.jpg,c\n")
+    with pytest.raises(UsageError, match=r"atrain_features.dat.csv, which names the images .* cannot be read"):
+        read_pair_file(tmp_path / "similarity.csv")
+
+
 def test_imagededup() -> None:
     """Two files of `find_duplicates(outfile=…)`, with and without scores."""
     scored = read_pair_file(FILES / "imagededup-0.3.3.post2.json")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ndec_builder.core.errors import NdecError
 from ndec_builder.league import raw_predictions
 from ndec_builder.league.table import threshold_text
 from support.league_adapters import GREYS, adapter, league
@@ -57,3 +58,9 @@ def test_a_list_that_ends_above_the_threshold_says_that_matches_are_not_counted(
     monkeypatch.setattr(raw_predictions, "MAX_PREDICTIONS", 20)
     row = league(small, tmp_path / "out", given)["greys"]
     assert any(note.startswith("the list ends at ") and "default threshold" in note for note in row["notes"])
+
+
+def test_a_list_that_is_not_utf_8_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes("q1,caf\xe9,0.5\n".encode("latin-1"))
+    with pytest.raises(NdecError, match=r"p.csv is not a csv in UTF-8 .* rows `query_id,reference_id,score`"):
+        raw_predictions.read_raw(tmp_path / "p.csv", {"q1": 0}, {"r1": 0})

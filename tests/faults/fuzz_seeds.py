@@ -59,6 +59,22 @@ def parquet() -> list[bytes]:
     return out
 
 
+def pairs() -> list[bytes]:
+    """Parquet with pairs of ids: text, and numbers with a score."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = []
+    for columns in (
+        {"query_id": ["a", "b"], "reference_id": ["b", None]},
+        {"a": [1, 2], "b": [3, 4], "score": [0.5, None]},
+    ):
+        sink = io.BytesIO()
+        pq.write_table(pa.table(columns), sink)
+        out.append(sink.getvalue())
+    return out
+
+
 def hdf5() -> list[bytes]:
     import h5py
 

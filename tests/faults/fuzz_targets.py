@@ -1,4 +1,4 @@
-"""All parsers of outside bytes, each with valid inputs that are then damaged."""
+"""All parsers of outside bytes, each with valid inputs that are then damaged. Lists of names are in fuzz_lists.py."""
 
 from __future__ import annotations
 
@@ -9,37 +9,15 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from faults import fuzz_seeds, zoo_archives, zoo_pictures
+from faults.fuzz_lists import list_targets
+from faults.fuzz_target import Target, Work, of_file
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import SCHEMA_VERSION
-
-Work = Callable[[bytes, Path], object]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser. seeds: sound inputs · read: called with bytes and a fresh folder · allowed: how it may refuse."""
-
-    name: str
-    seeds: Callable[[], list[bytes]]
-    read: Work
-    allowed: tuple[type[BaseException], ...] = (NdecError,)
-
-
-def _file(name: str, read: Callable[[Path], object]) -> Work:
-    """A parser of a file of that name."""
-
-    def work(data: bytes, folder: Path) -> object:
-        path = folder / name
-        path.write_bytes(data)
-        return read(path)
-
-    return work
 
 
 def _found(kind: str, role: str, name: str) -> Work:
@@ -64,7 +42,7 @@ def _found(kind: str, role: str, name: str) -> Work:
                 if "://" not in row["uri"]:
                     read_facts(workspace.resolve(row["uri"]), "decode", 1_000_000)
 
-    return _file(name, read)
+    return of_file(name, read)
 
 
 def _unpack(data: bytes, folder: Path) -> None:
@@ -128,7 +106,6 @@ def _image_request(data: bytes, folder: Path) -> None:
 
 def targets() -> Iterator[Target]:
     """All of them. Imports what they need."""
-    from ndec_builder.candidates.attribution import read_attribution
     from ndec_builder.core import addresses, decode
     from ndec_builder.core.storage import read_table
     from ndec_builder.demo.corpus.qt_resources import read_rcc
@@ -136,11 +113,7 @@ def targets() -> Iterator[Target]:
     from ndec_builder.embeddings.backbones.weights import read_checkpoint
     from ndec_builder.embeddings.whitening import Whitening
     from ndec_builder.evaluation.detectors.descriptors import read_descriptor_files
-    from ndec_builder.evaluation.predictions import read_predictions
     from ndec_builder.manifests.polite_http import retry_after
-    from ndec_builder.sources.ground_truth import read_ground_truth
-    from ndec_builder.sources.readers.image_list import read_lines
-    from ndec_builder.sources.readers.openimages_csv import read_batches
     from ndec_builder.training.checkpoint import read_card
 
     def files() -> list[bytes]:
@@ -150,9 +123,6 @@ def targets() -> Iterator[Target]:
         f'{{"schema_version": "{SCHEMA_VERSION}", "name": "x", "version": "1.0.0", "files": {{}}, "counts": {{}}}}'
     )
     answer = '{"from_name": "verdict", "to_name": "query", "value": {"choices": ["unsure"]}}'
-    truth = fuzz_seeds.texts(
-        "query_id,reference_id\na,b\nc,\n", 'a,"b"\n', "\ufeffquery_id,reference_id\r\na.jpg,b.jpg\r\n"
-    )
     yield Target(
         "pictures (core/decode)", files, lambda data, _: decode.decode(data, max_pixels=10**6), (decode.DecodeError,)
     )
@@ -183,60 +153,33 @@ def targets() -> Iterator[Target]:
     )
     yield Target("parquet of images (sources/parquets)", fuzz_seeds.parquet, _found("parquet", "pool", "x.parquet"))
     yield Target("Arrow files (sources/huggingface)", fuzz_seeds.arrow, _found("hf", "pool", "x.arrow"))
-    yield Target("tables (core/storage)", fuzz_seeds.parquet, _file("x.parquet", read_table))
+    yield Target("tables (core/storage)", fuzz_seeds.parquet, of_file("x.parquet", read_table))
     for ending, seeds in (
         ("csv", fuzz_seeds.texts("file_name,author\na.jpg,me\n")),
         ("jsonl", fuzz_seeds.texts('{"file_name": "a.jpg", "rotation": 90}\n')),
     ):
         yield Target(f"metadata.{ending} (sources/huggingface)", seeds, _found("hf", "pool", f"metadata.{ending}"))
-    yield Target("ground truth csv (sources/ground_truth)", truth, _file("x.csv", read_ground_truth))
-    yield Target(
-        "ground truth json (sources/ground_truth)",
-        fuzz_seeds.texts('{"a": ["b"], "c": []}'),
-        _file("x.json", read_ground_truth),
-    )
-    yield Target(
-        "lists (sources/lists)",
-        fuzz_seeds.texts("a.jpg\nhttps://x.example/b.jpg\n"),
-        _file("x.txt", lambda p: read_lines(p, "list")),
-    )
-    head = (
-        "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,OriginalSize,OriginalMD5,"
-    )
-    row = "000,train,http://x,http://y,http://l,http://a,me,title,12,aa==,http://t,90.0\n"
-    yield Target(
-        "OpenImages csv (sources/openimages_csv)",
-        fuzz_seeds.texts(f"{head}OriginalMD5,Thumbnail300KURL,Rotation\n{row}"),
-        _file("x.csv", lambda path: list(read_batches(path))),
-    )
-    yield Target(
-        "attribution csv (candidates/attribution)",
-        fuzz_seeds.texts("image_id,photo_id,url\na,1,https://www.flickr.com/photos/me/1\n"),
-        _file("x.csv", read_attribution),
-    )
-    yield Target(
-        "predictions csv (evaluation/predictions)",
-        fuzz_seeds.texts("query_id,reference_id,score\na,b,0.5\nb,c,-1e9\n"),
-        _file("x.csv", lambda path: read_predictions(path, fuzz_seeds.IDS, fuzz_seeds.IDS)),
-    )
+    yield from list_targets()
     yield Target(
         "descriptors HDF5 (evaluation/descriptors)",
         fuzz_seeds.hdf5,
-        _file("x.h5", lambda p: read_descriptor_files([p], fuzz_seeds.IDS, fuzz_seeds.IDS)),
+        of_file("x.h5", lambda p: read_descriptor_files([p], fuzz_seeds.IDS, fuzz_seeds.IDS)),
     )
     yield Target(
         "descriptors HDF5 (embeddings/descriptors)",
         fuzz_seeds.hdf5,
-        _file("x.h5", lambda p: taken_over.read_role_descriptors(p, "query")),
+        of_file("x.h5", lambda p: taken_over.read_role_descriptors(p, "query")),
     )
-    yield Target("weights pickle (backbones/state)", lambda: fuzz_seeds.weights()[:2], _file("x.pth", read_checkpoint))
+    yield Target(
+        "weights pickle (backbones/state)", lambda: fuzz_seeds.weights()[:2], of_file("x.pth", read_checkpoint)
+    )
     yield Target(
         "weights safetensors (backbones/state)",
         lambda: fuzz_seeds.weights()[2:],
-        _file("x.safetensors", read_checkpoint),
+        of_file("x.safetensors", read_checkpoint),
     )
-    yield Target("whitening npz (embeddings/whitening)", fuzz_seeds.npz, _file("x.npz", Whitening.load))
-    yield Target("manifest.json (manifests/read)", fuzz_seeds.texts(manifest), _file("manifest.json", _read_manifest))
+    yield Target("whitening npz (embeddings/whitening)", fuzz_seeds.npz, of_file("x.npz", Whitening.load))
+    yield Target("manifest.json (manifests/read)", fuzz_seeds.texts(manifest), of_file("manifest.json", _read_manifest))
     yield Target(
         "checkpoint.json (training/checkpoint)",
         fuzz_seeds.texts('{"version": 1, "weights_sha256": "00"}'),
@@ -245,9 +188,9 @@ def targets() -> Iterator[Target]:
     yield Target(
         "ndec.toml (core/config)",
         fuzz_seeds.texts("[embed]\ndim = 8\n", '[annotate.push]\nannotators = ["a"]\n', "[mine]\ntop = 3.5\n"),
-        _file("ndec.toml", _settings),
+        of_file("ndec.toml", _settings),
     )
-    yield Target("Qt resources (sources/rcc)", fuzz_seeds.rcc, _file("x.rcc", lambda path: list(read_rcc(path))))
+    yield Target("Qt resources (sources/rcc)", fuzz_seeds.rcc, of_file("x.rcc", lambda path: list(read_rcc(path))))
     yield Target(
         "packages (sources/packages)",
         fuzz_seeds.packed,

@@ -36,6 +36,7 @@ NO_LABEL = (
     "null",
     "NULL",
 )  # cells of a column of labels without one, as pandas and R write it
+_UNREADABLE = (ValueError, RecursionError, pa.ArrowException)  # ValueError: also json's own
 _FASTDUP_NAMES = "atrain_features.dat.csv"  # fastdup numbers the images; this file next to it has their names
 
 
@@ -73,7 +74,7 @@ def read_pair_file(path: Path, labels: str = "") -> list[NamedPair]:
         if kind in (".jsonl", ".ndjson"):
             return _of_table(_of_lines(path), path, labels)
         table = read_table(path) if kind == ".parquet" else pa.csv.read_csv(path, convert_options=_all_text(path))
-    except (ValueError, RecursionError) as error:  # also Arrow's and json's own
+    except _UNREADABLE as error:
         raise UsageError(f"{path} cannot be read ({str(error).splitlines()[0]}); give csv, parquet or json") from None
     return _of_table(table, path, labels)
 
@@ -133,7 +134,13 @@ def _text(cell: Any) -> str:
 
 
 def _fastdup_names(path: Path) -> dict[str, str]:
-    table = pa.csv.read_csv(path, convert_options=_all_text(path))
+    try:
+        table = pa.csv.read_csv(path, convert_options=_all_text(path))
+    except _UNREADABLE as error:
+        raise UsageError(
+            f"{path}, which names the images of fastdup's pairs, cannot be read ({str(error).splitlines()[0]}); copy "
+            "it again, or remove it if the pairs have names"
+        ) from None
     if {"index", "filename"} <= set(table.column_names):
         return dict(zip(table["index"].to_pylist(), table["filename"].to_pylist(), strict=True))
     return {}
