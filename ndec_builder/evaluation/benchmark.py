@@ -182,6 +182,7 @@ def _metrics(
             "groups_with_copies": len(np.unique(evaluated.evaluation.truth_group)),
             "predictions": len(scored.predictions),
             "queries_without_prediction": missing.total(),
+            "references_not_listed": dataset.references_not_listed(scored.predictions) if config.predictions else 0,
             **{f"{kind}_queries_without_prediction": missing[kind] for kind in sorted(kinds)},
             "unusable_images": sum(len(side) for side in scored.rejects.values()),
             **{f"{kind}_queries": count for kind, count in sorted(kinds.items())},

@@ -95,6 +95,15 @@ class Dataset:
         listed = set(predictions.query.tolist())
         return Counter(kind for row, kind in enumerate(self.kinds) if row not in listed)
 
+    def references_not_listed(self, predictions: Predictions) -> int:
+        """How many references are in no row of a list that has nearly all pairs of at least half of them; else 0.
+
+        These were not searched. A list of the best pairs says nothing about references without a row.
+        """
+        queries, references = len(np.unique(predictions.query)), len(np.unique(predictions.reference))
+        complete = len(predictions) >= 0.9 * queries * references and 2 * references >= self.reference_count
+        return max(self.reference_count - references, 0) if complete else 0
+
     def truth_queries(self) -> np.ndarray:
         """(P,) int64: the query of every ground-truth pair."""
         return self.truth // len(self.references)

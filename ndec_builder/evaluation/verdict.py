@@ -53,7 +53,21 @@ def verdict(metrics: Mapping[str, Any]) -> str:
 
 
 def without_prediction(metrics: Mapping[str, Any]) -> str:
-    """How many queries have no prediction, by kind; empty if all have one."""
+    """How many queries have no prediction, by kind, and the references that a complete list lacks; or empty."""
+    return " ".join(filter(None, (_queries_without(metrics), _references_without(metrics))))
+
+
+def _references_without(metrics: Mapping[str, Any]) -> str:
+    if not (missing := metrics["data"].get("references_not_listed")):
+        return ""
+    return (
+        f"{missing:,} of {number_of(metrics['data']['references'], 'reference')} {'is' if missing == 1 else 'are'} "
+        "in no row, and the list has nearly all pairs of the others. They were probably not searched: false matches "
+        "with them are missing, so μAP may be too high. Check that the list was made for this version of the dataset."
+    )
+
+
+def _queries_without(metrics: Mapping[str, Any]) -> str:
     data = metrics["data"]
     if not (missing := data.get("queries_without_prediction")):
         return ""
@@ -61,9 +75,9 @@ def without_prediction(metrics: Mapping[str, Any]) -> str:
     kinds = {name.removesuffix(ending): count for name, count in data.items() if name.endswith(ending) and count}
     parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     if metrics["detector"].startswith("predictions "):
-        why = "Check that the list was made for this version of the dataset"
+        why = "Check that the list was made for this version of the dataset."
     else:
-        why = "Their image could not be used, or all their pairs are below the end of the list"
+        why = "Their image could not be used, or all their pairs are below the end of the list."
     return (
         f"{missing:,} of {number_of(data['queries'], 'query', 'queries')} {'has' if missing == 1 else 'have'} no "
         f"prediction ({parts}). Copies without one count as not found; other queries without one cannot lower μAP. "

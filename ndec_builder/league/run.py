@@ -56,6 +56,7 @@ def run(config: LeagueConfig) -> Path:
             refuse_own_list(Path(given), _list_of(out, Path(given).resolve().stem))
     record = RunRecord("league", config, RESULT_VERSION)
     league = _open(config)
+    _announce_replaced(out, league, [entry.name for entry in entries])
     rows = []
     with pictures_folder(out) as pictures:
         folders, notes, unread = write_pictures(league.whole, pictures)
@@ -89,6 +90,20 @@ def _training(whole: Dataset) -> str:
         return ""
     ids = whole.training["image_id"].to_pylist()
     return fingerprint([ids, contents_of(whole.training, whole.resolve), rotations_of(whole.training)])
+
+
+def _announce_replaced(out: Path, league: League, names: list[str]) -> None:
+    """Say that this league replaces one on other data, or one with detectors that are not in this one."""
+    if not (out / "league.json").is_file():
+        return
+    before = read_json(out / "league.json")
+    changes = []
+    if before["dataset"].get("fingerprint") != league.whole.fingerprint:
+        changes.append(f"on other data: {before['dataset'].get('name')}")
+    if lost := [row["name"] for row in before["detectors"] if row["name"] not in names]:
+        changes.append(f"with {', '.join(lost)}, which this one has not")
+    if changes:
+        say(f"{out} holds an earlier league, which this one replaces ({'; '.join(changes)}); --name keeps both")
 
 
 def _write_predictions(out: Path, league: League) -> None:
@@ -152,6 +167,9 @@ def _row(
     if given and (missing := league.whole.without_prediction(found).total()):
         queries = number_of(len(league.whole.queries), "query", "queries")
         row.notes.append(f"{missing:,} of {queries} without a pair in the list: is it for this dataset?")
+    if given and (missing := league.whole.references_not_listed(found)):
+        references = number_of(league.whole.reference_count, "reference")
+        row.notes.append(f"{missing:,} of {references} in no row of the list: is it for this version of the dataset?")
     if not len(found):
         row.problem = "it listed no pair of a query and a reference"
     elif inverted := direction_problem(league.whole, found):

@@ -89,6 +89,21 @@ def test_a_complete_list_has_no_such_note_and_groups_with_a_copy_count(
     assert (data["groups_with_copies"], data["groups"]) == (8, 16)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_complete_list_without_some_references_is_of_an_older_dataset(
+    listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = listed(per_query=12)
+    assert config.predictions is not None
+    assert metrics_of(run(config))["data"]["references_not_listed"] == 0
+    rows = config.predictions.read_text().splitlines(keepends=True)
+    config.predictions.write_text("".join(row for row in rows if row.split(",")[1] < "r09"))
+    capsys.readouterr()
+    assert metrics_of(run(config))["data"]["references_not_listed"] == 3
+    assert "3 of 12 references are in no row" in " ".join(capsys.readouterr().err.split())
+    assert metrics_of(run(listed(per_query=1)))["data"]["references_not_listed"] == 0  # only the best ones
+
+
 def test_an_empty_list_finds_no_copy_and_has_no_calibration(
     listed: Callable[..., BenchmarkConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:

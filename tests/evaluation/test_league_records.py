@@ -64,3 +64,18 @@ def test_a_list_that_is_not_utf_8_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_bytes("q1,caf\xe9,0.5\n".encode("latin-1"))
     with pytest.raises(NdecError, match=r"p.csv is not a csv in UTF-8 .* rows `query_id,reference_id,score`"):
         raw_predictions.read_raw(tmp_path / "p.csv", {"q1": 0}, {"r1": 0})
+
+
+def test_a_league_that_replaces_another_one_says_so(
+    small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (adapter(tmp_path, name, GREYS.format(fails="-")) for name in ("greys", "others"))
+    league(small, tmp_path / "out", one, two)
+    assert "earlier league" not in capsys.readouterr().err
+    league(small, tmp_path / "out", one)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "holds an earlier league, which this one replaces (with others, which this one has not)" in said
+    path = tmp_path / "out" / "league.json"
+    path.write_text(path.read_text("utf-8").replace('"fingerprint": "', '"fingerprint": "0'), "utf-8")
+    league(small, tmp_path / "out", one)
+    assert "which this one replaces (on other data: " in " ".join(capsys.readouterr().err.split())
