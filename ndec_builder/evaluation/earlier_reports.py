@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,20 @@ class ReplacedReport:
         stale = [name for name in RESULT_FORMATS.values() if (self.directory / name).is_file()]
         if stale and sha256_file(self.directory / "predictions.csv") != self.list_sum:
             say(f"{', '.join(stale)} in {self.directory} are from the report before; run `ndec export-results` again")
+
+
+def announce_replaced_league(out: Path, dataset: Dataset, names: Sequence[str]) -> None:
+    """Say that a league of these detectors replaces one on other data, or one with detectors that this one lacks."""
+    if not (out / "league.json").is_file():
+        return
+    before = read_json(out / "league.json")
+    changes = []
+    if before["dataset"].get("fingerprint") != dataset.fingerprint:
+        changes.append(f"on other data: {before['dataset'].get('name')}")
+    if lost := [row["name"] for row in before["detectors"] if row["name"] not in names]:
+        changes.append(f"with {', '.join(lost)}, which this one has not")
+    if changes:
+        say(f"{out} holds an earlier league, which this one replaces ({'; '.join(changes)}); --name keeps both")
 
 
 def _shown(value: object) -> str:

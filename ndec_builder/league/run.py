@@ -15,7 +15,7 @@ from ndec_builder.core.storage import fingerprint, read_json, write_json, write_
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, contents_of, from_folders, from_manifest, rotations_of
 from ndec_builder.evaluation.detectors.score_direction import direction_problem
-from ndec_builder.evaluation.earlier_reports import refuse_own_list
+from ndec_builder.evaluation.earlier_reports import announce_replaced_league, refuse_own_list
 from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import HALF_NAMES, in_half, restricted
 from ndec_builder.evaluation.metrics.bootstrap import GroupedList
@@ -56,7 +56,7 @@ def run(config: LeagueConfig) -> Path:
             refuse_own_list(Path(given), _list_of(out, Path(given).resolve().stem))
     record = RunRecord("league", config, RESULT_VERSION)
     league = _open(config)
-    _announce_replaced(out, league, [entry.name for entry in entries])
+    announce_replaced_league(out, league.whole, [entry.name for entry in entries])
     rows = []
     with pictures_folder(out) as pictures:
         folders, notes, unread = write_pictures(league.whole, pictures)
@@ -90,20 +90,6 @@ def _training(whole: Dataset) -> str:
         return ""
     ids = whole.training["image_id"].to_pylist()
     return fingerprint([ids, contents_of(whole.training, whole.resolve), rotations_of(whole.training)])
-
-
-def _announce_replaced(out: Path, league: League, names: list[str]) -> None:
-    """Say that this league replaces one on other data, or one with detectors that are not in this one."""
-    if not (out / "league.json").is_file():
-        return
-    before = read_json(out / "league.json")
-    changes = []
-    if before["dataset"].get("fingerprint") != league.whole.fingerprint:
-        changes.append(f"on other data: {before['dataset'].get('name')}")
-    if lost := [row["name"] for row in before["detectors"] if row["name"] not in names]:
-        changes.append(f"with {', '.join(lost)}, which this one has not")
-    if changes:
-        say(f"{out} holds an earlier league, which this one replaces ({'; '.join(changes)}); --name keeps both")
 
 
 def _write_predictions(out: Path, league: League) -> None:
