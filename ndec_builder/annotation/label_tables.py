@@ -82,11 +82,15 @@ def unmined_pairs(
 
 
 def newest_labels(labels: pa.Table) -> pa.Table:
-    """The newest label of each (pair, round, annotator), in the table's order; without gold pairs.
+    """The newest label of each (pair, round, annotator), in the table's order; without gold pairs."""
+    return uncorrected(no_gold(labels))
 
-    The table is append-only, so the newest label is the last row.
+
+def uncorrected(labels: pa.Table) -> pa.Table:
+    """The labels that their annotators did not change later, in the table's order; gold pairs included.
+
+    The table is append-only, so the newest label of a (pair, round, annotator) is the last row.
     """
-    labels = no_gold(labels)
     last = {key: row for row, key in enumerate(keys(labels))}
     return labels.take(pa.array(sorted(last.values()), pa.int64()))
 

@@ -112,6 +112,10 @@ def test_two_crops_called_hard_negatives_are_no_errors(review: Review) -> None:
     review.label([], [(str(row["pair_id"]), "first", "ann", "hard_negative") for row in gold[:25]])
     error, source = measured_error(tables_of(review))
     assert (error, source) == (GoldErrors(5, 5), "5 of 5 gold pairs")
+    # a correction after a pull is one more row of the same label
+    corrected: list[Vote] = [(f"c{number}", "first", "ann", "edited_copy") for number in range(2)]
+    review.label([], [*((str(row["pair_id"]), "first", "ann", "hard_negative") for row in gold[:25]), *corrected])
+    assert measured_error(tables_of(review)) == (GoldErrors(3, 5), "3 of 5 gold pairs")
 
 
 def test_labels_of_later_rounds_do_not_change_the_sample(review: Review) -> None:

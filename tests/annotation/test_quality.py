@@ -42,6 +42,17 @@ def test_accuracy_intervals_cover_the_true_accuracy() -> None:
     assert min(covered.values()) >= 53  # 95 % of 60 is 57; 53 or fewer happen once in a hundred
 
 
+def test_a_corrected_label_counts_once() -> None:
+    """The page offers corrections; if a pull comes before one, the label has two rows."""
+    rows = work("ann", ["edited_copy"] * 9 + ["hard_negative"], gold=True)
+    slip = rows[-1] | {"label": "edited_copy", "annotated_at": START + timedelta(seconds=60), "seconds": 9.0}
+    truth = {row["pair_id"]: "edited_copy" for row in rows}
+    (before,), (after,) = (annotator_report(table_of(LABEL_ROWS, given), truth) for given in (rows, [*rows, slip]))
+    assert (before["labels"], before["gold"]["right"], before["gold"]["n"]) == (10, 9, 10)
+    assert (after["labels"], after["gold"]["right"], after["gold"]["n"]) == (10, 10, 10)
+    assert sum(part["checked"] for part in after["windows"]) == 10 and after["pace"] is not None
+
+
 def test_answering_two_in_a_second_each_is_flagged_and_honest_work_is_not() -> None:
     rng = np.random.default_rng(1)
     truth = [str(label) for label in rng.choice(LABELS[:3], 150)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ndec_builder.annotation.label_tables import Key, keys, no_gold
+from ndec_builder.annotation.label_tables import Key, keys, newest_labels, no_gold
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of
 from ndec_builder.core.schemas import CLEARED
@@ -35,7 +35,7 @@ def set_back(tables: AnnotationTables, round_: str = "") -> set[Key]:
 def _needed(tables: AnnotationTables) -> set[Key]:
     mined = {pair for table in tables.mined for pair in table["pair_id"].to_pylist()}
     labels: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-    for pair, round_, label in keys(no_gold(tables.counting_labels), "pair_id", "round", "label"):
+    for pair, round_, label in keys(newest_labels(tables.counting_labels), "pair_id", "round", "label"):
         labels[pair].add((round_, label))
     found = set()
     for key in former_keys(tables):

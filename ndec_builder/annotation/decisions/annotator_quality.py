@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.annotation.decisions.binomial import wilson
-from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels
+from ndec_builder.annotation.label_tables import AUDIT_ROUND, keys, newest_labels, uncorrected
 from ndec_builder.core.console import number_of
 from ndec_builder.core.vocabulary import ROUNDS
 
@@ -33,6 +33,8 @@ def annotator_report(
 ) -> list[dict[str, Any]]:
     """One row per annotator, by name. `truth`: pair_id → label of the pairs of known truth (`known_truth`).
 
+    A label that was corrected later does not count, except for the pace.
+
     `undecided`: pairs that belong to the same random draws but have no decision yet (`undecided_truth`).
 
     `gold` and `checked`: share of the labels on gold pairs, and on other pairs of known truth, that are right, with
@@ -46,6 +48,9 @@ def annotator_report(
     edited_copy.
     """
     table = labels.select(["pair_id", "round", "annotator", "label", "seconds", "annotated_at", "is_gold"])
+    every_who, every_name = _codes(table["annotator"])
+    every_moment = table["annotated_at"].cast(pa.int64()).to_numpy()
+    table = uncorrected(table)
     who, names = _codes(table["annotator"])
     given = np.array(table["label"].to_pylist(), object)
     answers, words = _codes(table["label"])
@@ -69,7 +74,7 @@ def annotator_report(
             "annotator": name,
             "labels": len(own),
             "median_seconds": _median(seconds[own]),
-            "pace": pace(moments[own]),
+            "pace": pace(every_moment[every_who == every_name.index(name)]),
             "gold": _share(right[own][gold[own] & checked[own]]),
             "checked": _share(right[own][~gold[own] & checked[own]], int(waits[own].sum())),
             "windows": [

@@ -24,7 +24,7 @@ from ndec_builder.annotation.decisions.recall_certificate import (
     least_positives,
 )
 from ndec_builder.annotation.decisions.resolution import cleared_from
-from ndec_builder.annotation.label_tables import Pair, keys, newest_labels
+from ndec_builder.annotation.label_tables import Pair, keys, newest_labels, uncorrected
 from ndec_builder.annotation.stopping.settings import CertifyConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.console import number_of
@@ -212,7 +212,7 @@ def open_in_sample(tables: AnnotationTables, drawn: list[str]) -> dict[str, int]
 def measured_error(tables: AnnotationTables) -> tuple[float | GoldErrors, str]:
     """How often a pair that is no hard negative is labelled as one, and where that comes from: all gold labels."""
     truth = tables.gold_truth()
-    rows = keys(tables.counting_labels, "pair_id", "label")
+    rows = keys(uncorrected(tables.counting_labels), "pair_id", "label")
     # the truth "no_copy" accepts the label hard_negative
     wrong = [label == HARD for pair, label in rows if truth.get(pair) not in (None, HARD, "no_copy")]
     if not wrong:
