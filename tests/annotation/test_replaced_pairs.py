@@ -184,6 +184,35 @@ def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
     assert {r["decision"] for r in team.tables.decisions.to_pylist() if r["pair_id"] == pair} == {"edited_copy"}
 
 
+def test_nobody_adjudicates_labels_that_agree_since_a_correction(team: Team) -> None:
+    team.push("ann")
+    pair = replaced_pair(team)
+    team.answer("ann", "hard_negative")
+    team.pull()
+    team.push("ben", round_="double_check", double_check="all")
+    team.answer("ben", "edited_copy", "double_check")
+    team.pull()
+    team.push("cat", round_="adjudication")
+    team.answer("cat", "unrelated", "adjudication")
+    team.pull()
+    replace_picture(team.workspace, "pool", QUERY, 911)
+    team.push("ann")
+    team.answer("ann", "hard_negative")
+    team.pull()
+    team.push("ben", round_="double_check", double_check="all")
+    team.answer("ben", "edited_copy", "double_check")
+    team.pull()
+    task = team.tasks("ann", pair=pair)[-1]
+    assert team.server.label(task["project"], pair, "edited_copy", task=task["id"])
+    team.pull()
+    assert [row["label"] for row in team.tables.counting_labels.to_pylist() if row["pair_id"] == pair] == [
+        "hard_negative", "edited_copy", "edited_copy",
+    ]  # fmt: skip
+    team.push("ann")
+    found = replaced_pairs(team.tables)
+    assert team.open("cat", "adjudication") == [] and found is not None and (found.asked, found.later) == (0, 1)
+
+
 def test_a_pair_that_is_no_longer_mined_is_counted_and_not_asked_again(
     team: Team, make_candidates: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
