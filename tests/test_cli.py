@@ -142,6 +142,13 @@ def test_version_init_and_doctor(folders: Path) -> None:
     assert {"torch", "faiss"} <= {finding["name"] for finding in findings if finding["state"] == "ok"}
 
 
+@pytest.mark.parametrize("verb", [("benchmark",), ("league", "run")])
+def test_help_in_a_small_window_cuts_no_word(verb: tuple[str, ...], tmp_path: Path) -> None:
+    """The columns of a csv file were shown as `query_id,referen…`."""
+    shown = ndec(*verb, "--help", cwd=tmp_path, COLUMNS="80").stdout
+    assert "--ground-truth" in shown and "…" not in shown
+
+
 def test_doctor_says_when_both_faiss_flavours_are_there(tmp_path: Path) -> None:
     for name in ("faiss_cpu", "faiss_gpu"):  # what pip leaves behind for each
         info = tmp_path / "site" / f"{name}-1.10.dist-info"

@@ -24,7 +24,7 @@ _COMMON: dict[str, tuple[str, Any, Any]] = {
     ),
     "config": (
         "config",
-        Annotated[Path | None, typer.Option("--config", help="Settings file; default: WORKSPACE/ndec.toml.")],
+        Annotated[Path | None, typer.Option("--config", help="Settings file; default: ndec.toml in the workspace.")],
         None,
     ),
     "json": ("as_json", Json, False),

@@ -29,7 +29,8 @@ RESULT_FORMATS = {
     "fiftyone": "fiftyone.json",
 }
 MAX_DIM = 256  # of a descriptor submission
-KINDS_HELP = "Of --queries: csv `query_id,kind[,hard_kind][,group]` that names hard negatives and groups."
+KINDS_HELP = "Of --queries: hard negatives and groups, a csv with the columns query_id, kind[, hard_kind][, group]."
+TRUTH_HELP = "Ground truth in the form of DISC21: csv with the columns query_id, reference_id."
 TABLES, FIGURES = (1, 2), (6, 7, 8)
 
 
@@ -41,7 +42,7 @@ class BenchmarkConfig(Config):
     manifest: Path | None = option(None, "Manifest directory.")
     queries: Path | None = option(None, "Folder of queries, with --references and --ground-truth.")
     references: Path | None = option(None, "Folder of references.")
-    ground_truth: Path | None = option(None, "Ground truth in the form of DISC21: csv `query_id,reference_id`.")
+    ground_truth: Path | None = option(None, TRUTH_HELP)
     kinds: Path | None = option(None, KINDS_HELP)
     group_by: str = option("auto", f"Of --queries, for the intervals: {GROUP_BY['help']}", choices=GROUP_BY["choices"])
     model: str | tuple[str, ...] | None = option(
@@ -51,7 +52,7 @@ class BenchmarkConfig(Config):
     checkpoint: Path | tuple[Path, ...] | None = option(
         None, "Run directory or checkpoint of `ndec train-asl`; several are an ensemble."
     )
-    predictions: Path | None = option(None, "Predictions of any detector: csv `query_id,reference_id,score`.")
+    predictions: Path | None = option(None, "Predictions of any detector: csv with query_id, reference_id, score.")
     probabilities: bool = option(
         False, "--predictions: the scores are probabilities of a copy; the report shows how well they hold."
     )
@@ -66,14 +67,14 @@ class BenchmarkConfig(Config):
     )
     baseline: Path | None = option(None, "Report directory of the run to compare with.")
     name: str | None = option(None, "Name of the report; default: made from the model or file and the scorer.")
-    out: Path | None = option(None, "Directory of the report; default: WORKSPACE/reports/NAME.")
+    out: Path | None = option(None, "Directory of the report; default: reports/NAME in the workspace.")
 
     scorer: str = setting(
         "cosine", "cosine; asl: reject pairs whose query has the larger norm; fused: re-score the best pairs.",
         choices=SCORERS,
     )  # fmt: skip
     threshold: float | str = setting(
-        1.0, "asl: reject a pair if query_over_reference is above this number; auto: the checkpoint's own threshold.",
+        1.0, "asl: reject a pair if its norm ratio is above this number; auto: the checkpoint's own threshold.",
         gt=0,
     )  # fmt: skip
     scope: str = setting("all", "asl: filter the full list (all) or its first N pairs (topN) for μAP.", choices=SCOPES)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ndec_builder.core.config import Config, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.executor.settings import engine_option, ray_address_option
-from ndec_builder.evaluation.settings import KINDS_HELP
+from ndec_builder.evaluation.settings import KINDS_HELP, TRUTH_HELP
 
 OWN = ("cosine", "asl", "fused")
 
@@ -21,7 +21,7 @@ class LeagueConfig(Config):
     manifest: Path | None = option(None, "Manifest directory.")
     queries: Path | None = option(None, "Folder of queries, with --references and --ground-truth.")
     references: Path | None = option(None, "Folder of references.")
-    ground_truth: Path | None = option(None, "Ground truth in the form of DISC21: csv `query_id,reference_id`.")
+    ground_truth: Path | None = option(None, TRUTH_HELP)
     kinds: Path | None = option(None, KINDS_HELP)
     detector: tuple[str, ...] = option(
         (),
@@ -38,7 +38,7 @@ class LeagueConfig(Config):
         "that are no copies.",
     )  # fmt: skip
     name: str = option("league", "Name of the report.")
-    out: Path | None = option(None, "Directory of the report; default: WORKSPACE/reports/NAME.")
+    out: Path | None = option(None, "Directory of the report; default: reports/NAME in the workspace.")
     engine: str = engine_option()
     ray_address: str = ray_address_option()
 
