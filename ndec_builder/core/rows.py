@@ -12,7 +12,7 @@ def as_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """The values as `to_pylist` gives them, in order. Times in UTC take a fortieth of the time.
 
     For each time with a zone pyarrow 24 imports pytz again, and Python looks through all folders of packages if it is
-    not installed; pandas 3 no longer installs it.
+    not installed; pandas 3 no longer installs it. pyarrow 26 does not.
     """
     if not (pa.types.is_timestamp(column.type) and column.type.tz == "UTC"):
         return column.to_pylist()

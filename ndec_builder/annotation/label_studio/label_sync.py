@@ -148,8 +148,7 @@ def collect_changes(
         rows.incidents += kept.incidents + _changed_project(split, assignee, project, page)
         if not accept_deleted:
             keep_if_many_are_gone(more, given, project.id, title, found.counts)
-        number = kept.stored + kept.new_incidents + more.label_count + len(more.skips)
-        if number:
+        if number := kept.stored + kept.new_incidents + more.label_count + len(more.skips):
             found.stored.append((project, number))
         if more.label_count:
             found.labels.append(found.store.put(more.take_labels()))
@@ -157,7 +156,8 @@ def collect_changes(
         snapshot.close(project.id)
         projects.report_renamed(connection, project, title, split, assignee)
         del kept, given, known, changes, more  # before those of the next project
-        gc.collect()  # requests leave cycles, and most of them are old by now
+        if project.tasks >= 10_000:  # looking through all objects takes longer than the pull of a small project
+            gc.collect()  # requests leave cycles, and most of them are old by now
         return_freed_memory()
     del stored_labels, assigned  # before labels and snapshot are written
     return_freed_memory()

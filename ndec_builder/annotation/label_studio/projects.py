@@ -175,7 +175,7 @@ def is_own_title(found: str, split: str, round_: str, annotator: str) -> bool:
 
 def report_renamed(connection: Connection, project: Project, title: str, split: str, assignee: tuple[str, str]) -> None:
     """Say, once in a command, that somebody renamed a project in Label Studio. assignee: round and annotator."""
-    if project.id not in connection.renamed and not is_own_title(project.found_title, split, *assignee):
+    if not is_own_title(project.found_title, split, *assignee) and project.id not in connection.renamed:
         connection.renamed.add(project.id)  # a push pulls before it looks at its projects
         say(f"the project {title!r} was renamed to {project.found_title!r} in Label Studio; ndec still uses it")
 
