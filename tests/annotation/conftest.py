@@ -16,6 +16,7 @@ from support.described_bench import Bench
 from support.fake_label_studio import TOKEN, FakeLabelStudio
 from support.given_file import Given
 from support.pictures import scene
+from support.replaced_picture import Team
 
 MakeCandidates = Callable[..., list[tuple[str, str]]]
 
@@ -120,3 +121,27 @@ def connected(given: Given, fake_label_studio: FakeLabelStudio, monkeypatch: pyt
     monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
     return fake_label_studio
+
+
+@pytest.fixture
+def make_team(
+    tmp_path: Path, fake_label_studio: FakeLabelStudio, make_candidates: MakeCandidates, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Team]:
+    """`make(count=6, size=(64, 48))` → a team at a fake Label Studio; its workspace has so many mined pairs."""
+
+    def make(count: int = 6, size: tuple[int, int] = (64, 48)) -> Team:
+        fake_label_studio.reset()
+        monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+        workspace = Workspace(tmp_path / "bench")
+        workspace.root.mkdir()
+        make_candidates(workspace, count=count, size=size)
+        return Team(workspace, fake_label_studio)
+
+    return make
+
+
+@pytest.fixture
+def team(make_team: Callable[..., Team]) -> Team:
+    """Six mined pairs."""
+    return make_team()

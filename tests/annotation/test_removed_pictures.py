@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pyarrow.compute as pc
 import pytest
@@ -13,25 +12,15 @@ from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import former_text, status
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
-from support.fake_label_studio import TOKEN, FakeLabelStudio
-from support.replaced_picture import Team, list_images
+from support.replaced_picture import QUERY, Team, list_images, said
 
 pytestmark = pytest.mark.slow
-QUERY = "pool-003"  # of one of the six pairs
 
 
 @pytest.fixture
-def team(
-    tmp_path: Path, fake_label_studio: FakeLabelStudio, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
-) -> Team:
+def team(make_team: Callable[..., Team]) -> Team:
     """Ann has six pairs."""
-    fake_label_studio.reset()
-    monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    workspace = Workspace(tmp_path / "bench")
-    workspace.root.mkdir()
-    make_candidates(workspace, count=6)
-    made = Team(workspace, fake_label_studio)
+    made = make_team()
     made.push("ann")
     return made
 
@@ -43,10 +32,6 @@ def remove(workspace: Workspace) -> None:
     path = workspace.candidates("test") / "candidates.parquet"
     mined = read_table(path)
     write_table(path, mined.filter(pc.not_equal(mined["query_id"], QUERY)))
-
-
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    return " ".join(capsys.readouterr().err.split())
 
 
 def test_a_label_of_a_removed_picture_is_not_said_to_count(team: Team, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,15 @@ from ndec_builder.annotation.status import status
 from ndec_builder.annotation.web.image_server import MISSING_HEADER, ImageServer
 from ndec_builder.core.schemas import table_of
 from ndec_builder.core.storage import read_table, write_table
-from ndec_builder.core.workspace import Workspace
-from support.fake_label_studio import TOKEN, FakeLabelStudio
-from support.replaced_picture import Team, list_images, replace_picture
+from support.replaced_picture import Team, list_images, replace_picture, said
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def team(
-    tmp_path: Path, fake_label_studio: FakeLabelStudio, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
-) -> Team:
+def team(make_team: Callable[..., Team]) -> Team:
     """Ann has six mined pairs and four gold pairs; none has a label."""
-    fake_label_studio.reset()
-    monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    workspace = Workspace(tmp_path / "bench")
-    workspace.root.mkdir()
-    make_candidates(workspace, count=6, size=(320, 240))
-    made = Team(workspace, fake_label_studio)
+    made = make_team(size=(320, 240))
     made.push("ann", gold=0.4)
     return made
 
@@ -66,7 +57,7 @@ def test_another_gold_pair_takes_the_place_of_one_whose_reference_was_replaced(
         before = gold_of(team, "ann")
         capsys.readouterr()
         team.push()
-        text = " ".join(capsys.readouterr().err.split())
+        text = said(capsys)
         assert "1 gold pair without a label, whose reference was replaced or removed: taken back, and another" in text
         now = gold_of(team, "ann")
         (new,) = set(now) - set(before)

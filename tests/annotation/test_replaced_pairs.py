@@ -3,58 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
 
-from ndec_builder.annotation import leave, pull, push, resolve
+from ndec_builder.annotation import resolve
 from ndec_builder.annotation.assignment.replaced_pairs import replaced_pairs
-from ndec_builder.annotation.label_studio import projects
-from ndec_builder.annotation.label_studio.connection import Connection
-from ndec_builder.annotation.settings import LeaveConfig, PullConfig, PushConfig, ResolveConfig, StatusConfig
+from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import former_text, status
-from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep import check
 from ndec_builder.annotation.upkeep.settings import CheckConfig
 from ndec_builder.annotation.web.image_server import MISSING_HEADER, ImageServer
-from ndec_builder.core.schemas import pair_id
-from ndec_builder.core.storage import read_json, read_table, write_table
-from ndec_builder.core.workspace import Workspace
+from ndec_builder.core.storage import read_json
 from ndec_builder.manifests.writing.gather import _decisions
-from support.fake_label_studio import TOKEN, FakeLabelStudio
-from support.replaced_picture import Team, replace_picture
+from support.replaced_picture import QUERY, Team, labelled_pair, pair_of_query, replace_picture, said
 
 pytestmark = pytest.mark.slow
-QUERY = "pool-003"  # of one pair among the first ten
-
-
-@pytest.fixture
-def team(
-    tmp_path: Path, fake_label_studio: FakeLabelStudio, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
-) -> Team:
-    fake_label_studio.reset()
-    monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    workspace = Workspace(tmp_path / "bench")
-    workspace.root.mkdir()
-    make_candidates(workspace, count=6)
-    return Team(workspace, fake_label_studio)
-
-
-def replaced_pair(team: Team) -> str:
-    (pair,) = {row["pair_id"] for row in team.tables.tasks.to_pylist() if row["query_id"] == QUERY}
-    return str(pair)
-
-
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    return " ".join(capsys.readouterr().err.split())
 
 
 def test_both_annotators_are_asked_again_and_no_label_is_lost(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
     team.push("ann", "ben", overlap=1.0)
-    pair = replaced_pair(team)
+    pair = pair_of_query(team)
     team.answer("ann", "hard_negative")
     team.pull()
     before = team.tables.labels
@@ -111,7 +82,7 @@ def test_an_open_task_is_taken_back_and_its_new_one_shows_the_new_picture(
     team: Team, capsys: pytest.CaptureFixture[str]
 ) -> None:
     team.push("ann")
-    pair = replaced_pair(team)
+    pair = pair_of_query(team)
     (old,) = team.tasks("ann", pair=pair)
     with ImageServer(team.workspace, 0) as images:
         former = images.url + old["data"]["query"].partition("/pair/")[2].join(["/pair/", ""])
@@ -133,10 +104,7 @@ def test_an_open_task_is_taken_back_and_its_new_one_shows_the_new_picture(
 
 
 def test_the_old_bytes_again_make_the_old_label_count_again(team: Team) -> None:
-    team.push("ann")
-    pair = replaced_pair(team)
-    team.answer("ann", "hard_negative")
-    team.pull()
+    pair = labelled_pair(team)
     kept = (team.workspace.files("pool") / f"{QUERY}.jpg").read_bytes()
     assert kept
     replace_picture(team.workspace, "pool", QUERY, 902)
@@ -152,10 +120,7 @@ def test_the_old_bytes_again_make_the_old_label_count_again(team: Team) -> None:
 
 def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
     """A double-check follows a first label, and an adjudication labels that differ."""
-    team.push("ann")
-    pair = replaced_pair(team)
-    team.answer("ann", "hard_negative")
-    team.pull()
+    pair = labelled_pair(team)
     team.push("ben", round_="double_check", double_check="all")
     team.answer("ben", "edited_copy", "double_check")
     team.pull()
@@ -216,10 +181,7 @@ def test_nobody_adjudicates_labels_that_agree_since_a_correction(team: Team) -> 
 def test_a_pair_that_is_no_longer_mined_is_counted_and_not_asked_again(
     team: Team, make_candidates: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    team.push("ann")
-    pair = replaced_pair(team)
-    team.answer("ann", "hard_negative")
-    team.pull()
+    pair = labelled_pair(team)
     replace_picture(team.workspace, "pool", QUERY, 904)
     make_candidates(team.workspace, count=3)  # pool-000 to pool-002
     capsys.readouterr()
@@ -230,44 +192,9 @@ def test_a_pair_that_is_no_longer_mined_is_counted_and_not_asked_again(
     assert team.open("ann") == [] and found is not None and (found.asked, found.later, found.first) == (0, 1, pair)
 
 
-def test_who_leaves_hands_the_pair_over_and_a_late_label_is_kept(team: Team) -> None:
-    team.push("ann", "ben", overlap=0.0)
-    pair = replaced_pair(team)
-    (giver,) = (row["annotator"] for row in team.tables.tasks.to_pylist() if row["pair_id"] == pair)
-    other = "ben" if giver == "ann" else "ann"
-    team.answer(giver, "hard_negative")
-    team.pull()
-    replace_picture(team.workspace, "pool", QUERY, 905)
-    leave.run(LeaveConfig(team.workspace.root, giver))
-    assert pair in team.open(other) and pair not in team.open(giver)
-    old = next(task for task in team.tasks(giver, pair=pair))
-    team.server.label(old["project"], pair, "edited_copy", task=old["id"])  # a correction on the old page
-    team.answer(other, "unrelated")
-    team.pull()
-    rows = [(r["annotator"], r["label"]) for r in team.tables.labels.to_pylist() if r["pair_id"] == pair]
-    assert sorted(rows) == sorted([(giver, "hard_negative"), (giver, "edited_copy"), (other, "unrelated")])
-    counting = [(r["annotator"], r["label"]) for r in team.tables.counting_labels.to_pylist() if r["pair_id"] == pair]
-    assert counting == [(other, "unrelated")]
-
-
-def test_who_left_before_is_not_asked_again(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
-    team.push("ann", "ben", overlap=0.0)
-    pair = replaced_pair(team)
-    (giver,) = (row["annotator"] for row in team.tables.tasks.to_pylist() if row["pair_id"] == pair)
-    other = "ben" if giver == "ann" else "ann"
-    team.answer(giver, "hard_negative")
-    team.pull()
-    leave.run(LeaveConfig(team.workspace.root, giver))
-    replace_picture(team.workspace, "pool", QUERY, 910)
-    team.push()
-    assert pair in team.open(other) and team.open(giver) == []
-    assert "1 labelled pair of people who left, with a picture that was replaced: 1 go to others" in said(capsys)
-    assert replaced_pairs(team.tables) is None and team.tables.incidents.num_rows == 0
-
-
 def test_a_skipped_pair_is_offered_with_the_new_picture(team: Team) -> None:
     team.push("ann")
-    pair = replaced_pair(team)
+    pair = pair_of_query(team)
     team.answer("ann", None, pairs=[pair])
     team.pull()
     replace_picture(team.workspace, "pool", QUERY, 906)
@@ -286,22 +213,16 @@ def images(team: Team, pair: str) -> tuple[str, str]:
     return row["query_id"], row["reference_id"]
 
 
-def test_a_gold_pair_has_a_tag_like_every_other(team: Team, make_candidates: Any, tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "large")
-    workspace.root.mkdir()
-    make_candidates(workspace, count=6, size=(320, 240))
-    other = Team(workspace, team.server)
-    other.push("ann", gold=0.4)
-    tasks = other.tasks("ann")
+def test_a_gold_pair_has_a_tag_like_every_other(make_team: Callable[..., Team]) -> None:
+    team = make_team(size=(320, 240))
+    team.push("ann", gold=0.4)
+    tasks = team.tasks("ann")
     assert len(tasks) > 6 and {len(task["data"]["pictures"]) for task in tasks} == {8}
     assert len({frozenset(task["data"]) for task in tasks}) == 1
 
 
 def test_an_export_says_what_it_leaves_out(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
-    team.push("ann")
-    pair = replaced_pair(team)
-    team.answer("ann", "hard_negative")
-    team.pull()
+    pair = labelled_pair(team)
     resolve.run(ResolveConfig(team.workspace.root))
     replace_picture(team.workspace, "pool", QUERY, 907)
     capsys.readouterr()
@@ -310,82 +231,3 @@ def test_an_export_says_what_it_leaves_out(team: Team, capsys: pytest.CaptureFix
     text = said(capsys)
     assert "split test: 1 labelled pair is left out" in text and f"(first pair: {pair})" in text
     assert "`ndec annotate push --split test` asks again" in text
-
-
-def test_tasks_of_an_older_version_have_no_tag_and_are_asked_again(team: Team) -> None:
-    """Their labels are about the pictures of the time when they were given."""
-    team.server.set_clock(None)
-    team.push("ann")
-    pair = replaced_pair(team)
-    state = team.server.state()
-    for task in state["tasks"].values():
-        tag = task["data"].pop("pictures")
-        for side in ("query", "reference"):
-            task["data"][side] = task["data"][side].replace(f".{tag}/", "/")
-    team.server.restore(state)
-    project = team.workspace.annotation("test") / "project_tasks.parquet"
-    table = read_table(project)
-    write_table(project, table.drop_columns(["pictures"]))
-    others = [task["data"]["pair_id"] for task in team.tasks("ann") if task["data"]["pair_id"] != pair]
-    team.answer("ann", "hard_negative", pairs=[pair, others[0]])
-    team.pull()
-    replace_picture(team.workspace, "pool", QUERY, 908)
-    assert replaced_pairs(team.tables) is not None
-    team.push("ann")
-    assert sorted(team.open("ann")) == sorted([pair, *others[1:]])
-    assert team.tables.incidents.num_rows == 0
-    team.answer("ann", "unrelated", pairs=[pair])
-    team.pull()
-    team.pull(everything=True)
-    labels = [(r["pair_id"], r["label"], r["pictures"] is None) for r in team.tables.labels.to_pylist()]
-    assert sorted(labels) == sorted(
-        [(pair, "hard_negative", True), (others[0], "hard_negative", True), (pair, "unrelated", False)]
-    )
-    assert replaced_pairs(team.tables) is None and team.tables.incidents.num_rows == 0
-
-
-@pytest.mark.server
-def test_label_studio_asks_again(
-    served: tuple[Workspace, Connection], make_candidates: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same with the real server: one label before, one on an old page, one task that is open, then new labels."""
-    workspace, connection = served
-    make_candidates(workspace, count=6)
-    config = PushConfig(workspace.root, annotators=("ann", "ben"), overlap=1.0, image_url=connection.image_url)
-    push.run(config)
-    pair = pair_id("test", QUERY, "reference-003")
-    client, result = connection.client(), {"from_name": "verdict", "to_name": "query", "type": "choices"}
-
-    def tasks(name: str) -> list[Any]:
-        project = projects.find_projects(client)[projects.project_key(workspace, "test", "first", name)]
-        found = client.tasks.list(project=project.id, include="id,data,total_annotations")
-        return sorted((task for task in found if task.data["pair_id"] == pair), key=lambda task: task.id)
-
-    def label(task: Any, choice: str) -> None:
-        client.annotations.create(id=task.id, result=[result | {"value": {"choices": [choice]}}], lead_time=2.0)
-
-    label(tasks("ann")[0], "hard_negative")
-    pull.run(PullConfig(workspace.root))
-    replace_picture(workspace, "pool", QUERY, 909)
-    old = tasks("ben")[0]
-    capsys.readouterr()
-    push.run(config)
-    assert "1 open task showed a picture that was replaced since: taken back" in said(capsys)
-    assert [task.total_annotations for task in tasks("ann")] == [1, 0] and [task.id for task in tasks("ben")] != [
-        old.id
-    ]
-    push.run(config)  # nothing is left to do
-    assert len(tasks("ann")) == 2 and len(tasks("ben")) == 1
-    assert requests.get(tasks("ann")[0].data["query"]).headers[MISSING_HEADER] == "1"
-    assert MISSING_HEADER not in requests.get(tasks("ann")[1].data["query"]).headers
-    label(tasks("ann")[1], "unrelated")
-    label(tasks("ben")[0], "unrelated")
-    pull.run(PullConfig(workspace.root))
-    pull.run(PullConfig(workspace.root, everything=True))
-    tables = AnnotationTables(workspace, "test")
-    rows = [(row["annotator"], row["label"]) for row in tables.labels.to_pylist()]
-    assert rows == [("ann", "hard_negative"), ("ann", "unrelated"), ("ben", "unrelated")]
-    assert tables.counting_labels["label"].to_pylist() == ["unrelated", "unrelated"] and not tables.incidents.num_rows
-    check.run(CheckConfig(workspace.root))
-    differences = read_json(workspace.annotation("test") / "check.json")["differences_to_label_studio"]
-    assert set(differences.values()) == {0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from ndec_builder.core.schemas import CANDIDATES, IMAGES, PRELABELS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.replaced import record_replaced
-from support.fake_label_studio import TOKEN, FakeLabelStudio
 from support.replaced_picture import Team, replace_picture
 from support.review import Review
 
@@ -27,18 +27,11 @@ SLICE = 9  # so many copies prove 40 %
 
 
 @pytest.fixture
-def team(
-    tmp_path: Path, fake_label_studio: FakeLabelStudio, make_candidates: Any, monkeypatch: pytest.MonkeyPatch
-) -> Team:
+def team(make_team: Callable[..., Team]) -> Team:
     """12 mined pairs that mining calls copies."""
-    fake_label_studio.reset()
-    monkeypatch.setenv("LABEL_STUDIO_URL", fake_label_studio.url)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    workspace = Workspace(tmp_path / "bench")
-    workspace.root.mkdir()
-    make_candidates(workspace, count=12)
-    prelabel(workspace, 0.95)
-    return Team(workspace, fake_label_studio)
+    made = make_team(count=12)
+    prelabel(made.workspace, 0.95)
+    return made
 
 
 def prelabel(workspace: Workspace, copy: float, query: str = "") -> None:

@@ -1,17 +1,12 @@
-"""`ndec league`: peers as separate processes, what can go wrong with one of them, the numbers and the page."""
+"""`ndec league`: peers as separate processes, what can go wrong with one of them, and the page."""
 
 from __future__ import annotations
 
 import csv
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,20 +14,13 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import run as benchmark
 from ndec_builder.evaluation.dataset import from_manifest
-from ndec_builder.evaluation.detectors import score_direction
-from ndec_builder.evaluation.detectors.score_direction import direction_problem
-from ndec_builder.evaluation.evaluate import group_predictions
 from ndec_builder.evaluation.halves import restricted
-from ndec_builder.evaluation.predictions import Predictions, read_predictions
+from ndec_builder.evaluation.predictions import read_predictions
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.league import entries
-from ndec_builder.league.calibration import isotonic
-from ndec_builder.league.disagreements import disagreements
-from ndec_builder.league.measures import league_numbers
 from ndec_builder.league.pictures import write_folder
-from ndec_builder.league.raw_predictions import read_raw
 from ndec_builder.league.settings import LeagueConfig
-from support.league_adapters import GREYS, adapter, league
+from support.league_adapters import FOLDER_TOOL, GREYS, adapter, league
 from support.pictures import scene
 from support.tiny_trunk import tiny_model
 
@@ -43,19 +31,6 @@ GRADED = (
 LEAST_QUALITY = 20
 """
 )
-FOLDER_TOOL = """
-def run(folder):
-    import os
-    from PIL import Image
-    names = sorted(os.listdir(folder))
-    for name in names:
-        Image.open(os.path.join(folder, name)).load()
-    for name in names:
-        if name.startswith("q"):
-            yield "elsewhere/" + name.replace(".png", ".jpeg"), "r" + name[1:], 0.5
-    yield "q000000.png", "stranger.png", 0.9
-    yield names[0], names[1], 0.9
-"""
 
 
 @pytest.fixture(scope="module")
@@ -76,27 +51,6 @@ def played(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         "clip",
     ]  # fmt: skip
     return folder / "out", league(small, folder / "out", *detectors)
-
-
-def test_pictures_of_a_killed_run_are_not_taken_for_those_of_this_one(
-    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = tmp_path / "out" / "league-pictures" / "queries" / "q000000.jpg"
-    mine = tmp_path / "out" / "pictures" / "holiday.jpg"  # `--out` names a folder that the person uses already
-    for path in (left, mine):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"of another dataset")
-    seen: list[str] = []
-
-    def stop(_entry: Any, _config: Any, _league: Any, folders: tuple[Path, Path], *_rest: Any) -> Any:
-        seen.extend(sorted(path.stem for path in folders[0].iterdir()))
-        raise NdecError("stopped here")
-
-    monkeypatch.setattr("ndec_builder.league.run._row", stop)
-    with pytest.raises(NdecError, match="stopped here"):
-        league(small, tmp_path / "out", "clip")
-    assert seen == [f"q{row:06}" for row in range(len(from_manifest(small.manifest).queries))]
-    assert not (tmp_path / "out" / "league-pictures").exists() and mine.is_file()
 
 
 def test_a_picture_that_a_peer_cannot_describe_is_counted_and_the_others_go_on(played: Any) -> None:
@@ -189,39 +143,6 @@ def test_a_given_list_is_neither_replaced_by_its_half_nor_removed(small: Any, pl
     assert given.read_bytes() == before
 
 
-def test_a_league_that_is_stopped_leaves_the_lists_and_numbers_of_the_one_before(
-    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A list is written with the numbers that are about it, not hours before them."""
-    one, other = adapter(tmp_path, "one", GREYS.format(fails="none.png")), FOLDER_TOOL
-    out = tmp_path / "out"
-    league(small, out, one)
-    before = {path.name: path.read_bytes() for path in (out / "predictions").iterdir()}
-    changed = adapter(tmp_path, "one", other, compare="cosine", threshold=0.4)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("ndec_builder.league.run.league_numbers", _second_time_interrupt())
-        league(small, out, changed, adapter(tmp_path, "two", GREYS.format(fails="none.png")))
-    assert {path.name: path.read_bytes() for path in (out / "predictions").iterdir()} == before
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("ndec_builder.league.run.write_json", _interrupt)
-        league(small, out, changed)
-    assert (out / "predictions" / "one.csv").read_bytes() != before["one.csv"]
-    assert not (out / "league.json").exists() and not (out / "run.json").exists()
-
-
-def _second_time_interrupt() -> Any:
-    calls = iter([league_numbers])
-
-    def numbers(*arguments: Any, **named: Any) -> Any:
-        return next(calls, _interrupt)(*arguments, **named)
-
-    return numbers
-
-
-def _interrupt(*_: Any, **__: Any) -> None:
-    raise KeyboardInterrupt
-
-
 def test_a_retrained_network_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
     """The path stays, the content changes. A whitening of the workspace counts as well."""
     config = LeagueConfig(workspace=tmp_path, checkpoint=tmp_path / "asl", fused_model=tmp_path / "fused")
@@ -259,108 +180,9 @@ def test_a_torchscript_file_in_the_league_has_the_numbers_of_its_benchmark(small
     assert row["gone"]["problem"].startswith("the weights file ") and row["sscd"]["numbers"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_league_that_is_killed_leaves_no_peer_running(small: Any, tmp_path: Path, how: signal.Signals) -> None:
-    write = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
-    slow = adapter(tmp_path, "slow", f"def describe(path):\n    import os, time\n    {write}\n    time.sleep(60)\n")
-    command = [sys.executable, "-m", "ndec_builder", "league", "--workspace", str(small.workspace)]
-    command += ["--manifest", str(small.manifest), "--detector", slow, "--out", str(tmp_path / "out")]
-    league = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not ((tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()):
-        assert league.poll() is None
-        time.sleep(0.05)
-    peer = Path("/proc", (tmp_path / "pid").read_text(), "cmdline")
-    assert b"slow.py" in peer.read_bytes()
-    league.send_signal(how)
-    assert league.wait() != 0
-    deadline = time.monotonic() + 50
-    while peer.exists() and peer.read_bytes():  # empty: ended, and not yet collected by the system
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_scores_of_the_wrong_direction_are_said(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A csv of distances: small for the true pairs."""
-    monkeypatch.setattr(score_direction, "_FEW", 5)  # this data has eight copies
-    data = from_manifest(small.manifest)
-    query, reference = np.divmod(np.arange(len(data.queries) * len(data.references)), len(data.references))
-    true = np.isin(query * len(data.references) + reference, data.truth)
-    distances = Predictions(query, reference, np.where(true, 0.1, 0.9 + reference / 1000), "")
-    assert "look inverted" in str(direction_problem(data, distances))
-    right = Predictions(query, reference, -distances.scores, "")
-    assert direction_problem(data, right) is None
-
-
-def test_a_csv_without_one_usable_row_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("x,y,1\n")
-    with pytest.raises(NdecError, match=r"no row of .* \(1\) can be used: .*first: 'x'"):
-        read_raw(path, {"q": 0}, {"r": 0})
-
-
-def test_a_slow_peer_is_stopped(small: Any, tmp_path: Path) -> None:
-    slow = adapter(tmp_path, "slow", "def describe(path):\n    import time\n    time.sleep(60)\n")
-    quick = adapter(tmp_path, "greys", GREYS.format(fails="-"))
-    rows = league(small, tmp_path / "out", slow, quick, minutes=0.05)
-    assert rows["slow"]["problem"].startswith("stopped after 0.05 minutes") and rows["greys"]["numbers"]
-
-
 def test_a_league_without_any_result_ends_with_an_error(small: Any, tmp_path: Path) -> None:
     with pytest.raises(NdecError, match="no detector could be evaluated: clip: needs weights"):
         league(small, tmp_path, "clip")
-
-
-def test_no_false_match_is_not_proof_that_there_are_none(small: Any) -> None:
-    data = from_manifest(small.manifest)
-    found = Predictions(np.array([0, 1]), np.array([0, 1]), np.array([0.1, 0.2]), "")
-    numbers = league_numbers(data, group_predictions(data, found), {"default": 7.0}, 100, 0)
-    assert numbers["default/false_all"] == {"value": 0.0, "low": None, "high": None}
-
-
-def test_the_numbers_at_a_threshold_are_counts(small: Any) -> None:
-    """Recall and false matches at a threshold, counted pair by pair."""
-    data = from_manifest(small.manifest)
-    rng = np.random.default_rng(0)
-    query, reference = np.divmod(np.arange(len(data.queries) * len(data.references)), len(data.references))
-    scores = rng.integers(0, 10, len(query)).astype(float)
-    found = Predictions(query, reference, scores, "")
-    numbers = league_numbers(data, group_predictions(data, found), {"default": 7.0}, 100, 0)
-    above = scores >= 7
-    true = np.isin(query * len(data.references) + reference, data.truth)
-    assert numbers["default/recall"]["value"] == (above & true).sum() / len(data.truth)
-    assert numbers["default/precision"]["value"] == (above & true).sum() / above.sum()
-    for key, strata in (("all", (0, 1, 2)), ("without", (0,)), ("natural", (1,)), ("reverse_crop", (2,))):
-        false = above & ~true & np.isin(data.stratum[query], strata)
-        assert numbers[f"default/false_{key}"]["value"] == pytest.approx(1000 * false.sum() / len(data.references))
-
-
-def test_recall_at_a_precision_that_is_never_reached_is_zero(small: Any) -> None:
-    data = from_manifest(small.manifest)
-    query = np.array([8, 9, 0])
-    found = Predictions(query, query, np.array([3.0, 2.0, 1.0]), "")
-    numbers = league_numbers(data, group_predictions(data, found), {}, 100, 0)
-    assert numbers["all/recall_at_p99"]["value"] == 0 and numbers["all/recall_at_p90"]["value"] == 0
-
-
-def test_the_isotonic_map_pools_what_is_out_of_order() -> None:
-    points, probability = isotonic(np.array([1.0, 1, 2, 3]), np.array([True, False, False, True]))
-    assert points.tolist() == [1, 2, 3]
-    assert probability.tolist() == pytest.approx([1 / 3, 1 / 3, 1])  # (1 of 2) and (0 of 1) pool to 1 of 3
-
-
-def test_the_gallery_shows_the_most_even_split_first(small: Any) -> None:
-    data = from_manifest(small.manifest)
-    one = {"query": np.array([0, 8]), "reference": np.array([0, 8])}
-    found = {
-        "a": Predictions(**one, scores=np.array([1.0, 1.0]), protocol=""),
-        "b": Predictions(**one, scores=np.array([0.0, 1.0]), protocol=""),
-        "c": Predictions(**one, scores=np.array([0.0, 0.0]), protocol=""),
-        "d": Predictions(**one, scores=np.array([0.0, 0.0]), protocol=""),
-    }
-    shown = disagreements(data, found, dict.fromkeys(found, 0.5), 4, pictures=True)
-    assert [exhibit.query_id for exhibit in shown] == ["q08", "q00"]
-    assert shown[0].facts == ("true: no copy (query: hard negative, natural)", "say copy: a, b", "do not: c, d")
-    assert shown[1].facts[0] == "true: copy"
 
 
 def test_a_picture_that_changed_is_given_to_no_peer(tmp_path: Path) -> None:

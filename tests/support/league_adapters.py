@@ -25,6 +25,19 @@ def describe(path):
     small = np.asarray(Image.open(path).convert("L").resize((8, 8)), float)
     return small > small.mean()
 """
+FOLDER_TOOL = """
+def run(folder):
+    import os
+    from PIL import Image
+    names = sorted(os.listdir(folder))
+    for name in names:
+        Image.open(os.path.join(folder, name)).load()
+    for name in names:
+        if name.startswith("q"):
+            yield "elsewhere/" + name.replace(".png", ".jpeg"), "r" + name[1:], 0.5
+    yield "q000000.png", "stranger.png", 0.9
+    yield names[0], names[1], 0.9
+"""
 
 
 def adapter(folder: Path, name: str, body: str, compare: str = "hamming", threshold: float | None = 12) -> str:

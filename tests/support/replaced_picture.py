@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from ndec_builder.annotation import pull, push
 from ndec_builder.annotation.settings import PullConfig, PushConfig
@@ -17,6 +18,8 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.replaced import record_replaced
 from support.fake_label_studio import FakeLabelStudio
 from support.pictures import scene
+
+QUERY = "pool-003"  # the query of one of the first six pairs
 
 
 def replace_picture(
@@ -77,3 +80,22 @@ class Team:
             pair = task["data"]["pair_id"]
             if not task["annotations"] and (pairs is None or pair in pairs):
                 assert self.server.label(task["project"], pair, label, task=task["id"])
+
+
+def pair_of_query(team: Team) -> str:
+    """The pair of QUERY."""
+    (pair,) = {row["pair_id"] for row in team.tables.tasks.to_pylist() if row["query_id"] == QUERY}
+    return str(pair)
+
+
+def labelled_pair(team: Team) -> str:
+    """Ann gets all pairs and labels them hard_negative; returns the pair of QUERY."""
+    team.push("ann")
+    team.answer("ann", "hard_negative")
+    team.pull()
+    return pair_of_query(team)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What the commands said since the last call, in one line."""
+    return " ".join(capsys.readouterr().err.split())
