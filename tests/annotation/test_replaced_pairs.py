@@ -118,8 +118,8 @@ def test_the_old_bytes_again_make_the_old_label_count_again(team: Team) -> None:
     assert team.tables.labels.num_rows == 6 and team.tables.incidents.num_rows == 0
 
 
-def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
-    """A double-check follows a first label, and an adjudication labels that differ."""
+def adjudicated_pair(team: Team) -> str:
+    """Ann, ben (double-check) and cat (adjudication) label all pairs differently; returns the pair of QUERY."""
     pair = labelled_pair(team)
     team.push("ben", round_="double_check", double_check="all")
     team.answer("ben", "edited_copy", "double_check")
@@ -127,6 +127,12 @@ def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
     team.push("cat", round_="adjudication")
     team.answer("cat", "unrelated", "adjudication")
     team.pull()
+    return pair
+
+
+def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
+    """A double-check follows a first label, and an adjudication labels that differ."""
+    pair = adjudicated_pair(team)
     replace_picture(team.workspace, "pool", QUERY, 903)
     team.push("ann")
     found = replaced_pairs(team.tables)
@@ -150,16 +156,7 @@ def test_later_rounds_wait_for_the_labels_that_they_check(team: Team) -> None:
 
 
 def test_nobody_adjudicates_labels_that_agree_since_a_correction(team: Team) -> None:
-    team.push("ann")
-    pair = replaced_pair(team)
-    team.answer("ann", "hard_negative")
-    team.pull()
-    team.push("ben", round_="double_check", double_check="all")
-    team.answer("ben", "edited_copy", "double_check")
-    team.pull()
-    team.push("cat", round_="adjudication")
-    team.answer("cat", "unrelated", "adjudication")
-    team.pull()
+    pair = adjudicated_pair(team)
     replace_picture(team.workspace, "pool", QUERY, 911)
     team.push("ann")
     team.answer("ann", "hard_negative")

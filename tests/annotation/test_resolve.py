@@ -19,7 +19,7 @@ from ndec_builder.annotation.decisions.agreement import agreement_report, cohen_
 from ndec_builder.annotation.decisions.resolution import decision_table
 from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
 from ndec_builder.annotation.staleness import stale_results
-from ndec_builder.annotation.status import finish_text, former_text, status, status_text
+from ndec_builder.annotation.status import former_text, status, status_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import CANDIDATES, LABEL_ROWS, LABELS, POSTERIOR, ROUNDS, SKIPS, TASKS, table_of
@@ -188,24 +188,6 @@ def test_breaks_are_not_working_time(tmp_path: Path) -> None:
     assert speed(moments) == 400.0
     assert speed(moments[:1]) is None
     assert speed([NOON, NOON]) is None
-
-
-def test_the_projected_finish_is_that_of_the_last_annotator() -> None:
-    rows = [
-        {"annotator": name, "pairs": 100, "left": left, "hours_left": hours}
-        for name, left, hours in [("ann", 40, 1.5), ("ann", 20, 0.5), ("ben", 30, 1.9), ("cleo", 100, None)]
-    ]
-    text = finish_text(rows)
-    assert text.startswith("190 of 400 pairs left") and "the last (ann) is done after 2.0 more hours" in text
-    assert text.endswith("the speed of cleo is not known yet")
-    assert finish_text(rows[:0]) == "0 of 0 pairs left"
-
-
-def test_an_annotator_without_open_pairs_is_not_the_last() -> None:
-    rows = [
-        {"annotator": name, "pairs": 28, "left": left, "hours_left": 0.0} for name, left in [("alice", 0), ("bob", 6)]
-    ]
-    assert finish_text(rows).endswith("the last (bob) is done after a few more minutes of work")
 
 
 def test_agreement_json_bounds_the_copies_that_one_annotator_would_have_kept(tmp_path: Path) -> None:

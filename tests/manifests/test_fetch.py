@@ -10,8 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from ndec_builder.core.storage import read_uri, sha256_bytes
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.fetch import run
-from ndec_builder.manifests.polite_http import _number, retry_after
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig, FetchConfig
 from ndec_builder.manifests.validate import validate
@@ -236,20 +233,6 @@ def test_bad_input(world: World, directory: Path) -> None:
     for options, message in (({"delay": -1.0}, "delay"), ({"hosts": 0}, "hosts"), ({"contact": "a\nb"}, "contact")):
         with pytest.raises(UsageError, match=message):
             fetch(directory, **options)
-
-
-def test_retry_after() -> None:
-    assert retry_after("17") == 17.0 and retry_after(None) is None and retry_after("soon") is None
-    moment = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert 55 < (retry_after(moment) or 0) <= 60
-    assert retry_after(format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)) == 0.0
-    for odd in ("²", "9" * 5000, "Wed, 21 Oct 20262026 07:28:00 GMT"):
-        assert retry_after(odd) is None
-
-
-@pytest.mark.parametrize("length", ["²", "9" * 5000, "-1", ""])
-def test_a_content_length_that_is_no_number_is_not_looked_at(length: str) -> None:
-    assert _number(length) is None
 
 
 @pytest.mark.parametrize(
