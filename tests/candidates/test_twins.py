@@ -87,7 +87,7 @@ def test_what_is_said_of_twins_and_duplicates(folders: Path, capsys: pytest.Capt
     assert "1 pair set aside as a duplicate of its reference" in said
     assert read_json(directory / "run.json")["counts"]["duplicates"] == 1
     text = next(stage.text for stage in survey(folders / "bench") if stage.name == "candidates test")
-    assert text.endswith("1 set aside as duplicates")
+    assert text.endswith("1 duplicate set aside")
 
 
 def test_a_group_with_a_closed_image_is_left_out_as_a_whole() -> None:

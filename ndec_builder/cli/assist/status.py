@@ -153,7 +153,7 @@ def _candidates(workspace: Workspace, split: str) -> Stage:
         return replace(stage, done=False, text=f"{progress.what}: {progress.text()}", progress=progress)
     record = path.with_name("run.json")
     aside = read_json(record).get("counts", {}).get("duplicates", 0) if stage.done and record.is_file() else 0
-    return replace(stage, text=f"{stage.text}, {aside:,} set aside as duplicates") if aside else stage
+    return replace(stage, text=f"{stage.text}, {number_of(aside, 'duplicate')} set aside") if aside else stage
 
 
 def _labels(workspace: Workspace, split: str) -> Stage:

@@ -24,7 +24,7 @@ _TABLES = {
 }
 _SAME_BYTES, _GROUP = "same bytes as a test image", "same group as a test image"
 _REASONS = {  # reason in manifest.json → in words
-    "duplicate": "exact or re-encoded duplicates of a reference",
+    "duplicate": "with the same picture as a reference",
     "edited_copy": "edited copies",
     UNCLEAR: "edited copies of pool images that may be copies of a reference",
     LOST: "edited copies of images that were replaced or removed; `ndec edit` makes them again",
