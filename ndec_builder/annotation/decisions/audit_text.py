@@ -17,7 +17,7 @@ def audit_text(audit: Audit) -> str:
         later = (
             f"; {number_of(audit.later, 'pair')} of an earlier draw {'does' if audit.later == 1 else 'do'} not count, "
             "because pairs that are kept since then come before them in the random order: run `ndec annotate audit`, "
-            "which draws those too"
+            "with more --pairs if need be, which draws those too"
         )
     if not audit.drawn and later:
         return f"audit: nothing is known about the {audit.kept:,} kept hard negatives{later}"

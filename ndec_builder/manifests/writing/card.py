@@ -132,7 +132,7 @@ def _not_again(mining: dict[str, Any]) -> str:
     if not (count := mining.get("queries_not_rechecked")):
         return ""
     were = number_of(count, "hard-negative query was", "hard-negative queries were")
-    return f" {were} not searched again in all of these references, and may be a copy of one of the others."
+    return f" {were} not searched again in all of these references, and each may be a copy of one of the others."
 
 
 def _split(split: str, facts: dict[str, Any]) -> list[str]:
