@@ -47,6 +47,14 @@ def test_a_damaged_file_of_fastdups_names_is_refused(tmp_path: Path) -> None:
         read_pair_file(tmp_path / "similarity.csv")
 
 
+def test_a_column_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({"aaaa_id": ["a"], "reference_id": ["b"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"aaaa_id", b"\xff\xffaa_id"))
+    with pytest.raises(UsageError, match=r"pairs.parquet cannot be read \(.*; give csv, parquet or json"):
+        read_pair_file(path)
+
+
 def test_imagededup() -> None:
     """Two files of `find_duplicates(outfile=…)`, with and without scores."""
     scored = read_pair_file(FILES / "imagededup-0.3.3.post2.json")

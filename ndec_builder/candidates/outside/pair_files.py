@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,20 +62,21 @@ def read_pair_file(path: Path, labels: str = "") -> list[NamedPair]:
     """
     if not path.is_file():
         raise UsageError(f"the file of pairs {path} does not exist")
-    kind = path.suffix.lower()
     try:
-        if kind == ".json":
-            if labels:
-                raise UsageError(
-                    f"{path} has no columns, so none of labels; save the pairs as csv, parquet or JSON lines"
-                )
-            content = json.loads(path.read_text("utf-8"))
-            return list(_of_groups(content, path) if isinstance(content, list) else _of_mapping(content, path))
-        if kind in (".jsonl", ".ndjson"):
-            return _of_table(_of_lines(path), path, labels)
-        table = read_table(path) if kind == ".parquet" else pa.csv.read_csv(path, convert_options=_all_text(path))
+        return list(_pairs_of(path, path.suffix.lower(), labels))
     except _UNREADABLE as error:
         raise UsageError(f"{path} cannot be read ({str(error).splitlines()[0]}); give csv, parquet or json") from None
+
+
+def _pairs_of(path: Path, kind: str, labels: str) -> Iterable[NamedPair]:
+    if kind == ".json":
+        if labels:
+            raise UsageError(f"{path} has no columns, so none of labels; save the pairs as csv, parquet or JSON lines")
+        content = json.loads(path.read_text("utf-8"))
+        return _of_groups(content, path) if isinstance(content, list) else _of_mapping(content, path)
+    if kind in (".jsonl", ".ndjson"):
+        return _of_table(_of_lines(path), path, labels)
+    table = read_table(path) if kind == ".parquet" else pa.csv.read_csv(path, convert_options=_all_text(path))
     return _of_table(table, path, labels)
 
 
