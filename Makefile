@@ -69,8 +69,8 @@ lint: $(VENV)/.installed
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) requirements/make_lowest.py > .venv-lowest/lowest.txt
-	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -c .venv-lowest/lowest.txt -e '.[cpu]' \
-	  pytest pytest-timeout hypothesis datasets mlcroissant scikit-learn onnx onnxruntime
+	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -c .venv-lowest/lowest.txt -e '.[cpu,formats,hashes,onnx]' \
+	  pytest pytest-timeout hypothesis datasets mlcroissant onnx
 	$(PYTHON) tests/faults/lowest.py --python .venv-lowest/bin/python
 
 # Prints a report and never fails; without a network it says so.
