@@ -258,4 +258,4 @@ def test_workers_compute_in_one_thread_and_the_caller_gets_its_threads_back() ->
         before = counts()
         with single_threaded():
             assert set(counts()) == {1}
-        assert counts() == before and 2 in before[1:]
+        assert counts() == before and max(before) > 1
