@@ -29,7 +29,7 @@ RESULT_FORMATS = {
     "fiftyone": "fiftyone.json",
 }
 MAX_DIM = 256  # of a descriptor submission
-KINDS_HELP = "Of --queries: hard negatives and groups, a csv with the columns query_id, kind[, hard_kind][, group]."
+KINDS_HELP = "Of --queries: hard negatives and groups; a csv with query_id, kind and, if known, hard_kind and group."
 TRUTH_HELP = "Ground truth in the form of DISC21: csv with the columns query_id, reference_id."
 TABLES, FIGURES = (1, 2), (6, 7, 8)
 

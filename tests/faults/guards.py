@@ -117,7 +117,7 @@ GUARDS = [
     Guard("the address of the connection is checked", f"{ACCESS}/hosts.py", "if not is_public(peer):", "if False:",
           f"{REFERENCES}::test_a_name_that_changes_its_address_gets_no_request"),
     Guard("multicast is not public", f"{ACCESS}/hosts.py", " and not ip.is_multicast", "",
-          f"{REFERENCES}::test_public_addresses"),
+          "tests/sources/test_allowed_hosts.py::test_public_addresses"),
     Guard("no netrc and no proxy", f"{ACCESS}/hosts.py", "made.trust_env = False", "made.trust_env = True", REFERENCES),
     Guard("a size cap for one image", f"{ACCESS}/reading.py", "if size > MAX_BYTES:", "if False:", BOUNDED),
     Guard("a deadline for one image", f"{ACCESS}/reading.py", "thread.join(SECONDS)", "thread.join()", BOUNDED),
