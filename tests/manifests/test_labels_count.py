@@ -22,7 +22,7 @@ from ndec_builder.manifests.export import run
 from ndec_builder.manifests.read import open_manifest
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.validate import validate
-from ndec_builder.manifests.writing.labelled_pairs import OPEN, SEVERAL
+from ndec_builder.manifests.writing.labelled_pairs import OPEN, OTHERWISE, SEVERAL
 from ndec_builder.manifests.writing.lineage import _undecided
 from ndec_builder.manifests.writing.twins import represented_sources
 from support.decided_world import World, make_world
@@ -81,15 +81,15 @@ def test_a_twin_of_a_labelled_image_is_no_distractor(world: World) -> None:
     assert "free" in found and not {"p-copy", "seen-again"} & set(found)
 
 
-def test_a_hard_negative_whose_twin_is_a_labelled_copy_is_left_out(world: World) -> None:
+def test_twins_that_people_called_a_copy_and_a_hard_negative_are_left_out(world: World) -> None:
     world.images("pool", {"p-hard": (20, None), "p-twin": (20, None), "p-far": (29, None)})
     pairs = {("p-hard", "r1"): "hard_negative", ("p-twin", "r1"): "edited_copy"}
     world.pairs("test", pairs)
     (world.workspace.candidates("test") / "recheck.parquet").unlink()
     world.decide("test", pairs)
     directory = run(ExportConfig(world.workspace.root))
-    assert kinds(directory)["p-hard"] == "edited_copy"  # one image: one query, a copy of r1 by a person's label
-    assert "hard_negative" not in kinds(directory).values()
+    assert not {"p-hard", "p-twin"} & set(kinds(directory))
+    assert info(directory)["dropped"]["test_pool_images"] == {OTHERWISE: 1}
 
 
 def test_confirmed_copies_become_queries_with_their_reference(world: World) -> None:

@@ -219,6 +219,8 @@ class Sequence:
             self.pictures[role][f"{role}-again{self.next}"] = picture
             self.next += 1
         self._add(role)
+        if self.random.random() < 0.5:  # pages that were open before
+            self._label(self.random.choice(["test", "train"]))
 
     def _export(self, split: str) -> None:
         """Export; if that is refused, do what the message of a stale workspace says, and export again."""

@@ -15,6 +15,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -201,21 +202,30 @@ def gold_tags(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[s
     }
 
 
-def replaced_pool_pictures(workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table) -> set[str]:
-    """SHA-256 of the pool pictures that people labelled under an id that has another picture or no image now."""
+def lost_pictures(
+    workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table
+) -> list[tuple[int, str | None, str | None]]:
+    """Labels about a picture that its id does not have any more: (row in labels, SHA-256 of the pool picture, SHA-256
+    of the other one), ascending by row; None where one is unknown.
+
+    tasks: schema TASKS · labels: schema LABEL_ROWS. Labels of ids that the tasks do not name are left out.
+    """
     pictures, others = PicturesOverTime(workspace, "pool"), PicturesOverTime(workspace, GALLERY[split])
-    touched = tasks.filter(pc.is_in(tasks["query_id"], pictures.replaced))
-    columns = (touched[name].to_pylist() for name in ("pair_id", "query_id", "reference_id"))
-    images = {pair: (query, reference) for pair, query, reference in zip(*columns, strict=True)}
-    rows = labels.filter(pc.is_in(labels["pair_id"], pa.array(sorted(images), pa.string())))
-    present = others.present({reference for _, reference in images.values()})
-    found: set[str | None] = set()
-    names = ("pair_id", "annotated_at", "pictures")
-    for pair, moment, tag in zip(*(as_values(rows[name]) for name in names), strict=True):
+    touched = pc.or_(
+        pc.is_in(tasks["query_id"], pictures.replaced), pc.is_in(tasks["reference_id"], value_set=others.replaced)
+    )
+    images = _images_of(tasks.filter(touched))
+    rows = np.flatnonzero(pc.is_in(labels["pair_id"], pa.array(sorted(images), pa.string())).to_numpy())
+    now = [side.present({pair[at] for pair in images.values()}) for at, side in enumerate((pictures, others))]
+    found = []
+    columns = (as_values(labels[name].take(rows)) for name in ("pair_id", "annotated_at", "pictures"))
+    for row, pair, moment, tag in zip(rows.tolist(), *columns, strict=True):
         query, reference = images[pair]
+        today = now[0].get(query), now[1].get(reference)
         if tag is None:
-            found.add(pictures.earlier(query, moment))
-            continue
-        sides = [*others.former(reference), present.get(reference)]
-        found |= {sha for sha in pictures.former(query) if tag in {pictures_tag(sha, other) for other in sides}}
-    return {sha for sha in found if sha is not None}
+            seen = {(pictures.earlier(query, moment) or today[0], others.earlier(reference, moment) or today[1])}
+        else:
+            sides = [*pictures.former(query), today[0]], [*others.former(reference), today[1]]
+            seen = {both for both in product(*sides) if pictures_tag(*both) == tag}
+        found += [(row, *both) for both in sorted(seen - {today}, key=str)]
+    return found

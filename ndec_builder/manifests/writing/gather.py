@@ -32,7 +32,14 @@ from ndec_builder.core.schemas import (
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts, within
-from ndec_builder.manifests.writing.labelled_pairs import confirmed_copies, former_pairs, labelled_images
+from ndec_builder.manifests.writing.labelled_pairs import (
+    Labelled,
+    confirmed_copies,
+    former_pairs,
+    labelled_images,
+    labelled_under_other_ids,
+    without_contradicted,
+)
 from ndec_builder.manifests.writing.selection import Material
 from ndec_builder.manifests.writing.twins import TwinMap, represented, represented_sources, twins_of, without_twins
 
@@ -70,7 +77,8 @@ def read_material(
     released = with_pair_ids(
         represented(released_pairs(workspace), {"former_id": twins["basic"], "latter_id": twins["pool"]})
     )
-    pairs, otherwise = _train_pairs(workspace, tables["train"], released if own else None)
+    labelled = {split: labelled_under_other_ids(workspace, split, twins) if own else {} for split in SPLITS}
+    pairs, otherwise = _train_pairs(workspace, tables["train"], released if own else None, labelled["train"])
     pairs = pa.concat_tables([pairs, released.filter(pa.array(~within(released["pair_id"], texts(sorted(otherwise)))))])
     pairs = pairs.filter(pa.array(first_of_each(pairs["pair_id"])))
     used = [table["query_id"] for table in tables.values() if table is not None]
@@ -80,6 +88,7 @@ def read_material(
     found = ({}, {}) if test is None or not confirmed or preset != "own" else confirmed_copies(
         test, _decisions(workspace, "test")
     )  # fmt: skip
+    kept, found = without_contradicted(kept, found, labelled["test"])
     return Material(
         references=images["reference"],
         pool=images["pool"],
@@ -230,12 +239,13 @@ def _kept(workspace: Workspace, candidates: pa.Table | None, declared: bool) -> 
 
 
 def _train_pairs(
-    workspace: Workspace, candidates: pa.Table | None, released: pa.Table | None
+    workspace: Workspace, candidates: pa.Table | None, released: pa.Table | None, labelled: Labelled
 ) -> tuple[pa.Table, set[str]]:
     """Pairs that people decided to be hard negatives, and ids of hard negatives that they decided to be something else.
 
-    The same two pictures can be in several pairs: under the ids of twins, and in an ingested release. One decision that
-    they are a copy, or unsure, outweighs others. Any decision outweighs `released` (None: its pairs are given).
+    The same two pictures can be in several pairs: under the ids of twins, under ids that they had before (`labelled`),
+    and in an ingested release. One decision that they are a copy, or unsure, outweighs others, as does any other label
+    of `labelled`. Any decision outweighs `released` (None: its pairs are given).
     """
     if candidates is None:
         return TRAIN_PAIRS.empty_table(), set()
@@ -247,10 +257,11 @@ def _train_pairs(
     ids, duplicate, decided = pairs["pair_id"], filled(candidates["duplicate_of"]), filled(rows["decision"])
     hard = mask(pc.equal(rows["decision"], "hard_negative")) & ~duplicate
     against = within(rows["decision"], texts(["edited_copy", "unsure"])) | duplicate
-    kept = hard & ~within(ids, ids.filter(pa.array(against)))
+    denied = {pair_id("train", *pair) for pair, labels in labelled.items() if labels != {"hard_negative"}}
+    kept = hard & ~within(ids, ids.filter(pa.array(against))) & ~within(ids, texts(denied))
     otherwise = set(ids.filter(pa.array(hard & ~kept)).to_pylist())
     if released is not None:
-        others = set(ids.filter(pa.array(decided)).to_pylist()) - set(ids.filter(pa.array(kept)).to_pylist())
+        others = denied | set(ids.filter(pa.array(decided)).to_pylist()) - set(ids.filter(pa.array(kept)).to_pylist())
         otherwise |= others & set(released["pair_id"].to_pylist())
     return pairs.filter(pa.array(kept)), otherwise
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from itertools import product
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.annotation.label_tables import no_gold
-from ndec_builder.annotation.records.pictures import replaced_pool_pictures
+from ndec_builder.annotation.label_tables import keys, no_gold, without_set_aside
+from ndec_builder.annotation.records.pictures import Images, lost_pictures
 from ndec_builder.annotation.records.present_images import of_present_images
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.candidates.kept_queries import FORMERLY_MINED
+from ndec_builder.candidates.kept_queries import FORMERLY_MINED, KeptQueries
+from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.manifests.arrow_ops import concatenated, first_of_each, within
+from ndec_builder.manifests.arrow_ops import concatenated, first_of_each, texts, within
+from ndec_builder.manifests.writing.twins import TwinMap, represented
 
 # why an image that people labelled edited_copy is no query, in the order of the checks
 SEVERAL = "edited_copy_of_several_references"
 OPEN = "edited_copy_with_an_undecided_pair"
 UNSEEN = "edited_copy_that_nobody_labelled"
+# why a query or a training pair is left out: people called the same two pictures something else
+OTHERWISE = "labelled_otherwise"
+Labelled = dict[Images, set[str]]  # labels of two images
+_ANSWER, _ANYBODY = ("annotator", "annotated_at", "label"), ""
 
 
 def former_pairs(workspace: Workspace, split: str, mined: pa.Table, *, quiet: bool = False) -> pa.Table:
@@ -65,18 +74,80 @@ def labelled_images(workspace: Workspace) -> pa.Table:
 
     None of them may be a distractor. Pictures that people labelled under an earlier id are included.
     """
-    columns, shas = [], set[str]()
+    columns, shas = [], set[str | None]()
     for split in SPLITS:
         tables = AnnotationTables(workspace, split)
-        shas |= replaced_pool_pictures(workspace, split, tables.tasks, tables.labels)
+        shas |= {picture for _, picture, _ in lost_pictures(workspace, split, tables.tasks, tables.labels)}
         columns.append(tables.tasks["query_id"])
         if (earlier := workspace.candidates(split) / FORMERLY_MINED).is_file():
             columns.append(read_table(earlier, ["query_id"])["query_id"])
         columns.append(tables.gold.filter(pc.equal(tables.gold["query_role"], "pool"))["query_id"])
-    if shas and workspace.images("pool").is_file():
+    if shas - {None} and workspace.images("pool").is_file():
         pool = read_table(workspace.images("pool"), ["image_id", "sha256"])
-        columns.append(pool.filter(pc.is_in(pool["sha256"], pa.array(sorted(shas), pa.string())))["image_id"])
+        columns.append(pool.filter(pc.is_in(pool["sha256"], texts(shas - {None})))["image_id"])
     return pa.table({"query_id": concatenated(columns)})
+
+
+def labelled_under_other_ids(workspace: Workspace, split: str, twins: Mapping[str, TwinMap]) -> Labelled:
+    """What people said of two pictures that the workspace has, while one of them had another id: labels by today's ids.
+
+    A label counts until its annotator, or an adjudicator, labels the same two pictures again. twins: role → the ids
+    that represent others.
+    """
+    tables, roles = AnnotationTables(workspace, split), ("pool", GALLERY[split])
+    tasks, given = no_gold(tables.tasks), no_gold(without_set_aside(tables.valid_labels, tables.set_aside))
+    lost = [(row, seen) for row, *seen in lost_pictures(workspace, split, tasks, given) if None not in seen]
+    if not lost:
+        return {}
+    ids = [_ids_of(workspace, role, {seen[at] for _, seen in lost}, twins[role]) for at, role in enumerate(roles)]
+    labels = given.take(pa.array([row for row, _ in lost], pa.int64()))
+    newest: dict[tuple[Images, str], tuple[datetime, str]] = {}
+    for (_, seen), (annotator, moment, label) in zip(lost, keys(labels, *_ANSWER), strict=True):
+        for pair in product(*(names[picture] for names, picture in zip(ids, seen, strict=True))):
+            newest[pair, annotator] = max((moment, label), newest.get((pair, annotator), (moment, label)))
+    again: dict[tuple[Images, str], datetime] = {}
+    named = represented(tasks, {"query_id": twins[roles[0]], "reference_id": twins[roles[1]]})
+    wanted, pairs = {pair for pair, _ in newest}, keys(named, "query_id", "reference_id", "pair_id")
+    today = {name: (query, reference) for query, reference, name in pairs if (query, reference) in wanted}
+    for name, round_, annotator, moment in keys(tables.counting_labels, "pair_id", "round", *_ANSWER[:2]):
+        if name in today:
+            for who in (annotator, _ANYBODY) if round_ == "adjudication" else (annotator,):
+                again[today[name], who] = max(moment, again.get((today[name], who), moment))
+    found: Labelled = defaultdict(set)
+    for (pair, annotator), (moment, label) in newest.items():
+        if all(again.get((pair, who), moment) <= moment for who in (annotator, _ANYBODY)):
+            found[pair].add(label)
+    return dict(found)
+
+
+def _ids_of(workspace: Workspace, role: str, pictures: Collection[str], twins: TwinMap) -> dict[str, set[str]]:
+    """SHA-256 → ids of the images with these bytes today, each by the one that represents it."""
+    found: dict[str, set[str]] = {picture: set() for picture in pictures}
+    if workspace.images(role).is_file():
+        table = read_table(workspace.images(role), ["image_id", "sha256"])
+        for name, picture in keys(table.filter(within(table["sha256"], texts(pictures))), "image_id", "sha256"):
+            found[picture].add(twins.get(name, name))
+    return found
+
+
+def without_contradicted(
+    kept: KeptQueries, copies: tuple[dict[str, str], dict[str, str]], labelled: Labelled
+) -> tuple[KeptQueries, tuple[dict[str, str], dict[str, str]]]:
+    """The kept queries and `confirmed_copies` without those of which `labelled` says something else."""
+    confirmed, refused = copies
+    against = set[str]()
+    for (query, reference), labels in labelled.items():
+        expected = {"hard_negative"} if reference in kept.kept.get(query, ()) else {"hard_negative", "unrelated"}
+        if labels - ({"edited_copy"} if confirmed.get(query) == reference else expected):
+            against.add(query)
+    kept_out = dict.fromkeys(sorted(against & kept.kept.keys()), OTHERWISE)
+    return (
+        KeptQueries({name: of for name, of in kept.kept.items() if name not in against}, kept.dropped | kept_out),
+        (
+            {name: of for name, of in confirmed.items() if name not in against},
+            refused | dict.fromkeys(sorted(against & confirmed.keys()), OTHERWISE),
+        ),
+    )
 
 
 def confirmed_copies(pairs: pa.Table, decisions: pa.Table) -> tuple[dict[str, str], dict[str, str]]:
@@ -103,6 +174,8 @@ def confirmed_copies(pairs: pa.Table, decisions: pa.Table) -> tuple[dict[str, st
             refused[query] = SEVERAL
         elif kinds & {"unsure", "undecided"}:
             refused[query] = OPEN
+        elif any(kind != "edited_copy" for kind, _, reference in entries if reference in originals):
+            refused[query] = OTHERWISE
         elif {basis for _, basis in copies} == {"auto_cleared"}:
             refused[query] = UNSEEN
         else:

@@ -31,6 +31,7 @@ from ndec_builder.manifests.arrow_ops import (
 )
 from ndec_builder.manifests.matches import direct_matches, matches_of_copies, unclear_copies
 from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED, FindClose, below_the_cut
+from ndec_builder.manifests.writing.labelled_pairs import OTHERWISE
 from ndec_builder.manifests.writing.twins import twin_drops
 
 
@@ -252,7 +253,7 @@ def _training(material: Material, closed: _Closed) -> tuple[dict[str, pa.Table],
     ]
     fits, pair_drops = reasons(len(pairs), tests)
     if material.labelled_otherwise:
-        pair_drops = {"labelled_otherwise": material.labelled_otherwise} | pair_drops
+        pair_drops = {OTHERWISE: material.labelled_otherwise} | pair_drops
     pairs = pairs.filter(pa.array(fits))
     extra = conform(material.pool.take(pa.array(np.unique(place[fits]))), REFERENCES)
     refuse_clash("training images", [basic["image_id"], extra["image_id"]], "a basic image and a pool image")

@@ -9,7 +9,7 @@ from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.console import number_of
 from ndec_builder.manifests.matches import LOST, UNCLEAR
 from ndec_builder.manifests.writing.distractors import CLOSE, GROUPED
-from ndec_builder.manifests.writing.labelled_pairs import OPEN, SEVERAL, UNSEEN
+from ndec_builder.manifests.writing.labelled_pairs import OPEN, OTHERWISE, SEVERAL, UNSEEN
 
 _TABLES = {
     "test_pool_images": "mined pool images that are no hard-negative query",
@@ -43,7 +43,8 @@ _REASONS = {  # reason in manifest.json → in words
     "latter_group_of_a_test_image": f"pool image: {_GROUP}",
     "latter_no_longer_in_pool": "pool image no longer in the pool",
     "former_not_in_train_basic": "their training image was left out",
-    "labelled_otherwise": "called something else by people, under the ids of twins or against an ingested release",
+    OTHERWISE: "called something else by people, under the ids of twins, under an earlier id, or against an ingested "
+    "release",
     "twin_of_another_image": "with the same picture as another one",
     GROUPED: "in the group of a training image or reference",
     CLOSE: "as close to a reference as the mined pairs, and not labelled",
