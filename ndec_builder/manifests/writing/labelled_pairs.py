@@ -96,14 +96,17 @@ def labelled_under_other_ids(workspace: Workspace, split: str, twins: Mapping[st
     """
     tables, roles = AnnotationTables(workspace, split), ("pool", GALLERY[split])
     tasks, given = no_gold(tables.tasks), no_gold(without_set_aside(tables.valid_labels, tables.set_aside))
-    lost = [(row, seen) for row, *seen in lost_pictures(workspace, split, tasks, given) if None not in seen]
+    lost = [
+        (row, a, b) for row, a, b in lost_pictures(workspace, split, tasks, given) if a is not None and b is not None
+    ]
     if not lost:
         return {}
-    ids = [_ids_of(workspace, role, {seen[at] for _, seen in lost}, twins[role]) for at, role in enumerate(roles)]
-    labels = given.take(pa.array([row for row, _ in lost], pa.int64()))
+    queries = _ids_of(workspace, roles[0], {a for _, a, _ in lost}, twins[roles[0]])
+    references = _ids_of(workspace, roles[1], {b for _, _, b in lost}, twins[roles[1]])
+    labels = given.take(pa.array([row for row, _, _ in lost], pa.int64()))
     newest: dict[tuple[Images, str], tuple[datetime, str]] = {}
-    for (_, seen), (annotator, moment, label) in zip(lost, keys(labels, *_ANSWER), strict=True):
-        for pair in product(*(names[picture] for names, picture in zip(ids, seen, strict=True))):
+    for (_, a, b), (annotator, moment, label) in zip(lost, keys(labels, *_ANSWER), strict=True):
+        for pair in product(queries[a], references[b]):
             newest[pair, annotator] = max((moment, label), newest.get((pair, annotator), (moment, label)))
     again: dict[tuple[Images, str], datetime] = {}
     named = represented(tasks, {"query_id": twins[roles[0]], "reference_id": twins[roles[1]]})
