@@ -30,7 +30,7 @@ from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation import benchmark
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.manifests.settings import ExportConfig, ValidateConfig
-from ndec_builder.sources.replaced import record_replaced
+from ndec_builder.sources.pictures_over_time import record_replaced
 from ndec_builder.training.checkpoint import load_detector
 from support.fake_label_studio import TOKEN, FakeLabelStudio
 from support.fake_label_studio_state import state_of_database

@@ -41,8 +41,9 @@ IMAGES = _schema(
     ("group", pa.string()),  # author, burst, video …: never shared by training and test
 )
 REJECTS = _schema("rejects", ("image_id", pa.string()), ("uri", pa.string()), ("reason", pa.string()))
-# pictures that an id or a role had before: SHA-256, and when an ingest put something else in its place
-REPLACED = _schema("replaced", ("image_id", pa.string()), ("sha256", pa.string()), ("until", pa.timestamp("us", "UTC")))
+# pictures that an id of a role had before, and when an ingest put something else in its place or turned it
+_SEEN = [IMAGES.field(name) for name in ("image_id", "sha256", "rotation")]
+REPLACED = _schema("replaced", *_SEEN, ("until", pa.timestamp("us", "UTC")))
 TWINS = _schema(
     "twins",  # images that show the same picture as another one of their role, which represents them
     ("image_id", pa.string()),
@@ -214,9 +215,7 @@ CLEARED = _schema(
 POSTERIOR = _schema(
     "posterior",  # class probabilities of a labelled pair (Dawid & Skene), from all labels except the audit
     ("pair_id", pa.string()),
-    ("edited_copy", pa.float64()),
-    ("hard_negative", pa.float64()),
-    ("unrelated", pa.float64()),
+    *[(name, pa.float64()) for name in ("edited_copy", "hard_negative", "unrelated")],
 )
 DECISIONS = _schema(
     "decisions",

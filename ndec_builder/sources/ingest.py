@@ -32,8 +32,9 @@ from ndec_builder.sources.ground_truth import Match, check_added, check_ids, mat
 from ndec_builder.sources.inspect_images import RESULT_VERSION, close, open_listing, write_images
 from ndec_builder.sources.late_inspection import opened_path
 from ndec_builder.sources.listing import Listing, SourceContents
+from ndec_builder.sources.pictures_over_time import record_replaced
 from ndec_builder.sources.places import with_groups
-from ndec_builder.sources.replaced import earlier_rejects, find_forgotten, merge, record_replaced, unusable_ids
+from ndec_builder.sources.replaced import earlier_rejects, find_forgotten, merge, unusable_ids
 from ndec_builder.sources.settings import IngestConfig, check_source
 
 _MODULES = {

@@ -1,32 +1,26 @@
-"""What a new listing of a role does to the images that the role had, and which picture an id had at an earlier time.
+"""What a new listing of a role does to the images that the role had.
 
-Labels, ground truth and pairs are about pictures, and an ingest may replace the picture of an id.
+Ground truth and pairs are about pictures, and an ingest may replace the picture of an id.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
-from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS, REPLACED
-from ndec_builder.core.storage import read_table, write_table
+from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS
+from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.inspect_images import FACTS
 
-_COLUMNS = ["image_id", "sha256"]
-_EPOCH, _MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
+_COLUMNS = ["image_id", "sha256", "rotation", "uri"]
 
 
 def merge(
@@ -118,20 +112,21 @@ def earlier_rejects(path: Path, uris: list[str]) -> list[dict[str, Any]]:
     return [row for row in read_table(path).to_pylist() if row["uri"] not in again] if path.is_file() else []
 
 
-def differences(workspace: Workspace, role: str, coming: Path) -> tuple[pa.Array, pa.Array]:
-    """Return (ids that the table `coming` removes, ids that have a different picture in it).
+def differences(workspace: Workspace, role: str, coming: Path) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Return (ids that the table `coming` removes, ids that have other bytes in it, ids that it only turns).
 
-    Where a SHA-256 is unknown, the uri decides whether the picture is the same.
+    Where a SHA-256 is unknown, the uri decides whether the bytes are the same.
     """
     if not workspace.images(role).is_file():
-        return pa.array([], pa.string()), pa.array([], pa.string())
-    old, new = (read_table(path, [*_COLUMNS, "uri"]) for path in (workspace.images(role), coming))
+        return (pa.array([], pa.string()),) * 3
+    old, new = (read_table(path, _COLUMNS) for path in (workspace.images(role), coming))
     place = pc.index_in(old["image_id"].combine_chunks(), value_set=new["image_id"].combine_chunks())
     now = new.take(place)
     unequal = pc.coalesce(pc.not_equal(now["sha256"], old["sha256"]), pc.not_equal(now["uri"], old["uri"]))
-    masks = pc.is_null(place), pc.fill_null(unequal, False)
-    gone, other = (old["image_id"].filter(mask).combine_chunks() for mask in masks)
-    return gone, other
+    turned = pc.not_equal(*(pc.fill_null(table["rotation"], 0) for table in (now, old)))
+    masks = pc.is_null(place), pc.fill_null(unequal, False), pc.and_(turned, pc.fill_null(pc.invert(unequal), False))
+    gone, other, turned = (old["image_id"].filter(mask).combine_chunks() for mask in masks)
+    return gone, other, turned
 
 
 @dataclass
@@ -165,7 +160,7 @@ def find_forgotten(workspace: Workspace, role: str, coming: Path, *, add: bool, 
     rows that go are not worth a word. They go all the same: the ingest may be killed before it writes new ones.
     """
     found = Forgotten()
-    gone, other = differences(workspace, role, coming)
+    gone, other, turned = differences(workspace, role, coming)
     changed = pa.concat_arrays([gone, other])
     if not add:  # with --add, the notes about images that are listed again have these numbers
         if len(gone):
@@ -173,6 +168,8 @@ def find_forgotten(workspace: Workspace, role: str, coming: Path, *, add: bool, 
             found.notes.append(f"{what} no longer in the role: the source lacks them")
         if len(other):
             found.notes.append(f"{number_of(len(other), 'image has', 'images have')} other bytes under the same id")
+        if len(turned):
+            found.notes.append(f"{number_of(len(turned), 'image has', 'images have')} another rotation")
     if copies := found.drop(workspace.edits, "image_id", changed, role):
         what = number_of(copies, "edited copy", "edited copies")
         found.notes.append(f"{what} of them: `ndec edit` makes them again")
@@ -195,74 +192,3 @@ def find_forgotten(workspace: Workspace, role: str, coming: Path, *, add: bool, 
         what = "pair of the release" if role in ours else "row of the ground truth"
         found.notes.append(f"removed with them: {number_of(count, what, what.replace(' of', 's of'))}")
     return found
-
-
-def record_replaced(workspace: Workspace, role: str, coming: Path) -> None:
-    """Append what the table `coming` replaces or removes to the record. Call it before `coming` becomes the table.
-
-    An unknown hash (an image that was never opened) ends what is known of the picture before. If the process is killed
-    in between, the record has rows about pictures that are still present; these change nothing.
-    """
-    if not workspace.images(role).is_file():
-        return
-    old, new = read_table(workspace.images(role), _COLUMNS), read_table(coming, _COLUMNS)
-    old = old.filter(pc.is_valid(old["sha256"]))
-    place = pc.index_in(old["image_id"], value_set=new["image_id"].combine_chunks())
-    now = new["sha256"].take(place)  # null: removed or unknown
-    gone = old.filter(pc.fill_null(pc.not_equal(now, old["sha256"]), True))
-    if gone.num_rows:
-        until = pa.array([datetime.now(UTC)] * gone.num_rows, REPLACED.field("until").type)
-        rows = gone.append_column("until", until).cast(REPLACED)
-        write_table(workspace.replaced_images(role), pa.concat_tables([_record(workspace, role), rows]))
-
-
-class PicturesOverTime:
-    """The SHA-256 of a role's images at any time since the workspace records it.
-
-    The record may be as long as a pool that was replaced: it stays an Arrow table, sorted by (image_id, until).
-    """
-
-    def __init__(self, workspace: Workspace, role: str) -> None:
-        self._workspace, self._role = workspace, role
-        rows = _record(workspace, role).sort_by([("image_id", "ascending"), ("until", "ascending")])
-        self._ids, self._hashes = (rows[name].combine_chunks() for name in ("image_id", "sha256"))
-        self._until = rows["until"].cast(pa.int64()).to_numpy()
-
-    @cached_property
-    def replaced(self) -> pa.Array:
-        """Ids that had another picture before, each once."""
-        return self._ids.unique()
-
-    def _rows(self, image_id: str) -> slice:
-        """The rows of the record about an image."""
-        return slice(*(find(self._ids, image_id, key=methodcaller("as_py")) for find in (bisect_left, bisect_right)))
-
-    def present(self, ids: Iterable[str]) -> dict[str, str | None]:
-        """id → SHA-256 now; None if it is unknown. Ids without an image are left out."""
-        if not self._workspace.images(self._role).is_file():
-            return {}
-        rows = self._workspace.image_rows(self._role, ids, ["sha256"])
-        return {name: row["sha256"] for name, row in rows.items()}
-
-    def first(self, ids: Iterable[str]) -> dict[str, str | None]:
-        """id → the first SHA-256 that is known of it; None if none is. Ids that never had an image are left out."""
-        wanted = list(ids)
-        return self.present(wanted) | {name: found[0] for name in wanted if (found := self.former(name))}
-
-    def earlier(self, image_id: str, moment: datetime) -> str | None:
-        """The SHA-256 that an id had at a time and lost later; None if it has the same picture since.
-
-        A picture whose hash was unknown then is taken for the one that was known next.
-        """
-        rows = self._rows(image_id)
-        later = np.searchsorted(self._until[rows], (moment - _EPOCH) // _MICROSECOND, side="right")
-        return next(iter(self._hashes[rows][later:].to_pylist()), None)
-
-    def former(self, image_id: str) -> list[str]:
-        """All SHA-256 that an id had and lost, oldest first."""
-        return list(self._hashes[self._rows(image_id)].to_pylist())
-
-
-def _record(workspace: Workspace, role: str) -> pa.Table:
-    path = workspace.replaced_images(role)
-    return read_table(path, REPLACED.names) if path.is_file() else REPLACED.empty_table()

@@ -18,10 +18,10 @@ from ndec_builder.annotation.staleness import stale_results
 from ndec_builder.core.schemas import IMAGES, LABEL_ROWS, PRELABELS, TASKS, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.replaced import record_replaced
+from ndec_builder.sources.pictures_over_time import record_replaced
 
 IDS = ["a", "b"]
-PICTURES = st.sampled_from(["red", "green", "blue", None])  # None: a picture that was never opened
+PICTURES = st.sampled_from(["red", "red 90", "green", "blue", None])  # None: a picture that was never opened
 ROLE_SIDES = {"pool": 0, "reference": 1}
 ROLES = st.sampled_from(["pool", "reference"])
 STEPS = st.lists(
@@ -35,9 +35,13 @@ STEPS = st.lists(
 
 def ingest(workspace: Workspace, role: str, pictures: dict[str, str | None]) -> None:
     """What `ndec ingest` does with a table of images."""
-    rows = [{"image_id": name, "sha256": sha} for name, sha in sorted(pictures.items())]
+    rows = []
+    for name, picture in sorted(pictures.items()):
+        sha, _, rotation = (picture or "").partition(" ")
+        rows.append({"image_id": name, "sha256": sha or None, "rotation": int(rotation or 0)})
     coming = workspace.images(role).with_name("coming.parquet")
-    write_table(coming, pa.Table.from_pylist(rows, pa.schema([IMAGES.field("image_id"), IMAGES.field("sha256")])))
+    columns = pa.schema([IMAGES.field(name) for name in ("image_id", "sha256", "rotation")])
+    write_table(coming, pa.Table.from_pylist(rows, columns))
     record_replaced(workspace, role, coming)
     coming.replace(workspace.images(role))
 

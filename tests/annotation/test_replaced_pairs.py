@@ -16,9 +16,11 @@ from ndec_builder.annotation.status import former_text, status
 from ndec_builder.annotation.upkeep import check
 from ndec_builder.annotation.upkeep.settings import CheckConfig
 from ndec_builder.annotation.web.image_server import MISSING_HEADER, ImageServer
-from ndec_builder.core.storage import read_json
+from ndec_builder.annotation.web.pictures import Pictures
+from ndec_builder.core.schemas import IMAGES, table_of
+from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.manifests.writing.gather import _decisions
-from support.replaced_picture import QUERY, Team, labelled_pair, pair_of_query, replace_picture, said
+from support.replaced_picture import QUERY, Team, labelled_pair, list_images, pair_of_query, replace_picture, said
 
 pytestmark = pytest.mark.slow
 
@@ -203,6 +205,32 @@ def test_a_skipped_pair_is_offered_with_the_new_picture(team: Team) -> None:
     team.answer("ann", "unrelated", pairs=[pair])
     team.pull()
     assert team.tables.counting_labels["pair_id"].to_pylist() == [pair] and not team.tables.skipped
+
+
+def test_a_pair_is_asked_again_if_a_picture_has_another_rotation(
+    team: Team, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A metadata csv that came later: people had seen the picture upside down, and browsers keep what they showed."""
+    pair = labelled_pair(team)
+    path = team.workspace.images("pool")
+    rows = read_table(path).to_pylist()
+    turned = [row | {"rotation": 180} if row["image_id"] == QUERY else row for row in rows]
+    list_images(team.workspace, "pool", table_of(IMAGES, turned))
+    team.push("ann")
+    assert "1 labelled pair shows other pictures now" in said(capsys)
+    old, new = team.tasks("ann", pair=pair)
+    assert team.open("ann") == [pair] and old["data"]["pictures"] != new["data"]["pictures"]
+    assert old["data"]["query"] != new["data"]["query"]
+    keys = ("pool", QUERY), ("reference", images(team, pair)[1])
+    shown = [Pictures(team.workspace).are_shown(task["data"]["pictures"], *keys) for task in (old, new)]
+    assert shown == [False, True]
+    team.answer("ann", "edited_copy")
+    team.pull()
+    count = [row["label"] for row in team.tables.counting_labels.to_pylist() if row["pair_id"] == pair]
+    assert count == ["edited_copy"]
+    list_images(team.workspace, "pool", table_of(IMAGES, rows))
+    count = [row["label"] for row in team.tables.counting_labels.to_pylist() if row["pair_id"] == pair]
+    assert count == ["hard_negative"]  # as with bytes that return
 
 
 def images(team: Team, pair: str) -> tuple[str, str]:

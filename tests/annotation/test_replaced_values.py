@@ -19,7 +19,7 @@ from ndec_builder.annotation.stopping.progress import certificate_line, certific
 from ndec_builder.core.schemas import CANDIDATES, IMAGES, PRELABELS, table_of
 from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.replaced import record_replaced
+from ndec_builder.sources.pictures_over_time import record_replaced
 from support.replaced_picture import Team, replace_picture
 from support.review import Review
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ndec_builder.core.schemas import IMAGES, REPLACED, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.replaced import PicturesOverTime
+from ndec_builder.sources.pictures_over_time import PicturesOverTime
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 IDS = ("a", "b", "é", "z")

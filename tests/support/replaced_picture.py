@@ -15,7 +15,7 @@ from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import read_table, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.replaced import record_replaced
+from ndec_builder.sources.pictures_over_time import record_replaced
 from support.fake_label_studio import FakeLabelStudio
 from support.pictures import scene
 

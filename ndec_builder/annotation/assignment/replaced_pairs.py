@@ -77,8 +77,8 @@ class ReplacedPairs:
         ]
         return (
             f"{number_of(self.pairs, 'labelled pair shows', 'labelled pairs show')} other pictures now: an image was "
-            f"replaced under the same id (first pair: {self.first}). Such labels stay in labels.parquet and do not "
-            f"count; {'; '.join(filter(None, parts))}"
+            f"replaced under the same id, or turned (first pair: {self.first}). Such labels stay in labels.parquet and "
+            f"do not count; {'; '.join(filter(None, parts))}"
         )
 
 

@@ -12,7 +12,7 @@ from ndec_builder.annotation.records.pictures import GOLD_ROLE, gold_images, gol
 from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.rows import as_values
 from ndec_builder.core.workspace import Workspace, rows_by_id
-from ndec_builder.sources.replaced import PicturesOverTime
+from ndec_builder.sources.pictures_over_time import PicturesOverTime
 
 _Row = Mapping[str, Any]
 
@@ -62,4 +62,4 @@ class GoldOverTime:
         return tag or self._tag(row, self._pictures.former(row["reference_id"])[0])
 
     def _tag(self, row: _Row, reference: str | None) -> str | None:
-        return pictures_tag(self._queries.get(row["query_id"], {}).get("sha256"), reference)
+        return pictures_tag(self._queries.get(row["query_id"], {}).get("sha256"), reference)  # gold is made upright

@@ -1,9 +1,9 @@
 """Which pictures a task or a label is about, and whether they are still those of the pair.
 
-An image id can get other bytes by a later ingest. Each task carries a tag of the bytes that it was made for, and each
-label the tag of its task: so it does not matter when a label was given, or when the page was opened. Tasks and labels
-of older versions have no tag. Their labels are about the pictures that the two ids had at the time, by two clocks that
-must agree: Label Studio's for the label, and the workspace's for the ingest.
+An image id can get other bytes or another rotation by a later ingest. Each task carries a tag of the pictures that it
+was made for, and each label the tag of its task: so it does not matter when a label was given, or when the page was
+opened. Tasks and labels of older versions have no tag. Their labels are about the pictures that the two ids had at the
+time, by two clocks that must agree: Label Studio's for the label, and the workspace's for the ingest.
 
 What an annotator is asked is a *question*: a pair with the bytes of its pictures. Its name is the pair's id if they are
 today's, else the pair's id, `~` and the tag.
@@ -27,7 +27,7 @@ from ndec_builder.candidates.settings import GALLERY
 from ndec_builder.core.rows import as_values
 from ndec_builder.core.storage import read_json, read_table
 from ndec_builder.core.workspace import Workspace, rows_by_id
-from ndec_builder.sources.replaced import PicturesOverTime
+from ndec_builder.sources.pictures_over_time import PicturesOverTime, picture_of
 
 GOLD_ROLE = "gold"  # role of the images made for gold pairs; no other stage reads this role
 _MARK = "~"  # pair ids are hex digits
@@ -37,7 +37,7 @@ Images = tuple[str, str]  # ids of query and reference
 
 
 def pictures_tag(query: str | None, reference: str | None) -> str | None:
-    """8 hex digits that stand for the bytes of a pair, from the SHA-256 of its pictures; None if one is unknown."""
+    """8 hex digits that stand for the pictures of a pair (sources/pictures_over_time.py); None if one is unknown."""
     if query is None or reference is None:
         return None
     return hashlib.sha256(f"{query} {reference}".encode()).hexdigest()[:_DIGITS]
@@ -193,8 +193,8 @@ def gold_tags(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[s
     found = {}
     for role, ids in wanted.items():
         path = gold_images(workspace) if role == GOLD_ROLE else workspace.images(role)
-        for name, image in rows_by_id(path, ids, ["sha256"]).items() if path.is_file() else ():
-            found[role, name] = image["sha256"]
+        for name, image in rows_by_id(path, ids, ["sha256", "rotation"]).items() if path.is_file() else ():
+            found[role, name] = picture_of(image["sha256"], image["rotation"])
     sides = ("query", "reference")
     return {
         row["pair_id"]: pictures_tag(*(found.get((row[f"{side}_role"], row[f"{side}_id"])) for side in sides))
@@ -205,8 +205,8 @@ def gold_tags(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[s
 def lost_pictures(
     workspace: Workspace, split: str, tasks: pa.Table, labels: pa.Table
 ) -> list[tuple[int, str | None, str | None]]:
-    """Labels about a picture that its id does not have any more: (row in labels, SHA-256 of the pool picture, SHA-256
-    of the other one), ascending by row; None where one is unknown.
+    """Labels about a picture that its id does not have any more: (row in labels, the pool's picture, the other one),
+    ascending by row; None where one is unknown.
 
     tasks: schema TASKS · labels: schema LABEL_ROWS. Labels of ids that the tasks do not name are left out.
     """

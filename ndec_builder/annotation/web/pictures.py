@@ -20,8 +20,9 @@ from ndec_builder.core.rendition import render
 from ndec_builder.core.schemas import ROLES
 from ndec_builder.core.storage import read_json, read_table, write_json
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.pictures_over_time import picture_of
 
-REPLACED_SINCE = "it was replaced after this task was made; `ndec annotate push` sends a new task"
+REPLACED_SINCE = "it was replaced or turned after this task was made; `ndec annotate push` sends a new task"
 ImageKey = tuple[str, str]  # role, image_id
 
 
@@ -87,9 +88,9 @@ class Pictures:
         return image_id in self._rows(role)
 
     def are_shown(self, tag: str, query: ImageKey, reference: ImageKey) -> bool:
-        """Whether the bytes of these images are those of a task with this tag; "": the task has none."""
+        """Whether these images show what a task with this tag was made for; "": the task has none."""
         rows = (self._rows(role).get(image_id) for role, image_id in (query, reference))
-        now = pictures_tag(*(row and row.sha256 for row in rows))
+        now = pictures_tag(*(row and picture_of(row.sha256, row.rotation) for row in rows))
         return not tag or now in (None, tag)
 
     def open(self, role: str, image_id: str) -> Image.Image | None:

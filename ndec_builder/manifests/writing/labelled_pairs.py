@@ -22,6 +22,7 @@ from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, first_of_each, texts, within
 from ndec_builder.manifests.writing.twins import TwinMap, represented
+from ndec_builder.sources.pictures_over_time import bytes_of, picture_column
 
 # why an image that people labelled edited_copy is no query, in the order of the checks
 SEVERAL = "edited_copy_of_several_references"
@@ -74,17 +75,17 @@ def labelled_images(workspace: Workspace) -> pa.Table:
 
     None of them may be a distractor. Pictures that people labelled under an earlier id are included.
     """
-    columns, shas = [], set[str | None]()
+    columns, shas = [], set[str]()
     for split in SPLITS:
         tables = AnnotationTables(workspace, split)
-        shas |= {picture for _, picture, _ in lost_pictures(workspace, split, tables.tasks, tables.labels)}
+        shas |= {bytes_of(a) for _, a, _ in lost_pictures(workspace, split, tables.tasks, tables.labels) if a}
         columns.append(tables.tasks["query_id"])
         if (earlier := workspace.candidates(split) / FORMERLY_MINED).is_file():
             columns.append(read_table(earlier, ["query_id"])["query_id"])
         columns.append(tables.gold.filter(pc.equal(tables.gold["query_role"], "pool"))["query_id"])
-    if shas - {None} and workspace.images("pool").is_file():
+    if shas and workspace.images("pool").is_file():
         pool = read_table(workspace.images("pool"), ["image_id", "sha256"])
-        columns.append(pool.filter(pc.is_in(pool["sha256"], texts(shas - {None})))["image_id"])
+        columns.append(pool.filter(pc.is_in(pool["sha256"], texts(shas)))["image_id"])
     return pa.table({"query_id": concatenated(columns)})
 
 
@@ -124,11 +125,14 @@ def labelled_under_other_ids(workspace: Workspace, split: str, twins: Mapping[st
 
 
 def _ids_of(workspace: Workspace, role: str, pictures: Collection[str], twins: TwinMap) -> dict[str, set[str]]:
-    """SHA-256 → ids of the images with these bytes today, each by the one that represents it."""
+    """Picture → ids of the images that show it today, each by the one that represents it."""
     found: dict[str, set[str]] = {picture: set() for picture in pictures}
     if workspace.images(role).is_file():
-        table = read_table(workspace.images(role), ["image_id", "sha256"])
-        for name, picture in keys(table.filter(within(table["sha256"], texts(pictures))), "image_id", "sha256"):
+        table = read_table(workspace.images(role), ["image_id", "sha256", "rotation"])
+        shown = picture_column(table)
+        same = pa.array(within(shown, texts(pictures)))
+        names = table["image_id"].filter(same).to_pylist(), shown.filter(same).to_pylist()
+        for name, picture in zip(*names, strict=True):
             found[picture].add(twins.get(name, name))
     return found
 
