@@ -17,14 +17,13 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import REJECTS, ROLES, table_of
 from ndec_builder.core.storage import fingerprint, read_json, sha256_file, write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, listed_ids, read_hdf5
+from ndec_builder.embeddings.isc2021_hdf5 import LEAST_OF_ONE_MODEL, NamedVectors, listed_ids, read_hdf5
 from ndec_builder.embeddings.model_names import imported_as
 from ndec_builder.embeddings.parts import PART, PART_VECTORS, Piece, split_norms, write_parts
 from ndec_builder.embeddings.settings import DescriptorsConfig
 from ndec_builder.embeddings.stored_vectors import map_embeddings
 
 RESULT_VERSION = 1
-LEAST_OF_ONE_MODEL = 0.9  # median cosine of one picture's descriptors in two roles; rounding and decoders cost little
 
 
 def run(config: DescriptorsConfig) -> Path:

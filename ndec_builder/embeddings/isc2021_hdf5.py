@@ -19,6 +19,7 @@ from ndec_builder.embeddings import hdf5
 ONE_SIDE = {"vectors": "image_names"}
 SUBMISSION = {"query": "query_ids", "reference": "reference_ids"}
 EXPECTED = "vectors with image_names, or a submission: query, reference, query_ids, reference_ids"
+LEAST_OF_ONE_MODEL = 0.9  # median cosine of one picture's descriptors in two files; rounding and decoders cost little
 _LISTED_IDS = 20  # at most this many ids in a message
 NamedVectors = tuple[list[str], np.ndarray]  # ids, (n, d) float32; file order
 

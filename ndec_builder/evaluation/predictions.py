@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.core.storage import atomic_path
+from ndec_builder.evaluation.image_names import LOOSE, ImageNames
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 
 PREDICTION_COLUMNS = ["query_id", "reference_id", "score"]
@@ -56,16 +58,17 @@ class Predictions:
 
 
 def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequence[str]) -> Predictions:
-    """Read a csv with or without a header. Its ids must be among the given ones (ascending).
+    """Read a csv with or without a header. Its ids must be among the given ones (ascending), but may have folders
+    before them or another ending (`ImageNames`); such rows are counted in the protocol and printed.
 
-    Raises UsageError if the file does not exist; NdecError with the line number for wrong columns, an unknown id, a
-    score that is not a finite number, a pair that appears twice, or more than 500,000 rows.
+    Raises UsageError if the file does not exist; NdecError with the line number for wrong columns, an unknown id, two
+    names of one image, a score that is not a finite number, a pair that appears twice, or more than 500,000 rows.
     """
     if not path.is_file():
         raise UsageError(f"there is no predictions file {path}; --predictions needs a csv `{_FORM}`")
     if (columns := _read_columns(path, (query_ids, reference_ids))) is not None:
         return Predictions(*columns, _protocol(len(columns[0]), path))
-    places = [{name: i for i, name in enumerate(ids)} for ids in (query_ids, reference_ids)]
+    sides, loose = (ImageNames(query_ids), ImageNames(reference_ids)), 0
     rows: dict[tuple[int, int], float] = {}
     lines: dict[tuple[int, int], int] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -73,7 +76,8 @@ def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequen
             for number, cells in enumerate(csv.reader(file), start=1):
                 if not cells or (number == 1 and _is_header(cells, path)):
                     continue
-                pair, score = _parse(cells, places, f"{path}, line {number}")
+                pair, score = _parse(cells, sides, f"{path}, line {number}")
+                loose += not (sides[0].is_id(cells[0]) and sides[1].is_id(cells[1]))
                 if pair in rows:
                     raise NdecError(
                         f"{path}, line {number}: the pair ({cells[0]}, {cells[1]}) is already on line "
@@ -86,11 +90,14 @@ def read_predictions(path: Path, query_ids: Sequence[str], reference_ids: Sequen
             raise NdecError(f"{path} is not a csv in UTF-8 ({error}); expected rows `{_FORM}`") from None
     found = np.array(list(rows), dtype=np.int64).reshape(-1, 2)
     scores = np.array(list(rows.values()), dtype=np.float64)
-    return Predictions(found[:, 0], found[:, 1], scores, _protocol(len(rows), path))
+    if loose:
+        say(f"{path.name}: {LOOSE}: {number_of(loose, 'row')}")
+    return Predictions(found[:, 0], found[:, 1], scores, _protocol(len(rows), path, loose))
 
 
-def _protocol(count: int, path: Path) -> str:
-    return f"{count:,} predictions as given in {path.name}; how they were searched is not known"
+def _protocol(count: int, path: Path, loose: int = 0) -> str:
+    more = f"; {LOOSE}: {number_of(loose, 'row')}" if loose else ""
+    return f"{count:,} predictions as given in {path.name}; how they were searched is not known{more}"
 
 
 def _read_columns(path: Path, ids: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -138,12 +145,15 @@ def _is_header(cells: list[str], path: Path) -> bool:
     raise NdecError(f"{path}, line 1: the columns are {','.join(cells)}; expected {_FORM}, or rows without a header")
 
 
-def _parse(cells: list[str], places: list[dict[str, int]], where: str) -> tuple[tuple[int, int], float]:
+def _parse(cells: list[str], sides: Sequence[ImageNames], where: str) -> tuple[tuple[int, int], float]:
     if len(cells) != 3:
         raise NdecError(f"{where}: {len(cells)} columns; expected 3: {_FORM}")
     pair = []
-    for what, name, known in zip(PREDICTION_COLUMNS, cells, places, strict=False):
-        place = known.get(name, known.get(name.strip()))
+    for what, name, known in zip(PREDICTION_COLUMNS, cells, sides, strict=False):
+        try:
+            place = known.row(name)
+        except NdecError as error:
+            raise NdecError(f"{where}: {error}") from None
         if place is None:
             close = nearest(name, list(known)[:10_000])  # only a hint: do not search a million ids
             raise NdecError(f"{where}: {what} {name!r} is not in this dataset ({len(known):,} ids){close}")

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,17 @@ def _entry(text: str) -> Entry:
 
 
 def run_entry(
-    entry: Entry, config: LeagueConfig, key: Sequence[str], pictures: tuple[Path, Path], out: Path, training: str = ""
+    entry: Entry,
+    config: LeagueConfig,
+    key: Sequence[str],
+    pictures: tuple[Path, Path],
+    out: Path,
+    training: Callable[[], str] = str,
 ) -> Finished:
     """Run one detector, or take what it wrote before for the same data (`key`), adapter and version.
 
-    pictures: folders of queries and references · out: folder for `NAME.csv` · training: what identifies the training
-    images, on which an own detector fits a whitening if the workspace has none.
+    pictures: folders of queries and references · out: folder for `NAME.csv` · training: says what identifies the
+    training images, on which an own detector fits a whitening if the workspace has none; empty if there are none.
     """
     if entry.absent:
         return Finished(None, entry.absent, {})
@@ -126,10 +131,8 @@ def run_entry(
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
         command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job), config.ray_address]
         made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config)), *_precision()]
-        if training and not all(
-            Workspace(config.workspace).whitening(name).is_dir() for name in _models(entry, config)
-        ):
-            made_by.append(training)
+        if not all(Workspace(config.workspace).whitening(name).is_dir() for name in _models(entry, config)):
+            made_by += filter(None, [training()])
     return _finished(command, [*key, *made_by], target, config.minutes)
 
 

@@ -80,3 +80,14 @@ def write_folder(table: pa.Table, resolve: Callable[[str], str], folder: Path, l
         image.convert("RGB").save(path.with_suffix(".png"))
         converted += 1
     return converted, broken
+
+
+def unreadable_ids(table: pa.Table, resolve: Callable[[str], str]) -> list[str]:
+    """Ids of the images whose bytes are missing, or other ones than those of the dataset."""
+    found = []
+    for image_id, uri, sha256 in zip(*(table[name].to_pylist() for name in ("image_id", "uri", "sha256")), strict=True):
+        try:
+            read_image(resolve(uri), sha256)
+        except (OSError, DecodeError):
+            found.append(image_id)
+    return found

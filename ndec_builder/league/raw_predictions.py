@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
 from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
+from ndec_builder.evaluation.image_names import LOOSE, ImageNames
 from ndec_builder.evaluation.metrics.ranked import MAX_PREDICTIONS
 from ndec_builder.evaluation.predictions import PREDICTION_COLUMNS, Predictions
 
 _FORM = ",".join(PREDICTION_COLUMNS)
 
 
-def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, int]) -> tuple[Predictions, list[str]]:
-    """Pairs and notes of a csv `query,reference,score`. queries, references: name → row of the dataset.
+def read_raw(path: Path, queries: Iterable[str], references: Iterable[str]) -> tuple[Predictions, list[str]]:
+    """Pairs and notes of a csv `query,reference,score`. queries, references: names in the row order of the dataset.
 
-    A name with a folder or a suffix that the dataset does not have is found by its stem. Unknown names and values that
-    are no numbers are left out and counted. Of a pair that is listed twice the better score counts. Raises NdecError
-    for another form, an infinite score, or when no row can be used.
+    A name may have other folders or another ending (`ImageNames`). Unknown names and values that are no numbers are
+    left out and counted. Of a pair that is listed twice the better score counts. Raises NdecError for another form, an
+    infinite score, two names of one image, or when no row can be used.
     """
+    sides = ImageNames(queries), ImageNames(references)
     best: dict[tuple[int, int], float] = {}
     strangers, renamed, not_numbers, total, example = 0, 0, 0, 0, ""
     for number, cells in _rows(path):
@@ -32,18 +34,21 @@ def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, in
         if len(cells) != 3:
             raise NdecError(f"{path}, line {number}: {len(cells)} columns; expected {_FORM}")
         total += 1
-        places = _place(cells[0], queries), _place(cells[1], references)
-        if places[0] is None or places[1] is None:
-            strangers, example = strangers + 1, example or cells[0 if places[0] is None else 1]
+        try:
+            query, reference = (names.row(cell) for names, cell in zip(sides, cells, strict=False))
+        except NdecError as error:
+            raise NdecError(f"{path}, line {number}: {error}") from None
+        if query is None or reference is None:
+            strangers, example = strangers + 1, example or cells[0 if query is None else 1]
             continue
-        renamed += places[0][1] or places[1][1]
+        renamed += not (sides[0].is_id(cells[0]) and sides[1].is_id(cells[1]))
         score = _number(cells[2])
         if math.isnan(score):
             not_numbers += 1
             continue
         if math.isinf(score):
             raise NdecError(f"{path}, line {number}: the score is {cells[2]}; scores must be finite numbers")
-        pair = places[0][0], places[1][0]
+        pair = query, reference
         best[pair] = max(score, best.get(pair, -math.inf))
     if total and not best:
         raise NdecError(
@@ -55,7 +60,7 @@ def read_raw(path: Path, queries: Mapping[str, int], references: Mapping[str, in
         for count, what in (
             (strangers, f"left out, no image of the dataset has the name (first: {example!r})"),
             (not_numbers, "left out, the score is no number"),
-            (renamed, "image named with another folder or suffix"),
+            (renamed, LOOSE),
             (total - strangers - not_numbers - len(best), "a pair repeated, the better score counts"),
         )
         if count
@@ -84,16 +89,6 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield from enumerate(csv.reader(file), start=1)
         except (UnicodeDecodeError, csv.Error) as error:
             raise NdecError(f"{path} is not a csv in UTF-8 ({error}); expected rows `{_FORM}`") from None
-
-
-def _place(name: str, known: Mapping[str, int]) -> tuple[int, bool] | None:
-    if (place := known.get(name)) is not None:
-        return place, False
-    path = PurePosixPath(name.strip().replace("\\", "/"))
-    for text in (path.name, path.stem):
-        if (place := known.get(text)) is not None:
-            return place, True
-    return None
 
 
 def _number(text: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.storage import fingerprint, read_json, write_json, write_text
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.dataset import Dataset, contents_of, from_folders, from_manifest, rotations_of
+from ndec_builder.evaluation.detectors.features import whitening_sample
 from ndec_builder.evaluation.detectors.score_direction import direction_problem
 from ndec_builder.evaluation.earlier_reports import announce_replaced_league, refuse_own_list
 from ndec_builder.evaluation.evaluate import group_predictions
@@ -25,7 +28,7 @@ from ndec_builder.evaluation.predictions import Predictions, write_predictions
 from ndec_builder.league.calibration import reliability
 from ndec_builder.league.entries import Entry, Finished, entries_of, run_entry
 from ndec_builder.league.measures import blind_to, league_numbers, recall_by_edit
-from ndec_builder.league.pictures import pictures_folder, write_pictures
+from ndec_builder.league.pictures import pictures_folder, unreadable_ids, write_pictures
 from ndec_builder.league.raw_predictions import read_raw, restrict
 from ndec_builder.league.settings import LeagueConfig
 from ndec_builder.league.standings import League, Row
@@ -61,7 +64,7 @@ def run(config: LeagueConfig) -> Path:
     with pictures_folder(out) as pictures:
         folders, notes, unread = write_pictures(league.whole, pictures)
         key = [league.whole.fingerprint, *unread]  # what ran without these pictures is not valid when they are back
-        training = _training(league.whole)
+        training = functools.cache(lambda: _training(league.whole))  # of many images, and needed rarely
         for number, entry in enumerate(entries, start=1):
             say(f"{number} of {len(entries)}: {entry.name}")
             rows.append(_row(entry, config, league, folders, out / "raw", key, training))
@@ -85,11 +88,14 @@ def run(config: LeagueConfig) -> Path:
 
 
 def _training(whole: Dataset) -> str:
-    """What identifies the training images of the dataset, which its fingerprint leaves out; empty without any."""
+    """What identifies the training images of the dataset, which its fingerprint leaves out, and those of the whitening
+    that cannot be read now; empty without any.
+    """
     if whole.training is None or not len(whole.training):
         return ""
-    ids = whole.training["image_id"].to_pylist()
-    return fingerprint([ids, contents_of(whole.training, whole.resolve), rotations_of(whole.training)])
+    ids, sample = whole.training["image_id"].to_pylist(), whitening_sample(whole.training)
+    unread = unreadable_ids(sample, whole.resolve)
+    return fingerprint([ids, contents_of(whole.training, whole.resolve), rotations_of(whole.training), *unread])
 
 
 def _write_predictions(out: Path, league: League) -> None:
@@ -136,7 +142,7 @@ def _row(
     folders: tuple[Path, Path],
     raw: Path,
     key: list[str],
-    training: str,
+    training: Callable[[], str],
 ) -> Row:
     row = Row(entry.name)
     finished = run_entry(entry, config, key, folders, raw, training)
@@ -225,13 +231,11 @@ def _describe(row: Row, entry: Entry, finished: Finished, whole: Dataset) -> Non
         row.cpu["total"] = facts["cpu_total"]
 
 
-def _names(whole: Dataset, entry: Entry) -> tuple[dict[str, int], dict[str, int]]:
+def _names(whole: Dataset, entry: Entry) -> Sequence[list[str]]:
     if entry.peer is None:
-        sides = whole.query_ids, whole.reference_ids
-    else:
-        counts = len(whole.queries), len(whole.references)
-        sides = tuple([f"{letter}{i:06}" for i in range(n)] for letter, n in zip("qr", counts, strict=True))  # type: ignore[assignment]
-    return {name: i for i, name in enumerate(sides[0])}, {name: i for i, name in enumerate(sides[1])}
+        return whole.query_ids, whole.reference_ids
+    counts = len(whole.queries), len(whole.references)
+    return [[f"{letter}{i:06}" for i in range(n)] for letter, n in zip("qr", counts, strict=True)]
 
 
 def _evaluate(row: Row, config: LeagueConfig, league: League, found: Predictions, *, is_probability: bool) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ndec_builder.core.errors import NdecError, UsageError
@@ -136,3 +137,38 @@ def test_no_file_and_no_hdf5(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(b"not HDF5")
     with pytest.raises(NdecError, match="cannot be read as HDF5"):
         read_descriptor_files([tmp_path / "x.h5"], QUERIES, REFERENCES)
+
+
+def test_files_of_two_models_are_refused_where_pictures_of_both_sides_show_it(tmp_path: Path) -> None:
+    """Two files with as many dimensions: their cosines mean nothing, and nothing said so."""
+
+    def table(ids: list[str], pictures: list[str | None], turned: list[int | None] | None = None) -> pa.Table:
+        turned = turned or [None] * len(ids)
+        types = (pa.string(), pa.string(), pa.int64())
+        columns = [pa.array(values, type_) for values, type_ in zip((ids, pictures, turned), types, strict=True)]
+        return pa.table(columns, names=["image_id", "sha256", "rotation"])
+
+    def note(reference_vectors: np.ndarray, *pictures: str | None, turned: int | None = None) -> str:
+        files = [
+            write(tmp_path / "q.h5", vectors=vectors(3), image_names=QUERIES),
+            write(tmp_path / "r.h5", vectors=reference_vectors, image_names=REFERENCES),
+        ]
+        found = read_descriptor_files(files, QUERIES, REFERENCES)
+        sides = table(QUERIES, ["a", "b", None]), table(REFERENCES, list(pictures), [turned, turned])
+        return found.origin_note(*sides)
+
+    ours, other = vectors(3), vectors(3, 9)
+    unchecked = "queries from q.h5; references from r.h5: compared as descriptors of one model"
+    assert note(ours[[1, 0]], "b", "a") == ""
+    assert note(ours[[1, 0]] + 0.01, "b", "a") == ""  # another decoder
+    assert note(other[:2], "x", None).startswith(unchecked)
+    assert note(other[:2], "b", "a", turned=90).startswith(unchecked)
+    with pytest.raises(NdecError, match=r"not of one model .*2 pictures are among .* cosines is -?0\.\d"):
+        note(other[:2], "b", "a")
+
+
+def test_one_file_with_both_sides_needs_no_note(tmp_path: Path) -> None:
+    sides = {"query_ids": QUERIES, "reference_ids": REFERENCES}
+    file = write(tmp_path / "s.h5", query=vectors(3), reference=vectors(2, 1), **sides)
+    same = pa.table({"sha256": ["a", "b", "c"]}), pa.table({"sha256": ["a", "b"]})
+    assert read_descriptor_files([file], QUERIES, REFERENCES).origin_note(*same) == ""

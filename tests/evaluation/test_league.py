@@ -98,7 +98,7 @@ def test_ids_of_a_csv_are_found_by_their_stem_and_the_rest_is_counted(small: Any
     notes = " / ".join(played[1]["given"]["notes"])
     assert "left out, no image of the dataset has the name (first: 'nobody'): 1 row" in notes
     assert "left out, the score is no number: 1 row" in notes
-    assert "image named with another folder or suffix: 2 rows" in notes
+    assert "image named with another folder or ending: 2 rows" in notes
     assert "a pair repeated, the better score counts: 1 row" in notes
     count = len(from_manifest(small.manifest).queries)
     assert f"{count - 4} of {count} queries without a pair in the list: is it for this dataset?" in notes

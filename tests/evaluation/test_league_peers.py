@@ -8,20 +8,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.storage import sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.benchmark import open_dataset
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
 from ndec_builder.evaluation.halves import restricted
 from ndec_builder.league import entries, environments, own_detector
 from ndec_builder.league.own_detector import benchmark_config
+from ndec_builder.league.run import _training
 from ndec_builder.league.settings import LeagueConfig
 from support.league_adapters import CONSTANTS, GREYS, adapter, league
 from support.pictures import scene
@@ -191,7 +195,9 @@ def test_other_training_images_are_another_whitening(tmp_path: Path, monkeypatch
 
     def ran(training: str) -> bool:
         before = len(runs)
-        entries.run_entry(entries.Entry("cosine"), config, ["key"], (tmp_path, tmp_path), tmp_path / "raw", training)
+        entries.run_entry(
+            entries.Entry("cosine"), config, ["key"], (tmp_path, tmp_path), tmp_path / "raw", lambda: training
+        )
         return len(runs) > before
 
     assert [ran("a"), ran("a"), ran("b"), ran("b")] == [True, False, True, False]
@@ -199,6 +205,24 @@ def test_other_training_images_are_another_whitening(tmp_path: Path, monkeypatch
     whitening.mkdir(parents=True)
     (whitening / "whitening.npz").write_bytes(b"1")
     assert [ran("b"), ran("c")] == [True, False]  # that of the workspace
+
+
+def test_training_images_that_could_not_be_read_make_another_whitening(tmp_path: Path) -> None:
+    """A disk that was not mounted: the list of a detector without these images was taken when they were back."""
+    for number in range(3):
+        scene(number, (32, 32)).save(tmp_path / f"{number}.png")
+    uris = [str(tmp_path / f"{number}.png") for number in range(3)]
+    table = pa.table({"image_id": ["0", "1", "2"], "uri": uris, "sha256": [sha256_file(Path(uri)) for uri in uris]})
+    dataset: Any = SimpleNamespace(training=table, resolve=str)
+    states = [_training(dataset)]
+    (tmp_path / "1.png").rename(tmp_path / "elsewhere")
+    states.append(_training(dataset))
+    (tmp_path / "1.png").write_bytes(b"changed")
+    states.append(_training(dataset))
+    (tmp_path / "elsewhere").replace(tmp_path / "1.png")
+    states.append(_training(dataset))
+    assert states[0] == states[3] != states[1] == states[2] and "" not in states
+    assert _training(SimpleNamespace(training=None, resolve=str)) == ""
 
 
 def test_a_stopped_own_detector_leaves_no_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

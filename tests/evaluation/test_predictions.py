@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.evaluation import predictions
 from ndec_builder.evaluation.predictions import Predictions, read_predictions, write_predictions
+from ndec_builder.league.raw_predictions import read_raw
 
 QUERIES, REFERENCES = ["q,1", 'q"2', "q3"], ["r1", "r2"]
 
@@ -109,3 +110,33 @@ def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_list_is_a_list(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("query_id,reference_id,score\n")
     assert len(read_predictions(tmp_path / "p.csv", QUERIES, REFERENCES)) == 0
+
+
+@pytest.mark.parametrize("league", [False, True], ids=["benchmark", "league"])
+def test_names_with_folders_and_endings_mean_the_same_image_everywhere(
+    tmp_path: Path, league: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ndec benchmark` refused what `ndec league` took; the league also took `b.2` for `b`."""
+    ids = ["a", "b", "c.1", "x/1.png", "y/1.png"]
+    path = tmp_path / "p.csv"
+
+    def read(*names: str) -> tuple[list[int], list[str]]:
+        path.write_text("".join(f'"{name}",r,{number}\n' for number, name in enumerate(names)))
+        if league:
+            found, notes = read_raw(path, ids, ["r"])
+            return found.query.tolist(), notes
+        found = read_predictions(path, ids, ["r"])
+        assert (said := capsys.readouterr().err) == "" or said.strip().endswith(found.protocol.partition("; ")[2][-20:])
+        return found.query.tolist(), found.protocol.split("; ")[2:]
+
+    assert read("a", " b ", "c.1") == ([0, 1, 2], [])
+    note = "image named with another folder or ending"
+    assert read("photos/a.JPG", "b", "q\\c.1.png", "/d/x/1.jpg") == ([0, 1, 2, 3], [f"{note}: 3 rows"])
+    for stranger in ("b.2", "1", "z/1.png", "c"):
+        if league:
+            assert read("a", stranger)[0] == [0]
+        else:
+            with pytest.raises(NdecError, match=f"line 2: query_id {stranger!r} is not in this dataset"):
+                read("a", stranger)
+    with pytest.raises(NdecError, match=r"line 2: the names '1/b.jpg' and '2/b.jpg' both stand for one image"):
+        read("1/b.jpg", "2/b.jpg")

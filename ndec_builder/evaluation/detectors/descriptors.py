@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import sha256_file
-from ndec_builder.embeddings.isc2021_hdf5 import NamedVectors, read_hdf5
+from ndec_builder.embeddings.isc2021_hdf5 import LEAST_OF_ONE_MODEL, NamedVectors, read_hdf5
 
 _EQUAL_LENGTHS = 0.01  # relative; float16 vectors of length 1 differ by less
 _SIDE_OF = {"query": "queries", "reference": "references"}
@@ -27,7 +29,8 @@ class DescriptorFiles:
 
     places: per side, (n,) int64 rows of the dataset's table · rejects: side → image_id → why it has no vector ·
     lengths: the shortest and the longest vector of both sides in the files, zeros left out ·
-    rounding: how much a cosine of the vectors of the files can change at most, because they are kept as float16.
+    rounding: how much a cosine of the vectors of the files can change at most, because they are kept as float16 ·
+    files: side → names of the files that its vectors are from.
     """
 
     places: tuple[np.ndarray, np.ndarray]
@@ -37,6 +40,7 @@ class DescriptorFiles:
     weights: dict[str, str]
     lengths: tuple[float, float]
     rounding: float
+    files: dict[str, list[str]]
 
     @property
     def note(self) -> str:
@@ -60,6 +64,43 @@ class DescriptorFiles:
             f"kept as float16, which changes a cosine by at most {most:.1g}: pairs of nearly equal score can "
             "change places. --predictions takes your own scores as they are"
         )
+
+    def origin_note(self, queries: pa.Table, references: pa.Table) -> str:
+        """What cannot be checked about files of several sides; empty if one file has all, or if pictures of both sides
+        (equal sha256 and rotation) have equal descriptors. Files of ISC2021 do not name their model.
+
+        queries, references: tables of the dataset. Raises NdecError if pictures of both sides have different ones.
+        """
+        if len({name for names in self.files.values() for name in names}) < 2:
+            return ""
+        cosines = self._of_both_sides(queries, references)
+        given = "; ".join(f"{side} from {', '.join(names)}" for side, names in self.files.items() if names)
+        if not len(cosines):
+            return (
+                f"{given}: compared as descriptors of one model with one whitening, which ndec cannot check because "
+                "such files do not name it"
+            )
+        if (median := float(np.median(cosines))) >= LEAST_OF_ONE_MODEL:
+            return ""
+        raise NdecError(
+            f"the descriptors are not of one model with one whitening ({given}): "
+            f"{number_of(len(cosines), 'picture is', 'pictures are')} among queries and references (the same bytes) "
+            f"and should have equal descriptors, but the median of their cosines is {median:.2f}. Compute both sides "
+            "with the same model and settings"
+        )
+
+    def _of_both_sides(self, queries: pa.Table, references: pa.Table) -> np.ndarray:
+        """(n,) float32: cosines of the two descriptors of each picture that is on both sides."""
+        sides = []
+        for table, places in zip((queries, references), self.places, strict=True):
+            turned = table["rotation"].to_pylist() if "rotation" in table.column_names else [None] * len(table)
+            names = zip(table["sha256"].to_pylist(), turned, strict=True)
+            pictures = [(sha256, turn or 0) for sha256, turn in names]
+            sides.append({pictures[place]: row for row, place in enumerate(places.tolist()) if pictures[place][0]})
+        both = [(row, sides[1][picture]) for picture, row in sides[0].items() if picture in sides[1]]
+        rows = np.array(both, np.int64).reshape(-1, 2).T
+        parts = [vectors[row].astype(np.float32) for vectors, row in zip(self.vectors, rows, strict=True)]
+        return np.einsum("nd,nd->n", *parts)
 
 
 def read_descriptor_files(
@@ -92,14 +133,16 @@ def read_descriptor_files(
         present = set(places.tolist())
         rejects[side] = {ids[i]: "no descriptor" for i in range(len(ids)) if i not in present}
     scaled = _normalize_rows(found[0][1]), _normalize_rows(found[1][1])
+    label = dict(zip(paths, distinct_names(paths), strict=True))
     return DescriptorFiles(
         (found[0][0], found[1][0]),
         scaled,
         None if background is None else _normalize_rows(background),
         rejects,
-        {name: sha256_file(path) for name, path in zip(distinct_names(paths), paths, strict=True)},
+        {name: sha256_file(path) for path, name in label.items()},
         _lengths([vectors for _, vectors in found]),
         sum(_rounding(vectors, kept) for (_, vectors), kept in zip(found, scaled, strict=True)),
+        {side: [label[path] for path in dict.fromkeys(path for path, _ in own)] for side, own in sides.items()},
     )
 
 

@@ -120,8 +120,7 @@ def embedder_from_model(
         say(f"{name}: {how}")
     elif fit_on is not None and fit_on[0].num_rows > 1:
         table, resolve = fit_on
-        spread = np.linspace(0, table.num_rows - 1, min(EmbedConfig.whitening_images, table.num_rows)).round()
-        chosen = table.take(spread.astype(np.int64))
+        chosen = whitening_sample(table)
         pooled, usable, _ = pool_features(
             workspace, backbone, backbone.fingerprint, chosen, resolve, batch_size, engine
         )
@@ -143,6 +142,14 @@ def embedder_from_model(
         return Embedder(backbone, backbone.fingerprint, lambda features: features, f"{name}, not whitened", weights)
     weights["whitening"] = whitening.fingerprint
     return Embedder(backbone, backbone.fingerprint, whitening.apply, f"{name}, {how}", weights)
+
+
+def whitening_sample(images: pa.Table) -> pa.Table:
+    """The training images that a whitening is fitted on, spread evenly over the table."""
+    from ndec_builder.embeddings.settings import EmbedConfig
+
+    spread = np.linspace(0, images.num_rows - 1, min(EmbedConfig.whitening_images, images.num_rows)).round()
+    return images.take(spread.astype(np.int64))
 
 
 def embed_images(

@@ -252,13 +252,12 @@ def _score_descriptor_files(config: BenchmarkConfig, workspace: Workspace, datas
             "score normalisation of descriptors needs a background: give one more HDF5 file with --descriptors, of "
             "training images"
         )
+    origin = found.origin_note(dataset.queries, dataset.references)
     predictions = _match(config, dataset, found.places, found.vectors, found.background)
     about = f"descriptors {', '.join(path.name for path in config.descriptors)}"
-    if found.rounding_note:
-        say(f"{about}: {found.rounding_note}")
-    if found.note:
-        say(f"{about}: {found.note}")
-        about += f" ({found.note})"
+    for note in filter(None, (origin, found.rounding_note, found.note)):
+        say(f"{about}: {note}")
+    about += f" ({found.note})" if found.note else ""
     return Scored(predictions, about, None, found.weights, found.rejects)
 
 
