@@ -14,6 +14,7 @@ import pyarrow as pa
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.fingerprints import DECODE_VERSION, has_decode_version
+from ndec_builder.core.schemas import IMAGES
 from ndec_builder.core.storage import fingerprint, read_uri, sha256_bytes, sha256_file
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.evaluation.metrics.estimates import QUERY_SUBSETS, STRATA
@@ -203,7 +204,7 @@ def from_folders(
 
 
 def folder_table(role: str, folder: Path, group_by: str) -> pa.Table:
-    """image_id (ascending), uri (absolute), sha256 and group; null for an image that is alone in its group."""
+    """image_id (ascending), uri (absolute), sha256, group (null for an image that is alone in it) and rotation."""
     from ndec_builder.sources.ingest import list_source
     from ndec_builder.sources.settings import IngestConfig
 
@@ -228,7 +229,8 @@ def folder_table(role: str, folder: Path, group_by: str) -> pa.Table:
         "sha256": [sha256_file(Path(uri)) if Path(uri).is_file() else sha256_bytes(read_uri(uri)) for uri in uris],
         "group": [group if sizes[group] > 1 else None for group in images["group"].to_pylist()],
     }
-    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
+    table = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
+    return table.append_column(IMAGES.field("rotation"), images["rotation"])
 
 
 def _stratum(kind: str, hard_kind: str | None) -> int:

@@ -32,12 +32,17 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class FileCopy:
-    """One file to write: its path below `out` without ending, and the image. rotation: clockwise degrees."""
+    """One file to write: its folder below `out`, its name without ending, the image, and its clockwise rotation."""
 
-    place: str
+    folder: str
+    image_id: str
     uri: str
     sha256: str
     rotation: int | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.folder}/{self.image_id}"
 
 
 @one_writer(lambda config: config.out)
@@ -52,8 +57,12 @@ def run(config: ReleaseConfig) -> Path:
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise UsageError(f"--out {config.out} already exists and is not empty; name a new folder")
     copies = list(file_copies(manifest))
-    if bad := [copy.place for copy in copies if escapes_root(copy.place) or copy.place.count("/") > 2]:
-        raise NdecError(f"{len(bad)} ids cannot be file names, {bad[0]!r} first; this layout names files by their ids")
+    if bad := sorted({copy.image_id for copy in copies if "/" in copy.image_id or escapes_root(copy.image_id)}):
+        raise NdecError(
+            f"{number_of(len(bad), 'id')} cannot be a file name, {bad[0]!r} first; this layout names files by their "
+            "ids, and its readers take the file name for the id. `ndec export --materialize folder` writes any ids; "
+            "this layout needs distinct file names in all sources before `ndec ingest`"
+        )
     missing: list[str] = []
     with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = bar.add_task("copying images", total=len(copies))
@@ -82,7 +91,7 @@ def file_copies(manifest: Manifest) -> Iterator[FileCopy]:
     """Queries, then former and latter of each pair, in the order of the pairs' folders."""
     queries = manifest.table("queries")
     for name, image in _images(queries, "query_id").items():
-        yield FileCopy(f"{_QUERIES}/{name}", *image)
+        yield FileCopy(_QUERIES, name, *image)
     basic, extra = (_images(manifest.table(table), "image_id") for table in ("train_basic", "train_pair_images"))
     pairs = manifest.table("train_pairs").select(["pair_id", "former_id", "latter_id"]).to_pylist()
     unknown = [pair["former_id"] for pair in pairs if pair["former_id"] not in basic]
@@ -94,8 +103,8 @@ def file_copies(manifest: Manifest) -> Iterator[FileCopy]:
     folders = read_folders(manifest.directory / FOLDERS)
     named = [(folders.get(pair["pair_id"], f"{place:05d}"), pair) for place, pair in enumerate(pairs)]
     for folder, pair in sorted(named, key=lambda item: (len(item[0]), item[0])):
-        yield FileCopy(f"{_PAIRS}/{folder}/{pair['former_id']}", *basic[pair["former_id"]])
-        yield FileCopy(f"{_PAIRS}/{folder}/{pair['latter_id']}", *extra[pair["latter_id"]])
+        yield FileCopy(f"{_PAIRS}/{folder}", pair["former_id"], *basic[pair["former_id"]])
+        yield FileCopy(f"{_PAIRS}/{folder}", pair["latter_id"], *extra[pair["latter_id"]])
 
 
 def _images(table: pa.Table, key: str) -> dict[str, tuple[str, str, int | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.console import say
-from ndec_builder.core.errors import UsageError
+from ndec_builder.core.console import number_of, say
+from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS
 from ndec_builder.sources.ground_truth import Match
 
@@ -23,6 +24,7 @@ _BATCHES_PER_LINE = 10  # batches between two progress lines
 _NAMED = 50  # at most this many missing things are named in a message; the rejects table has all
 _IDS = 5  # forms of an id, from short to long
 Stamp = tuple[object, ...]  # of a file: differs when its content was replaced, as far as its storage says
+_DECIDING = ("rotation", "license", "author", "author_url", "group")  # columns in which rows of one file should agree
 _COLUMNS = [*(f"id{form}" for form in range(_IDS)), "uri", "rotation", *LICENCE_COLUMNS, "group", "place"]
 
 
@@ -114,10 +116,11 @@ class Lister:
     def finish(self) -> Listing:
         """Choose the ids, sort by id and complete the columns.
 
-        The ids are the shortest form in which each is unique. Raises UsageError when no form is, naming two places.
+        A file that several rows name is one image. The ids are the shortest form in which each is unique. Raises
+        UsageError when no form is, naming two places.
         """
         self._flush()
-        table = pa.concat_tables(self._batches)
+        table, again = _one_row_per_file(pa.concat_tables(self._batches))
         ids, form, note, cut = _choose_ids(table)
         table = table.append_column("image_id", ids)
         table = table.take(pc.sort_indices(table, [("image_id", "ascending"), ("uri", "ascending")]))
@@ -126,8 +129,31 @@ class Lister:
             {"image_id": names[min(form, len(names) - 1)].removeprefix(cut), "uri": uri, "reason": reason}
             for names, uri, reason in self._rejects
         ]
-        images = complete(table, self.role)
+        images, note = complete(table, self.role), "; ".join(filter(None, (again, note)))
         return Listing(images, rejects, self._stamp.hexdigest(), self.local, note, table["place"])
+
+
+def _one_row_per_file(table: pa.Table) -> tuple[pa.Table, str]:
+    """The first row of each uri, and a note about the others: a table may have a row for each caption or object."""
+    if pc.count_distinct(table["uri"]).as_py() == table.num_rows:
+        return table, ""
+    codes = np.concatenate([np.asarray(chunk.indices) for chunk in table["uri"].dictionary_encode().chunks])
+    _, first, code = np.unique(codes, return_index=True, return_inverse=True)
+    later = np.flatnonzero(first[code] != np.arange(len(codes)))
+    left_out, used = table.take(pa.array(later)), table.take(pa.array(first[code][later]))
+    same = [pc.fill_null(pc.equal(left_out[name], used[name]), False) for name in _DECIDING]
+    same = [
+        pc.or_(equal, pc.and_(pc.is_null(left_out[n]), pc.is_null(used[n])))
+        for n, equal in zip(_DECIDING, same, strict=True)
+    ]
+    other = len(later) - (pc.sum(functools.reduce(pc.and_, same)).as_py() or 0)
+    note = (
+        f"{number_of(len(later), 'row names', 'rows name')} a file that an earlier row of the source names "
+        f"({left_out['uri'][0].as_py()} first): left out, because a file is one image"
+    )
+    if other:
+        note += f". {other:,} of them state another licence, author, group or rotation; the first row of a file counts"
+    return table.take(pa.array(np.sort(first))), note
 
 
 def _choose_ids(table: pa.Table) -> tuple[pa.ChunkedArray, int, str, str]:
@@ -189,6 +215,20 @@ def refuse_twice(table: pa.Table, advice: str) -> None:
     count = len(set(ids.take(pa.array(places)).to_pylist()))
     raise UsageError(
         f"{first} and {second} would both be image {ids[place].as_py()!r}; {count} ids appear more than once: {advice}"
+    )
+
+
+def refuse_other_ids(old: pa.Table, new: pa.Table, role: str) -> None:
+    """Raise NdecError if the images `old` of a role have a file of `new` under another id. The two share no id."""
+    here = new.filter(pc.is_in(new["uri"], value_set=old["uri"].combine_chunks()))
+    if not here.num_rows:
+        return
+    uri, image_id = here["uri"][0].as_py(), here["image_id"][0].as_py()
+    before = old["image_id"][pc.index(old["uri"], uri).as_py()].as_py()
+    raise NdecError(
+        f"{number_of(here.num_rows, 'file')} would be in the role {role} twice, under two ids: {uri} is {before!r} "
+        f"there and {image_id!r} in this source. Add only the folder or table of the new files, give the --id of the "
+        "first ingest, or leave out --add to replace the role"
     )
 
 

@@ -19,6 +19,7 @@ from ndec_builder.core.schemas import IMAGES, LICENCE_COLUMNS
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.inspect_images import FACTS
+from ndec_builder.sources.listing import refuse_other_ids
 
 _COLUMNS = ["image_id", "sha256", "rotation", "uri"]
 
@@ -30,12 +31,15 @@ def merge(
 
     An image at the same uri takes what the new listing says: bytes, rotation, licences that are not null, and the
     group if the id is in `stated`. One whose uri is `unusable` now is left out. One with the same bytes at a different
-    uri keeps its old row. Raises NdecError naming ids that would stand for two different pictures.
+    uri keeps its old row. Raises NdecError naming ids that would stand for two different pictures, and files that would
+    be listed under two ids.
     """
     lost = pc.is_in(old["uri"], value_set=pa.array(unusable, pa.string()))
     count, old = pc.sum(lost).as_py() or 0, old.filter(pc.invert(lost))
     gone = f"{number_of(count, 'image')} of the role removed: the file cannot be used any more" if count else ""
-    again = new.filter(pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks()))
+    known = pc.is_in(new["image_id"], value_set=old["image_id"].combine_chunks())
+    refuse_other_ids(old, new.filter(pc.invert(known)), role)
+    again = new.filter(known)
     if not again.num_rows:
         return _by_id(old, new), gone
     before = old.take(pc.index_in(again["image_id"], value_set=old["image_id"].combine_chunks()))
@@ -163,8 +167,11 @@ def find_forgotten(workspace: Workspace, role: str, coming: Path, *, add: bool, 
     gone, other, turned = differences(workspace, role, coming)
     changed = pa.concat_arrays([gone, other])
     if not add:  # with --add, the notes about images that are listed again have these numbers
-        if len(gone):
-            what = number_of(len(gone), "image is", "images are")
+        renamed, note = _renamed(workspace, role, coming, gone)
+        if renamed:
+            found.notes.append(note)
+        if lacking := len(gone) - renamed:
+            what = number_of(lacking, "image is", "images are")
             found.notes.append(f"{what} no longer in the role: the source lacks them")
         if len(other):
             found.notes.append(f"{number_of(len(other), 'image has', 'images have')} other bytes under the same id")
@@ -192,3 +199,21 @@ def find_forgotten(workspace: Workspace, role: str, coming: Path, *, add: bool, 
         what = "pair of the release" if role in ours else "row of the ground truth"
         found.notes.append(f"removed with them: {number_of(count, what, what.replace(' of', 's of'))}")
     return found
+
+
+def _renamed(workspace: Workspace, role: str, coming: Path, gone: pa.Array) -> tuple[int, str]:
+    """How many removed ids are of files that the table `coming` has under another id, and a note about them."""
+    if not len(gone):
+        return 0, ""
+    old, new = (read_table(path, ["image_id", "uri"]) for path in (workspace.images(role), coming))
+    old = old.filter(pc.is_in(old["image_id"], value_set=gone))
+    place = pc.index_in(old["uri"], value_set=new["uri"].combine_chunks())
+    old, ids = old.filter(pc.is_valid(place)), new["image_id"].take(pc.drop_null(place))
+    if not old.num_rows:
+        return 0, ""
+    what = number_of(old.num_rows, "file has", "files have")
+    return old.num_rows, (
+        f"{what} another id than before, e.g. {old['image_id'][0].as_py()!r} is {ids[0].as_py()!r} now: labels and "
+        "ground truth of the old ids do not count. To get the old ids back, rename the files whose names repeat, or "
+        "give the --id of before, and ingest again"
+    )

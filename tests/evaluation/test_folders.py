@@ -10,7 +10,7 @@ import pytest
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import sha256_file
 from ndec_builder.evaluation import query_kinds
-from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest
+from ndec_builder.evaluation.dataset import Dataset, from_folders, from_manifest, rotations_of
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from ndec_builder.manifests.read import open_manifest
 from support.pictures import scene
@@ -44,6 +44,14 @@ def test_each_query_is_its_own_group_by_default(folders: Path) -> None:
 
 def test_queries_can_be_grouped(folders: Path) -> None:
     assert dataset(folders, "a/1,x\n", group_by="folder").query_group.tolist() == [0, 0, 1]
+
+
+def test_rotations_of_a_metadata_file_count(folders: Path) -> None:
+    plain = dataset(folders, "a/1,x\n")
+    (folders / "r" / "metadata.csv").write_text("file_name,rotation\nx.png,90\n")
+    turned = dataset(folders, "a/1,x\n")
+    assert (rotations_of(plain.references), rotations_of(turned.references)) == ([0], [90])
+    assert plain.fingerprint != turned.fingerprint
 
 
 def test_what_is_not_read_is_counted(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

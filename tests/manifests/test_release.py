@@ -89,6 +89,16 @@ def test_bad_input(world: World, tmp_path: Path) -> None:
         run(ReleaseConfig(directory, tmp_path / "out"))
 
 
+def test_ids_that_are_no_file_names_are_refused(world: World, tmp_path: Path) -> None:
+    """A reader would take `p-hard` for the id of `query_images_h5/pool/p-hard.png`, which is another query."""
+    world.images("query", {"p-hard": (11, None), "mine": (12, None)})
+    world.truth(("p-hard", "r1"), ("mine", "r3"))
+    directory = export(ExportConfig(world.workspace.root))
+    with pytest.raises(NdecError, match=r"1 id cannot be a file name, 'pool/p-hard' first"):
+        run(ReleaseConfig(directory, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_folders_that_do_not_fit_are_found(layout: Path, tmp_path: Path) -> None:
     directory = export(ExportConfig(ingested(layout, Workspace(tmp_path / "bench")).root, preset="ndec", partial=True))
     path = directory / "pair_folders.csv"
