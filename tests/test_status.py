@@ -172,9 +172,15 @@ def test_only_the_newest_dataset_is_compared_with_the_decisions(tmp_path: Path) 
     for number, version in enumerate(("1.0.0", "2.0.0")):
         digest = sha256_file(decisions) if version == "2.0.0" else "0" * 64
         manifest = root / "manifests" / f"b-{version}" / "manifest.json"
-        write_json(manifest, {"lineage": {"test": {"decisions_sha256": digest}}})
+        about = {"name": "b", "version": version, "lineage": {"test": {"decisions_sha256": digest}}}
+        write_json(manifest, about)
         os.utime(manifest, (1e9 + number, 1e9 + number))
     assert text_of(root, "manifests") == "b-1.0.0, b-2.0.0"
+    late = ("manifests", "runs")
+    stages = [stage for stage in survey(root) if stage.name in late]
+    assert str(first_open_step(stages, Path())).startswith("ndec train-asl")
     world.decide("test", {("p-hard", "r1"): "edited_copy"})
     changed = "the decisions of split test have changed since: export the next version"
     assert text_of(root, "manifests") == f"b-1.0.0, b-2.0.0 ({changed})"
+    stages = [stage for stage in survey(root) if stage.name in late]  # no training on labels that do not hold any more
+    assert first_open_step(stages, Path()) == "ndec export --name b --version 2.1.0"

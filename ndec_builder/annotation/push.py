@@ -68,7 +68,9 @@ def run(config: PushConfig) -> Path:
         new = _with_gold(config, tables, tables.tasks, new_tasks(config, tables))
         connection = connect_label_studio(workspace, config.url, config.token_file, config.image_url)
         add_keys(tables, connection)
-        if config.round != "first":  # its pairs depend on the decisions
+        if config.round == "first":
+            tables.options = replace(tables.options, narrowing=config.narrowing)
+        else:  # its pairs depend on the decisions
             tables.options = replace(tables.options, decide=config.decide)
         tables.keep_options(config.hints, config.check_above, config.check_pairs, named, config.sample)
         path = tables.write("tasks", pa.concat_tables([tables.tasks, new]))
@@ -143,7 +145,8 @@ def _with_gold(config: PushConfig, tables: AnnotationTables, tasks: pa.Table, ne
     """Mix gold pairs into the new rows; audit and adjudication have none."""
     if not config.gold or not new.num_rows or config.round not in GOLD_ROUNDS:
         return new
-    gold = make_gold(tables, gold_needed(new, tasks, config.gold), config.gold_seed)
+    lost = GoldOverTime(tables.workspace, tables.split, tables.gold).lost()
+    gold = make_gold(tables, gold_needed(new, tasks, config.gold, lost), config.gold_seed)
     return mix_in_gold(new, gold, config.gold, tasks, config.gold_seed)
 
 

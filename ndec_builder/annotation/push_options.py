@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ndec_builder.core.storage import read_json, write_json
 
@@ -26,6 +27,7 @@ class PushOptions:
     # every `--which` of the double-checks so far; "keepable": with that option; "unknown": by an older ndec
     double_checked: tuple[str, ...] = ()
     decide: str = ""  # how labels become decisions, in the last push of a later round; empty before one
+    narrowing: dict[str, Any] = field(default_factory=dict)  # of the last push of the first round; {}: not known
     left: tuple[str, ...] = ()  # annotators who left (`ndec annotate leave`) and were not named by a push since
 
     def after_push(

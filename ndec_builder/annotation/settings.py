@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ndec_builder.annotation.plans import PLANS, with_plan
 from ndec_builder.candidates.settings import SPLIT_HELP
@@ -116,7 +116,7 @@ class PushConfig(DecisionRules):
     sample: int = setting(0, "First round: only N pairs drawn at random, for `relearn`; 0: all.", ge=0)
     audit_pairs: int = setting(
         550,
-        "Audit: kept hard negatives drawn at random for one more annotator; 332 clean ones prove a rate below 1 %.",
+        "Audit: kept hard negatives drawn at random for one more annotator; 332 clean ones prove 1 % (of 5,000: 325).",
         ge=1,
         cli="--pairs",
     )
@@ -154,6 +154,12 @@ class PushConfig(DecisionRules):
             check_annotator(name)
         if len(set(self.annotators)) < len(self.annotators):
             raise UsageError(f"an annotator is named twice: {', '.join(self.annotators)}")
+
+    @property
+    def narrowing(self) -> dict[str, Any]:
+        """The settings by which the first round leaves pairs out on purpose, for `left_out`."""
+        keepable = self.keepable and not self.sample  # a sample is random
+        return {"below": self.below, "keepable": keepable, "finish_queries": self.finish_queries}
 
 
 @dataclass(frozen=True)

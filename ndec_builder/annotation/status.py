@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ndec_builder.annotation.assignment.queues import pairs_to_label
 from ndec_builder.annotation.assignment.replaced_pairs import removed_text, replaced_text, set_back
+from ndec_builder.annotation.assignment.undecided_queries import left_out
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
 from ndec_builder.annotation.decisions.audit import Audit, current_audit
 from ndec_builder.annotation.decisions.audit_text import audit_text
-from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.label_tables import copy_probabilities, keys
 from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.records.skips import waiting_skips
 from ndec_builder.annotation.settings import StatusConfig
@@ -92,17 +94,33 @@ def former_text(config: StatusConfig) -> list[str]:
 
 
 def unassigned_text(tables: AnnotationTables) -> list[str]:
-    """One line if there are mined pairs for people that no push has given to anybody; none once a certificate names
-    the pairs that need a label.
+    """A line about mined pairs that no push has given to anybody, and one about those that the last push of the first
+    round left out on purpose; none once a certificate names the pairs that need a label.
+    """
+    waiting, left = unassigned_pairs(tables)
+    found = (
+        (waiting, f"given to nobody yet: `ndec annotate push --split {tables.split}`"),
+        (left, "left out by the settings of the last push (below, keepable or finish_queries)"),
+    )
+    return [f"{number_of(number, 'mined pair')} {what}" for number, what in found if number]
+
+
+def unassigned_pairs(tables: AnnotationTables) -> tuple[int, int]:
+    """How many mined pairs for people nobody was given: (a push like the last one gives them out, it leaves them out).
+
+    As of the last `resolve`. Both are 0 once there is a certificate.
     """
     if not tables.mined or tables.certificate:
-        return []
+        return 0, 0
     mined = pa.concat_tables(tables.mined)
     given = pa.concat_arrays([part for table in (tables.tasks, tables.cleared) for part in table["pair_id"].chunks])
     ours = pc.and_(pc.is_null(mined["duplicate_of"]), pc.invert(pc.is_in(mined["pair_id"], value_set=given)))
-    if not (number := pc.count_distinct(mined.filter(ours)["pair_id"]).as_py()):
-        return []
-    return [f"{number_of(number, 'mined pair')} given to nobody yet: `ndec annotate push --split {tables.split}`"]
+    pairs = set(mined.filter(ours)["pair_id"].to_pylist())
+    out: set[str] = set()
+    if pairs and tables.options.narrowing:
+        every, chances = pairs_to_label(tables.candidates), copy_probabilities(tables.candidates)
+        out = left_out(every, lambda: tables.decisions, chances, **tables.options.narrowing)
+    return len(pairs - out), len(pairs & out)
 
 
 def _by_rater(table: pa.Table) -> dict[tuple[str, str], np.ndarray]:

@@ -10,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndec_builder.annotation.assignment.undecided_queries import pairs_behind_likely_copies, pairs_of_dropped_queries
-from ndec_builder.annotation.settings import PushConfig
+from ndec_builder.annotation.settings import PushConfig, StatusConfig
+from ndec_builder.annotation.status import former_text, unassigned_pairs
 from ndec_builder.candidates.kept_queries import kept_queries
+from ndec_builder.cli.assist.status import first_open_step, survey
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.schemas import CANDIDATES, DECISIONS, LABEL_ROWS, LABELS, table_of
+from ndec_builder.core.storage import read_table, write_table
+from support.replaced_picture import Team
 from support.votes import labels_of, push_rows, tasks_of
 
 
@@ -91,3 +95,29 @@ def test_finishing_queries_pushes_the_open_pairs_that_alone_drop_a_hard_negative
     assert found["pair_id"].to_pylist() == ["b"]
     with pytest.raises(UsageError, match="finish_queries is for the split test"):
         PushConfig(tmp_path, split="train", finish_queries=True)
+
+
+@pytest.mark.slow
+def test_what_a_push_leaves_out_on_purpose_is_not_the_next_step(team: Team) -> None:
+    """`ndec status` named the push, which leaves these pairs out again, before everything else."""
+    path = team.workspace.candidates("test") / "candidates.parquet"
+    rows = read_table(path).to_pylist()
+    for number, row in enumerate(rows):
+        row |= {"prelabel": "edited_copy", "prelabel_confidence": 0.9 if number < 2 else 0.6}
+    write_table(path, table_of(CANDIDATES, rows))
+
+    def unassigned() -> tuple[int, int, str | None]:
+        stages = [stage for stage in survey(team.workspace.root) if stage.name == "labels test"]
+        return *unassigned_pairs(team.tables), first_open_step(stages, Path())
+
+    team.push("ann", below=0.8)
+    team.answer("ann", "hard_negative")
+    team.pull()
+    assert unassigned() == (0, 2, None)
+    text = "; ".join(former_text(StatusConfig(team.workspace.root)))
+    assert text == "2 mined pairs left out by the settings of the last push (below, keepable or finish_queries)"
+    fresh = [rows[2] | {"pair_id": "new", "reference_id": "ref-x", "rank": 99, "prelabel_confidence": 0.1}]
+    write_table(path.with_name("recheck.parquet"), table_of(CANDIDATES, fresh))
+    assert unassigned() == (1, 2, "ndec annotate push --split test")  # found since: that push would give it out
+    team.push("ann", keepable=True)
+    assert unassigned()[:2] == (0, 0)

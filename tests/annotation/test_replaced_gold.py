@@ -16,7 +16,7 @@ from ndec_builder.annotation.records.pictures import gold_tags
 from ndec_builder.annotation.settings import StatusConfig
 from ndec_builder.annotation.status import status
 from ndec_builder.annotation.web.image_server import MISSING_HEADER, ImageServer
-from ndec_builder.core.schemas import table_of
+from ndec_builder.core.schemas import CANDIDATES, table_of
 from ndec_builder.core.storage import read_table, write_table
 from support.replaced_picture import Team, list_images, replace_picture, said
 
@@ -100,6 +100,20 @@ def test_its_labels_of_the_old_picture_still_measure_and_nobody_else_gets_it(tea
     assert lost["pair_id"] not in mine and set(mine) <= set(team.tables.gold["pair_id"].to_pylist())
     rows = {row["annotator"]: row for row in status(StatusConfig(team.workspace.root))}
     assert rows["ann"]["gold"] == before and rows["ann"]["left"] == len(team.open("ann"))
+
+
+def test_a_gold_pair_whose_truth_is_lost_needs_no_other_one_for_the_next_pairs(team: Team) -> None:
+    """Ann had four gold pairs, of which three hold. Two of five more tasks are gold: five that hold are enough."""
+    lost = gold_copy(team)
+    team.answer("ann", "edited_copy")
+    team.pull()
+    replace_picture(team.workspace, "reference", lost["reference_id"], 925)
+    path = team.workspace.candidates("test") / "candidates.parquet"
+    rows = read_table(path).to_pylist()
+    more = [row | {"pair_id": f"more-{n}", "reference_id": rows[0]["reference_id"]} for n, row in enumerate(rows[1:4])]
+    write_table(path.with_name("recheck.parquet"), table_of(CANDIDATES, more))
+    team.push("ann", gold=0.4)
+    assert len(gold_of(team, "ann")) == 4 + 2 and team.tables.gold.num_rows == 4 + 2
 
 
 def test_a_label_of_the_new_picture_measures_nobody(team: Team) -> None:

@@ -191,9 +191,14 @@ def _list_images(workspace: Workspace, rows: Sequence[_Row]) -> None:
     write_table(path, table_of(IMAGES, [by_id[name] for name in sorted(by_id)]))
 
 
-def gold_needed(new: pa.Table, tasks: pa.Table, share: float) -> int:
-    """How many gold pairs must exist so that every annotator gets a `share` of gold, and no gold pair twice."""
-    rows, before = new["annotator"].to_pylist(), tasks.filter(tasks["is_gold"])["annotator"].to_pylist()
+def gold_needed(new: pa.Table, tasks: pa.Table, share: float, lost: Collection[str] = ()) -> int:
+    """How many gold pairs whose truth holds must exist so that every annotator gets a `share` of gold, and no gold pair
+    twice. lost: gold pairs whose truth does not hold.
+    """
+    rows = new["annotator"].to_pylist()
+    before = [
+        name for pair, name, is_gold in keys(tasks, "pair_id", "annotator", "is_gold") if is_gold and pair not in lost
+    ]
     return max((before.count(name) + gold_count(rows.count(name), share) for name in set(rows)), default=0)
 
 

@@ -7,7 +7,7 @@ other pairs: they stay undecided, and no dataset contains them either way.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import pyarrow as pa
 
@@ -48,6 +48,29 @@ def unfinished_queries(pairs: Iterable[Pair], decisions: pa.Table) -> set[str]:
         if "hard_negative" in labels and "edited_copy" not in labels and None in labels:
             found.add(query)
     return found
+
+
+def left_out(
+    pairs: Collection[Pair],
+    decisions: Callable[[], pa.Table],
+    probabilities: Mapping[str, float],
+    *,
+    below: float,
+    keepable: bool,
+    finish_queries: bool,
+) -> set[str]:
+    """The pairs that a push of the first round with these settings gives to nobody.
+
+    decisions: called only if they matter · probabilities: pair_id → P(edited copy); a pair without one has .5.
+    """
+    out = {pair[0] for pair in pairs if probabilities.get(pair[0], 0.5) >= below} if below < 1 else set()
+    decided = decisions() if keepable or finish_queries else None
+    if keepable and decided is not None:
+        out |= pairs_of_dropped_queries(pairs, decided) | pairs_behind_likely_copies(pairs, decided, probabilities)
+    if finish_queries and decided is not None:
+        unfinished = unfinished_queries(pairs, decided)
+        out |= {pair[0] for pair in pairs if pair[1] not in unfinished}
+    return out
 
 
 def _by_query(pairs: Iterable[Pair]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.records.given_labels import waiting_text
 from ndec_builder.annotation.staleness import stale_results
-from ndec_builder.annotation.status import unassigned_text
+from ndec_builder.annotation.status import unassigned_pairs, unassigned_text
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.cli.assist.next_steps import in_workspace
 from ndec_builder.core.console import number_of
@@ -22,6 +23,7 @@ from ndec_builder.core.schemas import ROLES, SPLITS
 from ndec_builder.core.storage import read_json, read_table, sha256_file
 from ndec_builder.core.vocabulary import FILE_SOURCE
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.manifests.diff import next_version
 
 _PARTS = ("ndec.toml", "images", "candidates", "annotation", "embeddings", "manifests", "runs", "reports")
 
@@ -63,7 +65,7 @@ def survey(root: Path) -> list[Stage]:
     stages = _out_of_date(stages, workspace)
     return [
         *stages,
-        _folders("manifests", root / "manifests", "ndec export", lambda folder: _dataset_facts(folder, workspace)),
+        _datasets(workspace),
         _runs(root),
         _folders(
             "reports", root / "reports", "ndec benchmark --manifest DIR --model efficientnet-lite0", _report_facts
@@ -187,7 +189,7 @@ def _labels(workspace: Workspace, split: str) -> Stage:
     # a certificate says that open pairs, and those that nobody got, may stay so
     done = stage.done and (not open_ or tables.certificate is not None)
     command = push if done else f"ndec annotate pull --split {split}"
-    return Stage(stage.name, done and not unassigned, text, command)
+    return Stage(stage.name, done and not unassigned_pairs(tables)[0], text, command)
 
 
 def _column(path: Path, name: str) -> list[Any]:
@@ -209,16 +211,27 @@ def _runs(root: Path) -> Stage:
     return replace(stage, done=finished and not running, running=running)
 
 
-def _dataset_facts(folder: Path, workspace: Workspace) -> str:
-    """Whether the newest dataset has other decisions than the workspace; empty for the versions before it."""
-    newest = max((workspace.root / "manifests").glob("[!.]*/manifest.json"), key=os.path.getmtime, default=None)
-    if newest is None or newest.parent != folder:
-        return ""
-    for split, about in read_json(newest).get("lineage", {}).items():
-        decisions = workspace.annotation(split) / "decisions.parquet"
-        if decisions.is_file() and about.get("decisions_sha256") not in (None, sha256_file(decisions)):
-            return f"the decisions of split {split} have changed since: export the next version"
-    return ""
+def _datasets(workspace: Workspace) -> Stage:
+    """The datasets; not done while the workspace has other decisions than the newest one: first comes the next version.
+
+    Nothing is said about the versions before it.
+    """
+    folder = workspace.root / "manifests"
+    newest = max(folder.glob("[!.]*/manifest.json"), key=os.path.getmtime, default=None)
+    info = {} if newest is None else read_json(newest)
+    changed = [
+        split
+        for split, about in info.get("lineage", {}).items()
+        if (decisions := workspace.annotation(split) / "decisions.parquet").is_file()
+        and about.get("decisions_sha256") not in (None, sha256_file(decisions))
+    ]
+    if newest is None or not changed:
+        return _folders("manifests", folder, "ndec export")
+    note = f"the decisions of split {changed[0]} have changed since: export the next version"
+    version = next_version(str(info.get("version")), "minor")
+    command = f"ndec export --name {shlex.quote(str(info.get('name')))} --version {version}"
+    stage = _folders("manifests", folder, command, lambda one: note if one == newest.parent else "")
+    return replace(stage, done=False)
 
 
 def _run_facts(folder: Path) -> str:
