@@ -157,7 +157,7 @@ class PushConfig(DecisionRules):
 
     @property
     def narrowing(self) -> dict[str, Any]:
-        """The settings by which the first round leaves pairs out on purpose, for `left_out`."""
+        """The settings by which the first round leaves pairs out on purpose, for `pairs_left_out`."""
         keepable = self.keepable and not self.sample  # a sample is random
         return {"below": self.below, "keepable": keepable, "finish_queries": self.finish_queries}
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.annotation.assignment.queues import pairs_to_label
 from ndec_builder.annotation.assignment.replaced_pairs import removed_text, replaced_text, set_back
-from ndec_builder.annotation.assignment.undecided_queries import left_out
+from ndec_builder.annotation.assignment.undecided_queries import pairs_left_out
 from ndec_builder.annotation.decisions.annotator_quality import annotator_report, pace
 from ndec_builder.annotation.decisions.audit import Audit, current_audit
 from ndec_builder.annotation.decisions.audit_text import audit_text
@@ -119,7 +119,7 @@ def unassigned_pairs(tables: AnnotationTables) -> tuple[int, int]:
     out: set[str] = set()
     if pairs and tables.options.narrowing:
         every, chances = pairs_to_label(tables.candidates), copy_probabilities(tables.candidates)
-        out = left_out(every, lambda: tables.decisions, chances, **tables.options.narrowing)
+        out = pairs_left_out(every, lambda: tables.decisions, chances, **tables.options.narrowing)
     return len(pairs - out), len(pairs & out)
 
 

@@ -175,7 +175,8 @@ class Bars(Progress):
         super().start()
 
     def stop(self) -> None:
-        super().stop()
+        if not self.disable:  # rich 13 would end a bar that was never shown with an empty line
+            super().stop()
         Bars.shown.remove(self)
         for hidden in [bars for bars in Bars.shown[-1:] if bars.spinner]:
             super(Bars, hidden).start()

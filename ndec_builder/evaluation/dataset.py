@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -162,12 +163,23 @@ def from_manifest(directory: Path) -> Dataset:
     strata = [_stratum(kind, hard_kind) for kind, hard_kind in zip(kinds, hard_kinds, strict=True)]
     truth = manifest.table("ground_truth")
     pairs = zip(truth["query_id"].to_pylist(), truth["reference_id"].to_pylist(), strict=True)
-    labels_by = str(manifest.info.get("labels_by", "nobody named in the manifest"))
+    labels_by = _test_labels_by(manifest.info)
     return Dataset(
         directory.resolve().name, queries, references, kinds, np.array(strata, dtype=np.int64), _groups(queries),
         _truth(pairs, queries, references, str(directory)), manifest.resolve, labels_by, "simulated" in labels_by,
         manifest.table("train_basic").sort_by("image_id"), confirmed_copies=manifest.info.get("confirmed_copies") or 0,
     )  # fmt: skip
+
+
+def _test_labels_by(info: dict[str, Any]) -> str:
+    """Who labelled the test split; the manifest's own sentence, about both splits, where only that is known."""
+    from ndec_builder.manifests.writing.lineage import annotator_names, labels_by
+
+    said, splits = str(info.get("labels_by", "nobody named in the manifest")), info.get("lineage") or {}
+    if "train" not in splits or "test" not in splits:
+        return said
+    test = {"test": splits["test"]}
+    return said if annotator_names(test) == annotator_names(splits) else labels_by(annotator_names(test), test)
 
 
 def from_folders(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from ndec_builder.candidates import contact_sheet
 from ndec_builder.cli.assist import doctor
@@ -110,3 +111,12 @@ def test_an_error_leaves_no_step_on_the_screen(terminal: io.StringIO) -> None:
     with pytest.raises(KeyError), console.waiting("outer"), console.waiting("inner"):
         raise KeyError
     assert on_the_screen(terminal.getvalue()) == [] and not console.Bars.shown
+
+
+def test_a_bar_that_was_never_shown_ends_without_an_empty_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """rich 13.7 printed one for each step into a log."""
+    monkeypatch.setattr(Progress, "stop", lambda self: self.console.print())  # as it does there
+    assert list(console.track([1, 2], 2, "counting")) == [1, 2]
+    assert capsys.readouterr().err == ""

@@ -12,6 +12,7 @@ import pytest
 
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.evaluation.benchmark import run
+from ndec_builder.evaluation.dataset import from_manifest
 from ndec_builder.evaluation.settings import BenchmarkConfig
 from support.reports import metrics_of, plain_uap, read_rows, truth_of
 
@@ -110,3 +111,22 @@ def test_norms_of_a_prediction_whose_image_cannot_be_read(
     )  # fmt: skip
     with pytest.raises(NdecError, match="1 predictions name an image that cannot be read"):
         run(config)
+
+
+def test_who_labelled_is_said_of_the_test_split(small: Any, tmp_path: Path) -> None:
+    """A report named the file whose labels are about training pairs only."""
+    manifest = tmp_path / "manifest"
+    shutil.copytree(small.manifest, manifest)
+    info = json.loads((manifest / "manifest.json").read_text())
+
+    def said(test: list[str], train: list[str], of_both: str) -> str:
+        lineage = {
+            split: {"labels": [{"annotator": name} for name in names], "agreement": None}
+            for split, names in (("test", test), ("train", train))
+        }
+        (manifest / "manifest.json").write_text(json.dumps({**info, "labels_by": of_both, "lineage": lineage}))
+        return from_manifest(manifest).labels_by
+
+    assert said(["ann"], ["ann", "file:old.csv"], "people, and labels that came with old.csv") == "people"
+    assert said(["file:old.csv"], [], "labels that came with old.csv") == "labels that came with old.csv"
+    assert said(["ann"], ["oracle"], "people and known truth (simulated)") == "people"

@@ -17,7 +17,7 @@ from ndec_builder.annotation.assignment.queues import (
     pairs_to_label,
 )
 from ndec_builder.annotation.assignment.replaced_pairs import without_former_files
-from ndec_builder.annotation.assignment.undecided_queries import left_out, pairs_of_dropped_queries
+from ndec_builder.annotation.assignment.undecided_queries import pairs_left_out, pairs_of_dropped_queries
 from ndec_builder.annotation.decisions.audit import (
     audit_bound,
     audit_judges,
@@ -128,7 +128,7 @@ def _first(config: PushConfig, tables: AnnotationTables, pairs: list[Pair]) -> p
         people = _slice_people(config, tables, slice_, seen_by)
         chosen = assign_people(by_id, people, "first", config.annotators, tasks=tasks, load=load, seen_by=seen_by)
         tasks = pa.concat_tables([tasks, chosen])
-    out = left_out(by_id.values(), lambda: _decisions(config, tables, tasks), probabilities, **config.narrowing)
+    out = pairs_left_out(by_id.values(), lambda: _decisions(config, tables, tasks), probabilities, **config.narrowing)
     pairs = [pair for pair in pairs if pair[0] not in out]
     if config.order == "likeliest" and not config.sample:
         pairs = _certified_first(likeliest_first(pairs, tables.relearnt), tables)

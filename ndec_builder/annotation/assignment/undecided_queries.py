@@ -50,7 +50,7 @@ def unfinished_queries(pairs: Iterable[Pair], decisions: pa.Table) -> set[str]:
     return found
 
 
-def left_out(
+def pairs_left_out(
     pairs: Collection[Pair],
     decisions: Callable[[], pa.Table],
     probabilities: Mapping[str, float],

@@ -124,7 +124,8 @@ def kept_by_one(labels: pa.Table) -> list[str]:
     """Pairs that several annotators got in one batch of the first round, the earliest label hard_negative; ascending.
 
     A single annotator would have kept them. They are a random share of the round's pairs. Pairs that got another label
-    in a later batch are not: their first label was in doubt.
+    in a later batch are not: their first label was in doubt. Which label is the earliest only has to be chosen without
+    looking at the labels, so clocks may differ, and equal times go by name.
     """
     rows = newest_labels(labels)
     rows = rows.filter(pc.equal(rows["round"], "first"))
