@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,9 +52,12 @@ from ndec_builder.core.run_record import RunRecord
 from ndec_builder.core.schemas import CANDIDATES, SPLITS, conform, pair_id
 from ndec_builder.core.storage import fingerprint, read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.sources.pictures_over_time import PicturesOverTime, picture_column
 
 RESULT_VERSION = 2
-_SEARCHED = "recheck-searched.json"  # the queries that were searched again, and a fingerprint of the images searched
+# the queries that were searched again, with their pictures, and what they were searched in: a fingerprint of the
+# images, and that of the mining, whose cut counts
+_SEARCHED = "recheck-searched.json"
 
 
 @on_engine
@@ -136,33 +140,48 @@ def close_to_references(workspace: Workspace, split: str = "test") -> Callable[[
 
 
 def not_searched_again(workspace: Workspace, split: str, kept: Collection[str]) -> set[str]:
-    """The kept queries that the second search has not covered, or only before the references changed.
+    """The kept queries that the second search has not covered, or only before their own picture, the references or the
+    mining changed.
 
     Empty if an earlier version searched, which did not record it.
     """
     directory = workspace.candidates(split)
     if (directory / "recheck.run.json").is_file() and not (directory / _SEARCHED).is_file():
         return set()
-    return set(kept) - _searched(workspace, split)
+    return set(kept) - set(_searched(workspace, split))
 
 
-def _searched(workspace: Workspace, split: str) -> set[str]:
-    """The queries that were searched again in the images that are there now."""
+def _searched(workspace: Workspace, split: str) -> dict[str, str | None]:
+    """The queries whose present picture was searched again in the present images, with that picture.
+
+    Earlier versions did not record the pictures and the mining; these count as unchanged.
+    """
     path = workspace.candidates(split) / _SEARCHED
     found = read_json(path) if path.is_file() else {}
-    return set(found["queries"]) if found.get("images") == _images(workspace, split) else set()
+    mining = _mining(workspace, split)
+    if found.get("images") != _images(workspace, split) or found.get("mining", mining) != mining:
+        return {}
+    pictures, now = found.get("pictures", {}), PicturesOverTime(workspace, "pool").present(found["queries"])
+    return {name: picture for name, picture in now.items() if pictures.get(name, picture) == picture}
 
 
 def _keep_searched(workspace: Workspace, split: str, kept: Collection[str]) -> None:
-    queries = sorted(_searched(workspace, split) | set(kept))
-    facts = {"images": _images(workspace, split), "queries": queries}
+    pictures = _searched(workspace, split) | PicturesOverTime(workspace, "pool").present(kept)
+    facts: dict[str, Any] = {"images": _images(workspace, split), "mining": _mining(workspace, split)}
+    facts |= {"queries": sorted(pictures), "pictures": dict(sorted(pictures.items()))}
     write_json(workspace.candidates(split) / _SEARCHED, facts)
+
+
+def _mining(workspace: Workspace, split: str) -> str | None:
+    """Fingerprint of the mining; None if another tool wrote the candidates."""
+    path = workspace.candidates(split) / "run.json"
+    return read_json(path).get("fingerprint") if path.is_file() else None
 
 
 def _images(workspace: Workspace, split: str) -> str:
     """Fingerprint of the pictures that queries are searched in."""
-    table = read_table(workspace.images(GALLERY[split]), ["image_id", "sha256"])
-    return fingerprint([table[name].to_pylist() for name in table.column_names])
+    table = read_table(workspace.images(GALLERY[split]), ["image_id", "sha256", "rotation"])
+    return fingerprint([table["image_id"].to_pylist(), picture_column(table).to_pylist()])
 
 
 def new_pairs(workspace: Workspace, split: str = "test") -> list[str]:

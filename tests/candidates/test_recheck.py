@@ -9,7 +9,7 @@ from ndec_builder.candidates.recheck import close_to_references, new_pairs, not_
 from ndec_builder.candidates.settings import MineConfig, RecheckConfig
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.schemas import CANDIDATES, table_of
-from ndec_builder.core.storage import read_json, read_table, write_table
+from ndec_builder.core.storage import read_json, read_table, write_json, write_table
 from ndec_builder.core.workspace import Workspace
 from support.pictures import scene
 
@@ -73,6 +73,39 @@ def test_queries_are_not_searched_again_once_the_references_changed(mined, bench
     assert not_searched_again(mined, "test", kept) == kept
     (mined.candidates("test") / "recheck-searched.json").unlink()  # as earlier versions left it
     assert not_searched_again(mined, "test", kept) == set()
+
+
+def test_a_query_is_not_searched_again_once_its_picture_or_the_mining_changed(mined, bench, decide):
+    """Its labels are asked for again and may keep it again; the export said nothing about its other references."""
+    decide(mined, "test", decisions_of(mined, q1="hard_negative", q2="hard_negative", q3="edited_copy"))
+    kept = {"q1", "q2"}
+    run(RecheckConfig(mined.root))
+    path = mined.candidates("test") / "recheck-searched.json"
+    searched = read_json(path)
+    pool = {f"q{i}": scene(i + 10) for i in (1, 2, 3)}
+    bench.add("pool", pool | {"q2": scene(99)})
+    assert not_searched_again(mined, "test", kept) == {"q2"}
+    bench.add("pool", pool)
+    assert not_searched_again(mined, "test", kept) == set()
+    write_json(path, {name: searched[name] for name in ("images", "queries")})  # as earlier versions wrote it
+    assert not_searched_again(mined, "test", kept) == set()
+    write_json(path, searched)
+    bench.embed("pool", ["q1", "q2", "q3"], [unit(1, 0, 0), unit(0, 0.5, 1), unit(1, 0.3, 0)])
+    mine(MineConfig(mined.root, top=2))  # another cut
+    assert not_searched_again(mined, "test", kept) == kept
+
+
+def test_the_old_bytes_of_a_reference_under_a_new_id_are_another_reference(mined, bench, decide):
+    """Nobody labelled q1 next to the new id: the query counts as not searched, and its pair is asked."""
+    for _ in range(2):  # the second time with the pair that the search found
+        decide(mined, "test", decisions_of(mined, q1="hard_negative", q2="hard_negative", q3="edited_copy"))
+        run(RecheckConfig(mined.root))
+    bench.add("reference", {"r1": scene(1), "r2": scene(2), "r3-again": scene(3)})
+    bench.embed("reference", ["r1", "r2", "r3-again"], [unit(1, 0.1, 0), unit(1, -0.3, 0), unit(0, 0, 1)])
+    assert not_searched_again(mined, "test", {"q1", "q2"}) == {"q1", "q2"}
+    rows = read_table(run(RecheckConfig(mined.root))).to_pylist()
+    assert ("q2", "r3-again") in {(row["query_id"], row["reference_id"]) for row in rows}
+    assert not_searched_again(mined, "test", {"q1", "q2"}) == set()
 
 
 @pytest.mark.slow
