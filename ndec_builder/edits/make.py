@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import io
 import os
 import re
 import shutil
@@ -13,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -43,12 +41,12 @@ from ndec_builder.core.storage import (
 )
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.edits import sources as originals
-from ndec_builder.edits.recipes import edit_image, edit_json, find_recipe
+from ndec_builder.edits.copy_files import make_copy
+from ndec_builder.edits.recipes import edit_json, find_recipe
 from ndec_builder.edits.settings import EditConfig
 from ndec_builder.edits.sources import choose_sources, copies_of_replaced, refuse_changed_sources, without_queries
 
 RESULT_VERSION = 1  # raise it when the same seed gives different copies
-_JPEG_QUALITY = 95  # of the file; the recipe decides how lossy the copy itself is
 BACKGROUND_SIDE = 512  # px, longest side kept in memory
 COPIES_PER_SHARD = 256  # about 10 s of work on one core
 
@@ -194,17 +192,14 @@ def _make(
         return _Made(query_id, reason=str(error))
     except OSError as error:
         return _Made(query_id, reason=f"cannot read: {error.strerror or error}")
-    # each copy has its own random stream: one that fails does not change the rest
-    edited = edit_image(original, config.recipe, np.random.default_rng([config.seed, index]), backgrounds)
-    buffer = io.BytesIO()
-    edited.image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    write_bytes(_picture(folder, query_id), buffer.getvalue())
+    edited, data = make_copy(original, config.recipe, config.seed, index, backgrounds)
+    write_bytes(_picture(folder, query_id), data)
     image = {
         **{name: source[name] for name in (*LICENCE_COLUMNS, "group")},
         "image_id": query_id,
         "role": "query",
         "uri": workspace.uri_of(_picture(workspace.files("query"), query_id)),
-        "sha256": sha256_bytes(buffer.getvalue()),
+        "sha256": sha256_bytes(data),
         "width": edited.image.width,
         "height": edited.image.height,
         "format": "JPEG",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import socket
 import threading
 import time
@@ -12,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ndec_builder.core.errors import GapsError, NdecError, UsageError
 from ndec_builder.core.storage import read_uri, sha256_bytes
+from ndec_builder.edits.make import run as make_copies
+from ndec_builder.edits.settings import EditConfig
 from ndec_builder.manifests.csv_tables import IMAGE_TABLES
 from ndec_builder.manifests.export import run as export
 from ndec_builder.manifests.fetch import run
@@ -92,6 +96,10 @@ def serving(server: Web) -> Iterator[Web]:
 
 @pytest.fixture
 def directory(world: World, web: Web) -> Path:
+    return attribution_only(world, web)
+
+
+def attribution_only(world: World, web: Web) -> Path:
     """An attribution-only dataset whose images the server has, at /TABLE/ID."""
     linked = open_manifest(export(ExportConfig(world.workspace.root, name="linked")))
     made = export(ExportConfig(world.workspace.root, attribution_only=True))
@@ -125,6 +133,57 @@ def test_everything_is_fetched_checked_and_then_readable(directory: Path, web: W
     assert {row["state"] for row in report(directory).values()} == {"fetched"}
     assert web.most == 1 and len(web.sockets) == 1  # one request, one connection
     assert all(agent.startswith("ndec/") and "me@example.org" in agent for agent in web.agents)
+
+
+@pytest.fixture
+def with_copies(world: World, web: Web) -> Path:
+    """The same with four edited copies, whose address is that of their reference, as `ndec edit` records it."""
+    make_copies(EditConfig(world.workspace.root, count=4, seed=3, prefix="made", role="reference"))
+    directory = attribution_only(world, web)
+    origin = {
+        row["query_id"]: row["reference_id"] for row in open_manifest(directory).table("ground_truth").to_pylist()
+    }
+    copies = {name: f"{web.url}/references/{origin[name]}" for name in MADE}
+    table("queries", lambda rows: [r | {"original_url": copies.get(r["query_id"], r["original_url"])} for r in rows])(
+        directory
+    )
+    rehash(directory)
+    return directory
+
+
+MADE = [f"made-{number:06d}" for number in range(4)]
+
+
+def test_edited_copies_are_made_again_from_their_references(with_copies: Path, web: Web) -> None:
+    assert not [finding for finding in validate(with_copies) if finding.code == "M222" and "queries" in finding.detail]
+    fetch(with_copies)
+    states = {name: row["state"] for name, row in report(with_copies).items()}
+    assert [states[f"queries/{name}"] for name in MADE] == ["made"] * 4
+    assert states["queries/copy-000000"] == "fetched"  # a record without a seed, and an address of its own
+    assert not [path for path in web.seen if "made" in path] and len(web.seen["/references/r1"]) == 1
+    assert not {finding.code for finding in validate(with_copies)} & {"M305", "M306"}
+    fetch(with_copies)
+    assert {row["state"] for row in report(with_copies).values()} == {"there"}
+
+
+def test_copies_that_cannot_be_made_are_reported(with_copies: Path, web: Web) -> None:
+    manifest = open_manifest(with_copies)
+    origin = {row["query_id"]: row["reference_id"] for row in manifest.table("ground_truth").to_pylist()}
+    lost = next(name for name in MADE if origin[name] != origin[MADE[0]])
+    del web.pages[f"/references/{origin[lost]}"]
+
+    def another_seed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        edits = {row["query_id"]: row["edit"] for row in rows}
+        changed = json.dumps(json.loads(edits[MADE[0]]) | {"seed": 4})
+        return [row | ({"edit": changed} if row["query_id"] == MADE[0] else {}) for row in rows]
+
+    table("queries", another_seed)(with_copies)
+    with pytest.raises(GapsError, match="not_made"):
+        fetch(with_copies)
+    rows = report(with_copies)
+    assert rows[f"queries/{MADE[0]}"]["state"] == "not_made"
+    assert "made again it has other edits" in rows[f"queries/{MADE[0]}"]["detail"]
+    assert rows[f"queries/{lost}"]["detail"] == f"an edited copy of the reference {origin[lost]}, which is missing"
 
 
 def test_it_goes_on_where_it_stopped(directory: Path, web: Web) -> None:

@@ -125,6 +125,8 @@ def check_images_columns(tables: Tables, form: str) -> Iterator[Finding]:
         if form == "attribution_only":
             yield from flag_rows("M221", _at(ids, filled(uri) & ~web), name)
             urls = web | mask(pc.match_substring_regex(table["original_url"], "^https?://"))
+            if name == "queries":
+                urls |= filled(table["edit"])  # `ndec fetch` makes these copies again
             yield from flag_rows("M222", _at(ids, ~urls), name)
             continue
         yield from flag_rows("M220", _at(ids, ~filled(uri)), name)
