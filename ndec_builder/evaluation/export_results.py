@@ -123,4 +123,18 @@ def _write_descriptors(path: Path, config: ResultsConfig, recorded: BenchmarkCon
     left_out = len(queries.rejects) + len(references.rejects)
     if left_out:
         say(f"{number_of(left_out, 'image is', 'images are')} missing from the file, because ndec could not use them")
+    if changes := _changed_after_the_search(recorded):
+        say(f"{path}: the list of the report is {' and '.join(changes)}; the descriptors alone give another list")
     return write_submission(path, *sides)
+
+
+def _changed_after_the_search(recorded: BenchmarkConfig) -> list[str]:
+    """How the list of a report differs from that of its descriptors alone."""
+    changes = {
+        f"normalised (--norm-factor {recorded.norm_factor:g})": recorded.norm_factor > 0,
+        "filtered by norm ratios": recorded.scorer == "asl",
+        "re-scored by the fused scorer": recorded.scorer == "fused",
+        "reduced to one reference per query": recorded.one_per_query,
+        "without the twins that --twins drop left out": recorded.twins == "drop",
+    }
+    return [text for text, holds in changes.items() if holds]

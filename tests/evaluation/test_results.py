@@ -60,6 +60,19 @@ def test_descriptors_give_the_scores_of_the_report(small, report: Path) -> None:
         assert products[queries.index(query), references.index(reference)] == pytest.approx(float(score), abs=1e-6)
 
 
+def test_descriptors_that_give_another_list_than_the_report_are_announced(
+    small, make_checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = {"workspace": small.workspace, "manifest": small.manifest, "checkpoint": make_checkpoint("results")}
+    made = benchmark(
+        BenchmarkConfig(**common, replicates=100, out=tmp_path / "asl", norm_factor=1, norm_n=2, scorer="asl")
+    )
+    capsys.readouterr()
+    export(small, made, "hdf5")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "normalised (--norm-factor 1) and filtered by norm ratios; the descriptors alone give another list" in said
+
+
 def test_descriptors_of_a_detector_that_changed_are_refused(small, tmp_path: Path, make_checkpoint) -> None:
     copy = tmp_path / "run"
     shutil.copytree(make_checkpoint("first").parent, copy)
