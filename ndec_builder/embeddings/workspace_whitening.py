@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError, UsageError
@@ -48,13 +49,31 @@ def load_fitted_whitening(config: EmbedConfig) -> Whitening | None:
     facts = read_json(record)
     if facts.get("settings") != _settings(config) or config.whitening not in ("auto", facts.get("source", "own")):
         return None
-    if (count := facts.get("counts", {}).get("images", LEAST_IMAGES)) < LEAST_IMAGES:
+    count = facts.get("counts", {}).get("images", LEAST_IMAGES)
+    if count >= LEAST_IMAGES and facts.get("source", "own") == "own":
+        _report_growth(config, facts.get("role", "other"), count)
+    if count < LEAST_IMAGES:
         say(
             f"WARNING: the whitening in {path.parent} was fitted on only {number_of(count, 'image')}, "
             f"fewer than {LEAST_IMAGES}: "
             "unrelated pictures may score close to 1. To go on without it, delete that folder and embed all roles again"
         )
     return Whitening.load(path)
+
+
+def _report_growth(config: EmbedConfig, role: str, count: int) -> None:
+    """Say that the workspace has enough images now for a whitening that was fitted on few."""
+    workspace = Workspace(config.workspace)
+    paths = {now: workspace.images(now) for now in FIT_ROLES}
+    sizes = {now: pq.read_metadata(path).num_rows for now, path in paths.items() if path.is_file()}
+    more = next((now for now, size in sizes.items() if size >= ENOUGH_IMAGES), None)
+    if count >= min(ENOUGH_IMAGES, config.whitening_images) or more is None:
+        return
+    say(
+        f"note: the whitening of {config.model} was fitted on {number_of(count, f'{role} image')}, and the workspace "
+        f"has {number_of(sizes[more], f'{more} image')} now, which describe pictures better. To fit it on these, "
+        f"delete {whitening_path(config).parent}, embed all roles again and mine again; labels stay"
+    )
 
 
 def fit_whitening(config: EmbedConfig) -> Whitening | None:

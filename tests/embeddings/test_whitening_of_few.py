@@ -71,6 +71,24 @@ def test_an_older_whitening_of_few_images_stays_with_a_warning(
 
 
 @pytest.mark.slow
+def test_a_whitening_of_few_images_in_a_workspace_that_grew_is_said(
+    tmp_path: Path, ingest: Ingest, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workspace_whitening, "LEAST_IMAGES", 4)
+    monkeypatch.setattr(workspace_whitening, "ENOUGH_IMAGES", 12)
+    scenes = write_scenes(tmp_path / "in", 20)
+    ingest(tmp_path, "pool", scenes[:6])
+    assert layer(tmp_path, tiny_file, "pool") == "whitened"
+    ingest(tmp_path, "reference", scenes[:11])
+    assert layer(tmp_path, tiny_file, "reference") == "whitened"
+    assert "note: the whitening" not in capsys.readouterr().err
+    ingest(tmp_path, "basic", scenes)
+    assert layer(tmp_path, tiny_file, "basic") == "whitened"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "was fitted on 6 pool images, and the workspace has 20 basic images now" in said
+
+
+@pytest.mark.slow
 def test_images_that_cannot_be_read_are_said_and_too_few_others_are_refused(
     tmp_path: Path, ingest: Ingest, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
