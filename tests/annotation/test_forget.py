@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from ndec_builder.annotation import leave
 from ndec_builder.annotation.records import ledger
+from ndec_builder.annotation.settings import LeaveConfig
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep import forget
 from ndec_builder.annotation.upkeep.settings import ForgetConfig
@@ -16,6 +18,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import INCIDENTS, LABEL_ROWS, SET_ASIDE, TASKS, table_of
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace
+from support.replaced_picture import Team, said
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -109,3 +112,25 @@ def test_files_that_still_have_the_name_are_listed(workspace: Workspace, capsys:
 def test_an_unknown_name_is_refused(workspace: Workspace) -> None:
     with pytest.raises(NdecError, match=r"no table .* 'zoe'; there are: alice, bob, carl"):
         forget.run(ForgetConfig(workspace.root, "zoe", offline=True))
+
+
+@pytest.mark.slow
+def test_someone_who_did_not_leave_before(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    """Open pairs stay in the renamed project, and a label given there later brings no login back."""
+    team.push("alice", "ben")
+    mine = team.open("alice")
+    team.answer("alice", "unrelated", pairs=mine[:1])
+    team.pull()
+    assert set(team.tables.labels["login"].to_pylist()) != {None}
+    capsys.readouterr()
+    (entry,) = read_json(forget.run(ForgetConfig(team.workspace.root, "alice")))
+    name = entry["pseudonym"]
+    assert f"2 open pairs stay with {name}, in the renamed projects: `ndec annotate leave {name}`" in said(capsys)
+    assert not [p for p in team.server.state()["projects"].values() if "alice" in str(p)]
+    team.answer(name, "hard_negative", pairs=mine[1:2])
+    leave.run(LeaveConfig(team.workspace.root, name))
+    labels = team.tables.labels.to_pylist()
+    assert [(row["annotator"], row["label"], row["login"]) for row in labels] == [
+        (name, "unrelated", None), (name, "hard_negative", None),
+    ]  # fmt: skip
+    assert sorted(team.open("ben")) == sorted({*team.tables.tasks["pair_id"].to_pylist()} - {*mine[:2]})

@@ -16,6 +16,7 @@ from ndec_builder.annotation.label_studio.restored_server import KeptLabels
 from ndec_builder.annotation.label_studio.server_snapshot import Assignee
 from ndec_builder.annotation.records.label_file import LABELS_IN_MEMORY
 from ndec_builder.annotation.records.pictures import has_tag, is_former, pair_of
+from ndec_builder.annotation.records.pseudonyms import is_pseudonym
 from ndec_builder.annotation.records.skips import DELETED, SKIPPED, LabelState
 from ndec_builder.core.schemas import table_of
 
@@ -75,7 +76,7 @@ def new_rows(
     newly_skipped, withdrawn (labels that no longer count), foreign (not a pair of this split), unreadable (no known
     choice), former (new or changed labels of pictures that were replaced since).
     """
-    rows = NewRows()
+    rows, logins = NewRows(), {} if is_pseudonym(assignee[1]) else logins
     for question, same in answers_by_pair(found):
         if question is None or (pair_id := pair_of(question)) not in pairs:
             counts["foreign"] += sum(one.answer is not None or one.skip is not None for one in same)

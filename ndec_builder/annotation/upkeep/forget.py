@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -17,9 +16,10 @@ import pyarrow as pa
 
 from ndec_builder.annotation.label_studio import projects
 from ndec_builder.annotation.label_studio.connection import connect_label_studio, explain_errors
-from ndec_builder.annotation.label_tables import keys
+from ndec_builder.annotation.label_tables import keys, no_gold
 from ndec_builder.annotation.push_options import read_push_options, write_push_options
 from ndec_builder.annotation.records.ledger import APPEND_ONLY, previous_file, rewrite
+from ndec_builder.annotation.records.pseudonyms import new_pseudonym
 from ndec_builder.annotation.tables import AnnotationTables
 from ndec_builder.annotation.upkeep.settings import ForgetConfig
 from ndec_builder.core.console import number_of, say
@@ -44,7 +44,7 @@ def run(config: ForgetConfig) -> Path:
 
     The labels, and whose labels belong together, stay. Logins of this annotator are removed, other people's stay.
     The projects in Label Studio are renamed first. After a kill, the same command finishes the work. Raises NdecError
-    for a name that no table has. Prints which files still have the name.
+    for a name that no table has. Prints how many pairs are still open, and which files still have the name.
     """
     workspace = Workspace(config.workspace)
     folder = workspace.root / "annotation"
@@ -76,13 +76,18 @@ def run(config: ForgetConfig) -> Path:
         f"{number_of(files, 'record')}; {number_of(renamed, 'project')} in Label "
         "Studio were renamed. The account in Label Studio and backups are not touched (docs/how-to/personal-data.md)"
     )
+    if waiting := sum(_open_pairs(AnnotationTables(workspace, split), pseudonym) for split in splits):
+        say(
+            f"{number_of(waiting, 'open pair stays', 'open pairs stay')} with {pseudonym}, in the renamed projects: "
+            f"`ndec annotate leave {pseudonym}` gives them to others"
+        )
     for left in _still_named(workspace.root, {config.annotator, *logins}):
         say(f"still named in {left}")
     return path
 
 
 def _pseudonym(pending: Path, name: str, workspace: Workspace, splits: Collection[str]) -> str:
-    """A random pseudonym, or that of an interrupted run. A hash of the name could be guessed."""
+    """A random pseudonym, or that of an interrupted run."""
     if pending.is_file():
         known = read_json(pending)
         if known["annotator"] != name:
@@ -96,9 +101,14 @@ def _pseudonym(pending: Path, name: str, workspace: Workspace, splits: Collectio
         raise NdecError(
             f"no table of this workspace names the annotator {name!r}; there are: {', '.join(sorted(names)) or 'none'}"
         )
-    pseudonym = f"person-{secrets.token_hex(4)}"
+    pseudonym = new_pseudonym()
     write_json(pending, {"annotator": name, "pseudonym": pseudonym})
     return pseudonym
+
+
+def _open_pairs(tables: AnnotationTables, name: str) -> int:
+    done = tables.labelled | tables.skipped
+    return sum(key[2] == name and key not in done for key in keys(no_gold(tables.tasks)))
 
 
 def _names(tables: AnnotationTables) -> set[str]:
