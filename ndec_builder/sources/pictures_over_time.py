@@ -55,16 +55,17 @@ def bytes_of(picture: str) -> str:
 def record_replaced(workspace: Workspace, role: str, coming: Path) -> None:
     """Append what the table `coming` replaces, removes or turns to the record; call it before that becomes the table.
 
-    An unknown hash (an image that was never opened) ends what is known of the picture before. If the process is killed
-    in between, the record has rows about pictures that are still present; these change nothing.
+    An unknown hash (an image that was never opened) ends what is known of the picture before. A removed image with one
+    is recorded as well: people may have labelled it. If the process is killed in between, the record has rows about
+    pictures that are still present; these change nothing.
     """
     if not workspace.images(role).is_file():
         return
     old, new = read_table(workspace.images(role), _COLUMNS), read_table(coming, _COLUMNS)
-    old = old.filter(pc.is_valid(old["sha256"]))
     place = pc.index_in(old["image_id"], value_set=new["image_id"].combine_chunks())
     now = picture_column(new).take(place)  # null: removed or unknown
-    gone = old.filter(pc.fill_null(pc.not_equal(now, picture_column(old)), True))
+    other = pc.and_(pc.is_valid(old["sha256"]), pc.fill_null(pc.not_equal(now, picture_column(old)), True))
+    gone = old.filter(pc.or_(other, pc.is_null(place)))
     if gone.num_rows:
         until = pa.array([datetime.now(UTC)] * gone.num_rows, REPLACED.field("until").type)
         rows = gone.append_column("until", until).cast(REPLACED)
@@ -80,16 +81,18 @@ class PicturesOverTime:
     def __init__(self, workspace: Workspace, role: str) -> None:
         self._workspace, self._role = workspace, role
         rows = _record(workspace, role).sort_by([("image_id", "ascending"), ("until", "ascending")])
+        self._touched = rows["image_id"].combine_chunks()
+        rows = rows.filter(pc.is_valid(rows["sha256"]))
         self._ids, self._pictures = rows["image_id"].combine_chunks(), picture_column(rows).combine_chunks()
         self._until = rows["until"].cast(pa.int64()).to_numpy()
 
     @cached_property
     def replaced(self) -> pa.Array:
-        """Ids that had another picture before, each once."""
-        return self._ids.unique()
+        """Ids that had another picture before or were removed, each once."""
+        return self._touched.unique()
 
     def _rows(self, image_id: str) -> slice:
-        """The rows of the record about an image."""
+        """The rows about an image among those whose picture is known."""
         return slice(*(find(self._ids, image_id, key=methodcaller("as_py")) for find in (bisect_left, bisect_right)))
 
     def present(self, ids: Iterable[str]) -> dict[str, str | None]:
@@ -114,7 +117,7 @@ class PicturesOverTime:
         return next(iter(self._pictures[rows][later:].to_pylist()), None)
 
     def former(self, image_id: str) -> list[str]:
-        """All pictures that an id had and lost, oldest first."""
+        """All known pictures that an id had and lost, oldest first."""
         return list(self._pictures[self._rows(image_id)].to_pylist())
 
 

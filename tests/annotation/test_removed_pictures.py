@@ -10,6 +10,7 @@ import pytest
 from ndec_builder.annotation import resolve
 from ndec_builder.annotation.settings import ResolveConfig, StatusConfig
 from ndec_builder.annotation.status import former_text, status
+from ndec_builder.core.schemas import IMAGES, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.core.workspace import Workspace
 from support.replaced_picture import QUERY, Team, list_images, said
@@ -69,6 +70,26 @@ def test_an_open_task_of_a_removed_picture_is_taken_back_until_the_picture_retur
     assert row["left"] == 6
     team.push("ann")
     assert pair in team.open("ann") and len(team.open("ann")) == 6
+
+
+def test_an_open_task_of_a_removed_picture_that_was_only_listed(make_team: Callable[..., Team]) -> None:
+    """A pool that was listed without opening its images: its pictures are shown as well, from their addresses."""
+    team = make_team()
+    path = team.workspace.images("pool")
+    listed = [row | dict.fromkeys(("sha256", "width", "height", "format")) for row in read_table(path).to_pylist()]
+    write_table(path, table_of(IMAGES, listed))
+    team.push("ann")
+    (pair,) = (row["pair_id"] for row in team.tables.tasks.to_pylist() if row["query_id"] == QUERY)
+    list_images(team.workspace, "pool", table_of(IMAGES, [row for row in listed if row["image_id"] != QUERY]))
+    left = [row["left"] for row in status(StatusConfig(team.workspace.root))]
+    team.push("ann")
+    assert pair not in team.open("ann") and left == [len(team.open("ann"))]
+    assert any(
+        "1 open pair is of images that were removed" in line for line in former_text(StatusConfig(team.workspace.root))
+    )
+    list_images(team.workspace, "pool", table_of(IMAGES, listed))
+    team.push("ann")
+    assert pair in team.open("ann")
 
 
 def test_a_renamed_project_is_said_once(team: Team, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,9 +34,14 @@ class GoldOverTime:
         self._queries = rows_by_id(gold_images(workspace), ids, ["sha256"]) if ids else {}
 
     def lost(self) -> set[str]:
-        """The pairs whose pictures today, or their hashes, are not those that the truth is about."""
+        """The pairs whose pictures today, or their hashes, are not those that the truth is about, or were removed."""
         now = gold_tags(self._workspace, self._rows)
-        return {row["pair_id"] for row in self._rows if now[row["pair_id"]] != self._made_for(row)}
+        present = self._pictures.present(row["reference_id"] for row in self._rows)
+        return {
+            row["pair_id"]
+            for row in self._rows
+            if row["reference_id"] not in present or now[row["pair_id"]] != self._made_for(row)
+        }
 
     def mislabelled(self, labels: pa.Table) -> set[str]:
         """The pairs with a label (schema LABEL_ROWS) of other pictures than they were made for.
@@ -59,7 +64,7 @@ class GoldOverTime:
 
     def _made_for(self, row: _Row) -> str | None:
         tag: str | None = row["pictures"]
-        return tag or self._tag(row, self._pictures.former(row["reference_id"])[0])
+        return tag or self._tag(row, next(iter(self._pictures.former(row["reference_id"])), None))
 
     def _tag(self, row: _Row, reference: str | None) -> str | None:
         return pictures_tag(self._queries.get(row["query_id"], {}).get("sha256"), reference)  # gold is made upright
