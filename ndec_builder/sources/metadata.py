@@ -11,7 +11,7 @@ from ndec_builder.core.errors import NdecError
 from ndec_builder.sources.image_ids import is_missing
 
 NAMES = {
-    # column: names that sources use for it; the first one present counts
+    # column: names that sources use for it; the first one with text counts
     "license": ("license", "License", "licence"),
     "author": ("author", "Author", "creator"),
     "author_url": ("author_url", "AuthorProfileURL"),
@@ -26,8 +26,8 @@ def licence_columns(metadata: Mapping[str, Any]) -> dict[str, str | None]:
     """The licence columns that the metadata fills. Values that are not text are ignored."""
     found: dict[str, str | None] = {}
     for column, names in NAMES.items():
-        value = next((metadata[name] for name in names if isinstance(metadata.get(name), str)), None)
-        if value:
+        values = (metadata.get(name) for name in names)
+        if value := next((value for value in values if isinstance(value, str) and value), None):
             found[column] = value
     return found
 

@@ -10,7 +10,7 @@ from ndec_builder.core.access.hosts import parse_allowed
 from ndec_builder.core.config import MAX_PIXELS, Config, described, option, setting
 from ndec_builder.core.errors import UsageError
 from ndec_builder.core.vocabulary import ROLES
-from ndec_builder.sources.image_ids import check_rule
+from ndec_builder.sources.image_ids import COLUMN, check_rule
 
 SOURCE_KINDS = {
     # name: what the source is
@@ -28,6 +28,7 @@ SOURCE_KINDS = {
 }
 MANY_ROLES = ("ndec", "disc21", "copydays")  # kinds that know the roles themselves: `ndec ingest all`
 FIXED_IDS = ("openimages", "disc21", "ndec", "copydays")  # kinds whose files define the ids
+WITHOUT_COLUMNS = ("folder", "imagefolder", "list")  # kinds that know nothing but names
 # kinds whose files define the groups, with the rules that they allow
 OWN_GROUPS = {"openimages": ("none", "image", "folder", "author"), "disc21": (), "ndec": (), "copydays": ()}
 # image is an older name of none
@@ -124,6 +125,11 @@ def check_source(config: IngestConfig) -> None:
         )
     if config.id and config.kind in FIXED_IDS:
         raise UsageError(f"--id does not apply to kind {config.kind!r}: its files define the ids of their images")
+    if config.id.startswith(COLUMN) and config.kind in WITHOUT_COLUMNS:
+        raise UsageError(
+            f"--id {config.id} names a column of a table, and {config.source} is read as {config.kind!r}, which has no "
+            "columns; give --id stem or path, or describe the pictures in a metadata.csv in their folder"
+        )
     allowed = ("auto", *OWN_GROUPS.get(config.kind, (config.group_by,)))
     if config.group_by not in allowed:
         raise UsageError(

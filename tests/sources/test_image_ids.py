@@ -129,6 +129,7 @@ def test_a_row_without_the_id_is_a_reject(tmp_path: Path) -> None:
         ({"id": "name"}, "id 'name' is unknown; it is stem, path, or column:NAME"),
         ({"id": "column:"}, "id 'column:' is unknown"),
         ({"id": "path", "kind": "disc21"}, "--id does not apply to kind 'disc21'"),
+        ({"id": "column:photo"}, "--id column:photo names a column of a table, and .* is read as 'folder'"),
     ],
 )
 def test_rules_that_make_no_sense(tmp_path: Path, settings: dict[str, str], message: str) -> None:

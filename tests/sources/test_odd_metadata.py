@@ -115,3 +115,12 @@ def test_endings_are_removed_whatever_is_installed(
     monkeypatch.setattr("ndec_builder.sources.ground_truth.SUFFIXES", {".jpg"}, raising=False)  # without the extra
     (tmp_path / "gt.csv").write_text(f"q.1.{ending},r.{ending}\n")
     assert read_ground_truth(tmp_path / "gt.csv") == [("q.1", "r")]
+
+
+def test_an_empty_cell_does_not_hide_another_name_of_the_same_thing(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(picture(1))
+    (folder / "metadata.csv").write_text("file_name,license,License,title,caption\na.jpg,,CC-BY-4.0,,A cat\n")
+    row = Ingested(tmp_path, folder).rows["a"]
+    assert (row["license"], row["title"]) == ("CC-BY-4.0", "A cat")
