@@ -14,13 +14,14 @@ from ndec_builder.core.access.references import References
 from ndec_builder.core.access.remote import retried
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.listing import Stamp, without_ending
+from ndec_builder.sources.listing import Stamp, name_all, without_ending
 from ndec_builder.sources.settings import IngestConfig
 from ndec_builder.sources.unread import Unread
 
 _Value = TypeVar("_Value")
 # what fsspec's file systems call size, time of change and version: local, http, s3, gs, Azure
 _VERSIONS = ("size", "mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash", "created")
+_PART = re.compile(r"(.*?)(\d{1,6})-of-(\d{1,5})(?!\d)")  # of `datasets`, TensorFlow and many others
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
@@ -90,6 +91,28 @@ def containers(
     if not found:
         raise UsageError(f"no {suffix} file at {source}; {what}")
     return [(name if is_uri(name) else workspace.uri_of(Path(name)), name) for name in sorted(set(found))]
+
+
+def missing_parts(source: Path | str, names: Sequence[str]) -> list[str]:
+    """Phrases about files that the names of their siblings count: of `train-00000-of-00003` there are three.
+
+    names: of the files that `containers` found. A source that is one file, or names each file in braces, is complete.
+    """
+    if len(expand(str(source))) > 1 or list(names) == [str(source)]:
+        return []
+    sets: dict[tuple[str, str], set[int]] = {}
+    for name in names:
+        folder, slash, file = name.rpartition("/")
+        if part := _PART.match(file):
+            sets.setdefault((f"{folder}{slash}{part[1]}", part[3]), set()).add(int(part[2]))
+    phrases = []
+    for (start, total), numbers in sorted(sets.items()):
+        first = int(max(numbers) == int(total))  # some count from 1
+        width, lost = len(total), sorted(set(range(first, first + int(total))) - numbers)
+        if lost:
+            what = f"of {int(total):,} files {start}…-of-{total} are missing"
+            phrases.append(name_all(what, [f"number {number:0{width}}" for number in lost]))
+    return phrases
 
 
 def labels(names: Sequence[str]) -> list[str]:

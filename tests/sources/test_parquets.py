@@ -18,6 +18,7 @@ from ndec_builder.core.storage import read_table, read_uri
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.sources.ingest import run
 from ndec_builder.sources.settings import IngestConfig
+from support.ingesting import write_tar
 from support.pictures import scene, write_scenes
 
 
@@ -163,6 +164,23 @@ def test_metadata_with_impossible_file_names(tmp_path: Path) -> None:
     (tmp_path / "p" / "metadata.jsonl").write_text("\n".join(lines))
     with pytest.raises(GapsError, match="2 × a name that no file and no address can have"):
         ingest(tmp_path, tmp_path / "p", kind="hf")
+
+
+def test_files_that_the_names_of_the_others_count_are_missed(tmp_path: Path) -> None:
+    """A download that stopped after two of three files; one file of it, or names in braces, are what was asked for."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for part in (0, 2):
+        pq.write_table(pa.table({"jpg": [png(part)]}), folder / f"train-{part:05d}-of-00003-0a1b.parquet")
+        write_tar(folder / f"shard-{part + 1}-of-3.tar", {f"{part}.png": png(part)})
+    for kind, missing in (("parquet", r"train-…-of-00003 .*: number 00001"), ("tar", r"shard-…-of-3 .*: number 2")):
+        with pytest.raises(GapsError, match=f"1 of 3 files .*{missing}"):
+            ingest(tmp_path, folder, kind=kind)
+        assert len(Workspace(tmp_path / "ws").read_images("pool")) == 2
+    assert len(ingest(tmp_path, folder / "shard-1-of-3.tar")) == 1
+    assert len(ingest(tmp_path, f"{folder}/shard-{{1,3}}-of-3.tar")) == 2
+    pq.write_table(pa.table({"jpg": [png(1)]}), folder / "train-00001-of-00003-2c3d.parquet")
+    assert len(ingest(tmp_path, f"{folder}/train-*.parquet")) == 3
 
 
 def test_broken_directories(tmp_path: Path, dataset: datasets.Dataset) -> None:

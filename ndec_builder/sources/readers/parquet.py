@@ -20,7 +20,15 @@ from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_uri
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import containers, is_uri, labels, open_container, references_of, scanned
+from ndec_builder.sources.containers import (
+    containers,
+    is_uri,
+    labels,
+    missing_parts,
+    open_container,
+    references_of,
+    scanned,
+)
 from ndec_builder.sources.image_ids import COLUMN, ID_NAMES, is_missing
 from ndec_builder.sources.listing import SourceContents, stem, without_ending
 from ndec_builder.sources.metadata import NAMES
@@ -65,7 +73,8 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         count += len(rows)
     if not count:
         raise UsageError(f"no row in {config.source}; {_HINT}")
-    return images.contents(notes=[_others(config, named, workspace)])
+    gaps = missing_parts(config.source, [name for _, name in found])
+    return images.contents(gaps, notes=[_others(config, named, workspace)])
 
 
 def _others(config: IngestConfig, named: Set[str], workspace: Workspace) -> str:

@@ -13,7 +13,7 @@ from ndec_builder.core.addresses import Slice
 from ndec_builder.core.decode import SUFFIXES
 from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.containers import containers, is_uri, labels, open_container, scanned
+from ndec_builder.sources.containers import containers, is_uri, labels, missing_parts, open_container, scanned
 from ndec_builder.sources.listing import SourceContents, name_all, stem, without_ending
 from ndec_builder.sources.metadata import described_orientation
 from ndec_builder.sources.readers.described import FORMATS_WITH_LATE_EXIF, ORIENTATION_BYTES, DescribedImages
@@ -48,7 +48,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     if _is_packed_name(config):
         _refuse_packed(config)
     shards = containers(config.source, ".tar", workspace, _HINT, images.unread)
-    gaps: list[str] = []
+    gaps = missing_parts(config.source, [name for _, name in shards])
     notes: list[str] = []
     count = 0
     for (uri, name), label in zip(shards, labels([uri for uri, _ in shards]), strict=True):
