@@ -112,7 +112,10 @@ class Sequence:
 
     def _push(self, split: str) -> None:
         self.steps.append(f"push {split}")
+        before = AnnotationTables(self.workspace, split).labels.num_rows
         push.run(PushConfig(self.root, split, annotators=("ann",), overlap=0.0))
+        if AnnotationTables(self.workspace, split).labels.num_rows != before:  # it pulls first if a picture was removed
+            self._is_pulled(split)
         self._check_tasks(split)
 
     def _check_tasks(self, split: str) -> None:
@@ -190,6 +193,9 @@ class Sequence:
     def _pull(self, split: str) -> None:
         self.steps.append(f"pull {split}")
         pull.run(PullConfig(self.root, split))
+        self._is_pulled(split)
+
+    def _is_pulled(self, split: str) -> None:
         self.pulled |= {key: label for key, label in self.said.items() if key[0] == split}
 
     def _resolve(self, split: str) -> None:
