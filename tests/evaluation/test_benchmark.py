@@ -129,6 +129,8 @@ def test_the_threshold_that_the_checkpoints_chose(small: Any, make_checkpoint: C
     assert "> 1.04 (the checkpoint's own" in behind["protocol"]["filter"]
     with pytest.raises(UsageError, match=r"--threshold auto takes the one .*chose-none .*has none"):
         run(BenchmarkConfig(**common, checkpoint=make_checkpoint("chose-none"), threshold="auto"))
+    with pytest.raises(UsageError, match=r"chose-1 .* at 96 px has none .* used at another --test-size"):
+        run(BenchmarkConfig(**common, checkpoint=one, threshold="auto", test_size=(96,)))
 
 
 def test_checkpoint_gives_vectors_and_norms(small: Any, make_checkpoint: Callable[..., Path]) -> None:

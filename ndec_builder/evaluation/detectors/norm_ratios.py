@@ -34,7 +34,7 @@ def filter_threshold(config: BenchmarkConfig, scored: Scored) -> float:
     if scored.threshold is None:
         raise UsageError(
             f"--threshold auto takes the one that `ndec train-asl` chose on training data, but {scored.about} has "
-            "none (trained with keep_copies = 0, as a whole network, by an older ndec or on too few images); train "
-            "again, or give a number"
+            "none (trained with keep_copies = 0, as a whole network, by an older ndec or on too few images; or used at "
+            "another --test-size than it was chosen at); train again, or give a number"
         )
     return scored.threshold

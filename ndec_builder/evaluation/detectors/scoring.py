@@ -232,7 +232,8 @@ def _score_by_search(
     about = " + ".join(detector.about for detector in detectors)
     if config.test_size:
         about += f", at {' and '.join(map(str, config.test_size))} px"
-    norms, threshold = _norms(sides, dataset), _joint_threshold(detectors)
+    own_size = all({*config.test_size} <= {detector.backbone.size} for detector in detectors)
+    norms, threshold = _norms(sides, dataset), _joint_threshold(detectors) if own_size else None
     return Scored(predictions, about, norms, _weights(detectors), _rejects(sides), threshold)
 
 
