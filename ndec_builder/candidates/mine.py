@@ -26,6 +26,7 @@ from ndec_builder.candidates.role_vectors import (
     RoleVectors,
     load_search_vectors,
     refuse_missing_background,
+    report_other_model,
     report_other_settings,
 )
 from ndec_builder.candidates.search.score_normalization import Normalization
@@ -69,6 +70,7 @@ def run(config: MineConfig) -> Path:
     record = RunRecord("mine", config, RESULT_VERSION)
     workspace = Workspace(config.workspace)
     directory = workspace.candidates(config.split)
+    report_other_model(workspace, config.model, config.embed_settings)
     _ingest(config)
     first = split_mined_first(workspace, config.split)
     done = (directory / "run.json").is_file() and _is_done(directory, _mark(config, workspace, first)[0])

@@ -114,6 +114,18 @@ def _refuse_old_import(workspace: Workspace, role: str, model: str) -> None:
     )
 
 
+def report_other_model(workspace: Workspace, model: str, settings: Path | None = None) -> None:
+    """Say that the settings file names another model under [embed] than the one that is searched with."""
+    path = settings or workspace.settings
+    embed = read_settings(path).get("embed")
+    asked = embed.get("model") if isinstance(embed, dict) else None
+    if asked and asked != model:
+        say(
+            f"note: [embed] of {path} says model = {asked}, and this searches with {model}, because [mine] has a "
+            f"setting of its own: set model there too, or give --model {asked}"
+        )
+
+
 def report_other_settings(workspace: Workspace, split: str, model: str, settings: Path | None = None) -> None:
     """Say where [embed] of the settings file differs from what the stored vectors of a split were made with.
 

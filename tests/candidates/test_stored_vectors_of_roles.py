@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ndec_builder.api import configure
 from ndec_builder.candidates.mine import run as mine
 from ndec_builder.candidates.role_vectors import load_role_vectors, report_other_settings
 from ndec_builder.candidates.settings import MineConfig
@@ -40,6 +41,20 @@ def test_settings_that_stored_vectors_do_not_follow_are_named(embedded, capsys):
     assert "says whiten = False, dim = 64, but the pool vectors were made with whiten = True, dim = 0;" in said
     assert "`ndec embed pool --model efficientnet-lite0` makes them again" in said
     assert "reference vectors" not in said  # what they recorded is as asked; the rest is unknown
+
+
+def test_another_model_under_embed_is_said_before_the_search(bench, capsys):
+    """`ndec embed` takes it from [embed], `ndec mine` from [mine]: pairs of the wrong model would go to people."""
+    bench.workspace.root.mkdir()
+    bench.workspace.settings.write_text('[embed]\nmodel = "timm:resnet50"\n[mine]\ntop = 3\n')
+    with pytest.raises(NdecError, match="no pool images"):
+        mine(configure(MineConfig, bench.workspace.root))
+    assert "says model = timm:resnet50, and this searches with efficientnet-lite0" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    with pytest.raises(NdecError, match="no pool images"):
+        mine(configure(MineConfig, bench.workspace.root, model="timm:resnet50"))
+    assert "this searches" not in capsys.readouterr().err
 
 
 def test_nothing_is_said_of_equal_settings(embedded, tmp_path, capsys):
