@@ -80,9 +80,10 @@ class PicturesOverTime:
 
     def __init__(self, workspace: Workspace, role: str) -> None:
         self._workspace, self._role = workspace, role
-        rows = _record(workspace, role).sort_by([("image_id", "ascending"), ("until", "ascending")])
+        rows = _record(workspace, role)
         self._touched = rows["image_id"].combine_chunks()
-        rows = rows.filter(pc.is_valid(rows["sha256"]))
+        rows = rows.filter(pc.is_valid(rows["sha256"]))  # others may be a whole pool that was only listed
+        rows = rows.sort_by([("image_id", "ascending"), ("until", "ascending")])
         self._ids, self._pictures = rows["image_id"].combine_chunks(), picture_column(rows).combine_chunks()
         self._until = rows["until"].cast(pa.int64()).to_numpy()
 

@@ -233,6 +233,20 @@ def test_a_pair_is_asked_again_if_a_picture_has_another_rotation(
     assert count == ["hard_negative"]  # as with bytes that return
 
 
+def test_a_skip_of_the_old_picture_gives_the_new_one_to_somebody_else(team: Team) -> None:
+    team.push("ann", "ben")
+    pair = pair_of_query(team)
+    (skipper,) = (name for name in ("ann", "ben") if pair in team.open(name))
+    team.answer(skipper, None, pairs=[pair])
+    team.pull()
+    replace_picture(team.workspace, "pool", QUERY, 907)
+    team.push()
+    other = {"ann": "ben", "ben": "ann"}[skipper]
+    (task,) = team.tasks(other, pair=pair)
+    assert task["data"]["pictures"] == team.tables.shown.tags({pair: images(team, pair)})[pair]
+    assert pair not in team.open(skipper) and pair in team.open(other)
+
+
 def images(team: Team, pair: str) -> tuple[str, str]:
     (row,) = (row for row in team.tables.tasks.to_pylist() if row["pair_id"] == pair)
     return row["query_id"], row["reference_id"]
