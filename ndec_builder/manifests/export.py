@@ -22,7 +22,7 @@ from ndec_builder.manifests.pair_folders import folders_csv
 from ndec_builder.manifests.publish import version_note, written_once
 from ndec_builder.manifests.settings import ExportConfig
 from ndec_builder.manifests.writing.gather import read_material, renamed_images, with_distinct_ids
-from ndec_builder.manifests.writing.hashes import write_hashes
+from ndec_builder.manifests.writing.hashes import hash_packages, write_hashes
 from ndec_builder.manifests.writing.lineage import corpus_facts, ingested_pairs, lineage
 from ndec_builder.manifests.writing.open_selected import select_opened
 from ndec_builder.manifests.writing.pack import pack
@@ -66,15 +66,16 @@ def run(config: ExportConfig) -> Path:
     directory = workspace.manifest(f"{config.name}-{config.version}")
     try:
         with written_once(directory) as building:
-            packed, shards, hashed = None, list[Path](), dict[str, Any]()
-            if config.hash_names:
-                path, hashes, unhashed = write_hashes(building, selection.tables, workspace.resolve, config.hash_names)
-                shards.append(path)
-                hashed = {"hashes": hashes} | ({"images_without_hashes": unhashed} if unhashed else {})
+            packed, shards, hashed, resolve = None, list[Path](), dict[str, Any](), workspace.resolve
+            hashes = hash_packages(config.hash_names)
             if config.materialize != "none":
                 done = pack(building, selection.tables, workspace.resolve, config)
                 selection = replace(selection, tables=done.tables)
-                packed, shards = done.facts, [*shards, *done.shards]
+                packed, shards, resolve = done.facts, done.shards, lambda uri: f"{building}/{uri}"
+            if hashes:  # of the pictures that readers get, which may be smaller
+                path, unhashed = write_hashes(building, selection.tables, resolve, config.hash_names)
+                shards = [path, *shards]
+                hashed = {"hashes": hashes} | ({"images_without_hashes": unhashed} if unhashed else {})
             info = write_dataset(
                 building, config, selection, *origin, preset,
                 ingested_pairs(workspace), packed, shards, _folders(material, selection), cleaned, hashed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -23,8 +24,9 @@ from support.decided_world import World
 
 
 @pytest.mark.slow
-def test_every_image_has_the_hashes_of_the_libraries(world: World) -> None:
-    directory = run(ExportConfig(world.workspace.root, hashes="phash, pdq", materialize="folder"))
+@pytest.mark.parametrize("how", [{}, {"resize": 20, "image_format": "jpeg", "quality": 20}], ids=["kept", "smaller"])
+def test_every_image_has_the_hashes_of_the_libraries(world: World, how: dict[str, Any]) -> None:
+    directory = run(ExportConfig(world.workspace.root, hashes="phash, pdq", materialize="folder", **how))
     found = pq.read_table(directory / "hashes.parquet")
     assert found.column_names == ["table", "image_id", "pdq", "pdq_quality", "phash"]
     manifest = open_manifest(directory)

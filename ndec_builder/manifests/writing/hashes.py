@@ -27,18 +27,21 @@ FILE = "hashes.parquet"
 _BATCH = 1024
 
 
+def hash_packages(names: tuple[str, ...]) -> dict[str, str]:
+    """The package of each hash with its version. Raises UsageError without the package of a hash."""
+    return {name: f"{HASHES[name]} {_version(name, HASHES[name])}" for name in names}
+
+
 def write_hashes(
     directory: Path, tables: Mapping[str, pa.Table], resolve: Callable[[str], str], names: tuple[str, ...]
-) -> tuple[Path, dict[str, str], int]:
-    """Write `directory`/hashes.parquet; returns it, the package of each hash with its version, and images without one.
+) -> tuple[Path, int]:
+    """Write `directory`/hashes.parquet; returns it, and the number of images without a hash.
 
     Columns: table, image_id, and of the upright RGB picture for `pdq` its 256 bits as 64 hexadecimal digits, with
     `pdq_quality` (0–100; ThreatExchange discards 49 and below), for `phash` the 64 bits of imagehash's DCT hash as 16
     digits. One row per image, in the order of the tables. The hashes of an unreadable picture are null; these are
-    counted. Raises UsageError without the package of a hash.
+    counted.
     """
-    packages = {name: HASHES[name] for name in names}
-    made_by = {name: f"{package} {_version(name, package)}" for name, package in packages.items()}
     rows: dict[str, list[Any]] = {"table": [], "image_id": []}
     columns = [column for name in names for column in (("pdq", "pdq_quality") if name == "pdq" else (name,))]
     rows |= {column: [] for column in columns}
@@ -64,7 +67,7 @@ def write_hashes(
         say(f"{number_of(len(unreadable), 'image')} could not be hashed; the first: {unreadable[0]}")
     types = {column: pa.int32() if column == "pdq_quality" else pa.string() for column in rows}
     table = pa.table({column: pa.array(values, types[column]) for column, values in rows.items()})
-    return write_table(directory / FILE, table), made_by, len(unreadable)
+    return write_table(directory / FILE, table), len(unreadable)
 
 
 def _version(name: str, package: str) -> str:
