@@ -12,6 +12,7 @@ import pytest
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine
+from ndec_builder.core.storage import sha256_file
 from ndec_builder.embeddings.backbones import Backbone, load_backbone
 from ndec_builder.embeddings.engines import describe_shards
 from ndec_builder.embeddings.engines.describe_shards import describe_in_shards
@@ -55,11 +56,14 @@ def test_shards_give_the_descriptors_and_rejects_of_one_process(
 ) -> None:
     monkeypatch.setattr(describe_shards, "DESCRIBED_PER_SHARD", 3)  # rounded up to full batches of 4
     paths = write_scenes(tmp_path / "in", 10)
+    sums = [sha256_file(path) for path in paths]
     paths[5].write_bytes(b"no picture")
-    table = pa.table({"image_id": [path.stem for path in paths], "uri": [str(path) for path in paths]})
+    paths[7].write_bytes(paths[8].read_bytes())  # changed since the ingest
+    names = [path.stem for path in paths]
+    table = pa.table({"image_id": names, "uri": [str(path) for path in paths], "sha256": sums})
     one = extract(backbone, table, str, batch_size=4, bf16="off")
     source = TrunkSource.of(backbone, "off")
     many = describe_in_shards(Engine(here=True), tmp_path / "out", source, table, 4, "f" * 64)
-    assert many.ids == one.ids and many.rejects == one.rejects and len(one.rejects) == 1
+    assert many.ids == one.ids and many.rejects == one.rejects and len(one.rejects) == 2
     assert np.array_equal(many.features, one.features)
     assert not (tmp_path / "out" / "shards").exists()

@@ -18,7 +18,7 @@ from ndec_builder.embeddings.engines.trunk_source import TrunkSource
 from ndec_builder.embeddings.extract import Extracted, extract
 
 DESCRIBED_PER_SHARD = 256
-_COLUMNS = ("image_id", "uri", "rotation")
+_COLUMNS = ("image_id", "uri", "rotation", "sha256")  # those that `extract` reads
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DescribeShard:
 def describe_in_shards(
     engine: Engine, output: Path, trunk: TrunkSource, images: pa.Table, batch_size: int, mark: str
 ) -> Extracted:
-    """Descriptors of images (image_id, absolute uri, perhaps rotation), as `extract` returns them, without `used`.
+    """Descriptors of images (image_id, absolute uri, perhaps rotation, sha256) as of `extract`, without `used`.
 
     Finished shards stay under `output` until all are done. `mark`: fingerprint of everything that the descriptors
     depend on. A shard has complete batches, so that each image is in the batch in which one process would put it.
