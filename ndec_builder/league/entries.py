@@ -22,6 +22,7 @@ from ndec_builder.core.errors import NdecError, UsageError
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.embeddings.model_names import parse_model
+from ndec_builder.evaluation.detectors.features import own_whitening
 from ndec_builder.evaluation.detectors.methods import Method, parse_method
 from ndec_builder.league.environments import Peer, built_in, find_peer
 from ndec_builder.league.own_detector import scratch_prefix
@@ -131,7 +132,7 @@ def run_entry(
         write_json(job, {"config": needed, "name": entry.name, "method": _plain(entry.method), "out": str(target)})
         command = [sys.executable, "-m", "ndec_builder.league.own_detector", str(job), config.ray_address]
         made_by = [__version__, sha256_file(job), *_contents(_inputs(entry, config)), *_precision()]
-        if not all(Workspace(config.workspace).whitening(name).is_dir() for name in _models(entry, config)):
+        if not all(_is_whitened(Workspace(config.workspace), name) for name in _models(entry, config)):
             made_by += filter(None, [training()])
     return _finished(command, [*key, *made_by], target, config.minutes)
 
@@ -160,6 +161,14 @@ def _inputs(entry: Entry, config: LeagueConfig) -> list[Path]:
 def _models(entry: Entry, config: LeagueConfig) -> Sequence[str]:
     """The models that an own detector runs."""
     return (config.model,) if entry.method is None else entry.method.source.get("model", ())
+
+
+def _is_whitened(workspace: Workspace, model: str) -> bool:
+    """Whether the workspace has a whitening for this model; also if it cannot be loaded, which its own process says."""
+    try:
+        return bool(own_whitening(workspace, model))
+    except NdecError:
+        return True
 
 
 def _weights(model: str) -> list[Path]:

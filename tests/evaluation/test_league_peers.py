@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from ndec_builder.cli import app
 from ndec_builder.core.errors import NdecError, UsageError
-from ndec_builder.core.storage import sha256_file
+from ndec_builder.core.storage import sha256_file, write_json
 from ndec_builder.core.workspace import Workspace
+from ndec_builder.embeddings.model_names import RESULT_VERSION, parse_model
 from ndec_builder.evaluation.benchmark import open_dataset
 from ndec_builder.evaluation.dataset import from_folders, from_manifest
 from ndec_builder.evaluation.halves import restricted
@@ -204,7 +205,11 @@ def test_other_training_images_are_another_whitening(tmp_path: Path, monkeypatch
     whitening = Workspace(tmp_path).whitening(config.model)
     whitening.mkdir(parents=True)
     (whitening / "whitening.npz").write_bytes(b"1")
+    made = {"result_version": RESULT_VERSION, "model_fingerprint": parse_model(config.model).fingerprint()}
+    write_json(whitening / "run.json", made)
     assert [ran("b"), ran("c")] == [True, False]  # that of the workspace
+    write_json(whitening / "run.json", made | {"result_version": 0})  # which an own detector does not use
+    assert [ran("c"), ran("d")] == [True, True]
 
 
 def test_training_images_that_could_not_be_read_make_another_whitening(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -100,18 +100,15 @@ def embedder_from_model(
     The shipped one is used with fewer than ENOUGH_IMAGES training images.
     """
     from ndec_builder.embeddings.backbones import best_device, load_backbone
-    from ndec_builder.embeddings.model_names import RESULT_VERSION, is_made_by, parse_model
+    from ndec_builder.embeddings.model_names import parse_model
     from ndec_builder.embeddings.settings import EmbedConfig
     from ndec_builder.embeddings.whitening import Whitening
     from ndec_builder.embeddings.workspace_whitening import ENOUGH_IMAGES, load_shipped_whitening
 
     backbone = load_backbone(name, best_device(device))
     weights = dict(backbone.weights)
-    stored = workspace.whitening(name)
-    record = read_json(stored / "run.json") if (stored / "run.json").is_file() else {}
-    current = record.get("result_version") == RESULT_VERSION and is_made_by(record, name)
-    if current and (stored / "whitening.npz").is_file():
-        whitening = Whitening.load(stored / "whitening.npz")
+    if record := own_whitening(workspace, name):
+        whitening = Whitening.load(workspace.whitening(name) / "whitening.npz")
         own = f"whitening of this workspace ({record['role']} images)"
         how = SHIPPED_NAME if record["role"] == "demo" else own
     elif (fit_on is None or fit_on[0].num_rows < ENOUGH_IMAGES) and (shipped := load_shipped_whitening(name)):
@@ -142,6 +139,17 @@ def embedder_from_model(
         return Embedder(backbone, backbone.fingerprint, lambda features: features, f"{name}, not whitened", weights)
     weights["whitening"] = whitening.fingerprint
     return Embedder(backbone, backbone.fingerprint, whitening.apply, f"{name}, {how}", weights)
+
+
+def own_whitening(workspace: Workspace, model: str) -> dict[str, Any]:
+    """The run record of the workspace's whitening of this model; empty if it has none of these weights and version."""
+    from ndec_builder.embeddings.model_names import RESULT_VERSION, is_made_by
+
+    stored = workspace.whitening(model)
+    if not (stored / "run.json").is_file() or not (stored / "whitening.npz").is_file():
+        return {}
+    record: dict[str, Any] = read_json(stored / "run.json")
+    return record if record.get("result_version") == RESULT_VERSION and is_made_by(record, model) else {}
 
 
 def whitening_sample(images: pa.Table) -> pa.Table:
