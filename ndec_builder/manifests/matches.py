@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ndec_builder.core.errors import NdecError
-from ndec_builder.manifests.arrow_ops import ArrowColumn, concatenated, mask, within
+from ndec_builder.core.schemas import LICENCE_COLUMNS
+from ndec_builder.manifests.arrow_ops import ArrowColumn, concatenated, mask, texts, within
 
 UNCLEAR = "copy_of_a_pool_image_without_a_clear_decision"
 LOST = "copy_of_an_image_that_was_replaced_or_removed"
@@ -75,6 +76,28 @@ def unclear_copies(edits: pa.Table, queries: pa.Table, undecided: Collection[str
     ends = {image[1]: _follow(source, image, ()) for image in source}
     found = {query_id: UNCLEAR for query_id, (role, name) in ends.items() if role == "pool" and name in undecided}
     return found | dict.fromkeys(_lost_copies(edits, queries, source), LOST)
+
+
+def with_facts_of_sources(queries: pa.Table, edits: pa.Table, images: Mapping[str, pa.Table]) -> pa.Table:
+    """The queries, copies with the group and licence that the image they were made from has today, also through copies.
+
+    `ndec edit` records those of its time; the source may have been ingested again since. queries: an images table ·
+    images: role → the images that copies are made from. Copies of an image that is gone keep what they have.
+    """
+    source = _sources(edits, queries["image_id"])
+    ends = {image[1]: _follow(source, image, ()) for image in source}
+    names, facts = [*LICENCE_COLUMNS, "group"], dict[_Image, dict[str, str | None]]()
+    for role, table in {**images, "query": queries}.items():
+        wanted = texts(name for of, name in ends.values() if of == role)
+        rows = table.filter(pa.array(within(table["image_id"], wanted))).select(["image_id", *names]).to_pylist()
+        facts |= {(role, row["image_id"]): row for row in rows}
+    found = [facts.get(ends[name]) if name in ends else None for name in queries["image_id"].to_pylist()]
+    for column in names if any(found) else ():
+        values = zip(queries[column].to_pylist(), found, strict=True)
+        values = texts(value if today is None else today[column] for value, today in values)
+        place = queries.column_names.index(column)
+        queries = queries.set_column(place, queries.schema.field(place), values)
+    return queries
 
 
 def _lost_copies(edits: pa.Table, queries: pa.Table, source: Mapping[_Image, _Image]) -> set[str]:

@@ -10,6 +10,7 @@ import pytest
 from ndec_builder.core.schemas import EDITS, IMAGES, table_of
 from ndec_builder.core.storage import read_table, write_table
 from ndec_builder.manifests.validate import validate
+from support.decided_world import LICENCE
 from support.exported import export, table
 
 
@@ -38,6 +39,25 @@ def test_a_copy_of_a_query_or_of_a_confirmed_copy_has_the_reference_of_its_sourc
     dropped = json.loads((directory / "manifest.json").read_text())["dropped"]
     assert dropped["queries"] == {"copy_of_a_pool_image_without_a_clear_decision": 2}
     assert not [found for found in validate(directory, images=False) if found.code.startswith("M2")]
+
+
+def test_copies_have_the_group_and_licence_that_their_source_has_today(world):
+    """The references were ingested again, by video and with a licence, after the copies were made."""
+    before = read_table(world.workspace.edits).to_pylist()
+    again = before[0] | {"image_id": "mine", "source_role": "query", "source_id": "copy-000000"}
+    write_table(world.workspace.edits, table_of(EDITS, [*before, again]))
+    world.truth(("stranger", None))
+    rows = world.workspace.read_images("reference").to_pylist()
+    rows[0] |= {"group": "video/a#1", "license": "CC0-1.0", "author": None}
+    rows[1] |= {"group": "video/a#1"}
+    write_table(world.workspace.images("reference"), table_of(IMAGES, rows))
+    directory = export(world)
+    found = {row["query_id"]: row for row in table(directory, "queries")}
+    names = ("copy-000000", "mine", "copy-000001")
+    assert [found[name]["group"] for name in names] == ["video/a#1"] * 3
+    assert [found[name]["license"] for name in names] == ["CC0-1.0", "CC0-1.0", LICENCE["license"]]
+    assert [found[name]["author"] for name in names] == [None, None, LICENCE["author"]]
+    assert found["stranger"]["group"] == "g-str"
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from ndec_builder.core.schemas import (
 from ndec_builder.core.storage import read_table
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, filled, first_of_each, mask, row_numbers, take, texts, within
+from ndec_builder.manifests.matches import with_facts_of_sources
 from ndec_builder.manifests.writing.labelled_pairs import (
     Labelled,
     confirmed_copies,
@@ -72,7 +73,7 @@ def read_material(
     if workspace.ground_truth.is_file():
         truth = read_table(workspace.ground_truth, GROUND_TRUTH.names)
     truth, edits = represented(truth, {"reference_id": twins["reference"]}), represented_sources(edits, twins)
-    queries = _images(workspace, "query")
+    queries = with_facts_of_sources(_images(workspace, "query"), edits, images)
     hard = read_hard_queries(hard_queries, queries) if hard_queries else pa.array([], pa.string())
     released = with_pair_ids(
         represented(released_pairs(workspace), {"former_id": twins["basic"], "latter_id": twins["pool"]})
