@@ -140,3 +140,61 @@ def test_a_pair_of_another_reference_and_a_renamed_reference(world: World) -> No
         path = folder / f"{name}.parquet"
         write_table(path, pa.concat_tables([read_table(path), table_of(schema, [row])]))
     assert kind_of(run(ExportConfig(world.workspace.root))) is None
+
+
+def rows_of(world: World, labels: list[tuple[str, str, str, str, int, str | None]]) -> None:
+    """Labels of split test with their tasks: (query, reference, label, annotator, minutes after NOON, tag)."""
+    rows = [
+        {"pair_id": pair_id("test", query, reference), "query_id": query, "reference_id": reference, "label": value,
+         "annotator": who, "round": "first", "annotated_at": NOON + timedelta(minutes=minutes), "is_gold": False,
+         "batch": 1, "position": 1, "pictures": tag}
+        for query, reference, value, who, minutes, tag in labels
+    ]  # fmt: skip
+    for name, schema in (("labels", LABEL_ROWS), ("tasks", TASKS)):
+        kept = [{key: row[key] for key in schema.names if key in row} for row in rows]
+        write_table(world.workspace.annotation("test") / f"{name}.parquet", table_of(schema, kept))
+
+
+def decide(world: World, *pairs: tuple[str, str]) -> None:
+    world.pairs("test", dict.fromkeys(pairs, "hard_negative"))
+    (world.workspace.candidates("test") / "recheck.parquet").unlink()
+    decided = [
+        {"pair_id": pair_id("test", *pair), "decision": "hard_negative", "basis": "agreed", "labels": 1}
+        for pair in pairs
+    ]
+    write_table(world.workspace.annotation("test") / "decisions.parquet", table_of(DECISIONS, decided))
+
+
+def pictures(world: World, role: str) -> dict[str, str]:
+    table = read_table(world.workspace.images(role), ["image_id", "sha256"])
+    return dict(zip(*table.to_pydict().values(), strict=True))
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["tag", "time only"])
+def test_both_pictures_have_other_ids_now(world: World, tagged: bool) -> None:
+    world.images("pool", {"before": (95, None), "p-hard": (20, None)})
+    world.images("reference", {"r1": (1, "g1"), "r2": (2, "g2"), "r3": (3, None), "r4": (4, None)})
+    tag = pictures_tag(pictures(world, "pool")["before"], pictures(world, "reference")["r4"]) if tagged else None
+    rename(world, "pool", "before", "now")
+    rename(world, "reference", "r4", "r9")
+    decide(world, ("now", "r9"))
+    today = ("now", "r9", "hard_negative", "ann", 9, None)
+    rows_of(world, [today, ("before", "r4", "edited_copy", "bob", 0, tag)])
+    assert kind_of(run(ExportConfig(world.workspace.root))) is None
+    rows_of(world, [today, ("before", "r4", "hard_negative", "bob", 0, tag)])
+    assert kind_of(run(ExportConfig(world.workspace.root, version="1.1.0"))) == "hard_negative"
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["tag", "time only"])
+def test_two_pictures_that_swapped_their_names(world: World, tagged: bool) -> None:
+    """Bob called the picture a copy that was `now` and is `other`."""
+    world.images("pool", {"now": (95, None), "other": (96, None)})
+    tag = pictures_tag(pictures(world, "pool")["now"], pictures(world, "reference")["r1"]) if tagged else None
+    for old, new in (("now", "third"), ("other", "now"), ("third", "other")):
+        rename(world, "pool", old, new)
+    decide(world, ("now", "r1"), ("other", "r1"))
+    today = [(name, "r1", "hard_negative", "ann", 90, None) for name in ("now", "other")]
+    rows_of(world, [*today, ("now", "r1", "edited_copy", "bob", 0, tag)])
+    directory = run(ExportConfig(world.workspace.root))
+    kinds = {row["query_id"]: row["kind"] for row in open_manifest(directory).table("queries").to_pylist()}
+    assert kinds.get("now") == "hard_negative" and "other" not in kinds
