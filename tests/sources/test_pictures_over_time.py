@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ndec_builder.core.schemas import IMAGES, REPLACED, table_of
 from ndec_builder.core.storage import write_table
 from ndec_builder.core.workspace import Workspace
-from ndec_builder.sources.pictures_over_time import PicturesOverTime
+from ndec_builder.sources.pictures_over_time import PicturesOverTime, record_replaced
+from ndec_builder.sources.replaced import find_forgotten
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 IDS = ("a", "b", "é", "z")
@@ -56,3 +57,21 @@ def test_without_a_record_nothing_was_replaced(tmp_path: Path) -> None:
     pictures = PicturesOverTime(Workspace(tmp_path), "pool")
     assert pictures.replaced.equals(pa.array([], pa.string()))
     assert pictures.former("a") == [] and pictures.earlier("a", START) is None and pictures.first(["a"]) == {}
+
+
+def test_a_picture_that_is_turned_is_another_picture_and_said(tmp_path: Path) -> None:
+    workspace, coming = Workspace(tmp_path), tmp_path / "coming.parquet"
+    rows = [{"image_id": name, "uri": name, "sha256": f"bytes of {name}", "rotation": turn} for name, turn in
+            (("a", None), ("b", 0), ("c", 90), ("d", 90))]  # fmt: skip
+    write_table(workspace.images("pool"), table_of(IMAGES, rows))
+    turned = [row | {"rotation": turn} for row, turn in zip(rows, (0, 180, 90, None), strict=True)]
+    write_table(coming, table_of(IMAGES, [*turned[:3], turned[3] | {"sha256": "other"}]))
+    assert find_forgotten(workspace, "pool", coming, add=False, written_again=False).notes == [
+        "1 image has other bytes under the same id", "1 image has another rotation",
+    ]  # fmt: skip
+    record_replaced(workspace, "pool", coming)
+    coming.replace(workspace.images("pool"))
+    pictures = PicturesOverTime(workspace, "pool")
+    assert pictures.replaced.to_pylist() == ["b", "d"]
+    assert pictures.former("b") == ["bytes of b"] and pictures.former("d") == ["bytes of d 90"]
+    assert pictures.present("abd") == {"a": "bytes of a", "b": "bytes of b 180", "d": "other"}
