@@ -68,19 +68,24 @@ def is_cut(before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.nd
     return colours > _CUT_COLOURS or float(np.abs(before[1] - after[1]).mean()) > _CUT_GREY
 
 
-def visibly_different(a: Image.Image, b: Image.Image) -> bool:
-    """Whether enough changed for a person to see at a glance that these are two moments."""
-    first, second = (
-        np.asarray(im.convert("L").resize((64, 64), Image.Resampling.BOX), dtype=np.int16) for im in (a, b)
-    )
+def glance(image: Image.Image) -> np.ndarray:
+    """(64, 64) int16: the grey picture that two frames are compared by. Making it costs more than the comparison."""
+    return np.asarray(image.convert("L").resize((64, 64), Image.Resampling.BOX), dtype=np.int16)
+
+
+def visibly_different(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether enough changed between two `glance`s for a person to see at once that these are two moments."""
     return float((np.abs(first - second) > _DIFFERS).mean()) >= _DIFFERENT_SHARE
 
 
 def _distinct(frames: list[Frame]) -> list[Frame]:
     kept: list[Frame] = []
+    glances: list[np.ndarray] = []
     for frame in frames:
-        if all(visibly_different(frame.image, other.image) for other in kept):
+        own = glance(frame.image)
+        if all(visibly_different(own, other) for other in glances):
             kept.append(frame)
+            glances.append(own)
     return kept
 
 
