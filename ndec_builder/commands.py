@@ -13,6 +13,7 @@ from ndec_builder.core.config import inner_sections, with_pixel_limit
 from ndec_builder.core.console import waiting
 from ndec_builder.core.executor.memory import return_freed_memory
 from ndec_builder.core.executor.settings import ENGINE_SECTION, EngineConfig
+from ndec_builder.core.lazy import no_collections
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Command:
         """
         try:
             with trusted(config):
-                with waiting("loading"):
+                with waiting("loading"), no_collections():
                     work = importlib.import_module(f"ndec_builder.{self.work}").run
                 with contextlib.nullcontext() if self.until_stopped else waiting(self.section.replace(".", " ")):
                     return with_pixel_limit(work)(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -24,8 +25,15 @@ from support.warm import Warm
 
 # Threads of torch that wait for each other burn the cores that other tests need: three times the CPU time of a model.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+gc.disable()  # until the test modules are loaded: see no_collections in core/lazy.py
 settings.register_profile("shared machine", deadline=None)  # slow disks must not fail a test
 settings.load_profile("shared machine")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded now stays: no collection looks through it again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

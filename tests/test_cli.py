@@ -6,14 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ndec_builder.cli import main
 from support.pictures import write_scenes
+from support.warm import Warm
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def light() -> Iterator[Warm]:
+    with Warm(light=True) as helper:
+        yield helper
 
 
 def ndec(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -74,17 +82,17 @@ def folders(tmp_path: Path) -> Path:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_paragraph_with_an_exit_code(
-    folders: Path, arguments: list[str], code: int, message: str
+    light: Warm, folders: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    done = ndec(*arguments, cwd=folders)
-    assert done.returncode == code, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    done = light.run(arguments, folders, apart=True)
+    assert done.returncode == code, done.errors
+    assert message in done.errors
+    assert "Traceback" not in done.errors
+    assert done.text == ""
 
 
-def test_a_flag_overrides_the_settings_file_and_the_file_overrides_the_default(folders: Path) -> None:
-    ndec("ingest", "basic", "good", "--workspace", "fresh", cwd=folders)
+def test_a_flag_overrides_the_settings_file_and_the_file_overrides_the_default(light: Warm, folders: Path) -> None:
+    light.run(["ingest", "basic", "good", "--workspace", "fresh"], folders)
     (folders / "fresh" / "ndec.toml").write_text('[edit]\nrole = "basic"\nprefix = "from-file"\n')
     done = ndec("edit", "--count", "2", "--workspace", "fresh", cwd=folders)
     assert done.returncode == 0, done.stderr
@@ -116,16 +124,16 @@ def test_json_is_one_object_on_stdout(folders: Path) -> None:
     assert done.stdout.count("\n") == 1
 
 
-def test_status_names_what_is_done_and_the_next_command(folders: Path) -> None:
-    ndec("ingest", "reference", "good", "--workspace", "fresh", cwd=folders)
+def test_status_names_what_is_done_and_the_next_command(light: Warm, folders: Path) -> None:
+    light.run(["ingest", "reference", "good", "--workspace", "fresh"], folders)
     done = ndec("status", "--workspace", "fresh", cwd=folders)
     assert "images reference" in done.stdout
     assert "3 rows" in done.stdout
     assert "next: ndec ingest pool FOLDER --workspace fresh" in done.stdout
 
 
-def test_status_as_json_is_one_object(folders: Path) -> None:
-    ndec("ingest", "reference", "good", "--workspace", "fresh", cwd=folders)
+def test_status_as_json_is_one_object(light: Warm, folders: Path) -> None:
+    light.run(["ingest", "reference", "good", "--workspace", "fresh"], folders)
     found = json.loads(ndec("status", "--workspace", "fresh", "--json", cwd=folders).stdout)
     assert found["next"] == "ndec ingest pool FOLDER --workspace fresh" and found["workspace"] == "fresh"
     (stage,) = [stage for stage in found["stages"] if stage["name"] == "images reference"]

@@ -138,9 +138,8 @@ class Command:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             sys.argv = ["ndec", *arguments]
             sys.dont_write_bytecode = True  # compiled modules are no changes of the command
-            import torch
-
-            torch.set_num_threads(threads)
+            if torch := sys.modules.get("torch"):
+                torch.set_num_threads(threads)
             if prepare is not None:
                 prepare()
             changes = _watch(die_at, self._touched)

@@ -23,20 +23,26 @@ TESTS = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended. text: what it wrote to stdout and stderr."""
+    """How a command ended. text: what it wrote to stdout and stderr; errors: the latter alone, when kept `apart`."""
 
     returncode: int
     text: str
+    errors: str = ""
 
 
 class Warm:
-    """Context manager: `with Warm() as warm: warm.run(["mine"], cwd=bench)`. Tests share that of the fixture `warm`."""
+    """Context manager: `with Warm() as warm: warm.run(["mine"], cwd=bench)`. Tests share that of the fixture `warm`.
+
+    light: the helper has imported the command line and pyarrow only, for commands that end before they need more.
+    """
+
+    def __init__(self, light: bool = False) -> None:
+        self._light = light
 
     def __enter__(self) -> Warm:
         self._folder = tempfile.TemporaryDirectory(prefix="ndec-warm-")
-        self._helper = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, __file__, *(["light"] if self._light else [])]
+        self._helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -46,9 +52,11 @@ class Warm:
         self._helper.wait(60)
         self._folder.cleanup()
 
-    def run(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> Done:
-        """Run one command to its end."""
-        return self._ask(arguments, cwd, environment)
+    def run(
+        self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None, apart: bool = False
+    ) -> Done:
+        """Run one command to its end. apart: keep what it wrote to stderr out of the text."""
+        return self._ask(arguments, cwd, environment, apart=apart)
 
     def script(
         self, name: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
@@ -57,17 +65,24 @@ class Warm:
         return self._ask(arguments, cwd, environment, name)
 
     def _ask(
-        self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None, script: str = ""
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str] | None,
+        script: str = "",
+        apart: bool = False,
     ) -> Done:
         assert self._helper.stdin and self._helper.stdout
-        log = Path(self._folder.name) / "log.txt"
+        log, errors = (Path(self._folder.name) / name for name in ("log.txt", "errors.txt"))
         log.unlink(missing_ok=True)
+        errors.write_bytes(b"")
         ask = {"arguments": list(arguments), "cwd": str(cwd), "environment": dict(environment or {}), "log": str(log)}
-        self._helper.stdin.write(json.dumps(ask | {"script": script}) + "\n")
+        ask |= {"script": script, "errors": str(errors) if apart else ""}
+        self._helper.stdin.write(json.dumps(ask) + "\n")
         self._helper.stdin.flush()
         answer = self._helper.stdout.readline()
         assert answer, "the helper is gone"
-        return Done(int(answer), log.read_text("utf-8", "replace"))
+        return Done(int(answer), *(path.read_text("utf-8", "replace") for path in (log, errors)))
 
 
 def _main_of(script: str) -> None:
@@ -82,14 +97,20 @@ def main() -> None:
     sys.path[:0] = [str(TESTS), str(TESTS.parent)]
     from faults.forked import Command, convert_ahead, warm_up
 
-    warm_up()
-    convert_ahead()
+    if sys.argv[1:] == ["light"]:
+        for name in ("ndec_builder.cli", "pyarrow.parquet", "pyarrow.compute", "PIL.Image"):
+            importlib.import_module(name)
+    else:
+        warm_up()
+        convert_ahead()
     for line in sys.stdin:
         ask: dict[str, Any] = json.loads(line)
 
         def prepare(ask: dict[str, Any] = ask) -> None:
             os.environ.update(ask["environment"])
             os.chdir(ask["cwd"])
+            if ask["errors"]:
+                os.dup2(os.open(ask["errors"], os.O_WRONLY | os.O_APPEND), 2)
 
         work = functools.partial(_main_of, ask["script"]) if ask["script"] else None
         threads = os.cpu_count() or 1

@@ -124,7 +124,7 @@ class Processes:
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         mine, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._task), daemon=True)
+        process = context.Process(target=_serve, args=(_NoCollections(), theirs, self._task), daemon=True)
         process.start()
         theirs.close()  # otherwise this end would stay open when the worker dies
         worker = _Worker(process, mine)
@@ -132,8 +132,16 @@ class Processes:
         return worker
 
 
-def _serve(connection: Connection, task: Callable[[Shard], Done | Failed]) -> None:
+class _NoCollections:
+    """Ends Python's garbage collections when it is unpickled: before the task, whose modules are loaded then."""
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return gc.disable, ()
+
+
+def _serve(_: None, connection: Connection, task: Callable[[Shard], Done | Failed]) -> None:
     """The main function of a worker process."""
+    gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and stops its workers
     threading.Thread(target=_die_with_the_command, daemon=True).start()
     connection.send(None)  # ready
