@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndec_builder.core.lazy import no_collections
 from support.processes import fork
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _CONVERTED: dict[tuple[str, tuple[int, ...]], Any] = {}
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink")
 
 
+@no_collections()
 def warm_up() -> None:
     """Import what the commands import, so that a forked one does not have to."""
     for name in HEAVY:

@@ -18,6 +18,7 @@ from ndec_builder.annotation.label_studio.environment import LABEL_STUDIO_VERSIO
 from ndec_builder.annotation.label_studio.server import running_state
 from ndec_builder.annotation.settings import DEFAULT_IMAGE_PORT
 from ndec_builder.core.errors import NdecError, UsageError
+from ndec_builder.core.lazy import no_collections
 from ndec_builder.core.storage import read_json
 from ndec_builder.core.workspace import Workspace
 
@@ -59,6 +60,7 @@ class ListedTask:
 
 
 @functools.cache
+@no_collections()
 def _client_class() -> Any:
     """The SDK's client with less memory.
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
+_USUAL = (700, 10, 10)  # when Python 3.11 collects garbage
 _FILES = Path(__file__).parent
 _STYLE = b"<style>" + (_FILES / "layout.css").read_bytes() + b"</style>"
 _SCRIPTS = b"".join(b"<script>" + (_FILES / name).read_bytes() + b"</script>" for name in ("one_key.js", "layout.js"))
@@ -13,6 +15,12 @@ _SCRIPTS = b"".join(b"<script>" + (_FILES / name).read_bytes() + b"</script>" fo
 class OneKeyPerPair:
     def __init__(self, get_response):
         self.get_response = get_response
+        # Label Studio makes this twice: before its migrations, and to serve.
+        if gc.isenabled():
+            gc.set_threshold(*_USUAL)
+        else:
+            gc.freeze()  # Django is loaded and stays: no collection looks through it again
+            gc.enable()
 
     def __call__(self, request):
         response = self.get_response(request)
