@@ -51,7 +51,7 @@ def lazy(
 def no_collections() -> Iterator[None]:
     """Python collects no garbage while modules are loaded: new ones are none, and each collection looks through all.
 
-    That is a fifth of the CPU time of loading torch.
+    That is a sixth of the CPU time of loading torch.
     """
     collects = gc.isenabled()
     gc.disable()

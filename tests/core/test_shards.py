@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from ndec_builder.core.errors import GapsError, NdecError
 from ndec_builder.core.executor.base import Engine
 from ndec_builder.core.executor.plan import Done, Plan, Shard, finished, mark, open_plan
 from ndec_builder.core.executor.runner import Outcome, perform, run_shards
+from ndec_builder.core.lazy import no_collections
 from ndec_builder.core.storage import read_json, sha256_file, write_json
 from support import shard_work
 
@@ -52,6 +54,19 @@ def test_any_number_of_workers_gives_the_same_bytes_in_order(tmp_path: Path) -> 
         done = run_shards(folder, TEN, functools.partial(shard_work.square, folder), Engine(workers=workers))
         assert [shard.counts["items"] for shard in done] == [3, 3, 3, 1]
     assert results(open_plan(tmp_path / "1", TEN)) == results(open_plan(tmp_path / "2", TEN))
+
+
+def test_workers_collect_garbage_once_they_have_loaded_the_task(tmp_path: Path) -> None:
+    folder = open_plan(tmp_path, TEN)
+    run_shards(folder, TEN, functools.partial(shard_work.collecting, folder), Engine(workers=2))
+    assert {path.read_text() for path in folder.glob("shard-*.txt")} == {"True"}
+
+
+def test_python_collects_garbage_after_loading_even_where_that_failed() -> None:
+    with pytest.raises(ImportError), no_collections(), no_collections():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
 
 
 def test_finished_shards_are_not_done_again_unless_a_file_or_the_marker_is_gone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,12 @@ def square(folder: Path, shard: Shard) -> Outcome:
         log.write(f"{shard.index}\n")
     write_text(folder / f"{shard.name}.txt", " ".join(str(i * i) for i in range(shard.start, shard.stop)))
     return Outcome((f"{shard.name}.txt",), {"items": shard.items})
+
+
+def collecting(folder: Path, shard: Shard) -> Outcome:
+    """Notes whether Python collects garbage while shards are worked on."""
+    write_text(folder / f"{shard.name}.txt", str(gc.isenabled()))
+    return Outcome((f"{shard.name}.txt",), {})
 
 
 def slow(folder: Path, shard: Shard) -> Outcome:
