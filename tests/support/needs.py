@@ -22,9 +22,9 @@ def missing(reason: str) -> None:
 
 
 def in_memory() -> Path | None:
-    """Where tests keep databases: every migration waits for the disk, and no test cuts the power. None: as usual."""
+    """Where tests write: every result file and migration waits for a disk, and no test cuts the power. None: as usual."""
     shared = Path("/dev/shm")
-    return shared if shared.is_dir() and os.access(shared, os.W_OK) and disk_usage(shared).free > 1e9 else None
+    return shared if shared.is_dir() and os.access(shared, os.W_OK) and disk_usage(shared).free > 2e9 else None
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ def with_chunk(png: bytes, kind: bytes, content: bytes, before: bytes) -> bytes:
     return png[:place] + chunk(kind, content) + png[place:]
 
 
+@cache  # a profile contains the second in which it was made
 def swapped_profile() -> bytes:
     """An sRGB profile in which red and green are exchanged, so that a missing conversion is seen at once."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
