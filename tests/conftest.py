@@ -25,13 +25,10 @@ from support.warm import Warm
 
 # Threads of torch that wait for each other burn the cores that other tests need: three times the CPU time of a model.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-<<<<<<< HEAD
 gc.disable()  # until the test modules are loaded: see no_collections in core/lazy.py
-=======
 # Every result file is fsynced, 4 ms each on a disk: half a minute of `make quick`. pytest reads the variable.
 if memory := in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
->>>>>>> e74af43 (Tests write in memory: a disk waits 4 ms for each result file; a test that depended on the second is stable)
 settings.register_profile("shared machine", deadline=None)  # slow disks must not fail a test
 settings.load_profile("shared machine")
 

@@ -22,7 +22,7 @@ def missing(reason: str) -> None:
 
 
 def in_memory() -> Path | None:
-    """Where tests write: every result file and migration waits for a disk, and no test cuts the power. None: as usual."""
+    """Where tests write: result files and migrations wait for a disk, and no test cuts the power. None: as usual."""
     shared = Path("/dev/shm")
     return shared if shared.is_dir() and os.access(shared, os.W_OK) and disk_usage(shared).free > 2e9 else None
 
