@@ -56,7 +56,8 @@ def configure(
     fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     if unknown := sorted(set(settings) - set(fields)):
         raise UsageError(
-            f"{config.__name__} has no setting {unknown[0]!r}{nearest(unknown[0], fields)} Known: {', '.join(fields)}"
+            f"{config.__name__} has no setting {unknown[0]!r}{nearest(unknown[0], fields, '.')} Known: "
+            f"{', '.join(fields)}"
         )
     if workspace is not None and "workspace" in fields:
         settings["workspace"] = Path(workspace)
@@ -90,7 +91,7 @@ def _check_sections(values: dict[str, Any]) -> None:
         for section in [f"{name}.{part}" for part in inner] or [name]:
             if section not in known | parents:
                 raise UsageError(
-                    f"unknown section [{section}] in the settings file{nearest(section, known)} Known: "
+                    f"unknown section [{section}] in the settings file{nearest(section, known, '.')} Known: "
                     f"{', '.join(sorted(known))}"
                 )
 

@@ -64,7 +64,7 @@ def run(config: PullConfig) -> Path:
     for (annotator, login), number in sorted(others.items()):
         say(
             f"project of {annotator}: {number_of(number, 'label')} given under the account {login} count as labels of "
-            f"{annotator}. If somebody else gave them, use `ndec annotate send-back {annotator}`"
+            f"{annotator}. If somebody else gave them, use `ndec annotate send-back {annotator} --why TEXT`"
         )
     if line := missing_line(workspace):
         say(line)

@@ -88,7 +88,8 @@ def run(config: PushConfig) -> Path:
         people = keys(of_people(tables.tasks), "round", "annotator")
         annotators = sorted({name for found, name in people if found == config.round})
         made = make_accounts(connection, _busy(config, tables)) if config.accounts == "own" else {}
-        where = _addresses(config, workspace, connection, annotators, made)
+        here = {*annotators, *config.annotators} - ({*tables.options.left} - {*config.annotators})
+        where = _addresses(config, workspace, connection, sorted(here), made)
         counts = {"tasks": tables.tasks.num_rows, "new": new.num_rows, "imported": imported}
         replaced = replaced_pairs(tables)
         counts |= {"replaced": asdict(replaced) if replaced else {}, "withdrawn_replaced": withdrawn["replaced"]}
@@ -185,7 +186,7 @@ def _former_pairs(tables: AnnotationTables) -> list[str]:
 def _addresses(
     config: PushConfig, workspace: Workspace, connection: Connection, annotators: list[str], made: Accounts
 ) -> list[str]:
-    """Where each annotator labels and with which account; a password is shown only when the account is new."""
+    """Where each annotator labels, or why not yet, and with which account. Passwords of new accounts only are shown."""
     with explain_errors(connection, "looking for ndec's projects"):
         found = projects.find_projects(connection.client())
     path = accounts_file(workspace.label_studio)
@@ -193,9 +194,12 @@ def _addresses(
     lines = []
     for name in annotators:
         key = projects.project_key(workspace, config.split, config.round, name)
-        if key not in found:
+        if key in found:
+            line = f"{name}: {connection.url}/projects/{found[key].id}/data?labeling=1"
+        elif name in config.annotators:
+            line = f"{name}: no pairs of this round yet, because too few are open"
+        else:
             continue
-        line = f"{name}: {connection.url}/projects/{found[key].id}/data?labeling=1"
         if name in known:
             line += f"   user: {known[name]['user']}   password: {made[name]['password'] if name in made else path}"
         lines.append(line)

@@ -140,13 +140,13 @@ def _speed(moments: pa.ChunkedArray) -> float | None:
 
 
 def finish_text(rows: list[dict[str, Any]]) -> str:
-    """Pairs left, and how long the last annotator still works at the current speeds; all work in parallel."""
+    """Tasks left, and how long the last annotator still works at the current speeds; all work in parallel."""
     left = sum(row["left"] for row in rows)
     hours: dict[str, float] = {}
     for row in rows:
         if row["left"] and row["hours_left"] is not None:
             hours[row["annotator"]] = hours.get(row["annotator"], 0.0) + row["hours_left"]
-    text = f"{left:,} of {number_of(sum(row['pairs'] for row in rows), 'pair')} left"
+    text = f"{left:,} of {number_of(sum(row['pairs'] for row in rows), 'task')} left"
     if skipped := sum(row.get("skipped", 0) for row in rows):
         text += f"; {skipped:,} skipped, which the next push of their round gives to someone else"
     if not left or not hours:

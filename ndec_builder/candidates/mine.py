@@ -268,7 +268,8 @@ def _report_result(directory: Path, table: pa.Table, skipped: dict[str, dict[str
     say(f"{directory}: {number_of(len(people), 'pair')} for people to label{judged}{span}")
     if aside := len(table) - len(people):
         what = number_of(aside, "pair set aside as a duplicate of its", "pairs set aside as duplicates of their")
-        say(f"{what} reference: nobody labels them; the contact sheet has them at its end")
+        them = "it" if aside == 1 else "them"
+        say(f"{what} reference: nobody labels {them}; the contact sheet has {them} at its end")
     for role, reasons in skipped.items():
         if total := sum(reasons.values()):
             why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.items() if count)

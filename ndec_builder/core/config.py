@@ -150,7 +150,7 @@ def build(cls: type[ConfigT], section: str, settings: dict[str, Any], **flags: A
     unset = {field.name for field in dataclasses.fields(cls) if field.default is None}  # type: ignore[arg-type]
     own, values = _table(settings, section), dict[str, Any]()
     if (name := next((name for name in own if name not in known), None)) is not None:
-        hint = f". {LEFT_OUT[name]}" if name in LEFT_OUT else nearest(name, known) or "."
+        hint = f". {LEFT_OUT[name]}" if name in LEFT_OUT else nearest(name, known, ".")
         raise UsageError(f"unknown setting {name!r} in [{section}] of ndec.toml{hint} Known: {', '.join(known)}")
     shared = {name: value for name, value in _table(settings, "engine").items() if name in hints}
     for where, table in (("engine", shared), (section, own)):

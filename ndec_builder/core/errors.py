@@ -28,7 +28,10 @@ class LowMemoryError(NdecError):
     """There is not enough memory for a piece of work. It may succeed later, or on another machine."""
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest of the choices, or an empty string when none is close."""
+def nearest(name: str, choices: Iterable[str], otherwise: str = "") -> str:
+    """Return `; did you mean 'x'?` for the closest of the choices, or `otherwise` when none is close.
+
+    Give "." if another sentence follows.
+    """
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else otherwise

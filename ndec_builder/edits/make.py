@@ -44,7 +44,7 @@ from ndec_builder.edits import sources as originals
 from ndec_builder.edits.copy_files import make_copy
 from ndec_builder.edits.recipes import edit_json, find_recipe
 from ndec_builder.edits.settings import EditConfig
-from ndec_builder.edits.sources import choose_sources, copies_of_replaced, refuse_changed_sources, without_queries
+from ndec_builder.edits.sources import choose_sources, copies_of_replaced, files_of_copies, refuse_changed_sources
 
 RESULT_VERSION = 1  # raise it when the same seed gives different copies
 BACKGROUND_SIDE = 512  # px, longest side kept in memory
@@ -83,7 +83,6 @@ def run(config: EditConfig) -> Path:
         raise NdecError(f"there are no {config.role} images to copy in this workspace ({workspace.root}); ingest some")
     backgrounds = read_backgrounds(config.backgrounds) if config.backgrounds else []
     remove_abandoned(workspace.files("query"))
-
     chosen = sources.take(choose_sources(sources.num_rows, config.count, config.seed))
     scratch = workspace.root / "cache" / f"edit-{config.prefix}"
     made, folder = _make_in_shards(config, workspace, chosen, backgrounds, scratch)
@@ -97,7 +96,7 @@ def run(config: EditConfig) -> Path:
         new = {one.query_id: one.image["sha256"] for one in made if one.image}
         edits = _rows_to_keep(workspace, config)[1]
         stale = copies_of_replaced(workspace, edits, lambda name: _is_our_id(name, config), new)
-        queries, edits = (without_queries(table, stale) for table in (queries, edits))
+        queries, edits = (originals.without_queries(table, stale) for table in (queries, edits))
         _write(workspace, config, queries, edits, made, chosen, folder)
         for name in stale:
             _picture(workspace.files("query"), name).unlink(missing_ok=True)
@@ -218,7 +217,8 @@ def _rows_to_keep(workspace: Workspace, config: EditConfig) -> tuple[pa.Table, p
     queries = workspace.read_images("query") if workspace.images("query").is_file() else table_of(IMAGES, [])
     roles = edits["role"].to_pylist()
     ours = [role == "query" and mine for role, mine in zip(roles, _has_our_id(edits, config), strict=True)]
-    our_ids = set(edits.filter(pa.array(ours, pa.bool_()))["image_id"].to_pylist())
+    our_ids = {*edits.filter(pa.array(ours, pa.bool_()))["image_id"].to_pylist()}
+    our_ids |= {name for name in files_of_copies(queries) if _is_our_id(name, config)}
     others = _without(queries, [name in our_ids for name in queries["image_id"].to_pylist()])
     taken = [name for name in others["image_id"].to_pylist() if _is_our_id(name, config)]
     if taken:

@@ -65,6 +65,15 @@ def copies_of_replaced(
     return found
 
 
+def files_of_copies(queries: pa.Table) -> list[str]:
+    """Ids of the queries whose files `ndec edit` made, also those without a record.
+
+    An ingest forgets the records of copies whose source it replaces or removes. queries: an images table.
+    """
+    rows = zip(*(queries[name].to_pylist() for name in ("image_id", "uri")), strict=True)
+    return [name for name, uri in rows if uri == f"files/query/{name}.jpg"]
+
+
 def without_queries(table: pa.Table, image_ids: Collection[str]) -> pa.Table:
     """The images of role query, or rows of edits, without these ids. Edits of other roles stay."""
     gone = pc.and_(pc.equal(table["role"], "query"), pc.is_in(table["image_id"], pa.array([*image_ids], pa.string())))

@@ -128,5 +128,6 @@ def _open_clip(architecture: str, tag: str) -> PictureConfig:
 def _check_known(kind: str, architecture: str, tag: str, configs: dict[str, PictureConfig]) -> None:
     if tag not in configs:
         raise UsageError(
-            f"{kind} has no tag {tag!r} of {architecture}{nearest(tag, configs)} It has: {', '.join(configs) or 'none'}"
+            f"{kind} has no tag {tag!r} of {architecture}{nearest(tag, configs, '.')} It has: "
+            f"{', '.join(configs) or 'none'}"
         )

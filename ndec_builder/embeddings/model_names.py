@@ -103,6 +103,8 @@ def parse_model(name: str) -> ModelName:
     path, at, size = name.rpartition("@")
     if not at or "/" in size or Path(name).is_file():  # an @ of a folder or of the file itself
         path, size = name, ""
+    if path.endswith(".onnx"):
+        raise UsageError(f"{name!r} is an ONNX file; write onnx:{name}")
     if "/" in path or path.endswith(_SUFFIXES):
         if size and not size.isdigit():
             raise UsageError(f"{name!r}: after the @ of a TorchScript file comes its input size in px, not {size!r}")
@@ -173,7 +175,7 @@ def _file_model(name: str, kind: str) -> ModelName:
     keys = ("p", *ONNX_KEYS) if kind == "onnx" else ("p",)
     if unknown := [key for key in said if key not in keys]:
         raise UsageError(
-            f"{name!r} says {unknown[0]}=…{nearest(unknown[0], keys)} Known: {', '.join(keys)}; write "
+            f"{name!r} says {unknown[0]}=…{nearest(unknown[0], keys, '.')} Known: {', '.join(keys)}; write "
             f"{MODEL_KINDS[kind].form}"
         )
     at = None if Path(rest).is_file() else re.fullmatch(r"(.+)@(\d+)", rest)
@@ -197,7 +199,8 @@ def _library_model(name: str, kind: str) -> ModelName:
     tag, at, path = source.partition("@")
     if not at or "/" in tag or Path(source).is_file():
         tag, path = "", source
-    if not at and source and "/" not in source and "." not in source:
+    names_tag = kind == "timm" and "." in architecture  # what follows its @ is a file
+    if not at and source and "/" not in source and "." not in source and not names_tag:
         return ModelName(name, kind, architecture, None, tag=source)
     if not path:
         return ModelName(name, kind, architecture, None)

@@ -106,8 +106,8 @@ def fit_whitening(config: EmbedConfig) -> Whitening | None:
         )
         return None
     role, images = chosen
-    say(f"fitting the whitening on {number_of(images.num_rows, f'{role} image')}")
     backbone = load_backbone(config.model, best_device(config.device))
+    say(f"fitting the whitening on {number_of(images.num_rows, f'{role} image')}")
     extracted = extract(
         backbone,
         images,

@@ -64,7 +64,7 @@ def _known(name: str, found: dict[str, list[tuple[str, Path]]], place: Path) -> 
         return
     if not found:
         raise UsageError(f"{place} holds no tables; give the directory of a workspace, a dataset or a report")
-    raise UsageError(f"{place} has no table {name!r}{nearest(name, found)} There are: {', '.join(sorted(found))}")
+    raise UsageError(f"{place} has no table {name!r}{nearest(name, found, '.')} There are: {', '.join(sorted(found))}")
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -99,8 +99,8 @@ def find_peer(name: str) -> Peer:
     path = Path(name) if name.endswith(".py") else ADAPTERS / f"{name}.py"
     if not path.is_file():
         raise UsageError(
-            f"there is no detector {name!r}{nearest(name, list(built_in()))} Known: {', '.join(built_in())}; or the "
-            "file of an adapter"
+            f"there is no detector {name!r}{nearest(name, list(built_in()), '.')} Known: {', '.join(built_in())}; or "
+            "the file of an adapter"
         )
     try:
         tree = ast.parse(path.read_text("utf-8"))

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LICENCE_COLUMNS
+from ndec_builder.edits.sources import files_of_copies
 from ndec_builder.manifests.arrow_ops import ArrowColumn, concatenated, mask, texts, within
 
 UNCLEAR = "copy_of_a_pool_image_without_a_clear_decision"
@@ -106,8 +107,7 @@ def _lost_copies(edits: pa.Table, queries: pa.Table, source: Mapping[_Image, _Im
     An ingest forgets the records of copies whose source it replaces. The files stay.
     """
     made = edits.filter(pa.array(_copies(edits)))["image_id"]
-    rows = zip(*(queries[name].to_pylist() for name in ("image_id", "uri")), strict=True)
-    ours = pa.array([name for name, uri in rows if uri == f"files/query/{name}.jpg"], pa.string())
+    ours = pa.array(files_of_copies(queries), pa.string())
     lost = {("query", name) for name in ours.filter(pa.array(~within(ours, made))).to_pylist()}
     return {image[1] for image in [*lost, *source] if _follow(source, image, lost) in lost}
 

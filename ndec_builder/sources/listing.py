@@ -248,8 +248,11 @@ def without_ending(name: str) -> str:
     return f"{folder}{slash}{PurePosixPath(file).stem}"
 
 
-def name_all(what: str, names: Iterable[str]) -> str:
-    """`3 files are missing: a, b, c`, in one phrase; after 50 names only the number of the rest."""
+def name_all(names: Iterable[str], one: str, many: str) -> str:
+    """`3 files are missing: a, b, c`, in one phrase; after 50 names only the number of the rest.
+
+    one, many: `file is missing`, `files are missing`.
+    """
     found = sorted(set(names))
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{len(found)} {what}: {', '.join(found[:_NAMED])}{more}"
+    return f"{number_of(len(found), one, many)}: {', '.join(found[:_NAMED])}{more}"

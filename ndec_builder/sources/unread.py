@@ -50,17 +50,18 @@ class Unread:
         parts = []
         if self.endings:
             parts.append(
-                f"{_counted(self.endings)} are not read: ndec reads {', '.join(sorted(SUFFIXES))}; convert pictures of "
+                f"{_counted(self.endings)} not read: ndec reads {', '.join(sorted(SUFFIXES))}; convert pictures of "
                 "other formats"
             )
             if missing := sorted(self.endings.keys() & (EXTRA_SUFFIXES - SUFFIXES)):
                 parts.append(f"to read {', '.join(missing)}, {INSTALL}")
         if self.companions:
-            parts.append(f"{_counted(self.companions)} are skipped: programs make these files next to pictures")
+            parts.append(f"{_counted(self.companions)} skipped: programs make these files next to pictures")
         return ". ".join(parts)
 
 
 def _counted(counts: Counter[str]) -> str:
     found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {sum(count for _, count in found[12:]):,} more" if len(found) > 12 else ""
-    return ", ".join(f"{count:,} {name}" for name, count in found[:12]) + more
+    verb = "is" if counts.total() == 1 else "are"
+    return f"{', '.join(f'{count:,} {name}' for name, count in found[:12])}{more} {verb}"

@@ -16,8 +16,8 @@ from ndec_builder.annotation.pull import run as pull
 from ndec_builder.annotation.push import run as push
 from ndec_builder.annotation.settings import PullConfig, PushConfig
 from ndec_builder.annotation.tables import AnnotationTables
-from ndec_builder.annotation.upkeep import check
-from ndec_builder.annotation.upkeep.settings import CheckConfig
+from ndec_builder.annotation.upkeep import check, forget
+from ndec_builder.annotation.upkeep.settings import CheckConfig, ForgetConfig
 from ndec_builder.core.workspace import Workspace
 from support.fake_label_studio import TOKEN, FakeLabelStudio
 
@@ -257,3 +257,17 @@ def test_a_label_whose_task_a_person_deleted_counts_on(project: Project) -> None
     project.server.delete_task(project.number, project.pairs[0])
     assert project.pull(everything=True, accept_deleted=True) == {0: "hard_negative"}
     assert project.incidents() == [("task_deleted", "hard_negative", None)]
+
+
+@pytest.mark.slow
+def test_a_database_is_no_older_copy_because_a_name_was_forgotten(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.label(0, "unrelated")
+    project.label(1, "unrelated")
+    project.pull()
+    forget.run(ForgetConfig(project.root, "ann"))
+    assert "1 project was renamed" in " ".join(capsys.readouterr().err.split())
+    project.label(0, None)  # deleted on purpose
+    assert project.pull() == {1: "unrelated"}
+    assert "older copy" not in capsys.readouterr().err

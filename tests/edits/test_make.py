@@ -156,6 +156,24 @@ def test_ids_of_ingested_queries_are_not_reused(config: EditConfig) -> None:
         run(config)
 
 
+def test_copies_whose_record_an_ingest_forgot_are_made_again(config: EditConfig) -> None:
+    run(config)
+    before = result_bytes(config.workspace)
+    workspace = Workspace(config.workspace)
+    other = replace(config, prefix="other", count=2)
+    run(other)
+    # as the ingest of references leaves it that replaced all of them
+    write_table(workspace.edits, table_of(EDITS, []))
+    run(config)
+    assert [row["image_id"] for row in read_table(workspace.edits).to_pylist()] == [f"copy-{i:06d}" for i in range(8)]
+    names = workspace.read_images("query")["image_id"].to_pylist()
+    assert names[8:] == ["other-000000", "other-000001"]  # as they were: an export leaves them out
+    run(other)
+    assert read_table(workspace.edits).num_rows == 10
+    after = result_bytes(config.workspace)
+    assert all(after[name] == data for name, data in before.items() if name.endswith(".jpg"))
+
+
 def test_sources_are_used_evenly() -> None:
     order = choose_sources(7, 24, seed=1)
     counts = np.bincount(order, minlength=7)

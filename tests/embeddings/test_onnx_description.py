@@ -142,3 +142,17 @@ def test_a_comma_in_the_path_is_no_option(tmp_path: Path) -> None:
     path = write(tmp_path / "a,norm=unit")
     assert parse_model(f"onnx:{path}").weights == path
     assert parse_model(f"onnx:{path},norm=half").said == (("norm", "half"),)
+
+
+def test_a_name_that_is_like_none_ends_the_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", two=True)
+    with pytest.raises(UsageError, match=r"has no output 'zzz'\. It returns means"):
+        load_backbone(f"onnx:{path},output=zzz")
+    with pytest.raises(UsageError, match=r"norm is 'zzz'\. Known: imagenet"):
+        load_backbone(f"onnx:{path},norm=zzz")
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "models/m.onnx", "models/m.onnx@224"])
+def test_an_onnx_file_without_its_prefix_is_answered_with_it(name: str) -> None:
+    with pytest.raises(UsageError, match=f"is an ONNX file; write onnx:{name}"):
+        parse_model(name)

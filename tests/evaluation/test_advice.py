@@ -34,7 +34,7 @@ def test_the_threshold_is_the_lowest_with_the_precision() -> None:
         if good:
             assert advice["recall"] == match[scores >= min(good)].sum() / match.sum()
         else:
-            assert "none is advised" in advice["advice"]
+            assert "no threshold is advised" in advice["advice"]
 
 
 def test_the_promise_holds_on_data_that_were_not_used() -> None:
@@ -59,4 +59,4 @@ def test_a_cut_that_hangs_on_one_pair_is_not_advised() -> None:
     scores[0] = 9.0  # the only pair above all negatives
     advice = advise(*grouped(scores, match, np.arange(200)), 0.9, 200, 0)
     assert advice["threshold"] == 9.0 and advice["without"] > 0.1
-    assert advice["advice"].startswith("none is advised for precision 0.9: ")
+    assert advice["advice"].startswith("no threshold is advised for precision 0.9: ")

@@ -125,7 +125,7 @@ def test_existing_images_get_their_metadata(tmp_path: Path, world: tuple[Path, l
         assert len(row["sha256"]) == 64 and row["width"] == 48
     assert ingest(tmp_path, path, look="decode") == found  # the csv as source, images opened
     (tmp_path / "oi" / "train" / "0000000000000000.jpg").write_bytes(jpeg(99))
-    with pytest.raises(GapsError, match=r"1 images have no row in meta.csv.*: 0000000000000000"):
+    with pytest.raises(GapsError, match=r"1 image has no row in meta.csv.*: 0000000000000000"):
         ingest(tmp_path, tmp_path / "oi", kind="openimages", metadata=path)
 
 

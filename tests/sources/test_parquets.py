@@ -144,7 +144,7 @@ def test_images_with_metadata(tmp_path: Path) -> None:
     assert datasets.load_dataset("imagefolder", data_dir=str(root / "train"), split="train").num_rows == 1
     (root / "train" / "metadata.csv").write_text("file_name\nscene-0020.png\nnone.png\n../test/scene-0010.png\n")
     with pytest.raises(
-        GapsError, match=r"1 files that the metadata names are missing: none.png.*1 × its path leads out of the folder"
+        GapsError, match=r"1 file that the metadata names is missing: none.png.*1 × its path leads out of the folder"
     ):
         ingest(tmp_path, root, kind="hf")
 

@@ -38,7 +38,7 @@ def test_the_full_name_counts_before_the_key(tmp_path: Path) -> None:
     files |= {"IMG_2020.02.json": about("two"), "IMG_2020.01.json": about("one"), "IMG_2020.03.json": about("three")}
     found = Ingested(tmp_path, write_tar(tmp_path / "a.tar", files))
     assert found.column("author") == {"IMG_2020.01": "one", "IMG_2020.02": "two"}
-    assert "1 json or txt members belong to no image: IMG_2020.03.json" in found.notes
+    assert "1 json or txt member belongs to no image: IMG_2020.03.json" in found.notes
 
 
 def test_a_key_describes_all_its_images_and_an_exact_name_adds_to_it(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_other_folders_and_broken_sidecars_are_reported(tmp_path: Path) -> None:
     found = Ingested(tmp_path, write_tar(tmp_path / "a.tar", files | {"img/0.json": b"{"}))
     assert found.column("author") == {"0": None, "1": None, "2": None}
     assert "3 json or txt members belong to no image: meta/0.json, meta/1.json, meta/2.json" in found.notes
-    assert "1 json members are not JSON objects and are ignored: img/0.json" in found.notes
+    assert "1 json member is no JSON object and is ignored: img/0.json" in found.notes
     assert "2 images have no json or txt member: img/1.jpg, img/2.jpg" in found.notes
 
 
@@ -107,4 +107,4 @@ def test_a_photo_that_has_its_tag_is_rotated_once(tmp_path: Path, format: str) -
 def test_a_mirrored_photo_is_named(tmp_path: Path) -> None:
     exif = json.dumps({"Image Orientation": "Mirrored horizontal then rotated 90 CW"})
     found = Ingested(tmp_path, write_tar(tmp_path / "a.tar", {"0.jpg": picture(1), "0.json": about("a", exif=exif)}))
-    assert found.column("rotation") == {"0": 0} and "1 images are mirrored according to their metadata" in found.notes
+    assert found.column("rotation") == {"0": 0} and "1 image is mirrored according to the metadata" in found.notes

@@ -40,7 +40,7 @@ def test_companions_in_a_tar_and_a_zip(tmp_path: Path) -> None:
 
     run(IngestConfig(tmp_path / "ws", "reference", tmp_path / "a.zip"))
     record = (tmp_path / "ws" / "images" / "reference.run.json").read_text()
-    assert "1 .docx are not read" in record and "in __MACOSX" in record
+    assert "1 .docx is not read" in record and "in __MACOSX" in record
 
 
 def test_files_next_to_shards_are_counted(tmp_path: Path) -> None:

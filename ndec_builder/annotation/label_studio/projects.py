@@ -100,6 +100,20 @@ def write_stored(client: Any, project: Project, count: int) -> None:
     client.projects.update(id=project.id, description=text, request_options=NO_RETRY)
 
 
+def rename_project(
+    client: Any, project: Project, workspace: Workspace, split: str, round_: str, annotator: str
+) -> None:
+    """Make it the project of another name. The number of stored answers stays: without it, a pull would report that
+    Label Studio has an older database.
+    """
+    stored = [line for line in project.description.splitlines() if line.startswith(_STORED)]
+    client.projects.update(
+        id=project.id,
+        title=project_title(workspace, split, round_, annotator),
+        description="\n".join([project_description(workspace, split, round_, annotator), *stored]),
+    )
+
+
 def refetch(client: Any, project: int) -> tuple[int, str]:
     """(number of tasks with a label, labelling page) of a project, fetched again."""
     found = client.projects.get(id=project)

@@ -73,8 +73,8 @@ def run(config: ForgetConfig) -> Path:
         pending.unlink()
     say(
         f"the name is now {pseudonym} in {number_of(sum(rows.values()), 'row')} and "
-        f"{number_of(files, 'record')}; {number_of(renamed, 'project')} in Label "
-        "Studio were renamed. The account in Label Studio and backups are not touched (docs/how-to/personal-data.md)"
+        f"{number_of(files, 'record')}; {number_of(renamed, 'project was', 'projects were')} renamed in Label "
+        "Studio. The account in Label Studio and backups are not touched (docs/how-to/personal-data.md)"
     )
     if waiting := sum(_open_pairs(AnnotationTables(workspace, split), pseudonym) for split in splits):
         say(
@@ -135,11 +135,7 @@ def _rename_projects(config: ForgetConfig, workspace: Workspace, pseudonym: str)
         for key, project in projects.find_projects(client).items():
             own, split, round_, annotator = key.split("/", 3)
             if (own, annotator) == (projects.workspace_key(workspace), config.annotator):
-                client.projects.update(
-                    id=project.id,
-                    title=projects.project_title(workspace, split, round_, pseudonym),
-                    description=projects.project_description(workspace, split, round_, pseudonym),
-                )
+                projects.rename_project(client, project, workspace, split, round_, pseudonym)
                 count += 1
     return count
 

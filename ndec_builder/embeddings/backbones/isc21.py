@@ -43,7 +43,9 @@ def build(model: ModelName) -> Backbone:
         or "state_dict" not in checkpoint
         or not isinstance(checkpoint.get("arch"), str)
     ):
-        found = sorted(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        names = [str(name) for name in checkpoint] if isinstance(checkpoint, dict) else []
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""  # a state_dict has hundreds
+        found = ", ".join(names[:5]) + more or f"a {type(checkpoint).__name__}"
         raise NdecError(f"{path} holds {found}; expected arch, args and state_dict as the ISC21 winner's .pth.tar does")
     architecture: str = checkpoint["arch"]
     if not timm.is_model(architecture):

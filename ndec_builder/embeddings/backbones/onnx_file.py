@@ -127,7 +127,7 @@ def _input(session: Any, model: ModelName, path: Path) -> Any:
     if name is not None:
         known = [one.name for one in inputs]
         if name not in known:
-            raise UsageError(f"{path} has no input {name!r}{nearest(name, known)} It takes {_listed(inputs)}")
+            raise UsageError(f"{path} has no input {name!r}{nearest(name, known, '.')} It takes {_listed(inputs)}")
         given = inputs[known.index(name)]
     else:
         given = inputs[0]
@@ -167,7 +167,7 @@ def _output(session: Any, model: ModelName, path: Path) -> str:
     if name is not None:
         known = [one.name for one in outputs]
         if name not in known:
-            raise UsageError(f"{path} has no output {name!r}{nearest(name, known)} It returns {_listed(outputs)}")
+            raise UsageError(f"{path} has no output {name!r}{nearest(name, known, '.')} It returns {_listed(outputs)}")
         return name
     if not usable and all(one.shape for one in outputs):
         raise NdecError(f"{path} returns {_listed(outputs)}; expected descriptors (n, d) or feature maps (n, c, h, w)")
@@ -188,7 +188,7 @@ def _normalisation(model: ModelName, kind: str) -> tuple[_Triple, _Triple]:
         return _triple(model, "mean"), _triple(model, "std")
     norm = said.get("norm", "imagenet")
     if norm not in NORMS:
-        raise UsageError(f"{model.name!r}: norm is {norm!r}{nearest(norm, NORMS)} Known: {', '.join(NORMS)}")
+        raise UsageError(f"{model.name!r}: norm is {norm!r}{nearest(norm, NORMS, '.')} Known: {', '.join(NORMS)}")
     return NORMS[norm]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.embeddings.backbones.base import Backbone
-from ndec_builder.embeddings.backbones.weights import short, with_file
+from ndec_builder.embeddings.backbones.weights import quiet_hub, short, with_file
 from ndec_builder.embeddings.library_configs import open_clip_config
 from ndec_builder.embeddings.model_names import ModelName
 
@@ -25,9 +25,10 @@ def build(model: ModelName) -> Backbone:
     config = open_clip_config(model.architecture, model.tag)
     source = str(model.weights or model.tag)
     try:
-        net = open_clip.create_model(
-            model.architecture, pretrained=source, precision="fp32", force_quick_gelu=config.quick_gelu
-        ).visual
+        with quiet_hub():
+            net = open_clip.create_model(
+                model.architecture, pretrained=source, precision="fp32", force_quick_gelu=config.quick_gelu
+            ).visual
     except Exception as error:  # a hub out of reach, a refused pickle, weights that do not fit
         raise NdecError(f"cannot load {model.name}: {short(error)} Give a file as {with_file(model)}") from None
     sides: Any = net.preprocess_cfg["size"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from ndec_builder.core.errors import NdecError, UsageError, nearest
 from ndec_builder.embeddings.backbones.base import Backbone
-from ndec_builder.embeddings.backbones.weights import load_into, read_state, short, with_file
+from ndec_builder.embeddings.backbones.weights import load_into, quiet_hub, read_state, short, with_file
 from ndec_builder.embeddings.library_configs import check_timm_tag
 from ndec_builder.embeddings.model_names import ModelName
 
@@ -77,7 +77,8 @@ def _from_hub(model: ModelName, architecture: str) -> Any:
     import timm
 
     try:
-        return timm.create_model(architecture, pretrained=True, num_classes=0)
+        with quiet_hub():
+            return timm.create_model(architecture, pretrained=True, num_classes=0)
     except Exception as error:  # the hub client has a dozen error types, all of them mean: no weights
         raise NdecError(
             f"cannot fetch the weights of {model.name} from its hub: {short(error)} Without a connection to it, get "

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,18 @@ def strip(state: dict[str, torch.Tensor], prefix: str, path: Path, example: str)
 def file_of(model: ModelName) -> Path:
     assert model.weights is not None, "models of this kind always name a file"
     return model.weights
+
+
+@contextlib.contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Without the hub client's own lines about each of its ten retries; the error at the end says what failed."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def with_file(model: ModelName) -> str:

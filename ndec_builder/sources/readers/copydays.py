@@ -68,8 +68,8 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
                 listers[role].add(image_id, workspace.uri_of(path), group=originals[number[1]])
     if not originals or not truth:
         raise UsageError(f"{root} holds {len(originals)} originals and {len(truth)} copies of them; nothing to compare")
-    gaps = [name_all("copies have no original", orphans)] if orphans else []
-    gaps += [name_all("file names are not CopyDays numbers", odd)] if odd else []
+    gaps = [name_all(orphans, "copy has no original", "copies have no original")] if orphans else []
+    gaps += [name_all(odd, "file name is no CopyDays number", "file names are no CopyDays numbers")] if odd else []
     roles = [role for role in listers if config.role in (role, "all")]
     listings = {role: listers[role].finish() for role in roles}
     return SourceContents(listings, tuple(gaps), truth if "query" in roles else None, notes=(unread.note(),))

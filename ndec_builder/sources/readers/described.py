@@ -83,8 +83,10 @@ class DescribedImages:
         """The finished listing. Raises UsageError when ids repeat in every form."""
         said = [self.unread.note(), *notes]
         if self._mirrored:
-            what = "images are mirrored according to their metadata; ndec rotates but does not mirror, so they stay so"
-            said.append(name_all(what, self._mirrored))
+            but = "mirrored according to the metadata; ndec rotates but does not mirror"
+            said.append(
+                name_all(self._mirrored, f"image is {but}, so it stays so", f"images are {but}, so they stay so")
+            )
         return SourceContents(
             {self.config.role: self.lister.finish()}, tuple(gaps), inputs=inputs or {}, notes=tuple(said)
         )

@@ -56,14 +56,20 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
         raise UsageError(
             f"no DISC21 image of the role {config.role!r} in {config.source}: an id is R (reference), Q (query) or T "
             f"(basic) and 5 or 6 digits"
-            + (f"; {name_all('other images were found', other)}" if other else "")
+            + (f"; {name_all(other, 'other image was found', 'other images were found')}" if other else "")
             + (f". {unread.note()}" if unread.note() else "")
         )
     gaps = []
     if wanted is not None and (missing := {i for i in wanted if ROLE_OF[i[0]] in listers} - seen):
-        gaps.append(name_all(f"ids of {config.ids} have no image", missing))
+        gaps.append(name_all(missing, f"id of {config.ids} has no image", f"ids of {config.ids} have no image"))
     if other:
-        gaps.append(name_all("images are left out because their ids are not DISC21 ids", other))
+        gaps.append(
+            name_all(
+                other,
+                "image is left out because its id is no DISC21 id",
+                "images are left out because their ids are no DISC21 ids",
+            )
+        )
     inputs = {config.ids.name: sha256_file(config.ids)} if config.ids else {}
     found = {role: lister.finish() for role, lister in listers.items()}
     used = {role: f for role, f in found.items() if f.images.num_rows or f.rejects}
@@ -76,11 +82,14 @@ def _wanted(config: IngestConfig) -> set[str] | None:
     ids = [stem(line) for line in read_lines(config.ids, "list of ids")]
     if bad := [image_id for image_id in ids if not _ID.match(image_id)]:
         raise NdecError(
-            f"{config.ids} holds {name_all('entries that are not DISC21 ids', bad)}; one id per line, e.g. R000001"
+            f"{config.ids} holds {name_all(bad, 'entry that is no DISC21 id', 'entries that are no DISC21 ids')}; "
+            "one id per line, e.g. R000001"
         )
     if len(set(ids)) < len(ids):
         twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
-        raise NdecError(f"{config.ids}: {name_all('ids appear twice', twice)}; remove the repetitions")
+        raise NdecError(
+            f"{config.ids}: {name_all(twice, 'id appears twice', 'ids appear twice')}; remove the repetitions"
+        )
     return set(ids)
 
 

@@ -92,9 +92,14 @@ def _with_metadata(named: list[Path], config: IngestConfig, workspace: Workspace
         )
     if described == images.lister.reject_count:
         reasons = counted_reasons(row["reason"] for row in images.lister.finish().rejects)
-        refused = reasons if done else name_all("files of its metadata are missing", missing)
+        refused = (
+            reasons
+            if done
+            else name_all(missing, "file of its metadata is missing", "files of its metadata are missing")
+        )
         raise UsageError(f"no image in {config.source}: {refused}")
-    gaps = [name_all("files that the metadata names are missing", missing)] if missing else []
+    what = "file that the metadata names is missing", "files that the metadata names are missing"
+    gaps = [name_all(missing, *what)] if missing else []
     return images.contents(
         gaps, notes, {path.relative_to(config.source).as_posix(): sha256_file(path) for path in named}
     )
@@ -134,7 +139,9 @@ def _saved(root: Path, config: IngestConfig, workspace: Workspace) -> SourceCont
     for file, label in zip(files, labels([str(file) for file in files]) if files else [], strict=True):
         _list_arrow(images, file, label, config, workspace)
     missing_names = [file.relative_to(root).as_posix() for file in missing]
-    contents = images.contents([name_all("arrow files are missing", missing_names)] if missing else [])
+    contents = images.contents(
+        [name_all(missing_names, "arrow file is missing", "arrow files are missing")] if missing else []
+    )
     listing = contents.listings[config.role]
     if not listing.images.num_rows:
         why = counted_reasons(row["reason"] for row in listing.rejects)

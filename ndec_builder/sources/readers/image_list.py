@@ -54,9 +54,9 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     if len(missing) == len(distinct):
         raise UsageError(
             f"of {number_of(len(missing), 'file')} that {path} names, none exists; relative paths start at "
-            f"{path.parent}. " + name_all("missing", missing)
+            f"{path.parent}. " + name_all(missing, "missing", "missing")
         )
-    gaps = (f"{name_all('files of the list are missing', missing)}",) if missing else ()
+    gaps = (f"{name_all(missing, 'file of the list is missing', 'files of the list are missing')}",) if missing else ()
     more = number_of(len(lines) - len(distinct), "line of the list repeats", "lines of the list repeat")
     notes = (f"{more} an earlier one: left out",) if len(lines) > len(distinct) else ()
     return SourceContents({config.role: lister.finish()}, gaps, inputs={path.name: sha256_file(path)}, notes=notes)

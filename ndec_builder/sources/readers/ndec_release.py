@@ -55,7 +55,13 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
             inputs[TRUTH_FILE] = sha256_file(root / TRUTH_FILE)
             there |= {row["image_id"] for row in listings["query"].rejects}
             if lost := {query for query, _ in truth} - there:
-                gaps.append(name_all(f"queries of {TRUTH_FILE} have no image in {QUERY_FOLDER}", lost))
+                gaps.append(
+                    name_all(
+                        lost,
+                        f"query of {TRUTH_FILE} has no image in {QUERY_FOLDER}",
+                        f"queries of {TRUTH_FILE} have no image in {QUERY_FOLDER}",
+                    )
+                )
                 truth = [match for match in truth if match[0] in there]
     if config.role in ("basic", "pool", "all") and (root / PAIR_FOLDER).is_dir():
         ids, listers = _read_pairs(root / PAIR_FOLDER, config, workspace, gaps, unread)
@@ -121,10 +127,14 @@ def _read_pairs(
                 )
     if odd:
         gaps.append(
-            name_all(f"folders of {PAIR_FOLDER} do not hold one T image and one other image and are left out", odd)
+            name_all(
+                odd,
+                f"folder of {PAIR_FOLDER} does not hold one T image and one other image and is left out",
+                f"folders of {PAIR_FOLDER} do not hold one T image and one other image and are left out",
+            )
         )
     if twice:
-        gaps.append(name_all("pairs appear twice and are used once", twice))
+        gaps.append(name_all(twice, "pair appears twice and is used once", "pairs appear twice and are used once"))
     return list(pairs), listers
 
 

@@ -47,7 +47,11 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
     if places.null_count:
         lost = listing.images.filter(pc.is_null(places))["image_id"].to_pylist()
         gaps.append(
-            name_all(f"images have no row in {csv_path.name} and therefore no licence, author or rotation", lost)
+            name_all(
+                lost,
+                f"image has no row in {csv_path.name} and therefore no licence, author or rotation",
+                f"images have no row in {csv_path.name} and therefore no licence, author or rotation",
+            )
         )
     images = _joined(listing.images, convert_metadata(rows, config), places)
     md5 = _digests(rows) if config.verify_md5 else {}
@@ -65,7 +69,7 @@ def _select_rows(path: Path, ids: pa.ChunkedArray, columns: tuple[str, ...]) -> 
     counts = pc.value_counts(rows["ImageID"].combine_chunks())
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if twice:
-        raise NdecError(f"{path}: {name_all('ids appear twice', twice)}; keep one row per image")
+        raise NdecError(f"{path}: {name_all(twice, 'id appears twice', 'ids appear twice')}; keep one row per image")
     return rows
 
 
@@ -92,5 +96,6 @@ def _digests(rows: pa.Table) -> dict[str, str]:
             odd.append(f"{image_id} ({text!r})")
         digests[image_id] = digest.hex()
     if odd:
-        raise NdecError(f"{name_all('images have an OriginalMD5 that is not base64 of 16 bytes', odd)}; fix the csv")
+        what = "an OriginalMD5 that is not base64 of 16 bytes"
+        raise NdecError(f"{name_all(odd, f'image has {what}', f'images have {what}')}; fix the csv")
     return digests

@@ -169,7 +169,9 @@ def _sorted(spools: list[Path], path: Path) -> Iterator[pa.Table]:
         ids = table["ImageID"]
         same = pc.equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
         if twice := ids.slice(1).filter(same).to_pylist():
-            raise NdecError(f"{path}: {name_all('ids appear twice', twice)}; keep one row per image")
+            raise NdecError(
+                f"{path}: {name_all(twice, 'id appears twice', 'ids appear twice')}; keep one row per image"
+            )
         yield from (table.slice(start, GROUP_ROWS) for start in range(0, table.num_rows, GROUP_ROWS))
 
 

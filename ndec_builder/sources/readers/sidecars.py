@@ -76,12 +76,22 @@ class Sidecars:
         """What is lost: sidecars without an image, images without a sidecar, broken sidecars."""
         notes = []
         if self._orphans:
-            notes.append(f"{archive}: {name_all('json or txt members belong to no image', self._orphans)}")
+            found = name_all(
+                self._orphans, "json or txt member belongs to no image", "json or txt members belong to no image"
+            )
+            notes.append(f"{archive}: {found}")
         bare = [image for image in images if not self._describes(image)] if self._files else []
         if (bare and len(bare) < len(images)) or (bare and self._orphans):
-            notes.append(f"{archive}: {name_all('images have no json or txt member', bare)}")
+            notes.append(
+                f"{archive}: {name_all(bare, 'image has no json or txt member', 'images have no json or txt member')}"
+            )
         if self._broken:
-            notes.append(f"{archive}: {name_all('json members are not JSON objects and are ignored', self._broken)}")
+            found = name_all(
+                self._broken,
+                "json member is no JSON object and is ignored",
+                "json members are no JSON objects and are ignored",
+            )
+            notes.append(f"{archive}: {found}")
         return notes
 
     def _describes(self, image: str) -> bool:

@@ -66,7 +66,7 @@ def find(config: IngestConfig, workspace: Workspace) -> SourceContents:
                 problem=member.problem, id_values=metadata if config.id else {},
             )  # fmt: skip
     if not count:
-        text = f"no image in {config.source}: no member of {name_all('shards', [n for _, n in shards])} is one"
+        text = f"no image in {config.source}: no member of {name_all([n for _, n in shards], 'shard', 'shards')} is one"
         raise UsageError(". ".join(part for part in (text, images.unread.note()) if part))
     return images.contents(gaps, notes)
 
