@@ -72,8 +72,8 @@ def run(config: ReleaseConfig) -> Path:
                 bar.advance(task)
     if missing:
         raise NdecError(
-            f"{len(missing)} images cannot be copied, so {config.out} is incomplete: {'; '.join(missing[:3])}; restore "
-            "them (`ndec validate` names all), delete the folder and run it again"
+            f"{number_of(len(missing), 'image')} cannot be copied, so {config.out} is incomplete: "
+            f"{'; '.join(missing[:3])}; restore them (`ndec validate` names all), delete the folder and run it again"
         )
     write_pieces(config.out / _TRUTH, ground_truth_csv(manifest.table("ground_truth")))
     say(f"{config.out}: {number_of(len(copies), 'image')}, {_TRUTH}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import read_json, sync_folder
 from ndec_builder.manifests.diff import Changes, next_version, version_key
@@ -65,7 +65,8 @@ def _keep(building: Path, directory: Path) -> None:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (building / name).replace(directory / name)
         if damaged:
-            say(f"{directory}: {len(damaged)} damaged or missing files were written again, {damaged[0]} first")
+            what = number_of(len(damaged), "damaged or missing file was", "damaged or missing files were")
+            say(f"{directory}: {what} written again, {damaged[0]} first")
             return
     elif findings := list(check_listed_files(changes.before)):
         raise NdecError(f"{directory} is damaged ({findings[0].what}); delete the folder and export again")

@@ -47,9 +47,9 @@ def merge(
     same_bytes = pc.fill_null(pc.equal(before["sha256"], again["sha256"]), False)
     if differing := again.filter(pc.invert(pc.or_(same_place, same_bytes)))["image_id"].to_pylist():
         raise NdecError(
-            f"{len(differing)} ids would stand for two pictures of the role {role}, e.g. {differing[0]!r}: "
-            "the role has images of that name with other bytes. Rename the files, give --id path, or leave out "
-            "--add to replace the role"
+            f"{number_of(len(differing), 'id')} would stand for two pictures of the role {role}, e.g. "
+            f"{differing[0]!r}: the role has images of that name with other bytes. Rename the files, give --id "
+            "path, or leave out --add to replace the role"
         )
     kept = again.num_rows - (pc.sum(same_place).as_py() or 0)
     before, again = before.filter(same_place), again.filter(same_place)

@@ -114,6 +114,7 @@ def test_names_are_taken_apart(timm_file: Path) -> None:
         ("open_clip:ViT-B-32", UsageError, "names no weights; write .* openai"),
         ("/nowhere/sscd.torchscript.pt", NdecError, "weights file /nowhere/sscd.torchscript.pt does not exist"),
         ("timm:resnet18@/nowhere/w.pth", NdecError, "weights file /nowhere/w.pth does not exist"),
+        ("timm:resnet18.tv_in1k@FILE", NdecError, "weights file FILE does not exist"),
         ("model.pt@big", UsageError, "input size in px, not 'big'"),
     ],
 )

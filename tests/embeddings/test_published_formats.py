@@ -113,6 +113,12 @@ def test_isc21_refuses_what_is_not_data(tmp_path: Path, capsys: pytest.CaptureFi
     assert "code was run" not in capsys.readouterr().out
 
 
+def test_isc21_names_a_few_of_what_another_file_holds(tmp_path: Path) -> None:
+    torch.save({f"layer{n}": torch.zeros(1) for n in range(120)}, tmp_path / "other.pth")
+    with pytest.raises(NdecError, match=r"holds layer0, layer1, layer2, layer3, layer4 and 115 more; expected arch"):
+        load_backbone(f"isc21:{tmp_path / 'other.pth'}")
+
+
 class Gem(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -258,7 +264,7 @@ def test_open_clip_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["multigrain", "isc21", "bot"])
 def test_the_wrong_format_is_named(kind: str, tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(NdecError, match=r"other\.pth (has no weights named|holds \['conv1\.weight'\])"):
+    with pytest.raises(NdecError, match=r"other\.pth (has no weights named|holds conv1\.weight;)"):
         load_backbone(f"{kind}:{tmp_path / 'other.pth'}")
     with pytest.raises(NdecError, match=r"nowhere\.pth does not exist"):
         load_backbone(f"{kind}:{tmp_path / 'nowhere.pth'}")

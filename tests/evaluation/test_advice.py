@@ -34,7 +34,7 @@ def test_the_threshold_is_the_lowest_with_the_precision() -> None:
         if good:
             assert advice["recall"] == match[scores >= min(good)].sum() / match.sum()
         else:
-            assert "no threshold is advised" in advice["advice"]
+            assert "none is advised" in advice["advice"]
 
 
 def test_the_promise_holds_on_data_that_were_not_used() -> None:

@@ -102,7 +102,7 @@ def test_bad_descriptors(tmp_path: Path) -> None:
     broken = Descriptors(queries.ids, np.full((3, 8), np.nan, dtype=np.float32))
     for first, second, message in (
         (queries, narrow, "8 dimensions and references 4"),
-        (twice, references, "1 query ids appear twice"),
+        (twice, references, "1 query id appears twice"),
         (broken, references, "not finite"),
         (Descriptors(["Q"], queries.vectors), references, "do not fit"),
     ):

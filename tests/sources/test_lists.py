@@ -143,9 +143,7 @@ def test_copydays_names_link_copies_to_originals(tmp_path: Path, copydays: Path)
     assert {i: row["group"] for i, row in rows.items()} == truth
     scene(9, (48, 36)).save(copydays / "strong" / "209901.jpg")
     scene(9, (48, 36)).save(copydays / "strong" / "cover.jpg")
-    with pytest.raises(
-        GapsError, match=r"1 copy has no original: strong/209901.jpg. 1 file name  .*: strong/cover.jpg"
-    ):
+    with pytest.raises(GapsError, match=r"1 copy has no original: strong/209901.jpg. 1 file name .*: strong/cover.jpg"):
         ingest(tmp_path, copydays, "all")
 
 

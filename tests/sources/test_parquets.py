@@ -190,7 +190,7 @@ def test_broken_directories(tmp_path: Path, dataset: datasets.Dataset) -> None:
     root = tmp_path / "saved"
     dataset.map(lambda row: row, features=dataset.features).save_to_disk(root, num_shards=2)
     (root / "data-00001-of-00002.arrow").unlink()
-    with pytest.raises(GapsError, match=r"1 arrow files are missing: data-00001-of-00002\.arrow"):
+    with pytest.raises(GapsError, match=r"1 arrow file is missing: data-00001-of-00002\.arrow"):
         ingest(tmp_path, root)
     (root / "data-00000-of-00002.arrow").write_bytes(b"nothing")
     with pytest.raises(NdecError, match="cannot be read as an arrow file"):

@@ -90,7 +90,7 @@ def test_existing_references_are_checked_and_roles_can_be_added(tmp_path: Path, 
     assert ids(again, "basic") == ids(workspace, "basic")
     save(tmp_path / "disc" / "T000007.jpg", 8)  # other bytes than in the release
     run(IngestConfig(tmp_path / "ws", "basic", tmp_path / "disc", kind="disc21"))
-    with pytest.raises(NdecError, match=r"1 ids would stand for two pictures .* 'T000007'"):
+    with pytest.raises(NdecError, match=r"1 id would stand for two pictures .* 'T000007'"):
         ingest(tmp_path, add=True)
     (tmp_path / "disc" / "R000004.jpg").rename(tmp_path / "disc" / "R000005.jpg")
     with pytest.raises(GapsError, match="1 query has no ground truth any more"):

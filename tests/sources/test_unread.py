@@ -98,7 +98,7 @@ def test_a_folder_of_git_annex_lists_each_picture_once(tmp_path: Path) -> None:
     (store / "SHA256E-1.jpg").write_bytes(picture(1))
     (tmp_path / "in" / "a.jpg").symlink_to(".git/annex/objects/SHA256E-1.jpg")
     found = Ingested(tmp_path, tmp_path / "in")
-    assert found.ids == ["a"] and "1 in .git are skipped" in found.notes
+    assert found.ids == ["a"] and "1 in .git is skipped" in found.notes
 
 
 def test_linked_folders_are_followed_and_a_loop_ends(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ndec_builder.core.config import pixel_limit, set_pixel_limit
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.executor.base import Engine, Failed, Task, limit_threads, out_of_memory
 from ndec_builder.core.executor.machines import Machine, this_machine
@@ -62,7 +62,8 @@ class RayPool:
         except BaseException:
             self.close()
             raise
-        say(f"Ray: {slots} tasks at a time on {len(self._nodes())} nodes")
+        nodes = number_of(len(self._nodes()), "node")
+        say(f"Ray: {number_of(slots, 'task')} at a time on {nodes}")
         self._limit = engine.workers or 2 * slots  # one running and one queued per slot
         self._looked = time.monotonic()
         # Ray would end a process after each task with a GPU (max_calls=1), which would load its model again and again

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ndec_builder.core.console import number_of
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.storage import atomic_path
 from ndec_builder.evaluation.predictions import PREDICTION_COLUMNS, Predictions
@@ -51,7 +52,8 @@ def write_trec(
     }
     if bad := sorted(name for name in used if not name or re.search(r"\s", name)):
         raise NdecError(
-            f"{len(bad)} ids contain white space (first: {bad[0]!r}), which a TREC run does not allow; use csv"
+            f"{number_of(len(bad), 'id contains', 'ids contain')} white space (first: {bad[0]!r}), which a TREC run "
+            "does not allow; use csv"
         )
     order = np.lexsort((predictions.reference, -predictions.scores, predictions.query))
     tag = re.sub(r"\s+", "-", tag.strip()) or "ndec"
@@ -108,7 +110,8 @@ def _check(side: Descriptors, what: str) -> None:
     if side.vectors.ndim != 2 or len(side.ids) != len(side.vectors):
         raise NdecError(f"{len(side.ids)} {what} ids do not fit vectors of shape {side.vectors.shape}; expected (n, d)")
     if len(set(side.ids)) < len(side.ids):
-        raise NdecError(f"{len(side.ids) - len(set(side.ids))} {what} ids appear twice; each image has one descriptor")
+        twice = number_of(len(side.ids) - len(set(side.ids)), f"{what} id appears", f"{what} ids appear")
+        raise NdecError(f"{twice} twice; each image has one descriptor")
     if not np.isfinite(side.vectors).all():
         raise NdecError(f"a {what} descriptor contains a value that is not finite; embed the images again")
 

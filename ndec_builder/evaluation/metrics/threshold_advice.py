@@ -78,12 +78,14 @@ def _sentence(result: dict[str, Any]) -> str:
         return f"no threshold reaches precision {target:g} on this data, so none is advised"
     if result["without"] > _MOST_WITHOUT:
         return (
-            f"no threshold is advised for precision {target:g}: {result['without']:.0%} of the resampled sets have no such "
-            "threshold, so the one found here depends on a few pairs"
+            f"no threshold is advised for precision {target:g}: {result['without']:.0%} of the resampled sets have no "
+            "such threshold, so the one found here depends on a few pairs"
         )
     if judged["value"] is None or judged["value"] < target - _SLACK:
         seen = "not defined" if judged["value"] is None else f"{judged['value']:.2f} on average"
-        return f"no threshold is advised for precision {target:g}: on groups not used to choose it the precision is {seen}"
+        return (
+            f"no threshold is advised for precision {target:g}: on groups not used to choose it the precision is {seen}"
+        )
     return (
         f"for precision ≥ {target:g} on similar data use score ≥ {cut:.4f} (95 %: {result['threshold_low']:.4f} … "
         f"{result['threshold_high']:.4f}); on groups not used to choose it, precision {judged['value']:.2f} on average "

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ndec_builder.core.console import say
+from ndec_builder.core.console import number_of, say
 from ndec_builder.core.workspace import Workspace
 from ndec_builder.manifests.arrow_ops import concatenated, first_of_each, row_numbers, take, within
 from ndec_builder.manifests.writing.selection import DatasetSelection, Material, select_tables
@@ -66,7 +66,10 @@ def _open(workspace: Workspace, role: str, images: pa.Table, drops: Counter[str]
     if rejects.num_rows:
         drops[f"unreadable_{role}"] += rejects.num_rows
         first = rejects.slice(0, 1).to_pylist()[0]
-        say(f"{rejects.num_rows} {role} images cannot be read, {first['image_id']!r} first: {first['reason']}")
+        say(
+            f"{number_of(rejects.num_rows, f'{role} image')} cannot be read, {first['image_id']!r} first: "
+            f"{first['reason']}"
+        )
     return opened
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ndec_builder.core.addresses import Slice
-from ndec_builder.core.console import progress
+from ndec_builder.core.console import number_of, progress
 from ndec_builder.core.decode import DecodeError, decode, read_header
 from ndec_builder.core.errors import NdecError
 from ndec_builder.core.schemas import LICENCE_COLUMNS
@@ -83,8 +83,8 @@ def pack(
                 result[name] = _with(tables[name], uris, sums)
     if bad:
         raise NdecError(
-            f"{'at least ' if len(bad) >= MAX_BAD else ''}{len(bad)} images cannot be packed: {'; '.join(bad[:3])}; "
-            "restore the files, or ingest and annotate the changed ones again"
+            f"{'at least ' if len(bad) >= MAX_BAD else ''}{number_of(len(bad), 'image')} cannot be packed: "
+            f"{'; '.join(bad[:3])}; restore the files, or ingest and annotate the changed ones again"
         )
     facts = {
         "form": config.materialize,

@@ -190,7 +190,8 @@ def prepare_training(config: FusedConfig) -> FusedInputs:
     cached = cache_views(root, backbone, images, maker, kinds, config.bf16, TrainConfig.threads, engine)
     if cached.rejects:
         raise NdecError(
-            f"{len(cached.rejects)} training images cannot be read, first {cached.rejects[0]}; restore these files"
+            f"{number_of(len(cached.rejects), 'training image')} cannot be read, first {cached.rejects[0]}; "
+            "restore these files"
         )
     cached = cached.of(data.images["image_id"].to_pylist())
     originals = cached.features[:, 0].astype(np.float32)
