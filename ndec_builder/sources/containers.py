@@ -110,8 +110,8 @@ def missing_parts(source: Path | str, names: Sequence[str]) -> list[str]:
         first = int(max(numbers) == int(total))  # some count from 1
         width, lost = len(total), sorted(set(range(first, first + int(total))) - numbers)
         if lost:
-            what = f"of {int(total):,} files {start}…-of-{total} are missing"
-            phrases.append(name_all(what, [f"number {number:0{width}}" for number in lost]))
+            files, names = f"of {int(total):,} files {start}…-of-{total}", [f"number {n:0{width}}" for n in lost]
+            phrases.append(name_all(names, f"{files} is missing", f"{files} are missing"))
     return phrases
 
 
