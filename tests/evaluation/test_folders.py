@@ -57,7 +57,7 @@ def test_rotations_of_a_metadata_file_count(folders: Path) -> None:
 def test_what_is_not_read_is_counted(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folders / "q" / "phone.psd").touch()
     dataset(folders, "a/1,x\n")
-    assert "1 .psd are not read" in " ".join(capsys.readouterr().err.split())
+    assert "1 .psd is not read" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_link_out_of_the_folder_is_refused(folders: Path) -> None:
