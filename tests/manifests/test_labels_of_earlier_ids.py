@@ -113,6 +113,15 @@ def test_a_person_who_changed_the_label_under_the_earlier_id(world: World) -> No
     assert kind_of(run(ExportConfig(world.workspace.root))) == "hard_negative"
 
 
+@pytest.mark.parametrize(("minutes", "kept"), [(9, True), (1, False)])
+def test_an_adjudication_under_the_earlier_id_settles_what_was_said_before_it(
+    world: World, minutes: int, kept: bool
+) -> None:
+    earlier: list[Given] = [("edited_copy", "bob", "first", 5), ("hard_negative", "cleo", "adjudication", minutes)]
+    label(world, "test", [("hard_negative", "ann", "first", 20)], earlier, True, "hard_negative")
+    assert kind_of(run(ExportConfig(world.workspace.root))) == ("hard_negative" if kept else None)
+
+
 @pytest.mark.parametrize(("earlier", "kept"), [("edited_copy", False), ("unrelated", False), ("hard_negative", True)])
 def test_a_training_pair_that_was_called_something_else_under_an_earlier_id(
     world: World, earlier: str, kept: bool

@@ -106,10 +106,12 @@ def labelled_under_other_ids(workspace: Workspace, split: str, twins: Mapping[st
     references = _ids_of(workspace, roles[1], {b for _, _, b in lost}, twins[roles[1]])
     labels = given.take(pa.array([row for row, _, _ in lost], pa.int64()))
     newest: dict[tuple[Images, str], tuple[datetime, str]] = {}
-    for (_, a, b), (annotator, moment, label) in zip(lost, keys(labels, *_ANSWER), strict=True):
+    again: dict[tuple[Images, str], datetime] = {}
+    for (_, a, b), (round_, annotator, moment, label) in zip(lost, keys(labels, "round", *_ANSWER), strict=True):
         for pair in product(queries[a], references[b]):
             newest[pair, annotator] = max((moment, label), newest.get((pair, annotator), (moment, label)))
-    again: dict[tuple[Images, str], datetime] = {}
+            if round_ == "adjudication":
+                again[pair, _ANYBODY] = max(moment, again.get((pair, _ANYBODY), moment))
     named = represented(tasks, {"query_id": twins[roles[0]], "reference_id": twins[roles[1]]})
     wanted, pairs = {pair for pair, _ in newest}, keys(named, "query_id", "reference_id", "pair_id")
     today = {name: (query, reference) for query, reference, name in pairs if (query, reference) in wanted}
